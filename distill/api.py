@@ -2,8 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,13 +43,13 @@ from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
 from distill.progress import Progress
 from distill.storage.tables import read_frame
+from distill.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_NATURAL_SECONDS = 10.0  # of a sound that ends at EOS
 NEAREST_SECONDS = 8.0
-MAX_VARIED_SECONDS = 3600  # of a recording to vary
 COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 
@@ -82,20 +81,14 @@ class Model:
 
     @property
     def history(self) -> "pd.DataFrame":
-        """Losses by epoch of codec and prior: a row for each `part` ("vqvae", "prior") and `epoch`.
+        """Losses of codec and prior: a column for each curve, such as "vqvae/train_loss", and a row for each epoch.
 
-        Of long trainings a file keeps about a thousand points; `epoch` then counts these.
+        Of long trainings a file keeps about a thousand points; rows are then these.
         """
         import pandas as pd
 
-        columns = {
-            tuple(name.split("/")): pd.Series(values) for name, values in self.metadata.loss_curve_history.items()
-        }
-        if not columns:  # of a training that was stopped within its first epoch
-            return pd.DataFrame(columns=["part", "epoch"])
-        frame = pd.DataFrame(columns).rename_axis("epoch")
-        frame.columns = pd.MultiIndex.from_tuples(list(columns), names=["part", None])
-        return frame.stack("part", future_stack=True).dropna(how="all").reset_index().sort_values(["part", "epoch"])
+        curves = self.metadata.loss_curve_history.items()
+        return pd.DataFrame({name: pd.Series(values) for name, values in curves}).rename_axis("epoch")
 
     @property
     def sample_rate(self) -> int:
@@ -163,19 +156,18 @@ class Model:
         """
         self.check_request(label, min_novelty, reject_faults)
         given = {"n": n, "seed": seed, "temperature": temperature, "guidance": guidance}
-        validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate")
+        validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate: ")
         request = GenerationRequest(
             count=n,
             max_seconds=MAX_NATURAL_SECONDS if seconds is None else seconds,
             natural_ending=seconds is None,
             sampling=Sampling(temperature, top_k, top_p, guidance_of(label, guidance)),
             label=self.label_number(label),
-            prompt=None if prompt is None else self.encode(self._samples(prompt, prompt_rate)),
+            prompt=None if prompt is None else self.encode(self.samples(prompt, prompt_rate)),
         )
         seed, is_new = seed_or_any(seed), new_enough(0 if min_novelty is None else min_novelty)
         checks = Checks(self.judge, is_new, self.fault_finder, reject_faults)
-        with self._named():
-            draws = generate_sounds(self.bundle.codec, self.prior, request, seed, checks, progress, take)
+        draws = generate_sounds(self.bundle.codec, self.prior, request, seed, checks, progress, take)
         sounds = list(draws.drawn.values())
         judged = [sound.novelty for sound in sounds if sound.novelty is not None]
         report = fault_report = None
@@ -226,11 +218,10 @@ class Model:
             "allow_copies": allow_copies,
             "by_label": bool(numbers),
         }
-        settings = validated(KitSettings, given, "kit")
+        settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         source = KitSource(self.bundle.codec, self.prior, self.judge, self.path.name, self.metadata.payload_sha256)
-        with self._named():
-            return make_kit(Path(out), source, settings, chosen, kit_formats(formats), replace, progress)
+        return make_kit(Path(out), source, settings, chosen, kit_formats(formats), replace, progress)
 
     def vary(
         self,
@@ -254,13 +245,14 @@ class Model:
         AudioError, or ParamsError for arguments that are out of range.
         """
         self.check_request(label)
+        samples = self.samples(recording, recording_rate)
+        seconds = len(samples) / self.sample_rate
         given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
-        validated(SoundRequest, given, "vary")
-        samples = self.samples_to_vary(recording, recording_rate)
+        validated(SoundRequest, {**given, "seconds": seconds}, "vary: ")
         recorded = self.encode(samples)
         request = GenerationRequest(
             count=n,
-            max_seconds=len(samples) / self.sample_rate,
+            max_seconds=seconds,
             natural_ending=False,
             sampling=Sampling(temperature, guidance=guidance_of(label, guidance)),
             label=self.label_number(label),
@@ -268,8 +260,7 @@ class Model:
             strength=strength,
         )
         seed = seed_or_any(seed)
-        with self._named():
-            draws = generate_sounds(self.bundle.codec, self.prior, request, seed, Checks(self.judge), progress, take)
+        draws = generate_sounds(self.bundle.codec, self.prior, request, seed, Checks(self.judge), progress, take)
         takes = list(draws.drawn.values())
         codes = [one.codes for one in takes]
         return Varied(
@@ -291,19 +282,6 @@ class Model:
             "seed": seed,
         }
 
-    def samples_to_vary(
-        self, recording: str | os.PathLike[str] | NDArray[np.floating], recording_rate: int | None = None
-    ) -> Samples:
-        """Samples `[N]` at the model's rate of a recording that `vary` takes. Raises AudioError or ParamsError."""
-        samples = self._samples(recording, recording_rate)
-        if len(samples) > MAX_VARIED_SECONDS * self.sample_rate:
-            name = "recording" if isinstance(recording, np.ndarray) else os.fspath(recording)
-            raise ParamsError(
-                f"{name}: expected a recording of at most {MAX_VARIED_SECONDS} s, found one of "
-                f"{len(samples) / self.sample_rate:.1f} s; cut out the part to vary"
-            )
-        return samples
-
     def check_request(
         self, label: str | None = None, min_novelty: str | float | None = None, reject_faults: bool = False
     ) -> None:
@@ -316,16 +294,33 @@ class Model:
         self.label_number(label)
         if min_novelty is not None:
             new_enough(min_novelty)
-            self._reference(remedy="; leave --min-novelty out")
-        if reject_faults:
-            self._reference("find faults", "; leave --reject-faults out")
+        if min_novelty is not None or reject_faults:
+            self._reference("; leave --min-novelty and --reject-faults out")
+
+    def samples(
+        self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None = None
+    ) -> Samples:
+        """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz, by default the model's.
+
+        Raises AudioError, and ParamsError for samples that are not mono, empty, or hold NaN or infinite values.
+        """
+        if isinstance(recording, str | os.PathLike):
+            with Decoder() as decoder:
+                read: Samples = samples_of(decoder.recording(Path(recording), self.sample_rate).pcm).numpy()
+            return read
+        sound = np.asarray(recording, dtype=np.float32)
+        if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
+            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found the shape {sound.shape}")
+        if sample_rate is not None and sample_rate != self.sample_rate:
+            sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
+        return sound
 
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
         """Encode samples `[N]` in [-1, 1] at `sample_rate` Hz, by default the model's, to codes `[F, Q]` int64.
 
-        Raises ParamsError when the samples are not mono, empty, or hold NaN or infinite values.
+        Raises ParamsError as `samples` does.
         """
-        sound = self._samples(samples, sample_rate)
+        sound = self.samples(samples, sample_rate)
         codes: Codes = encode(self.bundle.codec, torch.from_numpy(sound)[None])[0].numpy()
         return codes
 
@@ -365,51 +360,25 @@ class Model:
         """
         if label is None:
             return 0
-        if label in self.labels:
-            return self.labels.index(label) + 1
-        matches = [index for index, name in enumerate(self.labels, start=1) if name.split("/")[-1] == label]
-        if len(matches) == 1:
-            return matches[0]
         if not self.labels:
             raise ParamsError(
                 f"--label {label}: expected a model trained with labels, found one without; train with corpus.labels: folder"
             )
-        known = ", ".join(self.labels[:50]) + (f" and {len(self.labels) - 50} more" if len(self.labels) > 50 else "")
-        found = "one that fits several" if matches else "an unknown one"
+        ends = [name.split("/")[-1] for name in self.labels]
+        if label in self.labels or ends.count(label) == 1:
+            return (self.labels if label in self.labels else ends).index(label) + 1
+        found = "one that fits several" if label in ends else "an unknown one"
+        known = one_line(", ".join(self.labels), 1000)
         raise ParamsError(f"--label {label}: expected one of {known}; found {found}")
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name the file in what is wrong with it."""
-        try:
-            yield
-        except ArtifactError as error:
-            raise ArtifactError(f"{self.path}: {error}") from error
-
-    def _reference(self, purpose: str = "judge novelty", remedy: str = "") -> Reference:
+    def _reference(self, remedy: str = "") -> Reference:
         """The reference. Raises ArtifactError where the file has none."""
         if self.bundle.reference is None:
             raise ArtifactError(
-                f"{self.path}: expected a model with the codes of its training recordings, to {purpose}, found one made "
-                f"without (bundle.reference: false){remedy}"
+                f"{self.path}: expected a model with the codes of its training recordings, to judge sounds by, found one "
+                f"made without (bundle.reference: false){remedy}"
             )
         return self.bundle.reference
-
-    def _samples(
-        self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None
-    ) -> NDArray[np.float32]:
-        """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz."""
-        if isinstance(recording, str | os.PathLike):
-            with Decoder() as decoder:
-                pcm = decoder.recording(Path(recording), self.sample_rate).pcm
-            read: NDArray[np.float32] = samples_of(pcm).numpy()
-            return read
-        sound = np.asarray(recording, dtype=np.float32)
-        if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
-            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found the shape {sound.shape}")
-        if sample_rate is not None and sample_rate != self.sample_rate:
-            sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
-        return sound
 
 
 def load(path: str | os.PathLike[str]) -> Model:

@@ -2,18 +2,13 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import Annotated, cast, get_args
 
 from typer import Argument, Option
 
 from distill.audio.write import AudioFormat
 from distill.cli.flags import Json, ModelPath, Replace, check_inputs, check_output, make_folder, print_json
 from distill.errors import ParamsError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from distill.model_file.inspect import ListedModel
 
 Repository = Annotated[
     str, Argument(metavar="REPO_ID", help="a model repository of the hub: OWNER/NAME", show_default=False)
@@ -89,20 +84,14 @@ def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioF
     """The format to decode to: that of `kind` or of the suffix. Raises ParamsError when `output` does not fit."""
     suffix = output.suffix.lower().removeprefix(".")
     named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
-    if recordings > 1:
-        if named is not None or (output.exists() and not output.is_dir()):
-            raise ParamsError(
-                f"-o {output}: expected a folder for {recordings} recordings, found a file's name; name a folder"
-            )
-        return kind or "wav"
-    if output.is_dir():
+    if recordings > 1 and (named is not None or (output.exists() and not output.is_dir())):
+        raise ParamsError(f"-o {output}: expected a folder for {recordings} recordings, found a file's name")
+    if recordings == 1 and output.is_dir():
         raise ParamsError(f"-o {output}: expected a file for one recording, found a folder; name a file in it")
-    if named is None and kind is None:
+    if recordings == 1 and (named or kind) is None:
         raise ParamsError(f"-o {output}: expected the suffix .wav, .flac, .ogg or .mp3, or --format, found neither")
-    if named is not None and kind is not None and named != kind:
-        raise ParamsError(
-            f"--format {kind}: expected the format that {output} names, found another; leave one of them out"
-        )
+    if named is not None and kind not in (None, named):
+        raise ParamsError(f"--format {kind}: expected the format that {output} names; leave one of them out")
     return kind or named or "wav"
 
 
@@ -124,8 +113,7 @@ def inspect(
     elif as_json:
         print_json(metadata.file_json())
     else:
-        console = Console(highlight=False)
-        console.print(describe(model, metadata, console.width), crop=False)
+        Console(highlight=False).print(describe(model, metadata), crop=False)
 
 
 def verify(model: ModelPath, as_json: Json = False) -> None:
@@ -148,46 +136,32 @@ def list_folder(
     Files that are no models are named with the reason. Weights are not read: distill verify checks them.
     """
     from rich.console import Console
+    from rich.table import Table
 
     from distill.model_file.inspect import list_models
+    from distill.progress import plain
 
     models = list_models(folder)
     if as_json:
         print_json({"folder": str(folder), "models": [asdict(model) for model in models]})
         return
-    console = Console(highlight=False)
-    good = [model for model in models if not model.problem]
-    if good:
-        console.print(_table(good))
-    remarks = [line for model in models for line in _remarks(model)]
-    for line in remarks if models else [f"no model files in {folder}"]:
-        console.print(line, markup=False, soft_wrap=True)
-
-
-def _table(models: "list[ListedModel]") -> "Table":
-    from rich.table import Table
-
-    from distill.progress import plain
-
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("model", overflow="fold")
     for title in ("written (UTC)", "recordings", "tier", "used", "bits/s", "can"):
-        table.add_column(title, no_wrap=True, justify="right" if title in ("recordings", "used", "bits/s") else "left")
-    for model in models:
-        can = ["generate"] * model.can_generate + ["judge"] * model.can_judge
-        figures = ((model.recordings, "d"), (model.utilization, ".0%"), (model.val_bits_per_second, ".0f"))
-        recordings, used, bits = ("–" if value is None else f"{value:{form}}" for value, form in figures)
-        date, can_do = model.date[:16].replace("T", " "), ", ".join(can) or "encode"
-        table.add_row(plain(model.name), date, recordings, model.tier or "–", used, bits, can_do)
-    return table
-
-
-def _remarks(model: "ListedModel") -> list[str]:
-    if model.problem:
-        return [f"no model: {model.problem}"]
-    lines = [f"{model.name}: labels {', '.join(model.labels)}"] if model.labels else []
-    warning = f"warning: {model.name} memorised its recordings; `distill inspect` tells more"
-    return lines + [warning] * model.was_memorizing
+        table.add_column(title, no_wrap=True)
+    for one in [one for one in models if not one.problem]:
+        figures = ((one.recordings, "d"), (one.tier, "s"), (one.utilization, ".0%"), (one.val_bits_per_second, ".0f"))
+        known = ["–" if value is None else f"{value:{form}}" for value, form in figures]
+        can = (
+            ["generate"] * one.can_generate + ["judge"] * one.can_judge + ["repeat its recordings"] * one.was_memorizing
+        )
+        table.add_row(plain(one.name), one.date[:16].replace("T", " "), *known, ", ".join(can) or "encode")
+    console = Console(highlight=False)
+    if table.rows:
+        console.print(table)
+    problems = [f"no model: {one.problem}" for one in models if one.problem]
+    for line in problems if models else [f"no model files in {folder}"]:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def push(
@@ -221,16 +195,8 @@ def push(
         print_json({"model": str(model), "repository": repository, **asdict(done)})
         return
     print(f"{done.url}  {model.name}, {done.bytes / 1e6:.1f} MB, commit {done.commit[:12]}")
-    what = "names and codes of {} training recordings"
-    if done.reference_recordings:
-        print(
-            f"sent with its reference: {what}, which whoever has the file can decode".format(done.reference_recordings)
-        )
-    elif done.reference_left_out:
-        stays = f"sent without its reference: {what} stay here, and the copy cannot say how new its sounds are"
-        print(stays.format(done.reference_left_out))
-    else:
-        print("the file has no reference: no names and codes of training recordings were in it")
+    codes = "names and codes of training recordings"
+    print(f"sent with {codes}, which whoever has the file can decode" if with_reference else f"sent without {codes}")
     if done.labels:
         print(f"sent with its labels, which can be names of your folders: {', '.join(done.labels)}")
     if done.replaces:

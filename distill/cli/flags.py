@@ -16,6 +16,7 @@ from distill.errors import ParamsError
 from distill.params import SamplingSeed, Temperature, setting
 from distill.params.settings import setting_of
 
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
 MIN_AND_MAX = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
 
 
@@ -58,25 +59,21 @@ def takes_settings(*paths: str) -> Callable[[Callable[..., None]], Callable[...,
             given = {path: values.pop(name) for name, path in names.items()}
             command(**values, given={path: value for path, value in given.items() if value is not None})
 
-        parameters: list[inspect.Parameter] = []
-        for own in inspect.signature(command, eval_str=True).parameters.values():
-            added = [_flag(name, path) for name, path in names.items()]
-            parameters += added if own.name == "given" else [own.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        flags = [inspect.Parameter(name, KEYWORD, default=None, annotation=_flag(path)) for name, path in names.items()]
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        others = [one.replace(kind=KEYWORD) for one in own if one.name != "given"]
+        run.__signature__ = inspect.Signature([*flags, *others])  # type: ignore[attr-defined]
         return run
 
     return decorated
 
 
-def _flag(name: str, path: str) -> inspect.Parameter:
+def _flag(path: str) -> Any:
+    """The annotation of a setting's flag; what fills in `auto` is the default, and no value of the flag."""
     about = setting(path)
-    kind: Any = Literal[about.choices] if about.choices else about.type
+    kind: Any = Literal[about.choices] if about.choices and about.choices != ("auto",) else about.type
     shown: dict[str, Any] = {"help": about.help, "show_default": about.shown, **limits(about.bounds)}
-    if about.choices == ("auto",):
-        kind, text = str, "{help} ({min} to {max})".format(**shown)
-        shown = {"help": text, "show_default": about.shown, "metavar": "N|auto"}
-    annotation = Annotated[kind | None, Option(flag_of(path), **shown)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    return Annotated[kind | None, Option(flag_of(path), **shown)]
 
 
 def check_inputs(audio: Sequence[Path], flag: str = "AUDIO") -> None:

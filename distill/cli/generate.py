@@ -111,7 +111,7 @@ def vary(
     """Make new takes of a recording, and report how near each is to it and to the training recordings."""
     check_inputs([audio])
     loaded = _open(model, label)
-    samples = loaded.samples_to_vary(audio)
+    samples = loaded.samples(audio)
     from distill.codes.file import printable_stem
 
     sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}

@@ -15,7 +15,6 @@ from distill.text import shown
 from distill.training.interruption import raise_on_signals
 
 INTERRUPTED = 130  # exit status
-WITH_OWN_SENTENCE = ("--format", "--host")  # where their value is empty
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -47,7 +46,8 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8 are printed as they are
     try:
-        _refuse_nothing(sys.argv[1:])
+        if not all(sys.argv):  # such as a shell's variable that is not set: as a path it is the current folder
+            raise ParamsError("expected a value for each argument, found an empty one; check the command's variables")
         status = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
@@ -62,13 +62,6 @@ def main() -> None:
     if status == INTERRUPTED:  # typer returns it for Ctrl-C, too
         print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _refuse_nothing(arguments: list[str]) -> None:
-    """Refuse an empty argument, such as a shell's variable that is not set: as a path it is the current folder."""
-    before = ("", *arguments)
-    if any(not value and flag not in WITH_OWN_SENTENCE for flag, value in zip(before, arguments, strict=False)):
-        raise ParamsError("expected a value for each argument, found an empty one; check the variables of the command")
 
 
 def _wrong_use(error: Any) -> str:

@@ -21,7 +21,7 @@ from distill.cli.flags import (
 )
 from distill.errors import ParamsError
 from distill.execution import execution_from_environment
-from distill.params import Params, Seed, default_params, setting
+from distill.params import Params, Seed, default_params
 from distill.storage.files import check_replaceable
 from distill.text import is_utf8
 
@@ -42,16 +42,14 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
     for name, value in given.items():
         *section, key = name.split(".")
         within = sections.setdefault(section[0], {}) if section else sections
-        is_number = isinstance(value, str) and value.isascii() and value.isdigit() and setting(name).type is int
-        within[key] = int(value) if is_number else value
-    default_params().check()  # of a checkout, whose file may be wrong: then no flag is
+        within[key] = value
+    default_params()  # of a checkout, whose file may be wrong: then no flag is
     try:
-        return default_params(**sections).check()
+        return default_params(**sections)
     except ParamsError as error:
         name, _, said = str(error).partition(": ")
-        if name != "corpus.sample_rate":  # no other flag takes "auto"
-            said = said.replace(" or auto, found ", ", found ")
         flag = flag_of(name) if name in (*TRAIN, *TRAIN_PRIOR) else OTHERS.get(name, name)
+        said = said.replace(" or auto, found ", ", found ")  # no flag takes it
         raise ParamsError(f"{flag}: {said}") from error
 
 
@@ -111,7 +109,7 @@ def train(
 
     execution = execution_from_environment()
     with executor_of(execution) as executor:
-        trained = train_model(folder, model, params, execution, prior, dated=True, executor=executor)
+        trained = train_model(folder, model, params, execution, prior, executor=executor)
     _print_trained(trained, as_json)
 
 
@@ -156,7 +154,7 @@ def train_prior(
 
     execution = execution_from_environment()
     with executor_of(execution) as executor:
-        trained = add_prior(model, written, data, params, execution, dated=True, executor=executor)
+        trained = add_prior(model, written, data, params, execution, executor=executor)
     if as_json:
         print_json({"model": str(written), "recordings": trained.recordings, **trained.metrics})
     else:

@@ -26,12 +26,10 @@ def error_to_show(error: Exception) -> gr.Error:
 def field(path: str, label: str) -> Any:
     """A field for a setting of `params.yaml`, such as "vqvae.epochs": its choices, bounds, help and default."""
     about = setting(path)
-    if about.auto_by:
-        return optional(label, about.auto_by, f"{about.help}; ")
     if about.type is str:
         return gr.Dropdown(list(about.choices), value=about.default, label=label, info=about.help)
-    if about.choices:  # beside numbers
-        return gr.Textbox(str(about.default), label=label, info=about.help, max_length=30)
+    if about.default == "auto":
+        return optional(label, about.auto_by or "auto", f"{about.help}; ")
     low, high, whole = about.bounds.get("ge"), about.bounds.get("le"), 0 if about.type is int else None
     return gr.Number(about.default, label=label, info=about.help, minimum=low, maximum=high, precision=whole)
 

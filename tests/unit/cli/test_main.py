@@ -244,7 +244,7 @@ def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
     done = shell("vary", "bare.distill", "a.wav", "-n", "1", "--strength", "0", "--seed", "2")
     assert "beside the recording 100% of codes equal, 0.0 dB" in done.out
     assert "novelty unknown: the model has no codes of its training recordings" in done.out
-    write_audio(Path("short.wav"), np.full(100, 0.1, dtype=np.float32), 16_000)
+    write_audio(Path("short.wav"), np.full(200, 0.1, dtype=np.float32), 16_000)
     done = shell("vary", "m.distill", "short.wav", "-n", "20", "--strength", "0.01", "--seed", "2")
     assert re.search(r"\d+ takes the same as the recording or another take; a higher --strength changes more", done.out)
 
@@ -342,7 +342,6 @@ def test_models_are_listed_and_what_is_none_is_said_why(shell: CommandLine) -> N
     assert rows[1][-1] == "encode"
     assert rows[2][0] == "full"
     assert rows[2][-2:] == ["generate,", "judge"]
-    assert "full: labels kick, snare" in done.out
     assert "no model: models/other.distill: expected a Distill model, found another format; check the path" in done.out
     report = json.loads(shell("list", "models", "--json").out)
     assert [row["name"] for row in report["models"]] == ["codec", "full", "other"]

@@ -29,7 +29,7 @@ REFUSED = {
     "decode m.distill m.distill -o x.wav": f"m.distill: {NO_CODES} another kind of safetensors file",
     "decode m.distill cut.codes -o x.wav": f"cut.codes: {NO_CODES}",
     "decode m.distill one.codes -o x": "-o x: expected the suffix .wav, .flac, .ogg or .mp3, or --format",
-    "decode m.distill one.codes -o x.wav --format flac": "--format flac: expected the format that x.wav names, found",
+    "decode m.distill one.codes -o x.wav --format flac": "--format flac: expected the format that x.wav names; leave",
     "decode m.distill one.codes -o folder": "-o folder: expected a file for one recording, found a folder",
     "decode m.distill two.codes -o x.wav": "-o x.wav: expected a folder for 2 recordings",
     "train none": "DIR none: expected a folder of recordings, found nothing there; check the path",
@@ -39,8 +39,7 @@ REFUSED = {
     "train . --out text.wav": "--out text.wav: expected a folder to write to, found File exists",
     "train . --epochs x": "--epochs: expected a valid integer, found x; see distill --help",
     "train . --tier huge": "--tier: expected one of auto, small, medium, large, found huge; see distill --help",
-    "train . --sample-rate 1": "--sample-rate: expected greater than or equal to 8000 or auto, found 1",
-    "train . --sample-rate x": "--sample-rate: expected integer or auto, found 'x'",
+    "train . --sample-rate auto": "--sample-rate: expected a valid integer, found auto; see distill --help",
     "train . --learning-rate 0": "--learning-rate: expected greater than 0, found 0",
     "train . --codebook-size 1": "--codebook-size: expected greater than or equal to 2, found 1; see distill --help",
     "train-prior codec.distill": "codec.distill: expected the folder of its recordings, found no record of it in",
@@ -48,15 +47,13 @@ REFUSED = {
     "generate codec.distill": "codec.distill: expected a model with a prior, found a codec alone, which encodes and",
     "generate m.distill --label tom": "--label tom: expected one of kick, snare; found an unknown one",
     "generate bare.distill --label tom": "--label tom: expected a model trained with labels, found one without",
-    "generate bare.distill --min-novelty close": f"{NO_REFERENCE} judge novelty, found",
-    "generate bare.distill --reject-faults": f"{NO_REFERENCE} find faults, found one made without (bundle.reference: fal",
+    "generate bare.distill --min-novelty close": f"{NO_REFERENCE} judge sounds by, found one made without (bundle.refe",
+    "generate bare.distill --reject-faults": f"{NO_REFERENCE} judge sounds by, found",
     "generate m.distill --min-novelty much": "--min-novelty much: expected close, new or a number from 0 to 1",
     "vary m.distill text.wav": f"text.wav: {NO_RECORDING} a file that",
     "vary m.distill a.wav --strength nan": "--strength: expected a finite number, found nan",
-    "vary m.distill long.wav": "long.wav: expected a recording of at most 0.4 s, found one of 0.5 s; cut out the part to",
     "kit m.distill --out folder": "--out folder: expected a new or an empty folder, found one with files in",
     "kit m.distill --out x --format exs": "--format: expected sfz or dspreset, or both with a",
-    "kit m.distill --out x --format ": "--format: expected sfz or dspreset, or both with a comma between, found none",
     "kit m.distill --out x --velocity-layers 5": "--velocity-layers 5: expected at most as many",
     "kit m.distill --out x --per-label 65": "--per-label: expected less than or equal to 64, found 65",
     "kit m.distill --out x --label gong": "--label gong: expected one of kick, snare",
@@ -73,7 +70,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_prior_model(found / "bare.distill", reference=False)
     write_model(found / "codec.distill")
     write_tone(found / "a.wav")
-    write_tone(found / "long.wav", 0.5)
     (found / "empty.wav").touch()
     (found / "text.wav").write_text("hello")
     (found / "folder").mkdir()
@@ -85,7 +81,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(folder: Path, shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """The shell, in that folder."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("distill.api.MAX_VARIED_SECONDS", 0.4)
     if not Path("one.codes").exists():
         assert shell("encode", "m.distill", "a.wav", "-o", "one.codes").status == 0
         assert shell("encode", "m.distill", "a.wav", "a.wav", "-o", "two.codes").status == 0
@@ -100,15 +95,13 @@ def test_every_refusal_is_one_sentence(command: CommandLine) -> None:
 
 
 def test_an_empty_argument_is_refused(command: CommandLine) -> None:
-    expected = "distill: expected a value for each argument, found an empty one; check the variables of the command"
+    expected = "distill: expected a value for each argument, found an empty one; check the command's variables"
     assert command.refused("list", "") == expected
 
 
 def test_what_is_not_given_is_as_in_params_yaml() -> None:
     assert params_of_flags(GIVEN) == default_params(corpus={"path": "sounds"}, bundle={"name": "mine"})
     assert params_of_flags({**GIVEN, "vqvae.epochs": 3}).vqvae_config(5).epochs == 3
-    for text, rate in (("auto", "auto"), ("44100", 44_100)):
-        assert params_of_flags({**GIVEN, "corpus.sample_rate": text}).corpus.sample_rate == rate
 
 
 def test_for_a_wrong_file_of_a_checkout_no_flag_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:

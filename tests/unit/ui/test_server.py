@@ -220,7 +220,7 @@ def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: py
 
 
 def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
-    values = [None, "<b>", "auto", "small", "4", 0.25, "", "", "auto", "none", 0, True]
+    values = [None, "<b>", "auto", "small", "4", 0.25, "", "", "", "none", 0, True]
     answer = _call(page, "train", values)
     assert answer["success"] is False
     assert answer["output"]["error"].startswith("recordings &#x27;&#x27;: expected a folder of the list")
