@@ -8,6 +8,7 @@ own is faster in the tests' one: see the fixture `shell`.
 
 import atexit
 import importlib.util
+import inspect
 import multiprocessing
 import os
 import runpy
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,7 @@ IMPORTED = (
     "distill.kit.make",
     "distill.pipeline.train",
 )
+PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")  # of a process of `subprocess`
 if os.name != "nt":
     FORKS = multiprocessing.get_context("forkserver")
     FORKS.set_forkserver_preload(
@@ -74,9 +76,10 @@ class Forked:
 
     def __init__(self, program: Program) -> None:
         self._output = Path(tempfile.mkdtemp(dir=_outputs()))
-        for name in ("1", "2"):  # as the descriptors of what is printed and said
-            (self._output / name).touch()
-        self._process = FORKS.Process(target=_be, args=(program, self._output))
+        outputs = [self._output / name for name in ("1", "2")]  # as the descriptors of what is printed and said
+        for output in outputs:
+            output.touch()
+        self._process = FORKS.Process(target=_be, args=(program, outputs))
         self._process.start()
 
     def poll(self) -> int | None:
@@ -130,20 +133,46 @@ def fork(folder: Path, module: str, *arguments: str, before: Callable[[], Any] |
     return Forked((folder, [module, *arguments], environment(**changes), before))
 
 
-def _be(program: Program, output: Path) -> None:
-    """The program, in the new process."""
+def _be(program: Program, outputs: Sequence[Path | int], own_session: bool = True) -> None:
+    """The program, in the new process; `outputs` are files or descriptors of what it prints and says."""
     folder, sys.argv, env, before = program
-    os.setsid()
+    if own_session:
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    for number in (1, 2):
-        os.dup2(os.open(output / str(number), os.O_WRONLY), number)
+    for number, output in enumerate(outputs, 1):
+        os.dup2(output if isinstance(output, int) else os.open(output, os.O_WRONLY), number)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
     if before is not None:
         before()
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def fork_pythons() -> None:
+    """From here on this process starts DVC and stages as forks of itself, which have imported what they need."""
+    execute: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+
+    def start(process: Any, *given: Any) -> None:
+        asked = inspect.signature(execute).bind(process, *given).arguments
+        words = asked["args"] if asked["args"][0] == sys.executable else asked["args"][-1].split()
+        module = list(words[words.index("-m") + 1 :]) if "-m" in words else [""]
+        if not module[0].startswith(("dvc", "stages.")):
+            execute(process, *given)
+            return
+        program = (Path(asked["cwd"] or "."), module, asked["env"] or {**os.environ}, None)
+        outputs = [max(asked[name], number) for number, name in ((1, "c2pwrite"), (2, "errwrite"))]  # -1: as it is here
+        child = multiprocessing.get_context("fork").Process(
+            target=_be, args=(program, outputs, asked["start_new_session"])
+        )
+        child.start()
+        process.pid, process._child_created = child.pid, True
+        process._close_pipe_fds(*(asked[end] for end in PIPES))
+
+    subprocess.Popen._execute_child = start  # type: ignore[attr-defined]
 
 
 def until(condition: Callable[[], Any], process: Any = None, seconds: float = SECONDS) -> Any:

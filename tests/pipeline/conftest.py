@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from pipeline.project import Project, new_project
-from programs import MakeOnce, run
+from programs import MakeOnce
 
 from distill.training.tracking import client_of
 
@@ -48,8 +48,7 @@ def first_run(make_once: MakeOnce, database: Path) -> Finished:
     def make(folder: Path) -> None:
         project = new_project(folder / "project", database)
         project.give_labelled_sounds()
-        done = run(project.folder, "stages.repro")
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = project.done("repro")
         (folder / "made.json").write_text(json.dumps([done.stdout, project.hashes()]))
 
     made = make_once("finished", make)

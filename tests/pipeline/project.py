@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from programs import ROOT, Forked, fork, run, start
+from programs import ROOT, Forked, fork, fork_pythons, start
 
 from distill.audio.write import write_audio
 from distill.code_version import CODE
@@ -39,8 +39,8 @@ class Project:
         self.folder = folder
 
     def fork(self, module: str, *arguments: str, **environment: str) -> Forked:
-        """Start a module in a process that has imported what it needs; `steps` tells how far it is."""
-        return fork(self.folder, module, *arguments, **self._watched(), **environment)
+        """Start a module in a process that has imported what it, DVC and its stages need; `steps` tells how far it is."""
+        return fork(self.folder, module, *arguments, before=fork_pythons, **self._watched(), **environment)
 
     def done(self, name: str, **environment: str) -> Forked:
         """Run a stage, or `repro`, which ends without an error."""
@@ -55,8 +55,9 @@ class Project:
         assert "Traceback" not in ended.stderr
         return ended.stderr.strip()
 
-    def dvc(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return run(self.folder, "dvc", *arguments, **environment)
+    def dvc(self, *arguments: str, **environment: str) -> Forked:
+        """A command of DVC, to its end."""
+        return self.fork("dvc", *arguments, **environment).end()
 
     def start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a module with a Python of its own; `steps` tells how far it is."""

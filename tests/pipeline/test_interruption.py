@@ -15,12 +15,23 @@ from programs import SECONDS, until
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 
-def test_an_interrupted_and_a_killed_training_go_on_to_the_same_bytes(
+def test_an_interrupted_and_a_killed_stage_go_on_to_the_same_bytes(
     project: Project, request: pytest.FixtureRequest
 ) -> None:
-    """Ctrl-C in the codec's training, then SIGKILL of the stage alone in its second try; then to the end."""
+    """SIGKILL of the first stage alone, then Ctrl-C in the codec's training; then this to the end."""
     project.give_labelled_sounds()
-    process = training(project)
+    at_work, database = project.folder / ".distill/at_work.txt", project.folder / "mlflow.db"
+    process = project.start("stages.repro")
+    number = until(lambda: at_work.exists() and at_work.read_text().split()[1:], process)
+    os.kill(int(number[0]), signal.SIGKILL)
+    said = "".join(process.communicate(timeout=SECONDS))
+    assert process.returncode == 2, said
+    assert "ingest: expected it to end by itself, found that it was killed or crashed; if memory ran out" in said
+    assert "Traceback" not in said
+
+    before = database.stat().st_mtime_ns
+    process = project.start("stages.repro")
+    until(lambda: database.stat().st_mtime_ns != before, process)  # the training opens its run
     os.killpg(process.pid, signal.SIGINT)
     said = "".join(process.communicate(timeout=SECONDS))
     assert process.returncode != 0
@@ -28,28 +39,12 @@ def test_an_interrupted_and_a_killed_training_go_on_to_the_same_bytes(
     assert "Traceback" not in said
     assert not (project.folder / "artifacts/vqvae").exists()
 
-    process = training(project)
-    os.kill(int((project.folder / ".distill/at_work.txt").read_text().split()[1]), signal.SIGKILL)
-    said = "".join(process.communicate(timeout=SECONDS))
-    assert process.returncode == 2, said
-    assert "train_vqvae: expected it to end by itself, found that it was killed or crashed; if memory ran out" in said
-    assert "Traceback" not in said
-
     project.done("train_vqvae")
     made = project.hashes()
     assert {"artifacts/corpus/manifest.parquet", "artifacts/vqvae/model.safetensors"} <= set(made)
     first_run: Finished = request.getfixturevalue("first_run")  # which another process makes meanwhile
     assert made.items() <= first_run.hashes.items()
     assert project.left_behind() == []
-
-
-def training(project: Project) -> "subprocess.Popen[str]":
-    """`make repro`, at the moment the codec's training opens its MLflow run."""
-    database = project.folder / "mlflow.db"
-    before = database.stat().st_mtime_ns if database.exists() else 0
-    process = project.start("stages.repro")
-    until(lambda: database.exists() and database.stat().st_mtime_ns != before, process)
-    return process
 
 
 def test_twenty_kills_at_any_moment_end_with_the_same_bytes(

@@ -1,7 +1,9 @@
-"""Program for `torchrun`: train a prior or a codec and write its loss curve."""
+"""Program for one or several processes: train a prior or a codec and write its loss curve."""
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +28,31 @@ def curve(what: str, folder: Path) -> dict[str, Any]:
     """Losses of every step and epoch: of a prior on 13 recordings in batches of 4, so that the last batch holds one; of
     a codec on three tones, in batches of 5 crops, so that two processes have unequal shares.
 
-    Of two processes with a prior the second then loses its checkpoints; `refused` is what both say.
+    `refused` is what two processes say: of a prior, where the second has lost its checkpoints; of a codec, to one crop.
     """
     fabric, seen, found = make_fabric(Execution("cpu", "fp32")), Seen(), dict[str, Any]()
     if what == "prior":
         arguments = (data(recordings(0, 13), recordings(1, 5)), config(epochs=5), 0)
         result = fit_prior(*arguments, Run(fabric, CheckpointStore(folder), (seen,))).result
-        if fabric.world_size == 2:
-            try:
-                elsewhere = CheckpointStore(folder if fabric.global_rank == 0 else folder / "elsewhere")
-                fit_prior(*arguments, Run(fabric, elsewhere))
-            except DistillError as error:
-                found["refused"] = str(error).split(": ", 1)[1]
+        elsewhere = CheckpointStore(folder if fabric.global_rank == 0 else folder / "elsewhere")
+        again: Callable[[], object] = partial(fit_prior, *arguments, Run(fabric, elsewhere))
     else:
-        corpus = folder / f"tones{fabric.global_rank}"
+        tones = folder / f"tones{fabric.global_rank}"
         for number in range(3):
-            write_tone(corpus / "in" / f"{number}.wav", 1.2, pitch=130.0 * (number + 1))
-        ingest(corpus / "in", corpus / "out", 16_000, 0.0)
-        settings: dict[str, Any] = {
-            "epochs": 3,
-            "batch_size": 5,
-            "codebook_size": 8,
-            "num_quantizers": 3,
-            "hidden_size": 32,
-        }
-        settings |= {"num_layers": 1, "latent_size": 16, "crop_seconds": 0.25, "dropout": 0.0}
+            write_tone(tones / "in" / f"{number}.wav", 1.2, pitch=130.0 * (number + 1))
+        ingest(tones / "in", tones / "out", 16_000, 0.0)
+        corpus, sizes = load_corpus(tones / "out"), {"codebook_size": 8, "num_quantizers": 3, "hidden_size": 32}
+        settings: dict[str, Any] = {**sizes, "epochs": 3, "batch_size": 5, "latent_size": 16}
+        settings |= {"num_layers": 1, "crop_seconds": 0.25, "dropout": 0.0}
         vqvae = get_adaptive_vqvae_config(3, **settings)
-        result = train_vqvae(load_corpus(corpus / "out"), vqvae, 0.3, 0, fabric, callback=seen).result
+        result = train_vqvae(corpus, vqvae, 0.3, 0, fabric, callback=seen).result
+        one = vqvae.model_copy(update={"batch_size": 1})
+        again = partial(train_vqvae, corpus, one, 0.3, 0, fabric)
+    if fabric.world_size == 2:
+        try:
+            again()
+        except DistillError as error:
+            found["refused"] = str(error).split(": ", 1)[1]
     steps = seen.of(VQStepMetrics)
     found["train"] = [event.train_loss for event in steps or seen.of(PriorStepMetrics)]
     found["train"] += [event.commit_loss for event in steps]
