@@ -168,7 +168,7 @@ def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, 
         parts.append(f'<text x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{value:.4g}</text>')
     for epoch, anchor in {last: "end", first: "start"}.items():
         parts.append(f'<text x="{at(epoch, low)[0]}" y="{HEIGHT - 8}" text-anchor="{anchor}">epoch {epoch}</text>')
-    scored = [one for one in metrics if _is_finite(one.get("val_loss"))]
+    scored = [one for one in metrics if _is_finite(one.get("val_loss")) and first <= one["epoch"] + 1 <= last]
     if scored:
         best = min(scored, key=lambda one: one["val_loss"])["epoch"] + 1
         title += f", best epoch {best}"

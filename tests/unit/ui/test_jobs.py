@@ -74,14 +74,6 @@ def hand_made(tmp_path: Path, **files: object) -> Job:
     return found
 
 
-def test_stop_is_for_a_training_that_still_starts(jobs: Jobs, run: Callable[..., Job]) -> None:
-    jobs.stop_file.parent.mkdir()
-    jobs.stop_file.touch()  # of another training
-    job = run(WAITS)
-    assert not jobs.stop_file.exists()
-    until(lambda: is_ready(job))
-
-
 def test_a_command_runs_to_its_end_or_is_refused_in_its_words(jobs: Jobs, tmp_path: Path) -> None:
     job = ended(jobs.start("train", "help", ["demo", "--help"], {"name": "x"}))
     assert (job.state, job.message) == ("done", "")
@@ -172,7 +164,9 @@ def test_trainings_that_start_together_are_one(tmp_path: Path) -> None:
 def test_a_training_goes_on_where_it_was(jobs: Jobs, tmp_path: Path) -> None:
     job = hand_made(tmp_path, exit_json={"status": 130}, status_json={"label": "codec"})
     assert job.is_resumable
+    jobs.stop_file.touch()  # of another training
     again = jobs.run(job)
+    assert not jobs.stop_file.exists()
     assert (again.id, again.read(STATUS)) == (job.id, {})
     assert ended(again).state == "done"
 

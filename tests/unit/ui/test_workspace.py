@@ -20,11 +20,6 @@ def work(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "work")
 
 
-def found(work: Workspace, name: str = "mine") -> dict[str, bytes]:
-    folder = work.sounds / name
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @settings(max_examples=50)
 @given(TEXT)
 def test_no_name_of_a_model_leads_elsewhere(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
@@ -73,19 +68,8 @@ def test_a_new_model_replaces_none(work: Workspace, tmp_path: Path) -> None:
 
 def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
     assert (work.listed(), work.names(), work.known("x")) == ([], [], {})
-    held = [
-        "sounds/b",
-        "sounds/a/kick",
-        "sounds/a/snare",
-        "takes",
-        "-n",
-        ".hidden",
-        "models",
-        "generated/x",
-        "deep/e/r/x",
-        "data/one",
-    ]
-    for name in held:
+    held = "sounds/b sounds/a/kick sounds/a/snare takes -n .hidden models generated/x deep/e/r/x data/one"
+    for name in held.split():
         (work.root / name).mkdir(parents=True, exist_ok=True)
         (work.root / name / "one.wav").touch()
     (work.root / "texts").mkdir()
@@ -100,26 +84,21 @@ def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
             work.corpus(name)
 
 
-def test_recordings_are_copied_beside_others(work: Workspace, tmp_path: Path) -> None:
-    for name, data in {"one.WAV": b"1", "notes.txt": b"", "-n.wav": b"", "pack.ZIP": b""}.items():
-        (tmp_path / name).write_bytes(data)
-    names = ["one.WAV", "one.WAV", "notes.txt", "-n.wav", "none.wav", "pack.ZIP"]
-    folder, count, refused = work.add_recordings(" mine ", [(tmp_path / name, name) for name in names])
-    assert (folder, count) == ("sounds/mine", 2)
-    assert found(work) == {"one.WAV": b"1", "one 2.WAV": b"1"}
-    text, odd, none, pack = refused
+def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    places = ["one.WAV", "one.WAV", "snare/Größe.wav", ".DS_Store", "notes.txt", "-n.wav", "pack.ZIP", "../one.wav"]
+    uploads = [*((tmp_path / "one", place) for place in places), (tmp_path / "none", "none.wav")]
+    folder, count, refused = work.add_recordings(" mine ", uploads)
+    assert (folder, count) == ("sounds/mine", 3)
+    written = {path.relative_to(work.sounds / "mine").as_posix() for path in (work.sounds / "mine").rglob("*.*")}
+    assert written == {"one.WAV", "one 2.WAV", "snare/Gr\u00f6\u00dfe.wav"}
+    assert (work.sounds / "mine" / "one 2.WAV").read_bytes() == b"1"
+    text, odd, pack, outside, none = refused
     assert text.startswith("notes.txt: expected a recording (")
     assert odd.startswith("'-n.wav': expected a name of letters")
-    assert none == "none.wav: expected a file that can be copied, found: No such file or directory"
     assert pack.endswith("), found an archive; unpack it and choose the folder")
-
-
-def test_a_folder_keeps_its_subfolders(work: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "one.wav").write_bytes(b"1")
-    places = ["kick/one.wav", "snare/Gro\u0308\u00dfe.wav", ".DS_Store", "../one.wav", "kick/../../one.wav"]
-    _, count, refused = work.add_recordings("mine", [(tmp_path / "one.wav", place) for place in places])
-    assert (count, len(refused)) == (2, 2)
-    assert found(work) == {"kick/one.wav": b"1", "snare/Gr\u00f6\u00dfe.wav": b"1"}
+    assert outside.startswith("'..': expected a name of letters")
+    assert none == "none.wav: expected a file that can be copied, found: No such file or directory"
 
 
 @settings(max_examples=50)
