@@ -135,9 +135,9 @@ class ProgressReport:
             self._console.print(shown(text), highlight=False, markup=False, soft_wrap=True)
 
 
-def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> Table:
+def health_table(health: Mapping[str, Mapping[str, float]], title: str) -> Table:
     """Table of codebook health, a row for each level: `utilization`, `perplexity` and `dead_codes`."""
-    table = Table("level", title=title or None, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
+    table = Table("level", title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
     for name in ("codewords used", "perplexity", "never used"):
         table.add_column(name, justify="right")
     for level, values in health.items():

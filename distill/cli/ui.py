@@ -34,8 +34,6 @@ def ui(
         raise ParamsError(f"--folder {folder}: expected a folder, found {found}; make it or choose another")
     if password is not None and len(password) < 8:
         raise ParamsError(f"--password: expected 8 characters or more, found {len(password)}; choose a longer one")
-    if not host.strip():
-        raise ParamsError("--host: expected an address, found nothing; 127.0.0.1 is this computer alone")
     if password is None and not _is_this_computer(host):
         raise ParamsError(
             f"--host {host}: expected --password beside an address that other computers reach, found none; put one into "
