@@ -63,7 +63,7 @@ class SoundRequest(Settings):
     seconds: params.Seconds | None = None
     top_k: params.TopK = 0
     top_p: params.TopP = 1.0
-    strength: params.Strength = 0.0
+    strength: params.Share = 0.0
 
 
 class Model:

@@ -19,7 +19,7 @@ from distill.cli.flags import (
     make_folder,
     print_json,
 )
-from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Sounds, Strength, TopK, TopP, VelocityLayers
+from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
 from distill.progress import ProgressReport
 from distill.storage.files import check_replaceable
 from distill.text import one_line
@@ -97,7 +97,7 @@ def vary(
     count: Annotated[int, Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
     strength: Annotated[
         float,
-        Option(help="how much changes: 0 gives the decoded recording, 1 new sounds of its length", **limits(Strength)),
+        Option(help="how much changes: 0 gives the decoded recording, 1 new sounds of its length", **limits(Share)),
     ] = 0.3,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,

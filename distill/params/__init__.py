@@ -66,7 +66,6 @@ Temperature = Annotated[float, Field(ge=0.01, le=10)]
 TopK = Annotated[int, Field(ge=0)]
 TopP = Annotated[float, Field(ge=0.001, le=1)]
 Guidance = Annotated[float, Field(ge=0, le=20)]
-Strength = Annotated[float, Field(ge=0, le=1)]
 PerLabel = Annotated[int, Field(ge=1, le=64)]
 VelocityLayers = Annotated[int, Field(ge=1, le=16)]
 KitSeconds = Annotated[float, Field(ge=0.01, le=60)]
@@ -219,16 +218,8 @@ SomeVQVAE: Any = some_of(VQVAEConfig)
 SomePrior: Any = some_of(PriorConfig, "val_fraction")
 
 
-class Qualities(Settings):
-    """Section `qualities`: what `auto` stands for by `vqvae.quality`."""
-
-    small: SomeVQVAE
-    standard: SomeVQVAE
-    high: SomeVQVAE
-
-
 class Tier(Settings):
-    """What `auto` stands for in corpora of up to `max_recordings` recordings, of any size where that is None.
+    """What `auto` stands for in corpora of up to `max_recordings` recordings, in the last tier of any size.
 
     `frame` is laid over `prior` for the architectures with depth layers, and `pretrained` where they begin pretrained.
     """
@@ -238,22 +229,6 @@ class Tier(Settings):
     prior: SomePrior
     frame: SomePrior
     pretrained: SomePrior
-
-
-class Tiers(Settings):
-    """Section `tiers`: what every other `auto` of codec and prior stands for."""
-
-    small: Tier
-    medium: Tier
-    large: Tier
-
-    @model_validator(mode="after")
-    def _check_growth(self) -> Self:
-        small, medium, large = (getattr(self, name).max_recordings for name in get_args(TierName))
-        if small and medium and small < medium and large is None:
-            return self
-        found = f"{small}, {medium} and {large}"
-        raise ValueError(f"max_recordings: expected to grow from small to medium, and null for large, found {found}")
 
 
 class Params(Settings):
@@ -268,8 +243,8 @@ class Params(Settings):
     prior: SomePrior
     bundle: BundleConfig
     audition: AuditionConfig
-    qualities: Qualities
-    tiers: Tiers
+    qualities: dict[QualityName, SomeVQVAE]  # what `auto` stands for by `vqvae.quality`
+    tiers: dict[TierName, Tier]  # what every other `auto` of codec and prior stands for
 
     @model_validator(mode="before")
     @classmethod
@@ -294,19 +269,18 @@ class Params(Settings):
         """Name of the tier of a corpus of `recordings` usable recordings."""
         if self.tier != "auto":
             return self.tier
-        bounds = {name: getattr(self.tiers, name).max_recordings for name in get_args(TierName)}
-        chosen: TierName = next(name for name, most in bounds.items() if most is None or recordings <= most)
-        return chosen
+        bounds: dict[TierName, int] = {name: self.tiers[name].max_recordings or 0 for name in get_args(TierName)}
+        return next((name for name, most in bounds.items() if recordings <= most), "large")
 
     def vqvae_config(self, recordings: int) -> VQVAEConfig:
         """The codec's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
-        tier, own = getattr(self.tiers, self.tier_name(recordings)), self.vqvae.given
-        quality = getattr(self.qualities, own.get("quality", "standard"))
+        tier, own = self.tiers[self.tier_name(recordings)], self.vqvae.given
+        quality = self.qualities[own.get("quality", "standard")]
         return validated(VQVAEConfig, {**tier.vqvae.given, **quality.given, **own}, "vqvae.")
 
     def prior_config(self, recordings: int) -> PriorConfig:
         """The prior's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
-        tier, own = getattr(self.tiers, self.tier_name(recordings)), self.prior.given
+        tier, own = self.tiers[self.tier_name(recordings)], self.prior.given
         taken = ARCHITECTURES[own.get("architecture", DEFAULT)].settings
         batch_size = min(32, max(1, recordings * 5 // 4))
         values = {"batch_size": batch_size, "val_fraction": self.split.resolve(recordings), **tier.prior.given}
@@ -347,7 +321,7 @@ def setting(path: str) -> Setting:
         default: Any = default_values()
         for key in path.split("."):
             default = default[key]
-        return setting_of(field, comments()[path], default)
+        return setting_of(field, comments().get(path, ""), default)
     except (ParamsError, KeyError, TypeError):
         return setting_of(field)
 

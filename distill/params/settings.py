@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
@@ -84,14 +85,18 @@ def setting_of(field: FieldInfo, comment: str = "", default: Any = None) -> Sett
 def field_at(kind: type[Settings], keys: Sequence[Any]) -> tuple[list[str], type[Settings], FieldInfo | None]:
     """Follow keys from section to section: those that name fields, the class of the last one, and its field."""
     named: list[str] = []
-    inner: Any = kind
-    owner, field = kind, None
-    for key in keys:
-        if not (isinstance(inner, type) and issubclass(inner, Settings)):
+    inner: list[type[Settings]] = [kind]
+    owner, field, rest = kind, None, iter(keys)
+    for key in rest:
+        if not inner:
             break  # in the value of a setting: a type of several that it may have
-        owner = inner
+        owner = inner[0]
         named, field = [*named, one_line(key, 80)], owner.model_fields.get(key)
-        inner = None if field is None else next(iter(get_args(field.annotation)), field.annotation)
+        annotation = None if field is None else field.annotation
+        parts = (annotation, *get_args(annotation))
+        inner = [one for one in parts if isinstance(one, type) and issubclass(one, Settings)]
+        if get_origin(annotation) is dict:  # of sections
+            named += [one_line(name, 80) for name in islice(rest, 1)]
     return named, owner, field
 
 
@@ -187,12 +192,10 @@ def default_values() -> dict[str, Any]:
 @cache
 def comments() -> dict[str, str]:
     """The comment behind each key of the file that ships, by its path, such as "vqvae.epochs"."""
-    text, found = default_file().read_text(encoding="utf-8"), {}
-
-    def look(node: yaml.Node | None, before: str) -> None:
-        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-            found[before + key.value] = text.splitlines()[key.start_mark.line].partition(" # ")[2]
-            look(value, f"{before}{key.value}.")
-
-    look(yaml.compose(text, yaml.SafeLoader), "")
+    keys: list[str] = []
+    found: dict[str, str] = {}
+    for line in default_file().read_text(encoding="utf-8").splitlines():
+        if part := re.match(r"( *)(\w+):", line):
+            keys = [*keys[: len(part[1]) // 2], part[2]]
+            found[".".join(keys)] = line.partition(" # ")[2]
     return found

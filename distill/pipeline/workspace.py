@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.errors import ArtifactError, ParamsError
-from distill.storage.files import read_json, remove_leftovers, write_json
+from distill.errors import ParamsError
+from distill.storage.files import remove_leftovers, write_bytes
 
 LOCK = "lock"
-REGISTRY = "corpora.json"  # beside work in progress, not in model files: those are shared
+REGISTRY = "corpora"  # a file for each, beside work in progress, not in model files: those are shared
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,13 @@ def _is_locked(lock: int, path: Path) -> bool:
 
 def remember_corpus(state: Path, data_sha256: str, address: str) -> None:
     """Record that the corpus with this hash was made from the recordings at an address, an absolute path or a URL."""
-    known = _known_corpora(state)
-    if known.get(data_sha256) != address:
-        write_json(state / REGISTRY, {**known, data_sha256: address})
+    write_bytes(state / REGISTRY / data_sha256, os.fsencode(address))
 
 
 def find_corpus(state: Path, data_sha256: str) -> str | None:
     """The recorded address of a corpus; None where there is no record, or the folder no longer exists."""
-    found = _known_corpora(state).get(data_sha256, "")
-    return found if "://" in found or (found and Path(found).is_dir()) else None
-
-
-def _known_corpora(state: Path) -> dict[str, str]:
     try:
-        values = read_json(state / REGISTRY, "the folders of corpora")
-    except ArtifactError:
-        return {}  # a damaged registry is an empty one: the user names the folder
-    return {str(key): str(value) for key, value in values.items()} if isinstance(values, dict) else {}
+        found = os.fsdecode((state / REGISTRY / data_sha256).read_bytes())
+    except OSError:
+        return None
+    return found if "://" in found or Path(found).is_dir() else None

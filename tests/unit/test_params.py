@@ -51,7 +51,7 @@ def loaded(tmp_path: Path, text: str) -> Params:
         ({"split": {"val_fraction": 1.5}}, "split.val_fraction: expected less than 1 or auto, found 1.5"),
         ({"vqvae": {"learning_rate": float("nan")}}, "vqvae.learning_rate: expected"),
         ({"bundle": {"name": "../escape"}}, "bundle.name: expected up to 100 letters, digits, dots, dashes and"),
-        ("tiers.small.max_recordings 500", "tiers.max_recordings: expected to grow from small to medium, and null"),
+        ({"tiers": {"tiny": {}}}, "tiers.tiny.[key]: expected 'small', 'medium' or 'large', found 'tiny'"),
         ("tiers.small.vqvae.codebook_size 1", "tiers.small.vqvae.codebook_size: expected greater than or equal"),
         (
             "tiers.small.prior.epoch 1",

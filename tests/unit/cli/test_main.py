@@ -322,7 +322,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     assert set(report["codebook_health"]) == {"level_0"}
     assert {"val_loss", "best_epoch", "epochs_trained", "warnings", "tier", "recordings"} <= set(report)
     assert sorted(path.name for path in stopped.iterdir()) == [".distill", "models", "sounds"]
-    assert [path.name for path in (stopped / ".distill").iterdir()] == ["corpora.json"]
+    assert [path.name for path in (stopped / ".distill").iterdir()] == ["corpora"]
 
 
 def start(folder: Path, *arguments: str) -> Forked:

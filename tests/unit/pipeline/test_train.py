@@ -116,7 +116,7 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert set(metadata.codebook_health_snapshot) == {"level_0", "level_1"}
     assert metadata.provenance.codec_fingerprint
     assert names(finished.path.parent) == ["a.distill", "a.distill.md", "state"]
-    assert names(finished.path.parent / "state") == ["corpora.json"]
+    assert names(finished.path.parent / "state") == ["corpora"]
     assert [one["path"] for one in finished.corpus["rejected"]] == ["broken.wav"]
     text = json.dumps(metadata.model_dump(mode="json"))
     assert str(sounds) not in text
@@ -137,7 +137,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     assert len(steps) == len(finished.codec.result.history)  # one step an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
     assert names(tmp_path) == ["model-2.distill", "model-2.distill.md", "state"]
-    assert names(tmp_path / "state") == ["corpora.json"]
+    assert names(tmp_path / "state") == ["corpora"]
 
 
 def test_a_model_that_something_else_wrote_meanwhile_is_not_replaced(
@@ -223,7 +223,7 @@ def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
     assert bundle.metadata.prior_metadata is not None
     assert bundle.metadata.prior_metadata.epochs_trained == 3 == added.metrics["epochs_trained"]
     assert bundle.metadata.metadata["recordings"] == 5
-    assert names(state) == ["corpora.json"]
+    assert names(state) == ["corpora"]
     add(model, tmp_path / "c.distill", None, state=state)
     assert (tmp_path / "c.distill").read_bytes() == model.read_bytes()
     assert load_bundle(finished.path).prior is None
