@@ -326,13 +326,13 @@ class Model:
 
     def decode(self, codes: NDArray[np.integer]) -> Samples:
         """Decode codes `[F, Q]` to samples `[N]`, faded at both ends and limited in peak. Raises ParamsError."""
-        levels, size = self.bundle.codec.architecture.num_quantizers, self.bundle.codec.architecture.codebook_size
-        given = np.asarray(codes)
-        if given.ndim != 2 or not len(given) or given.shape[1] != levels or given.dtype.kind not in "iu":
+        given, codec = np.asarray(codes), self.bundle.codec.architecture
+        if given.ndim != 2 or not len(given) or given.shape[1] != codec.num_quantizers or given.dtype.kind not in "iu":
             found = f"{given.dtype} {list(given.shape)}"
-            raise ParamsError(f"codes: expected whole numbers [frames, {levels}], found {found}")
-        if given.min() < 0 or given.max() >= size:
-            raise ParamsError(f"codes: expected numbers from 0 to {size - 1}, found {given.min()} to {given.max()}")
+            raise ParamsError(f"codes: expected whole numbers [frames, {codec.num_quantizers}], found {found}")
+        if not 0 <= given.min() <= given.max() < codec.codebook_size:
+            found = f"{given.min()} to {given.max()}"
+            raise ParamsError(f"codes: expected numbers from 0 to {codec.codebook_size - 1}, found {found}")
         return decode_sounds(self.bundle.codec, [given.astype(np.int64)])[0]
 
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:

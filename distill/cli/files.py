@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 from typer import Argument, Option
 
 from distill.audio.write import AudioFormat
-from distill.cli.flags import Json, ModelPath, Replace, check_inputs, check_output, make_folder, print_json
+from distill.cli.flags import Json, ModelPath, Replace, check_output, make_folder, print_json
 from distill.errors import ParamsError
 
 Repository = Annotated[
@@ -23,7 +23,6 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Turn recordings into codes: any format and sample rate, mixed to mono."""
-    check_inputs(audio)
     check_output(output, [model, *audio])
     from distill.codes.file import encode_files
     from distill.execution import execution_from_environment

@@ -76,15 +76,6 @@ def _flag(path: str) -> Any:
     return Annotated[kind | None, Option(flag_of(path), **shown)]
 
 
-def check_inputs(audio: Sequence[Path], flag: str = "AUDIO") -> None:
-    """Refuse recordings that do not exist. Raises ParamsError."""
-    for path in audio:
-        if not path.exists():
-            raise ParamsError(f"{flag} {path}: expected a recording, found no such file; check the path")
-        if path.is_dir():
-            raise ParamsError(f"{flag} {path}: expected a recording, found a folder; name the files in it")
-
-
 def check_output(output: Path, inputs: Sequence[Path]) -> None:
     """Refuse an output that cannot be written or would replace an input. Raises ParamsError."""
     if not output.parent.is_dir():

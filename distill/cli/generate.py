@@ -14,7 +14,6 @@ from distill.cli.flags import (
     ModelPath,
     SamplingTemperature,
     SeedOrAny,
-    check_inputs,
     limits,
     make_folder,
     print_json,
@@ -81,12 +80,11 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
-    if prompt is not None:
-        check_inputs([prompt], "--prompt")
     redrawn: dict[str, Any] = {"min_novelty": min_novelty, "reject_faults": reject_faults}
     sampled: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
     loaded = _open(model, label, **redrawn)
-    make = partial(loaded.generate, count, seconds, label=label, prompt=prompt, **sampled, **redrawn)
+    begun = None if prompt is None else loaded.samples(prompt)
+    make = partial(loaded.generate, count, seconds, label=label, prompt=begun, **sampled, **redrawn)
     about = {"model": str(model), "label": label} if as_json else None
     _make(loaded, make, seed, out, model.stem, count, kind, pictures, about)
 
@@ -109,7 +107,6 @@ def vary(
     as_json: Json = False,
 ) -> None:
     """Make new takes of a recording, and report how near each is to it and to the training recordings."""
-    check_inputs([audio])
     loaded = _open(model, label)
     samples = loaded.samples(audio)
     from distill.codes.file import printable_stem

@@ -19,9 +19,9 @@ NO_CODES = "expected a file of codes that `distill encode` wrote, found"
 NO_REFERENCE = "bare.distill: expected a model with the codes of its training recordings, to"
 
 REFUSED = {
-    "encode m.distill none.wav -o x": f"AUDIO none.wav: {NO_RECORDING} no such file; check the path",
+    "encode m.distill none.wav -o x": f"none.wav: {NO_RECORDING} a file that is missing",
     "encode m.distill empty.wav -o x": f"empty.wav: {NO_RECORDING} a file that is empty",
-    "encode m.distill . -o x": f"AUDIO .: {NO_RECORDING} a folder; name the files in it",
+    "encode m.distill . -o x": f".: {NO_RECORDING} a file that is not a regular file",
     "encode m.distill a.wav -o no/x": "-o no/x: expected a path in an existing folder, found no no",
     "encode m.distill a.wav -o a.wav": "-o a.wav: expected a file other than the input",
     "encode m.distill -o x": "Missing argument 'AUDIO...'; see distill --help",
@@ -50,6 +50,7 @@ REFUSED = {
     "generate bare.distill --min-novelty close": f"{NO_REFERENCE} judge sounds by, found one made without (bundle.refe",
     "generate bare.distill --reject-faults": f"{NO_REFERENCE} judge sounds by, found",
     "generate m.distill --min-novelty much": "--min-novelty much: expected close, new or a number from 0 to 1",
+    "generate m.distill --prompt none.wav": f"none.wav: {NO_RECORDING} a file that is missing",
     "vary m.distill text.wav": f"text.wav: {NO_RECORDING} a file that",
     "vary m.distill a.wav --strength nan": "--strength: expected a finite number, found nan",
     "kit m.distill --out folder": "--out folder: expected a new or an empty folder, found one with files in",
