@@ -219,8 +219,6 @@ def open_hub(repository: str) -> "HfApi":
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("huggingface_hub"):
             raise
@@ -228,13 +226,12 @@ def open_hub(repository: str) -> "HfApi":
             f"the Hugging Face hub: expected its client, found no {error.name}; install it with "
             "`pip install 'distill-audio[hub]'` or `make setup`"
         ) from error
-    try:
-        validate_repo_id(repository if "/" in repository else "")
-    except HFValidationError as error:
+    part = r"\w(?!.*(--|\.\.|\.git$))[\w.-]*"
+    if not re.fullmatch(f"{part}/{part}", repository, re.ASCII):
         raise ParamsError(
             f"REPO_ID: expected OWNER/NAME of letters, digits, dots, dashes and underscores, found {repository!r}; "
             "correct it"
-        ) from error
+        )
     return HfApi()
 
 

@@ -125,9 +125,10 @@ def facts(metadata: BundleMetadata) -> Facts:
     codec, prior, trained = metadata.vqvae_config, metadata.prior_config, metadata.prior_metadata
     rate = metadata.spectrogram_config.frame_rate
     size = f"{codec.num_quantizers} levels of {codec.codebook_size} codewords, {rate:.1f} frames per second"
+    bits = rate * codec.num_quantizers * (codec.codebook_size - 1).bit_length()  # where every code costs the same
     rows = [
         ("sound", f"mono, {metadata.spectrogram_config.sample_rate} Hz"),
-        ("codec", f"{size}: {metadata.codec_bits_per_second / 1000:.2f} kbit/s"),
+        ("codec", f"{size}: {bits / 1000:.2f} kbit/s"),
     ]
     if prior is None or trained is None:
         rows.append(("prior", "none: this model encodes and decodes, and cannot generate"))

@@ -89,12 +89,6 @@ class BundleMetadata(Settings):
         """Whether the file has a prior."""
         return self.prior_config is not None
 
-    @property
-    def codec_bits_per_second(self) -> float:
-        """Bits of a second of audio when every code of a level costs the same."""
-        codec = self.vqvae_config
-        return self.spectrogram_config.frame_rate * codec.num_quantizers * (codec.codebook_size - 1).bit_length()
-
     def file_json(self) -> dict[str, Any]:
         """The JSON as it stands in a file: every key, and the sizes of the codes once."""
         values = self.model_dump(mode="json")

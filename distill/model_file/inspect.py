@@ -71,10 +71,7 @@ def list_models(folder: Path) -> list[ListedModel]:
     if not folder.is_dir():
         found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
         raise ParamsError(f"DIR {folder}: expected a folder of models, found {found}")
-    try:
-        return [_listed(path) for path in sorted(folder.iterdir()) if path.suffix == SUFFIX]
-    except PermissionError as error:
-        raise ParamsError(f"DIR {folder}: expected a folder that can be read, found: {error.strerror}") from error
+    return [_listed(path) for path in sorted(folder.iterdir()) if path.suffix == SUFFIX]
 
 
 def _listed(path: Path) -> ListedModel:

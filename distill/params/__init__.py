@@ -6,6 +6,8 @@ checked and made by them. The sections `vqvae` and `prior`, the tiers and the qu
 quality's, and those over the tier's.
 """
 
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -318,9 +320,7 @@ def setting(path: str) -> Setting:
     *_, field = field_at(Params, path.split("."))
     assert field is not None, path
     try:
-        default: Any = default_values()
-        for key in path.split("."):
-            default = default[key]
+        default = reduce(getitem, path.split("."), default_values())
         return setting_of(field, comments().get(path, ""), default)
     except (ParamsError, KeyError, TypeError):
         return setting_of(field)

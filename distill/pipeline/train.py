@@ -208,8 +208,7 @@ def code_and_split(
     codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution, executor: Executor
 ) -> None:
     """Encode the corpus in `folders` and assign its recordings to training and held-out data."""
-    made = (folders.corpus, folders.codes)
-    code_corpus(codec, codec_sha256, *made, params, execution, executor, kept=folders.coded)
+    code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution, executor, folders.coded)
     split_codes(folders.codes, folders.split, params)
 
 
