@@ -32,7 +32,7 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_sounds,
 )
-from distill.kit.kit import FORMATS, Kit, KitSettings, kit_formats
+from distill.kit.kit import FORMATS, Kit, KitSettings
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
@@ -217,11 +217,12 @@ class Model:
             "guidance": guidance_of(self.labels[0] if numbers else None, None),
             "allow_copies": allow_copies,
             "by_label": bool(numbers),
+            "formats": list(formats),
         }
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         source = KitSource(self.bundle.codec, self.prior, self.judge, self.path.name, self.metadata.payload_sha256)
-        return make_kit(Path(out), source, settings, chosen, kit_formats(formats), replace, progress)
+        return make_kit(Path(out), source, settings, chosen, replace, progress)
 
     def vary(
         self,

@@ -19,9 +19,9 @@ def main(params: Params) -> None:
         if reference is None:  # a model may be made without it; its audition still compares
             reference = with_scores(read_prior_data(FOLDERS.codes, FOLDERS.split).reference(), bundle.codec)
         networks = (bundle.codec, bundle.prior, bundle.labels)
-        done = audition(*networks, reference, corpus, params.audition, params.seed, folder)
-    write_metrics("audition", done.metrics)
-    figures = {**done.metrics, "times_real_time": done.times_real_time}
+        metrics, times_real_time = audition(*networks, reference, corpus, params.audition, params.seed, folder)
+    write_metrics("audition", metrics)
+    figures = {**metrics, "times_real_time": times_real_time}
     track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, AUDITION)
 
 

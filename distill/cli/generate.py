@@ -131,7 +131,10 @@ def kit(
     temperature: SamplingTemperature = 1.0,
     velocity_layers: Annotated[
         int,
-        Option(help="layers by loudness, soft sounds for low velocities; 1 is none", **limits(VelocityLayers)),
+        Option(
+            help="layers by loudness, soft sounds for low velocities, at most one a sound; 1 is none",
+            **limits(VelocityLayers),
+        ),
     ] = 1,
     label: Annotated[
         list[str] | None, Option(help="only this label; several times for several", show_default="all")
@@ -158,9 +161,10 @@ def kit(
     if as_json:
         print_json({"folder": str(out), **made.json()})
         return
-    for group in made.sounding:
-        print(f"{group.key.name:<4} {group.key.number:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
-    print(f"{out}  {len(made.sounds)} sounds on {len(made.sounding)} keys")
+    sounding = [group for group in made.groups if group.sounds]
+    for group in sounding:
+        print(f"{group.note:<4} {group.key:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
+    print(f"{out}  {len(made.sounds)} sounds on {len(sounding)} keys")
     print(f"verdicts {made.verdict_line}\nseed {made.settings.seed}")
 
 

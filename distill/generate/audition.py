@@ -6,7 +6,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
@@ -28,13 +28,6 @@ MAX_NEAREST_SECONDS = 8.0
 TEMPLATES = ("audition.html", "audition_card.html")
 
 
-class Audition(NamedTuple):
-    """The metrics of `report.json`, and seconds of sound generated in a second, which are never written to disk."""
-
-    metrics: dict[str, float]
-    times_real_time: float
-
-
 def audition(
     codec: VQVAE,
     prior: Prior | None,
@@ -44,11 +37,12 @@ def audition(
     params: AuditionConfig,
     seed: int,
     output: Path,
-) -> Audition:
+) -> tuple[dict[str, float], float]:
     """Generate sounds, compare them with `reference`, and write sounds, pictures, page and report into `output`.
 
-    The corpus holds the audio of the nearest recordings. With labels, the sounds are divided among them in turn. Raises
-    ArtifactError when there is no prior, or when a network gives NaN or infinite values.
+    The corpus holds the audio of the nearest recordings. With labels, the sounds are divided among them in turn. Gives
+    the metrics of `report.json`, and seconds of sound generated in a second. Raises ArtifactError when there is no prior,
+    or when a network gives NaN or infinite values.
     """
     began = time.monotonic()
     sounds: list[tuple[str, Sound]] = []
@@ -73,10 +67,10 @@ def audition(
         written = _write_sound(output, number, sound, corpus, entry, offset)
         judged = {"explanation": explain(new), **new.json(), "faults": list(found)}
         rows.append({**written, "label": label, **judged})
-    figures = {**report.json(), "faults": faults.json()}
-    write_json(output / "report.json", {**figures, "seed": seed, "generated": rows})
-    write_page(output / "index.html", figures, rows)
-    return Audition({**report.metrics(), **faults.metrics()}, report.seconds / generation_seconds)
+    figures = {**report.json(), "faults": faults.json(), "seed": seed, "generated": rows}
+    write_json(output / "report.json", figures)
+    write_page(output / "index.html", [*report.lines, *faults.lines], rows)
+    return {**report.metrics(), **faults.metrics()}, report.seconds / generation_seconds
 
 
 def _write_sound(
@@ -103,15 +97,16 @@ def _write_sound(
     }
 
 
-def write_page(path: Path, figures: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page for the rows and figures of `report.json`."""
+def write_page(path: Path, lines: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the page for the sounds of `report.json`, with lines on all of them."""
     page, card = (files("distill.generate").joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES)
     cards = []
     for number, row in enumerate(rows):
         label = f", {row['label']}" if row["label"] else ""
         faults = f" Faulty: {', '.join(row['faults'])}." if row["faults"] else ""
         cards.append(card.format(number=number, **_escaped({**row, "label": label, "faults": faults})))
-    text = Template(page).substitute(summary=_summary(figures), sounds="\n".join(cards))
+    summary = "\n".join(f"<p>{escape(line.strip())}</p>" for line in lines)
+    text = Template(page).substitute(summary=summary, sounds="\n".join(cards))
     write_bytes(path, text.encode("utf-8"))
 
 
@@ -120,24 +115,3 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _escaped(one) for name, one in value.items()}
     return escape(value) if isinstance(value, str) else value
-
-
-def _summary(figures: Mapping[str, Any]) -> str:
-    distance = figures["kernel_distance_in_words"]
-    lines = [
-        f"{figures['sounds']:.0f} sounds: {figures['new']:.0f} new, {figures['close']:.0f} close, "
-        f"{figures['copies']:.0f} copies of training recordings.",
-        f"Mean length {figures['mean_seconds']:.2f} s; held-out recordings, which the model never heard, "
-        f"{figures['held_out_mean_seconds']:.2f} s.",
-        f"On average {figures['mean_percentile_codes']:.0%} (in codes) and {figures['mean_percentile_spectra']:.0%} (in "
-        "spectra) of the held-out recordings are less like a training recording than a sound of these. 50% is as new as "
-        "held-out recordings; near 100% the model repeats what it learned.",
-        f"{distance[0].upper()}{distance[1:]}. The distance is small where the sounds as a set are like your recordings.",
-    ]
-    if "diversity" in figures:
-        lines.append(
-            f"Diversity (Vendi score, the effective number of different sounds) {figures['diversity']:.1f}; as many "
-            f"training recordings have {figures['diversity_of_recordings']:.1f}."
-        )
-    lines += [line.strip() for line in figures["faults"]["in_words"]]
-    return "\n".join(f"<p>{escape(line)}</p>" for line in lines)

@@ -7,7 +7,6 @@ recordings, which the limits have not seen, tell how often a sound without fault
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -93,7 +92,9 @@ class FaultFinder:
     """Finds faults of sounds, by the limits that the training recordings of a reference set."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        self._reference, self._codec = reference, codec
+        self._codec = codec
+        self._limits = Limits([measured(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)])
+        self._held_out = [measured(codec, codes) for codes in reference.held_out]
 
     def __call__(
         self, sounds: Iterable[NDArray[np.integer]], kinds: Collection[Fault] = FAULTS
@@ -107,14 +108,6 @@ class FaultFinder:
             self._limits.faults(one, kinds if one.frames < HELD_OUT_FRAMES else {*kinds} - {"ending"})
             for one in self._held_out
         ]
-
-    @cached_property
-    def _limits(self) -> Limits:
-        return Limits([measured(self._codec, codes) for codes in evenly(self._reference.codes, MOST_RECORDINGS)])
-
-    @cached_property
-    def _held_out(self) -> list[Measures]:
-        return [measured(self._codec, codes) for codes in self._reference.held_out]
 
 
 @torch.no_grad()
@@ -182,9 +175,11 @@ class FaultReport:
 
     def metrics(self) -> dict[str, float]:
         """The shares of sounds and of held-out recordings, `_held_out`, with any fault and with each, by metric name."""
-        sides = (("", self.sounds), ("_held_out", self.held_out))
-        return {f"fault_rate{side}": _share(found) for side, found in sides} | {
-            f"{kind}_rate{side}": _share(found, kind) for kind in FAULTS for side, found in sides
+        kinds: dict[str, set[Fault]] = {"fault": {*FAULTS}, **{kind: {kind} for kind in FAULTS}}
+        return {
+            f"{name}_rate{side}": sum(not those.isdisjoint(found) for found in sounds) / max(1, len(sounds))
+            for name, those in kinds.items()
+            for side, sounds in (("", self.sounds), ("_held_out", self.held_out))
         }
 
     def json(self) -> dict[str, Any]:
@@ -193,19 +188,13 @@ class FaultReport:
 
     @property
     def lines(self) -> list[str]:
-        """One line where no sound has a fault; else a line on all, and one for each fault."""
-        again = f"{self.rejected} faulty sound{'s' * (self.rejected != 1)} drawn again"
-        lines = [again + f"; {self.faulty} still faulty" * bool(self.faulty)] if self.rejected else []
-        held_out = f"of {len(self.held_out)} held-out recordings {_share(self.held_out):.0%}"
-        if not self.faulty:
-            return [*lines, f"no faults: 0 of {len(self.sounds)} sounds; {held_out}"]
-        lines.append(f"faults: {self.faulty} of {len(self.sounds)} sounds, {_share(self.sounds):.0%}; {held_out}")
+        """A line on all sounds, and one for each fault that they have."""
+        rates, lines = self.metrics(), []
+        if self.rejected:
+            lines.append(f"{self.rejected} faulty sound{'s' * (self.rejected != 1)} drawn again")
+        held_out = f"of {len(self.held_out)} held-out recordings {rates['fault_rate_held_out']:.0%}"
+        lines.append(f"faults: {self.faulty} of {len(self.sounds)} sounds, {rates['fault_rate']:.0%}; {held_out}")
         for kind, meaning in MEANINGS.items():
-            if share := _share(self.sounds, kind):
-                lines.append(f"  {kind} {share:.0%}, held-out {_share(self.held_out, kind):.0%}: {meaning}")
+            if share := rates[f"{kind}_rate"]:
+                lines.append(f"  {kind} {share:.0%}, held-out {rates[f'{kind}_rate_held_out']:.0%}: {meaning}")
         return lines
-
-
-def _share(sounds: Sequence[tuple[Fault, ...]], kind: Fault | None = None) -> float:
-    """Share of sounds with this fault, or with any; 0 of no sounds."""
-    return sum(bool(found) if kind is None else kind in found for found in sounds) / max(1, len(sounds))

@@ -41,14 +41,10 @@ class Result(ABC):
         """A row a sound: `seconds`, `frames` and, where known, what it was judged by, named as in `--json`."""
         import pandas as pd
 
-        rows: list[Json] = []
+        rows = []
         for seconds, codes, novelty, (own, _) in zip(self.seconds, self.codes, self.novelty, self._each(), strict=True):
-            shown = {**own, **(novelty.json() if novelty else {})}
-            known = {name: value for name, value in shown.items() if value is not None}
-            if "faults" in known:
-                known["faults"] = ", ".join(known["faults"])
-            rows.append({"seconds": seconds, "frames": len(codes), **known})
-        return pd.json_normalize(rows).rename_axis(self.KIND)
+            rows.append({"seconds": seconds, "frames": len(codes), **own, **(novelty.json() if novelty else {})})
+        return pd.json_normalize(rows).dropna(axis=1, how="all").rename_axis(self.KIND)
 
     def json(self, paths: Sequence[Path]) -> Json:
         """What `--json` prints of sounds in files of these names."""
@@ -92,21 +88,16 @@ class Generated(Result):
             yield {"faults": None if faults is None else list(faults)}, judged + faulty
 
     def _together(self) -> tuple[Json, list[str]]:
-        lines = []
+        lines: list[str] = []
         if self.redrawn:
             left = f"; {self.not_new} still are not new enough" if self.not_new else ""
             lines.append(f"{self.redrawn} sound{'s' * (self.redrawn != 1)} drawn again for lack of novelty{left}")
-        if (report := self.report) is not None:
-            lines.append(
-                f"{report.new} new, {report.close} close, {report.copies} copies; mean novelty percentile "
-                f"{report.mean_percentile_codes:.0%} in codes, {report.mean_percentile_spectra:.0%} in spectra "
-                "(50 %: as new as held-out recordings)"
-            )
-            lines.append(report.distance_sentence)
+        if self.report is not None:
+            lines += self.report.lines
         unknown = ["novelty and faults unknown: the model has no codes of its training recordings"]
         lines += unknown if self.fault_report is None else self.fault_report.lines
         faults = self.fault_report and self.fault_report.json()
-        return {"not_new": self.not_new, "summary": report and report.json(), "faults": faults}, lines
+        return {"not_new": self.not_new, "summary": self.report and self.report.json(), "faults": faults}, lines
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from xml.etree import ElementTree
 
-from pydantic import model_validator
+from pydantic import Field
 
 from distill import __version__
 from distill.errors import ParamsError
@@ -38,7 +38,7 @@ UNNAMED = "sound"  # for labels without a Latin letter or digit
 KEYS = range(128)  # of MIDI
 FIRST_KEY = 24  # C1, where C4 is 60
 NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-HATS = (42, 44, 46)  # closed, pedal, open
+HATS = frozenset({42, 44, 46})  # closed, pedal, open
 
 # Names, with the words that a label must have, and keys of General MIDI's percussion map, the first choice first.
 # Earlier rules win.
@@ -78,18 +78,9 @@ _DRUMS: tuple[tuple[str, tuple[int, ...]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Key:
-    """A MIDI key, whether its label names a drum, and whether that is a hi-hat, which other hi-hats silence."""
-
-    number: int
-    is_drum: bool = False
-    is_hat: bool = False
-
-    @property
-    def name(self) -> str:
-        """Its note, where C4 is 60."""
-        return f"{NOTES[self.number % 12]}{self.number // 12 - 1}"
+def note_name(key: int) -> str:
+    """The note of a MIDI key, where C4 is 60."""
+    return f"{NOTES[key % 12]}{key // 12 - 1}"
 
 
 def drum_keys(label: str) -> tuple[int, ...]:
@@ -104,7 +95,7 @@ def drum_keys(label: str) -> tuple[int, ...]:
     return next((keys for name, keys in rules if words.issuperset(name.split())), ())
 
 
-def assign_keys(labels: Sequence[str]) -> list[Key]:
+def assign_keys(labels: Sequence[str]) -> list[int]:
     """A key of its own for each of at most 128 labels.
 
     First choices go to the first label that has them. A later one takes its next choice, else the next free key upwards.
@@ -125,18 +116,15 @@ def assign_keys(labels: Sequence[str]) -> list[Key]:
         if keys and position not in chosen:
             upwards = [*range(keys[0], len(KEYS)), *range(keys[0] - 1, -1, -1)]
             chosen[position] = next(key for key in upwards if key not in chosen.values())
-    white_first = sorted(KEYS[FIRST_KEY:], key=lambda key: "#" in Key(key).name)
+    white_first = sorted(KEYS[FIRST_KEY:], key=lambda key: "#" in note_name(key))
     free = iter([key for key in (*white_first, *KEYS[FIRST_KEY - 1 :: -1]) if key not in chosen.values()])
-    return [
-        Key(chosen[position], True, keys[0] in HATS) if position in chosen else Key(next(free))
-        for position, keys in enumerate(choices)
-    ]
+    return [chosen[position] if position in chosen else next(free) for position in range(len(labels))]
 
 
 class KitSettings(Settings):
     """Settings of a kit: sounds of each label, layers, the longest sound in seconds, sampling, and what it may hold.
 
-    Without `by_label` the groups are clusters by spectrum.
+    There are at most as many layers as sounds. Without `by_label` the groups are clusters by spectrum.
     """
 
     per_label: PerLabel
@@ -147,24 +135,7 @@ class KitSettings(Settings):
     guidance: Guidance
     allow_copies: bool
     by_label: bool
-
-    @model_validator(mode="after")
-    def _layers_have_sounds(self) -> Self:
-        if self.velocity_layers > self.per_label:
-            raise ParamsError(
-                f"--velocity-layers {self.velocity_layers}: expected at most as many as sounds of each label, "
-                f"found {self.per_label} with --per-label; ask for fewer layers or more sounds"
-            )
-        return self
-
-
-def kit_formats(names: Sequence[str]) -> tuple[KitFormat, ...]:
-    """The formats that are named, in the order of FORMATS. Raises ParamsError for no or an unknown one."""
-    wrong = [name for name in names if name not in FORMATS]
-    if wrong or not names:
-        found = wrong[0] if wrong and wrong[0] else "none"
-        raise ParamsError(f"--format: expected {' or '.join(FORMATS)}, or both with a comma between, found {found}")
-    return tuple(one for one in FORMATS if one in names)
+    formats: Annotated[list[KitFormat], Field(min_length=1)]
 
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:
@@ -205,33 +176,36 @@ class KitSound:
 
 @dataclass(frozen=True)
 class KitGroup:
-    """The sounds on one key, from soft to loud layers; how many are missing, and which draws were refused, by reason."""
+    """The sounds on one MIDI key, from soft to loud layers; how many are missing, and refused draws, by reason."""
 
     label: str
-    key: Key
+    key: int
     sounds: tuple[KitSound, ...]
     missing: int
     refused: Counter[str]
 
+    @property
+    def note(self) -> str:
+        """The note of its key, where C4 is 60."""
+        return note_name(self.key)
+
+    @property
+    def is_hat(self) -> bool:
+        """Whether its label names a hi-hat, which other hi-hats silence."""
+        return not HATS.isdisjoint(drum_keys(self.label))
+
     def json(self) -> dict[str, Any]:
         """The group as `kit.json` holds it."""
-        return {
-            "label": self.label,
-            "key": self.key.number,
-            "note": self.key.name,
-            "is_drum": self.key.is_drum,
-            "missing": self.missing,
-            "refused": by_reason(self.refused),
-            "sounds": [sound.json() for sound in self.sounds],
-        }
+        sounds, is_drum = [sound.json() for sound in self.sounds], bool(drum_keys(self.label))
+        own = {"note": self.note, "is_drum": is_drum, "refused": by_reason(self.refused), "sounds": sounds}
+        return {**vars(self), **own}
 
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit on disk: its folder, its files within it, the model it came from, and its groups in the order of keys."""
+    """A kit on disk: its folder, the model it came from, and its groups in the order of keys."""
 
     folder: Path
-    files: tuple[str, ...]
     model: str  # name of the file
     model_sha256: str  # of its weights
     sample_rate: int  # Hz
@@ -245,14 +219,10 @@ class Kit:
         return [sound for group in self.groups for sound in group.sounds]
 
     @property
-    def sounding(self) -> list[KitGroup]:
-        """The groups that have sounds."""
-        return [group for group in self.groups if group.sounds]
-
-    @property
-    def missing(self) -> int:
-        """Number of places that stayed empty."""
-        return sum(group.missing for group in self.groups)
+    def files(self) -> list[str]:
+        """All files, as paths within the folder."""
+        presets = (f"kit.{kind}" for kind in self.settings.formats)
+        return sorted({INDEX, "kit.png", "kit.txt", *presets, *(sound.file for sound in self.sounds)})
 
     @property
     def missing_lines(self) -> list[str]:
@@ -275,8 +245,7 @@ class Kit:
         counts = self.verdicts()
         if counts["unknown"]:
             return "unknown: the model has no codes of its training recordings, so no copy could be left out"
-        asked = " (copies were allowed)" if self.settings.allow_copies else ""
-        return f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings{asked}"
+        return f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
 
     def json(self) -> dict[str, Any]:
         """All but the folder, as `kit.json` holds it."""
@@ -286,52 +255,38 @@ class Kit:
             "model": {"file": self.model, "payload_sha256": self.model_sha256},
             "sample_rate": self.sample_rate,
             "settings": self.settings.model_dump(),
-            "files": list(self.files),
-            "missing": self.missing,
+            "files": self.files,
+            "missing": sum(group.missing for group in self.groups),
             "refused": by_reason(self.refused),
             "verdicts": self.verdicts(),
             "groups": [group.json() for group in self.groups],
         }
 
     def table(self) -> "pd.DataFrame":
-        """A row a sound: file, label, key, note, velocities, round robin, length, level and novelty."""
+        """A row a sound: what `kit.json` says of it, with label, key and note."""
         import pandas as pd
 
-        rows = [
-            {"label": group.label, "key": group.key.number, "note": group.key.name, **sound.json()}
-            for group in self.groups
-            for sound in group.sounds
-        ]
-        return pd.json_normalize(rows).rename_axis("sound")
+        return pd.json_normalize(self.json()["groups"], "sounds", ["label", "key", "note"]).rename_axis("sound")
 
     def text(self) -> str:
         """`kit.txt`, for people: origin, settings, verdicts, empty places, keys and sounds."""
-        settings = self.settings
-        clusters = f"at most {MOST_CLUSTERS} groups by spectrum, from dark to bright, as the model has no labels"
         lines = [
-            f"A kit of {len(self.sounds)} sounds on {len(self.sounding)} keys, made by Distill {__version__}",
+            f"A kit of {len(self.sounds)} sounds, made by Distill {__version__}",
             "",
             f"model       {one_line(self.model)}, weights with SHA-256 {self.model_sha256}",
-            f"seed        {settings.seed}: the same model, seed and settings give the same kit",
-            f"settings    {settings.per_label} sounds a group, {settings.velocity_layers} velocity "
-            f"layer{'s' * (settings.velocity_layers != 1)}, at most {settings.seconds:g} s, temperature "
-            f"{settings.temperature:g}, guidance {settings.guidance:g}",
-            f"groups      {'one for each label' if settings.by_label else clusters}",
-            f"sounds      {self.sample_rate} Hz, mono, 16 bits",
+            *(f"{name:<11} {value}" for name, value in self.settings.model_dump().items()),
             f"verdicts    {self.verdict_line}",
             f"refused     draws that were made again: {in_words(self.refused)}",
             *(f"missing     {line}" for line in self.missing_lines),
         ]
         for group in self.groups:
-            lines += ["", f"{group.key.name:<4} {group.key.number:>3}  {one_line(group.label)}"]
+            lines += ["", f"{group.note:<4} {group.key:>3}  {one_line(group.label)}"]
             for sound in group.sounds:
                 played = (
                     f"velocity {sound.low_velocity}-{sound.high_velocity}, {sound.position} of {sound.round_robins}"
                 )
                 near = f", nearest recording {one_line(sound.novelty.nearest.nearest)}" if sound.novelty else ""
                 lines.append(f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}")
-            if not group.sounds:
-                lines.append("     no sound")
         return "\n".join(lines) + "\n"
 
 
@@ -348,15 +303,15 @@ def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
     """The kit as SFZ (sfzformat.com), in ASCII: a group for each key and layer, round robins by `seq_position`."""
     lines = ["// A kit made by Distill; kit.txt says what is in it.", "<global>", "loop_mode=one_shot"]
     for group in groups:
-        key = group.key.number
+        key = group.key
         for _, layer in groupby(group.sounds, key=lambda sound: sound.low_velocity):
             first, *rest = layer
             velocities = f"lovel={first.low_velocity} hivel={first.high_velocity}"
-            lines += ["", f"// {group.key.name} {file_word(group.label)}", "<group>"]
+            lines += ["", f"// {group.note} {file_word(group.label)}", "<group>"]
             lines.append(f"lokey={key} hikey={key} pitch_keycenter={key} {velocities}")
             if rest:
                 lines.append(f"seq_length={first.round_robins}")
-            if group.key.is_hat:
+            if group.is_hat:
                 lines.append("group=1 off_by=1")
             for sound in (first, *rest):
                 position = f" seq_position={sound.position}" if rest else ""
@@ -369,13 +324,13 @@ def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
     root = ElementTree.Element("DecentSampler")
     parent = ElementTree.SubElement(root, "groups")
     for group in groups:
-        hat = {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"} if group.key.is_hat else {}
+        hat = {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"} if group.is_hat else {}
         attributes = {"name": one_line(group.label, 80), "ampVelTrack": "1", **hat}
         element = ElementTree.SubElement(parent, "group", attributes)
         for sound in group.sounds:
             sample = {
                 "path": sound.file,
-                **dict.fromkeys(("rootNote", "loNote", "hiNote"), group.key.number),
+                **dict.fromkeys(("rootNote", "loNote", "hiNote"), group.key),
                 "loVel": sound.low_velocity,
                 "hiVel": sound.high_velocity,
                 **dict.fromkeys(("ampEnvEnabled", "loopEnabled"), "false"),

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from distill.kit.kit import (
     MOST_VELOCITY,
     WRITERS,
     Kit,
-    KitFormat,
     KitGroup,
     KitSettings,
     KitSound,
@@ -76,7 +75,6 @@ def make_kit(
     source: KitSource,
     settings: KitSettings,
     labels: Sequence[tuple[int, str]],
-    formats: Sequence[KitFormat],
     replace_kit: bool = False,
     progress: Progress | None = None,
 ) -> Kit:
@@ -86,51 +84,44 @@ def make_kit(
     a folder that cannot be used or too many labels, ArtifactError when the model cannot generate or gives no sound to
     use.
     """
-    names, each = [label for _, label in labels], settings.per_label
-    keys, folder, rate = assign_keys(names), kit_folder(out, replace_kit), source.codec.spectrogram.sample_rate
-    total = each * (len(labels) or POOL * MOST_CLUSTERS)
+    each, rate, refused = settings.per_label, source.codec.spectrogram.sample_rate, Counter[str]()
+    names = [label for _, label in labels] or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
+    keys, total = assign_keys(names), each * (len(labels) or POOL * MOST_CLUSTERS)
     groups: list[KitGroup] = []
-    refused: Counter[str] = Counter()
 
     def report(found: int, text: str) -> None:
         if progress is not None:
-            what = f"sounds, {one_line(names[len(groups)], 40)}" if names else "sounds to choose from"
+            what = f"sounds, {one_line(names[len(groups)], 40)}" if labels else "sounds to choose from"
             progress(len(groups) * each + found, total, f"{what}: {text}")
 
-    with atomic_folder(folder) as temporary:
-        for (number, label), key in zip(labels, keys, strict=True):
+    def drawn() -> Iterator[tuple[list[Sound], int, Counter[str]]]:
+        """The sounds of each group, with how many are missing and which draws were refused for it."""
+        for number, _ in labels:
             sounds, found = draw_sounds(source, settings, number, each, report)
-            group = KitGroup(label, key, (), each - len(sounds), found)
-            groups.append(_write_sounds(temporary, group, sounds, settings, rate))
-            refused += found
+            refused.update(found)
+            yield sounds, each - len(sounds), found
         if not labels:
-            pool, refused = draw_sounds(source, settings, 0, total, report)
+            pool, found = draw_sounds(source, settings, 0, total, report)
+            refused.update(found)
             spectra = CodeSpectra(source.codec)
-            clusters = spectral_clusters([spectra(sound.codes) for sound in pool], each)
-            labels_of = [f"group {number}" for number in range(1, len(clusters) + 1)]
-            for label, key, members in zip(labels_of, assign_keys(labels_of), clusters, strict=True):
-                group, sounds = KitGroup(label, key, (), 0, Counter()), [pool[one] for one in members]
-                groups.append(_write_sounds(temporary, group, sounds, settings, rate))
-        groups.sort(key=lambda group: group.key.number)
-        files = [INDEX, "kit.png", "kit.txt", *(f"kit.{kind}" for kind in formats)]
-        kit = Kit(
-            folder=out,
-            files=tuple(sorted([*files, *(sound.file for group in groups for sound in group.sounds)])),
-            model=source.model,
-            model_sha256=source.model_sha256,
-            sample_rate=rate,
-            settings=settings,
-            groups=tuple(groups),
-            refused=refused,
-        )
+            for members in spectral_clusters([spectra(sound.codes) for sound in pool], each):
+                yield [pool[one] for one in members], 0, Counter()
+
+    with atomic_folder(kit_folder(out, replace_kit)) as temporary:
+        for label, key, (drawings, missing, found) in zip(names, keys, drawn(), strict=bool(labels)):
+            sounds = _write_sounds(temporary, label, key, drawings, settings, rate)
+            groups.append(KitGroup(label, key, sounds, missing, found))
+        groups.sort(key=lambda group: group.key)
+        kit = Kit(out, source.model, source.model_sha256, rate, settings, tuple(groups), refused)
         if not kit.sounds:
             raise ArtifactError(
-                f"expected sounds for the kit, found none in {MOST_DRAWS} draws for each place ({in_words(refused)}); "
-                "allow copies with --allow-copies, or use another --seed or --temperature"
+                f"{source.model}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
+                f"({in_words(refused)}); allow copies with --allow-copies, or use another --seed or --temperature"
             )
-        for kind in formats:
-            write_bytes(temporary / f"kit.{kind}", WRITERS[kind](kit.sounding))
-        write_picture(temporary / "kit.png", kit.sounding)
+        sounding = [group for group in groups if group.sounds]
+        for kind in settings.formats:
+            write_bytes(temporary / f"kit.{kind}", WRITERS[kind](sounding))
+        write_picture(temporary / "kit.png", sounding)
         write_bytes(temporary / "kit.txt", kit.text().encode("utf-8", "replace"))
         write_json(temporary / INDEX, kit.json())
         kit_folder(out, replace_kit)  # it may have changed while sounds were drawn
@@ -204,8 +195,10 @@ def _gain(decibels: float) -> float:
     return float(10 ** (decibels / 20))
 
 
-def _write_sounds(folder: Path, group: KitGroup, drawn: Sequence[Sound], settings: KitSettings, rate: int) -> KitGroup:
-    """Write the sounds of a group, soft ones first where there are layers, and give it with them."""
+def _write_sounds(
+    folder: Path, label: str, key: int, drawn: Sequence[Sound], settings: KitSettings, rate: int
+) -> tuple[KitSound, ...]:
+    """Write the sounds of a group, soft ones first where there are layers."""
     layers = min(settings.velocity_layers, len(drawn))
     if layers > 1:
         drawn = sorted(drawn, key=lambda one: level_db(one.samples, rate))
@@ -215,7 +208,7 @@ def _write_sounds(folder: Path, group: KitGroup, drawn: Sequence[Sound], setting
         for position, source in enumerate(drawn[first:last], start=1):
             samples = finish(source.samples, rate)
             sound = KitSound(
-                file=f"{SAMPLES}/{group.key.number:03d}_{file_word(group.label)}_{len(sounds) + 1:02d}.wav",
+                file=f"{SAMPLES}/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
                 low_velocity=1 + MOST_VELOCITY * layer // layers,
                 high_velocity=MOST_VELOCITY * (layer + 1) // layers,
                 position=position,
@@ -226,7 +219,7 @@ def _write_sounds(folder: Path, group: KitGroup, drawn: Sequence[Sound], setting
             )
             write_audio(folder / sound.file, samples, rate)
             sounds.append(sound)
-    return replace(group, sounds=tuple(sounds))
+    return tuple(sounds)
 
 
 def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
@@ -258,24 +251,19 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
 def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
     """Draw small spectrograms of the sounds beside `path`, a row a key, all at the same scale of time, as PNG."""
     longest = max(sound.seconds for group in groups for sound in group.sounds)
-    columns = min(MOST_COLUMNS, max(len(group.sounds) for group in groups))
-    picture = np.full((len(groups) * (HEIGHT + GAP), columns * (WIDTH + GAP)), np.nan, dtype=np.float32)
-    with drawing(path, (2.6 + 1.7 * columns, 0.8 + 0.56 * len(groups))) as figure:
+    rows, columns = len(groups), min(MOST_COLUMNS, max(len(group.sounds) for group in groups))
+    picture = np.full((rows, HEIGHT + GAP, columns, WIDTH + GAP), np.nan, dtype=np.float32)
+    for row, group in zip(picture, groups, strict=True):
+        for column, sound in enumerate(group.sounds[:columns]):
+            width = max(1, round(sound.seconds / longest * WIDTH))
+            row[:HEIGHT, column, :WIDTH] = FLOOR_DB
+            row[:HEIGHT, column, :width] = thumbnail(path.parent / sound.file, width)
+    titles = [drawable(f"{group.note} {group.key}  {group.label}", 32) for group in groups]
+    with drawing(path, (2.6 + 1.7 * columns, 0.8 + 0.56 * rows)) as figure:
         axis = figure.subplots()
-        for row, group in enumerate(groups):
-            top, title = row * (HEIGHT + GAP), drawable(f"{group.key.name} {group.key.number}  {group.label}", 32)
-            axis.text(-8, top + HEIGHT / 2, title, fontsize=8, ha="right", va="center", parse_math=False)
-            for column, sound in enumerate(group.sounds[:columns]):
-                left, width = column * (WIDTH + GAP), max(1, round(sound.seconds / longest * WIDTH))
-                picture[top : top + HEIGHT, left : left + WIDTH] = FLOOR_DB
-                picture[top : top + HEIGHT, left : left + width] = thumbnail(path.parent / sound.file, width)
-                place, box = (left + WIDTH - 4, top + 4), {"facecolor": "black", "edgecolor": "none", "pad": 1}
-                axis.text(*place, sound.verdict, fontsize=6, color="white", ha="right", va="top", bbox=box)
-            if len(group.sounds) > columns:
-                more = f"+ {len(group.sounds) - columns}"
-                axis.text(picture.shape[1], top + HEIGHT / 2, more, fontsize=8, va="center")
-        axis.imshow(picture, cmap="magma", vmin=FLOOR_DB, vmax=0, aspect="auto", interpolation="nearest")
-        axis.set_yticks([])
+        image = picture.reshape(rows * (HEIGHT + GAP), columns * (WIDTH + GAP))
+        axis.imshow(image, cmap="magma", vmin=FLOOR_DB, vmax=0, aspect="auto", interpolation="nearest")
+        axis.set_yticks(np.arange(rows) * (HEIGHT + GAP) + HEIGHT / 2, titles, fontsize=8, parse_math=False)
         axis.set_xticks([0, WIDTH], ["0", f"{longest:.2f} s"], fontsize=7)
         axis.set_frame_on(False)
 
@@ -292,37 +280,35 @@ def thumbnail(path: Path, width: int) -> NDArray[np.float64]:
 
 def kit_folder(out: Path, replace: bool) -> Path:
     """The resolved path of a folder that a kit may be written to as a whole. Raises ParamsError for any other."""
-    wrong = ""
     try:
         folder = out.resolve()
-        above = next(parent for parent in folder.parents if parent.exists())
         if Path.cwd().is_relative_to(folder):
             wrong = "a folder of its own, found the current folder or one above it; name a folder in it"
-        elif not above.is_dir() or (folder.exists() and not folder.is_dir()):
-            wrong = f"a folder, found a file, {folder if above.is_dir() else above}; name another folder"
-        elif folder.is_dir() and any(folder.iterdir()):
-            if not replace:
-                wrong = "a new or an empty folder, found one with files in it; name another, or replace a kit with --replace"
-            elif strange := _strange_file(folder):
-                wrong = (
-                    f"a folder with a kit that Distill made and nothing else, to replace it, found {strange}; move your "
-                    "own files away or name another folder"
-                )
+        elif not folder.exists() or not any(folder.iterdir()):
+            tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.parents) if one.exists())).close()
+            return folder
+        elif not replace:
+            wrong = (
+                "a new or an empty folder, found one with files in it; name another, or replace a kit with --replace"
+            )
+        elif not (strange := _strange_file(folder)):
+            return folder
         else:
-            tempfile.TemporaryFile(dir=above).close()
+            wrong = (
+                f"a folder with a kit that Distill made and nothing else, to replace it, found {strange}; move your own "
+                "files away or name another folder"
+            )
     except OSError as error:
         wrong = f"a folder to write to, found {error.strerror or error}; name another folder"
-    if wrong:
-        raise ParamsError(f"--out {out}: expected {wrong}")
-    return folder
+    raise ParamsError(f"--out {out}: expected {wrong}")
 
 
-def _strange_file(folder: Path) -> str | None:
-    """What shows that a folder is more or other than a kit; None for a kit alone."""
+def _strange_file(folder: Path) -> str:
+    """What shows that a folder is more or other than a kit; "" for a kit alone."""
     try:
         if (folder / INDEX).stat().st_size > MOST_BYTES or (folder / INDEX).is_symlink():
             raise ValueError
-        kit = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        kit = json.loads((folder / INDEX).read_bytes())
         known = {name for name in kit["files"] if NAMES.fullmatch(name)} if kit["format"] == FORMAT else set()
     except (OSError, LookupError, TypeError, ValueError, RecursionError):
         known = set()
@@ -332,4 +318,4 @@ def _strange_file(folder: Path) -> str | None:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_dir() or name in known):
             return name
-    return None
+    return ""

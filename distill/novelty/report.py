@@ -97,20 +97,34 @@ class SetReport:
         return {**self.metrics(), "kernel_distance_in_words": self.distance_sentence}
 
     @property
+    def lines(self) -> list[str]:
+        """Verdicts, percentiles, lengths, distance and diversity, for people."""
+        lines = [
+            f"{self.new} new, {self.close} close, {self.copies} copies; mean novelty percentile "
+            f"{self.mean_percentile_codes:.0%} in codes, {self.mean_percentile_spectra:.0%} in spectra "
+            "(50 %: as new as held-out recordings)",
+            f"mean length {self.mean_seconds:.2f} s, of held-out recordings {self.held_out_mean_seconds:.2f} s",
+            self.distance_sentence,
+        ]
+        if self.diversity is not None:
+            lines.append(
+                f"diversity {self.diversity:.1f} (the effective number of different sounds), of as many training "
+                f"recordings {self.diversity_of_recordings:.1f}"
+            )
+        return lines
+
+    @property
     def distance_sentence(self) -> str:
         """The kernel distance beside its null distribution, or that there are too few sounds for one."""
         what, found = "kernel distance to held-out recordings", self.distance
-        few = f"{self.sounds} {'sounds are' if self.sounds != 1 else 'sound is'} too few for a {what}"
         if found is None:
-            return few if self.sounds < FEWEST else f"too few recordings for a {what}"
+            return f"too few sounds or recordings for a {what}"
         if found.is_conclusive:
             null = f"{found.null_mean:.1f} ± {found.null_deviation:.1f}"
             return f"{what} {found.value:.1f}, of {found.compared} training recordings {null}"
-        if found.compared < self.sounds:
-            few = f"{found.compared} training recordings, half of those there are, are too few for a {what}"
-            return f"{few}: it differs among them by ± {found.null_deviation:.1f}"
-        most = f"; generate {found.needed} or more" if found.needed > self.sounds else ""
-        return f"{few}: among as many training recordings it differs by ± {found.null_deviation:.1f}{most}"
+        more = f"; generate {found.needed} or more" if found.compared == self.sounds < found.needed else ""
+        few = f"{self.sounds} sounds are too few for a {what}"
+        return f"{few}: among {found.compared} training recordings it differs by ± {found.null_deviation:.1f}{more}"
 
 
 def report_on(

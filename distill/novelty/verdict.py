@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, SPACE, Coded, Reference, evenly, rows
+from distill.novelty.reference import MOST_FRAMES, SPACE, Reference, evenly, rows
 from distill.novelty.search import CodeIndex, Match
 from distill.novelty.spectra import UNLIKE_DB, CodeSpectra, SpectralIndex
 from distill.text import one_line
@@ -47,28 +46,6 @@ class Score:
     spectra: Match
 
 
-class Likeness:
-    """Similarity of sounds to recordings, in codes and in spectra."""
-
-    def __init__(self, codec: VQVAE, recordings: Sequence[Coded]) -> None:
-        self._recordings, self.spectra = recordings, CodeSpectra(codec)
-
-    @cached_property
-    def _indexes(self) -> tuple[CodeIndex, SpectralIndex]:
-        lengths = list(map(len, self._recordings))
-        return CodeIndex(self._recordings), SpectralIndex(self.spectra.joined(self._recordings), lengths)
-
-    def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
-        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
-        if not passages:
-            return []
-        in_codes, in_spectra = self._indexes
-        queries = [codes.astype(np.int64, copy=False) for codes in passages]
-        spectra = np.split(self.spectra.joined(queries), np.cumsum(list(map(len, queries)))[:-1])
-        matches = zip(map(len, queries), in_codes.match(queries), in_spectra.match(spectra), strict=True)
-        return [Score(*parts) for parts in matches]
-
-
 def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings.
 
@@ -85,7 +62,7 @@ def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     decoded = decode_each(codec, map(torch.from_numpy, chosen))
     sounds = [SOFTER * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decoded]
     reencoded = [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
-    found = Likeness(codec, reference.codes).scores([*pieces, *reencoded])
+    found = Judge(reference, codec).scores([*pieces, *reencoded])
     scores = np.array(
         [[one.frames, *(getattr(of, name) for of in (one.codes, one.spectra) for name in SPACE)] for one in found],
         np.float32,
@@ -141,16 +118,20 @@ class Novelty:
 
 
 class Judge:
-    """Judge of novelty against a reference. Raises ValueError when the reference has no scores."""
+    """Judge of novelty against a reference with scores."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        if not len(reference.scores) or not len(reference.reencoded):
-            raise ValueError("expected a reference with scores")
+        """A reference without scores is enough for `scores`."""
         self.reference, self.frame_rate = reference, codec.spectrogram.frame_rate
-        self._likeness = Likeness(codec, reference.codes)
-        self.spectra = self._likeness.spectra
-        reencoded = rows(reference.reencoded)["spectra"]["likeness"]
-        self._reencoded_likeness = float(np.quantile(reencoded, REENCODED_QUANTILE))
+        self.spectra = CodeSpectra(codec)
+        self._in_codes = CodeIndex(reference.codes)
+        self._in_spectra = SpectralIndex(self.spectra.joined(reference.codes), list(map(len, reference.codes)))
+
+    def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
+        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
+        codes = [one.astype(np.int64, copy=False) for one in passages]
+        in_spectra = self._in_spectra.match([self.spectra(one) for one in codes])
+        return [Score(*parts) for parts in zip(map(len, codes), self._in_codes.match(codes), in_spectra, strict=True)]
 
     def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
         """Novelty of each sound, given its codes `[F, Q]`; of a long sound, that of its least new passage."""
@@ -162,7 +143,7 @@ class Judge:
                 passages.append(codes[begin:end])
                 places.append((number, begin))
         found: list[list[Novelty]] = [[] for _ in sounds]
-        for (number, begin), score in zip(places, self._likeness.scores(passages), strict=True):
+        for (number, begin), score in zip(places, self.scores(passages), strict=True):
             found[number].append(self._novelty(score, begin))
 
         def newness(one: Novelty) -> tuple[int, float, float]:
@@ -210,7 +191,8 @@ class Judge:
         is_close = score.codes.likeness > close
         if score.frames < SHORTEST:  # too short for spectra to tell
             return "close" if is_close else "new", "codes"
-        is_same = score.spectra.likeness > max(close_in_spectra, self._reencoded_likeness)
+        reencoded = np.quantile(rows(self.reference.reencoded)["spectra"]["likeness"], REENCODED_QUANTILE)
+        is_same = score.spectra.likeness > max(close_in_spectra, reencoded)
         is_edited_little = score.spectra.edit_distance < max(fewest_edits, FEW_EDITS)
         if is_same and is_edited_little and score.frames >= LONG_ENOUGH:
             return "copy", "spectra"

@@ -146,11 +146,11 @@ def test_limits_come_from_most_recordings_and_a_sound_need_not_end_as_softly() -
 
 def test_the_report_says_the_rates_of_faults() -> None:
     report = FaultReport([(), ()], [(), ("drone",), (), ()])
-    assert report.lines == ["no faults: 0 of 2 sounds; of 4 held-out recordings 25%"]
+    assert report.lines == ["faults: 0 of 2 sounds, 0%; of 4 held-out recordings 25%"]
     assert report.metrics()["fault_rate_held_out"] == report.metrics()["drone_rate_held_out"] == 0.25
     report = FaultReport([("drone", "ending"), (), ("ending",), ()], [(), ()], rejected=3)
     assert report.lines == [
-        "3 faulty sounds drawn again; 2 still faulty",
+        "3 faulty sounds drawn again",
         "faults: 2 of 4 sounds, 50%; of 2 held-out recordings 0%",
         "  drone 25%, held-out 0%: it stands still for longer than recordings do",
         "  ending 50%, held-out 0%: it is cut off while it is loud",
