@@ -35,7 +35,7 @@ from distill.storage.weights import Limits, read_header, weights_sha256
 
 FORMAT = "distill_codes"
 OWN = {"format": FORMAT, "version": [1, 0]}
-LIMITS = Limits(header_bytes=64 << 20, tensors=1 << 20, json_bytes=64 << 20, depth=4)  # some 300,000 recordings
+LIMITS = Limits(header_bytes=64 << 20, json_bytes=64 << 20, depth=4)  # some 300,000 recordings
 WHAT = "a file of codes that `distill encode` wrote"
 AGAIN = "encode the recordings again"
 MAX_STEM_BYTES = 200  # file systems take 255, and a number and a suffix follow

@@ -34,7 +34,7 @@ VERSION_TEXT = ".".join(map(str, VERSION))
 OWN = {"format": "distill_model", "version": list(VERSION), "model_type": "vqvae"}
 KEY, WHAT = "distill", "a Distill model"
 AGAIN = "train again with `distill train` or `dvc repro`"
-LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
+LIMITS = Limits(header_bytes=1 << 20, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 SIZES = ("codebook_size", "num_quantizers")  # of codec and prior: they stand once in a file
 

@@ -57,10 +57,9 @@ def load_weights(path: Path, module: M) -> M:
 
 
 class Limits(NamedTuple):
-    """Upper bounds of a header: its bytes, its tensors, the bytes and the depth of Distill's JSON in it."""
+    """Upper bounds of a header: its bytes, and the bytes and the depth of Distill's JSON in it."""
 
     header_bytes: int
-    tensors: int
     json_bytes: int
     depth: int
 
@@ -89,29 +88,25 @@ def read_header(
     try:
         with path.open("rb") as stream:
             head, size = stream.read(8), path.stat().st_size
+            length = int.from_bytes(head, "little")
+            text = stream.read(length) if length <= limits.header_bytes else b""
     except FileNotFoundError as error:
         raise ArtifactError(f"{expected} no such file; check the path") from error
     except OSError as error:
         raise ArtifactError(f"{expected} a file that cannot be read ({error.strerror or error})") from error
     if not is_utf8(str(path)):
         raise ArtifactError(f"{path}: expected a path in UTF-8, found other bytes in it; rename the file or its folder")
-    length = int.from_bytes(head[:8], "little")
     if len(head) < 8 or length > size:
         raise ArtifactError(f"{expected} {_kind(head)}")
     if length > limits.header_bytes:
         raise ArtifactError(f"{expected} a header of {length} bytes; at most {limits.header_bytes} are read")
     try:
-        with path.open("rb") as stream:
-            stream.seek(8)
-            header = _parsed(stream.read(length))
+        header = _parsed(text)
         with safe_open(path, framework="numpy"):
             pass  # checks the tensors against the size of the file
         values = header.pop("__metadata__", None) or {}
-        if len(header) > limits.tensors:
-            raise ValueError(f"{len(header)} tensors, more than {limits.tensors}")
         if key in values:
-            text = values[key].encode()
-            if len(text) > limits.json_bytes:
+            if len(text := values[key].encode()) > limits.json_bytes:
                 raise ValueError(f"{len(text)} bytes of {key}, more than {limits.json_bytes}")
             values = _parsed(text)
             json.dumps(values, ensure_ascii=False).encode()  # fails on a lone surrogate, which no terminal can show

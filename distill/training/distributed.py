@@ -115,12 +115,9 @@ class Distributed:
         return dict(zip(values, sums.tolist(), strict=True))
 
     def from_first(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Broadcast the values of the first process: all processes must decide on the same values."""
-        if self.fabric.world_size == 1:
-            return dict(values)
-        shared = torch.tensor(list(values.values()), dtype=torch.float64, device=self.fabric.device)
-        torch.distributed.broadcast(shared, src=0)
-        return dict(zip(values, shared.tolist(), strict=True))
+        """The values of the first process: all processes must decide on the same values."""
+        own = [value if self.fabric.global_rank == 0 else 0.0 for value in values.values()]
+        return dict(zip(values, self.sum(torch.tensor(own, dtype=torch.float64)).tolist(), strict=True))
 
     def decide(self, value: float) -> float:
         """The value of the first process."""

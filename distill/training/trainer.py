@@ -41,7 +41,6 @@ class TrainerState:
     sums: dict[str, float] = field(default_factory=dict)  # of the losses of the epoch at work
     counted_steps: int = 0  # whose losses are in `sums`
     time_share: float = 0.0  # of the budget that is spent
-    other_processes: str = ""
     start: dict[str, float] = field(default_factory=dict)  # metrics of the initial weights, where they are finite
     start_losses: list[float] = field(default_factory=list)  # of parts of the held-out sound, of the initial weights
     best_epoch: int = -1  # -1 stands for the initial weights
@@ -154,22 +153,16 @@ class Trainer(Generic[B]):
     def _remarks(self, kept_initial: bool, still_falling: bool) -> list[str]:
         """Sentences for the user about the course of the training."""
         state, epochs, minutes = self.state, len(self.state.history), self.settings.budget_seconds / 60
-        advice = "held-out loss still fell: more minutes may be better"
-        if not still_falling:
-            advice = "the best weights so far are kept"
+        kept = "the best weights so far are kept"
         remarks = {
-            f"stopped as asked after {epochs} epochs; the best weights so far are kept": self.distributed.cancelled,
+            f"stopped as asked after {epochs} epochs; {kept}": self.distributed.cancelled,
             "training gained no more than chance on held-out recordings; the initial weights are kept": kept_initial,
-            f"the budget of {minutes:g} minutes ended training in epoch {epochs}; {advice}": state.out_of_time,
-            f"training ended at its last epoch, {epochs}, while held-out loss still fell: more epochs may be better": (
-                still_falling and not state.out_of_time
-            ),
+            f"the budget of {minutes:g} minutes ended training in epoch {epochs}; {kept}": state.out_of_time,
+            "held-out loss still fell when training ended: more epochs or minutes may be better": still_falling,
             "warning: training diverged again after three rollbacks and ended with the best weights before; lower the "
             f"learning rate ({state.rollback_reason})": state.diverged,
             f"warning: training was rolled back {state.rollbacks} times; lower the learning rate (the last time "
             f"{state.rollback_reason})": state.rollbacks and not state.diverged,
-            "training continued with another number of processes: rounding and dropout differ from those of one number "
-            f"alone ({state.other_processes})": state.other_processes,
             f"{state.skipped_steps} steps whose loss or gradient was not finite were skipped (the last one "
             f"{state.skip_reason})": state.skipped_steps,
         }
@@ -292,8 +285,7 @@ class Trainer(Generic[B]):
         state.rollbacks += not state.diverged
         state.bad_steps, state.rollback_reason = 0, f"at step {state.step}: {reason}"
         self.optimizer_step.load_state(self._snapshot)
-        if not state.diverged:
-            state.lost_steps = state.step - state.snapshot_step
+        state.lost_steps = state.step - state.snapshot_step
         self.services.emit(RollbackEvent(state.step, lost, state.rollbacks, state.diverged, reason))
         if not state.diverged:
             self._save()  # a run resumed from before might count it twice: hardware need not repeat itself
@@ -356,32 +348,27 @@ class Trainer(Generic[B]):
         began, store = time.monotonic(), self.services.store
         if store is not None and self.services.is_first:
             kept = {**_named("best.", self.best_tensors), **_named("snapshot.", self._snapshot)}
-            values = {"state": asdict(self.state), "processes": self.services.fabric.world_size}
-            store.save({**self.optimizer_step.tensors(), **kept}, values)
+            store.save({**self.optimizer_step.tensors(), **kept}, asdict(self.state))
         self._saved = time.monotonic()
         self._save_seconds = self._saved - began
 
     def _restore(self) -> None:
         """Continue from the checkpoint, where there is one, which must be the same for all processes."""
-        store, here = self.services.store, self.services.fabric.world_size
+        store, processes = self.services.store, self.services.fabric.world_size
         last = store.load() if store is not None else None
-        step = -1 if last is None else last[1]["state"]["step"]
+        step = -1 if last is None else last[1]["step"]
         others = int(self.distributed.sum(torch.tensor(float(step != self.distributed.decide(step)))))
         if others and store is not None:
             raise DistillError(
-                f"{store.folder}: expected the checkpoints of the first process for all {here} of them, found others or "
-                f"none for {others}; run it on all computers in one folder that they share"
+                f"{store.folder}: expected the checkpoints of the first process for all {processes} of them, found others "
+                f"or none for {others}; run it on all computers in one folder that they share"
             )
-        if last is None:
-            return
-        tensors, values = last
-        state = values["state"]
-        self.state = TrainerState(**{**state, "detector": SpikeDetector(**state["detector"])})
-        self.optimizer_step.load_state(tensors)
-        self.best_tensors, self._snapshot = under("best.", tensors), under("snapshot.", tensors)
-        self._began -= self.state.time_share * self.settings.budget_seconds
-        if values["processes"] != here:
-            self.state.other_processes = f"from step {step} on {here}, before {values['processes']}"
+        if last is not None:
+            tensors, state = last
+            self.state = TrainerState(**{**state, "detector": SpikeDetector(**state["detector"])})
+            self.optimizer_step.load_state(tensors)
+            self.best_tensors, self._snapshot = under("best.", tensors), under("snapshot.", tensors)
+            self._began -= self.state.time_share * self.settings.budget_seconds
 
 
 def is_better(losses: Sequence[float], start: Sequence[float]) -> bool:
