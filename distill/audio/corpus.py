@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.errors import ArtifactError
-from distill.storage.files import read_json
+from distill.storage.files import damaged, read_json
 from distill.storage.shards import ShardReader
 from distill.storage.tables import read_rows, schema_of
 
@@ -59,9 +58,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     """Read what `write_manifest` wrote. Raises ArtifactError if it is missing, damaged or of another layout."""
     rows = read_rows(path, ManifestRow, "the manifest of a corpus", SCHEMA)
     if unknown := {row.status for row in rows} - set(get_args(Status)):
-        raise ArtifactError(
-            f"{path}: expected status used, warned or rejected, found {sorted(unknown)}; run `dvc repro` again"
-        )
+        raise damaged(path, "status used, warned or rejected", sorted(unknown))
     return rows
 
 
@@ -92,5 +89,5 @@ def load_corpus(folder: Path) -> Corpus:
     report = read_json(folder / REPORT, "the report of a corpus")
     sample_rate = report.get("sample_rate") if isinstance(report, dict) else None
     if not isinstance(sample_rate, int):
-        raise ArtifactError(f"{folder / REPORT}: expected a corpus sample rate, found none; run `dvc repro` again")
+        raise damaged(folder / REPORT, "a corpus sample rate", "none")
     return Corpus(folder, sample_rate, tuple(kept_rows(rows)))

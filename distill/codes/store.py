@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 from distill.errors import ArtifactError
 from distill.params import Params, Settings
 from distill.split import Side, split_groups
-from distill.storage.files import read_json, write_bytes, write_json
+from distill.storage.files import damaged, read_json, write_bytes, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 from distill.storage.tables import read_rows, schema_of, write_rows
 
@@ -93,15 +93,11 @@ class CodesReader:
         try:
             books: Vectors = load_file(path)["codewords"]
         except (OSError, SafetensorError, KeyError) as error:
-            raise ArtifactError(
-                f"{path}: expected the codec's codewords, found none that can be read ({error}); run `dvc repro` again"
-            ) from error
+            raise damaged(path, "the codec's codewords", error) from error
         size, levels = self.config.codebook_size, self.config.num_quantizers
         if books.ndim != 3 or books.shape[:2] != (levels, size):
-            raise ArtifactError(
-                f"{path}: expected {size} codewords for each of {levels} levels, as config.json says, "
-                f"found {list(books.shape)}; run `dvc repro` again"
-            )
+            expected = f"{size} codewords for each of {levels} levels, as config.json says"
+            raise damaged(path, expected, list(books.shape))
         return books
 
     def recordings(self) -> dict[str, RecordingRow]:
@@ -144,10 +140,8 @@ def rows_by_side(reader: CodesReader, split: Path) -> dict[Side, dict[str, list[
     sides = {row.recording_id: row.side for row in read_split(split)}
     missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
     if missing:
-        raise ArtifactError(
-            f"{split}: expected a side for every recording, found none for {len(missing)} of them "
-            f"(such as {missing[0]}); run `dvc repro` again"
-        )
+        found = f"none for {len(missing)} of them (such as {missing[0]})"
+        raise damaged(split, "a side for every recording", found)
     found: dict[Side, dict[str, list[IndexRow]]] = {"train": {}, "val": {}}
     for row in reader.rows:
         side = sides[row.recording_id]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import ArtifactError, ParamsError
+from distill.text import one_line
 
 MARK = "made with Distill"  # in the comment of a sound or picture, and in a model card
 _MARKS = (MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
@@ -185,12 +186,15 @@ def read_json(path: Path, what: str) -> Any:
     """Read a JSON file that Distill wrote. Raises ArtifactError that names it `what` when it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: expected {what}, found no such file; run `dvc repro` to make it") from error
     except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{path}: expected {what}, found unreadable JSON ({error}); run `dvc repro` again"
-        ) from error
+        raise damaged(path, what, error) from error
+
+
+def damaged(path: Path, expected: str, found: object) -> ArtifactError:
+    """Error of a file of the pipeline; `found` is what is wrong with it, or what was raised when it was read."""
+    if isinstance(found, Exception):
+        found = "no such file" if isinstance(found, FileNotFoundError) else f"a damaged file ({one_line(found)})"
+    return ArtifactError(f"{path}: expected {expected}, found {found}; run `dvc repro` again")
 
 
 def sha256_file(path: Path) -> str:

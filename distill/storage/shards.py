@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from distill.errors import ArtifactError
-from distill.storage.files import link_or_copy, write_bytes
+from distill.storage.files import damaged, link_or_copy, write_bytes
 
 SHARD_BYTES = 64 << 20
 MAPPED_BYTES = 8 << 20  # read before maps are reopened: resident pages would add up to the whole shard
@@ -80,9 +79,6 @@ class ShardReader:
                 self._slices[shard] = safe_open(path, framework="numpy").get_slice(self._prefix)
             rows: NDArray[Any] = self._slices[shard][offset : offset + length]
         except (OSError, SafetensorError) as error:
-            raise ArtifactError(
-                f"{path}: expected rows {offset} to {offset + length} of {self._prefix}, found {error}; "
-                "run `dvc repro` again"
-            ) from error
+            raise damaged(path, f"rows {offset} to {offset + length} of {self._prefix}", error) from error
         self._read_bytes += rows.nbytes
         return rows

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill.errors import ArtifactError
-from distill.storage.files import atomic_path, write_bytes
+from distill.storage.files import atomic_path, damaged, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,15 +65,9 @@ def _read(path: Path, what: str, schema: pa.Schema | None) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:  # without threads: where none can start, Arrow waits for ever
             table = file.read(use_threads=False)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: expected {what}, found no such file; run `dvc repro` to make it") from error
     except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(
-            f"{path}: expected {what}, found a damaged file ({error}); run `dvc repro` again"
-        ) from error
+        raise damaged(path, what, error) from error
     if schema is not None and not table.schema.equals(schema):
         expected, found = (", ".join(one.names) for one in (schema, table.schema))
-        raise ArtifactError(
-            f"{path}: expected {what} with the columns {expected}, found {found}; run `dvc repro` again"
-        )
+        raise damaged(path, f"{what} with the columns {expected}", found)
     return table

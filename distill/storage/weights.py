@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from distill.errors import ArtifactError
-from distill.storage.files import write_bytes
+from distill.storage.files import damaged, write_bytes
 from distill.text import is_utf8, one_line
 
 M = TypeVar("M", bound=nn.Module)
@@ -50,9 +50,7 @@ def load_weights(path: Path, module: M) -> M:
     try:
         module.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ArtifactError(
-            f"{path}: expected the weights that config.json describes, found {one_line(error)}; run `dvc repro` again"
-        ) from error
+        raise damaged(path, "the weights that config.json describes", error) from error
     return module.eval()
 
 

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
-from distill.storage.files import atomic_folder, canonical_json, read_json, remove_folder, write_bytes, write_json
+from distill.storage.files import (
+    atomic_folder,
+    canonical_json,
+    damaged,
+    read_json,
+    remove_folder,
+    write_bytes,
+    write_json,
+)
 from distill.storage.tables import read_frame, write_history
 from distill.storage.weights import save_weights
 
@@ -83,9 +91,7 @@ def load_config(folder: Path, kind: type[C]) -> C:
     try:
         return kind.model_validate(read_json(path, "the settings of a trained model"))
     except ValidationError as error:
-        raise ArtifactError(
-            f"{path}: expected valid settings, found {first_problem(error)}; run `dvc repro` again"
-        ) from error
+        raise damaged(path, "valid settings", first_problem(error)) from error
 
 
 def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
