@@ -45,7 +45,7 @@ from distill.training.events import (
     WatchMetrics,
 )
 from distill.training.interruption import Interruption
-from distill.training.run import Run, RunKey, Trained, tracked_run
+from distill.training.run import Run, Trained, tracked_run
 from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.tracking import ToConsole, public_events
 from distill.training.trainer import Trainer
@@ -125,9 +125,9 @@ def train_codec(
     tier = params.tier_name(recordings)
     settings: dict[str, Any] = {"val_fraction": val_fraction, "seed": seed, "tier": tier}
     inputs = {"corpus": sha256_file(corpus_folder / MANIFEST)}
-    key = RunKey("train_vqvae", inputs, {**config.model_dump(), **settings})
     data = CodecData.split(corpus, val_fraction, seed)
-    with tracked_run(key, CodecConsole, recordings, fabric, state, tracking_root) as run:
+    decided_by = (inputs, {**config.model_dump(), **settings}, recordings)
+    with tracked_run("train_vqvae", *decided_by, CodecConsole, fabric, state, tracking_root) as run:
         codec, previews = codec_to_train(data, config, seed), CodecPreviews(data)
         if run.is_first:
             previews.add("start", codec)
@@ -149,9 +149,9 @@ def train_codec(
             best_epoch=result.best_epoch,
             epochs_trained=len(result.history),
             codebook_health=trained.codebook_health,
-            corpus_sha256=key.inputs["corpus"],
+            corpus_sha256=inputs["corpus"],
             codec_sha256=weights_sha256(codec),
-            fingerprint=key.fingerprint,
+            fingerprint=run.fingerprint,
         )
         save_artifact(folder, codec, artifact, result.history, lambda path: previews.write(path / "previews"))
         run.keep(folder)

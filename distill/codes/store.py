@@ -140,8 +140,7 @@ def rows_by_side(reader: CodesReader, split: Path) -> dict[Side, dict[str, list[
     sides = {row.recording_id: row.side for row in read_split(split)}
     missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
     if missing:
-        found = f"none for {len(missing)} of them (such as {missing[0]})"
-        raise damaged(split, "a side for every recording", found)
+        raise damaged(split, "a side for every recording", f"none for {len(missing)} of them (such as {missing[0]})")
     found: dict[Side, dict[str, list[IndexRow]]] = {"train": {}, "val": {}}
     for row in reader.rows:
         side = sides[row.recording_id]

@@ -30,7 +30,7 @@ from distill.training.checkpoints import save_artifact
 from distill.training.distributed import make_fabric
 from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorMemoryMetrics, PriorTrainingCompleteEvent
 from distill.training.interruption import raise_interrupted
-from distill.training.run import Run, RunKey, Trained, tracked_run
+from distill.training.run import Run, Trained, tracked_run
 from distill.training.task import TrainerSettings, budget_seconds
 from distill.training.tracking import ToConsole
 from distill.training.trainer import Trainer
@@ -234,8 +234,8 @@ def train_prior_of_codes(
         "tier": tier,
     }
     inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
-    key = RunKey("train_prior", inputs, settings)
-    with tracked_run(key, PriorConsole, recordings, fabric, state, tracking_root) as run:
+    decided_by = (inputs, settings, recordings)
+    with tracked_run("train_prior", *decided_by, PriorConsole, fabric, state, tracking_root) as run:
         if remark := why_not_pretrained(config, data.codes):
             run.console.say(remark)
         trained = fit_prior(data, config, seed, run, calibrate)
@@ -243,7 +243,7 @@ def train_prior_of_codes(
         run.tracker.metrics(measured, 0)
         if not run.is_first:
             return trained
-        facts, reference = trained.facts.model_copy(update={"fingerprint": key.fingerprint}), data.reference()
+        facts, reference = trained.facts.model_copy(update={"fingerprint": run.fingerprint}), data.reference()
         history = trained.result.history
         save_artifact(folder, trained.model, facts, history, lambda path: save_reference(path, reference))
         run.keep(folder)

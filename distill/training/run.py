@@ -35,6 +35,7 @@ class Run:
     cancel: Callable[[], bool] = lambda: False
     console: ProgressReport = field(default_factory=lambda: ProgressReport("", quiet=True))
     tracker: Tracker = field(default_factory=lambda: Tracker(None, "", "", active=False))
+    fingerprint: str = ""  # a hex SHA-256 of what decides the result
 
     @property
     def is_first(self) -> bool:
@@ -55,40 +56,28 @@ class Run:
             self.console.status.keep(artifact / "previews", "previews")
 
 
-@dataclass(frozen=True)
-class RunKey:
-    """What decides the result of a stage's training: hashes of its inputs, and its resolved settings."""
-
-    stage: str
-    inputs: Mapping[str, str]
-    settings: Mapping[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the result, a hex SHA-256."""
-        return sha256_text(canonical_json(vars(self)))
-
-    @property
-    def checkpoints(self) -> str:
-        """Folder name of the checkpoints: a hash of the fingerprint, the code and torch's version."""
-        values = {"fingerprint": self.fingerprint, "code": code_sha256(self.stage), "torch": torch.__version__}
-        return sha256_text(canonical_json(values))[:24]
-
-
 @contextmanager
 def tracked_run(
-    key: RunKey, show: type[ToConsole], recordings: int, fabric: Fabric, state: Path, tracking_root: Path | None
+    stage: str,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    recordings: int,
+    show: type[ToConsole],
+    fabric: Fabric,
+    state: Path,
+    tracking_root: Path | None,
 ) -> Iterator[Run]:
-    """Context of the training of a stage, which `show` shows.
+    """Context of the training of a stage, which `show` shows; hashes of its inputs and its settings decide its result.
 
     It resumes from checkpoints in `state` with the same inputs, settings and code. A file that appears at `state`/stop
     ends it with the best weights so far. With several processes only the first one tracks and prints.
     """
-    is_first = fabric.global_rank == 0
-    parameters = {**key.settings, "recordings": recordings}
+    is_first, parameters = fabric.global_rank == 0, {**settings, "recordings": recordings}
+    fingerprint = sha256_text(canonical_json({"stage": stage, "inputs": inputs, "settings": settings}))
+    resumed_with = {"fingerprint": fingerprint, "code": code_sha256(stage), "torch": torch.__version__}
     with (
         catch_interruption() as interruption,
-        Tracker(tracking_root, key.stage, key.fingerprint, parameters, is_first) as tracker,
+        Tracker(tracking_root, stage, fingerprint, parameters, is_first) as tracker,
         ProgressReport(show.label, quiet=not is_first) as console,
     ):
         stop = state / "stop"
@@ -96,8 +85,9 @@ def tracked_run(
         if VARIABLE not in os.environ and stop.exists():
             stop.unlink(missing_ok=True)
             console.say(f"{stop} was there before training began and is removed; make it again to stop early")
-        store = CheckpointStore(state / "checkpoints" / key.checkpoints)
-        yield Run(fabric, store, (show(console), tracker), interruption, stop.exists, console, tracker)
+        store = CheckpointStore(state / "checkpoints" / sha256_text(canonical_json(resumed_with))[:24])
+        observers = (show(console), tracker)
+        yield Run(fabric, store, observers, interruption, stop.exists, console, tracker, fingerprint)
         stop.unlink(missing_ok=True)
 
 

@@ -29,7 +29,7 @@ from distill.training import trainer as trainer_module
 from distill.training.checkpoints import CheckpointStore
 from distill.training.events import Epoch, Step, WatchMetrics
 from distill.training.optimizer import learning_rate_at
-from distill.training.run import RunKey, tracked_run
+from distill.training.run import tracked_run
 from distill.training.task import AUTO_STEPS, budget_seconds
 from distill.training.tracking import ToConsole
 from distill.training.trainer import DROP_FACTOR, Trainer, is_better, is_falling
@@ -263,7 +263,7 @@ def test_a_stop_file_ends_the_training_that_it_is_for(
     stop = tmp_path / "stop"
     stop.touch()
     os.utime(stop, (0, 0))  # a clock that was set back decides nothing
-    with tracked_run(RunKey("train_prior", {}, {}), ToConsole, 3, FABRIC, tmp_path, None) as run:
+    with tracked_run("train_prior", {}, {}, 3, ToConsole, FABRIC, tmp_path, None) as run:
         assert stop.exists() is is_watched
         result = Trainer(LineTask(), settings(), replace(run, observers=[at_step(13, stop.touch)])).run()
         assert result.counts["stopped_as_asked"]
