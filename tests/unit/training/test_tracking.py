@@ -202,22 +202,17 @@ def test_a_store_that_breaks_is_one_warning_and_gets_the_metrics_that_it_missed_
     assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("is_back", [True, False])
-def test_a_store_that_is_broken_from_the_beginning_is_one_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_back: bool
-) -> None:
+def test_a_run_begins_late_where_the_store_is_broken_at_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = tmp_path / "away"
     root.touch()
     with caplog.at_level(logging.WARNING), Tracker(root, "train_vqvae", "cafe", {"a": 1}) as tracker:
         tracker.metrics({"loss": 3.0}, 0)
         tracker.artifact(tmp_path)
-        if is_back:
-            root.unlink()
-            root.mkdir()
+        root.unlink()
+        root.mkdir()
     assert len(warnings_of(caplog)) == 1
-    if is_back:
-        _, run = stored(root)
-        assert (run.info.status, run.data.params, run.data.metrics) == ("FINISHED", {"a": "1"}, {"loss": 3.0})
+    _, run = stored(root)
+    assert (run.info.status, run.data.params, run.data.metrics) == ("FINISHED", {"a": "1"}, {"loss": 3.0})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
