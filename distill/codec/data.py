@@ -12,7 +12,7 @@ from distill.audio.augment import VARISPEED_SEMITONES, varispeed, varispeed_leng
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.seeds import Stream, derive_seed
 from distill.split import split_groups
-from distill.training.distributed import WHOLE, Share
+from distill.training.distributed import WHOLE
 
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
@@ -60,12 +60,12 @@ class CropSampler:
         weights = np.maximum(lengths, crop * SHORTEST_SHARE)
         self.probabilities = weights / weights.sum()
 
-    def batches(self, epoch: int, skip: int, share: Share = WHOLE) -> Iterator[Tensor]:
+    def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[Tensor]:
         """Crops `[B, N]` of a share of each batch of an epoch, from step `skip` on: a function of (seed, epoch, step)."""
         for step in range(skip, self.steps_per_epoch):
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
             drawn = [self._draw(generator) for _ in range(self.batch_size)]
-            yield torch.stack([self._read(pieces) for pieces in drawn[share.items]])
+            yield torch.stack([self._read(pieces) for pieces in drawn[share]])
 
     def probe(self, count: int) -> Tensor:
         """A fixed batch `[count, N]` of the first crops that have sound; silent ones where there are too few.
@@ -106,11 +106,11 @@ def evenly_spaced(count: int, most: int) -> list[int]:
 
 
 def fixed_pieces(
-    corpus: Corpus, entries: Sequence[ManifestRow], crop: int, max_pieces: int, share: Share = WHOLE
+    corpus: Corpus, entries: Sequence[ManifestRow], crop: int, max_pieces: int, share: slice = WHOLE
 ) -> Tensor:
     """A share of at most `max_pieces` pieces `[n, crop]` of the joined and padded recordings, evenly spaced."""
     ends = np.cumsum([entry.samples for entry in entries])
-    chosen = evenly_spaced(-(-int(ends[-1]) // crop), max_pieces)[share.items]
+    chosen = evenly_spaced(-(-int(ends[-1]) // crop), max_pieces)[share]
     pieces = torch.zeros(len(chosen), crop)
     for row, piece in zip(pieces, chosen, strict=True):
         filled = 0

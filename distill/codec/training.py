@@ -33,7 +33,7 @@ from distill.progress import HEALTH_TITLE, ProgressReport, health_table
 from distill.storage.files import sha256_file
 from distill.storage.weights import weights_sha256
 from distill.training.checkpoints import CheckpointStore, save_artifact
-from distill.training.distributed import Distributed, Share, make_fabric
+from distill.training.distributed import Distributed, make_fabric, share_of
 from distill.training.events import (
     LOW_UTILIZATION,
     CodebookHealth,
@@ -215,7 +215,7 @@ class CodecTask(Task[Tensor]):
         self.model, self.config, self.fabric = model, config, fabric
         self.sampler = CropSampler(corpus, data.train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
-        self.share, self.distributed = Share.of_process(fabric), Distributed(fabric)
+        self.share, self.distributed = share_of(fabric), Distributed(fabric)
         self.val_pieces = fixed_pieces(corpus, data.held_out, crop, MAX_VAL_PIECES, self.share)
         self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces)))))
         self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
@@ -251,7 +251,7 @@ class CodecTask(Task[Tensor]):
             audio = self.fabric.to_device(self.val_pieces[start : start + self.config.batch_size])
             output = cast(VQVAEOutput, self.model(audio, DRAWS))
             draws = output.audio.unflatten(0, (DRAWS, -1)).unbind(dim=1)  # of each piece [DRAWS, N]
-            for row, drawn, piece in zip(losses[self.share.items][start:], draws, audio.split(1), strict=False):
+            for row, drawn, piece in zip(losses[self.share][start:], draws, audio.split(1), strict=False):
                 parts = {**self.loss(drawn, piece), "commit": output.commit_loss}
                 row[:] = torch.stack([parts[name] for name in VAL_LOSSES])
             counts += codeword_counts(output.codes.flatten(0, 1).cpu(), self.config.codebook_size)

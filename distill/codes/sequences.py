@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from distill.codes.store import Codes, frame_counts
-from distill.training.distributed import WHOLE, Share
+from distill.training.distributed import WHOLE
 
 NUM_SPECIAL_TOKENS = 2
 IGNORED = -100  # target of padding: the cross-entropy's ignore_index
@@ -158,7 +158,7 @@ def pad_batch(
     windows: Sequence[Window],
     rows: int | None = None,
     longest: int | None = None,
-    share: Share = WHOLE,
+    share: slice = WHOLE,
 ) -> Batch:
     """Pad windows to a batch of `rows` rows, by default their number, and `longest` positions, by default the longest.
 
@@ -167,8 +167,8 @@ def pad_batch(
     """
     levels = sequences.num_quantizers
     longest = longest or max(len(window) for window in windows)
-    rows = len(range(rows or len(windows))[share.items]) or 1
-    windows = windows[share.items]
+    rows = len(range(rows or len(windows))[share]) or 1
+    windows = windows[share]
     inputs = np.zeros((rows, longest, levels), dtype=np.int64)
     targets = np.full((rows, longest, levels), IGNORED, dtype=np.int64)
     positions = np.zeros(rows, dtype=np.int64)

@@ -29,7 +29,7 @@ from distill.errors import ArtifactError
 from distill.novelty.reference import Reference, make_reference
 from distill.prior.base import PriorShape
 from distill.seeds import Stream, derive_seed
-from distill.training.distributed import WHOLE, Share
+from distill.training.distributed import WHOLE
 
 MIN_STEPS = 10  # of an epoch: what is shorter is not worth a validation
 SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
@@ -112,7 +112,7 @@ class WindowSampler:
         """Count the batches of a pass through the recordings."""
         return -(-int(self.counts.sum()) // self.batch_size)
 
-    def batches(self, epoch: int, skip: int, share: Share = WHOLE) -> Iterator[BatchShare]:
+    def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[BatchShare]:
         """Yield a share of each batch of an epoch from index `skip` on, with as many positions as the whole batch has.
 
         Every process draws all windows, but reads its own.
@@ -126,10 +126,10 @@ class WindowSampler:
                 if part == first and index < number:
                     continue
                 batch = pad_batch(self.sequences, windows, *self._padded(windows), share)
-                dropped = torch.from_numpy(np.flatnonzero(is_dropped[share.items]))
+                dropped = torch.from_numpy(np.flatnonzero(is_dropped[share]))
                 assert batch.labels is not None
                 batch = batch._replace(labels=batch.labels.index_fill(0, dropped, 0))
-                tokens = self.sequences.count_targets(windows) / share.of
+                tokens = self.sequences.count_targets(windows) / share.step
                 yield BatchShare(batch, tokens, part * self.batches_per_pass + index)
 
     def _padded(self, windows: Sequence[Window]) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from distill.prior.base import Prior
 from distill.prior.counts import fold_numbers
 from distill.prior.data import BatchShare, PriorData, WindowSampler
 from distill.prior.frame import FramePrior
-from distill.training.distributed import Distributed, Share
+from distill.training.distributed import Distributed, share_of
 from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorStepMetrics, Step, WatchMetrics
 from distill.training.task import Task
 
@@ -113,7 +113,7 @@ class PriorTask(Task[BatchShare]):
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         """See `Task`."""
-        for share in self.sampler.batches(epoch, skip, Share.of_process(self.fabric)):
+        for share in self.sampler.batches(epoch, skip, share_of(self.fabric)):
             yield replace(share, batch=share.batch.map(self.fabric.to_device))
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:

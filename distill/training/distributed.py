@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -63,24 +63,12 @@ def make_fabric(execution: Execution) -> "Fabric":
     return fabric
 
 
-class Share(NamedTuple):
-    """Share of one process of several: every `of`-th item from item `number` on; by default all items."""
-
-    number: int = 0
-    of: int = 1
-
-    @classmethod
-    def of_process(cls, fabric: "Fabric") -> Self:
-        """The share of this process."""
-        return cls(fabric.global_rank, fabric.world_size)
-
-    @property
-    def items(self) -> slice:
-        """Slice of a sequence that takes the items of this share."""
-        return slice(self.number, None, self.of)
+WHOLE = slice(0, None, 1)  # the share of a single process
 
 
-WHOLE = Share()
+def share_of(fabric: "Fabric") -> slice:
+    """Slice of a sequence that is the share of this process: every n-th item where there are n processes."""
+    return slice(fabric.global_rank, None, fabric.world_size)
 
 
 class Distributed:
