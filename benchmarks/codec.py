@@ -21,7 +21,7 @@ from distill.codec.spectral import spectrogram_config_for
 from distill.execution import Execution
 from distill.params import Params
 from distill.split import split_groups
-from distill.storage.work import Here
+from distill.storage.work import Executor
 from distill.training.distributed import make_fabric
 
 OURS, FULL = "ours", "ours, full training"
@@ -66,7 +66,7 @@ def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution
     """Ingest a folder, train our codec on its training recordings, measure it on held-out ones. Raises AudioError."""
     with tempfile.TemporaryDirectory() as temporary:
         ingested = Path(temporary) / "corpus"
-        ingest(folder, ingested, params.corpus.sample_rate, params.corpus.max_rejected, Here(execution.workers))
+        ingest(folder, ingested, params.corpus.sample_rate, params.corpus.max_rejected, Executor(execution.workers))
         corpus = load_corpus(ingested)
         count, name = len(corpus.entries), folder.resolve().name
         fraction = params.split.resolve(count)

@@ -20,7 +20,7 @@ from distill.code_version import PACKAGE
 from distill.errors import DistillError
 from distill.execution import Execution
 from distill.storage.files import canonical_json, sha256_files, sha256_text
-from distill.storage.work import LIBRARIES, Executor, Here
+from distill.storage.work import LIBRARIES, Executor
 
 CONNECT_SECONDS = 10
 TASKS_PER_THREAD = 3  # in flight: enough that no worker waits, and little is done again when one is lost
@@ -39,21 +39,22 @@ class ClusterError(DistillError):
 def executor_of(execution: Execution) -> Iterator[Executor]:
     """The cluster that `execution` names, or this process with all its workers where it names none."""
     if not execution.cluster:
-        yield Here(execution.workers)
+        yield Executor(execution.workers)
         return
     with closing(Dask(execution.cluster)) as dask:
         yield dask
 
 
-class Dask:
+class Dask(Executor):
     """The workers of a scheduler of Dask, such as tcp://10.0.0.1:8786, with one processor each.
 
     The connection begins with the first call that there is to make, and lasts until `close`.
     """
 
-    processors, is_here = 1, False
+    is_here = False
 
     def __init__(self, address: str) -> None:
+        super().__init__()
         self.address = address
         self._client: Any = None
 

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -281,15 +281,16 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_bytes(path, save(dict(tensors)))
 
 
-@dataclass(frozen=True)
-class Processes:
-    """Executor of calls in so many processes of this computer, each with one processor."""
+class Processes(Executor):
+    """Calls in so many processes of this computer, each with one processor."""
 
-    count: int
-    processors: ClassVar[int] = 1
-    is_here: ClassVar[bool] = False
+    is_here = False
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - of the protocol
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - for others
         """As `Executor.map`."""
         with ProcessPoolExecutor(self.count, get_context("spawn")) as pool:
             futures = {pool.submit(function, item): item for item in items}

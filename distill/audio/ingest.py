@@ -4,7 +4,7 @@ Files are measured and decoded in blocks, here or on other machines, and blocks 
 by an earlier or an interrupted run, is not decoded again. The corpus does not depend on it.
 
 A decoded block is a folder with a manifest of its files, the samples of its recordings as shards, exact copies in the
-block once, and the fingerprints of its recordings end to end.
+block once, and the fingerprints of its recordings.
 """
 
 import statistics
@@ -12,14 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import soundfile as sf
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from distill.audio.bandwidth import UNREADABLE, Bandwidth, RateChoice, choose_rate
@@ -35,7 +34,7 @@ from distill.audio.corpus import (
     recording_id,
 )
 from distill.audio.decode import Decoder
-from distill.audio.near_duplicates import Fingerprint, hop_length, near_duplicate_groups
+from distill.audio.near_duplicates import Fingerprint, near_duplicate_groups
 from distill.audio.read import Recording
 from distill.audio.source import LISTED, AudioFile, Scan, address, is_url, list_recordings, open_source
 from distill.errors import AudioError
@@ -54,14 +53,7 @@ _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class FileBlock:
-    """A run of files, and the key of what they are."""
-
-    files: tuple[AudioFile, ...]
-    key: str
+FileBlock = tuple[AudioFile, ...]  # a run of files
 
 
 def ingest(
@@ -94,7 +86,7 @@ def ingest(
             progress(len(ready), len(found.audio), file.path)
 
     def say_block(block: FileBlock) -> None:
-        for file in block.files:
+        for file in block:
             say(file, True)
 
     blocks = _blocks_of(found.audio)
@@ -102,19 +94,16 @@ def ingest(
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic_folder(output))
         work = stack.enter_context(work_folder(kept, temporary))
-        version = work_version("ingest", sf.__libsndfile_version__)
-        measured, decoded = Cache(work / "bandwidths", version), Cache(work / "decoded", version)
+        measured = Cache(work / "bandwidths", work_version("ingest", sf.__libsndfile_version__))
         worker = stack.enter_context(closing(BlockWorker(place, executor.processors, say)))
-        bandwidths = map_cached(worker.measure, blocks, lambda block: block.key, executor, measured, reads=reads)
+        bandwidths = map_cached(worker.measure, blocks, _key, executor, measured, reads=reads)
         rows = (row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS))
         rate = choose_rate(rows, sample_rate)
 
-        def key(block: FileBlock) -> str:
-            return f"{block.key}-{rate.sample_rate}"
-
+        decoded = Cache(work / "decoded", work_version("ingest", sf.__libsndfile_version__, str(rate.sample_rate)))
         decode = partial(worker.decode, rate.sample_rate)
-        folders = map_cached(decode, blocks, key, executor, decoded, say_block, reads)
-        manifest = _assemble(folders, temporary, rate.sample_rate)
+        folders = map_cached(decode, blocks, _key, executor, decoded, say_block, reads)
+        manifest = _assemble(folders, temporary)
         report = _report(manifest, found, rate)
         _check(folder, report, max_rejected)
         write_json(temporary / REPORT, report)
@@ -143,10 +132,12 @@ def ingest_folder(
 def _blocks_of(files: Sequence[AudioFile]) -> list[FileBlock]:
     """Cut files, sorted by path, into blocks."""
     cut = cut_blocks([file.path for file in files], [file.size for file in files], BLOCK_FILES, BLOCK_BYTES)
-    runs = [tuple(files[index] for index in indices) for indices in cut]
-    return [
-        FileBlock(run, sha256_text(canonical_json([[file.path, file.identity] for file in run]))[:32]) for run in runs
-    ]
+    return [tuple(files[index] for index in indices) for indices in cut]
+
+
+def _key(block: FileBlock) -> str:
+    """What the files of a block are."""
+    return sha256_text(canonical_json([[file.path, file.identity] for file in block]))[:32]
 
 
 class BlockWorker:
@@ -181,7 +172,7 @@ class BlockWorker:
     def decode(self, sample_rate: int, block: FileBlock, folder: Path) -> bool:
         """Write a decoded block. False where some files may decode to something else another time."""
         rows: list[ManifestRow] = []
-        prints: list[Fingerprint] = []
+        prints: dict[str, NDArray[Any]] = {}
         places: dict[str, tuple[str, int]] = {}
         is_certain = True
 
@@ -193,12 +184,12 @@ class BlockWorker:
                 for file, found in self._each(block, True, decoded):
                     if found.fingerprint is not None and found.pcm_sha256 not in places:
                         places[found.pcm_sha256] = shards.append(found.pcm)
-                        prints.append(found.fingerprint)
+                        prints |= {
+                            f"{found.pcm_sha256} {name}": one for name, one in found.fingerprint._asdict().items()
+                        }
                     rows.append(_row(file, found, sample_rate, *places.get(found.pcm_sha256, ("", 0))))
                     is_certain &= found.is_certain
-            parts = zip(*prints, strict=True) if prints else ()
-            joined = {name: np.concatenate(own) for name, own in zip(Fingerprint._fields, parts, strict=False)}
-            (temporary / _FINGERPRINTS).write_bytes(save(joined))
+            (temporary / _FINGERPRINTS).write_bytes(save(prints))
             write_rows(temporary / MANIFEST, rows, SCHEMA)
         return is_certain
 
@@ -215,7 +206,7 @@ class BlockWorker:
             finally:
                 self._idle.append(decoder)
 
-        for file, found in zip(block.files, self._threads.map(called, block.files), strict=True):
+        for file, found in zip(block, self._threads.map(called, block), strict=True):
             yield file, found
             self._said(file, is_decoded)
 
@@ -241,7 +232,7 @@ def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offs
     )
 
 
-def _assemble(blocks: Sequence[Path], output: Path, sample_rate: int) -> list[ManifestRow]:
+def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
     """Write the shards of a corpus, exact copies once, and make the rows of its manifest."""
     rows: list[ManifestRow] = []
     originals: dict[str, ManifestRow] = {}  # by pcm_sha256
@@ -256,9 +247,9 @@ def _assemble(blocks: Sequence[Path], output: Path, sample_rate: int) -> list[Ma
             new = [row for row in sounds.values() if row.pcm_sha256 not in originals]
             for row, (shard, offset) in zip(new, _copied(block, new, len(new) == len(sounds), shards), strict=True):
                 originals[row.pcm_sha256] = replace(row, shard=shard, offset=offset)
-            prints = zip(sounds.values(), _fingerprints(block, [*sounds.values()], sample_rate), strict=True)
-            is_new = {row.recording_id for row in new}
-            fingerprints += [one for row, one in prints if row.recording_id in is_new]
+            prints = load_file(block / _FINGERPRINTS)
+            for row in new:
+                fingerprints.append(Fingerprint(*(prints[f"{row.pcm_sha256} {name}"] for name in Fingerprint._fields)))
             for row in own:
                 original = originals.get(row.pcm_sha256, row)
                 if original.recording_id == row.recording_id:
@@ -277,15 +268,6 @@ def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: Sha
         return [shards.append(samples.pcm(row)) for row in rows]
     names = {name: shards.add_shard(block / name) for name in sorted({row.shard for row in rows})}
     return [(names[row.shard], row.offset) for row in rows]
-
-
-def _fingerprints(block: Path, rows: Sequence[ManifestRow], sample_rate: int) -> list[Fingerprint]:
-    """The fingerprints of all recordings in a block."""
-    if not rows:
-        return []
-    frames = load_file(block / _FINGERPRINTS)
-    ends = accumulate((-(-row.samples // hop_length(sample_rate)) for row in rows), initial=0)
-    return [Fingerprint(*(frames[name][start:stop] for name in Fingerprint._fields)) for start, stop in pairwise(ends)]
 
 
 def _noted(row: ManifestRow, note: str, **changes: Any) -> ManifestRow:

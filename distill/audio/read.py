@@ -132,7 +132,7 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
         decoding = _Decoding(stream)
         parts = list(_resampled(decoding, rate, sample_rate))
     decoding.reject(size)
-    warnings = [*filter(None, [stream.warning]), *decoding.warnings()]
+    warnings = [*decoding.warnings()]
     pcm = _to_int16(parts)
     if max(pcm.max(initial=0), -int(pcm.min(initial=0))) < SILENT_PEAK * 32768:
         raise AudioError(f"holds no sound at {sample_rate} Hz: {decoding.frames} samples at {rate} Hz leave silence")

@@ -1,6 +1,5 @@
 """Sound files of libsndfile's formats, read from front to back. Shapes: `n` frames of the file, `C` channels."""
 
-import mmap
 import os
 import re
 from collections.abc import Callable
@@ -26,12 +25,6 @@ _LONGEST_PATH = 1000  # libsndfile refuses longer ones, but reads from a descrip
 # Sizes in the headers that writers to a pipe leave.
 _UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
-# By the first bytes of a file: what ends the beginning of a stream, and what begins another one. Of Ogg (RFC 3533) a page
-# that is not the first of a stream, then one that is; of FLAC (RFC 9639) its name, then that with its STREAMINFO.
-_CHAINS = {
-    b"OggS": (re.compile(rb"OggS\x00[\x00\x01\x04\x05]"), re.compile(rb"OggS\x00[\x02\x06]")),
-    b"fLaC": (re.compile(rb"fLaC"), re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")),
-}
 
 
 class AudioStream:
@@ -44,7 +37,7 @@ class AudioStream:
 
     def __init__(self, path: Path) -> None:
         """Open a file. Raises AudioError with the reason alone."""
-        self._path, self._file = path, _opened(path)
+        self._file = _opened(path)
         self.sample_rate, self.channels = int(self._file.samplerate), int(self._file.channels)
         self.frames = (
             int(self._file.frames) if self._file.frames < _UNKNOWN_FRAMES else None
@@ -57,13 +50,6 @@ class AudioStream:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         AudioStream.watch(False)
-
-    @property
-    def warning(self) -> str:
-        """What else the file holds besides these frames, "" where it holds nothing."""
-        if _is_chained(self._path):
-            return "holds several recordings one after another (a chained file), of which the first was decoded"
-        return ""
 
     def read_block(self, most: int) -> tuple[F32, str]:
         """Up to `most` frames `[n, C]`, none at the end, and why there are no more: "" where nothing failed.
@@ -126,16 +112,6 @@ def _announced(file: sf.SoundFile, frames: int | None) -> int | None:
     if file.format == "W64" and (found := re.search(r"^ *data : (\d+)", log, re.MULTILINE)):
         return (int(found[1]) - 24) // int(align[1]) if align else None  # the size counts the chunk's own header
     return frames
-
-
-def _is_chained(path: Path) -> bool:
-    """Whether another stream begins after the first one in an Ogg or FLAC file, as recorders of radio and `cat` do it."""
-    with path.open("rb") as stream:
-        if (patterns := _CHAINS.get(stream.read(4))) is None:
-            return False
-        held = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    first = patterns[0].search(held)
-    return first is not None and patterns[1].search(held, first.end()) is not None
 
 
 def _short(error: sf.LibsndfileError) -> str:

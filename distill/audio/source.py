@@ -18,7 +18,7 @@ from typing import Any
 
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.errors import AudioError
-from distill.text import escaped
+from distill.text import escaped, one_line
 
 HIDDEN, NO_SUFFIX = "(hidden)", "(no suffix)"
 LISTED = 20  # entries in a message
@@ -145,18 +145,12 @@ class ObjectStore:
         try:
             # Of its own, so that a process that runs for days does not see an old list.
             self._files = fsspec.filesystem(protocol, skip_instance_cache=True)
-        except ImportError as error:
-            remedy = "install it, or copy the recordings to a folder or to an S3 bucket"
+        except (ImportError, ValueError, TypeError) as error:  # TypeError: one that needs settings beside its address
+            remedy = "give a folder or an address such as s3://bucket/prefix"
             if protocol in ("s3", "s3a"):
                 remedy = "run `pip install 'distill-audio[s3]'`, or `make setup` in the repository"
             raise AudioError(
-                f"{self.name}: expected the library that reads {protocol}:// addresses, found it is not installed "
-                f"({error}); {remedy}"
-            ) from error
-        except (ValueError, TypeError) as error:  # TypeError: one that needs settings beside its address
-            raise AudioError(
-                f"{self.name}: expected an address such as s3://bucket/prefix, found an unknown kind ({protocol}); "
-                "give a folder or an address of that form"
+                f"{self.name}: expected an address that fsspec can open, found: {one_line(error)}; {remedy}"
             ) from error
         self._root = self._files._strip_protocol(self.name).rstrip("/")
 
@@ -297,7 +291,7 @@ def _refusal(url: str, error: Exception) -> AudioError:
     Raises the error itself where it can come from no library of stores: that is a defect.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
-    found = " ".join(str(error).split()) or type(error).__name__
+    found = one_line(error) or type(error).__name__
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     at = f" at {server}" if server else ""
     if "FileExpired" in names:

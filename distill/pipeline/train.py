@@ -32,7 +32,7 @@ from distill.prior.data import PriorData, read_prior_data
 from distill.prior.training import Callback, PriorTraining, fit_prior, train_prior_of_codes
 from distill.storage.files import canonical_json, remove_folder, sha256_file, sha256_text
 from distill.storage.weights import weights_sha256
-from distill.storage.work import Executor, Here
+from distill.storage.work import Executor
 from distill.training.checkpoints import curves_of
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
@@ -80,7 +80,7 @@ def train_model(
     the model file, and ends with the same bytes; but for the date that the file holds. `executor` decodes and encodes, by
     default the workers of `execution`. Raises DistillError.
     """
-    executor, existed = executor or Here(execution.workers), model.exists()
+    executor, existed = executor or Executor(execution.workers), model.exists()
     with _work("train", folder, params, state) as folders:
         corpus = ingest_folder(folder, folders.corpus, params.corpus, executor, kept=folders.decoded)
         codec = train_codec(folders.corpus, folders.vqvae, params, execution, state)
@@ -115,7 +115,7 @@ def add_prior(
     recordings are those of the codec. An interrupted training resumes. The file holds the date. `executor` decodes and
     encodes, by default the workers of `execution`. Raises DistillError.
     """
-    executor, existed, bundle = executor or Here(execution.workers), output.exists(), load_bundle(model)
+    executor, existed, bundle = executor or Executor(execution.workers), output.exists(), load_bundle(model)
     data_sha256, codec_sha256 = bundle.metadata.provenance.data_sha256, bundle.metadata.codec_sha256
     chosen = folder if folder is not None else find_corpus(state, data_sha256)
     if chosen is None:
@@ -197,7 +197,7 @@ def code_folder(
 
     `folder` may be a URL. All files go to `work`, and may be deleted then. Raises DistillError.
     """
-    folders, executor = PipelineFolders.below(work), Here(execution.workers)
+    folders, executor = PipelineFolders.below(work), Executor(execution.workers)
     ingest_folder(folder, folders.corpus, params.corpus, executor)
     codec = train(load_corpus(folders.corpus))
     code_and_split(codec, weights_sha256(codec), folders, params, execution, executor)

@@ -1,18 +1,17 @@
 """Work that is done once: results of pure functions in files, and who does what is missing.
 
-`map_cached` calls a function with each item whose result is not there yet. An `Executor` makes the calls: in this process
-(`Here`), or on other computers (`distill.cluster.Dask`). It is chosen at the top, by a stage or a command, and passed
-down; nothing below knows which one it is.
+`map_cached` calls a function with each item whose result is not there yet. An `Executor` makes the calls: in this process,
+or on other computers (`distill.cluster.Dask`). It is chosen at the top, by a stage or a command, and passed down; nothing
+below knows which one it is.
 """
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, TypeVar
 
 from distill.code_version import code_sha256
 from distill.storage.files import canonical_json, remove_folder, sha256_text
@@ -23,40 +22,27 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Executor(Protocol):
-    """Makes calls that do not depend on each other. Function, items and results may have to be pickled on the way."""
+class Executor:
+    """Makes calls that do not depend on each other: here one after the other, in this process, with its devices.
 
-    @property
-    def processors(self) -> int:
-        """How many processors a single call may use by itself."""
-        ...
+    A call may use so many `processors` by itself. Those of a subclass, which `is_here` tells, are made elsewhere: function,
+    items and results are pickled on the way.
+    """
 
-    @property
-    def is_here(self) -> bool:
-        """Whether calls are made in this process, with its devices."""
-        ...
+    is_here: ClassVar[bool] = True
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:
+    def __init__(self, processors: int = 1) -> None:
+        self.processors = processors
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - for others
         """Call with each item; pairs of item and result as they are done. Raises what the function raises.
 
         `folders` are absolute: what calls read and write, which another computer has to see at the same paths.
         """
-        ...
-
-
-@dataclass(frozen=True)
-class Here:
-    """One call after the other in this process, each with so many processors."""
-
-    processors: int = 1
-    is_here: ClassVar[bool] = True
-
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - of the protocol
-        """As `Executor.map`, in order; an item is taken when the one before it is done."""
         return ((item, function(item)) for item in items)
 
 
-HERE = Here()
+HERE = Executor()
 
 
 class Cache:

@@ -176,7 +176,7 @@ def test_the_scheduler_is_lost_and_what_was_done_is_kept(
     decode = ingestion.BlockWorker.decode
 
     def noted(*asked: object) -> object:
-        made.extend(file.path for file in asked[2].files)  # type: ignore[attr-defined]
+        made.extend(file.path for file in asked[2])  # type: ignore[attr-defined]
         return decode(*asked)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ingestion.BlockWorker, "decode", noted)

@@ -19,7 +19,7 @@ from unit.tiny import write_prior_model
 from distill.audio import decode as decoder_module
 from distill.audio.corpus import ManifestRow, read_manifest
 from distill.audio.ingest import ingest
-from distill.storage.work import Here
+from distill.storage.work import Executor
 from distill.text import escaped
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names and devices of Linux")
@@ -58,7 +58,7 @@ def is_safe(text: str) -> bool:
 
 def ingested(folder: Path, output: Path, max_rejected: float = 0.5) -> dict[str, ManifestRow]:
     """The rows of a corpus by the paths of its recordings."""
-    ingest(folder, output, RATE, max_rejected, Here(2))
+    ingest(folder, output, RATE, max_rejected, Executor(2))
     return {row.path: row for row in read_manifest(output / "manifest.parquet")}
 
 

@@ -22,7 +22,7 @@ from distill.audio.ingest import ingest
 from distill.audio.read import Recording, read_recording
 from distill.errors import ArtifactError, AudioError
 from distill.storage.shards import ShardWriter
-from distill.storage.work import Here
+from distill.storage.work import Executor
 
 RATE = 24000
 COLUMNS = {
@@ -82,7 +82,7 @@ def many(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def run(folder: Path, max_rejected: float = 0.5, workers: int = 1, output: str = "out") -> dict[str, Any]:
-    return ingest(folder, folder.parent / output, RATE, max_rejected, Here(workers))
+    return ingest(folder, folder.parent / output, RATE, max_rejected, Executor(workers))
 
 
 def rows(folder: Path, output: str = "out") -> dict[str, ManifestRow]:
@@ -113,7 +113,7 @@ def refusal(folder: Path, max_rejected: float = 0.5) -> str:
 
 def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
     calls: list[tuple[int, int, str]] = []
-    report = ingest(folder, folder.parent / "out", RATE, 0.5, Here(2), lambda *call: calls.append(call))
+    report = ingest(folder, folder.parent / "out", RATE, 0.5, Executor(2), lambda *call: calls.append(call))
     assert report == report_of(folder)
     assert counts(report, "used warned rejected duplicates near_duplicates groups ignored") == (4, 0, 0, 0, 0, 4, 0)
     assert (report["seconds"], report["sample_rate"], report["treble_share"]) == (pytest.approx(2.4), RATE, 0.0)

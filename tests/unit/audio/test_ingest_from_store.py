@@ -12,7 +12,7 @@ from unit.audio.test_ingest import contents, write
 from distill.audio.corpus import ManifestRow, read_manifest
 from distill.audio.ingest import ingest
 from distill.errors import AudioError
-from distill.storage.work import Here
+from distill.storage.work import Executor
 
 FILES, RATE = 6, 24_000
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def kept(url: str, tmp_path: Path) -> dict[str, Any]:
-    return ingest(url, tmp_path / "out", RATE, 0.5, Here(2), kept=tmp_path / "kept")
+    return ingest(url, tmp_path / "out", RATE, 0.5, Executor(2), kept=tmp_path / "kept")
 
 
 def row(tmp_path: Path, name: str) -> ManifestRow:
@@ -44,7 +44,7 @@ def test_the_corpus_of_a_bucket_is_that_of_the_folder(
     folder: Path, tmp_path: Path, store: Store, proxy: LossyProxy
 ) -> None:
     url = store.upload(folder, "takes")
-    report = ingest(folder, tmp_path / "expected", RATE, 0.5, Here(2))
+    report = ingest(folder, tmp_path / "expected", RATE, 0.5, Executor(2))
     assert kept(url, tmp_path) == report
     assert contents(tmp_path / "out") == contents(tmp_path / "expected")
     proxy.take_requests()

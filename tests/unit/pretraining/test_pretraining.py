@@ -15,7 +15,7 @@ from distill.execution import Execution
 from distill.prior import pretrained
 from distill.prior.pretrained import LABELS, is_own
 from distill.progress import ProgressReport
-from distill.storage.work import Here
+from distill.storage.work import Executor
 from distill.training.distributed import make_fabric
 from pretraining import codec as codec_pretraining
 from pretraining import coded_collections as collections
@@ -53,7 +53,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setattr(coordinates, "PATH", tmp_path / "coordinates.safetensors")
     monkeypatch.setattr(pretrained, "PATH", tmp_path / "frame.safetensors")
     threads = torch.get_num_threads()
-    collections.coded_collections(tmp_path / "collections", COUNT, 0, Here(), lambda *_: None)
+    collections.coded_collections(tmp_path / "collections", COUNT, 0, Executor(), lambda *_: None)
     yield tmp_path
     torch.set_num_threads(threads)
 
@@ -61,7 +61,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 def test_pretraining_lowers_its_loss_and_the_same_command_gives_the_same_bytes(
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pretrain_prior(COUNT, 5, 0, FABRIC, Here(), small)
+    pretrain_prior(COUNT, 5, 0, FABRIC, Executor(), small)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
     losses = [float(line.split("loss ")[1].split(",")[0]) for line in said]
     assert len(losses) == 5
@@ -71,7 +71,7 @@ def test_pretraining_lowers_its_loss_and_the_same_command_gives_the_same_bytes(
     assert LABELS in tensors
     assert not any(is_own(name) for name in tensors)
     assert all(value.dtype == torch.float16 and bool(value.isfinite().all()) for value in tensors.values())
-    pretrain_prior(COUNT, 5, 0, FABRIC, Here(), small)
+    pretrain_prior(COUNT, 5, 0, FABRIC, Executor(), small)
     assert [path.read_bytes() for path in (coordinates.PATH, pretrained.PATH)] == written
 
 
