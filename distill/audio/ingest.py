@@ -79,17 +79,15 @@ def ingest(
     found, place = list_recordings(open_source(folder)), address(folder)
     ready: set[AudioFile] = set()  # decoded, here or elsewhere
 
-    def say(file: AudioFile, is_decoded: bool) -> None:
-        if progress is not None and file not in ready:
-            if is_decoded:
-                ready.add(file)
-            progress(len(ready), len(found.audio), file.path)
+    def say(files: FileBlock, is_decoded: bool = True) -> None:
+        for file in files:
+            if progress is not None and file not in ready:
+                if is_decoded:
+                    ready.add(file)
+                progress(len(ready), len(found.audio), file.path)
 
-    def say_block(block: FileBlock) -> None:
-        for file in block:
-            say(file, True)
-
-    blocks = _blocks_of(found.audio)
+    names, sizes = [file.path for file in found.audio], [file.size for file in found.audio]
+    blocks = [found.audio[cut.start : cut.stop] for cut in cut_blocks(names, sizes, BLOCK_FILES, BLOCK_BYTES)]
     reads = [] if is_url(place) else [Path(place)]
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic_folder(output))
@@ -99,10 +97,9 @@ def ingest(
         bandwidths = map_cached(worker.measure, blocks, _key, executor, measured, reads=reads)
         rows = (row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS))
         rate = choose_rate(rows, sample_rate)
-
         decoded = Cache(work / "decoded", work_version("ingest", sf.__libsndfile_version__, str(rate.sample_rate)))
         decode = partial(worker.decode, rate.sample_rate)
-        folders = map_cached(decode, blocks, _key, executor, decoded, say_block, reads)
+        folders = map_cached(decode, blocks, _key, executor, decoded, say, reads)
         manifest = _assemble(folders, temporary)
         report = _report(manifest, found, rate)
         _check(folder, report, max_rejected)
@@ -129,12 +126,6 @@ def ingest_folder(
     return report
 
 
-def _blocks_of(files: Sequence[AudioFile]) -> list[FileBlock]:
-    """Cut files, sorted by path, into blocks."""
-    cut = cut_blocks([file.path for file in files], [file.size for file in files], BLOCK_FILES, BLOCK_BYTES)
-    return [tuple(files[index] for index in indices) for indices in cut]
-
-
 def _key(block: FileBlock) -> str:
     """What the files of a block are."""
     return sha256_text(canonical_json([[file.path, file.identity] for file in block]))[:32]
@@ -143,11 +134,11 @@ def _key(block: FileBlock) -> str:
 class BlockWorker:
     """Measures and decodes blocks of the files in one place, with decoders of its own until it is closed.
 
-    `said` is called with each file that was measured (False) or decoded (True). A worker that is sent to another machine
-    has one decoder there.
+    `said` is called with files that were measured (False) or decoded (True). A worker that is sent to another machine has
+    one decoder there.
     """
 
-    def __init__(self, place: str, decoders: int, said: Callable[[AudioFile, bool], object] = lambda *_: None) -> None:
+    def __init__(self, place: str, decoders: int, said: Callable[[FileBlock, bool], object] = lambda *_: None) -> None:
         """`place` is a folder, absolute, or a URL."""
         self._place, self._said, self._source = place, said, open_source(place)
         self._decoders = [Decoder(decoders) for _ in range(decoders)]
@@ -175,18 +166,13 @@ class BlockWorker:
         prints: dict[str, NDArray[Any]] = {}
         places: dict[str, tuple[str, int]] = {}
         is_certain = True
-
-        def decoded(decoder: Decoder, path: Path) -> Recording:
-            return decoder.decoded(path, sample_rate)
-
         with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
-                for file, found in self._each(block, True, decoded):
+                for file, found in self._each(block, True, lambda decoder, path: decoder.decoded(path, sample_rate)):
                     if found.fingerprint is not None and found.pcm_sha256 not in places:
                         places[found.pcm_sha256] = shards.append(found.pcm)
-                        prints |= {
-                            f"{found.pcm_sha256} {name}": one for name, one in found.fingerprint._asdict().items()
-                        }
+                        for name, values in found.fingerprint._asdict().items():
+                            prints[f"{found.pcm_sha256} {name}"] = values
                     rows.append(_row(file, found, sample_rate, *places.get(found.pcm_sha256, ("", 0))))
                     is_certain &= found.is_certain
             (temporary / _FINGERPRINTS).write_bytes(save(prints))
@@ -208,7 +194,7 @@ class BlockWorker:
 
         for file, found in zip(block, self._threads.map(called, block), strict=True):
             yield file, found
-            self._said(file, is_decoded)
+            self._said((file,), is_decoded)
 
 
 def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offset: int) -> ManifestRow:

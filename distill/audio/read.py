@@ -88,13 +88,15 @@ class _Decoding:
         least = max(_MISSING * (self.announced or 0), SHORT_SECONDS * self.rate)
         return self.announced is not None and self.announced - self.frames > least
 
-    def reject(self, size: int) -> None:
-        """Raise AudioError where what was decoded of a file of `size` bytes cannot be used."""
-        decoded, expected = self.frames / self.rate, (self.announced or 0) / self.rate
-        cause = f": {self.failure}" if self.failure else ""
-        refusal = ""
-        if self.is_short and decoded < min(1.0, _NEARLY_NOTHING * expected):
-            refusal = f"announces {_duration(expected)} but holds {_duration(decoded)} ({size} bytes)"
+    def warnings(self, size: int) -> Iterator[str]:
+        """What a user should know about what was decoded of a file of `size` bytes.
+
+        Raises AudioError where it cannot be used.
+        """
+        decoded, announced = self.frames / self.rate, (self.announced or 0) / self.rate
+        refusal, cause = "", f" ({self.failure})" if self.failure else ""
+        if self.is_short and decoded < min(1.0, _NEARLY_NOTHING * announced):
+            refusal = f"announces {_duration(announced)} but holds {_duration(decoded)} ({size} bytes)"
         elif not self.frames:
             refusal = f"holds no samples ({size} bytes){cause}"
         elif self.not_finite:
@@ -106,16 +108,12 @@ class _Decoding:
             refusal = f"{why} (peak {f'{20 * np.log10(self.peak):.0f} dBFS' if self.peak else '0'})"
         if refusal:
             raise AudioError(refusal)
-
-    def warnings(self) -> Iterator[str]:
-        """What a user should know about what was decoded."""
-        decoded, cause = _duration(self.frames / self.rate), f" ({self.failure})" if self.failure else ""
         if self.is_cancelled:
             yield "its channels nearly cancel out when mixed to mono"
         if self.is_short:
-            yield f"incomplete: {decoded} decoded, {_duration((self.announced or 0) / self.rate)} announced{cause}"
+            yield f"incomplete: {_duration(decoded)} decoded, {_duration(announced)} announced{cause}"
         elif self.failure:
-            yield f"decoding stopped after {decoded}{cause}"
+            yield f"decoding stopped after {_duration(decoded)}{cause}"
         if self.peak > 1.0:
             yield f"peak {self.peak:.3g} is above full scale; scaled to 1.0"
 
@@ -131,8 +129,7 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
             np.empty(int(stream.frames * (sample_rate / rate)), dtype=np.float32)  # MemoryError at once
         decoding = _Decoding(stream)
         parts = list(_resampled(decoding, rate, sample_rate))
-    decoding.reject(size)
-    warnings = [*decoding.warnings()]
+    warnings = [*decoding.warnings(size)]
     pcm = _to_int16(parts)
     if max(pcm.max(initial=0), -int(pcm.min(initial=0))) < SILENT_PEAK * 32768:
         raise AudioError(f"holds no sound at {sample_rate} Hz: {decoding.frames} samples at {rate} Hz leave silence")
