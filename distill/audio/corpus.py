@@ -55,7 +55,7 @@ def recording_id(relative: str) -> str:
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
-    """Read what `write_manifest` wrote. Raises ArtifactError if it is missing, damaged or of another layout."""
+    """The rows of a manifest. Raises ArtifactError if it is missing, damaged or of another layout."""
     rows = read_rows(path, ManifestRow, "the manifest of a corpus", SCHEMA)
     if unknown := {row.status for row in rows} - set(get_args(Status)):
         raise damaged(path, "status used, warned or rejected", sorted(unknown))

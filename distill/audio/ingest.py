@@ -236,15 +236,8 @@ def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
             prints = load_file(block / _FINGERPRINTS)
             for row in new:
                 fingerprints.append(Fingerprint(*(prints[f"{row.pcm_sha256} {name}"] for name in Fingerprint._fields)))
-            for row in own:
-                original = originals.get(row.pcm_sha256, row)
-                if original.recording_id == row.recording_id:
-                    rows.append(original)
-                else:
-                    place = {"shard": original.shard, "offset": original.offset}
-                    note = f"exact copy of {original.path}"
-                    rows.append(_noted(row, note, duplicate_of=original.recording_id, **place))
-    return _grouped(rows, list(originals.values()), near_duplicate_groups(fingerprints))
+            rows += own
+    return _related(rows, originals, near_duplicate_groups(fingerprints))
 
 
 def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: ShardWriter) -> list[tuple[str, int]]:
@@ -256,26 +249,29 @@ def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: Sha
     return [(names[row.shard], row.offset) for row in rows]
 
 
-def _noted(row: ManifestRow, note: str, **changes: Any) -> ManifestRow:
-    return replace(row, status="warned", reason="; ".join(filter(None, [note, row.reason])), **changes)
+def _related(
+    rows: Sequence[ManifestRow], originals: Mapping[str, ManifestRow], groups: Sequence[int]
+) -> list[ManifestRow]:
+    """Rows with place, group and copies, given the first recording of each sound and the indices of their groups.
 
-
-def _grouped(rows: Sequence[ManifestRow], kept: Sequence[ManifestRow], groups: Sequence[int]) -> list[ManifestRow]:
-    """Name the groups of the recordings `kept` by the smallest PCM hash in them: renaming files does not move a group."""
-    names: dict[int, str] = {}
-    for row, group in zip(kept, groups, strict=True):
-        names[group] = min(row.pcm_sha256[:16], names.get(group, "g"))
-    group_of = dict(zip((row.pcm_sha256 for row in kept), groups, strict=True))
-    grouped = []
+    A group is named by the smallest PCM hash in it: renaming files does not move it.
+    """
+    firsts = [*originals.values()]
+    group_of = dict(zip(originals, groups, strict=True))
+    names = {group: sha256[:16] for sha256, group in sorted(group_of.items(), reverse=True)}
+    related = []
     for row in rows:
-        group, named = group_of.get(row.pcm_sha256, -1), row
-        if group >= 0:
-            named = replace(row, group=names[group])
-            earliest = kept[group]
-            if not row.duplicate_of and row.recording_id != earliest.recording_id:
-                named = _noted(named, f"near-duplicate of {earliest.path}")
-        grouped.append(named)
-    return grouped
+        if row.pcm_sha256:
+            original, group = originals[row.pcm_sha256], group_of[row.pcm_sha256]
+            row = replace(row, group=names[group], shard=original.shard, offset=original.offset)
+            note = "" if firsts[group] is original else f"near-duplicate of {firsts[group].path}"
+            if row.recording_id != original.recording_id:
+                note = f"exact copy of {original.path}"
+                row = replace(row, duplicate_of=original.recording_id)
+            if note:
+                row = replace(row, status="warned", reason="; ".join(filter(None, [note, row.reason])))
+        related.append(row)
+    return related
 
 
 def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> dict[str, Any]:
