@@ -37,12 +37,11 @@ class AudioStream:
 
     def __init__(self, path: Path) -> None:
         """Open a file. Raises AudioError with the reason alone."""
-        self._file = _opened(path)
-        self.sample_rate, self.channels = int(self._file.samplerate), int(self._file.channels)
-        self.frames = (
-            int(self._file.frames) if self._file.frames < _UNKNOWN_FRAMES else None
-        )  # that can be read at most
-        self.announced = _announced(self._file, self.frames)  # by the header, None where it does not say
+        self._file = file = _opened(path)
+        self.sample_rate, self.channels = int(file.samplerate), int(file.channels)
+        # What can be read at most, and what the header announces; None where that is not known.
+        self.frames = int(file.frames) if file.frames < _UNKNOWN_FRAMES else None
+        self.announced = _announced(file, self.frames)
 
     def __enter__(self) -> Self:
         return self

@@ -60,8 +60,12 @@ class Cache:
 
     def keep_only(self, paths: Collection[Path]) -> None:
         """Remove all other results, and those of other versions."""
-        _remove_others(self._root, {self.folder})
-        _remove_others(self.folder, {*paths, *map(_doubt, paths)})
+        others = {*self._root.glob("*"), *self.folder.glob("*")} - {self.folder, *paths, *map(_doubt, paths)}
+        for path in others:
+            if path.is_dir():
+                remove_folder(path)
+            elif not path.name.startswith("."):  # it is being written
+                path.unlink(missing_ok=True)
 
 
 def map_cached(
@@ -140,14 +144,3 @@ def _make(function: Callable[[T, Path], bool | None], work: tuple[T, Path]) -> N
     _doubt(path).touch()
     if function(item, path) is not False:
         _doubt(path).unlink()
-
-
-def _remove_others(folder: Path, kept: Collection[Path]) -> None:
-    """Remove what is in a folder, if there is one, but what is `kept` and files that are being written."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path in kept:
-            continue
-        if path.is_dir():
-            remove_folder(path)
-        elif not path.name.startswith("."):
-            path.unlink(missing_ok=True)
