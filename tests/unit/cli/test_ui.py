@@ -27,7 +27,10 @@ NO_PASSWORD = (
         (("--folder", "file"), "--folder file: expected a folder, found a file; make it or choose another"),
         (("--folder", "below"), "--folder below/.distill: expected a folder to write to, found File exists"),
         (("--password", "letmein"), SHORT),
-        *((("--host", host), f"--host {host}: {NO_PASSWORD}") for host in ("", "0.0.0.0", "192.0.2.1", "::", "studio")),
+        *(
+            (("--host", host), f"--host {host}: {NO_PASSWORD}")
+            for host in (" ", "0.0.0.0", "192.0.2.1", "::", "studio")
+        ),
         (("--port", "65536"), "--port: expected"),
         (
             ("--host", "192.0.2.1", "--password", "correct horse"),
