@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, flatten_codes, flatten_window, unflatten_codes
 from distill.prior.base import Prior, PriorShape
-from distill.prior.transformer import INIT_STD, Dropout, KeyValueCache, Linear, Transformer
+from distill.prior.transformer import INIT_STD, Dropout, KeyValueCache, Transformer
 
 
 class FlatShape(PriorShape):
@@ -46,7 +46,7 @@ class CodePrior(nn.Module):
         self.level_embedding = nn.Embedding(num_quantizers, hidden_size)
         self.dropout = Dropout(dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout)
-        self.head = Linear(hidden_size, vocabulary, bias=False)
+        self.head = nn.Linear(hidden_size, vocabulary, bias=False)
         for part in (self.token_embedding, self.position_embedding, self.level_embedding, self.head):
             nn.init.normal_(part.weight, std=INIT_STD)
 

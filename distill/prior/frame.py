@@ -1,6 +1,6 @@
 """`architecture: frame`: a transformer over frames and a small depth network over the levels of each frame."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self, cast
 
@@ -20,12 +20,10 @@ from distill.prior.transformer import (
     INIT_STD,
     Dropout,
     KeyValueCache,
-    Linear,
     LogPositionEmbedding,
     ResidualBlock,
     Transformer,
     initialise,
-    linear,
 )
 
 MOST_COUNT_BYTES = 512 << 20  # of tables of pairs of tokens: 2,000 codewords in 16 levels
@@ -34,7 +32,6 @@ OUTPUT_HIDDEN_SIZE = 128  # hidden units of the MLP from a codeword to its outpu
 OUTPUT_STD = 0.1  # of output vectors
 LABEL_STD = 0.5  # of label embeddings, a quarter of the scale of summed codeword embeddings
 LONGER = 1.5  # factor of the longest recording: sounds of a calibrated prior that go on for so long are cut
-LOOKAHEAD = 64  # positions that are embedded together
 
 
 class DepthShape(PriorShape):
@@ -142,9 +139,7 @@ class FrameState:
     labels: Tensor | None  # [B]
     counts: ChosenTables | None  # of `CountExperts`
     layers: list[tuple[Tensor, Tensor]] | None = None  # of each level, see `FramePrior.layers`
-    ages: Tensor | None = None  # of `PointerMixture.scores_ahead`
     cache: KeyValueCache | None = None
-    ahead: Iterator[Tensor] | None = None  # embeddings [1, D] of the next positions
     count: int = 0  # of frames so far
     frames: Tensor | None = None  # [B, S, Q], those that may be copied
     newest: Tensor | None = None  # [B, T, Q], those whose next frames are asked for
@@ -190,7 +185,7 @@ class FramePrior(Prior):
         self.position_embedding = LogPositionEmbedding(hidden_size)
         self.dropout, self.history_dropout = Dropout(dropout), HistoryDropout(history_dropout)
         self.stack = self._build_stack(dropout)
-        self.to_depth = Linear(hidden_size, hidden_size)
+        self.to_depth = nn.Linear(hidden_size, hidden_size)
         self.level = nn.Parameter(torch.zeros(levels, hidden_size))
         self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(shape.depth_layers))
         self.norm = nn.LayerNorm(hidden_size)
@@ -231,7 +226,7 @@ class FramePrior(Prior):
     def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FrameState:
         """See `Prior`."""
         state = self._state(torch.full((batch_size,), position, device=self.bias.device), labels)
-        state.layers, state.ages = self.layers(state.tables), self.pointer_mixture.scores_ahead(self.context_frames)
+        state.layers = self.layers(state.tables)
         if isinstance(self.stack, Transformer):
             state.cache = KeyValueCache(self.stack, batch_size, self.context_frames)
         return state
@@ -247,7 +242,7 @@ class FramePrior(Prior):
         state.count += frames.shape[1]
         state.frames = frames if state.frames is None else torch.cat([state.frames, frames], dim=1)
         state.newest, state.hidden = frames[:, -newest:], hidden[:, -newest:]
-        state.history = self.pointer_mixture.history(state.frames, newest, None, state.ages)
+        state.history = self.pointer_mixture.history(state.frames, newest)
 
     def logits(self, codes: Tensor, state: FrameState) -> Tensor:
         """Logits `[B, T, Q, V + 2]` of the frames `codes` `[B, T, Q]` that follow the newest.
@@ -279,7 +274,7 @@ class FramePrior(Prior):
         if level:
             state.hidden = state.hidden + nn.functional.embedding(codes[:, -1:], state.tables.coarser[level - 1])
         hidden = self._run_depth(state.hidden + self.level[level])
-        outputs, size = linear(hidden, *state.layers[level]), self.bias.shape[2]  # [B, 1, E]
+        outputs, size = nn.functional.linear(hidden, *state.layers[level]), self.bias.shape[2]  # [B, 1, E]
         logits, sentinel, weights = outputs[..., :size], outputs[..., size], outputs[..., size + 1 :]
         experts = self.count_experts
         if experts is not None:
@@ -330,19 +325,9 @@ class FramePrior(Prior):
 
     def embed(self, frames: Tensor, state: FrameState) -> Tensor:
         """Embed `frames` `[B, T, Q]`, which follow those of the state, as `[B, T, D]`."""
-        if frames.shape[1] > 1 or state.layers is None:
-            position = self.position_embedding(state.positions + state.count, frames.shape[1])
-        else:
-            state.ahead = state.ahead or self._ahead(state.positions[:1] + state.count)
-            position = next(state.ahead)
+        position = self.position_embedding(state.positions + state.count, frames.shape[1])
         x = self.history_dropout(look_up(state.tables.input, frames)).sum(dim=2) + position
         return cast(Tensor, self.dropout(self.labelled(x, state.labels)))
-
-    def _ahead(self, position: Tensor) -> Iterator[Tensor]:
-        """Embeddings `[1, D]` of one position after another, computed for many at once."""
-        while True:
-            yield from self.position_embedding(position, LOOKAHEAD)[0].split(1)
-            position = position + LOOKAHEAD
 
     def _run_depth(self, x: Tensor) -> Tensor:
         for block in self.depth:

@@ -62,21 +62,14 @@ class PointerMixture(nn.Module):
         classes = torch.bucketize(ages.clamp_min(0), self.ages, right=True) - 1
         return self.age[:, classes].masked_fill(blocked, -torch.inf)
 
-    def scores_ahead(self, reach: int) -> Tensor:
-        """Scores `[Q, 1, reach + 2]` of the ages of frames at one position, for `history`."""
-        return self.age_scores(torch.arange(reach + 2, device=self.ages.device).flip(0)[None], reach)
-
-    def history(self, frames: Tensor, count: int, reach: int | None = None, ages: Tensor | None = None) -> History:
+    def history(self, frames: Tensor, count: int, reach: int | None = None) -> History:
         """History of the newest `count` of `frames` `[B, S, Q]`; frames of age `reach` or more are not copied.
 
-        With `reach` time and memory of many positions grow with count * reach: they are folded. `ages` of
-        `scores_ahead` save time at one position.
+        With `reach` time and memory of many positions grow with count * reach: they are folded.
         """
         if reach is None or count == 1:
-            if ages is None or count > 1:
-                positions = torch.arange(frames.shape[1], device=frames.device)
-                ages = self.age_scores(positions[-count:, None] - positions, reach)
-            ages = ages[:, :, -frames.shape[1] :]
+            positions = torch.arange(frames.shape[1], device=frames.device)
+            ages = self.age_scores(positions[-count:, None] - positions, reach)
             return self._history(frames[:, -count:], frames, previous_frames(frames), ages)
         earlier, padding = frames.shape[1] - count, -count % reach
         # Each block may copy from itself and the one before it.

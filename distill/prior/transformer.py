@@ -12,28 +12,9 @@ INIT_STD = 0.02
 ROTARY_BASE = 10_000.0
 POSITION_RATES = 8  # frequencies of the sines and cosines of a position's logarithm
 BYTE_VALUES = 256  # of dropout on CPUs: one random byte a feature
-FEW_ROWS = 64  # of a step of sampling
 
 Rotation = tuple[Tensor, Tensor]
 """Factors `[T, head_size]` of T positions: of each feature, and of the other one of its pair."""
-
-
-class Linear(nn.Linear):
-    """`nn.Linear` by `linear`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[..., D]` to `[..., E]`."""
-        return linear(x, self.weight, self.bias)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`[..., D]` to `[..., E]`; in inference on CPUs a product of few rows has its operands in the fastest order."""
-    rows = x.numel() // x.shape[-1] if torch.is_inference_mode_enabled() else FEW_ROWS + 1
-    if rows == 1 or rows > FEW_ROWS or x.device.type != "cpu":
-        return nn.functional.linear(x, weight, bias)
-    y = torch.mm(weight, x.reshape(rows, -1).t()).t()
-    y = y if bias is None else y + bias
-    return y.reshape(*x.shape[:-1], -1)
 
 
 class Dropout(nn.Dropout):
@@ -55,14 +36,13 @@ class Dropout(nn.Dropout):
 
 
 class KeyValueCache:
-    """Keys and values of earlier positions, `[B, 2, H, positions, D / H]` for each layer, and all rotations."""
+    """Keys and values of earlier positions, `[B, 2, H, positions, D / H]` for each layer."""
 
     def __init__(self, stack: "Transformer", batch_size: int, positions: int) -> None:
         block = cast(Block, stack.blocks[0])
         weight = block.attend.weight
         shape = (batch_size, 2, block.num_heads, positions, weight.shape[1] // block.num_heads)
         self.layers = [weight.new_empty(shape) for _ in stack.blocks]
-        self.rotation = None if stack.rotary is None else stack.rotary(0, positions, weight.device)
         self.length = 0
 
     def keep(self, rows: Tensor) -> None:
@@ -85,12 +65,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """`[B, T, D]` to `[B, T, D]`. With a cache the positions follow the cached ones, and are appended to it."""
         start, count = 0 if cache is None else cache.length, x.shape[1]
-        rotation: Rotation | None = None
-        if cache is not None and cache.rotation is not None:
-            same, other = cache.rotation
-            rotation = same[start : start + count], other[start : start + count]
-        elif self.rotary is not None:
-            rotation = self.rotary(0, count, x.device)
+        rotation = None if self.rotary is None else self.rotary(start, count, x.device)
         for index, block in enumerate(self.blocks):
             x = block(x, None if cache is None else cache.layers[index], start, rotation)
         if cache is not None:
@@ -135,8 +110,8 @@ class Block(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.attention_norm = nn.LayerNorm(width)
-        self.attend = Linear(width, 3 * width, bias=False)
-        self.project = Linear(width, width, bias=False)
+        self.attend = nn.Linear(width, 3 * width, bias=False)
+        self.project = nn.Linear(width, width, bias=False)
         self.dropout = Dropout(dropout)
         self.mlp = ResidualBlock(width, dropout)
 
@@ -192,8 +167,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.expand = Linear(width, 4 * width, bias=False)
-        self.contract = Linear(4 * width, width, bias=False)
+        self.expand = nn.Linear(width, 4 * width, bias=False)
+        self.contract = nn.Linear(4 * width, width, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

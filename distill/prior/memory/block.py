@@ -25,7 +25,7 @@ from distill.errors import ParamsError
 from distill.params import ChunkSize, KeySize, PriorConfig, ShardLength
 from distill.prior.attention import window_attention, without_autocast
 from distill.prior.frame import DepthShape
-from distill.prior.transformer import INIT_STD, Block, Linear, RotaryEmbedding, Rotation, initialise
+from distill.prior.transformer import INIT_STD, Block, RotaryEmbedding, Rotation, initialise
 
 PERSISTENT_KEYS = 64
 DEGREE = 2  # of the feature map of keys; with keys of size 32, 100 values can be told apart
@@ -179,13 +179,13 @@ class LongMemory(nn.Module):
         self.num_heads, self.key_size, self.chunk_size = shape.num_heads, shape.key_size, shape.chunk_size
         width, key_width = shape.hidden_size, shape.num_heads * shape.key_size
         self.taps = nn.Parameter(torch.tensor(TAPS)[:, None].repeat(1, width))
-        self.to_query = Linear(width, key_width, bias=False)
-        self.to_key = Linear(width, key_width, bias=False)
-        self.to_value = Linear(width, width, bias=False)
+        self.to_query = nn.Linear(width, key_width, bias=False)
+        self.to_key = nn.Linear(width, key_width, bias=False)
+        self.to_value = nn.Linear(width, width, bias=False)
         self.write = nn.Linear(width, shape.num_heads)
         self.persistent = PersistentMemory(shape.num_heads, shape.key_size)
-        self.up = Linear(width + key_width, 2 * width, bias=False)
-        self.down = Linear(width, width)
+        self.up = nn.Linear(width + key_width, 2 * width, bias=False)
+        self.down = nn.Linear(width, width)
         self.ablated = False  # zeros are read in place of the memory
         for part in (self.to_query, self.to_value, self.write):
             nn.init.normal_(part.weight, std=INIT_STD)

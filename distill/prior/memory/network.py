@@ -100,7 +100,7 @@ class MemoryPrior(FramePrior):
             state.frames = inputs if state.frames is None else torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
         state.newest, state.hidden = frames[:, -newest:], self.to_depth(hidden[:, -newest:])
         recent = state.frames[:, -reach - newest - 1 :]
-        state.history = self.pointer_mixture.history(recent, newest, reach, state.ages)
+        state.history = self.pointer_mixture.history(recent, newest, reach)
 
     def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor:
         """Retrieval weights `[B, T, L, V + 2]`."""
