@@ -17,7 +17,8 @@ def main(params: Params) -> None:
     with atomic_folder(AUDITION) as folder:
         reference = bundle.reference
         if reference is None:  # a model may be made without it; its audition still compares
-            reference = with_scores(read_prior_data(FOLDERS.codes, FOLDERS.split).reference(), bundle.codec)
+            unscored = read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference()
+            reference = with_scores(unscored, bundle.codec)
         networks = (bundle.codec, bundle.prior, bundle.labels)
         metrics, times_real_time = audition(*networks, reference, corpus, params.audition, params.seed, folder)
     write_metrics("audition", metrics)

@@ -39,12 +39,14 @@ def window_start(inputs: int, context_frames: int) -> int:
 class CodedRecording:
     """A recording as a prior learns it: its coded views `[F, Q]`, the first without augmentation.
 
-    `group` is that of its near-duplicates. Labels count from 1; 0 is none. `path` is for reports.
+    `label` and `fold` count from 1; 0 is none. Recordings of a fold, near-duplicates among them, are left out of counts
+    together. `path` is for reports.
     """
 
     views: Sequence[Codes]
-    group: str = ""
+    group: str = ""  # of its near-duplicates
     label: int = 0
+    fold: int = 0
     path: str = ""
 
     @property
@@ -56,8 +58,7 @@ class CodedRecording:
 class CodeSequences:
     """Sequences BOS, codes, EOS of recordings, made when they are read: the codes are not copied.
 
-    Sequence `i` has `lengths[i]` frames, BOS and EOS included. `labels[i]` counts from 1, 0 is none; `labels` is None
-    without labels. So do `folds`, which are None where no recording is left out of counts.
+    Sequence `i` has `lengths[i]` frames, BOS and EOS included; `labels[i]` and `folds[i]` are those of `CodedRecording`.
     """
 
     def __init__(
@@ -65,13 +66,13 @@ class CodeSequences:
         recordings: Sequence[Codes],
         codebook_size: int,
         num_quantizers: int,
-        labels: ArrayLike | None = None,
-        folds: ArrayLike | None = None,
+        labels: ArrayLike = 0,
+        folds: ArrayLike = 0,
     ) -> None:
         self.codebook_size, self.num_quantizers = codebook_size, num_quantizers
         self._recordings = recordings
         self.lengths = frame_counts(recordings) + 2
-        self.labels, self.folds = (None if own is None else np.asarray(own, dtype=np.int64) for own in (labels, folds))
+        self.labels, self.folds = (np.broadcast_to(own, len(recordings)).astype(np.int64) for own in (labels, folds))
 
     def read(self, sequence: int, start: int, stop: int) -> NDArray[np.int64]:
         """Frames `start` to `stop`, at least one, of a sequence, `[stop - start, Q]`."""
@@ -138,8 +139,8 @@ def random_windows(
 class Batch(NamedTuple):
     """A batch of windows: `inputs` and `targets` `[B, T, Q]` int64, `positions` of the first inputs and `labels` `[B]`.
 
-    Positions count from BOS. Labels are None without labels, 0 for none; so are `folds` `[B]`. Padding is IGNORED in
-    targets.
+    Positions count from BOS. `labels` and `folds` `[B]` are those of `CodedRecording`; None is none for all. Padding is
+    IGNORED in targets.
     """
 
     inputs: Tensor
@@ -180,9 +181,7 @@ def pad_batch(
             targets[row, len(window) - 1, 1:] = IGNORED  # EOS is one target
         positions[row] = window.start
 
-    def by_row(numbers: NDArray[np.int64] | None) -> Tensor | None:
-        if numbers is None:
-            return None
+    def by_row(numbers: NDArray[np.int64]) -> Tensor:
         padded = torch.zeros(rows, dtype=torch.int64)
         padded[: len(windows)] = torch.from_numpy(numbers[[window.sequence for window in windows]])
         return padded

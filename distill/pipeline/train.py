@@ -201,7 +201,7 @@ def code_folder(
     ingest_folder(folder, folders.corpus, params.corpus, executor)
     codec = train(load_corpus(folders.corpus))
     code_and_split(codec, weights_sha256(codec), folders, params, execution, executor)
-    return read_prior_data(folders.codes, folders.split)
+    return read_prior_data(folders.codes, folders.split, params.seed)
 
 
 def code_and_split(

@@ -1,6 +1,6 @@
 """Counts of the training recordings, and a prior's experts that weigh what they say of the next code."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -129,24 +129,22 @@ def count_tables(counts: Counts) -> CountTables:
     return CountTables(unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence)
 
 
-def fold_numbers(recordings: Sequence[CodedRecording], seed: int) -> list[int]:
-    """Fold of each recording, from 1 on: recordings of a fold are left out of counts together, and so are duplicates."""
+def count_folds(groups: Iterable[str], seed: int) -> dict[str, int]:
+    """Fold of the recordings of each group of near-duplicates, from 1 on."""
 
     def order(group: str) -> int:
         return derive_seed(seed, Stream.COUNT_FOLDS, int(sha256_text(group)[:15], 16))
 
-    groups = sorted({one.group for one in recordings}, key=order)
-    numbers = {group: 1 + index % MAX_COUNT_FOLDS for index, group in enumerate(groups)}
-    return [numbers[one.group] for one in recordings]
+    return {group: 1 + index % MAX_COUNT_FOLDS for index, group in enumerate(sorted(set(groups), key=order))}
 
 
 def fold_tables(
-    recordings: Sequence[CodedRecording], folds: Sequence[int], codebook_size: int, levels: int, num_labels: int = 0
+    recordings: Sequence[CodedRecording], codebook_size: int, levels: int, num_labels: int = 0
 ) -> list[CountTables]:
-    """Tables of all recordings, and then of all but those of each fold, from 1 on."""
+    """Tables of all recordings, and then of all but those of each fold."""
     parts = []
-    for fold in range(1, max(folds) + 1):
-        own = [one for one, number in zip(recordings, folds, strict=True) if number == fold]
+    for fold in range(1, max(one.fold for one in recordings) + 1):
+        own = [one for one in recordings if one.fold == fold]
         parts.append(count(own, codebook_size, levels, num_labels))
     whole = Counts(*map(sum, zip(*parts, strict=True)))  # type: ignore[arg-type]
     rest = [Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True))) for part in parts]

@@ -28,6 +28,7 @@ from distill.codes.store import CodesConfig, CodesReader, IndexRow, rows_by_side
 from distill.errors import ArtifactError
 from distill.novelty.reference import Reference, make_reference
 from distill.prior.base import PriorShape
+from distill.prior.counts import count_folds
 from distill.seeds import Stream, derive_seed
 from distill.training.distributed import WHOLE
 
@@ -92,17 +93,14 @@ class WindowSampler:
         shape: PriorShape,
         batch_size: int,
         seed: int,
-        folds: Sequence[int] | None = None,
         label_dropout: float = 0.0,
     ) -> None:
-        """`folds` are those of the recordings, see `Batch`."""
         self.shape, self.batch_size, self.seed, self.label_dropout = shape, batch_size, seed, label_dropout
         every_view = [view for one in recordings for view in one.views]
         self.views = np.array([len(one.views) for one in recordings])
         self.first = self.views.cumsum() - self.views  # index of the first view of each recording
-        labels = np.repeat([one.label for one in recordings], self.views)
-        folds_of_views = None if folds is None else np.repeat(folds, self.views)
-        self.sequences = CodeSequences(every_view, shape.codebook_size, shape.num_quantizers, labels, folds_of_views)
+        labels, folds = np.repeat([(one.label, one.fold) for one in recordings], self.views, axis=0).T
+        self.sequences = CodeSequences(every_view, shape.codebook_size, shape.num_quantizers, labels, folds)
         self.counts = -(-(self.sequences.lengths[self.first] - 1) // shape.context_frames)  # of windows
         self.batches_per_pass = self._count_batches()
         self.passes = -(-MIN_STEPS // self.batches_per_pass)  # through the recordings, an epoch
@@ -170,8 +168,11 @@ def shuffled(items: Sequence[T], generator: Generator) -> list[T]:
     return [items[index] for index in generator.permutation(len(items))]
 
 
-def read_prior_data(codes: Path, split: Path) -> PriorData:
-    """Read the training data of a prior from the artefacts of codes and split. Raises ArtifactError."""
+def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
+    """Read the training data of a prior from the artefacts of codes and split; `seed` decides the folds of counts.
+
+    Raises ArtifactError.
+    """
     reader = CodesReader(codes)
     sides, about = rows_by_side(reader, split), reader.recordings()
     if nameless := [name for rows in sides.values() for name in rows if name not in about]:
@@ -180,10 +181,12 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
         )
     labels = sorted({about[name].label for name in sides["train"]} - {""})
     label_ids = {label: number for number, label in enumerate(labels, start=1)}
+    folds = count_folds([rows[0].group for rows in sides["train"].values()], seed)
 
     def recording(name: str, rows: Sequence[IndexRow]) -> CodedRecording:
-        views, label = [reader.codes(row) for row in rows], label_ids.get(about[name].label, 0)
-        return CodedRecording(views, rows[0].group, label, about[name].path)
+        views, group = [reader.codes(row) for row in rows], rows[0].group
+        label = label_ids.get(about[name].label, 0)
+        return CodedRecording(views, group, label, folds.get(group, 0), about[name].path)
 
     train, held_out = ([recording(*one) for one in sides[side].items()] for side in ("train", "val"))
     return PriorData(train, held_out, torch.from_numpy(reader.codewords()), reader.config, labels)

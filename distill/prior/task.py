@@ -22,9 +22,7 @@ from distill.codes.sequences import (
 from distill.novelty.memorization import MOST_PERPLEXITY, Memorization, alike_recordings
 from distill.params import PriorConfig
 from distill.prior.base import Prior
-from distill.prior.counts import fold_numbers
 from distill.prior.data import BatchShare, PriorData, WindowSampler
-from distill.prior.frame import FramePrior
 from distill.training.distributed import Distributed, share_of
 from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorStepMetrics, Step, WatchMetrics
 from distill.training.task import Task
@@ -101,9 +99,7 @@ class PriorTask(Task[BatchShare]):
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         self.model, self.data, self.config, self.fabric = model, data, config, fabric
         size, levels = data.codes.codebook_size, data.codes.num_quantizers
-        experts = model.count_experts if isinstance(model, FramePrior) else None
-        folds = None if experts is None else fold_numbers(data.train, seed)
-        sampling = config.batch_size, seed, folds, config.label_dropout
+        sampling = config.batch_size, seed, config.label_dropout
         self.sampler = self.sampler_kind(data.train, model.shape, *sampling)
         self.steps_per_epoch = self.sampler.batches_per_epoch
         labels = [one.label for one in data.held_out]

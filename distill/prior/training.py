@@ -16,7 +16,7 @@ from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import SHAPES, PriorArtifact, build_prior, save_reference
 from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
-from distill.prior.counts import fold_numbers, fold_tables
+from distill.prior.counts import fold_tables
 from distill.prior.data import PriorData, read_prior_data
 from distill.prior.frame import FramePrior, FrameShape
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
@@ -105,9 +105,7 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
         if can_be_calibrated(model, data.codes):
             model.pointer_mixture.copy_nothing(0)
         if model.count_experts is not None:
-            folds = fold_numbers(data.train, seed)
-            tables = fold_tables(data.train, folds, size, levels, len(data.labels))
-            model.count_experts.set_tables(tables)
+            model.count_experts.set_tables(fold_tables(data.train, size, levels, len(data.labels)))
     return model
 
 
@@ -223,7 +221,7 @@ def train_prior_of_codes(
     For stage and command. Resumes, and raises Interrupted after saving.
     """
     fabric = make_fabric(execution)
-    data, seed = read_prior_data(codes, split), params.seed
+    data, seed = read_prior_data(codes, split, params.seed), params.seed
     recordings = data.recordings
     config, tier = params.prior_config(recordings), params.tier_name(recordings)
     memory = config.model_dump()["memory"] or {}

@@ -14,8 +14,8 @@ from distill.prior.counts import (
     TRUST,
     CountExperts,
     count,
+    count_folds,
     count_tables,
-    fold_numbers,
     fold_tables,
     given_tokens,
     unigrams,
@@ -84,14 +84,17 @@ def test_recordings_of_a_label_are_counted_together_and_no_label_says_nothing() 
 
 
 def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplicates() -> None:
-    several = [replace(one, group=str(number % 20)) for number, one in enumerate(coded(recordings(2, 40), 1, range(4)))]
-    numbers = fold_numbers(several, 3)
-    assert numbers == fold_numbers(several, 3) != fold_numbers(several, 4)
-    assert numbers[:20] == numbers[20:]
-    assert sorted(set(numbers)) == list(range(1, 9))
-    whole, *without = fold_tables(several, numbers, SIZE, LEVELS, 3)
+    groups = [str(number % 20) for number in range(40)]
+    folds = count_folds(groups, 3)
+    assert folds == count_folds(reversed(groups), 3) != count_folds(groups, 4)
+    assert sorted(set(folds.values())) == list(range(1, 9))
+    several = [
+        replace(one, group=group, fold=folds[group])
+        for one, group in zip(coded(recordings(2, 40), 1, range(4)), groups, strict=True)
+    ]
+    whole, *without = fold_tables(several, SIZE, LEVELS, 3)
     assert len(without) == 8
-    rest = [one for one, number in zip(several, numbers, strict=True) if number != 2]
+    rest = [one for one in several if one.fold != 2]
     for name, table in count_tables(count(rest, SIZE, LEVELS, 3))._asdict().items():
         torch.testing.assert_close(getattr(without[1], name), table)
         assert not torch.equal(getattr(whole, name), table)
@@ -99,7 +102,7 @@ def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplic
 
 def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> None:
     several = coded(recordings(5, 10), 1, range(3))
-    folds = fold_tables(several, fold_numbers(several, 0), SIZE, LEVELS, 2)
+    folds = fold_tables(several, SIZE, LEVELS, 2)
     experts = CountExperts(LEVELS, SIZE, 4, 2)
     experts.set_tables(folds)
     with torch.no_grad():

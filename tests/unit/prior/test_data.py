@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def prior_data(folder: Path) -> PriorData:
-    return read_prior_data(folder / "codes", folder / "split.parquet")
+    return read_prior_data(folder / "codes", folder / "split.parquet", 0)
 
 
 def test_codes_are_read_by_side_and_view(folder: Path, prior_data: PriorData) -> None:

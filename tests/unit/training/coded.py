@@ -17,6 +17,7 @@ from distill.codes.store import CodesConfig
 from distill.execution import Execution
 from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
 from distill.prior.base import PriorShape
+from distill.prior.counts import count_folds
 from distill.prior.data import PriorData
 from distill.prior.training import PriorTraining, fit_prior
 from distill.training import PriorStepMetrics
@@ -61,9 +62,12 @@ def repeating(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[
 
 
 def coded(recordings: Sequence[np.ndarray], views: int = 1, labels: Sequence[int] = ()) -> list[CodedRecording]:
-    """Coded recordings, each a group of its own, with these labels in turn."""
-    turns = itertools.cycle(labels or [0])
-    return [CodedRecording([codes] * views, str(number), next(turns)) for number, codes in enumerate(recordings)]
+    """Coded recordings, each a group of its own, with these labels and the folds of their groups in turn."""
+    folds, turns = count_folds(map(str, range(len(recordings))), 0), itertools.cycle(labels or [0])
+    return [
+        CodedRecording([codes] * views, group, next(turns), folds[group])
+        for codes, group in zip(recordings, map(str, range(len(recordings))), strict=True)
+    ]
 
 
 def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) -> PriorData:
