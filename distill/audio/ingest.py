@@ -8,8 +8,9 @@ block once, and the fingerprints of its recordings.
 """
 
 import statistics
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -52,6 +53,7 @@ MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
 
+T = TypeVar("T")
 R = TypeVar("R")
 FileBlock = tuple[AudioFile, ...]  # a run of files
 
@@ -78,13 +80,15 @@ def ingest(
     """
     found, place = list_recordings(open_source(folder)), address(folder)
     ready: set[AudioFile] = set()  # decoded, here or elsewhere
+    one_at_a_time = threading.Lock()
 
     def say(files: FileBlock, is_decoded: bool = True) -> None:
-        for file in files:
-            if progress is not None and file not in ready:
-                if is_decoded:
-                    ready.add(file)
-                progress(len(ready), len(found.audio), file.path)
+        with one_at_a_time:
+            for file in files:
+                if progress is not None and file not in ready:
+                    if is_decoded:
+                        ready.add(file)
+                    progress(len(ready), len(found.audio), file.path)
 
     names, sizes = [file.path for file in found.audio], [file.size for file in found.audio]
     blocks = [found.audio[cut.start : cut.stop] for cut in cut_blocks(names, sizes, BLOCK_FILES, BLOCK_BYTES)]
@@ -94,6 +98,7 @@ def ingest(
         work = stack.enter_context(work_folder(kept, temporary))
         measured = Cache(work / "bandwidths", work_version("ingest", sf.__libsndfile_version__))
         worker = stack.enter_context(closing(BlockWorker(place, executor.processors, say)))
+        executor = worker if executor.is_here else executor
         bandwidths = map_cached(worker.measure, blocks, _key, executor, measured, reads=reads)
         rows = (row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS))
         rate = choose_rate(rows, sample_rate)
@@ -131,15 +136,16 @@ def _key(block: FileBlock) -> str:
     return sha256_text(canonical_json([[file.path, file.identity] for file in block]))[:32]
 
 
-class BlockWorker:
+class BlockWorker(Executor):
     """Measures and decodes blocks of the files in one place, with decoders of its own until it is closed.
 
-    `said` is called with files that were measured (False) or decoded (True). A worker that is sent to another machine has
-    one decoder there.
+    `said` is called with files that were measured (False) or decoded (True). As an executor it makes calls side by side:
+    a block may be one large file. A worker that is sent to another machine has one decoder there.
     """
 
     def __init__(self, place: str, decoders: int, said: Callable[[FileBlock, bool], object] = lambda *_: None) -> None:
         """`place` is a folder, absolute, or a URL."""
+        super().__init__(decoders)
         self._place, self._said, self._source = place, said, open_source(place)
         self._decoders = [Decoder(decoders) for _ in range(decoders)]
         self._idle = [*self._decoders]
@@ -153,6 +159,16 @@ class BlockWorker:
         for decoder in self._decoders:
             decoder.close()
         self._threads.shutdown(cancel_futures=True)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002
+        """As `Executor.map`, in order. Interrupted, it ends the decoders."""
+        items = [*items]
+        with ThreadPoolExecutor(self.processors) as threads:
+            try:
+                yield from zip(items, threads.map(function, items), strict=True)
+            except BaseException:
+                self.close()
+                raise
 
     def measure(self, block: FileBlock, path: Path) -> bool:
         """Write the bandwidths of a block's files. False where some may be others another time."""
