@@ -156,10 +156,10 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _page(trials: Sequence[Trial], material: Material) -> str:
-    shape = material.codec.architecture
+    shape, rate = material.codec.architecture, material.codec.spectrogram.sample_rate
     data = {
         "kind": material.kind,
-        "codec": f"{shape.spectrogram.sample_rate} Hz, {shape.num_quantizers} x {shape.codebook_size} codewords",
+        "codec": f"{rate} Hz, {shape.num_quantizers} x {shape.codebook_size} codewords",
         "sounds": [vars(trial) for trial in trials],
     }
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no name of a file can end the script

@@ -55,7 +55,7 @@ class OurCodec:
     def bits_per_second(self) -> float:
         """Bitrate of a fixed-length code."""
         shape = self.model.architecture
-        return shape.spectrogram.frame_rate * shape.num_quantizers * math.log2(shape.codebook_size)
+        return self.model.spectrogram.frame_rate * shape.num_quantizers * math.log2(shape.codebook_size)
 
     def encode(self, sound: Tensor) -> Tensor:
         """Encode samples `[N]` to codes `[F, Q]`."""

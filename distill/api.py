@@ -394,8 +394,9 @@ def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":
 
 def prior_of_codec(codec: VQVAE) -> Prior | None:
     """Pretrained prior for the codes of a codec; None where it cannot read the codewords."""
-    codewords = codewords_of(codec)
-    return pretrained_prior(codewords.vectors, codec.spectrogram.frame_rate) if codewords.are_shared else None
+    if not codec.architecture.gain_shape:
+        return None
+    return pretrained_prior(codewords_of(codec), codec.spectrogram.frame_rate)
 
 
 def seed_or_any(seed: int | None) -> int:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.spectral import SpectrogramConfig
 from distill.params import Fraction, Settings, VQVAEConfig
 from distill.storage.weights import load_weights
 from distill.training.checkpoints import WEIGHTS, load_config
@@ -12,6 +13,7 @@ class CodecArtifact(Settings):
     """Fields of `artifacts/vqvae/config.json`."""
 
     architecture: VQVAEArchitecture
+    spectrogram: SpectrogramConfig
     training: VQVAEConfig
     recordings: int
     seed: int
@@ -28,4 +30,4 @@ class CodecArtifact(Settings):
 def load_codec(folder: Path) -> tuple[VQVAE, CodecArtifact]:
     """Load the codec of `artifacts/vqvae` on the CPU, in eval mode. Raises ArtifactError."""
     config = load_config(folder, CodecArtifact)
-    return load_weights(folder / WEIGHTS, VQVAE(config.architecture)), config
+    return load_weights(folder / WEIGHTS, VQVAE(config.architecture, config.spectrogram)), config

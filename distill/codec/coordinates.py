@@ -10,7 +10,6 @@ for differences of spectra.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,49 +44,35 @@ class SharedCoordinates:
         return cls(**{name: value.float() for name, value in load_file(PATH).items()})
 
     def of_codec(self, codec: VQVAE) -> Tensor:
-        """Coordinates `[Q, V, COORDINATES]` of a codec's codewords. Raises ValueError where it does not code loudness."""
-        if not codec.architecture.gain_shape:
-            raise ValueError("expected a codec whose first level codes the loudness")
-        loudness, spectra = described(codec)
+        """Coordinates `[Q, V, COORDINATES]` of the codewords of a codec whose first level codes the loudness.
+
+        Loudness and spectra are as windows of `REFERENCE_RATE` measure them. The second level's spectra are absolute,
+        those of finer levels differences.
+        """
+        assert codec.architecture.gain_shape
+        config, codebooks = codec.spectrogram, codec.quantizer.codebooks.detach().float().cpu()
+        reference = spectrogram_config_for(REFERENCE_RATE)
+        loudness = codebooks[0, :, 0] / codec.loudness_scale + math.log10(reference.n_fft / config.n_fft)
+        resampling, present = resampled_bands(config)
+        spectra = codebooks[1:] @ codec.components.detach().cpu().T / feature_weights(config)
+        spectra[:1] += codec.mean.detach().cpu()
+        spectra = spectra @ resampling
+        spectra[:1, :, ~present] = ABSENT
         spectra[:1] -= self.mean
         levels = torch.arange(len(spectra)).clamp_max(len(self.scales) - 1)
         coordinates = (spectra * reference_weights()) @ self.components / self.scales[levels][:, None]
         return torch.cat([loudness_coordinates(loudness)[None], coordinates])
 
 
-class Codewords(NamedTuple):
-    """What a codec's codes stand for, `vectors` `[Q, V, C]`, and whether in coordinates that all codecs share."""
-
-    vectors: Tensor
-    are_shared: bool
-
-
-def codewords_of(codec: VQVAE) -> Codewords:
-    """Codewords of a codec in shared coordinates; of one that does not code loudness, in its own.
+def codewords_of(codec: VQVAE) -> Tensor:
+    """Codewords `[Q, V, C]` of a codec in shared coordinates; of one without `gain_shape`, in its own.
 
     Its own are scaled to mean square 1 in each level: codewords of finer levels are smaller and matter as much.
     """
     if codec.architecture.gain_shape:
-        return Codewords(SharedCoordinates.load().of_codec(codec), True)
+        return SharedCoordinates.load().of_codec(codec)
     codebooks = codec.quantizer.codebooks.detach().cpu()
-    return Codewords(codebooks / codebooks.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6), False)
-
-
-def described(codec: VQVAE) -> tuple[Tensor, Tensor]:
-    """Loudness `[V]` of the first level's codewords and spectra `[Q - 1, V, features]` of the others'.
-
-    They are as windows of `REFERENCE_RATE` measure them; the second level's spectra are absolute, finer ones
-    differences.
-    """
-    config, codebooks = codec.spectrogram, codec.quantizer.codebooks.detach().float().cpu()
-    reference = spectrogram_config_for(REFERENCE_RATE)
-    loudness = codebooks[0, :, 0] / codec.loudness_scale + math.log10(reference.n_fft / config.n_fft)
-    resampling, present = resampled_bands(config)
-    spectra = codebooks[1:] @ codec.components.detach().cpu().T / feature_weights(config)
-    spectra[:1] += codec.mean.detach().cpu()
-    spectra = spectra @ resampling
-    spectra[:1, :, ~present] = ABSENT
-    return loudness, spectra
+    return codebooks / codebooks.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
 
 def reference_weights() -> Tensor:

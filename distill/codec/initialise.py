@@ -38,14 +38,12 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
             f"vqvae.latent_size: expected at most {spectrogram.features}, the features of a frame at {sample_rate} Hz, "
             f"found {config.latent_size}"
         )
-    architecture = VQVAEArchitecture(
-        **config.model_dump(include=set(VQVAEArchitecture.model_fields)),
-        spectrogram=spectrogram,
-        gain_shape=config.quantizer == "overlapping" and config.num_quantizers > 1,
-    )
+    gain_shape = config.quantizer == "overlapping" and config.num_quantizers > 1
+    sizes = config.model_dump(include=set(VQVAEArchitecture.model_fields))
+    decay = config.ema_decay if config.encoder_rate else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
-        model = VQVAE(architecture, config.dropout, config.ema_decay if config.encoder_rate else 1.0)
+        model = VQVAE(VQVAEArchitecture(**sizes, gain_shape=gain_shape), spectrogram, config.dropout, decay)
     if config.encoder_rate:
         frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
         model.quantizer.dead_code_threshold = DEAD_CODE_SHARE * frames / config.codebook_size

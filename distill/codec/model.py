@@ -38,8 +38,8 @@ LEVEL_FACTOR, POSITION_FACTOR, DRAW_FACTOR = 40_503, 2_654_435_761, 97_654_321
 MIXER = 6_364_136_223_846_793_005  # of Knuth's linear congruential generator; products wrap around at 64 bits
 
 
-class CodecShape(Settings):
-    """Sizes that, with the spectrogram, decide the shape of every tensor."""
+class VQVAEArchitecture(Settings):
+    """Sizes and parts of a codec: with the spectrogram they decide the shape of every tensor."""
 
     codebook_size: CodebookSize
     num_quantizers: Levels
@@ -49,17 +49,10 @@ class CodecShape(Settings):
     quantizer: Quantizer
     gain_shape: bool
 
-
-class VQVAEArchitecture(CodecShape):
-    """Spectrogram and sizes: they decide the shape of every tensor of the codec."""
-
-    spectrogram: SpectrogramConfig
-
-    @property
-    def parameters(self) -> int:
+    def least_weights(self, spectrogram: SpectrogramConfig) -> int:
         """Lower bound of the number of weights."""
-        tables = (2 * self.num_quantizers * self.codebook_size + self.spectrogram.features) * self.latent_size
-        return tables + (6 * self.num_layers * self.hidden_size + self.spectrogram.n_fft) * self.hidden_size
+        tables = (2 * self.num_quantizers * self.codebook_size + spectrogram.features) * self.latent_size
+        return tables + (6 * self.num_layers * self.hidden_size + spectrogram.n_fft) * self.hidden_size
 
 
 class VQVAEOutput(NamedTuple):
@@ -71,7 +64,7 @@ class VQVAEOutput(NamedTuple):
 
 
 class VQVAE(nn.Module):
-    """Residual-VQ codec of mono sound. All arguments but the architecture act in training mode only."""
+    """Residual-VQ codec of mono sound. Dropout and decay of moving averages act in training mode only."""
 
     mean: Tensor  # [features]
     components: Tensor  # [features, D]
@@ -79,10 +72,15 @@ class VQVAE(nn.Module):
     inverse_bank: Tensor  # [n_mels, bins]
     phase_advance: Tensor  # [4, bins]
 
-    def __init__(self, architecture: VQVAEArchitecture, dropout: float = 0.0, ema_decay: float = 0.99) -> None:
+    def __init__(
+        self,
+        architecture: VQVAEArchitecture,
+        spectrogram: SpectrogramConfig,
+        dropout: float = 0.0,
+        ema_decay: float = 0.99,
+    ) -> None:
         super().__init__()
-        self.architecture = architecture
-        self.spectrogram = spectrogram = architecture.spectrogram
+        self.architecture, self.spectrogram = architecture, spectrogram
         latent, hidden, bins = architecture.latent_size, architecture.hidden_size, spectrogram.n_fft // 2 + 1
         self.frame_features = FrameFeatures(spectrogram)
         self.inverse_stft = InverseSTFT(spectrogram)

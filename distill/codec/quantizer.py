@@ -231,8 +231,6 @@ class PlainResidualQuantizer(ResidualQuantizer):
     latents of a batch, on average, than `dead_code_threshold` by one of them.
     """
 
-    search_context = 0
-
     @torch.no_grad()
     def search(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Codes `[B, F, Q]` of latents `[B, F, D]`, level after level; `positions` are not needed."""
@@ -241,10 +239,6 @@ class PlainResidualQuantizer(ResidualQuantizer):
             codes.append(_nearest(residual, codebook)[1])
             residual = residual - codebook[codes[-1]]
         return torch.stack(codes, dim=1).reshape(*latents.shape[:2], -1)
-
-    def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Latents `[B, F, D]` of codes `[B, F, Q]`; 0 where `inside` `[F]` is 0, in gaps."""
-        return mask_gaps(sum_codewords(self.codebooks, codes), inside)
 
     def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = 0) -> None:  # noqa: ARG002
         """Fit the codebooks to latents `[F, D]` of pieces of sound from the whole corpus."""

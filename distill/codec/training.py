@@ -143,6 +143,7 @@ def train_codec(
         run.tracker.metrics(fidelity, 0)
         artifact = CodecArtifact(
             architecture=codec.architecture,
+            spectrogram=codec.spectrogram,
             training=config,
             **settings,
             recordings=recordings,

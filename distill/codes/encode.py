@@ -62,13 +62,12 @@ def code_corpus(
     sides = split_groups((entry.group for entry in corpus.entries), params.seed, fraction)
     codec.to(device_of(execution) if executor.is_here else "cpu")
     shape, geometry = codec.architecture, codec.spectrogram
-    codewords = codewords_of(codec)
     config = CodesConfig(
         codebook_size=shape.codebook_size,
         num_quantizers=shape.num_quantizers,
         frame_rate=geometry.frame_rate,
         codec_sha256=codec_sha256,
-        shared_coordinates=codewords.are_shared,
+        shared_coordinates=shape.gain_shape,
     )
     has_labels = params.corpus.labels == "folder"
     named = [RecordingRow(one.recording_id, one.path, one.label * has_labels) for one in corpus.entries]
@@ -100,7 +99,7 @@ def code_corpus(
         samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list
         function = partial(_encode_block, codec, samples)
         paths = map_cached(function, blocks, _block_key, executor, cache, say, [samples.folder])
-        write_corpus_codes(temporary, config, codewords.vectors.numpy(), named, coded())
+        write_corpus_codes(temporary, config, codewords_of(codec).numpy(), named, coded())
         cache.keep_only(paths)
         frames, taken = int(counts[0].sum()), time.monotonic() - began
         progress.say(f"{frames} frames, {views} views of each training recording, {taken:.1f} s")

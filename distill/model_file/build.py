@@ -16,7 +16,6 @@ from distill.model_file.format import (
     LevelHealth,
     PriorMetadata,
     Provenance,
-    codec_shape,
     save_bundle,
 )
 from distill.novelty.reference import Reference
@@ -47,7 +46,7 @@ def bundle_artifacts(
     split = {"seed": config.seed, "val_fraction": config.val_fraction}
     training = {"vqvae": config.training.model_dump(), "split": split}
     metadata = BundleMetadata(
-        vqvae_config=codec_shape(codec),
+        vqvae_config=codec.architecture,
         spectrogram_config=codec.spectrogram,
         training_config=training,
         codebook_health_snapshot={level: LevelHealth(**values) for level, values in config.codebook_health.items()},

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from distill.codec.model import VQVAE, CodecShape, VQVAEArchitecture
+from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
 from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization, Perplexity
@@ -72,7 +72,7 @@ class Provenance(Settings):
 class BundleMetadata(Settings):
     """The JSON of a `.distill` file, without what follows from it."""
 
-    vqvae_config: CodecShape
+    vqvae_config: VQVAEArchitecture
     spectrogram_config: SpectrogramConfig
     training_config: dict[str, Any] = {}
     codebook_health_snapshot: dict[str, LevelHealth] = {}
@@ -142,11 +142,6 @@ class Bundle:
         return [] if self.metadata.prior_config is None else self.metadata.prior_config.labels
 
 
-def codec_shape(codec: VQVAE) -> CodecShape:
-    """The `vqvae_config` of a codec."""
-    return CodecShape(**codec.architecture.model_dump(exclude={"spectrogram"}))
-
-
 def save_bundle(
     path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None = None
 ) -> BundleMetadata:
@@ -202,12 +197,12 @@ def size_of(path: Path) -> int:
 
 def _load(path: Path) -> Bundle:
     metadata, stored = read_contents(path)
-    architecture = VQVAEArchitecture(spectrogram=metadata.spectrogram_config, **metadata.vqvae_config.model_dump())
-    if 4 * architecture.parameters > size_of(path):
+    architecture, spectrogram, shape = metadata.vqvae_config, metadata.spectrogram_config, metadata.prior_config
+    if 4 * architecture.least_weights(spectrogram) > size_of(path):
         raise ArtifactError(
             f"{path}: expected the weights of the codec it describes, found too small a file; download it again"
         )
-    codec, shape = VQVAE(architecture), metadata.prior_config
+    codec = VQVAE(architecture, spectrogram)
     try:
         with torch.device("meta"):  # a prior without memory for its weights, which may be too many
             _check_tensors(stored, _state(codec, None if shape is None else build_prior(shape)))

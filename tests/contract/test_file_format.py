@@ -14,7 +14,7 @@ from unit.tiny import whole_codec
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode
-from distill.model_file.format import BundleMetadata, codec_shape, save_bundle
+from distill.model_file.format import BundleMetadata, save_bundle
 
 Array = NDArray[Any]
 
@@ -31,7 +31,7 @@ def codec() -> VQVAE:
 @pytest.fixture(scope="module")
 def path(codec: VQVAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("format") / "tiny.distill"
-    metadata = BundleMetadata(vqvae_config=codec_shape(codec), spectrogram_config=codec.spectrogram)
+    metadata = BundleMetadata(vqvae_config=codec.architecture, spectrogram_config=codec.spectrogram)
     save_bundle(file, codec, None, metadata)
     return file
 

@@ -12,7 +12,7 @@ from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.execution import Execution
-from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
+from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, save_bundle
 from distill.novelty.memorization import Memorization
 from distill.novelty.reference import make_reference
 from distill.novelty.verdict import with_scores
@@ -62,9 +62,8 @@ TRAINED = PriorMetadata(
 def tiny_codec(seed: int = 0) -> VQVAE:
     """An untrained codec at 16 kHz: 3 levels of 8 codewords."""
     torch.manual_seed(seed)
-    spectrogram = SPECTROGRAM
     shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 8, "hidden_size": 16, "num_layers": 1, **PLAIN}
-    codec = VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape))
+    codec = VQVAE(VQVAEArchitecture(**shape), SPECTROGRAM)
     codec.quantizer.fit([torch.randn(200, 8) * 3], torch.Generator().manual_seed(seed))
     return codec.eval()
 
@@ -74,14 +73,14 @@ def whole_codec() -> VQVAE:
     spectrogram = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4)
     shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
     kinds = {"quantizer": "overlapping", "gain_shape": True}
-    return VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds, "spectrogram": spectrogram}))
+    return VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds}), spectrogram)
 
 
 def write_model(path: Path, seed: int = 0) -> VQVAE:
     """A model file with that codec and no prior."""
     codec = tiny_codec(seed)
     metadata = BundleMetadata(
-        vqvae_config=codec_shape(codec),
+        vqvae_config=codec.architecture,
         spectrogram_config=codec.spectrogram,
         training_config={"split": {"seed": 0, "val_fraction": 0.5}},
     )
@@ -93,9 +92,9 @@ def networks() -> tuple[VQVAE, Prior]:
     """An untrained codec of two levels of 8 codewords and a prior of its codes."""
     torch.manual_seed(0)
     shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1, **PLAIN}
-    codec = VQVAE(VQVAEArchitecture(spectrogram=SPECTROGRAM, **shape))
+    codec = VQVAE(VQVAEArchitecture(**shape), SPECTROGRAM)
     codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
-    return codec.eval(), build_prior(PRIOR, codewords_of(codec).vectors).eval()
+    return codec.eval(), build_prior(PRIOR, codewords_of(codec)).eval()
 
 
 def write_prior_model(
@@ -105,7 +104,7 @@ def write_prior_model(
     codec, prior = networks()
     shape = of.model_copy(update={"labels": list(labels)})
     if shape != PRIOR:
-        prior = build_prior(shape, codewords_of(codec).vectors).eval()
+        prior = build_prior(shape, codewords_of(codec)).eval()
     generator = np.random.default_rng(0)
     unscored = make_reference(
         [f"{number}.wav" for number in range(5)],
@@ -113,7 +112,7 @@ def write_prior_model(
         [generator.integers(0, 8, (30, 2)) for _ in range(3)],
     )
     metadata = BundleMetadata(
-        vqvae_config=codec_shape(codec),
+        vqvae_config=codec.architecture,
         spectrogram_config=codec.spectrogram,
         training_config={"split": {"seed": 0, "val_fraction": 0.5}},
         codebook_health_snapshot={"level_0": LevelHealth(utilization=0.5, perplexity=3.0, dead_codes=2.0)},

@@ -3,13 +3,7 @@
 import pytest
 import torch
 
-from distill.codec.coordinates import (
-    COORDINATES,
-    SharedCoordinates,
-    codewords_of,
-    loudness_coordinates,
-    resampled_bands,
-)
+from distill.codec.coordinates import COORDINATES, codewords_of, loudness_coordinates, resampled_bands
 from distill.codec.initialise import build_vqvae
 from distill.codec.model import VQVAE
 from distill.codec.spectral import spectrogram_config_for
@@ -38,7 +32,7 @@ def fitted_codec(sample_rate: int, seed: int, **changes: object) -> VQVAE:
 def described(codec: VQVAE, frequency: float) -> torch.Tensor:
     """Coordinates of the second level's codeword of a tone."""
     code = int(codec.quantizer.search(codec.project(tone(codec, frequency, 0.5)))[0, 4, 1])
-    return codewords_of(codec).vectors[1, code]
+    return codewords_of(codec)[1, code]
 
 
 def test_a_sound_is_described_alike_by_codecs_of_other_rates_and_fits() -> None:
@@ -69,10 +63,5 @@ def test_bands_are_resampled_to_those_of_the_reference(rate: int) -> None:
 
 
 def test_a_codec_that_codes_no_loudness_has_its_own_coordinates() -> None:
-    codec = fitted_codec(24_000, 0, quantizer="residual")
-    vectors, are_shared = codewords_of(codec)
-    assert not are_shared
+    vectors = codewords_of(fitted_codec(24_000, 0, quantizer="residual"))
     torch.testing.assert_close(vectors.square().mean(dim=(1, 2)), torch.ones(3))
-    with pytest.raises(ValueError, match="first level codes the loudness"):
-        SharedCoordinates.load().of_codec(codec)
-    assert codewords_of(fitted_codec(24_000, 0)).are_shared

@@ -20,8 +20,8 @@ def fitted(gain_shape: bool, codebook_size: int, hidden_size: int, num_layers: i
     spectrogram = spectrogram_config_for(RATE)
     sizes = {"codebook_size": codebook_size, "hidden_size": hidden_size, "num_layers": num_layers}
     kinds = {"quantizer": "overlapping", "gain_shape": gain_shape}
-    fixed = {"num_quantizers": 3, "latent_size": 12, "spectrogram": spectrogram}
-    model = VQVAE(VQVAEArchitecture.model_validate({**fixed, **sizes, **kinds})).eval()
+    fixed = {"num_quantizers": 3, "latent_size": 12}
+    model = VQVAE(VQVAEArchitecture.model_validate({**fixed, **sizes, **kinds}), spectrogram).eval()
     torch.nn.init.normal_(model.texture_head.weight, std=0.1)
     torch.nn.init.normal_(model.to_latent.weight, std=0.3)
     noise = torch.randn(4, 20 * spectrogram.samples_per_frame + 2 * spectrogram.margin) * 0.1
@@ -158,7 +158,7 @@ def test_the_gradient_goes_straight_through_to_the_encoder(codec: VQVAE) -> None
     weights = torch.randn(1, 5, 12)
     (gradient,) = torch.autograd.grad((codec.quantizer(latents).latents * weights).sum(), latents)
     assert torch.equal(gradient, weights)
-    training = VQVAE(codec.architecture).train()
+    training = VQVAE(codec.architecture, codec.spectrogram).train()
     audio = torch.randn(1, 4 * codec.spectrogram.samples_per_frame) * 0.1
     training(audio).audio.square().mean().backward()
     assert training.to_latent.weight.grad is not None

@@ -24,7 +24,7 @@ from distill.codec.search import (
     sum_codewords,
 )
 from distill.codec.streaming import decode, encode, encode_each
-from distill.model_file.format import BundleMetadata, codec_shape, load_bundle, save_bundle
+from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
 
 WIDTH = 6
 
@@ -273,10 +273,11 @@ def test_dead_codewords_are_replaced_where_there_is_a_threshold() -> None:
 
 def test_a_model_file_names_its_quantizer(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    architecture = tiny_codec().architecture.model_copy(update={"quantizer": "residual"})
-    model = VQVAE(architecture).eval()
+    tiny = tiny_codec()
+    architecture = tiny.architecture.model_copy(update={"quantizer": "residual"})
+    model = VQVAE(architecture, tiny.spectrogram).eval()
     model.quantizer.fit([torch.randn(100, 8)], torch.Generator().manual_seed(0))
-    metadata = BundleMetadata(vqvae_config=codec_shape(model), spectrogram_config=model.spectrogram)
+    metadata = BundleMetadata(vqvae_config=model.architecture, spectrogram_config=model.spectrogram)
     save_bundle(tmp_path / "m.distill", model, None, metadata)
     loaded, sound = load_bundle(tmp_path / "m.distill").codec, torch.randn(1, 4000)
     assert loaded.architecture.quantizer == "residual"

@@ -112,7 +112,7 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> No
     codec, split = tiny_codec(), tmp_path / "split.parquet"
     encoded(corpus.folder, tmp_path / "codes", 3)
     reader = CodesReader(tmp_path / "codes")
-    np.testing.assert_array_equal(reader.codewords(), codewords_of(codec).vectors.numpy())
+    np.testing.assert_array_equal(reader.codewords(), codewords_of(codec).numpy())
     assert reader.config.shared_coordinates == codec.architecture.gain_shape
     assert reader.config.codec_sha256 == "abc"
     metrics = split_codes(tmp_path / "codes", split, settings(3))
