@@ -1,6 +1,5 @@
 """Training of the codec: initialise from the corpus, train, keep the epoch with the lowest held-out loss, report."""
 
-import copy
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +10,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -55,12 +53,6 @@ PROBE_CROPS = 2
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
 PREVIEWS, PREVIEW_SECONDS = 4, 5.0
-PREVIEW_TITLES = {
-    "original": "{path}, held out",
-    "start": "from codes, before training",
-    "best": "from codes, best epoch",
-    "end": "from codes, last epoch",
-}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,9 +93,7 @@ def train_vqvae(
     observers = () if callback is None else (public_events(callback),)
     cancel = cancel_event or threading.Event()
     run = Run(fabric, store, observers, interruption or Interruption(), cancel.is_set)
-    codec = codec_to_train(data, config, seed)
-    result = codec_trainer(codec, data, config, seed, run).run()
-    return CodecTraining(result=result, model=codec.cpu().eval())
+    return _trained(data, config, seed, run)
 
 
 def train_codec(
@@ -128,17 +118,10 @@ def train_codec(
     data = CodecData.split(corpus, val_fraction, seed)
     decided_by = (inputs, {**config.model_dump(), **settings}, recordings)
     with tracked_run("train_vqvae", *decided_by, CodecConsole, fabric, state, tracking_root) as run:
-        codec, previews = codec_to_train(data, config, seed), CodecPreviews(data)
-        if run.is_first:
-            previews.add("start", codec)
-        result = codec_trainer(codec, data, config, seed, run).run()
-        trained = CodecTraining(result=result, model=codec.cpu().eval())
+        trained = _trained(data, config, seed, run)
+        codec, result = trained.model, trained.result
         if not run.is_first:
             return trained
-        last = copy.deepcopy(codec)
-        last.load_state_dict(result.last_tensors)
-        previews.add("best", codec)
-        previews.add("end", last)
         fidelity = held_out_fidelity(codec, data)
         run.tracker.metrics(fidelity, 0)
         artifact = CodecArtifact(
@@ -154,7 +137,9 @@ def train_codec(
             codec_sha256=weights_sha256(codec),
             fingerprint=run.fingerprint,
         )
-        save_artifact(folder, codec, artifact, result.history, lambda path: previews.write(path / "previews"))
+        save_artifact(
+            folder, codec, artifact, result.history, lambda path: write_previews(path / "previews", codec, data)
+        )
         run.keep(folder)
     shown = ("val_", "train_loss", "codebook/")
     best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
@@ -162,15 +147,10 @@ def train_codec(
     return replace(trained, metrics=metrics, recordings=recordings, tier=tier, store=run.store)
 
 
-def codec_to_train(data: CodecData, config: VQVAEConfig, seed: int) -> VQVAE:
-    """Build a codec and fit it to the training recordings, as training begins. Raises ParamsError."""
+def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
+    """Build a codec, fit it to the training recordings and train it. Raises ParamsError."""
     model = build_vqvae(data.corpus.sample_rate, config, seed)
     initialise(model, data.corpus, data.train, seed)
-    return model
-
-
-def codec_trainer(model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Trainer[Tensor]:
-    """The trainer of a codec that `codec_to_train` made."""
     task = CodecTask(model, data, config, seed, run.fabric)
     settings = TrainerSettings(
         epochs=config.epochs,
@@ -186,7 +166,7 @@ def codec_trainer(model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int,
         drops=RATE_DROPS,
         budget_seconds=budget_seconds(config.budget_minutes, config.epochs * task.steps_per_epoch),
     )
-    return Trainer(task, settings, run)
+    return CodecTraining(result=Trainer(task, settings, run).run(), model=model.cpu().eval())
 
 
 class CodecTask(Task[Tensor]):
@@ -336,13 +316,11 @@ class CodecConsole(ToConsole):
 
 def print_codec(training: CodecTraining, console: Console) -> None:
     """Print the result of a training: losses, fidelity, a row for each codebook, warnings."""
-    result = training.result
-    epochs, held_out = len(result.history), f"held out {result.best_metrics['val_loss']:.3f}"
+    result, epochs, best = training.result, len(training.result.history), training.result.best_metrics
+    text = f"no epoch of {epochs} was better than the start"
     if result.best_epoch >= 0:
-        losses = f"loss {result.best_metrics['train_loss']:.3f}, {held_out}"
-        text = f"best epoch {result.best_epoch + 1} of {epochs}, {losses}"
-    else:
-        text = f"no epoch of {epochs} was better than the start, {held_out}"
+        text = f"best epoch {result.best_epoch + 1} of {epochs}, loss {best['train_loss']:.3f}"
+    text += f", held out {best['val_loss']:.3f}"
     for last in result.history[-1:]:
         text += f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
     console.print(f"codec: {text}", soft_wrap=True)
@@ -353,26 +331,13 @@ def print_codec(training: CodecTraining, console: Console) -> None:
         console.print(f"warning: {warning}", soft_wrap=True)
 
 
-class CodecPreviews:
-    """Held-out recordings and their reconstructions at moments of training, those of `PREVIEW_TITLES`."""
-
-    def __init__(self, data: CodecData) -> None:
-        self.corpus = data.corpus
-        self.entries = data.held_out[:: max(1, len(data.held_out) // PREVIEWS)][:PREVIEWS]
-        self.sounds: dict[str, list[NDArray[np.float32]]] = {}  # moment to one sound `[N]` for each recording
-
-    def add(self, moment: str, codec: VQVAE) -> None:
-        """Keep what a codec makes of the recordings."""
-        pairs = [pair for entry in self.entries for pair in decoded_pairs(codec, self.corpus, [entry], PREVIEW_SECONDS)]
-        self.sounds["original"], self.sounds[moment] = [one for one, _ in pairs], [made for _, made in pairs]
-
-    def write(self, folder: Path) -> None:
-        """Write `preview_<n>_<moment>.wav`, and for each recording an image of spectrograms, a row for each moment."""
-        rate = self.corpus.sample_rate
-        for number, entry in enumerate(self.entries):
-            rows = []
-            for moment, sounds in self.sounds.items():
-                peak = np.float32(max(1.0, np.abs(sounds[number]).max(initial=0.0)))  # softer where it would clip
-                write_audio(folder / f"preview_{number}_{moment}.wav", sounds[number] / peak, rate)
-                rows.append((PREVIEW_TITLES[moment].format(path=entry.path), sounds[number]))
-            write_spectrograms(folder / f"preview_{number}.png", rows, rate)
+def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
+    """Write a few held-out recordings and what a codec makes of them: two sounds of each, and an image of both."""
+    rate = data.corpus.sample_rate
+    for number, entry in enumerate(data.held_out[:: max(1, len(data.held_out) // PREVIEWS)][:PREVIEWS]):
+        ((original, decoded),) = decoded_pairs(codec, data.corpus, [entry], PREVIEW_SECONDS)
+        for name, sound in (("original", original), ("best", decoded)):
+            peak = np.float32(max(1.0, np.abs(sound).max(initial=0.0)))  # softer where it would clip
+            write_audio(folder / f"preview_{number}_{name}.wav", sound / peak, rate)
+        rows = [(f"{entry.path}, held out", original), ("from codes, best epoch", decoded)]
+        write_spectrograms(folder / f"preview_{number}.png", rows, rate)

@@ -14,12 +14,11 @@ from distill.audio.write import write_audio
 from distill.codec import training as training_module
 from distill.codec.constants import DRAWS
 from distill.codec.data import CodecData, CropSampler, fixed_pieces
-from distill.codec.initialise import build_vqvae
+from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.streaming import decode
 from distill.codec.training import (
     CodecTask,
-    codec_to_train,
     train_vqvae,
     utilization_warnings,
 )
@@ -105,7 +104,8 @@ def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: 
         return original(self, entry, *rest)
 
     monkeypatch.setattr(Corpus, "pcm", noting)
-    model = codec_to_train(data, CONFIG, 0)
+    model = build_vqvae(corpus.sample_rate, CONFIG, 0)
+    initialise(model, corpus, data.train, 0)
     assert {entry.recording_id for entry in read} == {entry.recording_id for entry in data.train}
     task = CodecTask(model, data, CONFIG, 0, FABRIC)
     read.clear()
