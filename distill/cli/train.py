@@ -109,7 +109,7 @@ def train(
 
     execution = execution_from_environment()
     with executor_of(execution) as executor:
-        trained = train_model(folder, model, params, execution, prior, executor=executor)
+        trained = train_model(folder, model, params, execution, executor, prior)
     _print_trained(trained, as_json)
 
 
@@ -154,7 +154,7 @@ def train_prior(
 
     execution = execution_from_environment()
     with executor_of(execution) as executor:
-        trained = add_prior(model, written, data, params, execution, executor=executor)
+        trained = add_prior(model, written, data, params, execution, executor)
     if as_json:
         print_json({"model": str(written), "recordings": trained.recordings, **trained.metrics})
     else:

@@ -70,17 +70,17 @@ def train_model(
     model: Path,
     params: Params,
     execution: Execution,
+    executor: Executor,
     prior: bool = False,
     state: Path = STATE,
-    executor: Executor | None = None,
 ) -> TrainedModel:
     """Train a codec, and with `prior` a prior, on the recordings in `folder`, and write the model file `model`.
 
     An interrupted or killed training resumes when called again with the same folder and settings, whatever the name of
-    the model file, and ends with the same bytes; but for the date that the file holds. `executor` decodes and encodes, by
-    default the workers of `execution`. Raises DistillError.
+    the model file, and ends with the same bytes; but for the date that the file holds. `executor` decodes and encodes.
+    Raises DistillError.
     """
-    executor, existed = executor or Executor(execution.workers), model.exists()
+    existed = model.exists()
     with _work("train", folder, params, state) as folders:
         corpus = ingest_folder(folder, folders.corpus, params.corpus, executor, kept=folders.decoded)
         codec = train_codec(folders.corpus, folders.vqvae, params, execution, state)
@@ -106,16 +106,16 @@ def add_prior(
     folder: Path | str | None,
     params: Params,
     execution: Execution,
+    executor: Executor,
     state: Path = STATE,
-    executor: Executor | None = None,
 ) -> PriorTraining:
     """Train a prior for the codec in `model` and write both as `output`, which may be `model` itself.
 
     Without a `folder` it is the one that the codec was trained on, if this computer has a record of it. The held-out
     recordings are those of the codec. An interrupted training resumes. The file holds the date. `executor` decodes and
-    encodes, by default the workers of `execution`. Raises DistillError.
+    encodes. Raises DistillError.
     """
-    executor, existed, bundle = executor or Executor(execution.workers), output.exists(), load_bundle(model)
+    existed, bundle = output.exists(), load_bundle(model)
     data_sha256, codec_sha256 = bundle.metadata.provenance.data_sha256, bundle.metadata.codec_sha256
     chosen = folder if folder is not None else find_corpus(state, data_sha256)
     if chosen is None:

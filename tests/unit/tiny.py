@@ -135,6 +135,7 @@ def train_in(folder: Path) -> None:
     """Write recordings below `folder / "sounds"`, in two folders, and train a codec and a prior: `folder / "a.distill"`."""
     from distill.params import default_params
     from distill.pipeline.train import train_model
+    from distill.storage.work import Executor
 
     for number in range(5):
         write_tone(folder / f"sounds/{'ab'[number % 2]}/{number}.wav", 0.4 + 0.1 * number, pitch=200.0 * (number + 1))
@@ -147,4 +148,5 @@ def train_in(folder: Path) -> None:
         prior={**prior, **small},
         codes={"views": 2},
     )
-    train_model(folder / "sounds", folder / "a.distill", params, Execution("cpu", "fp32", 1), True, folder / "state")
+    execution = Execution("cpu", "fp32", 1)
+    train_model(folder / "sounds", folder / "a.distill", params, execution, Executor(1), True, folder / "state")

@@ -20,10 +20,10 @@ from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params, default_params
-from distill.pipeline import train as standalone
 from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior, work_key
 from distill.pipeline.workspace import remember_corpus
 from distill.prior.training import PriorTraining
+from distill.storage.work import Executor
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent
 from distill.training.trainer import Trainer
 
@@ -45,12 +45,12 @@ PARAMS = default_params(**SECTIONS)
 
 def train(sounds: Path, model: Path, params: Params = PARAMS, **more: Any) -> TrainedModel:
     """Train a model file, with work in progress beside it."""
-    return train_model(sounds, model, params, EXECUTION, **{"state": model.parent / "state", **more})
+    return train_model(sounds, model, params, EXECUTION, Executor(2), **{"state": model.parent / "state", **more})
 
 
 def add(model: Path, output: Path, sounds: Path | None, params: Params = PARAMS, **more: Any) -> PriorTraining:
     """Add a prior to a model file, with work in progress beside the output."""
-    return add_prior(model, output, sounds, params, EXECUTION, **{"state": output.parent / "state", **more})
+    return add_prior(model, output, sounds, params, EXECUTION, Executor(2), **{"state": output.parent / "state", **more})
 
 
 def key(folder: Path, params: Params) -> str:
@@ -151,22 +151,6 @@ def test_a_model_that_something_else_wrote_meanwhile_is_not_replaced(
     assert (tmp_path / "a.distill").read_text() == "another model"
     train(sounds, tmp_path / "b.distill")
     assert (tmp_path / "b.distill").read_bytes() == finished.path.read_bytes()
-
-
-def test_a_crash_before_the_model_file_loses_nothing(
-    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def crash(*_: Any) -> None:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(standalone, "bundle_artifacts", crash)
-        with pytest.raises(MemoryError):
-            train(sounds, tmp_path / "a.distill")
-    (checkpoints,) = (tmp_path / "state" / "checkpoints").iterdir()
-    assert names(checkpoints) == ["training.safetensors"]
-    train(sounds, tmp_path / "a.distill")
-    assert (tmp_path / "a.distill").read_bytes() == finished.path.read_bytes()
 
 
 def test_other_settings_are_other_work(sounds: Path, tmp_path: Path) -> None:
@@ -298,10 +282,9 @@ def test_more_levels_train_encode_decode_and_generate(sounds: Path, tmp_path: Pa
 
 
 def test_the_rate_of_auto_is_that_of_the_recordings_and_a_prior_takes_the_codecs(sounds: Path, tmp_path: Path) -> None:
-    """The same settings resume the same work; a later prior reads other recordings at the codec's rate."""
+    """A later prior reads other recordings at the codec's rate."""
     auto = default_params(**{**SECTIONS, "corpus": {"path": "unused"}})
     assert auto.corpus.sample_rate == "auto"
-    assert key(sounds, auto) == key(sounds, auto) != key(sounds, PARAMS)
     bright, model = tmp_path / "bright", tmp_path / "a.distill"
     for number in range(4):
         hiss = 0.1 * np.random.default_rng(number).standard_normal(20_000).astype(np.float32)
