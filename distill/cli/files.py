@@ -10,9 +10,7 @@ from distill.audio.write import AudioFormat
 from distill.cli.flags import Json, ModelPath, Replace, check_output, make_folder, print_json
 from distill.errors import ParamsError
 
-Repository = Annotated[
-    str, Argument(metavar="REPO_ID", help="a model repository of the hub: OWNER/NAME", show_default=False)
-]
+Repository = Annotated[str, Argument(metavar="REPO_ID", help="OWNER/NAME on the hub", show_default=False)]
 
 
 def encode(
@@ -37,8 +35,7 @@ def encode(
         for warning in done.warnings:
             progress.say(f"warning: {warning}")
     if as_json:
-        figures = {"recordings": done.recordings, "seconds": done.seconds, "frames": done.frames}
-        print_json({"file": str(output), **figures, "times_real_time": done.times_real_time})
+        print_json({"file": str(output), **asdict(done)})
     else:
         recordings = f"{done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s"
         print(f"{output}  {recordings}, {done.frames} frames, {done.times_real_time:.0f} x real time")
@@ -48,9 +45,7 @@ def decode(
     model: ModelPath,
     codes: Annotated[Path, Argument(metavar="CODES", help="a file that encode wrote", show_default=False)],
     output: Annotated[Path, Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")],
-    kind: Annotated[
-        AudioFormat | None, Option("--format", help="file format", show_default="that of OUT's suffix, or wav")
-    ] = None,
+    kind: Annotated[AudioFormat | None, Option("--format", help="file format", show_default="by OUT, or wav")] = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
@@ -166,21 +161,12 @@ def list_folder(
 def push(
     model: ModelPath,
     repository: Repository,
-    private: Annotated[
-        bool, Option("--private", help="make the repository private; refuses one that everybody can read")
-    ] = False,
+    private: Annotated[bool, Option("--private", help="make the repository private; refuse a public one")] = False,
     with_reference: Annotated[
-        bool,
-        Option(
-            "--with-reference",
-            help="also send names and codes of the training recordings, by which novelty is judged; whoever has the "
-            "file can decode them",
-        ),
+        bool, Option("--with-reference", help="also send names and codes of training recordings, which can be decoded")
     ] = False,
     message: Annotated[str | None, Option(help="message of the commit")] = None,
-    license: Annotated[
-        str | None, Option(help="license in the model card, as the hub names it, such as cc-by-4.0")
-    ] = None,
+    license: Annotated[str | None, Option(help="license in the card, such as cc-by-4.0")] = None,
     as_json: Json = False,
 ) -> None:
     """Share a model on the Hugging Face hub, by default without names and codes of its training recordings.
@@ -204,9 +190,7 @@ def push(
 
 def pull(
     repository: Repository,
-    revision: Annotated[
-        str | None, Option(help="a branch, a tag or a commit", show_default="the newest commit")
-    ] = None,
+    revision: Annotated[str | None, Option(help="branch, tag or commit", show_default="the newest commit")] = None,
     out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
     replace: Annotated[bool, Option("--replace", help="replace another file of its name")] = False,
     as_json: Json = False,

@@ -29,11 +29,9 @@ def limits(kind: Any) -> dict[str, float]:
 
 ModelPath = Annotated[Path, Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
 SeedOrAny = Annotated[
-    int | None, Option(help="equal seeds give equal files; without it a random one", **limits(SamplingSeed))
+    int | None, Option(help="equal seeds give equal files; else a random one", **limits(SamplingSeed))
 ]
-SamplingTemperature = Annotated[
-    float, Option(help="sampling temperature: below 1 less random, above 1 more", **limits(Temperature))
-]
+SamplingTemperature = Annotated[float, Option(help="below 1 less random, above 1 more", **limits(Temperature))]
 Replace = Annotated[bool, Option("--replace", help="replace files of these names that Distill made")]
 Json = Annotated[bool, Option("--json", help="print one JSON document on stdout and nothing else")]
 Given = dict[str, Any]

@@ -32,48 +32,31 @@ if TYPE_CHECKING:
 Label = Annotated[str | None, Option(help="label of the sounds, for models trained with labels")]
 GuidanceScale = Annotated[
     float | None,
-    Option(
-        help="with --label: scale of classifier-free guidance; 1 is none, above 1 follows the label more strongly",
-        show_default="2",
-        **limits(Guidance),
-    ),
+    Option(help="with --label: 1 as learnt, above 1 follows the label more", show_default="2", **limits(Guidance)),
 ]
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the sounds go")]
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
-Pictures = Annotated[
-    bool, Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")
-]
+Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, and the nearest recordings")]
 
 
 def generate(
     model: ModelPath,
     count: Annotated[int, Option("-n", "--count", help="how many sounds", **limits(Sounds))] = 1,
     seconds: Annotated[
-        float | None, Option(help="length of each sound; without it sounds end by themselves", **limits(Seconds))
+        float | None, Option(help="length; without it sounds end by themselves", **limits(Seconds))
     ] = None,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,
     top_k: Annotated[int, Option(help="sample from the K likeliest codes; 0 = all", **limits(TopK))] = 0,
-    top_p: Annotated[
-        float,
-        Option(help="sample from the likeliest codes that hold this share of the probability", **limits(TopP)),
-    ] = 1.0,
-    prompt: Annotated[
-        Path | None, Option(metavar="AUDIO", help="a recording to continue; --seconds leaves it out")
-    ] = None,
+    top_p: Annotated[float, Option(help="sample from the likeliest codes that sum to this", **limits(TopP))] = 1.0,
+    prompt: Annotated[Path | None, Option(metavar="AUDIO", help="a recording to continue by --seconds")] = None,
     label: Label = None,
     guidance: GuidanceScale = None,
     min_novelty: Annotated[
         str | None,
-        Option(
-            metavar="close|new|0...1",
-            help="redraw sounds that are copies (close), that are not new (new), or whose novelty percentile is above 1 - "
-            "this number",
-        ),
+        Option(metavar="close|new|0...1", help="redraw copies (close), all but new, or from percentile 1 - X on"),
     ] = None,
-    reject_faults: Annotated[
-        bool, Option("--reject-faults", help="redraw sounds that are faulty, and say how many")
-    ] = False,
+    reject_faults: Annotated[bool, Option("--reject-faults", help="redraw faulty sounds, and say how many")] = False,
     out: Out = Path("generated"),
     kind: Format = "wav",
     pictures: Pictures = False,
@@ -93,10 +76,7 @@ def vary(
     model: ModelPath,
     audio: Annotated[Path, Argument(metavar="AUDIO", help="the recording to vary", show_default=False)],
     count: Annotated[int, Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
-    strength: Annotated[
-        float,
-        Option(help="how much changes: 0 gives the decoded recording, 1 new sounds of its length", **limits(Share)),
-    ] = 0.3,
+    strength: Annotated[float, Option(help="share that changes: 0 nothing, 1 everything", **limits(Share))] = 0.3,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,
     label: Label = None,
@@ -121,27 +101,15 @@ def kit(
     model: ModelPath,
     out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")],
     per_label: Annotated[int, Option(help="sounds of each label", **limits(PerLabel))] = 4,
-    formats: Annotated[
-        str, Option("--format", metavar="FORMATS", help="sfz, dspreset (DecentSampler), or both with a comma")
-    ] = "sfz,dspreset",
+    formats: Annotated[str, Option("--format", metavar="FORMATS", help="sfz, dspreset, or both")] = "sfz,dspreset",
     seed: SeedOrAny = None,
-    seconds: Annotated[
-        float, Option(help="the longest sound; sounds end by themselves before", **limits(KitSeconds))
-    ] = 10.0,
+    seconds: Annotated[float, Option(help="the longest sound; most end before", **limits(KitSeconds))] = 10.0,
     temperature: SamplingTemperature = 1.0,
     velocity_layers: Annotated[
-        int,
-        Option(
-            help="layers by loudness, soft sounds for low velocities, at most one a sound; 1 is none",
-            **limits(VelocityLayers),
-        ),
+        int, Option(help="layers by loudness, at most one a sound", **limits(VelocityLayers))
     ] = 1,
-    label: Annotated[
-        list[str] | None, Option(help="only this label; several times for several", show_default="all")
-    ] = None,
-    allow_copies: Annotated[
-        bool, Option("--allow-copies", help="keep sounds that repeat a training recording")
-    ] = False,
+    label: Annotated[list[str] | None, Option(help="only this label; may be repeated", show_default="all")] = None,
+    allow_copies: Annotated[bool, Option("--allow-copies", help="keep copies of training recordings")] = False,
     replace: Annotated[bool, Option("--replace", help="replace the kit in that folder")] = False,
     as_json: Json = False,
 ) -> None:

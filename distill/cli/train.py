@@ -56,9 +56,7 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
 def demo(
     folder: Annotated[Path, Argument(metavar="DIR", help="where the recordings go", show_default=False)],
     seed: Annotated[int, Option(help="random seed of the sounds", **limits(Seed))] = 0,
-    motifs: Annotated[
-        bool, Option("--motifs", help="instead long recordings with repeated motifs, for priors with a memory")
-    ] = False,
+    motifs: Annotated[bool, Option("--motifs", help="instead long recordings with repeated motifs")] = False,
     as_json: Json = False,
 ) -> None:
     """Synthesise the demo corpus: strings, bars, drums, bells, sweeps and chords as FLAC files."""
@@ -75,19 +73,10 @@ def demo(
 
 @takes_settings(*TRAIN)
 def train(
-    folder: Annotated[
-        str,
-        Argument(metavar="DIR", help="a folder of recordings, or an s3://bucket/prefix", show_default=False),
-    ],
+    folder: Annotated[str, Argument(metavar="DIR", help="recordings, or s3://bucket/prefix", show_default=False)],
     given: Given,
-    model_name: Annotated[
-        str | None,
-        Option("--model-name", "--name", help="name of the model file; without it date and time"),
-    ] = None,
-    prior: Annotated[
-        bool,
-        Option("--prior", help="also train a prior, so that the model can generate, not just encode and decode"),
-    ] = False,
+    model_name: Annotated[str | None, Option("--model-name", "--name", help="name; without it date and time")] = None,
+    prior: Annotated[bool, Option("--prior", help="also train a prior, so that the model can generate")] = False,
     out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
     as_json: Json = False,
 ) -> None:
@@ -118,15 +107,9 @@ def train_prior(
     model: ModelPath,
     given: Given,
     data: Annotated[
-        str | None,
-        Option(
-            metavar="DIR",
-            help="a folder of recordings, or an s3://bucket/prefix; without it the one that the codec was trained on",
-        ),
+        str | None, Option(metavar="DIR", help="recordings, or s3://bucket/prefix; without it those of the codec")
     ] = None,
-    output: Annotated[
-        Path | None, Option("-o", "--output", metavar="FILE", help="write a copy and leave MODEL unchanged")
-    ] = None,
+    output: Annotated[Path | None, Option("-o", "--output", metavar="FILE", help="write a copy instead")] = None,
     replace: Annotated[bool, Option("--replace", help="replace an existing prior or file")] = False,
     as_json: Json = False,
 ) -> None:

@@ -36,7 +36,7 @@ def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
     write_tone(Path("sub/a.flac"), 0.2, 44_100)
     done = shell("encode", "m.distill", "a.wav", "sub/a.flac", "-o", "x.codes", "--json")
     report = json.loads(done.out)
-    assert set(report) == {"file", "recordings", "seconds", "frames", "times_real_time"}
+    assert set(report) == {"file", "recordings", "seconds", "frames", "times_real_time", "warnings"}
     assert (report["file"], report["recordings"], report["seconds"]) == ("x.codes", 2, 0.5)
     assert report["frames"] == sum(len(codes) for _, _, codes in load_codes(codec, Path("x.codes")))
     done = shell("decode", "m.distill", "x.codes", "-o", "out", "--format", "flac", "--json")

@@ -50,7 +50,9 @@ def train(sounds: Path, model: Path, params: Params = PARAMS, **more: Any) -> Tr
 
 def add(model: Path, output: Path, sounds: Path | None, params: Params = PARAMS, **more: Any) -> PriorTraining:
     """Add a prior to a model file, with work in progress beside the output."""
-    return add_prior(model, output, sounds, params, EXECUTION, Executor(2), **{"state": output.parent / "state", **more})
+    return add_prior(
+        model, output, sounds, params, EXECUTION, Executor(2), **{"state": output.parent / "state", **more}
+    )
 
 
 def key(folder: Path, params: Params) -> str:
