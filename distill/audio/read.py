@@ -169,8 +169,6 @@ def _first_bytes(path: Path) -> bytes:
             raise AudioError("is not a regular file" if path.exists() else "is a link that leads nowhere")
         with path.open("rb") as stream:
             head = stream.read(512)
-    except PermissionError as error:
-        raise AudioError("cannot be read: permission denied") from error
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror or error}") from error
     if not head:

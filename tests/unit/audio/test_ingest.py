@@ -424,3 +424,17 @@ def test_what_may_be_something_else_another_time_is_tried_again(
         assert "03.wav" in names
         assert len(names) <= 4  # those of its block
     assert same_as_fresh(many)
+
+
+def test_interrupted_it_keeps_the_blocks_that_were_decoded(many: Path, decoded: list[str]) -> None:
+    def stop(done: int, *_: object) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(many, many.parent / "out", RATE, 0.5, Executor(2), stop, many.parent / "kept")
+    assert not (many.parent / "out").exists()
+    decoded.clear()
+    kept(many)
+    assert 0 < len(decoded) < 12
+    assert same_as_fresh(many)

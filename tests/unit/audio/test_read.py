@@ -169,15 +169,14 @@ def test_text_and_noise_are_not_audio(tmp_path: Path, name: str, content: bytes,
     assert reason(tmp_path / name) == sentence
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "permission denied"), OSError(5, "Input/output error")])
-def test_read_errors_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+def test_read_errors_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.wav", sine(100, 0.5, RATE))
 
     def fails(*_: object) -> None:
-        raise error
+        raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", fails)
-    assert reason(path) == f"cannot be read: {error.strerror}"
+    assert reason(path) == "cannot be read: Permission denied"
 
 
 def test_very_long_paths(tmp_path: Path) -> None:
