@@ -104,11 +104,8 @@ class OptimizerStep:
 
     def restart(self, weights: Tensors) -> None:
         """Load `weights` and reset the moments and the average."""
-        self.model.load_state_dict(weights)
-        for name, parameter in self.model.named_parameters():
-            if self.average:
-                self.average[name].copy_(parameter.detach())
-        self.optimizer.state.clear()
+        averages = {f"average.{name}": weights[name] for name in self.average}
+        self.load_state({**{f"model.{name}": value for name, value in weights.items()}, **averages})
 
 
 def _parameter_groups(model: nn.Module, settings: TrainerSettings) -> list[dict[str, Any]]:
