@@ -12,15 +12,7 @@ from torch import Tensor, nn
 
 from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
-from distill.storage.files import (
-    atomic_folder,
-    canonical_json,
-    damaged,
-    read_json,
-    remove_folder,
-    write_bytes,
-    write_json,
-)
+from distill.storage.files import atomic_folder, damaged, read_json, remove_folder, write_bytes, write_json
 from distill.storage.tables import read_frame, write_history
 from distill.storage.weights import save_weights
 
@@ -46,7 +38,7 @@ class CheckpointStore:
     def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Write a checkpoint in place of the last one, atomically."""
         on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_bytes(self.path, save(on_cpu, {"distill": canonical_json(values)}))
+        write_bytes(self.path, save(on_cpu, {"distill": json.dumps(values)}))
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and values of the checkpoint, None where there is none. Raises ArtifactError when it is damaged."""

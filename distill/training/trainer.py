@@ -332,7 +332,7 @@ class Trainer(Generic[B]):
         state.sums, state.counted_steps = {}, 0
         metrics, rate, now = {**means, **measured}, self._rate_at(max(0, state.step - 1)), time.monotonic()
         row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
-        state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint restores
+        state.history.append(dict(sorted(row.items())))
         self._emit(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_metrics["val_loss"]))
 
     def _keep_best(self, epoch: int) -> None:
