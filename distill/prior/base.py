@@ -54,11 +54,6 @@ class PriorShape(Settings):
             values |= {**settings.memory.model_dump(), "span_frames": span_frames}
         return cls(**{name: values[name] for name in cls.model_fields if name in values})
 
-    @property
-    def seq_len(self) -> int:
-        """Length of the context in codes."""
-        return self.context_frames * self.num_quantizers
-
 
 class Prior(nn.Module):
     """A distribution over sequences of frames of codes, conditional on labels where there are any.

@@ -239,15 +239,14 @@ class CountExperts(nn.Module):
             of_labels[1:],
         )
 
-    def forward(self, logits: Tensor, gates: Tensor, tables: ChosenTables, before: Tensor, codes: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, hidden: Tensor, tables: ChosenTables, before: Tensor, codes: Tensor) -> Tensor:
         """Add the experts to `logits` `[B, T, Q, W]` of the frames `codes`, which follow `before`; both `[B, T, Q]`.
 
-        Of `codes` the coarser levels count; there may be T after one frame `before`. `gates` `[B, T, Q, experts]` are
-        the weights of the experts without the evidence, see `gates`.
+        Of `codes` the coarser levels count; there may be T after one frame `before`. `hidden` `[B, T, Q, D]` are states.
         """
         before = before.expand(-1, codes.shape[1], -1)
         logs, weights = self.look_up(tables, before, codes)
-        weights = gates + nn.functional.pad(weights, (1, 0))
+        weights = self.weight + self.gate(hidden).float() + nn.functional.pad(weights, (1, 0))
         return self.add(logits, weights, [tables.unigram, *logs])
 
     def look_up(
@@ -272,8 +271,3 @@ class CountExperts(nn.Module):
         for expert, log in enumerate(logs):
             logits = torch.addcmul(logits, weights[..., expert : expert + 1], log)
         return logits
-
-    def gates(self, hidden: Tensor) -> Tensor:
-        """Weights `[..., Q, experts]`, without the evidence, from hidden states `[..., Q, D]`."""
-        gates: Tensor = self.weight + self.gate(hidden).float()
-        return gates

@@ -94,7 +94,8 @@ class FlatPrior(Prior):
     ) -> None:
         super().__init__(shape)
         sizes = shape.model_dump(exclude={"architecture", "context_frames", "labels"})
-        self.tokens = CodePrior(seq_len=shape.seq_len, dropout=dropout, num_special_tokens=NUM_SPECIAL_TOKENS, **sizes)
+        seq_len = shape.context_frames * shape.num_quantizers
+        self.tokens = CodePrior(seq_len=seq_len, dropout=dropout, num_special_tokens=NUM_SPECIAL_TOKENS, **sizes)
 
     def forward(self, batch: Batch) -> Tensor:
         """See `Prior`. Positions are not used: only BOS tells the first window from others."""

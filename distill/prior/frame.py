@@ -258,8 +258,7 @@ class FramePrior(Prior):
         logits = torch.bmm(by_level, state.tables.output.transpose(1, 2)).float() + self.bias
         logits = logits.transpose(0, 1).reshape(*hidden.shape[:3], -1)
         if self.count_experts is not None and state.counts is not None:
-            gates = self.count_experts.gates(hidden)
-            logits = self.count_experts(logits, gates, state.counts, state.newest, codes)
+            logits = self.count_experts(logits, hidden, state.counts, state.newest, codes)
         if state.raised is not None:
             logits = torch.cat([logits[:, :, :1] + state.raised[:, :, None], logits[:, :, 1:]], dim=2)
         with without_autocast(hidden.device.type):

@@ -41,11 +41,11 @@ def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int
     windows.sort(key=len)
     batches = similar_length_batches(windows, batch_size, model.context_frames)
     for batch_windows in batches[fabric.global_rank :: fabric.world_size]:
-        batch = pad_batch(sequences, batch_windows)
+        batch = pad_batch(sequences, batch_windows).map(fabric.to_device)
         with fabric.autocast():
-            nats = window_nats(model, batch.map(fabric.to_device)).plain
+            nats = target_nats(model(batch), batch.targets).plain
         sums[0] += nats.double().sum(dim=(0, 1)).cpu()
-        sums[1] += (batch.targets != IGNORED).sum(dim=(0, 1))
+        sums[1] += (batch.targets != IGNORED).sum(dim=(0, 1)).cpu()
     return Distributed(fabric).sum(sums)
 
 
@@ -68,13 +68,11 @@ class Nats(NamedTuple):
     smoothed: Tensor
 
 
-def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None) -> Nats:
-    """Negative log-likelihood of a batch. `smoothing` `[Q]` is the label smoothing of each level."""
-    return target_nats(model(batch), batch.targets, smoothing)
-
-
 def target_nats(logits: Tensor, targets: Tensor, smoothing: Tensor | None = None) -> Nats:
-    """Negative log-likelihood of `targets` `[B, T, Q]` under `logits` `[B, T, Q, V + 2]`."""
+    """Negative log-likelihood of `targets` `[B, T, Q]` under `logits` `[B, T, Q, V + 2]`.
+
+    `smoothing` `[Q]` is the label smoothing of each level.
+    """
     logits = logits.float()
     is_target = (targets != IGNORED).float()
     log_sum = logits.logsumexp(dim=3)
@@ -114,13 +112,13 @@ class PriorTask(Task[BatchShare]):
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         """Nats per target: the objective, with smoothed labels, and `train_loss` without."""
-        nats = window_nats(model, batch.batch, self.smoothing)
+        nats = target_nats(model(batch.batch), batch.batch.targets, self.smoothing)
         return {"objective": nats.smoothed.sum() / batch.tokens, "train_loss": nats.plain.detach().sum() / batch.tokens}
 
     def probe(self) -> float:
         """Perplexity of a few windows of training recordings."""
         with self.fabric.autocast():
-            nats = window_nats(self.model, self.probe_batch).plain
+            nats = target_nats(self.model(self.probe_batch), self.probe_batch.targets).plain
         return math.exp(min(700.0, float(nats.double().sum()) / targets_in(self.probe_batch)))
 
     def validate(self) -> dict[str, float]:

@@ -24,7 +24,7 @@ from distill.params import MemoryConfig, PriorConfig
 from distill.prior.data import BatchShare, PriorData, WindowSampler, shuffled
 from distill.prior.memory.block import MemoryShape
 from distill.prior.memory.network import MemoryPrior, ablated
-from distill.prior.task import PriorTask, targets_in, window_nats
+from distill.prior.task import PriorTask, target_nats, targets_in
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
@@ -133,7 +133,8 @@ class MemoryTask(PriorTask):
         objective = losses["objective"] + weight * polarisation
         motif_batch = self._motif_batch(batch.step)
         if motif_batch is not None:
-            objective = objective + window_nats(model, motif_batch).plain.sum() / targets_in(motif_batch)
+            nats = target_nats(model(motif_batch), motif_batch.targets).plain
+            objective = objective + nats.sum() / targets_in(motif_batch)
         return {**losses, "objective": objective, "polarisation_loss": polarisation.detach()}
 
     def probe(self) -> float:

@@ -110,12 +110,12 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
         experts.evidence.copy_(torch.rand(LEVELS, 3))
     generator = torch.Generator().manual_seed(0)
     inputs, targets = (torch.randint(SIZE, (2, 6, LEVELS), generator=generator) for _ in range(2))
-    gates = experts.gates(torch.randn(2, 6, LEVELS, 4, generator=generator))
+    hidden = torch.randn(2, 6, LEVELS, 4, generator=generator)
     logits = torch.randn(2, 6, LEVELS, SIZE + 2, generator=generator)
     labels = torch.tensor([1, 2])
 
     def with_counts(*given: torch.Tensor | None) -> torch.Tensor:
-        return experts(logits, gates, experts.choose(*given), inputs, targets)  # type: ignore[no-any-return]
+        return experts(logits, hidden, experts.choose(*given), inputs, targets)  # type: ignore[no-any-return]
 
     added = with_counts(labels, torch.tensor([0, 3]))
     assert torch.equal(with_counts(labels, None)[0], added[0])
@@ -130,8 +130,8 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
             tables.given_evidence[level, other],
             tables.labelled_evidence[row + 1, level],
         ]
-        weights = gates[row, frame, level].clone()
-        weights[1:] += experts.evidence[level] * torch.stack(evidence)
+        weights = experts.weight[level] + experts.gate(hidden[row, frame, level])
+        weights = weights + torch.cat([torch.zeros(1), experts.evidence[level] * torch.stack(evidence)])
         parts = [tables.unigram[level], tables.previous[level, before], tables.given[level, other]]
         parts.append(tables.labelled[row + 1, level])
         expected = logits[row, frame, level] + weights @ torch.stack(parts)
