@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from programs import ROOT, Forked, fork, fork_pythons, start
 
 from distill.audio.write import write_audio
 from distill.code_version import CODE
-from distill.demo.recordings import demo_recordings
+from distill.demo.recordings import DemoRecording, demo_recordings
 from distill.progress import STATUS, VARIABLE
 
 STAGES = tuple(CODE)
@@ -138,14 +138,22 @@ def new_project(folder: Path, database: Path) -> Project:
 
 def write_sounds(folder: Path, count: int = 8, seconds: float = 0.4, between: str = "_") -> None:
     """At most two sounds of each family of the demo, cut short."""
-    written: Counter[str] = Counter()
+    for recording in _few_of_each_family()[:count]:
+        path = folder / f"{recording.name.replace('/', between)}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_audio(path, recording.samples[: int(seconds * recording.sample_rate)], recording.sample_rate)
+
+
+@cache
+def _few_of_each_family() -> list[DemoRecording]:
+    """Eight recordings; the others take longer to synthesise."""
+    found = list[DemoRecording]()
     for recording in demo_recordings():
-        family = recording.name.split("/")[0]
-        if written[family] < 2 and written.total() < count:
-            written[family] += 1
-            path = folder / f"{recording.name.replace('/', between)}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, recording.samples[: int(seconds * recording.sample_rate)], recording.sample_rate)
+        if sum(one.name.split("/")[0] == recording.name.split("/")[0] for one in found) < 2:
+            found.append(recording)
+        if len(found) == 8:
+            break
+    return found
 
 
 def remove(path: Path) -> None:

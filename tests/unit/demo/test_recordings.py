@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,11 @@ def test_corpus_is_a_few_dozen_short_well_mastered_recordings_in_six_families(de
     families = Counter(name.split("/")[0] for name in demo)
     assert sorted(families) == ["chord", "drum", "fm_bell", "noise_sweep", "plucked_string", "struck_bar"]
     assert min(families.values()) >= 5
-    for (name, samples), other in zip(demo.items(), demo_recordings(seed=1), strict=True):
+    for other in islice(demo_recordings(seed=1), 2):
+        samples = demo[other.name.removesuffix(".flac")]
         assert samples.shape == other.samples.shape
-        assert not np.array_equal(samples, other.samples), name
+        assert not np.array_equal(samples, other.samples), other.name
+    for name, samples in demo.items():
         assert 0.15 <= samples.size / DEMO_SAMPLE_RATE <= 2.2, name
         peak = np.abs(samples).max()
         assert -14.01 <= 20 * np.log10(peak) <= -0.99, name
@@ -41,10 +44,9 @@ def test_corpus_is_a_few_dozen_short_well_mastered_recordings_in_six_families(de
 
 
 def test_the_files_are_small_16_bit_mono_flac_the_same_each_time_and_as_committed(demo: Demo, tmp_path: Path) -> None:
-    paths, again = write_demo(tmp_path / "one"), write_demo(tmp_path / "two")
-    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
-    assert write_demo(tmp_path / "one") == paths  # equal files may be there
-    names = [path.relative_to(tmp_path / "one").as_posix() for path in paths]
+    paths = write_demo(tmp_path)
+    assert write_demo(tmp_path) == paths  # equal files may be there, others not
+    names = [path.relative_to(tmp_path).as_posix() for path in paths]
     assert names == [f"{name}.flac" for name in demo]
     assert sorted(names) == sorted(path.relative_to(COMMITTED).as_posix() for path in COMMITTED.rglob("*.flac"))
     assert sum(path.stat().st_size for path in paths) <= 2_800_000
