@@ -266,7 +266,7 @@ def test_an_interrupted_prior_goes_on_and_holds_out_the_recordings_of_the_codec(
 
 
 def test_more_levels_train_encode_decode_and_generate(sounds: Path, tmp_path: Path) -> None:
-    vqvae = {**SECTIONS["vqvae"], "quality": "high", "num_quantizers": "auto"}
+    vqvae = {**SECTIONS["vqvae"], "quality": "high", "num_quantizers": "auto", "epochs": 2}
     trained = train(sounds, tmp_path / "a.distill", default_params(**{**SECTIONS, "vqvae": vqvae}), prior=True)
     assert trained.prior is not None
     curve = [row["val_loss"] for row in trained.prior.result.history]
@@ -285,7 +285,8 @@ def test_more_levels_train_encode_decode_and_generate(sounds: Path, tmp_path: Pa
 
 def test_the_rate_of_auto_is_that_of_the_recordings_and_a_prior_takes_the_codecs(sounds: Path, tmp_path: Path) -> None:
     """A later prior reads other recordings at the codec's rate."""
-    auto = default_params(**{**SECTIONS, "corpus": {"path": "unused"}})
+    short = {name: {**SECTIONS[name], "epochs": 1} for name in ("vqvae", "prior")}
+    auto = default_params(**{**SECTIONS, **short, "corpus": {"path": "unused"}})
     assert auto.corpus.sample_rate == "auto"
     bright, model = tmp_path / "bright", tmp_path / "a.distill"
     for number in range(4):
@@ -297,26 +298,17 @@ def test_the_rate_of_auto_is_that_of_the_recordings_and_a_prior_takes_the_codecs
     assert distill.load(tmp_path / "c.distill").sample_rate == 48_000
 
 
-def test_training_from_python_reports_and_can_be_cancelled(finished: TrainedModel, sounds: Path) -> None:
-    config = PARAMS.prior_config(5)
-    events: list[Any] = []
-    training = train_prior(finished.path, sounds, config, events.append)
-    assert [event.epoch for event in events if isinstance(event, PriorEpochMetrics)] == [0, 1, 2]
-    assert isinstance(events[-1], PriorTrainingCompleteEvent)
-    assert training.model.num_quantizers == 2
-    assert load_bundle(finished.path).prior is None
-    cancel = threading.Event()
-    cancel.set()
-    assert train_prior(str(finished.path), str(sounds), config, cancel_event=cancel).result.counts["stopped_as_asked"]
-
-
-def test_a_prior_trained_from_python_saves_itself_as_the_command_does(
+def test_a_prior_trained_from_python_reports_saves_itself_as_the_command_does_and_can_be_cancelled(
     finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("SOURCE_DATE_EPOCH", "86400"), ("DISTILL_DEVICE", "cpu"), ("DISTILL_PRECISION", "fp32")):
         monkeypatch.setenv(name, value)
     add(finished.path, tmp_path / "a.distill", sounds, default_params(**{**SECTIONS, "codes": {}}))
-    training = train_prior(finished.path, sounds, PARAMS.prior_config(5))
+    events: list[Any] = []
+    training = train_prior(finished.path, sounds, PARAMS.prior_config(5), events.append)
+    assert [event.epoch for event in events if isinstance(event, PriorEpochMetrics)] == [0, 1, 2]
+    assert isinstance(events[-1], PriorTrainingCompleteEvent)
+    assert load_bundle(finished.path).prior is None
     assert training.facts.training == PARAMS.prior_config(5)
     written = training.save(tmp_path / "b.distill")
     expected, found = (load_bundle(tmp_path / f"{name}.distill").metadata for name in "ab")
@@ -326,6 +318,11 @@ def test_a_prior_trained_from_python_saves_itself_as_the_command_does(
     assert load_bundle(tmp_path / "b.distill").reference is not None
     training.save(str(tmp_path / "b.distill"), reference=False)
     assert load_bundle(tmp_path / "b.distill").reference is None
+
+    cancel = threading.Event()
+    cancel.set()
+    stopped = train_prior(str(finished.path), str(sounds), PARAMS.prior_config(5), cancel_event=cancel)
+    assert stopped.result.counts["stopped_as_asked"]
 
 
 def test_the_date_is_all_that_differs_between_two_trainings(

@@ -32,8 +32,8 @@ SMALL = data(repeating(0, 8), repeating(1, 3))
 
 def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "WATCH_STEPS", 8)
-    monkeypatch.setattr(module, "PROBE_STEPS", 16)
-    prior_data, events = data(repeating(0, 16), repeating(1, 4)), list[Any]()
+    monkeypatch.setattr(module, "PROBE_STEPS", 32)
+    prior_data, events = data(repeating(0, 16, rounds=4), repeating(1, 4, rounds=4)), list[Any]()
     training = fit(prior_data, settings(epochs=2), callback=events.append)
     plain = fit(prior_data, config(architecture="frame", context_seconds=0.4, epochs=2))
     model, best = training.model, training.result.best_metrics
@@ -45,7 +45,7 @@ def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pyt
     assert set(looks[8].gates) == {"layer_0", "layer_1"}
     assert set(looks[8].gates["layer_0"]) == {"mean", "std", "min", "max", "closed", "open"}
     assert not looks[8].probe
-    assert set(looks[16].probe) >= {"in_situ", "in_situ_absent", "ranked", "ranked_ablated", "ranked_absent"}
+    assert set(looks[32].probe) >= {"in_situ", "in_situ_absent", "ranked", "ranked_ablated", "ranked_absent"}
 
 
 def test_probes_are_repeatable_and_change_no_random_state() -> None:
