@@ -48,7 +48,7 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
 def test_settings_are_refused_in_a_sentence_or_resolved(tmp_path: Path, exhaustive: bool) -> None:
     path, seen = tmp_path / "params.yaml", {"refused": 0, "resolved": 0}
 
-    @settings(max_examples=5_000 if exhaustive else 300, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=5_000 if exhaustive else 150, deadline=None, database=None, derandomize=True)
     @given(changed())
     def is_a_sentence_or_resolves(values: dict[str, Any]) -> None:
         path.write_text(yaml.safe_dump(values, allow_unicode=False), encoding="utf-8")

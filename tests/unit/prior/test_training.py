@@ -44,7 +44,8 @@ ARCHITECTURES = ("frame", "flat", "memory")
 def test_a_pattern_is_learnt_and_events_are_reported(architecture: str) -> None:
     events: list[Any] = []
     prior_data = data(recordings(0, 40), recordings(1, 5))
-    training = fit(prior_data, config(architecture=architecture, epochs=16), callback=events.append)
+    quick = config(architecture=architecture, epochs=11)
+    training = fit(prior_data, quick, callback=events.append)
     epochs = [event for event in events if isinstance(event, PriorEpochMetrics)]
     assert epochs[0].val_perplexity > 3
     assert epochs[-1].best_perplexity < 2
@@ -116,7 +117,7 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
 def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(rollback, "WATCH_STEPS", 4)
-    prior_data, settings = data(recordings(0, 12), recordings(1, 5), views=2), config(epochs=8, dropout=0.2)
+    prior_data, settings = data(recordings(0, 12), recordings(1, 5), views=2), config(epochs=4, dropout=0.2)
     killed_and_resumed(prior_data, settings, CheckpointStore(tmp_path / "run"), kill_at)
 
 
@@ -166,10 +167,8 @@ def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
 
 def test_an_overfitting_training_keeps_its_best_epoch_and_the_seed_decides() -> None:
     """Noise can only be memorised: held-out loss rises again, and the weights of its minimum are kept."""
-    prior_data, settings = (
-        data(noise(0, 6), noise(1, 6)),
-        config(epochs=12, learning_rate=5e-3, patience=0, dropout=0.1),
-    )
+    prior_data = data(noise(0, 6), noise(1, 6))
+    settings = config(epochs=8, learning_rate=0.01, patience=0, dropout=0.1)
     training, again, other = (fit(prior_data, settings, seed=seed) for seed in (5, 5, 6))
     losses = [row["val_loss"] for row in training.result.history]
     assert losses[-1] > min(losses) + 0.2
@@ -217,7 +216,7 @@ def test_labels_condition_samples(architecture: str) -> None:
 def test_the_memorisation_warning_names_near_duplicates() -> None:
     events: list[Any] = []
     train = noise(0, 6, frames=20)
-    fit(data(train, train[:4]), config(epochs=20, learning_rate=5e-3), callback=events.append)
+    fit(data(train, train[:4]), config(epochs=12, learning_rate=0.01), callback=events.append)
     last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
     assert last.is_memorizing
     assert "Near-duplicates explain it: 4 of 4 held-out recordings have a near-duplicate" in last.memorization_message
