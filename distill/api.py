@@ -269,7 +269,7 @@ class Model:
             similarity=similarities(self.bundle.codec, self.bundle.reference, recorded, codes),
             strength=strength,
             redrawn=draws.redrawn["equal"],
-            equal=draws.left["equal"],
+            equal=list(draws.left.values()).count("equal"),
         )
 
     def _made(self, sounds: Sequence[Sound], seed: int, with_samples: bool) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,21 +17,6 @@ from distill.text import one_line
 FLOOR_DB = -90.0
 WINDOW_SECONDS = 0.043
 GOLDEN = 0.6180339887
-
-
-@contextmanager
-def drawing(
-    path: Path, size: tuple[float, float], layout: Literal["constrained"] | None = "constrained"
-) -> Iterator[Figure]:
-    """Context of a figure of `size` inches, written to `path` as PNG at its end.
-
-    A constrained layout finds out what the texts need, which takes half of the time.
-    """
-    figure = Figure(figsize=size, dpi=100, layout=layout)
-    FigureCanvasAgg(figure)
-    yield figure
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Comment": MARK})
 
 
 def drawable(text: str, most: int) -> str:
@@ -87,11 +71,12 @@ def write_codes(path: Path, codes: NDArray[np.integer]) -> None:
 
 @contextmanager
 def _rows(path: Path, count: int, height: float, gap: float = 0.04) -> Iterator[list[Axes]]:
-    """Context of `count` plots one above the other, `gap` inches above each, drawn to `path` at its end."""
+    """Context of `count` plots one above the other, `gap` inches above each, written to `path` as PNG at its end."""
     width, left, right, bottom = 6.0, 0.52, 0.08, 0.4
     whole = bottom + count * height
-    with drawing(path, (width, whole), layout=None) as figure:
-        places = (
-            (left, bottom + (count - 1 - row) * height, width - left - right, height - gap) for row in range(count)
-        )
-        yield [figure.add_axes((x / width, y / whole, w / width, h / whole)) for x, y, w, h in places]
+    figure = Figure(figsize=(width, whole), dpi=100)
+    FigureCanvasAgg(figure)
+    places = ((left, bottom + (count - 1 - row) * height, width - left - right, height - gap) for row in range(count))
+    yield [figure.add_axes((x / width, y / whole, w / width, h / whole)) for x, y, w, h in places]
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Comment": MARK})

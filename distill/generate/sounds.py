@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -38,7 +37,6 @@ PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
 DEFAULT = Sampling()
 NO_SAMPLES: Samples = np.empty(0, np.float32)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,40 +107,34 @@ class Checks:
 
 
 @dataclass(frozen=True)
-class Draws(Generic[T]):
-    """What was drawn, by number; how many were drawn again, by reason, and how many are still refused.
+class Draws:
+    """What was drawn, by number, what was drawn again last; why others were drawn again, and why some are still refused."""
 
-    `draw_again` gives the accepted ones first, in the order of acceptance.
-    """
-
-    drawn: dict[int, T]
+    drawn: dict[int, Sound]
     redrawn: Counter[str]
-    left: Counter[str]
+    left: dict[int, str]
 
 
 def draw_again(
-    numbers: Sequence[int], draw: Callable[[Sequence[int], int], Sequence[T]], refusal: Callable[[T], str]
-) -> Draws[T]:
+    numbers: Sequence[int], draw: Callable[[Sequence[int], int], Sequence[Sound]], refusal: Callable[[Sound], str]
+) -> Draws:
     """Draw, and draw again that for which `refusal` gives a reason, at most MOST_DRAWS times in all.
 
     `draw` is called with the numbers of what is missing and that of the attempt.
     """
-    accepted: dict[int, T] = {}
+    drawn: dict[int, Sound] = {}
     redrawn: Counter[str] = Counter()
-    reasons: list[str] = []
+    left: dict[int, str] = {}
     for attempt in range(MOST_DRAWS):
-        redrawn.update(reasons)
-        refused, reasons = {}, []
-        for number, one in zip(numbers, draw(numbers, attempt), strict=True):
-            if reason := refusal(one):
-                refused[number] = one
-                reasons.append(reason)
-            else:
-                accepted[number] = one
-        if not refused:
+        redrawn.update(left.values())
+        for number, sound in zip(numbers, draw(numbers, attempt), strict=True):
+            drawn.pop(number, None)  # so that it goes to the end
+            drawn[number] = sound
+        left = {number: reason for number in numbers if (reason := refusal(drawn[number]))}
+        if not left:
             break
-        numbers = list(refused)
-    return Draws({**accepted, **refused}, redrawn, Counter(reasons))
+        numbers = list(left)
+    return Draws(drawn, redrawn, left)
 
 
 def generate_sounds(
@@ -153,7 +145,7 @@ def generate_sounds(
     checks: Checks | None = None,
     progress: Progress | None = None,
     take: Callable[[int, Samples], None] | None = None,
-) -> Draws[Sound]:
+) -> Draws:
     """Generate sounds in batches of at most BATCH, each from its own seed; what `checks` refuse is drawn again.
 
     At strength 0 all takes are the recording, at strength 1 they are as without it; in between those that equal the
@@ -172,7 +164,7 @@ def generate_sounds(
         drawn_samples = max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
         length = request.prompt_frames * codec.spectrogram.samples_per_frame + drawn_samples
     known = set() if recording is None else {recording.tobytes()}
-    made: Draws[Sound] = Draws({}, Counter(), Counter())
+    made = Draws({}, Counter(), {})
 
     def report(done: int, of: int, text: str) -> None:
         if progress is not None:

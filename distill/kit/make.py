@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from distill.audio.plots import FLOOR_DB, drawable, drawing, spectrogram_db
+from distill.audio.plots import write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
@@ -52,9 +51,7 @@ LEVEL_SECONDS = 0.05  # window of the level
 LEAST_BAND_DB = -200.0  # of a cluster's spectrum
 MOST_BYTES = 64 << 20  # of a kit.json that is read
 NAMES = re.compile(r"kit\.(json|txt|png|sfz|dspreset)|samples/\d{3}_[a-z0-9-]+_\d{2}\.wav")  # of a kit's files
-HEIGHT, WIDTH, GAP = 48, 200, 6  # pixels of a sound in the picture, of the longest one, and between them
-MOST_COLUMNS = 8  # sounds of a key that are shown
-LINEAR_KHZ = 0.7  # below it the frequency axis is about linear, above it about logarithmic
+MOST_ROWS, MOST_SECONDS = 16, 4  # of the picture: keys, and of a sound
 
 Report = Callable[[int, str], None]
 
@@ -162,7 +159,8 @@ def draw_sounds(
         return ""
 
     draws = draw_again(range(count), draw, refusal)
-    return list(draws.drawn.values())[: count - draws.left.total()], draws.redrawn + draws.left
+    sounds = [sound for number, sound in draws.drawn.items() if number not in draws.left]
+    return sounds, draws.redrawn + Counter(draws.left.values())
 
 
 def is_silent(samples: Samples) -> bool:
@@ -249,33 +247,12 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
 
 
 def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
-    """Draw small spectrograms of the sounds beside `path`, a row a key, all at the same scale of time, as PNG."""
-    longest = max(sound.seconds for group in groups for sound in group.sounds)
-    rows, columns = len(groups), min(MOST_COLUMNS, max(len(group.sounds) for group in groups))
-    picture = np.full((rows, HEIGHT + GAP, columns, WIDTH + GAP), np.nan, dtype=np.float32)
-    for row, group in zip(picture, groups, strict=True):
-        for column, sound in enumerate(group.sounds[:columns]):
-            width = max(1, round(sound.seconds / longest * WIDTH))
-            row[:HEIGHT, column, :WIDTH] = FLOOR_DB
-            row[:HEIGHT, column, :width] = thumbnail(path.parent / sound.file, width)
-    titles = [drawable(f"{group.note} {group.key}  {group.label}", 32) for group in groups]
-    with drawing(path, (2.6 + 1.7 * columns, 0.8 + 0.56 * rows)) as figure:
-        axis = figure.subplots()
-        image = picture.reshape(rows * (HEIGHT + GAP), columns * (WIDTH + GAP))
-        axis.imshow(image, cmap="magma", vmin=FLOOR_DB, vmax=0, aspect="auto", interpolation="nearest")
-        axis.set_yticks(np.arange(rows) * (HEIGHT + GAP) + HEIGHT / 2, titles, fontsize=8, parse_math=False)
-        axis.set_xticks([0, WIDTH], ["0", f"{longest:.2f} s"], fontsize=7)
-        axis.set_frame_on(False)
-
-
-def thumbnail(path: Path, width: int) -> NDArray[np.float64]:
-    """Small spectrogram in dB `[HEIGHT, width]` of a sound, high frequencies first."""
-    samples, rate = soundfile.read(path, dtype="float32")
-    levels = spectrogram_db(samples, rate)
-    kilohertz = LINEAR_KHZ * np.sinh(np.linspace(np.arcsinh(rate / 2000 / LINEAR_KHZ), 0, HEIGHT))
-    rows = np.round(kilohertz / (rate / 2000) * (len(levels) - 1)).astype(int)
-    small: NDArray[np.float64] = levels[rows][:, np.linspace(0, levels.shape[1] - 1, width).round().astype(int)]
-    return small
+    """Draw spectrograms beside `path`, as PNG: the beginning of the first sound on each of the first keys."""
+    sounds = []
+    for group in groups[:MOST_ROWS]:
+        samples, rate = soundfile.read(path.parent / group.sounds[0].file, dtype="float32")
+        sounds.append((f"{group.note} {group.key}  {group.label}", samples[: MOST_SECONDS * rate]))
+    write_spectrograms(path, sounds, rate)
 
 
 def kit_folder(out: Path, replace: bool) -> Path:

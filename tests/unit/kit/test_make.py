@@ -268,10 +268,10 @@ def test_places_that_cannot_be_are_sentences(tmp_path: Path, monkeypatch: pytest
             kit_folder(out, True)
 
 
-@pytest.mark.parametrize("label", ["$\\frac{1}{$", "ドラム", "\x1b[31m", "\ud800", "x" * 500])
+@pytest.mark.parametrize("label", ["$\\frac{1}{$", "\x1b[31m\ud800"])
 def test_a_picture_is_drawn_under_any_title(tmp_path: Path, label: str) -> None:
-    for name, frames in (("a.wav", RATE), ("b.wav", 1)):
-        write_audio(tmp_path / name, np.full(frames, 0.5, dtype=np.float32), RATE)
-    sounds = tuple(KitSound(name, 1, 127, 1, 1, 1, 0, None) for name in ("a.wav", "b.wav"))
-    write_picture(tmp_path / "kit.png", [KitGroup(label, 36, sounds * 5, 0, Counter())])
+    write_audio(tmp_path / "a.wav", np.full(1, 0.5, dtype=np.float32), RATE)
+    write_picture(
+        tmp_path / "kit.png", [KitGroup(label, 36, (KitSound("a.wav", 1, 127, 1, 1, 1, 0, None),), 0, Counter())]
+    )
     assert (tmp_path / "kit.png").read_bytes().startswith(b"\x89PNG")
