@@ -42,40 +42,20 @@ HATS = frozenset({42, 44, 46})  # closed, pedal, open
 
 # Names, with the words that a label must have, and keys of General MIDI's percussion map, the first choice first.
 # Earlier rules win.
-_DRUMS: tuple[tuple[str, tuple[int, ...]], ...] = (
-    ("hat open, hihat open, openhat, oh", (46,)),
-    ("hat pedal, hihat pedal", (44,)),
-    ("hat, hihat, closedhat, hh, ch", (42,)),
-    ("rim, rimshot, sidestick, side stick", (37,)),
-    ("clap, handclap", (39,)),
-    ("kick, bd, bassdrum, bass drum", (36, 35)),
-    ("snare, sd", (38, 40)),
-    ("tom floor", (41, 43)),
-    ("tom low, tom lo", (45, 43, 41)),
-    ("tom mid", (47, 48)),
-    ("tom high, tom hi", (50, 48)),
-    ("tom", (41, 43, 45, 47, 48, 50)),
-    ("crash", (49, 57)),
-    ("ride bell", (53,)),
-    ("ride", (51, 59)),
-    ("china", (52,)),
-    ("splash", (55,)),
-    ("cymbal", (49, 57)),
-    ("tambourine, tamb", (54,)),
-    ("cowbell", (56,)),
-    ("vibraslap", (58,)),
-    ("bongo", (60, 61)),
-    ("conga", (63, 64, 62)),
-    ("timbale", (65, 66)),
-    ("agogo", (67, 68)),
-    ("cabasa", (69,)),
-    ("maracas, maraca, shaker", (70,)),
-    ("guiro", (73, 74)),
-    ("clave", (75,)),
-    ("woodblock, wood block", (76, 77)),
-    ("cuica", (79, 78)),
-    ("triangle", (81, 80)),
-)
+_DRUMS = """
+hat open, hihat open, openhat, oh: 46; hat pedal, hihat pedal: 44; hat, hihat, closedhat, hh, ch: 42
+rim, rimshot, sidestick, side stick: 37; clap, handclap: 39; kick, bd, bassdrum, bass drum: 36 35; snare, sd: 38 40
+tom floor: 41 43; tom low, tom lo: 45 43 41; tom mid: 47 48; tom high, tom hi: 50 48; tom: 41 43 45 47 48 50
+crash: 49 57; ride bell: 53; ride: 51 59; china: 52; splash: 55; cymbal: 49 57
+tambourine, tamb: 54; cowbell: 56; vibraslap: 58; bongo: 60 61; conga: 63 64 62; timbale: 65 66; agogo: 67 68
+cabasa: 69; maracas, maraca, shaker: 70; guiro: 73 74; clave: 75; woodblock, wood block: 76 77
+cuica: 79 78; triangle: 81 80
+"""
+_RULES = [
+    (set(name.split()), tuple(map(int, keys.split())))
+    for names, keys in (rule.split(": ") for rule in re.split("; |\n", _DRUMS.strip()))
+    for name in names.split(", ")
+]
 
 
 def note_name(key: int) -> str:
@@ -91,8 +71,7 @@ def drum_keys(label: str) -> tuple[int, ...]:
     divided = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label.split("/")[-1]).casefold()
     words = set(re.findall(r"[^\W\d_]+", divided))
     words |= {word[:-1] for word in words if len(word) > 3 and word.endswith("s")}
-    rules = ((name, keys) for names, keys in _DRUMS for name in names.split(", "))
-    return next((keys for name, keys in rules if words.issuperset(name.split())), ())
+    return next((keys for name, keys in _RULES if name <= words), ())
 
 
 def assign_keys(labels: Sequence[str]) -> list[int]:

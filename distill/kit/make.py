@@ -149,7 +149,7 @@ def draw_sounds(
 
     def refusal(sound: Sound) -> str:
         codes = sound.codes.tobytes()
-        if is_silent(sound.samples):
+        if np.abs(sound.samples).max(initial=0.0) < _gain(SILENT_DB):
             return "silent"
         if not settings.allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
             return "copies"
@@ -161,11 +161,6 @@ def draw_sounds(
     draws = draw_again(range(count), draw, refusal)
     sounds = [sound for number, sound in draws.drawn.items() if number not in draws.left]
     return sounds, draws.redrawn + Counter(draws.left.values())
-
-
-def is_silent(samples: Samples) -> bool:
-    """Whether the peak of samples `[N]` is below SILENT_DB."""
-    return float(np.abs(samples).max(initial=0.0)) < _gain(SILENT_DB)
 
 
 def finish(samples: Samples, sample_rate: int) -> Samples:
