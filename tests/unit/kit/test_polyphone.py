@@ -23,12 +23,11 @@ EXPECTED = re.compile(
 )
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_polyphone_finds_every_sound(tmp_path: Path, layers: int) -> None:
+def test_polyphone_finds_every_sound(tmp_path: Path) -> None:
     labels = ["drum/kick", "drum/snare", "open hat", "closed hat", "../x y", 'a"b<c>=$d', "ドラム", "glass", "bowed"]
     write_prior_model(tmp_path / "m.distill", labels=labels)
     kit = distill.load(tmp_path / "m.distill").kit(
-        tmp_path / "a kit", per_label=3, velocity_layers=layers, seconds=0.2, seed=1, formats=["sfz"]
+        tmp_path / "a kit", per_label=3, velocity_layers=2, seconds=0.2, seed=1, formats=["sfz"]
     )
     assert POLYPHONE is not None
     folders = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
