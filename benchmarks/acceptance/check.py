@@ -17,12 +17,12 @@ from benchmarks.acceptance.layer import (
     norm_growth,
     shard_gradients,
 )
+from benchmarks.acceptance.motifs import write_motifs
 from benchmarks.acceptance.probes import worst_findings
 from benchmarks.acceptance.trial import Trial, recover, rollbacks_of_a_lasting_fault, try_training
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
 from distill.codec.training import train_vqvae
-from distill.demo.motifs import write_motifs
 from distill.errors import DistillError, Interrupted
 from distill.execution import Execution
 from distill.params import Params, default_values

@@ -17,7 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from distill.audio.near_duplicates import Fingerprint
-from distill.audio.sndfile import F32, SUFFIXES, AudioStream
+from distill.audio.sndfile import F32, SUFFIXES, AudioStream, is_chained
 from distill.errors import AudioError
 
 READERS: Mapping[str, type[AudioStream]] = dict.fromkeys(SUFFIXES, AudioStream)  # the seam of formats, by suffix
@@ -130,6 +130,8 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
         decoding = _Decoding(stream)
         parts = list(_resampled(decoding, rate, sample_rate))
     warnings = [*decoding.warnings(size)]
+    if is_chained(path):
+        warnings.append("holds several recordings one after another (a chained file), of which the first was decoded")
     pcm = _to_int16(parts)
     if max(pcm.max(initial=0), -int(pcm.min(initial=0))) < SILENT_PEAK * 32768:
         raise AudioError(f"holds no sound at {sample_rate} Hz: {decoding.frames} samples at {rate} Hz leave silence")

@@ -1,5 +1,6 @@
 """Sound files of libsndfile's formats, read from front to back. Shapes: `n` frames of the file, `C` channels."""
 
+import mmap
 import os
 import re
 from collections.abc import Callable
@@ -25,6 +26,12 @@ _LONGEST_PATH = 1000  # libsndfile refuses longer ones, but reads from a descrip
 # Sizes in the headers that writers to a pipe leave.
 _UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
+# By the first bytes of a file: what is in its first stream, and what begins another one. Of Ogg (RFC 3533) a page that is
+# not the first of a stream, then one that is; of FLAC (RFC 9639) its name, then that with its STREAMINFO.
+_CHAINS = {
+    b"OggS": (rb"OggS\x00[\x00\x01\x04\x05]", rb"OggS\x00[\x02\x06]"),
+    b"fLaC": (rb"fLaC", rb"fLaC[\x00\x80]\x00\x00\x22"),
+}
 
 
 class AudioStream:
@@ -111,6 +118,16 @@ def _announced(file: sf.SoundFile, frames: int | None) -> int | None:
     if file.format == "W64" and (found := re.search(r"^ *data : (\d+)", log, re.MULTILINE)):
         return (int(found[1]) - 24) // int(align[1]) if align else None  # the size counts the chunk's own header
     return frames
+
+
+def is_chained(path: Path) -> bool:
+    """Whether more streams follow the first one in an Ogg or FLAC file, as recorders of radio and `cat` make it."""
+    with path.open("rb") as file:
+        if (patterns := _CHAINS.get(file.read(4))) is None:
+            return False
+        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    first = re.search(patterns[0], held)
+    return first is not None and re.compile(patterns[1]).search(held, first.end()) is not None
 
 
 def _short(error: sf.LibsndfileError) -> str:

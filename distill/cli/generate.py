@@ -43,18 +43,23 @@ def generate(
     model: ModelPath,
     count: Annotated[int, Option("-n", "--count", help="how many sounds", **limits(Sounds))] = 1,
     seconds: Annotated[
-        float | None, Option(help="length; without it sounds end by themselves", **limits(Seconds))
+        float | None, Option(help="length of each; without it sounds end by themselves", **limits(Seconds))
     ] = None,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,
     top_k: Annotated[int, Option(help="sample from the K likeliest codes; 0 = all", **limits(TopK))] = 0,
     top_p: Annotated[float, Option(help="sample from the likeliest codes that sum to this", **limits(TopP))] = 1.0,
-    prompt: Annotated[Path | None, Option(metavar="AUDIO", help="a recording to continue by --seconds")] = None,
+    prompt: Annotated[
+        Path | None, Option(metavar="AUDIO", help="a recording to continue; --seconds is what is added")
+    ] = None,
     label: Label = None,
     guidance: GuidanceScale = None,
     min_novelty: Annotated[
         str | None,
-        Option(metavar="close|new|0...1", help="redraw copies (close), all but new, or from percentile 1 - X on"),
+        Option(
+            metavar="close|new|0...1",
+            help="redraw copies (close), all that is not new (new), or a novelty percentile above 1 - X",
+        ),
     ] = None,
     reject_faults: Annotated[bool, Option("--reject-faults", help="redraw faulty sounds, and say how many")] = False,
     out: Out = Path("generated"),

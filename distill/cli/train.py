@@ -56,15 +56,13 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
 def demo(
     folder: Annotated[Path, Argument(metavar="DIR", help="where the recordings go", show_default=False)],
     seed: Annotated[int, Option(help="random seed of the sounds", **limits(Seed))] = 0,
-    motifs: Annotated[bool, Option("--motifs", help="instead long recordings with repeated motifs")] = False,
     as_json: Json = False,
 ) -> None:
     """Synthesise the demo corpus: strings, bars, drums, bells, sweeps and chords as FLAC files."""
-    from distill.demo.motifs import write_motifs
     from distill.demo.recordings import write_demo
 
     make_folder("DIR", folder)
-    paths = write_motifs(folder, seed) if motifs else write_demo(folder, seed)
+    paths = write_demo(folder, seed)
     if as_json:
         print_json({"folder": str(folder), "seed": seed, "files": [str(path) for path in paths]})
     else:

@@ -1,1 +1,1 @@
-"""Synthesised corpora: the demo corpus, and long recordings of recurring motifs."""
+"""The demo corpus, synthesised."""

@@ -256,3 +256,15 @@ def test_a_tag_after_the_sound_is_no_damage(tmp_path: Path, more: bytes) -> None
     found = read_recording(tmp_path / "tagged.flac", 16000)
     assert found.reason == whole.reason == ""
     np.testing.assert_array_equal(found.pcm, whole.pcm)
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "flac"])
+def test_a_chained_file_is_used_with_a_warning(tmp_path: Path, suffix: str) -> None:
+    one, two = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    sf.write(one, np.random.default_rng(0).uniform(-0.3, 0.3, 40_000), 16000)
+    two.write_bytes(one.read_bytes() * 2)
+    assert read_recording(one, 16000).reason == ""
+    assert read_recording(two, 16000).reason == (
+        "holds several recordings one after another (a chained file), of which the first was decoded"
+    )
+    assert len(read_recording(two, 16000).pcm) == 40_000
