@@ -16,7 +16,6 @@ from distill import params
 from distill.audio.augment import samples_of
 from distill.audio.decode import Decoder
 from distill.codec.coordinates import codewords_of
-from distill.codec.model import VQVAE
 from distill.codec.streaming import encode
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
@@ -103,7 +102,10 @@ class Model:
     @cached_property
     def prior(self) -> Prior | None:
         """The file's prior. For a codec alone it is the pretrained one, None where that cannot read its codes."""
-        return self.bundle.prior or prior_of_codec(self.bundle.codec)
+        codec = self.bundle.codec
+        if self.bundle.prior is not None or not codec.architecture.gain_shape:
+            return self.bundle.prior
+        return pretrained_prior(codewords_of(codec), codec.spectrogram.frame_rate)
 
     @property
     def note(self) -> str:
@@ -390,13 +392,6 @@ def load(path: str | os.PathLike[str]) -> Model:
 def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":
     """A table of the pipeline (manifest, index, recordings, split, history) as a data frame. Raises ArtifactError."""
     return read_frame(Path(path), "a table that the pipeline wrote")
-
-
-def prior_of_codec(codec: VQVAE) -> Prior | None:
-    """Pretrained prior for the codes of a codec; None where it cannot read the codewords."""
-    if not codec.architecture.gain_shape:
-        return None
-    return pretrained_prior(codewords_of(codec), codec.spectrogram.frame_rate)
 
 
 def seed_or_any(seed: int | None) -> int:

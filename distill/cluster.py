@@ -85,7 +85,7 @@ class Dask(Executor):
             if not client.scheduler_info(n_workers=1)["workers"]:
                 idle = "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)"
                 _log.warning(idle, self.address, self.address)
-            shared = client.submit(_same, dumps(function), pure=False)  # workers fetch it from each other
+            shared = client.submit(bytes, dumps(function), pure=False)  # workers fetch it from each other
             done = as_completed(loop=client.loop)
             while True:
                 workers = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -139,10 +139,6 @@ def _connected(address: str) -> Any:
         f"DISTILL_CLUSTER: expected a scheduler of Dask at {address}, found: {refusal}; start it with "
         "`dask scheduler`, or correct the address"
     )
-
-
-def _same(function: bytes) -> bytes:
-    return function
 
 
 @lru_cache(maxsize=1)

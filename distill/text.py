@@ -25,12 +25,9 @@ def shown(text: str) -> str:
 
     The middle of a line that no terminal shows is left out.
     """
-    return "\n".join("".join(map(escaped, _shortened(line))) for line in text.split("\n"))
-
-
-def _shortened(line: str) -> str:
-    half = _LONGEST_LINE // 2
-    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
+    half, lines = _LONGEST_LINE // 2, text.split("\n")
+    short = (line if len(line) <= _LONGEST_LINE else f"{line[:half]} … {line[-half:]}" for line in lines)
+    return "\n".join("".join(map(escaped, line)) for line in short)
 
 
 def escaped(character: str) -> str:

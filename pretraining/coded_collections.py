@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
-from distill.codec.coordinates import ABSENT, COORDINATES, SharedCoordinates, reference_weights, resampled_bands
+from distill.codec.coordinates import ABSENT, COORDINATES, REFERENCE_RATE, SharedCoordinates, resampled_bands
 from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, build_vqvae, features_of
-from distill.codec.model import VQVAE
+from distill.codec.model import VQVAE, feature_weights
 from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
@@ -162,7 +162,7 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     Scales lie half-way between those of single coordinates and that of their level, so that fine detail is not lost.
     """
     shapes = torch.cat([one.shapes for one in collections])
-    mean, weights = shapes.mean(dim=0), reference_weights()
+    mean, weights = shapes.mean(dim=0), feature_weights(spectrogram_config_for(REFERENCE_RATE))
     _, vectors = torch.linalg.eigh(((shapes - mean) * weights).double().T.cov())
     components = vectors.flip(1)[:, :COORDINATES]
     signs = components.gather(0, components.abs().argmax(dim=0, keepdim=True)).sign()

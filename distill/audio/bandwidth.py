@@ -75,8 +75,8 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
         if one.has_treble:
             treble += one.seconds
             studio += one.seconds if one.sample_rate >= STUDIO_RATE else 0.0
-    share = treble / total if total else 0.0
-    found = f"{_percent(share)} of the sound has energy above {TREBLE_HZ // 1000} kHz"
+    share = treble / total if total else 0.0  # said rounded down: it never claims to reach a bound that it misses
+    found = f"{math.floor(1000 * share) / 10:g} % of the sound has energy above {TREBLE_HZ // 1000} kHz"
     if wanted != "auto":
         return RateChoice(wanted, share, f"{wanted} Hz, as set: {found}")
     if share < LEAST_TREBLE_SHARE:
@@ -143,10 +143,3 @@ def _window_powers(excerpts: Sequence[F32], rate: int) -> tuple[F32, F32]:
     power = float(np.square(taper).sum())
     whole, high_part = (np.einsum("ws,ws->w", rows, rows) for rows in (windows, treble))
     return whole / power, high_part * (2 / (size * power))
-
-
-def _percent(share: float) -> str:
-    """A share as a percentage, rounded down: it never claims to reach a bound that it misses."""
-    if not share:
-        return "none"
-    return f"{math.floor(1000 * share) / 10:.1f} %" if share < 0.1 else f"{math.floor(100 * share)} %"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
@@ -17,12 +16,6 @@ from distill.text import one_line
 FLOOR_DB = -90.0
 WINDOW_SECONDS = 0.043
 GOLDEN = 0.6180339887
-
-
-def drawable(text: str, most: int) -> str:
-    """A title of one line and at most `most` characters, with `?` for those that the font lacks."""
-    font = get_font(findfont(FontProperties()))
-    return "".join(one if font.get_char_index(ord(one)) else "?" for one in one_line(text, most))
 
 
 def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
@@ -38,7 +31,7 @@ def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np
 
 def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float32]]], sample_rate: int) -> None:
     """Plot spectrograms of (title, samples `[N]`) one above the other as PNG, frequency on a mel-like (asinh) scale."""
-    longest = max(len(samples) for _, samples in sounds) / sample_rate
+    longest, font = max(len(samples) for _, samples in sounds) / sample_rate, get_font(findfont(FontProperties()))
     with _rows(path, len(sounds), 2.0, 0.26) as axes:
         for axis, (title, samples) in zip(axes, sounds, strict=True):
             levels = spectrogram_db(samples, sample_rate)
@@ -52,7 +45,8 @@ def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float3
             axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
             axis.set_ylim(0, frequencies[-1])
             axis.set_xlim(0, max(longest, 1 / sample_rate))
-            axis.set_title(drawable(title, 120), fontsize=8, loc="left", parse_math=False)
+            title = "".join(one if font.get_char_index(ord(one)) else "?" for one in one_line(title, 120))
+            axis.set_title(title, fontsize=8, loc="left", parse_math=False)
             axis.set_ylabel("kHz", fontsize=8)
             axis.tick_params(labelsize=7, labelbottom=axis is axes[-1])
         axes[-1].set_xlabel("seconds", fontsize=8)
@@ -75,7 +69,6 @@ def _rows(path: Path, count: int, height: float, gap: float = 0.04) -> Iterator[
     width, left, right, bottom = 6.0, 0.52, 0.08, 0.4
     whole = bottom + count * height
     figure = Figure(figsize=(width, whole), dpi=100)
-    FigureCanvasAgg(figure)
     places = ((left, bottom + (count - 1 - row) * height, width - left - right, height - gap) for row in range(count))
     yield [figure.add_axes((x / width, y / whole, w / width, h / whole)) for x, y, w, h in places]
     with atomic_path(path) as temporary:

@@ -60,7 +60,8 @@ class SharedCoordinates:
         spectra[:1, :, ~present] = ABSENT
         spectra[:1] -= self.mean
         levels = torch.arange(len(spectra)).clamp_max(len(self.scales) - 1)
-        coordinates = (spectra * reference_weights()) @ self.components / self.scales[levels][:, None]
+        weights = feature_weights(spectrogram_config_for(REFERENCE_RATE))
+        coordinates = (spectra * weights) @ self.components / self.scales[levels][:, None]
         return torch.cat([loudness_coordinates(loudness)[None], coordinates])
 
 
@@ -73,11 +74,6 @@ def codewords_of(codec: VQVAE) -> Tensor:
         return SharedCoordinates.load().of_codec(codec)
     codebooks = codec.quantizer.codebooks.detach().cpu()
     return codebooks / codebooks.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
-
-
-def reference_weights() -> Tensor:
-    """Weights `[features]` of features at `REFERENCE_RATE`, as a codec weighs them."""
-    return feature_weights(spectrogram_config_for(REFERENCE_RATE))
 
 
 def loudness_coordinates(loudness: Tensor) -> Tensor:

@@ -95,10 +95,15 @@ def code_corpus(
                         counts.add_(codeword_counts(torch.from_numpy(codes.astype(np.int64)), shape.codebook_size))
                     yield entry.recording_id, view.number, entry.group, codes
 
+        def key(block: Block) -> str:
+            return sha256_text(canonical_json([[entry.pcm_sha256, view.shift, view.gain] for entry, view in block]))[
+                :32
+            ]
+
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list
         function = partial(_encode_block, codec, samples)
-        paths = map_cached(function, blocks, _block_key, executor, cache, say, [samples.folder])
+        paths = map_cached(function, blocks, key, executor, cache, say, [samples.folder])
         write_corpus_codes(temporary, config, codewords_of(codec).numpy(), named, coded())
         cache.keep_only(paths)
         frames, taken = int(counts[0].sum()), time.monotonic() - began
@@ -107,10 +112,6 @@ def code_corpus(
     health = codebook_health(counts)
     used = {f"{level}/{name}": row[name] for name in ("utilization", "perplexity") for level, row in health.items()}
     return {"frames": frames, "tokens": frames * shape.num_quantizers, "views": views, **used}
-
-
-def _block_key(block: Block) -> str:
-    return sha256_text(canonical_json([[entry.pcm_sha256, view.shift, view.gain] for entry, view in block]))[:32]
 
 
 def _encode_block(codec: VQVAE, corpus: Corpus, block: Block, path: Path) -> None:

@@ -20,7 +20,7 @@ from distill.params.settings import Settings as Settings
 from distill.params.settings import default_values as default_values
 from distill.params.settings import first_problem as first_problem
 from distill.params.settings import validated as validated
-from distill.prior.architectures import ARCHITECTURES, DEFAULT, ArchitectureName, summaries
+from distill.prior.architectures import ARCHITECTURES, DEFAULT, SUMMARIES, ArchitectureName
 
 MOST_VIEWS = 16
 VIEWED_SECONDS = 16 * 3600.0  # most seconds of sound to encode, over all views
@@ -154,7 +154,7 @@ class MemoryConfig(Settings):
 class PriorConfig(Settings):
     """Section `prior`: the model of the codes and its training. Only `split` sets `val_fraction`."""
 
-    architecture: ArchitectureName = Field(description=summaries())
+    architecture: ArchitectureName = Field(description=SUMMARIES)
     hidden_size: Annotated[PriorWidth, BY_TIER]
     num_layers: Annotated[PriorLayers, BY_TIER]
     num_heads: Annotated[Heads, BY_TIER]

@@ -39,8 +39,4 @@ ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
     ),
 }
 DEFAULT: ArchitectureName = "frame"
-
-
-def summaries() -> str:
-    """What each architecture is, in one line."""
-    return "; ".join(f"{name}: {entry.summary}" for name, entry in ARCHITECTURES.items())
+SUMMARIES = "; ".join(f"{name}: {entry.summary}" for name, entry in ARCHITECTURES.items())

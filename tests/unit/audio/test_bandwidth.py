@@ -110,11 +110,11 @@ def test_a_damaged_file_counts_by_what_can_be_read(tmp_path: Path) -> None:
     ("recordings", "rate", "share", "reason"),
     [
         ([Bandwidth(44_100, 61, True), Bandwidth(44_100, 39, False)], 44_100, 0.61, "61 % of the sound has energy above 10 kHz"),
-        ([Bandwidth(8_000, 9, False)], 24_000, 0, "none of the sound has energy above 10 kHz, less than 5 %"),
-        ([], 24_000, 0, "none of the sound has energy above 10 kHz, less than 5 %"),
+        ([Bandwidth(8_000, 9, False)], 24_000, 0, "0 % of the sound has energy above 10 kHz, less than 5 %"),
+        ([], 24_000, 0, "0 % of the sound has energy above 10 kHz, less than 5 %"),
         ([Bandwidth(44_100, 4.99, True), Bandwidth(44_100, 95.01, False)], 24_000, 0.0499,
          "4.9 % of the sound has energy above 10 kHz, less than 5 %"),
-        ([Bandwidth(44_100, 5, True), Bandwidth(44_100, 95, False)], 44_100, 0.05, "5.0 % of the sound has energy above 10 kHz"),
+        ([Bandwidth(44_100, 5, True), Bandwidth(44_100, 95, False)], 44_100, 0.05, "5 % of the sound has energy above 10 kHz"),
         ([Bandwidth(96_000, 51, True), Bandwidth(44_100, 49, True)], 48_000, 1,
          "100 % of the sound has energy above 10 kHz, most of it in files of 48 kHz and more"),
         ([Bandwidth(48_000, 50, True), Bandwidth(44_100, 50, True)], 44_100, 1, "100 % of the sound has energy above 10 kHz"),
@@ -136,7 +136,7 @@ def test_ingest_decides_and_says_why(tmp_path: Path) -> None:
     (folder / "broken.wav").write_text("no sound")
     report = ingest(folder, tmp_path / "out", "auto", 0.5, Executor(2))
     written = json.loads((tmp_path / "out" / "report.json").read_text())
-    sentence = "44100 Hz: 33 % of the sound has energy above 10 kHz"
+    sentence = "44100 Hz: 33.3 % of the sound has energy above 10 kHz"
     assert (report["seconds"], report["treble_share"]) == (pytest.approx(6.0), pytest.approx(1 / 3))
     assert report == written
     assert (written["sample_rate"], written["sample_rate_reason"]) == (44_100, sentence)

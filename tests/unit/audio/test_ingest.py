@@ -117,7 +117,7 @@ def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
     assert report == report_of(folder)
     assert counts(report, "used warned rejected duplicates near_duplicates groups ignored") == (4, 0, 0, 0, 0, 4, 0)
     assert (report["seconds"], report["sample_rate"], report["treble_share"]) == (pytest.approx(2.4), RATE, 0.0)
-    assert report["sample_rate_reason"] == "24000 Hz, as set: none of the sound has energy above 10 kHz"
+    assert report["sample_rate_reason"] == "24000 Hz, as set: 0 % of the sound has energy above 10 kHz"
     paths = ["a.wav", "b.wav", "drums/kick.flac", "drums/low/tom.aiff"]
     assert calls == [(0, 4, path) for path in paths] + [(done, 4, path) for done, path in enumerate(paths, start=1)]
     table = pq.read_table(folder.parent / "out" / "manifest.parquet")

@@ -10,7 +10,7 @@ from unit.codec.test_coordinates import fitted_codec
 from unit.tiny import prior_shape
 from unit.training.coded import coded
 
-from distill.api import prior_of_codec
+from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode
 from distill.codes.sequences import Batch, bos_token
 from distill.codes.store import CodesConfig
@@ -29,6 +29,7 @@ from distill.prior.pretrained import (
     label_summaries,
     label_vectors,
     load_pretrained_prior,
+    pretrained_prior,
 )
 from distill.prior.training import prior_to_train, why_not_pretrained
 
@@ -144,12 +145,10 @@ def test_a_codec_alone_has_a_prior_that_is_no_guess() -> None:
     """Held tones go on: the prior expects a frame to be as the one before, whatever the codec."""
     for rate in (24_000, 44_100):
         codec = fitted_codec(rate, 0)
-        prior = prior_of_codec(codec)
-        assert prior is not None
+        prior = pretrained_prior(codewords_of(codec), codec.spectrogram.frame_rate)
         tone = encode(codec, 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(rate) / rate)[None])
         inputs = torch.cat([torch.full_like(tone[:, :1], bos_token(16)), tone[:, :-1]], dim=1)
         with torch.no_grad():
             logits = prior(Batch(inputs, tone, torch.zeros(1, dtype=torch.int64)))
         chosen = logits.log_softmax(dim=3).gather(3, tone[..., None])[0, 5:-5, :2, 0].exp()
         assert float(chosen.mean(dim=0).min()) > 0.8
-    assert prior_of_codec(fitted_codec(24_000, 0, quantizer="residual")) is None
