@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from distill.audio.plots import FLOOR_DB, drawing, spectrogram_db
+from distill.audio.plots import FLOOR_DB, spectrogram_db
 from distill.code_version import CODE
 from distill.params import load_params
 from stages.ops.summary import run_log, summarise
@@ -52,23 +53,24 @@ def write_picture(path: Path) -> None:
         recording, _ = soundfile.read(AUDITION / entry["nearest_file"], dtype="float32")
         pairs.setdefault(Path(entry["nearest_path"]).stem, (recording, new, rate))
     chosen = list(pairs.items())[:PAIRS]
-    with drawing(path, (10.0, 4.4)) as figure:
-        axes = figure.subplots(2, PAIRS, sharey=True)
-        for column, (name, (recording, new, rate)) in enumerate(chosen):
-            seconds = max(len(recording), len(new)) / rate
-            for axis, samples in zip(axes[:, column], (recording, new), strict=True):
-                levels = spectrogram_db(np.pad(samples, (0, round(seconds * rate) - len(samples))), rate)
-                frequencies = np.linspace(0, rate / 2000, len(levels))
-                times = np.linspace(0, seconds, levels.shape[1])
-                axis.pcolormesh(times, frequencies, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, rasterized=True)
-                axis.set_yscale("asinh", linear_width=0.7)
-                axis.set_yticks([0, 0.5, 1, 2, 5, 10], ["0", "0.5", "1", "2", "5", "10"])
-                axis.set_ylim(0, frequencies[-1])
-                axis.tick_params(labelsize=7)
-            axes[0, column].set_title(name.replace("_", " "), fontsize=9, loc="left")
-            axes[1, column].set_xlabel("seconds", fontsize=8)
-        axes[0, 0].set_ylabel("your recording\nkHz", fontsize=9)
-        axes[1, 0].set_ylabel("a new sound\nkHz", fontsize=9)
+    figure = Figure(figsize=(10.0, 4.4), dpi=100, layout="constrained")
+    axes = figure.subplots(2, PAIRS, sharey=True)
+    for column, (name, (recording, new, rate)) in enumerate(chosen):
+        seconds = max(len(recording), len(new)) / rate
+        for axis, samples in zip(axes[:, column], (recording, new), strict=True):
+            levels = spectrogram_db(np.pad(samples, (0, round(seconds * rate) - len(samples))), rate)
+            frequencies = np.linspace(0, rate / 2000, len(levels))
+            times = np.linspace(0, seconds, levels.shape[1])
+            axis.pcolormesh(times, frequencies, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, rasterized=True)
+            axis.set_yscale("asinh", linear_width=0.7)
+            axis.set_yticks([0, 0.5, 1, 2, 5, 10], ["0", "0.5", "1", "2", "5", "10"])
+            axis.set_ylim(0, frequencies[-1])
+            axis.tick_params(labelsize=7)
+        axes[0, column].set_title(name.replace("_", " "), fontsize=9, loc="left")
+        axes[1, column].set_xlabel("seconds", fontsize=8)
+    axes[0, 0].set_ylabel("your recording\nkHz", fontsize=9)
+    axes[1, 0].set_ylabel("a new sound\nkHz", fontsize=9)
+    figure.savefig(path, format="png")
 
 
 def main() -> None:
