@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -123,6 +124,15 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     text = json.dumps(metadata.model_dump(mode="json"))
     assert str(sounds) not in text
     assert "model-" not in text
+
+
+def test_a_crash_before_the_model_file_loses_nothing(finished: TrainedModel, sounds: Path, tmp_path: Path) -> None:
+    with patch("distill.pipeline.train.bundle_artifacts", side_effect=MemoryError), pytest.raises(MemoryError):
+        train(sounds, tmp_path / "a.distill")
+    (checkpoints,) = (tmp_path / "state" / "checkpoints").iterdir()
+    assert names(checkpoints) == ["training.safetensors"]
+    train(sounds, tmp_path / "a.distill")
+    assert (tmp_path / "a.distill").read_bytes() == finished.path.read_bytes()
 
 
 def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
