@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from distill.code_version import PACKAGE
 from distill.errors import DistillError
 from distill.execution import Execution
-from distill.storage.files import canonical_json, sha256_files, sha256_text
+from distill.storage.files import sha256_files, sha256_json
 from distill.storage.work import LIBRARIES, Executor
 
 CONNECT_SECONDS = 10
@@ -175,4 +175,4 @@ def _on_worker(function: bytes, item: bytes, version: str, folders: Sequence[Pat
 def _version() -> str:
     """Key of all code, and of the libraries that compute."""
     libraries = [metadata.version(name) for name in LIBRARIES]
-    return sha256_text(canonical_json([sha256_files(PACKAGE.rglob("*.py"), PACKAGE), *libraries]))
+    return sha256_json([sha256_files(PACKAGE.rglob("*.py"), PACKAGE), *libraries])

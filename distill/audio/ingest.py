@@ -41,7 +41,7 @@ from distill.audio.source import LISTED, AudioFile, Scan, address, is_url, list_
 from distill.errors import AudioError
 from distill.params import CorpusConfig
 from distill.progress import Progress, ProgressReport
-from distill.storage.files import atomic_folder, canonical_json, sha256_text, write_json
+from distill.storage.files import atomic_folder, sha256_json, write_json
 from distill.storage.shards import ShardWriter
 from distill.storage.tables import read_rows, schema_of, write_rows
 from distill.storage.work import HERE, Cache, Executor, cut_blocks, map_cached, work_folder, work_version
@@ -133,7 +133,7 @@ def ingest_folder(
 
 def _key(block: FileBlock) -> str:
     """What the files of a block are."""
-    return sha256_text(canonical_json([[file.path, file.identity] for file in block]))[:32]
+    return sha256_json([[file.path, file.identity] for file in block])[:32]
 
 
 class BlockWorker(Executor):

@@ -28,7 +28,7 @@ from distill.execution import Execution
 from distill.params import Params
 from distill.progress import ProgressReport
 from distill.split import split_groups
-from distill.storage.files import atomic_folder, canonical_json, sha256_text, write_bytes
+from distill.storage.files import atomic_folder, sha256_json, write_bytes
 from distill.storage.work import Cache, Executor, cut_blocks, map_cached, work_folder, work_version
 from distill.training.distributed import device_of
 
@@ -96,9 +96,7 @@ def code_corpus(
                     yield entry.recording_id, view.number, entry.group, codes
 
         def key(block: Block) -> str:
-            return sha256_text(canonical_json([[entry.pcm_sha256, view.shift, view.gain] for entry, view in block]))[
-                :32
-            ]
+            return sha256_json([[entry.pcm_sha256, view.shift, view.gain] for entry, view in block])[:32]
 
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list

@@ -23,7 +23,7 @@ from distill.novelty.verdict import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
-from distill.storage.files import canonical_json, sha256_text, write_bytes
+from distill.storage.files import sha256_json, write_bytes
 from distill.training.checkpoints import loss_curves
 
 Facts = list[tuple[str, str]]
@@ -55,7 +55,7 @@ def bundle_artifacts(
         provenance=Provenance(
             data_sha256=config.corpus_sha256,
             code_sha256=code_sha256("train_vqvae"),
-            params_sha256=sha256_text(canonical_json(training)),
+            params_sha256=sha256_json(training),
             codec_fingerprint=config.fingerprint,
         ),
         codec_sha256=config.codec_sha256,
@@ -89,7 +89,7 @@ def save_with_prior(
     training = {**metadata.training_config, "prior": config.training.model_dump()}
     sources = {
         "code_sha256": code_sha256("train_vqvae", "train_prior"),
-        "params_sha256": sha256_text(canonical_json(training)),
+        "params_sha256": sha256_json(training),
         "prior_fingerprint": config.fingerprint,
     }
     notes = {"tier": metadata.metadata["tier"]} if "tier" in metadata.metadata else {}

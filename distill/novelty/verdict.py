@@ -123,6 +123,8 @@ class Judge:
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
         """A reference without scores is enough for `scores`."""
         self.reference, self.frame_rate = reference, codec.spectrogram.frame_rate
+        likeness = rows(reference.reencoded)["spectra"]["likeness"]
+        self._reencoded_likeness = np.quantile(likeness, REENCODED_QUANTILE) if len(likeness) else np.nan
         self.spectra = CodeSpectra(codec)
         self._in_codes = CodeIndex(reference.codes)
         self._in_spectra = SpectralIndex(self.spectra.joined(reference.codes), list(map(len, reference.codes)))
@@ -191,8 +193,7 @@ class Judge:
         is_close = score.codes.likeness > close
         if score.frames < SHORTEST:  # too short for spectra to tell
             return "close" if is_close else "new", "codes"
-        reencoded = np.quantile(rows(self.reference.reencoded)["spectra"]["likeness"], REENCODED_QUANTILE)
-        is_same = score.spectra.likeness > max(close_in_spectra, reencoded)
+        is_same = score.spectra.likeness > max(close_in_spectra, self._reencoded_likeness)
         is_edited_little = score.spectra.edit_distance < max(fewest_edits, FEW_EDITS)
         if is_same and is_edited_little and score.frames >= LONG_ENOUGH:
             return "copy", "spectra"

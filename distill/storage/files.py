@@ -214,6 +214,11 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of a value as canonical JSON."""
+    return sha256_text(canonical_json(value))
+
+
 def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{_COMPUTER}-{os.getpid()}.{kind}")
 

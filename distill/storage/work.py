@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from distill.code_version import code_sha256
-from distill.storage.files import canonical_json, remove_folder, sha256_text
+from distill.storage.files import remove_folder, sha256_json
 
 LIBRARIES = ("numpy", "safetensors", "soundfile", "soxr", "torch")  # whose version a result may depend on
 
@@ -103,7 +103,7 @@ def map_cached(
 def work_version(stage: str, *made_of: str) -> str:
     """Version of a cache: of a stage's code, of the libraries, and of what else all its results depend on."""
     libraries = [metadata.version(name) for name in LIBRARIES]
-    return sha256_text(canonical_json([code_sha256(stage), *libraries, *made_of]))[:16]
+    return sha256_json([code_sha256(stage), *libraries, *made_of])[:16]
 
 
 @contextmanager

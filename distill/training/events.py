@@ -171,12 +171,6 @@ class RollbackEvent:
         return f"warning: step {self.step}: training {what}: {self.reason}"
 
 
-VQEvent = VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent
-PriorEvent = (
-    PriorStepMetrics
-    | PriorEpochMetrics
-    | PriorMemoryMetrics
-    | PriorTrainingCompleteEvent
-    | WatchMetrics
-    | RollbackEvent
-)
+Watched = WatchMetrics | RollbackEvent
+VQEvent = VQStepMetrics | VQEpochMetrics | Watched
+PriorEvent = PriorStepMetrics | PriorEpochMetrics | PriorMemoryMetrics | PriorTrainingCompleteEvent | Watched

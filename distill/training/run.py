@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from distill.code_version import code_sha256
 from distill.progress import VARIABLE, ProgressReport
-from distill.storage.files import canonical_json, sha256_text
+from distill.storage.files import sha256_json
 from distill.training.checkpoints import WEIGHTS, CheckpointStore
 from distill.training.interruption import Interruption, catch_interruption
 from distill.training.task import TrainingResult
@@ -73,7 +73,7 @@ def tracked_run(
     ends it with the best weights so far. With several processes only the first one tracks and prints.
     """
     is_first, parameters = fabric.global_rank == 0, {**settings, "recordings": recordings}
-    fingerprint = sha256_text(canonical_json({"stage": stage, "inputs": inputs, "settings": settings}))
+    fingerprint = sha256_json({"stage": stage, "inputs": inputs, "settings": settings})
     resumed_with = {"fingerprint": fingerprint, "code": code_sha256(stage), "torch": torch.__version__}
     with (
         catch_interruption() as interruption,
@@ -85,7 +85,7 @@ def tracked_run(
         if VARIABLE not in os.environ and stop.exists():
             stop.unlink(missing_ok=True)
             console.say(f"{stop} was there before training began and is removed; make it again to stop early")
-        store = CheckpointStore(state / "checkpoints" / sha256_text(canonical_json(resumed_with))[:24])
+        store = CheckpointStore(state / "checkpoints" / sha256_json(resumed_with)[:24])
         observers = (show(console), tracker)
         yield Run(fabric, store, observers, interruption, stop.exists, console, tracker, fingerprint)
         stop.unlink(missing_ok=True)
