@@ -15,7 +15,7 @@ from distill.prior.base import Prior, Sampler
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
-FEW_ROWS = 4  # batch size up to which oneDNN costs more than it saves
+FEW_ROWS = 64  # batch size up to which oneDNN costs more than it saves
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
 

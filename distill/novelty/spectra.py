@@ -93,8 +93,10 @@ class SpectralIndex(Index):
         return features
 
     def _compare(self, sound: Sound, windows: Windows) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
-        difference = sound - self.frames[windows.frames]  # [K, F, BANDS]
-        gains = windows.per_piece(difference.mean(axis=2, dtype=np.float64)) / windows.lengths
+        difference = self.frames[windows.frames]  # [K, F, BANDS]
+        np.subtract(sound, difference, out=difference)
+        levels = np.einsum("kfb->kf", difference).astype(np.float64) / BANDS
+        gains = windows.per_piece(levels) / windows.lengths
         gains = gains.clip(-MOST_GAIN_DB, MOST_GAIN_DB)
         each = np.repeat(gains, windows.lengths).reshape(windows.frames.shape).astype(np.float32)
         difference -= each[..., None]
