@@ -15,7 +15,6 @@ from distill.prior.base import Prior, Sampler
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
-FEW_ROWS = 64  # batch size up to which oneDNN costs more than it saves
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
 
@@ -95,8 +94,7 @@ def sample_codes(
     sampler = Sampler(prior, batch, past, labels)
     codes = torch.zeros(count, max_frames, prior.num_quantizers, dtype=torch.int64)
     lengths = torch.full((count,), max_frames)
-    is_worth_it = torch.backends.mkldnn.enabled and (prior.smoothing.device.type != "cpu" or batch > FEW_ROWS)
-    with torch.backends.mkldnn.flags(is_worth_it, None, None, None):
+    with torch.backends.mkldnn.flags(False, None, None, None):  # oneDNN costs more than it saves for few rows
         for frame in range(max_frames):
             codes[active, frame] = found = sampler.next_frame(drawn)[: len(active)].cpu()
             if natural_ending:

@@ -4,7 +4,11 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "CodebookHealth",
@@ -169,6 +173,25 @@ class RollbackEvent:
         if self.is_last:
             what = f"ends with its best weights, after {self.rollbacks} rollbacks"
         return f"warning: step {self.step}: training {what}: {self.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """Result of a training, and its last event.
+
+    `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Epochs count from
+    0; a `best_epoch` of -1 means the initial weights, whose metrics are `start_metrics`, empty where they were not
+    measured. `history` has a row an epoch. `counts` are metrics of its course, `remarks` sentences for the user.
+    """
+
+    best_tensors: dict[str, "Tensor"]
+    last_tensors: dict[str, "Tensor"]
+    best_epoch: int
+    best_metrics: dict[str, float]
+    history: list[dict[str, float]]
+    start_metrics: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 Watched = WatchMetrics | RollbackEvent

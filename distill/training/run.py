@@ -14,8 +14,8 @@ from distill.code_version import code_sha256
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import sha256_json
 from distill.training.checkpoints import WEIGHTS, CheckpointStore
+from distill.training.events import TrainingResult
 from distill.training.interruption import Interruption, catch_interruption
-from distill.training.task import TrainingResult
 from distill.training.tracking import Observer, ToConsole, Tracker
 
 

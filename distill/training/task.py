@@ -88,27 +88,3 @@ def budget_seconds(minutes: float | Literal["auto"], total_steps: int) -> float:
     if minutes == "auto":
         minutes = AUTO_MINUTES if total_steps > AUTO_STEPS else 0.0
     return 60.0 * minutes
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingResult:
-    """Result of a training, and its last event.
-
-    `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Epochs count from
-    0; a `best_epoch` of -1 means the initial weights, whose metrics are `start_metrics`, empty where they were not
-    measured. `history` has a row an epoch. `counts` are metrics of its course, `remarks` sentences for the user.
-    """
-
-    best_tensors: dict[str, Tensor]
-    last_tensors: dict[str, Tensor]
-    best_epoch: int
-    best_metrics: dict[str, float]
-    history: list[dict[str, float]]
-    start_metrics: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, float] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def best_loss(self) -> float:
-        """Held-out loss of the best weights."""
-        return self.best_metrics["val_loss"]

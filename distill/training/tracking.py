@@ -17,8 +17,15 @@ from typing import Any, Self
 from distill.errors import Interrupted
 from distill.progress import ProgressReport
 from distill.storage.files import atomic_path
-from distill.training.events import Epoch, PriorEpochMetrics, RollbackEvent, Step, VQEpochMetrics, WatchMetrics
-from distill.training.task import TrainingResult
+from distill.training.events import (
+    Epoch,
+    PriorEpochMetrics,
+    RollbackEvent,
+    Step,
+    TrainingResult,
+    VQEpochMetrics,
+    WatchMetrics,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +51,7 @@ Observer = Callable[[Any], object]
 
 def public_events(callback: Callable[[Any], None]) -> Observer:
     """Observer that gives a caller's function the public events alone."""
-
-    def observe(event: Any) -> None:
-        if not isinstance(event, Step | Epoch | TrainingResult):
-            callback(event)
-
-    return observe
+    return lambda event: None if isinstance(event, Step | Epoch | TrainingResult) else callback(event)
 
 
 class ToConsole:

@@ -17,12 +17,12 @@ from distill.process import keep_freed_memory
 from distill.seeds import Stream, derive_seed
 from distill.storage.weights import under
 from distill.training.distributed import Distributed
-from distill.training.events import Epoch, RollbackEvent, Step, WatchMetrics
+from distill.training.events import Epoch, RollbackEvent, Step, TrainingResult, WatchMetrics
 from distill.training.interruption import raise_interrupted
 from distill.training.optimizer import OptimizerStep, Tensors, learning_rate_at
 from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, SpikeDetector, is_probe_due
 from distill.training.run import Run
-from distill.training.task import Task, TrainerSettings, TrainingResult
+from distill.training.task import Task, TrainerSettings
 
 DROP_FACTOR = 0.2  # of the learning rate, where patience is out
 FALLING = 0.005  # of the held-out loss, by which the last tenth of the epochs must have lowered it to be falling still

@@ -34,8 +34,7 @@ from distill.execution import Execution
 from distill.params import Params
 from distill.progress import ProgressReport
 from distill.training.distributed import make_fabric
-from distill.training.events import VQEpochMetrics
-from distill.training.task import TrainingResult
+from distill.training.events import TrainingResult, VQEpochMetrics
 
 SMALL = {"epochs": 3, "codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
 PARAMS = Params.model_validate(

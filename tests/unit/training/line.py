@@ -11,10 +11,10 @@ from distill.execution import Execution
 from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import make_fabric
-from distill.training.events import Step
+from distill.training.events import Step, TrainingResult
 from distill.training.interruption import Interruption
 from distill.training.run import Run
-from distill.training.task import Task, TrainerSettings, TrainingResult
+from distill.training.task import Task, TrainerSettings
 from distill.training.trainer import Trainer
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))

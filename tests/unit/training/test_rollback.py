@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from unit.training.line import STEADY, LineTask, Seen, settings, tensors_of, train, trainer
 
 from distill.errors import DistillError
-from distill.training.events import RollbackEvent, Step, WatchMetrics
+from distill.training.events import RollbackEvent, Step, TrainingResult, WatchMetrics
 from distill.training.optimizer import learning_rate_at
 from distill.training.rollback import SpikeDetector
-from distill.training.task import TrainingResult
 
 
 def counts(result: TrainingResult) -> tuple[float, ...]:
@@ -93,7 +92,7 @@ def test_a_spike_is_rolled_back_and_the_fourth_ends_training_with_the_best_weigh
         "learning rate (at step 16: found a perplexity of 140 on training data"
     )
     losses = [row["val_loss"] for row in result.history]
-    assert result.best_loss == min(losses)
+    assert result.best_metrics["val_loss"] == min(losses)
     assert len(losses) == 3
 
 

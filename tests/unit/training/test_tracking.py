@@ -18,8 +18,7 @@ from distill.novelty.memorization import HOW_TO_STOP, check_memorization
 from distill.prior.training import PriorConsole
 from distill.progress import EVENTS, VARIABLE, ProgressReport
 from distill.training import PriorEpochMetrics, PriorMemoryMetrics, RollbackEvent, WatchMetrics
-from distill.training.events import Epoch, PriorTrainingCompleteEvent, Step, VQEpochMetrics
-from distill.training.task import TrainingResult
+from distill.training.events import Epoch, PriorTrainingCompleteEvent, Step, TrainingResult, VQEpochMetrics
 from distill.training.tracking import (
     Observer,
     ToConsole,

@@ -166,7 +166,7 @@ def test_initial_weights_are_kept_where_training_gains_no_more_than_chance(
     initial = {key: value.clone() for key, value in task.model.state_dict().items()}
     expected = train(task, **changes)
     assert expected.best_epoch == best_epoch
-    assert expected.best_loss == pytest.approx(4.0 if best_epoch < 0 else 3.875)
+    assert expected.best_metrics["val_loss"] == pytest.approx(4.0 if best_epoch < 0 else 3.875)
     assert (expected.best_metrics == expected.start_metrics) is (best_epoch < 0)
     remark = "training gained no more than chance on held-out recordings; the initial weights are kept"
     assert (remark in expected.remarks) is (best_epoch < 0 and first is LUCKY)
@@ -245,7 +245,7 @@ def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
     assert [event.step for event in seen.of(WatchMetrics)] == [1, 2, 3, 4, 8, 10]  # also at its end
     assert result.counts["stopped_as_asked"]
     assert len(result.history) == 2
-    assert result.best_loss == min(row["val_loss"] for row in result.history)
+    assert result.best_metrics["val_loss"] == min(row["val_loss"] for row in result.history)
     assert seen.all[-1] is result
     assert result.remarks == ["stopped as asked after 2 epochs; the best weights so far are kept"]
     assert train(LineTask(), cancel=cancel.is_set).best_tensors  # asked before the first step
@@ -344,7 +344,7 @@ def test_a_budget_ends_training_with_its_best_weights_and_a_low_rate(clock: Cloc
     result = train(LineTask(), seen, **bounded)
     rates = seen.rates
     assert len(result.history) == 3  # the third epoch, of half the steps, is validated, too
-    assert result.best_loss == min(row["val_loss"] for row in result.history)
+    assert result.best_metrics["val_loss"] == min(row["val_loss"] for row in result.history)
     assert rates == pytest.approx([learning_rate_at(step, 24, settings(**bounded), step / 10) for step in range(10)])
     assert rates[-1] < 0.1 * max(rates)
     assert result.remarks == ["the budget of 10 minutes ended training in epoch 3; the best weights so far are kept"]
