@@ -94,7 +94,7 @@ def sample_codes(
     sampler = Sampler(prior, batch, past, labels)
     codes = torch.zeros(count, max_frames, prior.num_quantizers, dtype=torch.int64)
     lengths = torch.full((count,), max_frames)
-    with torch.backends.mkldnn.flags(False, None, None, None):  # oneDNN costs more than it saves for few rows
+    with torch.backends.mkldnn.flags(False, None, None, None):  # oneDNN costs more than it saves here
         for frame in range(max_frames):
             codes[active, frame] = found = sampler.next_frame(drawn)[: len(active)].cpu()
             if natural_ending:
