@@ -64,11 +64,14 @@ class Findings:
 
 
 def worst_findings(model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int) -> Findings:
-    """`Findings.worst` with `seeds` seeds derived from `seed`, and twice the haystacks of a training."""
+    """`Findings.worst` with `seeds` seeds derived from `seed`, and eight times the haystacks of a training.
+
+    These ask for 256 needles: of 64, one network finds between 78 and 92 %, by the seed.
+    """
     every = []
     for number in range(seeds):
         one_seed = derive_seed(seed, Stream.MEMORY_PROBE_SEEDS, number)
-        probes = probe_memory(model, source, fabric, one_seed, 2 * HAYSTACKS)
+        probes = probe_memory(model, source, fabric, one_seed, 8 * HAYSTACKS)
         shape = model.shape
         every.append(Findings(**probes, **mechanism(shape.key_size, shape.chunk_size, one_seed)))
     return Findings.worst(every)
