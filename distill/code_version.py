@@ -19,8 +19,8 @@ CODE = {
         *("prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "bundle": (
-        *("code_version.py", "codec", "codes", "model_file", "novelty", "params", "prior", "seeds.py"),
-        *("split.py", "storage", "training"),
+        *("audio", "code_version.py", "codec", "codes", "generate/calibration.py", "generate/sampling.py"),
+        *("model_file", "novelty", "params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "audition": (
         *("audio", "codec", "codes", "generate", "model_file", "novelty", "params", "prior", "seeds.py"),

@@ -1,6 +1,7 @@
 """Execution settings from the environment: device, precision, workers, processes. They are not settings of a stage."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,19 +34,26 @@ def execution_from_environment() -> Execution:
     """Read DISTILL_DEVICE, DISTILL_PRECISION, DISTILL_WORKERS and DISTILL_CLUSTER. Raises ParamsError for a wrong value."""
     device = cast(Device, _choice("DISTILL_DEVICE", get_args(Device)))
     precision = cast(Precision, _choice("DISTILL_PRECISION", get_args(Precision)))
-    workers = _number("DISTILL_WORKERS", "auto") or min(16, processors())
+    workers = number_from_environment("DISTILL_WORKERS", "auto") or min(16, processors())
     return Execution(device, precision, workers, os.environ.get("DISTILL_CLUSTER", "").strip())
 
 
-def processes_from_environment() -> int | None:
-    """Read DISTILL_PROCESSES, over how many processes a stage trains: 1 by default, None for auto.
-
-    Raises ParamsError for a wrong value.
-    """
-    return _number("DISTILL_PROCESSES", "1")
+def check_environment() -> None:
+    """Read every variable, before a library does. Raises ParamsError for a wrong value."""
+    execution_from_environment()
+    date_from_environment()
 
 
-def _number(name: str, default: str) -> int | None:
+def date_from_environment() -> int:
+    """SOURCE_DATE_EPOCH (https://reproducible-builds.org) in seconds since 1970, else now. Raises ParamsError."""
+    found = os.environ.get("SOURCE_DATE_EPOCH", f"{time.time():.0f}")
+    if found.isascii() and found.isdigit() and int(found) < 1 << 37:  # a date of the year 6000
+        return int(found)
+    raise ParamsError(f"SOURCE_DATE_EPOCH: expected whole seconds since 1970, found {found!r}; correct or unset it")
+
+
+def number_from_environment(name: str, default: str) -> int | None:
+    """Read a number of workers or processes, None for auto. Raises ParamsError for a wrong value."""
     found = os.environ.get(name, default)
     if found == "auto":
         return None

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from distill.errors import Interrupted, for_the_user
-from distill.execution import STATE
+from distill.execution import STATE, check_environment
 from distill.params import Params, load_params
 from distill.pipeline.workspace import PipelineFolders
 from distill.storage.files import write_json
@@ -71,6 +71,7 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
             with contextlib.suppress(OSError):
                 STATE.mkdir(exist_ok=True)
                 AT_WORK.write_text(f"{name} {os.getpid()}\n", encoding="utf-8")
+        check_environment()
         body(load_params(PARAMS))
         status = 0
     except Exception as error:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from distill import __version__
 from distill.cli import files, generate, train, ui
 from distill.errors import ParamsError, for_the_user
+from distill.execution import check_environment
 from distill.params.settings import expectation
 from distill.text import shown
 from distill.training.interruption import raise_on_signals
@@ -27,6 +28,7 @@ def distill(
     if version:
         print(f"distill {__version__}")
         raise typer.Exit
+    check_environment()
 
 
 # In the order of `--help`.

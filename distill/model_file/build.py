@@ -1,6 +1,5 @@
 """Build a model file from the artefacts of codec and prior, and its card: the facts of the file in Markdown."""
 
-import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -9,7 +8,8 @@ from pathlib import Path
 
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
-from distill.errors import ArtifactError, ParamsError
+from distill.errors import ArtifactError
+from distill.execution import date_from_environment
 from distill.model_file.format import (
     Bundle,
     BundleMetadata,
@@ -31,7 +31,6 @@ Facts = list[tuple[str, str]]
 KEPT = {"epochs_trained", "final_perplexity", "best_perplexity", "memorization"}  # of a prior's training
 MOST_NAMES = 20
 WRITTEN = "written"  # key of the date in `metadata`
-VARIABLE = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-date-epoch/
 
 
 def bundle_artifacts(
@@ -130,7 +129,7 @@ def facts(metadata: BundleMetadata) -> Facts:
         ("codec", f"{size}: {bits / 1000:.2f} kbit/s"),
     ]
     if prior is None or trained is None:
-        rows.append(("prior", "none: this model encodes and decodes, and cannot generate"))
+        rows.append(("prior", "none: new sounds are drawn by the pretrained prior, if it can read the codes"))
     else:
         size = f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads"
         beyond = ARCHITECTURES[prior.architecture].beyond_context
@@ -216,14 +215,8 @@ def _escaped(text: str) -> str:
 
 
 def date_now() -> str:
-    """UTC in ISO 8601, such as 2026-01-31T12:00:00Z; that of SOURCE_DATE_EPOCH where it is set. Raises ParamsError."""
-    given = os.environ.get(VARIABLE)
-    try:
-        return date_of(datetime.now(UTC).timestamp() if given is None else int(given))
-    except (ValueError, OverflowError, OSError) as error:
-        raise ParamsError(
-            f"{VARIABLE}: expected a date as whole seconds since 1970, found {given!r}; correct or unset it"
-        ) from error
+    """UTC in ISO 8601, such as 2026-01-31T12:00:00Z; that of the environment where it is set. Raises ParamsError."""
+    return date_of(date_from_environment())
 
 
 def date_of(seconds: float) -> str:

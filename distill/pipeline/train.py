@@ -144,7 +144,6 @@ def add_prior(
 @contextmanager
 def _work(kind: str, folder: Path | str, params: Params, state: Path) -> Iterator[PipelineFolders]:
     """Folders of a training, the same for the same recordings and settings, until it has ended well."""
-    date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
     work = state / "train" / work_key(kind, folder, params)
     with workplace(work, work.parent, state / "checkpoints", state):
         yield PipelineFolders.below(work)

@@ -130,7 +130,7 @@ class TrainTab(TrainingTab):
         form["tier"] = field("tier", "Preset")
         form["quality"] = field("vqvae.quality", "Quality")
         form["rvq_levels"] = field("vqvae.num_quantizers", "RVQ levels")
-        prior = gr.Checkbox(True, label="Also train a prior", info="without one the model cannot generate")
+        prior = gr.Checkbox(True, label="Also train a prior", info="without one new sounds are not like the recordings")
         with gr.Accordion("More settings", open=False):
             form["commitment_weight"] = field("vqvae.commitment_weight", "Commitment weight")
             form["epochs"] = field("vqvae.epochs", "Most epochs")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from distill.errors import DistillError, Interrupted, ParamsError
-from distill.execution import execution_from_environment, processes_from_environment, processors
+from distill.execution import execution_from_environment, number_from_environment, processors
 from distill.params import Params
 from distill.training.interruption import SIGNALS
 from stages.running import LAUNCHED
@@ -49,7 +49,7 @@ def over_processes(name: str, body: Body) -> Body:
 
 def _processes() -> int:
     """Number of processes. Raises ParamsError for more than there are GPUs, where training is on these."""
-    asked = processes_from_environment()
+    asked = number_from_environment("DISTILL_PROCESSES", "1")
     if asked == 1:
         return 1
     import torch

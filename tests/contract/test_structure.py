@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from distill import code_version
-from distill.code_version import CODE
+from distill.code_version import CODE, code_files
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = ROOT / "distill" / "__init__.py"
@@ -189,6 +189,8 @@ def test_deps_are_the_code_of_a_stage_which_is_what_it_imports(name: str) -> Non
         used = {path for path in used if not path.startswith(TRACKING)}
     if "code_version.py" not in CODE[name]:
         used.discard(NAMES_CHECKPOINTS)
+    if name == "bundle":  # the code of the trainings is named in what it writes
+        used |= {place(path) for stage in ("train_vqvae", "train_prior") for path in code_files(stage)}
     assert not sorted(path for path in used if not is_in(path, declared))
     assert not sorted(one for one in declared if not any(is_in(path, {one}) for path in used))
 

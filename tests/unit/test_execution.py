@@ -9,7 +9,7 @@ from distill.execution import (
     Execution,
     execution_from_environment,
     group_limits,
-    processes_from_environment,
+    number_from_environment,
     processors,
 )
 
@@ -22,14 +22,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert execution_from_environment() == Execution(workers=min(16, processors()))
-    assert processes_from_environment() == 1
+    assert number_from_environment("DISTILL_PROCESSES", "1") == 1
     values = {"DEVICE": "cpu", "PRECISION": "bf16", "WORKERS": "3", "CLUSTER": " a ", "PROCESSES": "4"}
     for name, value in values.items():
         monkeypatch.setenv(f"DISTILL_{name}", value)
     assert execution_from_environment() == Execution("cpu", "bf16", 3, "a")
-    assert processes_from_environment() == 4
+    assert number_from_environment("DISTILL_PROCESSES", "1") == 4
     monkeypatch.setenv("DISTILL_PROCESSES", "auto")
-    assert processes_from_environment() is None
+    assert number_from_environment("DISTILL_PROCESSES", "1") is None
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,9 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 def test_refusals(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ParamsError) as caught:
-        processes_from_environment() if name == "DISTILL_PROCESSES" else execution_from_environment()
+        number_from_environment(
+            "DISTILL_PROCESSES", "1"
+        ) if name == "DISTILL_PROCESSES" else execution_from_environment()
     assert str(caught.value) == f"{name}: expected {expected}, found {value!r}"
 
 

@@ -128,3 +128,20 @@ def test_a_link_to_an_input_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "link.wav").symlink_to(tmp_path / "take.wav")
     with pytest.raises(ParamsError, match="expected a file other than the input, found the same"):
         check_output(tmp_path / "link.wav", [tmp_path / "take.wav"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("SOURCE_DATE_EPOCH", "abc", "whole seconds since 1970, found 'abc'; correct or unset it"),
+        ("SOURCE_DATE_EPOCH", "-5", "whole seconds since 1970, found '-5'; correct or unset it"),
+        ("DISTILL_DEVICE", "gpu", "auto, cpu or cuda, found 'gpu'"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_every_command_before_libraries_read_it(
+    shell: CommandLine, monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    for command in ("generate a.distill", "train sounds", "verify a.distill"):
+        assert shell.refused(*command.split()) == f"distill: {name}: expected {expected}"
+    assert shell("--version").status == 0
