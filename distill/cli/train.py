@@ -74,7 +74,7 @@ def train(
     folder: Annotated[str, Argument(metavar="DIR", help="recordings, or s3://bucket/prefix", show_default=False)],
     given: Given,
     model_name: Annotated[str | None, Option("--model-name", "--name", help="name; without it date and time")] = None,
-    prior: Annotated[bool, Option("--prior", help="also train a prior, so that the model can generate")] = False,
+    prior: Annotated[bool, Option("--prior", help="also train a prior, for new sounds like the recordings")] = False,
     out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
     as_json: Json = False,
 ) -> None:
