@@ -39,7 +39,7 @@ def execution_from_environment() -> Execution:
 
 
 def check_environment() -> None:
-    """Read every variable, before a library does. Raises ParamsError for a wrong value."""
+    """Read what every command may need, before a library does. Raises ParamsError for a wrong value."""
     execution_from_environment()
     date_from_environment()
 
@@ -47,7 +47,7 @@ def check_environment() -> None:
 def date_from_environment() -> int:
     """SOURCE_DATE_EPOCH (https://reproducible-builds.org) in seconds since 1970, else now. Raises ParamsError."""
     found = os.environ.get("SOURCE_DATE_EPOCH", f"{time.time():.0f}")
-    if found.isascii() and found.isdigit() and int(found) < 1 << 37:  # a date of the year 6000
+    if found.isascii() and found.isdigit() and int(found) < 1 << 37:  # in the year 6325
         return int(found)
     raise ParamsError(f"SOURCE_DATE_EPOCH: expected whole seconds since 1970, found {found!r}; correct or unset it")
 

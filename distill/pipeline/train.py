@@ -91,8 +91,7 @@ def train_model(
             made = (folders.codes, folders.split, folders.prior)
             trained = train_prior_of_codes(*made, params, execution, calibrate, state)
         _check_still_free(model, existed)
-        made_prior = folders.prior if prior else None
-        bundle_artifacts(model, folders.vqvae, made_prior, params.bundle.reference, date_now())
+        bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date_now())
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), address(folder))
         codec.clear_checkpoints()
         if trained is not None:
@@ -144,6 +143,7 @@ def add_prior(
 @contextmanager
 def _work(kind: str, folder: Path | str, params: Params, state: Path) -> Iterator[PipelineFolders]:
     """Folders of a training, the same for the same recordings and settings, until it has ended well."""
+    date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
     work = state / "train" / work_key(kind, folder, params)
     with workplace(work, work.parent, state / "checkpoints", state):
         yield PipelineFolders.below(work)

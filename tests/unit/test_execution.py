@@ -1,5 +1,6 @@
 """Execution settings come from the environment and are checked there."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,9 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_refusals(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str) -> None:
     monkeypatch.setenv(name, value)
+    read = partial(number_from_environment, name, "1") if name == "DISTILL_PROCESSES" else execution_from_environment
     with pytest.raises(ParamsError) as caught:
-        number_from_environment(
-            "DISTILL_PROCESSES", "1"
-        ) if name == "DISTILL_PROCESSES" else execution_from_environment()
+        read()
     assert str(caught.value) == f"{name}: expected {expected}, found {value!r}"
 
 

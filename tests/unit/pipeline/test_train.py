@@ -18,7 +18,7 @@ from unit.tiny import write_tone
 import distill
 from distill.audio.write import write_audio
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
-from distill.execution import Execution, check_environment
+from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params, default_params
 from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior, work_key
@@ -351,7 +351,8 @@ def test_the_date_is_all_that_differs_between_two_trainings(
     assert one.payload_sha256 == two.payload_sha256
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
     with pytest.raises(ParamsError, match="SOURCE_DATE_EPOCH: expected whole seconds since 1970, found 'soon'"):
-        check_environment()
+        train(sounds, tmp_path / "c.distill")
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_codec_that_is_stopped_within_its_first_epoch_makes_a_model(
