@@ -23,7 +23,8 @@ def main(params: Params) -> None:
         metrics, times_real_time = audition(*networks, reference, corpus, params.audition, params.seed, folder)
     write_metrics("audition", metrics)
     figures = {**metrics, "times_real_time": times_real_time}
-    track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, AUDITION)
+    settings = {**params.audition.model_dump(), "seed": params.seed}
+    track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, settings, AUDITION)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """Stage `bundle`: write codec and prior to one model file."""
 
 from distill.params import Params
-from stages.running import FOLDERS, bundle_path, run_stage, write_metrics
+from stages.running import FOLDERS, bundle_path, run_stage, tracking_root, write_metrics
 
 
 def main(params: Params) -> None:
     from distill.model_file.build import bundle_artifacts
     from distill.model_file.format import VERSION_TEXT
+    from distill.training.tracking import track_model
 
     path, folders = bundle_path(params), (FOLDERS.vqvae, FOLDERS.prior)
     metadata = bundle_artifacts(path, *folders, params.bundle.reference)
     size = path.stat().st_size
     hashed = {"format_version": VERSION_TEXT, "payload_sha256": metadata.payload_sha256}
+    track_model(tracking_root(), metadata.provenance.prior_fingerprint, path)
     write_metrics("bundle", {"bytes": size, **hashed})
 
 

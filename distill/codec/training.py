@@ -43,7 +43,7 @@ from distill.training.events import (
     WatchMetrics,
 )
 from distill.training.interruption import Interruption
-from distill.training.run import Run, Trained, tracked_run
+from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.tracking import ToConsole, public_events
 from distill.training.trainer import Trainer
@@ -116,14 +116,14 @@ def train_codec(
     settings: dict[str, Any] = {"val_fraction": val_fraction, "seed": seed, "tier": tier}
     inputs = {"corpus": sha256_file(corpus_folder / MANIFEST)}
     data = CodecData.split(corpus, val_fraction, seed)
-    decided_by = (inputs, {**config.model_dump(), **settings}, recordings)
-    with tracked_run("train_vqvae", *decided_by, CodecConsole, fabric, state, tracking_root) as run:
+    about = about_corpus(params, inputs["corpus"], corpus.sample_rate, recordings)
+    decided_by = (inputs, {**config.model_dump(), **settings})
+    with tracked_run("train_vqvae", *decided_by, about, CodecConsole, fabric, state, tracking_root) as run:
         trained = _trained(data, config, seed, run)
         codec, result = trained.model, trained.result
         if not run.is_first:
             return trained
         fidelity = held_out_fidelity(codec, data)
-        run.tracker.metrics(fidelity, 0)
         artifact = CodecArtifact(
             architecture=codec.architecture,
             spectrogram=codec.spectrogram,
@@ -140,11 +140,11 @@ def train_codec(
         save_artifact(
             folder, codec, artifact, result.history, lambda path: write_previews(path / "previews", codec, data)
         )
-        run.keep(folder)
-    shown = ("val_", "train_loss", "codebook/")
-    best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
-    metrics = {**fidelity, **best, **result.counts}
-    return replace(trained, metrics=metrics, recordings=recordings, tier=tier, store=run.store)
+        shown = ("val_", "train_loss", "codebook/")
+        best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
+        figures = {**fidelity, **best}
+        run.keep(folder, {**figures, "epoch": result.best_epoch}, {"codec_sha256": artifact.codec_sha256[:12]})
+    return replace(trained, metrics={**figures, **result.counts}, recordings=recordings, tier=tier, store=run.store)
 
 
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from distill.audio.augment import View, views_of, waveform
-from distill.audio.corpus import Corpus, ManifestRow, load_corpus
+from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import codebook_health, codeword_counts
@@ -28,7 +28,7 @@ from distill.execution import Execution
 from distill.params import Params
 from distill.progress import ProgressReport
 from distill.split import split_groups
-from distill.storage.files import atomic_folder, sha256_json, write_bytes
+from distill.storage.files import atomic_folder, sha256_file, sha256_json, write_bytes
 from distill.storage.work import Cache, Executor, cut_blocks, map_cached, work_folder, work_version
 from distill.training.distributed import device_of
 
@@ -67,6 +67,8 @@ def code_corpus(
         num_quantizers=shape.num_quantizers,
         frame_rate=geometry.frame_rate,
         codec_sha256=codec_sha256,
+        sample_rate=corpus.sample_rate,
+        corpus_sha256=sha256_file(corpus_folder / MANIFEST),
         shared_coordinates=shape.gain_shape,
     )
     has_labels = params.corpus.labels == "folder"

@@ -25,12 +25,14 @@ Vectors = NDArray[np.float32]  # [Q, V, C]
 
 
 class CodesConfig(Settings):
-    """What the codes mean: their ranges, their rate and the codec that made them."""
+    """What the codes mean: their ranges, their rate, the codec that made them and the recordings they were made of."""
 
     codebook_size: int
     num_quantizers: int
     frame_rate: float
     codec_sha256: str
+    sample_rate: int = 0  # of the recordings, in Hz
+    corpus_sha256: str = ""  # of their manifest
     shared_coordinates: bool = False  # whether codewords are in coordinates that all codecs share
 
 

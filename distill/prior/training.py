@@ -30,7 +30,7 @@ from distill.training.checkpoints import save_artifact
 from distill.training.distributed import make_fabric
 from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorMemoryMetrics, PriorTrainingCompleteEvent
 from distill.training.interruption import raise_interrupted
-from distill.training.run import Run, Trained, tracked_run
+from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import TrainerSettings, budget_seconds
 from distill.training.tracking import ToConsole
 from distill.training.trainer import Trainer
@@ -232,21 +232,27 @@ def train_prior_of_codes(
         "tier": tier,
     }
     inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
-    decided_by = (inputs, settings, recordings)
-    with tracked_run("train_prior", *decided_by, PriorConsole, fabric, state, tracking_root) as run:
+    about = {
+        **about_corpus(params, data.codes.corpus_sha256, data.codes.sample_rate, recordings),
+        "codec_sha256": data.codes.codec_sha256[:12],
+        "codebook_size": data.codes.codebook_size,
+        "num_quantizers": data.codes.num_quantizers,
+    }
+    with tracked_run("train_prior", inputs, settings, about, PriorConsole, fabric, state, tracking_root) as run:
         if remark := why_not_pretrained(config, data.codes):
             run.console.say(remark)
         trained = fit_prior(data, config, seed, run, calibrate)
         measured = _compared(trained, data, run)
-        run.tracker.metrics(measured, 0)
         if not run.is_first:
             return trained
         facts, reference = trained.facts.model_copy(update={"fingerprint": run.fingerprint}), data.reference()
         history = trained.result.history
         save_artifact(folder, trained.model, facts, history, lambda path: save_reference(path, reference))
-        run.keep(folder)
-    metrics = {**measured, **prior_metrics(trained)}
-    return replace(trained, metrics=metrics, recordings=recordings, tier=tier, store=run.store)
+        figures = {**measured, **prior_metrics(trained)}
+        run.keep(folder, {**figures, "epoch": trained.result.best_epoch}, {})
+    return replace(
+        trained, metrics={**figures, **trained.result.counts}, recordings=recordings, tier=tier, store=run.store
+    )
 
 
 def _compared(trained: PriorTraining, data: PriorData, run: Run) -> dict[str, float]:
@@ -263,10 +269,10 @@ def _compared(trained: PriorTraining, data: PriorData, run: Run) -> dict[str, fl
 
 
 def prior_metrics(training: PriorTraining) -> dict[str, float]:
-    """Metrics of a trained prior that compare runs."""
+    """Metrics of the best weights of a prior, which compare runs."""
     result = training.result
     left_out = ("epoch", "learning_rate", "gradient_norm")
     metrics = {name: value for name, value in result.best_metrics.items() if name not in left_out}
     if result.start_metrics:
         metrics["val_bits_per_second_start"] = result.start_metrics["val_bits_per_second"]
-    return {**metrics, **result.counts, "is_memorizing": float(training.facts.memorization.was_memorizing)}
+    return {**metrics, "is_memorizing": float(training.facts.memorization.was_memorizing)}

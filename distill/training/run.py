@@ -11,12 +11,24 @@ import torch
 from lightning_fabric import Fabric
 
 from distill.code_version import code_sha256
+from distill.params import Params
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import sha256_json
 from distill.training.checkpoints import WEIGHTS, CheckpointStore
 from distill.training.events import TrainingResult
 from distill.training.interruption import Interruption, catch_interruption
 from distill.training.tracking import Observer, ToConsole, Tracker
+
+
+def about_corpus(params: Params, sha256: str, sample_rate: int, recordings: int) -> dict[str, Any]:
+    """Parameters of a run that name its recordings and its model. The hash is of their manifest."""
+    return {
+        "corpus.path": params.corpus.path,
+        "corpus.sha256": sha256[:12],
+        "sample_rate": sample_rate,
+        "recordings": recordings,
+        "model": params.bundle.name,
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +59,9 @@ class Run:
         for observer in self.observers:
             observer(event)
 
-    def keep(self, artifact: Path) -> None:
-        """Send what a training wrote to MLflow, and the previews in it to those who watch."""
+    def keep(self, artifact: Path, figures: Mapping[str, float], about: Mapping[str, Any]) -> None:
+        """Send what a training wrote to MLflow with the metrics of its best weights, and previews to those who watch."""
+        self.tracker.kept(figures, about)
         for name in (WEIGHTS, "config.json", "history.parquet"):
             self.tracker.artifact(artifact / name, "checkpoint")
         if (artifact / "previews").is_dir():
@@ -61,7 +74,7 @@ def tracked_run(
     stage: str,
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
-    recordings: int,
+    about: Mapping[str, Any],
     show: type[ToConsole],
     fabric: Fabric,
     state: Path,
@@ -69,15 +82,16 @@ def tracked_run(
 ) -> Iterator[Run]:
     """Context of the training of a stage, which `show` shows; hashes of its inputs and its settings decide its result.
 
+    `about` says in MLflow what else it is made of.
     It resumes from checkpoints in `state` with the same inputs, settings and code. A file that appears at `state`/stop
     ends it with the best weights so far. With several processes only the first one tracks and prints.
     """
-    is_first, parameters = fabric.global_rank == 0, {**settings, "recordings": recordings}
+    is_first = fabric.global_rank == 0
     fingerprint = sha256_json({"stage": stage, "inputs": inputs, "settings": settings})
     resumed_with = {"fingerprint": fingerprint, "code": code_sha256(stage), "torch": torch.__version__}
     with (
         catch_interruption() as interruption,
-        Tracker(tracking_root, stage, fingerprint, parameters, is_first) as tracker,
+        Tracker(tracking_root, stage, fingerprint, settings, is_first, about) as tracker,
         ProgressReport(show.label, quiet=not is_first) as console,
     ):
         stop = state / "stop"

@@ -3,6 +3,7 @@
 A failure of MLflow never stops training.
 """
 
+import json
 import logging
 import math
 import os
@@ -35,6 +36,8 @@ STEPS_BETWEEN_POINTS = 10
 MAX_PARAM_LENGTH = 500
 WAIT = 60.0  # seconds until a store that failed is tried again
 SQLITE = "sqlite:///"
+MODEL, NEWEST = "model", "newest"  # folder of the model file in its run, and its alias in MLflow's models
+SHOWN_CHANGES = 4  # in the name of a run
 
 # No telemetry; give up after seconds instead of minutes on a server that is down, or that takes calls without an answer.
 ENVIRONMENT = {
@@ -140,12 +143,48 @@ def page_command(root: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *flags]
 
 
-def track_audition(root: Path | None, fingerprint: str, figures: Mapping[str, float], folder: Path) -> None:
-    """Add the audition of a model, its metrics and the folder of sounds, to the run that trained its prior."""
+def dataset_of(about: Mapping[str, Any]) -> Any:
+    """MLflow's record of the corpus that a training is about."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    counts = {name: about[name] for name in ("recordings", "sample_rate") if name in about}
+    corpus = Dataset(
+        name=Path(about["corpus.path"]).name,
+        digest=about["corpus.sha256"],
+        source_type="local",
+        source=json.dumps({"uri": about["corpus.path"]}),
+        profile=json.dumps(counts),
+    )
+    return DatasetInput(corpus, [InputTag("mlflow.data.context", "training")])
+
+
+def monitor_of(run_id: str, uri: str) -> Any:
+    """MLflow's thread that adds the load of the computer to a run, every ten seconds."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # a store that fails is said once, by us
+    make: Any = SystemMetricsMonitor  # it has no types
+    monitor = make(run_id, resume_logging=True, tracking_uri=uri)
+    monitor.start()
+    return monitor
+
+
+def track_model(root: Path | None, fingerprint: str, model: Path) -> None:
+    """Add a model file to the run that trained its prior, and to MLflow's models, the newest under an alias."""
     tracker = Tracker(root, "train_prior", fingerprint)
-    tracker.metrics({f"audition/{name}": value for name, value in figures.items()}, 0)
-    tracker.flush()
-    tracker.artifact(folder, "audition")
+    tracker.artifact(model, MODEL)
+    tracker.attempt(lambda: tracker.register(model.stem))
+
+
+def track_audition(
+    root: Path | None, fingerprint: str, figures: Mapping[str, float], settings: Mapping[str, Any], folder: Path
+) -> None:
+    """Add an audition of a model, its metrics, settings and the folder of sounds, to the run that trained its prior.
+
+    A later one does not replace it: each has a folder and a tag with its number, which is the step of its metrics.
+    """
+    tracker = Tracker(root, "train_prior", fingerprint)
+    tracker.attempt(lambda: tracker.audition(figures, settings, folder))
 
 
 class Tracker:
@@ -153,8 +192,9 @@ class Tracker:
 
     As a context it is FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise. With `root` None there is a
     run only where MLFLOW_TRACKING_URI names a store; where `active` is False there is none. Without `params` it is the
-    newest run with this stage and fingerprint, to add to it. The first failure is logged as a warning with its cause. A
-    store that failed is left alone for a minute; metrics are kept for it until then.
+    newest run with this stage and fingerprint, to add to it. `about` are parameters that say what it is made of and do
+    not decide its result. The first failure is logged as a warning with its cause. A store that failed is left alone for
+    a minute; metrics are kept for it until then.
     """
 
     def __init__(
@@ -164,8 +204,10 @@ class Tracker:
         fingerprint: str,
         params: Mapping[str, Any] | None = None,
         active: bool = True,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.root, self.stage, self.fingerprint, self.params = root or Path(), stage, fingerprint, params
+        self.about, self._monitor = about or {}, None
         self.off = not active or (root is None and not os.environ.get("MLFLOW_TRACKING_URI"))
         self._client: Any = None
         self._run_id = ""
@@ -182,6 +224,8 @@ class Tracker:
         is_asked = isinstance(error, Interrupted | KeyboardInterrupt)
         status = "FINISHED" if error is None else "KILLED" if is_asked else "FAILED"
         self._next_try = 0.0
+        if self._monitor is not None:
+            self._monitor.finish()
         self.flush()
         self.attempt(lambda: self._client.set_terminated(self._run_id, status=status))
 
@@ -232,6 +276,30 @@ class Tracker:
         log = "log_artifacts" if path.is_dir() else "log_artifact"
         self.attempt(lambda: getattr(self._client, log)(self._run_id, str(path), folder or None))
 
+    def kept(self, figures: Mapping[str, float], about: Mapping[str, Any]) -> None:
+        """Add the metrics of the weights that are kept, as `best/...`, and parameters that are known at the end."""
+        self.metrics({f"best/{name}": value for name, value in figures.items()}, 0)
+        self.attempt(lambda: self._log_params(about))
+
+    def register(self, name: str) -> None:
+        """Make the model file of the run the newest version of a model in MLflow. Raises what MLflow raises."""
+        from mlflow.exceptions import MlflowException
+
+        with suppress(MlflowException):  # it is there
+            self._client.create_registered_model(name)
+        folder = f"{self._client.get_run(self._run_id).info.artifact_uri}/{MODEL}"
+        version = self._client.create_model_version(name, folder, self._run_id)
+        self._client.set_registered_model_alias(name, NEWEST, version.version)
+
+    def audition(self, figures: Mapping[str, float], settings: Mapping[str, Any], folder: Path) -> None:
+        """See `track_audition`. Raises what MLflow raises."""
+        number = len(self._client.list_artifacts(self._run_id, "audition"))
+        self._client.log_artifacts(self._run_id, str(folder), f"audition/{number}")
+        said = " ".join(f"{name}={value}" for name, value in settings.items())
+        self._client.set_tag(self._run_id, f"distill.audition.{number}", said)
+        self.metrics({f"audition/{name}": value for name, value in figures.items()}, number)
+        self.flush()
+
     def attempt(self, action: Callable[[], object]) -> None:
         """Begin the run if it has not begun, and do something with it. Whatever the store does, training goes on."""
         if self.off or time.monotonic() < self._next_try:
@@ -264,14 +332,33 @@ class Tracker:
         elif run is not None and run.info.status != "FINISHED":
             self._client.update_run(run.info.run_id, status="RUNNING")
         else:
-            called = os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME")
-            name = " ".join(part for part in (self.stage, called) if part)
-            run = self._client.create_run(self._experiment(), tags=self._tags(), run_name=name)
+            run = self._client.create_run(self._experiment(), tags=self._tags(), run_name=self._name())
+            self._client.log_inputs(run.info.run_id, [dataset_of(self.about)] if "corpus.path" in self.about else [])
         if run is not None:
-            for key, value in sorted((self.params or {}).items()):
-                if key not in run.data.params:
-                    self._client.log_param(run.info.run_id, key, str(value)[:MAX_PARAM_LENGTH])
             self._run_id = run.info.run_id
+            if self.params is not None:
+                revision = {key: rev[:12] for key, rev in self._tags().items() if key == "dvc.baseline_rev"}
+                self._log_params({**self.params, **self.about, **revision})
+                self._monitor = monitor_of(self._run_id, tracking_uri(self.root))
+
+    def _name(self) -> str:
+        """Stage, experiment, and what differs from the first run of the stage; where nothing does, the fingerprint."""
+        named = [self.stage, os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME") or ""]
+        query, changes = f"tags.`dvc.stage` = '{self.stage}'", []
+        for first in self._client.search_runs([self._experiment()], query, max_results=1, order_by=["start_time ASC"]):
+            before, now = first.data.params, {**(self.params or {}), **self.about}
+            changes = [
+                f"{key}={now[key]}" for key in sorted(now) if before.get(key) != str(now[key])[:MAX_PARAM_LENGTH]
+            ]
+        named += [*changes[:SHOWN_CHANGES], "…"] if len(changes) > SHOWN_CHANGES else changes or [self.fingerprint[:7]]
+        return " ".join(filter(None, named))
+
+    def _log_params(self, params: Mapping[str, Any]) -> None:
+        """Add those parameters of the run that it does not have."""
+        there = self._client.get_run(self._run_id).data.params
+        for key, value in sorted(params.items()):
+            if key not in there:
+                self._client.log_param(self._run_id, key, str(value)[:MAX_PARAM_LENGTH])
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)

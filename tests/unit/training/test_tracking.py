@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from distill.training.tracking import (
     client_of,
     page_command,
     public_events,
+    track_audition,
+    track_model,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours
@@ -38,6 +41,7 @@ EPOCH = Epoch(1, METRICS, 1e-3, 2.0, 9.0, 0.0)
 PRIOR_EPOCH = PriorEpochMetrics(1, 2, 1.0, 1.5, 1.2, 1.1, *CHECK, 2.0, 1e-3)
 CODEC_EPOCH = VQEpochMetrics(1, 2, 1.0, 1.5, 1.4, 0.1, 0.4, 1e-3, 1.0, 9.0, {}, ())
 END = TrainingResult({}, {}, 1, METRICS, [], counts={"rollbacks": 2.0}, remarks=["one thing", "another"])
+ABOUT = {"corpus.path": "sounds/bells", "corpus.sha256": "c0ffee", "recordings": 12, "sample_rate": 44100}
 SHOWN = {**METRICS, "learning_rate": 1e-3, "epoch_time_s": 2.0}
 
 
@@ -117,15 +121,24 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(tmp_path: Path, m
     monkeypatch.setenv("DVC_EXP_NAME", "loud-bell")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "abc123")
     (tmp_path / "note.txt").write_text("hello")
-    with Tracker(tmp_path, "train_prior", "f00d", {"epochs": 3}) as tracker:
+    with Tracker(tmp_path, "train_prior", "f00d", {"epochs": 3}, about=ABOUT) as tracker:
         send(tracker, step(3), step(10), WATCH, EPOCH, PRIOR_EPOCH, CODEC_EPOCH, ROLLBACK, END)
+        tracker.kept({"val_loss": 1.5, "epoch": 1}, {"codec_sha256": "beef"})
         tracker.metrics({"val_loss": 1.25, "broken": float("nan")}, 2)
         tracker.artifact(tmp_path / "note.txt", "checkpoint")
+        watching = threading.enumerate()
     store, run = stored(tmp_path)
     assert run.info.status == "FINISHED"
-    assert run.data.params == {"epochs": "3"}
+    about = {key: str(value) for key, value in ABOUT.items()}
+    assert run.data.params == {"epochs": "3", **about, "codec_sha256": "beef", "dvc.baseline_rev": "abc123"}
+    (corpus,) = [one.dataset for one in run.inputs.dataset_inputs]
+    assert (corpus.name, corpus.digest, json.loads(corpus.source)) == ("bells", "c0ffee", {"uri": "sounds/bells"})
+    assert json.loads(corpus.profile) == {"recordings": 12, "sample_rate": 44100}
+    assert any(thread.name == "SystemMetricsMonitor" for thread in watching)
     assert run.data.metrics == {
         **SHOWN,
+        "best/val_loss": 1.5,
+        "best/epoch": 1.0,
         "val_loss": 1.25,
         "overfitting_gap": 0.4,
         "best_perplexity": 1.1,
@@ -142,10 +155,44 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(tmp_path: Path, m
     history = store.get_metric_history(run.info.run_id, "val_loss")
     assert [(one.step, one.value) for one in history] == [(1, 1.5), (2, 1.25)]
     assert [file.path for file in store.list_artifacts(run.info.run_id, "checkpoint")] == ["checkpoint/note.txt"]
-    later = Tracker(tmp_path, "train_prior", "f00d")
-    later.metrics({"audition/new": 4.0}, 0)
-    later.flush()
-    assert store.get_run(run.info.run_id).data.metrics["audition/new"] == 4.0
+
+
+def test_the_names_of_runs_say_what_differs_from_the_first(tmp_path: Path) -> None:
+    changes: tuple[dict[str, Any], ...] = ({}, {"epochs": 9}, {"epochs": 9, "patience": 2}, dict.fromkeys("bcdef", 1))
+    for number, changed in enumerate((*changes, {})):
+        with Tracker(tmp_path, "train_prior", f"f00d{number}", {"epochs": 3, "patience": 1, **changed}, about=ABOUT):
+            pass
+    store = client_of(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = store.search_runs([store.get_experiment_by_name("distill").experiment_id], order_by=["start_time ASC"])
+    assert [run.info.run_name for run in runs] == [
+        "train_prior f00d0",
+        "train_prior epochs=9",
+        "train_prior epochs=9 patience=2",
+        "train_prior b=1 c=1 d=1 e=1 …",
+        "train_prior f00d4",
+    ]
+
+
+def test_a_run_gets_the_model_and_every_audition_of_it(tmp_path: Path) -> None:
+    model, sounds = tmp_path / "demo.distill", tmp_path / "sounds"
+    model.write_text("a model")
+    sounds.mkdir()
+    with Tracker(tmp_path, "train_prior", "f00d", {"epochs": 3}):
+        pass
+    for _ in range(2):
+        track_model(tmp_path, "f00d", model)
+    for number in range(2):
+        (sounds / "one.wav").write_text(f"take {number}")
+        track_audition(tmp_path, "f00d", {"new": 4.0 + number}, {"count": 2, "seed": number}, sounds)
+    store, run = stored(tmp_path)
+    assert [file.path for file in store.list_artifacts(run.info.run_id, "model")] == ["model/demo.distill"]
+    version = store.get_model_version_by_alias("demo", "newest")
+    assert (version.run_id, version.version) == (run.info.run_id, 2)
+    assert Path(version.source.removeprefix("file://"), "demo.distill").read_text() == "a model"
+    kept = Path(run.info.artifact_uri.removeprefix("file://"), "audition")
+    assert [(kept / str(number) / "one.wav").read_text() for number in range(2)] == ["take 0", "take 1"]
+    assert run.data.tags["distill.audition.1"] == "count=2 seed=1"
+    assert [metric.value for metric in store.get_metric_history(run.info.run_id, "audition/new")] == [4.0, 5.0]
 
 
 def test_without_a_root_or_where_it_is_not_active_nothing_is_tracked(
