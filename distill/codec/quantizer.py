@@ -29,9 +29,9 @@ from distill.codec.search import (
     sum_codewords,
 )
 from distill.codec.spectral import mask_gaps
+from distill.training.events import HEALTH
 
 PLAIN, FINER = slice(constants.PLAIN_LEVELS), slice(constants.PLAIN_LEVELS, None)
-HEALTH = ("utilization", "perplexity", "dead_codes")  # of a codebook
 KMEANS_ITERATIONS = 25
 SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
 MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,7 @@ from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fideli
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
-from distill.codec.quantizer import HEALTH, codebook_health, codeword_counts
+from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
@@ -41,6 +41,7 @@ from distill.training.events import (
     VQEvent,
     VQStepMetrics,
     WatchMetrics,
+    health_from_metrics,
 )
 from distill.training.interruption import Interruption
 from distill.training.run import Run, Trained, about_corpus, tracked_run
@@ -273,12 +274,6 @@ class CodecTask(Task[Tensor]):
                 codebook_health=self._health,
                 utilization_warnings=utilization_warnings(self._health, self.model.architecture.gain_shape),
             )
-
-
-def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:
-    """Codebook health from the metrics `codebook/level_<level>/<name>` of `CodecTask.validate`."""
-    levels = [name.split("/")[1] for name in metrics if name.startswith("codebook/") and name.endswith(HEALTH[0])]
-    return {level: {name: metrics[f"codebook/{level}/{name}"] for name in HEALTH} for level in levels}
 
 
 def utilization_warnings(health: CodebookHealth, codes_loudness: bool = False) -> tuple[str, ...]:

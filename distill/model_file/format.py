@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -27,6 +27,7 @@ from distill.prior.base import Prior
 from distill.storage.files import canonical_json, identity, write_bytes
 from distill.storage.weights import Limits, StoredTensor, read_header, tensors_sha256, under, weights_sha256
 from distill.text import one_line
+from distill.training.events import by_level
 
 SUFFIX = ".distill"
 VERSION = (2, 0)
@@ -75,7 +76,7 @@ class BundleMetadata(Settings):
     vqvae_config: VQVAEArchitecture
     spectrogram_config: SpectrogramConfig
     training_config: dict[str, Any] = {}
-    codebook_health_snapshot: dict[str, LevelHealth] = {}
+    codebook_health_snapshot: dict[Annotated[str, Field(pattern=r"^level_\d{1,3}$")], LevelHealth] = {}
     loss_curve_history: dict[str, list[float]] = {}
     prior_config: AnyShape | None = None
     prior_metadata: PriorMetadata | None = None
@@ -83,6 +84,11 @@ class BundleMetadata(Settings):
     provenance: Provenance = Provenance()
     payload_sha256: Sha256 = ""
     codec_sha256: Sha256 = ""
+
+    @field_validator("codebook_health_snapshot")
+    @classmethod
+    def _sort(cls, health: dict[str, LevelHealth]) -> dict[str, LevelHealth]:
+        return {level: health[level] for level in sorted(health, key=by_level)}
 
     @property
     def has_prior(self) -> bool:

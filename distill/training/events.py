@@ -26,6 +26,20 @@ LOW_UTILIZATION = 0.30  # share of codewords in use below which a level is warne
 
 CodebookHealth = dict[str, dict[str, float]]
 """`{"level_0": {"utilization": 0…1, "perplexity": 1…V, "dead_codes": 0…V}, …}`, on held-out recordings."""
+HEALTH = ("utilization", "perplexity", "dead_codes")
+
+
+def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:
+    """Codebook health from metrics `codebook/level_<level>/<name>`, in the order of the levels."""
+    names = [name.split("/")[1] for name in metrics if name.startswith("codebook/") and name.endswith(HEALTH[0])]
+    return {
+        level: {name: metrics[f"codebook/{level}/{name}"] for name in HEALTH} for level in sorted(names, key=by_level)
+    }
+
+
+def by_level(name: str) -> int:
+    """Key to sort names such as `level_10`, which files have in the order of their letters."""
+    return int(name.removeprefix("level_"))
 
 
 @dataclass(frozen=True)

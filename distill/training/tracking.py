@@ -78,7 +78,7 @@ class ToConsole:
                 self._text = f"epoch {event.epoch + 1}: {self.epoch_text(event)}"
                 self._show()
                 self.progress.status.metrics(metrics_of(event), event.epoch)
-            case PriorEpochMetrics():
+            case VQEpochMetrics() | PriorEpochMetrics():
                 self.progress.status.event(event)
             case WatchMetrics():
                 self._probe = f"; probe {event.value:.3g} ({event.change:+.0%})"

@@ -70,7 +70,9 @@ class TrainingTab(ABC):
         if job is None:
             return [state, gr.update(visible=False), "", "", "", ""]
         metrics = {task: job.events(task) for task in ("codec", "prior")}
-        health = view.health(metrics["codec"]) + "".join(view.note(text, "warning") for text in job.warnings)
+        health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(
+            view.note(text, "warning") for text in job.warnings
+        )
         prior = job.events("prior", "PriorEpochMetrics")
         is_memorizing = bool(prior) and prior[-1].get("is_memorizing")
         alarm = view.note(str(prior[-1]["memorization_message"]), "alarm") if is_memorizing else ""

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from distill.progress import STATUS
-from distill.training.events import LOW_UTILIZATION
+from distill.training.events import HEALTH
 from distill.ui.jobs import Job
 
 MOST_ROWS = 100  # recordings of a kind in the report of a folder
@@ -116,17 +116,15 @@ def ingest(report: Mapping[str, Any]) -> str:
     return f"<h3>Recordings</h3><p>{escape(line)}</p>{listed}"
 
 
-def health(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Codebook health of the last epoch, a row for each level."""
-    if not metrics:
+def health(epochs: Sequence[Mapping[str, Any]]) -> str:
+    """Codebook health of the last of the codec's epochs, a row for each level; those that training warns of are marked."""
+    if not epochs:
         return ""
-    last = metrics[-1]
-    levels = sorted({key.split("/")[1] for key in last if key.startswith("codebook/")})
-    rows = []
-    for level in levels:
-        values = (last.get(f"codebook/{level}/{name}") for name in ("utilization", "perplexity", "dead_codes"))
-        used, perplexity, dead = (float(value) if _is_finite(value) else 0.0 for value in values)
-        low = " ⚠" if used < LOW_UTILIZATION else ""
+    last, rows = epochs[-1], []
+    warned = {warning.partition(":")[0] for warning in last["utilization_warnings"]}
+    for level, figures in last["codebook_health"].items():
+        used, perplexity, dead = (float(one) if _is_finite(one) else 0.0 for one in map(figures.get, HEALTH))
+        low = " ⚠" if level in warned else ""
         rows.append((level.replace("level_", ""), f"{used:.0%}{low}", f"{perplexity:.1f}", f"{dead:.0f}"))
     title = f"<h3>Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}</h3>"
     return title + table(("level", "utilisation", "perplexity", "dead codes"), rows) if rows else ""

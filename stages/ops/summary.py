@@ -43,8 +43,11 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
 
         found = load_config(FOLDERS.prior, PriorArtifact).memorization
         table.add_row("warning", "" if found is None else found.message)
-    levels = sorted(key for key in codec if key.endswith("/utilization"))
-    table.add_row("codewords used", ", ".join(f"level {n} {codec[key]:.0%}" for n, key in enumerate(levels)))
+    from distill.training.events import health_from_metrics
+
+    levels = health_from_metrics(codec)
+    shares = (f"{level.replace('_', ' ')} {figures['utilization']:.0%}" for level, figures in levels.items())
+    table.add_row("codewords used", ", ".join(shares))
     verdicts = (
         f"{audition['sounds']} sounds: {audition['new']} new, {audition['close']} close, {audition['copies']} copies"
     )

@@ -206,6 +206,7 @@ def test_the_hash_of_the_code_follows_its_files(tmp_path: Path, monkeypatch: pyt
         assert (code_version.code_sha256.__wrapped__("train_prior") == before) is same, changed
 
 
+TIERS = ("small", "medium", "large")
 # What a stage calls with all settings at once, and the sections behind the shorthands of `Params`.
 TAKES_PARAMS = {
     "train_vqvae": ("distill/codec/training.py", "def train_codec"),
@@ -233,13 +234,40 @@ def test_params_are_those_that_a_stage_uses(name: str) -> None:
     declared = {str(param) for param in pipeline()[name].get("params", [])}
     assert used == {param.split(".")[0] for param in declared}
     for param in declared:
-        assert "." not in param or re.search(rf"\bparams\.{re.escape(param)}\b", text)
+        assert "." not in param or param.startswith("tiers.") or re.search(rf"\bparams\.{re.escape(param)}\b", text)
 
 
-def test_every_section_of_the_settings_has_a_stage_that_uses_it() -> None:
-    written = set(yaml.safe_load((ROOT / "params.yaml").read_text()))
-    declared = {str(param).split(".")[0] for stage in pipeline().values() for param in stage.get("params", [])}
-    assert written == declared
+# The stages that a setting runs again, beside those that read what these write.
+RUN_AGAIN = {
+    "seed": {"train_vqvae", "encode_codes", "split", "train_prior", "audition"},
+    "tier": {"train_vqvae", "train_prior"},
+    "corpus": {"ingest"},
+    "corpus.labels": {"ingest", "encode_codes"},
+    "vqvae": {"train_vqvae"},
+    "qualities": {"train_vqvae"},
+    "split": {"train_vqvae", "encode_codes", "split", "train_prior"},
+    "codes": {"encode_codes"},
+    "prior": {"train_prior"},
+    "bundle": {"bundle", "audition"},
+    "audition": {"audition"},
+    **{key: {"train_vqvae", "train_prior"} for key in (f"tiers.{tier}.max_recordings" for tier in TIERS)},
+    **{key: {"train_vqvae"} for key in (f"tiers.{tier}.vqvae" for tier in TIERS)},
+    **{f"tiers.{tier}.{part}": {"train_prior"} for tier in TIERS for part in ("prior", "frame", "pretrained")},
+}
+
+
+def keys_of(values: object, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(values, dict):
+        return [before]
+    return [key for name, value in values.items() for key in keys_of(value, (*before, str(name)))]
+
+
+def test_a_setting_runs_the_stages_again_that_it_changes_and_no_others() -> None:
+    stages = {name: stage.get("params", []) for name, stage in pipeline().items()}
+    for key in keys_of(yaml.safe_load((ROOT / "params.yaml").read_text())):
+        above = [".".join(key[:length]) for length in range(len(key), 0, -1)]
+        expected = next((RUN_AGAIN[one] for one in above if one in RUN_AGAIN), None)
+        assert {name for name, declared in stages.items() if set(above) & set(declared)} == expected, key
 
 
 @pytest.mark.parametrize("name", ["ingest", "split"])

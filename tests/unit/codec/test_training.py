@@ -28,6 +28,7 @@ from distill.execution import Execution
 from distill.params import VQVAEConfig, get_adaptive_vqvae_config
 from distill.training import VQEpochMetrics, VQStepMetrics, WatchMetrics
 from distill.training.distributed import make_fabric
+from distill.training.events import HEALTH, health_from_metrics
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 SIZES = {"codebook_size": 16, "num_quantizers": 2, "hidden_size": 32, "num_layers": 2, "latent_size": 16}
@@ -132,6 +133,8 @@ def test_health_agrees_with_counting_and_low_use_is_warned_of_but_of_loudness() 
     (warning,) = utilization_warnings(health)
     assert warning.startswith("level_0: 22% of the codewords are used on held-out recordings (expected 30 % or more)")
     assert utilization_warnings(health, codes_loudness=True) == ()
+    many = {f"codebook/level_{level}/{name}": 0.5 for level in sorted(range(16), key=str) for name in HEALTH}
+    assert list(health_from_metrics(many)) == [f"level_{level}" for level in range(16)]
 
 
 def test_crops_are_a_function_of_epoch_and_step_and_each_process_gets_its_own(corpus: Corpus) -> None:

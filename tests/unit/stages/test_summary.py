@@ -25,7 +25,9 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dvc.yaml").write_text("stages: {}")
-    write("metrics/train_vqvae.json", {"codebook/level_0/utilization": 0.5})
+    names = ("utilization", "perplexity", "dead_codes")
+    levels = {f"codebook/level_{level}/{name}": level / 100 for level in range(12) for name in names}
+    write("metrics/train_vqvae.json", dict(sorted(levels.items())))
     prior = {"val_perplexity": 1.5, "val_bits_per_second": 9.0, "best_epoch": 1, "epochs_trained": 3}
     write("metrics/train_prior.json", {**prior, "is_memorizing": float(memorizing)})
     write("metrics/audition.json", {"sounds": 2, "new": 0, "close": 0, "copies": 2})
@@ -46,5 +48,7 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     write("artifacts/prior/config.json", artifact.model_dump(mode="json"))
     summarise(Params.model_validate({"corpus": {"path": "sounds"}}), [], 1.0)
     printed = " ".join(capsys.readouterr().out.split())
+    assert "codewords used level 0 0%, level 1 1%, level 2 2%" in printed
+    assert "level 10 10%, level 11 11%" in printed
     assert (" ".join(MEMORIZED.message.split()) in printed) is memorizing
     assert ("touch .distill/stop" in printed) is memorizing

@@ -48,7 +48,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
         view.table([HOSTILE], [[HOSTILE]]),
         view.player(tmp_path / HOSTILE, HOSTILE),
         view.ingest(report),
-        view.health([{"epoch": 0, f"codebook/{HOSTILE}/utilization": 0.5}]),
+        view.health([{"epoch": 0, "codebook_health": {HOSTILE: {}}, "utilization_warnings": []}]),
         view.progress(running(tmp_path, said), ""),
         view.progress(job(tmp_path, process_json={}, exit_json={"status": 2}, stderr_txt=f"distill: {HOSTILE}"), ""),
     ]
@@ -89,17 +89,18 @@ def test_recordings_are_listed_with_reasons() -> None:
         assert part in shown
 
 
-def test_health_warns_of_codebooks_that_are_hardly_used() -> None:
-    last = {"codebook/level_0/utilization": 0.29, "codebook/level_1/utilization": 0.3}
-    last |= {"codebook/level_0/perplexity": 3.21, "codebook/level_0/dead_codes": 40.0}
+def test_health_marks_the_codebooks_that_training_warns_of() -> None:
+    figures = {"utilization": 0.29, "perplexity": 3.21, "dead_codes": 40.0}
+    last = {"codebook_health": dict.fromkeys(("level_0", "level_1"), figures), "utilization_warnings": ["level_1: low"]}
     shown = view.health([{"epoch": 0}, {"epoch": 6, **last}])
-    assert "<td>0</td><td>29% ⚠</td><td>3.2</td><td>40</td>" in shown
-    assert "<td>1</td><td>30%</td>" in shown
+    assert "<td>0</td><td>29%</td><td>3.2</td><td>40</td>" in shown
+    assert "<td>1</td><td>29% ⚠</td><td>3.2</td><td>40</td>" in shown
     assert "epoch 7" in shown
 
 
 def test_no_epoch_shows_numbers_that_are_none() -> None:
-    bad = {"val_loss": math.nan, "train_loss": None, "codebook/level_0/utilization": math.nan, "val_perplexity": "x"}
+    bad = {"val_loss": math.nan, "train_loss": None, "val_perplexity": "x", "utilization_warnings": ()}
+    bad["codebook_health"] = {"level_0": {"utilization": math.nan}}
     metrics = [{"epoch": 0, **bad}, {"epoch": 1, "val_loss": 2.0, "train_loss": math.inf}, {"epoch": 2, **bad}]
     charts = view.charts({"codec": metrics, "prior": metrics})
     for shown in (view.health(metrics), charts):
