@@ -14,7 +14,7 @@ MIN_THRESHOLD = 0.05
 EARLY_ALLOWANCE = 7.5  # over the number of steps: what figures may rise by when training has just begun
 EMA_WEIGHT = 0.5  # of the newest value: a fixed probe is not noisy, and a slow mean would lag behind the training
 WARM_UP = 2  # values before anything counts as a spike
-RECENT = 100  # changes that decide the threshold
+RECENT = 100  # changes whose rises decide the threshold
 QUANTILE = 0.99
 
 
@@ -27,8 +27,8 @@ def is_probe_due(step: int) -> bool:
 class SpikeDetector:
     """Detector of spikes: figures that are not finite, or too far above their moving average.
 
-    Too far is more than 5 %, more than the 99th percentile of recent changes plus one standard deviation, and more than
-    is usual that early. A spike changes neither the average nor the threshold. Nothing is far above an average of 0, as
+    Too far is more than 5 %, more than the 99th percentile of recent rises plus one standard deviation, and more than
+    is usual that early. A fall is a rise of 0, however far it goes: it must not allow more. A spike changes neither the average nor the threshold. Nothing is far above an average of 0, as
     that of silence is.
     """
 
@@ -57,6 +57,6 @@ class SpikeDetector:
         """The largest change that is no spike, late in a training."""
         if len(self.changes) < 2:
             return MIN_THRESHOLD
-        ordered = sorted(self.changes)
+        ordered = sorted(max(0.0, change) for change in self.changes)
         quantile = ordered[min(len(ordered) - 1, int(QUANTILE * len(ordered)))]
         return max(MIN_THRESHOLD, quantile + statistics.pstdev(ordered))
