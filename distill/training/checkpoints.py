@@ -1,6 +1,7 @@
 """What a training writes: a checkpoint to resume from, and in the end its artefact."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
 from distill.storage.files import atomic_folder, damaged, read_json, remove_folder, write_bytes, write_json
 from distill.storage.tables import read_frame, write_history
-from distill.storage.weights import save_weights
+from distill.storage.weights import save_weights, tensors_sha256
 
 MAX_CURVE_POINTS = 1000
 CURVES = (
@@ -22,37 +23,67 @@ CURVES = (
     *("train_recon_loss", "val_recon_loss", "train_commit_loss", "val_commit_loss"),  # of the codec
 )
 WEIGHTS = "model.safetensors"
+KEPT = 5  # checkpoints of a run
+
+logger = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Settings)
 
 
 class CheckpointStore:
-    """The newest checkpoint of a training run, in a folder named by the fingerprint of its inputs and settings.
+    """The newest checkpoints of a training run, in a folder named by the fingerprint of its inputs and settings.
 
-    One safetensors file with tensors, and what JSON can hold in its header; no pickle.
+    Each is one safetensors file, whole in itself: tensors, with those of the best weights so far, and what JSON can hold
+    in its header; no pickle. Training goes on from the newest: to go back to another, delete those after it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / "training.safetensors"
+        self.folder = folder
+
+    @property
+    def paths(self) -> list[Path]:
+        """The checkpoints, the oldest first."""
+        return sorted(self.folder.glob("step_*.safetensors"))
 
     def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Write a checkpoint in place of the last one, atomically."""
+        """Write a checkpoint after `values["step"]` steps, atomically, and delete those that are too old."""
         on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_bytes(self.path, save(on_cpu, {"distill": json.dumps(values)}))
+        header = {"distill": json.dumps(values), "sha256": tensors_sha256(on_cpu)}
+        write_bytes(self.folder / f"step_{values['step']:09d}.safetensors", save(on_cpu, header))
+        for path in self.paths[:-KEPT]:
+            path.unlink(missing_ok=True)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and values of the checkpoint, None where there is none. Raises ArtifactError when it is damaged."""
-        if not self.path.exists():
-            return None
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                values = json.loads(file.metadata()["distill"])
-                return {key: file.get_tensor(key) for key in file.keys()}, values  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        """Tensors and values of the newest checkpoint that is not damaged, None where there is none at all.
+
+        Says in a warning which ones are damaged, and deletes them. Raises ArtifactError where all are.
+        """
+        problems: dict[Path, Exception] = {}
+        for path in reversed(self.paths):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    header = file.metadata()
+                    values = json.loads(header["distill"])
+                    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                if tensors_sha256(tensors) != header["sha256"]:
+                    raise ValueError("its contents are not those that were written")
+            except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+                problems[path] = error
+                continue
+            for damaged_one, problem in problems.items():
+                logger.warning(
+                    "%s: expected a checkpoint to resume from, found a damaged file (%s); it is deleted, and training "
+                    "goes on from the one before, after %s steps",
+                    *(damaged_one, problem, values["step"]),
+                )
+                damaged_one.unlink(missing_ok=True)
+            return tensors, values
+        for path, error in problems.items():
             raise ArtifactError(
-                f"{self.path}: expected a checkpoint to resume from, found a damaged file ({error}); "
+                f"{path}: expected a checkpoint to resume from, found a damaged file ({error}), as are all before it; "
                 f"delete {self.folder} to start this training again"
             ) from error
+        return None
 
     def clear(self) -> None:
         """Delete the checkpoints of the run."""

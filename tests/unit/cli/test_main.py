@@ -283,7 +283,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     undisturbed = start(whole, "--name", "one")
 
     process = start(stopped)
-    until(lambda: list((stopped / ".distill").glob("checkpoints/*/training.safetensors")), process)
+    until(lambda: list((stopped / ".distill").glob("checkpoints/*/step_*.safetensors")), process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert (process.returncode, out) == (130, ""), err

@@ -130,7 +130,7 @@ def test_a_crash_before_the_model_file_loses_nothing(finished: TrainedModel, sou
     with patch("distill.pipeline.train.bundle_artifacts", side_effect=MemoryError), pytest.raises(MemoryError):
         train(sounds, tmp_path / "a.distill")
     (checkpoints,) = (tmp_path / "state" / "checkpoints").iterdir()
-    assert names(checkpoints) == ["training.safetensors"]
+    assert all(name.startswith("step_") for name in names(checkpoints))
     train(sounds, tmp_path / "a.distill")
     assert (tmp_path / "a.distill").read_bytes() == finished.path.read_bytes()
 

@@ -77,14 +77,43 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
     with pytest.raises(MemoryError):
         train(kind(), at_step(kill_at, kill), store, **changes)
     assert whole(train(kind(), store=store, **changes)) == whole(expected)
-    assert [path.name for path in store.folder.iterdir()] == ["training.safetensors"]
+    assert len(list(store.folder.iterdir())) == len(store.paths) <= 5
 
 
-def test_a_damaged_checkpoint_says_what_to_delete(store: CheckpointStore) -> None:
+@pytest.mark.usefixtures("save_always")
+def test_five_checkpoints_are_kept_and_training_goes_on_from_any_and_past_damaged_ones(
+    store: CheckpointStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = whole(train(LineTask()))
+    with pytest.raises(MemoryError):
+        train(LineTask(), at_step(20, kill), store)
+    names = [f"step_{step:09d}.safetensors" for step in range(15, 20)]
+    assert [path.name for path in store.paths] == names
+    for path in store.paths[3:]:  # go back to the third
+        path.unlink()
+    torn = store.paths[-1]
+    changed = bytearray(torn.read_bytes())
+    changed[-3] ^= 1  # a bit of a weight
+    torn.write_bytes(changed)
+    seen = Seen()
+    assert whole(train(LineTask(), seen, store)) == expected
+    assert seen.of(Step)[0].step == 17
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning == (
+        f"{torn}: expected a checkpoint to resume from, found a damaged file (its contents are not those that were "
+        "written); it is deleted, and training goes on from the one before, after 16 steps"
+    )
+
+
+def test_where_all_checkpoints_are_damaged_it_says_what_to_delete(store: CheckpointStore) -> None:
     store.folder.mkdir()
-    store.path.write_bytes(b"not a checkpoint")
-    with pytest.raises(ArtifactError, match=r"training\.safetensors: expected a checkpoint .* delete .*run to start"):
+    for step in (1, 2):
+        (store.folder / f"step_{step}.safetensors").write_bytes(b"not a checkpoint")
+    with pytest.raises(
+        ArtifactError, match=r"step_2\.safetensors: expected a checkpoint .*before it; delete .*run to s"
+    ):
         train(LineTask(), store=store)
+    assert len(store.paths) == 2
 
 
 def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
