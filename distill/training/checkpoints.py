@@ -78,11 +78,11 @@ class CheckpointStore:
                 )
                 damaged_one.unlink(missing_ok=True)
             return tensors, values
-        for path, error in problems.items():
+        for newest, problem in problems.items():
             raise ArtifactError(
-                f"{path}: expected a checkpoint to resume from, found a damaged file ({error}), as are all before it; "
+                f"{newest}: expected a checkpoint to resume from, found a damaged file ({problem}), as are all before it; "
                 f"delete {self.folder} to start this training again"
-            ) from error
+            ) from problem
         return None
 
     def clear(self) -> None:
