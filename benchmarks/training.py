@@ -98,8 +98,7 @@ class StepProfile:
 class _Clock:
     """Callback of `train_vqvae` that times steps and epochs, in seconds since its construction."""
 
-    def __init__(self, epochs: int) -> None:
-        self.planned = epochs
+    def __init__(self) -> None:
         self.began = time.perf_counter()
         self.elapsed = 0.0
         self.first_step = 0.0  # when it ended
@@ -119,7 +118,7 @@ class _Clock:
             self.first_step = self.elapsed
         self.intervals.append(self.elapsed - before)
         self.inside.append(event.step_time_s)
-        self.steps_per_epoch = event.total_steps // self.planned
+        self.steps_per_epoch = event.total_steps
 
     def epoch_seconds(self) -> float:
         """Seconds of an epoch with validation; before the second has ended, an estimate without."""
@@ -135,7 +134,7 @@ def train_within(task: CodecTask, seconds: float, most_epochs: int = UNENDING) -
     """
     pace = _train_for(task, PACE_SECONDS, PACE_STEPS)
     planned = min(most_epochs, max(1, int((seconds - pace.first_step) / pace.epoch_seconds())))
-    clock, cancel = _Clock(planned), threading.Event()
+    clock, cancel = _Clock(), threading.Event()
 
     def watch(event: Event) -> None:
         clock(event)
@@ -156,7 +155,7 @@ def profile_steps(task: CodecTask, seconds: float) -> StepProfile:
 
 def _train_for(task: CodecTask, seconds: float, steps: int) -> _Clock:
     """Train for two epochs and `steps` steps, or for `seconds` from the first step on."""
-    clock, cancel = _Clock(UNENDING), threading.Event()
+    clock, cancel = _Clock(), threading.Event()
 
     def watch(event: Event) -> None:
         clock(event)

@@ -250,8 +250,8 @@ class CodecTask(Task[Tensor]):
         if isinstance(report, Step):
             yield VQStepMetrics(
                 epoch=report.epoch,
-                step=report.step,
-                total_steps=report.total_steps,
+                step=report.step - report.epoch * self.steps_per_epoch,
+                total_steps=self.steps_per_epoch,
                 train_loss=report.losses["train_loss"],
                 recon_loss=report.losses["train_recon_loss"],
                 commit_loss=report.losses["train_commit_loss"],
@@ -259,6 +259,8 @@ class CodecTask(Task[Tensor]):
                 learning_rate=report.learning_rate,
                 step_time_s=report.step_time_s,
                 codebook_health=self._health,
+                overall_step=report.step,
+                overall_total_steps=report.total_steps,
             )
         elif isinstance(report, Epoch):
             metrics = report.metrics

@@ -68,7 +68,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class VQStepMetrics:
-    """An optimiser step of the codec, as `Step`. `codebook_health` is that of the last complete epoch, {} before."""
+    """An optimiser step of the codec; `step` counts from 1 in the epoch, of `total_steps`, and `overall_step` in all.
+
+    `codebook_health` is that of the last complete epoch, {} before.
+    """
 
     epoch: int
     step: int
@@ -80,6 +83,8 @@ class VQStepMetrics:
     learning_rate: float
     step_time_s: float
     codebook_health: CodebookHealth
+    overall_step: int = 0
+    overall_total_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,8 @@ class PriorStepMetrics:
     train_loss: float
     learning_rate: float
     step_time_s: float
-    overall_step: int
-    overall_total_steps: int
+    overall_step: int = 0
+    overall_total_steps: int = 0
 
 
 @dataclass(frozen=True)

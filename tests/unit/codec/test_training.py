@@ -87,7 +87,9 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
     assert set(epochs[0].codebook_health["level_0"]) == {"utilization", "perplexity", "dead_codes"}
     assert epochs[0].overfitting_gap == pytest.approx(epochs[0].val_recon_loss - rows[0]["train_recon_loss"])
     assert rows[0]["codebook/level_1/perplexity"] == epochs[0].codebook_health["level_1"]["perplexity"]
-    assert len(steps) == steps[-1].total_steps
+    size = steps[0].total_steps
+    assert [event.step for event in steps] == [*range(1, size + 1)] * 24
+    assert [event.overall_step for event in steps] == [*range(1, steps[-1].overall_total_steps + 1)]
     assert not training.model.training
     best = min(epochs, key=lambda event: event.val_loss)
     assert (training.result.best_epoch, training.codebook_health) == (best.epoch, best.codebook_health)
