@@ -130,12 +130,16 @@ def train_prior(
             f"{written}: expected a model without a prior, or a new name with --output, found an existing one; "
             "use --replace to replace it"
         )
+    from rich.console import Console
+
     from distill.cluster import executor_of
     from distill.pipeline.train import add_prior
+    from distill.prior.training import print_prior
 
     execution = execution_from_environment()
     with executor_of(execution) as executor:
         trained = add_prior(model, written, data, params, execution, executor)
+    print_prior(trained, Console(stderr=as_json, highlight=False))
     if as_json:
         print_json({"model": str(written), "recordings": trained.recordings, **trained.metrics})
     else:
@@ -164,9 +168,13 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     from rich.console import Console
 
     from distill.codec.training import print_codec
+    from distill.prior.training import print_prior
 
     codec, size = trained.codec, trained.path.stat().st_size
-    print_codec(codec, Console(stderr=as_json, highlight=False))
+    console = Console(stderr=as_json, highlight=False)
+    print_codec(codec, console)
+    if trained.prior is not None:
+        print_prior(trained.prior, console)
     if not as_json:
         print(f"{trained.path}  {size / 1e6:.1f} MB")
         return

@@ -312,20 +312,13 @@ class CodecConsole(ToConsole):
 
 
 def print_codec(training: CodecTraining, console: Console) -> None:
-    """Print the result of a training: losses, fidelity, a row for each codebook, warnings."""
-    result, epochs, best = training.result, len(training.result.history), training.result.best_metrics
-    text = f"no epoch of {epochs} was better than the start"
-    if result.best_epoch >= 0:
-        text = f"best epoch {result.best_epoch + 1} of {epochs}, loss {best['train_loss']:.3f}"
-    text += f", held out {best['val_loss']:.3f}"
-    for last in result.history[-1:]:
-        text += f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
-    console.print(f"codec: {text}", soft_wrap=True)
+    """Print the result of a training: losses, fidelity, a row for each codebook, warnings and remarks."""
+    console.print(f"codec: {training.result.summary}", soft_wrap=True)
     if line := fidelity_line(training.metrics):
         console.print(line, soft_wrap=True)
     console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))
-    for warning in training.warnings:
-        console.print(f"warning: {warning}", soft_wrap=True)
+    for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.remarks):
+        console.print(line, soft_wrap=True)
 
 
 def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:

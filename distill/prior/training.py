@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 from typing import TypeGuard
 
 import torch
+from rich.console import Console
 
 from distill.codes.store import Codes, CodesConfig
 from distill.execution import Execution
@@ -28,7 +29,14 @@ from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_file, sha256_files
 from distill.training.checkpoints import save_artifact
 from distill.training.distributed import make_fabric
-from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorMemoryMetrics, PriorTrainingCompleteEvent
+from distill.training.events import (
+    Epoch,
+    PriorEpochMetrics,
+    PriorEvent,
+    PriorMemoryMetrics,
+    PriorTrainingCompleteEvent,
+    by_level,
+)
 from distill.training.interruption import raise_interrupted
 from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import TrainerSettings, budget_seconds
@@ -64,10 +72,6 @@ class PriorConsole(ToConsole):
                 self.progress.say(
                     f"warning: after {event.step} steps the memory retrieves {event.probe['ranked']:.0%} of motifs "
                     f"among {DISTRACTORS} distractors (ablated: {event.probe['ranked_ablated']:.0%})"
-                )
-            case PriorTrainingCompleteEvent():
-                self.progress.say(
-                    f"{event.epochs_trained} epochs, best held-out perplexity {event.best_perplexity:.1f}"
                 )
 
     def epoch_text(self, epoch: Epoch) -> str:
@@ -242,9 +246,12 @@ def train_prior_of_codes(
         if remark := why_not_pretrained(config, data.codes):
             run.console.say(remark)
         trained = fit_prior(data, config, seed, run, calibrate)
-        measured = _compared(trained, data, run)
         if not run.is_first:
             return trained
+        measured = {"val_bits_per_second_counting": counting_bits_per_second(data)}
+        if trained.calibration:
+            start, best = trained.calibration[0], min(trained.calibration)
+            measured |= {"calibration_distance_start": start, "calibration_distance": best}
         facts, reference = trained.facts.model_copy(update={"fingerprint": run.fingerprint}), data.reference()
         history = trained.result.history
         save_artifact(folder, trained.model, facts, history, lambda path: save_reference(path, reference))
@@ -255,17 +262,23 @@ def train_prior_of_codes(
     )
 
 
-def _compared(trained: PriorTraining, data: PriorData, run: Run) -> dict[str, float]:
-    """Held-out bits per second by counts alone, and what the calibration gained, beside the prior."""
-    counting = counting_bits_per_second(data) if run.is_first else math.nan
-    found = trained.result.best_metrics["val_bits_per_second"]
-    run.console.say(f"{found:.0f} bits per second of held-out audio; counting alone {counting:.0f}")
-    measured = {"val_bits_per_second_counting": counting}
-    if trained.calibration:
-        start, best = trained.calibration[0], min(trained.calibration)
-        run.console.say(f"sounds of the prior go on unlike the recordings by {start:.2f}, calibrated by {best:.2f}")
-        measured |= {"calibration_distance_start": start, "calibration_distance": best}
-    return measured
+def print_prior(training: PriorTraining, console: Console) -> None:
+    """Print the result of a training: losses, perplexity, bits beside counting, calibration, warnings and remarks."""
+    metrics, memorization = training.metrics, training.facts.memorization
+    levels = sorted((name.split("/")[0] for name in metrics if name.startswith("level_")), key=by_level)
+    found, counting = metrics["val_bits_per_second"], metrics["val_bits_per_second_counting"]
+    lines = [
+        f"prior: {training.result.summary}",
+        f"held-out perplexity {training.facts.best_perplexity:.1f}; by level "
+        + ", ".join(f"{metrics[f'{level}/val_perplexity']:.1f}" for level in levels),
+        f"{found:.0f} bits per second of held-out audio; counting alone {counting:.0f}",
+    ]
+    if training.calibration:
+        start, best = training.calibration[0], min(training.calibration)
+        lines.append(f"sounds of the prior go on unlike the recordings by {start:.2f}, calibrated by {best:.2f}")
+    lines += [f"warning: {memorization.message}"] if memorization.was_memorizing else []
+    for line in (*lines, *training.result.remarks):
+        console.print(line, soft_wrap=True)
 
 
 def prior_metrics(training: PriorTraining) -> dict[str, float]:

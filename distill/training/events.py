@@ -212,6 +212,18 @@ class TrainingResult:
     counts: dict[str, float] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
+    @property
+    def summary(self) -> str:
+        """Which weights are kept, with their losses and those at the end."""
+        best, epochs = self.best_metrics, len(self.history)
+        text = f"no epoch of {epochs} was better than the start"
+        if self.best_epoch >= 0:
+            text = f"best epoch {self.best_epoch + 1} of {epochs}, loss {best['train_loss']:.3f}"
+        text += f", held out {best['val_loss']:.3f}"
+        for last in self.history[-1:]:
+            text += f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
+        return text
+
 
 Watched = WatchMetrics | RollbackEvent
 VQEvent = VQStepMetrics | VQEpochMetrics | Watched

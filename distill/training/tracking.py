@@ -85,8 +85,8 @@ class ToConsole:
             case RollbackEvent():
                 self.progress.say(event.message)
             case TrainingResult():
-                for remark in event.remarks:
-                    self.progress.say(remark)
+                for remark in event.remarks:  # the summary at the end of a command has them, too
+                    self.progress.status.say(remark)
 
     def epoch_text(self, epoch: Epoch) -> str:
         """An epoch in a few words."""

@@ -143,7 +143,11 @@ def test_a_model_is_given_a_prior_and_then_generates(shell: CommandLine) -> None
     before = Path("copy.distill").read_bytes()
     done = shell("train-prior", "copy.distill", *tiny, "--architecture", "flat", "--replace")
     assert done.status == 0, done.err
-    assert done.out.startswith("copy.distill  ")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("prior: ")
+    assert lines[1].startswith("held-out perplexity ")
+    assert re.fullmatch(r"\d+ bits per second of held-out audio; counting alone \d+", lines[2])
+    assert lines[-1].startswith("copy.distill  ")
     assert Path("copy.distill").read_bytes() != before
     assert shell("train-prior", "m.distill", *tiny).status == 0
     done = shell("generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "1")

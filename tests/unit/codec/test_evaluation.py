@@ -158,7 +158,7 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     best |= {
         f"codebook/{level}/{name}": value for level, row in health(0.5, 0.1).items() for name, value in row.items()
     }
-    result = TrainingResult({}, {}, best_epoch, best, history)
+    result = TrainingResult({}, {}, best_epoch, best, history, remarks=["it still fell"])
     screen = io.StringIO()
     training = CodecTraining(result=result, model=tiny_codec())
     print_codec(training, Console(file=screen, width=60))
@@ -166,3 +166,4 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     assert lines[0] == f"codec: {line}"
     assert [text.split()[0] for text in lines[3:5]] == ["level_0", "level_1"]
     assert lines[5].startswith("warning: level_1: 10% of the codewords are used")
+    assert lines[-1] == "it still fell"
