@@ -113,19 +113,20 @@ def train_prior(
 ) -> None:
     """Train a prior for an existing model, so that it can generate; written into the model file or a copy.
 
-    After Ctrl-C or a crash, the same command resumes the training.
+    After Ctrl-C or a crash, the same command resumes the training. A prior in place of one with labels has labels, too.
     """
     from distill.model_file.format import read_contents
 
-    params = params_of_flags({"corpus.path": data or ".", **given})
+    known, written = read_contents(model)[0].prior_config, output or model
+    before = {"corpus.labels": "folder"} if known is not None and known.labels else {}
+    params = params_of_flags({"corpus.path": data or ".", **before, **given})
     if data is not None:
         _check_folder("--data", data)
-    has_prior, written = read_contents(model)[0].has_prior, output or model
     if output is not None:
         check_output(output, [])
         check_replaceable("--output", [output], replace=True)
     _check_model("--output", written)
-    if written.exists() and (has_prior or not written.samefile(model)) and not replace:
+    if written.exists() and (known is not None or not written.samefile(model)) and not replace:
         raise ParamsError(
             f"{written}: expected a model without a prior, or a new name with --output, found an existing one; "
             "use --replace to replace it"

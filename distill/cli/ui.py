@@ -14,7 +14,9 @@ def ui(
     port: Annotated[
         int | None, Option(help="port; without it the first free one from 7860 on", min=0, max=65535)
     ] = None,
-    folder: Annotated[Path, Option(metavar="DIR", help="folder of models, recordings and generated sounds")] = Path(),
+    folder: Annotated[
+        Path, Option(metavar="DIR", help="folder of models, recordings and generated sounds; made if it is not there")
+    ] = Path(),
     host: Annotated[
         str, Option(help="address to listen at; other computers reach the page only so, and need --password")
     ] = "127.0.0.1",
@@ -29,9 +31,8 @@ def ui(
     open_browser: Annotated[bool, Option("--open", help="open the page in a browser")] = False,
 ) -> None:
     """Open the page: train, generate, compare, without a terminal. Ctrl-C closes it; a training goes on without it."""
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing there"
-        raise ParamsError(f"--folder {folder}: expected a folder, found {found}; make it or choose another")
+    if folder.exists() and not folder.is_dir():
+        raise ParamsError(f"--folder {folder}: expected a folder, found a file; choose another")
     if password is not None and len(password) < 8:
         raise ParamsError(f"--password: expected 8 characters or more, found {len(password)}; choose a longer one")
     if password is None and not _is_this_computer(host):

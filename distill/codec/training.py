@@ -2,9 +2,11 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -27,7 +29,7 @@ from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
-from distill.progress import HEALTH_TITLE, ProgressReport, health_table
+from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_table
 from distill.storage.files import sha256_file
 from distill.storage.weights import weights_sha256
 from distill.training.checkpoints import CheckpointStore, save_artifact
@@ -54,6 +56,7 @@ PROBE_CROPS = 2
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
 PREVIEWS, PREVIEW_SECONDS = 4, 5.0
+PREVIEW_PAUSE = 20.0  # times the time that previews take
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -153,6 +156,8 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     model = build_vqvae(data.corpus.sample_rate, config, seed)
     initialise(model, data.corpus, data.train, seed)
     task = CodecTask(model, data, config, seed, run.fabric)
+    if run.is_first and run.console.status.folder is not None:
+        run = replace(run, observers=(*run.observers, EarlyPreviews(model, data, run.console.status)))
     settings = TrainerSettings(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -309,6 +314,26 @@ class CodecConsole(ToConsole):
                 if level not in self._warned:
                     self.progress.say(f"warning: epoch {event.epoch + 1}: {warning}")
                 self._warned.add(level)
+
+
+class EarlyPreviews:
+    """Observer that shows previews to those who watch: by the weights of an epoch that is the best so far."""
+
+    def __init__(self, codec: VQVAE, data: CodecData, status: Status) -> None:
+        self.codec, self.data, self.status = codec, data, status
+        self._lowest, self._next = math.inf, 0.0
+
+    def __call__(self, event: object) -> None:
+        """See `Observer`. At most a twentieth of the time is spent on it."""
+        if not isinstance(event, VQEpochMetrics) or event.val_loss >= self._lowest:
+            return
+        self._lowest, began = event.val_loss, time.monotonic()
+        if began < self._next:
+            return
+        with TemporaryDirectory() as folder:
+            write_previews(Path(folder), self.codec.eval(), self.data)
+            self.status.keep(Path(folder), "previews")
+        self._next = time.monotonic() + PREVIEW_PAUSE * (time.monotonic() - began)
 
 
 def print_codec(training: CodecTraining, console: Console) -> None:

@@ -6,19 +6,13 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from distill.codes.store import Codes
-from distill.execution import STATE
 from distill.novelty.search import CodeIndex
 from distill.params import Settings, get_adaptive_prior_config
+from distill.training.events import HOW_TO_STOP
 
 ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
 COARSE_LEVELS = 2
 MOST_COMPARED, MOST_FRAMES = 64, 256  # held-out recordings, and frames of each
-
-HOW_TO_STOP = (
-    "Training never stops by itself for this. While it runs, "
-    f"`touch {(STATE / 'stop').as_posix()}` ends it with the best weights so far; "
-    "Ctrl-C saves, and the same command continues"
-)
 
 MOST_PERPLEXITY = 1e9
 Perplexity = Annotated[float, Field(ge=0, le=MOST_PERPLEXITY)]

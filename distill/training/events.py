@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from distill.execution import STATE
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,6 +23,12 @@ __all__ = [
     "VQStepMetrics",
     "WatchMetrics",
 ]
+
+HOW_TO_STOP = (
+    "Training never stops by itself for this. While it runs, "
+    f"`touch {(STATE / 'stop').as_posix()}` ends it with the best weights so far; "
+    "Ctrl-C saves, and the same command continues"
+)
 
 LOW_UTILIZATION = 0.30  # share of codewords in use below which a level is warned of
 

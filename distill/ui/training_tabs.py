@@ -13,6 +13,8 @@ from typing import Any
 import gradio as gr
 
 from distill.errors import ParamsError
+from distill.params import setting
+from distill.training.events import HOW_TO_STOP
 from distill.training.tracking import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
 from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET, field, flags, optional
@@ -22,6 +24,9 @@ from distill.ui.workspace import Workspace
 # The paths of the files in the folder that was chosen, which Gradio leaves out, noted by the script in the page's head.
 WITH_PLACES = "(folder, files, places) => [folder, files, window.chosenFiles || []]"
 OWN = "the codec's own recordings"
+LABELS_BEFORE = "as in the model"
+STOP = "Stop and use best checkpoint"
+HOW_TO_STOP_HERE = f"Training never stops by itself for this: “{STOP}” ends it with the best weights so far"
 # Flags of `train-prior` and their settings.
 SIZES = {"epochs": "epochs", "hidden_size": "hidden_size", "layers": "num_layers", "heads": "num_heads"}
 MOST_RUNS = 200
@@ -42,16 +47,17 @@ class TrainingTab(ABC):
                 with gr.Row():
                     # Off until the form is filled, which overwrites what was typed before.
                     self._start = gr.Button("Start", variant="primary", elem_id=f"{self.kind}-start", interactive=False)
-                    cancel = gr.Button("Cancel", elem_id=f"{self.kind}-cancel")
-                    stop = gr.Button("Stop and use best checkpoint", elem_id=f"{self.kind}-stop")
+                    cancel = gr.Button("Cancel", elem_id=f"{self.kind}-cancel", visible=False)
+                    stop = gr.Button(STOP, elem_id=f"{self.kind}-stop", visible=False)
             with gr.Column(min_width=320, scale=2):
                 state = gr.HTML(elem_id=f"{self.kind}-state")
                 resume = gr.Button("Go on with this training", visible=False)
                 parts = [gr.HTML(elem_id=f"{self.kind}-{name}") for name in ("found", "health", "charts", "previews")]
-        form, shown = list(self._form.values()), [state, resume, *parts]
+        job = gr.State("")  # the id of the training that is shown
+        form, shown = list(self._form.values()), [job, state, cancel, stop, resume, *parts]
         self._start.click(self.begin, form, shown, api_name=self.endpoint)
         for button, handler in ((cancel, self.cancel), (stop, self.stop), (resume, self.go_on)):
-            button.click(handler, None, shown)
+            button.click(handler, job, shown)
         for event in (timer.tick, page.load):
             event(self.show, None, shown, **QUIET)
 
@@ -64,44 +70,50 @@ class TrainingTab(ABC):
         """Start a training with the values of the form."""
 
     def show(self) -> list[Any]:
-        """The newest training: its state, whether it can go on, recordings, codebooks, charts and previews."""
+        """The newest training: its id, state and buttons, recordings, codebooks, charts and previews."""
         job = self._work.jobs.newest(self.kind)
         state = view.progress(job, "No training yet. Fill in the form and press Start.")
+        buttons = [gr.update(visible=job is not None and job.state == "running")] * 2
         if job is None:
-            return [state, gr.update(visible=False), "", "", "", ""]
+            return ["", state, *buttons, gr.update(visible=False), "", "", "", ""]
         metrics = {task: job.events(task) for task in ("codec", "prior")}
-        health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(
-            view.note(text, "warning") for text in job.warnings
-        )
         prior = job.events("prior", "PriorEpochMetrics")
-        is_memorizing = bool(prior) and prior[-1].get("is_memorizing")
-        alarm = view.note(str(prior[-1]["memorization_message"]), "alarm") if is_memorizing else ""
-        charts = alarm + view.charts(metrics)
+        message = str(prior[-1].get("memorization_message", "")) if prior else ""
+        warnings = [view.note(text, "warning") for text in job.warnings if HOW_TO_STOP not in text]
+        health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
+        charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics)
         found, resume = view.ingest(job.read("ingest.json")), gr.update(visible=job.is_resumable)
-        return [state, resume, found, health, charts, view.previews(job)]
+        return [job.id, state, *buttons, resume, found, health, charts, view.previews(job)]
 
-    def cancel(self) -> list[Any]:
-        """Cancel the training."""
-        self._at_work().cancel()
+    def cancel(self, shown: str) -> list[Any]:
+        """Cancel the training that is shown."""
+        self._at_work(shown).cancel()
         return self.show()
 
-    def stop(self) -> list[Any]:
-        """End the training with its best weights so far."""
-        self._at_work()
+    def stop(self, shown: str) -> list[Any]:
+        """End the training that is shown with its best weights so far."""
+        self._at_work(shown)
         self._work.jobs.stop_file.touch()
         return self.show()
 
-    def go_on(self) -> list[Any]:
-        """Go on with the training."""
-        if (job := self._work.jobs.newest(self.kind)) is not None:
+    def go_on(self, shown: str) -> list[Any]:
+        """Go on with the training that is shown."""
+        if (job := self._work.jobs.get(shown)) is not None:
             self._work.jobs.run(job)
         return self.show()
 
-    def _at_work(self) -> Job:
-        job = self._work.jobs.newest(self.kind)
+    def _at_work(self, shown: str) -> Job:
+        """The training that is shown, for a program that shows nothing the newest."""
+        job = self._work.jobs.get(shown) if shown else self._work.jobs.newest(self.kind)
         if job is None or job.state != "running":
             raise ParamsError("expected a training at work, found none")
         return job
+
+
+def levels_of(quality: str) -> list[tuple[str, str]]:
+    """Choices of the number of levels; the first is what the quality stands for."""
+    by_quality = setting(f"qualities.{quality}.num_quantizers").default
+    return [(f"automatic: {by_quality}, by the quality", ""), *((str(number), str(number)) for number in range(2, 17))]
 
 
 class TrainTab(TrainingTab):
@@ -131,7 +143,13 @@ class TrainTab(TrainingTab):
         form["name"] = optional("Name of the model", "date and time", elem_id="name")
         form["tier"] = field("tier", "Preset")
         form["quality"] = field("vqvae.quality", "Quality")
-        form["rvq_levels"] = field("vqvae.num_quantizers", "RVQ levels")
+        levels = setting("vqvae.num_quantizers")
+        form["rvq_levels"] = gr.Dropdown(
+            levels_of(form["quality"].value), value="", label="RVQ levels", info=levels.help
+        )
+        form["quality"].change(
+            lambda one: gr.update(choices=levels_of(one)), form["quality"], form["rvq_levels"], **QUIET
+        )
         prior = gr.Checkbox(True, label="Also train a prior", info="without one new sounds are not like the recordings")
         with gr.Accordion("More settings", open=False):
             form["commitment_weight"] = field("vqvae.commitment_weight", "Commitment weight")
@@ -196,6 +214,8 @@ class PriorTab(TrainingTab):
         form |= {name: field(f"prior.{key}", name.replace("_", " ").capitalize()) for name, key in SIZES.items()}
         with gr.Accordion("More settings", open=False):
             form["architecture"] = field("prior.architecture", "Architecture")
+            labels = [LABELS_BEFORE, *setting("corpus.labels").choices]
+            form["labels"] = gr.Dropdown(labels, label="Labels", info=setting("corpus.labels").help)
         form["copy"] = optional("Name of a copy to write it into", "into the model")
         form["replace"] = gr.Checkbox(label="Replace the prior that the model has", elem_id="prior-replace")
         return form
@@ -207,6 +227,7 @@ class PriorTab(TrainingTab):
         output = work.argument(work.new_model(given["copy"])) if given["copy"] else None
         data = None if given["data"] == OWN else work.argument(work.corpus(given["data"]))
         settings = {key: given[key] for key in (*SIZES, "architecture", "replace")}
+        settings["labels"] = None if given["labels"] == LABELS_BEFORE else given["labels"]
         arguments = ["train-prior", work.argument(path), *flags(data=data, output=output, **settings)]
         work.jobs.start("prior", f"training a prior of {path.stem}", arguments, given)
         return self.show()

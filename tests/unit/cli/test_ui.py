@@ -23,8 +23,7 @@ NO_PASSWORD = (
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--folder", "none"), "--folder none: expected a folder, found nothing there; make it or choose another"),
-        (("--folder", "file"), "--folder file: expected a folder, found a file; make it or choose another"),
+        (("--folder", "file"), "--folder file: expected a folder, found a file; choose another"),
         (("--folder", "below"), "--folder below/.distill: expected a folder to write to, found File exists"),
         (("--password", "letmein"), SHORT),
         *(

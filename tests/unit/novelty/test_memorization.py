@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from distill.novelty.memorization import HOW_TO_STOP, Memorization, alike_recordings, check_memorization
+from distill.novelty.memorization import Memorization, alike_recordings, check_memorization
+from distill.training.events import HOW_TO_STOP
 
 
 @pytest.mark.parametrize(("recordings", "threshold"), [(5, 2.0), (20, 2.0), (21, 3.0), (100, 3.0), (101, 5.0)])

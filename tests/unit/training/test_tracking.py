@@ -15,11 +15,11 @@ import pytest
 
 from distill.codec.training import CodecConsole
 from distill.errors import Interrupted
-from distill.novelty.memorization import HOW_TO_STOP, check_memorization
+from distill.novelty.memorization import check_memorization
 from distill.prior.training import PriorConsole
 from distill.progress import EVENTS, SAID, VARIABLE, ProgressReport
 from distill.training import PriorEpochMetrics, PriorMemoryMetrics, RollbackEvent, WatchMetrics
-from distill.training.events import Epoch, Step, TrainingResult, VQEpochMetrics
+from distill.training.events import HOW_TO_STOP, Epoch, Step, TrainingResult, VQEpochMetrics
 from distill.training.tracking import (
     Observer,
     ToConsole,

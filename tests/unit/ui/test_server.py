@@ -220,7 +220,7 @@ def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
     assert answer["output"]["error"].startswith("recordings &#x27;&#x27;: expected a folder of the list")
 
     for name in ("cancel", "stop"):
-        assert _call(page, name, [])["output"]["error"] == "expected a training at work, found none"
+        assert _call(page, name, [None])["output"]["error"] == "expected a training at work, found none"
     answer = _call(page, "kit", [None, 4, ""])
     assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
     answer = _call(page, "vary", [None, None, 0.3, ""])
