@@ -23,13 +23,13 @@ def error_to_show(error: Exception) -> gr.Error:
     return gr.Error(said, duration=None, title=title, print_exception=False)
 
 
-def field(path: str, label: str) -> Any:
+def field(path: str, label: str, elem_id: str | None = None) -> Any:
     """A field for a setting of `params.yaml`, such as "vqvae.epochs": its choices, bounds, help and default."""
     about = setting(path)
     if about.type is str:
         return gr.Dropdown(list(about.choices), value=about.default, label=label, info=about.help)
     if about.default == "auto":
-        return optional(label, about.auto_by or "auto", f"{about.help}; ")
+        return optional(label, about.auto_by or "auto", f"{about.help}; ", elem_id)
     low, high, whole = about.bounds.get("ge"), about.bounds.get("le"), 0 if about.type is int else None
     return gr.Number(about.default, label=label, info=about.help, minimum=low, maximum=high, precision=whole)
 

@@ -143,13 +143,10 @@ class TrainTab(TrainingTab):
         form["name"] = optional("Name of the model", "date and time", elem_id="name")
         form["tier"] = field("tier", "Preset")
         form["quality"] = field("vqvae.quality", "Quality")
-        levels = setting("vqvae.num_quantizers")
-        form["rvq_levels"] = gr.Dropdown(
-            levels_of(form["quality"].value), value="", label="RVQ levels", info=levels.help
-        )
-        form["quality"].change(
-            lambda one: gr.update(choices=levels_of(one)), form["quality"], form["rvq_levels"], **QUIET
-        )
+        about, choices = setting("vqvae.num_quantizers").help, levels_of(form["quality"].value)
+        levels = gr.Dropdown(choices, value="", label="RVQ levels", info=about, elem_id="levels")
+        form["quality"].change(lambda one: gr.update(choices=levels_of(one)), form["quality"], levels, **QUIET)
+        form["rvq_levels"] = levels
         prior = gr.Checkbox(True, label="Also train a prior", info="without one new sounds are not like the recordings")
         with gr.Accordion("More settings", open=False):
             form["commitment_weight"] = field("vqvae.commitment_weight", "Commitment weight")
@@ -211,7 +208,8 @@ class PriorTab(TrainingTab):
         form: dict[str, Any] = {"model": gr.Dropdown(self._work.names(), label="Model", elem_id="prior-model")}
         folders = [OWN, *self._work.corpora()]
         form["data"] = gr.Dropdown(folders, value=OWN, label="Recordings", elem_id="prior-data")
-        form |= {name: field(f"prior.{key}", name.replace("_", " ").capitalize()) for name, key in SIZES.items()}
+        for name, key in SIZES.items():
+            form[name] = field(f"prior.{key}", name.replace("_", " ").capitalize(), f"prior-{name}")
         with gr.Accordion("More settings", open=False):
             form["architecture"] = field("prior.architecture", "Architecture")
             labels = [LABELS_BEFORE, *setting("corpus.labels").choices]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from ui.conftest import PATIENCE, Served
 
-from distill.ui.jobs import STDERR, Job, Jobs, read_end
+from distill.model_file.format import load_bundle
+from distill.ui.jobs import STDOUT, Job, Jobs, read_end
 
 Open = Callable[..., Any]
 
@@ -91,7 +92,7 @@ def start_training(page: Any, name: str, epochs: str) -> None:
     write(page.locator("#name textarea, #name input").first, name)
     page.get_by_role("button", name="More settings").first.click()
     write(page.get_by_label("Most epochs"), epochs)
-    write(page.get_by_label("RVQ levels").first, "2")
+    choose(page, "#levels", "2")
     page.locator("#train-start").click()
     waits(page, "#train-state", f"training {name} on sounds/few: at work")
 
@@ -215,7 +216,33 @@ def test_a_prior_is_replaced_where_it_may_be(opened: Open, served: Served) -> No
     waits(page, "#prior-state", "training a prior of tiny: done")
     job = Jobs(served.folder).newest("prior")
     assert job is not None
-    assert "stopped as asked after" in read_end(job.folder / STDERR)
+    assert "stopped as asked after" in read_end(job.folder / STDOUT)
+
+
+def test_a_prior_that_memorises_raises_an_alarm_and_is_stopped_with_its_best_weights(
+    opened: Open, served: Served
+) -> None:
+    page = opened("Prior")
+    choose(page, "#prior-model", "tiny.distill")
+    choose(page, "#prior-data", "sounds/few")
+    write(page.locator("#prior-epochs textarea, #prior-epochs input").first, "5000")
+    choose_tab(page, "Train")
+    choose_tab(page, "Prior")  # which leaves alone what was typed
+    page.get_by_label("Replace the prior").check()
+    page.locator("#prior-start").click()
+    waits(page, "#prior-charts", "“Stop and use best checkpoint” ends it with the best weights so far")
+    assert "touch" not in page.locator("#prior-health").inner_text() + page.locator("#prior-charts").inner_text()
+    page.locator("#prior-stop").click()
+    waits(page, "#prior-state", "training a prior of tiny: done")
+    page.locator("#prior-stop").wait_for(state="hidden")
+    job = Jobs(served.folder).newest("prior")
+    assert job is not None
+    epochs = job.events("prior", "PriorEpochMetrics")
+    assert len(epochs) < 5000
+    found = load_bundle(served.folder / "models" / "tiny.distill").metadata.prior_metadata
+    assert found is not None
+    assert found.epochs_trained == len(epochs)
+    assert found.best_perplexity == pytest.approx(min(epoch["best_perplexity"] for epoch in epochs))
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
