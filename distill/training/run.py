@@ -24,7 +24,7 @@ def about_corpus(params: Params, sha256: str, sample_rate: int, recordings: int)
     """Parameters of a run that name its recordings and its model. The hash is of their manifest."""
     return {
         "corpus.path": params.corpus.path,
-        "corpus.sha256": sha256[:12],
+        "corpus_sha256": sha256[:12],
         "sample_rate": sample_rate,
         "recordings": recordings,
         "model": params.bundle.name,

@@ -150,7 +150,7 @@ def dataset_of(about: Mapping[str, Any]) -> Any:
     counts = {name: about[name] for name in ("recordings", "sample_rate") if name in about}
     corpus = Dataset(
         name=Path(about["corpus.path"]).name,
-        digest=about["corpus.sha256"],
+        digest=about["corpus_sha256"],
         source_type="local",
         source=json.dumps({"uri": about["corpus.path"]}),
         profile=json.dumps(counts),

@@ -41,7 +41,7 @@ EPOCH = Epoch(1, METRICS, 1e-3, 2.0, 9.0, 0.0)
 PRIOR_EPOCH = PriorEpochMetrics(1, 2, 1.0, 1.5, 1.2, 1.1, *CHECK, 2.0, 1e-3)
 CODEC_EPOCH = VQEpochMetrics(1, 2, 1.0, 1.5, 1.4, 0.1, 0.4, 1e-3, 1.0, 9.0, {}, ())
 END = TrainingResult({}, {}, 1, METRICS, [], counts={"rollbacks": 2.0}, remarks=["one thing", "another"])
-ABOUT = {"corpus.path": "sounds/bells", "corpus.sha256": "c0ffee", "recordings": 12, "sample_rate": 44100}
+ABOUT = {"corpus.path": "sounds/bells", "corpus_sha256": "c0ffee", "recordings": 12, "sample_rate": 44100}
 SHOWN = {**METRICS, "learning_rate": 1e-3, "epoch_time_s": 2.0}
 
 
