@@ -181,9 +181,9 @@ class PriorConfig(Settings):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        if self.hidden_size % self.num_heads:
+        if self.hidden_size % (2 * self.num_heads):  # rotary positions turn pairs of features
             raise ValueError(
-                f"num_heads: expected a divisor of hidden_size {self.hidden_size}, found {self.num_heads}; "
+                f"num_heads: expected heads of an even size, found {self.num_heads} for hidden_size {self.hidden_size}; "
                 "change one of the two"
             )
         if ("memory" in ARCHITECTURES[self.architecture].settings) != (self.memory is not None):

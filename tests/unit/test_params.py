@@ -84,7 +84,11 @@ def test_refusals_name_file_key_expectation_and_finding(section: dict[str, objec
         ("seed: 1\ncorpus: {path: x}\nseed: 2\n", "duplicate key 'seed'"),
         (
             "corpus: {path: x}\nprior: {hidden_size: 100, num_heads: 3}\n",
-            r"prior\.num_heads: expected a divisor of hidden_size 100, found 3; change one of the two",
+            r"prior\.num_heads: expected heads of an even size, found 3 for hidden_size 100; change one of the two",
+        ),
+        (
+            "corpus: {path: x}\nprior: {hidden_size: 100}\n",
+            r"prior\.num_heads: expected heads of an even size, found 4 for hidden_size 100; change one of the two",
         ),
         (
             "corpus: {path: x}\nprior: {architecture: memory, memory: null}\n",

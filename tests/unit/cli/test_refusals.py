@@ -43,7 +43,7 @@ REFUSED = {
     "train . --learning-rate 0": "--learning-rate: expected greater than 0, found 0",
     "train . --codebook-size 1": "--codebook-size: expected greater than or equal to 2, found 1; see distill --help",
     "train-prior codec.distill": "codec.distill: expected the folder of its recordings, found no record of it in",
-    "train-prior codec.distill --heads 3": "--heads: expected a divisor of hidden_size 128, found 3",
+    "train-prior codec.distill --heads 3": "--heads: expected heads of an even size, found 3 for hidden_size 128",
     "generate codec.distill": "codec.distill: expected a model with a prior, found a codec alone, which encodes and",
     "generate m.distill --label tom": "--label tom: expected one of kick, snare; found an unknown one",
     "generate bare.distill --label tom": "--label tom: expected a model trained with labels, found one without",
