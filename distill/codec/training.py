@@ -122,7 +122,8 @@ def train_codec(
     data = CodecData.split(corpus, val_fraction, seed)
     about = about_corpus(params, inputs["corpus"], corpus.sample_rate, recordings)
     decided_by = (inputs, {**config.model_dump(), **settings})
-    with tracked_run("train_vqvae", *decided_by, about, CodecConsole, fabric, state, tracking_root) as run:
+    derived = config.model_fields_set - params.vqvae.given.keys()
+    with tracked_run("train_vqvae", *decided_by, about, derived, CodecConsole, fabric, state, tracking_root) as run:
         trained = _trained(data, config, seed, run)
         codec, result = trained.model, trained.result
         if not run.is_first:

@@ -242,7 +242,10 @@ def train_prior_of_codes(
         "codebook_size": data.codes.codebook_size,
         "num_quantizers": data.codes.num_quantizers,
     }
-    with tracked_run("train_prior", inputs, settings, about, PriorConsole, fabric, state, tracking_root) as run:
+    derived = config.model_fields_set - params.prior.given.keys()
+    with tracked_run(
+        "train_prior", inputs, settings, about, derived, PriorConsole, fabric, state, tracking_root
+    ) as run:
         if remark := why_not_pretrained(config, data.codes):
             run.console.say(remark)
         trained = fit_prior(data, config, seed, run, calibrate)

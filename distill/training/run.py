@@ -1,7 +1,7 @@
 """Run of a training: what it runs with, and the frame of those that resume, are tracked and write an artefact."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +75,7 @@ def tracked_run(
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
     about: Mapping[str, Any],
+    derived: Collection[str],
     show: type[ToConsole],
     fabric: Fabric,
     state: Path,
@@ -82,7 +83,7 @@ def tracked_run(
 ) -> Iterator[Run]:
     """Context of the training of a stage, which `show` shows; hashes of its inputs and its settings decide its result.
 
-    `about` says in MLflow what else it is made of.
+    `about` says in MLflow what else it is made of, and `derived` which settings nobody chose.
     It resumes from checkpoints in `state` with the same inputs, settings and code. A file that appears at `state`/stop
     ends it with the best weights so far. With several processes only the first one tracks and prints.
     """
@@ -91,7 +92,7 @@ def tracked_run(
     resumed_with = {"fingerprint": fingerprint, "code": code_sha256(stage), "torch": torch.__version__}
     with (
         catch_interruption() as interruption,
-        Tracker(tracking_root, stage, fingerprint, settings, is_first, about) as tracker,
+        Tracker(tracking_root, stage, fingerprint, settings, is_first, about, derived) as tracker,
         ProgressReport(show.label, quiet=not is_first) as console,
     ):
         stop = state / "stop"

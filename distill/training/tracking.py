@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -193,8 +193,8 @@ class Tracker:
     As a context it is FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise. With `root` None there is a
     run only where MLFLOW_TRACKING_URI names a store; where `active` is False there is none. Without `params` it is the
     newest run with this stage and fingerprint, to add to it. `about` are parameters that say what it is made of and do
-    not decide its result. The first failure is logged as a warning with its cause. A store that failed is left alone for
-    a minute; metrics are kept for it until then.
+    not decide its result; `derived` are those of `params` that follow from others. The first failure is logged as a
+    warning with its cause. A store that failed is left alone for a minute; metrics are kept for it until then.
     """
 
     def __init__(
@@ -205,9 +205,10 @@ class Tracker:
         params: Mapping[str, Any] | None = None,
         active: bool = True,
         about: Mapping[str, Any] | None = None,
+        derived: Collection[str] = (),
     ) -> None:
         self.root, self.stage, self.fingerprint, self.params = root or Path(), stage, fingerprint, params
-        self.about, self._monitor = about or {}, None
+        self.about, self.derived, self._monitor = about or {}, derived, None
         self.off = not active or (root is None and not os.environ.get("MLFLOW_TRACKING_URI"))
         self._client: Any = None
         self._run_id = ""
@@ -342,16 +343,19 @@ class Tracker:
                 self._monitor = monitor_of(self._run_id, tracking_uri(self.root))
 
     def _name(self) -> str:
-        """Stage, experiment, and what differs from the first run of the stage; where nothing does, the fingerprint."""
+        """What differs from the first run of the stage, the stage and the experiment; else stage and fingerprint.
+
+        MLflow's tables show twenty characters of it: what was asked for is first, what follows from that is last.
+        """
         named = [self.stage, os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME") or ""]
+        now = {**(self.params or {}), **self.about}
+        keys = sorted(now, key=lambda key: (key in self.derived, key in self.about))
         query, changes = f"tags.`dvc.stage` = '{self.stage}'", []
         for first in self._client.search_runs([self._experiment()], query, max_results=1, order_by=["start_time ASC"]):
-            before, now = first.data.params, {**(self.params or {}), **self.about}
-            changes = [
-                f"{key}={now[key]}" for key in sorted(now) if before.get(key) != str(now[key])[:MAX_PARAM_LENGTH]
-            ]
-        named += [*changes[:SHOWN_CHANGES], "…"] if len(changes) > SHOWN_CHANGES else changes or [self.fingerprint[:7]]
-        return " ".join(filter(None, named))
+            before = first.data.params
+            changes = [f"{key}={now[key]}" for key in keys if before.get(key) != str(now[key])[:MAX_PARAM_LENGTH]]
+        shown = [*changes[:SHOWN_CHANGES], "…"] if len(changes) > SHOWN_CHANGES else changes
+        return " ".join(filter(None, [*shown, *named] if changes else [*named, self.fingerprint[:7]]))
 
     def _log_params(self, params: Mapping[str, Any]) -> None:
         """Add those parameters of the run that it does not have."""

@@ -263,7 +263,7 @@ class CompareTab:
             return view.note("Choose two trainings or more.")
         names = [_name_of(run) for run in runs]
         text = "These are trainings of codecs and of priors: their losses cannot be compared."
-        kinds = {(run.info.run_name or "").partition(" ")[0] for run in runs}
+        kinds = {run.data.tags.get("dvc.stage") for run in runs}
         mixed = view.note(text, "warning") if len(kinds) > 1 else ""
         differing = [row for row in _rows([run.data.params for run in runs]) if len(set(row[1:])) > 1]
         same = view.table(("setting", *names), differing) if differing else view.note("All settings are the same.")

@@ -154,20 +154,28 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(tmp_path: Path, m
     assert [file.path for file in store.list_artifacts(run.info.run_id, "checkpoint")] == ["checkpoint/note.txt"]
 
 
-def test_the_names_of_runs_say_what_differs_from_the_first(tmp_path: Path) -> None:
-    changes: tuple[dict[str, Any], ...] = ({}, {"epochs": 9}, {"epochs": 9, "patience": 2}, dict.fromkeys("bcdef", 1))
-    for number, changed in enumerate((*changes, {})):
-        with Tracker(tmp_path, "train_prior", f"f00d{number}", {"epochs": 3, "patience": 1, **changed}, about=ABOUT):
-            pass
+def test_the_names_of_runs_begin_with_what_differs_from_the_first_and_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, named = {"batch": 1, "epochs": 3, "patience": 1}, list[str]()
+    for number, (changed, experiment, expected) in enumerate(
+        (
+            ({}, "", "train_prior f00d0"),
+            ({"epochs": 9}, "", "epochs=9 train_prior"),
+            ({"batch": 2, "epochs": 9}, "loud-bell", "epochs=9 batch=2 train_prior loud-bell"),
+            ({"batch": 2, "patience": 2, "recordings": 7}, "", "patience=2 recordings=7 batch=2 train_prior"),
+            (dict.fromkeys("bcdef", 1), "", "b=1 c=1 d=1 e=1 … train_prior"),
+            ({}, "loud-bell", "train_prior loud-bell f00d5"),
+        )
+    ):
+        monkeypatch.setenv("DVC_EXP_NAME", experiment)
+        about = {**ABOUT, **{key: value for key, value in changed.items() if key in ABOUT}}
+        params = {**settings, **{key: value for key, value in changed.items() if key not in ABOUT}}
+        with Tracker(tmp_path, "train_prior", f"f00d{number}", params, about=about, derived={"batch"}):
+            named.append(expected)
     store = client_of(f"sqlite:///{tmp_path / 'mlflow.db'}")
     runs = store.search_runs([store.get_experiment_by_name("distill").experiment_id], order_by=["start_time ASC"])
-    assert [run.info.run_name for run in runs] == [
-        "train_prior f00d0",
-        "train_prior epochs=9",
-        "train_prior epochs=9 patience=2",
-        "train_prior b=1 c=1 d=1 e=1 …",
-        "train_prior f00d4",
-    ]
+    assert [run.info.run_name for run in runs] == named
 
 
 def test_a_run_gets_the_model_and_every_audition_of_it(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def test_a_stop_file_ends_the_training_that_it_is_for(
         monkeypatch.setenv("DISTILL_STATUS", str(tmp_path))
     stop = tmp_path / "stop"
     stop.touch()
-    with tracked_run("train_prior", {}, {}, 3, ToConsole, FABRIC, tmp_path, None) as run:
+    with tracked_run("train_prior", {}, {}, {}, (), ToConsole, FABRIC, tmp_path, None) as run:
         assert stop.exists() is is_watched
         result = Trainer(LineTask(), settings(), replace(run, observers=[at_step(13, stop.touch)])).run()
         assert result.counts["stopped_as_asked"]
