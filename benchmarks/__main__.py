@@ -10,6 +10,7 @@ from rich.console import Console
 
 from benchmarks.arguments import count
 from benchmarks.codec import Plan, Say, measure_codec
+from benchmarks.memorization import measure_memorization
 from benchmarks.opus import MISSING, opus_is_installed
 from benchmarks.prior import measure_prior
 from benchmarks.report import RESULTS, Table, keep, show, update_page
@@ -63,6 +64,8 @@ def _measured(asked: argparse.Namespace, say: Say) -> Iterator[Table]:
             yield from measure_codec(folder, params, plan, execution, note)
     if asked.training:
         yield measure_training(say)
+    if asked.memorization:
+        yield measure_memorization(execution, say)
     if asked.sampling:
         yield measure_sampling(say)
         for model in sorted(Path("models").glob("*.distill")):
@@ -80,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--prior", action="store_true", help="measure priors on the codes of a codec, not the codec")
     add("--seeds", type=count, default=1, help="number of seeds of our prior")
     add("--training", action="store_true", help="training speed of the prior beside other libraries")
+    add("--memorization", action="store_true", help="whether corpora that a prior learns by heart are told from others")
     add("--sampling", action="store_true", help="sampling speed beside other libraries, and with models/*.distill")
     add(
         *("--write",),

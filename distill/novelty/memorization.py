@@ -1,4 +1,8 @@
-"""Memorisation check: held-out perplexity below a threshold, and near-duplicates across the split."""
+"""Memorisation check: held-out perplexity below a threshold, and near-duplicates across the split.
+
+The threshold of the tier is held against the perplexity of all codes. Fine codes are close to noise, which nobody learns by
+heart: where they are many, they hide in it that all else is known. So the coarse levels are judged by themselves, too.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
@@ -11,7 +15,8 @@ from distill.params import Settings, get_adaptive_prior_config
 from distill.training.events import HOW_TO_STOP
 
 ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
-COARSE_LEVELS = 2
+COARSE_LEVELS = 2  # of these
+JUDGED_LEVELS, COARSE_PERPLEXITY = 3, 2.5  # perplexity of the first levels that warns, where the tier's is not less
 MOST_COMPARED, MOST_FRAMES = 64, 256  # held-out recordings, and frames of each
 
 MOST_PERPLEXITY = 1e9
@@ -29,6 +34,7 @@ class MemorizationCheck(NamedTuple):
 class Memorization(Settings):
     """Result of the check at the best epoch, with its figures, as artefact and model file keep it.
 
+    `val_perplexity` and `threshold` are of all codes, or of the first `JUDGED_LEVELS` levels where these are what is known.
     `alike` of `compared` held-out recordings have a near-duplicate among training recordings, which makes them easy to
     predict for a prior that generalises, too; null where that was not looked for.
     """
@@ -81,6 +87,14 @@ def check_memorization(val_perplexity: float, codebook_size: int, dataset_file_c
         recordings=dataset_file_count,
     )
     return MemorizationCheck(found.was_memorizing, found.message)
+
+
+def judged(val_perplexity: float, coarse_perplexity: float, threshold: float) -> tuple[float, float]:
+    """The perplexity that decides and its threshold: those of the coarse levels where they are memorised, else of all."""
+    coarse_threshold = min(COARSE_PERPLEXITY, threshold)
+    if coarse_perplexity < coarse_threshold:
+        return coarse_perplexity, coarse_threshold
+    return val_perplexity, threshold
 
 
 def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes]) -> tuple[int, int]:

@@ -1,9 +1,10 @@
 """Loss and validation of a prior, and its training task."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from distill.codes.sequences import (
     covering_windows,
     pad_batch,
 )
-from distill.novelty.memorization import MOST_PERPLEXITY, Memorization, alike_recordings
+from distill.novelty.memorization import JUDGED_LEVELS, MOST_PERPLEXITY, Memorization, alike_recordings, judged
 from distill.params import PriorConfig
 from distill.prior.base import Prior
 from distill.prior.data import BatchShare, PriorData, WindowSampler
@@ -83,6 +84,10 @@ def target_nats(logits: Tensor, targets: Tensor, smoothing: Tensor | None = None
     return Nats(nats, nats + smoothing * (uniform - nats))
 
 
+def _perplexity(nats: float) -> float:
+    return math.exp(min(700.0, nats))
+
+
 def targets_in(batch: Batch) -> int:
     """Number of targets of a batch: codes and EOS."""
     return int((batch.targets != IGNORED).sum())
@@ -119,19 +124,20 @@ class PriorTask(Task[BatchShare]):
         """Perplexity of a few windows of training recordings."""
         with self.fabric.autocast():
             nats = target_nats(self.model(self.probe_batch), self.probe_batch.targets).plain
-        return math.exp(min(700.0, float(nats.double().sum()) / targets_in(self.probe_batch)))
+        return _perplexity(float(nats.double().sum()) / targets_in(self.probe_batch))
 
     def validate(self) -> dict[str, float]:
-        """Loss of all held-out codes, perplexity of each level, and bits per second of audio."""
+        """Loss of all held-out codes, perplexity of each level and of the coarse ones, and bits per second of audio."""
         nats, tokens = validate_prior_epoch(self.model, self.held_out, self.config.batch_size, self.fabric)
-        loss = float(nats.sum() / tokens.sum())
+        loss, levels = float(nats.sum() / tokens.sum()), (nats / tokens.clamp_min(1)).tolist()
         measured = {
             "val_loss": loss,
-            "val_perplexity": math.exp(min(700.0, loss)),
+            "val_perplexity": _perplexity(loss),
             "val_bits_per_second": float(nats.sum()) / math.log(2) / self.data.held_out_seconds,
+            "val_coarse_perplexity": _perplexity(fmean(levels[:JUDGED_LEVELS])),
         }
-        for level, value in enumerate((nats / tokens.clamp_min(1)).tolist()):
-            measured[f"level_{level}/val_perplexity"] = math.exp(min(700.0, value))
+        for level, value in enumerate(levels):
+            measured[f"level_{level}/val_perplexity"] = _perplexity(value)
         return measured
 
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
@@ -148,7 +154,7 @@ class PriorTask(Task[BatchShare]):
                 overall_total_steps=report.total_steps,
             )
         elif isinstance(report, Epoch):
-            check = self.check_memorization(report.metrics["val_perplexity"])
+            check = self.check_memorization(report.metrics)
             yield PriorEpochMetrics(
                 epoch=report.epoch,
                 total_epochs=self.config.epochs,
@@ -165,9 +171,10 @@ class PriorTask(Task[BatchShare]):
         """See `alike_recordings`."""
         return alike_recordings(*([one.codes for one in side] for side in (self.data.train, self.data.held_out)))
 
-    def check_memorization(self, perplexity: float) -> Memorization:
-        """Whether a held-out perplexity says that the prior memorises; near-duplicates are looked for where it does."""
-        threshold, data = self.config.memorization_perplexity, self.data
+    def check_memorization(self, metrics: Mapping[str, float]) -> Memorization:
+        """Whether metrics of `validate` say that the prior memorises; near-duplicates are looked for where they do."""
+        data, given = self.data, (metrics["val_perplexity"], metrics["val_coarse_perplexity"])
+        perplexity, threshold = judged(*given, self.config.memorization_perplexity)
         is_memorizing = perplexity < threshold
         alike, compared = self.alike if is_memorizing else (None, None)
         return Memorization(

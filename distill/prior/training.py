@@ -173,7 +173,7 @@ def fit_prior(
         metrics = task.validate()
         result = replace(result, best_metrics={**result.best_metrics, **metrics})
     last = result.history[-1] if result.history else result.start_metrics
-    memorization = task.check_memorization(math.exp(result.best_metrics["val_loss"]))
+    memorization = task.check_memorization(result.best_metrics)
     complete = PriorTrainingCompleteEvent(
         final_train_loss=last.get("train_loss", math.nan),
         final_val_loss=last["val_loss"],

@@ -11,6 +11,7 @@ import pytest
 import torch
 from unit.training.coded import (
     FABRIC,
+    GEOMETRY,
     LEVELS,
     SIZE,
     coded,
@@ -29,7 +30,7 @@ from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.generate.sampling import Sampling, sample_codes
 from distill.params import get_adaptive_prior_config
-from distill.prior.data import MIN_STEPS, WindowSampler
+from distill.prior.data import MIN_STEPS, PriorData, WindowSampler
 from distill.prior.frame import FrameShape
 from distill.prior.task import validate_prior_epoch
 from distill.prior.training import prior_metrics, prior_to_train
@@ -220,6 +221,22 @@ def test_the_memorisation_warning_names_near_duplicates() -> None:
     last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
     assert last.is_memorizing
     assert "Near-duplicates explain it: 4 of 4 held-out recordings have a near-duplicate" in last.memorization_message
+
+
+def test_fine_levels_of_noise_do_not_hide_that_the_coarse_ones_are_memorised() -> None:
+    sides = []
+    for seed, count in ((0, 40), (1, 5)):
+        rng = np.random.default_rng(seed)
+        sides.append(
+            [np.hstack([one, one[:, :1], rng.integers(0, SIZE, (len(one), 5))]) for one in recordings(seed, count)]
+        )
+    train, held_out = map(coded, sides)
+    codewords = torch.randn(8, SIZE, 4, generator=torch.Generator().manual_seed(0))
+    prior_data = PriorData(train, held_out, codewords, GEOMETRY.model_copy(update={"num_quantizers": 8}))
+    facts = fit(prior_data, config(epochs=11)).facts
+    assert facts.best_perplexity > 4
+    assert facts.memorization.was_memorizing
+    assert facts.memorization.val_perplexity < facts.memorization.threshold
 
 
 def test_counts_that_no_memory_holds_are_refused() -> None:
