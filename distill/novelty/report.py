@@ -82,8 +82,12 @@ class SetReport:
     diversity_of_recordings: float | None  # of as many training recordings
 
     def metrics(self) -> dict[str, float]:
-        """All figures by metric name, without those that are None or mean nothing."""
-        values = {name: value for name, value in vars(self).items() if name != "distance" and value is not None}
+        """All figures by metric name, without those that are None or mean nothing.
+
+        Without the number of sounds, the sum of the verdicts: DVC takes a metric for the folder of the same name.
+        """
+        left_out = ("sounds", "distance")
+        values = {name: value for name, value in vars(self).items() if name not in left_out and value is not None}
         if self.distance is not None and self.distance.is_conclusive:
             values |= {
                 "kernel_distance": self.distance.value,
@@ -93,8 +97,8 @@ class SetReport:
         return values
 
     def json(self) -> dict[str, Any]:
-        """The figures of `metrics`, and the kernel distance in words."""
-        return {**self.metrics(), "kernel_distance_in_words": self.distance_sentence}
+        """The figures of `metrics`, the number of sounds, and the kernel distance in words."""
+        return {"sounds": self.sounds, **self.metrics(), "kernel_distance_in_words": self.distance_sentence}
 
     @property
     def lines(self) -> list[str]:

@@ -255,8 +255,7 @@ def test_figures_of_the_readme_are_those_of_the_run() -> None:
     levels = sorted(key for key in codec if key.endswith("/utilization"))
     shares = [f"level {number} {codec[key]:.0%}" for number, key in enumerate(levels)]
     assert rows["codewords used"] == ", ".join(shares)
-    assert rows["generated"] == (
-        f"{audition['sounds']} sounds: {audition['new']} new, {audition['close']} close, {audition['copies']} copies"
-    )
+    new, close, copies = (audition[verdict] for verdict in ("new", "close", "copies"))
+    assert rows["generated"] == f"{new + close + copies} sounds: {new} new, {close} close, {copies} copies"
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert rows["model"] == f"models/{params['bundle']['name']}.distill"

@@ -30,7 +30,7 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     write("metrics/train_vqvae.json", dict(sorted(levels.items())))
     prior = {"val_perplexity": 1.5, "val_bits_per_second": 9.0, "best_epoch": 1, "epochs_trained": 3}
     write("metrics/train_prior.json", {**prior, "is_memorizing": float(memorizing)})
-    write("metrics/audition.json", {"sounds": 2, "new": 0, "close": 0, "copies": 2})
+    write("metrics/audition.json", {"new": 0, "close": 0, "copies": 2})
     write("metrics/ingest.json", {"used": 5, "warned": 0, "duplicates": 0, "rejected": 0, "seconds": 1.0})
     artifact = PriorArtifact(
         shape=PRIOR,
