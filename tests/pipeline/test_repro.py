@@ -1,17 +1,19 @@
 """The pipeline as people run it: real DVC, real files. Tests share one finished project and leave it as it was."""
 
 import json
+import subprocess
 
 import pytest
 import soundfile
 from mlflow.tracking import MlflowClient
 from pipeline.conftest import Finished
 from pipeline.project import Project, executed
-from programs import until
+from programs import ROOT, until
 
 from distill.audio.corpus import read_manifest
 from distill.codes.store import CodesReader, read_split
 from distill.model_file.format import load_bundle
+from docs import experiments
 
 
 def test_the_first_run_leaves_every_artefact_and_says_what_came_out(finished: Project, first_run: Finished) -> None:
@@ -101,6 +103,52 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
     done = finished.dvc("plots", "show", "--out", "plots")
     assert done.returncode == 0, done.stderr
     assert "val_perplexity" in (folder / "plots/index.html").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> None:
+    """The page's commands to their end: three priors in DVC's table, in its curves and in MLflow; wrong ones are refused."""
+    folder = finished.folder
+    finished.commit()
+    *trainings, show, diff, apply = experiments.commands((ROOT / experiments.PAGE).read_text())
+    widths = {words[words.index("--name") + 1]: words[-1].partition("=")[2] for words in trainings}
+    assert len(widths) == 3
+    best = {}
+    for name, training in zip(widths, trainings, strict=True):
+        done = finished.dvc(*training[1:])
+        assert (done.returncode, executed(done.stdout)) == (0, ["train_prior", "bundle", "audition"]), done.stderr
+        best[name] = json.loads((folder / "metrics/train_prior.json").read_text())["val_perplexity"]
+
+    table = finished.dvc(*show[1:], COLUMNS="100").stdout
+    for name, width in widths.items():
+        (row,) = (line for line in table.splitlines() if f"[{name}]" in line)
+        assert (float(row.split()[-2]), row.split()[-1]) == (pytest.approx(best[name], rel=1e-3), width)
+    done = finished.dvc(*diff[1:], "--json")
+    (curves,) = json.loads(done.stdout)["data"][experiments.CURVES]
+    assert {point["rev"] for point in curves["content"]["data"]["values"]} == {"HEAD", *widths}
+    experiments.draw_curves(json.loads(done.stdout), folder / ".distill/curves.png")
+    assert (folder / ".distill/curves.png").stat().st_size > 10_000
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("distill").experiment_id], experiments.PRIORS)
+    runs = {run.data.tags["dvc.exp_name"]: run for run in found if "dvc.exp_name" in run.data.tags}
+    for name, width in widths.items():
+        assert runs[name].info.experiment_id == "1"  # as the page links to it
+        assert runs[name].info.run_name.startswith(f"hidden_size={width} ")
+        assert runs[name].info.run_name.endswith(f" train_prior {name}")
+        assert runs[name].data.metrics["best/val_perplexity"] == pytest.approx(best[name])
+
+    for setting, said in {
+        "hidden_size=abc": "train_prior: params.yaml: prior.hidden_size: expected integer or auto, found 'abc'\n",
+        "hiden_size=64": "ERROR: Invalid `--set-param` value: Could not override 'prior.hiden_size'.\n",
+    }.items():
+        refused = finished.dvc("exp", "run", "-S", f"prior.{setting}")
+        assert (refused.returncode, said in refused.stderr, "Traceback" in refused.stderr) == (255, True, False)
+    done = finished.dvc(*apply[1:])
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "metrics/train_prior.json").read_text())["val_perplexity"] == best[apply[-1]]
+    subprocess.run(["git", "restore", "."], cwd=folder, check=True)
+    assert finished.dvc("checkout").returncode == 0  # the fixture sees that all is as before
 
 
 def test_a_model_can_go_without_the_codes_of_its_recordings(copied: Project) -> None:
