@@ -21,7 +21,7 @@ from distill.prior.counts import fold_tables
 from distill.prior.data import PriorData, read_prior_data
 from distill.prior.frame import FramePrior, FrameShape
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
-from distill.prior.memory.task import DISTRACTORS, RETRIEVED
+from distill.prior.memory.task import DISTRACTORS, PROBE_STEPS, RETRIEVED, MemoryTask
 from distill.prior.pretrained import load_pretrained_prior
 from distill.prior.task import PriorTask
 from distill.progress import Progress
@@ -68,11 +68,12 @@ class PriorConsole(ToConsole):
             case PriorEpochMetrics() if event.is_memorizing and not self.has_warned:
                 self.has_warned = True
                 self.progress.say(f"warning: {event.memorization_message}")
-            case PriorMemoryMetrics() if event.probe and event.probe["ranked"] < RETRIEVED:
-                self.progress.say(
-                    f"warning: after {event.step} steps the memory retrieves {event.probe['ranked']:.0%} of motifs "
-                    f"among {DISTRACTORS} distractors (ablated: {event.probe['ranked_ablated']:.0%})"
-                )
+            case PriorMemoryMetrics(step, gates, probe) if probe and probe["ranked"] < RETRIEVED:
+                if step >= PROBE_STEPS or not gates:  # at the end; before, it is too early to tell
+                    self.progress.say(
+                        f"warning: after {step} steps the memory retrieves {probe['ranked']:.0%} of motifs among "
+                        f"{DISTRACTORS} distractors (ablated: {probe['ranked_ablated']:.0%})"
+                    )
 
     def epoch_text(self, epoch: Epoch) -> str:
         """An epoch in a few words."""
@@ -166,7 +167,14 @@ def fit_prior(
     model = prior_to_train(data, config, seed)
     task: PriorTask = resolve_name(ARCHITECTURES[config.architecture].task)(model, data, config, seed, run.fabric)
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
-    result = Trainer(task, settings, run).run()
+    trainer = Trainer(task, settings, run)
+    result = trainer.run()
+    if isinstance(task, MemoryTask):
+        model.eval()
+        probe = task.probe_memory()
+        run.emit(PriorMemoryMetrics(trainer.state.step, gates={}, probe=probe))
+        probed = {f"probe/{name}": value for name, value in probe.items()}
+        result = replace(result, best_metrics={**result.best_metrics, **probed})
     distances: list[float] = []
     if calibrate is not None and can_be_calibrated(model, data.codes):
         distances = calibrate(model.eval(), [one.codes for one in data.train], seed, _interruptible(run))

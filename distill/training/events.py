@@ -145,9 +145,10 @@ class PriorEpochMetrics:
 
 @dataclass(frozen=True)
 class PriorMemoryMetrics:
-    """Gates of the memory at every probe, and results of the memory probes, every 1000 steps and else {}.
+    """Gates of the memory at every probe of a training, and `probe`, what a probe of the memory found; else {}.
 
     `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`, with the shares below 0.1 and above 0.9.
+    The last one, after all `step` steps, is of the weights that are kept and has no gates.
     """
 
     step: int

@@ -33,9 +33,12 @@ KEY_FRAMES = VALUE_FRAMES = 4
 MOTIF_FRAMES = KEY_FRAMES + VALUE_FRAMES  # frames of a motif
 MOTIFS = 24  # in a training sequence
 
-PROBE_STEPS = 1000
+# Steps after which the memory is probed: a training of any length has four probes before its end, and one there.
+FIRST_PROBES = frozenset({1, 2, 3, 4, 50, 200, 500})
+PROBE_STEPS = 1000  # between the later ones
 DISTRACTORS = 100
 HAYSTACKS, QUESTIONS = 2, 16  # needles in each haystack, from the first motif to the last
+QUICK = (1, 8)  # the same while training goes on
 RETRIEVED = 0.8  # share of needles that a working memory retrieves
 
 CLOSED, OPEN = 0.1, 0.9  # gates below and above are polarised
@@ -147,11 +150,14 @@ class MemoryTask(PriorTask):
         if self.memory.fast_fail:
             stop_if_gates_collapse(step, self.total_steps, line, earlier)
         line["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
-        if step % PROBE_STEPS == 0:
-            seed = derive_seed(self.seed, Stream.MEMORY_PROBES)
-            found = probe_memory(self.model, self.probe_source, self.fabric, seed)
-            line |= {f"probe/{name}": value for name, value in found.items()}
+        if step in FIRST_PROBES or step % PROBE_STEPS == 0:
+            line |= {f"probe/{name}": value for name, value in self.probe_memory(*QUICK).items()}
         return line
+
+    def probe_memory(self, haystacks: int = HAYSTACKS, questions: int = QUESTIONS) -> dict[str, float]:
+        """`probe_memory` of the network, in eval mode, with the same needles each time."""
+        seed = derive_seed(self.seed, Stream.MEMORY_PROBES)
+        return probe_memory(self.model, self.probe_source, self.fabric, seed, haystacks, questions)
 
     def validate(self) -> dict[str, float]:
         measured = super().validate()
@@ -315,7 +321,12 @@ def with_bos(frames: Frames, codebook_size: int) -> Tensor:
 
 @torch.no_grad()
 def probe_memory(
-    model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, haystacks: int = HAYSTACKS
+    model: MemoryPrior,
+    source: FrameSource,
+    fabric: Fabric,
+    seed: int,
+    haystacks: int = HAYSTACKS,
+    questions: int = QUESTIONS,
 ) -> dict[str, float]:
     """What the memory of a prior in eval mode retrieves of motifs in haystacks of frames of `source` (needles).
 
@@ -327,9 +338,10 @@ def probe_memory(
     rng = np.random.default_rng(seed)
     stacks = [haystack(rng, source, DISTRACTORS + 1, model.stack.reach) for _ in range(haystacks)]
     with fabric.autocast():
-        scores = torch.stack([_query(model, *stack) for stack in stacks]).mean(dim=0)
+        scores = torch.stack([_query(model, *stack, questions) for stack in stacks]).mean(dim=0)
         with ablated(model):
-            without = torch.stack([_query(model, *stack)[0] for stack in stacks]).mean(dim=0)
+            present = [(frames, motifs[: DISTRACTORS + 1]) for frames, motifs in stacks]
+            without = torch.stack([_query(model, *stack, questions)[0] for stack in present]).mean(dim=0)
     found = {
         f"{name}{kind}": value
         for kind, row in zip(("", "_absent", "_ablated"), [*scores.tolist(), without.tolist()], strict=True)
@@ -338,13 +350,18 @@ def probe_memory(
     return {**found, "chance": float(source.shares[0].max())}
 
 
-def _query(model: MemoryPrior, frames: Frames, motifs: Frames) -> Tensor:
-    """Top 1, ranked first and cosine, `[2, 3]`, of some needles of a `haystack`, and of as many absent motifs."""
+def _query(model: MemoryPrior, frames: Frames, motifs: Frames, questions: int) -> Tensor:
+    """Top 1, ranked first and cosine, `[1 or 2, 3]`, of some needles of a `haystack`, and of as many absent motifs.
+
+    `motifs` may be those of the sequence alone.
+    """
     needles, device = DISTRACTORS + 1, model.bias.device
-    positions = np.linspace(0, needles - 1, QUESTIONS).round().astype(int)
+    kinds = len(motifs) // needles
+    positions = np.linspace(0, needles - 1, questions).round().astype(int)
     others = np.stack([np.delete(np.arange(needles), position) for position in positions])
-    queries = torch.from_numpy(motifs[np.concatenate([positions, needles + positions])]).to(device)
-    distractors = torch.from_numpy(motifs[np.concatenate([others, others])][:, :, KEY_FRAMES]).to(device)
+    asked = np.concatenate([positions + kind * needles for kind in range(kinds)])
+    queries = torch.from_numpy(motifs[asked]).to(device)
+    distractors = torch.from_numpy(motifs[np.concatenate([others] * kinds)][:, :, KEY_FRAMES]).to(device)
     candidates = torch.cat([queries[:, None, KEY_FRAMES], distractors], dim=1)  # the right one is first
     state: Any = model.start(1)
     model.advance(with_bos(frames, model.codebook_size).to(device), state, newest=1)
@@ -356,4 +373,4 @@ def _query(model: MemoryPrior, frames: Frames, motifs: Frames) -> Tensor:
     top1 = log_probs[:, 0, 0].argmax(dim=1) == code
     ranked = log_probs.gather(3, candidates[..., None])[..., 0].sum(dim=2).argmax(dim=1) == 0
     cosine = nn.functional.cosine_similarity(weights, nn.functional.one_hot(code, weights.shape[1]).float(), dim=1)
-    return torch.stack([top1.float(), ranked.float(), cosine], dim=1).view(2, QUESTIONS, 3).mean(dim=1).cpu()
+    return torch.stack([top1.float(), ranked.float(), cosine], dim=1).view(kinds, questions, 3).mean(dim=1).cpu()

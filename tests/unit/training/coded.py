@@ -112,6 +112,7 @@ def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: Chec
         torch.equal(value, again.result.best_tensors[key]) for key, value in expected.result.best_tensors.items()
     )
     assert again.result.history == expected.result.history
+    assert again.result.best_metrics == expected.result.best_metrics
     assert again.result.counts == expected.result.counts
 
 

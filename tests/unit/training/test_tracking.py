@@ -83,12 +83,17 @@ def test_a_console_shows_probes_beside_the_loss_and_says_rollbacks_and_to_the_pa
 def test_a_prior_is_warned_of_memorisation_once_and_says_what_its_memory_retrieves(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    memory = [PriorMemoryMetrics(1000, {}, {"ranked": 0.25, "ranked_ablated": 0.05}), PriorMemoryMetrics(1050, {}, {})]
+    gates, found = {"layer_0": {"mean": 0.5}}, {"ranked": 0.25, "ranked_ablated": 0.05}
+    during = [PriorMemoryMetrics(step, gates, found if step != 1050 else {}) for step in (500, 1000, 1050)]
+    memory = [*during, PriorMemoryMetrics(1200, {}, found), PriorMemoryMetrics(1200, {}, {**found, "ranked": 0.8})]
     lines = shown(capsys, PriorConsole, *(step(20), EPOCH, PRIOR_EPOCH, PRIOR_EPOCH, *memory))
     assert lines[0] == "prior 20/20 epoch 2: loss 1.000, held-out perplexity 4.5 (best 1.0)"
     assert HOW_TO_STOP in lines[1]
     assert " ".join(lines).count(f"warning: {CHECK.memorization_message}") == 1
-    assert lines[-1].startswith("warning: after 1000 steps the memory retrieves 25% of motifs")
+    assert [" ".join(line.split()[:4]) for line in lines if "retrieves 25%" in line] == [
+        "warning: after 1000 steps",
+        "warning: after 1200 steps",
+    ]
 
 
 def test_the_status_files_have_the_metrics_of_each_epoch_and_whether_a_prior_memorises(

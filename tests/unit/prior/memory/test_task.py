@@ -1,5 +1,6 @@
 """Training of a `MemoryPrior`: learning, gates, motifs, probes, resume and early failure."""
 
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from distill.prior.memory import task as module
 from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.task import FrameSource, stop_if_gates_collapse
 from distill.prior.training import prior_to_train
-from distill.training import PriorMemoryMetrics, rollback
+from distill.seeds import Stream, derive_seed
+from distill.storage.weights import tensors_sha256
+from distill.training import PriorMemoryMetrics, PriorStepMetrics, rollback
 from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore
 
@@ -27,12 +30,11 @@ def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfi
     return config(architecture="memory", memory={**kept, **(memory or {})}, **{"context_seconds": 0.4, **changes})
 
 
-SMALL = data(repeating(0, 8), repeating(1, 3))
+SMALL, FEW = data(repeating(0, 8), repeating(1, 3)), data(repeating(0, 3), repeating(1, 3))
 
 
 def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "WATCH_STEPS", 8)
-    monkeypatch.setattr(module, "PROBE_STEPS", 32)
     prior_data, events = data(repeating(0, 16, rounds=4), repeating(1, 4, rounds=4)), list[Any]()
     training = fit(prior_data, settings(epochs=2), callback=events.append)
     plain = fit(prior_data, config(architecture="frame", context_seconds=0.4, epochs=2))
@@ -45,16 +47,47 @@ def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pyt
     assert set(looks[8].gates) == {"layer_0", "layer_1"}
     assert set(looks[8].gates["layer_0"]) == {"mean", "std", "min", "max", "closed", "open"}
     assert not looks[8].probe
-    assert set(looks[32].probe) >= {"in_situ", "in_situ_absent", "ranked", "ranked_ablated", "ranked_absent"}
 
 
-def test_probes_are_repeatable_and_change_no_random_state() -> None:
-    model = prior_to_train(SMALL, settings(), 0)
-    assert isinstance(model.eval(), MemoryPrior)
-    source, state = FrameSource([one.codes for one in SMALL.held_out], SIZE), torch.get_rng_state()
-    first, again = (module.probe_memory(model, source, FABRIC, 5) for _ in range(2))  # type: ignore[arg-type]
-    assert first == again
-    assert torch.equal(torch.get_rng_state(), state)
+@pytest.mark.parametrize(
+    ("stop_at", "changes", "probed", "steps"),
+    [
+        (None, {"epochs": 1}, [1, 2, 3, 4, 8], 11),
+        (5, {}, [1, 2, 3, 4], 5),
+        (8, {}, [1, 2, 3, 4, 8], 8),
+        (None, {"budget_minutes": 1e-9}, [1], 1),
+    ],
+)
+def test_a_memory_is_probed_in_any_training_and_at_its_end(
+    stop_at: int | None, changes: dict[str, Any], probed: list[int], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollback, "WATCH_STEPS", 8)
+    monkeypatch.setattr(module, "PROBE_STEPS", 8)
+    events, stop = list[Any](), threading.Event()
+
+    def watch(event: Any) -> None:
+        events.append(event)
+        if isinstance(event, PriorStepMetrics) and event.overall_step == stop_at:
+            stop.set()
+
+    training = fit(FEW, settings(**changes), watch, stop)
+    found = [event for event in events if isinstance(event, PriorMemoryMetrics) and event.probe]
+    assert [event.step for event in found] == [*probed, steps]
+    names = {f"{name}{kind}" for name in ("in_situ", "top1", "ranked") for kind in ("", "_absent", "_ablated")}
+    assert all(set(event.probe) == {*names, "chance"} for event in found)
+    # The last one is of the weights that are kept, and compares runs.
+    kept = {
+        name.removeprefix("probe/"): value for name, value in training.result.best_metrics.items() if "probe/" in name
+    }
+    source, seed = FrameSource([one.codes for one in FEW.held_out], SIZE), derive_seed(0, Stream.MEMORY_PROBES)
+    assert found[-1].probe == kept == module.probe_memory(training.model, source, FABRIC, seed)  # type: ignore[arg-type]
+
+
+def test_probes_change_nothing_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = settings(epochs=1, dropout=0.2)
+    probed = fit(FEW, asked).result
+    monkeypatch.setattr(module, "FIRST_PROBES", frozenset())
+    assert tensors_sha256(fit(FEW, asked).result.last_tensors) == tensors_sha256(probed.last_tensors)
 
 
 def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
