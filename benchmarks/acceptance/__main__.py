@@ -3,14 +3,17 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
-from benchmarks.acceptance.check import check_recordings, summary
+from benchmarks.acceptance.check import check_recordings
+from benchmarks.acceptance.point import COLUMNS, summary
+from benchmarks.report import RESULTS, Table, keep, update_page
 from distill.errors import DistillError, ParamsError
-from distill.execution import execution_from_environment
+from distill.execution import Device, execution_from_environment
 
-LEAST_STEPS = 1000  # one probe
+LEAST_STEPS = 1000  # the share of time that probes take is that of so many
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,19 +23,26 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if asked.folder is not None and not asked.folder.is_dir():
             raise ParamsError(f"DIR {asked.folder}: expected a folder of recordings, found none; check the path")
-        for point in check_recordings(asked.folder, asked.steps, asked.seed, execution_from_environment()):
+        execution = execution_from_environment()
+        if asked.device is not None:
+            execution = replace(execution, device=asked.device)
+        for point in check_recordings(asked.folder, asked.steps, asked.seed, execution):
             points.append(point)
             if not asked.json:
-                state = "reached" if point.passed else "MISSED"
-                print(f"{point.number} {state:8}{point.name}: {point.found}", flush=True)
+                print(point, flush=True)
     except DistillError as error:
         print(f"check-memory: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("check-memory: interrupted; nothing is kept", file=sys.stderr)
         return 130
+    if asked.write is not None:
+        corpus = "motifs" if asked.folder is None else asked.folder.resolve().name
+        keep(Table("memory", COLUMNS, tuple(row for point in points for row in point.rows(corpus))), asked.write)
+        if asked.write == RESULTS:
+            update_page()
     if asked.json:
-        print(json.dumps({"points": [asdict(point) for point in points], "summary": summary(points)}, indent=2))
+        print(json.dumps({"points": [point.as_json() for point in points], "summary": summary(points)}, indent=2))
     else:
         print(summary(points))
     return 0 if all(point.passed for point in points) else 1
@@ -49,8 +59,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=_steps, default=LEAST_STEPS, help="steps of the measured training")
     parser.add_argument("--seed", type=_seed, default=0, help="random seed of recordings, split, weights and probes")
+    parser.add_argument(
+        "--device", type=_device, help="auto, cpu or cuda; without it what DISTILL_DEVICE says, as elsewhere"
+    )
+    parser.add_argument(
+        "--write",
+        type=Path,
+        nargs="?",
+        const=RESULTS,
+        metavar="DIR",
+        help="write the figures as CSV into a folder; without one into benchmarks/results, and into docs/benchmarks.md",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
     return parser
+
+
+def _device(text: str) -> str:
+    if text not in get_args(Device):
+        raise argparse.ArgumentTypeError(f"expected {', '.join(get_args(Device))}, found {text}")
+    return text
 
 
 def _steps(text: str) -> int:

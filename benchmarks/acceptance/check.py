@@ -1,7 +1,7 @@
 """The seven acceptance criteria of a memory."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from benchmarks.acceptance.layer import (
     shard_gradients,
 )
 from benchmarks.acceptance.motifs import write_motifs
+from benchmarks.acceptance.point import Figure, Point
 from benchmarks.acceptance.probes import worst_findings
 from benchmarks.acceptance.trial import Trial, recover, rollbacks_of_a_lasting_fault, try_training
 from distill.audio.corpus import Corpus
@@ -32,29 +33,20 @@ from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.task import FrameSource
 from distill.progress import ProgressReport
 from distill.training.distributed import make_fabric
-from distill.training.rollback import MAX_ROLLBACKS
+from distill.training.rollback import MAX_ROLLBACKS, WATCH_STEPS
 
 LENGTH, ROUNDS = 4096, 5
 SAME = 1e-4  # largest relative difference between chunk sizes
 NEARLY_BEST = 0.7  # least speed relative to the best chunk size
 SUMS_SAME, NORM_RATIO = 1e-3, 3.0
 PROBE_SHARE, GROWTH = 0.01, 0.05
+LEAST_PROBES = 5  # four while a training goes on, one at its end
 SEEDS = 3
 RECORDINGS = 24  # to synthesise where there is no folder
 COST, RETRIEVAL = "cost of probes", "retrieval"
 FAULTS = ("learning rate", "weights", "loss")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Point:
-    """An acceptance criterion with its finding."""
-
-    number: int
-    name: str
-    passed: bool
-    found: str
 
 
 def check_recordings(folder: Path | None, steps: int, seed: int, execution: Execution) -> Iterator[Point]:
@@ -92,7 +84,7 @@ def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **chang
         raise
     except DistillError as error:
         for number, name in ((4, f"{steps} steps"), (2, COST), (5, RETRIEVAL)):
-            yield Point(number, name, False, str(error))
+            yield Point(number, name, (), str(error))
         return
     yield _steps(trial)
     yield _probe_cost(trial)
@@ -112,77 +104,62 @@ def _chunks(progress: ProgressReport) -> Point:
         speeds += chunk_speeds(kind, LENGTH, ROUNDS)
     chosen = int(default_values()["prior"]["memory"]["chunk_size"])
     worst = max(speed.difference for speed in speeds)
-    shares = []
+    figures = [Figure("relative difference of chunks of 8 to 256", worst, "<=", SAME)]
     for kind in (PLAIN, FEATURES):
         by_chunk = {speed.chunk: speed.tokens_per_second for speed in speeds if speed.kind == kind.name}
-        shares.append(by_chunk[chosen] / max(by_chunk.values()))
-    return Point(
-        1,
-        "chunk sizes on the CPU",
-        worst <= SAME and min(shares) >= NEARLY_BEST,
-        f"chunks of 8 to 256 agree to {worst:.0e}; those of {chosen} reach {shares[0]:.0%} of the best speed with {PLAIN.name}, "
-        f"{shares[1]:.0%} with {FEATURES.name}",
-    )
+        speed_of_chosen = by_chunk[chosen] / max(by_chunk.values())
+        figures.append(Figure(f"speed with {kind.name}, beside the best", speed_of_chosen, ">=", NEARLY_BEST))
+    return Point(1, "chunk sizes on the CPU", tuple(figures))
 
 
 def _norm(seed: int) -> Point:
-    error, growth, without = boundary_error(seed), norm_growth(seed), norm_growth(seed, with_norm=False)
-    return Point(
-        3,
-        "norm in the projection",
-        error <= SUMS_SAME and 1 / NORM_RATIO < growth < NORM_RATIO < without,
-        f"both sums start as those of the persistent keys, to {error:.0e}; projected queries are {growth:.2f} times as long after 1 "
-        f"position as after 2048, without the norm {without:.0f} times",
+    growth, without = norm_growth(seed), norm_growth(seed, with_norm=False)
+    figures = (
+        Figure("difference of sums to those of persistent keys", boundary_error(seed), "<=", SUMS_SAME),
+        Figure("ratio of norms at 1 and 2048 positions", max(growth, 1 / growth), "<", NORM_RATIO),
+        Figure("the same without the norm", without, ">", NORM_RATIO),
     )
+    return Point(3, "norm in the projection", figures)
 
 
 def _gradients(seed: int) -> Point:
-    found = shard_gradients(seed)
-    return Point(
-        7,
-        "gradients stop at shards",
-        found.stop_at_boundaries,
-        f"{found.outside:g} at other shards, at least {found.inside:.0e} in the shard and {found.persistent:.0e} at persistent keys; "
-        f"largest state carried on {found.carried:.2g}",
-    )
+    return Point(7, "gradients stop at shards", shard_gradients(seed).figures)
 
 
 def _recovery(
     data: PriorData, seed: int, fabric: Fabric, progress: ProgressReport, changes: Mapping[str, Any]
 ) -> Point:
-    recoveries = []
+    figures: list[Figure] = []
     for number, fault in enumerate(FAULTS):
         progress(number, len(FAULTS) + 1, f"a training with a fault: {fault}")
-        recoveries.append(recover(data, fault, seed, fabric, **changes))
+        figures += recover(data, fault, seed, fabric, **changes).figures
     progress(len(FAULTS), len(FAULTS) + 1, "a training with a permanent fault")
     times, stopped = rollbacks_of_a_lasting_fault(data, seed, fabric, **changes)
-    reported = "; ".join(
-        f"{one.fault} found after {one.looks:.1f} looks, "
-        f"{'restored' if one.is_restored else 'not restored'} bit for bit, {'new' if one.skips_data else 'old'} data"
-        for one in recoveries
+    figures.append(
+        Figure("rollbacks until a permanent fault stops it", times if stopped else math.inf, "=", MAX_ROLLBACKS)
     )
-    return Point(
-        6,
-        "rollback",
-        stopped and all(one.passed for one in recoveries),
-        f"{reported}; after {times} of {MAX_ROLLBACKS} rollbacks training {'stopped' if stopped else 'did not stop'}",
-    )
+    return Point(6, "rollback", tuple(figures))
 
 
 def _steps(trial: Trial) -> Point:
-    return Point(
-        4,
-        f"{trial.steps} steps",
-        trial.is_whole and trial.is_finite and trial.fall < 1 and trial.growth <= GROWTH,
-        f"{len(trial.losses)} done, {'none' if trial.is_whole else 'some'} undone or missing, "
-        f"{'all' if trial.is_finite else 'not all'} finite, the loss ends at {trial.fall:.0%} of where it began, memory in use "
-        f"grew by {trial.growth:.1%} after step 100",
+    figures = (
+        Figure("steps done", len(trial.losses), "=", trial.steps),
+        Figure("rollbacks", trial.result.counts["rollbacks"], "=", 0),
+        Figure("losses and weights that are not finite", trial.not_finite, "=", 0),
+        Figure("loss at the end, of that at the start", trial.fall, "<", 1),
+        Figure("growth of memory in use after step 100", trial.growth, "<=", GROWTH),
+        Figure("changes of perplexity on record", len(trial.changes), ">=", trial.steps // WATCH_STEPS),
+        Figure("held-out perplexity with the memory ablated, less that with it", trial.worth[-1], ">=", 0),
     )
+    return Point(4, f"{trial.steps} steps", figures)
 
 
 def _probe_cost(trial: Trial) -> Point:
-    share = trial.probe_share
-    return Point(2, COST, share < PROBE_SHARE, f"{share:.2%} of the time of {len(trial.seconds)} steps")
+    figures = (
+        Figure("share of time", sum(trial.probe_seconds) / sum(trial.seconds), "<", PROBE_SHARE),
+        Figure("probes", len(trial.probe_seconds), ">=", LEAST_PROBES),
+    )
+    return Point(2, COST, figures)
 
 
 def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progress: ProgressReport) -> Point:
@@ -191,19 +168,4 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
     assert isinstance(model, MemoryPrior)
     source = FrameSource([one.codes for one in data.held_out], data.codes.codebook_size)
     progress(0, 1, "probes")
-    worst = worst_findings(model, source, fabric, seed, SEEDS)
-    return Point(
-        5,
-        RETRIEVAL,
-        worst.passed,
-        f"the worst of {SEEDS} seeds: mechanism {worst.mechanism:.2f}, in situ {worst.in_situ:.2f}, top 1 {worst.top1:.2f}, ranked first "
-        f"{worst.ranked:.2f}; absent {worst.top1_absent:.2f} and {worst.ranked_absent:.2f}, ablated {worst.top1_ablated:.2f} (by chance "
-        f"{worst.chance:.2f}) and {worst.ranked_ablated:.2f}",
-    )
-
-
-def summary(points: list[Point]) -> str:
-    """The number of criteria reached, and those missed."""
-    missed = sorted(point.number for point in points if not point.passed)
-    reached = f"{len(points) - len(missed)}/{len(points)}"
-    return f"{reached}; missed: {', '.join(map(str, missed))}" if missed else reached
+    return Point(5, RETRIEVAL, worst_findings(model, source, fabric, seed, SEEDS).figures)

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from benchmarks.acceptance.point import Figure
 from distill.prior.memory.block import (
     DEGREE,
     AtlasMAGBlock,
@@ -119,9 +120,14 @@ class ShardGradients:
     carried: float
 
     @property
-    def stop_at_boundaries(self) -> bool:
-        """Whether no gradient crosses a shard boundary, while state does."""
-        return self.outside == 0 and min(self.inside, self.persistent, self.carried) > 0
+    def figures(self) -> tuple[Figure, ...]:
+        """No gradient is to cross a shard boundary, while state does."""
+        return (
+            Figure("gradient at other shards", self.outside, "=", 0),
+            Figure("least in the shard", self.inside, ">", 0),
+            Figure("least at persistent keys", self.persistent, ">", 0),
+            Figure("state carried on", self.carried, ">", 0),
+        )
 
 
 def shard_gradients(seed: int) -> ShardGradients:

@@ -5,25 +5,30 @@ import mmap
 import statistics
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from benchmarks.acceptance.point import Figure
 from distill.errors import DistillError, Interrupted
 from distill.params import PriorConfig, default_values, get_adaptive_prior_config
 from distill.prior.data import BatchShare, PriorData
 from distill.prior.memory.block import MemoryShape
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.task import PROBE_STEPS, MemoryTask, SpanSampler
+from distill.prior.memory.task import MemoryTask, SpanSampler
 from distill.prior.training import PriorTraining, fit_prior, prior_to_train, trainer_settings
 from distill.progress import Progress
 from distill.storage.weights import tensors_sha256
 from distill.training import PriorStepMetrics, RollbackEvent, WatchMetrics
+from distill.training.events import TrainingResult
 from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, WATCH_STEPS
 from distill.training.run import Run
 from distill.training.trainer import Trainer
@@ -54,26 +59,37 @@ def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
 
 @dataclass
 class Trial:
-    """Record of a training of `steps` steps: loss, seconds and bytes of memory in use of each."""
+    """Record of a training of `steps` steps: loss, seconds and bytes of memory in use of each.
+
+    `changes` are those of the perplexity of a fixed batch, relative to its moving average, at each look;
+    `probe_seconds` the time of each probe of the memory.
+    """
 
     steps: int
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     resident: list[float] = field(default_factory=list)
+    changes: list[float] = field(default_factory=list)
+    probe_seconds: list[float] = field(default_factory=list)
     training: PriorTraining | None = None
 
     @property
-    def is_whole(self) -> bool:
-        """Whether all steps were done and none was rolled back."""
-        result = None if self.training is None else self.training.result
-        return result is not None and len(self.losses) == self.steps and not result.counts["rollbacks"]
+    def result(self) -> TrainingResult:
+        """Record of the finished training."""
+        assert self.training is not None
+        return self.training.result
 
     @property
-    def is_finite(self) -> bool:
-        """Whether every loss and every final weight is finite."""
-        assert self.training is not None
-        weights = self.training.result.last_tensors.values()
-        return all(map(math.isfinite, self.losses)) and all(bool(value.isfinite().all()) for value in weights)
+    def worth(self) -> list[float]:
+        """Held-out perplexity with the memory ablated, less that with it: after each epoch, and of the weights kept."""
+        rows = (*self.result.history, self.result.best_metrics)
+        return [row["ablated/val_perplexity"] - row["val_perplexity"] for row in rows]
+
+    @property
+    def not_finite(self) -> int:
+        """How many losses, changes of perplexity, worths and final weights are NaN or infinite."""
+        weights = sum(int((~value.isfinite()).sum()) for value in self.result.last_tensors.values())
+        return weights + sum(not math.isfinite(value) for value in (*self.losses, *self.changes, *self.worth))
 
     @property
     def fall(self) -> float:
@@ -90,16 +106,6 @@ class Trial:
             return math.nan
         return statistics.median(settled[-tenth:]) / statistics.median(settled[:tenth]) - 1
 
-    @property
-    def probe_share(self) -> float:
-        """Share of time in probes: the excess of steps with a probe over other inspected steps; NaN without both."""
-        looks = range(WATCH_STEPS - 1, len(self.seconds), WATCH_STEPS)
-        with_probe = [self.seconds[at] for at in looks if (at + 1) % PROBE_STEPS == 0]
-        without = [self.seconds[at] for at in looks if (at + 1) % PROBE_STEPS]
-        if not with_probe or not without:
-            return math.nan
-        return sum(taken - statistics.median(without) for taken in with_probe) / sum(self.seconds)
-
 
 def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Progress, **changes: Any) -> Trial:
     """Train with probes and fast-fail for `steps` steps; `changes` override settings.
@@ -109,7 +115,9 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
     trial, stop = Trial(steps), threading.Event()
 
     def watch(event: Any) -> None:
-        if isinstance(event, PriorStepMetrics):
+        if isinstance(event, WatchMetrics):
+            trial.changes.append(event.change)
+        elif isinstance(event, PriorStepMetrics):
             trial.losses.append(event.train_loss)
             trial.seconds.append(event.step_time_s)
             trial.resident.append(memory_in_use(fabric))
@@ -119,8 +127,24 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
 
     config = memory_config(data, epochs=epochs_for(data, steps, **changes), **changes)
     run = Run(fabric, observers=[watch], cancel=stop.is_set)
-    trial.training = fit_prior(data, config, seed, run)
+    with timed_probes(trial.probe_seconds):
+        trial.training = fit_prior(data, config, seed, run)
     return trial
+
+
+@contextmanager
+def timed_probes(seconds: list[float]) -> Iterator[None]:
+    """Context that adds the seconds of each probe of a memory to a list."""
+    probe = MemoryTask.probe_memory
+
+    def timed(*given: Any) -> dict[str, float]:
+        began = time.perf_counter()
+        found = probe(*given)
+        seconds.append(time.perf_counter() - began)
+        return found
+
+    with patch.object(MemoryTask, "probe_memory", timed):
+        yield
 
 
 def memory_in_use(fabric: Fabric) -> float:
@@ -151,9 +175,13 @@ class Recovery:
     skips_data: bool
 
     @property
-    def passed(self) -> bool:
-        """Whether the fault was found within two inspections and rolled back, and training resumed with new data."""
-        return self.looks <= 2 and self.is_restored and self.skips_data
+    def figures(self) -> tuple[Figure, ...]:
+        """A fault is to be found within two inspections and undone, and training to go on with new data."""
+        return (
+            Figure(f"{self.fault}: looks until it is found", self.looks, "<=", 2),
+            Figure(f"{self.fault}: restored bit for bit", float(self.is_restored), "=", 1),
+            Figure(f"{self.fault}: goes on with new data", float(self.skips_data), "=", 1),
+        )
 
 
 def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> Recovery:

@@ -1,0 +1,80 @@
+"""Acceptance criteria, each with its measured figures and their bounds."""
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.report import MISSING
+
+COLUMNS = ("corpus", "point", "criterion", "figure", "found", "bound")
+SIGNS: dict[str, Callable[[float, float], bool]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured figure, which is accepted where it is less than, at most, ... (`sign`) its `bound`; NaN never is."""
+
+    name: str
+    found: float
+    sign: str
+    bound: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the figure is within its bound."""
+        return SIGNS[self.sign](self.found, self.bound)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.found:.4g} ({self.sign} {self.bound:.4g})"
+
+
+@dataclass(frozen=True)
+class Point:
+    """An acceptance criterion with its figures; `problem` says why there are none."""
+
+    number: int
+    name: str
+    figures: tuple[Figure, ...]
+    problem: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether all figures are within their bounds."""
+        return not self.problem and all(figure.passed for figure in self.figures)
+
+    def __str__(self) -> str:
+        state = "reached" if self.passed else "MISSED"
+        return f"{self.number} {state:8}{self.name}: {self.problem or '; '.join(map(str, self.figures))}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The criterion for a JSON document."""
+        return {
+            **{"number": self.number, "name": self.name, "passed": self.passed, "problem": self.problem},
+            "figures": [
+                {**asdict(one), "passed": one.passed, "found": one.found if math.isfinite(one.found) else None}
+                for one in self.figures
+            ],
+        }
+
+    def rows(self, corpus: str) -> list[tuple[str, ...]]:
+        """Rows of `COLUMNS` for a table of measurements."""
+        first = (corpus, str(self.number), self.name)
+        rows: list[tuple[str, ...]] = [
+            (*first, one.name, f"{one.found:.4g}", f"{one.sign} {one.bound:.4g}") for one in self.figures
+        ]
+        return rows or [(*first, self.problem, MISSING, MISSING)]
+
+
+def summary(points: list[Point]) -> str:
+    """The number of criteria reached, and those missed."""
+    missed = sorted(point.number for point in points if not point.passed)
+    reached = f"{len(points) - len(missed)}/{len(points)}"
+    return f"{reached}; missed: {', '.join(map(str, missed))}" if missed else reached
