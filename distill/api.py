@@ -174,7 +174,9 @@ class Model:
         judged = [sound.novelty for sound in sounds if sound.novelty is not None]
         report = fault_report = None
         if self.judge is not None and n >= COMPARED_FROM:
-            report = report_on(self.judge, [sound.codes[request.prompt_frames :] for sound in sounds], judged, seed)
+            before = request.prompt_frames / self.bundle.codec.spectrogram.frame_rate
+            drawn = [sound.codes[request.prompt_frames :] for sound in sounds]
+            report = report_on(self.judge, drawn, [sound.seconds - before for sound in sounds], judged, seed)
         if self.fault_finder is not None:
             found, held_out = [sound.faults or () for sound in sounds], self.fault_finder.held_out(request.kinds)
             fault_report = FaultReport(found, held_out, draws.redrawn["faulty"])
@@ -298,7 +300,7 @@ class Model:
         if min_novelty is not None:
             new_enough(min_novelty)
         if min_novelty is not None or reject_faults:
-            self._reference("; leave --min-novelty and --reject-faults out")
+            self._reference("; leave min_novelty and reject_faults out")
 
     def samples(
         self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None = None
@@ -313,7 +315,8 @@ class Model:
             return read
         sound = np.asarray(recording, dtype=np.float32)
         if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
-            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found the shape {sound.shape}")
+            found = "NaN or infinite values" if sound.ndim == 1 and len(sound) else f"the shape {sound.shape}"
+            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found {found}")
         if sample_rate is not None and sample_rate != self.sample_rate:
             sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
         return sound
@@ -365,14 +368,14 @@ class Model:
             return 0
         if not self.labels:
             raise ParamsError(
-                f"--label {label}: expected a model trained with labels, found one without; train with corpus.labels: folder"
+                f"label {label}: expected a model trained with labels, found one without; train with corpus.labels: folder"
             )
         ends = [name.split("/")[-1] for name in self.labels]
         if label in self.labels or ends.count(label) == 1:
             return (self.labels if label in self.labels else ends).index(label) + 1
         found = "one that fits several" if label in ends else "an unknown one"
         known = one_line(", ".join(self.labels), 1000)
-        raise ParamsError(f"--label {label}: expected one of {known}; found {found}")
+        raise ParamsError(f"label {label}: expected one of {known}; found {found}")
 
     def _reference(self, remedy: str = "") -> Reference:
         """The reference. Raises ArtifactError where the file has none."""
@@ -385,7 +388,11 @@ class Model:
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Load a model file on the CPU. Raises ArtifactError."""
+    """Load a model file on the CPU. Raises ArtifactError, and ParamsError for what is no path."""
+    if not isinstance(path, str | os.PathLike):
+        raise ParamsError(
+            f"load: expected the path of a model file, found {path!r}; name one such as models/demo.distill"
+        )
     return Model(path)
 
 
@@ -408,7 +415,7 @@ def new_enough(least: str | float) -> Callable[[Novelty], bool]:
     except ValueError:
         share = float("nan")
     if not 0 <= share <= 1:
-        raise ParamsError(f"--min-novelty {least}: expected close, new or a number from 0 to 1, found neither")
+        raise ParamsError(f"min_novelty {least}: expected close, new or a number from 0 to 1, found neither")
     return lambda novelty: 1 - novelty.percentile >= share
 
 
@@ -417,7 +424,5 @@ def guidance_of(label: str | None, guidance: float | None) -> float:
     if guidance is None:
         return 1.0 if label is None else float(default_values()["audition"]["guidance"])
     if guidance != 1 and label is None:
-        raise ParamsError(
-            f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"
-        )
+        raise ParamsError(f"guidance {guidance:g}: expected a label to guide towards, found none; name a label")
     return guidance

@@ -59,13 +59,14 @@ def number_from_environment(name: str, default: str) -> int | None:
         return None
     if found.isascii() and found.isdigit() and 1 <= int(found) <= 1024:
         return int(found)
-    raise ParamsError(f"{name}: expected auto or a whole number from 1 to 1024, found {found!r}")
+    raise ParamsError(f"{name}: expected auto or a whole number from 1 to 1024, found {found!r}; correct or unset it")
 
 
 def _choice(name: str, allowed: tuple[str, ...]) -> str:
     found = os.environ.get(name, "auto")
     if found not in allowed:
-        raise ParamsError(f"{name}: expected {', '.join(allowed[:-1])} or {allowed[-1]}, found {found!r}")
+        expected = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        raise ParamsError(f"{name}: expected {expected}, found {found!r}; correct or unset it")
     return found
 
 

@@ -122,7 +122,9 @@ class Decoder:
         """As `decoded`, of a file that has to be usable. Raises AudioError that names it."""
         found = self.decoded(path, sample_rate)
         if not found.pcm_sha256:
-            raise AudioError(f"{path}: expected a recording, found a file that {found.reason}")
+            raise AudioError(
+                f"{path}: expected a recording, found a file that {found.reason}; check the path or name another one"
+            )
         return found
 
     def _ask(self, path: Path, sample_rate: int = 0) -> Answer:

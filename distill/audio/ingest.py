@@ -127,7 +127,7 @@ def ingest_folder(
         progress.say(report["sample_rate_reason"])
         progress.status.keep(output / REPORT, "ingest.json")
         if report["rejected"]:
-            progress.say("\n".join([f"rejected, as {output / REPORT} says:", *_listed_rejections(report)]))
+            progress.say("\n".join([f"rejected, as {output / REPORT} says:", *listed_rejections(report)]))
     return report
 
 
@@ -323,8 +323,8 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> dict[
     }
 
 
-def _listed_rejections(report: Mapping[str, Any]) -> list[str]:
-    """The first rejections as indented lines, and how many more there are."""
+def listed_rejections(report: Mapping[str, Any]) -> list[str]:
+    """The first rejections of a report as indented lines, and how many more there are."""
     lines = [f"  {one['path']}: {one['reason']}" for one in report["rejected"]]
     return lines if len(lines) <= LISTED else [*lines[:LISTED], f"  and {len(lines) - LISTED} more"]
 
@@ -344,7 +344,7 @@ def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -
             "remove or repair these files, or raise corpus.max_rejected"
         )
     if wrong:
-        raise AudioError("\n".join([f"{folder}: {wrong}:", *_listed_rejections(report)]))
+        raise AudioError("\n".join([f"{folder}: {wrong}:", *listed_rejections(report)]))
     if counts["groups"] < MINIMUM_GROUPS:
         copies = counts["duplicates"] + counts["near_duplicates"]
         found = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"

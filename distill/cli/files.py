@@ -149,7 +149,7 @@ def list_folder(
         can = (
             ["generate"] * one.can_generate + ["judge"] * one.can_judge + ["repeat its recordings"] * one.was_memorizing
         )
-        table.add_row(plain(one.name), one.date[:16].replace("T", " "), *known, ", ".join(can) or "encode")
+        table.add_row(plain(one.name), one.date[:16].replace("T", " "), *known, ", ".join(can) or "encode, decode")
     console = Console(highlight=False)
     if table.rows:
         console.print(table)

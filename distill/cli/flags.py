@@ -91,7 +91,10 @@ def make_folder(flag: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ParamsError(f"{flag} {folder}: expected a folder to write to, found {error.strerror or error}") from error
+        found = "a file" if folder.is_file() else error.strerror or error
+        raise ParamsError(
+            f"{flag} {folder}: expected a folder to write to, found {found}; choose another folder"
+        ) from error
 
 
 def print_json(value: Any) -> None:

@@ -59,11 +59,16 @@ def main() -> None:
             sys.exit(known.exit_code)
         if not hasattr(error, "format_message"):  # typer's usage errors
             raise
-        print(f"distill: {shown(_wrong_use(error))}; see distill --help", file=sys.stderr)
+        print(f"distill: {shown(_wrong_use(error))}; see distill {_command_of(error)}--help", file=sys.stderr)
         sys.exit(2)
     if status == INTERRUPTED:  # typer returns it for Ctrl-C, too
         print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _command_of(error: Any) -> str:
+    """The command that was used wrongly; "" where it is none."""
+    return f"{error.ctx.info_name} " if error.ctx is not None and error.ctx.parent is not None else ""
 
 
 def _wrong_use(error: Any) -> str:

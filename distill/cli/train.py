@@ -168,20 +168,23 @@ def _check_model(flag: str, model: Path) -> None:
 def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     from rich.console import Console
 
+    from distill.audio.ingest import listed_rejections
     from distill.codec.training import print_codec
     from distill.prior.training import print_prior
 
-    codec, size = trained.codec, trained.path.stat().st_size
+    codec, size, report = trained.codec, trained.path.stat().st_size, trained.corpus
     console = Console(stderr=as_json, highlight=False)
+    lines = [f"{report['seconds']:.1f} s of sound at {report['sample_rate_reason']}", *listed_rejections(report)]
+    console.print(*lines, sep="\n", markup=False, soft_wrap=True)
     print_codec(codec, console)
     if trained.prior is not None:
         print_prior(trained.prior, console)
     if not as_json:
         print(f"{trained.path}  {size / 1e6:.1f} MB")
         return
-    corpus = {name: trained.corpus[name] for name in ("seconds", "sample_rate", "treble_share")}
+    corpus = {name: report[name] for name in ("seconds", "sample_rate", "treble_share")}
     about = {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
-    rejected = [f"{one['path']}: {one['reason']}" for one in trained.corpus["rejected"]]
+    rejected = [f"{one['path']}: {one['reason']}" for one in report["rejected"]]
     said = {"rejected": rejected, "warnings": list(codec.warnings)}
     metrics = {key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")}
     prior = {} if trained.prior is None else {"prior": dict(trained.prior.metrics)}

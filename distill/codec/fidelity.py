@@ -32,13 +32,14 @@ MAX_RECORDINGS, MAX_SECONDS = 64, 10.0  # that are measured, and of each
 TOTAL_SECONDS = 240.0  # about, of all: a few seconds of work
 PREFIX = "fidelity/"
 NAN = float("nan")
-SHOWN = (  # name of a measure, words, form of its value
-    ("level_db", "level", "{:+.1f} dB"),
-    ("peak_db", "peak", "{:+.1f} dB"),
-    ("attack_ms", "attack", "{:+.1f} ms"),
-    ("envelope", "envelope", "{:.2f}"),
-    ("treble_db", "above 6 kHz", "{:+.1f} dB"),
-    ("flutter_db", "flutter", "{:+.1f} dB"),
+SHOWN = (  # name of a measure, words, form of its values, unit
+    ("level_db", "level", "+.1f", " dB"),
+    ("peak_db", "peak", "+.1f", " dB"),
+    ("attack_ms", "attack", "+.1f", " ms"),
+    ("pre_attack_db", "before the attack", "+.1f", " dB"),
+    ("envelope", "envelope", ".2f", ""),
+    ("treble_db", "above 6 kHz", "+.1f", " dB"),
+    ("flutter_db", "flutter", "+.1f", " dB"),
 )
 
 Samples = NDArray[np.floating]
@@ -135,10 +136,14 @@ def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
 
 
 def fidelity_line(metrics: Mapping[str, float]) -> str:
-    """The medians of `held_out_fidelity` in one line; empty where it measured nothing."""
-    medians = [(words, form, metrics.get(f"{PREFIX}{name}/median")) for name, words, form in SHOWN]
-    shown = [f"{words} {form.format(value)}" for words, form, value in medians if value is not None]
-    return f"held-out sound: {', '.join(shown)} (medians, decoded beside original)" if shown else ""
+    """What `held_out_fidelity` measured in one line; empty where that is nothing."""
+    shown = []
+    for name, words, form, unit in SHOWN:
+        if f"{PREFIX}{name}/median" in metrics:
+            middle, low, high = (f"{metrics[f'{PREFIX}{name}/{one}']:{form}}" for one in ("median", "p10", "p90"))
+            shown.append(f"{words} {middle}{unit} ({low} to {high})")
+    about = "medians, and from the 10th to the 90th percentile, decoded beside original"
+    return f"held-out sound: {', '.join(shown)} ({about})" if shown else ""
 
 
 def _powers(sound: Samples, window: int, hop: int) -> Doubles:

@@ -339,7 +339,9 @@ class EarlyPreviews:
 
 def print_codec(training: CodecTraining, console: Console) -> None:
     """Print the result of a training: losses, fidelity, a row for each codebook, warnings and remarks."""
-    console.print(f"codec: {training.result.summary}", soft_wrap=True)
+    best = training.result.best_metrics
+    losses = ", ".join(f"{name} {best[f'val_{name}_loss']:.3f}" for name in VAL_LOSSES)
+    console.print(f"codec of {training.made_of}: {training.result.summary} ({losses})", soft_wrap=True)
     if line := fidelity_line(training.metrics):
         console.print(line, soft_wrap=True)
     console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))

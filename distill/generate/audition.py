@@ -58,7 +58,8 @@ def audition(
     generation_seconds = time.monotonic() - began
     judge, finder, codes = Judge(reference, codec), FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
     novelty = judge(codes)
-    report = report_on(judge, codes, novelty, seed, frames_for_seconds(codec, params.max_seconds))
+    lengths = [sound.seconds for _, sound in sounds]
+    report = report_on(judge, codes, lengths, novelty, seed, frames_for_seconds(codec, params.max_seconds))
     faults = FaultReport(finder(codes), finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}
     rows = []

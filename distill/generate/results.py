@@ -153,7 +153,7 @@ class Varied(Result):
         if self.equal:
             lines.append(
                 f"{self.equal} take{'s' * (self.equal != 1)} the same as the recording or another take; "
-                "a higher --strength changes more"
+                "a higher strength changes more"
             )
         if None in self.novelty:
             lines.append("novelty unknown: the model has no codes of its training recordings")

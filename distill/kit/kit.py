@@ -82,8 +82,7 @@ def assign_keys(labels: Sequence[str]) -> list[int]:
     """
     if len(labels) > len(KEYS):
         raise ParamsError(
-            f"kit: expected at most {len(KEYS)} labels, one for each MIDI key, found {len(labels)}; choose some with "
-            "--label"
+            f"kit: expected at most {len(KEYS)} labels, one for each MIDI key, found {len(labels)}; choose some of them"
         )
     choices = [drum_keys(label) for label in labels]
     chosen: dict[int, int] = {}  # label's position to key

@@ -113,7 +113,7 @@ def make_kit(
         if not kit.sounds:
             raise ArtifactError(
                 f"{source.model}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
-                f"({in_words(refused)}); allow copies with --allow-copies, or use another --seed or --temperature"
+                f"({in_words(refused)}); allow copies, or use another seed or temperature"
             )
         sounding = [group for group in groups if group.sounds]
         for kind in settings.formats:
@@ -260,9 +260,7 @@ def kit_folder(out: Path, replace: bool) -> Path:
             tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.parents) if one.exists())).close()
             return folder
         elif not replace:
-            wrong = (
-                "a new or an empty folder, found one with files in it; name another, or replace a kit with --replace"
-            )
+            wrong = "a new or an empty folder, found one with files in it; name another, or let it replace a kit"
         elif not (strange := _strange_file(folder)):
             return folder
         else:
@@ -272,7 +270,7 @@ def kit_folder(out: Path, replace: bool) -> Path:
             )
     except OSError as error:
         wrong = f"a folder to write to, found {error.strerror or error}; name another folder"
-    raise ParamsError(f"--out {out}: expected {wrong}")
+    raise ParamsError(f"out {out}: expected {wrong}")
 
 
 def _strange_file(folder: Path) -> str:

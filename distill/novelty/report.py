@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, Coded, evenly
+from distill.novelty.reference import MOST_FRAMES, evenly
 from distill.novelty.spectra import Spectra
 from distill.novelty.verdict import Judge, Novelty
 
@@ -61,7 +61,7 @@ class KernelDistance:
 
 @dataclass(frozen=True)
 class SetReport:
-    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording.
+    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording, of these in whole frames.
 
     Distance and diversity are None where there are too few sounds for them.
     """
@@ -104,9 +104,9 @@ class SetReport:
     def lines(self) -> list[str]:
         """Verdicts, percentiles, lengths, distance and diversity, for people."""
         lines = [
-            f"{self.new} new, {self.close} close, {self.copies} copies; mean novelty percentile "
-            f"{self.mean_percentile_codes:.0%} in codes, {self.mean_percentile_spectra:.0%} in spectra "
-            "(50 %: as new as held-out recordings)",
+            f"{self.new} new, {self.close} close, {self.copies} copies; on average more like a training recording than "
+            f"{self.mean_percentile_codes:.0%} of held-out recordings in codes, {self.mean_percentile_spectra:.0%} in "
+            "spectra (50 %: as new as these; less is newer)",
             f"mean length {self.mean_seconds:.2f} s, of held-out recordings {self.held_out_mean_seconds:.2f} s",
             self.distance_sentence,
         ]
@@ -132,9 +132,14 @@ class SetReport:
 
 
 def report_on(
-    judge: Judge, sounds: Sequence[Codes], novelty: Sequence[Novelty], seed: int, most_frames: int = MOST_FRAMES
+    judge: Judge,
+    sounds: Sequence[Codes],
+    seconds: Sequence[float],
+    novelty: Sequence[Novelty],
+    seed: int,
+    most_frames: int = MOST_FRAMES,
 ) -> SetReport:
-    """Report on all of `sounds`, codes `[F, Q]`, together, given the novelty of each.
+    """Report on all of `sounds`, codes `[F, Q]`, together, given the length and novelty of each.
 
     Sounds and recordings are cut to `most_frames`, at most MOST_FRAMES.
     """
@@ -145,15 +150,12 @@ def report_on(
         for side in (sounds, evenly(reference.held_out, MOST_COMPARED), evenly(reference.codes, MOST_COMPARED))
     )
 
-    def mean_seconds(side: Sequence[Codes] | Sequence[Coded]) -> float:
-        return float(np.mean([min(len(codes), longest) for codes in side])) / rate
-
     score, baseline = diversity(generated, held_out, training, seed) or (None, None)
     return SetReport(
         sounds=len(sounds),
-        seconds=sum(map(len, sounds)) / rate,
-        mean_seconds=mean_seconds(sounds),
-        held_out_mean_seconds=mean_seconds(reference.held_out),
+        seconds=sum(seconds),
+        mean_seconds=float(np.mean([min(one, longest / rate) for one in seconds])),
+        held_out_mean_seconds=float(np.mean([min(len(codes), longest) for codes in reference.held_out])) / rate,
         new=verdicts.count("new"),
         close=verdicts.count("close"),
         copies=verdicts.count("copy"),

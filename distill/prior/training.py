@@ -275,20 +275,24 @@ def train_prior_of_codes(
 
 def print_prior(training: PriorTraining, console: Console) -> None:
     """Print the result of a training: losses, perplexity, bits beside counting, calibration, warnings and remarks."""
-    metrics, memorization = training.metrics, training.facts.memorization
+    result, metrics, memorization = training.result, training.metrics, training.facts.memorization
     levels = sorted((name.split("/")[0] for name in metrics if name.startswith("level_")), key=by_level)
     found, counting = metrics["val_bits_per_second"], metrics["val_bits_per_second_counting"]
+    start = metrics.get("val_bits_per_second_start")
+    started = "" if start is None else f", before training {start:.0f}"
+    kept = result.history[result.best_epoch] if result.best_epoch >= 0 else result.start_metrics
+    before = f" ({math.exp(kept['val_loss']):.1f} before calibration)" if training.calibration else ""
     lines = [
-        f"prior: {training.result.summary}",
-        f"held-out perplexity {training.facts.best_perplexity:.1f}; by level "
+        f"prior of {training.made_of}: {result.summary}",
+        f"held-out perplexity {training.facts.best_perplexity:.1f}{before}; by level "
         + ", ".join(f"{metrics[f'{level}/val_perplexity']:.1f}" for level in levels),
-        f"{found:.0f} bits per second of held-out audio; counting alone {counting:.0f}",
+        f"{found:.0f} bits per second of held-out audio; counting alone {counting:.0f}{started}",
     ]
     if training.calibration:
-        start, best = training.calibration[0], min(training.calibration)
-        lines.append(f"sounds of the prior go on unlike the recordings by {start:.2f}, calibrated by {best:.2f}")
-    lines += [f"warning: {memorization.message}"] if memorization.was_memorizing else []
-    for line in (*lines, *training.result.remarks):
+        first, best = training.calibration[0], min(training.calibration)
+        lines.append(f"sounds of the prior go on unlike the recordings by {first:.2f}, calibrated by {best:.2f}")
+    lines += [f"warning: {memorization.message}" if memorization.was_memorizing else "no sign of memorisation"]
+    for line in (*lines, *result.remarks):
         console.print(line, soft_wrap=True)
 
 

@@ -120,6 +120,11 @@ class Trained:
     tier: str = ""
     store: CheckpointStore | None = None
 
+    @property
+    def made_of(self) -> str:
+        """The recordings that count, in words."""
+        return f"{self.recordings} usable recordings, tier {self.tier}"
+
     def clear_checkpoints(self) -> None:
         """Delete the checkpoints of the training, whose result is safe."""
         if self.store is not None:

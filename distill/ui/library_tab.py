@@ -115,6 +115,6 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
     figures = ((one["recordings"], "d"), (one["utilization"], ".0%"), (one["val_bits_per_second"], ".0f"))
     recordings, used, bits = ("–" if value is None else f"{value:{form}}" for value, form in figures)
     labels = textwrap.shorten(", ".join(one["labels"]), 80, placeholder=" …")
-    can = ", ".join(["generate"] * one["can_generate"] + ["judge"] * one["can_judge"]) or "encode"
+    can = ", ".join(["generate"] * one["can_generate"] + ["judge"] * one["can_judge"]) or "encode, decode"
     date = one["date"][:16].replace("T", " ")
     return (one["name"], date, recordings, one["tier"] or "–", used, bits, labels, one["problem"] or can)

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -30,7 +31,8 @@ HOW_TO_STOP_HERE = f"Training never stops by itself for this: “{STOP}” ends 
 # Flags of `train-prior` and their settings.
 SIZES = {"epochs": "epochs", "hidden_size": "hidden_size", "layers": "num_layers", "heads": "num_heads"}
 MOST_RUNS = 200
-LEFT_OUT = ("epoch", "learning_rate", "gradient_norm", "epoch_time_s", "step/")
+COMPARED = ("best/", "audition/")  # metrics of the weights that were kept, and of their sounds
+NONE_YET = "A training has these metrics when it has ended: they are of the weights that it keeps."
 
 
 class TrainingTab(ABC):
@@ -82,7 +84,10 @@ class TrainingTab(ABC):
         warnings = [view.note(text, "warning") for text in job.warnings if HOW_TO_STOP not in text]
         health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
         charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics)
-        found, resume = view.ingest(job.read("ingest.json")), gr.update(visible=job.is_resumable)
+        found, resume = (
+            view.ingest(job.read("ingest.json"), job.values.get("tier")),
+            gr.update(visible=job.is_resumable),
+        )
         return [job.id, state, *buttons, resume, found, health, charts, view.previews(job)]
 
     def cancel(self, shown: str) -> list[Any]:
@@ -267,9 +272,9 @@ class CompareTab:
         mixed = view.note(text, "warning") if len(kinds) > 1 else ""
         differing = [row for row in _rows([run.data.params for run in runs]) if len(set(row[1:])) > 1]
         same = view.table(("setting", *names), differing) if differing else view.note("All settings are the same.")
-        metrics = [row for row in _rows([run.data.metrics for run in runs]) if not row[0].startswith(LEFT_OUT)]
-        measured = view.table(("metric", *names), metrics)
-        return f"{mixed}<h3>Settings that differ</h3>{same}<h3>Metrics</h3>{measured}"
+        metrics = [row for row in _rows([run.data.metrics for run in runs]) if row[0].startswith(COMPARED)]
+        measured = view.table(("metric", *names), metrics) if metrics else view.note(NONE_YET)
+        return f"{mixed}<h3>Settings that differ</h3>{same}<h3>Metrics of the weights that were kept</h3>{measured}"
 
     def open_mlflow(self) -> str:
         """Start MLflow's page, unless it runs."""
@@ -300,9 +305,12 @@ def _name_of(run: Any) -> str:
 
 
 def _rows(columns: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """A row for each key of any column."""
+    """A row for each key of any column, in the order of their letters and numbers."""
     shown = [{key: f"{one:.4g}" if isinstance(one, float) else str(one) for key, one in row.items()} for row in columns]
-    return [(key, *(row.get(key, "–") for row in shown)) for key in sorted({key for row in shown for key in row})]
+    keys = sorted(
+        {key for row in shown for key in row}, key=lambda key: re.sub(r"\d+", lambda number: f"{number[0]:>9}", key)
+    )
+    return [(key, *(row.get(key, "–") for row in shown)) for key in keys]
 
 
 def end_group(server: "subprocess.Popen[bytes]") -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
+from distill.params import default_params
 from distill.progress import STATUS
 from distill.training.events import HEALTH
 from distill.ui.jobs import Job
 
+MOST_COLUMNS = 5  # that a narrow window shows side by side
 MOST_ROWS = 100  # recordings of a kind in the report of a folder
 STATES = {
     "running": "at work",
@@ -39,10 +41,14 @@ CHARTS = (
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells are text."""
-    cells = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    """A table; cells are text. In a narrow window rows of many columns are lists, each cell after the name of its column."""
+    is_many = len(head) > MOST_COLUMNS
+    cells = [f' data-name="{escape(name)}"' if is_many else "" for name in head]
+    lines = ((f"<td{cell}>{escape(str(text))}</td>" for cell, text in zip(cells, row, strict=True)) for row in rows)
+    body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
     headings = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    return f'<div class="wide"><table><thead><tr>{headings}</tr></thead><tbody>{cells}</tbody></table></div>'
+    kind = "wide many" if is_many else "wide"
+    return f'<div class="{kind}"><table><thead><tr>{headings}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def note(text: str, kind: str = "note") -> str:
@@ -97,8 +103,11 @@ def previews(job: Job) -> str:
     return f"<h3>Held-out recordings, before and after the codec</h3>{rows}" if rows else ""
 
 
-def ingest(report: Mapping[str, Any]) -> str:
-    """What was found in the folder of recordings: counts, rejected files with reasons, near-duplicates."""
+def ingest(report: Mapping[str, Any], tier: str | None = None) -> str:
+    """What was found in the folder of recordings: counts, rejected files with reasons, near-duplicates.
+
+    For the codec of a `tier`, also how many codewords its codebooks have by the number of usable recordings.
+    """
     if not report:
         return ""
     counts = report["counts"]
@@ -109,6 +118,10 @@ def ingest(report: Mapping[str, Any]) -> str:
     )
     if reason := report.get("sample_rate_reason"):
         line += f"; {reason}"
+    if tier is not None:
+        usable, params = counts["audio_files"] - counts["rejected"] - counts["duplicates"], default_params(tier=tier)
+        codewords, preset = params.vqvae_config(usable).codebook_size, params.tier_name(usable)
+        line += f". {usable} usable recordings: {codewords} codewords in each codebook, by the preset {preset}"
     rows = [(kind, one["path"], one["reason"]) for kind in ("rejected", "warned") for one in report[kind][:MOST_ROWS]]
     alike = [", ".join(group["paths"]) for group in report["groups"][:MOST_ROWS]]
     rows += [("near-duplicates", paths, "alike: they share a side of the split") for paths in alike]

@@ -32,7 +32,7 @@ def test_sounds_come_with_their_novelty_and_can_be_had_again(model: Model) -> No
     assert [(sound.shape, sound.dtype) for sound in made.sounds] == [((4800,), np.dtype(np.float32))] * 3
     assert all(novelty is not None and novelty.verdict in VERDICTS for novelty in made.novelty)
     assert made.report is not None
-    assert made.report.sounds == 3
+    assert (made.report.sounds, made.report.mean_seconds) == (3, pytest.approx(0.3))  # not that of whole frames
     again = model.generate(n=3, seconds=0.3, seed=made.seed)
     assert same(made.sounds, again.sounds)
     assert made.novelty == again.novelty
@@ -118,7 +118,7 @@ def test_min_novelty_is_a_verdict_or_a_number(wrong: str | float) -> None:
     one, two = (SimpleNamespace(verdict=verdict, percentile=share) for verdict, share in (("close", 0.9), ("new", 0.2)))
     for least, are_enough in (("new", (False, True)), ("close", (True, True)), ("0.5", (False, True))):
         assert (new_enough(least)(one), new_enough(least)(two)) == are_enough  # type: ignore[arg-type]
-    with pytest.raises(ParamsError, match=f"--min-novelty {wrong}: expected close, new or a number from 0 to 1"):
+    with pytest.raises(ParamsError, match=f"^min_novelty {wrong}: expected close, new or a number from 0 to 1"):
         new_enough(wrong)
 
 
@@ -126,15 +126,27 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
     for arguments, message in (
         ({"n": 0}, "generate: n: expected greater than or equal to 1, found 0"),
         ({"top_p": 2}, "top_p: expected less than or equal to 1, found 2"),
-        ({"guidance": 2}, "guidance 2: expected a label to guide towards, found none; name one with --label"),
+        ({"guidance": 2}, "guidance 2: expected a label to guide towards, found none; name a label"),
     ):
         with pytest.raises(ParamsError, match=message):
             model.generate(**arguments)  # type: ignore[arg-type]
     with pytest.raises(ParamsError, match=r"vary: strength: expected less than or equal to 1, found 1\.5"):
         model.vary(np.zeros(1600), strength=1.5)
-    for bad in (np.zeros((2, 100)), np.zeros(0), np.full(100, np.nan)):
-        with pytest.raises(ParamsError, match=r"samples: expected a mono sound \[N\] of finite numbers"):
+    for bad, found in (
+        (np.zeros((2, 100)), r"the shape \(2, 100\)"),
+        (np.zeros(0), r"the shape \(0,\)"),
+        (np.full(100, np.nan), "NaN or infinite values"),
+    ):
+        with pytest.raises(
+            ParamsError, match=rf"samples: expected a mono sound \[N\] of finite numbers, found {found}$"
+        ):
             model.encode(bad)
+    with pytest.raises(ParamsError, match=r"^label tom: expected one of drums/kick"):
+        model.generate(label="tom")
+    with pytest.raises(ParamsError, match=r"^out .*: expected a new or an empty folder, .* let it replace a kit$"):
+        model.kit(write_tone(tmp_path / "mine" / "a.wav").parent)
+    with pytest.raises(ParamsError, match=r"^load: expected the path of a model file, found None; name one"):
+        distill.load(None)  # type: ignore[arg-type]
     with pytest.raises(ParamsError, match=r"codes: expected whole numbers \[frames, 2\], found float64 \[3, 2\]"):
         model.decode(np.zeros((3, 2)))
     with pytest.raises(ParamsError, match="codes: expected numbers from 0 to 7, found 0 to 8"):

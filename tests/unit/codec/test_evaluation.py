@@ -84,13 +84,15 @@ def test_the_metrics_of_a_training_are_those_of_its_saved_codec_on_held_out_reco
     assert set(training.metrics) >= {"val_loss", "codebook/level_0/utilization", "best_epoch", "epochs_trained"}
 
 
-def test_the_line_has_medians_with_signs_and_units() -> None:
-    medians = {"level_db": -0.42, "peak_db": -1.25, "attack_ms": 2.0, "envelope": 0.934}
-    medians |= {"treble_db": 0.31, "flutter_db": 0.18}
+def test_the_line_has_medians_and_percentiles_with_signs_and_units() -> None:
+    medians = {"level_db": -0.42, "attack_ms": 2.0, "pre_attack_db": 0.2, "envelope": 0.934}
     figures = {f"fidelity/{name}/median": value for name, value in medians.items()}
-    assert fidelity_line({**figures, "fidelity/level_db/p10": -9.0}) == (
-        "held-out sound: level -0.4 dB, peak -1.2 dB, attack +2.0 ms, envelope 0.93, above 6 kHz +0.3 dB, "
-        "flutter +0.2 dB (medians, decoded beside original)"
+    figures |= {f"fidelity/{name}/p10": value - 0.5 for name, value in medians.items()}
+    figures |= {f"fidelity/{name}/p90": value + 1 for name, value in medians.items()}
+    assert fidelity_line(figures) == (
+        "held-out sound: level -0.4 dB (-0.9 to +0.6), attack +2.0 ms (+1.5 to +3.0), "
+        "before the attack +0.2 dB (-0.3 to +1.2), envelope 0.93 (0.43 to 1.93) "
+        "(medians, and from the 10th to the 90th percentile, decoded beside original)"
     )
     assert fidelity_line({"val_loss": 2.0}) == ""
 
@@ -155,15 +157,17 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
 ) -> None:
     history = [{"train_loss": train, "val_loss": val} for train, val in rows]
     best = history[best_epoch] if best_epoch >= 0 else {"val_loss": 2.25}
+    best |= dict.fromkeys(("val_recon_loss", "val_mel_loss", "val_envelope_loss", "val_commit_loss"), 0.5)
     best |= {
         f"codebook/{level}/{name}": value for level, row in health(0.5, 0.1).items() for name, value in row.items()
     }
     result = TrainingResult({}, {}, best_epoch, best, history, remarks=["it still fell"])
     screen = io.StringIO()
-    training = CodecTraining(result=result, model=tiny_codec())
+    training = CodecTraining(result=result, model=tiny_codec(), recordings=12, tier="small")
     print_codec(training, Console(file=screen, width=60))
     lines = screen.getvalue().splitlines()
-    assert lines[0] == f"codec: {line}"
+    losses = "(recon 0.500, mel 0.500, envelope 0.500, commit 0.500)"
+    assert lines[0] == f"codec of 12 usable recordings, tier small: {line} {losses}"
     assert [text.split()[0] for text in lines[3:5]] == ["level_0", "level_1"]
     assert lines[5].startswith("warning: level_1: 10% of the codewords are used")
     assert lines[-1] == "it still fell"

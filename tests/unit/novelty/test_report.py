@@ -7,7 +7,7 @@ import pytest
 from unit.tiny import tiny_codec
 
 from distill.novelty import report
-from distill.novelty.reference import make_reference
+from distill.novelty.reference import MOST_FRAMES, make_reference
 from distill.novelty.report import KernelDistance, diversity, kernel_distance, report_on, sound_statistics
 from distill.novelty.verdict import Judge, with_scores
 
@@ -84,11 +84,18 @@ def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -
     reference = with_scores(make_reference([str(n) for n in range(20)], training, held_out), codec)
     judge, queries = Judge(reference, codec), [*training[:3], *new]
     novelty = judge(queries)
-    made = report_on(judge, queries, novelty, 0)
+    made = report_on(judge, queries, [0.5] * 11 + [99.0], novelty, 0)
     counts = [[one.verdict for one in novelty].count(verdict) for verdict in ("new", "close", "copy")]
     assert (made.sounds, [made.new, made.close, made.copies]) == (12, counts)
     assert counts[2] >= 3
     assert made.mean_percentile_codes == pytest.approx(np.mean([one.codes.percentile for one in novelty]))
+    longest = MOST_FRAMES / codec.spectrogram.frame_rate
+    assert (made.seconds, made.mean_seconds) == (pytest.approx(104.5), pytest.approx((5.5 + longest) / 12))
+    some = replace(made, mean_percentile_codes=0.01, mean_percentile_spectra=0.6)
+    assert (
+        "; on average more like a training recording than 1% of held-out recordings in codes, 60% in spectra (50 %: as "
+        in (some.lines[0])
+    )
     assert made.held_out_mean_seconds == pytest.approx(50 / codec.spectrogram.frame_rate)
     assert made.distance is not None
     assert {"diversity", "diversity_of_recordings"} <= set(made.metrics())
@@ -103,6 +110,6 @@ def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -
             f"12 sounds are too few for a kernel distance to held-out recordings: among {compared} training recordings it "
             f"differs by ± 8.0{more}"
         )
-    alone = report_on(judge, queries[:1], novelty[:1], 0)
+    alone = report_on(judge, queries[:1], [0.5], novelty[:1], 0)
     assert (alone.distance, alone.diversity) == (None, None)
     assert alone.lines[-1] == "too few sounds or recordings for a kernel distance to held-out recordings"

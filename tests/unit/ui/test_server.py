@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -20,9 +21,12 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from distill.errors import ParamsError
-from distill.ui import server
+from distill.training.events import RollbackEvent
+from distill.training.tracking import Tracker
+from distill.ui import server, view
+from distill.ui.jobs import Jobs
 from distill.ui.server import HEADERS, Guard, Page, make_app
-from distill.ui.training_tabs import end_group
+from distill.ui.training_tabs import NONE_YET, end_group
 from distill.ui.workspace import Workspace
 
 # Gradio asks pandas for it.
@@ -225,6 +229,67 @@ def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
     assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
     answer = _call(page, "vary", [None, None, 0.3, ""])
     assert answer["output"]["error"] == "a sound to vary: expected one, found none; choose a file or record one"
+
+
+@pytest.mark.usefixtures("page")
+@pytest.mark.parametrize("kind", ["train", "prior"])
+def test_both_tabs_show_what_a_training_warns_of(workspace: Workspace, kind: str) -> None:
+    folder = workspace.state / "jobs" / f"20260102-000000-{'abcdef0' if kind == 'train' else 'abcdef1'}"
+    folder.mkdir()
+    (folder / "job.json").write_text(json.dumps({"kind": kind, "title": "t", "arguments": [], "values": {}}))
+    back = RollbackEvent(90, 40, 1, is_last=False, reason="perplexity 9.1 is 20 % above its average").message
+    said = (back, "warning: after 1000 steps the memory retrieves 25% of motifs among 31 distractors", "a line")
+    (folder / "said.txt").write_text("\n".join(said))
+    (looks,) = (
+        one.fn
+        for one in blocks().fns.values()
+        if f"{kind}-health" in [each.elem_id for each in one.outputs]
+        and any(event == "tick" for _, event in one.targets)
+    )
+    shown = "".join(part for part in looks() if isinstance(part, str))
+    for warning in said[:2]:
+        assert f'<p class="warning" role="status">{warning.removeprefix("warning: ")}</p>' in shown
+    assert "a line" not in shown
+
+
+@pytest.mark.usefixtures("page")
+def test_sizes_that_are_left_empty_follow_the_architecture(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(Jobs, "start", lambda _, *job: asked.append(job))
+    workspace.models.mkdir(exist_ok=True)
+    (workspace.models / "mine.distill").touch()
+    (form,) = (one for one in blocks().fns.values() if one.api_name == "train_prior")
+    for architecture in ("frame", "flat"):
+        chosen = {"prior-model": "mine.distill", "Architecture": architecture}
+        form.fn(*(chosen.get(one.elem_id, chosen.get(one.label, one.value)) for one in form.inputs))
+        assert asked.pop()[2] == ["train-prior", "models/mine.distill", "--architecture", architecture]
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours
+@pytest.mark.usefixtures("page")
+def test_trainings_are_compared_by_the_weights_that_they_kept(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    runs = []
+    for number in range(3):
+        with Tracker(workspace.root, "train_prior", f"f00d{number}", {"epochs": number}) as tracker:
+            runs.append(tracker._run_id)
+            tracker.metrics({"val_perplexity": 99.0, "epoch_time_s": 1.0}, 7)
+            if number:  # the first one goes on
+                levels = {f"level_{level}/val_perplexity": 2.0 for level in (10, 2)}
+                tracker.kept({"val_perplexity": 12.5 + number, "epoch": 3, **levels}, {})
+    compare = next(one.fn for one in blocks().fns.values() if one.api_name == "compare")
+    cells = re.findall("<td>(.*?)</td>", compare(runs).partition("kept</h3>")[2])
+    assert cells == [
+        *("best/epoch", "–", "3", "3"),
+        *("best/level_2/val_perplexity", "–", "2", "2"),
+        *("best/level_10/val_perplexity", "–", "2", "2"),
+        *("best/val_perplexity", "–", "13.5", "14.5"),
+    ]
+    assert compare([runs[0], runs[0]]).endswith(view.note(NONE_YET))
 
 
 def test_looks_of_an_open_page_leave_nothing_behind(page: TestClient) -> None:

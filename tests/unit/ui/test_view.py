@@ -21,7 +21,7 @@ from distill.ui.jobs import Job
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;&amp;"
-COUNTS = {"used": 5, "warned": 1, "rejected": 1, "duplicates": 2, "near_duplicates": 3}
+COUNTS = {"audio_files": 22, "used": 5, "warned": 1, "rejected": 1, "duplicates": 2, "near_duplicates": 3}
 NUMBERS = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.inf])
 
 
@@ -85,8 +85,18 @@ def test_recordings_are_listed_with_reasons() -> None:
     report = {"counts": COUNTS, "rejected": rejected, "warned": [], "groups": groups, "seconds": 12.34}
     shown = view.ingest({**report, "sample_rate_reason": reason})
     assert "5 used, 1 used with a warning, 1 rejected, 2 exact copies left out, 3 near-duplicates; 12.3 s" in shown
+    assert "codewords" not in shown  # where the codec is there already
+    assert ". 19 usable recordings: 64 codewords in each codebook, by the preset small<" in view.ingest(report, "auto")
+    assert ": 256 codewords in each codebook, by the preset large<" in view.ingest(report, "large")
     for part in ("<td>a.wav</td><td>no sound</td>", "<td>b.wav, c.wav</td>", f"; {reason}</p>"):
         assert part in shown
+
+
+def test_cells_of_a_table_of_many_columns_say_their_column_in_a_narrow_window() -> None:
+    assert "data-name" not in view.table("abcde", ["12345"])
+    shown = view.table(["a", "b", "c", "d", "e", HOSTILE], ["123456"])
+    assert f'<td data-name="{ESCAPED}">6</td>' in shown
+    assert '<div class="wide many">' in shown
 
 
 def test_health_marks_the_codebooks_that_training_warns_of() -> None:
