@@ -19,7 +19,7 @@ def test_two_processes_train_a_stage_as_one(copied: Project) -> None:
     """One artefact, no checkpoints left behind; and nearly the result of one process."""
     metrics, artefact = copied.folder / "metrics/train_prior.json", copied.folder / "artifacts/prior"
     assert copied.refused("train_prior", DISTILL_PROCESSES="two") == (
-        "train_prior: DISTILL_PROCESSES: expected auto or a whole number from 1 to 1024, found 'two'"
+        "train_prior: DISTILL_PROCESSES: expected auto or a whole number from 1 to 1024, found 'two'; correct or unset it"
     )
     before, files = json.loads(metrics.read_text()), {path.name for path in artefact.iterdir()}
     copied.done("train_prior", **TWO)

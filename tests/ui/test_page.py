@@ -253,6 +253,10 @@ def test_nothing_runs_out_of_the_window(opened: Open, served: Served, width: int
     for tab in ("Train", "Prior", "Generate", "Library", "Compare"):
         choose_tab(page, tab)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+        if tab == "Library":
+            page.locator("#library td").first.wait_for()
+            box = page.locator("#library .wide")
+            assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
     assert page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
     assert not [url for url in asked if not url.startswith((served.origin, "data:", "blob:"))]
 

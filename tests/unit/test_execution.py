@@ -47,7 +47,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expect
     read = partial(number_from_environment, name, "1") if name == "DISTILL_PROCESSES" else execution_from_environment
     with pytest.raises(ParamsError) as caught:
         read()
-    assert str(caught.value) == f"{name}: expected {expected}, found {value!r}"
+    assert str(caught.value) == f"{name}: expected {expected}, found {value!r}; correct or unset it"
 
 
 @pytest.mark.parametrize(

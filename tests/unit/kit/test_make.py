@@ -264,7 +264,7 @@ def test_places_that_cannot_be_are_sentences(tmp_path: Path, monkeypatch: pytest
         (tmp_path, own),
         (Path("x" * 300), "expected a folder to write to, found File name too long; name another folder"),
     ):
-        with pytest.raises(ParamsError, match=f"--out {out}: {message}"):
+        with pytest.raises(ParamsError, match=f"^out {out}: {message}"):
             kit_folder(out, True)
 
 
