@@ -24,7 +24,10 @@ NO_PASSWORD = (
     ("arguments", "sentence"),
     [
         (("--folder", "file"), "--folder file: expected a folder, found a file; choose another"),
-        (("--folder", "below"), "--folder below/.distill: expected a folder to write to, found File exists"),
+        (
+            ("--folder", "below"),
+            "--folder below/.distill: expected a folder to write to, found a file; choose another folder",
+        ),
         (("--password", "letmein"), SHORT),
         *(
             (("--host", host), f"--host {host}: {NO_PASSWORD}")
