@@ -1,9 +1,14 @@
 """The memorisation check."""
 
+import csv
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from distill.novelty.memorization import Memorization, alike_recordings, check_memorization
+from distill.novelty.memorization import Memorization, alike_recordings, check_memorization, judged
+from distill.params import get_adaptive_prior_config
 from distill.training.events import HOW_TO_STOP
 
 
@@ -11,6 +16,19 @@ from distill.training.events import HOW_TO_STOP
 def test_thresholds_follow_the_tiers(recordings: int, threshold: float) -> None:
     assert check_memorization(threshold - 0.01, 64, recordings).is_memorizing
     assert check_memorization(threshold, 64, recordings) == (False, "")
+
+
+def test_corpora_that_are_learnt_by_heart_are_told_from_others() -> None:
+    """By what priors measured on them: see `benchmarks/memorization.py`, of which this is the table."""
+    with (Path(__file__).parents[3] / "benchmarks/results/memorization.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        threshold = get_adaptive_prior_config(int(row["recordings"])).memorization_perplexity
+        perplexity, threshold = judged(float(row["perplexity"]), float(row["of three coarse levels"]), threshold)
+        assert (perplexity < threshold) is (row["memorised"] == "yes"), row
+        assert row["warns"] == row["memorised"]
+    cases = Counter((row["levels"], row["memorised"]) for row in rows)
+    assert cases == {(levels, told): n for levels in ("4", "8", "16") for told, n in (("yes", 5), ("no", 10))}
 
 
 def test_the_message_says_what_it_means_and_what_to_do() -> None:
