@@ -185,7 +185,8 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     corpus = {name: report[name] for name in ("seconds", "sample_rate", "treble_share")}
     about = {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
     rejected = [f"{one['path']}: {one['reason']}" for one in report["rejected"]]
-    said = {"rejected": rejected, "warnings": list(codec.warnings)}
+    memorised = "" if trained.prior is None else trained.prior.facts.memorization.message
+    said = {"rejected": rejected, "warnings": [*codec.warnings, *([memorised] if memorised else [])]}
     metrics = {key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")}
     prior = {} if trained.prior is None else {"prior": dict(trained.prior.metrics)}
     print_json({**about, **corpus, **said, "codebook_health": codec.codebook_health, **metrics, **prior})

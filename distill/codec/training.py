@@ -290,7 +290,7 @@ def utilization_warnings(health: CodebookHealth, codes_loudness: bool = False) -
     Where the first level `codes_loudness` it is left out: it has codewords for louder and softer sounds than there are.
     """
     return tuple(
-        f"{level}: {values['utilization']:.0%} of the codewords are used on held-out recordings (expected 30 % or "
+        f"{level}: {int(100 * values['utilization'])}% of the codewords are used on held-out recordings (expected 30 % or "
         "more): lower the codebook size or add recordings"
         for level, values in health.items()
         if values["utilization"] < LOW_UTILIZATION and not (codes_loudness and level == "level_0")
@@ -341,7 +341,9 @@ def print_codec(training: CodecTraining, console: Console) -> None:
     """Print the result of a training: losses, fidelity, a row for each codebook, warnings and remarks."""
     best = training.result.best_metrics
     losses = ", ".join(f"{name} {best[f'val_{name}_loss']:.3f}" for name in VAL_LOSSES)
-    console.print(f"codec of {training.made_of}: {training.result.summary} ({losses})", soft_wrap=True)
+    console.print(
+        f"codec of {training.made_of}: {training.result.summary}; of the weights that are kept {losses}", soft_wrap=True
+    )
     if line := fidelity_line(training.metrics):
         console.print(line, soft_wrap=True)
     console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))

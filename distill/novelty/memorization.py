@@ -71,8 +71,8 @@ class Memorization(Settings):
             )
         return (
             f"the prior predicts held-out recordings almost exactly (perplexity {self.val_perplexity:.2f}, below "
-            f"{self.threshold:g} for {self.recordings} recordings; a uniform prediction has {self.codebook_size}): new "
-            f"sounds will repeat the recordings. {cause}. {HOW_TO_STOP}"
+            f"{self.threshold:g} for {self.recordings} recordings; a uniform prediction has {self.codebook_size}; of all "
+            f"levels or of the three coarsest): new sounds will repeat the recordings. {cause}. {HOW_TO_STOP}"
         )
 
 

@@ -280,8 +280,7 @@ def print_prior(training: PriorTraining, console: Console) -> None:
     found, counting = metrics["val_bits_per_second"], metrics["val_bits_per_second_counting"]
     start = metrics.get("val_bits_per_second_start")
     started = "" if start is None else f", before training {start:.0f}"
-    kept = result.history[result.best_epoch] if result.best_epoch >= 0 else result.start_metrics
-    before = f" ({math.exp(kept['val_loss']):.1f} before calibration)" if training.calibration else ""
+    before = f" ({math.exp(result.kept['val_loss']):.1f} before calibration)" if training.calibration else ""
     lines = [
         f"prior of {training.made_of}: {result.summary}",
         f"held-out perplexity {training.facts.best_perplexity:.1f}{before}; by level "

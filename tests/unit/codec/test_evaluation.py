@@ -166,8 +166,8 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     training = CodecTraining(result=result, model=tiny_codec(), recordings=12, tier="small")
     print_codec(training, Console(file=screen, width=60))
     lines = screen.getvalue().splitlines()
-    losses = "(recon 0.500, mel 0.500, envelope 0.500, commit 0.500)"
-    assert lines[0] == f"codec of 12 usable recordings, tier small: {line} {losses}"
+    losses = "recon 0.500, mel 0.500, envelope 0.500, commit 0.500"
+    assert lines[0] == f"codec of 12 usable recordings, tier small: {line}; of the weights that are kept {losses}"
     assert [text.split()[0] for text in lines[3:5]] == ["level_0", "level_1"]
     assert lines[5].startswith("warning: level_1: 10% of the codewords are used")
     assert lines[-1] == "it still fell"
