@@ -18,7 +18,7 @@ from unit.tiny import write_prior_model
 from distill.ui.jobs import OTHERS, TRAININGS, Jobs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 120_000  # milliseconds, at most, that anything on the page is waited for
+PATIENCE = 300_000  # milliseconds, at most, that anything on the page is waited for
 RECORDINGS = 8
 
 
