@@ -17,7 +17,7 @@ from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
 from distill.codec.training import train_vqvae
 from distill.demo import instruments as play
-from distill.demo.recordings import write_recording
+from distill.demo.recordings import MARIMBA, write_recording
 from distill.execution import Execution
 from distill.params import default_params
 from distill.pipeline.train import code_folder
@@ -28,7 +28,6 @@ from distill.training.run import Run
 QUALITIES = ("small", "standard", "high")  # 4, 8 and 16 levels
 CODEC_EPOCHS = 2  # the shipped weights have learnt the most; codes of more epochs are of the same kinds
 COLUMNS = ("corpus", "memorised", "recordings", "levels", "perplexity", "of three coarse levels", "warns")
-MARIMBA = (1.0, 4.0, 9.8)
 Say = Callable[[str], None]
 Play = Callable[[Generator, int], play.Samples]  # the recording of that index
 

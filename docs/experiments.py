@@ -31,6 +31,7 @@ CURVES = "held-out perplexity"  # a plot of dvc.yaml
 RUNS = "/#/experiments/1/runs?workflowType=machine_learning"  # of MLflow's page, as the page links to it
 PRIORS = "tags.`dvc.stage` = 'train_prior'"
 WIDTH, HEIGHT = 1100, 620
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECONDS = 60.0  # that MLflow's page may take to answer
 
 
@@ -143,9 +144,8 @@ def take_pictures(address: str, runs: int, folder: Path) -> None:
     """Write pictures of MLflow's page: the table of runs, the chart of perplexity, and parallel coordinates."""
     from playwright.sync_api import sync_playwright
 
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         open_runs(tab, address, runs)
         choose_columns(tab, "best/epoch", "best/val_perplexity")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distill.demo import instruments
 from distill.demo.instruments import DEMO_SAMPLE_RATE, Samples
-from distill.demo.recordings import write_recording
+from distill.demo.recordings import MARIMBA, write_recording
 
 STEP_SECONDS = 0.125  # of a sequencer at 120 beats a minute
 STEPS = 8  # of a motif
@@ -78,7 +78,7 @@ def _voices(rng: Generator) -> list[Voice]:
     pick = float(rng.uniform(0.1, 0.4))
     every: list[Voice] = [
         lambda rng, hertz: instruments.plucked_string(rng, hertz, ring, bright, pick),
-        lambda rng, hertz: instruments.struck_bar(rng, hertz, ring, (1.0, 4.0, 9.8), hardness),
+        lambda rng, hertz: instruments.struck_bar(rng, hertz, ring, MARIMBA, hardness),
         lambda rng, hertz: instruments.fm_bell(rng, hertz, ring, ratio, index),
         lambda rng, hertz: instruments.tom(rng, hertz, ring),
         lambda rng, _: instruments.hat(rng, seconds=0.15, cutoff=cutoff),

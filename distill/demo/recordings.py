@@ -19,7 +19,7 @@ from distill.demo.instruments import DEMO_SAMPLE_RATE, Samples
 from distill.errors import AudioError
 from distill.storage.files import write_bytes
 
-_MARIMBA = (1.0, 4.0, 9.8)  # undercut so that the second mode is two octaves up
+MARIMBA = (1.0, 4.0, 9.8)  # undercut so that the second mode is two octaves up
 _VIBRAPHONE = (1.0, 4.0, 10.0, 16.5)
 # A uniform bar with free ends (Fletcher and Rossing, The Physics of Musical Instruments, ch. 2).
 _GLOCKENSPIEL = (1.0, 2.756, 5.404, 8.933)
@@ -97,10 +97,10 @@ _RECIPES: tuple[tuple[Any, ...], ...] = (
     ("plucked_string/c4_soft", -11.0, instruments.plucked_string, _hertz("c4"), 1.0, 0.35, 0.29),
     ("plucked_string/e4_hard", -5.0, instruments.plucked_string, _hertz("e4"), 0.9, 0.75, 0.17),
     ("plucked_string/a4_muted", -8.0, instruments.plucked_string, _hertz("a4"), 0.3, 0.55, 0.22),
-    ("struck_bar/marimba_a2", -6.0, instruments.struck_bar, _hertz("a2"), 0.90, _MARIMBA, 0.15, 0.0),
-    ("struck_bar/marimba_e3", -5.0, instruments.struck_bar, _hertz("e3"), 0.70, _MARIMBA, 0.40, 0.0),
-    ("struck_bar/marimba_c4", -3.0, instruments.struck_bar, _hertz("c4"), 0.50, _MARIMBA, 0.70, 0.0),
-    ("struck_bar/marimba_g4", -9.0, instruments.struck_bar, _hertz("g4"), 0.40, _MARIMBA, 0.30, 0.0),
+    ("struck_bar/marimba_a2", -6.0, instruments.struck_bar, _hertz("a2"), 0.90, MARIMBA, 0.15, 0.0),
+    ("struck_bar/marimba_e3", -5.0, instruments.struck_bar, _hertz("e3"), 0.70, MARIMBA, 0.40, 0.0),
+    ("struck_bar/marimba_c4", -3.0, instruments.struck_bar, _hertz("c4"), 0.50, MARIMBA, 0.70, 0.0),
+    ("struck_bar/marimba_g4", -9.0, instruments.struck_bar, _hertz("g4"), 0.40, MARIMBA, 0.30, 0.0),
     ("struck_bar/vibraphone_a3", -7.0, instruments.struck_bar, _hertz("a3"), 1.80, _VIBRAPHONE, 0.30, 0.6),
     ("struck_bar/vibraphone_d4", -5.0, instruments.struck_bar, _hertz("d4"), 1.50, _VIBRAPHONE, 0.60, 0.5),
     ("struck_bar/glockenspiel_a5", -6.0, instruments.struck_bar, _hertz("a5"), 1.20, _GLOCKENSPIEL, 0.80, 0.0),

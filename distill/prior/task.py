@@ -140,6 +140,10 @@ class PriorTask(Task[BatchShare]):
             measured[f"level_{level}/val_perplexity"] = _perplexity(value)
         return measured
 
+    def probe_memory(self) -> dict[str, float]:
+        """What the memory of the network, in eval mode, retrieves; {} where it has none."""
+        return {}
+
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
         """The prior's event for a step or an epoch."""
         if isinstance(report, Step):

@@ -21,7 +21,7 @@ from distill.prior.counts import fold_tables
 from distill.prior.data import PriorData, read_prior_data
 from distill.prior.frame import FramePrior, FrameShape
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
-from distill.prior.memory.task import DISTRACTORS, PROBE_STEPS, RETRIEVED, MemoryTask
+from distill.prior.memory.task import DISTRACTORS, PROBE_STEPS, RETRIEVED
 from distill.prior.pretrained import load_pretrained_prior
 from distill.prior.task import PriorTask
 from distill.progress import Progress
@@ -169,15 +169,14 @@ def fit_prior(
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
     trainer = Trainer(task, settings, run)
     result = trainer.run()
-    if isinstance(task, MemoryTask):
-        model.eval()
-        probe = task.probe_memory()
+    model.eval()
+    if probe := task.probe_memory():
         run.emit(PriorMemoryMetrics(trainer.state.step, gates={}, probe=probe))
         probed = {f"probe/{name}": value for name, value in probe.items()}
         result = replace(result, best_metrics={**result.best_metrics, **probed})
     distances: list[float] = []
     if calibrate is not None and can_be_calibrated(model, data.codes):
-        distances = calibrate(model.eval(), [one.codes for one in data.train], seed, _interruptible(run))
+        distances = calibrate(model, [one.codes for one in data.train], seed, _interruptible(run))
         metrics = task.validate()
         result = replace(result, best_metrics={**result.best_metrics, **metrics})
     last = result.history[-1] if result.history else result.start_metrics

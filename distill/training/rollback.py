@@ -28,8 +28,8 @@ class SpikeDetector:
     """Detector of spikes: figures that are not finite, or too far above their moving average.
 
     Too far is more than 5 %, more than the 99th percentile of recent rises plus one standard deviation, and more than
-    is usual that early. A fall is a rise of 0, however far it goes: it must not allow more. A spike changes neither the average nor the threshold. Nothing is far above an average of 0, as
-    that of silence is.
+    is usual that early. A fall is a rise of 0, however far it goes: it must not allow more. A spike changes neither the
+    average nor the threshold. Nothing is far above an average of 0, as that of silence is.
     """
 
     average: float | None = None

@@ -338,7 +338,7 @@ class Tracker:
         if run is not None:
             self._run_id = run.info.run_id
             if self.params is not None:
-                revision = {key: rev[:12] for key, rev in self._tags().items() if key == "dvc.baseline_rev"}
+                revision = {key: rev[:12] for key, rev in run.data.tags.items() if key == "dvc.baseline_rev"}
                 self._log_params({**self.params, **self.about, **revision})
                 self._monitor = monitor_of(self._run_id, tracking_uri(self.root))
 

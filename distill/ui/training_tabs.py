@@ -84,10 +84,8 @@ class TrainingTab(ABC):
         warnings = [view.note(text, "warning") for text in job.warnings if HOW_TO_STOP not in text]
         health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
         charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics)
-        found, resume = (
-            view.ingest(job.read("ingest.json"), job.values.get("tier")),
-            gr.update(visible=job.is_resumable),
-        )
+        found = view.ingest(job.read("ingest.json"), job.values.get("tier"))
+        resume = gr.update(visible=job.is_resumable)
         return [job.id, state, *buttons, resume, found, health, charts, view.previews(job)]
 
     def cancel(self, shown: str) -> list[Any]:

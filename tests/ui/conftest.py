@@ -1,7 +1,6 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +15,8 @@ from pipeline.project import write_sounds
 from unit.tiny import write_prior_model
 
 from distill.ui.jobs import OTHERS, TRAININGS, Jobs
+from docs.experiments import CHROMIUM
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 300_000  # milliseconds, at most, that anything on the page is waited for
 RECORDINGS = 8
 
