@@ -30,7 +30,7 @@ from distill.codec.initialise import (
     pretrained_path,
 )
 from distill.codec.losses import DecoderLoss
-from distill.codec.model import VQVAE
+from distill.codec.model import VQVAE, join_codes
 from distill.codec.quantizer import ResidualQuantizer
 from distill.execution import STATE, execution_from_environment
 from distill.params import get_adaptive_vqvae_config
@@ -50,7 +50,7 @@ CORPORA = 6  # synthetic corpora, each with a projection and codebooks of its ow
 CORPUS_SOUNDS = (60, 200, 400)
 CORPUS_CODEWORDS = (256, 128, 64, 512)
 CORPUS_FRAMES = 5_000
-CORPUS_LEVELS = (8, 4, 8, 16, 8)
+CORPUS_LEVELS = (6, 3, 6, 12, 6)  # without those of tones
 FIRST_N_FFT = 1024  # without weights of its own a window's pre-training starts from the convolutions of this one
 BATCH_SIZE, STEPS_PER_EPOCH = 4, 250
 UNQUANTISED_SHARE = 0.15
@@ -132,8 +132,8 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
     @torch.no_grad()
     def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor, Tensor]:
         """Features `[B, F, features]` after quantisation with `coding`, codes, and the samples `[B, N]` to decode to."""
-        codec, margin = self.codec, self.codec.spectrogram.margin
-        features = codec.features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
+        codec, margin = self.codec, self.codec.margin
+        features, tones = codec.features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
         if coding is not None:
             codec.mean.copy_(coding.mean)
             codec.components.copy_(coding.components)
@@ -141,7 +141,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
             features = codec.unproject(coding.quantizer.decode(codes))
         else:  # for the noise alone
             codes = (features[..., :4] * 1e4).long()
-        return features, codes, self.fabric.to_device(audio)
+        return features, join_codes(codes, tones), self.fabric.to_device(audio)
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         length = CROP_FRAMES * self.step
@@ -160,9 +160,9 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, Stream.PRETRAINING_CODECS, number))
         count = CORPUS_SOUNDS[number % len(CORPUS_SOUNDS)]
         chosen = torch.randperm(SOUNDS - HELD_OUT, generator=generator)[:count].tolist()
-        margin = codec.spectrogram.margin
+        margin = codec.margin
         padded = (np.pad(self.sounds[index], margin) for index in chosen)
-        pieces = [codec.features(torch.from_numpy(sound)[None])[0, : CORPUS_FRAMES // count] for sound in padded]
+        pieces = [codec.features(torch.from_numpy(sound)[None])[0][0, : CORPUS_FRAMES // count] for sound in padded]
         codec.fit_projection(torch.cat(pieces))
         codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
         levels = CORPUS_LEVELS[number % len(CORPUS_LEVELS)]
@@ -185,7 +185,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
         task = _PretrainingTask(sample_rate, seed, fabric, progress)
         settings = TrainerSettings(
             epochs=epochs,
-            learning_rate=7e-4,
+            learning_rate=4e-4,
             weight_decay=0.01,
             betas=BETAS,
             gradient_clip=5.0,

@@ -12,15 +12,17 @@ from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, STRENGTHS, VIEWS
-from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.model import TONE_LEVELS, VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
+from distill.codec.tone import shipped_sets, table_of
 from distill.errors import ParamsError
 from distill.params import VQVAEConfig
 from distill.seeds import Stream, derive_seed
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.")
+PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.", "tone_head.")
 
+SETS = 28  # of partials
 MAX_FIT_FRAMES = 120_000  # of features, for principal components and k-means
 MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds beside them, never more than of the recordings' views
 MAX_TRIAL_FRAMES = 8_000  # of features, where strengths of the augmentation are compared
@@ -43,10 +45,16 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
     decay = config.ema_decay if config.encoder_rate else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
-        model = VQVAE(VQVAEArchitecture(**sizes, gain_shape=gain_shape), spectrogram, config.dropout, decay)
+        sets = SETS if gain_shape and config.num_quantizers > TONE_LEVELS + 2 else 0
+        architecture = VQVAEArchitecture(**sizes, gain_shape=gain_shape, partial_sets=sets)
+        model = VQVAE(architecture, spectrogram, config.dropout, decay)
     if config.encoder_rate:
         frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
         model.quantizer.dead_code_threshold = DEAD_CODE_SHARE * frames / config.codebook_size
+    if model.tone is not None:
+        table = table_of(shipped_sets())
+        model.tone.ratios.copy_(table.ratios)
+        model.tone.amplitudes.copy_(table.amplitudes)
     if warm:
         load_pretrained(model)
     return model
@@ -64,6 +72,9 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
         return False
     own = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
     pretrained = {key: value.float() for key, value in load_file(path).items() if key.startswith(parts)}
+    if model.tone is not None and pretrained["decoder.embed.weight"].shape != own["decoder.embed.weight"].shape:
+        pretrained["decoder.embed.weight"] = nn.functional.pad(pretrained["decoder.embed.weight"], (0, 0, 0, model.spectrogram.n_mels))
+        pretrained |= {key: value for key, value in own.items() if key.startswith("tone_head.")}
     if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in pretrained.items()}:
         return False
     model.load_state_dict(pretrained, strict=False)
@@ -154,9 +165,10 @@ def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator)
 def features_of(model: VQVAE, audio: Tensor, shift: int = 0) -> Tensor:
     """Features `[F, features]` of samples `[N]` that begin `shift` samples late, with silence around them."""
     config = model.spectrogram
-    before = config.margin + shift
-    whole = config.frames_for(len(audio) + shift) * config.samples_per_frame + 2 * config.margin
-    return model.features(nn.functional.pad(audio, (before, whole - before - len(audio)))[None])[0]
+    before = model.margin + shift
+    whole = config.frames_for(len(audio) + shift) * config.samples_per_frame + 2 * model.margin
+    features, _ = model.features(nn.functional.pad(audio, (before, whole - before - len(audio)))[None])
+    return features[0]
 
 
 def _augment(audio: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -1,16 +1,20 @@
 """Spectral distance between waveforms, which training minimises and evaluation reports."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from distill.codec import constants
 from distill.codec.envelope import mean_squares
-from distill.codec.spectral import LogMel
+from distill.codec.spectral import LogMel, magnitude
 
 POWER_FLOOR = 1e-9  # -90 dB
 QUIET = 1e-4  # a sound of this mean amplitude is not asked for a better envelope in proportion
 MAX_ERROR = 10.0
+LONG_FLOOR = 1e-4  # -80 dB
 REPORT_WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
+LONG_SECONDS = (0.093, 0.186)  # of windows whose bins are compared without mel bands: they tell partials apart
 
 
 class MultiScaleMelLoss(nn.Module):
@@ -40,6 +44,26 @@ class MultiScaleMelLoss(nn.Module):
             return [scale(nn.functional.pad(audio, (size // 2, size // 2))) for scale, size in pairs]
 
 
+class LongSpectra(nn.Module):
+    """Log10 magnitudes of windows so long that they tell partials apart."""
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        self.sizes = [2 ** round(math.log2(seconds * sample_rate)) for seconds in LONG_SECONDS]
+        for size in self.sizes:
+            self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
+
+    def forward(self, audio: Tensor) -> list[Tensor]:
+        """Spectra `[B, bins, T]` of samples `[B, N]`, one for each size; 0 is as loud as a full-scale sine."""
+        found = []
+        for size in self.sizes:
+            window = getattr(self, f"window_{size}")
+            padded = nn.functional.pad(audio, (size // 2, size // 2))
+            spectrum = torch.stft(padded, size, size // 4, window=window, center=False, return_complex=True)
+            found.append((magnitude(spectrum) * (4 / size) + LONG_FLOOR).log10())
+        return found
+
+
 class DecoderLoss(nn.Module):
     """Loss of a decoder that draws noise: spectral energy distance, and errors of envelope and level.
 
@@ -51,6 +75,7 @@ class DecoderLoss(nn.Module):
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         self.mel = MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
+        self.long = LongSpectra(sample_rate)
         self.envelope_window, self.level_window = (
             2 * max(1, round(seconds * sample_rate / 2))
             for seconds in (constants.ENVELOPE_SECONDS, constants.LEVEL_SECONDS)
@@ -66,13 +91,29 @@ class DecoderLoss(nn.Module):
             scales = list(zip(one, other, target, strict=True))
             mel = torch.stack([(y - x).abs().mean() + (z - x).abs().mean() for y, z, x in scales]).sum() / 2
             spread = torch.stack([(y - z).abs().mean() for y, z, _ in scales]).sum() / 2
+            fine = self._fine_distance(draws, reference)  # before the reference is repeated
             reference = reference.repeat(constants.DRAWS, 1)
             envelope = self._envelope_error(draws, reference)
             level = self._level_error(draws, reference)
             recon = (
-                mel - constants.REPULSION * spread + constants.ENVELOPE_SHARE * envelope + constants.LEVEL_SHARE * level
+                mel
+                - constants.REPULSION * spread
+                + constants.ENVELOPE_SHARE * envelope
+                + constants.LEVEL_SHARE * level
+                + constants.LONG_SHARE * fine
             )
-            return {"recon": recon, "mel": mel, "spread": spread, "envelope": envelope, "level": level}
+            return {"recon": recon, "mel": mel, "spread": spread, "envelope": envelope, "level": level, "long": fine}
+
+    def _fine_distance(self, draws: Tensor, reference: Tensor) -> Tensor:
+        """Energy distance between long spectra, as between mel spectra."""
+        one, other = (self.long(part) for part in draws.chunk(constants.DRAWS))
+        with torch.no_grad():
+            target = self.long(reference[: len(one[0])])
+        parts = [
+            ((y - x).abs().mean() + (z - x).abs().mean() - constants.REPULSION * (y - z).abs().mean()) / 2
+            for y, z, x in zip(one, other, target, strict=True)
+        ]
+        return torch.stack(parts).sum()
 
     def _envelope_error(self, audio: Tensor, reference: Tensor) -> Tensor:
         """Error of 2 ms envelopes, absolute and squared, as shares of each sound's own."""

@@ -17,12 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, match_envelope, with_gains
+from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MAX_LOG_GAIN, match_envelope, with_gains
+from distill.codec.pitch import PitchAnalysis
 from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mask_gaps, mel_filterbank
+from distill.codec.tone import ATOM, NOTE, Phases, ToneLayer, bumps, mel_place, separated, spectrum_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 
+TONE_LEVELS = 3  # note, tuning and atom
 KERNEL_SIZE = 7  # of convolutions
 MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
 ENCODER_LAYERS = 2
@@ -48,6 +51,7 @@ class VQVAEArchitecture(Settings):
     num_layers: CodecLayers
     quantizer: Quantizer
     gain_shape: bool
+    partial_sets: int  # that tones are made of; 0: none
 
     def least_weights(self, spectrogram: SpectrogramConfig) -> int:
         """Lower bound of the number of weights."""
@@ -96,8 +100,13 @@ class VQVAE(nn.Module):
         self.to_latent = nn.Linear(hidden // 2, latent)
         scale = self.loudness_scale if architecture.gain_shape else None
         quantizer = PlainResidualQuantizer if architecture.quantizer == "residual" else ResidualQuantizer
-        self.quantizer = quantizer(latent, architecture.codebook_size, architecture.num_quantizers, ema_decay, scale)
-        self.decoder = ConvNeXtStack(spectrogram.features_per_hop, hidden, architecture.num_layers, dropout)
+        has_tones = architecture.partial_sets > 0
+        levels = architecture.num_quantizers - TONE_LEVELS * has_tones
+        self.quantizer = quantizer(latent, architecture.codebook_size, levels, ema_decay, scale)
+        self.tone = ToneLayer(spectrogram, architecture.partial_sets) if has_tones else None
+        self.pitch = PitchAnalysis(spectrogram) if has_tones else None
+        inputs = spectrogram.features_per_hop + spectrogram.n_mels * has_tones
+        self.decoder = ConvNeXtStack(inputs, hidden, architecture.num_layers, dropout)
         self.head = nn.Linear(hidden, 2 * bins)
         nn.init.normal_(self.head.weight, std=0.02)
         self.head.weight.data[:bins] = 0.0
@@ -106,25 +115,65 @@ class VQVAE(nn.Module):
         for parameter in (*self.to_latent.parameters(), self.head.bias, *self.texture_head.parameters()):
             nn.init.zeros_(parameter)
         self.texture_head.bias.data[:bins] = NOISE_START
+        if has_tones:
+            self.register_buffer("bank", bank, persistent=False)
+            self.register_buffer("bumps", bumps(spectrogram.n_mels), persistent=False)
+            self.tone_head = nn.Linear(hidden, spectrogram.n_mels)
+            nn.init.zeros_(self.tone_head.weight)
+            nn.init.zeros_(self.tone_head.bias)
+            self.decoder.embed.weight.data[:, spectrogram.features_per_hop :] = 0.0
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.head.weight.device
 
+    @property
+    def margin(self) -> int:
+        """Samples that analysis reaches beyond each end of a sound."""
+        return self.spectrogram.margin if self.pitch is None else self.pitch.margin
+
+    @property
+    def context(self) -> int:
+        """Frames before and after a frame that decide its latents and tone."""
+        return self.encoder.context + (0 if self.pitch is None else self.pitch.context)
+
     def forward(self, audio: Tensor, draws: int = 1) -> VQVAEOutput:
         """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`, with `draws` draws of the noise."""
-        margin = self.spectrogram.margin
-        latents = self.latents(nn.functional.pad(audio, (margin, margin)))
+        latents, tones = self.analyse(nn.functional.pad(audio, (self.margin, self.margin)))
         quantized = self.quantizer(latents)
-        audio = self.synthesise(quantized.latents, quantized.codes, draws=draws)
-        return VQVAEOutput(audio, quantized.codes, quantized.commit_loss)
+        codes = join_codes(quantized.codes, tones)
+        audio = self.synthesise(quantized.latents, codes, draws=draws)
+        return VQVAEOutput(audio, codes, quantized.commit_loss)
 
-    def features(self, audio: Tensor) -> Tensor:
-        """Log-mel features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`."""
+    def analyse(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latents `[B, F, D]` before quantisation and codes of tones `[B, F, 3]`, or 0 of them, of samples `[B, N]`.
+
+        N is `margin + F * samples_per_frame + margin`; `inside` `[F]` is 0 in gaps between sounds and 1 elsewhere.
+        """
+        features, tones = self.features(audio, inside)
+        return self.latents(features, inside), tones
+
+    def features(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Log-mel features `[B, F, features]` without the combs of tones, and codes of these tones, as in `analyse`."""
         with torch.autocast(audio.device.type, enabled=False):
-            features: Tensor = self.frame_features(audio.float())
-            return features
+            audio = audio.float()
+            spare = self.margin - self.spectrogram.margin
+            features: Tensor = self.frame_features(audio[:, spare : audio.shape[1] - spare])
+            if self.pitch is None or self.tone is None:
+                return features, features.new_zeros(*features.shape[:2], 0, dtype=torch.int64)
+            tones = self.pitch(self.tone, audio, features, inside)
+            return features - self.tone.pattern(nn.functional.pad(tones, (NOTE, 0))), tones
+
+    def search(self, latents: Tensor, tones: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Codes `[B, F, Q]` of latents `[B, F, D]` and tones `[B, F, 3]`; `positions` `[F]` as for the quantizer."""
+        return join_codes(self.quantizer.search(latents, positions), tones)
+
+    def dequantise(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Latents `[B, F, D]` of codes `[B, F, Q]`."""
+        if self.tone is not None:
+            codes = torch.cat([codes[..., :NOTE], codes[..., ATOM + 1 :]], dim=-1)
+        return self.quantizer.decode(codes, inside)
 
     def project(self, features: Tensor) -> Tensor:
         """Latents `[..., D]` of features `[..., features]`: their loudness, where it is coded, and weighted components."""
@@ -155,46 +204,62 @@ class VQVAE(nn.Module):
         coarse = features[..., : self.spectrogram.coarse_features]
         return (coarse * (2 * LOG_TEN)).logsumexp(dim=-1, keepdim=True) / (2 * LOG_TEN) - self.loudness_offset
 
-    def latents(self, audio: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Latents `[B, F, D]` before quantisation of samples `[B, margin + F * samples_per_frame + margin]`.
-
-        `inside` `[F]` is 0 in gaps between sounds and 1 elsewhere.
-        """
-        features = self.features(audio)
+    def latents(self, features: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Latents `[B, F, D]` before quantisation of features `[B, F, features]`; `inside` as for `analyse`."""
         residual = self.to_latent(self.encoder(features - CENTRE, inside))
-        with torch.autocast(audio.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             residual = residual.float()
             if self.architecture.gain_shape:  # loudness is measured, not learnt
                 residual = residual * (torch.arange(residual.shape[-1], device=residual.device) > 0)
             latents: Tensor = self.project(features) + residual
         return latents
 
-    def synthesise(self, latents: Tensor, codes: Tensor, positions: Tensor | None = None, draws: int = 1) -> Tensor:
+    def synthesise(
+        self,
+        latents: Tensor,
+        codes: Tensor,
+        positions: Tensor | None = None,
+        draws: int = 1,
+        phases: Phases | None = None,
+    ) -> Tensor:
         """Samples `[draws * B, F * samples_per_frame]` of latents `[B, F, D]`; the rest as for `decode_features`."""
         with torch.autocast(latents.device.type, enabled=False):
             features = self.unproject(latents.float())
-        return self.decode_features(features, codes, positions, draws)
+        return self.decode_features(features, codes, positions, draws, phases)
 
     def decode_features(
-        self, features: Tensor, codes: Tensor, positions: Tensor | None = None, draws: int = 1
+        self,
+        features: Tensor,
+        codes: Tensor,
+        positions: Tensor | None = None,
+        draws: int = 1,
+        phases: Phases | None = None,
     ) -> Tensor:
-        """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]`, with noise for codes `[B, F, Q]`.
+        """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]` without combs, and codes `[B, F, Q]`.
 
         `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds.
-        The first draw of the noise is a sound's own.
+        The first draw of the noise is a sound's own. `phases` are those of the tones, as if the codes were whole sounds
+        if None.
         """
         stack = self.spectrogram.stack
         inside = None if positions is None else inside_mask(positions.repeat_interleave(stack))
         if positions is None:
             positions = torch.arange(features.shape[1], device=features.device)
         with torch.autocast(features.device.type, enabled=False):
+            if self.tone is not None:
+                features = features + self.tone.pattern(codes)
             log_mel, fine, envelope = self.frame_features.by_hop(features)
-            inputs = torch.cat([log_mel, fine, envelope], dim=2) - CENTRE
+            inputs = [log_mel, fine, envelope]
+            tones = self._tones(log_mel, codes, phases)
+            if tones is not None:
+                inputs.append(tones.bands)
+            inputs = torch.cat(inputs, dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
-        log_mel, hidden, envelope = (x.repeat(draws, 1, 1) for x in (log_mel, hidden, envelope))
+        rest = log_mel if tones is None else tones.rest
+        rest, hidden, envelope = (x.repeat(draws, 1, 1) for x in (rest, hidden, envelope))
         with torch.autocast(features.device.type, enabled=False):  # bf16 would round a phase to .01 cycles
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
-            base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ self.inverse_bank).clamp_min(LOG_FLOOR).log()
+            base = (10.0 ** rest.clamp_max(MAX_LOG_MEL) @ self.inverse_bank).clamp_min(LOG_FLOOR).log()
             magnitude, phase = self.head(hidden).chunk(2, dim=-1)
             phase = phase + self.phase_advance[hops % 4]
             magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
@@ -204,9 +269,33 @@ class VQVAE(nn.Module):
             level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
             noise = torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
             spectrum = spectrum + level * self.inverse_stft.transform(noise)
+            if tones is not None:
+                spectrum = spectrum + self._tone_spectrum(tones, hidden[: len(codes)]).repeat(draws, 1, 1)
             audio = self.inverse_stft(spectrum, inside)
             audio = match_envelope(audio, envelope, trust.sigmoid(), stack, inside)
             return with_gains(audio, gains, inside)
+
+    def _tones(self, log_mel: Tensor, codes: Tensor, phases: Phases | None) -> "_Tones | None":
+        """Partials of codes `[B, F, Q]` with their amplitudes, bands that are tonal and bands of the rest."""
+        if self.tone is None:
+            return None
+        with torch.no_grad():
+            phases = self.tone.phases(codes) if phases is None else phases
+            frequencies, relative, turns = self.tone.partials(codes, phases)
+            share = self.tone.share(codes).repeat_interleave(self.spectrogram.stack, dim=1)
+            bands = 10.0 ** log_mel.clamp_max(MAX_LOG_MEL)
+            amplitudes, rest = separated(frequencies, relative, bands, share, self.bank, self.bumps, self.spectrogram)
+            rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
+            tonal = (bands * (1 - rest)).clamp_min(LOG_FLOOR).log10()
+        return _Tones(frequencies, amplitudes, turns, tonal, log_mel + rest.log10())
+
+    def _tone_spectrum(self, tones: "_Tones", hidden: Tensor) -> Tensor:
+        """Spectrum `[B, T, bins]` of partials, of which hidden states `[B, T, D]` change the amplitudes by band."""
+        place = mel_place(tones.frequencies, self.spectrogram)
+        gains = self.tone_head(hidden).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
+        low = place.long()
+        gain = torch.lerp(gains.gather(-1, low), gains.gather(-1, low + 1), place - low)
+        return spectrum_of(tones.frequencies, tones.amplitudes * gain.exp(), tones.phases, self.spectrogram)
 
     @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:
@@ -222,6 +311,21 @@ class VQVAE(nn.Module):
         self.mean.copy_(mean)
         self.components.zero_()
         self.components[:, first:] = (components * signs).float()
+
+
+class _Tones(NamedTuple):
+    """Partials of hops, `[B, T, K]` each, log10 mel amplitudes of what is tonal and of the rest, `[B, T, n_mels]`."""
+
+    frequencies: Tensor
+    amplitudes: Tensor
+    phases: Tensor
+    bands: Tensor
+    rest: Tensor
+
+
+def join_codes(codes: Tensor, tones: Tensor) -> Tensor:
+    """Codes `[B, F, Q]` of the quantizer's `[B, F, levels]` with codes of tones after the first, the loudness."""
+    return torch.cat([codes[..., :NOTE], tones, codes[..., NOTE:]], dim=-1) if tones.shape[-1] else codes
 
 
 class ConvNeXtStack(nn.Module):

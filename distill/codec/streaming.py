@@ -32,18 +32,18 @@ def encode(codec: VQVAE, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
 @torch.no_grad()
 def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> Tensor:
     """Codes `[B, frames_for(samples), Q]` of samples that are read in pieces `[B, n]`, or `[n]` for a batch of one."""
-    margin, step = codec.spectrogram.margin, codec.spectrogram.samples_per_frame
+    margin, step = codec.margin, codec.spectrogram.samples_per_frame
     frames, context = codec.spectrogram.frames_for(samples), codec.quantizer.search_context
     codes = torch.empty(0, dtype=torch.int64)
     for start in range(0, frames, chunk_frames):
         stop = min(frames, start + chunk_frames)
         searched, until = max(0, start - context), min(frames, stop + context)
-        first, last = max(0, searched - codec.encoder.context), min(frames, until + codec.encoder.context)
+        first, last = max(0, searched - codec.context), min(frames, until + codec.context)
         begin, end = first * step - margin, last * step + margin
         piece = torch.atleast_2d(read(max(0, begin), min(samples, end))).to(codec.device)
         piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
-        latents = codec.latents(piece)[:, searched - first : until - first]
-        found = codec.quantizer.search(latents, torch.arange(searched, until, device=latents.device))
+        latents, tones = (part[:, searched - first : until - first] for part in codec.analyse(piece))
+        found = codec.search(latents, tones, torch.arange(searched, until, device=latents.device))
         if not start:  # allocated once and filled: pieces kept between short-lived tensors would fragment memory
             codes = found.new_empty(len(found), frames, found.shape[2])
         codes[:, start:stop] = found[:, start - searched : stop - searched]
@@ -58,13 +58,15 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
     # Each match of the envelope reaches into the next frame.
     context = -(-(codec.decoder.context + overlap) // codec.spectrogram.stack) + MATCHES
     audio = torch.empty(len(codes), frames * step, device=codes.device)
+    phases = None if codec.tone is None else codec.tone.phases(codes)
     for start in range(0, frames, chunk_frames):
         stop = min(frames, start + chunk_frames)
         first, last = max(0, start - context), min(frames, stop + context)
         summed, until = max(0, first - REACH), min(frames, last + REACH)
-        latents = codec.quantizer.decode(codes[:, summed:until])[:, first - summed : last - summed]
+        latents = codec.dequantise(codes[:, summed:until])[:, first - summed : last - summed]
         positions = torch.arange(first, last, device=latents.device)
-        piece = codec.synthesise(latents, codes[:, first:last], positions)
+        own = None if phases is None else phases.frames(first, last, codec.spectrogram.stack)
+        piece = codec.synthesise(latents, codes[:, first:last], positions, phases=own)
         audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
     return audio
 
@@ -90,8 +92,8 @@ def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterat
         row = _PackedRow([config.frames_for(samples) for samples, _ in run])
         positions = row.positions.to(codec.device)
         audio = row.pack([read(0, samples) for samples, read in run], config.samples_per_frame).to(codec.device)
-        audio = nn.functional.pad(audio, (config.margin, config.margin))
-        yield from row.unpack(codec.quantizer.search(codec.latents(audio, inside_mask(positions)), positions))
+        audio = nn.functional.pad(audio, (codec.margin, codec.margin))
+        yield from row.unpack(codec.search(*codec.analyse(audio, inside_mask(positions)), positions))
 
 
 @torch.no_grad()
@@ -103,7 +105,7 @@ def decode_each(codec: VQVAE, codes: Iterable[Tensor]) -> Iterator[Tensor]:
             continue
         row = _PackedRow([len(one) for one in run])
         positions, packed = row.positions.to(codec.device), row.pack(run).to(codec.device)
-        latents = codec.quantizer.decode(packed, inside_mask(positions))
+        latents = codec.dequantise(packed, inside_mask(positions))
         yield from row.unpack(codec.synthesise(latents, packed, positions), codec.spectrogram.samples_per_frame)
 
 

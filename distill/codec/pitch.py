@@ -1,0 +1,224 @@
+"""Analysis of tones: the note, the tuning and the atom that explain most of a frame's partials.
+
+A frame's partials are peaks of a spectrum with a long window. A set of partials at a pitch is worth the peaks that it
+explains, less what it would sound where there is no peak. Sets and pitches of neighbouring frames are chosen together.
+
+Shapes: B batch, F frames, P peaks, S partial sets, K partials, C candidates.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from distill.codec.spectral import SpectrogramConfig
+from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, TUNINGS, ToneLayer, mel_place
+
+PEAKS = 32  # of a frame at most
+RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
+PROMINENCE_DB, NEIGHBOURHOOD = 9.0, 41  # that peaks stand out of the mean of so many bins
+SILENT_DB = -85.0
+STEP_CENTS, SPREAD_CENTS = 6.25, 8.0
+GRID_PER_OCTAVE = round(1200 / STEP_CENTS)
+GRID_LOW = math.log2(LOWEST)
+BELOW = 4 * GRID_PER_OCTAVE  # cells below the grid
+LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
+HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
+MATCH_CELLS = 3  # cells of the grid to each side of a peak in which a partial counts as found
+PEAK_CHOICES, PARTIAL_CHOICES = 6, 8
+FIRST_PARTIALS = 12  # that are looked at first
+KEPT = 24  # candidates that are looked at whole
+CANDIDATES = 10
+PENALTY = 0.5
+LEAST_EXPLAINED = 0.3  # share of a frame's energy that a tone explains
+REACH = 8  # frames to each side that decide a frame's tone
+JUMP, SLOPE, CHANGE, ONSET = 0.2, 0.25, 0.06, 0.1  # costs of a jump, of a semitone, of another set, of tone and none
+AVERAGE = 2  # frames to each side over which an atom's floor is chosen
+
+
+class Peaks(NamedTuple):
+    """Peaks of frames: log2 of frequencies in Hz, weights 0 to 1 (0: no peak), share of the frame's energy, `[F, P]` each."""
+
+    places: Tensor
+    weights: Tensor
+    energies: Tensor
+
+
+class PitchAnalysis(nn.Module):
+    """Analysis of audio into codes of note, tuning and atom."""
+
+    window: Tensor
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.n_fft = 2 * config.n_fft
+        self.grid = int(GRID_PER_OCTAVE * (math.log2(HIGHEST * config.sample_rate) - GRID_LOW))
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+        # Positions of the grid among the bands, to read the level that a partial there would have.
+        hertz = 2.0 ** (GRID_LOW + torch.arange(self.grid) / GRID_PER_OCTAVE)
+        place = mel_place(hertz, config)
+        self.register_buffer("band", place.long(), persistent=False)
+        self.register_buffer("between", place % 1, persistent=False)
+        cells = torch.arange(-MATCH_CELLS, MATCH_CELLS + 1)
+        self.register_buffer("kernel", (-0.5 * (cells * STEP_CENTS / SPREAD_CENTS).square()).exp(), persistent=False)
+
+    @property
+    def margin(self) -> int:
+        """Samples that windows reach beyond each end of their frame."""
+        return (self.n_fft - self.config.samples_per_frame) // 2
+
+    @property
+    def context(self) -> int:
+        """Frames before and after a frame that decide its tone, windows apart."""
+        return REACH + AVERAGE
+
+    def peaks(self, audio: Tensor) -> Peaks:
+        """Peaks of the frames `[B * F]` of samples `[B, margin + F * samples_per_frame + margin]`."""
+        windows = audio.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
+        power = torch.fft.rfft(windows * self.window).abs().square() * (4 / self.n_fft) ** 2
+        db = 10 * (power + 1e-14).log10()
+        mean = nn.functional.avg_pool1d(
+            nn.functional.pad(db[:, None], (NEIGHBOURHOOD // 2, NEIGHBOURHOOD // 2), mode="replicate"), NEIGHBOURHOOD, 1
+        )[:, 0]
+        middle = db[:, 2:-2]
+        loudest = db.amax(dim=1, keepdim=True)
+        is_peak = (middle >= db[:, 1:-3]) & (middle > db[:, 3:-1]) & (middle >= db[:, :-4]) & (middle > db[:, 4:])
+        is_peak &= (middle > loudest - RANGE_DB) & (middle - mean[:, 2:-2] > PROMINENCE_DB) & (middle > SILENT_DB)
+        value, index = torch.where(is_peak, middle, -torch.inf).topk(PEAKS, dim=1)
+        there = value > -torch.inf
+        index = index + 2
+        left, centre, right = (db.gather(1, index + offset) for offset in (-1, 0, 1))
+        shift = 0.5 * (left - right) / (left - 2 * centre + right - 1e-9)
+        hertz = (index + shift.clamp(-0.5, 0.5)) * (self.config.sample_rate / self.n_fft)
+        own = sum(power.gather(1, (index + offset).clamp(0, power.shape[1] - 1)) for offset in (-2, -1, 0, 1, 2))
+        energies = own / power.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        weights = (1 - (loudest - centre) / RANGE_DB).clamp(0, 1)
+        return Peaks(hertz.clamp_min(1.0).log2(), weights * there, energies * there)
+
+    def tables(self, peaks: Peaks, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Worth of a partial at each cell of the grid, `[F, grid]`, energy that it explains, and all weights `[F, 1]`."""
+        cells = self._cell(peaks.places)
+        near = cells[..., None] + torch.arange(-MATCH_CELLS, MATCH_CELLS + 1, device=cells.device)
+        index = near.clamp(0, self.grid - 1).flatten(1)
+        empty = log_mel.new_zeros(len(cells), self.grid)
+        weight = (peaks.weights[..., None] * self.kernel).flatten(1)
+        found = empty.scatter_reduce(1, index, weight, "amax")
+        energy = empty.scatter_reduce(1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax")
+        level = torch.lerp(log_mel[:, self.band], log_mel[:, self.band + 1], self.between)
+        # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
+        expected = (1 + 20 * (level - log_mel.amax(dim=1, keepdim=True)) / RANGE_DB).clamp(0, 1)
+        penalty = torch.where(found > 0.05, 0.0, expected)
+        # Partials below the grid or above it are worth nothing.
+        tables = (nn.functional.pad(part, (BELOW, self.grid + BELOW + HIGHEST_BASE)) for part in (found - PENALTY * penalty, energy))
+        return *tables, peaks.weights.sum(dim=1, keepdim=True)
+
+    @torch.no_grad()
+    def forward(self, layer: ToneLayer, audio: Tensor, features: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Codes `[B, F, 3]` of note, tuning and atom of samples `[B, margin + F * samples_per_frame + margin]`.
+
+        `features` `[B, F, features]` are theirs; `inside` `[F]` is 0 in gaps.
+        """
+        batch, frames, _ = features.shape
+        features = features.flatten(0, 1)
+        log_mel = features[:, : self.config.coarse_features].unflatten(1, (self.config.stack, -1)).mean(dim=1)
+        peaks = self.peaks(audio)
+        worth, energy, total = self.tables(peaks, log_mel)
+        pitch, sets, score = self.candidates(layer, peaks, worth, energy, total)
+        chosen = smoothest(*(part.unflatten(0, (batch, frames)) for part in (pitch, sets, score)), inside).flatten()
+        rows = torch.arange(len(chosen), device=chosen.device)
+        is_tone = chosen < CANDIDATES
+        picked = chosen.clamp_max(CANDIDATES - 1)
+        pitch, sets = pitch[rows, picked], sets[rows, picked]
+        pitch = self.tuned(layer, peaks, pitch, sets)
+        steps = (pitch * TUNINGS).round().long() + TUNINGS // 2
+        note, tuning = steps // TUNINGS, steps % TUNINGS
+        is_tone &= (note >= 1) & (note <= 127)
+        codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
+        return self.with_floors(layer, codes.unflatten(0, (batch, frames)), features.unflatten(0, (batch, frames)))
+
+    def candidates(
+        self, layer: ToneLayer, peaks: Peaks, worth: Tensor, energy: Tensor, total: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Best candidates of each frame: pitches in semitones, partial sets and scores, `[F, CANDIDATES]` each."""
+        cells, loud = self._cells(layer)
+        strongest = peaks.weights.topk(PEAK_CHOICES, dim=1).indices
+        tops = self._cell(peaks.places.gather(1, strongest)) + BELOW
+        there = peaks.weights.gather(1, strongest) > 0
+        base = (tops[:, None, :, None] - cells[None, :, None, :PARTIAL_CHOICES]).flatten(1)  # [F, S * c]
+        valid = (there[:, None, :, None] & loud[None, :, None, :PARTIAL_CHOICES]).flatten(1)
+        valid &= (base >= LOWEST_BASE) & (base <= HIGHEST_BASE)
+        base = torch.where(valid, base, LOWEST_BASE)
+        per_set = PEAK_CHOICES * PARTIAL_CHOICES
+        index = base.unflatten(1, (-1, per_set))[..., None] + cells[:, None, :FIRST_PARTIALS]
+        first = worth.gather(1, index.flatten(1)).unflatten(1, (-1, FIRST_PARTIALS)).sum(dim=-1)
+        kept = torch.where(valid, first, -torch.inf).topk(min(KEPT, first.shape[1]), dim=1).indices
+        base, sets = base.gather(1, kept), kept // per_set
+        index = (base[..., None] + cells[sets]).flatten(1)
+        score, explained = (table.gather(1, index).unflatten(1, (-1, PARTIALS)).sum(dim=-1) for table in (worth, energy))
+        score = score / total.clamp_min(1e-6)
+        score = torch.where(valid.gather(1, kept) & (explained >= LEAST_EXPLAINED), score, -torch.inf)
+        best = score.topk(CANDIDATES, dim=1)
+        octaves = (base.gather(1, best.indices) - BELOW) / GRID_PER_OCTAVE + GRID_LOW
+        return 12 * (octaves - math.log2(440.0)) + 69, sets.gather(1, best.indices), best.values
+
+    def _cell(self, places: Tensor) -> Tensor:
+        return ((places - GRID_LOW) * GRID_PER_OCTAVE).round().long()
+
+    def _cells(self, layer: ToneLayer) -> tuple[Tensor, Tensor]:
+        """Cells `[S, K]` from the pitch to a set's partials, loudest first, and whether they are partials."""
+        order = layer.amplitudes.argsort(dim=1, descending=True, stable=True)
+        ratios = layer.ratios.gather(1, order)
+        none = self.grid + BELOW  # a cell that is worth nothing from everywhere
+        return torch.where(ratios > 0, (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long(), none), ratios > 0
+
+    def tuned(self, layer: ToneLayer, peaks: Peaks, pitch: Tensor, sets: Tensor) -> Tensor:
+        """Pitches `[F]` moved by the weighted median of the deviations of the peaks that they explain."""
+        partials = (pitch[:, None] - 69) / 12 + math.log2(440.0) + torch.where(layer.ratios > 0, layer.ratios.log2(), torch.inf)[sets]
+        deviation = peaks.places[..., None] - partials[:, None]  # [F, P, K]
+        nearest = deviation.abs().argmin(dim=-1, keepdim=True)
+        deviation = deviation.gather(-1, nearest)[..., 0]
+        weights = peaks.weights * (deviation.abs() < 20 / 1200)
+        order = deviation.argsort(dim=1)
+        sums = weights.gather(1, order).cumsum(dim=1)
+        middle = (sums < sums[:, -1:] / 2).sum(dim=1, keepdim=True).clamp_max(order.shape[1] - 1)
+        shift = deviation.gather(1, order).gather(1, middle)[:, 0]
+        return pitch + torch.where(sums[:, -1] > 0, 12 * shift, 0.0)
+
+    def with_floors(self, layer: ToneLayer, codes: Tensor, features: Tensor) -> Tensor:
+        """Codes `[B, F, 3]` with the atoms whose comb leaves the smoothest bands of features `[B, F, features]`."""
+        count, bands, stack = self.config.coarse_features, self.config.n_mels, self.config.stack
+        is_tone = codes[..., 2] > 0
+        flat = features[..., :count].unflatten(-1, (stack, bands)).mean(dim=-2)
+        roughness = []
+        for floor in range(len(FLOORS)):
+            atoms = torch.cat([codes[..., :2], codes[..., 2:] + floor * is_tone[..., None]], dim=-1)
+            pattern = layer.pattern(nn.functional.pad(atoms, (1, 0)), coarse=True)
+            roughness.append((flat - pattern).diff(dim=-1, n=2).abs().clamp_max(1.0).sum(dim=-1))
+        rough = torch.stack(roughness, dim=1)  # [B, floors, F]
+        rough = nn.functional.avg_pool1d(rough, 2 * AVERAGE + 1, 1, padding=AVERAGE)
+        best = rough.argmin(dim=1) * is_tone
+        return torch.cat([codes[..., :2], codes[..., 2:] + best[..., None]], dim=-1)
+
+
+def smoothest(pitch: Tensor, sets: Tensor, score: Tensor, inside: Tensor | None = None) -> Tensor:
+    """Index `[B, F]` of the candidate to choose in each frame, `CANDIDATES` for no tone.
+
+    Min-marginals of a chain, from messages of `REACH` frames to each side. `inside` `[F]` is 0 in gaps, which nothing
+    passes.
+    """
+    cost = nn.functional.pad(-score, (0, 1), value=0.0).clamp_max(9.0)  # [B, F, C + 1]
+    step = (pitch[:, 1:, :, None] - pitch[:, :-1, None, :]).abs()
+    between = (SLOPE * step).clamp_max(JUMP) + CHANGE * (sets[:, 1:, :, None] != sets[:, :-1, None, :])
+    between = nn.functional.pad(between, (0, 1, 0, 1), value=ONSET)  # [B, F - 1, after, before]
+    between[..., -1, -1] = 0.0
+    if inside is not None:
+        between = between * (inside[1:] * inside[:-1])[:, None, None]
+        cost = cost * inside[:, None]
+    ahead, back = torch.zeros_like(cost), torch.zeros_like(cost)
+    for _ in range(REACH):
+        forward = ((cost + ahead)[:, :-1, None, :] + between).amin(dim=3)
+        backward = ((cost + back)[:, 1:, :, None] + between).amin(dim=2)
+        ahead, back = nn.functional.pad(forward, (0, 0, 1, 0)), nn.functional.pad(backward, (0, 0, 0, 1))
+    return (cost + ahead + back).argmin(dim=2)
