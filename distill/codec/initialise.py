@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.synthetic_sounds import synthetic_sound
+from distill.codec.atoms import FITTED, fit_sets, set_partials, shipped_sets
 from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, STRENGTHS, VIEWS
 from distill.codec.model import TONE_LEVELS, VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
-from distill.codec.tone import shipped_sets, table_of
 from distill.errors import ParamsError
 from distill.params import VQVAEConfig
 from distill.seeds import Stream, derive_seed
@@ -22,7 +22,7 @@ from distill.seeds import Stream, derive_seed
 PRETRAINED = Path(__file__).parent / "pretrained"
 PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.", "tone_head.")
 
-SETS = 28  # of partials
+MAX_TONE_FRAMES = 6_000  # among which sets of partials are found
 MAX_FIT_FRAMES = 120_000  # of features, for principal components and k-means
 MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds beside them, never more than of the recordings' views
 MAX_TRIAL_FRAMES = 8_000  # of features, where strengths of the augmentation are compared
@@ -45,16 +45,14 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
     decay = config.ema_decay if config.encoder_rate else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
-        sets = SETS if gain_shape and config.num_quantizers > TONE_LEVELS + 2 else 0
+        sets = len(shipped_sets()) + FITTED if gain_shape and config.num_quantizers > TONE_LEVELS + 2 else 0
         architecture = VQVAEArchitecture(**sizes, gain_shape=gain_shape, partial_sets=sets)
         model = VQVAE(architecture, spectrogram, config.dropout, decay)
     if config.encoder_rate:
         frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
         model.quantizer.dead_code_threshold = DEAD_CODE_SHARE * frames / config.codebook_size
     if model.tone is not None:
-        table = table_of(shipped_sets())
-        model.tone.ratios.copy_(table.ratios)
-        model.tone.amplitudes.copy_(table.amplitudes)
+        set_partials(model.tone, shipped_sets())
     if warm:
         load_pretrained(model)
     return model
@@ -90,6 +88,8 @@ def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], see
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
+    if model.tone is not None and model.pitch is not None:
+        fit_sets(model.tone, model.pitch, _tone_sounds(model, corpus, entries, generator), generator)
     strength = _best_strength(model, corpus, entries, generator)
     pieces = _view_features(model, corpus, entries, strength, MAX_FIT_FRAMES, generator)
     pieces += _synthetic_features(model, sum(len(piece) for piece in pieces), generator)
@@ -116,6 +116,27 @@ def _error(model: VQVAE, features: Tensor) -> float:
     """Sum of the absolute errors of coding features `[F, features]`, weighted as in the projection."""
     latents = model.quantizer.decode(model.quantizer.search(model.project(features)[None]))[0]
     return float(((model.unproject(latents) - features) * model.weights).abs().sum())
+
+
+def _tone_sounds(
+    model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], generator: torch.Generator
+) -> list[tuple[Tensor, Tensor]]:
+    """Pieces of recordings as `fit_sets` takes them, about `MAX_TONE_FRAMES` frames in all."""
+    step, sounds, frames = model.spectrogram.samples_per_frame, [], 0
+    piece = max(MIN_PIECE_FRAMES, MAX_TONE_FRAMES // len(entries)) * step
+    spare = model.margin - model.spectrogram.margin
+    for index in torch.randperm(len(entries), generator=generator).tolist():
+        if frames >= MAX_TONE_FRAMES:
+            break
+        length = min(entries[index].samples, piece)
+        start = int(torch.randint(entries[index].samples - length + 1, (1,), generator=generator))
+        audio = waveform(corpus, entries[index], start, length)
+        count = model.spectrogram.frames_for(length)
+        audio = nn.functional.pad(audio, (model.margin, model.margin + count * step - length))
+        log_mel = model.frame_features.log_mel(audio[None, spare : len(audio) - spare])[0]
+        sounds.append((audio, log_mel.unflatten(0, (count, -1)).mean(dim=1)))
+        frames += count
+    return sounds
 
 
 def _view_features(

@@ -22,18 +22,18 @@ SILENT_DB = -85.0
 STEP_CENTS, SPREAD_CENTS = 6.25, 8.0
 GRID_PER_OCTAVE = round(1200 / STEP_CENTS)
 GRID_LOW = math.log2(LOWEST)
-BELOW = 4 * GRID_PER_OCTAVE  # cells below the grid
+BELOW = 5 * GRID_PER_OCTAVE  # cells below the grid
 LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 MATCH_CELLS = 3  # cells of the grid to each side of a peak in which a partial counts as found
-PEAK_CHOICES, PARTIAL_CHOICES = 6, 8
+PEAK_CHOICES, PARTIAL_CHOICES = 5, 6
 FIRST_PARTIALS = 12  # that are looked at first
 KEPT = 24  # candidates that are looked at whole
 CANDIDATES = 10
-PENALTY = 0.5
-LEAST_EXPLAINED = 0.3  # share of a frame's energy that a tone explains
+PENALTY = 0.3
+LEAST_EXPLAINED = 0.25  # share of a frame's energy that a tone explains
 REACH = 8  # frames to each side that decide a frame's tone
-JUMP, SLOPE, CHANGE, ONSET = 0.2, 0.25, 0.06, 0.1  # costs of a jump, of a semitone, of another set, of tone and none
+JUMP, SLOPE, CHANGE, ONSET = 0.2, 0.25, 0.1, 0.1  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
 
 
@@ -55,6 +55,7 @@ class PitchAnalysis(nn.Module):
         self.config = config
         self.n_fft = 2 * config.n_fft
         self.grid = int(GRID_PER_OCTAVE * (math.log2(HIGHEST * config.sample_rate) - GRID_LOW))
+        self.none = BELOW + self.grid - LOWEST_BASE  # cells from any pitch to where nothing is worth anything
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         # Positions of the grid among the bands, to read the level that a partial there would have.
         hertz = 2.0 ** (GRID_LOW + torch.arange(self.grid) / GRID_PER_OCTAVE)
@@ -79,9 +80,9 @@ class PitchAnalysis(nn.Module):
         windows = audio.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
         power = torch.fft.rfft(windows * self.window).abs().square() * (4 / self.n_fft) ** 2
         db = 10 * (power + 1e-14).log10()
-        mean = nn.functional.avg_pool1d(
-            nn.functional.pad(db[:, None], (NEIGHBOURHOOD // 2, NEIGHBOURHOOD // 2), mode="replicate"), NEIGHBOURHOOD, 1
-        )[:, 0]
+        half = NEIGHBOURHOOD // 2
+        sums = nn.functional.pad(nn.functional.pad(db[:, None], (half, half), mode="replicate")[:, 0].cumsum(dim=1), (1, 0))
+        mean = (sums[:, NEIGHBOURHOOD:] - sums[:, :-NEIGHBOURHOOD]) / NEIGHBOURHOOD
         middle = db[:, 2:-2]
         loudest = db.amax(dim=1, keepdim=True)
         is_peak = (middle >= db[:, 1:-3]) & (middle > db[:, 3:-1]) & (middle >= db[:, :-4]) & (middle > db[:, 4:])
@@ -111,7 +112,10 @@ class PitchAnalysis(nn.Module):
         expected = (1 + 20 * (level - log_mel.amax(dim=1, keepdim=True)) / RANGE_DB).clamp(0, 1)
         penalty = torch.where(found > 0.05, 0.0, expected)
         # Partials below the grid or above it are worth nothing.
-        tables = (nn.functional.pad(part, (BELOW, self.grid + BELOW + HIGHEST_BASE)) for part in (found - PENALTY * penalty, energy))
+        tables = (
+            nn.functional.pad(part, (BELOW, HIGHEST_BASE + self.none + 1 - BELOW - self.grid))
+            for part in (found - PENALTY * penalty, energy)
+        )
         return *tables, peaks.weights.sum(dim=1, keepdim=True)
 
     @torch.no_grad()
@@ -170,8 +174,7 @@ class PitchAnalysis(nn.Module):
         """Cells `[S, K]` from the pitch to a set's partials, loudest first, and whether they are partials."""
         order = layer.amplitudes.argsort(dim=1, descending=True, stable=True)
         ratios = layer.ratios.gather(1, order)
-        none = self.grid + BELOW  # a cell that is worth nothing from everywhere
-        return torch.where(ratios > 0, (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long(), none), ratios > 0
+        return torch.where(ratios > 0, (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long(), self.none), ratios > 0
 
     def tuned(self, layer: ToneLayer, peaks: Peaks, pitch: Tensor, sets: Tensor) -> Tensor:
         """Pitches `[F]` moved by the weighted median of the deviations of the peaks that they explain."""

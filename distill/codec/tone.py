@@ -11,16 +11,14 @@ Shapes: B batch, F code frames, T hops, S partial sets, K partials of a set, M m
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.spectral import SpectrogramConfig, mel_filterbank
 
 NOTES, TUNINGS = 128, 16  # note 0 is no tone, the others are MIDI notes; a tuning is a sixteenth of a semitone
 PARTIALS = 64  # of a set at most
-FLOORS = ((0.03, 0.03, 0.0), (0.3, 0.3, 0.0), (0.03, 1.0, 1500.0), (0.03, 1.0, 5000.0))  # below, above, Hz between
+FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # below and above so many Hz
 NOTE, TUNING, ATOM = 1, 2, 3  # levels
 HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond are left out
 LOBE = 5  # bins to either side of a partial in the spectrum
@@ -30,61 +28,6 @@ AMPLITUDE_ROUNDS = 4
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
 MATCH = 0.03  # of a partial's frequency: nearer ones go on where the atom or the note changes
 START = (math.sqrt(5) - 1) / 2  # cycles: partial k begins at the phase START * k * k, which is not peaky
-
-Doubles = NDArray[np.float64]
-
-
-class PartialSets(NamedTuple):
-    """Ratios `[S, K]` of partials to the pitch, 0 where a set has fewer, and their amplitudes `[S, K]`, largest 1."""
-
-    ratios: Tensor
-    amplitudes: Tensor
-
-
-def shipped_sets() -> list[tuple[Doubles, Doubles]]:
-    """Sets of partials known from acoustics: ratios and amplitudes of each.
-
-    Strings with stiffness (f_n = n f_0 sqrt(1 + B n^2)), pipes closed at one end, sines, bars, membranes, bells
-    (Fletcher and Rossing, The Physics of Musical Instruments), and chords of harmonic sounds.
-    """
-    n = np.arange(1, PARTIALS + 1, dtype=np.float64)
-    sets = [(n * np.sqrt((1 + b * n * n) / (1 + b)), 1 / n) for b in (0.0, 1e-4, 4e-4, 1.2e-3)]
-    sets.append((n[::2], 1 / n[::2]))
-    for ratios in (
-        (1.0,),
-        (1.0, 2.756, 5.404, 8.933, 13.34),
-        (1.0, 3.98, 9.9, 16.5),
-        (1.0, 1.59, 2.14, 2.3, 2.65, 2.92, 3.5, 3.6),
-        (0.5, 1.0, 1.2, 1.5, 2.0, 2.5, 2.67, 3.0, 4.0, 5.33, 6.67),
-    ):
-        sets.append((np.array(ratios), 1 / np.arange(1.0, len(ratios) + 1)))
-    for chord in CHORDS:
-        ratios = np.concatenate([n[:24] * 2 ** (step / 12) for step in (0, *chord)])
-        amplitudes = np.concatenate([1 / n[:24]] * (1 + len(chord)))
-        order = np.argsort(ratios)
-        ratios, amplitudes = ratios[order], amplitudes[order]
-        apart = np.diff(np.log2(ratios), prepend=-1.0) > 25 / 1200
-        ratios, amplitudes = ratios[apart], amplitudes[apart]
-        sets.append((ratios[:PARTIALS], amplitudes[:PARTIALS]))
-    return sets
-
-
-CHORDS = (  # semitones above the lowest note
-    *((3,), (4,), (5,), (7,), (8,), (9,)),
-    *((4, 7), (3, 7), (5, 7), (3, 8), (4, 9), (5, 9), (5, 8)),
-    *((4, 7, 10), (3, 7, 10), (4, 7, 11), (7, 16), (7, 15)),
-)
-
-
-def table_of(sets: list[tuple[Doubles, Doubles]]) -> PartialSets:
-    """A table of sets; of too many partials the loudest are kept."""
-    ratios, amplitudes = torch.zeros(2, len(sets), PARTIALS)
-    for row, (own, loud) in enumerate(sets):
-        kept = np.sort(np.argsort(-loud, kind="stable")[:PARTIALS])
-        ratios[row, : len(kept)] = torch.from_numpy(own[kept])
-        amplitudes[row, : len(kept)] = torch.from_numpy(loud[kept] / loud.max())
-    return PartialSets(ratios, amplitudes)
-
 
 class Phases(NamedTuple):
     """Phases of the partials of frames, in cycles: `start[run] + ratio * elapsed`.
@@ -114,8 +57,8 @@ class ToneLayer(nn.Module):
     def __init__(self, config: SpectrogramConfig, sets: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("ratios", torch.zeros(sets, PARTIALS))
-        self.register_buffer("amplitudes", torch.zeros(sets, PARTIALS))
+        self.register_buffer("ratios", torch.zeros(sets, PARTIALS))  # to the pitch, 0 where a set has no more partials
+        self.register_buffer("amplitudes", torch.zeros(sets, PARTIALS))  # the largest is 1
         for name, n_fft, bands in (("bank", config.n_fft, config.n_mels), ("fine_bank", config.n_fft // 4, config.n_fine_mels)):
             self.register_buffer(name, mel_filterbank(config.sample_rate, n_fft, bands), persistent=False)
         window = torch.hann_window(2 * SMOOTHING + 3)[1:-1]
