@@ -12,6 +12,7 @@ LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
 FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
 MATCHES = 3  # times that the decoder's envelope is brought nearer to the coded one
 MAX_LOG_MATCH = 1.5  # 13 dB each time
+DEAD_ZONE = 0.15  # 1.3 dB: what is nearer stays, since the coded envelope of steady sound wavers
 GAIN_STEPS = 32  # learnt gains a hop: one every 0.33 ms
 MAX_LOG_GAIN = 4.0  # 35 dB
 LOG_TEN = math.log(10.0)
@@ -46,6 +47,7 @@ def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, ins
     for _ in range(MATCHES):
         own = log_envelope(nn.functional.pad(audio, (step // 2, step // 2)), step, stack * steps)
         difference = (target.flatten(1) - own) * LOG_TEN
+        difference = difference - difference.clamp(-DEAD_ZONE, DEAD_ZONE)
         gains = trust.flatten(1) * difference.clamp(-MAX_LOG_MATCH, MAX_LOG_MATCH)
         audio = audio * spline(gains, step).exp()
     return audio

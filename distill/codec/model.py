@@ -21,7 +21,7 @@ from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MAX_LOG_GAIN,
 from distill.codec.pitch import PitchAnalysis
 from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mask_gaps, mel_filterbank
-from distill.codec.tone import ATOM, NOTE, Phases, ToneLayer, bumps, mel_place, separated, spectrum_of
+from distill.codec.tone import ATOM, NOTE, Phases, ToneLayer, bumps, mel_place, separated, spectrum_of, steadied
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 
@@ -283,7 +283,7 @@ class VQVAE(nn.Module):
             phases = self.tone.phases(codes) if phases is None else phases
             frequencies, relative, turns = self.tone.partials(codes, phases)
             share = self.tone.share(codes).repeat_interleave(self.spectrogram.stack, dim=1)
-            bands = 10.0 ** log_mel.clamp_max(MAX_LOG_MEL)
+            bands = 10.0 ** steadied(log_mel).clamp_max(MAX_LOG_MEL)
             amplitudes, rest = separated(frequencies, relative, bands, share, self.bank, self.bumps, self.spectrogram)
             rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
             tonal = (bands * (1 - rest)).clamp_min(LOG_FLOOR).log10()

@@ -25,6 +25,7 @@ LOBE = 5  # bins to either side of a partial in the spectrum
 SMOOTHING = 13  # bands to either side whose mean is a band's smooth level
 SMALLEST = 1e-6
 AMPLITUDE_ROUNDS = 4
+STEADY_HOPS, STEADY_SPREAD = 4, 0.3  # of the average over time; log10 of amplitudes that count as alike
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
 MATCH = 0.03  # of a partial's frequency: nearer ones go on where the atom or the note changes
 START = (math.sqrt(5) - 1) / 2  # cycles: partial k begins at the phase START * k * k, which is not peaky
@@ -254,6 +255,18 @@ def separated(
         tones = response(found)
     rest = hiss @ noise
     return found, bands * rest / (tones + rest).clamp_min(SMALLEST)
+
+
+def steadied(log_mel: Tensor) -> Tensor:
+    """Log-mel frames `[B, T, M]` averaged over time where they are alike: a bilateral filter keeps attacks.
+
+    Codes waver from frame to frame, and so would partials.
+    """
+    padded = nn.functional.pad(log_mel.transpose(1, 2), (STEADY_HOPS, STEADY_HOPS), mode="replicate")
+    windows = padded.unfold(2, 2 * STEADY_HOPS + 1, 1).transpose(1, 2) - log_mel[..., None]  # [B, T, M, hops]
+    place = torch.arange(-STEADY_HOPS, STEADY_HOPS + 1, device=log_mel.device) / (STEADY_HOPS + 1)
+    weights = (1 - place.square()) * (-0.5 * (windows / STEADY_SPREAD).square()).exp()
+    return log_mel + (weights * windows).sum(dim=-1) / weights.sum(dim=-1)
 
 
 def bumps(bands: int, step: int = 5) -> Tensor:
