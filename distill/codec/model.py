@@ -163,7 +163,8 @@ class VQVAE(nn.Module):
             if self.pitch is None or self.tone is None:
                 return features, features.new_zeros(*features.shape[:2], 0, dtype=torch.int64)
             tones = self.pitch(self.tone, audio, features, inside)
-            return features - self.tone.pattern(nn.functional.pad(tones, (NOTE, 0))), tones
+            flat = features - self.tone.pattern(nn.functional.pad(tones, (NOTE, 0)))
+            return self._moved_bands(flat, self.loudness(features) - self.loudness(flat)), tones
 
     def search(self, latents: Tensor, tones: Tensor, positions: Tensor | None = None) -> Tensor:
         """Codes `[B, F, Q]` of latents `[B, F, D]` and tones `[B, F, 3]`; `positions` `[F]` as for the quantizer."""
@@ -191,8 +192,24 @@ class VQVAE(nn.Module):
         if not self.architecture.gain_shape:
             return features
         loudness = latents[..., :1] / self.loudness_scale
-        coarse, rest = (features + loudness).tensor_split([self.spectrogram.coarse_features], dim=-1)
-        # What is missing of the loudness goes to the loud bands: soft ones would be wrong by errors of the loud ones.
+        return self._with_loudness(features + loudness, loudness)
+
+    def with_combs(self, features: Tensor, codes: Tensor) -> Tensor:
+        """Features `[B, F, features]` of sound with its tones, whose combs are not in `features`: undoes `features`."""
+        if self.tone is None:
+            return features
+        loudness = self.loudness(features)
+        combed = features + self.tone.pattern(codes)
+        return self._with_loudness(self._moved_bands(combed, loudness - self.loudness(combed)), loudness)
+
+    def _moved_bands(self, features: Tensor, difference: Tensor) -> Tensor:
+        """Features with all bands moved by `difference` `[..., 1]`, the envelope as it is."""
+        bands = self.spectrogram.features - self.spectrogram.stack * self.spectrogram.envelope_steps
+        return torch.cat([features[..., :bands] + difference, features[..., bands:]], dim=-1)
+
+    def _with_loudness(self, features: Tensor, loudness: Tensor) -> Tensor:
+        """Features with this loudness `[..., 1]`, by moving the loud bands: soft ones would get errors of the loud ones."""
+        coarse, rest = features.tensor_split([self.spectrogram.coarse_features], dim=-1)
         softness = (coarse.amax(dim=-1, keepdim=True) - coarse) / LOUD_BANDS
         loud = (2 * (1 - softness)).clamp(0, 1)
         for _ in range(LOUDNESS_ROUNDS):
@@ -246,8 +263,7 @@ class VQVAE(nn.Module):
         if positions is None:
             positions = torch.arange(features.shape[1], device=features.device)
         with torch.autocast(features.device.type, enabled=False):
-            if self.tone is not None:
-                features = features + self.tone.pattern(codes)
+            features = self.with_combs(features, codes)
             log_mel, fine, envelope = self.frame_features.by_hop(features)
             inputs = [log_mel, fine, envelope]
             tones = self._tones(log_mel, codes, phases)
