@@ -13,7 +13,7 @@ DRAWS = 2  # of the decoder's noise, in training
 REPULSION = 0.7  # weight of the distance between two draws, which a loss of their distance to the sound would shrink
 ENVELOPE_SHARE, LEVEL_SHARE = 3.0, 1.0  # weights of the errors of envelope and level, beside the mel distance
 ENVELOPE_SECONDS, LEVEL_SECONDS = 0.002, 0.04  # of their windows
-LONG_SHARE = 2.0  # weight of the distance of long spectra
+LONG_SHARE = 3.0  # weight of the distance of long spectra
 LOUD_SHARE = 0.7  # share of the weights of levels that is proportional to the window's amplitude
 
 # The fit to a corpus, before training.
