@@ -21,7 +21,7 @@ from distill.audio.write import write_audio
 from distill.codec.artifact import CodecArtifact
 from distill.codec.constants import BETAS, DRAWS, RATE_DROPS, WARMUP_STEPS
 from distill.codec.data import CodecData, CropSampler, fixed_pieces
-from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
+from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity, tone_line
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
@@ -346,6 +346,8 @@ def print_codec(training: CodecTraining, console: Console) -> None:
     )
     if line := fidelity_line(training.metrics):
         console.print(line, soft_wrap=True)
+    if line := tone_line(training.metrics):
+        console.print(f"held-out tones: {line}", soft_wrap=True)
     console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))
     for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.remarks):
         console.print(line, soft_wrap=True)

@@ -43,8 +43,10 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
 
         found = load_config(FOLDERS.prior, PriorArtifact).memorization
         table.add_row("warning", "" if found is None else found.message)
+    from distill.codec.fidelity import tone_line
     from distill.training.events import health_from_metrics
 
+    table.add_row("held-out tones", tone_line(codec))
     levels = health_from_metrics(codec)
     shares = (f"{level.replace('_', ' ')} {figures['utilization']:.0%}" for level, figures in levels.items())
     table.add_row("codewords used", ", ".join(shares))

@@ -18,7 +18,7 @@ from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.codec.artifact import load_codec
 from distill.codec.data import CodecData
-from distill.codec.fidelity import Fidelity, fidelity_line, held_out_fidelity, summary
+from distill.codec.fidelity import Fidelity, Tone, fidelity_line, held_out_fidelity, summary, tone_summary
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codec.training import (
@@ -76,10 +76,13 @@ def test_the_metrics_of_a_training_are_those_of_its_saved_codec_on_held_out_reco
     training, codec = trained[0], load_codec(trained[1])[0]
     held_out = [waveform(data.corpus, entry) for entry in data.held_out]
     assert 0 < len(held_out) < len(data.corpus.entries)
-    by_hand = summary(Fidelity.measure(one.numpy(), alone(codec, one), data.corpus.sample_rate) for one in held_out)
-    found = {key: value for key, value in training.metrics.items() if key.startswith("fidelity/")}
-    assert found == pytest.approx({f"fidelity/{key}": value for key, value in by_hand.items()}, abs=1e-3)
+    pairs = [(one.numpy(), alone(codec, one), data.corpus.sample_rate) for one in held_out]
+    by_hand = {f"fidelity/{key}": value for key, value in summary(Fidelity.measure(*pair) for pair in pairs).items()}
+    by_hand |= {f"tone/{key}": value for key, value in tone_summary([Tone.measure(*pair) for pair in pairs]).items()}
+    found = {key: value for key, value in training.metrics.items() if key.startswith(("fidelity/", "tone/"))}
+    assert found == pytest.approx(by_hand, abs=1e-3)
     assert {"fidelity/level_db/median", "fidelity/envelope/p10", "fidelity/level_db/mean_absolute"} <= set(found)
+    assert {"tone/tonal_originals", "tone/tonal_decodes"} <= set(found)
     assert held_out_fidelity(codec, data) == found
     assert set(training.metrics) >= {"val_loss", "codebook/level_0/utilization", "best_epoch", "epochs_trained"}
 
@@ -163,9 +166,11 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     }
     result = TrainingResult({}, {}, best_epoch, best, history, remarks=["it still fell"])
     screen = io.StringIO()
-    training = CodecTraining(result=result, model=tiny_codec(), recordings=12, tier="small")
+    tones = {"tone/tonal_originals": 0.5, "tone/tonal_decodes": 0.25}
+    training = CodecTraining(result=result, model=tiny_codec(), recordings=12, tier="small", metrics=tones)
     print_codec(training, Console(file=screen, width=60))
     lines = screen.getvalue().splitlines()
+    assert lines.pop(1) == "held-out tones: 50% tonal, 25% once decoded"
     losses = "recon 0.500, mel 0.500, envelope 0.500, commit 0.500"
     assert lines[0] == f"codec of 12 usable recordings, tier small: {line}; of the weights that are kept {losses}"
     assert [text.split()[0] for text in lines[3:5]] == ["level_0", "level_1"]
