@@ -88,7 +88,7 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
 
     Windows are Hann windows of 93 ms, every quarter of one. A minute of sound takes some 60 MB.
     """
-    size = LONG_WINDOW if sample_rate > LONG_ABOVE_HZ else SHORT_WINDOW
+    size = window_size(sample_rate)
     hop, taper = size // HOPS, np.hanning(size + 1)[:-1]
     padded = np.pad(np.asarray(sound, np.float64), (size // 2, size // 2 + hop))
     windows, taper = sliding_window_view(padded, size)[::hop], taper / (taper.sum() / 2)  # [T, size]
@@ -113,6 +113,11 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
         seconds=len(sound) / sample_rate,
         hop_seconds=hop / sample_rate,
     )
+
+
+def window_size(sample_rate: int) -> int:
+    """Samples of a window that tells partials apart."""
+    return LONG_WINDOW if sample_rate > LONG_ABOVE_HZ else SHORT_WINDOW
 
 
 def match(one: Partials, other: Partials) -> ToneMatch | None:
