@@ -248,8 +248,11 @@ def _use_rows(system: _System, held_out: HeldOut) -> list[tuple[str, ...]]:
     """Use of each codebook on the held-out recordings."""
     assert system.trained is not None
     codec = system.trained.codec
-    codes = torch.cat([codec.encode(sound) for sound in held_out.padded])
-    health = codebook_health(codeword_counts(codes, codec.model.architecture.codebook_size)).values()
+    codes, sizes = (
+        torch.cat([codec.encode(sound) for sound in held_out.padded]),
+        codec.model.architecture.codebook_sizes,
+    )
+    health = codebook_health(codeword_counts(codes, sizes), sizes).values()
     return [
         (system.name, str(level), f"{one['utilization']:.0%}", f"{one['perplexity']:.1f}")
         for level, one in enumerate(health)

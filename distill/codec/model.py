@@ -5,24 +5,27 @@ as the loss weighs them, plus a learnt residual that is initialised to zero. The
 pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase. To this it adds
 noise of a learnt spectrum, and gives the whole the coded envelope, as far as it trusts it, and learnt gains.
 
-Shapes: B batch, N samples, F code frames, T hops, Q levels, V codebook size, D latent size.
+Shapes: B batch, N samples, F code frames, T hops, Q levels, D latent size.
 """
 
 import functools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from distill.codec.constants import LOUDNESS_SIZE
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, match_envelope, with_gains
 from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mask_gaps, mel_filterbank
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 
+LOUDNESS = "loudness"  # name of its level
 KERNEL_SIZE = 7  # of convolutions
 MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
 ENCODER_LAYERS = 2
@@ -39,7 +42,10 @@ MIXER = 6_364_136_223_846_793_005  # of Knuth's linear congruential generator; p
 
 
 class VQVAEArchitecture(Settings):
-    """Sizes and parts of a codec: with the spectrogram they decide the shape of every tensor."""
+    """Sizes and parts of a codec: with the spectrogram they decide the shape of every tensor.
+
+    With `gain_shape` the first level codes the loudness. The others, the shape levels, have `codebook_size` codewords.
+    """
 
     codebook_size: CodebookSize
     num_quantizers: Levels
@@ -49,9 +55,33 @@ class VQVAEArchitecture(Settings):
     quantizer: Quantizer
     gain_shape: bool
 
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        if self.gain_shape and (self.quantizer != "overlapping" or self.num_quantizers == 1):
+            raise ValueError("expected gain_shape only with the overlapping quantizer and two levels or more")
+        return self
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each level: its codes are smaller. All that knows sizes of codebooks has them from here."""
+        shape = [self.codebook_size] * (self.num_quantizers - self.gain_shape)
+        return (LOUDNESS_SIZE, *shape) if self.gain_shape else tuple(shape)
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """What people call each level; in metrics and files it is `level_0`, …."""
+        shape = tuple(f"shape {number}" for number in range(1, self.num_quantizers + 1 - self.gain_shape))
+        return (LOUDNESS, *shape) if self.gain_shape else shape
+
+    @property
+    def bits_per_frame(self) -> int:
+        """Bits of a frame's codes where every code of a level costs the same, in whole bits."""
+        return sum((size - 1).bit_length() for size in self.codebook_sizes)
+
     def least_weights(self, spectrogram: SpectrogramConfig) -> int:
         """Lower bound of the number of weights."""
-        tables = (2 * self.num_quantizers * self.codebook_size + spectrogram.features) * self.latent_size
+        shape_levels = self.num_quantizers - self.gain_shape
+        tables = (2 * shape_levels * self.codebook_size + spectrogram.features) * self.latent_size
         return tables + (6 * self.num_layers * self.hidden_size + spectrogram.n_fft) * self.hidden_size
 
 

@@ -138,12 +138,12 @@ def test_each_level_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with ProgressReport("codec") as progress:
         show = CodecConsole(progress)
         for number, used in enumerate([(0.5, 0.25), (0.5, 0.24), (0.2, 0.9)]):
-            told = utilization_warnings(health(*used))
+            told = utilization_warnings(health(*used), ("one", "two"))
             show(VQEpochMetrics(number, 3, 1.5, 1.75, 1.7, 0.2, 0.1, 1e-3, 1.0, 1.0, health(*used), told))
     advice = "of the codewords are used on held-out recordings (expected 30 % or more): lower the codebook size or add"
     assert screen.getvalue().splitlines() == [
-        f"warning: epoch 1: level_1: 25% {advice} recordings",
-        f"warning: epoch 3: level_0: 20% {advice} recordings",
+        f"warning: epoch 1: two: 25% {advice} recordings",
+        f"warning: epoch 3: one: 20% {advice} recordings",
     ]
 
 
@@ -162,7 +162,7 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     best = history[best_epoch] if best_epoch >= 0 else {"val_loss": 2.25}
     best |= dict.fromkeys(("val_recon_loss", "val_mel_loss", "val_envelope_loss", "val_commit_loss"), 0.5)
     best |= {
-        f"codebook/{level}/{name}": value for level, row in health(0.5, 0.1).items() for name, value in row.items()
+        f"codebook/{level}/{name}": value for level, row in health(0.5, 0.1, 0.9).items() for name, value in row.items()
     }
     result = TrainingResult({}, {}, best_epoch, best, history, remarks=["it still fell"])
     screen = io.StringIO()
@@ -173,6 +173,6 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     assert lines.pop(1) == "held-out tones: 50% tonal, 25% once decoded"
     losses = "recon 0.500, mel 0.500, envelope 0.500, commit 0.500"
     assert lines[0] == f"codec of 12 usable recordings, tier small: {line}; of the weights that are kept {losses}"
-    assert [text.split()[0] for text in lines[3:5]] == ["level_0", "level_1"]
-    assert lines[5].startswith("warning: level_1: 10% of the codewords are used")
+    assert [text.partition("  ")[0] for text in lines[3:6]] == ["shape 1", "shape 2", "shape 3"]
+    assert lines[6].startswith("warning: shape 2: 10% of the codewords are used")
     assert lines[-1] == "it still fell"
