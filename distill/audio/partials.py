@@ -36,6 +36,7 @@ class Partials:
     frequencies: Doubles  # [T, P] Hz, NaN where a frame has fewer
     levels: Doubles  # [T, P] dB of a full-scale sine
     powers: Doubles  # [T, bins]
+    energies: Doubles  # [T], the sums of these
     is_loud: Flags  # [T]
     hertz_per_bin: float
     seconds: float
@@ -55,6 +56,12 @@ class Partials:
         for offset in range(-REACH, REACH + 1):
             found[frames, np.clip(bins + offset, 0, last)] = True
         return found
+
+    def shares(self, lobes: Flags) -> Doubles:
+        """Share `[T]` of each frame's energy that is in bins `[T, bins]`."""
+        frames, bins = np.nonzero(lobes)
+        inside = np.bincount(frames, self.powers[frames, bins], len(self.energies))
+        return np.asarray(inside / np.maximum(self.energies, 1e-20))
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,8 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
     powers, loudest = np.empty((len(windows), size // 2 + 1)), np.empty(len(windows))
     for first in range(0, len(windows), BLOCK):
         block = slice(first, first + BLOCK)
-        powers[block] = np.square(np.abs(np.fft.rfft(windows[block] * taper)))
+        spectra = np.fft.rfft(windows[block] * taper)
+        powers[block] = np.square(spectra.real) + np.square(spectra.imag)
         amplitudes = np.sqrt(powers[block]) + FLOOR
         loudest[block] = amplitudes.max(axis=1)
         frames, bins = _peaks(amplitudes)
@@ -108,6 +116,7 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
         frequencies=found[0] * (sample_rate / size),
         levels=found[1],
         powers=powers,
+        energies=powers.sum(axis=1),
         is_loud=loudest > loudest.max() * LOUD,
         hertz_per_bin=sample_rate / size,
         seconds=len(sound) / sample_rate,
@@ -139,8 +148,7 @@ def match(one: Partials, other: Partials) -> ToneMatch | None:
     mine = frames[first], positions[first]
     theirs = mine[0], nearest[mine]
     recall, precision = len(first) / count, len(first) / max(1, shown)
-    lobes = one.lobes[chosen]
-    ratios = [_tone_to_noise(_share(of.powers[chosen], lobes)) for of in (one, other)]
+    ratios = [_tone_to_noise(of.shares(one.lobes)[chosen]) for of in (one, other)]
     cents = np.abs(1200 * np.log2(there[theirs] / here[mine]))
     errors = np.abs(other.levels[chosen][theirs] - one.levels[chosen][mine])
     level, deviation = (float(np.median(values)) if len(first) else float("nan") for values in (errors, cents))
@@ -151,10 +159,10 @@ def match(one: Partials, other: Partials) -> ToneMatch | None:
 def steadiness(partials: Partials) -> Steadiness:
     """Follow the partials of a sound from frame to frame; silence has none."""
     loud = partials.is_loud
-    energies = partials.powers.sum(axis=1)[loud]
+    energies = partials.energies[loud]
     if not energies.sum() > 0:
         return Steadiness(0.0, 0.0, float("nan"))
-    share = float(np.average(_share(partials.powers[loud], partials.lobes[loud]), weights=energies))
+    share = float(np.average(partials.shares(partials.lobes)[loud], weights=energies))
     frequencies = np.where(loud[:, None], partials.frequencies, np.nan)
     frames, positions = np.nonzero(np.isfinite(frequencies))
     if not len(frames):
@@ -226,11 +234,6 @@ def _tracks(before: Numbers) -> Numbers:
 def _smallest(values: Doubles) -> Numbers:
     """Index of the smallest value of the last axis; 0 where all are NaN."""
     return np.asarray(np.where(np.isnan(values), np.inf, values).argmin(axis=-1))
-
-
-def _share(powers: Doubles, lobes: Flags) -> Doubles:
-    """Share `[T]` of the power `[T, bins]` that is in `lobes`."""
-    return np.asarray(np.einsum("tb,tb->t", powers, lobes) / np.maximum(powers.sum(axis=1), 1e-20))
 
 
 def _tone_to_noise(shares: Doubles) -> float:
