@@ -1,6 +1,8 @@
-"""Our codec beside Opus on the held-out recordings of a folder: quality, fidelity, speed, use of codebooks."""
+"""Our codec beside others on the held-out recordings of a folder: quality, fidelity, tone, speed, use of codebooks."""
 
+import math
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +11,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.measures import HeldOut, Quality, Way, interleaved_speeds, padded
+from benchmarks.no_network import NoNetworkCodec
 from benchmarks.opus import KILOBITS, bits_per_second, opus_is_installed, through_opus
-from benchmarks.report import MISSING, Table, mean, number, spread
+from benchmarks.original_plan import OriginalCodec, train_original
+from benchmarks.report import MISSING, Table, interval, mean, number, spread
 from benchmarks.training import CodecTask, Trained, profile_steps, train_within
 from distill.audio.augment import waveform
 from distill.audio.corpus import ManifestRow, load_corpus
 from distill.audio.ingest import ingest
-from distill.codec.fidelity import Fidelity
+from distill.codec.fidelity import Fidelity, tone_summary
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.spectral import spectrogram_config_for
 from distill.execution import Execution
@@ -24,7 +28,7 @@ from distill.split import split_groups
 from distill.storage.work import Executor
 from distill.training.distributed import make_fabric
 
-OURS, FULL = "ours", "ours, full training"
+OURS, FULL, NO_NETWORK, ORIGINAL = "ours", "ours, full training", "no network", "original plan"
 MAX_SECONDS = 10.0
 SPEED_SECONDS = 20.0
 SPEED_ROUNDS = 5
@@ -38,7 +42,11 @@ FIDELITY = (
     *("corpus", "codec", "kbit/s", "level, dB", "level, absolute", "peak, dB", "attack, ms", "attack - original's"),
     *("envelope", "before attack, dB", "above 6 kHz, dB", "flutter, dB"),
 )
-RECORDINGS = ("corpus", "codec", "recording", "mel L1", "ViSQOL", "level, dB", "envelope")
+TONE = (
+    *("corpus", "codec", "kbit/s", "partials found again, F1", "tone to noise lost, dB", "cents off"),
+    *("tonal originals", "tonal decodes", "told apart"),
+)
+RECORDINGS = ("corpus", "codec", "recording", "mel L1", "ViSQOL", "level, dB", "envelope", "partials F1")
 
 Say = Callable[[str], None]
 
@@ -54,11 +62,12 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class _System:
-    """A codec with its quality. Opus is not `trained`."""
+    """A codec with its quality and the seconds of its training. Ours alone is `trained`, Opus takes no seconds."""
 
     name: str
     bits_per_second: float
     quality: Quality
+    seconds: float | None = None
     trained: Trained | None = None
 
 
@@ -73,7 +82,7 @@ def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution
         task = CodecTask(corpus, params.vqvae_config(count), fraction, params.seed, make_fabric(execution))
         held_out = _held_out(task)
         ours = _train_ours(task, plan, held_out, say)
-        systems = [*ours, *_opus(held_out, say)]
+        systems = [*ours, *_peers(task, plan, held_out, say), *_opus(held_out, say)]
         last = ours[-1].trained
         assert last is not None
         say("measuring speed")
@@ -81,6 +90,7 @@ def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution
             _corpus_table(name, params.tier_name(count), task, held_out),
             Table("codec", CODECS, tuple((name, *_codec_row(one)) for one in systems)),
             Table("fidelity", FIDELITY, tuple(_fidelity_rows(name, systems, held_out.attacks()))),
+            Table("tone", TONE, tuple((name, *_tone_row(one)) for one in systems)),
             _speed_table(name, last, held_out),
             Table("codebooks", USE, tuple((name, *row) for one in ours for row in _use_rows(one, held_out))),
             Table("recordings", RECORDINGS, tuple(_recording_rows(name, systems, held_out))),
@@ -104,7 +114,8 @@ def _held_out(task: CodecTask) -> HeldOut:
     step = spectrogram_config_for(rate).samples_per_frame
     sounds = [waveform(corpus, entry, 0, min(entry.samples, int(MAX_SECONDS * rate))) for entry in entries]
     whole = tuple(padded(sound, step) for sound in sounds)
-    return HeldOut(tuple(entry.path for entry in entries), tuple(sounds), whole, rate)
+    names, groups = tuple(entry.path for entry in entries), tuple(entry.group for entry in entries)
+    return HeldOut(names, groups, tuple(sounds), whole, rate)
 
 
 def _train_ours(task: CodecTask, plan: Plan, held_out: HeldOut, say: Say) -> list[_System]:
@@ -118,7 +129,31 @@ def _train_ours(task: CodecTask, plan: Plan, held_out: HeldOut, say: Say) -> lis
         say(f"measuring {name}")
         with torch.no_grad():
             decoded = [one.codec.decode(one.codec.encode(sound))[: len(sound)] for sound in held_out.padded]
-        systems.append(_System(name, one.codec.bits_per_second, held_out.judge(decoded), one))
+        systems.append(_System(name, one.codec.bits_per_second, held_out.judge(decoded), one.seconds, one))
+    return systems
+
+
+def _peers(task: CodecTask, plan: Plan, held_out: HeldOut, say: Say) -> list[_System]:
+    """The codec without a network, and that of the original plan, trained for as long as ours."""
+    config, rate = task.config, task.corpus.sample_rate
+    hop, began = spectrogram_config_for(rate).hop_length, time.perf_counter()
+    recordings = [waveform(task.corpus, entry) for entry in _entries(task, "train")]
+    say("fitting the codec without a network")
+    plain = NoNetworkCodec.fit(recordings, rate, hop, config.num_quantizers, config.codebook_size, task.seed)
+    seconds = {NO_NETWORK: time.perf_counter() - began}
+    say(f"training the codec of the original plan for {plan.seconds:.0f} s")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        original = OriginalCodec(rate, hop, config.codebook_size, config.ema_decay)
+    seconds[ORIGINAL] = train_original(
+        original, recordings, held_out.sounds, plan.seconds, task.seed, task.fabric.device
+    )
+    systems = []
+    for name, codec in ((NO_NETWORK, plain), (ORIGINAL, original)):
+        say(f"measuring {name}")
+        with torch.no_grad():
+            decoded = [codec.decode(codec.encode(sound))[: len(sound)] for sound in held_out.padded]
+        systems.append(_System(name, codec.bits_per_second, held_out.judge(decoded), seconds[name]))
     return systems
 
 
@@ -141,10 +176,10 @@ def _corpus_table(name: str, tier: str, task: CodecTask, held_out: HeldOut) -> T
 
 
 def _codec_row(one: _System) -> tuple[str, ...]:
-    training = (MISSING, MISSING)
+    training = (MISSING if one.seconds is None else f"{one.seconds:.0f}", MISSING)
     if one.trained is not None:
         epochs = f"{one.trained.epochs} of {one.trained.planned}, best {one.trained.best_epoch + 1}"
-        training = (f"{one.trained.seconds:.0f}", epochs)
+        training = (training[0], epochs)
     quality = number(mean(one.quality.mel), ".3f"), number(mean(one.quality.visqol), ".2f")
     return (one.name, f"{one.bits_per_second / 1000:.3f}", *training, *quality)
 
@@ -169,6 +204,20 @@ def _fidelity_rows(corpus: str, systems: Sequence[_System], attacks: Sequence[fl
         )
         rows.append((corpus, system.name, *row))
     return rows
+
+
+def _tone_row(one: _System) -> tuple[str, ...]:
+    """Medians over the recordings with a tone, shares of tonal sounds, and how often a decode is told."""
+    found = tone_summary(one.quality.tone)
+    forms = {
+        "f1": ".2f",
+        "tone_to_noise_lost": "+.1f",
+        "cents": ".1f",
+        "tonal_originals": ".2f",
+        "tonal_decodes": ".2f",
+    }
+    figures = (number(found.get(name, math.nan), form) for name, form in forms.items())
+    return (one.name, f"{one.bits_per_second / 1000:.2f}", *figures, interval(one.quality.told, ".2f"))
 
 
 def _spread_of(found: Sequence[Fidelity], name: str, form: str) -> str:
@@ -199,8 +248,11 @@ def _use_rows(system: _System, held_out: HeldOut) -> list[tuple[str, ...]]:
     """Use of each codebook on the held-out recordings."""
     assert system.trained is not None
     codec = system.trained.codec
-    codes = torch.cat([codec.encode(sound) for sound in held_out.padded])
-    health = codebook_health(codeword_counts(codes, codec.model.architecture.codebook_size)).values()
+    codes, sizes = (
+        torch.cat([codec.encode(sound) for sound in held_out.padded]),
+        codec.model.architecture.codebook_sizes,
+    )
+    health = codebook_health(codeword_counts(codes, sizes), sizes).values()
     return [
         (system.name, str(level), f"{one['utilization']:.0%}", f"{one['perplexity']:.1f}")
         for level, one in enumerate(health)
@@ -211,8 +263,9 @@ def _recording_rows(corpus: str, systems: Sequence[_System], held_out: HeldOut) 
     """Figures of each recording, to compare two runs pair by pair."""
     rows = []
     for one in systems:
-        values = zip(held_out.names, one.quality.mel, one.quality.visqol, one.quality.fidelity, strict=True)
-        for name, mel, visqol, found in values:
-            figures = (mel, visqol, found.level_db, found.envelope)
+        quality = one.quality
+        values = zip(held_out.names, quality.mel, quality.visqol, quality.fidelity, quality.tone, strict=True)
+        for name, mel, visqol, found, tone in values:
+            figures = (mel, visqol, found.level_db, found.envelope, math.nan if tone.match is None else tone.match.f1)
             rows.append((corpus, one.name, name, *(f"{value:.4f}" for value in figures)))
     return rows

@@ -159,7 +159,7 @@ def _page(trials: Sequence[Trial], material: Material) -> str:
     shape, rate = material.codec.architecture, material.codec.spectrogram.sample_rate
     data = {
         "kind": material.kind,
-        "codec": f"{rate} Hz, {shape.num_quantizers} x {shape.codebook_size} codewords",
+        "codec": f"{rate} Hz, {shape.num_quantizers} levels of up to {max(shape.codebook_sizes)} codewords",
         "sounds": [vars(trial) for trial in trials],
     }
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no name of a file can end the script

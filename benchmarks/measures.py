@@ -1,4 +1,4 @@
-"""Measures of a codec on held-out recordings: mel distance, ViSQOL, fidelity and speed."""
+"""Measures of a codec on held-out recordings: mel distance, ViSQOL, fidelity, tone, telling apart and speed."""
 
 import importlib.util
 import statistics
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.telling_apart import telling_apart
 from benchmarks.visqol import visqol_scores
-from distill.codec.fidelity import Fidelity, attack_ms, envelope
+from distill.codec.fidelity import Fidelity, Tone, attack_ms, envelope
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
 
 
@@ -22,6 +23,8 @@ class Quality:
     mel: tuple[float, ...]
     visqol: tuple[float, ...]
     fidelity: tuple[Fidelity, ...]
+    tone: tuple[Tone, ...]
+    told: tuple[float, ...]  # share of right answers of a classifier that tells originals from decodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,7 @@ class HeldOut:
     """Held-out recordings `[N]` to judge codecs by, also zero-padded to whole frames of our codec."""
 
     names: tuple[str, ...]
+    groups: tuple[str, ...]  # of near-duplicates, told apart by what is known of other groups
     sounds: tuple[Tensor, ...]
     padded: tuple[Tensor, ...]
     sample_rate: int
@@ -42,10 +46,13 @@ class HeldOut:
         loss = mel_loss(self.sample_rate)
         originals = [sound.numpy().astype(np.float32) for sound in self.sounds]
         cut = [made[: len(sound)].float().numpy() for sound, made in zip(self.sounds, decoded, strict=True)]
+        pairs = list(zip(originals, cut, strict=True))
         return Quality(
             mel=tuple(mel_distance(loss, *pair) for pair in zip(self.padded, decoded, strict=True)),
             visqol=tuple(opinions(self.sounds, decoded, self.sample_rate)),
-            fidelity=tuple(Fidelity.measure(*pair, self.sample_rate) for pair in zip(originals, cut, strict=True)),
+            fidelity=tuple(Fidelity.measure(*pair, self.sample_rate) for pair in pairs),
+            tone=tuple(Tone.measure(*pair, self.sample_rate) for pair in pairs),
+            told=telling_apart(originals, cut, self.sample_rate, self.groups, seed=0),
         )
 
 

@@ -1,6 +1,5 @@
 """Our prior beside the original plan's and beside counting, on equal codes of the recordings of a folder."""
 
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -56,7 +55,7 @@ def measure_prior(
     with tempfile.TemporaryDirectory() as temporary:
         data = code_folder(folder, Path(temporary), params, execution, train)
     codes = data.codes
-    uniform = codes.frame_rate * codes.num_quantizers * math.log2(codes.codebook_size)
+    uniform = codes.frame_rate * codes.uniform_bits
     counting = counting_bits_per_second(data)
     rows = [_row("uniform code", uniform, counting), _row("counting", counting, counting)]
     say("prior of the original plan")

@@ -19,6 +19,7 @@ from distill.storage.files import write_bytes
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+RESAMPLES = 10_000  # of a bootstrap interval
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)  # of the page: the table of that name
 MISSING = "–"
 
@@ -47,6 +48,16 @@ def spread(values: Sequence[float], form: str) -> str:
         return MISSING
     low, middle, high = (format(float(one), form) for one in np.percentile(finite, (10, 50, 90)))
     return f"{middle} [{low}, {high}]"
+
+
+def interval(values: Sequence[float], form: str) -> str:
+    """Mean of the values that are finite with its bootstrap 95 % interval, or a dash."""
+    finite = np.array([one for one in values if math.isfinite(one)])
+    if not len(finite):
+        return MISSING
+    drawn = np.random.default_rng(0).integers(len(finite), size=(RESAMPLES, len(finite)))
+    low, high = np.percentile(finite[drawn].mean(axis=1), (2.5, 97.5))
+    return f"{format(float(finite.mean()), form)} [{format(float(low), form)}, {format(float(high), form)}]"
 
 
 def mean(values: Sequence[float]) -> float:

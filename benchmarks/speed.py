@@ -172,8 +172,7 @@ def _sampling(name: str, batch: str) -> Callable[[], object]:
         return to_sample()[name](int(batch))
     frames = Shape.tokens // LEVELS
     shape = FlatShape(
-        codebook_size=Shape.codes,
-        num_quantizers=LEVELS,
+        codebook_sizes=(Shape.codes,) * LEVELS,
         context_frames=frames + 1,
         hidden_size=Shape.width,
         num_layers=Shape.layers,

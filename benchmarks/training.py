@@ -54,8 +54,7 @@ class OurCodec:
     @property
     def bits_per_second(self) -> float:
         """Bitrate of a fixed-length code."""
-        shape = self.model.architecture
-        return self.model.spectrogram.frame_rate * shape.num_quantizers * math.log2(shape.codebook_size)
+        return self.model.spectrogram.frame_rate * sum(map(math.log2, self.model.architecture.codebook_sizes))
 
     def encode(self, sound: Tensor) -> Tensor:
         """Encode samples `[N]` to codes `[F, Q]`."""

@@ -17,7 +17,7 @@ from distill.audio.augment import samples_of
 from distill.audio.decode import Decoder
 from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode
-from distill.codes.store import Codes
+from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.results import Generated, Varied, similarities
@@ -105,7 +105,7 @@ class Model:
         codec = self.bundle.codec
         if self.bundle.prior is not None or not codec.architecture.gain_shape:
             return self.bundle.prior
-        return pretrained_prior(codewords_of(codec), codec.spectrogram.frame_rate)
+        return pretrained_prior(codewords_of(codec), codec.architecture.codebook_sizes, codec.spectrogram.frame_rate)
 
     @property
     def note(self) -> str:
@@ -336,9 +336,8 @@ class Model:
         if given.ndim != 2 or not len(given) or given.shape[1] != codec.num_quantizers or given.dtype.kind not in "iu":
             found = f"{given.dtype} {list(given.shape)}"
             raise ParamsError(f"codes: expected whole numbers [frames, {codec.num_quantizers}], found {found}")
-        if not 0 <= given.min() <= given.max() < codec.codebook_size:
-            found = f"{given.min()} to {given.max()}"
-            raise ParamsError(f"codes: expected numbers from 0 to {codec.codebook_size - 1}, found {found}")
+        if problem := out_of_range(given, codec.codebook_sizes):
+            raise ParamsError(f"codes: {problem}")
         return decode_sounds(self.bundle.codec, [given.astype(np.int64)])[0]
 
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:

@@ -65,15 +65,10 @@ class CodedCollection:
         """Frames a second."""
         return spectrogram_config_for(self.sample_rate).frame_rate
 
-    @property
-    def codebook_size(self) -> int:
-        """Codewords of a level."""
-        return self.fit["codebooks"].shape[1]
-
     def codec(self) -> VQVAE:
         """The codec, which is not kept: it is large."""
-        levels, size, _ = self.fit["codebooks"].shape
-        codec = _build(self.sample_rate, size, levels)
+        shape_levels, size, _ = self.fit["codebooks"].shape
+        codec = _build(self.sample_rate, size, shape_levels + 1)
         codec.quantizer.codebooks.copy_(self.fit["codebooks"])
         codec.mean.copy_(self.fit["mean"])
         codec.components.copy_(self.fit["components"])
@@ -170,7 +165,7 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     squares = torch.zeros(SCALED_LEVELS - 1, COORDINATES)
     seen = torch.zeros(SCALED_LEVELS - 1, 1)
     for one in collections:
-        energies = plain.of_codec(one.codec())[1:].square().mean(dim=1)
+        energies = torch.stack(plain.of_codec(one.codec())[1:]).square().mean(dim=1)
         squares[: len(energies)] += energies
         seen[: len(energies)] += 1
     sizes = (squares / seen.clamp_min(1)).sqrt()

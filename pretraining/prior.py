@@ -89,6 +89,7 @@ class PretrainingBatch:
     the windows.
     """
 
+    codebook_sizes: tuple[int, ...]
     codewords: Tensor
     tables: CountTables
     batch: Batch
@@ -100,20 +101,22 @@ class AnyCodecPrior(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.prior = self._build(MAX_LEVELS, 2)
+        self.prior = self._build((2,) * MAX_LEVELS)
         size = PRETRAINED_SIZES["hidden_size"]
         self.label_projection = nn.Parameter(torch.zeros(size, 2 * size))
-        self._skeletons: dict[tuple[int, int], FramePrior] = {}
+        self._skeletons: dict[tuple[int, ...], FramePrior] = {}
 
     def forward(self, example: PretrainingBatch) -> Tensor:
         """Logits `[B, T, Q, V + 2]` of the targets of a batch."""
-        levels, size, _ = example.codewords.shape
-        skeleton = self._skeleton(levels, size)
+        skeleton = self._skeleton(example.codebook_sizes)
         skeleton.train(self.training)
         skeleton.codewords = example.codewords
         assert skeleton.count_experts is not None
         skeleton.count_experts.set_tables([example.tables])
-        values = for_levels({name: value for name, value in self.prior.named_parameters() if not is_own(name)}, levels)
+        values = for_levels(
+            {name: value for name, value in self.prior.named_parameters() if not is_own(name)},
+            len(example.codebook_sizes),
+        )
         prefix = "input_embedding."
         embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
         table = torch.func.functional_call(skeleton.input_embedding, embedding, (example.codewords,))
@@ -123,21 +126,19 @@ class AnyCodecPrior(nn.Module):
         logits: Tensor = torch.func.functional_call(skeleton, values, (example.batch,))
         return logits
 
-    def _skeleton(self, levels: int, codebook_size: int) -> FramePrior:
-        """A prior for such a codec, whose own parameters are all 0."""
-        key = levels, codebook_size
-        if key not in self._skeletons:
-            self._skeletons[key] = self._build(levels, codebook_size).requires_grad_(False)
-            for name, value in self._skeletons[key].named_parameters():
+    def _skeleton(self, sizes: tuple[int, ...]) -> FramePrior:
+        """A prior for a codec with such codebook sizes, whose own parameters are all 0."""
+        if sizes not in self._skeletons:
+            self._skeletons[sizes] = self._build(sizes).requires_grad_(False)
+            for name, value in self._skeletons[sizes].named_parameters():
                 if is_own(name):
                     value.zero_()
-        return self._skeletons[key].to(self.label_projection.device)
+        return self._skeletons[sizes].to(self.label_projection.device)
 
     @staticmethod
-    def _build(levels: int, codebook_size: int) -> FramePrior:
+    def _build(sizes: tuple[int, ...]) -> FramePrior:
         shape = FrameShape(
-            codebook_size=codebook_size,
-            num_quantizers=levels,
+            codebook_sizes=sizes,
             context_frames=1,
             codeword_size=COORDINATES,
             count_experts=True,
@@ -168,7 +169,7 @@ class _PretrainingTask(Task[PretrainingBatch]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
             self.model = AnyCodecPrior()
-        codewords = [coordinates.of_codec(one.codec()).half() for one in collections]
+        codewords = [[level.half() for level in coordinates.of_codec(one.codec())] for one in collections]
         pairs = [pair for pair in zip(collections, codewords, strict=True) if len(pair[0].recordings) > 1]
         self.held_out = pairs[HELD_OUT // 2 :: HELD_OUT][:MAX_HELD_OUT]
         chosen = {id(collection) for collection, _ in self.held_out}
@@ -196,14 +197,14 @@ class _PretrainingTask(Task[PretrainingBatch]):
                 total += float(self.losses(self.model, self._batch(rng, *pair))["train_loss"])
         return {"val_loss": total / len(self.held_out)}
 
-    def _batch(self, rng: Generator, collection: CodedCollection, codewords: Tensor) -> PretrainingBatch:
+    def _batch(self, rng: Generator, collection: CodedCollection, codewords: Sequence[Tensor]) -> PretrainingBatch:
         known, others = _parted(rng, collection)
-        levels, size, _ = codewords.shape
+        sizes = tuple(len(level) for level in codewords)
         context = round(CONTEXT_SECONDS * collection.frame_rate)
-        budget = BATCH_CODES // (MIN_FRAME_COST + levels // 2)
+        budget = BATCH_CODES // (MIN_FRAME_COST + len(sizes) // 2)
         views = [collection.recordings[index][int(rng.integers(len(collection.recordings[index])))] for index in others]
         chosen = _of_similar_length(rng, [min(len(view) + 1, context) for view in views], budget)
-        sequences = CodeSequences([views[index] for index in chosen], size, levels)
+        sequences = CodeSequences([views[index] for index in chosen], sizes)
         windows = random_windows(
             sequences.lengths.tolist(), [1] * len(chosen), context, rng
         )  # in the order of the sequences
@@ -212,10 +213,11 @@ class _PretrainingTask(Task[PretrainingBatch]):
         labels, labelled = _labels(rng, numbers, [others[index] for index in chosen], known)
         pairs = zip(collection.recordings, numbers, strict=True)
         coded = [CodedRecording(recording, label=number) for recording, number in pairs]
-        tables = count_tables(count([coded[index] for index in known], size, levels, max(numbers)))
+        tables = count_tables(count([coded[index] for index in known], sizes, max(numbers)), sizes)
         batch = pad_batch(sequences, windows)._replace(labels=labels)
         return PretrainingBatch(
-            self.fabric.to_device(codewords.float()),
+            sizes,
+            self.fabric.to_device(nn.utils.rnn.pad_sequence([level.float() for level in codewords], batch_first=True)),
             tables,
             batch.map(self.fabric.to_device),
             [coded[index] for index in labelled],

@@ -164,7 +164,7 @@ def _memory(seed: int) -> LongMemory:
 
 def _shape(**sizes: int) -> MemoryShape:
     memory = {"num_layers": 1, "num_heads": HEADS, "context_frames": 8, "shard_length": SHARD, "chunk_size": 64}
-    codes = {"codebook_size": 8, "num_quantizers": 1, "span_frames": SHARD, "depth_layers": 1, "codeword_size": 1}
+    codes = {"codebook_sizes": (8,), "span_frames": SHARD, "depth_layers": 1, "codeword_size": 1}
     return MemoryShape.model_validate({**memory, **codes, "labels": [], "count_experts": False, **sizes})
 
 

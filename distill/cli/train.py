@@ -58,7 +58,7 @@ def demo(
     seed: Annotated[int, Option(help="random seed of the sounds", **limits(Seed))] = 0,
     as_json: Json = False,
 ) -> None:
-    """Synthesise the demo corpus: strings, bars, drums, bells, sweeps and chords as FLAC files."""
+    """Synthesise the demo corpus: strings, bars, drums, bells, sweeps, chords, pipes and glides as FLAC files."""
     from distill.demo.recordings import write_demo
 
     make_folder("DIR", folder)

@@ -24,6 +24,7 @@ GAIN_RANGE_DB = (-8.0, 2.0)  # of the augmentation at its whole strength
 # Codes.
 LOUDNESS_RANGE = (-5.0, 2.0)  # log10 of an amplitude, from silence to full scale
 LOUDNESS_STEP = 0.1  # 2 dB: smaller steps cost the prior bits
+LOUDNESS_SIZE = 1 + round((LOUDNESS_RANGE[1] - LOUDNESS_RANGE[0]) / LOUDNESS_STEP)  # codes of the loudness
 PLAIN_LEVELS = 2  # levels that code each frame by itself
 PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
 DEAD_CODE_SHARE = 0.2  # of the latents that a codeword has when all are used alike
@@ -32,9 +33,3 @@ FIT_WEIGHT = 5.0  # latents' worth of trust in a codeword as it is when all are 
 KERNEL_RIDGE = 0.02  # of the codewords' energy on squared weights: in doubt a kernel is wide
 BEAM_SIZE = 8  # candidates that the search for codes keeps from level to level
 ROUNDS = 2  # how often each frame's codes are searched again, given its neighbours'
-
-
-def loudness_step(codebook_size: int) -> float:
-    """Step between neighbouring codes of loudness, as log10 of an amplitude."""
-    low, high = LOUDNESS_RANGE
-    return max(LOUDNESS_STEP, (high - low) / max(1, codebook_size - 1))

@@ -5,27 +5,31 @@ as the loss weighs them, plus a learnt residual that is initialised to zero. The
 pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase. To this it adds
 noise of a learnt spectrum, and gives the whole the coded envelope, as far as it trusts it, and learnt gains.
 
-Shapes: B batch, N samples, F code frames, T hops, Q levels, V codebook size, D latent size.
+Shapes: B batch, N samples, F code frames, T hops, Q levels, D latent size.
 """
 
 import functools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from distill.codec.constants import LOUDNESS_SIZE
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MAX_LOG_GAIN, match_envelope, with_gains
 from distill.codec.pitch import PitchAnalysis
 from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mask_gaps, mel_filterbank
-from distill.codec.tone import ATOM, NOTE, Phases, ToneLayer, bumps, mel_place, separated, spectrum_of, steadied
+from distill.codec.tone import ATOM, NOTE, NOTES, TUNINGS, Phases, ToneLayer, atoms_of, bumps, mel_place, separated, spectrum_of, steadied
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 
-TONE_LEVELS = 3  # note, tuning and atom
+LOUDNESS = "loudness"  # name of its level
+TONE_NAMES = ("note", "tuning", "atom")
+TONE_LEVELS = len(TONE_NAMES)
 KERNEL_SIZE = 7  # of convolutions
 MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
 ENCODER_LAYERS = 2
@@ -42,7 +46,11 @@ MIXER = 6_364_136_223_846_793_005  # of Knuth's linear congruential generator; p
 
 
 class VQVAEArchitecture(Settings):
-    """Sizes and parts of a codec: with the spectrogram they decide the shape of every tensor."""
+    """Sizes and parts of a codec: with the spectrogram they decide the shape of every tensor.
+
+    With `gain_shape` the first level codes the loudness, with `partial_sets` the next three code tones. The others, the
+    shape levels, have `codebook_size` codewords.
+    """
 
     codebook_size: CodebookSize
     num_quantizers: Levels
@@ -53,9 +61,40 @@ class VQVAEArchitecture(Settings):
     gain_shape: bool
     partial_sets: int  # that tones are made of; 0: none
 
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        if self.gain_shape and (self.quantizer != "overlapping" or self.num_quantizers == 1):
+            raise ValueError("expected gain_shape only with the overlapping quantizer and two levels or more")
+        if self.partial_sets and (not self.gain_shape or self.num_quantizers <= self.first_shape):
+            raise ValueError("expected partial_sets only with gain_shape and a shape level or more")
+        return self
+
+    @property
+    def first_shape(self) -> int:
+        """Number of the first shape level."""
+        return self.gain_shape + (TONE_LEVELS if self.partial_sets else 0)
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each level: its codes are smaller. All that knows sizes of codebooks has them from here."""
+        before = (LOUDNESS_SIZE, NOTES, TUNINGS, atoms_of(self.partial_sets))[: self.first_shape]
+        return (*before, *[self.codebook_size] * (self.num_quantizers - self.first_shape))
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """What people call each level; in metrics and files it is `level_0`, …."""
+        before = (LOUDNESS, *TONE_NAMES)[: self.first_shape]
+        return (*before, *(f"shape {number}" for number in range(1, self.num_quantizers + 1 - self.first_shape)))
+
+    @property
+    def bits_per_frame(self) -> int:
+        """Bits of a frame's codes where every code of a level costs the same, in whole bits."""
+        return sum((size - 1).bit_length() for size in self.codebook_sizes)
+
     def least_weights(self, spectrogram: SpectrogramConfig) -> int:
         """Lower bound of the number of weights."""
-        tables = (2 * self.num_quantizers * self.codebook_size + spectrogram.features) * self.latent_size
+        shape_levels = self.num_quantizers - self.first_shape
+        tables = (2 * shape_levels * self.codebook_size + spectrogram.features) * self.latent_size
         return tables + (6 * self.num_layers * self.hidden_size + spectrogram.n_fft) * self.hidden_size
 
 

@@ -1,7 +1,7 @@
 """Residual vector quantisation whose finer levels overlap in time, and the plain kind of a library beside it.
 
-The first two levels code each frame by itself, so that equal frames get equal codes and a prior can predict them. Their
-residual is coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames
+Codes of a frame are those of the loudness, a scalar, and of the shape levels, whose codewords add up. The first two
+levels code each frame by itself, so that equal frames get equal codes and a prior can predict them. Their residual is coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames
 around its own, weighted by a kernel. In steady sound, where a plain quantizer repeats the same codewords, several
 frames share theirs: at equal bitrate 6 to 33 % less squared error (docs/decisions). Shapes as in `search`.
 """
@@ -31,7 +31,6 @@ from distill.codec.search import (
 from distill.codec.spectral import mask_gaps
 from distill.training.events import HEALTH
 
-PLAIN, FINER = slice(constants.PLAIN_LEVELS), slice(constants.PLAIN_LEVELS, None)
 KMEANS_ITERATIONS = 25
 SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
 MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
@@ -45,22 +44,29 @@ class Quantized(NamedTuple):
     commit_loss: Tensor
 
 
+class Level(NamedTuple):
+    """Codewords `[V, D]` of a level, and the kernel `[KERNEL_FRAMES, D]` with which they add to frames around theirs."""
+
+    codewords: Tensor
+    kernel: Tensor
+
+
 class ResidualQuantizer(nn.Module):
-    """Residual quantizer of Q codebooks of V codewords, whose finer levels overlap in time.
+    """Residual quantizer of S shape levels of V codewords, the finer of which overlap in time, and of loudness.
 
     Codebooks move by exponential averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1), in training mode
     only. Everything is fp32: under autocast the nearest codeword is not reliably found.
 
-    With a `loudness_scale` the first component of latents is the loudness (log10 of an amplitude) times this scale, and
-    the first level codes it alone, in equal steps; the other levels have 0 there.
+    With a `loudness_scale` the first component of latents is the loudness (log10 of an amplitude) times this scale. The
+    first of the Q levels codes it in equal steps, and the shape levels, the last S, have 0 there. Else S is Q.
     """
 
     dead_code_threshold = 0.0  # of `PlainResidualQuantizer`
-    codebooks: Tensor  # [Q, V, D]
+    codebooks: Tensor  # [S, V, D]
     # [2, KERNEL_FRAMES, D], of plain and finer levels: entry k weighs the codewords of frame t + k - REACH in frame t
     kernels: Tensor
-    counts: Tensor  # [Q, V], moving averages of how many latents have a codeword
-    sums: Tensor  # [Q, V, D], moving averages of the sum of these latents' targets for it
+    counts: Tensor  # [S, V], moving averages of how many latents have a codeword
+    sums: Tensor  # [S, V, D], moving averages of the sum of these latents' targets for it
 
     def __init__(
         self,
@@ -73,15 +79,29 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.loudness_scale = loudness_scale
         self.codebook_size, self.num_quantizers, self.ema_decay = codebook_size, num_quantizers, ema_decay
-        self.register_buffer("codebooks", torch.zeros(num_quantizers, codebook_size, latent_size))
+        self.first = 0 if loudness_scale is None else 1  # level of the first codebook
+        shape_levels = num_quantizers - self.first
+        plain = min(shape_levels, constants.PLAIN_LEVELS - self.first)
+        self.plain, self.finer, self.has_finer = slice(plain), slice(plain, shape_levels), shape_levels > plain
+        self.register_buffer("codebooks", torch.zeros(shape_levels, codebook_size, latent_size))
         self.register_buffer("kernels", identity_kernel(latent_size).repeat(2, 1, 1))
-        self.register_buffer("counts", torch.ones(num_quantizers, codebook_size))
-        self.register_buffer("sums", torch.zeros(num_quantizers, codebook_size, latent_size))
+        self.register_buffer("counts", torch.ones(shape_levels, codebook_size))
+        self.register_buffer("sums", torch.zeros(shape_levels, codebook_size, latent_size))
 
     @property
     def search_context(self) -> int:
         """Frames before and after a frame that can decide its codes."""
-        return SEARCH_CONTEXT if self.num_quantizers > constants.PLAIN_LEVELS else 0
+        return SEARCH_CONTEXT if self.has_finer else 0
+
+    def levels(self) -> list[Level]:
+        """Each of the Q levels: summed over levels, what codewords add to a frame is its latent."""
+        levels = [Level(book, self.kernels[int(level >= self.plain.stop)]) for level, book in enumerate(self.codebooks)]
+        if self.loudness_scale is None:
+            return levels
+        loudness = self._loudness(torch.arange(constants.LOUDNESS_SIZE, device=self.kernels.device))[:, None]
+        width = self.kernels.shape[2]
+        kernel = identity_kernel(width).to(loudness.device)
+        return [Level(nn.functional.pad(loudness, (0, width - 1)), kernel), *levels]
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantise `[B, F, D]`. The commitment loss is the mean squared error of the whole stack, unweighted."""
@@ -101,37 +121,38 @@ class ResidualQuantizer(nn.Module):
         A frame's codes depend on its position and `search_context` frames to each side. Position -1 is a gap.
         """
         batch, frames, _ = latents.shape
-        rows, turns = join_sequences(latents, positions)
+        rows, turns = join_sequences(self._shape(latents), positions)
         codes, inside = self._plain_search(rows, turns)
-        if self.num_quantizers > constants.PLAIN_LEVELS:
-            residual = rows - overlap(self._sum(codes, PLAIN) * inside[:, None], self.kernels[0])
-            codes[:, FINER] = overlapping_search(residual, turns, self.codebooks[FINER], self.kernels[1])
-        return codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
+        if self.has_finer:
+            residual = rows - overlap(self._sum(codes, self.plain) * inside[:, None], self.kernels[0])
+            codes[:, self.finer] = overlapping_search(residual, turns, self.codebooks[self.finer], self.kernels[1])
+        codes = codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
+        return codes if self.loudness_scale is None else torch.cat([self._loudness_codes(latents), codes], dim=2)
 
     def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
         """Latents `[B, F, D]` of codes `[B, F, Q]`; `inside` `[F]` is 0 in gaps, whose codes are ignored.
 
         `REACH` frames before and after a frame decide its latent.
         """
-        latents = overlap(mask_gaps(self._sum(codes, PLAIN), inside), self.kernels[0])
-        if self.num_quantizers > constants.PLAIN_LEVELS:
-            latents = latents + overlap(mask_gaps(self._sum(codes, FINER), inside), self.kernels[1])
-        return latents
+        shape = codes[..., self.first :]
+        latents = overlap(mask_gaps(self._sum(shape, self.plain), inside), self.kernels[0])
+        if self.has_finer:
+            latents = latents + overlap(mask_gaps(self._sum(shape, self.finer), inside), self.kernels[1])
+        if self.loudness_scale is None:
+            return latents
+        return torch.cat([mask_gaps(self._loudness(codes[..., :1]), inside), latents[..., 1:]], dim=-1)
 
     @torch.no_grad()
     def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = constants.FIT_ROUNDS) -> None:
         """Fit codebooks and kernels to latents `[F, D]` of pieces of sound, finer ones in turn with the search."""
         self.fit_frames(torch.cat(list(pieces)), generator)
-        parts = [join_sequences(piece[None].float()) for piece in pieces]
+        parts = [join_sequences(self._shape(piece[None].float())) for piece in pieces]
         rows, turns = torch.cat([rows for rows, _ in parts]), torch.cat([turns for _, turns in parts])
         codes, inside = self._plain_search(rows, turns)
-        plain = self._sum(codes, PLAIN) * inside[:, None]
+        plain = self._sum(codes, self.plain) * inside[:, None]
         self.kernels[0] = fitted_kernel(plain, rows, inside, constants.PLAIN_REACH)
-        self._leave_loudness()
-        if self.num_quantizers > constants.PLAIN_LEVELS:
-            codebooks, residual = self.codebooks[FINER], rows - overlap(plain, self.kernels[0])
-            if self.loudness_scale is not None:
-                residual[:, 0] = 0.0
+        if self.has_finer:
+            codebooks, residual = self.codebooks[self.finer], rows - overlap(plain, self.kernels[0])
             finer = None
             for fit_round in range(rounds):
                 finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
@@ -139,44 +160,41 @@ class ResidualQuantizer(nn.Module):
                 self.kernels[1] = fitted_kernel(codewords, residual, inside, REACH)
                 if fit_round:  # the first search was without a kernel
                     codebooks.copy_(fitted_codebooks(codebooks, finer, residual, inside, self.kernels[1]))
-                self._leave_loudness()
-            codes[:, FINER] = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
-        for level in range(self.num_quantizers):
-            self._start_averages(level, codes[inside, level])
+            codes[:, self.finer] = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
+        for level, chosen in enumerate(codes[inside].unbind(1)):
+            self._start_averages(level, chosen)
 
     @torch.no_grad()
     def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
         """Fit codebooks to latents `[n, D]` by k-means, level after level; no codeword overlaps another frame."""
-        residual = latents.float()
+        residual = self._shape(latents.float())
         self.kernels.copy_(identity_kernel(residual.shape[1]))
         for level, codebook in enumerate(self.codebooks):
-            if level == 0 and self.loudness_scale is not None:
-                steps = torch.arange(self.codebook_size, device=codebook.device)
-                codebook.zero_()
-                codebook[:, 0] = (
-                    constants.LOUDNESS_RANGE[0] + constants.loudness_step(self.codebook_size) * steps
-                ) * self.loudness_scale
-                between = (codebook[1:, 0] + codebook[:-1, 0]) / 2
-                assignment = torch.bucketize(residual[:, 0].contiguous(), between)
-                residual = residual.clone()
-                residual[:, 0] = 0.0
-            else:
-                centres, assignment = kmeans(residual, self.codebook_size, generator)
-                codebook.copy_(centres)
-                residual = residual - codebook[assignment]
+            centres, assignment = kmeans(residual, self.codebook_size, generator)
+            codebook.copy_(centres)
+            residual = residual - codebook[assignment]
             self._start_averages(level, assignment)
 
-    def _leave_loudness(self) -> None:
-        """Keep loudness to the first level, and out of what is smoothed over time."""
-        if self.loudness_scale is not None:
-            self.codebooks[1:, :, 0] = 0.0
-            self.kernels[:, :, 0] = identity_kernel(1)[:, 0]
+    def _shape(self, latents: Tensor) -> Tensor:
+        """Latents `[..., D]` with 0 for the loudness, where it is coded: what the shape levels code."""
+        return latents if self.loudness_scale is None else nn.functional.pad(latents[..., 1:], (1, 0))
+
+    def _loudness_codes(self, latents: Tensor) -> Tensor:
+        """Codes `[..., 1]` of the loudness of latents `[..., D]`: the nearest step."""
+        assert self.loudness_scale is not None
+        steps = (latents[..., :1] / self.loudness_scale - constants.LOUDNESS_RANGE[0]) / constants.LOUDNESS_STEP
+        return steps.nan_to_num().round().clamp(0, constants.LOUDNESS_SIZE - 1).long()
+
+    def _loudness(self, codes: Tensor) -> Tensor:
+        """Loudness of its codes, times the scale."""
+        assert self.loudness_scale is not None
+        return (constants.LOUDNESS_RANGE[0] + constants.LOUDNESS_STEP * codes) * self.loudness_scale
 
     def _plain_search(self, rows: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes `[n, Q]` of joined rows, 0 but for the plain levels, and whether rows are no gaps, `[n]`."""
+        """Codes `[n, S]` of joined rows, 0 but for the plain levels, and whether rows are no gaps, `[n]`."""
         inside = turns >= 0
-        codes = torch.zeros(len(rows), self.num_quantizers, dtype=torch.int64, device=rows.device)
-        codes[inside, PLAIN] = BeamSearch(self.codebooks[PLAIN])(rows[inside])
+        codes = torch.zeros(len(rows), len(self.codebooks), dtype=torch.int64, device=rows.device)
+        codes[inside, self.plain] = BeamSearch(self.codebooks[self.plain])(rows[inside])
         return codes, inside
 
     def _start_averages(self, level: int, chosen: Tensor) -> None:
@@ -185,6 +203,7 @@ class ResidualQuantizer(nn.Module):
         self.sums[level] = self.codebooks[level] * self.counts[level][:, None]
 
     def _sum(self, codes: Tensor, levels: slice) -> Tensor:
+        """Sums `[..., D]` of the codewords of some shape levels for codes `[..., S]`."""
         return sum_codewords(self.codebooks[levels], codes[..., levels])
 
     @torch.no_grad()
@@ -194,22 +213,20 @@ class ResidualQuantizer(nn.Module):
         A plain level's codeword moves towards the mean residual of the other plain level. The finer levels' codewords,
         all at once, take a step down the residual of the plain ones. A batch that is not finite moves none.
         """
+        latents, codes = self._shape(latents), codes[..., self.first :]
         finite = latents.isfinite().all()
-        plain = self._sum(codes, PLAIN)
-        errors = [(latents - plain).flatten(0, 1)] * min(constants.PLAIN_LEVELS, self.num_quantizers)
-        if self.num_quantizers > constants.PLAIN_LEVELS:
+        plain = self._sum(codes, self.plain)
+        errors = [(latents - plain).flatten(0, 1)] * self.plain.stop
+        if self.has_finer:
             rows, turns = join_sequences(latents - overlap(plain, self.kernels[0]))
             inside = turns >= 0
             finer = torch.zeros_like(rows)
-            finer[inside] = self._sum(codes, FINER).flatten(0, 1)
+            finer[inside] = self._sum(codes, self.finer).flatten(0, 1)
             neighbours, weights = overlap_weights(inside, inside.nonzero()[:, 0], self.kernels[1])
             steps = ((rows - overlap(finer, self.kernels[1]))[neighbours] * weights).sum(dim=1)
-            errors += [steps / self.kernels[1].abs().sum(dim=0).square()] * (
-                self.num_quantizers - constants.PLAIN_LEVELS
-            )
-        codes = codes.flatten(0, 1)
-        for level in range(0 if self.loudness_scale is None else 1, self.num_quantizers):
-            chosen, codebook = codes[:, level], self.codebooks[level]
+            finer_levels = self.finer.stop - self.finer.start
+            errors += [steps / self.kernels[1].abs().sum(dim=0).square()] * finer_levels
+        for level, (codebook, chosen) in enumerate(zip(self.codebooks, codes.flatten(0, 1).unbind(1), strict=True)):
             count = torch.bincount(chosen, minlength=self.codebook_size).float() * finite
             total = torch.zeros_like(codebook).index_add_(0, chosen, errors[level] + codebook[chosen])
             total = torch.where(finite, total, 0.0)
@@ -221,7 +238,6 @@ class ResidualQuantizer(nn.Module):
             # An unused codeword stays where it is: its count and sum shrink together.
             counts = self.counts[level][:, None]
             self.codebooks[level] = torch.where(counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), codebook)
-        self._leave_loudness()
 
 
 class PlainResidualQuantizer(ResidualQuantizer):
@@ -271,17 +287,18 @@ class PlainResidualQuantizer(ResidualQuantizer):
             codebook[:], counts[:], sums[:] = book.embed[0], book.cluster_size[0], book.embed_avg[0]
 
 
-def codeword_counts(codes: Tensor, codebook_size: int) -> Tensor:
-    """How often codes `[n, Q]` use each codeword of each level: `[Q, V]` fp64."""
-    return torch.stack([torch.bincount(level, minlength=codebook_size) for level in codes.unbind(1)]).double()
+def codeword_counts(codes: Tensor, codebook_sizes: Sequence[int]) -> Tensor:
+    """How often codes `[n, Q]` use each codeword of each level: `[Q, V]` fp64, V the largest size."""
+    most = max(codebook_sizes)
+    return torch.stack([torch.bincount(level, minlength=most) for level in codes.unbind(1)]).double()
 
 
-def codebook_health(counts: Tensor) -> dict[str, dict[str, float]]:
+def codebook_health(counts: Tensor, codebook_sizes: Sequence[int]) -> dict[str, dict[str, float]]:
     """Codebook health of each level from `codeword_counts`: share of codewords used, perplexity, codewords not used."""
     health = {}
-    for level, row in enumerate(counts):
+    for level, (row, size) in enumerate(zip(counts, codebook_sizes, strict=True)):
         shares = row[row > 0] / row.sum()
-        values = (len(shares) / len(row), float((-(shares * shares.log()).sum()).exp()), float(len(row) - len(shares)))
+        values = (len(shares) / size, float((-(shares * shares.log()).sum()).exp()), float(size - len(shares)))
         health[f"level_{level}"] = dict(zip(HEALTH, values, strict=True))
     return health
 

@@ -65,11 +65,6 @@ class ToneLayer(nn.Module):
         window = torch.hann_window(2 * SMOOTHING + 3)[1:-1]
         self.register_buffer("smoothing", window / window.sum(), persistent=False)
 
-    @property
-    def atoms(self) -> int:
-        """Number of atoms, no tone among them."""
-        return 1 + len(FLOORS) * len(self.ratios)
-
     def pitches(self, codes: Tensor) -> Tensor:
         """Pitches `[B, F]` in semitones (MIDI) of codes `[B, F, Q]`, NaN where there is no tone."""
         pitch = codes[..., NOTE] + (codes[..., TUNING] - TUNINGS // 2) / TUNINGS
@@ -179,6 +174,11 @@ class ToneLayer(nn.Module):
         mean = self.smooth(response)
         centres = band_centres(self.config.sample_rate, bank.shape[1]).to(bank)
         return response, self.floors(codes, centres) * mean, mean
+
+
+def atoms_of(sets: int) -> int:
+    """Number of atoms of so many sets of partials, no tone among them."""
+    return 1 + len(FLOORS) * sets
 
 
 def frequency(pitch: Tensor) -> Tensor:

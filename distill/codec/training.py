@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,10 +21,10 @@ from distill.audio.write import write_audio
 from distill.codec.artifact import CodecArtifact
 from distill.codec.constants import BETAS, DRAWS, RATE_DROPS, WARMUP_STEPS
 from distill.codec.data import CodecData, CropSampler, fixed_pieces
-from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
+from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity, tone_line
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.losses import DecoderLoss
-from distill.codec.model import VQVAE, VQVAEOutput
+from distill.codec.model import LOUDNESS, VQVAE, VQVAEOutput
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
@@ -73,7 +73,7 @@ class CodecTraining(Trained):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings of levels that use few of their codewords."""
-        return utilization_warnings(self.codebook_health, self.model.architecture.gain_shape)
+        return utilization_warnings(self.codebook_health, self.model.architecture.level_names)
 
 
 def train_vqvae(
@@ -234,7 +234,8 @@ class CodecTask(Task[Tensor]):
     def validate(self) -> dict[str, float]:
         """Losses and codebook health on the held-out pieces, of which each process takes its share."""
         losses = torch.zeros(self.num_val_pieces, len(VAL_LOSSES), dtype=torch.float64)
-        counts = torch.zeros(self.config.num_quantizers, self.config.codebook_size, dtype=torch.float64)
+        sizes = self.model.architecture.codebook_sizes
+        counts = torch.zeros(len(sizes), max(sizes), dtype=torch.float64)
         for start in range(0, len(self.val_pieces), self.config.batch_size):
             audio = self.fabric.to_device(self.val_pieces[start : start + self.config.batch_size])
             output = cast(VQVAEOutput, self.model(audio, DRAWS))
@@ -242,12 +243,12 @@ class CodecTask(Task[Tensor]):
             for row, drawn, piece in zip(losses[self.share][start:], draws, audio.split(1), strict=False):
                 parts = {**self.loss(drawn, piece), "commit": output.commit_loss}
                 row[:] = torch.stack([parts[name] for name in VAL_LOSSES])
-            counts += codeword_counts(output.codes.flatten(0, 1).cpu(), self.config.codebook_size)
+            counts += codeword_counts(output.codes.flatten(0, 1).cpu(), sizes)
         columns = dict(zip(VAL_LOSSES, self.distributed.sum(losses).T.tolist(), strict=True))
         self.held_out_losses = columns["recon"]
         means = {f"val_{name}_loss": math.fsum(values) / len(values) for name, values in columns.items()}
         val_loss = means["val_recon_loss"] + self.config.commitment_weight * means["val_commit_loss"]
-        health = codebook_health(self.distributed.sum(counts))
+        health = codebook_health(self.distributed.sum(counts), sizes)
         flat = {f"codebook/{level}/{name}": value for level, row in health.items() for name, value in row.items()}
         return {"val_loss": val_loss, **means, **flat}
 
@@ -269,7 +270,7 @@ class CodecTask(Task[Tensor]):
                 overall_total_steps=report.total_steps,
             )
         elif isinstance(report, Epoch):
-            metrics = report.metrics
+            metrics, names = report.metrics, self.model.architecture.level_names
             self._health = health_from_metrics(metrics)
             yield VQEpochMetrics(
                 **{name: metrics[name] for name in ("train_loss", "val_loss", "val_recon_loss", "val_commit_loss")},
@@ -280,20 +281,21 @@ class CodecTask(Task[Tensor]):
                 eta_seconds=(self.config.epochs - report.epoch - 1) * report.epoch_time_s,
                 elapsed_seconds=report.elapsed_seconds,
                 codebook_health=self._health,
-                utilization_warnings=utilization_warnings(self._health, self.model.architecture.gain_shape),
+                utilization_warnings=utilization_warnings(self._health, names),
+                level_names=names,
             )
 
 
-def utilization_warnings(health: CodebookHealth, codes_loudness: bool = False) -> tuple[str, ...]:
+def utilization_warnings(health: CodebookHealth, level_names: Sequence[str]) -> tuple[str, ...]:
     """Warnings, one sentence for every level that uses less than 30 % of its codewords on held-out recordings.
 
-    Where the first level `codes_loudness` it is left out: it has codewords for louder and softer sounds than there are.
+    The loudness is left out: it has codes for louder and softer sounds than there are.
     """
     return tuple(
-        f"{level}: {int(100 * values['utilization'])}% of the codewords are used on held-out recordings (expected 30 % or "
+        f"{name}: {int(100 * values['utilization'])}% of the codewords are used on held-out recordings (expected 30 % or "
         "more): lower the codebook size or add recordings"
-        for level, values in health.items()
-        if values["utilization"] < LOW_UTILIZATION and not (codes_loudness and level == "level_0")
+        for name, values in zip(level_names, health.values(), strict=True)
+        if values["utilization"] < LOW_UTILIZATION and name != LOUDNESS
     )
 
 
@@ -346,7 +348,10 @@ def print_codec(training: CodecTraining, console: Console) -> None:
     )
     if line := fidelity_line(training.metrics):
         console.print(line, soft_wrap=True)
-    console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))
+    if line := tone_line(training.metrics):
+        console.print(f"held-out tones: {line}", soft_wrap=True)
+    named = dict(zip(training.model.architecture.level_names, training.codebook_health.values(), strict=True))
+    console.print(health_table(named, f"{HEALTH_TITLE}, best epoch"))
     for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.remarks):
         console.print(line, soft_wrap=True)
 

@@ -63,8 +63,7 @@ def code_corpus(
     codec.to(device_of(execution) if executor.is_here else "cpu")
     shape, geometry = codec.architecture, codec.spectrogram
     config = CodesConfig(
-        codebook_size=shape.codebook_size,
-        num_quantizers=shape.num_quantizers,
+        codebook_sizes=shape.codebook_sizes,
         frame_rate=geometry.frame_rate,
         codec_sha256=codec_sha256,
         sample_rate=corpus.sample_rate,
@@ -81,7 +80,7 @@ def code_corpus(
     sizes = [len(own) * geometry.frames_for(one.samples) for one, own in zip(corpus.entries, made, strict=True)]
     cuts = cut_blocks([one.recording_id for one in corpus.entries], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
     blocks: list[Block] = [[(corpus.entries[index], view) for index in cut for view in made[index]] for cut in cuts]
-    counts = torch.zeros(shape.num_quantizers, shape.codebook_size, dtype=torch.float64)
+    counts = torch.zeros(shape.num_quantizers, max(shape.codebook_sizes), dtype=torch.float64)
     done, began = 0, time.monotonic()
     with ProgressReport("encode") as progress, atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
 
@@ -94,7 +93,7 @@ def code_corpus(
             for block, path in zip(blocks, paths, strict=True):
                 for (entry, view), codes in zip(block, _read_block(path), strict=True):
                     if view.number == 0:
-                        counts.add_(codeword_counts(torch.from_numpy(codes.astype(np.int64)), shape.codebook_size))
+                        counts.add_(codeword_counts(torch.from_numpy(codes.astype(np.int64)), shape.codebook_sizes))
                     yield entry.recording_id, view.number, entry.group, codes
 
         def key(block: Block) -> str:
@@ -109,7 +108,7 @@ def code_corpus(
         frames, taken = int(counts[0].sum()), time.monotonic() - began
         progress.say(f"{frames} frames, {views} views of each training recording, {taken:.1f} s")
     codec.cpu()
-    health = codebook_health(counts)
+    health = codebook_health(counts, shape.codebook_sizes)
     used = {f"{level}/{name}": row[name] for name in ("utilization", "perplexity") for level, row in health.items()}
     return {"frames": frames, "tokens": frames * shape.num_quantizers, "views": views, **used}
 

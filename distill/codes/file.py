@@ -26,7 +26,7 @@ from distill.audio.decode import Decoder
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
-from distill.codes.store import Codes
+from distill.codes.store import CodeLevels, Codes, out_of_range
 from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
 from distill.progress import Progress
@@ -51,14 +51,12 @@ class CodedRecording(Settings):
     samples: Annotated[int, Field(ge=1, le=1 << 48)]
 
 
-class CodesHeader(Settings):
+class CodesHeader(CodeLevels):
     """The JSON of a file of codes, without format and version; rates are in Hz."""
 
     codec_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     sample_rate: int
     frame_rate: float
-    codebook_size: int
-    num_quantizers: int
     recordings: Annotated[list[CodedRecording], Field(min_length=1)]
 
     @classmethod
@@ -68,8 +66,7 @@ class CodesHeader(Settings):
             codec_sha256=weights_sha256(codec),
             sample_rate=codec.spectrogram.sample_rate,
             frame_rate=codec.spectrogram.frame_rate,
-            codebook_size=codec.architecture.codebook_size,
-            num_quantizers=codec.architecture.num_quantizers,
+            codebook_sizes=codec.architecture.codebook_sizes,
             recordings=list(recordings),
         )
 
@@ -113,10 +110,8 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: expected {WHAT}, found a damaged file ({error}); {AGAIN}") from error
     for entry in header.recordings:
-        if (largest := int(tensors[entry.key].max())) >= header.codebook_size:
-            raise ArtifactError(
-                f"{path}: expected codes below {header.codebook_size} in {entry.name}, found {largest}; {AGAIN}"
-            )
+        if problem := out_of_range(tensors[entry.key], header.codebook_sizes):
+            raise ArtifactError(f"{path}: {entry.name}: {problem}; {AGAIN}")
     return [(entry.name, entry.samples, tensors[entry.key].astype(np.int64)) for entry in header.recordings]
 
 

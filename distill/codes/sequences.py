@@ -1,4 +1,8 @@
-"""Training sequences: coded recordings between BOS and EOS frames, the windows of them that a prior is given, and tokens."""
+"""Training sequences: coded recordings between BOS and EOS frames, the windows of them that a prior is given, and tokens.
+
+Tokens of all levels are numbered alike: below V, the largest codebook size, they are codes, then come BOS and EOS. A
+level with a smaller codebook leaves the numbers out that follow its own codes.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +28,14 @@ def bos_token(codebook_size: int) -> int:
 def eos_token(codebook_size: int) -> int:
     """Token of the first level of the frame after the last: EOS. The other levels of that frame are ignored."""
     return codebook_size + 1
+
+
+def possible_tokens(codebook_sizes: Sequence[int]) -> NDArray[np.bool_]:
+    """Which tokens `[Q, V + 2]` a frame can have at each level: its codes, and EOS at the first. BOS is never predicted."""
+    size = max(codebook_sizes)
+    possible: NDArray[np.bool_] = np.arange(size + NUM_SPECIAL_TOKENS) < np.array(codebook_sizes)[:, None]
+    possible[0, eos_token(size)] = True
+    return possible
 
 
 def window_start(inputs: int, context_frames: int) -> int:
@@ -64,12 +76,11 @@ class CodeSequences:
     def __init__(
         self,
         recordings: Sequence[Codes],
-        codebook_size: int,
-        num_quantizers: int,
+        codebook_sizes: Sequence[int],
         labels: ArrayLike = 0,
         folds: ArrayLike = 0,
     ) -> None:
-        self.codebook_size, self.num_quantizers = codebook_size, num_quantizers
+        self.codebook_size, self.num_quantizers = max(codebook_sizes), len(codebook_sizes)
         self._recordings = recordings
         self.lengths = frame_counts(recordings) + 2
         self.labels, self.folds = (np.broadcast_to(own, len(recordings)).astype(np.int64) for own in (labels, folds))

@@ -1,5 +1,6 @@
 """Codes of a corpus on disk: uint16 shards, an index of who is where, the geometry they were made with, and the split."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from distill.errors import ArtifactError
-from distill.params import Params, Settings
+from distill.params import CodebookSizes, Params, Settings
 from distill.split import Side, split_groups
 from distill.storage.files import damaged, read_json, write_bytes, write_json
 from distill.storage.shards import ShardReader, ShardWriter
@@ -24,11 +25,30 @@ Codes = NDArray[np.int64]
 Vectors = NDArray[np.float32]  # [Q, V, C]
 
 
-class CodesConfig(Settings):
+class CodeLevels(Settings):
+    """Base of what is made for certain codes: `codebook_sizes` are how many codes each level has, from the coarsest on."""
+
+    codebook_sizes: CodebookSizes
+
+    @property
+    def codebook_size(self) -> int:
+        """V, the largest codebook size: tokens below it are codes."""
+        return max(self.codebook_sizes)
+
+    @property
+    def num_quantizers(self) -> int:
+        """Q, the number of levels."""
+        return len(self.codebook_sizes)
+
+    @property
+    def uniform_bits(self) -> float:
+        """Bits of a frame's codes to a prediction for which all codes of a level are alike."""
+        return sum(map(math.log2, self.codebook_sizes))
+
+
+class CodesConfig(CodeLevels):
     """What the codes mean: their ranges, their rate, the codec that made them and the recordings they were made of."""
 
-    codebook_size: int
-    num_quantizers: int
     frame_rate: float
     codec_sha256: str
     sample_rate: int = 0  # of the recordings, in Hz
@@ -90,7 +110,7 @@ class CodesReader:
         self._folder = folder
 
     def codewords(self) -> Vectors:
-        """The vectors `[Q, V, C]` that the codes stand for."""
+        """The vectors `[Q, V, C]` that the codes stand for; zeros follow a level of fewer than V codes."""
         path = self._folder / CODEWORDS
         try:
             books: Vectors = load_file(path)["codewords"]
@@ -98,7 +118,7 @@ class CodesReader:
             raise damaged(path, "the codec's codewords", error) from error
         size, levels = self.config.codebook_size, self.config.num_quantizers
         if books.ndim != 3 or books.shape[:2] != (levels, size):
-            expected = f"{size} codewords for each of {levels} levels, as config.json says"
+            expected = f"up to {size} codewords for each of {levels} levels, as config.json says"
             raise damaged(path, expected, list(books.shape))
         return books
 
@@ -110,6 +130,15 @@ class CodesReader:
     def codes(self, row: IndexRow) -> NDArray[Any]:
         """Codes `[F, Q]` uint16 of one row."""
         return self._shards.read(row.shard, row.offset, row.frames)
+
+
+def out_of_range(codes: NDArray[np.integer], codebook_sizes: Sequence[int]) -> str:
+    """What is wrong with codes `[F, Q]`, F at least 1, of which some are none of their level, as an error says it; else ""."""
+    for level, (own, size) in enumerate(zip(codes.T, codebook_sizes, strict=True)):
+        for code in (int(own.min()), int(own.max())):
+            if not 0 <= code < size:
+                return f"expected codes from 0 to {size - 1} at level {level}, found {code}"
+    return ""
 
 
 def read_index(folder: Path) -> list[IndexRow]:

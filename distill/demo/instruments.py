@@ -161,23 +161,57 @@ def chord(rng: Generator, frequencies: Sequence[float], seconds: float, brightne
 
     `brightness` 0 to 1 sets how slowly the harmonics fall off; `attack` is the rise in seconds.
     """
-    time, harmonics = _time(seconds), np.arange(1, 33)
+    time = _time(seconds)
     total = np.zeros(time.size)
     for frequency in frequencies:
         for detune_cents in (-6.0, 0.0, 6.0):
             rate, start = rng.uniform(4.6, 5.8), rng.uniform(0, 2 * np.pi)
             cents = detune_cents + rng.normal(0, 1) + 5 * np.sin(2 * np.pi * rate * time + start)
-            phase = 2 * np.pi * np.cumsum(frequency * 2 ** (cents / 1200)) / DEMO_SAMPLE_RATE
-            weights = harmonics ** -(2.2 - 1.2 * brightness) * np.exp(1j * rng.uniform(0, 2 * np.pi, harmonics.size))
-            weights[harmonics * frequency > 0.45 * DEMO_SAMPLE_RATE] = 0
-            # Harmonic k is the k-th power of the fundamental's rotation, so the sum is a polynomial in it.
-            total += np.polynomial.polynomial.polyval(np.exp(1j * phase), np.concatenate([[0], weights])).imag
-    edges = np.minimum(time / attack, (seconds - time) / (0.35 * seconds)).clip(0, 1)
-    return total * (0.5 - 0.5 * np.cos(np.pi * edges))
+            total += _harmonics(rng, frequency * 2 ** (cents / 1200), frequency, 2.2 - 1.2 * brightness)
+    return total * _swell(seconds, attack, 0.35 * seconds)
+
+
+def blown_pipe(rng: Generator, frequency: float, seconds: float, breath: float, brightness: float) -> Samples:
+    """Flute: a tone held at `frequency` (Hz) that starts a little flat, then vibrates, in the noise of the breath.
+
+    `breath` is the level of the noise beside the tone, which is louder at the start; `brightness` is as for `chord`.
+    """
+    time = _time(seconds)
+    vibrato = np.sin(2 * np.pi * rng.uniform(4.8, 5.6) * time) * (time / 0.6).clip(0, 1)
+    hertz = frequency * 2 ** ((8 * vibrato - 30 * _decay(0.15, seconds)) / 1200)
+    tone = _harmonics(rng, hertz, frequency, 3.0 - 1.2 * brightness) * (1 + 0.1 * vibrato)
+    air = _filter(rng.standard_normal(time.size), "bandpass", (0.8 * frequency, 9 * frequency), order=1)
+    return np.asarray((tone + breath * air * (1 + 3 * _decay(0.2, seconds))) * _swell(seconds, 0.06, 0.2))
+
+
+def glide(rng: Generator, frequencies: Sequence[float], seconds: float, brightness: float, hold: float) -> Samples:
+    """Synthesiser whose pitch glides through `frequencies` (Hz), each held `hold` times as long as a glide takes."""
+    ends = np.cumsum([part for _ in frequencies for part in (hold, 1.0)][:-1])
+    times = np.concatenate([[0.0], ends]) / ends[-1] * seconds
+    hertz = np.exp(np.interp(_time(seconds), times, np.repeat(np.log(frequencies), 2)))
+    tone = _harmonics(rng, hertz, max(frequencies), 2.4 - 1.2 * brightness)
+    return tone * _swell(seconds, 0.02, 0.15)
 
 
 def _time(seconds: float) -> Samples:
     return np.arange(round(seconds * DEMO_SAMPLE_RATE)) / DEMO_SAMPLE_RATE
+
+
+def _swell(seconds: float, rise: float, fall: float) -> Samples:
+    """Envelope `[N]` that rises and falls in so many seconds."""
+    time = _time(seconds)
+    edges = np.minimum(time / rise, (seconds - time) / fall).clip(0, 1)
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * edges))
+
+
+def _harmonics(rng: Generator, hertz: Samples, highest: float, slope: float) -> Samples:
+    """Harmonics of a pitch `[N]` that is at most about `highest` Hz; their amplitudes fall by the power `slope`."""
+    numbers = np.arange(1, 33)
+    phase = 2 * np.pi * np.cumsum(hertz) / DEMO_SAMPLE_RATE
+    weights = numbers**-slope * np.exp(1j * rng.uniform(0, 2 * np.pi, numbers.size))
+    weights[numbers * highest > 0.45 * DEMO_SAMPLE_RATE] = 0
+    # Harmonic k is the k-th power of the fundamental's rotation, so the sum is a polynomial in it.
+    return np.asarray(np.polynomial.polynomial.polyval(np.exp(1j * phase), np.concatenate([[0], weights])).imag)
 
 
 def _decay(ring: float, seconds: float) -> Samples:

@@ -16,8 +16,8 @@ from distill.codec.model import VQVAE
 from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import GenerationRequest, Sound, frames_for_seconds, generate_sounds
-from distill.novelty.reference import Reference
-from distill.novelty.report import report_on
+from distill.novelty.reference import Reference, evenly
+from distill.novelty.report import MOST_DECODED, report_on
 from distill.novelty.verdict import Judge, explain
 from distill.params import AuditionConfig
 from distill.prior.base import Prior
@@ -59,7 +59,10 @@ def audition(
     judge, finder, codes = Judge(reference, codec), FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
     novelty = judge(codes)
     lengths = [sound.seconds for _, sound in sounds]
-    report = report_on(judge, codes, lengths, novelty, seed, frames_for_seconds(codec, params.max_seconds))
+    longest, trained = round(MAX_NEAREST_SECONDS * corpus.sample_rate), set(reference.names)
+    held_out = evenly([entry for entry in corpus.entries if entry.path not in trained], MOST_DECODED)
+    originals = (waveform(corpus, entry, 0, min(entry.samples, longest)).numpy() for entry in held_out)
+    report = report_on(judge, codes, lengths, novelty, seed, frames_for_seconds(codec, params.max_seconds), originals)
     faults = FaultReport(finder(codes), finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}
     rows = []

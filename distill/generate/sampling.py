@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import bos_token, eos_token
+from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.prior.base import Prior, Sampler
@@ -31,7 +31,7 @@ class Sampling:
 class FixedCodes(NamedTuple):
     """Codes that sampling keeps: `codes` `[B, F, Q]`, -1 where to draw.
 
-    `weights(level, frame)`, if any, gives weights `[V]` that the probabilities of drawn codes are multiplied by.
+    `weights(level, frame)`, if any, gives weights of the level's codes that the probabilities of drawn codes are multiplied by.
     """
 
     codes: Tensor
@@ -60,7 +60,7 @@ def sample_codes(
     prior continues from the last half of its window. Raises ArtifactError where the prior gives NaN or infinite values.
     """
     assert kept is None or (not natural_ending and prompt is None)
-    size, smoothing, active = prior.codebook_size, prior.smoothing.tolist(), torch.arange(count)
+    sizes, smoothing, active = prior.shape.codebook_sizes, prior.smoothing.tolist(), torch.arange(count)
     start = 0 if prompt is None else len(prompt)  # the first frame that is drawn
     if natural_ending and prompt is None and prior.most_frames:
         max_frames = min(max_frames, prior.most_frames)
@@ -71,13 +71,11 @@ def sample_codes(
     def drawn(logits: Tensor, level: int, frame: int) -> Tensor:
         logits = logits.float().cpu()
         if level > 0 or frame == start or not natural_ending:
-            logits = logits[:, :size]
-        else:
-            logits[:, bos_token(size)] = -torch.inf
+            logits = logits[:, : sizes[level]]
         if guided:
             conditional, unconditional = logits.chunk(2)
             logits = classifier_free_guidance(conditional, unconditional, sampling.guidance)
-        shares = undo_label_smoothing(logits, smoothing[level], size)
+        shares = undo_label_smoothing(logits, smoothing[level], sizes[level])
         if kept is not None and kept.weights is not None:
             weighted = shares * kept.weights(level, frame)
             # Weights that leave nothing to draw from do not count.
@@ -98,7 +96,7 @@ def sample_codes(
         for frame in range(max_frames):
             codes[active, frame] = found = sampler.next_frame(drawn)[: len(active)].cpu()
             if natural_ending:
-                ended = active[found[:, 0] == eos_token(size)]
+                ended = active[found[:, 0] == eos_token(prior.codebook_size)]
                 lengths[ended] = lengths[ended].clamp_max(frame)
                 unfinished = lengths[active] == max_frames
                 if not unfinished.any():
@@ -121,9 +119,10 @@ def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, guidanc
 
 
 def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -> Tensor:
-    """Undo label smoothing: logits `[B, V]` or `[B, V + 2]` to unnormalised probabilities of unsmoothed labels.
+    """Undo label smoothing: logits `[B, ...]` of tokens to unnormalised probabilities of unsmoothed labels.
 
-    Training on smoothed labels teaches (1 - smoothing) p + smoothing / V. That gives the lowest held-out loss, but a
+    The first `codebook_size` tokens are the level's codes. Training on smoothed labels teaches (1 - smoothing) p +
+    smoothing / codebook_size. That gives the lowest held-out loss, but a
     share `smoothing` of codes sampled from it would be uniform noise.
     """
     shares = logits.softmax(dim=-1)

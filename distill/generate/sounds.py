@@ -181,7 +181,9 @@ def generate_sounds(
         if recording is not None:
             seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
             fixed = torch.from_numpy(np.stack([kept_codes(recording, strength, one) for one in seeds]))
-            kept = FixedCodes(fixed, pull_to(codec.quantizer.codebooks.detach().cpu(), recording, strength))
+            kept = FixedCodes(
+                fixed, pull_to([one.codewords.cpu() for one in codec.quantizer.levels()], recording, strength)
+            )
         settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept)
         return checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
 
@@ -225,15 +227,15 @@ def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
     return np.where(np.arange(levels) < kept[:, None], codes, -1)
 
 
-def pull_to(codebooks: Tensor, codes: Codes, strength: float) -> Callable[[int, int], Tensor] | None:
+def pull_to(codebooks: Sequence[Tensor], codes: Codes, strength: float) -> Callable[[int, int], Tensor] | None:
     """Weights `[V]` of a level's codewords at a frame, by their squared distance to that of `codes`; None at strength 1.
 
-    `codebooks` are `[Q, V, D]`. The unit of distance is the mean squared distance of two codewords of the level.
+    `codebooks` are `[V, D]` of each level. The unit of distance is the mean squared distance of two codewords of the level.
     """
     if strength >= 1:
         return None
     exponent = PULL * (1 - strength)
-    spreads = 2 * (codebooks - codebooks.mean(dim=1, keepdim=True)).square().sum(dim=2).mean(dim=1)  # [Q]
+    spreads = [2 * (book - book.mean(dim=0)).square().sum(dim=1).mean() for book in codebooks]
 
     def weights(level: int, frame: int) -> Tensor:
         book = codebooks[level]

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 from distill.code_version import code_sha256
@@ -122,11 +123,11 @@ def facts(metadata: BundleMetadata) -> Facts:
     """Rows (name, value) on sound, codec, its codebooks on held-out recordings, and prior, from the metadata."""
     codec, prior, trained = metadata.vqvae_config, metadata.prior_config, metadata.prior_metadata
     rate = metadata.spectrogram_config.frame_rate
-    size = f"{codec.num_quantizers} levels of {codec.codebook_size} codewords, {rate:.1f} frames per second"
-    bits = rate * codec.num_quantizers * (codec.codebook_size - 1).bit_length()  # where every code costs the same
+    levels = " + ".join(f"{len(list(alike))} × {size}" for size, alike in groupby(codec.codebook_sizes))
+    bits = rate * codec.bits_per_frame
     rows = [
         ("sound", f"mono, {metadata.spectrogram_config.sample_rate} Hz"),
-        ("codec", f"{size}: {bits / 1000:.2f} kbit/s"),
+        ("codec", f"levels of {levels} codewords, {rate:.1f} frames per second: {bits / 1000:.2f} kbit/s"),
     ]
     if prior is None or trained is None:
         rows.append(("prior", "none: new sounds are drawn by the pretrained prior, if it can read the codes"))
@@ -144,7 +145,7 @@ def facts(metadata: BundleMetadata) -> Facts:
             rows.append(("warning", trained.memorization.message))
     for key, value in metadata.metadata.items():
         rows.append((key.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value)))
-    for level, health in metadata.codebook_health_snapshot.items():
+    for level, health in zip(codec.level_names, metadata.codebook_health_snapshot.values(), strict=False):
         rows.append((level, f"{health.utilization:.0%} of codewords used, perplexity {health.perplexity:.1f}"))
     return rows
 

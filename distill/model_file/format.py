@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -37,7 +37,7 @@ KEY, WHAT = "distill", "a Distill model"
 AGAIN = "train again with `distill train` or `dvc repro`"
 LIMITS = Limits(header_bytes=1 << 20, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
-SIZES = ("codebook_size", "num_quantizers")  # of codec and prior: they stand once in a file
+SIZES = ("codebook_size", "num_quantizers")  # of the codec: the prior's sizes follow from them
 
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where unknown
 
@@ -85,6 +85,13 @@ class BundleMetadata(Settings):
     payload_sha256: Sha256 = ""
     codec_sha256: Sha256 = ""
 
+    @field_validator("prior_config", mode="before")
+    @classmethod
+    def _with_sizes(cls, found: Any, info: ValidationInfo) -> Any:
+        """The prior's shape with the sizes of the codec's codes, which a file holds once."""
+        codec = info.data.get("vqvae_config")
+        return {**found, "codebook_sizes": codec.codebook_sizes} if isinstance(found, dict) and codec else found
+
     @field_validator("codebook_health_snapshot")
     @classmethod
     def _sort(cls, health: dict[str, LevelHealth]) -> dict[str, LevelHealth]:
@@ -102,7 +109,7 @@ class BundleMetadata(Settings):
         sizes = {key: codec.pop(key) for key in SIZES}
         if prior is not None:
             seq_len = prior.pop("context_frames") * sizes["num_quantizers"]
-            values["prior_config"] = {key: value for key, value in prior.items() if key not in SIZES}
+            del prior["codebook_sizes"]
         return {**OWN, "has_prior": self.has_prior, "seq_len": seq_len, **sizes, **values}
 
     @classmethod
@@ -110,12 +117,11 @@ class BundleMetadata(Settings):
         """The metadata of a file's JSON. Raises ValueError (of pydantic, too) where it is not as `file_json` writes it."""
         values = {key: value for key, value in found.items() if key not in (*OWN, "has_prior", "seq_len", *SIZES)}
         sizes = {key: found.get(key) for key in SIZES}
-        for part in ("vqvae_config", "prior_config"):
-            if isinstance(values.get(part), dict):
-                values[part] = {**values[part], **sizes}
+        if isinstance(values.get("vqvae_config"), dict):
+            values["vqvae_config"] = {**values["vqvae_config"], **sizes}
         seq_len, levels = found.get("seq_len"), sizes["num_quantizers"]
         if isinstance(values.get("prior_config"), dict) and isinstance(seq_len, int) and isinstance(levels, int):
-            values["prior_config"]["context_frames"] = seq_len // max(1, levels)
+            values["prior_config"] = {**values["prior_config"], "context_frames": seq_len // max(1, levels)}
         metadata = cls.model_validate(values)
         written = metadata.file_json()
         for key in sorted(written.keys() | found.keys()):
@@ -220,8 +226,7 @@ def _load(path: Path) -> Bundle:
         if prior is not None:
             prior.load_state_dict(under(PRIOR_PREFIX, tensors))
         arrays = {key: value.numpy() for key, value in under(REFERENCE_PREFIX, tensors).items()}
-        sizes = metadata.vqvae_config.codebook_size, metadata.vqvae_config.num_quantizers
-        reference = read_reference(arrays, *sizes) if arrays else None
+        reference = read_reference(arrays, architecture.codebook_sizes) if arrays else None
         if reference is not None and not (len(reference.scores) and len(reference.reencoded)):
             raise ValueError("scores of the baseline are missing")
     except (OSError, SafetensorError) as error:

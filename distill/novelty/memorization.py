@@ -36,7 +36,8 @@ class Memorization(Settings):
 
     `val_perplexity` and `threshold` are of all codes, or of the first `JUDGED_LEVELS` levels where these are what is known.
     `alike` of `compared` held-out recordings have a near-duplicate among training recordings, which makes them easy to
-    predict for a prior that generalises, too; null where that was not looked for.
+    predict for a prior that generalises, too; null where that was not looked for. `codebook_size` is the perplexity of a
+    prediction for which all codes of a level are alike: where levels differ in size, the geometric mean.
     """
 
     was_memorizing: bool

@@ -82,10 +82,11 @@ def make_reference(
     )
 
 
-def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: int, num_quantizers: int) -> Reference:
+def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: Sequence[int]) -> Reference:
     """Build and check a reference from the arrays of `Reference.tensors`. Raises ValueError."""
     arrays: dict[str, NDArray[Any]] = dict(tensors)
-    columns = {"codes": num_quantizers, "held_out": num_quantizers, "scores": SCORES, "reencoded": SCORES}
+    levels = len(codebook_sizes)
+    columns = {"codes": levels, "held_out": levels, "scores": SCORES, "reencoded": SCORES}
     for name, (kind, dimensions) in TENSORS.items():
         if name not in arrays or arrays[name].dtype != _DTYPES[kind] or arrays[name].ndim != dimensions:
             raise ValueError(f"{name} is missing or of another type or shape")
@@ -96,7 +97,7 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: in
         codes, counts = arrays[name], arrays[lengths]
         if len(counts) == 0 or counts.min() < 1 or counts.max() > len(codes) or counts.sum() != len(codes):
             raise ValueError(f"{lengths} do not add up to {name}")
-        if codes.max() >= codebook_size:
+        if (codes.max(axis=0) >= codebook_sizes).any():
             raise ValueError(f"{name} holds codewords that the codec does not have")
         sides.append(np.split(codes, np.cumsum(counts)[:-1]))
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")

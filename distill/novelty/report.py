@@ -1,19 +1,24 @@
-"""Report on a set of sounds: verdicts, distance of all to held-out recordings, diversity."""
+"""Report on a set of sounds: verdicts, distance of all to held-out recordings, diversity, tonal sounds."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from distill.audio.partials import find_partials, steadiness
+from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.novelty.reference import MOST_FRAMES, evenly
 from distill.novelty.spectra import Spectra
 from distill.novelty.verdict import Judge, Novelty
 
 MOST_COMPARED = 200  # recordings of each side in distances
+MOST_DECODED = 64  # sounds and recordings whose tones are looked at
 FEWEST = 2  # sounds of a distance
 NULL_DRAWS = 200
 DIVERSITY_DRAWS = 20
@@ -77,6 +82,9 @@ class SetReport:
     mean_percentile_codes: float  # novelty percentile in [0, 1]; .5 is as new as held-out recordings
     mean_percentile_spectra: float
     longest_copied_seconds: float
+    tonal_rate: float  # share of tonal sounds
+    tonal_rate_held_out: float  # of held-out recordings, decoded from their codes
+    tonal_rate_originals: float | None  # of these themselves, where they are known
     distance: KernelDistance | None
     diversity: float | None  # Vendi score: the effective number of different sounds
     diversity_of_recordings: float | None  # of as many training recordings
@@ -108,6 +116,7 @@ class SetReport:
             f"{self.mean_percentile_codes:.0%} of held-out recordings in codes, {self.mean_percentile_spectra:.0%} in "
             "spectra (50 %: as new as these; less is newer)",
             f"mean length {self.mean_seconds:.2f} s, of held-out recordings {self.held_out_mean_seconds:.2f} s",
+            self.tonal_sentence,
             self.distance_sentence,
         ]
         if self.diversity is not None:
@@ -116,6 +125,13 @@ class SetReport:
                 f"recordings {self.diversity_of_recordings:.1f}"
             )
         return lines
+
+    @property
+    def tonal_sentence(self) -> str:
+        """How many of the sounds are tonal, and how many of the held-out recordings."""
+        originals = "" if self.tonal_rate_originals is None else f"{self.tonal_rate_originals:.0%} as they were, "
+        held_out = f"of held-out recordings {originals}{self.tonal_rate_held_out:.0%} decoded from their codes"
+        return f"tonal: {self.tonal_rate:.0%} of the sounds; {held_out}"
 
     @property
     def distance_sentence(self) -> str:
@@ -138,13 +154,19 @@ def report_on(
     novelty: Sequence[Novelty],
     seed: int,
     most_frames: int = MOST_FRAMES,
+    originals: Iterable[NDArray[np.floating]] = (),
 ) -> SetReport:
     """Report on all of `sounds`, codes `[F, Q]`, together, given the length and novelty of each.
 
-    Sounds and recordings are cut to `most_frames`, at most MOST_FRAMES.
+    Sounds and recordings are cut to `most_frames`, at most MOST_FRAMES. `originals` are samples `[N]` of held-out
+    recordings, where they are known.
     """
     reference, rate, longest = judge.reference, judge.frame_rate, min(most_frames, MOST_FRAMES)
-    verdicts = [one.verdict for one in novelty]
+    verdicts, decoded = [one.verdict for one in novelty], partial(_decoded, judge, longest)
+    tonal, tonal_held_out, tonal_originals = (
+        [steadiness(find_partials(sound, judge.codec.spectrogram.sample_rate)).is_tonal for sound in side]
+        for side in (decoded(sounds), decoded(reference.held_out), originals)
+    )
     generated, held_out, training = (
         sound_statistics(judge.spectra(codes[:longest]) for codes in side)
         for side in (sounds, evenly(reference.held_out, MOST_COMPARED), evenly(reference.codes, MOST_COMPARED))
@@ -163,10 +185,19 @@ def report_on(
         mean_percentile_codes=float(np.mean([one.codes.percentile for one in novelty])),
         mean_percentile_spectra=float(np.mean([one.spectra.percentile for one in novelty])),
         longest_copied_seconds=max(one.codes.copied_seconds for one in novelty),
+        tonal_rate=float(np.mean(tonal)),
+        tonal_rate_held_out=float(np.mean(tonal_held_out)),
+        tonal_rate_originals=float(np.mean(tonal_originals)) if tonal_originals else None,
         distance=kernel_distance(generated, held_out, training, seed),
         diversity=score,
         diversity_of_recordings=baseline,
     )
+
+
+def _decoded(judge: Judge, longest: int, recordings: Sequence[NDArray[np.integer]]) -> Iterator[NDArray[np.float32]]:
+    """Samples `[N]` of some of the recordings, codes `[F, Q]`, of at most so many frames of each."""
+    chosen = (torch.from_numpy(codes[:longest].astype(np.int64)) for codes in evenly(recordings, MOST_DECODED))
+    return (sound.float().cpu().numpy() for sound in decode_each(judge.codec, chosen))
 
 
 def sound_statistics(sounds: Iterable[Spectra]) -> Statistics:

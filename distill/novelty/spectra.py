@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.constants import PLAIN_LEVELS
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
 from distill.novelty.search import Costs, Flags, Index, Sound, Windows
@@ -29,14 +28,17 @@ class CodeSpectra:
 
     @torch.no_grad()
     def __init__(self, codec: VQVAE) -> None:
-        books, kernels = codec.quantizer.codebooks, codec.quantizer.kernels
-        latents = torch.eye(books.shape[2], device=books.device)
+        sizes, levels = codec.architecture.codebook_sizes, codec.quantizer.levels()
+        latents = torch.eye(codec.architecture.latent_size, device=codec.device)
         self._offset = band_levels(codec, codec.unproject(torch.zeros_like(latents[:1])))
         bands = band_levels(codec, codec.unproject(latents)) - self._offset  # [D, BANDS]
-        kernel_of = (torch.arange(len(books)) >= PLAIN_LEVELS).long()
-        parts = (books[:, None] * kernels[kernel_of][:, :, None]) @ bands  # [Q, KERNEL_FRAMES, V, BANDS]
-        table = nn.functional.pad(parts, (0, 0, 0, 1))  # the last row: padding, no codeword
-        self._silence = books.shape[1]
+        self._silence = max(sizes)  # row of no codeword, the last of a level
+        table = torch.stack(
+            [
+                nn.functional.pad((books * kernel[:, None]) @ bands, (0, 0, 0, self._silence + 1 - len(books)))
+                for books, kernel in levels
+            ]
+        )  # [Q, KERNEL_FRAMES, V + 1, BANDS]
         self._first = torch.arange(table[..., 0, 0].numel()).view(table.shape[:2]) * table.shape[2]
         self._table = table.flatten(0, 2).cpu()
 

@@ -122,7 +122,7 @@ class Judge:
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
         """A reference without scores is enough for `scores`."""
-        self.reference, self.frame_rate = reference, codec.spectrogram.frame_rate
+        self.reference, self.codec, self.frame_rate = reference, codec, codec.spectrogram.frame_rate
         likeness = rows(reference.reencoded)["spectra"]["likeness"]
         self._reencoded_likeness = np.quantile(likeness, REENCODED_QUANTILE) if len(likeness) else np.nan
         self.spectra = CodeSpectra(codec)

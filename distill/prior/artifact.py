@@ -74,7 +74,7 @@ def load_reference(folder: Path, shape: PriorShape) -> Reference:
     """Read the reference that `save_reference` wrote. Raises ArtifactError."""
     path = folder / REFERENCE
     try:
-        return read_reference(load_file(path), shape.codebook_size, shape.num_quantizers)
+        return read_reference(load_file(path), shape.codebook_sizes)
     except (OSError, SafetensorError, ValueError) as error:
         raise ArtifactError(
             f"{path}: expected the codes of the training recordings, found none that can be read ({error}); "

@@ -8,24 +8,22 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distill.codes.sequences import Batch, bos_token, window_start
-from distill.codes.store import CodesConfig
-from distill.params import CodebookSize, Heads, Levels, PriorConfig, PriorLayers, PriorWidth, Settings
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, bos_token, possible_tokens, window_start
+from distill.codes.store import CodeLevels, CodesConfig
+from distill.params import Heads, PriorConfig, PriorLayers, PriorWidth
 from distill.prior.architectures import ArchitectureName
 from distill.prior.transformer import INIT_STD
 
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class PriorShape(Settings):
+class PriorShape(CodeLevels):
     """`prior_config` of a model file: the settings that fix the shape of the prior's tensors.
 
     Each architecture has a class of its own. `labels` are the names that generation accepts.
     """
 
     architecture: ArchitectureName
-    codebook_size: CodebookSize
-    num_quantizers: Levels
     context_frames: Annotated[int, Field(ge=1, le=1 << 20)]
     hidden_size: PriorWidth
     num_layers: PriorLayers
@@ -68,6 +66,9 @@ class Prior(nn.Module):
         self.shape = shape
         self.codebook_size, self.num_quantizers = shape.codebook_size, shape.num_quantizers
         self.context_frames = self.span_frames = shape.context_frames
+        impossible = torch.zeros(shape.num_quantizers, shape.codebook_size + NUM_SPECIAL_TOKENS)
+        impossible[~torch.from_numpy(possible_tokens(shape.codebook_sizes))] = -torch.inf
+        self.impossible = nn.Buffer(impossible, persistent=False)  # [Q, V + 2], what is added to logits: 0 or -inf
         self.smoothing = nn.Buffer(torch.zeros(shape.num_quantizers))  # [Q], label smoothing of levels in training
         self.longest = nn.Buffer(torch.zeros(1))  # frames of the longest training recording, 0 if unknown
         self.label: nn.Parameter | None = None  # [labels + 1, D], label embeddings; row 0: no label
@@ -83,7 +84,8 @@ class Prior(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits `[B, T, Q, V + 2]` of the targets of a batch of windows; T is at most `span_frames`.
 
-        Its folds choose the counts of `CountExperts`, where there are any.
+        They are -inf for tokens that a level does not have. Its folds choose the counts of `CountExperts`, where there
+        are any.
         """
         raise NotImplementedError
 

@@ -23,10 +23,12 @@ class CountingModel:
     These are how often a code occurs, how often after the coarser code of its frame, how often after the code of the
     frame before, and how often lately in this recording, with two decays. The weights are fitted by EM on one half of
     the training recordings, or a part of it where it is large, with counts of the other half; then all are counted.
+    Before anything is counted, all codes that a level has are alike.
     """
 
-    def __init__(self, recordings: Sequence[CodedRecording], codebook_size: int, levels: int) -> None:
-        self.codebook_size, self.levels = codebook_size, levels
+    def __init__(self, recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int]) -> None:
+        self.codebook_sizes, self.codebook_size = codebook_sizes, max(codebook_sizes)
+        levels = len(codebook_sizes)
         first = set(sorted({one.group for one in recordings})[::2])
         halves = [[one for one in recordings if (one.group in first) == is_first] for is_first in (True, False)]
         self.weights = np.full((levels, 3 + len(CACHE_DECAYS)), 1 / (3 + len(CACHE_DECAYS)))
@@ -41,12 +43,12 @@ class CountingModel:
         self._count(recordings)
 
     def _count(self, recordings: Sequence[CodedRecording]) -> None:
-        size = self.codebook_size
-        counts = count(recordings, size, self.levels, max(one.label for one in recordings))
+        size, uniform = self.codebook_size, 1 / np.array(self.codebook_sizes, dtype=np.float64)[:, None]
+        counts = count(recordings, self.codebook_sizes, max(one.label for one in recordings))
         single = counts.unigram[:, :size]
-        self.single = (single + PRIOR_COUNT / size) / (single.sum(axis=1, keepdims=True) + PRIOR_COUNT)
+        self.single = (single + PRIOR_COUNT * uniform) / (single.sum(axis=1, keepdims=True) + PRIOR_COUNT)
         self.previous = counts.previous[:, :, :size]
-        self.coarser = np.zeros((self.levels, size, size))
+        self.coarser = np.zeros((len(self.codebook_sizes), size, size))
         for recording in recordings:
             for codes in recording.views:
                 for level, (coarse, fine) in enumerate(pairwise(codes.T), start=1):
@@ -87,6 +89,6 @@ def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
 
 def counting_bits_per_second(data: PriorData) -> float:
     """Held-out bits per second of a `CountingModel` of the training recordings; EOS is not counted."""
-    model = CountingModel(data.train, data.codes.codebook_size, data.codes.num_quantizers)
+    model = CountingModel(data.train, data.codes.codebook_sizes)
     nats = sum(float(model.nats(one.codes).sum()) for one in data.held_out)
     return nats / math.log(2) / data.held_out_seconds

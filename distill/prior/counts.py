@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequences
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequences, possible_tokens
 from distill.codes.store import frame_counts
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
@@ -26,8 +26,8 @@ Probabilities = NDArray[np.float64]
 class Counts(NamedTuple):
     """How often each token occurred, `unigram` `[Q, W]`, and after which context, `[Q, W, W]`; W = V + 2.
 
-    `previous` has the same level's token of the frame before as its context. `given` has that of `given_tokens`.
-    `labelled` `[L + 1, Q, W]` are the unigrams of recordings with each label, entry 0 of those without.
+    Tokens that a level does not have never occur. `previous` has the same level's token of the frame before as its
+    context. `given` has that of `given_tokens`. `labelled` `[L + 1, Q, W]` are the unigrams of recordings with each label, entry 0 of those without.
     """
 
     unigram: Probabilities
@@ -52,12 +52,12 @@ def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> 
     return torch.stack(list(parts), dim=-1)
 
 
-def count(recordings: Sequence[CodedRecording], codebook_size: int, levels: int, num_labels: int = 0) -> Counts:
+def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0) -> Counts:
     """Count tokens of recordings, whose labels are at most `num_labels`; the views of one count as one together.
 
     Floats are added in the order of the recordings, of which some are in memory at once.
     """
-    size = codebook_size + NUM_SPECIAL_TOKENS
+    levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
     square, offsets = (levels, size, size), torch.arange(levels) * size
     counts = Counts(*map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size))))
     first = frames = 0
@@ -66,7 +66,7 @@ def count(recordings: Sequence[CodedRecording], codebook_size: int, levels: int,
         if frames < COUNTED_FRAMES and stop < len(recordings):
             continue
         part = recordings[first:stop]
-        sequences = CodeSequences([codes for one in part for codes in one.views], codebook_size, levels)
+        sequences = CodeSequences([codes for one in part for codes in one.views], codebook_sizes)
         tokens, ends = torch.from_numpy(sequences.joined()), np.cumsum(sequences.lengths)
         kept = np.ones(tokens.shape, dtype=bool)
         kept[ends - sequences.lengths] = False  # BOS
@@ -91,9 +91,10 @@ def count(recordings: Sequence[CodedRecording], codebook_size: int, levels: int,
 class CountTables(NamedTuple):
     """Logarithms of what counts say.
 
-    `unigram` `[Q, W]` is relative to a uniform distribution, `previous` and `given` `[Q, W, W]` and `labelled`
-    `[L + 1, Q, W]` to the unigrams; with no counts all are 0. The evidence of a context, `[Q, W]`, or of a label,
-    `[L + 1, Q]`, is log(1 + how often it occurred). No label, entry 0, says nothing and has no evidence.
+    `unigram` `[Q, W]` is relative to a uniform distribution of the tokens that a level can have, `previous` and `given`
+    `[Q, W, W]` and `labelled` `[L + 1, Q, W]` to the unigrams; with no counts all are 0. The evidence of a context,
+    `[Q, W]`, or of a label, `[L + 1, Q]`, is log(1 + how often it occurred). No label, entry 0, says nothing and has no
+    evidence.
     """
 
     unigram: Tensor
@@ -105,16 +106,22 @@ class CountTables(NamedTuple):
     labelled_evidence: Tensor
 
 
-def unigrams(counts: Counts) -> Probabilities:
-    """Smoothed unigram probabilities `[Q, W]`."""
-    totals = counts.unigram.sum(axis=1, keepdims=True)
-    smoothed: Probabilities = (counts.unigram + PRIOR_COUNT / counts.unigram.shape[1]) / (totals + PRIOR_COUNT)
+def unigrams(counts: Counts, codebook_sizes: Sequence[int]) -> Probabilities:
+    """Smoothed unigram probabilities `[Q, W]`; those of the tokens that a level can have have the sum 1."""
+    totals, uniform = counts.unigram.sum(axis=1, keepdims=True), 1 / _num_possible(codebook_sizes)
+    smoothed: Probabilities = (counts.unigram + PRIOR_COUNT * uniform) / (totals + PRIOR_COUNT)
     return smoothed
 
 
-def count_tables(counts: Counts) -> CountTables:
-    """Turn counts into tables."""
-    single = unigrams(counts)
+def _num_possible(codebook_sizes: Sequence[int]) -> Probabilities:
+    """Number of tokens that each level can have, `[Q, 1]`."""
+    number: Probabilities = possible_tokens(codebook_sizes).sum(axis=1, keepdims=True).astype(np.float64)
+    return number
+
+
+def count_tables(counts: Counts, codebook_sizes: Sequence[int]) -> CountTables:
+    """Turn counts into tables. What they hold of tokens that a level does not have is of no use, and finite."""
+    single = unigrams(counts, codebook_sizes)
 
     def ratio(table: Probabilities, single: Probabilities) -> list[Tensor]:
         totals = table.sum(axis=2, keepdims=True)
@@ -125,7 +132,7 @@ def count_tables(counts: Counts) -> CountTables:
     given, given_evidence = ratio(counts.given, single[:, None])
     labelled, labelled_evidence = ratio(counts.labelled, single)
     labelled[0], labelled_evidence[0] = 0.0, 0.0
-    unigram = torch.from_numpy(np.log(single * single.shape[1])).float()
+    unigram = torch.from_numpy(np.log(single * _num_possible(codebook_sizes))).float()
     return CountTables(unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence)
 
 
@@ -139,16 +146,16 @@ def count_folds(groups: Iterable[str], seed: int) -> dict[str, int]:
 
 
 def fold_tables(
-    recordings: Sequence[CodedRecording], codebook_size: int, levels: int, num_labels: int = 0
+    recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0
 ) -> list[CountTables]:
     """Tables of all recordings, and then of all but those of each fold."""
     parts = []
     for fold in range(1, max(one.fold for one in recordings) + 1):
         own = [one for one in recordings if one.fold == fold]
-        parts.append(count(own, codebook_size, levels, num_labels))
+        parts.append(count(own, codebook_sizes, num_labels))
     whole = Counts(*map(sum, zip(*parts, strict=True)))  # type: ignore[arg-type]
     rest = [Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True))) for part in parts]
-    return list(map(count_tables, [whole, *rest]))
+    return [count_tables(counts, codebook_sizes) for counts in (whole, *rest)]
 
 
 class ChosenTables(NamedTuple):

@@ -43,8 +43,8 @@ T = TypeVar("T")
 class PriorData:
     """Coded recordings of both sides of the split.
 
-    Views are uint16; held-out recordings have one each. `codewords` `[Q, V, C]` and `codes` are the codec's. Label 1 of
-    a recording is the first of `labels`.
+    Views are uint16; held-out recordings have one each. `codewords` `[Q, V, C]` and `codes` are the codec's; zeros follow
+    the codewords of a level that has fewer than V. Label 1 of a recording is the first of `labels`.
     """
 
     train: Sequence[CodedRecording]
@@ -100,7 +100,7 @@ class WindowSampler:
         self.views = np.array([len(one.views) for one in recordings])
         self.first = self.views.cumsum() - self.views  # index of the first view of each recording
         labels, folds = np.repeat([(one.label, one.fold) for one in recordings], self.views, axis=0).T
-        self.sequences = CodeSequences(every_view, shape.codebook_size, shape.num_quantizers, labels, folds)
+        self.sequences = CodeSequences(every_view, shape.codebook_sizes, labels, folds)
         self.counts = -(-(self.sequences.lengths[self.first] - 1) // shape.context_frames)  # of windows
         self.batches_per_pass = self._count_batches()
         self.passes = -(-MIN_STEPS // self.batches_per_pass)  # through the recordings, an epoch

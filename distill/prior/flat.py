@@ -93,14 +93,14 @@ class FlatPrior(Prior):
         self, shape: FlatShape, _codewords: Tensor | None = None, dropout: float = 0.0, _: float = 0.0
     ) -> None:
         super().__init__(shape)
-        sizes = shape.model_dump(exclude={"architecture", "context_frames", "labels"})
-        seq_len = shape.context_frames * shape.num_quantizers
-        self.tokens = CodePrior(seq_len=seq_len, dropout=dropout, num_special_tokens=NUM_SPECIAL_TOKENS, **sizes)
+        codes = shape.codebook_size, shape.context_frames * shape.num_quantizers, shape.num_quantizers
+        sizes = shape.hidden_size, shape.num_layers, shape.num_heads
+        self.tokens = CodePrior(*codes, *sizes, dropout, NUM_SPECIAL_TOKENS)
 
     def forward(self, batch: Batch) -> Tensor:
         """See `Prior`. Positions are not used: only BOS tells the first window from others."""
         logits = self.tokens(flatten_window(batch.inputs, batch.targets), None, self.label_embedding(batch.labels))
-        return unflatten_codes(logits, self.num_quantizers)
+        return unflatten_codes(logits, self.num_quantizers) + self.impossible
 
     def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FlatState:  # noqa: ARG002
         """See `Prior`."""
@@ -117,7 +117,7 @@ class FlatPrior(Prior):
         """See `Prior`."""
         if codes.shape[1]:
             self._read(codes[:, -1:], state)
-        return cast(Tensor, state.logits)
+        return cast(Tensor, state.logits) + self.impossible[codes.shape[1]]
 
     def _read(self, tokens: Tensor, state: FlatState) -> None:
         state.logits = self.tokens(tokens, state.cache, state.label_embedding)[:, -1]

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, bos_token, eos_token
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.params import CodewordSize, DepthLayers, PriorConfig
@@ -176,9 +176,6 @@ class FramePrior(Prior):
         if codewords is None:
             codewords = torch.zeros(levels, size, shape.codeword_size)
         self.codewords: Tensor = nn.Buffer(codewords.clone())
-        impossible = torch.zeros(levels, size + NUM_SPECIAL_TOKENS)
-        impossible[:, bos_token(size)] = impossible[1:, eos_token(size)] = -torch.inf
-        self.impossible = nn.Buffer(impossible, persistent=False)  # BOS is never predicted, EOS at the first level only
         self.input_embedding = CodewordEmbedding(shape)
         self.coarser_embedding = CodewordEmbedding(shape)
         self.output_embedding = CodewordEmbedding(shape, OUTPUT_HIDDEN_SIZE)
@@ -255,7 +252,7 @@ class FramePrior(Prior):
         coarser = nn.functional.pad(coarser, (0, 0, 1, 0))  # [B, T, Q, D], sums of the embeddings of coarser codes
         hidden = self._run_depth(state.hidden[:, :, None] + coarser + self.level)
         by_level = hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
-        logits = torch.bmm(by_level, state.tables.output.transpose(1, 2)).float() + self.bias
+        logits = torch.bmm(by_level, state.tables.output.transpose(1, 2)).float() + self.bias + self.impossible[:, None]
         logits = logits.transpose(0, 1).reshape(*hidden.shape[:3], -1)
         if self.count_experts is not None and state.counts is not None:
             logits = self.count_experts(logits, hidden, state.counts, state.newest, codes)
@@ -302,7 +299,7 @@ class FramePrior(Prior):
         These are logits with unigrams, the sentinel, and the weights of the other experts.
         """
         mixture, experts = self.pointer_mixture, self.count_experts
-        weights, biases = tables.output, self.bias[:, 0]
+        weights, biases = tables.output, self.bias[:, 0] + self.impossible
         more = [(mixture.sentinel.weight, mixture.sentinel.bias + mixture.threshold[:, None])]
         if experts is not None:
             gate, bias = experts.gate.weight, experts.gate.bias + experts.weight

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.constants import loudness_step
+from distill.codec.constants import LOUDNESS_STEP
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token
 from distill.codes.store import Codes
 
@@ -35,7 +35,7 @@ class LoudnessCourse(nn.Module):
 
     def __init__(self, codebook_size: int) -> None:
         super().__init__()
-        self.codebook_size, self.step = codebook_size, 20 * loudness_step(codebook_size)
+        self.codebook_size, self.step = codebook_size, 20 * LOUDNESS_STEP
         self.table: Tensor = nn.Buffer(torch.zeros(STATES, CHANGES))
         self.softest = nn.Buffer(torch.zeros(1))  # dB above silence
         bounds = (torch.tensor(values) for values in (FALLS_DB, CHANGES_DB, STARTS_DB))

@@ -87,14 +87,12 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording
         model.label.copy_(LABEL_GAIN * label_vectors(projection, summaries))
 
 
-def pretrained_prior(codewords: Tensor, frame_rate: float) -> FramePrior:
+def pretrained_prior(codewords: Tensor, codebook_sizes: tuple[int, ...], frame_rate: float) -> FramePrior:
     """Pretrained prior for codewords `[Q, V, C]` in the coordinates that all codecs share; it has counted nothing."""
-    levels, codebook_size, codeword_size = codewords.shape
     shape = FrameShape(
-        codebook_size=codebook_size,
-        num_quantizers=levels,
+        codebook_sizes=codebook_sizes,
         context_frames=round(CONTEXT_SECONDS * frame_rate),
-        codeword_size=codeword_size,
+        codeword_size=codewords.shape[2],
         count_experts=True,
         labels=[],
         **PRETRAINED_SIZES,

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from distill.codes.sequences import (
     IGNORED,
-    NUM_SPECIAL_TOKENS,
     Batch,
     CodeSequences,
     Window,
@@ -69,10 +68,12 @@ class Nats(NamedTuple):
     smoothed: Tensor
 
 
-def target_nats(logits: Tensor, targets: Tensor, smoothing: Tensor | None = None) -> Nats:
+def target_nats(
+    logits: Tensor, targets: Tensor, smoothing: Tensor | None = None, codebook_sizes: Sequence[int] = ()
+) -> Nats:
     """Negative log-likelihood of `targets` `[B, T, Q]` under `logits` `[B, T, Q, V + 2]`.
 
-    `smoothing` `[Q]` is the label smoothing of each level.
+    `smoothing` `[Q]` is the label smoothing of each level, spread over its codes, of which there are `codebook_sizes`.
     """
     logits = logits.float()
     is_target = (targets != IGNORED).float()
@@ -80,7 +81,8 @@ def target_nats(logits: Tensor, targets: Tensor, smoothing: Tensor | None = None
     nats = (log_sum - logits.gather(3, targets.clamp_min(0)[..., None])[..., 0]) * is_target
     if smoothing is None:
         return Nats(nats, nats)
-    uniform = (log_sum - logits[..., :-NUM_SPECIAL_TOKENS].mean(dim=3)) * is_target
+    means = [level[..., :size].mean(dim=2) for level, size in zip(logits.unbind(2), codebook_sizes, strict=True)]
+    uniform = (log_sum - torch.stack(means, dim=2)) * is_target
     return Nats(nats, nats + smoothing * (uniform - nats))
 
 
@@ -101,12 +103,11 @@ class PriorTask(Task[BatchShare]):
 
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         self.model, self.data, self.config, self.fabric = model, data, config, fabric
-        size, levels = data.codes.codebook_size, data.codes.num_quantizers
         sampling = config.batch_size, seed, config.label_dropout
         self.sampler = self.sampler_kind(data.train, model.shape, *sampling)
         self.steps_per_epoch = self.sampler.batches_per_epoch
         labels = [one.label for one in data.held_out]
-        self.held_out = CodeSequences([one.views[0] for one in data.held_out], size, levels, labels)
+        self.held_out = CodeSequences([one.views[0] for one in data.held_out], data.codes.codebook_sizes, labels)
         self.probe_batch = self.sampler.probe().map(fabric.to_device)
         self.smoothing = fabric.to_device(model.smoothing.clone())
 
@@ -117,7 +118,7 @@ class PriorTask(Task[BatchShare]):
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         """Nats per target: the objective, with smoothed labels, and `train_loss` without."""
-        nats = target_nats(model(batch.batch), batch.batch.targets, self.smoothing)
+        nats = target_nats(model(batch.batch), batch.batch.targets, self.smoothing, self.data.codes.codebook_sizes)
         return {"objective": nats.smoothed.sum() / batch.tokens, "train_loss": nats.plain.detach().sum() / batch.tokens}
 
     def probe(self) -> float:
@@ -185,7 +186,7 @@ class PriorTask(Task[BatchShare]):
             was_memorizing=is_memorizing,
             val_perplexity=min(perplexity, MOST_PERPLEXITY),
             threshold=threshold,
-            codebook_size=data.codes.codebook_size,
+            codebook_size=round(2 ** (data.codes.uniform_bits / data.codes.num_quantizers)),
             recordings=data.recordings,
             alike=alike,
             compared=compared,

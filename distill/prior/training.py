@@ -95,13 +95,12 @@ class PriorTraining(Trained):
 
 def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
     """Build a prior with its initial weights: pretrained ones where they fit and are wanted."""
-    size, levels = data.codes.codebook_size, data.codes.num_quantizers
     shape = SHAPES[config.architecture].of(config, data.codes, data.codewords.shape[2], data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
         model = build_prior(shape, data.codewords, config.dropout, config.history_dropout if data.labels else 0.0)
     # Finer levels are less predictable.
-    shares = [*SMOOTHING_SHARES, *[1.0] * levels][:levels]
+    shares = [*SMOOTHING_SHARES, *[1.0] * shape.num_quantizers][: shape.num_quantizers]
     model.smoothing.copy_(config.label_smoothing * torch.tensor(shares))
     model.longest.fill_(max(len(one.views[0]) for one in data.train))
     if isinstance(model, FramePrior):
@@ -110,7 +109,7 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
         if can_be_calibrated(model, data.codes):
             model.pointer_mixture.copy_nothing(0)
         if model.count_experts is not None:
-            model.count_experts.set_tables(fold_tables(data.train, size, levels, len(data.labels)))
+            model.count_experts.set_tables(fold_tables(data.train, data.codes.codebook_sizes, len(data.labels)))
     return model
 
 
@@ -246,7 +245,7 @@ def train_prior_of_codes(
     about = {
         **about_corpus(params, data.codes.corpus_sha256, data.codes.sample_rate, recordings),
         "codec_sha256": data.codes.codec_sha256[:12],
-        "codebook_size": data.codes.codebook_size,
+        "codebook_size": data.codes.codebook_sizes[-1],  # of shape levels
         "num_quantizers": data.codes.num_quantizers,
     }
     derived = config.model_fields_set - params.prior.given.keys()

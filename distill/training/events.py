@@ -97,7 +97,10 @@ class VQStepMetrics:
 
 @dataclass(frozen=True)
 class VQEpochMetrics:
-    """An epoch of the codec. `overfitting_gap` is held-out minus training reconstruction loss."""
+    """An epoch of the codec. `overfitting_gap` is held-out minus training reconstruction loss.
+
+    `level_names` are what people call the levels of `codebook_health`.
+    """
 
     epoch: int
     total_epochs: int
@@ -111,6 +114,7 @@ class VQEpochMetrics:
     elapsed_seconds: float
     codebook_health: CodebookHealth
     utilization_warnings: tuple[str, ...]
+    level_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

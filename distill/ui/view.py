@@ -135,10 +135,10 @@ def health(epochs: Sequence[Mapping[str, Any]]) -> str:
         return ""
     last, rows = epochs[-1], []
     warned = {warning.partition(":")[0] for warning in last["utilization_warnings"]}
-    for level, figures in last["codebook_health"].items():
+    for level, figures in zip(last.get("level_names", ()), last["codebook_health"].values(), strict=False):
         used, perplexity, dead = (float(one) if _is_finite(one) else 0.0 for one in map(figures.get, HEALTH))
         low = " ⚠" if level in warned else ""
-        rows.append((level.replace("level_", ""), f"{used:.0%}{low}", f"{perplexity:.1f}", f"{dead:.0f}"))
+        rows.append((level, f"{used:.0%}{low}", f"{perplexity:.1f}", f"{dead:.0f}"))
     title = f"<h3>Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}</h3>"
     return title + table(("level", "utilisation", "perplexity", "dead codes"), rows) if rows else ""
 

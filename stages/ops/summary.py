@@ -43,13 +43,16 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
 
         found = load_config(FOLDERS.prior, PriorArtifact).memorization
         table.add_row("warning", "" if found is None else found.message)
+    from distill.codec.fidelity import tone_line
     from distill.training.events import health_from_metrics
 
+    table.add_row("held-out tones", tone_line(codec))
     levels = health_from_metrics(codec)
     shares = (f"{level.replace('_', ' ')} {figures['utilization']:.0%}" for level, figures in levels.items())
     table.add_row("codewords used", ", ".join(shares))
     new, close, copies = (audition[verdict] for verdict in ("new", "close", "copies"))
-    table.add_row("generated", f"{new + close + copies} sounds: {new} new, {close} close, {copies} copies")
+    verdicts = f"{new + close + copies} sounds: {new} new, {close} close, {copies} copies"
+    table.add_row("generated", f"{verdicts}; {audition['tonal_rate']:.0%} tonal")
     table.add_row("model", str(bundle_path(params)))
     table.add_row("listen", f"open {AUDITION / 'index.html'} in a browser")
     table.add_row("compare runs", "make ui, then http://127.0.0.1:5000")

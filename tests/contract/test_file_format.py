@@ -103,17 +103,21 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
     geometry = values["spectrogram_config"]
     n_fft, hop, bands, frames_stacked = (geometry[key] for key in ("n_fft", "hop_length", "n_mels", "stack"))
     books, kernels = tensors["codec.quantizer.codebooks"], tensors["codec.quantizer.kernels"]
-    words = np.stack([books[level][codes[:, level]] for level in range(codes.shape[1])])
+    words = np.stack(
+        [np.zeros((len(codes), books.shape[2])), *(book[c] for book, c in zip(books, codes.T[1:], strict=True))]
+    )
     plain, finer = (np.pad(part.sum(0), ((2, 2), (0, 0))) for part in (words[:2], words[2:]))  # 1
     latents = sum(  # 2
         kernels[0, k] * plain[k : k + len(codes)] + kernels[1, k] * finer[k : k + len(codes)] for k in range(5)
     )
     fine, steps = 2 * max(1, 2 * bands // 5), geometry["envelope_steps"]
     counts = frames_stacked * np.array([bands, fine, steps])
+    loudness = -5 + 0.1 * codes[:, :1]
+    latents[:, :1] = np.sqrt(counts.sum()) * loudness
     shares = np.repeat(np.array([4, 2, 6]) / counts, counts)
     weights = np.sqrt(shares / shares.mean())
     features = latents @ tensors["codec.components"].T / weights + tensors["codec.mean"]  # 3
-    features = at_loudness(features, latents[:, :1] / np.sqrt(counts.sum()), counts[0])  # 4
+    features = at_loudness(features, loudness, counts[0])  # 4
     hops = len(codes) * frames_stacked
     parts = np.split(features, np.cumsum(counts)[:-1], axis=1)  # 5
     inputs = np.concatenate([part.reshape(hops, -1) for part in parts], axis=1) + 2
@@ -204,7 +208,7 @@ def test_the_container_and_the_hashes_are_as_the_page_says(path: Path) -> None:
 
 
 def test_codes_sound_as_the_page_says(codec: VQVAE, path: Path) -> None:
-    codes = np.random.default_rng(0).integers(0, 8, (11, 3))
+    codes = np.random.default_rng(0).integers(0, codec.architecture.codebook_sizes, (11, 3))
     ours = decode(codec, torch.from_numpy(codes)[None])[0].numpy()
     theirs = decoded(*read(path), codes)
     assert theirs.shape == ours.shape

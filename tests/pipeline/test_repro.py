@@ -38,7 +38,14 @@ def test_the_first_run_leaves_every_artefact_and_says_what_came_out(finished: Pr
     assert json.loads((folder / "artifacts/vqvae/config.json").read_text())["recordings"] == len(split)
     previews = list((folder / "artifacts/vqvae/previews").glob("*_original.wav"))
     assert len(previews) == min(4, sum(side == "val" for side in split.values()))
-    said = ("held-out sound", "recordings", "generated", "models/tiny.distill", "artifacts/audition/index.html")
+    said = (
+        "held-out sound",
+        "held-out tones",
+        "recordings",
+        "generated",
+        "models/tiny.distill",
+        "artifacts/audition/index.html",
+    )
     assert all(line in first_run.summary for line in said)
 
     report = json.loads((folder / "artifacts/audition/report.json").read_text())
@@ -70,10 +77,18 @@ def test_runs_are_in_mlflow_with_curves_and_sounds(finished: Project, monkeypatc
         assert run.info.status == "FINISHED"
         assert len(client.get_metric_history(run.info.run_id, "val_loss")) == 2
         assert "checkpoint" in files[stage]
-    audited = {f"audition/{name}" for name in ("mean_agreement", "mean_percentile_codes", "mean_percentile_spectra")}
+    figures = (
+        "mean_agreement",
+        "mean_percentile_codes",
+        "mean_percentile_spectra",
+        "tonal_rate",
+        "tonal_rate_originals",
+    )
+    audited = {f"audition/{name}" for name in figures}
     assert {"val_perplexity", "val_bits_per_second", "train_loss", *audited} <= set(runs["train_prior"].data.metrics)
     assert "audition" in files["train_prior"]
-    assert "codebook/level_0/utilization" in runs["train_vqvae"].data.metrics
+    codec = {"codebook/level_0/utilization", "best/tone/tonal_originals", "best/tone/tonal_decodes"}
+    assert codec <= set(runs["train_vqvae"].data.metrics)
     assert "previews" in files["train_vqvae"]
     assert runs["train_prior"].data.params["hidden_size"] == "16"
 

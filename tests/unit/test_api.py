@@ -149,7 +149,7 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
         distill.load(None)  # type: ignore[arg-type]
     with pytest.raises(ParamsError, match=r"codes: expected whole numbers \[frames, 2\], found float64 \[3, 2\]"):
         model.decode(np.zeros((3, 2)))
-    with pytest.raises(ParamsError, match="codes: expected numbers from 0 to 7, found 0 to 8"):
+    with pytest.raises(ParamsError, match="codes: expected codes from 0 to 7 at level 1, found 8"):
         model.decode(np.array([[0, 8]]))
     (tmp_path / "a.wav").write_text("no sound")
     with pytest.raises(AudioError, match=r"a\.wav: expected a recording, found a file that"):

@@ -22,8 +22,7 @@ from distill.prior.base import Prior, PriorShape
 
 RATE = 16_000
 TINY_SHAPE = {
-    "codebook_size": 8,
-    "num_quantizers": 2,
+    "codebook_sizes": (8, 8),
     "context_frames": 10,
     "hidden_size": 16,
     "num_layers": 1,
@@ -69,7 +68,7 @@ def tiny_codec(seed: int = 0) -> VQVAE:
 
 
 def whole_codec() -> VQVAE:
-    """An untrained codec at 8 kHz with every part that a codec may have: 3 levels of 8 codewords."""
+    """An untrained codec at 8 kHz with every part that a codec may have: loudness, and 2 levels of 8 codewords."""
     spectrogram = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4)
     shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
     kinds = {"quantizer": "overlapping", "gain_shape": True}

@@ -66,6 +66,8 @@ class Retrieval(nn.Module):
         planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
         self.planes = nn.Buffer(planes, persistent=False)
         self.coarser = nn.Buffer(torch.ones(levels, levels).tril(-1), persistent=False)
+        shares = torch.arange(self.vocabulary) < torch.tensor(shape.codebook_sizes)[:, None]
+        self.shares = nn.Buffer(shares / shares.sum(dim=1, keepdim=True), persistent=False)  # [Q, V + 2], of all codes
 
     def initial_state(self, batch_size: int) -> RetrievalState:
         """State before the first frame."""
@@ -115,7 +117,7 @@ class Retrieval(nn.Module):
 
     def table(self, vectors: Tensor) -> Tensor:
         """Vectors of codes for keys: input embeddings `[Q, V + 2, D]` less their mean, scaled for each level."""
-        centred = vectors - vectors[:, : self.codebook_size].mean(dim=1, keepdim=True)
+        centred = vectors - torch.bmm(self.shares[:, None].to(vectors.dtype), vectors)
         return (centred * self.level_scale[:, None, None]).to(self.taps.dtype)
 
     def keys(self, table: Tensor, inputs: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:

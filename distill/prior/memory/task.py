@@ -126,8 +126,8 @@ class MemoryTask(PriorTask):
         super().__init__(model, data, config, seed, fabric)
         self.seed, self.memory = seed, config.memory
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.source = FrameSource([one.codes for one in data.train], data.codes.codebook_size)
-        self.probe_source = FrameSource([one.codes for one in data.held_out], data.codes.codebook_size)
+        self.source = FrameSource([one.codes for one in data.train], data.codes.codebook_sizes)
+        self.probe_source = FrameSource([one.codes for one in data.held_out], data.codes.codebook_sizes)
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         losses = super().losses(model, batch)
@@ -255,10 +255,11 @@ def stop_if_gates_collapse(
 class FrameSource:
     """Real frames to place between motifs, and the frequency of each code to draw motifs from."""
 
-    def __init__(self, recordings: Sequence[Codes], codebook_size: int) -> None:
-        self.recordings, self.codebook_size = recordings, codebook_size
+    def __init__(self, recordings: Sequence[Codes], codebook_sizes: Sequence[int]) -> None:
+        self.recordings = recordings
         frames = np.concatenate(list(recordings)).astype(np.int64)
-        self.shares = [np.bincount(level, minlength=codebook_size) / len(frames) for level in frames.T]
+        levels = zip(frames.T, codebook_sizes, strict=True)
+        self.shares = [np.bincount(level, minlength=size) / len(frames) for level, size in levels]
 
     def excerpt(self, rng: Generator, count: int) -> Frames:
         """Take `count` real frames `[count, Q]` of one recording or, where it is shorter, of several."""
@@ -272,13 +273,13 @@ class FrameSource:
 
     def motifs(self, rng: Generator, count: int, parity: int) -> Frames:
         """Draw motifs `[count, MOTIF_FRAMES, Q]` by code frequency; the first code of each has `parity` 0 or 1."""
-        drawn = [rng.choice(self.codebook_size, (count, MOTIF_FRAMES), p=share) for share in self.shares]
+        drawn = [rng.choice(len(share), (count, MOTIF_FRAMES), p=share) for share in self.shares]
         motifs = np.stack(drawn, axis=2)
-        has_parity = np.arange(self.codebook_size) % 2 == parity
+        has_parity = np.arange(len(self.shares[0])) % 2 == parity
         first = np.where(has_parity, self.shares[0], 0)
         if not first.any():  # where no code of that parity is in use, all of them are equally likely
             first = has_parity.astype(np.float64)
-        motifs[:, 0, 0] = rng.choice(self.codebook_size, count, p=first / first.sum())
+        motifs[:, 0, 0] = rng.choice(len(first), count, p=first / first.sum())
         return motifs
 
 

@@ -20,13 +20,15 @@ def test_a_codec_is_judged_on_the_recordings_and_not_on_their_padding() -> None:
     sound = torch.randn(5000, generator=torch.Generator().manual_seed(0)) / 8
     whole = padded(sound, 512)
     assert len(whole) == 5120
-    held_out = HeldOut(("a", "b"), (sound, sound), (whole, whole), 8000)
+    held_out = HeldOut(("a", "b"), ("a", "b"), (sound, sound), (whole, whole), 8000)
     quality = held_out.judge([whole, whole / 2])
     assert quality.mel[0] == 0
     assert quality.mel[1] == pytest.approx(7 * math.log10(2), rel=0.05)  # less where both are silent
     assert quality.fidelity[0].level_db == 0
     assert quality.fidelity[1].level_db == pytest.approx(-6.02, abs=0.01)
     assert quality.fidelity[1].envelope == pytest.approx(1)
+    assert quality.told == (0.5, 0.5)
+    assert [one.match for one in quality.tone] == [None, None]  # noise
 
 
 @needs_opus

@@ -310,7 +310,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     out = undisturbed.stdout
     assert out.splitlines()[0].startswith("0.8 s of sound at 8000 Hz, as set: ")
     assert out.splitlines()[1].startswith("codec of 2 usable recordings, tier small: ")
-    assert any(line.startswith("level_0 ") for line in out.splitlines())
+    assert any(line.startswith("shape 1 ") for line in out.splitlines())
     assert re.fullmatch(r"models/one\.distill  \d+\.\d MB", out.splitlines()[-1])
     assert (stopped / report["model"]).read_bytes() == (whole / "models/one.distill").read_bytes()
     assert load_bundle(stopped / report["model"]).metadata.metadata["written"] == "2001-09-09T01:46:40Z"

@@ -18,7 +18,7 @@ from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.codec.artifact import load_codec
 from distill.codec.data import CodecData
-from distill.codec.fidelity import Fidelity, fidelity_line, held_out_fidelity, summary
+from distill.codec.fidelity import Fidelity, Tone, fidelity_line, held_out_fidelity, summary, tone_summary
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codec.training import (
@@ -76,10 +76,13 @@ def test_the_metrics_of_a_training_are_those_of_its_saved_codec_on_held_out_reco
     training, codec = trained[0], load_codec(trained[1])[0]
     held_out = [waveform(data.corpus, entry) for entry in data.held_out]
     assert 0 < len(held_out) < len(data.corpus.entries)
-    by_hand = summary(Fidelity.measure(one.numpy(), alone(codec, one), data.corpus.sample_rate) for one in held_out)
-    found = {key: value for key, value in training.metrics.items() if key.startswith("fidelity/")}
-    assert found == pytest.approx({f"fidelity/{key}": value for key, value in by_hand.items()}, abs=1e-3)
+    pairs = [(one.numpy(), alone(codec, one), data.corpus.sample_rate) for one in held_out]
+    by_hand = {f"fidelity/{key}": value for key, value in summary(Fidelity.measure(*pair) for pair in pairs).items()}
+    by_hand |= {f"tone/{key}": value for key, value in tone_summary([Tone.measure(*pair) for pair in pairs]).items()}
+    found = {key: value for key, value in training.metrics.items() if key.startswith(("fidelity/", "tone/"))}
+    assert found == pytest.approx(by_hand, abs=1e-3)
     assert {"fidelity/level_db/median", "fidelity/envelope/p10", "fidelity/level_db/mean_absolute"} <= set(found)
+    assert {"tone/tonal_originals", "tone/tonal_decodes"} <= set(found)
     assert held_out_fidelity(codec, data) == found
     assert set(training.metrics) >= {"val_loss", "codebook/level_0/utilization", "best_epoch", "epochs_trained"}
 
@@ -135,12 +138,12 @@ def test_each_level_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with ProgressReport("codec") as progress:
         show = CodecConsole(progress)
         for number, used in enumerate([(0.5, 0.25), (0.5, 0.24), (0.2, 0.9)]):
-            told = utilization_warnings(health(*used))
+            told = utilization_warnings(health(*used), ("one", "two"))
             show(VQEpochMetrics(number, 3, 1.5, 1.75, 1.7, 0.2, 0.1, 1e-3, 1.0, 1.0, health(*used), told))
     advice = "of the codewords are used on held-out recordings (expected 30 % or more): lower the codebook size or add"
     assert screen.getvalue().splitlines() == [
-        f"warning: epoch 1: level_1: 25% {advice} recordings",
-        f"warning: epoch 3: level_0: 20% {advice} recordings",
+        f"warning: epoch 1: two: 25% {advice} recordings",
+        f"warning: epoch 3: one: 20% {advice} recordings",
     ]
 
 
@@ -159,15 +162,17 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     best = history[best_epoch] if best_epoch >= 0 else {"val_loss": 2.25}
     best |= dict.fromkeys(("val_recon_loss", "val_mel_loss", "val_envelope_loss", "val_commit_loss"), 0.5)
     best |= {
-        f"codebook/{level}/{name}": value for level, row in health(0.5, 0.1).items() for name, value in row.items()
+        f"codebook/{level}/{name}": value for level, row in health(0.5, 0.1, 0.9).items() for name, value in row.items()
     }
     result = TrainingResult({}, {}, best_epoch, best, history, remarks=["it still fell"])
     screen = io.StringIO()
-    training = CodecTraining(result=result, model=tiny_codec(), recordings=12, tier="small")
+    tones = {"tone/tonal_originals": 0.5, "tone/tonal_decodes": 0.25}
+    training = CodecTraining(result=result, model=tiny_codec(), recordings=12, tier="small", metrics=tones)
     print_codec(training, Console(file=screen, width=60))
     lines = screen.getvalue().splitlines()
+    assert lines.pop(1) == "held-out tones: 50% tonal, 25% once decoded"
     losses = "recon 0.500, mel 0.500, envelope 0.500, commit 0.500"
     assert lines[0] == f"codec of 12 usable recordings, tier small: {line}; of the weights that are kept {losses}"
-    assert [text.split()[0] for text in lines[3:5]] == ["level_0", "level_1"]
-    assert lines[5].startswith("warning: level_1: 10% of the codewords are used")
+    assert [text.partition("  ")[0] for text in lines[3:6]] == ["shape 1", "shape 2", "shape 3"]
+    assert lines[6].startswith("warning: shape 2: 10% of the codewords are used")
     assert lines[-1] == "it still fell"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distill.codec.fidelity import Fidelity, attack_ms, envelope, summary
+from distill.codec.fidelity import Fidelity, Tone, attack_ms, envelope, summary, tone_line, tone_summary
 
 RATE = 24_000
 
@@ -70,3 +70,30 @@ def test_the_summary_has_median_and_percentiles() -> None:
     assert made["level_db/median"] == pytest.approx(0.0, abs=1e-6)
     assert made["level_db/p10"] == pytest.approx(-2.4, abs=1e-6)
     assert made["level_db/mean_absolute"] == pytest.approx(4 / 3)
+
+
+def test_the_tone_of_decodes_is_summed_up_without_what_has_none() -> None:
+    time, noise = np.arange(RATE) / RATE, np.random.default_rng(0).standard_normal((2, RATE)) * 0.1
+    tone = sum(np.sin(2 * np.pi * hertz * time) for hertz in (440, 1000))
+    sharp = sum(np.sin(2 * np.pi * hertz * 2 ** (6 / 1200) * time) for hertz in (440, 1000))
+    pairs = {"same": (tone, tone), "sharp": (tone, sharp), "lost": (tone, noise[0]), "noise": (noise[0], noise[1])}
+    found = {name: Tone.measure(*pair, RATE) for name, pair in pairs.items()}
+    made = tone_summary([found["same"], found["sharp"], found["lost"], found["noise"]])
+    assert (made["tonal_originals"], made["tonal_decodes"]) == (0.75, 0.5)
+    assert made["f1"] > 0.95
+    assert 0 < made["cents"] < 6  # the median of those that have any left
+    assert tone_summary([found["lost"]])["tone_to_noise_lost"] > 20
+    assert "cents" not in tone_summary([found["lost"]])
+    assert tone_summary([found["noise"]]) == {"tonal_originals": 0.0, "tonal_decodes": 0.0}
+
+
+def test_the_line_of_tones_says_what_was_measured_of_them() -> None:
+    figures = {"tonal_originals": 0.63, "tonal_decodes": 0.02, "f1": 0.164, "cents": 12.04, "tone_to_noise_lost": 18.6}
+    metrics = {f"tone/{name}": value for name, value in figures.items()}
+    assert tone_line(metrics) == (
+        "63% tonal, 2% once decoded; partials found again 0.16 (F1), 12.0 cents off, tone-to-noise ratio -18.6 dB"
+    )
+    del metrics["tone/cents"]
+    assert "(F1), tone-to-noise ratio" in tone_line(metrics)
+    assert tone_line({name: metrics[name] for name in list(metrics)[:2]}) == "63% tonal, 2% once decoded"
+    assert tone_line({}) == ""

@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.codec.constants import LOUDNESS_STEP
 from distill.codec.model import VQVAE, FrameNoise, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 from distill.codec.streaming import decode, decode_each, encode, encode_each
+from distill.codes.store import out_of_range
 
 RATE = 16_000
 
@@ -126,21 +128,31 @@ def test_features_of_codes_are_as_loud_as_the_sound_however_loud(loud: VQVAE, ga
     features = loud.features(torch.randn(1, 12 * step + 2 * margin, generator=generator) * 0.1 * gain)
     coded = loud.unproject(loud.quantizer.decode(loud.quantizer.search(loud.project(features))))
     difference = loud.loudness(coded) - loud.loudness(features)
-    assert float(difference.abs().max()) < 7.0 / 63 / 2 + 0.01  # half a step
+    assert float(difference.abs().max()) < LOUDNESS_STEP / 2 + 0.01
 
 
 def test_only_the_first_level_has_loudness_in_training_too(loud: VQVAE) -> None:
-    books = loud.quantizer.codebooks
-    assert float(books[1:, :, 0].abs().max()) == 0
-    assert float(books[0, :, 1:].abs().max()) == 0
-    steps = books[0, :, 0].diff() / loud.loudness_scale
-    torch.testing.assert_close(steps, torch.full_like(steps, 7.0 / 63))
+    first, *shape = loud.quantizer.levels()
+    assert all(float(level.codewords[:, 0].abs().max()) == 0 for level in shape)
+    assert float(first.codewords[:, 1:].abs().max()) == 0
+    steps = first.codewords[:, 0].diff() / loud.loudness_scale
+    torch.testing.assert_close(steps, torch.full((70,), 0.1), rtol=0, atol=1e-5)  # 140 dB in steps of 2
     model = copy.deepcopy(loud).train()
     before = model.quantizer.codebooks.clone()
     model(torch.randn(2, 8 * model.spectrogram.samples_per_frame) * 0.1, 2)
-    assert torch.equal(model.quantizer.codebooks[0], before[0])
-    assert float(model.quantizer.codebooks[1:, :, 0].abs().max()) == 0
-    assert not torch.equal(model.quantizer.codebooks[1:], before[1:])
+    assert float(model.quantizer.codebooks[:, :, 0].abs().max()) == 0
+    assert not torch.equal(model.quantizer.codebooks, before)
+
+
+@torch.no_grad()
+@settings(deadline=None, max_examples=20)
+@given(gain=st.floats(-8, 8), seed=st.integers(0, 1000))
+def test_codes_are_those_of_their_level_however_loud_a_sound_is(codec: VQVAE, gain: float, seed: int) -> None:
+    audio = torch.randn(1, 6000, generator=torch.Generator().manual_seed(seed)) * 10**gain
+    sizes = codec.architecture.codebook_sizes
+    assert sizes == ((71, 16, 16) if codec.architecture.gain_shape else (16, 16, 16))
+    assert [len(level.codewords) for level in codec.quantizer.levels()] == list(sizes)
+    assert out_of_range(encode(codec, audio)[0].numpy(), sizes) == ""
 
 
 @torch.no_grad()

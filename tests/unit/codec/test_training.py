@@ -80,7 +80,7 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
     rows = training.result.history
     epochs = [event for event in events if isinstance(event, VQEpochMetrics)]
     steps = [event for event in events if isinstance(event, VQStepMetrics)]
-    assert epochs[-1].val_recon_loss < 0.9 * epochs[0].val_recon_loss
+    assert epochs[-1].val_recon_loss < 0.95 * epochs[0].val_recon_loss
     assert [event.epoch for event in epochs] == list(range(24)) == [row["epoch"] for row in rows]
     assert steps[0].codebook_health == {}
     assert set(epochs[0].codebook_health) == {"level_0", "level_1"}
@@ -127,14 +127,14 @@ def test_cancel_keeps_a_usable_codec(corpus: Corpus) -> None:
 
 def test_health_agrees_with_counting_and_low_use_is_warned_of_but_of_loudness() -> None:
     codes = torch.randint(9, (40, 2), generator=torch.Generator().manual_seed(0)) // torch.tensor([5, 1])
-    health = codebook_health(codeword_counts(codes, 9))
-    for values, column in zip(health.values(), codes.T.tolist(), strict=True):
+    health = codebook_health(codeword_counts(codes, (9, 10)), (9, 10))
+    for values, column, size in zip(health.values(), codes.T.tolist(), (9, 10), strict=True):
         shares = [column.count(code) / 40 for code in set(column)]
-        expected = (len(shares) / 9, math.exp(-sum(share * math.log(share) for share in shares)), 9 - len(shares))
+        expected = (len(shares) / size, math.exp(-sum(share * math.log(share) for share in shares)), size - len(shares))
         assert tuple(values.values()) == pytest.approx(expected)
-    (warning,) = utilization_warnings(health)
-    assert warning.startswith("level_0: 22% of the codewords are used on held-out recordings (expected 30 % or more)")
-    assert utilization_warnings(health, codes_loudness=True) == ()
+    (warning,) = utilization_warnings(health, ("shape 1", "shape 2"))
+    assert warning.startswith("shape 1: 22% of the codewords are used on held-out recordings (expected 30 % or more)")
+    assert utilization_warnings(health, ("loudness", "shape 1")) == ()
     many = {f"codebook/level_{level}/{name}": 0.5 for level in sorted(range(16), key=str) for name in HEALTH}
     assert list(health_from_metrics(many)) == [f"level_{level}" for level in range(16)]
 

@@ -67,7 +67,7 @@ def test_the_file_is_uint16_with_one_canonical_header_key(tmp_path: Path) -> Non
     assert values["format"] == "distill_codes"
     assert values["version"] == [1, 0]
     assert (values["sample_rate"], values["frame_rate"]) == (RATE, 62.5)
-    assert (values["codebook_size"], values["num_quantizers"]) == (8, 3)
+    assert values["codebook_sizes"] == [8, 8, 8]
     assert [(entry["name"], entry["samples"]) for entry in values["recordings"]] == [("a.wav", 700), ("a.wav", 5)]
     tensors = load_file(path)
     assert [tensors[entry["key"]].shape for entry in values["recordings"]] == [(3, 3), (1, 3)]
@@ -83,13 +83,13 @@ def test_the_file_is_uint16_with_one_canonical_header_key(tmp_path: Path) -> Non
         ({"version": "1.0"}, r"expected format version 1\.0, found '1\.0'"),
         ({"recordings": []}, "expected a valid header, found recordings: .* at least 1 item"),
         ({"surprise": 1}, "expected a valid header, found surprise"),
-        ({"codebook_size": "8"}, "expected a valid header, found codebook_size"),
+        ({"codebook_sizes": [8, "8", 8]}, r"expected a valid header, found codebook_sizes\.1"),
         (
             {"codec_sha256": "ab" * 32},
             r"expected codes of the codec \w+…, found those of abababababab…: decode them with",
         ),
         ({"sample_rate": 44_100}, "expected the geometry of its codec, found another; encode"),
-        ({"num_quantizers": 2}, "expected the geometry of its codec, found another; encode"),
+        ({"codebook_sizes": [8, 8]}, "expected the geometry of its codec, found another; encode"),
         *(
             ({"recordings": [{"name": name, "samples": 700, "key": "00000000"}]}, r"found recordings\.0\.name")
             for name in ("", "../a.wav", "a/b.wav", "a\\b.wav", "a\nb.wav", "x" * 256)
@@ -110,7 +110,10 @@ CODES, LAST = np.zeros((3, 3), np.uint16), np.zeros((1, 3), np.uint16)
     [
         ([CODES], "expected one tensor for each recording it names, found others"),
         ([CODES] * 3, "expected one tensor for each recording it names, found others"),
-        ([CODES + 8, LAST], r"expected codes below 8 in a\.wav, found 8; encode"),
+        (
+            [CODES + np.array([0, 0, 8], np.uint16), LAST],
+            r"a\.wav: expected codes from 0 to 7 at level 2, found 8; encode",
+        ),
         *(
             ([tensor, LAST], r"expected uint16 codes \[3, 3\] for the 700 samples of a\.wav, found .*; encode")
             for tensor in (CODES.astype(np.int64), CODES.astype(np.float32), CODES.reshape(9), CODES[:0], CODES[:, :2])

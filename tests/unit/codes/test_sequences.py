@@ -27,7 +27,7 @@ SIZE = 8
 def sequences(lengths: list[int], quantizers: int = 2) -> tuple[CodeSequences, list[np.ndarray]]:
     generator = np.random.default_rng(len(lengths))
     recordings = [generator.integers(0, SIZE, (length, quantizers)) for length in lengths]
-    return CodeSequences(recordings, SIZE, quantizers), recordings
+    return CodeSequences(recordings, (SIZE,) * quantizers), recordings
 
 
 def to_guess(found: CodeSequences) -> int:
@@ -100,7 +100,7 @@ def test_a_batch_is_what_a_slow_loop_makes(lengths: list[int], context: int, qua
 
 def test_padding_beyond_the_longest_window_asks_for_nothing() -> None:
     _, recordings = sequences([5, 9])
-    found = CodeSequences(recordings, SIZE, 2, labels=[2, 3])
+    found = CodeSequences(recordings, (SIZE, SIZE), labels=[2, 3])
     windows = [Window(0, 0, 4), Window(1, 3, 9)]
     batch, padded = pad_batch(found, windows), pad_batch(found, windows, 5, 8)
     assert padded.inputs.shape == padded.targets.shape == (5, 8, 2)

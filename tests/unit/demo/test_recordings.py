@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from distill.audio.partials import find_partials, steadiness
 from distill.demo.instruments import DEMO_SAMPLE_RATE
 from distill.demo.recordings import demo_recordings, write_demo
 from distill.errors import AudioError
@@ -25,10 +26,11 @@ def demo() -> Demo:
     return {recording.name.removesuffix(".flac"): recording.samples for recording in demo_recordings()}
 
 
-def test_corpus_is_a_few_dozen_short_well_mastered_recordings_in_six_families(demo: Demo) -> None:
+def test_corpus_is_a_few_dozen_short_well_mastered_recordings_in_eight_families(demo: Demo) -> None:
     families = Counter(name.split("/")[0] for name in demo)
-    assert sorted(families) == ["chord", "drum", "fm_bell", "noise_sweep", "plucked_string", "struck_bar"]
-    assert min(families.values()) >= 5
+    tonal = ["blown_pipe", "chord", "fm_bell", "glide", "plucked_string", "struck_bar"]
+    assert sorted(families) == sorted(["drum", "noise_sweep", *tonal])
+    assert min(families.values()) >= 3
     for other in islice(demo_recordings(seed=1), 2):
         samples = demo[other.name.removesuffix(".flac")]
         assert samples.shape == other.samples.shape
@@ -67,12 +69,29 @@ def test_another_file_of_that_name_is_left_as_it_is(demo: Demo, tmp_path: Path) 
     assert file.read_text() == "mine"
 
 
-def test_strings_are_in_tune(demo: Demo) -> None:
+def pitch_of(samples: Samples, note: str) -> float:
+    """The loudest frequency within 20 % of a note such as `a4`, in cents above it."""
+    nominal = 440 * 2 ** (int(note[1]) - 4 - SEMITONES_BELOW_A[note[0]] / 12)
     hertz = np.fft.rfftfreq(1 << 20, 1 / DEMO_SAMPLE_RATE)  # steps of 0.04 Hz
-    strings = {name: samples for name, samples in demo.items() if name.startswith("plucked_string")}
-    for name, samples in strings.items():
-        letter, octave = re.findall(r"/([a-g])(\d)", name)[0]
-        nominal = 440 * 2 ** (int(octave) - 4 - SEMITONES_BELOW_A[letter] / 12)
-        spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size), 1 << 20))
-        spectrum[np.abs(hertz / nominal - 1) > 0.2] = 0
-        assert abs(1200 * np.log2(hertz[spectrum.argmax()] / nominal)) < 5, name  # cents
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size), 1 << 20))
+    spectrum[np.abs(hertz / nominal - 1) > 0.2] = 0
+    return float(1200 * np.log2(hertz[spectrum.argmax()] / nominal))
+
+
+def test_strings_and_pipes_are_in_tune_and_a_glide_begins_and_ends_on_its_notes(demo: Demo) -> None:
+    for name, samples in demo.items():
+        family, *notes = re.findall(r"^\w+|(?<=[/_])[a-g]\d", name)
+        if family in ("plucked_string", "blown_pipe"):
+            assert abs(pitch_of(samples, notes[0])) < 5, name
+    lead = demo["glide/lead_a3_e4"]
+    assert abs(pitch_of(lead[:20_000], "a3")) < 5 > abs(pitch_of(lead[-20_000:], "e4"))
+
+
+def test_pipes_hold_a_tone_that_vibrates_and_glides_hold_none(demo: Demo) -> None:
+    found = {name: steadiness(find_partials(samples, DEMO_SAMPLE_RATE)) for name, samples in demo.items()}
+    for name in (name for name in demo if name.startswith("blown_pipe")):
+        assert found[name].is_tonal, name
+        assert 0.5 < found[name].wobble < 10, name
+        assert found[name].share < 0.995, f"{name} has no breath"
+    for name in ("glide/siren_a4", "glide/drop_e5_a2"):
+        assert found[name].share > 0.8 > 0.2 > found[name].life, name

@@ -18,11 +18,11 @@ from distill.prior.training import fit_prior
 from distill.training.interruption import Interruption
 from distill.training.run import Run
 
-SIZE, LEVELS = 36, 2  # codes of steps of 4 dB
+SIZES = (71, 36)  # the loudness has steps of 2 dB
 
 
 def untrained() -> FramePrior:
-    shape = prior_shape(codebook_size=SIZE, num_quantizers=LEVELS, context_frames=64)
+    shape = prior_shape(codebook_sizes=SIZES, context_frames=64)
     torch.manual_seed(0)
     model = build_prior(shape).eval()
     assert isinstance(model, FramePrior)
@@ -35,13 +35,13 @@ def decaying(count: int) -> list[Codes]:
     rng = np.random.default_rng(0)
     sounds = []
     for _ in range(count):
-        loudness = np.linspace(34, 0, rng.integers(12, 17)).round().astype(np.int64) + rng.integers(0, 2)
-        sounds.append(np.stack([loudness, rng.integers(0, SIZE, len(loudness))], axis=1))
+        loudness = np.linspace(68, 0, rng.integers(12, 17)).round().astype(np.int64) + rng.integers(0, 3)
+        sounds.append(np.stack([loudness, rng.integers(0, SIZES[1], len(loudness))], axis=1))
     return sounds
 
 
 def ends_loud(codes: Codes) -> bool:
-    return bool(codes[-1, 0] >= codes[:, 0].max() - 2)
+    return bool(codes[-1, 0] >= codes[:, 0].max() - 4)
 
 
 def test_drawn_sounds_become_like_the_recordings() -> None:
@@ -55,7 +55,7 @@ def test_drawn_sounds_become_like_the_recordings() -> None:
     assert reported == sorted(reported)
     assert reported[-1][0] <= reported[-1][1]
     assert np.mean([codes[0, 0] for codes in after]) > 1.3 * np.mean([codes[0, 0] for codes in before])
-    assert np.mean([ends_loud(codes) for codes in before]) > 0.2
+    assert np.mean([ends_loud(codes) for codes in before]) > 0.15
     assert np.mean([ends_loud(codes) for codes in after]) < 0.1
     assert model.most_frames == 16 * LONGER
 

@@ -7,23 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.tiny import prior_shape
 
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
+from distill.codes.store import out_of_range
 from distill.generate.sampling import Sampling, classifier_free_guidance, draw, sample_codes, undo_label_smoothing
 from distill.prior.architectures import ArchitectureName
 from distill.prior.artifact import build_prior
 from distill.prior.base import Prior, Sampler
 from distill.prior.frame import FramePrior
 
-LEVELS, SIZE, CONTEXT = 3, 11, 8
+SIZES = (7, 11, 9)
+LEVELS, SIZE, CONTEXT = len(SIZES), max(SIZES), 8
 
 
 def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> Prior:
     """A prior sharp enough that its samples depend on its inputs."""
-    sizes = {"codebook_size": SIZE, "num_quantizers": LEVELS, "context_frames": CONTEXT, "hidden_size": 32}
+    sizes = {"codebook_sizes": SIZES, "context_frames": CONTEXT, "hidden_size": 32}
     more = {"depth_layers": 2, "codeword_size": 5, "count_experts": True, "calibrated": True} if kind == "frame" else {}
     shape = prior_shape(kind, **sizes, num_layers=2, num_heads=4, labels=labels, **more)
     torch.manual_seed(0)
@@ -40,6 +42,9 @@ def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> 
         if isinstance(model, FramePrior) and model.loudness_course is not None:
             model.loudness_course.table.normal_()
     return model
+
+
+LABELLED = {kind: sharp_prior(kind, ["a", "b"]) for kind in ("frame", "flat", "memory")}
 
 
 @pytest.fixture(scope="module", params=["frame", "flat"])
@@ -139,10 +144,20 @@ def test_seeds_decide_and_lengths_beyond_the_context_hold_codes_only(prior: Prio
         np.stack(sample_codes(prior, 3, frames, seed, Sampling(10.0), natural_ending=False)) for seed in (0, 0, 1)
     )
     assert one.shape == (3, frames, LEVELS)
-    assert 0 <= one.min() <= one.max() < SIZE
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
     assert torch.backends.mkldnn.enabled  # as before
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0.01, 10.0), st.integers(0, 15), st.floats(0.001, 1.0), st.floats(0.0, 20.0), st.integers(0, 2**62))
+def test_codes_are_those_of_their_level_whatever_the_settings(
+    kind: ArchitectureName, temperature: float, top_k: int, top_p: float, guidance: float, seed: int
+) -> None:
+    settings, prompt = Sampling(temperature, top_k, top_p, guidance), np.array([[size - 1 for size in SIZES]] * 3)
+    given = {"label": 1, "prompt": prompt} if seed % 2 else {}
+    for codes in sample_codes(LABELLED[kind], 4, 12, seed, settings, natural_ending=seed % 4 > 1, **given):
+        assert out_of_range(codes, SIZES) == ""
 
 
 def ending(prior: Prior, chance: float) -> Prior:

@@ -4,12 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from unit.tiny import tiny_codec
 
+from distill.audio.partials import find_partials, steadiness
+from distill.codec.streaming import decode
 from distill.novelty import report
 from distill.novelty.reference import MOST_FRAMES, make_reference
 from distill.novelty.report import KernelDistance, diversity, kernel_distance, report_on, sound_statistics
 from distill.novelty.verdict import Judge, with_scores
+
+SINE_AND_NOISE = (np.sin(np.arange(8000) * 0.2), np.random.default_rng(0).standard_normal(8000))
 
 
 def distance_of(generated: np.ndarray, held_out: np.ndarray, training: np.ndarray, seed: int = 0) -> KernelDistance:
@@ -84,7 +89,7 @@ def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -
     reference = with_scores(make_reference([str(n) for n in range(20)], training, held_out), codec)
     judge, queries = Judge(reference, codec), [*training[:3], *new]
     novelty = judge(queries)
-    made = report_on(judge, queries, [0.5] * 11 + [99.0], novelty, 0)
+    made = report_on(judge, queries, [0.5] * 11 + [99.0], novelty, 0, originals=SINE_AND_NOISE)
     counts = [[one.verdict for one in novelty].count(verdict) for verdict in ("new", "close", "copy")]
     assert (made.sounds, [made.new, made.close, made.copies]) == (12, counts)
     assert counts[2] >= 3
@@ -110,6 +115,13 @@ def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -
             f"12 sounds are too few for a kernel distance to held-out recordings: among {compared} training recordings it "
             f"differs by ± 8.0{more}"
         )
+    decoded = [decode(codec, torch.from_numpy(codes)[None])[0].numpy() for codes in queries]
+    tonal = [steadiness(find_partials(sound, codec.spectrogram.sample_rate)).is_tonal for sound in decoded]
+    rates = {"tonal_rate": np.mean(tonal), "tonal_rate_originals": 0.5}
+    assert rates.items() <= made.metrics().items()
+    assert replace(made, tonal_rate=0.1, tonal_rate_held_out=0.25).lines[2] == (
+        "tonal: 10% of the sounds; of held-out recordings 50% as they were, 25% decoded from their codes"
+    )
     alone = report_on(judge, queries[:1], [0.5], novelty[:1], 0)
-    assert (alone.distance, alone.diversity) == (None, None)
+    assert (alone.distance, alone.diversity, alone.tonal_rate_originals) == (None, None, None)
     assert alone.lines[-1] == "too few sounds or recordings for a kernel distance to held-out recordings"

@@ -113,8 +113,8 @@ def test_long_sequences_are_validated_in_smaller_batches() -> None:
 def test_counting_a_few_recordings_at_once_gives_the_same_bits(
     prior_data: PriorData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = count(prior_data.train, SIZE, LEVELS, 2)
+    whole = count(prior_data.train, GEOMETRY.codebook_sizes, 2)
     monkeypatch.setattr(counts, "COUNTED_FRAMES", 50)
-    parts = count(prior_data.train, SIZE, LEVELS, 2)
+    parts = count(prior_data.train, GEOMETRY.codebook_sizes, 2)
     assert all(map(np.array_equal, whole, parts))
     assert whole.unigram.sum() > 0

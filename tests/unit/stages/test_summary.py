@@ -27,10 +27,11 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     Path("dvc.yaml").write_text("stages: {}")
     names = ("utilization", "perplexity", "dead_codes")
     levels = {f"codebook/level_{level}/{name}": level / 100 for level in range(12) for name in names}
-    write("metrics/train_vqvae.json", dict(sorted(levels.items())))
+    tones = {"tone/tonal_originals": 0.5, "tone/tonal_decodes": 0.25}
+    write("metrics/train_vqvae.json", {**dict(sorted(levels.items())), **tones})
     prior = {"val_perplexity": 1.5, "val_bits_per_second": 9.0, "best_epoch": 1, "epochs_trained": 3}
     write("metrics/train_prior.json", {**prior, "is_memorizing": float(memorizing)})
-    write("metrics/audition.json", {"new": 0, "close": 0, "copies": 2})
+    write("metrics/audition.json", {"new": 0, "close": 0, "copies": 2, "tonal_rate": 0.5})
     write("metrics/ingest.json", {"used": 5, "warned": 0, "duplicates": 0, "rejected": 0, "seconds": 1.0})
     artifact = PriorArtifact(
         shape=PRIOR,
@@ -49,6 +50,8 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     summarise(Params.model_validate({"corpus": {"path": "sounds"}}), [], 1.0)
     printed = " ".join(capsys.readouterr().out.split())
     assert "codewords used level 0 0%, level 1 1%, level 2 2%" in printed
+    assert "2 sounds: 0 new, 0 close, 2 copies; 50% tonal" in printed
+    assert "held-out tones 50% tonal, 25% once decoded" in printed
     assert "level 10 10%, level 11 11%" in printed
     assert (" ".join(MEMORIZED.message.split()) in printed) is memorizing
     assert ("touch .distill/stop" in printed) is memorizing

@@ -29,7 +29,7 @@ from distill.training.tracking import public_events
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 
 SIZE, LEVELS = 12, 2
-GEOMETRY = CodesConfig(codebook_size=SIZE, num_quantizers=LEVELS, frame_rate=10.0, codec_sha256="0" * 64)
+GEOMETRY = CodesConfig(codebook_sizes=(SIZE,) * LEVELS, frame_rate=10.0, codec_sha256="0" * 64)
 
 
 def config(**changes: Any) -> PriorConfig:
@@ -81,7 +81,7 @@ def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) ->
 
 def windows(context: int, batch_size: int, seed: int = 0, span_frames: int = 1) -> tuple[PriorShape, int, int]:
     """Shape, batch size and seed of a sampler of these codes."""
-    sizes = {"codebook_size": SIZE, "num_quantizers": LEVELS, "context_frames": context, "span_frames": span_frames}
+    sizes = {"codebook_sizes": (SIZE,) * LEVELS, "context_frames": context, "span_frames": span_frames}
     return prior_shape("memory", **sizes), batch_size, seed
 
 

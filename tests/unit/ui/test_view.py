@@ -48,7 +48,9 @@ def test_text_is_escaped(tmp_path: Path) -> None:
         view.table([HOSTILE], [[HOSTILE]]),
         view.player(tmp_path / HOSTILE, HOSTILE),
         view.ingest(report),
-        view.health([{"epoch": 0, "codebook_health": {HOSTILE: {}}, "utilization_warnings": []}]),
+        view.health(
+            [{"epoch": 0, "codebook_health": {"level_0": {}}, "level_names": [HOSTILE], "utilization_warnings": []}]
+        ),
         view.progress(running(tmp_path, said), ""),
         view.progress(job(tmp_path, process_json={}, exit_json={"status": 2}, stderr_txt=f"distill: {HOSTILE}"), ""),
     ]
@@ -101,10 +103,11 @@ def test_cells_of_a_table_of_many_columns_say_their_column_in_a_narrow_window() 
 
 def test_health_marks_the_codebooks_that_training_warns_of() -> None:
     figures = {"utilization": 0.29, "perplexity": 3.21, "dead_codes": 40.0}
-    last = {"codebook_health": dict.fromkeys(("level_0", "level_1"), figures), "utilization_warnings": ["level_1: low"]}
+    last = {"codebook_health": dict.fromkeys(("level_0", "level_1"), figures), "utilization_warnings": ["shape 1: low"]}
+    last["level_names"] = ["loudness", "shape 1"]
     shown = view.health([{"epoch": 0}, {"epoch": 6, **last}])
-    assert "<td>0</td><td>29%</td><td>3.2</td><td>40</td>" in shown
-    assert "<td>1</td><td>29% ⚠</td><td>3.2</td><td>40</td>" in shown
+    assert "<td>loudness</td><td>29%</td><td>3.2</td><td>40</td>" in shown
+    assert "<td>shape 1</td><td>29% ⚠</td><td>3.2</td><td>40</td>" in shown
     assert "epoch 7" in shown
 
 

@@ -15,7 +15,7 @@ VECTORS = torch.randn(LEVELS, SIZE + 2, WIDTH, generator=torch.Generator().manua
 
 def retrieval() -> Retrieval:
     torch.manual_seed(0)
-    sizes = {"num_quantizers": LEVELS, "codebook_size": SIZE, "hidden_size": WIDTH, "context_frames": REACH}
+    sizes = {"codebook_sizes": (SIZE,) * LEVELS, "hidden_size": WIDTH, "context_frames": REACH}
     return Retrieval(prior_shape("memory", **sizes, key_size=16)).double()  # type: ignore[arg-type]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import FABRIC, SIZE, config, data, fit, killed_and_resumed, repeating
+from unit.training.coded import FABRIC, config, data, fit, killed_and_resumed, repeating
 
 from distill.codes.sequences import Batch
 from distill.errors import DistillError, ParamsError
@@ -79,7 +79,10 @@ def test_a_memory_is_probed_in_any_training_and_at_its_end(
     kept = {
         name.removeprefix("probe/"): value for name, value in training.result.best_metrics.items() if "probe/" in name
     }
-    source, seed = FrameSource([one.codes for one in FEW.held_out], SIZE), derive_seed(0, Stream.MEMORY_PROBES)
+    source, seed = (
+        FrameSource([one.codes for one in FEW.held_out], FEW.codes.codebook_sizes),
+        derive_seed(0, Stream.MEMORY_PROBES),
+    )
     assert found[-1].probe == kept == module.probe_memory(training.model, source, FABRIC, seed)  # type: ignore[arg-type]
 
 
@@ -160,7 +163,7 @@ def test_polarisation_moves_gates_apart_and_statistics_are_those_of_the_gates() 
 
 
 CODES = np.random.default_rng(0).integers(3, 16, (250, 2))  # codes below 3 are never used
-SOURCE = FrameSource([CODES[:9], CODES[9:40], CODES[40:]], 16)
+SOURCE = FrameSource([CODES[:9], CODES[9:40], CODES[40:]], (16,) * CODES.shape[1])
 
 
 def positions_of(part: np.ndarray, frames: np.ndarray) -> list[int]:
