@@ -133,7 +133,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
     def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor, Tensor]:
         """Features `[B, F, features]` after quantisation with `coding`, codes, and the samples `[B, N]` to decode to."""
         codec, margin = self.codec, self.codec.margin
-        features, tones = codec.features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
+        features, tones = codec.flat_features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
         if coding is not None:
             codec.mean.copy_(coding.mean)
             codec.components.copy_(coding.components)
@@ -162,7 +162,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         chosen = torch.randperm(SOUNDS - HELD_OUT, generator=generator)[:count].tolist()
         margin = codec.margin
         padded = (np.pad(self.sounds[index], margin) for index in chosen)
-        pieces = [codec.features(torch.from_numpy(sound)[None])[0][0, : CORPUS_FRAMES // count] for sound in padded]
+        pieces = [codec.flat_features(torch.from_numpy(sound)[None])[0][0, : CORPUS_FRAMES // count] for sound in padded]
         codec.fit_projection(torch.cat(pieces))
         codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
         levels = CORPUS_LEVELS[number % len(CORPUS_LEVELS)]

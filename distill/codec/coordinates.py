@@ -63,7 +63,8 @@ class SharedCoordinates:
         levels = torch.arange(len(spectra)).clamp_max(len(self.scales) - 1)
         weights = feature_weights(spectrogram_config_for(REFERENCE_RATE))
         coordinates = (spectra * weights) @ self.components / self.scales[levels][:, None]
-        return [loudness_coordinates(loudness), *coordinates]
+        tones = [] if codec.tone is None else codec.tone.vectors()
+        return [loudness_coordinates(loudness), *tones, *coordinates]
 
 
 def codewords_of(codec: VQVAE) -> Tensor:

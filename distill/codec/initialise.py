@@ -40,14 +40,10 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
             f"vqvae.latent_size: expected at most {spectrogram.features}, the features of a frame at {sample_rate} Hz, "
             f"found {config.latent_size}"
         )
-    gain_shape = config.quantizer == "overlapping" and config.num_quantizers > 1
-    sizes = config.model_dump(include=set(VQVAEArchitecture.model_fields))
     decay = config.ema_decay if config.encoder_rate else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
-        sets = len(shipped_sets()) + FITTED if gain_shape and config.num_quantizers > TONE_LEVELS + 2 else 0
-        architecture = VQVAEArchitecture(**sizes, gain_shape=gain_shape, partial_sets=sets)
-        model = VQVAE(architecture, spectrogram, config.dropout, decay)
+        model = VQVAE(architecture_of(config), spectrogram, config.dropout, decay)
     if config.encoder_rate:
         frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
         model.quantizer.dead_code_threshold = DEAD_CODE_SHARE * frames / config.codebook_size
@@ -56,6 +52,17 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
     if warm:
         load_pretrained(model)
     return model
+
+
+def architecture_of(config: VQVAEConfig) -> VQVAEArchitecture:
+    """Architecture of a codec with these settings: loudness has a level of its own, and tones have three if enough are left."""
+    gain_shape = config.quantizer == "overlapping" and config.num_quantizers > 1
+    has_tones = gain_shape and config.num_quantizers > TONE_LEVELS + 2
+    return VQVAEArchitecture(
+        **config.model_dump(include=set(VQVAEArchitecture.model_fields)),
+        gain_shape=gain_shape,
+        partial_sets=len(shipped_sets()) + FITTED if has_tones else 0,
+    )
 
 
 def pretrained_path(n_fft: int) -> Path:
@@ -188,7 +195,7 @@ def features_of(model: VQVAE, audio: Tensor, shift: int = 0) -> Tensor:
     config = model.spectrogram
     before = model.margin + shift
     whole = config.frames_for(len(audio) + shift) * config.samples_per_frame + 2 * model.margin
-    features, _ = model.features(nn.functional.pad(audio, (before, whole - before - len(audio)))[None])
+    features, _ = model.flat_features(nn.functional.pad(audio, (before, whole - before - len(audio)))[None])
     return features[0]
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from distill.codec.constants import LOUDNESS_SIZE
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MAX_LOG_GAIN, match_envelope, with_gains
 from distill.codec.pitch import PitchAnalysis
-from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer
+from distill.codec.quantizer import Level, PlainResidualQuantizer, ResidualQuantizer
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mask_gaps, mel_filterbank
 from distill.codec.tone import ATOM, NOTE, NOTES, TUNINGS, Phases, ToneLayer, atoms_of, bumps, mel_place, separated, spectrum_of, steadied
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
@@ -190,15 +190,23 @@ class VQVAE(nn.Module):
 
         N is `margin + F * samples_per_frame + margin`; `inside` `[F]` is 0 in gaps between sounds and 1 elsewhere.
         """
-        features, tones = self.features(audio, inside)
+        features, tones = self.flat_features(audio, inside)
         return self.latents(features, inside), tones
 
-    def features(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-mel features `[B, F, features]` without the combs of tones, and codes of these tones, as in `analyse`."""
+    def features(self, audio: Tensor) -> Tensor:
+        """Log-mel features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`.
+
+        The margin is the spectrogram's.
+        """
         with torch.autocast(audio.device.type, enabled=False):
-            audio = audio.float()
-            spare = self.margin - self.spectrogram.margin
-            features: Tensor = self.frame_features(audio[:, spare : audio.shape[1] - spare])
+            features: Tensor = self.frame_features(audio.float())
+            return features
+
+    def flat_features(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Features `[B, F, features]` without the combs of tones, and codes of these tones, as in `analyse`."""
+        with torch.autocast(audio.device.type, enabled=False):
+            audio, spare = audio.float(), self.margin - self.spectrogram.margin
+            features = self.features(audio[:, spare : audio.shape[1] - spare])
             if self.pitch is None or self.tone is None:
                 return features, features.new_zeros(*features.shape[:2], 0, dtype=torch.int64)
             tones = self.pitch(self.tone, audio, features, inside)
@@ -208,6 +216,21 @@ class VQVAE(nn.Module):
     def search(self, latents: Tensor, tones: Tensor, positions: Tensor | None = None) -> Tensor:
         """Codes `[B, F, Q]` of latents `[B, F, D]` and tones `[B, F, 3]`; `positions` `[F]` as for the quantizer."""
         return join_codes(self.quantizer.search(latents, positions), tones)
+
+    def levels(self) -> list[Level]:
+        """Each of the Q levels: what the codewords add to latents. Codes of tones add nothing."""
+        levels = self.quantizer.levels()
+        if self.tone is None:
+            return levels
+        width, device = self.architecture.latent_size, self.device
+        kernel = torch.zeros_like(levels[0].kernel)
+        sizes = self.architecture.codebook_sizes[NOTE : ATOM + 1]
+        return [*levels[:NOTE], *(Level(torch.zeros(n, width, device=device), kernel) for n in sizes), *levels[NOTE:]]
+
+    def code_vectors(self) -> list[Tensor]:
+        """Vectors `[V, n]` of each level's codes, on the CPU: codes that sound alike have near ones."""
+        found = [level.codewords.cpu() for level in self.quantizer.levels()]
+        return found if self.tone is None else [*found[:NOTE], *self.tone.vectors(), *found[NOTE:]]
 
     def dequantise(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
         """Latents `[B, F, D]` of codes `[B, F, Q]`."""
@@ -234,7 +257,7 @@ class VQVAE(nn.Module):
         return self._with_loudness(features + loudness, loudness)
 
     def with_combs(self, features: Tensor, codes: Tensor) -> Tensor:
-        """Features `[B, F, features]` of sound with its tones, whose combs are not in `features`: undoes `features`."""
+        """Features `[B, F, features]` of sound with the combs of its tones, which `flat_features` left out."""
         if self.tone is None:
             return features
         loudness = self.loudness(features)

@@ -11,10 +11,12 @@ Shapes: B batch, F code frames, T hops, S partial sets, K partials of a set, M m
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from distill.codec.spectral import SpectrogramConfig, mel_filterbank
+from distill.seeds import STEP, mix
 
 NOTES, TUNINGS = 128, 16  # note 0 is no tone, the others are MIDI notes; a tuning is a sixteenth of a semitone
 PARTIALS = 64  # of a set at most
@@ -24,6 +26,7 @@ HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond a
 LOBE = 5  # bins to either side of a partial in the spectrum
 SMOOTHING = 13  # bands to either side whose mean is a band's smooth level
 SMALLEST = 1e-6
+VECTOR = 64  # values of a code's vector
 AMPLITUDE_ROUNDS = 4
 STEADY_HOPS, STEADY_SPREAD = 4, 0.3  # of the average over time; log10 of amplitudes that count as alike
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
@@ -144,6 +147,32 @@ class ToneLayer(nn.Module):
         flat = nn.functional.pad(response.flatten(0, -2)[:, None], (SMOOTHING, SMOOTHING), mode="reflect")
         return nn.functional.conv1d(flat, self.smoothing[None, None]).reshape(response.shape)
 
+    def vectors(self) -> list[Tensor]:
+        """Vectors `[V, VECTOR]` of the codes of note, tuning and atom, such that codes that sound alike are near."""
+        notes = torch.arange(NOTES)
+        one_hot = nn.functional.one_hot
+        parts = [
+            (notes == 0).float()[:, None] * 3,
+            one_hot(notes % 12, 12) * (notes > 0)[:, None] * 2.0,
+            one_hot(notes // 12, 11) * (notes > 0)[:, None] * 1.0,
+            _waves(notes / NOTES, 12) * (notes > 0)[:, None],
+        ]
+        tunings = torch.arange(TUNINGS)
+        tuning = [one_hot(tunings, TUNINGS).float(), _waves(tunings / TUNINGS, 12)]
+        ratios, loud = self.ratios.cpu(), self.amplitudes.cpu().sqrt()
+        place = ((ratios.clamp_min(0.25).log2() + 1) * 6).round().long().clamp(0, 35)  # whole tones from an octave below
+        sets = torch.zeros(len(ratios), 36).scatter_reduce(1, place, loud * (ratios > 0), "amax")
+        signs = _signs(len(ratios), 24)
+        described = torch.cat([sets, signs], dim=1).repeat_interleave(len(FLOORS), dim=0)
+        floors = one_hot(torch.arange(len(described)) % len(FLOORS), len(FLOORS)).float()
+        atoms = torch.cat([torch.zeros(len(described), 1), floors, described], dim=1)
+        none = one_hot(torch.tensor([0]), atoms.shape[1]) * 3.0
+        tables = [torch.cat(parts, dim=1), torch.cat(tuning, dim=1), torch.cat([none, atoms])]
+        return [
+            nn.functional.pad(table / table.square().mean().sqrt() * (table.shape[1] / VECTOR) ** -0.5, (0, VECTOR - table.shape[1]))
+            for table in tables
+        ]
+
     def pattern(self, codes: Tensor, coarse: bool = False) -> Tensor:
         """Pattern `[B, F, features]` that a frame's comb leaves in its log-mel features, 0 where there is no tone.
 
@@ -174,6 +203,18 @@ class ToneLayer(nn.Module):
         mean = self.smooth(response)
         centres = band_centres(self.config.sample_rate, bank.shape[1]).to(bank)
         return response, self.floors(codes, centres) * mean, mean
+
+
+def _waves(place: Tensor, count: int) -> Tensor:
+    """Cosines and sines `[n, 2 * count]` of places `[n]` from 0 to 1: near ones are alike."""
+    angles = math.pi * (torch.arange(count) + 0.5) * place[:, None]
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _signs(rows: int, columns: int) -> Tensor:
+    """Signs `[rows, columns]`, unlike in each row, the same everywhere."""
+    words = mix(np.arange(1, rows * columns + 1, dtype=np.uint64) * np.uint64(STEP))
+    return torch.from_numpy((words >> np.uint64(63)).astype(np.float32) * 2 - 1).reshape(rows, columns)
 
 
 def atoms_of(sets: int) -> int:

@@ -181,9 +181,7 @@ def generate_sounds(
         if recording is not None:
             seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
             fixed = torch.from_numpy(np.stack([kept_codes(recording, strength, one) for one in seeds]))
-            kept = FixedCodes(
-                fixed, pull_to([one.codewords.cpu() for one in codec.quantizer.levels()], recording, strength)
-            )
+            kept = FixedCodes(fixed, pull_to(codec.code_vectors(), recording, strength))
         settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept)
         return checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
 

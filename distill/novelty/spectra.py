@@ -28,7 +28,7 @@ class CodeSpectra:
 
     @torch.no_grad()
     def __init__(self, codec: VQVAE) -> None:
-        sizes, levels = codec.architecture.codebook_sizes, codec.quantizer.levels()
+        sizes, levels = codec.architecture.codebook_sizes, codec.levels()
         latents = torch.eye(codec.architecture.latent_size, device=codec.device)
         self._offset = band_levels(codec, codec.unproject(torch.zeros_like(latents[:1])))
         bands = band_levels(codec, codec.unproject(latents)) - self._offset  # [D, BANDS]

@@ -14,7 +14,7 @@ from unit.tiny import prior_shape, whole_codec
 
 from distill.audio import bandwidth
 from distill.audio.bandwidth import Bandwidth, choose_rate
-from distill.codec.model import VQVAEArchitecture
+from distill.codec.initialise import architecture_of
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.codes.file import CodedRecording, CodesHeader
 from distill.model_file.format import BundleMetadata
@@ -145,8 +145,7 @@ def test_the_tier_table_is_that_of_the_settings() -> None:
 def test_the_bit_rates_are_those_of_the_settings() -> None:
     def bits(quality: QualityName, recordings: int, rate: int) -> str:
         config = get_adaptive_vqvae_config(recordings, quality=quality)
-        sizes = config.model_dump(include=set(VQVAEArchitecture.model_fields))
-        per_frame = VQVAEArchitecture(**sizes, gain_shape=True).bits_per_frame
+        per_frame = architecture_of(config).bits_per_frame
         return f"{spectrogram_config_for(rate).frame_rate * per_frame:.1f}".removesuffix(".0")
 
     assert spectrogram_config_for(24_000).frame_rate == spectrogram_config_for(48_000).frame_rate

@@ -48,7 +48,7 @@ def prior_shape(architecture: ArchitectureName = "frame", **changes: Any) -> Pri
 
 PRIOR, MEMORY, FLAT = prior_shape(), prior_shape("memory"), prior_shape("flat")
 SPECTROGRAM = spectrogram_config_for(RATE)
-PLAIN = {"quantizer": "overlapping", "gain_shape": False}  # loudness is not coded apart
+PLAIN = {"quantizer": "overlapping", "gain_shape": False, "partial_sets": 0}  # loudness is not coded apart
 TRAINED = PriorMetadata(
     epochs_trained=3,
     final_perplexity=5.0,
@@ -68,10 +68,10 @@ def tiny_codec(seed: int = 0) -> VQVAE:
 
 
 def whole_codec() -> VQVAE:
-    """An untrained codec at 8 kHz with every part that a codec may have: loudness, and 2 levels of 8 codewords."""
+    """An untrained codec at 8 kHz with every part that a codec may have: loudness, tones, and 2 levels of 8 codewords."""
     spectrogram = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4)
-    shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
-    kinds = {"quantizer": "overlapping", "gain_shape": True}
+    shape = {"codebook_size": 8, "num_quantizers": 6, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
+    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": 2}
     return VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds}), spectrogram)
 
 

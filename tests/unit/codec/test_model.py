@@ -29,7 +29,7 @@ def fitted(gain_shape: bool, codebook_size: int, hidden_size: int, num_layers: i
     noise = torch.randn(4, 20 * spectrogram.samples_per_frame + 2 * spectrogram.margin) * 0.1
     with torch.no_grad():
         model.fit_projection(model.features(noise).flatten(0, 1))
-        model.quantizer.fit(list(model.latents(noise)), torch.Generator().manual_seed(0))
+        model.quantizer.fit(list(model.latents(model.features(noise))), torch.Generator().manual_seed(0))
     return model
 
 
@@ -75,7 +75,7 @@ class Encoder(torch.nn.Module):
         self.codec = codec
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        return self.codec.latents(audio)
+        return self.codec.latents(self.codec.features(audio))
 
 
 class Decoder(Encoder):
