@@ -123,11 +123,15 @@ def facts(metadata: BundleMetadata) -> Facts:
     """Rows (name, value) on sound, codec, its codebooks on held-out recordings, and prior, from the metadata."""
     codec, prior, trained = metadata.vqvae_config, metadata.prior_config, metadata.prior_metadata
     rate = metadata.spectrogram_config.frame_rate
-    levels = " + ".join(f"{len(list(alike))} × {size}" for size, alike in groupby(codec.codebook_sizes))
+    alike = [(size, len(list(levels))) for size, levels in groupby(codec.codebook_sizes)]
+    sizes = " + ".join(f"{number} × {size}" if number > 1 else str(size) for size, number in alike)
     bits = rate * codec.bits_per_frame
     rows = [
         ("sound", f"mono, {metadata.spectrogram_config.sample_rate} Hz"),
-        ("codec", f"levels of {levels} codewords, {rate:.1f} frames per second: {bits / 1000:.2f} kbit/s"),
+        (
+            "codec",
+            f"{codec.num_quantizers} levels of {sizes} codes, {rate:.1f} frames per second: {bits / 1000:.2f} kbit/s",
+        ),
     ]
     if prior is None or trained is None:
         rows.append(("prior", "none: new sounds are drawn by the pretrained prior, if it can read the codes"))

@@ -20,7 +20,15 @@ from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.streaming import encode
 from distill.codes import encode as encoding
 from distill.codes.encode import code_corpus
-from distill.codes.store import SPLIT_SCHEMA, CodesReader, SplitRow, read_split, rows_by_side, split_codes
+from distill.codes.store import (
+    SPLIT_SCHEMA,
+    CodesReader,
+    SplitRow,
+    out_of_range,
+    read_split,
+    rows_by_side,
+    split_codes,
+)
 from distill.errors import ArtifactError
 from distill.execution import Execution
 from distill.params import Params, default_params
@@ -43,10 +51,10 @@ def settings(views: int) -> Params:
 
 
 def encoded(
-    corpus: Path, folder: Path, views: int = 1, kept: Path | None = None, sha256: str = "abc"
+    corpus: Path, folder: Path, views: int = 1, kept: Path | None = None, sha256: str = "abc", gain_shape: bool = False
 ) -> dict[str, float]:
     execution = Execution("cpu", "fp32", 1)
-    return code_corpus(tiny_codec(), sha256, corpus, folder, settings(views), execution, HERE, kept)
+    return code_corpus(tiny_codec(0, gain_shape), sha256, corpus, folder, settings(views), execution, HERE, kept)
 
 
 @pytest.mark.parametrize(("window", "together"), [(1, 1), (100, 40), (10_000, 10_000)])
@@ -108,10 +116,17 @@ def test_a_view_is_shifted_by_less_than_a_frame_and_louder_or_softer(corpus: Cor
     assert all(view.shift * 2 < short.samples for view in views_of(short, 16, 512, 3))
 
 
-def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> None:
-    codec, split = tiny_codec(), tmp_path / "split.parquet"
-    encoded(corpus.folder, tmp_path / "codes", 3)
+@pytest.mark.parametrize("gain_shape", [False, True])
+def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus, gain_shape: bool) -> None:
+    codec, split = tiny_codec(0, gain_shape), tmp_path / "split.parquet"
+    used = encoded(corpus.folder, tmp_path / "codes", 3, gain_shape=gain_shape)
     reader = CodesReader(tmp_path / "codes")
+    assert (
+        reader.config.codebook_sizes == codec.architecture.codebook_sizes == ((71, 8, 8) if gain_shape else (8, 8, 8))
+    )
+    assert not any(out_of_range(reader.codes(row), reader.config.codebook_sizes) for row in reader.rows)
+    loudness = np.concatenate([reader.codes(row)[:, 0] for row in reader.rows if row.view == 0])
+    assert used["level_0/utilization"] == len(set(loudness.tolist())) / reader.config.codebook_sizes[0]
     np.testing.assert_array_equal(reader.codewords(), codewords_of(codec).numpy())
     assert reader.config.shared_coordinates == codec.architecture.gain_shape
     assert reader.config.codec_sha256 == "abc"

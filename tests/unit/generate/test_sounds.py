@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.tiny import networks, prior_shape
+from unit.tiny import networks, prior_shape, tiny_codec
 
 from distill.audio.write import AudioFormat, write_audio
-from distill.codes.store import Codes
+from distill.codec.coordinates import codewords_of
+from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError
 from distill.generate.faults import FAULTS
 from distill.generate.results import similarities
@@ -111,6 +112,23 @@ def test_more_strength_keeps_less_and_the_coarser_levels_longer(
     assert is_kept(0).all()
     assert not is_kept(1).any()
     assert one == 0 or not is_kept(one).all()
+
+
+LOUD = tiny_codec(gain_shape=True)
+LOUD_PRIOR = build_prior(prior_shape(codebook_sizes=(71, 8, 8), codeword_size=64), codewords_of(LOUD)).eval()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0.01, 1), st.floats(0.1, 10), st.sampled_from(["recording", "prompt"]), st.integers(0, 2**40))
+def test_takes_and_continuations_hold_codes_of_their_levels(
+    strength: float, temperature: float, given_as: str, seed: int
+) -> None:
+    sizes = LOUD.architecture.codebook_sizes
+    codes = {given_as: np.random.default_rng(seed).integers(0, sizes, (12, 3))}
+    sampling = Sampling(temperature)
+    request = GenerationRequest(3, 0.2, natural_ending=False, sampling=sampling, strength=strength, **codes)  # type: ignore[arg-type]
+    for sound in generate_sounds(LOUD, LOUD_PRIOR, request, seed).drawn.values():
+        assert out_of_range(sound.codes, sizes) == ""
 
 
 def test_takes_that_must_be_equal_are_counted() -> None:

@@ -78,6 +78,8 @@ WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(has_prior=False), "found that has_prior is missing, or not as this version writes it"),
     (lambda v: v.pop("provenance"), "found that provenance is missing, .*; download it again; if an earlier version"),
     (lambda v: v["vqvae_config"].update(latent_size=1000), "expected latent_size to be no larger than the features"),
+    (lambda v: v["vqvae_config"].update(quantizer="residual", gain_shape=True), "expected gain_shape only with the overlapping"),
+    (lambda v: v["prior_config"].update(codebook_sizes=[8, 8]), "found that prior_config is missing, or not as this version"),
     (lambda v: v["vqvae_config"].update(hidden_size=32), "expected the tensors that its metadata describes, found others"),
     (lambda v: v["prior_config"].update(num_heads=3), "expected num_heads to divide hidden_size"),
     (lambda v: v.update(seq_len=10**13), "less than or equal to"),

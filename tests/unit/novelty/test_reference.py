@@ -17,7 +17,7 @@ def reference(names: tuple[str, ...] = ("a/b.wav", "ü.wav")) -> Reference:
 
 def test_names_are_one_line_each() -> None:
     given = reference(("a\nb", "ü"))
-    assert list(read_reference(given.tensors(), (8, 8, 8)).names) == ["a b", "ü"]
+    assert list(read_reference(given.tensors(), (9, 8, 8)).names) == ["a b", "ü"]
 
 
 def test_of_many_and_long_held_out_recordings_a_part_is_kept() -> None:
@@ -52,4 +52,4 @@ def test_what_does_not_fit_is_refused(name: str, value: np.ndarray | None, messa
     else:
         arrays[name] = value
     with pytest.raises(ValueError, match=message):
-        read_reference(arrays, (8, 8, 8))
+        read_reference(arrays, (9, 8, 8))
