@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from distill.codec.constants import LOUDNESS_SIZE
+from distill.codec.constants import ATOM, LOUDNESS_SIZE, NOTE, NOTES, TUNINGS
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MAX_LOG_GAIN, match_envelope, with_gains
 from distill.codec.pitch import PitchAnalysis
 from distill.codec.quantizer import Level, PlainResidualQuantizer, ResidualQuantizer
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mask_gaps, mel_filterbank
-from distill.codec.tone import ATOM, NOTE, NOTES, TUNINGS, Phases, ToneLayer, atoms_of, bumps, mel_place, separated, spectrum_of, steadied
+from distill.codec.tone import Phases, ToneLayer, atoms_of, bumps, mel_place, separated, spectrum_of, steadied
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 

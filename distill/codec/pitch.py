@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distill.codec.constants import TUNINGS
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, TUNINGS, ToneLayer, mel_place
+from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, ToneLayer, mel_place
 
 PEAKS = 32  # of a frame at most
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count

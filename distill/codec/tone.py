@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.spectral import SpectrogramConfig, mel_filterbank
 from distill.seeds import STEP, mix
 
-NOTES, TUNINGS = 128, 16  # note 0 is no tone, the others are MIDI notes; a tuning is a sixteenth of a semitone
 PARTIALS = 64  # of a set at most
 FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # below and above so many Hz
-NOTE, TUNING, ATOM = 1, 2, 3  # levels
 HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond are left out
 LOBE = 5  # bins to either side of a partial in the spectrum
 SMOOTHING = 13  # bands to either side whose mean is a band's smooth level

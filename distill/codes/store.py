@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from distill.codec.constants import ATOM, NOTE, NOTES, TUNINGS
 from distill.errors import ArtifactError
 from distill.params import CodebookSizes, Params, Settings
 from distill.split import Side, split_groups
@@ -23,6 +24,12 @@ CODEWORDS, RECORDINGS, INDEX = "codewords.safetensors", "recordings.parquet", "i
 
 Codes = NDArray[np.int64]
 Vectors = NDArray[np.float32]  # [Q, V, C]
+
+
+def tone_levels(codebook_sizes: Sequence[int]) -> range:
+    """Levels of note, tuning and atom among levels of such sizes, of which no others differ as these do."""
+    has_tones = len(codebook_sizes) > ATOM and tuple(codebook_sizes[NOTE:ATOM]) == (NOTES, TUNINGS)
+    return range(NOTE, ATOM + 1) if has_tones else range(NOTE, NOTE)
 
 
 class CodeLevels(Settings):
@@ -39,6 +46,11 @@ class CodeLevels(Settings):
     def num_quantizers(self) -> int:
         """Q, the number of levels."""
         return len(self.codebook_sizes)
+
+    @property
+    def tone_levels(self) -> range:
+        """Levels of note, tuning and atom; none where codes have no tones."""
+        return tone_levels(self.codebook_sizes)
 
     @property
     def uniform_bits(self) -> float:

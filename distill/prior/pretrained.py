@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill.codes.sequences import CodedRecording
+from distill.codes.store import tone_levels
 from distill.params import PRETRAINED_SIZES
 from distill.prior.frame import FramePrior, FrameShape, look_up
 
@@ -35,12 +36,18 @@ def is_own(name: str) -> bool:
     return name == "bias" or name == "label" or name.endswith(".free")
 
 
-def for_levels(parameters: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """Parameters of a prior with `levels` levels from those of one with `MAX_LEVELS`: each level has its number's."""
-    chosen = {name: value[:levels] if name.startswith(PER_LEVEL) else value for name, value in parameters.items()}
+def for_levels(parameters: Mapping[str, Tensor], codebook_sizes: Sequence[int]) -> dict[str, Tensor]:
+    """Parameters of a prior for levels of such sizes from those of one with `MAX_LEVELS`.
+
+    Each level has its number's, not counting tones, whose levels are the last.
+    """
+    tones = tone_levels(codebook_sizes)
+    others = iter(range(MAX_LEVELS))
+    rows = [MAX_LEVELS - tones.stop + level if level in tones else next(others) for level in range(len(codebook_sizes))]
+    chosen = {name: value[rows] if name.startswith(PER_LEVEL) else value for name, value in parameters.items()}
     if AGREEMENT in chosen:
-        coarser, before = chosen[AGREEMENT][:levels].split(MAX_LEVELS, dim=1)
-        chosen[AGREEMENT] = torch.cat([coarser[:, :levels], before[:, :levels]], dim=1)
+        coarser, before = chosen[AGREEMENT][rows].split(MAX_LEVELS, dim=1)
+        chosen[AGREEMENT] = torch.cat([coarser[:, rows], before[:, rows]], dim=1)
     return chosen
 
 
@@ -74,7 +81,7 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording
     stored = {name: value.float() for name, value in load_file(PATH).items()}
     projection = stored.pop(LABELS)
     threshold = model.pointer_mixture.threshold[0].clone()
-    pretrained = for_levels(stored, model.num_quantizers)
+    pretrained = for_levels(stored, model.shape.codebook_sizes)
     for name, parameter in model.named_parameters():
         if is_own(name):
             parameter.zero_()
