@@ -156,8 +156,9 @@ class PitchAnalysis(nn.Module):
         valid &= (base >= LOWEST_BASE) & (base <= HIGHEST_BASE)
         base = torch.where(valid, base, LOWEST_BASE)
         per_set = PEAK_CHOICES * PARTIAL_CHOICES
-        index = base.unflatten(1, (-1, per_set))[..., None] + cells[:, None, :FIRST_PARTIALS]
-        first = worth.gather(1, index.flatten(1)).unflatten(1, (-1, FIRST_PARTIALS)).sum(dim=-1)
+        first = torch.zeros_like(base, dtype=worth.dtype)
+        for partial in cells[:, :FIRST_PARTIALS].T.repeat_interleave(per_set, dim=1):
+            first += worth.gather(1, base + partial)
         kept = torch.where(valid, first, -torch.inf).topk(min(KEPT, first.shape[1]), dim=1).indices
         base, sets = base.gather(1, kept), kept // per_set
         index = (base[..., None] + cells[sets]).flatten(1)
