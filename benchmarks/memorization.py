@@ -120,7 +120,7 @@ def measure_memorization(execution: Execution, say: Say) -> Table:
             rows.append(
                 (
                     *(case.name, "yes" if case.memorised else "no", str(case.recordings), str(levels)),
-                    *(f"{metrics[name]:.2f}" for name in ("val_perplexity", "val_coarse_perplexity")),
+                    *(f"{metrics[name]:.2f}" for name in ("val_perplexity_without_tones", "val_coarse_perplexity")),
                     "yes" if training.facts.memorization.was_memorizing else "no",
                 )
             )

@@ -32,6 +32,12 @@ def tone_levels(codebook_sizes: Sequence[int]) -> range:
     return range(NOTE, ATOM + 1) if has_tones else range(NOTE, NOTE)
 
 
+def other_levels(codebook_sizes: Sequence[int]) -> list[int]:
+    """Levels of loudness and shape, the coarsest first: those that are no `tone_levels`."""
+    tones = tone_levels(codebook_sizes)
+    return [level for level in range(len(codebook_sizes)) if level not in tones]
+
+
 class CodeLevels(Settings):
     """Base of what is made for certain codes: `codebook_sizes` are how many codes each level has, from the coarsest on."""
 

@@ -1,7 +1,8 @@
 """Memorisation check: held-out perplexity below a threshold, and near-duplicates across the split.
 
-The threshold of the tier is held against the perplexity of all codes. Fine codes are close to noise, which nobody learns by
-heart: where they are many, they hide in it that all else is known. So the coarse levels are judged by themselves, too.
+The threshold of the tier is held against the perplexity of all codes but those of tones: that a held note goes on is easy
+to predict, and says nothing of what is known by heart. Fine codes are close to noise, which nobody learns by heart: where
+they are many, they hide in it that all else is known. So the coarse levels are judged by themselves, too.
 """
 
 from collections.abc import Sequence
@@ -9,14 +10,17 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from distill.codes.store import Codes
+from distill.codes.store import Codes, other_levels
 from distill.novelty.search import CodeIndex
 from distill.params import Settings, get_adaptive_prior_config
 from distill.training.events import HOW_TO_STOP
 
 ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
-COARSE_LEVELS = 2  # of these
-JUDGED_LEVELS, COARSE_PERPLEXITY = 3, 2.5  # perplexity of the first levels that warns, where the tier's is not less
+COARSE_LEVELS = 2  # of these; no tones
+JUDGED_LEVELS, COARSE_PERPLEXITY = (
+    3,
+    2.5,
+)  # perplexity of the first levels but tones that warns, where the tier's is not less
 MOST_COMPARED, MOST_FRAMES = 64, 256  # held-out recordings, and frames of each
 
 MOST_PERPLEXITY = 1e9
@@ -34,7 +38,8 @@ class MemorizationCheck(NamedTuple):
 class Memorization(Settings):
     """Result of the check at the best epoch, with its figures, as artefact and model file keep it.
 
-    `val_perplexity` and `threshold` are of all codes, or of the first `JUDGED_LEVELS` levels where these are what is known.
+    `val_perplexity` and `threshold` are of all codes but tones, or of the first `JUDGED_LEVELS` of these levels where these
+    are what is known.
     `alike` of `compared` held-out recordings have a near-duplicate among training recordings, which makes them easy to
     predict for a prior that generalises, too; null where that was not looked for. `codebook_size` is the perplexity of a
     prediction for which all codes of a level are alike: where levels differ in size, the geometric mean.
@@ -73,7 +78,7 @@ class Memorization(Settings):
         return (
             f"the prior predicts held-out recordings almost exactly (perplexity {self.val_perplexity:.2f}, below "
             f"{self.threshold:g} for {self.recordings} recordings; a uniform prediction has {self.codebook_size}; of all "
-            f"levels or of the three coarsest): new sounds will repeat the recordings. {cause}. {HOW_TO_STOP}"
+            f"levels but tones or of the three coarsest): new sounds will repeat the recordings. {cause}. {HOW_TO_STOP}"
         )
 
 
@@ -98,8 +103,11 @@ def judged(val_perplexity: float, coarse_perplexity: float, threshold: float) ->
     return val_perplexity, threshold
 
 
-def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes]) -> tuple[int, int]:
+def alike_recordings(
+    train: Sequence[Codes], held_out: Sequence[Codes], codebook_sizes: Sequence[int]
+) -> tuple[int, int]:
     """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, by coarse levels; of how many."""
-    queries = [codes[:MOST_FRAMES, :COARSE_LEVELS] for codes in held_out[:MOST_COMPARED]]
-    matches = CodeIndex([codes[:, :COARSE_LEVELS] for codes in train]).match(queries)
+    coarse = other_levels(codebook_sizes)[:COARSE_LEVELS]
+    queries = [codes[:MOST_FRAMES, coarse] for codes in held_out[:MOST_COMPARED]]
+    matches = CodeIndex([codes[:, coarse] for codes in train]).match(queries)
     return sum(match.likeness >= ALIKE for match in matches), len(queries)

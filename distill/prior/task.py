@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from distill.codes.sequences import (
     covering_windows,
     pad_batch,
 )
+from distill.codes.store import other_levels
 from distill.novelty.memorization import JUDGED_LEVELS, MOST_PERPLEXITY, Memorization, alike_recordings, judged
 from distill.params import PriorConfig
 from distill.prior.base import Prior
@@ -128,14 +129,16 @@ class PriorTask(Task[BatchShare]):
         return _perplexity(float(nats.double().sum()) / targets_in(self.probe_batch))
 
     def validate(self) -> dict[str, float]:
-        """Loss of all held-out codes, perplexity of each level and of the coarse ones, and bits per second of audio."""
+        """Loss of all held-out codes, perplexity of levels, each and several together, and bits per second of audio."""
         nats, tokens = validate_prior_epoch(self.model, self.held_out, self.config.batch_size, self.fabric)
         loss, levels = float(nats.sum() / tokens.sum()), (nats / tokens.clamp_min(1)).tolist()
+        others = other_levels(self.data.codes.codebook_sizes)
         measured = {
             "val_loss": loss,
             "val_perplexity": _perplexity(loss),
             "val_bits_per_second": float(nats.sum()) / math.log(2) / self.data.held_out_seconds,
-            "val_coarse_perplexity": _perplexity(fmean(levels[:JUDGED_LEVELS])),
+            "val_perplexity_without_tones": _perplexity(float(nats[others].sum() / tokens[others].sum())),
+            "val_coarse_perplexity": _perplexity(fmean(levels[level] for level in others[:JUDGED_LEVELS])),
         }
         for level, value in enumerate(levels):
             measured[f"level_{level}/val_perplexity"] = _perplexity(value)
@@ -174,11 +177,16 @@ class PriorTask(Task[BatchShare]):
     @cached_property
     def alike(self) -> tuple[int, int]:
         """See `alike_recordings`."""
-        return alike_recordings(*([one.codes for one in side] for side in (self.data.train, self.data.held_out)))
+        train, held_out = ([one.codes for one in side] for side in (self.data.train, self.data.held_out))
+        return alike_recordings(train, held_out, self.data.codes.codebook_sizes)
 
     def check_memorization(self, metrics: Mapping[str, float]) -> Memorization:
         """Whether metrics of `validate` say that the prior memorises; near-duplicates are looked for where they do."""
-        data, given = self.data, (metrics["val_perplexity"], metrics["val_coarse_perplexity"])
+        data, sizes, given = (
+            self.data,
+            self.data.codes.codebook_sizes,
+            (metrics["val_perplexity_without_tones"], metrics["val_coarse_perplexity"]),
+        )
         perplexity, threshold = judged(*given, self.config.memorization_perplexity)
         is_memorizing = perplexity < threshold
         alike, compared = self.alike if is_memorizing else (None, None)
@@ -186,7 +194,7 @@ class PriorTask(Task[BatchShare]):
             was_memorizing=is_memorizing,
             val_perplexity=min(perplexity, MOST_PERPLEXITY),
             threshold=threshold,
-            codebook_size=round(2 ** (data.codes.uniform_bits / data.codes.num_quantizers)),
+            codebook_size=round(geometric_mean(sizes[level] for level in other_levels(sizes))),
             recordings=data.recordings,
             alike=alike,
             compared=compared,

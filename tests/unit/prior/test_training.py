@@ -25,6 +25,7 @@ from unit.training.coded import (
     windows,
 )
 
+from distill.codec.constants import NOTES, TUNINGS
 from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
@@ -237,6 +238,21 @@ def test_fine_levels_of_noise_do_not_hide_that_the_coarse_ones_are_memorised() -
     assert facts.best_perplexity > 4
     assert facts.memorization.was_memorizing
     assert facts.memorization.val_perplexity < facts.memorization.threshold
+
+
+def test_tones_that_are_easy_to_predict_make_no_warning() -> None:
+    """Notes are held: perplexity 1. The rest is noise, which nobody can know."""
+    sides = []
+    for seed, count in ((0, 12), (1, 4)):
+        rng = np.random.default_rng(seed)
+        sides.append([np.insert(rng.integers(0, 4, (20, 2)), [1, 1, 1], 5, axis=1) for _ in range(count)])
+    sizes = (SIZE, NOTES, TUNINGS, SIZE, SIZE)
+    codewords = torch.randn(5, NOTES, 4, generator=torch.Generator().manual_seed(0))
+    prior_data = PriorData(*map(coded, sides), codewords, GEOMETRY.model_copy(update={"codebook_sizes": sizes}))
+    facts = fit(prior_data, config(epochs=11, label_smoothing=0.0)).facts
+    assert facts.best_perplexity < config().memorization_perplexity
+    assert not facts.memorization.was_memorizing
+    assert facts.memorization.val_perplexity > 3
 
 
 def test_counts_that_no_memory_holds_are_refused() -> None:
