@@ -162,7 +162,9 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         chosen = torch.randperm(SOUNDS - HELD_OUT, generator=generator)[:count].tolist()
         margin = codec.margin
         padded = (np.pad(self.sounds[index], margin) for index in chosen)
-        pieces = [codec.flat_features(torch.from_numpy(sound)[None])[0][0, : CORPUS_FRAMES // count] for sound in padded]
+        pieces = [
+            codec.flat_features(torch.from_numpy(sound)[None])[0][0, : CORPUS_FRAMES // count] for sound in padded
+        ]
         codec.fit_projection(torch.cat(pieces))
         codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
         levels = CORPUS_LEVELS[number % len(CORPUS_LEVELS)]

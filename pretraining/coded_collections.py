@@ -19,8 +19,8 @@ from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
 from distill.codec.coordinates import ABSENT, COORDINATES, REFERENCE_RATE, SharedCoordinates, resampled_bands
-from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, build_vqvae, features_of
-from distill.codec.model import VQVAE, feature_weights
+from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, build_vqvae, features_of, fit_tones
+from distill.codec.model import TONE_LEVELS, VQVAE, feature_weights
 from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
@@ -32,10 +32,11 @@ from distill.storage.work import Cache, Executor, map_cached, work_version
 from pretraining.recordings import Recording, synthetic_collection
 
 SAMPLE_RATES = (24_000, 44_100, 44_100, 48_000)
-LEVELS, LEVEL_SHARES = (4, 8, 16), (0.3, 0.6, 0.1)
+LEVELS, LEVEL_SHARES = (6, 9, 16), (0.2, 0.7, 0.1)
 CODEBOOK_SIZES = ((20, 64), (100, 128), (1000, 256))  # up to so many recordings, codewords of a level
 OTHER_SIZE_SHARE = 0.2  # of the codecs have another of these sizes
 MAX_FINE_SIZE = 128  # codewords of a level where there are `LEVELS[-1]`
+FIT = ("codebooks", "mean", "components", "ratios", "amplitudes")  # of a codec
 RECORDINGS = (3, 200)
 MAX_SECONDS = 60.0
 VIEWS = 3  # of each recording
@@ -68,8 +69,11 @@ class CodedCollection:
     def codec(self) -> VQVAE:
         """The codec, which is not kept: it is large."""
         shape_levels, size, _ = self.fit["codebooks"].shape
-        codec = _build(self.sample_rate, size, shape_levels + 1)
+        codec = _build(self.sample_rate, size, 1 + TONE_LEVELS + shape_levels)
+        assert codec.tone is not None
         codec.quantizer.codebooks.copy_(self.fit["codebooks"])
+        codec.tone.ratios.copy_(self.fit["ratios"])
+        codec.tone.amplitudes.copy_(self.fit["amplitudes"])
         codec.mean.copy_(self.fit["mean"])
         codec.components.copy_(self.fit["components"])
         return codec
@@ -107,13 +111,16 @@ def make_collection(path: Path, number: int, seed: int) -> None:
     instruments = sorted({sound.instrument for sound in sounds})
     unfitted = {one for one in instruments[1:] if rng.random() < UNFITTED_SHARE}
     strength = float(rng.choice(STRENGTHS))
-    views = [_views(codec, rng, torch.from_numpy(sound.samples), strength) for sound in sounds]
     is_fitted = [sound.instrument not in unfitted for sound in sounds]
-    fitted = [view for own, is_used in zip(views, is_fitted, strict=True) if is_used for view in own]
+    samples = [torch.from_numpy(sound.samples) for sound in sounds]
+    fit_tones(codec, (one for one, is_used in zip(samples, is_fitted, strict=True) if is_used), _generator(rng))
+    views = [_views(codec, rng, one, strength) for one in samples]
+    fitted = [view for own, is_used in zip(views, is_fitted, strict=True) if is_used for view, _ in own]
     _fit(codec, rng, fitted)
     codes = _codes(codec, [view for own in views for view in own])
-    shapes = reference_shapes(codec, torch.cat([own[0] for own in views]))
+    shapes = reference_shapes(codec, torch.cat([own[0][0] for own in views]))
     quantizer = codec.quantizer
+    assert codec.tone is not None
     tensors = {
         "codes": torch.cat(codes).to(torch.int16),
         "lengths": torch.tensor([len(part) for part in codes]),
@@ -123,6 +130,8 @@ def make_collection(path: Path, number: int, seed: int) -> None:
         "codebooks": quantizer.codebooks.clone(),
         "mean": codec.mean.clone(),
         "components": codec.components.clone(),
+        "ratios": codec.tone.ratios.clone(),
+        "amplitudes": codec.tone.amplitudes.clone(),
         "sample_rate": torch.tensor(codec.spectrogram.sample_rate),
     }
     write_bytes(path, save(tensors))
@@ -143,7 +152,7 @@ def read_collection(path: Path) -> CodedCollection:
     recordings = [parts[first : first + VIEWS] for first in range(0, len(parts), VIEWS)]
     return CodedCollection(
         sample_rate=int(tensors["sample_rate"]),
-        fit={name: tensors[name] for name in ("codebooks", "mean", "components")},
+        fit={name: tensors[name] for name in FIT},
         recordings=recordings,
         instruments=tensors["instruments"].tolist(),
         is_fitted=tensors["is_fitted"].tolist(),
@@ -165,7 +174,7 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     squares = torch.zeros(SCALED_LEVELS - 1, COORDINATES)
     seen = torch.zeros(SCALED_LEVELS - 1, 1)
     for one in collections:
-        energies = torch.stack(plain.of_codec(one.codec())[1:]).square().mean(dim=1)
+        energies = torch.stack(plain.of_codec(one.codec())[1 + TONE_LEVELS :]).square().mean(dim=1)
         squares[: len(energies)] += energies
         seen[: len(energies)] += 1
     sizes = (squares / seen.clamp_min(1)).sqrt()
@@ -201,8 +210,8 @@ def _build(sample_rate: int, codebook_size: int, levels: int) -> VQVAE:
     return build_vqvae(sample_rate, config, 0, warm=False).eval()
 
 
-def _views(codec: VQVAE, rng: Generator, sound: Tensor, strength: float) -> list[Tensor]:
-    """Features `[F, features]` of a sound as it is, and shifted, louder or softer, faster or slower."""
+def _views(codec: VQVAE, rng: Generator, sound: Tensor, strength: float) -> list[tuple[Tensor, Tensor]]:
+    """Features and tones, as of `features_of`, of a sound as it is, and shifted, louder or softer, faster or slower."""
     views = [features_of(codec, sound)]
     for _ in range(VIEWS - 1):
         gain = 10 ** (float(rng.choice((0.0, strength))) * rng.uniform(*GAIN_RANGE_DB) / 20)
@@ -223,19 +232,20 @@ def _fit(codec: VQVAE, rng: Generator, pieces: list[Tensor]) -> None:
     config = codec.spectrogram
     for _ in range(min(frames, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES):
         sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
-        kept.append(features_of(codec, torch.from_numpy(sound) * rng.uniform(*SYNTHETIC_GAIN_RANGE)))
+        kept.append(features_of(codec, torch.from_numpy(sound) * rng.uniform(*SYNTHETIC_GAIN_RANGE))[0])
     codec.fit_projection(torch.cat(kept))
     latents = [codec.project(piece) for piece in kept]
     codec.quantizer.fit(latents, _generator(rng), FIT_ROUNDS)
 
 
-def _codes(codec: VQVAE, pieces: Sequence[Tensor]) -> list[Tensor]:
-    """Codes `[F, Q]` of features `[F, features]` of each piece, searched together with gaps between them."""
+def _codes(codec: VQVAE, views: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Codes `[F, Q]` of each view, searched together with gaps between them."""
     gap = torch.full((REACH,), -1)
-    positions = torch.cat([part for piece in pieces for part in (torch.arange(len(piece)), gap)])
-    latents = torch.cat([nn.functional.pad(codec.project(piece), (0, 0, 0, REACH)) for piece in pieces])
-    codes = codec.quantizer.search(latents[None], positions)[0]
-    parts = codes.split([length for piece in pieces for length in (len(piece), REACH)])
+    positions = torch.cat([part for piece, _ in views for part in (torch.arange(len(piece)), gap)])
+    latents = torch.cat([nn.functional.pad(codec.project(piece), (0, 0, 0, REACH)) for piece, _ in views])
+    tones = torch.cat([nn.functional.pad(own, (0, 0, 0, REACH)) for _, own in views])
+    codes = codec.search(latents[None], tones[None], positions)[0]
+    parts = codes.split([length for piece, _ in views for length in (len(piece), REACH)])
     return list(parts[::2])
 
 

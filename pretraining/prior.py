@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.random import Generator
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from distill.cluster import executor_of
@@ -149,6 +149,13 @@ class AnyCodecPrior(nn.Module):
         prior.pointer_mixture.copy_nothing(0)
         return prior
 
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Start from what is shipped."""
+        for name, value in [*self.prior.named_parameters(), (LABELS, self.label_projection)]:
+            if name in tensors:
+                value.copy_(tensors[name])
+
     def tensors(self) -> dict[str, Tensor]:
         """What is shipped, in half precision."""
         own = {name: value for name, value in self.prior.named_parameters() if not is_own(name)}
@@ -169,6 +176,8 @@ class _PretrainingTask(Task[PretrainingBatch]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
             self.model = AnyCodecPrior()
+        if pretrained.PATH.is_file():
+            self.model.load({name: value.float() for name, value in load_file(pretrained.PATH).items()})
         codewords = [[level.half() for level in coordinates.of_codec(one.codec())] for one in collections]
         pairs = [pair for pair in zip(collections, codewords, strict=True) if len(pair[0].recordings) > 1]
         self.held_out = pairs[HELD_OUT // 2 :: HELD_OUT][:MAX_HELD_OUT]
@@ -262,13 +271,13 @@ def _labels(
 
 
 def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, executor: Executor, folder: Path) -> None:
-    """Make collections in `folder`, fit the shared coordinates, pre-train, and write what is shipped.
+    """Make collections in `folder`, pre-train from what is shipped, and write it; fit the shared coordinates if none are.
 
     Goes on where it was interrupted. An epoch has 250 steps. `executor` makes the collections.
     """
     with ProgressReport("pretraining") as progress:
         coded = coded_collections(folder / "collections", collections, seed, executor, progress)
-        coordinates = fit_coordinates(coded)
+        coordinates = SharedCoordinates.load() if codec_coordinates.PATH.is_file() else fit_coordinates(coded)
         task = _PretrainingTask(coded, coordinates, seed, fabric)
         settings = replace(SETTINGS, epochs=epochs, seed=seed)
         store = CheckpointStore(folder / f"{collections}-{epochs}-{seed}")

@@ -65,7 +65,6 @@ CHORDS = (  # semitones above the lowest note
 )
 
 
-
 def set_partials(layer: ToneLayer, sets: list[PartialSet], first: int = 0) -> None:
     """Write sets into a layer, from set `first` on; of too many partials the loudest are kept. Further sets are empty."""
     layer.ratios[first:], layer.amplitudes[first:] = 0.0, 0.0
@@ -76,7 +75,9 @@ def set_partials(layer: ToneLayer, sets: list[PartialSet], first: int = 0) -> No
 
 
 @torch.no_grad()
-def fit_sets(layer: ToneLayer, analysis: PitchAnalysis, sounds: list[tuple[Tensor, Tensor]], generator: torch.Generator) -> None:
+def fit_sets(
+    layer: ToneLayer, analysis: PitchAnalysis, sounds: list[tuple[Tensor, Tensor]], generator: torch.Generator
+) -> None:
     """Find sets in sounds that explain frames better than those that are shipped; greedily, the best first.
 
     `sounds` are samples `[margin + F * samples_per_frame + margin]` and log-mel frames `[F, n_mels]`.

@@ -1,6 +1,6 @@
 """A codec as training begins: built, with pretrained decoder weights, projection and codebooks fitted to the corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,9 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
     own = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
     pretrained = {key: value.float() for key, value in load_file(path).items() if key.startswith(parts)}
     if model.tone is not None and pretrained["decoder.embed.weight"].shape != own["decoder.embed.weight"].shape:
-        pretrained["decoder.embed.weight"] = nn.functional.pad(pretrained["decoder.embed.weight"], (0, 0, 0, model.spectrogram.n_mels))
+        pretrained["decoder.embed.weight"] = nn.functional.pad(
+            pretrained["decoder.embed.weight"], (0, 0, 0, model.spectrogram.n_mels)
+        )
         pretrained |= {key: value for key, value in own.items() if key.startswith("tone_head.")}
     if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in pretrained.items()}:
         return False
@@ -95,8 +97,8 @@ def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], see
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
-    if model.tone is not None and model.pitch is not None:
-        fit_sets(model.tone, model.pitch, _tone_sounds(model, corpus, entries, generator), generator)
+    if model.tone is not None:
+        fit_tones(model, _tone_pieces(model, corpus, entries, generator), generator)
     strength = _best_strength(model, corpus, entries, generator)
     pieces = _view_features(model, corpus, entries, strength, MAX_FIT_FRAMES, generator)
     pieces += _synthetic_features(model, sum(len(piece) for piece in pieces), generator)
@@ -125,25 +127,30 @@ def _error(model: VQVAE, features: Tensor) -> float:
     return float(((model.unproject(latents) - features) * model.weights).abs().sum())
 
 
-def _tone_sounds(
+def fit_tones(model: VQVAE, pieces: Iterable[Tensor], generator: torch.Generator) -> None:
+    """Find sets of partials in pieces of sound `[N]` for a model with tones."""
+    assert model.tone is not None
+    assert model.pitch is not None
+    sounds = []
+    for piece in pieces:
+        padded, spare = _padded(model, piece, 0), model.margin - model.spectrogram.margin
+        log_mel = model.frame_features.log_mel(padded[:, spare : padded.shape[1] - spare])[0]
+        sounds.append((padded[0], log_mel.unflatten(0, (-1, model.spectrogram.stack)).mean(dim=1)))
+    fit_sets(model.tone, model.pitch, sounds, generator)
+
+
+def _tone_pieces(
     model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], generator: torch.Generator
-) -> list[tuple[Tensor, Tensor]]:
-    """Pieces of recordings as `fit_sets` takes them, about `MAX_TONE_FRAMES` frames in all."""
-    step, sounds, frames = model.spectrogram.samples_per_frame, [], 0
-    piece = max(MIN_PIECE_FRAMES, MAX_TONE_FRAMES // len(entries)) * step
-    spare = model.margin - model.spectrogram.margin
+) -> Iterator[Tensor]:
+    """Pieces `[N]` of recordings, about `MAX_TONE_FRAMES` frames in all."""
+    piece, frames = max(MIN_PIECE_FRAMES, MAX_TONE_FRAMES // len(entries)), 0
     for index in torch.randperm(len(entries), generator=generator).tolist():
         if frames >= MAX_TONE_FRAMES:
             break
-        length = min(entries[index].samples, piece)
+        length = min(entries[index].samples, piece * model.spectrogram.samples_per_frame)
         start = int(torch.randint(entries[index].samples - length + 1, (1,), generator=generator))
-        audio = waveform(corpus, entries[index], start, length)
-        count = model.spectrogram.frames_for(length)
-        audio = nn.functional.pad(audio, (model.margin, model.margin + count * step - length))
-        log_mel = model.frame_features.log_mel(audio[None, spare : len(audio) - spare])[0]
-        sounds.append((audio, log_mel.unflatten(0, (count, -1)).mean(dim=1)))
-        frames += count
-    return sounds
+        yield waveform(corpus, entries[index], start, length)
+        frames += model.spectrogram.frames_for(length)
 
 
 def _view_features(
@@ -173,7 +180,7 @@ def _view_features(
             if view and strength is not None:
                 shift = int(torch.randint(step, (1,), generator=generator))
                 audio = _augment(audio, strength, generator)
-            kept.append(features_of(model, audio, shift))
+            kept.append(features_of(model, audio, shift)[0])
             frames += len(kept[-1])
     return kept
 
@@ -186,17 +193,26 @@ def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator)
     for seed in torch.randint(2**62, (sounds,), generator=generator).tolist():
         rng = np.random.default_rng(seed)
         sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
-        made.append(features_of(model, torch.from_numpy(sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE)))))
+        sound = sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE))
+        made.append(features_of(model, torch.from_numpy(sound))[0])
     return made
 
 
-def features_of(model: VQVAE, audio: Tensor, shift: int = 0) -> Tensor:
-    """Features `[F, features]` of samples `[N]` that begin `shift` samples late, with silence around them."""
+def features_of(model: VQVAE, audio: Tensor, shift: int = 0) -> tuple[Tensor, Tensor]:
+    """Features `[F, features]` without combs, and codes of tones `[F, 3]` or none, of samples `[N]`.
+
+    They begin `shift` samples late, with silence around them.
+    """
+    features, tones = model.flat_features(_padded(model, audio, shift))
+    return features[0], tones[0]
+
+
+def _padded(model: VQVAE, audio: Tensor, shift: int) -> Tensor:
+    """Samples `[1, margin + F * samples_per_frame + margin]` of `[N]` that begin `shift` samples late."""
     config = model.spectrogram
     before = model.margin + shift
     whole = config.frames_for(len(audio) + shift) * config.samples_per_frame + 2 * model.margin
-    features, _ = model.flat_features(nn.functional.pad(audio, (before, whole - before - len(audio)))[None])
-    return features[0]
+    return nn.functional.pad(audio, (before, whole - before - len(audio)))[None]
 
 
 def _augment(audio: Tensor, strength: float, generator: torch.Generator) -> Tensor:

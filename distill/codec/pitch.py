@@ -82,7 +82,9 @@ class PitchAnalysis(nn.Module):
         power = torch.fft.rfft(windows * self.window).abs().square() * (4 / self.n_fft) ** 2
         db = 10 * (power + 1e-14).log10()
         half = NEIGHBOURHOOD // 2
-        sums = nn.functional.pad(nn.functional.pad(db[:, None], (half, half), mode="replicate")[:, 0].cumsum(dim=1), (1, 0))
+        sums = nn.functional.pad(
+            nn.functional.pad(db[:, None], (half, half), mode="replicate")[:, 0].cumsum(dim=1), (1, 0)
+        )
         mean = (sums[:, NEIGHBOURHOOD:] - sums[:, :-NEIGHBOURHOOD]) / NEIGHBOURHOOD
         middle = db[:, 2:-2]
         loudest = db.amax(dim=1, keepdim=True)
@@ -162,7 +164,9 @@ class PitchAnalysis(nn.Module):
         kept = torch.where(valid, first, -torch.inf).topk(min(KEPT, first.shape[1]), dim=1).indices
         base, sets = base.gather(1, kept), kept // per_set
         index = (base[..., None] + cells[sets]).flatten(1)
-        score, explained = (table.gather(1, index).unflatten(1, (-1, PARTIALS)).sum(dim=-1) for table in (worth, energy))
+        score, explained = (
+            table.gather(1, index).unflatten(1, (-1, PARTIALS)).sum(dim=-1) for table in (worth, energy)
+        )
         score = score / total.clamp_min(1e-6)
         score = torch.where(valid.gather(1, kept) & (explained >= LEAST_EXPLAINED), score, -torch.inf)
         best = score.topk(CANDIDATES, dim=1)
@@ -176,11 +180,17 @@ class PitchAnalysis(nn.Module):
         """Cells `[S, K]` from the pitch to a set's partials, loudest first, and whether they are partials."""
         order = layer.amplitudes.argsort(dim=1, descending=True, stable=True)
         ratios = layer.ratios.gather(1, order)
-        return torch.where(ratios > 0, (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long(), self.none), ratios > 0
+        return torch.where(
+            ratios > 0, (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long(), self.none
+        ), ratios > 0
 
     def tuned(self, layer: ToneLayer, peaks: Peaks, pitch: Tensor, sets: Tensor) -> Tensor:
         """Pitches `[F]` moved by the weighted median of the deviations of the peaks that they explain."""
-        partials = (pitch[:, None] - 69) / 12 + math.log2(440.0) + torch.where(layer.ratios > 0, layer.ratios.log2(), torch.inf)[sets]
+        partials = (
+            (pitch[:, None] - 69) / 12
+            + math.log2(440.0)
+            + torch.where(layer.ratios > 0, layer.ratios.log2(), torch.inf)[sets]
+        )
         deviation = peaks.places[..., None] - partials[:, None]  # [F, P, K]
         nearest = deviation.abs().argmin(dim=-1, keepdim=True)
         deviation = deviation.gather(-1, nearest)[..., 0]

@@ -32,6 +32,7 @@ GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go 
 MATCH = 0.03  # of a partial's frequency: nearer ones go on where the atom or the note changes
 START = (math.sqrt(5) - 1) / 2  # cycles: partial k begins at the phase START * k * k, which is not peaky
 
+
 class Phases(NamedTuple):
     """Phases of the partials of frames, in cycles: `start[run] + ratio * elapsed`.
 
@@ -62,7 +63,10 @@ class ToneLayer(nn.Module):
         self.config = config
         self.register_buffer("ratios", torch.zeros(sets, PARTIALS))  # to the pitch, 0 where a set has no more partials
         self.register_buffer("amplitudes", torch.zeros(sets, PARTIALS))  # the largest is 1
-        for name, n_fft, bands in (("bank", config.n_fft, config.n_mels), ("fine_bank", config.n_fft // 4, config.n_fine_mels)):
+        for name, n_fft, bands in (
+            ("bank", config.n_fft, config.n_mels),
+            ("fine_bank", config.n_fft // 4, config.n_fine_mels),
+        ):
             self.register_buffer(name, mel_filterbank(config.sample_rate, n_fft, bands), persistent=False)
         window = torch.hann_window(2 * SMOOTHING + 3)[1:-1]
         self.register_buffer("smoothing", window / window.sum(), persistent=False)
@@ -81,11 +85,13 @@ class ToneLayer(nn.Module):
         stack, codes = self.config.stack, codes.cpu()
         pitch, sets = self.pitches(codes), self.sets(codes)
         ratios = self.ratios.cpu().double()
-        same = (pitch.diff(dim=1).abs() <= GLIDE)
+        same = pitch.diff(dim=1).abs() <= GLIDE
         begins = nn.functional.pad(~(same & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
         hertz = torch.where(pitch.isnan()[..., None], 0.0, frequency(self._by_hop(pitch)).unflatten(1, (-1, stack)))
         seconds = self.config.hop_length / self.config.sample_rate
-        total = (hertz.flatten(1) * seconds).cumsum(dim=1)  # [B, T] cycles at the end of each hop, as if pitch were constant in it
+        total = (hertz.flatten(1) * seconds).cumsum(
+            dim=1
+        )  # [B, T] cycles at the end of each hop, as if pitch were constant in it
         total = total - hertz.flatten(1) * seconds / 2  # at its centre
         runs = begins.flatten().cumsum(0).reshape(begins.shape) - 1
         firsts = begins.flatten().nonzero()[:, 0]
@@ -101,7 +107,10 @@ class ToneLayer(nn.Module):
         for run, frame in enumerate(firsts.tolist()):
             if frame % frames == 0 or flat_pitch[frame].isnan() or flat_pitch[frame - 1].isnan():
                 continue
-            before, after = ratios[flat_sets[frame - 1]] * last_hertz[frame - 1], ratios[flat_sets[frame]] * first_hertz[frame]
+            before, after = (
+                ratios[flat_sets[frame - 1]] * last_hertz[frame - 1],
+                ratios[flat_sets[frame]] * first_hertz[frame],
+            )
             distance, nearest = (after[:, None] - before[before > 0]).abs().min(dim=1)
             goes_on = (distance < MATCH * after) & (after > 0)
             nearest = (before > 0).nonzero()[:, 0][nearest]
@@ -138,7 +147,9 @@ class ToneLayer(nn.Module):
 
     def floors(self, codes: Tensor, centres: Tensor) -> Tensor:
         """Noise beside the partials, `[B, F, M]`, as a share of the smooth level, at bands with `centres` `[M]` in Hz."""
-        low, high, edge = torch.tensor(FLOORS, device=codes.device)[(codes[..., ATOM] - 1).clamp_min(0) % len(FLOORS)].unbind(-1)
+        low, high, edge = torch.tensor(FLOORS, device=codes.device)[
+            (codes[..., ATOM] - 1).clamp_min(0) % len(FLOORS)
+        ].unbind(-1)
         return torch.where(centres < edge[..., None], low[..., None], high[..., None])
 
     def smooth(self, response: Tensor) -> Tensor:
@@ -159,7 +170,9 @@ class ToneLayer(nn.Module):
         tunings = torch.arange(TUNINGS)
         tuning = [one_hot(tunings, TUNINGS).float(), _waves(tunings / TUNINGS, 12)]
         ratios, loud = self.ratios.cpu(), self.amplitudes.cpu().sqrt()
-        place = ((ratios.clamp_min(0.25).log2() + 1) * 6).round().long().clamp(0, 35)  # whole tones from an octave below
+        place = (
+            ((ratios.clamp_min(0.25).log2() + 1) * 6).round().long().clamp(0, 35)
+        )  # whole tones from an octave below
         sets = torch.zeros(len(ratios), 36).scatter_reduce(1, place, loud * (ratios > 0), "amax")
         signs = _signs(len(ratios), 24)
         described = torch.cat([sets, signs], dim=1).repeat_interleave(len(FLOORS), dim=0)
@@ -168,7 +181,9 @@ class ToneLayer(nn.Module):
         none = one_hot(torch.tensor([0]), atoms.shape[1]) * 3.0
         tables = [torch.cat(parts, dim=1), torch.cat(tuning, dim=1), torch.cat([none, atoms])]
         return [
-            nn.functional.pad(table / table.square().mean().sqrt() * (table.shape[1] / VECTOR) ** -0.5, (0, VECTOR - table.shape[1]))
+            nn.functional.pad(
+                table / table.square().mean().sqrt() * (table.shape[1] / VECTOR) ** -0.5, (0, VECTOR - table.shape[1])
+            )
             for table in tables
         ]
 
@@ -259,7 +274,13 @@ def lobes(frequencies: Tensor, amplitudes: Tensor, n_fft: int, sample_rate: int)
 
 
 def separated(
-    frequencies: Tensor, relative: Tensor, bands: Tensor, share: Tensor, bank: Tensor, noise: Tensor, config: SpectrogramConfig
+    frequencies: Tensor,
+    relative: Tensor,
+    bands: Tensor,
+    share: Tensor,
+    bank: Tensor,
+    noise: Tensor,
+    config: SpectrogramConfig,
 ) -> tuple[Tensor, Tensor]:
     """Amplitudes `[B, T, K]` of partials and what they leave of mel amplitudes `bands` `[B, T, M]`, `[B, T, M]`.
 
@@ -326,4 +347,6 @@ def spectrum_of(frequencies: Tensor, amplitudes: Tensor, phases: Tensor, config:
     turn = (2 * math.pi * phases)[..., None]
     index = index.clamp(0, n_fft // 2).flatten(-2)
     empty = frequencies.new_zeros(*frequencies.shape[:-1], n_fft // 2 + 1)
-    return torch.complex(*(empty.scatter_add(-1, index, (size * wave).flatten(-2)) for wave in (turn.cos(), turn.sin())))
+    return torch.complex(
+        *(empty.scatter_add(-1, index, (size * wave).flatten(-2)) for wave in (turn.cos(), turn.sin()))
+    )
