@@ -31,7 +31,8 @@ class Sampling:
 class FixedCodes(NamedTuple):
     """Codes that sampling keeps: `codes` `[B, F, Q]`, -1 where to draw.
 
-    `weights(level, frame)`, if any, gives weights of the level's codes that the probabilities of drawn codes are multiplied by.
+    `weights(level, frame)`, if any, gives weights of the level's codes, by which the probabilities of drawn codes are
+    multiplied.
     """
 
     codes: Tensor
@@ -122,8 +123,8 @@ def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -
     """Undo label smoothing: logits `[B, ...]` of tokens to unnormalised probabilities of unsmoothed labels.
 
     The first `codebook_size` tokens are the level's codes. Training on smoothed labels teaches (1 - smoothing) p +
-    smoothing / codebook_size. That gives the lowest held-out loss, but a
-    share `smoothing` of codes sampled from it would be uniform noise.
+    smoothing / codebook_size. That gives the lowest held-out loss, but a share `smoothing` of codes sampled from it
+    would be uniform noise.
     """
     shares = logits.softmax(dim=-1)
     if smoothing:
