@@ -111,9 +111,9 @@ class ToneLayer(nn.Module):
                 ratios[flat_sets[frame - 1]] * last_hertz[frame - 1],
                 ratios[flat_sets[frame]] * first_hertz[frame],
             )
-            distance, nearest = (after[:, None] - before[before > 0]).abs().min(dim=1)
+            there = torch.where(before > 0, before, torch.inf)
+            distance, nearest = (after[:, None] - there).abs().min(dim=1)
             goes_on = (distance < MATCH * after) & (after > 0)
-            nearest = (before > 0).nonzero()[:, 0][nearest]
             ended = start[run - 1][nearest] + ratios[flat_sets[frame - 1]][nearest] * last_elapsed[frame - 1]
             start[run] = torch.where(goes_on, (ended + (before[nearest] + after) * seconds / 2) % 1, start[run])
         return Phases(elapsed, runs, start)
