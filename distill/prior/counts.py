@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distill.codec.constants import NOTE
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequences, possible_tokens
-from distill.codes.store import frame_counts
+from distill.codes.store import frame_counts, tone_levels
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
@@ -36,20 +37,29 @@ class Counts(NamedTuple):
     labelled: Probabilities
 
 
-def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> Tensor:
+def first_shape(codebook_sizes: Sequence[int]) -> int:
+    """Number of the level that says most about a spectrum: the first after the loudness and tones."""
+    return min(len(codebook_sizes) - 1, max(1, tone_levels(codebook_sizes).stop))
+
+
+def given_tokens(before: Tensor, frame: Tensor, shape: int, levels: slice = slice(None)) -> Tensor:
     """Context of `Counts.given` for `levels` of `frame` `[..., Q]`, which follows `before` `[..., Q]`: `[..., L]`.
 
-    A level is given the second level's token of its frame, which says most about a spectrum; the second level the
-    first's, and the first level the second's of the frame before. Of `frame` no more is read. Levels from the third on
-    alone are given `[..., 1]`.
+    A level is given the token of level `shape` of its frame, see `first_shape`. That is given the one before, tuning and
+    atom are given the note, the note the loudness, and the loudness is given level `shape` of the frame before. Of
+    `frame` no more is read. Levels after `shape` alone are given `[..., 1]`.
     """
-    count = before.shape[-1]
-    if count == 1:
+    if before.shape[-1] == 1:
         return torch.zeros_like(before)
-    if levels.start and levels.start > 1:
-        return frame[..., 1:2]
-    parts = (before[..., 1] if level == 0 else frame[..., min(level - 1, 1)] for level in range(*levels.indices(count)))
-    return torch.stack(list(parts), dim=-1)
+    if levels.start and levels.start > shape:
+        return frame[..., shape : shape + 1]
+    parts = []
+    for level in range(*levels.indices(before.shape[-1])):
+        if not level:
+            parts.append(before[..., shape])
+        else:
+            parts.append(frame[..., NOTE if NOTE < level < shape else min(level - 1, shape)])
+    return torch.stack(parts, dim=-1)
 
 
 def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0) -> Counts:
@@ -80,7 +90,7 @@ def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], n
         for table, contexts in (
             (counts.unigram, offsets),
             (counts.previous, (offsets + before) * size),
-            (counts.given, (offsets + given_tokens(before, tokens)) * size),
+            (counts.given, (offsets + given_tokens(before, tokens, first_shape(codebook_sizes))) * size),
             (counts.labelled, offsets + torch.tensor(own_label) * levels * size),
         ):
             np.add.at(table.reshape(-1), (contexts + tokens).numpy()[kept], weight[kept])
@@ -191,10 +201,10 @@ class CountExperts(nn.Module):
 
     unigram: Tensor
 
-    def __init__(self, levels: int, codebook_size: int, width: int, num_labels: int = 0) -> None:
+    def __init__(self, codebook_sizes: Sequence[int], width: int, num_labels: int = 0) -> None:
         super().__init__()
-        size = codebook_size + NUM_SPECIAL_TOKENS
-        self.levels, self.size = levels, size
+        levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
+        self.levels, self.size, self.shape = levels, size, first_shape(codebook_sizes)
         shapes = [(levels, size), (levels, size, size), (levels, size, size), (levels, size), (levels, size)]
         if num_labels:
             shapes += [(num_labels + 1, levels, size), (num_labels + 1, levels)]
@@ -265,7 +275,10 @@ class CountExperts(nn.Module):
         known.
         """
         offsets = tables.offsets[..., levels]
-        previous, other = offsets + before[..., levels], offsets + given_tokens(before, codes, levels).clamp_min(0)
+        previous, other = (
+            offsets + before[..., levels],
+            offsets + given_tokens(before, codes, self.shape, levels).clamp_min(0),
+        )
         evidence = [tables.previous_evidence[previous], tables.given_evidence[other]]
         evidence += [part[..., levels].expand_as(evidence[0]) for part in tables.labelled_evidence]
         logs = [nn.functional.embedding(previous, tables.previous), nn.functional.embedding(other, tables.given)]

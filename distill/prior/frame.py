@@ -145,7 +145,7 @@ class FrameState:
     newest: Tensor | None = None  # [B, T, Q], those whose next frames are asked for
     hidden: Tensor | None = None  # [B, T, D], hidden states after the newest, with the codes of `next_logits`
     history: History | None = None  # of the pointer mixture, at each of the newest
-    experts: tuple[list[Tensor], Tensor] | None = None  # of `CountExperts.look_up`, from the third level on for all
+    experts: tuple[list[Tensor], Tensor] | None = None  # of `CountExperts.look_up`, after the first shape level for all
     copied: Tensor | None = None  # [B, L, 1, S], scores of the L levels from that of `next_logits` on
     loudest: Tensor | None = None  # [B], dB, of the frames so far
     raised: Tensor | None = None  # [B, T, V + 2], logits of the loudness after the newest, with a `LoudnessCourse`
@@ -187,7 +187,9 @@ class FramePrior(Prior):
         self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(shape.depth_layers))
         self.norm = nn.LayerNorm(hidden_size)
         self.pointer_mixture = PointerMixture(levels, size, hidden_size)
-        self.count_experts = CountExperts(levels, size, hidden_size, len(shape.labels)) if shape.count_experts else None
+        self.count_experts = (
+            CountExperts(shape.codebook_sizes, hidden_size, len(shape.labels)) if shape.count_experts else None
+        )
         self.loudness_course = LoudnessCourse(size) if isinstance(shape, FrameShape) and shape.calibrated else None
         self.bias = nn.Parameter(torch.zeros(levels, 1, size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
@@ -275,10 +277,11 @@ class FramePrior(Prior):
         logits, sentinel, weights = outputs[..., :size], outputs[..., size], outputs[..., size + 1 :]
         experts = self.count_experts
         if experts is not None:
-            if level < 3:  # what finer levels are given is known from here on
-                levels = slice(level, level + 1 if level < 2 else self.num_quantizers)
+            finer = experts.shape + 1  # what finer levels are given is known from here on
+            if level <= finer:
+                levels = slice(level, level + 1 if level < finer else self.num_quantizers)
                 state.experts = experts.look_up(state.counts, state.newest, codes[:, None], levels)
-            index = max(0, level - 2)
+            index = max(0, level - finer)
             logs, evidence = state.experts
             logits = experts.add(logits, weights + evidence[:, :, index], [log[:, :, index] for log in logs])
         if state.raised is not None and not level:

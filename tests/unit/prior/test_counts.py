@@ -107,7 +107,7 @@ def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplic
 def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> None:
     several = coded(recordings(5, 10), 1, range(3))
     folds = fold_tables(several, SIZES, 2)
-    experts = CountExperts(LEVELS, SIZE, 4, 2)
+    experts = CountExperts((SIZE,) * LEVELS, 4, 2)
     experts.set_tables(folds)
     with torch.no_grad():
         experts.weight.copy_(torch.rand(LEVELS, 4))
@@ -125,7 +125,7 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
     assert torch.equal(with_counts(labels, None)[0], added[0])
     assert torch.equal(with_counts(torch.tensor([0, 0])), with_counts())
     assert not torch.equal(with_counts()[0], added[0])
-    given = given_tokens(inputs, targets)
+    given = given_tokens(inputs, targets, 1)
     for row, frame, level in product(range(2), range(6), range(LEVELS)):
         tables = folds[(0, 3)[row]]
         before, other = int(inputs[row, frame, level]), int(given[row, frame, level])
