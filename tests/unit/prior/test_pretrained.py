@@ -67,11 +67,17 @@ def test_one_set_of_weights_fits_any_codec(levels: int, codebook_size: int) -> N
     )
 
 
-def test_levels_take_their_own_agreements() -> None:
+@pytest.mark.parametrize(
+    ("sizes", "rows"),
+    [((71, 8, 8), [0, 1, 2]), ((71, 128, 16, 7, 8, 8), [0, 13, 14, 15, 1, 2])],
+    ids=["loudness and shape", "tones, whose parameters are the last"],
+)
+def test_levels_take_their_own_parameters(sizes: tuple[int, ...], rows: list[int]) -> None:
     square = torch.arange(MAX_LEVELS * 2 * MAX_LEVELS).reshape(MAX_LEVELS, -1)
-    chosen = for_levels({"pointer_mixture.agreement": square, "other": square}, 3)
-    expected = torch.cat([square[:3, :3], square[:3, MAX_LEVELS : MAX_LEVELS + 3]], dim=1)
+    chosen = for_levels({"pointer_mixture.agreement": square, "level": square, "other": square}, sizes)
+    expected = torch.cat([square[rows][:, rows], square[rows][:, [MAX_LEVELS + row for row in rows]]], dim=1)
     assert torch.equal(chosen["pointer_mixture.agreement"], expected)
+    assert torch.equal(chosen["level"], square[rows])
     assert torch.equal(chosen["other"], square)
 
 
