@@ -18,7 +18,8 @@ MAX_FRAMES = 1500  # among which they are found
 CANDIDATES = 192
 TONAL = 0.5  # of its energy that a frame has in peaks, to count as tonal
 LEAST_GAIN = 0.002  # of what a set must explain more, as a share of the frames
-SAME = 25 / 1200  # octaves
+SAME = 25 / 1200  # octaves, between partials of a chord that count as one
+CHORD_PARTIALS = 24  # of each of its sounds
 
 Doubles = NDArray[np.float64]
 
@@ -47,15 +48,18 @@ def shipped_sets() -> list[PartialSet]:
         (0.5, 1.0, 1.2, 1.5, 2.0, 2.5, 2.67, 3.0, 4.0, 5.33, 6.67),
     ):
         sets.append(PartialSet(np.array(ratios), 1 / np.arange(1.0, len(ratios) + 1)))
-    for chord in CHORDS:
-        ratios = np.concatenate([n[:24] * 2 ** (step / 12) for step in (0, *chord)])
-        amplitudes = np.concatenate([1 / n[:24]] * (1 + len(chord)))
-        order = np.argsort(ratios)
-        ratios, amplitudes = ratios[order], amplitudes[order]
-        apart = np.diff(np.log2(ratios), prepend=-1.0) > 25 / 1200
-        ratios, amplitudes = ratios[apart], amplitudes[apart]
-        sets.append(PartialSet(ratios[:PARTIALS], amplitudes[:PARTIALS]))
-    return sets
+    return sets + [_chord(steps) for steps in CHORDS]
+
+
+def _chord(steps: tuple[int, ...]) -> PartialSet:
+    """Partials of a harmonic sound and others that are `steps` semitones above it; of near ones the lowest."""
+    n = np.arange(1, CHORD_PARTIALS + 1, dtype=np.float64)
+    ratios = np.concatenate([n * 2 ** (step / 12) for step in (0, *steps)])
+    amplitudes = np.concatenate([1 / n] * (1 + len(steps)))
+    order = np.argsort(ratios)
+    ratios, amplitudes = ratios[order], amplitudes[order]
+    apart = np.diff(np.log2(ratios), prepend=-1.0) > SAME
+    return PartialSet(ratios[apart][:PARTIALS], amplitudes[apart][:PARTIALS])
 
 
 CHORDS = (  # semitones above the lowest note

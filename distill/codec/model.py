@@ -114,6 +114,8 @@ class VQVAE(nn.Module):
     weights: Tensor  # [features]
     inverse_bank: Tensor  # [n_mels, bins]
     phase_advance: Tensor  # [4, bins]
+    bank: Tensor  # [bins, n_mels]; only with tones, as the next
+    bumps: Tensor  # [n, n_mels]
 
     def __init__(
         self,
@@ -327,11 +329,8 @@ class VQVAE(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features = self.with_combs(features, codes)
             log_mel, fine, envelope = self.frame_features.by_hop(features)
-            inputs = [log_mel, fine, envelope]
-            tones = self._tones(log_mel, codes, phases)
-            if tones is not None:
-                inputs.append(tones.bands)
-            inputs = torch.cat(inputs, dim=2) - CENTRE
+            tones = self._tones(log_mel, codes, phases, inside)
+            inputs = torch.cat([log_mel, fine, envelope, *([] if tones is None else [tones.bands])], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
         rest = log_mel if tones is None else tones.rest
         rest, hidden, envelope = (x.repeat(draws, 1, 1) for x in (rest, hidden, envelope))
@@ -353,7 +352,7 @@ class VQVAE(nn.Module):
             audio = match_envelope(audio, envelope, trust.sigmoid(), stack, inside)
             return with_gains(audio, gains, inside)
 
-    def _tones(self, log_mel: Tensor, codes: Tensor, phases: Phases | None) -> "_Tones | None":
+    def _tones(self, log_mel: Tensor, codes: Tensor, phases: Phases | None, inside: Tensor | None) -> "_Tones | None":
         """Partials of codes `[B, F, Q]` with their amplitudes, bands that are tonal and bands of the rest."""
         if self.tone is None:
             return None
@@ -361,7 +360,7 @@ class VQVAE(nn.Module):
             phases = self.tone.phases(codes) if phases is None else phases
             frequencies, relative, turns = self.tone.partials(codes, phases)
             share = self.tone.share(codes).repeat_interleave(self.spectrogram.stack, dim=1)
-            bands = 10.0 ** steadied(log_mel).clamp_max(MAX_LOG_MEL)
+            bands = 10.0 ** steadied(log_mel, inside).clamp_max(MAX_LOG_MEL)
             amplitudes, rest = separated(frequencies, relative, bands, share, self.bank, self.bumps, self.spectrogram)
             rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
             tonal = (bands * (1 - rest)).clamp_min(LOG_FLOOR).log10()

@@ -50,6 +50,9 @@ class PitchAnalysis(nn.Module):
     """Analysis of audio into codes of note, tuning and atom."""
 
     window: Tensor
+    band: Tensor  # [grid]
+    between: Tensor  # [grid]
+    kernel: Tensor  # [2 * MATCH_CELLS + 1]
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
@@ -115,11 +118,9 @@ class PitchAnalysis(nn.Module):
         expected = (1 + 20 * (level - log_mel.amax(dim=1, keepdim=True)) / RANGE_DB).clamp(0, 1)
         penalty = torch.where(found > 0.05, 0.0, expected)
         # Partials below the grid or above it are worth nothing.
-        tables = (
-            nn.functional.pad(part, (BELOW, HIGHEST_BASE + self.none + 1 - BELOW - self.grid))
-            for part in (found - PENALTY * penalty, energy)
-        )
-        return *tables, peaks.weights.sum(dim=1, keepdim=True)
+        beyond = (BELOW, HIGHEST_BASE + self.none + 1 - BELOW - self.grid)
+        worth, energy = (nn.functional.pad(part, beyond) for part in (found - PENALTY * penalty, energy))
+        return worth, energy, peaks.weights.sum(dim=1, keepdim=True)
 
     @torch.no_grad()
     def forward(self, layer: ToneLayer, audio: Tensor, features: Tensor, inside: Tensor | None = None) -> Tensor:
@@ -133,7 +134,8 @@ class PitchAnalysis(nn.Module):
         peaks = self.peaks(audio)
         worth, energy, total = self.tables(peaks, log_mel)
         pitch, sets, score = self.candidates(layer, peaks, worth, energy, total)
-        chosen = smoothest(*(part.unflatten(0, (batch, frames)) for part in (pitch, sets, score)), inside).flatten()
+        chains = [part.unflatten(0, (batch, frames)) for part in (pitch, sets, score)]
+        chosen = smoothest(chains[0], chains[1], chains[2], inside).flatten()
         rows = torch.arange(len(chosen), device=chosen.device)
         is_tone = chosen < CANDIDATES
         picked = chosen.clamp_max(CANDIDATES - 1)
@@ -143,7 +145,8 @@ class PitchAnalysis(nn.Module):
         note, tuning = steps // TUNINGS, steps % TUNINGS
         is_tone &= (note >= 1) & (note <= 127)
         codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
-        return self.with_floors(layer, codes.unflatten(0, (batch, frames)), features.unflatten(0, (batch, frames)))
+        codes, features = (part.unflatten(0, (batch, frames)) for part in (codes, features))
+        return self.with_floors(layer, codes, features, inside)
 
     def candidates(
         self, layer: ToneLayer, peaks: Peaks, worth: Tensor, energy: Tensor, total: Tensor
@@ -201,7 +204,7 @@ class PitchAnalysis(nn.Module):
         shift = deviation.gather(1, order).gather(1, middle)[:, 0]
         return pitch + torch.where(sums[:, -1] > 0, 12 * shift, 0.0)
 
-    def with_floors(self, layer: ToneLayer, codes: Tensor, features: Tensor) -> Tensor:
+    def with_floors(self, layer: ToneLayer, codes: Tensor, features: Tensor, inside: Tensor | None = None) -> Tensor:
         """Codes `[B, F, 3]` with the atoms whose comb leaves the smoothest bands of features `[B, F, features]`."""
         count, bands, stack = self.config.coarse_features, self.config.n_mels, self.config.stack
         is_tone = codes[..., 2] > 0
@@ -212,6 +215,7 @@ class PitchAnalysis(nn.Module):
             pattern = layer.pattern(nn.functional.pad(atoms, (1, 0)), coarse=True)
             roughness.append((flat - pattern).diff(dim=-1, n=2).abs().clamp_max(1.0).sum(dim=-1))
         rough = torch.stack(roughness, dim=1)  # [B, floors, F]
+        rough = rough if inside is None else rough * inside
         rough = nn.functional.avg_pool1d(rough, 2 * AVERAGE + 1, 1, padding=AVERAGE)
         best = rough.argmin(dim=1) * is_tone
         return torch.cat([codes[..., :2], codes[..., 2:] + best[..., None]], dim=-1)

@@ -15,6 +15,7 @@ from distill.codec.envelope import MATCHES
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
 from distill.codec.spectral import inside_mask
+from distill.codec.tone import STEADY_HOPS
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 GAP_FRAMES = 3  # receptive field to one side of a convolution over frames; codewords and windows reach less far
@@ -56,7 +57,8 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
     frames, step = codes.shape[1], codec.spectrogram.samples_per_frame
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
     # Each match of the envelope reaches into the next frame.
-    context = -(-(codec.decoder.context + overlap) // codec.spectrogram.stack) + MATCHES
+    steady = 0 if codec.tone is None else STEADY_HOPS
+    context = -(-(steady + codec.decoder.context + overlap) // codec.spectrogram.stack) + MATCHES
     audio = torch.empty(len(codes), frames * step, device=codes.device)
     phases = None if codec.tone is None else codec.tone.phases(codes)
     for start in range(0, frames, chunk_frames):

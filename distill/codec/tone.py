@@ -23,7 +23,7 @@ PARTIALS = 64  # of a set at most
 FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # below and above so many Hz
 HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond are left out
 LOBE = 5  # bins to either side of a partial in the spectrum
-SMOOTHING = 13  # bands to either side whose mean is a band's smooth level
+SMOOTHING = 13  # bands to either side whose mean is a band's smooth level, or all if there are fewer
 SMALLEST = 1e-6
 VECTOR = 64  # values of a code's vector
 AMPLITUDE_ROUNDS = 4
@@ -51,25 +51,21 @@ class Phases(NamedTuple):
 class ToneLayer(nn.Module):
     """What codes of note, tuning and atom sound like: partials, their share of each band, the comb that bands show."""
 
-    ratios: Tensor
-    amplitudes: Tensor
+    ratios: Tensor  # [S, K] to the pitch, 0 where a set has no more partials
+    amplitudes: Tensor  # [S, K], the largest is 1
     bank: Tensor  # [bins, M]
-    fine_bank: Tensor
-    smoothing: Tensor  # [2 * SMOOTHING + 1]
-    centres: Tensor  # [M] Hz
+    fine_bank: Tensor  # [bins, fine M]
 
     def __init__(self, config: SpectrogramConfig, sets: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("ratios", torch.zeros(sets, PARTIALS))  # to the pitch, 0 where a set has no more partials
-        self.register_buffer("amplitudes", torch.zeros(sets, PARTIALS))  # the largest is 1
+        self.register_buffer("ratios", torch.zeros(sets, PARTIALS))
+        self.register_buffer("amplitudes", torch.zeros(sets, PARTIALS))
         for name, n_fft, bands in (
             ("bank", config.n_fft, config.n_mels),
             ("fine_bank", config.n_fft // 4, config.n_fine_mels),
         ):
             self.register_buffer(name, mel_filterbank(config.sample_rate, n_fft, bands), persistent=False)
-        window = torch.hann_window(2 * SMOOTHING + 3)[1:-1]
-        self.register_buffer("smoothing", window / window.sum(), persistent=False)
 
     def pitches(self, codes: Tensor) -> Tensor:
         """Pitches `[B, F]` in semitones (MIDI) of codes `[B, F, Q]`, NaN where there is no tone."""
@@ -89,10 +85,8 @@ class ToneLayer(nn.Module):
         begins = nn.functional.pad(~(same & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
         hertz = torch.where(pitch.isnan()[..., None], 0.0, frequency(self._by_hop(pitch)).unflatten(1, (-1, stack)))
         seconds = self.config.hop_length / self.config.sample_rate
-        total = (hertz.flatten(1) * seconds).cumsum(
-            dim=1
-        )  # [B, T] cycles at the end of each hop, as if pitch were constant in it
-        total = total - hertz.flatten(1) * seconds / 2  # at its centre
+        cycles = hertz.flatten(1) * seconds  # [B, T] of each hop, as if pitch were constant in it
+        total = cycles.cumsum(dim=1) - cycles / 2  # at its centre
         runs = begins.flatten().cumsum(0).reshape(begins.shape) - 1
         firsts = begins.flatten().nonzero()[:, 0]
         first_total = total[:, ::stack].flatten()[firsts]
@@ -147,15 +141,9 @@ class ToneLayer(nn.Module):
 
     def floors(self, codes: Tensor, centres: Tensor) -> Tensor:
         """Noise beside the partials, `[B, F, M]`, as a share of the smooth level, at bands with `centres` `[M]` in Hz."""
-        low, high, edge = torch.tensor(FLOORS, device=codes.device)[
-            (codes[..., ATOM] - 1).clamp_min(0) % len(FLOORS)
-        ].unbind(-1)
+        number = (codes[..., ATOM] - 1).clamp_min(0) % len(FLOORS)
+        low, high, edge = torch.tensor(FLOORS, device=codes.device)[number].unbind(-1)
         return torch.where(centres < edge[..., None], low[..., None], high[..., None])
-
-    def smooth(self, response: Tensor) -> Tensor:
-        """Local means `[..., M]` of responses `[..., M]` over bands."""
-        flat = nn.functional.pad(response.flatten(0, -2)[:, None], (SMOOTHING, SMOOTHING), mode="reflect")
-        return nn.functional.conv1d(flat, self.smoothing[None, None]).reshape(response.shape)
 
     def vectors(self) -> list[Tensor]:
         """Vectors `[V, VECTOR]` of the codes of note, tuning and atom, such that codes that sound alike are near."""
@@ -214,9 +202,17 @@ class ToneLayer(nn.Module):
         """Response of the bands to the partials, all of amplitude 1, the noise beside them, and the local mean."""
         found = self.comb(codes)
         response = lobes(found, (found > 0).float(), n_fft, self.config.sample_rate) @ bank
-        mean = self.smooth(response)
+        mean = local_mean(response)
         centres = band_centres(self.config.sample_rate, bank.shape[1]).to(bank)
         return response, self.floors(codes, centres) * mean, mean
+
+
+def local_mean(response: Tensor) -> Tensor:
+    """Local means `[..., M]` over bands of responses `[..., M]`, which are mirrored beyond the ends."""
+    reach = min(SMOOTHING, response.shape[-1] - 1)
+    window = torch.hann_window(2 * reach + 3)[1:-1].to(response)
+    flat = nn.functional.pad(response.flatten(0, -2)[:, None], (reach, reach), mode="reflect")
+    return nn.functional.conv1d(flat, (window / window.sum())[None, None]).reshape(response.shape)
 
 
 def _waves(place: Tensor, count: int) -> Tensor:
@@ -255,12 +251,10 @@ def mel_place(frequencies: Tensor, config: SpectrogramConfig) -> Tensor:
 
 
 def hann_transform(offset: Tensor) -> Tensor:
-    """Transform of a Hann window at `offset` bins, 1 at 0."""
-    x = offset.clone()
-    x[x.abs() < 1e-4] = 1e-4
+    """Transform of a Hann window at `offset` bins: 1 at 0, a half at 1."""
+    x = torch.where(offset.abs() < 1e-4, 1e-4, offset)
     below = 1 - x * x
-    below = torch.where(below.abs() < 1e-4, torch.full_like(below, 1e-4), below)
-    return (math.pi * x).sin() / (math.pi * x * below)
+    return torch.where(below.abs() < 1e-4, 0.5, (math.pi * x).sin() / (math.pi * x * below))
 
 
 def lobes(frequencies: Tensor, amplitudes: Tensor, n_fft: int, sample_rate: int) -> Tensor:
@@ -297,7 +291,8 @@ def separated(
     norm = (size * bank.sum(dim=1)[index].unflatten(-1, size.shape[-2:])).sum(dim=-1).clamp_min(SMALLEST)
 
     def response(found: Tensor) -> Tensor:
-        return frequencies.new_zeros(shape).scatter_add(-1, index, (size * found[..., None]).flatten(-2)) @ bank
+        spectrum = frequencies.new_zeros(shape).scatter_add(-1, index, (size * found[..., None]).flatten(-2))
+        return torch.matmul(spectrum, bank)
 
     def update(found: Tensor, ratio: Tensor) -> Tensor:
         back = (ratio @ bank.T).gather(-1, index).unflatten(-1, size.shape[-2:])
@@ -318,16 +313,20 @@ def separated(
     return found, bands * rest / (tones + rest).clamp_min(SMALLEST)
 
 
-def steadied(log_mel: Tensor) -> Tensor:
+def steadied(log_mel: Tensor, inside: Tensor | None = None) -> Tensor:
     """Log-mel frames `[B, T, M]` averaged over time where they are alike: a bilateral filter keeps attacks.
 
-    Codes waver from frame to frame, and so would partials.
+    Codes waver from frame to frame, and so would partials. `inside` `[T]` is 0 in gaps between sounds, which have no
+    part in it, as what is beyond the ends.
     """
-    padded = nn.functional.pad(log_mel.transpose(1, 2), (STEADY_HOPS, STEADY_HOPS), mode="replicate")
+    reach = (STEADY_HOPS, STEADY_HOPS)
+    padded = nn.functional.pad(log_mel.transpose(1, 2), reach)
     windows = padded.unfold(2, 2 * STEADY_HOPS + 1, 1).transpose(1, 2) - log_mel[..., None]  # [B, T, M, hops]
     place = torch.arange(-STEADY_HOPS, STEADY_HOPS + 1, device=log_mel.device) / (STEADY_HOPS + 1)
-    weights = (1 - place.square()) * (-0.5 * (windows / STEADY_SPREAD).square()).exp()
-    return log_mel + (weights * windows).sum(dim=-1) / weights.sum(dim=-1)
+    is_sound = log_mel.new_ones(log_mel.shape[1]) if inside is None else inside
+    kernel = (1 - place.square()) * nn.functional.pad(is_sound, reach).unfold(0, 2 * STEADY_HOPS + 1, 1)  # [T, hops]
+    weights = kernel[:, None] * (-0.5 * (windows / STEADY_SPREAD).square()).exp()
+    return log_mel + (weights * windows).sum(dim=-1) / weights.sum(dim=-1).clamp_min(SMALLEST)
 
 
 def bumps(bands: int, step: int = 5) -> Tensor:

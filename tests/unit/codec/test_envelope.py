@@ -6,7 +6,16 @@ import torch
 from scipy.interpolate import BSpline
 from torch import Tensor
 
-from distill.codec.envelope import FRAME_SHARE, GAIN_STEPS, log_envelope, match_envelope, spline, with_gains
+from distill.codec.envelope import (
+    DEAD_ZONE,
+    FRAME_SHARE,
+    GAIN_STEPS,
+    LOG_TEN,
+    log_envelope,
+    match_envelope,
+    spline,
+    with_gains,
+)
 
 STEP, STEPS, STACK = 32, 8, 2  # 16 steps are a code frame of 512 samples
 HALF = STEP // 2
@@ -46,13 +55,22 @@ def test_the_spline_is_the_cubic_b_spline_with_coefficients_in_the_middle_of_ste
 
 
 @pytest.mark.parametrize("trust", [0.0, 0.5, 1.0])
-def test_a_sound_comes_as_near_to_the_envelope_as_it_is_trusted(trust: float) -> None:
+def test_a_sound_comes_as_near_to_the_envelope_as_it_is_trusted_but_for_the_dead_zone(trust: float) -> None:
     decay = torch.logspace(0, -1.5, 6 * 512)[None]
     target = envelope(noise(1) * decay)
     sound = noise(2)
     matched = match_envelope(sound, target, torch.full_like(target, trust), STACK)
-    before, after = ((envelope(x) - target).abs().mean() for x in (sound, matched))
+    errors = ((envelope(x) - target).abs() * LOG_TEN for x in (sound, matched))
+    before, after = ((error - DEAD_ZONE).clamp_min(0).mean() for error in errors)
     assert float(after / before) == pytest.approx([1.0, 0.2, 0.02][round(2 * trust)], abs=0.03)
+
+
+@pytest.mark.parametrize(("decibels", "moved"), [(0.0, 0.0), (1.2, 0.0), (-1.2, 0.0), (3.3, 2.0), (-3.3, -2.0)])
+def test_what_is_within_the_dead_zone_of_the_envelope_stays(decibels: float, moved: float) -> None:
+    sound = noise(3)
+    matched = match_envelope(sound, envelope(sound) + decibels / 20, torch.ones(1, 12, STEPS), STACK)
+    gains = 20 * (matched / sound)[:, 512:-512].log10()
+    assert (gains == 0).all() if moved == 0 else float((gains - moved).abs().max()) < 0.05
 
 
 def test_gains_are_exponentials_of_a_clamped_spline() -> None:

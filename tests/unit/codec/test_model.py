@@ -21,7 +21,7 @@ def fitted(gain_shape: bool, codebook_size: int, hidden_size: int, num_layers: i
     torch.manual_seed(0)
     spectrogram = spectrogram_config_for(RATE)
     sizes = {"codebook_size": codebook_size, "hidden_size": hidden_size, "num_layers": num_layers}
-    kinds = {"quantizer": "overlapping", "gain_shape": gain_shape}
+    kinds = {"quantizer": "overlapping", "gain_shape": gain_shape, "partial_sets": 0}
     fixed = {"num_quantizers": 3, "latent_size": 12}
     model = VQVAE(VQVAEArchitecture.model_validate({**fixed, **sizes, **kinds}), spectrogram).eval()
     torch.nn.init.normal_(model.texture_head.weight, std=0.1)

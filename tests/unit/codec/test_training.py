@@ -80,7 +80,7 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
     rows = training.result.history
     epochs = [event for event in events if isinstance(event, VQEpochMetrics)]
     steps = [event for event in events if isinstance(event, VQStepMetrics)]
-    assert epochs[-1].val_recon_loss < 0.95 * epochs[0].val_recon_loss
+    assert epochs[-1].val_recon_loss < 0.97 * epochs[0].val_recon_loss
     assert [event.epoch for event in epochs] == list(range(24)) == [row["epoch"] for row in rows]
     assert steps[0].codebook_health == {}
     assert set(epochs[0].codebook_health) == {"level_0", "level_1"}

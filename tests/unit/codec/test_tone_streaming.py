@@ -1,0 +1,115 @@
+"""Tones in sounds of any length: chunked as whole, packed as alone, and the same bytes again."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill.codec.atoms import set_partials, shipped_sets
+from distill.codec.constants import ATOM, NOTE
+from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.spectral import spectrogram_config_for
+from distill.codec.streaming import decode, decode_each, encode, encode_each
+
+RATE = 16_000
+
+
+def harmonic(pitches: list[float], seconds: float = 0.25, gap: float = 0.0, decay: float = 3.0) -> Tensor:
+    """Notes `[N]` one after another at such frequencies in Hz, six partials each, with silence between."""
+    time = torch.arange(round(seconds * RATE)) / RATE
+    silence = torch.zeros(round(gap * RATE))
+    notes = [
+        sum(torch.sin(2 * math.pi * f * k * time) / k for k in range(1, 7)) * torch.exp(-decay * time) for f in pitches
+    ]
+    return 0.2 * torch.cat([part for note in notes for part in (note, silence)])
+
+
+def glide(low: float, high: float, seconds: float = 0.8) -> Tensor:
+    """A harmonic sound `[N]` whose pitch rises or falls."""
+    place = torch.arange(round(seconds * RATE)) / (seconds * RATE)
+    cycles = (low * (high / low) ** place).double().cumsum(0) / RATE
+    return 0.2 * sum(torch.sin(2 * math.pi * k * cycles) / k for k in range(1, 6)).float()
+
+
+SOUNDS = {
+    "a held note": harmonic([220.0], 0.9, decay=0.0),
+    "notes with silence between": harmonic([330.0, 440.0, 247.0], 0.2, 0.1),
+    "notes without": harmonic([196.0, 294.0, 370.0], 0.22),
+    "a glide": glide(300.0, 900.0),
+    "a falling one": glide(400.0, 80.0, 0.5),
+    "a very short one": harmonic([523.0], 0.02),
+    "noise": torch.randn(6000, generator=torch.Generator().manual_seed(0)) * 0.1,
+    "a sine": 0.3 * torch.sin(2 * math.pi * 1000 * torch.arange(9000) / RATE),
+}
+
+
+@pytest.fixture(scope="module")
+def codec() -> VQVAE:
+    """A codec with tones fitted to these sounds; what training would change is drawn, so that all of it has a part."""
+    torch.manual_seed(0)
+    spectrogram = spectrogram_config_for(RATE)
+    sets = shipped_sets()
+    sizes = {"codebook_size": 16, "num_quantizers": 6, "latent_size": 12, "hidden_size": 32, "num_layers": 2}
+    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": len(sets)}
+    model = VQVAE(VQVAEArchitecture.model_validate({**sizes, **kinds}), spectrogram).eval()
+    assert model.tone is not None
+    set_partials(model.tone, sets)
+    for weights in (model.texture_head.weight, model.tone_head.weight, model.decoder.embed.weight):
+        torch.nn.init.normal_(weights, std=0.1)
+    torch.nn.init.normal_(model.to_latent.weight, std=0.3)
+    with torch.no_grad():
+        padded = (
+            torch.nn.functional.pad(sound[: len(sound) // 256 * 256], (model.margin,) * 2) for sound in SOUNDS.values()
+        )
+        features = [model.flat_features(sound[None])[0] for sound in padded]
+        model.fit_projection(torch.cat(features, dim=1)[0])
+        model.quantizer.fit([model.latents(part)[0] for part in features], torch.Generator().manual_seed(0))
+    return model
+
+
+@pytest.fixture(scope="module")
+def whole(codec: VQVAE) -> dict[str, tuple[Tensor, Tensor]]:
+    """Codes `[F, Q]` and decoded samples `[N]` of each sound, all at once."""
+    codes = {name: encode(codec, sound[None], 10_000) for name, sound in SOUNDS.items()}
+    return {name: (one[0], decode(codec, one, 10_000)[0]) for name, one in codes.items()}
+
+
+same_sound = partial(torch.testing.assert_close, rtol=0, atol=2e-5)
+
+
+def test_most_of_these_sounds_have_tones(whole: dict[str, tuple[Tensor, Tensor]]) -> None:
+    shares = {name: float((codes[:, NOTE] > 0).float().mean()) for name, (codes, _) in whole.items()}
+    assert shares.pop("noise") == 0
+    assert min(shares.values()) > 0.5
+    assert all(bool(((codes[:, NOTE] > 0) == (codes[:, ATOM] > 0)).all()) for codes, _ in whole.values())
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 16])
+@pytest.mark.parametrize("name", SOUNDS)
+def test_chunks_give_codes_and_sound_of_the_whole(
+    codec: VQVAE, whole: dict[str, tuple[Tensor, Tensor]], name: str, chunk: int
+) -> None:
+    codes, sound = whole[name]
+    assert torch.equal(encode(codec, SOUNDS[name][None], chunk)[0], codes)
+    same_sound(decode(codec, codes[None], chunk)[0], sound)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_of_many_sounds_comes_out_as_if_alone(
+    codec: VQVAE, whole: dict[str, tuple[Tensor, Tensor]], order: int
+) -> None:
+    names = list(SOUNDS)[::order]
+    codes = list(encode_each(codec, [SOUNDS[name] for name in names]))
+    assert all(torch.equal(found, whole[name][0]) for name, found in zip(names, codes, strict=True))
+    for name, sound in zip(names, decode_each(codec, codes), strict=True):
+        same_sound(sound, whole[name][1])
+
+
+def test_bytes_follow_from_the_inputs(codec: VQVAE, whole: dict[str, tuple[Tensor, Tensor]]) -> None:
+    torch.manual_seed(99)  # nothing draws from it
+    for name in ("a glide", "notes without"):
+        codes = encode(codec, SOUNDS[name][None], 10_000)
+        assert torch.equal(codes[0], whole[name][0])
+        assert torch.equal(decode(codec, codes, 10_000)[0], whole[name][1])
