@@ -10,12 +10,12 @@ Shapes: B batch, N samples, F code frames, T hops, Q levels, D latent size.
 
 import functools
 import math
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from distill.codec.constants import ATOM, LOUDNESS_SIZE, NOTE, NOTES, TUNINGS
@@ -23,7 +23,7 @@ from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MAX_LOG_GAIN,
 from distill.codec.pitch import PitchAnalysis
 from distill.codec.quantizer import Level, PlainResidualQuantizer, ResidualQuantizer
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mask_gaps, mel_filterbank
-from distill.codec.tone import Phases, ToneLayer, atoms_of, bumps, mel_place, separated, spectrum_of, steadied
+from distill.codec.tone import PARTIALS, Phases, ToneLayer, atoms_of, bumps, mel_place, separated, spectrum_of, steadied
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 
@@ -59,7 +59,7 @@ class VQVAEArchitecture(Settings):
     num_layers: CodecLayers
     quantizer: Quantizer
     gain_shape: bool
-    partial_sets: int  # that tones are made of; 0: none
+    partial_sets: Annotated[int, Field(ge=0, le=1000)]  # that tones are made of; 0: none
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -95,6 +95,7 @@ class VQVAEArchitecture(Settings):
         """Lower bound of the number of weights."""
         shape_levels = self.num_quantizers - self.first_shape
         tables = (2 * shape_levels * self.codebook_size + spectrogram.features) * self.latent_size
+        tables += 2 * PARTIALS * self.partial_sets
         return tables + (6 * self.num_layers * self.hidden_size + spectrogram.n_fft) * self.hidden_size
 
 

@@ -296,7 +296,8 @@ def separated(
 
     def update(found: Tensor, ratio: Tensor) -> Tensor:
         back = (ratio @ bank.T).gather(-1, index).unflatten(-1, size.shape[-2:])
-        return found * ((size * back).sum(dim=-1) / norm)
+        heard: Tensor = spectrum @ bank
+        return heard
 
     tonal = bands * share
     found = relative
