@@ -296,8 +296,8 @@ def separated(
 
     def update(found: Tensor, ratio: Tensor) -> Tensor:
         back = (ratio @ bank.T).gather(-1, index).unflatten(-1, size.shape[-2:])
-        heard: Tensor = spectrum @ bank
-        return heard
+        changed: Tensor = found * ((size * back).sum(dim=-1) / norm)
+        return changed
 
     tonal = bands * share
     found = relative
