@@ -13,7 +13,8 @@ Coded = NDArray[np.uint16]  # [F, Q]
 Scores = NDArray[np.float32]  # [n, SCORES]
 
 SPACE = ("likeness", "copied_frames", "edit_distance")  # what a score holds of a `Match`
-ROW = np.dtype([("frames", "f4"), *((space, [(name, "f4") for name in SPACE]) for space in ("codes", "spectra"))])
+SPACES = ("codes", "spectra", "keys")  # keys: spectra of sounds that are as if played faster or slower
+ROW = np.dtype([("frames", "f4"), *((space, [(name, "f4") for name in SPACE]) for space in SPACES)])
 SCORES = ROW.itemsize // 4  # columns
 MOST_HELD_OUT = 256  # recordings, evenly spaced
 MOST_FRAMES = 375  # kept of a held-out recording

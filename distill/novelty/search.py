@@ -39,7 +39,8 @@ class Match:
 
     The sound's frame 0 lies at frame `offset` of the recording, which may be negative. `likeness`, the similarity from
     0 to 1, is the mean over the sound's frames. `copied_frames` is the longest run of matching frames in any recording.
-    `edit_distance` is the number of substitutions, deletions and insertions divided by the sound's frames.
+    `edit_distance` is the number of substitutions, deletions and insertions divided by the sound's frames. `semitones` is
+    how much higher the sound is than the recording, 0 where notes do not tell.
     """
 
     recording: int
@@ -47,6 +48,7 @@ class Match:
     likeness: float
     copied_frames: int
     edit_distance: float
+    semitones: int = 0
 
 
 class Windows:

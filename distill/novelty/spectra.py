@@ -1,7 +1,10 @@
-"""Spectra of codes in bands, and their index: finds copies in other codes, shifted by less than a frame, or softer."""
+"""Spectra of codes in bands, and their index: finds copies in other codes, shifted by less than a frame, softer, or in
+another key, faster or slower.
+"""
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +13,8 @@ from torch import Tensor, nn
 
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
-from distill.novelty.search import Costs, Flags, Index, Sound, Windows
+from distill.codec.tone import band_centres
+from distill.novelty.search import Costs, Flags, Index, Match, Sound, Windows
 
 BANDS = 20
 MOST_FRAMES = 1 << 13  # at once
@@ -19,26 +23,30 @@ STEP_WEIGHT = 0.5  # weight of the change of level, against that of a band, in t
 UNLIKE_DB = 20.0  # spectral difference at which the similarity of two frames is 0
 ALIKE_DB = 3.0  # spectral difference up to which frames match: that of a recording and its re-encoded self
 MOST_GAIN_DB = 12.0  # largest gain of an alignment, up or down
+KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones by which copies are looked for in other keys
+SAME_NOTE, SAME_NOTES = 0.5, 0.3  # semitones apart at most, in at least this share of a passage's frames
+
+NOWHERE = Match(recording=0, offset=0, likeness=0.0, copied_frames=0, edit_distance=1.0)
 
 Spectra = NDArray[np.float32]  # [F, BANDS], dB
+Pitches = NDArray[np.float64]  # [F], semitones (MIDI); NaN where there is no tone
 
 
 class CodeSpectra:
-    """Mel spectra of codes, summed from a table of codewords' contributions: quantizer and projection are linear."""
+    """Mel spectra of codes, as the codec decodes them; latents are summed from a table of codewords' contributions."""
 
     @torch.no_grad()
     def __init__(self, codec: VQVAE) -> None:
-        sizes, levels = codec.architecture.codebook_sizes, codec.levels()
-        latents = torch.eye(codec.architecture.latent_size, device=codec.device)
-        self._offset = band_levels(codec, codec.unproject(torch.zeros_like(latents[:1])))
-        bands = band_levels(codec, codec.unproject(latents)) - self._offset  # [D, BANDS]
-        self._silence = max(sizes)  # row of no codeword, the last of a level
+        self._codec, config = codec, codec.spectrogram
+        centres = band_centres(config.sample_rate, config.n_mels)[None]
+        self.centres: NDArray[np.float64] = nn.functional.adaptive_avg_pool1d(centres, BANDS)[0].double().numpy()  # Hz
+        self._silence = max(codec.architecture.codebook_sizes)  # row of no codeword, the last of a level
         table = torch.stack(
             [
-                nn.functional.pad((books * kernel[:, None]) @ bands, (0, 0, 0, self._silence + 1 - len(books)))
-                for books, kernel in levels
+                nn.functional.pad(books * kernel[:, None], (0, 0, 0, self._silence + 1 - len(books)))
+                for books, kernel in codec.levels()
             ]
-        )  # [Q, KERNEL_FRAMES, V + 1, BANDS]
+        )  # [Q, KERNEL_FRAMES, V + 1, D]
         self._first = torch.arange(table[..., 0, 0].numel()).view(table.shape[:2]) * table.shape[2]
         self._table = table.flatten(0, 2).cpu()
 
@@ -61,16 +69,48 @@ class CodeSpectra:
             inside = (around >= starts[owners, None]) & (around < starts[owners + 1, None])
             near = codes[around.clip(0, len(codes) - 1)].astype(np.int64)
             rows = torch.from_numpy(np.where(inside[..., None], near, self._silence)).transpose(1, 2) + self._first
-            spectra = nn.functional.embedding_bag(rows.flatten(1), self._table, mode="sum") + self._offset.cpu()
-            result[frames] = spectra.numpy()
+            latents = nn.functional.embedding_bag(rows.flatten(1), self._table, mode="sum").to(self._codec.device)
+            result[frames] = band_levels(self._codec, self._codec.unproject(latents)).cpu().numpy()
         return result
 
 
 def band_levels(codec: VQVAE, features: Tensor) -> Tensor:
-    """Band levels in dB `[F, BANDS]` of decoded features `[F, C]`: an affine map."""
+    """Band levels in dB `[F, BANDS]` of decoded features `[F, C]`."""
     config = codec.spectrogram
     log_mel = features[:, : config.coarse_features].view(len(features), config.stack, -1).mean(dim=1)
     return 20 * nn.functional.adaptive_avg_pool1d(log_mel, BANDS)
+
+
+def pitches(codec: VQVAE, codes: NDArray[np.integer]) -> Pitches:
+    """Pitches `[F]` of codes `[F, Q]`."""
+    if codec.tone is None:
+        return np.full(len(codes), np.nan)
+    found: Pitches = codec.tone.pitches(torch.from_numpy(codes.astype(np.int64))).numpy()
+    return found
+
+
+def interval(sound: Pitches, recording: Pitches) -> int:
+    """How many semitones a sound is higher than a recording beside it, both `[F]`; 0 where notes do not tell."""
+    apart = sound - recording
+    both = apart[np.isfinite(apart)]
+    if not len(both):
+        return 0
+    middle = float(np.median(both))
+    return round(middle) if (np.abs(both - middle) <= SAME_NOTE).sum() >= SAME_NOTES * len(apart) else 0
+
+
+def transposed(sound: Spectra, notes: Pitches, semitones: int, centres: NDArray[np.float64]) -> tuple[Spectra, Pitches]:
+    """Spectra and pitches of a sound played faster, so that it is so many semitones higher, or slower.
+
+    `centres` `[BANDS]` are the bands' in Hz.
+    """
+    speed, frames = 2.0 ** (semitones / 12), np.arange(len(sound))
+    times = ((np.arange(max(1, round(len(sound) / speed))) + 0.5) * speed - 0.5).clip(0, len(sound) - 1)
+    moved = np.stack([np.interp(centres / speed, centres, row) for row in np.eye(BANDS)])
+    spectra: Spectra = np.stack([np.interp(times, frames, band) for band in (sound @ moved).T], axis=1).astype(
+        np.float32
+    )
+    return spectra, notes[times.round().astype(np.int64)] + semitones
 
 
 class SpectralIndex(Index):
@@ -82,6 +122,28 @@ class SpectralIndex(Index):
     """
 
     pool = 4
+
+    def match_in_keys(
+        self, sounds: Sequence[Spectra], notes: Sequence[Pitches], reference: Pitches, centres: NDArray[np.float64]
+    ) -> list[Match]:
+        """The best alignment of each sound with a recording in another key, `NOWHERE` where notes agree with none.
+
+        `reference` are the pitches of all recordings' frames. A sound is compared as if it had been played at the speed
+        that makes its notes those of the recording.
+        """
+        best = [NOWHERE] * len(sounds)
+        tonal = [number for number, own in enumerate(notes) if np.isfinite(own).mean() >= SAME_NOTES]
+        for key in KEYS:
+            played = [transposed(sounds[number], notes[number], -key, centres) for number in tonal]
+            lags = self.candidate_lags([spectra for spectra, _ in played])
+            for number, (spectra, own), candidates in zip(tonal, played, lags, strict=True):
+                positions = candidates[:, None] + np.arange(len(own))
+                beside = reference[positions.clip(0, len(reference) - 1)]
+                same = candidates[(np.abs(own - beside) <= SAME_NOTE).mean(axis=1) >= SAME_NOTES]
+                if len(same):
+                    match = replace(self._best_match(spectra, same), semitones=key)
+                    best[number] = max(best[number], match, key=lambda one: one.likeness)
+        return best
 
     def _features_at(self, start: int, stop: int) -> Tensor:
         """Features of frames `start` to `stop` of all recordings, with their squared lengths in the last column."""

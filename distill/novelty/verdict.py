@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
-from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, SPACE, Reference, evenly, rows
+from distill.codes.store import Codes, other_levels
+from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Reference, evenly, rows
 from distill.novelty.search import CodeIndex, Match
-from distill.novelty.spectra import UNLIKE_DB, CodeSpectra, SpectralIndex
+from distill.novelty.spectra import UNLIKE_DB, CodeSpectra, Pitches, SpectralIndex, interval, pitches
 from distill.text import one_line
 
 MOST_REENCODED = 64  # recordings
@@ -28,6 +28,7 @@ LONG_ENOUGH = 12  # frames from which spectra alone can show a copy: many short 
 SIMILAR_LENGTH = 1.5  # largest ratio of lengths in the baseline
 MIN_BASELINE = 20  # pieces, of other lengths if need be
 LONGEST_NAME = 200  # characters
+NUMBERS = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
 UNHEARD = "of the recordings that the model never heard"
 
 Verdict = Literal["new", "close", "copy"]
@@ -39,11 +40,12 @@ Rows = NDArray[np.void]  # [n], scores by name
 
 @dataclass(frozen=True)
 class Score:
-    """The best alignments of a passage in codes and in spectra."""
+    """The best alignments of a passage in codes, in spectra, and in spectra as if played in another key."""
 
     frames: int
     codes: Match
     spectra: Match
+    keys: Match
 
 
 def with_scores(reference: Reference, codec: VQVAE) -> Reference:
@@ -64,7 +66,7 @@ def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     reencoded = [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
     found = Judge(reference, codec).scores([*pieces, *reencoded])
     scores = np.array(
-        [[one.frames, *(getattr(of, name) for of in (one.codes, one.spectra) for name in SPACE)] for one in found],
+        [[one.frames, *(getattr(getattr(one, space), name) for space in SPACES for name in SPACE)] for one in found],
         np.float32,
     )
     return replace(reference, scores=scores[: len(pieces)], reencoded=scores[len(pieces) :])
@@ -76,6 +78,7 @@ class Shared:
 
     `likeness` runs from 0 to 1: in codes it is the share of equal codes, in spectra 1 - mean difference / 20 dB.
     `percentile`, the novelty percentile, is the share of held-out recordings of similar length with a lower likeness.
+    `semitones` is how much higher the sound is than the recording, 0 where notes do not tell.
     """
 
     nearest: str
@@ -84,6 +87,7 @@ class Shared:
     copied_seconds: float  # longest run of matching frames, in any recording
     edit_distance: float
     percentile: float
+    semitones: int = 0
 
     @property
     def difference_db(self) -> float:
@@ -126,14 +130,30 @@ class Judge:
         likeness = rows(reference.reencoded)["spectra"]["likeness"]
         self._reencoded_likeness = np.quantile(likeness, REENCODED_QUANTILE) if len(likeness) else np.nan
         self.spectra = CodeSpectra(codec)
-        self._in_codes = CodeIndex(reference.codes)
+        self._levels = other_levels(codec.architecture.codebook_sizes)  # equal notes are no sign of a copy
+        self._in_codes = CodeIndex([codes[:, self._levels] for codes in reference.codes])
+        self._pitches = np.concatenate([pitches(codec, codes) for codes in reference.codes])
         self._in_spectra = SpectralIndex(self.spectra.joined(reference.codes), list(map(len, reference.codes)))
 
     def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
         """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
-        codes = [one.astype(np.int64, copy=False) for one in passages]
-        in_spectra = self._in_spectra.match([self.spectra(one) for one in codes])
-        return [Score(*parts) for parts in zip(map(len, codes), self._in_codes.match(codes), in_spectra, strict=True)]
+        spectra = [self.spectra(one) for one in passages]
+        notes = [pitches(self.codec, one) for one in passages]
+        in_codes = self._in_codes.match([one[:, self._levels] for one in passages])
+        in_spectra = self._in_spectra.match(spectra)
+        in_keys = self._in_spectra.match_in_keys(spectra, notes, self._pitches, self.spectra.centres)
+        return [
+            Score(len(own), self._with_interval(codes, own), self._with_interval(plain, own), keyed)
+            for own, codes, plain, keyed in zip(notes, in_codes, in_spectra, in_keys, strict=True)
+        ]
+
+    def _with_interval(self, match: Match, notes: Pitches) -> Match:
+        """A match with the interval between the notes `[F]` of a sound and those beside them."""
+        begin, end = self._in_spectra.starts[match.recording : match.recording + 2]
+        positions = begin + match.offset + np.arange(len(notes))
+        inside = (positions >= begin) & (positions < end)
+        beside = np.where(inside, self._pitches[positions.clip(begin, end - 1)], np.nan)
+        return replace(match, semitones=interval(notes, beside))
 
     def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
         """Novelty of each sound, given its codes `[F, Q]`; of a long sound, that of its least new passage."""
@@ -155,7 +175,8 @@ class Judge:
 
     def _novelty(self, score: Score, begin: int) -> Novelty:
         baseline = comparable(rows(self.reference.scores), score.frames)
-        codes, spectra = (self._shared(getattr(score, space), baseline[space]) for space in ("codes", "spectra"))
+        spaces = "codes", spectral_space(score, baseline)
+        codes, spectra = (self._shared(getattr(score, space), baseline[space]) for space in spaces)
         verdict, basis = self.verdict(score, baseline)
         if basis is None:
             basis = "spectra" if spectra.percentile > codes.percentile else "codes"
@@ -169,6 +190,7 @@ class Judge:
             copied_seconds=match.copied_frames / self.frame_rate,
             edit_distance=match.edit_distance,
             percentile=float((baseline["likeness"] < match.likeness).mean()),
+            semitones=match.semitones,
         )
 
     def verdict(self, score: Score, baseline: Rows) -> tuple[Verdict, Basis | None]:
@@ -178,7 +200,8 @@ class Judge:
         `copy` by spectra: as similar as re-encoded recordings, with few edits, and not very short. `close`: above the
         97.5th percentile of held-out recordings in one of the spaces.
         """
-        codes, spectra = baseline["codes"], baseline["spectra"]
+        space = spectral_space(score, baseline)
+        codes, spectra, match = baseline["codes"], baseline[space], getattr(score, space)
         close, close_in_spectra, longest_run = (
             np.quantile(values, CLOSE_PERCENTILE, method="higher")
             for values in (codes["likeness"], spectra["likeness"], codes["copied_frames"])
@@ -193,14 +216,23 @@ class Judge:
         is_close = score.codes.likeness > close
         if score.frames < SHORTEST:  # too short for spectra to tell
             return "close" if is_close else "new", "codes"
-        is_same = score.spectra.likeness > max(close_in_spectra, self._reencoded_likeness)
-        is_edited_little = score.spectra.edit_distance < max(fewest_edits, FEW_EDITS)
+        is_same = match.likeness > max(close_in_spectra, self._reencoded_likeness)
+        is_edited_little = match.edit_distance < max(fewest_edits, FEW_EDITS)
         if is_same and is_edited_little and score.frames >= LONG_ENOUGH:
             return "copy", "spectra"
-        is_close_in_spectra = score.spectra.likeness > close_in_spectra
+        is_close_in_spectra = match.likeness > close_in_spectra
         if is_close != is_close_in_spectra:
             return "close", "codes" if is_close else "spectra"
         return "close" if is_close else "new", None
+
+
+def spectral_space(score: Score, baseline: Rows) -> Literal["spectra", "keys"]:
+    """The space that a passage is judged in: another key where fewer held-out pieces `[n]` come as near, and hardly any."""
+    near, near_in_key = (
+        (float((baseline[space]["likeness"] < match.likeness).mean()), match.likeness)
+        for space, match in (("spectra", score.spectra), ("keys", score.keys))
+    )
+    return "keys" if near_in_key > max(near, (CLOSE_PERCENTILE, 0.0)) else "spectra"
 
 
 def comparable(scores: Rows, frames: int) -> Rows:
@@ -214,6 +246,9 @@ def comparable(scores: Rows, frames: int) -> Rows:
 def explain(novelty: Novelty) -> str:
     """One sentence: how new a sound is, beside which training recording, and why it was judged so."""
     name = one_line(novelty.nearest.nearest, LONGEST_NAME)
+    if key := novelty.nearest.semitones:
+        count = NUMBERS[abs(key)] if abs(key) < len(NUMBERS) else str(abs(key))
+        name += f", {count} semitone{'s' * (abs(key) != 1)} {'higher' if key > 0 else 'lower'}"
     part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
     share = novelty.nearest.percentile
     if novelty.verdict == "new":

@@ -58,11 +58,23 @@ TRAINED = PriorMetadata(
 )
 
 
-def tiny_codec(seed: int = 0, gain_shape: bool = False) -> VQVAE:
-    """An untrained codec at 16 kHz: 3 levels of 8 codewords, with `gain_shape` loudness in place of the first."""
+def tiny_codec(seed: int = 0, gain_shape: bool = False, partial_sets: int = 0) -> VQVAE:
+    """An untrained codec at 16 kHz: 3 levels of 8 codewords, with `gain_shape` loudness in place of the first.
+
+    With `partial_sets` there are three levels of tones more.
+    """
     torch.manual_seed(seed)
-    shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 8, "hidden_size": 16, "num_layers": 1, **PLAIN}
-    codec = VQVAE(VQVAEArchitecture.model_validate({**shape, "gain_shape": gain_shape}), SPECTROGRAM)
+    levels = 6 if partial_sets else 3
+    shape = {
+        "codebook_size": 8,
+        "num_quantizers": levels,
+        "latent_size": 8,
+        "hidden_size": 16,
+        "num_layers": 1,
+        **PLAIN,
+    }
+    kinds = {"gain_shape": gain_shape, "partial_sets": partial_sets}
+    codec = VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds}), SPECTROGRAM)
     codec.quantizer.fit([torch.randn(200, 8) * 3], torch.Generator().manual_seed(seed))
     return codec.eval()
 

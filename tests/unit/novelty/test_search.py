@@ -13,7 +13,18 @@ from unit.tiny import networks, tiny_codec
 from distill.codec.model import VQVAE
 from distill.novelty import spectra as novelty_spectra
 from distill.novelty.search import EXHAUSTIVE, CodeIndex, edit_distance
-from distill.novelty.spectra import BANDS, MOST_FRAMES, UNLIKE_DB, CodeSpectra, Spectra, SpectralIndex
+from distill.novelty.spectra import (
+    BANDS,
+    KEYS,
+    MOST_FRAMES,
+    NOWHERE,
+    UNLIKE_DB,
+    CodeSpectra,
+    Spectra,
+    SpectralIndex,
+    interval,
+    transposed,
+)
 
 
 def slow_edit_distance(costs: np.ndarray) -> float:
@@ -124,13 +135,57 @@ def test_noise_costs_as_many_db_and_nothing_is_like_frames_beyond_a_recording() 
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("codec", [tiny_codec(), networks()[0]], ids=["plain and overlapping levels", "plain levels"])
+CENTRES = np.geomspace(60.0, 9000.0, BANDS)
+NOTES = np.repeat([60.0, 67.25, np.nan], [40, 40, 10])
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_copy_at_another_speed_is_found_in_its_key(key: int) -> None:
+    rng = np.random.default_rng(2)
+    training = [smooth(rng, 70), smooth(rng, 90)]
+    reference = np.concatenate([np.full(70, 60.0), NOTES])
+    copy, notes = transposed(training[1], NOTES, key, CENTRES)
+    assert len(copy) == round(90 / 2 ** (key / 12))
+    (match,) = index_of(training).match_in_keys([copy], [notes], reference, CENTRES)
+    assert (match.recording, match.semitones) == (1, key)
+    assert abs(match.offset) <= 2
+    assert match.likeness > max(0.6, 0.05 + index_of(training).match([copy])[0].likeness)
+
+
+def test_nothing_is_in_another_key_where_notes_do_not_say_so() -> None:
+    rng = np.random.default_rng(3)
+    training = smooth(rng, 90)
+    copy, notes = transposed(training, NOTES, 3, CENTRES)
+    index = index_of([training])
+    for own in (np.full(len(copy), np.nan), notes + 12, NOTES[: len(copy)]):
+        assert index.match_in_keys([copy], [own], NOTES, CENTRES) == [NOWHERE]
+
+
+@pytest.mark.parametrize(
+    ("sound", "recording", "semitones"),
+    [
+        ([57.0, 57.1, 70, np.nan], [60.0, 60, 60, 60], -3),
+        ([57.0, 63, 50, 71], [60.0, 60, 60, 60], 0),
+        ([np.nan, 57, np.nan, np.nan], [60.0, 60, np.nan, 60], 0),
+        ([np.nan, 57], [60.0, np.nan], 0),
+    ],
+)
+def test_an_interval_is_what_many_notes_agree_on(sound: list[float], recording: list[float], semitones: int) -> None:
+    assert interval(np.array(sound), np.array(recording)) == semitones
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [tiny_codec(), networks()[0], tiny_codec(gain_shape=True), tiny_codec(gain_shape=True, partial_sets=2)],
+    ids=["plain and overlapping levels", "plain levels", "loudness", "tones"],
+)
 def test_codes_stand_for_what_the_codec_makes_of_them(codec: VQVAE) -> None:
     """Against the codec's own decoding: overlapping codewords, unprojected, averaged in bands; in dB."""
-    codes = RNG.integers(0, 8, (100, codec.architecture.num_quantizers))
+    sizes = codec.architecture.codebook_sizes
+    codes = RNG.integers(0, np.minimum(sizes, 40), (100, len(sizes)))
     config = codec.spectrogram
     with torch.no_grad():
-        features = codec.unproject(codec.quantizer.decode(torch.from_numpy(codes)[None]))
+        features = codec.unproject(codec.dequantise(torch.from_numpy(codes)[None]))
         log_mel = codec.frame_features.by_hop(features)[0][0].view(100, config.stack, config.n_mels).mean(dim=1)
         expected = 20 * torch.nn.functional.adaptive_avg_pool1d(log_mel, BANDS)
     np.testing.assert_allclose(CodeSpectra(codec)(codes), expected.numpy(), atol=1e-3)

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from unit.tiny import tiny_codec
 
+from distill.codec.constants import ATOM, NOTE
 from distill.codec.model import VQVAE
 from distill.novelty.reference import MOST_FRAMES, make_reference, rows
 from distill.novelty.search import Match
+from distill.novelty.spectra import NOWHERE
 from distill.novelty.verdict import (
     LONG_ENOUGH,
     Basis,
@@ -73,27 +75,43 @@ def test_a_copied_half_is_a_copy_and_located_in_a_long_sound(
     assert found.codes.nearest == "r7"
 
 
+def test_other_notes_hide_no_copy_and_equal_notes_make_none() -> None:
+    """A copy's notes are five semitones lower; another sound has the notes of a recording and all else of its own."""
+    codec, rng = tiny_codec(gain_shape=True, partial_sets=2), np.random.default_rng(3)
+    sizes = [min(size, 60) for size in codec.architecture.codebook_sizes]
+    recordings = [rng.integers(0, sizes, (50, len(sizes))) for _ in range(30)]
+    for codes in recordings:
+        codes[:, NOTE], codes[:, ATOM] = rng.integers(40, 80), 1
+    judge = Judge(with_scores(make_reference(["a", "b"], recordings[:2], recordings[2:]), codec), codec)
+    copy, other = recordings[1].copy(), rng.integers(0, sizes, (50, len(sizes)))
+    copy[:, NOTE] -= 5
+    other[:, NOTE : ATOM + 1] = recordings[0][:, NOTE : ATOM + 1]
+    of_copy, of_other = judge([copy, other])
+    assert (of_copy.verdict, of_copy.codes.nearest, of_copy.codes.semitones) == ("copy", "b", -5)
+    assert of_copy.json()["codes"]["semitones"] == -5
+    assert of_other.codes.likeness < 0.3
+
+
 @pytest.mark.parametrize(("frames", "verdict"), [(LONG_ENOUGH - 1, "close"), (LONG_ENOUGH, "copy")])
 def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
-    baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5], dtype=np.float32), (30, 1))
-    score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0))
+    baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5, 0, 0, 1], dtype=np.float32), (30, 1))
+    score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0), keys=NOWHERE)
     assert judge.verdict(score, rows(baseline))[0] == verdict
 
 
 def test_sounds_are_judged_by_pieces_about_as_long() -> None:
-    scores = np.zeros((60, 7), dtype=np.float32)
+    scores = np.zeros((60, 10), dtype=np.float32)
     scores[:, 0] = np.repeat([5, 50, 500], 20)
     assert set(comparable(rows(scores), 60)["frames"]) == {50}
     assert set(comparable(rows(scores), 1)["frames"]) == {5}
     assert len(comparable(rows(scores[:3]), 1000)) == 3
 
 
-def shared(name: str, likeness: float, percentile: float) -> Shared:
-    return Shared(name, 0.0, likeness, 0.75, 0.5, percentile)
-
-
-def novelty(verdict: Verdict, basis: Basis, start: float = 0.0, percentile: float = 0.986) -> Novelty:
-    codes, spectra = shared("a\nb.wav", 0.712, percentile), shared("c.wav", 0.9, 0.25)
+def novelty(
+    verdict: Verdict, basis: Basis, start: float = 0.0, percentile: float = 0.986, semitones: int = 0
+) -> Novelty:
+    codes = Shared("a\nb.wav", 0.0, 0.712, 0.75, 0.5, percentile, semitones)
+    spectra = Shared("c.wav", 0.0, 0.9, 0.75, 0.5, 0.25, semitones)
     return Novelty(verdict, codes, spectra, start, basis)
 
 
@@ -115,6 +133,15 @@ UNHEARD = "of the recordings that the model never heard"
         (
             novelty("close", "spectra", percentile=1),
             f"Close to c.wav: its spectrum differs by 2.0 dB on average; 25 % {UNHEARD} are less like any that it learned",
+        ),
+        (
+            novelty("close", "spectra", semitones=-3),
+            f"Close to c.wav, three semitones lower: its spectrum differs by 2.0 dB on average; 25 % {UNHEARD} are less "
+            "like any that it learned",
+        ),
+        (
+            novelty("copy", "codes", semitones=1),
+            "A copy of a b.wav, one semitone higher: 71 % of its codes are the same",
         ),
         (novelty("copy", "codes", 2.5), "A copy of a b.wav: from 2.5 s on, 71 % of its codes are the same"),
         (novelty("copy", "run"), "A copy of a b.wav: 0.75 s in a row, more than half of it, are as in a recording"),
