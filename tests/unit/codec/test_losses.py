@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill.codec.losses import REPORT_WINDOWS, DecoderLoss, MultiScaleMelLoss
+from distill.codec.losses import REPORT_WINDOWS, DecoderLoss, LongSpectra, MultiScaleMelLoss
 
 
 def noise(seed: int) -> torch.Tensor:
@@ -50,6 +50,34 @@ def test_the_level_of_a_loud_part_counts_more() -> None:
         halved[:, half] /= 2
         errors.append(float(DecoderLoss(16_000)(halved.repeat(2, 1), sound)["level"]))
     assert errors[0] / errors[1] == pytest.approx((0.3 + 0.7 * 20 / 11) / (0.3 + 0.7 * 2 / 11), rel=0.05)
+
+
+def test_long_spectra_hear_that_partials_are_elsewhere_where_mel_bands_do_not() -> None:
+    """Partials 50 Hz apart, with other phases or half of that higher."""
+    time = torch.arange(32_000) / 16_000
+
+    def partials(shift: float, seed: int) -> torch.Tensor:
+        phases = torch.rand(110, generator=torch.Generator().manual_seed(seed))
+        waves = [torch.cos(2 * torch.pi * ((2000 + 50 * k + shift) * time + phases[k])) for k in range(110)]
+        return 0.02 * torch.stack(waves).sum(dim=0)[None]
+
+    reference, alike, shifted = partials(0, 0), partials(0, 1), partials(25, 1)
+    mel, long = MultiScaleMelLoss(16_000, REPORT_WINDOWS), LongSpectra(16_000)
+
+    def distance(audio: torch.Tensor) -> float:
+        return sum(float((x - y).abs().mean()) for x, y in zip(long(audio), long(reference), strict=True))
+
+    assert float(mel(shifted, reference)) < 1.3 * float(mel(alike, reference))
+    assert distance(shifted) > 10 * distance(alike)
+    parts = [DecoderLoss(16_000)(audio.repeat(2, 1), reference) for audio in (alike, shifted)]
+    assert float(parts[1]["long"]) == pytest.approx(distance(shifted), rel=1e-3)
+    assert float(parts[1]["recon"] - parts[0]["recon"]) > 2.5 * float(parts[1]["long"] - parts[0]["long"])
+
+
+def test_a_full_scale_sine_is_0_in_long_spectra() -> None:
+    sine = torch.sin(2 * torch.pi * 1000 * torch.arange(32_000) / 16_000)[None]
+    for spectrum in LongSpectra(16_000)(sine):
+        assert float(spectrum[:, :, spectrum.shape[2] // 2].amax()) == pytest.approx(0, abs=0.01)
 
 
 def test_silence_and_clicks_have_finite_losses_and_gradients() -> None:

@@ -6,14 +6,11 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
+from unit.codec.tonal import RATE, fitted, sweep
 
-from distill.codec.atoms import set_partials, shipped_sets
 from distill.codec.constants import ATOM, NOTE
-from distill.codec.model import VQVAE, VQVAEArchitecture
-from distill.codec.spectral import spectrogram_config_for
+from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, decode_each, encode, encode_each
-
-RATE = 16_000
 
 
 def harmonic(pitches: list[float], seconds: float = 0.25, gap: float = 0.0, decay: float = 3.0) -> Tensor:
@@ -26,19 +23,12 @@ def harmonic(pitches: list[float], seconds: float = 0.25, gap: float = 0.0, deca
     return 0.2 * torch.cat([part for note in notes for part in (note, silence)])
 
 
-def glide(low: float, high: float, seconds: float = 0.8) -> Tensor:
-    """A harmonic sound `[N]` whose pitch rises or falls."""
-    place = torch.arange(round(seconds * RATE)) / (seconds * RATE)
-    cycles = (low * (high / low) ** place).double().cumsum(0) / RATE
-    return 0.2 * sum(torch.sin(2 * math.pi * k * cycles) / k for k in range(1, 6)).float()
-
-
 SOUNDS = {
     "a held note": harmonic([220.0], 0.9, decay=0.0),
     "notes with silence between": harmonic([330.0, 440.0, 247.0], 0.2, 0.1),
     "notes without": harmonic([196.0, 294.0, 370.0], 0.22),
-    "a glide": glide(300.0, 900.0),
-    "a falling one": glide(400.0, 80.0, 0.5),
+    "a glide": sweep(torch.linspace(62, 81, 12_800)),
+    "a falling one": sweep(torch.linspace(67, 39, 8_000)),
     "a very short one": harmonic([523.0], 0.02),
     "noise": torch.randn(6000, generator=torch.Generator().manual_seed(0)) * 0.1,
     "a sine": 0.3 * torch.sin(2 * math.pi * 1000 * torch.arange(9000) / RATE),
@@ -47,26 +37,7 @@ SOUNDS = {
 
 @pytest.fixture(scope="module")
 def codec() -> VQVAE:
-    """A codec with tones fitted to these sounds; what training would change is drawn, so that all of it has a part."""
-    torch.manual_seed(0)
-    spectrogram = spectrogram_config_for(RATE)
-    sets = shipped_sets()
-    sizes = {"codebook_size": 16, "num_quantizers": 6, "latent_size": 12, "hidden_size": 32, "num_layers": 2}
-    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": len(sets)}
-    model = VQVAE(VQVAEArchitecture.model_validate({**sizes, **kinds}), spectrogram).eval()
-    assert model.tone is not None
-    set_partials(model.tone, sets)
-    for weights in (model.texture_head.weight, model.tone_head.weight, model.decoder.embed.weight):
-        torch.nn.init.normal_(weights, std=0.1)
-    torch.nn.init.normal_(model.to_latent.weight, std=0.3)
-    with torch.no_grad():
-        padded = (
-            torch.nn.functional.pad(sound[: len(sound) // 256 * 256], (model.margin,) * 2) for sound in SOUNDS.values()
-        )
-        features = [model.flat_features(sound[None])[0] for sound in padded]
-        model.fit_projection(torch.cat(features, dim=1)[0])
-        model.quantizer.fit([model.latents(part)[0] for part in features], torch.Generator().manual_seed(0))
-    return model
+    return fitted(list(SOUNDS.values()))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,221 @@
+"""Tones of codes: which partials sound, with what phases and amplitudes, and what they leave of the bands."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from unit.codec.tonal import RATE, hertz, padded, sound_of, untrained
+
+from distill.codec.atoms import PartialSet, set_partials, shipped_sets
+from distill.codec.constants import ATOM, NOTE, TUNINGS
+from distill.codec.initialise import build_vqvae
+from distill.codec.spectral import mel_filterbank, spectrogram_config_for
+from distill.codec.streaming import decode, encode
+from distill.codec.tone import (
+    FLOORS,
+    HIGHEST,
+    LOWEST,
+    START,
+    ToneLayer,
+    bumps,
+    hann_transform,
+    lobes,
+    separated,
+    spectrum_of,
+    steadied,
+)
+from distill.params import get_adaptive_vqvae_config
+
+CONFIG = spectrogram_config_for(RATE)
+N_FFT, SECONDS = CONFIG.n_fft, CONFIG.hop_length / RATE
+HARMONIC, OCTAVES, INHARMONIC = range(3)
+
+
+@pytest.fixture(scope="module")
+def layer() -> ToneLayer:
+    layer = ToneLayer(CONFIG, 3)
+    sets = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 2.0, 4.0, 8.0], [1.0, 1.41, 1.93])
+    set_partials(layer, [PartialSet(np.array(ratios), 1 / np.arange(1.0, len(ratios) + 1)) for ratios in sets])
+    return layer
+
+
+def codes_of(*tones: tuple[float, int] | None, floor: int = 0) -> Tensor:
+    """Codes `[1, F, 4]` of pitches in semitones with sets, None for no tone."""
+    codes = torch.zeros(1, len(tones), 4, dtype=torch.int64)
+    for frame, tone in enumerate(tones):
+        if tone is not None:
+            steps = round(tone[0] * TUNINGS) + TUNINGS // 2
+            codes[0, frame, 1:] = torch.tensor([steps // TUNINGS, steps % TUNINGS, 1 + len(FLOORS) * tone[1] + floor])
+    return codes
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e-5, 0.3, 0.5, 0.99996, 1.0, -1.0, 1.00003, 1.5, 2.0, -3.7])
+def test_the_window_transform_is_that_of_a_long_window(offset: float) -> None:
+    points = 4096
+    place = np.arange(points) - points / 2
+    window = 0.5 + 0.5 * np.cos(2 * np.pi * place / points)
+    expected = (window * np.cos(2 * np.pi * offset * place / points)).sum() * 2 / points
+    assert float(hann_transform(torch.tensor(offset))) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("frequency", "phase"), [(500.0, 0.0), (1015.625, 0.3), (1234.5, 0.77), (5000.0, 0.5)])
+def test_the_spectrum_of_a_partial_is_that_of_a_sine_in_a_window(frequency: float, phase: float) -> None:
+    amplitude = 0.4
+    given = (torch.tensor([[[value]]]) for value in (frequency, amplitude, phase))
+    found = spectrum_of(*given, CONFIG)[0, 0]
+    time = (torch.arange(N_FFT).double() - N_FFT // 2) / RATE
+    sine = amplitude * torch.cos(2 * math.pi * (frequency * time + phase))
+    expected = torch.fft.rfft(sine * torch.hann_window(N_FFT, dtype=torch.float64)).to(found)
+    assert float((found - expected).abs().max()) < 3e-3 * float(expected.abs().max())
+    magnitudes = lobes(torch.tensor([[frequency]]), torch.tensor([[amplitude]]), N_FFT, RATE)[0]
+    assert float((magnitudes - expected.abs()).abs().max()) < 0.1 * float(expected.abs().max())
+
+
+def turns(layer: ToneLayer, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Frequencies `[T, K]` of partials and their phases in cycles."""
+    found, _, phases = layer.partials(codes, layer.phases(codes))
+    return found[0].double(), phases[0].double()
+
+
+def unlike(phases: Tensor, expected: Tensor) -> float:
+    return float(((phases - expected + 0.5) % 1 - 0.5).abs().max())
+
+
+@pytest.mark.parametrize("tones", [[(57, HARMONIC)] * 6, [(57 + frame / 2, HARMONIC) for frame in range(8)]])
+def test_phases_of_a_note_or_a_glide_are_running_sums_of_its_frequency(
+    layer: ToneLayer, tones: list[tuple[float, int]]
+) -> None:
+    found, phases = turns(layer, codes_of(*tones))
+    expected = START * torch.arange(1, 7).double().square()
+    for hop in range(len(found)):
+        assert unlike(phases[hop, :6], expected) < 1e-4, hop
+        expected = expected + (found[hop, :6] + found[min(hop + 1, len(found) - 1), :6]) / 2 * SECONDS
+
+
+def test_a_glide_is_a_line_between_the_middles_of_frames_and_a_leap_is_not(layer: ToneLayer) -> None:
+    found, _ = turns(layer, codes_of((60, HARMONIC), (61, HARMONIC), (63, HARMONIC)))
+    pitches = 69 + 12 * (found[:, 0] / 440).log2()
+    torch.testing.assert_close(pitches, torch.tensor([60, 60.25, 60.75, 61, 63, 63]).double(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "goes_on"),
+    [
+        ((57.0, HARMONIC), (57.0, OCTAVES), {1: 1, 2: 2, 3: 4}),
+        ((57.0, OCTAVES), (57.0, HARMONIC), {1: 1, 2: 2, 4: 3}),
+        ((57.0, HARMONIC), (69.0, HARMONIC), {1: 2, 2: 4, 3: 6}),
+        ((57.0, HARMONIC), (57.0, INHARMONIC), {1: 1}),
+        (
+            (57.0, HARMONIC),
+            (60.5, HARMONIC),
+            {4: 5, 5: 6},
+        ),  # five quarters are 3.86 semitones, six fifths 3.16: within 3 %
+    ],
+)
+def test_partials_that_two_tones_share_go_on_and_others_begin(
+    layer: ToneLayer, before: tuple[float, int], after: tuple[float, int], goes_on: dict[int, int]
+) -> None:
+    found, phases = turns(layer, codes_of(before, before, after))
+    last, first = 2 * CONFIG.stack - 1, 2 * CONFIG.stack
+    for own in range(1, int((found[first] > 0).sum()) + 1):
+        expected = torch.tensor(START * own * own)
+        if own in goes_on:
+            old = goes_on[own] - 1
+            expected = phases[last, old] + (found[last, old] + found[first, own - 1]) / 2 * SECONDS
+        assert unlike(phases[first, own - 1], expected) < 1e-4, own
+
+
+@pytest.mark.parametrize("tone", [(57.0, HARMONIC), (61.25, INHARMONIC)])
+def test_after_a_gap_phases_begin_again_and_another_floor_changes_nothing(
+    layer: ToneLayer, tone: tuple[float, int]
+) -> None:
+    codes = codes_of(tone, tone, None, tone, tone)
+    _, phases = turns(layer, codes)
+    assert torch.equal(phases[: 2 * CONFIG.stack], phases[3 * CONFIG.stack :])
+    assert unlike(phases[0, :3], START * torch.arange(1, 4).double().square()) < 1e-6
+    codes[0, 1, ATOM] += 1
+    assert torch.equal(turns(layer, codes)[1], phases)
+
+
+@pytest.mark.parametrize("pitch", [1.0, 9.0, 16.0, 60.0, 108.0, 120.0, 127.4])
+def test_partials_beyond_what_is_heard_are_left_out(layer: ToneLayer, pitch: float) -> None:
+    codes = codes_of((pitch, HARMONIC), (pitch, HARMONIC))
+    found, amplitudes, _ = layer.partials(codes, layer.phases(codes))
+    harmonics = [hertz(pitch) * k for k in range(1, 7)]
+    heard = [f if LOWEST < f < HIGHEST * RATE else 0.0 for f in harmonics]
+    expected = torch.tensor(heard + [0.0] * (found.shape[-1] - 6))
+    torch.testing.assert_close(found[0, 0], expected, rtol=1e-5, atol=0)
+    assert torch.equal(amplitudes[0, 0] > 0, expected > 0)
+    torch.testing.assert_close(layer.comb(codes)[0, 0], expected, rtol=1e-5, atol=0)
+    assert float(spectrum_of(found, amplitudes, torch.zeros_like(found), CONFIG).abs().max() > 0) == any(heard)
+
+
+@pytest.mark.parametrize("noise_share", [0.0, 0.3])
+@pytest.mark.parametrize("wrong", [1.0, 3.0])
+def test_known_partials_and_noise_are_told_apart(noise_share: float, wrong: float) -> None:
+    """`wrong` times the relative amplitudes of every other partial are given."""
+    bank = mel_filterbank(RATE, N_FFT, CONFIG.n_mels)
+    frequencies = torch.tensor([[[220.0, 700.0, 1500.0, 2900.0, 5100.0]]])
+    amplitudes = torch.tensor([[[0.2, 0.1, 0.3, 0.05, 0.1]]])
+    tones = lobes(frequencies, amplitudes, N_FFT, RATE) @ bank
+    noise = torch.full_like(tones, noise_share)
+    bands = tones + noise
+    given = amplitudes * torch.tensor([1.0, wrong, 1.0, wrong, 1.0])
+    share = tones / (bands + 1e-6)
+    found, rest = separated(frequencies, given, bands, share, bank, bumps(CONFIG.n_mels), CONFIG)
+    torch.testing.assert_close(found, amplitudes, rtol=0.1, atol=0)
+    heard = lobes(frequencies, found, N_FFT, RATE) @ bank
+    assert float((heard + rest - bands).abs().sum() / bands.sum()) < 0.05
+    assert float((rest - noise).abs().sum() / bands.sum()) < 0.05
+    assert bool((rest <= bands * 1.0001).all())
+
+
+def test_steady_bands_lose_their_flutter_and_attacks_stay() -> None:
+    flutter = 0.05 * torch.randn(1, 60, 4, generator=torch.Generator().manual_seed(0))
+    attack = torch.where(torch.arange(60) < 30, -4.0, -1.0)[None, :, None]
+    found = steadied(attack + flutter)
+    assert float((found - attack).std()) < 0.5 * float(flutter.std())
+    assert float((found - attack).abs().max()) < 0.15
+    torch.testing.assert_close(steadied(attack + 0 * flutter), attack + 0 * flutter, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("number", [0, 4, 6, 9, 20])
+def test_features_lose_the_comb_of_their_tone_and_get_it_back(number: int) -> None:
+    codec = untrained()
+    audio = padded(codec, sound_of(shipped_sets()[number], 60.3))
+    spare = codec.margin - codec.spectrogram.margin
+    features = codec.features(audio[:, spare : audio.shape[1] - spare])
+    flat, tones = codec.flat_features(audio)
+    assert float((tones[..., 0] > 0).float().mean()) > 0.8
+    torch.testing.assert_close(codec.loudness(flat), codec.loudness(features), rtol=0, atol=1e-4)
+    bands = [
+        part[..., : codec.spectrogram.n_mels].diff(n=2).abs().mean() for part in (features[:, 2:-3], flat[:, 2:-3])
+    ]
+    assert float(bands[1] / bands[0]) < 0.7
+    codes = torch.nn.functional.pad(tones, (NOTE, 0))
+    torch.testing.assert_close(codec.with_combs(flat, codes), features, rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("number", [0, 6, 20])
+@pytest.mark.parametrize("begins", [24.0, 24.4, 24.8])
+def test_nothing_tonal_sounds_before_an_attack(number: int, begins: float) -> None:
+    """With the shipped weights, in the 21 and 43 ms that windows of the attack reach back; it begins within a frame."""
+    codec = build_vqvae(24_000, get_adaptive_vqvae_config(8), 0).eval()
+    step = codec.spectrogram.samples_per_frame
+    attack = round(begins * step)
+    sound = torch.cat([torch.zeros(attack), sound_of(shipped_sets()[number], 57, decay=4.0)])
+    features, _ = codec.flat_features(padded(codec, sound))
+    codec.fit_projection(features[0])
+    codec.quantizer.fit([codec.project(features[0])], torch.Generator().manual_seed(0))
+    codes = encode(codec, sound[None])
+    assert float((codes[0, 25:40, NOTE] > 0).float().mean()) > 0.9
+    squares = decode(codec, codes)[0].square()
+    level = squares[attack : attack + 4 * step].mean()
+    before = [squares[attack - first : attack - last].mean() for first, last in ((2 * step, step), (step, step // 4))]
+    far, near = (float(10 * (part / level).log10()) for part in before)
+    assert far < -70
+    assert near < -35
