@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.codec.atoms import set_partials, shipped_sets
 from distill.codec.constants import LOUDNESS_STEP
 from distill.codec.model import VQVAE, FrameNoise, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
@@ -16,14 +17,19 @@ from distill.codes.store import out_of_range
 RATE = 16_000
 
 
-def fitted(gain_shape: bool, codebook_size: int, hidden_size: int, num_layers: int) -> VQVAE:
-    """A codec fitted to noise of one loudness, with a level for loudness or without."""
+def fitted(kind: str, codebook_size: int, hidden_size: int, num_layers: int) -> VQVAE:
+    """A codec fitted to noise of one loudness: "plain", "with loudness", or "with tones" and loudness."""
     torch.manual_seed(0)
     spectrogram = spectrogram_config_for(RATE)
     sizes = {"codebook_size": codebook_size, "hidden_size": hidden_size, "num_layers": num_layers}
-    kinds = {"quantizer": "overlapping", "gain_shape": gain_shape, "partial_sets": 0}
-    fixed = {"num_quantizers": 3, "latent_size": 12}
+    has_tones = kind == "with tones"
+    kinds = {"quantizer": "overlapping", "gain_shape": kind != "plain", "partial_sets": 2 * has_tones}
+    fixed = {"num_quantizers": 6 if has_tones else 3, "latent_size": 12}
     model = VQVAE(VQVAEArchitecture.model_validate({**fixed, **sizes, **kinds}), spectrogram).eval()
+    if model.tone is not None:
+        set_partials(model.tone, shipped_sets()[::5][:2])
+        torch.nn.init.normal_(model.tone_head.weight, std=0.1)
+        torch.nn.init.normal_(model.decoder.embed.weight, std=0.1)
     torch.nn.init.normal_(model.texture_head.weight, std=0.1)
     torch.nn.init.normal_(model.to_latent.weight, std=0.3)
     noise = torch.randn(4, 20 * spectrogram.samples_per_frame + 2 * spectrogram.margin) * 0.1
@@ -33,14 +39,21 @@ def fitted(gain_shape: bool, codebook_size: int, hidden_size: int, num_layers: i
     return model
 
 
-@pytest.fixture(scope="module", params=["with loudness", "plain"])
+@pytest.fixture(scope="module", params=["with tones", "with loudness", "plain"])
 def codec(request: pytest.FixtureRequest) -> VQVAE:
-    return fitted(request.param != "plain", 16, 32, 2)
+    return fitted(request.param, 16, 32, 2)
+
+
+def any_codes(codec: VQVAE, frames: int, seed: int) -> torch.Tensor:
+    """Codes `[1, F, Q]`, any of each level."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = codec.architecture.codebook_sizes
+    return torch.stack([torch.randint(size, (1, frames), generator=generator) for size in sizes], dim=-1)
 
 
 @pytest.fixture(scope="module")
 def loud() -> VQVAE:
-    return fitted(True, 64, 16, 1)
+    return fitted("with loudness", 64, 16, 1)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 44_100, 48_000, 96_000])
@@ -102,7 +115,7 @@ def test_the_network_can_be_exported_for_sounds_of_any_length(loud: VQVAE) -> No
 def test_chunks_give_the_codes_and_sound_of_the_whole(codec: VQVAE, samples: int, chunk: int) -> None:
     audio = torch.randn(1, samples, generator=torch.Generator().manual_seed(samples)) * 0.1
     codes = encode(codec, audio, 10_000)
-    assert codes.shape == (1, codec.spectrogram.frames_for(samples), 3)
+    assert codes.shape == (1, codec.spectrogram.frames_for(samples), codec.architecture.num_quantizers)
     assert torch.equal(encode(codec, audio, chunk), codes)
     torch.testing.assert_close(decode(codec, codes, chunk), decode(codec, codes, 10_000), rtol=0, atol=1e-5)
 
@@ -150,8 +163,11 @@ def test_only_the_first_level_has_loudness_in_training_too(loud: VQVAE) -> None:
 def test_codes_are_those_of_their_level_however_loud_a_sound_is(codec: VQVAE, gain: float, seed: int) -> None:
     audio = torch.randn(1, 6000, generator=torch.Generator().manual_seed(seed)) * 10**gain
     sizes = codec.architecture.codebook_sizes
-    assert sizes == ((71, 16, 16) if codec.architecture.gain_shape else (16, 16, 16))
-    assert [len(level.codewords) for level in codec.quantizer.levels()] == list(sizes)
+    tones = () if codec.tone is None else (128, 16, 7)
+    assert sizes == ((71, *tones, 16, 16) if codec.architecture.gain_shape else (16, 16, 16))
+    assert [len(level.codewords) for level in codec.levels()] == list(sizes)
+    assert [len(vectors) for vectors in codec.code_vectors()] == list(sizes)
+    assert len(codec.architecture.level_names) == len(sizes)
     assert out_of_range(encode(codec, audio)[0].numpy(), sizes) == ""
 
 
@@ -178,12 +194,36 @@ def test_the_gradient_goes_straight_through_to_the_encoder(codec: VQVAE) -> None
 
 
 def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
-    codes = torch.randint(16, (1, 60, 3), generator=torch.Generator().manual_seed(6))
+    codes = any_codes(codec, 60, 6)
     full = decode(codec, codes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = decode(codec, codes, 16)
     assert not torch.equal(low, full)
     assert (low - full).abs().max() < 0.01 * full.abs().max()
+
+
+@pytest.mark.parametrize("part", ["tone_head", "texture_head", "head", "decoder", "encoder"])
+def test_training_moves_every_part_of_a_codec_with_tones(part: str) -> None:
+    codec = fitted("with tones", 16, 32, 2).train()
+    length = 8 * codec.spectrogram.samples_per_frame
+    note = 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(length) / RATE)[None]
+    codec(note).audio.square().mean().backward()
+    gradients = [value.grad for name, value in codec.named_parameters() if name.startswith(f"{part}.")]
+    assert all(one is not None and bool(one.isfinite().all()) for one in gradients)
+    assert any(float(one.abs().sum()) > 0 for one in gradients if one is not None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"gain_shape": False}, {"num_quantizers": 4}, {"partial_sets": -1}, {"partial_sets": 1001}],
+    ids=str,
+)
+def test_tones_need_loudness_and_a_level_of_shape(changes: dict[str, object]) -> None:
+    shape = {"codebook_size": 8, "num_quantizers": 5, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": 3}
+    assert VQVAEArchitecture.model_validate({**shape, **kinds}).codebook_sizes == (71, 128, 16, 10, 8)
+    with pytest.raises(ValueError, match=r"partial_sets"):
+        VQVAEArchitecture.model_validate({**shape, **kinds, **changes})
 
 
 @settings(deadline=None, max_examples=20)
