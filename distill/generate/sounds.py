@@ -1,7 +1,7 @@
 """Generation of sounds and of variations: sample codes, judge them, draw again what is refused, decode, fade.
 
 A variation, or take, keeps a part of a recording's codes, and the prior draws the rest given these. The coarser levels of
-a frame are kept first. With strength finer levels go before coarser ones, in runs of frames, and of equal seeds the codes
+a frame are kept first, and tones with the coarsest. With strength finer levels go before coarser ones, in runs of frames, and of equal seeds the codes
 that a greater strength keeps are among those that a smaller one keeps.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
-from distill.codes.store import Codes
+from distill.codes.store import Codes, tone_levels
 from distill.errors import ArtifactError
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
 from distill.generate.sampling import FixedCodes, Sampling, sample_codes
@@ -31,7 +31,9 @@ MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_SECONDS = 0.005  # at both ends of a sound
 PEAK = 0.98  # largest amplitude: louder sounds are made softer
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
-COARSE_FROM = 0.5  # strength from which the coarsest level is drawn again; the finest is drawn again in all frames
+COARSE_FROM = (
+    0.5  # strength from which tones and the coarsest level are drawn again; the finest is drawn again in all frames
+)
 PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
@@ -180,7 +182,8 @@ def generate_sounds(
         own_seed = derive_seed(seed, again, first, attempt) if attempt else derive_seed(seed, first)
         if recording is not None:
             seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
-            fixed = torch.from_numpy(np.stack([kept_codes(recording, strength, one) for one in seeds]))
+            sizes = codec.architecture.codebook_sizes
+            fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
             kept = FixedCodes(fixed, pull_to(codec.code_vectors(), recording, strength))
         settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept)
         return checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
@@ -210,16 +213,18 @@ def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
     return max(1, math.ceil(seconds * codec.spectrogram.frame_rate))
 
 
-def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
+def kept_codes(codes: Codes, codebook_sizes: Sequence[int], strength: float, seed: int) -> Codes:
     """The codes that a take keeps of codes `[F, Q]`, -1 where to draw: fewer with strength, and coarser levels longer.
 
-    All are kept at strength 0, none at strength 1. Above strength 0 at least one code is drawn.
+    Note, tuning and atom are kept as long as the level before them, the loudness. All are kept at strength 0, none at
+    strength 1. Above strength 0 at least one code is drawn.
     """
     frames, levels = codes.shape
     noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
     ranks = np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames  # [F], in [0, 1)
     # The proportion of frames in which each level is drawn: it rises from its strength on.
-    rises_from = COARSE_FROM * (1 - np.linspace(0.0, 1.0, levels)) if levels > 1 else np.zeros(1)
+    steps = (np.arange(levels) - len(tone_levels(codebook_sizes))).clip(0)  # from the coarsest level
+    rises_from = COARSE_FROM * (1 - steps / steps[-1]) if levels > 1 else np.zeros(1)
     drawn = ((strength - rises_from) / (1 - COARSE_FROM if levels > 1 else 1.0)).clip(0.0, 1.0)
     kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], levels
     return np.where(np.arange(levels) < kept[:, None], codes, -1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from unit.tiny import networks, prior_shape, tiny_codec
 
 from distill.audio.write import AudioFormat, write_audio
+from distill.codec.constants import NOTES, TUNINGS
 from distill.codec.coordinates import codewords_of
 from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError
@@ -104,7 +105,7 @@ def test_more_strength_keeps_less_and_the_coarser_levels_longer(
     frames: int, levels: int, seed: int, one: float, two: float
 ) -> None:
     def is_kept(strength: float) -> np.ndarray:
-        return kept_codes(np.zeros((frames, levels), np.int64), strength, seed) == 0
+        return kept_codes(np.zeros((frames, levels), np.int64), (8,) * levels, strength, seed) == 0
 
     weaker, stronger = sorted((one, two))
     assert (is_kept(weaker) >= is_kept(stronger)).all()
@@ -129,6 +130,12 @@ def test_takes_and_continuations_hold_codes_of_their_levels(
     request = GenerationRequest(3, 0.2, natural_ending=False, sampling=sampling, strength=strength, **codes)  # type: ignore[arg-type]
     for sound in generate_sounds(LOUD, LOUD_PRIOR, request, seed).drawn.values():
         assert out_of_range(sound.codes, sizes) == ""
+
+
+@pytest.mark.parametrize(("strength", "drawn"), [(0.3, 0), (0.5, 0), (0.75, 50), (1.0, 100)])
+def test_tones_are_kept_as_long_as_the_loudness(strength: float, drawn: int) -> None:
+    kept = kept_codes(np.zeros((100, 6), np.int64), (71, NOTES, TUNINGS, 97, 8, 8), strength, 0)
+    assert (kept < 0).sum(axis=0)[:4].tolist() == [drawn] * 4
 
 
 def test_takes_that_must_be_equal_are_counted() -> None:
