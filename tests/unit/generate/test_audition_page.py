@@ -6,7 +6,14 @@ from typing import Any
 
 from distill.generate.audition import write_page
 
-SPACE = {"nearest": "a/<b>.wav", "likeness": 0.4, "copied_seconds": 0.1, "edit_distance": 0.97, "percentile": 0.5}
+SPACE = {
+    "nearest": "a/<b>.wav",
+    "likeness": 0.4,
+    "copied_seconds": 0.1,
+    "edit_distance": 0.97,
+    "percentile": 0.5,
+    "semitones": -3,
+}
 ROW: dict[str, Any] = {
     **{"file": "sound_000.wav", "label": "kick", "nearest_file": "sound_000_nearest.wav", "nearest_path": "a/<b>.wav"},
     **{"picture": "sound_000.png", "codes_picture": "sound_000_codes.png", "seconds": 1.5, "verdict": "close"},
@@ -26,10 +33,11 @@ def test_a_card_has_players_a_sentence_and_a_fold(tmp_path: Path) -> None:
         before, fold = card.split("<details>")
         assert '<p class="verdict">Close to a/&lt;b&gt;.wav: it is.' in before
         assert "97%" not in before
-        terms = ("nearest recording", "best alignment", "longest copied run", "edit distance", "novelty percentile")
-        assert re.findall('<th scope="row">(.*?)</th>', fold) == list(terms)
+        terms = ["nearest recording", "best alignment", "interval", "longest copied run", "edit distance"]
+        terms.append("novelty percentile")
+        assert re.findall('<th scope="row">(.*?)</th>', fold) == terms
         assert fold.count('class="meaning"') == len(terms)
-        assert all(text in fold for text in ("40% equal", "2.0 dB apart", "0.10 s", "97%", "50%"))
+        assert all(text in fold for text in ("40% equal", "2.0 dB apart", "-3 semitones", "0.10 s", "97%", "50%"))
     assert "<b>" not in page
     assert "color-scheme: light dark" in page
     assert "<p>faults: 1 of 2 sounds, 50%; of 4 held-out recordings 0%</p>\n<p>drone 50%, held-out 0%: it</p>" in page
