@@ -19,11 +19,19 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from distill.codec.constants import ATOM, LOUDNESS_SIZE, NOTE, NOTES, TUNINGS
-from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MAX_LOG_GAIN, match_envelope, with_gains
+from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, match_envelope, with_gains
 from distill.codec.pitch import PitchAnalysis
 from distill.codec.quantizer import Level, PlainResidualQuantizer, ResidualQuantizer
-from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mask_gaps, mel_filterbank
-from distill.codec.tone import PARTIALS, Phases, ToneLayer, atoms_of, bumps, mel_place, separated, spectrum_of, steadied
+from distill.codec.spectral import (
+    MAX_LOG_MEL,
+    FrameFeatures,
+    InverseSTFT,
+    SpectrogramConfig,
+    inside_mask,
+    mask_gaps,
+    mel_filterbank,
+)
+from distill.codec.tone import PARTIALS, Phases, ToneLayer, atoms_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 
@@ -35,7 +43,6 @@ MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix 
 ENCODER_LAYERS = 2
 COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
-MAX_LOG_MEL = 4.0  # log10, far above a full-scale sound, too
 LOUD_BANDS = 2.0  # log10 of amplitudes: bands that are 40 dB softer than the loudest are left as they are
 LOUDNESS_ROUNDS = 3
 NOISE_START = -3.0  # logarithm of the noise's share before training
@@ -115,8 +122,6 @@ class VQVAE(nn.Module):
     weights: Tensor  # [features]
     inverse_bank: Tensor  # [n_mels, bins]
     phase_advance: Tensor  # [4, bins]
-    bank: Tensor  # [bins, n_mels]; only with tones, as the next
-    bumps: Tensor  # [n, n_mels]
 
     def __init__(
         self,
@@ -158,8 +163,6 @@ class VQVAE(nn.Module):
             nn.init.zeros_(parameter)
         self.texture_head.bias.data[:bins] = NOISE_START
         if has_tones:
-            self.register_buffer("bank", bank, persistent=False)
-            self.register_buffer("bumps", bumps(spectrogram.n_mels), persistent=False)
             self.tone_head = nn.Linear(hidden, spectrogram.n_mels)
             nn.init.zeros_(self.tone_head.weight)
             nn.init.zeros_(self.tone_head.bias)
@@ -330,7 +333,7 @@ class VQVAE(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features = self.with_combs(features, codes)
             log_mel, fine, envelope = self.frame_features.by_hop(features)
-            tones = self._tones(log_mel, codes, phases, inside)
+            tones = None if self.tone is None else self.tone(log_mel, codes, phases, inside)
             inputs = torch.cat([log_mel, fine, envelope, *([] if tones is None else [tones.bands])], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
         rest = log_mel if tones is None else tones.rest
@@ -347,33 +350,12 @@ class VQVAE(nn.Module):
             level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
             noise = torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
             spectrum = spectrum + level * self.inverse_stft.transform(noise)
-            if tones is not None:
-                spectrum = spectrum + self._tone_spectrum(tones, hidden[: len(codes)]).repeat(draws, 1, 1)
+            if self.tone is not None and tones is not None:
+                partials = self.tone.spectrum(tones, self.tone_head(hidden[: len(codes)]))
+                spectrum = spectrum + partials.repeat(draws, 1, 1)
             audio = self.inverse_stft(spectrum, inside)
             audio = match_envelope(audio, envelope, trust.sigmoid(), stack, inside)
             return with_gains(audio, gains, inside)
-
-    def _tones(self, log_mel: Tensor, codes: Tensor, phases: Phases | None, inside: Tensor | None) -> "_Tones | None":
-        """Partials of codes `[B, F, Q]` with their amplitudes, bands that are tonal and bands of the rest."""
-        if self.tone is None:
-            return None
-        with torch.no_grad():
-            phases = self.tone.phases(codes) if phases is None else phases
-            frequencies, relative, turns = self.tone.partials(codes, phases)
-            share = self.tone.share(codes).repeat_interleave(self.spectrogram.stack, dim=1)
-            bands = 10.0 ** steadied(log_mel, inside).clamp_max(MAX_LOG_MEL)
-            amplitudes, rest = separated(frequencies, relative, bands, share, self.bank, self.bumps, self.spectrogram)
-            rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
-            tonal = (bands * (1 - rest)).clamp_min(LOG_FLOOR).log10()
-        return _Tones(frequencies, amplitudes, turns, tonal, log_mel + rest.log10())
-
-    def _tone_spectrum(self, tones: "_Tones", hidden: Tensor) -> Tensor:
-        """Spectrum `[B, T, bins]` of partials, of which hidden states `[B, T, D]` change the amplitudes by band."""
-        place = mel_place(tones.frequencies, self.spectrogram)
-        gains = self.tone_head(hidden).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
-        low = place.long()
-        gain = torch.lerp(gains.gather(-1, low), gains.gather(-1, low + 1), place - low)
-        return spectrum_of(tones.frequencies, tones.amplitudes * gain.exp(), tones.phases, self.spectrogram)
 
     @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:
@@ -389,16 +371,6 @@ class VQVAE(nn.Module):
         self.mean.copy_(mean)
         self.components.zero_()
         self.components[:, first:] = (components * signs).float()
-
-
-class _Tones(NamedTuple):
-    """Partials of hops, `[B, T, K]` each, log10 mel amplitudes of what is tonal and of the rest, `[B, T, n_mels]`."""
-
-    frequencies: Tensor
-    amplitudes: Tensor
-    phases: Tensor
-    bands: Tensor
-    rest: Tensor
 
 
 def join_codes(codes: Tensor, tones: Tensor) -> Tensor:

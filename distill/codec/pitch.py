@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from distill.codec.constants import TUNINGS
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, ToneLayer, mel_place
+from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, ToneLayer, band_position
 
 PEAKS = 32  # of a frame at most
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
@@ -63,9 +63,9 @@ class PitchAnalysis(nn.Module):
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         # Positions of the grid among the bands, to read the level that a partial there would have.
         hertz = 2.0 ** (GRID_LOW + torch.arange(self.grid) / GRID_PER_OCTAVE)
-        place = mel_place(hertz, config)
-        self.register_buffer("band", place.long(), persistent=False)
-        self.register_buffer("between", place % 1, persistent=False)
+        position = band_position(hertz, config)
+        self.register_buffer("band", position.long(), persistent=False)
+        self.register_buffer("between", position % 1, persistent=False)
         cells = torch.arange(-MATCH_CELLS, MATCH_CELLS + 1)
         self.register_buffer("kernel", (-0.5 * (cells * STEP_CENTS / SPREAD_CENTS).square()).exp(), persistent=False)
 
@@ -212,7 +212,7 @@ class PitchAnalysis(nn.Module):
         roughness = []
         for floor in range(len(FLOORS)):
             atoms = torch.cat([codes[..., :2], codes[..., 2:] + floor * is_tone[..., None]], dim=-1)
-            pattern = layer.pattern(nn.functional.pad(atoms, (1, 0)), coarse=True)
+            pattern = layer.coarse_pattern(nn.functional.pad(atoms, (1, 0)))
             roughness.append((flat - pattern).diff(dim=-1, n=2).abs().clamp_max(1.0).sum(dim=-1))
         rough = torch.stack(roughness, dim=1)  # [B, floors, F]
         rough = rough if inside is None else rough * inside

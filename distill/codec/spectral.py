@@ -15,6 +15,7 @@ from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, log_envelope
 from distill.params import Settings
 
 SMALLEST_MAGNITUDE = 1e-20  # lower bound of a divisor
+MAX_LOG_MEL = 4.0  # log10 of an amplitude far above a full-scale sound's
 ENVELOPE_STEPS = 8  # values of the envelope a hop: one every 1.3 ms
 
 

@@ -213,6 +213,18 @@ def test_training_moves_every_part_of_a_codec_with_tones(part: str) -> None:
     assert any(float(one.abs().sum()) > 0 for one in gradients if one is not None)
 
 
+def test_the_gradient_of_what_is_not_tonal_goes_through_to_the_bands() -> None:
+    tone = fitted("with tones", 16, 32, 2).tone
+    assert tone is not None
+    log_mel = torch.full((1, 4 * tone.config.stack, tone.config.n_mels), -2.0, requires_grad=True)
+    codes = torch.tensor([0, 60, 8, 1, 0, 0]).repeat(1, 4, 1)
+    found = tone(log_mel, codes)
+    (gradient,) = torch.autograd.grad(found.rest.sum(), log_mel)
+    assert torch.equal(gradient, torch.ones_like(gradient))
+    assert not found.amplitudes.requires_grad
+    assert not found.bands.requires_grad
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"gain_shape": False}, {"num_quantizers": 4}, {"partial_sets": -1}, {"partial_sets": 1001}],

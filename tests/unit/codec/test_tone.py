@@ -19,12 +19,10 @@ from distill.codec.tone import (
     LOWEST,
     START,
     ToneLayer,
-    bumps,
     hann_transform,
     lobes,
-    separated,
-    spectrum_of,
-    steadied,
+    partials_spectrum,
+    steady,
 )
 from distill.params import get_adaptive_vqvae_config
 
@@ -64,7 +62,7 @@ def test_the_window_transform_is_that_of_a_long_window(offset: float) -> None:
 def test_the_spectrum_of_a_partial_is_that_of_a_sine_in_a_window(frequency: float, phase: float) -> None:
     amplitude = 0.4
     given = (torch.tensor([[[value]]]) for value in (frequency, amplitude, phase))
-    found = spectrum_of(*given, CONFIG)[0, 0]
+    found = partials_spectrum(*given, CONFIG)[0, 0]
     time = (torch.arange(N_FFT).double() - N_FFT // 2) / RATE
     sine = amplitude * torch.cos(2 * math.pi * (frequency * time + phase))
     expected = torch.fft.rfft(sine * torch.hann_window(N_FFT, dtype=torch.float64)).to(found)
@@ -149,7 +147,7 @@ def test_partials_beyond_what_is_heard_are_left_out(layer: ToneLayer, pitch: flo
     torch.testing.assert_close(found[0, 0], expected, rtol=1e-5, atol=0)
     assert torch.equal(amplitudes[0, 0] > 0, expected > 0)
     torch.testing.assert_close(layer.comb(codes)[0, 0], expected, rtol=1e-5, atol=0)
-    assert float(spectrum_of(found, amplitudes, torch.zeros_like(found), CONFIG).abs().max() > 0) == any(heard)
+    assert float(partials_spectrum(found, amplitudes, torch.zeros_like(found), CONFIG).abs().max() > 0) == any(heard)
 
 
 @pytest.mark.parametrize("noise_share", [0.0, 0.3])
@@ -164,7 +162,7 @@ def test_known_partials_and_noise_are_told_apart(noise_share: float, wrong: floa
     bands = tones + noise
     given = amplitudes * torch.tensor([1.0, wrong, 1.0, wrong, 1.0])
     share = tones / (bands + 1e-6)
-    found, rest = separated(frequencies, given, bands, share, bank, bumps(CONFIG.n_mels), CONFIG)
+    found, rest = ToneLayer(CONFIG, 1).separate(frequencies, given, bands, share)
     torch.testing.assert_close(found, amplitudes, rtol=0.1, atol=0)
     heard = lobes(frequencies, found, N_FFT, RATE) @ bank
     assert float((heard + rest - bands).abs().sum() / bands.sum()) < 0.05
@@ -175,10 +173,10 @@ def test_known_partials_and_noise_are_told_apart(noise_share: float, wrong: floa
 def test_steady_bands_lose_their_flutter_and_attacks_stay() -> None:
     flutter = 0.05 * torch.randn(1, 60, 4, generator=torch.Generator().manual_seed(0))
     attack = torch.where(torch.arange(60) < 30, -4.0, -1.0)[None, :, None]
-    found = steadied(attack + flutter)
+    found = steady(attack + flutter)
     assert float((found - attack).std()) < 0.5 * float(flutter.std())
     assert float((found - attack).abs().max()) < 0.15
-    torch.testing.assert_close(steadied(attack + 0 * flutter), attack + 0 * flutter, rtol=0, atol=1e-5)
+    torch.testing.assert_close(steady(attack + 0 * flutter), attack + 0 * flutter, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
