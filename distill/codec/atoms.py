@@ -10,16 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codec.pitch import PitchAnalysis
-from distill.codec.tone import PARTIALS, ToneLayer
+from distill.codec.pitch import RANGE_DB, Candidates, Peaks, PitchAnalysis
+from distill.codec.tone import PARTIALS, ToneLayer, frequency
 
 FITTED = 14  # sets that are found in the recordings, at most
 MAX_FRAMES = 1500  # among which they are found
-CANDIDATES = 192
+PROPOSALS = 192  # sets that are tried, at most
+LOWEST_RATIO = 1 / 8  # of a proposed set's partials to its pitch
 TONAL = 0.5  # of its energy that a frame has in peaks, to count as tonal
 LEAST_GAIN = 0.002  # of what a set must explain more, as a share of the frames
 SAME = 25 / 1200  # octaves, between partials of a chord that count as one
 CHORD_PARTIALS = 24  # of each of its sounds
+
+CHORDS = (  # semitones above the lowest note
+    *((3,), (4,), (5,), (7,), (8,), (9,)),
+    *((4, 7), (3, 7), (5, 7), (3, 8), (4, 9), (5, 9), (5, 8)),
+    *((4, 7, 10), (3, 7, 10), (4, 7, 11), (7, 16), (7, 15)),
+)
 
 Doubles = NDArray[np.float64]
 
@@ -62,13 +69,6 @@ def _chord(steps: tuple[int, ...]) -> PartialSet:
     return PartialSet(ratios[apart][:PARTIALS], amplitudes[apart][:PARTIALS])
 
 
-CHORDS = (  # semitones above the lowest note
-    *((3,), (4,), (5,), (7,), (8,), (9,)),
-    *((4, 7), (3, 7), (5, 7), (3, 8), (4, 9), (5, 9), (5, 8)),
-    *((4, 7, 10), (3, 7, 10), (4, 7, 11), (7, 16), (7, 15)),
-)
-
-
 def set_partials(layer: ToneLayer, sets: list[PartialSet], first: int = 0) -> None:
     """Write sets into a layer, from set `first` on; of too many partials the loudest are kept. Further sets are empty."""
     layer.ratios[first:], layer.amplitudes[first:] = 0.0, 0.0
@@ -88,42 +88,56 @@ def fit_sets(
     """
     shipped = shipped_sets()
     set_partials(layer, shipped)
-    rows = [analysis.tables(analysis.peaks(audio[None]), log_mel) for audio, log_mel in sounds]
-    peaks = [analysis.peaks(audio[None]) for audio, _ in sounds]
-    worth, energy, total = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    places, weights, energies = (torch.cat(parts) for parts in zip(*peaks, strict=True))
-    tonal = (energies.sum(dim=1) > TONAL).nonzero()[:, 0]
+    each = [analysis.peaks(audio[None]) for audio, _ in sounds]
+    peaks = Peaks(*(torch.cat(parts) for parts in zip(*each, strict=True)))
+    log_mel = torch.cat([frames for _, frames in sounds])
+    tonal = (peaks.energies.sum(dim=1) > TONAL).nonzero()[:, 0]
     tonal = tonal[torch.randperm(len(tonal), generator=generator)[:MAX_FRAMES].sort().values]
     if not len(tonal):
         return
-    worth, energy, total = worth[tonal], energy[tonal], total[tonal]
-    own = type(peaks[0])(places[tonal], weights[tonal], energies[tonal])
-    pitch, _, score = (part[:, 0] for part in analysis.candidates(layer, own, worth, energy, total))
-    reached = score.clamp_min(0.0)
-    # Those that are explained worst are the likeliest to be of another kind.
-    order = reached.argsort(stable=True)[:CANDIDATES]
-    found = []
-    for frame in order.tolist():
-        there = own.weights[frame] > 0
-        hertz = 2.0 ** own.places[frame][there].double().numpy()
-        loud = 10.0 ** ((own.weights[frame][there].double().numpy() - 1) * 45.0 / 20)
-        base = float(440.0 * 2.0 ** ((pitch[frame] - 69) / 12)) if score[frame] > -torch.inf else hertz[loud.argmax()]
-        rising = np.argsort(hertz)
-        ratios, loud = hertz[rising] / base, loud[rising]
-        near = (ratios >= 1 / 8) & (ratios <= PARTIALS)
-        found.append(PartialSet(ratios[near], loud[near]))
+    peaks = Peaks(*(part[tonal] for part in peaks))
+    evidence = analysis.evidence(peaks, log_mel[tonal])
+    known = analysis.candidates(layer, peaks, evidence)
+    proposals = _proposals(peaks, known)
     trial = ToneLayer(layer.config, 1)
     scores = []
-    for one in found:
-        set_partials(trial, [one])
-        scores.append(analysis.candidates(trial, own, worth, energy, total)[2][:, 0].clamp_min(0.0))
-    gains = torch.stack(scores)
-    chosen: list[PartialSet] = []
-    while len(chosen) < len(layer.ratios) - len(shipped):
-        gain = (gains - reached).clamp_min(0.0).mean(dim=1)
+    for proposal in proposals:
+        set_partials(trial, [proposal])
+        scores.append(_best_scores(analysis.candidates(trial, peaks, evidence)))
+    most = len(layer.ratios) - len(shipped)
+    chosen = _greedy(torch.stack(scores), _best_scores(known), most)
+    set_partials(layer, [proposals[index] for index in chosen], len(shipped))
+
+
+def _best_scores(candidates: Candidates) -> Tensor:
+    """Score `[F]` of each frame's best candidate, 0 where there is none."""
+    return candidates.scores[:, 0].clamp_min(0.0)
+
+
+def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
+    """Sets that are the peaks of frames which known sets explain worst: they are the likeliest to be of another kind."""
+    found = []
+    for frame in _best_scores(known).argsort(stable=True)[:PROPOSALS].tolist():
+        there = peaks.weights[frame] > 0
+        hertz = 2.0 ** peaks.octaves[frame][there].double().numpy()
+        loud = 10.0 ** ((peaks.weights[frame][there].double().numpy() - 1) * RANGE_DB / 20)
+        is_explained = known.scores[frame, 0] > -torch.inf
+        base = float(frequency(known.pitches[frame, 0])) if is_explained else hertz[loud.argmax()]
+        rising = np.argsort(hertz)
+        ratios, loud = hertz[rising] / base, loud[rising]
+        near = (ratios >= LOWEST_RATIO) & (ratios <= PARTIALS)
+        found.append(PartialSet(ratios[near], loud[near]))
+    return found
+
+
+def _greedy(scores: Tensor, reached: Tensor, most: int) -> list[int]:
+    """Proposals, `most` at most, whose `scores` `[proposals, F]` add most to what frames have `reached` `[F]`."""
+    chosen: list[int] = []
+    while len(chosen) < most:
+        gain = (scores - reached).clamp_min(0.0).mean(dim=1)
         best = int(gain.argmax())
         if gain[best] < LEAST_GAIN:
             break
-        chosen.append(found[best])
-        reached = torch.maximum(reached, gains[best])
-    set_partials(layer, chosen, len(shipped))
+        chosen.append(best)
+        reached = torch.maximum(reached, scores[best])
+    return chosen

@@ -3,6 +3,8 @@
 A frame's partials are peaks of a spectrum with a long window. A set of partials at a pitch is worth the peaks that it
 explains, less what it would sound where there is no peak. Sets and pitches of neighbouring frames are chosen together.
 
+What a partial is worth is looked up in a grid over log2 of frequencies: a set at a pitch is a sum of cells of it.
+
 Shapes: B batch, F frames, P peaks, S partial sets, K partials, C candidates.
 """
 
@@ -19,31 +21,53 @@ from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, ToneLayer, ban
 PEAKS = 32  # of a frame at most
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
 PROMINENCE_DB, NEIGHBOURHOOD = 9.0, 41  # that peaks stand out of the mean of so many bins
-SILENT_DB = -85.0
-STEP_CENTS, SPREAD_CENTS = 6.25, 8.0
+SILENT_DB = -85.0  # of a sine: softer peaks do not count
+STEP_CENTS = 100 / TUNINGS  # of the grid
+SPREAD_CENTS = 8.0  # from a peak, at which a partial is worth 0.6 of it
 GRID_PER_OCTAVE = round(1200 / STEP_CENTS)
 GRID_LOW = math.log2(LOWEST)
 BELOW = 5 * GRID_PER_OCTAVE  # cells below the grid
-LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
+LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW  # cells of the lowest and the highest note
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 MATCH_CELLS = 3  # cells of the grid to each side of a peak in which a partial counts as found
-PEAK_CHOICES, PARTIAL_CHOICES = 5, 6
-FIRST_PARTIALS = 12  # that are looked at first
+FOUND = 0.05  # worth of a partial that counts as found
+PEAK_CHOICES, PARTIAL_CHOICES = 5, 6  # the loudest peaks, each of which may be one of a set's loudest partials
+FIRST_PARTIALS = 12  # of each candidate, its loudest, that are looked at first
 KEPT = 24  # candidates that are looked at whole
-CANDIDATES = 10
-PENALTY = 0.3
+CANDIDATES = 10  # among which neighbouring frames choose
+PENALTY = 0.3  # of a partial that is not found, as a share of what it would be worth
 LEAST_EXPLAINED = 0.25  # share of a frame's energy that a tone explains
+TUNING_RANGE = 20 / 1200  # octaves from a partial, within which a peak moves the pitch
 REACH = 8  # frames to each side that decide a frame's tone
 JUMP, SLOPE, CHANGE, ONSET = 0.2, 0.25, 0.1, 0.1  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
 
 
 class Peaks(NamedTuple):
-    """Peaks of frames: log2 of frequencies in Hz, weights 0 to 1 (0: no peak), share of the frame's energy, `[F, P]` each."""
+    """Peaks of frames, `[F, P]`: log2 of frequencies in Hz, weights 0 to 1 (0: no peak), shares of the frame's energy."""
 
-    places: Tensor
+    octaves: Tensor
     weights: Tensor
     energies: Tensor
+
+
+class Evidence(NamedTuple):
+    """What a partial at each cell of the grid is worth, and the energy that it explains, `[F, cells]`.
+
+    `total` `[F, 1]` is what all peaks are worth.
+    """
+
+    worth: Tensor
+    energy: Tensor
+    total: Tensor
+
+
+class Candidates(NamedTuple):
+    """Pitches in semitones (MIDI), partial sets and scores of each frame's candidates, `[F, C]`, the best first."""
+
+    pitches: Tensor
+    sets: Tensor
+    scores: Tensor
 
 
 class PitchAnalysis(nn.Module):
@@ -85,9 +109,8 @@ class PitchAnalysis(nn.Module):
         power = torch.fft.rfft(windows * self.window).abs().square() * (4 / self.n_fft) ** 2
         db = 10 * (power + 1e-14).log10()
         half = NEIGHBOURHOOD // 2
-        sums = nn.functional.pad(
-            nn.functional.pad(db[:, None], (half, half), mode="replicate")[:, 0].cumsum(dim=1), (1, 0)
-        )
+        sums = nn.functional.pad(db[:, None], (half, half), mode="replicate")[:, 0].cumsum(dim=1)
+        sums = nn.functional.pad(sums, (1, 0))
         mean = (sums[:, NEIGHBOURHOOD:] - sums[:, :-NEIGHBOURHOOD]) / NEIGHBOURHOOD
         middle = db[:, 2:-2]
         loudest = db.amax(dim=1, keepdim=True)
@@ -104,9 +127,13 @@ class PitchAnalysis(nn.Module):
         weights = (1 - (loudest - centre) / RANGE_DB).clamp(0, 1)
         return Peaks(hertz.clamp_min(1.0).log2(), weights * there, energies * there)
 
-    def tables(self, peaks: Peaks, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Worth of a partial at each cell of the grid, `[F, grid]`, energy that it explains, and all weights `[F, 1]`."""
-        cells = self._cell(peaks.places)
+    def evidence(self, peaks: Peaks, log_mel: Tensor) -> Evidence:
+        """Evidence for partials from peaks and log-mel frames `[F, n_mels]`.
+
+        A partial is worth the peak that it is near to. Where there is none it is penalised by the level that it would
+        have, that of its band.
+        """
+        cells = self._cell(peaks.octaves)
         near = cells[..., None] + torch.arange(-MATCH_CELLS, MATCH_CELLS + 1, device=cells.device)
         index = near.clamp(0, self.grid - 1).flatten(1)
         empty = log_mel.new_zeros(len(cells), self.grid)
@@ -116,11 +143,11 @@ class PitchAnalysis(nn.Module):
         level = torch.lerp(log_mel[:, self.band], log_mel[:, self.band + 1], self.between)
         # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
         expected = (1 + 20 * (level - log_mel.amax(dim=1, keepdim=True)) / RANGE_DB).clamp(0, 1)
-        penalty = torch.where(found > 0.05, 0.0, expected)
+        penalty = torch.where(found > FOUND, 0.0, expected)
         # Partials below the grid or above it are worth nothing.
         beyond = (BELOW, HIGHEST_BASE + self.none + 1 - BELOW - self.grid)
         worth, energy = (nn.functional.pad(part, beyond) for part in (found - PENALTY * penalty, energy))
-        return worth, energy, peaks.weights.sum(dim=1, keepdim=True)
+        return Evidence(worth, energy, peaks.weights.sum(dim=1, keepdim=True))
 
     @torch.no_grad()
     def forward(self, layer: ToneLayer, audio: Tensor, features: Tensor, inside: Tensor | None = None) -> Tensor:
@@ -132,14 +159,11 @@ class PitchAnalysis(nn.Module):
         features = features.flatten(0, 1)
         log_mel = features[:, : self.config.coarse_features].unflatten(1, (self.config.stack, -1)).mean(dim=1)
         peaks = self.peaks(audio)
-        worth, energy, total = self.tables(peaks, log_mel)
-        pitch, sets, score = self.candidates(layer, peaks, worth, energy, total)
-        chains = [part.unflatten(0, (batch, frames)) for part in (pitch, sets, score)]
-        chosen = smoothest(chains[0], chains[1], chains[2], inside).flatten()
-        rows = torch.arange(len(chosen), device=chosen.device)
-        is_tone = chosen < CANDIDATES
-        picked = chosen.clamp_max(CANDIDATES - 1)
-        pitch, sets = pitch[rows, picked], sets[rows, picked]
+        candidates = self.candidates(layer, peaks, self.evidence(peaks, log_mel))
+        chains = Candidates(*(part.unflatten(0, (batch, frames)) for part in candidates))
+        chosen = best_path(chains, inside).flatten()
+        is_tone, rows = chosen < CANDIDATES, torch.arange(len(chosen), device=chosen.device)
+        pitch, sets = (part[rows, chosen.clamp_max(CANDIDATES - 1)] for part in (candidates.pitches, candidates.sets))
         pitch = self.tuned(layer, peaks, pitch, sets)
         steps = (pitch * TUNINGS).round().long() + TUNINGS // 2
         note, tuning = steps // TUNINGS, steps % TUNINGS
@@ -148,56 +172,53 @@ class PitchAnalysis(nn.Module):
         codes, features = (part.unflatten(0, (batch, frames)) for part in (codes, features))
         return self.with_floors(layer, codes, features, inside)
 
-    def candidates(
-        self, layer: ToneLayer, peaks: Peaks, worth: Tensor, energy: Tensor, total: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Best candidates of each frame: pitches in semitones, partial sets and scores, `[F, CANDIDATES]` each."""
+    def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
+        """The best candidates of each frame: a score is the share of what peaks are worth that a candidate explains."""
         cells, loud = self._cells(layer)
         strongest = peaks.weights.topk(PEAK_CHOICES, dim=1).indices
-        tops = self._cell(peaks.places.gather(1, strongest)) + BELOW
+        tops = self._cell(peaks.octaves.gather(1, strongest)) + BELOW
         there = peaks.weights.gather(1, strongest) > 0
         base = (tops[:, None, :, None] - cells[None, :, None, :PARTIAL_CHOICES]).flatten(1)  # [F, S * c]
         valid = (there[:, None, :, None] & loud[None, :, None, :PARTIAL_CHOICES]).flatten(1)
         valid &= (base >= LOWEST_BASE) & (base <= HIGHEST_BASE)
         base = torch.where(valid, base, LOWEST_BASE)
         per_set = PEAK_CHOICES * PARTIAL_CHOICES
-        first = torch.zeros_like(base, dtype=worth.dtype)
+        first = torch.zeros_like(base, dtype=evidence.worth.dtype)
         for partial in cells[:, :FIRST_PARTIALS].T.repeat_interleave(per_set, dim=1):
-            first += worth.gather(1, base + partial)
+            first += evidence.worth.gather(1, base + partial)
         kept = torch.where(valid, first, -torch.inf).topk(min(KEPT, first.shape[1]), dim=1).indices
         base, sets = base.gather(1, kept), kept // per_set
         index = (base[..., None] + cells[sets]).flatten(1)
         score, explained = (
-            table.gather(1, index).unflatten(1, (-1, PARTIALS)).sum(dim=-1) for table in (worth, energy)
+            table.gather(1, index).unflatten(1, (-1, PARTIALS)).sum(dim=-1)
+            for table in (evidence.worth, evidence.energy)
         )
-        score = score / total.clamp_min(1e-6)
+        score = score / evidence.total.clamp_min(1e-6)
         score = torch.where(valid.gather(1, kept) & (explained >= LEAST_EXPLAINED), score, -torch.inf)
         best = score.topk(CANDIDATES, dim=1)
         octaves = (base.gather(1, best.indices) - BELOW) / GRID_PER_OCTAVE + GRID_LOW
-        return 12 * (octaves - math.log2(440.0)) + 69, sets.gather(1, best.indices), best.values
+        pitches = 12 * (octaves - math.log2(440.0)) + 69
+        return Candidates(pitches, sets.gather(1, best.indices), best.values)
 
-    def _cell(self, places: Tensor) -> Tensor:
-        return ((places - GRID_LOW) * GRID_PER_OCTAVE).round().long()
+    def _cell(self, octaves: Tensor) -> Tensor:
+        """Cells of the grid of log2 of frequencies in Hz."""
+        return ((octaves - GRID_LOW) * GRID_PER_OCTAVE).round().long()
 
     def _cells(self, layer: ToneLayer) -> tuple[Tensor, Tensor]:
         """Cells `[S, K]` from the pitch to a set's partials, loudest first, and whether they are partials."""
         order = layer.amplitudes.argsort(dim=1, descending=True, stable=True)
         ratios = layer.ratios.gather(1, order)
-        return torch.where(
-            ratios > 0, (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long(), self.none
-        ), ratios > 0
+        cells = (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long()
+        return torch.where(ratios > 0, cells, self.none), ratios > 0
 
     def tuned(self, layer: ToneLayer, peaks: Peaks, pitch: Tensor, sets: Tensor) -> Tensor:
         """Pitches `[F]` moved by the weighted median of the deviations of the peaks that they explain."""
-        partials = (
-            (pitch[:, None] - 69) / 12
-            + math.log2(440.0)
-            + torch.where(layer.ratios > 0, layer.ratios.log2(), torch.inf)[sets]
-        )
-        deviation = peaks.places[..., None] - partials[:, None]  # [F, P, K]
+        ratios = torch.where(layer.ratios > 0, layer.ratios.log2(), torch.inf)[sets]
+        partials = (pitch[:, None] - 69) / 12 + math.log2(440.0) + ratios
+        deviation = peaks.octaves[..., None] - partials[:, None]  # [F, P, K]
         nearest = deviation.abs().argmin(dim=-1, keepdim=True)
         deviation = deviation.gather(-1, nearest)[..., 0]
-        weights = peaks.weights * (deviation.abs() < 20 / 1200)
+        weights = peaks.weights * (deviation.abs() < TUNING_RANGE)
         order = deviation.argsort(dim=1)
         sums = weights.gather(1, order).cumsum(dim=1)
         middle = (sums < sums[:, -1:] / 2).sum(dim=1, keepdim=True).clamp_max(order.shape[1] - 1)
@@ -221,14 +242,15 @@ class PitchAnalysis(nn.Module):
         return torch.cat([codes[..., :2], codes[..., 2:] + best[..., None]], dim=-1)
 
 
-def smoothest(pitch: Tensor, sets: Tensor, score: Tensor, inside: Tensor | None = None) -> Tensor:
-    """Index `[B, F]` of the candidate to choose in each frame, `CANDIDATES` for no tone.
+def best_path(candidates: Candidates, inside: Tensor | None = None) -> Tensor:
+    """Index `[B, F]` of the candidate, of `[B, F, C]`, to choose in each frame; `CANDIDATES` is no tone.
 
     Min-marginals of a chain, from messages of `REACH` frames to each side. `inside` `[F]` is 0 in gaps, which nothing
     passes.
     """
-    cost = nn.functional.pad(-score, (0, 1), value=0.0).clamp_max(9.0)  # [B, F, C + 1]
-    step = (pitch[:, 1:, :, None] - pitch[:, :-1, None, :]).abs()
+    pitches, sets, scores = candidates
+    cost = nn.functional.pad(-scores, (0, 1), value=0.0).clamp_max(9.0)  # [B, F, C + 1]
+    step = (pitches[:, 1:, :, None] - pitches[:, :-1, None, :]).abs()
     between = (SLOPE * step).clamp_max(JUMP) + CHANGE * (sets[:, 1:, :, None] != sets[:, :-1, None, :])
     between = nn.functional.pad(between, (0, 1, 0, 1), value=ONSET)  # [B, F - 1, after, before]
     between[..., -1, -1] = 0.0

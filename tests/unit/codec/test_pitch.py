@@ -11,7 +11,7 @@ from unit.codec.tonal import RATE, padded, sound_of, sweep, untrained
 from distill.codec.atoms import CHORDS, shipped_sets
 from distill.codec.constants import TUNINGS
 from distill.codec.model import VQVAE
-from distill.codec.pitch import CANDIDATES, CHANGE, JUMP, ONSET, REACH, SLOPE, smoothest
+from distill.codec.pitch import CANDIDATES, CHANGE, JUMP, ONSET, REACH, SLOPE, Candidates, best_path
 from distill.codec.tone import FLOORS
 
 SETS = shipped_sets()
@@ -159,7 +159,7 @@ def test_candidates_of_neighbours_are_chosen_together(seed: int, inside: list[fl
 
     best = min(itertools.product(range(CANDIDATES + 1), repeat=frames), key=cost)
     mask = None if inside is None else torch.tensor(inside)
-    found = smoothest(pitch, sets, score, mask)[0].tolist()
+    found = best_path(Candidates(pitch, sets, score), mask)[0].tolist()
     assert [found[t] for t in range(frames) if not inside or inside[t]] == [
         choice for t, choice in enumerate(best) if not inside or inside[t]
     ]
