@@ -246,14 +246,14 @@ def comparable(scores: Rows, frames: int) -> Rows:
 def explain(novelty: Novelty) -> str:
     """One sentence: how new a sound is, beside which training recording, and why it was judged so."""
     name = one_line(novelty.nearest.nearest, LONGEST_NAME)
-    if key := novelty.nearest.semitones:
-        count = NUMBERS[abs(key)] if abs(key) < len(NUMBERS) else str(abs(key))
-        name += f", {count} semitone{'s' * (abs(key) != 1)} {'higher' if key > 0 else 'lower'}"
     part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
     share = novelty.nearest.percentile
     if novelty.verdict == "new":
         as_close = max(1, round(100 * (1 - share)))
         return f"New: {part}{as_close} % {UNHEARD} come as close to one that it learned as this sound comes to {name}"
+    if key := novelty.nearest.semitones:
+        count = NUMBERS[abs(key)] if abs(key) < len(NUMBERS) else str(abs(key))
+        name += f", {count} semitone{'s' * (abs(key) != 1)} {'higher' if key > 0 else 'lower'}"
     alike = f"{100 * novelty.codes.likeness:.0f} % of its codes are the same"
     if novelty.judged_by == "spectra":
         alike = f"its spectrum differs by {novelty.spectra.difference_db:.1f} dB on average"

@@ -122,7 +122,7 @@ UNHEARD = "of the recordings that the model never heard"
     ("given", "sentence"),
     [
         (
-            novelty("new", "spectra"),
+            novelty("new", "spectra", semitones=-3),
             f"New: 75 % {UNHEARD} come as close to one that it learned as this sound comes to c.wav",
         ),
         (
