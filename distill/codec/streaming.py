@@ -1,7 +1,8 @@
 """Sounds of any length and number through the codec's network: long ones in chunks, short ones packed into one row.
 
-Neither changes codes, and samples by no more than rounding: a chunk has as much context as the network, the search and
-the kernels see, and sounds in a row have gaps between them, in which every layer sees silence as beyond the ends.
+Neither changes codes, and samples by no more than rounding: a chunk has as much context as the network, the search, the
+kernels and the choice of tones see, and sounds in a row have gaps between them, in which every layer sees silence as
+beyond the ends. Phases of tones are running sums over a whole sound, which are made before it is decoded in chunks.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

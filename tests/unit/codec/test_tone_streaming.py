@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
-from unit.codec.tonal import RATE, fitted, sweep
+from unit.codec.tonal import RATE, fitted, padded, sweep, untrained
 
 from distill.codec.constants import ATOM, NOTE
 from distill.codec.model import VQVAE
@@ -84,3 +84,25 @@ def test_bytes_follow_from_the_inputs(codec: VQVAE, whole: dict[str, tuple[Tenso
         codes = encode(codec, SOUNDS[name][None], 10_000)
         assert torch.equal(codes[0], whole[name][0])
         assert torch.equal(decode(codec, codes, 10_000)[0], whole[name][1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rate", [4_000, 8_000, 22_050, 44_100, 96_000, 192_000])
+def test_tones_are_carried_at_every_rate(rate: int) -> None:
+    """However few bands there are, or however long windows are."""
+    codec = untrained(rate)
+    time = torch.arange(rate // 2) / rate
+    note = 0.1 * torch.stack([torch.cos(2 * math.pi * (330 * k * time + k * k * 0.618)) for k in range(1, 5)]).sum(
+        dim=0
+    )
+    features, tones = codec.flat_features(padded(codec, note))
+    assert codec.tone is not None
+    comb = codec.tone.comb(torch.nn.functional.pad(tones, (NOTE, 0)))[0, 3:-4]
+    cents = torch.stack([(1200 * (comb.clamp_min(1) / (330 * k)).log2()).abs().amin(dim=1) for k in range(1, 5)])
+    assert float((cents < 7).float().mean()) > 0.75  # in which octave its pitch is depends on the rate
+    codec.fit_projection(features[0])
+    codec.quantizer.fit([codec.project(features[0])], torch.Generator().manual_seed(0))
+    sound = decode(codec, encode(codec, note[None]))[0]
+    spectrum = (sound[: len(note)] * torch.hann_window(len(note))).to(torch.float64)
+    loudest = float(torch.fft.rfft(spectrum).abs().argmax()) * rate / len(note)
+    assert min(abs(loudest - 330 * k) for k in range(1, 5)) < 5

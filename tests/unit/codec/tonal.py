@@ -41,13 +41,13 @@ def padded(codec: VQVAE, sound: Tensor) -> Tensor:
     return torch.nn.functional.pad(sound, (codec.margin, codec.margin + whole - len(sound)))[None]
 
 
-def untrained(spare_sets: int = 0) -> VQVAE:
-    """A codec with the shipped sets of partials, nothing fitted yet."""
+def untrained(rate: int = RATE, spare_sets: int = 0) -> VQVAE:
+    """A codec with the shipped sets of partials and room for others, nothing fitted yet."""
     torch.manual_seed(0)
     sets = shipped_sets()
     sizes = {"codebook_size": 16, "num_quantizers": 6, "latent_size": 12, "hidden_size": 32, "num_layers": 2}
     kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": len(sets) + spare_sets}
-    codec = VQVAE(VQVAEArchitecture.model_validate({**sizes, **kinds}), spectrogram_config_for(RATE)).eval()
+    codec = VQVAE(VQVAEArchitecture.model_validate({**sizes, **kinds}), spectrogram_config_for(rate)).eval()
     assert codec.tone is not None
     set_partials(codec.tone, sets)
     return codec
