@@ -70,7 +70,7 @@ def _chord(steps: tuple[int, ...]) -> PartialSet:
 
 
 def set_partials(layer: ToneLayer, sets: list[PartialSet], first: int = 0) -> None:
-    """Write sets into a layer, from set `first` on; of too many partials the loudest are kept. Further sets are empty."""
+    """Write sets into a layer, from set `first` on; further ones are empty. Of too many partials the loudest are kept."""
     layer.ratios[first:], layer.amplitudes[first:] = 0.0, 0.0
     for row, (own, loud) in enumerate(sets, start=first):
         kept = np.sort(np.argsort(-loud, kind="stable")[:PARTIALS])
@@ -115,7 +115,7 @@ def _best_scores(candidates: Candidates) -> Tensor:
 
 
 def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
-    """Sets that are the peaks of frames which known sets explain worst: they are the likeliest to be of another kind."""
+    """Sets that are the peaks of frames that known sets explain worst: they are likeliest to be of another kind."""
     found = []
     for frame in _best_scores(known).argsort(stable=True)[:PROPOSALS].tolist():
         there = peaks.weights[frame] > 0

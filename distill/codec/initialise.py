@@ -55,7 +55,7 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
 
 
 def architecture_of(config: VQVAEConfig) -> VQVAEArchitecture:
-    """Architecture of a codec with these settings: loudness has a level of its own, and tones have three if enough are left."""
+    """Architecture of a codec with these settings: loudness has a level, and tones have three if two or more are left."""
     gain_shape = config.quantizer == "overlapping" and config.num_quantizers > 1
     has_tones = gain_shape and config.num_quantizers > TONE_LEVELS + 2
     return VQVAEArchitecture(
@@ -77,11 +77,10 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
         return False
     own = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
     pretrained = {key: value.float() for key, value in load_file(path).items() if key.startswith(parts)}
-    if model.tone is not None and pretrained["decoder.embed.weight"].shape != own["decoder.embed.weight"].shape:
-        pretrained["decoder.embed.weight"] = nn.functional.pad(
-            pretrained["decoder.embed.weight"], (0, 0, 0, model.spectrogram.n_mels)
-        )
-        pretrained |= {key: value for key, value in own.items() if key.startswith("tone_head.")}
+    if model.tone is None:  # what is there for tones comes last
+        embed = pretrained["decoder.embed.weight"][:, : model.spectrogram.features_per_hop]
+        pretrained = {key: value for key, value in pretrained.items() if not key.startswith("tone_head.")}
+        pretrained["decoder.embed.weight"] = embed
     if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in pretrained.items()}:
         return False
     model.load_state_dict(pretrained, strict=False)

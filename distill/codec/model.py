@@ -83,7 +83,7 @@ class VQVAEArchitecture(Settings):
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        """Number of codes of each level: its codes are smaller. All that knows sizes of codebooks has them from here."""
+        """Number of codes of each level: its codes are smaller. All that knows these sizes has them from here."""
         before = (LOUDNESS_SIZE, NOTES, TUNINGS, atoms_of(self.partial_sets))[: self.first_shape]
         return (*before, *[self.codebook_size] * (self.num_quantizers - self.first_shape))
 
@@ -320,7 +320,7 @@ class VQVAE(nn.Module):
         draws: int = 1,
         phases: Phases | None = None,
     ) -> Tensor:
-        """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]` without combs, and codes `[B, F, Q]`.
+        """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]` without combs, and their codes.
 
         `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds.
         The first draw of the noise is a sound's own. `phases` are those of the tones, as if the codes were whole sounds

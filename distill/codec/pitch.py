@@ -44,7 +44,7 @@ AVERAGE = 2  # frames to each side over which an atom's floor is chosen
 
 
 class Peaks(NamedTuple):
-    """Peaks of frames, `[F, P]`: log2 of frequencies in Hz, weights 0 to 1 (0: no peak), shares of the frame's energy."""
+    """Peaks of frames, `[F, P]`: log2 of Hz, weights 0 to 1 (0: no peak), shares of the frame's energy."""
 
     octaves: Tensor
     weights: Tensor

@@ -41,7 +41,8 @@ SIGNS = 24  # of an atom's vector
 class Phases(NamedTuple):
     """Phases of the partials of frames, in cycles: `start[run] + ratio * elapsed`.
 
-    `elapsed` `[B, T]` float64 are cycles of the pitch since the run began; `runs` `[B, F]` int64 index `start` `[n, K]`.
+    `elapsed` `[B, T]` float64 are cycles of the pitch since the run began; `runs` `[B, F]` int64 index
+    `start` `[n, K]`.
     """
 
     elapsed: Tensor
@@ -185,7 +186,7 @@ class ToneLayer(nn.Module):
         return self._heard(self.sets(codes), self.pitches(codes))
 
     def _heard(self, sets: Tensor, pitch: Tensor) -> Tensor:
-        """Frequencies `[..., K]` in Hz of sets `[...]` at pitches `[...]`, 0 for what is too low or high, or no tone."""
+        """Frequencies `[..., K]` in Hz of sets `[...]` at pitches `[...]`, 0 for too low or high ones, and for no tone."""
         found = self.ratios[sets] * frequency(pitch).nan_to_num(0.0)[..., None].float()
         return torch.where((found < HIGHEST * self.config.sample_rate) & (found > LOWEST), found, 0.0)
 
@@ -346,7 +347,7 @@ def hann_transform(offset: Tensor) -> Tensor:
 
 
 def _near_bins(frequencies: Tensor, n_fft: int, sample_rate: int, reach: int) -> tuple[Tensor, Tensor]:
-    """Bins `[..., K, 2 * reach]` next to frequencies `[..., K]`, `reach` to either side, and how far they are from them."""
+    """Bins `[..., K, 2 * reach]` next to frequencies `[..., K]`, and how far from them they are."""
     position = frequencies * (n_fft / sample_rate)
     bins = position.floor()[..., None] + torch.arange(1 - reach, reach + 1, device=position.device)
     return bins.long(), bins - position[..., None]
@@ -369,9 +370,9 @@ def steady(log_mel: Tensor, inside: Tensor | None = None) -> Tensor:
     reach = (STEADY_HOPS, STEADY_HOPS)
     padded = nn.functional.pad(log_mel.transpose(1, 2), reach)
     windows = padded.unfold(2, 2 * STEADY_HOPS + 1, 1).transpose(1, 2) - log_mel[..., None]  # [B, T, M, hops]
-    place = torch.arange(-STEADY_HOPS, STEADY_HOPS + 1, device=log_mel.device) / (STEADY_HOPS + 1)
+    distance = torch.arange(-STEADY_HOPS, STEADY_HOPS + 1, device=log_mel.device) / (STEADY_HOPS + 1)
     is_sound = log_mel.new_ones(log_mel.shape[1]) if inside is None else inside
-    kernel = (1 - place.square()) * nn.functional.pad(is_sound, reach).unfold(0, 2 * STEADY_HOPS + 1, 1)  # [T, hops]
+    kernel = (1 - distance.square()) * nn.functional.pad(is_sound, reach).unfold(0, 2 * STEADY_HOPS + 1, 1)  # [T, hops]
     weights = kernel[:, None] * (-0.5 * (windows / STEADY_SPREAD).square()).exp()
     return log_mel + (weights * windows).sum(dim=-1) / weights.sum(dim=-1).clamp_min(SMALLEST)
 
@@ -384,7 +385,7 @@ def triangles(bands: int) -> Tensor:
 
 
 def partials_spectrum(frequencies: Tensor, amplitudes: Tensor, phases: Tensor, config: SpectrogramConfig) -> Tensor:
-    """Complex spectrum `[B, T, bins]` of partials `[B, T, K]`; phases, in cycles, are those in the middle of windows."""
+    """Complex spectrum `[B, T, bins]` of partials `[B, T, K]`, with phases, in cycles, in the middle of windows."""
     n_fft = config.n_fft
     bins, offset = _near_bins(frequencies, n_fft, config.sample_rate, LOBE)
     size = hann_transform(offset) * (1 - 2 * (bins % 2)) * (amplitudes * (n_fft / 4))[..., None]
