@@ -31,7 +31,7 @@ from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
 from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_table
 from distill.storage.files import sha256_file
-from distill.storage.weights import weights_sha256
+from distill.storage.weights import round_weights, weights_sha256
 from distill.training.checkpoints import CheckpointStore, save_artifact
 from distill.training.distributed import Distributed, make_fabric, share_of
 from distill.training.events import (
@@ -173,7 +173,9 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
         drops=RATE_DROPS,
         budget_seconds=budget_seconds(config.budget_minutes, config.epochs * task.steps_per_epoch),
     )
-    return CodecTraining(result=Trainer(task, settings, run).run(), model=model.cpu().eval())
+    result = Trainer(task, settings, run).run()
+    round_weights(model)
+    return CodecTraining(result=result, model=model.cpu().eval())
 
 
 class CodecTask(Task[Tensor]):

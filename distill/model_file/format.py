@@ -25,7 +25,15 @@ from distill.params import Settings, Share, first_problem
 from distill.prior.artifact import AnyShape, build_prior
 from distill.prior.base import Prior
 from distill.storage.files import canonical_json, identity, write_bytes
-from distill.storage.weights import Limits, StoredTensor, read_header, tensors_sha256, under, weights_sha256
+from distill.storage.weights import (
+    Limits,
+    StoredTensor,
+    read_header,
+    stored_weights,
+    tensors_sha256,
+    under,
+    weights_sha256,
+)
 from distill.text import one_line
 from distill.training.events import by_level
 
@@ -37,6 +45,7 @@ KEY, WHAT = "distill", "a Distill model"
 AGAIN = "train again with `distill train` or `dvc repro`"
 LIMITS = Limits(header_bytes=1 << 20, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
+KINDS = {torch.float16: "F16", torch.float32: "F32"}  # of tensors, by the names of safetensors
 SIZES = ("codebook_size", "num_quantizers")  # of the codec: the prior's sizes follow from them
 
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where unknown
@@ -210,7 +219,7 @@ def size_of(path: Path) -> int:
 def _load(path: Path) -> Bundle:
     metadata, stored = read_contents(path)
     architecture, spectrogram, shape = metadata.vqvae_config, metadata.spectrogram_config, metadata.prior_config
-    if 4 * architecture.least_weights(spectrogram) > size_of(path):
+    if 2 * architecture.least_weights(spectrogram) > size_of(path):
         raise ArtifactError(
             f"{path}: expected the weights of the codec it describes, found too small a file; download it again"
         )
@@ -244,15 +253,12 @@ def _load(path: Path) -> Bundle:
 
 def _state(codec: VQVAE, prior: Prior | None) -> dict[str, Tensor]:
     """The weights of both networks by their names in a file."""
-    weights = {CODEC_PREFIX + name: value for name, value in codec.state_dict().items()}
-    if prior is not None:
-        weights |= {PRIOR_PREFIX + name: value for name, value in prior.state_dict().items()}
-    return weights
+    return stored_weights(codec, CODEC_PREFIX) | ({} if prior is None else stored_weights(prior, PRIOR_PREFIX))
 
 
 def _check_tensors(stored: Mapping[str, StoredTensor], weights: Mapping[str, Tensor]) -> None:
     """Compare the tensors of a file with the weights of its networks, before any is read; a reference may have any length."""
-    expected = {name: StoredTensor("F32", tuple(value.shape)) for name, value in weights.items()}
+    expected = {name: StoredTensor(KINDS[value.dtype], tuple(value.shape)) for name, value in weights.items()}
     for key, (kind, _) in TENSORS.items():
         if (name := REFERENCE_PREFIX + key) in stored:
             expected[name] = StoredTensor(kind, stored[name].shape)

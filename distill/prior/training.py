@@ -27,6 +27,7 @@ from distill.prior.task import PriorTask
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_file, sha256_files
+from distill.storage.weights import round_weights
 from distill.training.checkpoints import save_artifact
 from distill.training.distributed import make_fabric
 from distill.training.events import (
@@ -168,7 +169,7 @@ def fit_prior(
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
     trainer = Trainer(task, settings, run)
     result = trainer.run()
-    model.eval()
+    round_weights(model.eval())
     if probe := task.probe_memory():
         run.emit(PriorMemoryMetrics(trainer.state.step, gates={}, probe=probe))
         probed = {f"probe/{name}": value for name, value in probe.items()}

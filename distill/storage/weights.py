@@ -32,7 +32,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 def weights_sha256(module: nn.Module) -> str:
     """Hex SHA-256 of a network's weights. That of a codec identifies its codes and priors."""
-    return tensors_sha256(module.state_dict())
+    return tensors_sha256(stored_weights(module))
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,9 +40,23 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
+def stored_weights(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    """A network's weights as files have them: what is learnt by gradients in half precision, all else as it is."""
+    learnt = {name for name, _ in module.named_parameters()}
+    return {prefix + name: value.half() if name in learnt else value for name, value in module.state_dict().items()}
+
+
+@torch.no_grad()
+def round_weights(module: M) -> M:
+    """Round a network's weights to those that files can have."""
+    for parameter in module.parameters():
+        parameter.copy_(parameter.half())
+    return module
+
+
 def save_weights(path: Path, module: nn.Module) -> None:
     """Write a network's weights as safetensors, atomically."""
-    write_bytes(path, save({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}))
+    write_bytes(path, save({key: value.detach().cpu().contiguous() for key, value in stored_weights(module).items()}))
 
 
 def load_weights(path: Path, module: M) -> M:

@@ -19,6 +19,7 @@ from distill.novelty.verdict import with_scores
 from distill.prior.architectures import ArchitectureName
 from distill.prior.artifact import SHAPES, build_prior
 from distill.prior.base import Prior, PriorShape
+from distill.storage.weights import round_weights
 
 RATE = 16_000
 TINY_SHAPE = {
@@ -76,7 +77,7 @@ def tiny_codec(seed: int = 0, gain_shape: bool = False, partial_sets: int = 0) -
     kinds = {"gain_shape": gain_shape, "partial_sets": partial_sets}
     codec = VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds}), SPECTROGRAM)
     codec.quantizer.fit([torch.randn(200, 8) * 3], torch.Generator().manual_seed(seed))
-    return codec.eval()
+    return round_weights(codec.eval())
 
 
 def whole_codec() -> VQVAE:
@@ -105,7 +106,7 @@ def networks() -> tuple[VQVAE, Prior]:
     shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1, **PLAIN}
     codec = VQVAE(VQVAEArchitecture(**shape), SPECTROGRAM)
     codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
-    return codec.eval(), build_prior(PRIOR, codewords_of(codec)).eval()
+    return round_weights(codec.eval()), round_weights(build_prior(PRIOR, codewords_of(codec)).eval())
 
 
 def write_prior_model(
@@ -115,7 +116,7 @@ def write_prior_model(
     codec, prior = networks()
     shape = of.model_copy(update={"labels": list(labels)})
     if shape != PRIOR:
-        prior = build_prior(shape, codewords_of(codec)).eval()
+        prior = round_weights(build_prior(shape, codewords_of(codec)).eval())
     generator = np.random.default_rng(0)
     unscored = make_reference(
         [f"{number}.wav" for number in range(5)],
