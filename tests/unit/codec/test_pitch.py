@@ -134,6 +134,27 @@ def test_the_louder_the_noise_beside_a_tone_the_higher_the_floor_of_its_atom(cod
         assert bool(((atoms - 1) % len(FLOORS) == floor).all())
 
 
+@torch.no_grad()
+def test_a_frame_needs_its_context_and_no_more(codec: VQVAE) -> None:
+    """Of two voices in noise, where candidates are near each other."""
+    assert codec.tone is not None
+    assert codec.pitch is not None
+    sound = sweep(60 + 3 * TIME) + 0.9 * sweep(67 - 4 * TIME) + NOISE
+    audio, step, margin = padded(codec, sound)[0], codec.spectrogram.samples_per_frame, codec.margin
+    frames = codec.spectrogram.frames_for(len(sound))
+
+    def tones(first: int, last: int) -> Tensor:
+        piece = audio[first * step : last * step + 2 * margin]
+        spare = margin - codec.spectrogram.margin
+        features = codec.features(piece[None, spare : len(piece) - spare])
+        return codec.pitch(codec.tone, piece[None], features)[0]
+
+    whole = tones(0, frames)
+    for context, is_enough in ((codec.pitch.context, True), (1, False)):
+        alone = [tones(max(0, t - context), min(frames, t + context + 1))[min(t, context)] for t in range(frames)]
+        assert torch.equal(torch.stack(alone), whole) is is_enough
+
+
 @pytest.mark.parametrize("inside", [None, [1.0, 1.0, 0.0, 1.0]])
 @pytest.mark.parametrize("seed", range(6))
 def test_candidates_of_neighbours_are_chosen_together(seed: int, inside: list[float] | None) -> None:
