@@ -16,6 +16,7 @@ from distill.codec.atoms import PartialSet, set_partials
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode
 from distill.model_file.format import BundleMetadata, save_bundle
+from distill.storage.weights import round_weights
 
 Array = NDArray[Any]
 
@@ -40,7 +41,7 @@ def codec() -> VQVAE:
     bell = PartialSet(np.array([0.5, 1.0, 1.2, 1.51, 2.0, 2.67]), np.array([0.4, 1.0, 0.3, 0.7, 0.5, 0.2]))
     string = PartialSet(1.003 * np.arange(1.0, 30), 1 / np.arange(1.0, 30))
     set_partials(model.tone, [bell, string])
-    return model.eval()
+    return round_weights(model).eval()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     tensors = {}
     for name, entry in header.items():
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
-        tensors[name] = np.frombuffer(data[begin:end], {"F32": "<f4"}[entry["dtype"]]).reshape(entry["shape"])
+        tensors[name] = np.frombuffer(data[begin:end], {"F16": "<f2", "F32": "<f4"}[entry["dtype"]]).reshape(
+            entry["shape"]
+        )
     return values, tensors
 
 
@@ -72,7 +75,7 @@ def sha256(tensors: dict[str, Array]) -> str:
     """The section "Hashes"."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
-        digest.update(f"{name}\0torch.float32\0{list(value.shape)}\0".encode() + value.tobytes())
+        digest.update(f"{name}\0torch.{value.dtype.name}\0{list(value.shape)}\0".encode() + value.tobytes())
     return digest.hexdigest()
 
 
@@ -393,6 +396,7 @@ def test_codes_sound_as_the_page_says(codec: VQVAE, path: Path) -> None:
     codes = np.random.default_rng(0).integers(0, codec.architecture.codebook_sizes, (len(TONES), 6))
     codes[:, 1:4] = TONES
     ours = decode(codec, torch.from_numpy(codes)[None])[0].numpy()
-    theirs = decoded(*read(path), codes)
+    values, tensors = read(path)
+    theirs = decoded(values, {name: value.astype(np.float64) for name, value in tensors.items()}, codes)
     assert theirs.shape == ours.shape
     assert abs(theirs - ours).max() < 2e-4 * abs(ours).max()

@@ -25,6 +25,7 @@ from distill.codec.search import (
 )
 from distill.codec.streaming import decode, encode, encode_each
 from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
+from distill.storage.weights import round_weights
 
 WIDTH = 6
 
@@ -275,7 +276,7 @@ def test_a_model_file_names_its_quantizer(tmp_path: Path) -> None:
     torch.manual_seed(0)
     tiny = tiny_codec()
     architecture = tiny.architecture.model_copy(update={"quantizer": "residual"})
-    model = VQVAE(architecture, tiny.spectrogram).eval()
+    model = round_weights(VQVAE(architecture, tiny.spectrogram)).eval()
     model.quantizer.fit([torch.randn(100, 8)], torch.Generator().manual_seed(0))
     metadata = BundleMetadata(vqvae_config=model.architecture, spectrogram_config=model.spectrogram)
     save_bundle(tmp_path / "m.distill", model, None, metadata)
