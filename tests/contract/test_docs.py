@@ -14,6 +14,7 @@ from unit.tiny import prior_shape, whole_codec
 
 from distill.audio import bandwidth
 from distill.audio.bandwidth import Bandwidth, choose_rate
+from distill.codec.fidelity import tone_line
 from distill.codec.initialise import architecture_of
 from distill.codec.model import VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
@@ -257,8 +258,8 @@ def test_figures_of_the_readme_are_those_of_the_run() -> None:
     shares = [f"level {number} {codec[key]:.0%}" for number, key in enumerate(levels)]
     assert rows["codewords used"] == ", ".join(shares)
     new, close, copies = (audition[verdict] for verdict in ("new", "close", "copies"))
-    assert (
-        rows["generated"].split(";")[0] == f"{new + close + copies} sounds: {new} new, {close} close, {copies} copies"
-    )
+    verdicts = f"{new + close + copies} sounds: {new} new, {close} close, {copies} copies"
+    assert rows["generated"] == f"{verdicts}; {audition['tonal_rate']:.0%} tonal"
+    assert rows["held-out tones"] == tone_line(codec)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert rows["model"] == f"models/{params['bundle']['name']}.distill"
