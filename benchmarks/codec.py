@@ -19,7 +19,8 @@ from benchmarks.training import CodecTask, Trained, profile_steps, train_within
 from distill.audio.augment import waveform
 from distill.audio.corpus import ManifestRow, load_corpus
 from distill.audio.ingest import ingest
-from distill.codec.fidelity import Fidelity, tone_summary
+from distill.audio.partials import tone_summary
+from distill.codec.fidelity import Fidelity
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.spectral import spectrogram_config_for
 from distill.execution import Execution
