@@ -249,10 +249,8 @@ def _use_rows(system: _System, held_out: HeldOut) -> list[tuple[str, ...]]:
     """Use of each codebook on the held-out recordings."""
     assert system.trained is not None
     codec = system.trained.codec
-    codes, sizes = (
-        torch.cat([codec.encode(sound) for sound in held_out.padded]),
-        codec.model.architecture.codebook_sizes,
-    )
+    codes = torch.cat([codec.encode(sound) for sound in held_out.padded])
+    sizes = codec.model.architecture.codebook_sizes
     health = codebook_health(codeword_counts(codes, sizes), sizes).values()
     return [
         (system.name, str(level), f"{one['utilization']:.0%}", f"{one['perplexity']:.1f}")
