@@ -19,7 +19,8 @@ from benchmarks.training import CodecTask, Trained, profile_steps, train_within
 from distill.audio.augment import waveform
 from distill.audio.corpus import ManifestRow, load_corpus
 from distill.audio.ingest import ingest
-from distill.codec.fidelity import Fidelity, tone_summary
+from distill.audio.partials import tone_summary
+from distill.codec.fidelity import Fidelity
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.spectral import spectrogram_config_for
 from distill.execution import Execution
@@ -248,10 +249,8 @@ def _use_rows(system: _System, held_out: HeldOut) -> list[tuple[str, ...]]:
     """Use of each codebook on the held-out recordings."""
     assert system.trained is not None
     codec = system.trained.codec
-    codes, sizes = (
-        torch.cat([codec.encode(sound) for sound in held_out.padded]),
-        codec.model.architecture.codebook_sizes,
-    )
+    codes = torch.cat([codec.encode(sound) for sound in held_out.padded])
+    sizes = codec.model.architecture.codebook_sizes
     health = codebook_health(codeword_counts(codes, sizes), sizes).values()
     return [
         (system.name, str(level), f"{one['utilization']:.0%}", f"{one['perplexity']:.1f}")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.telling_apart import telling_apart
 from benchmarks.visqol import visqol_scores
-from distill.codec.fidelity import Fidelity, Tone, attack_ms, envelope
+from distill.audio.partials import Tone
+from distill.codec.fidelity import Fidelity, attack_ms, envelope
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
 
 

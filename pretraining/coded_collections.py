@@ -32,10 +32,8 @@ from distill.storage.work import Cache, Executor, map_cached, work_version
 from pretraining.recordings import Recording, synthetic_collection
 
 SAMPLE_RATES = (24_000, 44_100, 44_100, 48_000)
-LEVELS, LEVEL_SHARES = (6, 9, 16), (0.2, 0.7, 0.1)
-CODEBOOK_SIZES = ((20, 64), (100, 128), (1000, 256))  # up to so many recordings, codewords of a level
-OTHER_SIZE_SHARE = 0.2  # of the codecs have another of these sizes
-MAX_FINE_SIZE = 128  # codewords of a level where there are `LEVELS[-1]`
+LEVELS, LEVEL_SHARES = (6, 10, 16), (0.2, 0.7, 0.1)
+CODEBOOK_SIZES, SIZE_SHARES = (64, 128), (0.9, 0.1)  # codewords of a level
 FIT = ("codebooks", "mean", "components", "ratios", "amplitudes")  # of a codec
 RECORDINGS = (3, 200)
 MAX_SECONDS = 60.0
@@ -141,7 +139,7 @@ def practice_recordings(number: int, seed: int) -> tuple[Generator, VQVAE, list[
     """Recordings of a collection, its codec before it is fitted, and the generator after both were drawn."""
     rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_COLLECTIONS, number))
     count = int(np.exp(rng.uniform(*np.log(RECORDINGS))))
-    codec = _codec(rng, count)
+    codec = _codec(rng)
     return rng, codec, synthetic_collection(rng, codec.spectrogram.sample_rate, count, MAX_SECONDS)
 
 
@@ -194,13 +192,11 @@ def reference_shapes(codec: VQVAE, features: Tensor) -> Tensor:
     return shapes
 
 
-def _codec(rng: Generator, recordings: int) -> VQVAE:
-    """Draw the rate, levels and codebook size of a codec for so many recordings."""
-    size = next(size for most, size in CODEBOOK_SIZES if recordings <= most)
-    if rng.random() < OTHER_SIZE_SHARE:
-        size = int(rng.choice([size for _, size in CODEBOOK_SIZES]))
+def _codec(rng: Generator) -> VQVAE:
+    """Draw the rate, levels and codebook size of a codec."""
+    size = int(rng.choice(CODEBOOK_SIZES, p=SIZE_SHARES))
     levels = int(rng.choice(LEVELS, p=LEVEL_SHARES))
-    return _build(int(rng.choice(SAMPLE_RATES)), min(size, MAX_FINE_SIZE) if levels == LEVELS[-1] else size, levels)
+    return _build(int(rng.choice(SAMPLE_RATES)), size, levels)
 
 
 def _build(sample_rate: int, codebook_size: int, levels: int) -> VQVAE:

@@ -5,7 +5,9 @@ partials of one sound are looked for in another, and those of one sound are foll
 partials of a frame at most, `bins` of a spectrum.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -23,6 +25,7 @@ SAME_CENTS, NEXT_CENTS, SAME_BINS = 15.0, 25.0, 0.5  # between a partial and tha
 FEWEST_PARTIALS = 30  # of all frames of a sound, to compare it by
 FEWEST_FRAMES = 4  # of a partial, to say how steady it is
 TONAL_SHARE, TONAL_LIFE = 0.8, 0.5
+TONE = "tone/"  # prefix of metrics
 
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -182,6 +185,49 @@ def steadiness(partials: Partials) -> Steadiness:
     starts = np.cumsum(counts) - counts
     medians = (steps[starts + (counts - 1) // 2] + steps[starts + counts // 2]) / 2
     return Steadiness(share, life, float(np.median(medians)) if len(medians) else float("nan"))
+
+
+@dataclass(frozen=True)
+class Tone:
+    """Tone of one decoded sound: its partials beside the original's, and whether each of the two is tonal."""
+
+    match: ToneMatch | None  # None where the original has no tone to lose
+    original_is_tonal: bool
+    decoded_is_tonal: bool
+
+    @classmethod
+    def measure(cls, original: NDArray[np.floating], decoded: NDArray[np.floating], sample_rate: int) -> Self:
+        """Compare `decoded` `[N]` with `original` `[N]`."""
+        before, after = (find_partials(sound, sample_rate) for sound in (original, decoded))
+        return cls(match(before, after), steadiness(before).is_tonal, steadiness(after).is_tonal)
+
+
+def tone_summary(measured: Sequence[Tone]) -> dict[str, float]:
+    """Medians `f1`, `tone_to_noise_lost` (dB) and `cents` over sounds, and shares `tonal_originals`, `tonal_decodes`.
+
+    A median without any value is left out.
+    """
+    matches = [one.match for one in measured if one.match is not None]
+    columns = {name: [getattr(one, name) for one in matches] for name in ("f1", "tone_to_noise_lost", "cents")}
+    finite = {name: [value for value in values if np.isfinite(value)] for name, values in columns.items()}
+    return {
+        **{name: float(np.median(values)) for name, values in finite.items() if values},
+        "tonal_originals": float(np.mean([one.original_is_tonal for one in measured])),
+        "tonal_decodes": float(np.mean([one.decoded_is_tonal for one in measured])),
+    }
+
+
+def tone_line(metrics: Mapping[str, float]) -> str:
+    """What metrics `tone/...` say, in one line; empty where nothing was measured."""
+    if f"{TONE}tonal_originals" not in metrics:
+        return ""
+    found = {name.removeprefix(TONE): value for name, value in metrics.items()}
+    line = f"{found['tonal_originals']:.0%} tonal, {found['tonal_decodes']:.0%} once decoded"
+    if "f1" in found:
+        cents = f", {found['cents']:.1f} cents off" if "cents" in found else ""
+        ratio = f"tone-to-noise ratio {-found['tone_to_noise_lost']:+.1f} dB"
+        line += f"; partials found again {found['f1']:.2f} (F1){cents}, {ratio}"
+    return line
 
 
 def _peaks(amplitudes: Doubles) -> tuple[Numbers, Numbers]:

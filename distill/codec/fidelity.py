@@ -1,8 +1,8 @@
 """Fidelity of decoded sounds: how loud, how hard, how sharp and how tonal they are beside their originals.
 
 A mel distance hardly hears these (docs/benchmarks.md): it compares logarithms, band by band, and takes a sound that is
-3 dB too soft, an attack that is smeared, or noise in place of a tone, for a good copy. Sounds are float arrays `[N]`, decibels are decoded minus
-original.
+3 dB too soft, an attack that is smeared, or noise in place of a tone, for a good copy. Sounds are float arrays `[N]`,
+decibels are decoded minus original.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
-from distill.audio.partials import ToneMatch, find_partials, match, steadiness
+from distill.audio.partials import TONE, Tone, tone_summary
 from distill.codec.data import CodecData, evenly_spaced
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
@@ -31,7 +31,7 @@ STEADY_RANGE_DB = 40.0  # below the loudest window: what is softer does not coun
 FLOOR = 1e-8  # of a sound's energy, or of its loudest window's: -80 dB; what is weaker counts as this
 MAX_RECORDINGS, MAX_SECONDS = 64, 10.0  # that are measured, and of each
 TOTAL_SECONDS = 240.0  # about, of all: a few seconds of work
-PREFIX, TONE = "fidelity/", "tone/"
+PREFIX = "fidelity/"
 NAN = float("nan")
 SHOWN = (  # name of a measure, words, form of its values, unit
     ("level_db", "level", "+.1f", " dB"),
@@ -113,36 +113,6 @@ def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
     return found
 
 
-@dataclass(frozen=True)
-class Tone:
-    """Tone of one decoded sound: its partials beside the original's, and whether each of the two is tonal."""
-
-    match: ToneMatch | None  # None where the original has no tone to lose
-    original_is_tonal: bool
-    decoded_is_tonal: bool
-
-    @classmethod
-    def measure(cls, original: Samples, decoded: Samples, sample_rate: int) -> Self:
-        """Compare `decoded` `[N]` with `original` `[N]`."""
-        before, after = (find_partials(sound, sample_rate) for sound in (original, decoded))
-        return cls(match(before, after), steadiness(before).is_tonal, steadiness(after).is_tonal)
-
-
-def tone_summary(measured: Sequence[Tone]) -> dict[str, float]:
-    """Medians `f1`, `tone_to_noise_lost` (dB) and `cents` over sounds, and the shares of `tonal_originals` and `tonal_decodes`.
-
-    A median without any value is left out.
-    """
-    matches = [one.match for one in measured if one.match is not None]
-    columns = {name: [getattr(one, name) for one in matches] for name in ("f1", "tone_to_noise_lost", "cents")}
-    finite = {name: [value for value in values if np.isfinite(value)] for name, values in columns.items()}
-    return {
-        **{name: float(np.median(values)) for name, values in finite.items() if values},
-        "tonal_originals": float(np.mean([one.original_is_tonal for one in measured])),
-        "tonal_decodes": float(np.mean([one.decoded_is_tonal for one in measured])),
-    }
-
-
 def decoded_pairs(
     codec: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seconds: float = MAX_SECONDS
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -181,18 +151,6 @@ def fidelity_line(metrics: Mapping[str, float]) -> str:
             shown.append(f"{words} {middle}{unit} ({low} to {high})")
     about = "medians, and from the 10th to the 90th percentile, decoded beside original"
     return f"held-out sound: {', '.join(shown)} ({about})" if shown else ""
-
-
-def tone_line(metrics: Mapping[str, float]) -> str:
-    """What `held_out_fidelity` measured of tones in one line; empty where it measured nothing."""
-    if f"{TONE}tonal_originals" not in metrics:
-        return ""
-    found = {name.removeprefix(TONE): value for name, value in metrics.items()}
-    line = f"{found['tonal_originals']:.0%} tonal, {found['tonal_decodes']:.0%} once decoded"
-    if "f1" in found:
-        cents = f", {found['cents']:.1f} cents off" if "cents" in found else ""
-        line += f"; partials found again {found['f1']:.2f} (F1){cents}, tone-to-noise ratio {-found['tone_to_noise_lost']:+.1f} dB"
-    return line
 
 
 def _powers(sound: Samples, window: int, hop: int) -> Doubles:

@@ -1,9 +1,10 @@
 """Residual vector quantisation whose finer levels overlap in time, and the plain kind of a library beside it.
 
 Codes of a frame are those of the loudness, a scalar, and of the shape levels, whose codewords add up. The first two
-levels code each frame by itself, so that equal frames get equal codes and a prior can predict them. Their residual is coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames
-around its own, weighted by a kernel. In steady sound, where a plain quantizer repeats the same codewords, several
-frames share theirs: at equal bitrate 6 to 33 % less squared error (docs/decisions). Shapes as in `search`.
+levels code each frame by itself, so that equal frames get equal codes and a prior can predict them. Their residual is
+coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames around its
+own, weighted by a kernel. In steady sound, where a plain quantizer repeats the same codewords, several frames share
+theirs: at equal bitrate 6 to 33 % less squared error (docs/decisions). Shapes as in `search`.
 """
 
 import functools

@@ -16,12 +16,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from distill.audio.corpus import MANIFEST, Corpus, load_corpus
+from distill.audio.partials import tone_line
 from distill.audio.plots import write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.artifact import CodecArtifact
 from distill.codec.constants import BETAS, DRAWS, RATE_DROPS, WARMUP_STEPS
 from distill.codec.data import CodecData, CropSampler, fixed_pieces
-from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity, tone_line
+from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import LOUDNESS, VQVAE, VQVAEOutput

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -162,11 +162,7 @@ def report_on(
     recordings, where they are known.
     """
     reference, rate, longest = judge.reference, judge.frame_rate, min(most_frames, MOST_FRAMES)
-    verdicts, decoded = [one.verdict for one in novelty], partial(_decoded, judge, longest)
-    tonal, tonal_held_out, tonal_originals = (
-        [steadiness(find_partials(sound, judge.codec.spectrogram.sample_rate)).is_tonal for sound in side]
-        for side in (decoded(sounds), decoded(reference.held_out), originals)
-    )
+    verdicts, tonal_originals = [one.verdict for one in novelty], _tonal(originals, judge)
     generated, held_out, training = (
         sound_statistics(judge.spectra(codes[:longest]) for codes in side)
         for side in (sounds, evenly(reference.held_out, MOST_COMPARED), evenly(reference.codes, MOST_COMPARED))
@@ -185,13 +181,24 @@ def report_on(
         mean_percentile_codes=float(np.mean([one.codes.percentile for one in novelty])),
         mean_percentile_spectra=float(np.mean([one.spectra.percentile for one in novelty])),
         longest_copied_seconds=max(one.codes.copied_seconds for one in novelty),
-        tonal_rate=float(np.mean(tonal)),
-        tonal_rate_held_out=float(np.mean(tonal_held_out)),
+        tonal_rate=float(np.mean(_tonal(_decoded(judge, longest, sounds), judge))),
+        tonal_rate_held_out=_tonal_rate_held_out(judge, longest),
         tonal_rate_originals=float(np.mean(tonal_originals)) if tonal_originals else None,
         distance=kernel_distance(generated, held_out, training, seed),
         diversity=score,
         diversity_of_recordings=baseline,
     )
+
+
+@lru_cache(maxsize=1)  # the recordings are the same at every report
+def _tonal_rate_held_out(judge: Judge, longest: int) -> float:
+    """Share of the held-out recordings that are tonal, decoded from at most so many frames."""
+    return float(np.mean(_tonal(_decoded(judge, longest, judge.reference.held_out), judge)))
+
+
+def _tonal(sounds: Iterable[NDArray[np.floating]], judge: Judge) -> list[bool]:
+    """Whether each of the sounds `[N]` is tonal."""
+    return [steadiness(find_partials(sound, judge.codec.spectrogram.sample_rate)).is_tonal for sound in sounds]
 
 
 def _decoded(judge: Judge, longest: int, recordings: Sequence[NDArray[np.integer]]) -> Iterator[NDArray[np.float32]]:

@@ -28,7 +28,8 @@ class Counts(NamedTuple):
     """How often each token occurred, `unigram` `[Q, W]`, and after which context, `[Q, W, W]`; W = V + 2.
 
     Tokens that a level does not have never occur. `previous` has the same level's token of the frame before as its
-    context. `given` has that of `given_tokens`. `labelled` `[L + 1, Q, W]` are the unigrams of recordings with each label, entry 0 of those without.
+    context. `given` has that of `given_tokens`. `labelled` `[L + 1, Q, W]` are the unigrams of recordings with each
+    label, entry 0 of those without.
     """
 
     unigram: Probabilities

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from distill.audio.partials import tone_line
 from distill.params import Params
 from distill.storage.files import read_json
 from stages.running import AUDITION, FOLDERS, METRICS, RUN_LOG, bundle_path
@@ -43,7 +44,6 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
 
         found = load_config(FOLDERS.prior, PriorArtifact).memorization
         table.add_row("warning", "" if found is None else found.message)
-    from distill.codec.fidelity import tone_line
     from distill.training.events import health_from_metrics
 
     table.add_row("held-out tones", tone_line(codec))

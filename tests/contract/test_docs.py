@@ -14,7 +14,7 @@ from unit.tiny import prior_shape, whole_codec
 
 from distill.audio import bandwidth
 from distill.audio.bandwidth import Bandwidth, choose_rate
-from distill.codec.fidelity import tone_line
+from distill.audio.partials import tone_line
 from distill.codec.initialise import architecture_of
 from distill.codec.model import VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for

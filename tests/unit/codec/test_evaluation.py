@@ -16,9 +16,10 @@ from distill import progress as progress_module
 from distill.audio.augment import waveform
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
+from distill.audio.partials import Tone, tone_summary
 from distill.codec.artifact import load_codec
 from distill.codec.data import CodecData
-from distill.codec.fidelity import Fidelity, Tone, fidelity_line, held_out_fidelity, summary, tone_summary
+from distill.codec.fidelity import Fidelity, fidelity_line, held_out_fidelity, summary
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codec.training import (

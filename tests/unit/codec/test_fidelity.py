@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distill.codec.fidelity import Fidelity, Tone, attack_ms, envelope, summary, tone_line, tone_summary
+from distill.audio.partials import Tone, tone_line, tone_summary
+from distill.codec.fidelity import Fidelity, attack_ms, envelope, summary
 
 RATE = 24_000
 
