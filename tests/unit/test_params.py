@@ -126,21 +126,21 @@ def test_the_committed_settings_are_valid_complete_and_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recordings", "tier", "codebook", "hidden", "fraction", "batch"),
+    ("recordings", "tier", "dropout", "hidden", "fraction", "batch"),
     [
-        (9, "small", 64, 128, 0.5, 11),
-        (20, "small", 64, 128, 0.3, 25),
-        (21, "medium", 128, 128, 0.3, 26),
-        (100, "medium", 128, 128, 0.2, 32),
-        (101, "large", 256, 128, 0.2, 32),
-        (100_000, "large", 256, 128, 0.1, 32),
+        (9, "small", 0.4, 128, 0.5, 11),
+        (20, "small", 0.4, 128, 0.3, 25),
+        (21, "medium", 0.2, 128, 0.3, 26),
+        (100, "medium", 0.2, 128, 0.2, 32),
+        (101, "large", 0.1, 128, 0.2, 32),
+        (100_000, "large", 0.1, 128, 0.1, 32),
     ],
 )
-def test_tiers(recordings: int, tier: str, codebook: int, hidden: int, fraction: float, batch: int) -> None:
+def test_tiers(recordings: int, tier: str, dropout: float, hidden: int, fraction: float, batch: int) -> None:
     prior, vqvae = get_adaptive_prior_config(recordings), get_adaptive_vqvae_config(recordings)
     assert default_params().tier_name(recordings) == tier
-    found = (vqvae.codebook_size, prior.hidden_size, prior.val_fraction, prior.batch_size)
-    assert found == (codebook, hidden, fraction, batch)
+    found = (vqvae.dropout, prior.hidden_size, prior.val_fraction, prior.batch_size)
+    assert found == (dropout, hidden, fraction, batch)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +191,6 @@ def test_what_is_shown_of_a_setting_is_what_its_field_says() -> None:
     assert (epochs.type, epochs.bounds, epochs.shown) == (int, {"ge": 1, "le": 100_000}, "auto, by the tier")
     assert (rate.type, rate.bounds, weight.shown) == (float, {"gt": 0, "le": 1}, "0.25")
     assert (weight.help, setting("prior.memory.key_size").type) == ("weight of the commitment loss", int)
-    assert setting("vqvae.quality").help.startswith("about 1.5, 3 and 6 kbit/s")
+    assert setting("vqvae.quality").help.startswith("about 1.6, 2.7 and 4.3 kbit/s")
     assert setting("prior.architecture").choices == tuple(ARCHITECTURES)
     assert setting("corpus.sample_rate")[:3] == (int, {"ge": 8_000, "le": 96_000}, ("auto",))
