@@ -169,7 +169,7 @@ def test_what_is_said_wins_over_the_quality_and_that_over_the_tier(tmp_path: Pat
     assert (own.fits_pretrained, own.label_smoothing, own.patience) == (False, 0.4, 15)
     assert get_adaptive_prior_config(5, label_smoothing=0.2).label_smoothing == 0.2
     for tier in get_args(TierName):
-        for quality, levels in (("small", 4), ("standard", 8), ("high", 16)):
+        for quality, levels in (("small", 6), ("standard", 10), ("high", 16)):
             assert default_params(tier=tier, vqvae={"quality": quality}).vqvae_config(5).num_quantizers == levels
     assert get_adaptive_vqvae_config(5, quality="high", num_quantizers=3).num_quantizers == 3
 
@@ -183,7 +183,7 @@ def test_what_is_said_wins_over_the_quality_and_that_over_the_tier(tmp_path: Pat
     codec = params.vqvae_config(4)
     assert (codec.codebook_size, codec.num_quantizers, params.prior_config(4).epochs) == (99, 6, 7)
     del values["tiers"]["large"]["vqvae"]["epochs"]
-    assert loaded(tmp_path, yaml.safe_dump(values)).vqvae_config(500).epochs == 300  # as in the file that ships
+    assert loaded(tmp_path, yaml.safe_dump(values)).vqvae_config(500).epochs == 12  # as in the file that ships
 
 
 def test_what_is_shown_of_a_setting_is_what_its_field_says() -> None:
