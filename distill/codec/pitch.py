@@ -36,10 +36,11 @@ FIRST_PARTIALS = 12  # of each candidate, its loudest, that are looked at first
 KEPT = 24  # candidates that are looked at whole
 CANDIDATES = 10  # among which neighbouring frames choose
 PENALTY = 0.3  # of a partial that is not found, as a share of what it would be worth
+LEAST_WORTH = 0.01  # of a partial that is not found: of sets that explain the same the one with fewer partials is chosen
 LEAST_EXPLAINED = 0.25  # share of a frame's energy that a tone explains
 TUNING_RANGE = 20 / 1200  # octaves from a partial, within which a peak moves the pitch
 REACH = 8  # frames to each side that decide a frame's tone
-JUMP, SLOPE, CHANGE, ONSET = 0.2, 0.25, 0.1, 0.1  # costs of a jump, of a semitone, of another set, of tone and none
+JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.25, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
 
 
@@ -142,7 +143,7 @@ class PitchAnalysis(nn.Module):
         energy = empty.scatter_reduce(1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax")
         level = torch.lerp(log_mel[:, self.band], log_mel[:, self.band + 1], self.between)
         # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
-        expected = (1 + 20 * (level - log_mel.amax(dim=1, keepdim=True)) / RANGE_DB).clamp(0, 1)
+        expected = (1 + 20 * (level - log_mel.amax(dim=1, keepdim=True)) / RANGE_DB).clamp(LEAST_WORTH, 1)
         penalty = torch.where(found > FOUND, 0.0, expected)
         # Partials below the grid or above it are worth nothing.
         beyond = (BELOW, HIGHEST_BASE + self.none + 1 - BELOW - self.grid)
