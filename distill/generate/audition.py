@@ -59,7 +59,8 @@ def audition(
     judge, finder, codes = Judge(reference, codec), FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
     novelty = judge(codes)
     lengths = [sound.seconds for _, sound in sounds]
-    longest, trained = round(MAX_NEAREST_SECONDS * corpus.sample_rate), set(reference.names)
+    longest = round(min(params.max_seconds, MAX_NEAREST_SECONDS) * corpus.sample_rate)
+    trained = set(reference.names)
     held_out = evenly([entry for entry in corpus.entries if entry.path not in trained], MOST_DECODED)
     originals = (waveform(corpus, entry, 0, min(entry.samples, longest)).numpy() for entry in held_out)
     report = report_on(judge, codes, lengths, novelty, seed, frames_for_seconds(codec, params.max_seconds), originals)
