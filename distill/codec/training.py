@@ -25,7 +25,7 @@ from distill.codec.data import CodecData, CropSampler, fixed_pieces
 from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.losses import DecoderLoss
-from distill.codec.model import LOUDNESS, VQVAE, VQVAEOutput
+from distill.codec.model import LOUDNESS, TONE_NAMES, VQVAE, VQVAEOutput
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
@@ -292,13 +292,13 @@ class CodecTask(Task[Tensor]):
 def utilization_warnings(health: CodebookHealth, level_names: Sequence[str]) -> tuple[str, ...]:
     """Warnings, one sentence for every level that uses less than 30 % of its codewords on held-out recordings.
 
-    The loudness is left out: it has codes for louder and softer sounds than there are.
+    Loudness and tones are left out: they have codes for other sounds than there are.
     """
     return tuple(
         f"{name}: {int(100 * values['utilization'])}% of the codewords are used on held-out recordings (expected 30 % or "
         "more): lower the codebook size or add recordings"
         for name, values in zip(level_names, health.values(), strict=True)
-        if values["utilization"] < LOW_UTILIZATION and name != LOUDNESS
+        if values["utilization"] < LOW_UTILIZATION and name not in (LOUDNESS, *TONE_NAMES)
     )
 
 
