@@ -36,7 +36,9 @@ FIRST_PARTIALS = 12  # of each candidate, its loudest, that are looked at first
 KEPT = 24  # candidates that are looked at whole
 CANDIDATES = 10  # among which neighbouring frames choose
 PENALTY = 0.3  # of a partial that is not found, as a share of what it would be worth
-LEAST_WORTH = 0.01  # of a partial that is not found: of sets that explain the same the one with fewer partials is chosen
+LEAST_WORTH = (
+    0.01  # of a partial that is not found: of sets that explain the same the one with fewer partials is chosen
+)
 LEAST_EXPLAINED = 0.25  # share of a frame's energy that a tone explains
 TUNING_RANGE = 20 / 1200  # octaves from a partial, within which a peak moves the pitch
 REACH = 8  # frames to each side that decide a frame's tone
