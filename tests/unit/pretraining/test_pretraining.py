@@ -43,7 +43,7 @@ def test_recordings_begin_and_end_as_recordings_do(seed: int) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    sizes = {"SAMPLE_RATES": (8_000, 16_000), "LEVELS": (2, 3, 4), "CODEBOOK_SIZES": ((4, 8), (1000, 12))}
+    sizes = {"SAMPLE_RATES": (8_000, 16_000), "LEVELS": (6, 7, 8), "CODEBOOK_SIZES": (8, 12)}
     for name, value in {**sizes, "RECORDINGS": (4, 8), "MAX_SECONDS": 4.0, "FIT_ROUNDS": 1}.items():
         monkeypatch.setattr(collections, name, value)
     monkeypatch.setattr(pretraining, "STEPS_PER_EPOCH", 4)

@@ -89,7 +89,7 @@ def test_recordings_are_listed_with_reasons() -> None:
     assert "5 used, 1 used with a warning, 1 rejected, 2 exact copies left out, 3 near-duplicates; 12.3 s" in shown
     assert "codewords" not in shown  # where the codec is there already
     assert ". 19 usable recordings: 64 codewords in each codebook, by the preset small<" in view.ingest(report, "auto")
-    assert ": 256 codewords in each codebook, by the preset large<" in view.ingest(report, "large")
+    assert ": 64 codewords in each codebook, by the preset large<" in view.ingest(report, "large")
     for part in ("<td>a.wav</td><td>no sound</td>", "<td>b.wav, c.wav</td>", f"; {reason}</p>"):
         assert part in shown
 
