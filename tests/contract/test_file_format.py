@@ -295,11 +295,10 @@ class Tones:
             x = np.array([one[2] for one in heard.values()])
             c = np.array([self.response(one[0], self.filters) for one in heard.values()]).reshape(-1, self.bands)
             norm = np.maximum(c.sum(1), 1e-6)
-            for _ in range(2):
-                x = x * (c @ (a * share / np.maximum(x @ c, 1e-6))) / norm
+            x = x * (c @ (a * share / np.maximum(x @ c, 1e-6))) / norm
             t = np.array(triangles)
             y = t @ (a * (1 - share)) / (t**2).sum(1)
-            for _ in range(4):
+            for _ in range(2):
                 ratio = a / np.maximum(x @ c + y @ t, 1e-6)
                 x, y = x * (c @ ratio) / norm, y * (t @ ratio) / t.sum(1)
             shares[hop] = y @ t / np.maximum(x @ c + y @ t, 1e-6)
@@ -316,7 +315,7 @@ class Tones:
                 hertz, phase, _ = self.hops[hop][k]
                 gain = np.interp(mel_of(np.array(hertz)), middles, np.clip(gains[hop], -4, 4))
                 b = hertz * self.n_fft / self.rate
-                for bin_ in range(math.floor(b) - 4, math.floor(b) + 6):
+                for bin_ in range(math.floor(b) - 3, math.floor(b) + 5):
                     if 0 <= bin_ <= self.n_fft // 2:
                         size = (-1) ** bin_ * self.n_fft / 4 * x * np.exp(gain) * window_transform(bin_ - b)
                         found[hop, bin_] += size * np.exp(2j * np.pi * phase)

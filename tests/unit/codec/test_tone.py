@@ -66,7 +66,7 @@ def test_the_spectrum_of_a_partial_is_that_of_a_sine_in_a_window(frequency: floa
     time = (torch.arange(N_FFT).double() - N_FFT // 2) / RATE
     sine = amplitude * torch.cos(2 * math.pi * (frequency * time + phase))
     expected = torch.fft.rfft(sine * torch.hann_window(N_FFT, dtype=torch.float64)).to(found)
-    assert float((found - expected).abs().max()) < 3e-3 * float(expected.abs().max())
+    assert float((found - expected).abs().max()) < 6e-3 * float(expected.abs().max())
     magnitudes = lobes(torch.tensor([[frequency]]), torch.tensor([[amplitude]]), N_FFT, RATE)[0]
     assert float((magnitudes - expected.abs()).abs().max()) < 0.1 * float(expected.abs().max())
 
