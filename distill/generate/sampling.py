@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from distill.codes.sequences import eos_token
-from distill.codes.store import Codes
+from distill.codes.store import Codes, tone_levels
 from distill.errors import ArtifactError
 from distill.prior.base import Prior, Sampler
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
+TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too often
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
 
@@ -68,6 +69,7 @@ def sample_codes(
     generator = torch.Generator(device="cpu").manual_seed(seed)
     guided = bool(label) and sampling.guidance != 1.0
     batch = 2 * count if guided else count  # the second half without the label
+    tones, of_tones = tone_levels(sizes), replace(sampling, top_p=min(sampling.top_p, TONE_TOP_P))
 
     def drawn(logits: Tensor, level: int, frame: int) -> Tensor:
         logits = logits.float().cpu()
@@ -81,7 +83,7 @@ def sample_codes(
             weighted = shares * kept.weights(level, frame)
             # Weights that leave nothing to draw from do not count.
             shares = torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, shares)
-        chosen = draw(shares, sampling, generator)
+        chosen = draw(shares, of_tones if level in tones else sampling, generator)
         if kept is not None:
             fixed = kept.codes[:, frame, level]
             chosen = torch.where(fixed < 0, chosen, fixed)

@@ -11,9 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.tiny import prior_shape
 
+from distill.codec.constants import NOTES, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import out_of_range
-from distill.generate.sampling import Sampling, classifier_free_guidance, draw, sample_codes, undo_label_smoothing
+from distill.generate.sampling import (
+    TONE_TOP_P,
+    Sampling,
+    classifier_free_guidance,
+    draw,
+    sample_codes,
+    undo_label_smoothing,
+)
 from distill.prior.architectures import ArchitectureName
 from distill.prior.artifact import build_prior
 from distill.prior.base import Prior, Sampler
@@ -202,6 +210,17 @@ def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: in
         kept = row[order[:top_k]] / row[order[:top_k]].sum()
         assert rank < top_k
         assert float(kept[:rank].sum()) < top_p + 1e-5
+
+
+def test_tones_are_drawn_from_the_likeliest_and_others_from_all() -> None:
+    sizes = (5, NOTES, TUNINGS, 6, 4)
+    prior = build_prior(prior_shape("flat", codebook_sizes=sizes, context_frames=4, hidden_size=8), None).eval()
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.zero_()  # all codes are equally likely
+    codes = np.concatenate(sample_codes(prior, 400, 4, 0, Sampling(), natural_ending=False))
+    found = [len(np.unique(codes[:, level])) for level in range(len(sizes))]
+    assert found == [5, *(math.ceil(TONE_TOP_P * size) for size in sizes[1:4]), 4]
 
 
 def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
