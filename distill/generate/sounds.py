@@ -28,7 +28,7 @@ from distill.seeds import Stream, derive_seed
 
 BATCH = 64
 MOST_DRAWS = 20  # attempts at a sound that is refused
-FADE_SECONDS = 0.005  # at both ends of a sound
+FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
 PEAK = 0.98  # largest amplitude: louder sounds are made softer
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = (
@@ -258,10 +258,9 @@ def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = No
         samples: Samples = audio[:length].cpu().numpy().copy()
         if not np.isfinite(samples).all():
             raise ArtifactError("expected finite samples of the codec, found NaN or infinite values; train it again")
-        fade = min(int(FADE_SECONDS * codec.spectrogram.sample_rate), len(samples) // 2)
-        ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
-        samples[:fade] *= ramp
-        samples[len(samples) - fade :] *= ramp[::-1]
+        for seconds, part in ((FADE_IN_SECONDS, samples), (FADE_OUT_SECONDS, samples[::-1])):
+            fade = min(int(seconds * codec.spectrogram.sample_rate), len(samples) // 2)
+            part[:fade] *= np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
         peak = float(np.abs(samples).max(initial=0.0))
         finished.append(samples * np.float32(PEAK / peak) if peak > PEAK else samples)
     return finished

@@ -14,6 +14,7 @@ from unit.tiny import networks, prior_shape, tiny_codec
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.constants import NOTES, TUNINGS
 from distill.codec.coordinates import codewords_of
+from distill.codec.streaming import decode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError
 from distill.generate.faults import FAULTS
@@ -62,6 +63,16 @@ def test_sounds_never_outlast_the_limit_nor_clip() -> None:
     assert 1 <= min(len(one.codes) for one in sounds) < max(len(one.codes) for one in sounds)
     assert max(len(one.codes) for one in sounds) <= frames_for_seconds(CODEC, 0.5)
     assert np.abs(decode_sounds(CODEC, [np.full((20, 2), 3, dtype=np.int64)])[0]).max() <= PEAK + 1e-6
+
+
+def test_only_half_a_millisecond_of_an_attack_is_faded() -> None:
+    codes = np.full((20, 2), 3, dtype=np.int64)
+    whole = decode(CODEC, torch.from_numpy(codes)[None])[0].numpy()
+    faded, rate = decode_sounds(CODEC, [codes])[0], CODEC.spectrogram.sample_rate
+    begin, end = round(0.0005 * rate), round(0.005 * rate)
+    scale = faded[begin] / whole[begin]
+    np.testing.assert_allclose(faded[begin:-end], scale * whole[begin:-end], rtol=1e-5, atol=1e-7)
+    assert abs(faded[0]) == abs(faded[-1]) == 0
 
 
 def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
