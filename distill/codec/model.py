@@ -93,11 +93,6 @@ class VQVAEArchitecture(Settings):
         before = (LOUDNESS, *TONE_NAMES)[: self.first_shape]
         return (*before, *(f"shape {number}" for number in range(1, self.num_quantizers + 1 - self.first_shape)))
 
-    @property
-    def bits_per_frame(self) -> float:
-        """Bits of a frame's codes where every code of a level costs the same."""
-        return sum(math.log2(size) for size in self.codebook_sizes)
-
     def least_weights(self, spectrogram: SpectrogramConfig) -> int:
         """Lower bound of the number of weights."""
         shape_levels = self.num_quantizers - self.first_shape

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import TUNINGS
+from distill.codec.constants import NOTE, NOTES, TUNINGS
 from distill.codec.spectral import SpectrogramConfig
 from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, ToneLayer, band_position
 
@@ -36,9 +36,7 @@ FIRST_PARTIALS = 12  # of each candidate, its loudest, that are looked at first
 KEPT = 24  # candidates that are looked at whole
 CANDIDATES = 10  # among which neighbouring frames choose
 PENALTY = 0.3  # of a partial that is not found, as a share of what it would be worth
-LEAST_WORTH = (
-    0.01  # of a partial that is not found: of sets that explain the same the one with fewer partials is chosen
-)
+LEAST_WORTH = 0.01  # of a partial that is not found: of sets that explain the same the smallest is chosen
 LEAST_EXPLAINED = 0.25  # share of a frame's energy that a tone explains
 TUNING_RANGE = 20 / 1200  # octaves from a partial, within which a peak moves the pitch
 REACH = 8  # frames to each side that decide a frame's tone
@@ -159,8 +157,8 @@ class PitchAnalysis(nn.Module):
         `features` `[B, F, features]` are theirs; `inside` `[F]` is 0 in gaps.
         """
         batch, frames, _ = features.shape
-        features = features.flatten(0, 1)
-        log_mel = features[:, : self.config.coarse_features].unflatten(1, (self.config.stack, -1)).mean(dim=1)
+        coarse = features[..., : self.config.coarse_features]
+        log_mel = coarse.flatten(0, 1).unflatten(1, (self.config.stack, -1)).mean(dim=1)
         peaks = self.peaks(audio)
         candidates = self.candidates(layer, peaks, self.evidence(peaks, log_mel))
         chains = Candidates(*(part.unflatten(0, (batch, frames)) for part in candidates))
@@ -170,10 +168,10 @@ class PitchAnalysis(nn.Module):
         pitch = self.tuned(layer, peaks, pitch, sets)
         steps = (pitch * TUNINGS).round().long() + TUNINGS // 2
         note, tuning = steps // TUNINGS, steps % TUNINGS
-        is_tone &= (note >= 1) & (note <= 127)
+        is_tone &= (note > 0) & (note < NOTES)
         codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
-        codes, features = (part.unflatten(0, (batch, frames)) for part in (codes, features))
-        return self.with_floors(layer, codes, features, inside)
+        codes, log_mel = (part.unflatten(0, (batch, frames)) for part in (codes, log_mel))
+        return self.with_floors(layer, codes, log_mel, inside)
 
     def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
         """The best candidates of each frame: a score is the share of what peaks are worth that a candidate explains."""
@@ -228,12 +226,10 @@ class PitchAnalysis(nn.Module):
         shift = deviation.gather(1, order).gather(1, middle)[:, 0]
         return pitch + torch.where(sums[:, -1] > 0, 12 * shift, 0.0)
 
-    def with_floors(self, layer: ToneLayer, codes: Tensor, features: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Codes `[B, F, 3]` with the atoms whose comb leaves the smoothest bands of features `[B, F, features]`."""
-        count, bands, stack = self.config.coarse_features, self.config.n_mels, self.config.stack
+    def with_floors(self, layer: ToneLayer, codes: Tensor, log_mel: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Codes `[B, F, 3]` with the atoms whose comb leaves the smoothest log-mel frames `[B, F, n_mels]`."""
         is_tone = codes[..., 2] > 0
-        flat = features[..., :count].unflatten(-1, (stack, bands)).mean(dim=-2)
-        rough = (flat - layer.coarse_patterns(nn.functional.pad(codes, (1, 0)))).diff(dim=-1, n=2).abs()
+        rough = (log_mel - layer.coarse_patterns(nn.functional.pad(codes, (NOTE, 0)))).diff(dim=-1, n=2).abs()
         rough = rough.clamp_max(1.0).sum(dim=-1).transpose(0, 1)  # [B, floors, F]
         rough = rough if inside is None else rough * inside
         rough = nn.functional.avg_pool1d(rough, 2 * AVERAGE + 1, 1, padding=AVERAGE)

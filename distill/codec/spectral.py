@@ -108,8 +108,12 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
 
 def mel_centres(sample_rate: int, n_mels: int) -> NDArray[np.float64]:
     """Centres `[n_mels]` of the bands of `mel_filterbank`, in mel on the HTK scale."""
-    top = 2595.0 * math.log10(1.0 + sample_rate / 2 / 700.0)
-    return np.arange(1, n_mels + 1) / (n_mels + 1) * top
+    return np.arange(1, n_mels + 1) / (n_mels + 1) * highest_mel(sample_rate)
+
+
+def highest_mel(sample_rate: int) -> float:
+    """Half the sample rate, in mel on the HTK scale."""
+    return 2595.0 * math.log10(1.0 + sample_rate / 2 / 700.0)
 
 
 class _Magnitude(torch.autograd.Function):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.envelope import LOG_FLOOR, MAX_LOG_GAIN
-from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mel_centres, mel_filterbank
+from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, highest_mel, mel_centres, mel_filterbank
 from distill.seeds import STEP, mix
 
 PARTIALS = 64  # of a set at most
@@ -341,8 +341,8 @@ def band_centres(sample_rate: int, bands: int) -> Tensor:
 
 def band_position(frequencies: Tensor, config: SpectrogramConfig) -> Tensor:
     """Positions of frequencies in Hz among the centres of mel bands, 0 to less than `n_mels - 1`."""
-    top = 2595.0 * math.log10(1.0 + config.sample_rate / 2 / 700.0)
-    position = 2595.0 * (1 + frequencies / 700.0).log10() / top * (config.n_mels + 1) - 1
+    mel = 2595.0 * (1 + frequencies / 700.0).log10()
+    position = mel / highest_mel(config.sample_rate) * (config.n_mels + 1) - 1
     return position.clamp(0, config.n_mels - 1.001)
 
 

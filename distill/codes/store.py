@@ -32,6 +32,11 @@ def tone_levels(codebook_sizes: Sequence[int]) -> range:
     return range(NOTE, ATOM + 1) if has_tones else range(NOTE, NOTE)
 
 
+def uniform_bits(codebook_sizes: Sequence[int]) -> float:
+    """Bits of a frame's codes to a prediction for which all codes of a level are alike."""
+    return sum(map(math.log2, codebook_sizes))
+
+
 def other_levels(codebook_sizes: Sequence[int]) -> list[int]:
     """Levels of loudness and shape, the coarsest first: those that are no `tone_levels`."""
     tones = tone_levels(codebook_sizes)
@@ -61,7 +66,7 @@ class CodeLevels(Settings):
     @property
     def uniform_bits(self) -> float:
         """Bits of a frame's codes to a prediction for which all codes of a level are alike."""
-        return sum(map(math.log2, self.codebook_sizes))
+        return uniform_bits(self.codebook_sizes)
 
 
 class CodesConfig(CodeLevels):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.codes.sequences import eos_token
-from distill.codes.store import Codes, tone_levels
+from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.prior.base import Prior, Sampler
 from distill.progress import Progress
@@ -69,7 +69,7 @@ def sample_codes(
     generator = torch.Generator(device="cpu").manual_seed(seed)
     guided = bool(label) and sampling.guidance != 1.0
     batch = 2 * count if guided else count  # the second half without the label
-    tones, of_tones = tone_levels(sizes), replace(sampling, top_p=min(sampling.top_p, TONE_TOP_P))
+    tones, of_tones = prior.shape.tone_levels, replace(sampling, top_p=min(sampling.top_p, TONE_TOP_P))
 
     def drawn(logits: Tensor, level: int, frame: int) -> Tensor:
         logits = logits.float().cpu()

@@ -1,8 +1,8 @@
 """Generation of sounds and of variations: sample codes, judge them, draw again what is refused, decode, fade.
 
 A variation, or take, keeps a part of a recording's codes, and the prior draws the rest given these. The coarser levels of
-a frame are kept first, and tones with the coarsest. With strength finer levels go before coarser ones, in runs of frames, and of equal seeds the codes
-that a greater strength keeps are among those that a smaller one keeps.
+a frame are kept first, and tones with the coarsest. With strength finer levels go before coarser ones, in runs of
+frames, and of equal seeds the codes that a greater strength keeps are among those that a smaller one keeps.
 """
 
 import math
@@ -31,9 +31,7 @@ MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
 PEAK = 0.98  # largest amplitude: louder sounds are made softer
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
-COARSE_FROM = (
-    0.5  # strength from which tones and the coarsest level are drawn again; the finest is drawn again in all frames
-)
+COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]

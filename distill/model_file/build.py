@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
+from distill.codes.store import uniform_bits
 from distill.errors import ArtifactError
 from distill.execution import date_from_environment
 from distill.model_file.format import (
@@ -125,7 +126,7 @@ def facts(metadata: BundleMetadata) -> Facts:
     rate = metadata.spectrogram_config.frame_rate
     alike = [(size, len(list(levels))) for size, levels in groupby(codec.codebook_sizes)]
     sizes = " + ".join(f"{number} × {size}" if number > 1 else str(size) for size, number in alike)
-    bits = rate * codec.bits_per_frame
+    bits = rate * uniform_bits(codec.codebook_sizes)
     rows = [
         ("sound", f"mono, {metadata.spectrogram_config.sample_rate} Hz"),
         (

@@ -17,10 +17,8 @@ from distill.training.events import HOW_TO_STOP
 
 ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
 COARSE_LEVELS = 2  # of these; no tones
-JUDGED_LEVELS, COARSE_PERPLEXITY = (
-    3,
-    2.5,
-)  # perplexity of the first levels but tones that warns, where the tier's is not less
+JUDGED_LEVELS = 3  # the first levels but tones
+COARSE_PERPLEXITY = 2.5  # theirs that warns, where the tier's is not less
 MOST_COMPARED, MOST_FRAMES = 64, 256  # held-out recordings, and frames of each
 
 MOST_PERPLEXITY = 1e9

@@ -19,6 +19,7 @@ from distill.codec.initialise import architecture_of
 from distill.codec.model import VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.codes.file import CodedRecording, CodesHeader
+from distill.codes.store import uniform_bits
 from distill.model_file.format import BundleMetadata
 from distill.novelty.reference import TENSORS
 from distill.params import QualityName, default_params, get_adaptive_prior_config, get_adaptive_vqvae_config
@@ -147,7 +148,7 @@ def test_the_tier_table_is_that_of_the_settings() -> None:
 def test_the_bit_rates_are_those_of_the_settings() -> None:
     def bits(quality: QualityName, recordings: int, rate: int) -> str:
         config = get_adaptive_vqvae_config(recordings, quality=quality)
-        per_frame = architecture_of(config).bits_per_frame
+        per_frame = uniform_bits(architecture_of(config).codebook_sizes)
         return f"{spectrogram_config_for(rate).frame_rate * per_frame:.1f}".removesuffix(".0")
 
     assert spectrogram_config_for(24_000).frame_rate == spectrogram_config_for(48_000).frame_rate
