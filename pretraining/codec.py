@@ -75,7 +75,7 @@ class _Decoding(nn.Module):
 
     def forward(self, features: Tensor, codes: Tensor) -> Tensor:
         """Samples `[2 * B, N]` of features `[B, F, features]`, with noise for codes `[B, F, Q]`."""
-        audio: Tensor = self.codec.decode_features(features, codes, draws=DRAWS)
+        audio: Tensor = self.codec.synthesise(features, codes, draws=DRAWS)
         return audio
 
 

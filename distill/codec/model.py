@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from distill.codec.constants import ATOM, LOUDNESS_SIZE, NOTE, NOTES, TUNINGS
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, match_envelope, with_gains
 from distill.codec.pitch import PitchAnalysis
-from distill.codec.quantizer import Level, PlainResidualQuantizer, ResidualQuantizer
+from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer
 from distill.codec.spectral import (
     MAX_LOG_MEL,
     FrameFeatures,
@@ -31,7 +31,7 @@ from distill.codec.spectral import (
     mask_gaps,
     mel_filterbank,
 )
-from distill.codec.tone import PARTIALS, Phases, ToneLayer, atoms_of
+from distill.codec.tone import PARTIALS, Phases, ToneLayer, Tones, atoms_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 
@@ -40,7 +40,6 @@ TONE_NAMES = ("note", "tuning", "atom")
 TONE_LEVELS = len(TONE_NAMES)
 KERNEL_SIZE = 7  # of convolutions
 MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
-ENCODER_LAYERS = 2
 COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 LOUD_BANDS = 2.0  # log10 of amplitudes: bands that are 40 dB softer than the loudest are left as they are
@@ -138,8 +137,7 @@ class VQVAE(nn.Module):
         bank = mel_filterbank(spectrogram.sample_rate, spectrogram.n_fft, spectrogram.n_mels)
         self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
         self.register_buffer("phase_advance", _phase_advance(bins), persistent=False)
-        self.encoder = ConvNeXtStack(spectrogram.features, hidden // 2, ENCODER_LAYERS, dropout)
-        self.to_latent = nn.Linear(hidden // 2, latent)
+        self.encoder = nn.Linear(spectrogram.features, latent)
         scale = self.loudness_scale if architecture.gain_shape else None
         quantizer = PlainResidualQuantizer if architecture.quantizer == "residual" else ResidualQuantizer
         has_tones = architecture.partial_sets > 0
@@ -154,7 +152,7 @@ class VQVAE(nn.Module):
         self.head.weight.data[:bins] = 0.0
         self.noise = FrameNoise(spectrogram)
         self.texture_head = nn.Linear(hidden, bins + GAIN_STEPS + spectrogram.envelope_steps)
-        for parameter in (*self.to_latent.parameters(), self.head.bias, *self.texture_head.parameters()):
+        for parameter in (*self.encoder.parameters(), self.head.bias, *self.texture_head.parameters()):
             nn.init.zeros_(parameter)
         self.texture_head.bias.data[:bins] = NOISE_START
         if has_tones:
@@ -175,15 +173,15 @@ class VQVAE(nn.Module):
 
     @property
     def context(self) -> int:
-        """Frames before and after a frame that decide its latents and tone."""
-        return self.encoder.context + (0 if self.pitch is None else self.pitch.context)
+        """Frames before and after a frame that decide its tone."""
+        return 0 if self.pitch is None else self.pitch.context
 
     def forward(self, audio: Tensor, draws: int = 1) -> VQVAEOutput:
         """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`, with `draws` draws of the noise."""
         latents, tones = self.analyse(nn.functional.pad(audio, (self.margin, self.margin)))
         quantized = self.quantizer(latents)
         codes = join_codes(quantized.codes, tones)
-        audio = self.synthesise(quantized.latents, codes, draws=draws)
+        audio = self.synthesise(self.unproject(quantized.latents), codes, draws=draws)
         return VQVAEOutput(audio, codes, quantized.commit_loss)
 
     def analyse(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -192,7 +190,7 @@ class VQVAE(nn.Module):
         N is `margin + F * samples_per_frame + margin`; `inside` `[F]` is 0 in gaps between sounds and 1 elsewhere.
         """
         features, tones = self.flat_features(audio, inside)
-        return self.latents(features, inside), tones
+        return self.latents(features), tones
 
     def features(self, audio: Tensor) -> Tensor:
         """Log-mel features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`.
@@ -210,23 +208,13 @@ class VQVAE(nn.Module):
             features = self.features(audio[:, spare : audio.shape[1] - spare])
             if self.pitch is None or self.tone is None:
                 return features, features.new_zeros(*features.shape[:2], 0, dtype=torch.int64)
-            tones = self.pitch(self.tone, audio, features, inside)
-            flat = features - self.tone.pattern(nn.functional.pad(tones, (NOTE, 0)))
+            tones, combs = self.pitch(self.tone, audio, features, inside)
+            flat = features - self.tone.pattern(nn.functional.pad(tones, (NOTE, 0)), combs)
             return self._moved_bands(flat, self.loudness(features) - self.loudness(flat)), tones
 
     def search(self, latents: Tensor, tones: Tensor, positions: Tensor | None = None) -> Tensor:
         """Codes `[B, F, Q]` of latents `[B, F, D]` and tones `[B, F, 3]`; `positions` `[F]` as for the quantizer."""
         return join_codes(self.quantizer.search(latents, positions), tones)
-
-    def levels(self) -> list[Level]:
-        """Each of the Q levels: what the codewords add to latents. Codes of tones add nothing."""
-        levels = self.quantizer.levels()
-        if self.tone is None:
-            return levels
-        width, device = self.architecture.latent_size, self.device
-        kernel = torch.zeros_like(levels[0].kernel)
-        sizes = self.architecture.codebook_sizes[NOTE : ATOM + 1]
-        return [*levels[:NOTE], *(Level(torch.zeros(n, width, device=device), kernel) for n in sizes), *levels[NOTE:]]
 
     def code_vectors(self) -> list[Tensor]:
         """Vectors `[V, n]` of each level's codes, on the CPU: codes that sound alike have near ones."""
@@ -235,9 +223,11 @@ class VQVAE(nn.Module):
 
     def dequantise(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
         """Latents `[B, F, D]` of codes `[B, F, Q]`."""
-        if self.tone is not None:
-            codes = torch.cat([codes[..., :NOTE], codes[..., ATOM + 1 :]], dim=-1)
-        return self.quantizer.decode(codes, inside)
+        return self.quantizer.decode(self.without_tones(codes), inside)
+
+    def without_tones(self, codes: Tensor) -> Tensor:
+        """The quantizer's codes `[..., levels]` of all codes `[..., Q]`."""
+        return codes if self.tone is None else torch.cat([codes[..., :NOTE], codes[..., ATOM + 1 :]], dim=-1)
 
     def project(self, features: Tensor) -> Tensor:
         """Latents `[..., D]` of features `[..., features]`: their loudness, where it is coded, and weighted components."""
@@ -251,19 +241,27 @@ class VQVAE(nn.Module):
 
     def unproject(self, latents: Tensor) -> Tensor:
         """Features `[..., features]` of latents `[..., D]`: the inverse of `project`, up to the components left out."""
-        features = (latents @ self.components.T) / self.weights + self.mean
-        if not self.architecture.gain_shape:
-            return features
-        loudness = latents[..., :1] / self.loudness_scale
-        return self._with_loudness(features + loudness, loudness)
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            features = (latents @ self.components.T) / self.weights + self.mean
+            if not self.architecture.gain_shape:
+                return features
+            loudness = latents[..., :1] / self.loudness_scale
+            return self._with_loudness(features + loudness, loudness)
 
-    def with_combs(self, features: Tensor, codes: Tensor) -> Tensor:
-        """Features `[B, F, features]` of sound with the combs of its tones, which `flat_features` left out."""
+    def with_tones(
+        self, features: Tensor, codes: Tensor, phases: Phases | None = None, inside: Tensor | None = None
+    ) -> tuple[Tensor, Tones | None]:
+        """Features `[B, F, features]` with the combs that `flat_features` left out, and tones of codes, if they have any.
+
+        `phases` are as for `synthesise`; `inside` `[T]` is 0 in gaps between sounds.
+        """
         if self.tone is None:
-            return features
-        loudness = self.loudness(features)
-        combed = features + self.tone.pattern(codes)
-        return self._with_loudness(self._moved_bands(combed, loudness - self.loudness(combed)), loudness)
+            return features, None
+        combs, loudness = self.tone.combs(codes), self.loudness(features)
+        combed = features + self.tone.pattern(codes, combs)
+        features = self._with_loudness(self._moved_bands(combed, loudness - self.loudness(combed)), loudness)
+        return features, self.tone(self.frame_features.by_hop(features)[0], codes, combs, phases, inside)
 
     def _moved_bands(self, features: Tensor, difference: Tensor) -> Tensor:
         """Features with all bands moved by `difference` `[..., 1]`, the envelope as it is."""
@@ -284,30 +282,16 @@ class VQVAE(nn.Module):
         coarse = features[..., : self.spectrogram.coarse_features]
         return (coarse * (2 * LOG_TEN)).logsumexp(dim=-1, keepdim=True) / (2 * LOG_TEN) - self.loudness_offset
 
-    def latents(self, features: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Latents `[B, F, D]` before quantisation of features `[B, F, features]`; `inside` as for `analyse`."""
-        residual = self.to_latent(self.encoder(features - CENTRE, inside))
+    def latents(self, features: Tensor) -> Tensor:
+        """Latents `[..., D]` before quantisation of features `[..., features]`."""
         with torch.autocast(features.device.type, enabled=False):
-            residual = residual.float()
+            residual = self.encoder(features - CENTRE)
             if self.architecture.gain_shape:  # loudness is measured, not learnt
                 residual = residual * (torch.arange(residual.shape[-1], device=residual.device) > 0)
             latents: Tensor = self.project(features) + residual
         return latents
 
     def synthesise(
-        self,
-        latents: Tensor,
-        codes: Tensor,
-        positions: Tensor | None = None,
-        draws: int = 1,
-        phases: Phases | None = None,
-    ) -> Tensor:
-        """Samples `[draws * B, F * samples_per_frame]` of latents `[B, F, D]`; the rest as for `decode_features`."""
-        with torch.autocast(latents.device.type, enabled=False):
-            features = self.unproject(latents.float())
-        return self.decode_features(features, codes, positions, draws, phases)
-
-    def decode_features(
         self,
         features: Tensor,
         codes: Tensor,
@@ -326,9 +310,8 @@ class VQVAE(nn.Module):
         if positions is None:
             positions = torch.arange(features.shape[1], device=features.device)
         with torch.autocast(features.device.type, enabled=False):
-            features = self.with_combs(features, codes)
+            features, tones = self.with_tones(features, codes, phases, inside)
             log_mel, fine, envelope = self.frame_features.by_hop(features)
-            tones = None if self.tone is None else self.tone(log_mel, codes, phases, inside)
             inputs = torch.cat([log_mel, fine, envelope, *([] if tones is None else [tones.bands])], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
         rest = log_mel if tones is None else tones.rest

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from distill.codec.constants import NOTE, NOTES, TUNINGS
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, ToneLayer, band_position
+from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, Combs, ToneLayer, band_position
 
 PEAKS = 32  # of a frame at most
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
@@ -151,10 +151,12 @@ class PitchAnalysis(nn.Module):
         return Evidence(worth, energy, peaks.weights.sum(dim=1, keepdim=True))
 
     @torch.no_grad()
-    def forward(self, layer: ToneLayer, audio: Tensor, features: Tensor, inside: Tensor | None = None) -> Tensor:
+    def forward(
+        self, layer: ToneLayer, audio: Tensor, features: Tensor, inside: Tensor | None = None
+    ) -> tuple[Tensor, Combs]:
         """Codes `[B, F, 3]` of note, tuning and atom of samples `[B, margin + F * samples_per_frame + margin]`.
 
-        `features` `[B, F, features]` are theirs; `inside` `[F]` is 0 in gaps.
+        `features` `[B, F, features]` are theirs; `inside` `[F]` is 0 in gaps. With the codes come their combs.
         """
         batch, frames, _ = features.shape
         coarse = features[..., : self.config.coarse_features]
@@ -171,7 +173,8 @@ class PitchAnalysis(nn.Module):
         is_tone &= (note > 0) & (note < NOTES)
         codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
         codes, log_mel = (part.unflatten(0, (batch, frames)) for part in (codes, log_mel))
-        return self.with_floors(layer, codes, log_mel, inside)
+        combs = layer.combs(nn.functional.pad(codes, (NOTE, 0)))
+        return self.with_floors(codes, log_mel, layer.coarse_patterns(combs), inside), combs
 
     def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
         """The best candidates of each frame: a score is the share of what peaks are worth that a candidate explains."""
@@ -226,14 +229,13 @@ class PitchAnalysis(nn.Module):
         shift = deviation.gather(1, order).gather(1, middle)[:, 0]
         return pitch + torch.where(sums[:, -1] > 0, 12 * shift, 0.0)
 
-    def with_floors(self, layer: ToneLayer, codes: Tensor, log_mel: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Codes `[B, F, 3]` with the atoms whose comb leaves the smoothest log-mel frames `[B, F, n_mels]`."""
-        is_tone = codes[..., 2] > 0
-        rough = (log_mel - layer.coarse_patterns(nn.functional.pad(codes, (NOTE, 0)))).diff(dim=-1, n=2).abs()
+    def with_floors(self, codes: Tensor, log_mel: Tensor, patterns: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Codes `[B, F, 3]` with the floors whose `patterns` `[floors, B, F, M]` leave the smoothest frames `[B, F, M]`."""
+        rough = (log_mel - patterns).diff(dim=-1, n=2).abs()
         rough = rough.clamp_max(1.0).sum(dim=-1).transpose(0, 1)  # [B, floors, F]
         rough = rough if inside is None else rough * inside
         rough = nn.functional.avg_pool1d(rough, 2 * AVERAGE + 1, 1, padding=AVERAGE)
-        best = rough.argmin(dim=1) * is_tone
+        best = rough.argmin(dim=1) * (codes[..., 2] > 0)
         return torch.cat([codes[..., :2], codes[..., 2:] + best[..., None]], dim=-1)
 
 

@@ -19,7 +19,7 @@ from distill.codec.spectral import inside_mask
 from distill.codec.tone import STEADY_HOPS
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
-GAP_FRAMES = 3  # receptive field to one side of a convolution over frames; codewords and windows reach less far
+GAP_FRAMES = REACH  # frames that codewords reach; convolutions over hops and windows reach less far
 
 T = TypeVar("T")
 
@@ -67,9 +67,9 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
         first, last = max(0, start - context), min(frames, stop + context)
         summed, until = max(0, first - REACH), min(frames, last + REACH)
         latents = codec.dequantise(codes[:, summed:until])[:, first - summed : last - summed]
-        positions = torch.arange(first, last, device=latents.device)
+        features, positions = codec.unproject(latents), torch.arange(first, last, device=latents.device)
         own = None if phases is None else phases.frames(first, last, codec.spectrogram.stack)
-        piece = codec.synthesise(latents, codes[:, first:last], positions, phases=own)
+        piece = codec.synthesise(features, codes[:, first:last], positions, phases=own)
         audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
     return audio
 
@@ -108,8 +108,8 @@ def decode_each(codec: VQVAE, codes: Iterable[Tensor]) -> Iterator[Tensor]:
             continue
         row = _PackedRow([len(one) for one in run])
         positions, packed = row.positions.to(codec.device), row.pack(run).to(codec.device)
-        latents = codec.dequantise(packed, inside_mask(positions))
-        yield from row.unpack(codec.synthesise(latents, packed, positions), codec.spectrogram.samples_per_frame)
+        features = codec.unproject(codec.dequantise(packed, inside_mask(positions)))
+        yield from row.unpack(codec.synthesise(features, packed, positions), codec.spectrogram.samples_per_frame)
 
 
 def _runs(items: Iterable[tuple[int, T]]) -> Iterator[list[T]]:

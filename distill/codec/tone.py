@@ -54,6 +54,15 @@ class Phases(NamedTuple):
         return Phases(self.elapsed[:, first * stack : last * stack], self.runs[:, first:last], self.start)
 
 
+class Combs(NamedTuple):
+    """Responses of bands to the partials of frames, all of amplitude 1, and their local means, `[B, F, M]` each."""
+
+    coarse: Tensor
+    coarse_mean: Tensor
+    fine: Tensor
+    fine_mean: Tensor
+
+
 class Tones(NamedTuple):
     """Partials of hops, and what they leave.
 
@@ -94,9 +103,9 @@ class ToneLayer(nn.Module):
             self.register_buffer(f"{prefix}centres", band_centres(rate, bands), persistent=False)
 
     def forward(
-        self, log_mel: Tensor, codes: Tensor, phases: Phases | None = None, inside: Tensor | None = None
+        self, log_mel: Tensor, codes: Tensor, combs: Combs, phases: Phases | None = None, inside: Tensor | None = None
     ) -> Tones:
-        """Tones of codes `[B, F, Q]` whose amplitudes come from log-mel frames with combs, `[B, T, M]`.
+        """Tones of codes `[B, F, Q]`, with their combs, whose amplitudes come from log-mel frames `[B, T, M]` with combs.
 
         `phases` are those of the codes as whole sounds if None; `inside` `[T]` is 0 in gaps between sounds. What is
         tonal is a matter of proportions, through which no gradient goes: that of the rest goes to the frames as it is.
@@ -104,7 +113,7 @@ class ToneLayer(nn.Module):
         with torch.no_grad():
             phases = self.phases(codes) if phases is None else phases
             frequencies, relative, turns = self.partials(codes, phases)
-            share = self.share(codes).repeat_interleave(self.config.stack, dim=1)
+            share = self.share(codes, combs).repeat_interleave(self.config.stack, dim=1)
             bands = 10.0 ** steady(log_mel, inside).clamp_max(MAX_LOG_MEL)
             amplitudes, rest = self.separate(frequencies, relative, bands, share)
             rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
@@ -194,32 +203,34 @@ class ToneLayer(nn.Module):
         found = self.ratios[sets] * frequency(pitch).nan_to_num(0.0)[..., None].float()
         return torch.where((found < HIGHEST * self.config.sample_rate) & (found > LOWEST), found, 0.0)
 
-    def coarse_patterns(self, codes: Tensor) -> Tensor:
-        """Patterns `[floors, B, F, M]` that a frame's comb would leave in one of its log-mel frames with each floor."""
-        response, mean = self._response(codes, self.bank)
-        floors = (_floor(torch.full_like(codes[..., 0], n), self.centres) * mean for n in range(len(FLOORS)))
-        return torch.stack([_pattern(response, floor, mean) for floor in floors])
+    def combs(self, codes: Tensor) -> Combs:
+        """Combs of codes `[B, F, Q]`, whatever their floors; zeros where there is no tone."""
+        found = self.comb(codes)
+        both = []
+        for bank in (self.bank, self.fine_bank):
+            response = lobes(found, (found > 0).float(), 2 * (len(bank) - 1), self.config.sample_rate) @ bank
+            both += [response, local_mean(response)]
+        return Combs(*both)
 
-    def pattern(self, codes: Tensor) -> Tensor:
-        """Pattern `[B, F, features]` that a frame's comb leaves in its log-mel features, 0 where there is no tone."""
-        patterns = []
-        for bank, centres in ((self.bank, self.centres), (self.fine_bank, self.fine_centres)):
-            response, mean = self._response(codes, bank)
-            patterns.append(_pattern(response, _floor(self.floors(codes), centres) * mean, mean))
-        stack, (coarse, fine) = self.config.stack, patterns
+    def coarse_patterns(self, combs: Combs) -> Tensor:
+        """Patterns `[floors, B, F, M]` that frames' combs would leave in one of their log-mel frames with each floor."""
+        response, mean, *_ = combs
+        numbers = torch.arange(len(FLOORS), device=mean.device)[:, None, None]
+        return _pattern(response, _floor(numbers, self.centres) * mean, mean)
+
+    def pattern(self, codes: Tensor, combs: Combs) -> Tensor:
+        """Pattern `[B, F, features]` that frames' combs leave in their log-mel features, 0 where there is no tone."""
+        floors = self.floors(codes)
+        coarse = _pattern(combs.coarse, _floor(floors, self.centres) * combs.coarse_mean, combs.coarse_mean)
+        fine = _pattern(combs.fine, _floor(floors, self.fine_centres) * combs.fine_mean, combs.fine_mean)
+        stack = self.config.stack
         envelope = coarse.new_zeros(*codes.shape[:2], stack * self.config.envelope_steps)
         return torch.cat([coarse.repeat(1, 1, stack), fine.repeat(1, 1, 2 * stack), envelope], dim=-1)
 
-    def share(self, codes: Tensor) -> Tensor:
+    def share(self, codes: Tensor, combs: Combs) -> Tensor:
         """Share `[B, F, M]` of each band's amplitude that is tonal, as the atom says."""
-        response, mean = self._response(codes, self.bank)
-        return response / (response + _floor(self.floors(codes), self.centres) * mean + SMALLEST)
-
-    def _response(self, codes: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-        """Response of bands to the partials, all of amplitude 1, and its local mean, `[B, F, M]`."""
-        found = self.comb(codes)
-        response = lobes(found, (found > 0).float(), 2 * (len(bank) - 1), self.config.sample_rate) @ bank
-        return response, local_mean(response)
+        noise = _floor(self.floors(codes), self.centres) * combs.coarse_mean
+        return combs.coarse / (combs.coarse + noise + SMALLEST)
 
     def separate(self, frequencies: Tensor, relative: Tensor, bands: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Amplitudes `[B, T, K]` of partials at frequencies in Hz, and what they leave of mel amplitudes `bands`.

@@ -169,7 +169,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
         warmup_steps=WARMUP_STEPS,
         patience=config.patience,
         seed=seed,
-        rate_shares={"encoder.": config.encoder_rate, "to_latent.": config.encoder_rate},
+        rate_shares={"encoder.": config.encoder_rate},
         validate_initial=True,
         drops=RATE_DROPS,
         budget_seconds=budget_seconds(config.budget_minutes, config.epochs * task.steps_per_epoch),

@@ -40,13 +40,14 @@ class CodeSpectra:
         self._codec, config = codec, codec.spectrogram
         centres = band_centres(config.sample_rate, config.n_mels)[None]
         self.centres: NDArray[np.float64] = nn.functional.adaptive_avg_pool1d(centres, BANDS)[0].double().numpy()  # Hz
-        self._silence = max(codec.architecture.codebook_sizes)  # row of no codeword, the last of a level
+        levels = codec.quantizer.levels()
+        self._silence = max(len(books) for books, _ in levels)  # row of no codeword, the last of a level
         table = torch.stack(
             [
                 nn.functional.pad(books * kernel[:, None], (0, 0, 0, self._silence + 1 - len(books)))
-                for books, kernel in codec.levels()
+                for books, kernel in levels
             ]
-        )  # [Q, KERNEL_FRAMES, V + 1, D]
+        )  # [levels, KERNEL_FRAMES, V + 1, D]
         self._first = torch.arange(table[..., 0, 0].numel()).view(table.shape[:2]) * table.shape[2]
         self._table = table.flatten(0, 2).cpu()
 
@@ -67,8 +68,9 @@ class CodeSpectra:
             owners = np.searchsorted(starts, frames, side="right") - 1
             around = frames[:, None] + np.arange(-REACH, REACH + 1)  # [frames, KERNEL_FRAMES]
             inside = (around >= starts[owners, None]) & (around < starts[owners + 1, None])
-            near = codes[around.clip(0, len(codes) - 1)].astype(np.int64)
-            rows = torch.from_numpy(np.where(inside[..., None], near, self._silence)).transpose(1, 2) + self._first
+            near = torch.from_numpy(codes[around.clip(0, len(codes) - 1)].astype(np.int64))
+            near = self._codec.without_tones(near).masked_fill(torch.from_numpy(~inside)[..., None], self._silence)
+            rows = near.transpose(1, 2) + self._first
             latents = nn.functional.embedding_bag(rows.flatten(1), self._table, mode="sum").to(self._codec.device)
             result[frames] = band_levels(self._codec, self._codec.unproject(latents)).cpu().numpy()
         return result

@@ -147,7 +147,7 @@ def test_a_frame_needs_its_context_and_no_more(codec: VQVAE) -> None:
         piece = audio[first * step : last * step + 2 * margin]
         spare = margin - codec.spectrogram.margin
         features = codec.features(piece[None, spare : len(piece) - spare])
-        return codec.pitch(codec.tone, piece[None], features)[0]
+        return codec.pitch(codec.tone, piece[None], features)[0][0]
 
     whole = tones(0, frames)
     for context, is_enough in ((codec.pitch.context, True), (1, False)):

@@ -59,7 +59,7 @@ def fitted(sounds: Sequence[Tensor]) -> VQVAE:
     codec = untrained()
     for weights in (codec.texture_head.weight, codec.tone_head.weight, codec.decoder.embed.weight):
         torch.nn.init.normal_(weights, std=0.1)
-    torch.nn.init.normal_(codec.to_latent.weight, std=0.3)
+    torch.nn.init.normal_(codec.encoder.weight, std=0.05)
     features = [codec.flat_features(padded(codec, sound))[0] for sound in sounds]
     codec.fit_projection(torch.cat(features, dim=1)[0])
     codec.quantizer.fit([codec.latents(part)[0] for part in features], torch.Generator().manual_seed(0))
