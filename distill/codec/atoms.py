@@ -88,7 +88,7 @@ def fit_sets(
     """
     shipped = shipped_sets()
     set_partials(layer, shipped)
-    each = [analysis.peaks(audio[None]) for audio, _ in sounds]
+    each = [analysis.peaks(analysis.power(audio[None])) for audio, _ in sounds]
     peaks = Peaks(*(torch.cat(parts) for parts in zip(*each, strict=True)))
     log_mel = torch.cat([frames for _, frames in sounds])
     tonal = (peaks.energies.sum(dim=1) > TONAL).nonzero()[:, 0]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from distill.codec.constants import NOTE, NOTES, TUNINGS
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, Combs, ToneLayer, band_position
+from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, Combs, ToneLayer, band_position, noise_share
 
 PEAKS = 32  # of a frame at most
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
@@ -42,6 +42,8 @@ TUNING_RANGE = 20 / 1200  # octaves from a partial, within which a peak moves th
 REACH = 8  # frames to each side that decide a frame's tone
 JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.25, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
+BLOCK, QUIETEST = 32, 6  # bins of a block, and the so many-th softest, which is noise between partials
+RAYLEIGH = math.sqrt(math.pi / 2) / math.sqrt(-2 * math.log(1 - QUIETEST / BLOCK))  # mean of noise, as multiple of that
 
 
 class Peaks(NamedTuple):
@@ -50,6 +52,13 @@ class Peaks(NamedTuple):
     octaves: Tensor
     weights: Tensor
     energies: Tensor
+
+
+class Noise(NamedTuple):
+    """Noise in blocks of bins of frames, `[F, blocks]`: log10 of its share of what is tonal, and weights 0 to 1."""
+
+    shares: Tensor
+    weights: Tensor
 
 
 class Evidence(NamedTuple):
@@ -75,6 +84,7 @@ class PitchAnalysis(nn.Module):
     """Analysis of audio into codes of note, tuning and atom."""
 
     window: Tensor
+    block_hertz: Tensor  # [blocks]
     between: Tensor  # [n_mels, grid]
     kernel: Tensor  # [2 * MATCH_CELLS + 1]
 
@@ -85,6 +95,8 @@ class PitchAnalysis(nn.Module):
         self.grid = int(GRID_PER_OCTAVE * (math.log2(HIGHEST * config.sample_rate) - GRID_LOW))
         self.none = BELOW + self.grid - LOWEST_BASE  # cells from any pitch to where nothing is worth anything
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+        middles = (torch.arange(self.n_fft // 2 // BLOCK) + 0.5) * (BLOCK * config.sample_rate / self.n_fft)
+        self.register_buffer("block_hertz", middles, persistent=False)
         # Shares of the bands at each cell of the grid, to read the level that a partial there would have.
         hertz = 2.0 ** (GRID_LOW + torch.arange(self.grid) / GRID_PER_OCTAVE)
         position = band_position(hertz, config)
@@ -103,11 +115,23 @@ class PitchAnalysis(nn.Module):
         """Frames before and after a frame that decide its tone, windows apart."""
         return REACH + AVERAGE
 
-    def peaks(self, audio: Tensor) -> Peaks:
-        """Peaks of the frames `[B * F]` of samples `[B, margin + F * samples_per_frame + margin]`."""
+    def power(self, audio: Tensor) -> Tensor:
+        """Power spectra `[B * F, bins]` of samples `[B, margin + F * samples_per_frame + margin]`; a full-scale sine has 1."""
         windows = audio.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
         spectrum = torch.fft.rfft(windows * (self.window * (4 / self.n_fft)))
-        power = spectrum.real.square() + spectrum.imag.square()
+        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        return power
+
+    def noise(self, power: Tensor) -> Noise:
+        """Noise of frames with power spectra `[F, bins]`, as the softest bins show it, which lie between partials."""
+        blocks = power[:, : len(self.block_hertz) * BLOCK].clamp_min(1e-14).sqrt().unflatten(1, (-1, BLOCK))
+        noise, mean = RAYLEIGH * blocks.kthvalue(QUIETEST, dim=2).values, blocks.mean(dim=2)
+        shares = (noise / (mean - noise).clamp_min(1e-3 * mean)).clamp(1e-3, 3.0).log10()
+        levels = 20 * (mean / mean.amax(dim=1, keepdim=True)).log10()
+        return Noise(shares, (1 + levels / RANGE_DB).clamp(0, 1))
+
+    def peaks(self, power: Tensor) -> Peaks:
+        """Peaks of frames with power spectra `[F, bins]`."""
         db = 10 * (power + 1e-14).log10()
         half = NEIGHBOURHOOD // 2
         sums = nn.functional.pad(db[:, None], (half, half), mode="replicate")[:, 0].cumsum(dim=1)
@@ -161,7 +185,8 @@ class PitchAnalysis(nn.Module):
         batch, frames, _ = features.shape
         coarse = features[..., : self.config.coarse_features]
         log_mel = coarse.flatten(0, 1).unflatten(1, (self.config.stack, -1)).mean(dim=1)
-        peaks = self.peaks(audio)
+        power = self.power(audio)
+        peaks, noise = self.peaks(power), self.noise(power)
         candidates = self.candidates(layer, peaks, self.evidence(peaks, log_mel))
         chains = Candidates(*(part.unflatten(0, (batch, frames)) for part in candidates))
         chosen = best_path(chains, inside).flatten()
@@ -174,7 +199,8 @@ class PitchAnalysis(nn.Module):
         codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
         codes, log_mel = (part.unflatten(0, (batch, frames)) for part in (codes, log_mel))
         combs = layer.combs(nn.functional.pad(codes, (NOTE, 0)))
-        return self.with_floors(codes, log_mel, layer.coarse_patterns(combs), inside), combs
+        noise = Noise(*(part.unflatten(0, (batch, frames)) for part in noise))
+        return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs
 
     def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
         """The best candidates of each frame: a score is the share of what peaks are worth that a candidate explains."""
@@ -229,13 +255,18 @@ class PitchAnalysis(nn.Module):
         shift = deviation.gather(1, order).gather(1, middle)[:, 0]
         return pitch + torch.where(sums[:, -1] > 0, 12 * shift, 0.0)
 
-    def with_floors(self, codes: Tensor, log_mel: Tensor, patterns: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Codes `[B, F, 3]` with the floors whose `patterns` `[floors, B, F, M]` leave the smoothest frames `[B, F, M]`."""
-        rough = (log_mel - patterns).diff(dim=-1, n=2).abs()
-        rough = rough.clamp_max(1.0).sum(dim=-1).transpose(0, 1)  # [B, floors, F]
-        rough = rough if inside is None else rough * inside
-        rough = nn.functional.avg_pool1d(rough, 2 * AVERAGE + 1, 1, padding=AVERAGE)
-        best = rough.argmin(dim=1) * (codes[..., 2] > 0)
+    def with_floors(self, codes: Tensor, flat: Tensor, noise: Noise, inside: Tensor | None = None) -> Tensor:
+        """Codes `[B, F, 3]` with the floors that leave the smoothest bands `flat` `[floors, B, F, M]` and are like the noise.
+
+        Bands do not tell the noise between partials that are close, spectra do not tell that of gliding ones.
+        """
+        rough = flat.diff(dim=-1, n=2).abs().clamp_max(1.0).sum(dim=-1)  # [floors, B, F]
+        shares = noise_share(torch.arange(len(FLOORS), device=rough.device), self.block_hertz).log10()[:, None, None]
+        unlike = ((shares - noise.shares).abs() * noise.weights).sum(dim=-1)
+        cost = (rough + unlike).transpose(0, 1)  # [B, floors, F]
+        cost = cost if inside is None else cost * inside
+        cost = nn.functional.avg_pool1d(cost, 2 * AVERAGE + 1, 1, padding=AVERAGE)
+        best = cost.argmin(dim=1) * (codes[..., 2] > 0)
         return torch.cat([codes[..., :2], codes[..., 2:] + best[..., None]], dim=-1)
 
 

@@ -21,7 +21,7 @@ from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, highest_mel, 
 from distill.seeds import STEP, mix
 
 PARTIALS = 64  # of a set at most
-FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # noise below and above so many Hz; see `_floor`
+FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # share of noise below and above so many Hz
 HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond are left out
 LOBE = 4  # bins to either side of a partial in the spectrum
 SMOOTHING = 13  # bands to either side whose mean is a band's smooth level, or all if there are fewer
@@ -216,20 +216,20 @@ class ToneLayer(nn.Module):
         """Patterns `[floors, B, F, M]` that frames' combs would leave in one of their log-mel frames with each floor."""
         response, mean, *_ = combs
         numbers = torch.arange(len(FLOORS), device=mean.device)[:, None, None]
-        return _pattern(response, _floor(numbers, self.centres) * mean, mean)
+        return _pattern(response, noise_share(numbers, self.centres) * mean, mean)
 
     def pattern(self, codes: Tensor, combs: Combs) -> Tensor:
         """Pattern `[B, F, features]` that frames' combs leave in their log-mel features, 0 where there is no tone."""
         floors = self.floors(codes)
-        coarse = _pattern(combs.coarse, _floor(floors, self.centres) * combs.coarse_mean, combs.coarse_mean)
-        fine = _pattern(combs.fine, _floor(floors, self.fine_centres) * combs.fine_mean, combs.fine_mean)
+        coarse = _pattern(combs.coarse, noise_share(floors, self.centres) * combs.coarse_mean, combs.coarse_mean)
+        fine = _pattern(combs.fine, noise_share(floors, self.fine_centres) * combs.fine_mean, combs.fine_mean)
         stack = self.config.stack
         envelope = coarse.new_zeros(*codes.shape[:2], stack * self.config.envelope_steps)
         return torch.cat([coarse.repeat(1, 1, stack), fine.repeat(1, 1, 2 * stack), envelope], dim=-1)
 
     def share(self, codes: Tensor, combs: Combs) -> Tensor:
         """Share `[B, F, M]` of each band's amplitude that is tonal, as the atom says."""
-        noise = _floor(self.floors(codes), self.centres) * combs.coarse_mean
+        noise = noise_share(self.floors(codes), self.centres) * combs.coarse_mean
         return combs.coarse / (combs.coarse + noise + SMALLEST)
 
     def separate(self, frequencies: Tensor, relative: Tensor, bands: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -309,8 +309,8 @@ def _pattern(response: Tensor, floor: Tensor, mean: Tensor) -> Tensor:
     return ((response + floor + SMALLEST) / (mean + floor + SMALLEST)).log10()
 
 
-def _floor(number: Tensor, centres: Tensor) -> Tensor:
-    """Noise `[..., M]` in bands with such centres in Hz, as a share of their local mean, of floors `[...]`."""
+def noise_share(number: Tensor, centres: Tensor) -> Tensor:
+    """Noise `[..., M]` in bands with such centres in Hz, as a share of what is tonal there, of floors `[...]`."""
     low, high, edge = torch.tensor(FLOORS, device=number.device)[number].unbind(-1)
     return torch.where(centres < edge[..., None], low[..., None], high[..., None])
 

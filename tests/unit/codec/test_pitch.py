@@ -127,11 +127,16 @@ def test_a_note_beside_silence_has_a_tone_only_where_it_sounds(codec: VQVAE) -> 
     assert not bool(found[23 + frames :].any())
 
 
-def test_the_louder_the_noise_beside_a_tone_the_higher_the_floor_of_its_atom(codec: VQVAE) -> None:
-    note = sound_of(SETS[0], 45, 1.0, 0.0)
-    for floor, gain in enumerate((0.0, 0.1, 1.0)):
-        atoms = tones_of(codec, note + gain * NOISE)[4:-4, 2]
-        assert bool(((atoms - 1) % len(FLOORS) == floor).all())
+@pytest.mark.parametrize(("number", "pitch"), [(0, 45), (20, 60), (24, 60)], ids=["note", "three notes", "four notes"])
+@pytest.mark.parametrize(("gain", "floor"), [(0.0, 0), (0.1, 1), (0.3, 1)])
+def test_noise_between_partials_decides_the_floor(
+    codec: VQVAE, number: int, pitch: float, gain: float, floor: int
+) -> None:
+    """Also where partials are so close that bands do not tell the noise between them."""
+    atoms = tones_of(codec, sound_of(SETS[number], pitch, 1.0, 0.0) + gain * NOISE)[4:-4, 2]
+    floors = (atoms[atoms > 0] - 1) % len(FLOORS)
+    assert len(floors) > 0.9 * len(atoms)
+    assert float((floors == floor).float().mean()) > 0.95
 
 
 @torch.no_grad()
