@@ -125,7 +125,7 @@ class PitchAnalysis(nn.Module):
     def noise(self, power: Tensor) -> Noise:
         """Noise of frames with power spectra `[F, bins]`, as the softest bins show it, which lie between partials."""
         blocks = power[:, : len(self.block_hertz) * BLOCK].clamp_min(1e-14).sqrt().unflatten(1, (-1, BLOCK))
-        noise, mean = RAYLEIGH * blocks.kthvalue(QUIETEST, dim=2).values, blocks.mean(dim=2)
+        noise, mean = RAYLEIGH * blocks.topk(QUIETEST, largest=False).values[..., -1], blocks.mean(dim=2)
         shares = (noise / (mean - noise).clamp_min(1e-3 * mean)).clamp(1e-3, 3.0).log10()
         levels = 20 * (mean / mean.amax(dim=1, keepdim=True)).log10()
         return Noise(shares, (1 + levels / RANGE_DB).clamp(0, 1))
