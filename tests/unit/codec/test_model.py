@@ -166,6 +166,8 @@ def test_codes_are_those_of_their_level_however_loud_a_sound_is(codec: VQVAE, ga
     tones = () if codec.tone is None else (128, 16, 7)
     assert sizes == ((71, *tones, 16, 16) if codec.architecture.gain_shape else (16, 16, 16))
     assert [len(vectors) for vectors in codec.code_vectors()] == list(sizes)
+    of_quantizer = codec.without_tones(torch.tensor(sizes)).tolist()
+    assert [len(level.codewords) for level in codec.quantizer.levels()] == of_quantizer
     assert len(codec.architecture.level_names) == len(sizes)
     assert out_of_range(encode(codec, audio)[0].numpy(), sizes) == ""
 
