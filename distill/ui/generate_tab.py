@@ -154,6 +154,8 @@ class GenerateTab:
         if job is None:
             return None
         made = self._work.generated / job.id
+        if not made.is_dir():
+            raise ParamsError(f"{job.title}: expected sounds to download, found none; wait until it is done")
         for path in made.rglob("*"):
             self._work.check_inside(path)
         return shutil.make_archive(str(self._work.uploads / job.id), "zip", made)

@@ -57,7 +57,8 @@ class TrainingTab(ABC):
                 parts = [gr.HTML(elem_id=f"{self.kind}-{name}") for name in ("found", "health", "charts", "previews")]
         job = gr.State("")  # the id of the training that is shown
         form, shown = list(self._form.values()), [job, state, cancel, stop, resume, *parts]
-        self._start.click(self.begin, form, shown, api_name=self.endpoint)
+        # Pressed again, it is never ignored for an answer that is still awaited: `Jobs` refuses a second training.
+        self._start.click(self.begin, form, shown, api_name=self.endpoint, trigger_mode="multiple")
         for button, handler in ((cancel, self.cancel), (stop, self.stop), (resume, self.go_on)):
             button.click(handler, job, shown)
         for event in (timer.tick, page.load):

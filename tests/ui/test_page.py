@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Error as PlaywrightError
 from ui.conftest import PATIENCE, Served
 
 from distill.model_file.format import load_bundle
@@ -48,11 +49,27 @@ def choose_tab(page: Any, tab: str) -> None:
         there.first.click()
 
 
-def waits(page: Any, selector: str, text: str) -> None:
+def waits(page: Any, selector: str, text: str, patience: float = PATIENCE) -> None:
     """Wait until something on the page says `text`."""
-    page.wait_for_function(
-        "([selector, text]) => (document.querySelector(selector)?.innerText || '').includes(text)", arg=[selector, text]
-    )
+    try:
+        page.wait_for_function(
+            "([selector, text]) => (document.querySelector(selector)?.innerText || '').includes(text)",
+            arg=[selector, text],
+            timeout=patience,
+        )
+    except PlaywrightError as error:
+        raise AssertionError(f"expected {text!r}, found: {page.locator('body').inner_text()}") from error
+
+
+def press(page: Any, button: str, selector: str, text: str) -> None:
+    """Press a button until something on the page says `text`; it is pressed again where nothing happens for long."""
+    for _ in range(3):
+        page.locator(button).click()
+        try:
+            return waits(page, selector, text, PATIENCE / 5)
+        except AssertionError as error:
+            said = error
+    raise said
 
 
 def choose(page: Any, selector: str, option: str) -> None:
@@ -170,8 +187,7 @@ def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
     choose(page, "#generate-model", "tiny.distill")
     page.get_by_role("button", name="Variations and kits").click()
     page.locator("#kit-start").click()
-    waits(page, "#generate-state", "a kit by tiny")
-    waits(page, "#generate-state", "done")
+    waits(page, "#generate-state", "a kit by tiny: done")
     with page.expect_download() as download:
         page.locator("#download").click()
     with zipfile.ZipFile(BytesIO(Path(download.value.path()).read_bytes())) as archive:
@@ -209,9 +225,9 @@ def test_a_prior_is_replaced_where_it_may_be(opened: Open, served: Served) -> No
     choose(page, "#prior-data", "sounds/few")
     page.locator("#prior-start").click()
     waits(page, "#prior-state", "expected a model without a prior, or a new name")
+    write(page.locator("#prior-epochs textarea, #prior-epochs input").first, "5000")  # it ends when it is stopped
     page.get_by_label("Replace the prior").check()
-    page.locator("#prior-start").click()
-    waits(page, "#prior-state", "training a prior of tiny: at work")
+    press(page, "#prior-start", "#prior-state", "training a prior of tiny: at work")
     page.locator("#prior-stop").click()  # while it still starts
     waits(page, "#prior-state", "training a prior of tiny: done")
     job = Jobs(served.folder).newest("prior")
