@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import re
+import shutil
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -145,6 +146,17 @@ def test_links_that_lead_out_of_the_folder_are_not_served(page: TestClient, work
     for link in links:  # the folder is that of other tests, too
         link.unlink()
     assert Path(handlers["zip"](JOB)).is_file()
+
+
+def test_a_download_of_nothing_says_to_wait(page: TestClient, workspace: Workspace) -> None:
+    early = workspace.state / "jobs" / JOB.replace("abcdef0", "abcdef1")
+    early.mkdir()
+    described = {"kind": "kit", "title": "a kit", "arguments": [], "values": {}}
+    (early / "job.json").write_text(json.dumps(described))
+    handlers = {one.api_name: one.fn for one in blocks().fns.values()}
+    with pytest.raises(ParamsError, match="a kit: expected sounds to download, found none; wait until it is done"):
+        handlers["zip"](early.name)
+    shutil.rmtree(early)  # the folder is that of other tests, too
 
 
 @pytest.mark.parametrize("route", ["/gradio_api/file=", "/gradio_api/file/"])
