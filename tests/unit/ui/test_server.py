@@ -148,7 +148,8 @@ def test_links_that_lead_out_of_the_folder_are_not_served(page: TestClient, work
     assert Path(handlers["zip"](JOB)).is_file()
 
 
-def test_a_download_of_nothing_says_to_wait(page: TestClient, workspace: Workspace) -> None:
+@pytest.mark.usefixtures("page")
+def test_a_download_of_nothing_says_to_wait(workspace: Workspace) -> None:
     early = workspace.state / "jobs" / JOB.replace("abcdef0", "abcdef1")
     early.mkdir()
     described = {"kind": "kit", "title": "a kit", "arguments": [], "values": {}}
