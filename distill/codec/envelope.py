@@ -13,6 +13,7 @@ FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
 MATCHES = 3  # times that the decoder's envelope is brought nearer to the coded one
 MAX_LOG_MATCH = 1.5  # 13 dB each time
 DEAD_ZONE = 0.15  # 1.3 dB: what is nearer stays, since the coded envelope of steady sound wavers
+TONAL_ZONE = 0.3  # 2.6 dB more where sound is tonal: gains that follow quick beats put noise between partials
 GAIN_STEPS = 32  # learnt gains a hop: one every 0.33 ms
 MAX_LOG_GAIN = 4.0  # 35 dB
 LOG_TEN = math.log(10.0)
@@ -35,22 +36,41 @@ def mean_squares(audio: Tensor, window: int) -> Tensor:
     return nn.functional.avg_pool1d(audio.square()[:, None], window, window // 2)[:, 0]
 
 
-def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, inside: Tensor | None = None) -> Tensor:
+def match_envelope(
+    audio: Tensor,
+    target: Tensor,
+    trust: Tensor,
+    stack: int,
+    tonal: Tensor | None = None,
+    inside: Tensor | None = None,
+) -> Tensor:
     """Samples `[B, N]` with an envelope nearer to `target` `[B, T, steps]`, which `log_envelope` gave.
 
-    `trust` `[B, T, steps]`, 0 to 1, is how much nearer. A code frame is `stack` hops; `inside` `[T]` is 0 in gaps.
+    `trust` `[B, T, steps]`, 0 to 1, is how much nearer. Where a share `tonal` `[B, T]`, 0 to 1, is tones, what differs
+    little is followed no faster than code frames, of `stack` hops. `inside` `[T]` is 0 in gaps.
     """
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
+    tonal = target.new_zeros(target.shape[:2]) if tonal is None else tonal
     if inside is not None:
         audio, trust = audio * inside.repeat_interleave(steps * step), trust * inside[:, None]
+        tonal = tonal * inside
+    tonal = tonal.repeat_interleave(steps, dim=1)
+    zone = DEAD_ZONE + TONAL_ZONE * tonal
     for _ in range(MATCHES):
         own = log_envelope(nn.functional.pad(audio, (step // 2, step // 2)), step, stack * steps)
         difference = (target.flatten(1) - own) * LOG_TEN
-        difference = difference - difference.clamp(-DEAD_ZONE, DEAD_ZONE)
+        small = difference.clamp(-zone, zone)
+        difference = difference - small + slow(small * tonal, stack * steps)
         gains = trust.flatten(1) * difference.clamp(-MAX_LOG_MATCH, MAX_LOG_MATCH)
         audio = audio * spline(gains, step).exp()
     return audio
+
+
+def slow(values: Tensor, reach: int) -> Tensor:
+    """Means `[B, K]` of `values` `[B, K]` over `reach` values to each side, weighted by a Hann window; 0 beyond the ends."""
+    window = torch.hann_window(2 * reach + 1, periodic=False).to(values)
+    return nn.functional.conv1d(values[:, None], (window / window.sum())[None, None], padding=reach)[:, 0]
 
 
 def with_gains(audio: Tensor, gains: Tensor, inside: Tensor | None = None) -> Tensor:

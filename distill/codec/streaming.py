@@ -57,9 +57,9 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
     """Samples `[B, F * samples_per_frame]` of codes `[B, F, Q]`. Memory grows with the result alone."""
     frames, step = codes.shape[1], codec.spectrogram.samples_per_frame
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
-    # Each match of the envelope reaches into the next frame.
+    # Each match of the envelope reaches into the next frame, and that of tones into the one after it.
     steady = 0 if codec.tone is None else STEADY_HOPS
-    context = -(-(steady + codec.decoder.context + overlap) // codec.spectrogram.stack) + MATCHES
+    context = -(-(steady + codec.decoder.context + overlap) // codec.spectrogram.stack) + 2 * MATCHES
     audio = torch.empty(len(codes), frames * step, device=codes.device)
     phases = None if codec.tone is None else codec.tone.phases(codes)
     for start in range(0, frames, chunk_frames):

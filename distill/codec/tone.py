@@ -67,7 +67,7 @@ class Tones(NamedTuple):
     """Partials of hops, and what they leave.
 
     `frequencies` in Hz (0: none), `amplitudes` and `phases` in cycles are `[B, T, K]`; `bands`, which is tonal, and
-    `rest` are log10 mel amplitudes `[B, T, M]`.
+    `rest` are log10 mel amplitudes `[B, T, M]`; `share` `[B, T]` is that of the bands' power that is tonal.
     """
 
     frequencies: Tensor
@@ -75,6 +75,7 @@ class Tones(NamedTuple):
     phases: Tensor
     bands: Tensor
     rest: Tensor
+    share: Tensor
 
 
 class ToneLayer(nn.Module):
@@ -117,8 +118,11 @@ class ToneLayer(nn.Module):
             bands = 10.0 ** steady(log_mel, inside).clamp_max(MAX_LOG_MEL)
             amplitudes, rest = self.separate(frequencies, relative, bands, share)
             rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
-            tonal = (bands * (1 - rest)).clamp_min(LOG_FLOOR).log10()
-        return Tones(frequencies, amplitudes, turns, tonal, log_mel + rest.log10())
+            tonal = bands * (1 - rest)
+            power = bands.square().sum(dim=-1).clamp_min(LOG_FLOOR**2)
+            tonal_share = tonal.square().sum(dim=-1) / power
+        log_tonal = tonal.clamp_min(LOG_FLOOR).log10()
+        return Tones(frequencies, amplitudes, turns, log_tonal, log_mel + rest.log10(), tonal_share)
 
     def spectrum(self, tones: Tones, gains: Tensor) -> Tensor:
         """Complex spectrum `[B, T, bins]` of tones with logarithms of gains by band, `[B, T, M]`."""

@@ -163,7 +163,7 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
         audio[number * hop : number * hop + n_fft] += piece * window
         squares[number * hop : number * hop + n_fft] += window**2
     audio = (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop]
-    audio = matched(audio, parts[2], trusts.reshape(len(codes), -1), hop // steps)  # 10
+    audio = matched(audio, parts[2], trusts.reshape(len(codes), -1), np.repeat(tones.share, steps), hop // steps)  # 10
     return audio * np.exp(spline(np.clip(gains, -4, 4).ravel(), hop // 32))  # 11
 
 
@@ -304,6 +304,7 @@ class Tones:
             shares[hop] = y @ t / np.maximum(x @ c + y @ t, 1e-6)
             self.loud.append(dict(zip(heard, x, strict=True)))
         v = np.clip(amplitudes * shares / np.maximum(amplitudes, 1e-5), 1e-5, 1)
+        self.share = ((amplitudes * (1 - v)) ** 2).sum(1) / np.maximum((amplitudes**2).sum(1), 1e-10)
         return mel + np.log10(v), np.log10(np.maximum(amplitudes * (1 - v), 1e-5))
 
     def spectrum(self, gains: Array) -> Array:
@@ -359,15 +360,20 @@ def noise_of(codes: Array, step: int) -> Array:
     return np.concatenate([numbers[(start + np.arange(step)) % 131_072] for start in starts])
 
 
-def matched(audio: Array, envelope: Array, trusts: Array, step: int) -> Array:
-    """Step 10. `envelope` and `trusts` are `[F, values of a frame]`."""
+def matched(audio: Array, envelope: Array, trusts: Array, tonal: Array, step: int) -> Array:
+    """Step 10. `envelope` and `trusts` are `[F, values of a frame]`, `tonal` `[values]`."""
+    reach = envelope.size // len(envelope)
+    weights = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * reach + 1) / reach)
     for _ in range(3):
         padded = np.pad(audio, step // 2)
         p = np.array([(padded[i * step : (i + 2) * step] ** 2).mean() for i in range(envelope.size)]) + 1e-10
         p = p.reshape(envelope.shape)
         own = np.log(np.sqrt(p) + 0.3 * np.sqrt(p.mean(1, keepdims=True)))
-        difference = envelope * np.log(10) - own
-        difference = np.sign(difference) * np.maximum(abs(difference) - 0.15, 0)
+        difference = (envelope * np.log(10) - own).ravel()
+        far = np.sign(difference) * np.maximum(abs(difference) - (0.15 + 0.3 * tonal), 0)
+        near = np.pad(tonal * (difference - far), reach)
+        mean = [(near[i : i + 2 * reach + 1] * weights).sum() / weights.sum() for i in range(envelope.size)]
+        difference = (far + mean).reshape(envelope.shape)
         wanted = np.clip(difference, -1.5, 1.5) / (1 + np.exp(-trusts))
         audio = audio * np.exp(spline(wanted.ravel(), step))
     return audio

@@ -73,6 +73,20 @@ def test_what_is_within_the_dead_zone_of_the_envelope_stays(decibels: float, mov
     assert (gains == 0).all() if moved == 0 else float((gains - moved).abs().max()) < 0.05
 
 
+@pytest.mark.parametrize(("cycles", "plain", "tonal"), [(1.0, 0.45, 0.05), (1 / 12, 0.6, 1.0)])
+def test_what_is_tonal_keeps_its_beats_and_follows_slow_changes(cycles: float, plain: float, tonal: float) -> None:
+    frame = STACK * STEPS * STEP
+    wanted = 0.2 * (2 * torch.pi * cycles * torch.arange(12 * frame) / frame).sin()  # log10
+    sound = torch.where(torch.arange(12 * frame) % 2 == 0, 0.1, -0.1)[None]
+    target = envelope(sound * 10**wanted)
+    found = []
+    for share in (0.0, 1.0):
+        matched = match_envelope(sound, target, torch.ones_like(target), STACK, torch.full(target.shape[:2], share))
+        gains = (matched / sound)[0].log10()
+        found.append(float(gains @ wanted / (wanted @ wanted)))
+    assert found == pytest.approx([plain, tonal], abs=0.1)
+
+
 def test_gains_are_exponentials_of_a_clamped_spline() -> None:
     hop = STEP * STEPS
     gains = torch.tensor([1.0, -1.0, 9.0])[:, None].repeat(1, GAIN_STEPS)[None]
