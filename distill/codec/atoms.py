@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codec.pitch import RANGE_DB, Candidates, Peaks, PitchAnalysis
+from distill.codec.pitch import MATCH_CELLS, RANGE_DB, STEP_CENTS, Candidates, Peaks, PitchAnalysis
 from distill.codec.tone import PARTIALS, ToneLayer, frequency
 
 FITTED = 14  # sets that are found in the recordings, at most
@@ -19,6 +19,7 @@ PROPOSALS = 192  # sets that are tried, at most
 LOWEST_RATIO = 1 / 8  # of a proposed set's partials to its pitch
 TONAL = 0.5  # of its energy that a frame has in peaks, to count as tonal
 LEAST_GAIN = 0.002  # of what a set must explain more, as a share of the frames
+NEAR = 2 * MATCH_CELLS * STEP_CENTS / 1200  # octaves, in which two partials of a set would count the same peak
 SAME = 25 / 1200  # octaves, between partials of a chord that count as one
 CHORD_PARTIALS = 24  # of each of its sounds
 
@@ -123,11 +124,20 @@ def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
         loud = 10.0 ** ((peaks.weights[frame][there].double().numpy() - 1) * RANGE_DB / 20)
         is_explained = known.scores[frame, 0] > -torch.inf
         base = float(frequency(known.pitches[frame, 0])) if is_explained else hertz[loud.argmax()]
-        rising = np.argsort(hertz)
-        ratios, loud = hertz[rising] / base, loud[rising]
+        kept = _apart(np.log2(hertz), loud)
+        ratios, loud = hertz[kept] / base, loud[kept]
         near = (ratios >= LOWEST_RATIO) & (ratios <= PARTIALS)
         found.append(PartialSet(ratios[near], loud[near]))
     return found
+
+
+def _apart(octaves: Doubles, loud: Doubles) -> list[int]:
+    """Indices of peaks, by rising `octaves` `[P]`: of those that are `NEAR` to each other the loudest."""
+    kept: list[int] = []
+    for index in np.argsort(-loud, kind="stable").tolist():
+        if (np.abs(octaves[kept] - octaves[index]) > NEAR).all():
+            kept.append(index)
+    return sorted(kept, key=lambda index: octaves[index])
 
 
 def _greedy(scores: Tensor, reached: Tensor, most: int) -> list[int]:

@@ -63,6 +63,15 @@ def test_a_set_that_is_not_shipped_is_found() -> None:
     assert np.abs(amplitudes[0, :kept].numpy() - STRANGE.amplitudes).max() < 0.15
 
 
+def test_partials_of_a_set_do_not_count_one_peak_twice() -> None:
+    """A sine would be taken for the sound whose two partials are near to it."""
+    pair = PartialSet(np.array([1.0, 2.76, 4.97, 5.03]), np.array([0.5, 0.3, 1.0, 0.9]))
+    ratios, _ = found_in([sound_of(pair, pitch) for pitch in (78.0, 80.3, 83.0)])
+    found = ratios[0][ratios[0] > 0].log2() * 1200
+    assert len(found) >= 3
+    assert float(found.diff().min()) > 37.5
+
+
 @pytest.mark.parametrize(
     "sounds",
     [
