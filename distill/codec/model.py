@@ -332,7 +332,7 @@ class VQVAE(nn.Module):
                 partials = self.tone.spectrum(tones, self.tone_head(hidden[: len(codes)]))
                 spectrum = spectrum + partials.repeat(draws, 1, 1)
             audio = self.inverse_stft(spectrum, inside)
-            tonal = None if tones is None else tones.share.repeat(draws, 1)
+            tonal = None if tones is None else tones.tonal.repeat(draws, 1)
             audio = match_envelope(audio, envelope, trust.sigmoid(), stack, tonal, inside)
             return with_gains(audio, gains, inside)
 

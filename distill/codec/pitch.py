@@ -127,8 +127,7 @@ class PitchAnalysis(nn.Module):
         blocks = power[:, : len(self.block_hertz) * BLOCK].clamp_min(1e-14).sqrt().unflatten(1, (-1, BLOCK))
         noise, mean = RAYLEIGH * blocks.topk(QUIETEST, largest=False).values[..., -1], blocks.mean(dim=2)
         shares = (noise / (mean - noise).clamp_min(1e-3 * mean)).clamp(1e-3, 3.0).log10()
-        levels = 20 * (mean / mean.amax(dim=1, keepdim=True)).log10()
-        return Noise(shares, (1 + levels / RANGE_DB).clamp(0, 1))
+        return Noise(shares, _worth(-20 * (mean / mean.amax(dim=1, keepdim=True)).log10()))
 
     def peaks(self, power: Tensor) -> Peaks:
         """Peaks of frames with power spectra `[F, bins]`."""
@@ -149,8 +148,7 @@ class PitchAnalysis(nn.Module):
         hertz = (index + shift.clamp(-0.5, 0.5)) * (self.config.sample_rate / self.n_fft)
         own = sum(power.gather(1, (index + offset).clamp(0, power.shape[1] - 1)) for offset in (-2, -1, 0, 1, 2))
         energies = own / power.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        weights = (1 - (loudest - centre) / RANGE_DB).clamp(0, 1)
-        return Peaks(hertz.clamp_min(1.0).log2(), weights * there, energies * there)
+        return Peaks(hertz.clamp_min(1.0).log2(), _worth(loudest - centre) * there, energies * there)
 
     def evidence(self, peaks: Peaks, log_mel: Tensor) -> Evidence:
         """Evidence for partials from peaks and log-mel frames `[F, n_mels]`.
@@ -167,7 +165,7 @@ class PitchAnalysis(nn.Module):
         energy = empty.scatter_reduce(1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax")
         level = log_mel @ self.between
         # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
-        expected = (1 + 20 * (level - log_mel.amax(dim=1, keepdim=True)) / RANGE_DB).clamp(LEAST_WORTH, 1)
+        expected = _worth(20 * (log_mel.amax(dim=1, keepdim=True) - level)).clamp_min(LEAST_WORTH)
         penalty = torch.where(found > FOUND, 0.0, expected)
         # Partials below the grid or above it are worth nothing.
         beyond = (BELOW, HIGHEST_BASE + self.none + 1 - BELOW - self.grid)
@@ -268,6 +266,11 @@ class PitchAnalysis(nn.Module):
         cost = nn.functional.avg_pool1d(cost, 2 * AVERAGE + 1, 1, padding=AVERAGE)
         best = cost.argmin(dim=1) * (codes[..., 2] > 0)
         return torch.cat([codes[..., :2], codes[..., 2:] + best[..., None]], dim=-1)
+
+
+def _worth(below: Tensor) -> Tensor:
+    """Worth of what is `below` dB softer than the loudest: 1 at 0, 0 from `RANGE_DB` on."""
+    return (1 - below / RANGE_DB).clamp(0, 1)
 
 
 def best_path(candidates: Candidates, inside: Tensor | None = None) -> Tensor:

@@ -67,7 +67,7 @@ class Tones(NamedTuple):
     """Partials of hops, and what they leave.
 
     `frequencies` in Hz (0: none), `amplitudes` and `phases` in cycles are `[B, T, K]`; `bands`, which is tonal, and
-    `rest` are log10 mel amplitudes `[B, T, M]`; `share` `[B, T]` is that of the bands' power that is tonal.
+    `rest` are log10 mel amplitudes `[B, T, M]`; `tonal` `[B, T]` is the share of the bands' power that is tonal.
     """
 
     frequencies: Tensor
@@ -75,7 +75,7 @@ class Tones(NamedTuple):
     phases: Tensor
     bands: Tensor
     rest: Tensor
-    share: Tensor
+    tonal: Tensor
 
 
 class ToneLayer(nn.Module):
@@ -118,11 +118,10 @@ class ToneLayer(nn.Module):
             bands = 10.0 ** steady(log_mel, inside).clamp_max(MAX_LOG_MEL)
             amplitudes, rest = self.separate(frequencies, relative, bands, share)
             rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
-            tonal = bands * (1 - rest)
-            power = bands.square().sum(dim=-1).clamp_min(LOG_FLOOR**2)
-            tonal_share = tonal.square().sum(dim=-1) / power
-        log_tonal = tonal.clamp_min(LOG_FLOOR).log10()
-        return Tones(frequencies, amplitudes, turns, log_tonal, log_mel + rest.log10(), tonal_share)
+            parts = bands * (1 - rest)
+            tonal = parts.square().sum(dim=-1) / bands.square().sum(dim=-1).clamp_min(LOG_FLOOR**2)
+            log_parts = parts.clamp_min(LOG_FLOOR).log10()
+        return Tones(frequencies, amplitudes, turns, log_parts, log_mel + rest.log10(), tonal)
 
     def spectrum(self, tones: Tones, gains: Tensor) -> Tensor:
         """Complex spectrum `[B, T, bins]` of tones with logarithms of gains by band, `[B, T, M]`."""
