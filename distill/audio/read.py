@@ -9,6 +9,7 @@ Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
 import codecs
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +17,16 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from distill.audio import ffmpeg, sndfile
+from distill.audio.ffmpeg import FFmpegStream
 from distill.audio.near_duplicates import Fingerprint
-from distill.audio.sndfile import F32, SUFFIXES, AudioStream, is_chained
+from distill.audio.sndfile import F32, AudioStream, is_chained
 from distill.errors import AudioError
 
-READERS: Mapping[str, type[AudioStream]] = dict.fromkeys(SUFFIXES, AudioStream)  # the seam of formats, by suffix
+READERS: Mapping[str, type[AudioStream]] = {  # the seam of formats, by suffix
+    **dict.fromkeys(ffmpeg.SUFFIXES, FFmpegStream),
+    **dict.fromkeys(sndfile.SUFFIXES, AudioStream),
+}
 SUPPORTED_SUFFIXES = frozenset(READERS)
 
 SILENT_PEAK = 1e-4  # -80 dBFS
@@ -31,6 +37,7 @@ LARGEST_PEAK = 1e30  # resampling beyond it would overflow
 _BLOCK_FRAMES = 4096
 _CANCELLED = 0.1  # mono power against that of uncorrelated channels: 10 dB less
 _MISSING = 0.02  # share of the announced duration that may be missing without a warning: MP3 headers estimate it
+_PADDED_SECONDS = 0.5  # less than this in the frames of an MP3 file may be its encoder's delay and padding
 _NEARLY_NOTHING = 0.01  # share of the announced duration below which a file is rejected
 
 
@@ -88,6 +95,12 @@ class _Decoding:
         least = max(_MISSING * (self.announced or 0), SHORT_SECONDS * self.rate)
         return self.announced is not None and self.announced - self.frames > least
 
+    @property
+    def is_longer(self) -> bool:
+        """Whether there was much more than the header announces."""
+        most = max(_MISSING * (self.announced or 0), SHORT_SECONDS * self.rate)
+        return self.announced is not None and self.frames - self.announced > most
+
     def warnings(self, size: int) -> Iterator[str]:
         """What a user should know about what was decoded of a file of `size` bytes.
 
@@ -112,6 +125,8 @@ class _Decoding:
             yield "its channels nearly cancel out when mixed to mono"
         if self.is_short:
             yield f"incomplete: {_duration(decoded)} decoded, {_duration(announced)} announced{cause}"
+        elif self.is_longer:
+            yield f"its header announces {_duration(announced)}, it holds {_duration(decoded)}: all of it was read{cause}"
         elif self.failure:
             yield f"decoding stopped after {_duration(decoded)}{cause}"
         if self.peak > 1.0:
@@ -129,7 +144,7 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
             np.empty(int(stream.frames * (sample_rate / rate)), dtype=np.float32)  # MemoryError at once
         decoding = _Decoding(stream)
         parts = list(_resampled(decoding, rate, sample_rate))
-    warnings = [*decoding.warnings(size)]
+    warnings = [*decoding.warnings(size), *stream.remarks()]
     if is_chained(path):
         warnings.append("holds several recordings one after another (a chained file), of which the first was decoded")
     pcm = _to_int16(parts)
@@ -144,7 +159,7 @@ def open_audio(path: Path) -> AudioStream:
     """Open an audio file. Raises AudioError with the reason alone, as `read_recording` does."""
     if text := _as_text(_first_bytes(path)):
         raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
-    stream = READERS.get(path.suffix.lower(), AudioStream)(path)
+    stream = _stream(path)
     rate, channels = stream.sample_rate, stream.channels
     refusal = ""
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
@@ -155,6 +170,30 @@ def open_audio(path: Path) -> AudioStream:
         with stream:
             raise AudioError(refusal)
     return stream
+
+
+def _stream(path: Path) -> AudioStream:
+    """Open a file with the reader of its suffix.
+
+    FFmpeg reads what libsndfile refuses, and the FLAC and MP3 files that hold more than their header states.
+    """
+    reader = READERS.get(path.suffix.lower(), AudioStream)
+    try:
+        stream = reader(path)
+    except AudioError:
+        if reader is AudioStream:
+            with suppress(AudioError):
+                return FFmpegStream(path, ffmpeg.CONTAINERS)
+        raise
+    announced = stream.announced
+    if stream.coding not in ("FLAC", "MP3") or announced is None:
+        return stream
+    if ffmpeg.seconds_held(path) < announced / stream.sample_rate + _PADDED_SECONDS or is_chained(path):
+        return stream
+    with stream:
+        whole = FFmpegStream(path)
+    whole.announced = announced
+    return whole
 
 
 def mono_of(block: F32) -> F32:

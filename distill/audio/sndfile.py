@@ -1,5 +1,6 @@
 """Sound files of libsndfile's formats, read from front to back. Shapes: `n` frames of the file, `C` channels."""
 
+import io
 import mmap
 import os
 import re
@@ -11,6 +12,7 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
+from distill.audio.chunks import samples_behind_end
 from distill.errors import AudioError
 
 F32 = NDArray[np.float32]
@@ -25,6 +27,9 @@ SUFFIXES = (
 _LONGEST_PATH = 1000  # libsndfile refuses longer ones, but reads from a descriptor
 # Sizes in the headers that writers to a pipe leave.
 _UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
+# Codings whose samples can be read from any frame on, without what a header says about blocks.
+_LINEAR = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+_LEAST_BEHIND = 0.1  # seconds of samples behind their end: less may be what another program appended
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
 # By the first bytes of a file: what is in its first stream, and what begins another one. Of Ogg (RFC 3533) a page that is
 # not the first of a stream, then one that is; of FLAC (RFC 9639) its name, then that with its STREAMINFO.
@@ -45,10 +50,13 @@ class AudioStream:
     def __init__(self, path: Path) -> None:
         """Open a file. Raises AudioError with the reason alone."""
         self._file = file = _opened(path)
-        self.sample_rate, self.channels = int(file.samplerate), int(file.channels)
+        self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
         # What can be read at most, and what the header announces; None where that is not known.
         self.frames = int(file.frames) if file.frames < _UNKNOWN_FRAMES else None
         self.announced = _announced(file, self.frames)
+        if (whole := _behind_end(path, file)) is not None:
+            file.close()
+            self._file, self.frames = whole, int(whole.frames)
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +78,10 @@ class AudioStream:
         except sf.LibsndfileError as error:
             untouched = np.isnan(block).all(axis=1)
             return block[: int(untouched.argmax()) if untouched.any() else most], _short(error)
+
+    def remarks(self) -> list[str]:
+        """What was noticed up to here, as parts of a sentence."""
+        return []
 
     def skip_to(self, frame: int) -> bool:
         """Go on with `frame`, which lies ahead. False where the file is damaged."""
@@ -100,6 +112,32 @@ def _opened(path: Path) -> _FrontToBack:
         raise AudioError(f"cannot be decoded: {_short(error)}") from error
     except (OSError, sf.SoundFileError) as error:
         raise AudioError(f"cannot be opened: {error}") from error
+
+
+def _behind_end(path: Path, file: sf.SoundFile) -> sf.SoundFile | None:
+    """All samples of a file that has more than its header states; None of a file that has not."""
+    found = samples_behind_end(path) if file.subtype in _LINEAR else None
+    if found is None:
+        return None
+    order = file.endian if file.endian != "FILE" else "BIG" if file.format in ("AIFF", "CAF") else "LITTLE"
+    shape = {"samplerate": file.samplerate, "channels": file.channels}
+    whole = _FrontToBack(_Behind(path, found.start), format="RAW", subtype=file.subtype, endian=order, **shape)
+    return whole if whole.frames - file.frames >= _LEAST_BEHIND * file.samplerate else None
+
+
+class _Behind(io.FileIO):
+    """A file from `start` on."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        super().__init__(path)
+        self._start = start
+        self.seek(0)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return super().seek(offset + (self._start if whence == os.SEEK_SET else 0), whence) - self._start
+
+    def tell(self) -> int:
+        return super().tell() - self._start
 
 
 def _announced(file: sf.SoundFile, frames: int | None) -> int | None:

@@ -1,0 +1,176 @@
+"""Sound files of FFmpeg's formats, by PyAV, read from front to back. Shapes: `n` frames of the file, `C` channels."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distill.audio.sndfile import F32, AudioStream
+from distill.errors import AudioError
+
+if TYPE_CHECKING:
+    from av import AudioFrame
+    from av import AudioStream as Track
+    from av.container import InputContainer
+
+# fmt: off
+SUFFIXES = (
+    ".3g2", ".3gp", ".aac", ".ac3", ".amr", ".ape", ".asf", ".avi", ".dff", ".dsf", ".dts", ".eac3", ".flv", ".m4a",
+    ".m4b", ".m4p", ".m4r", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp4", ".mpc", ".spx", ".tak", ".tta", ".voc",
+    ".weba", ".webm", ".wma", ".wmv", ".wv",
+)
+# FFmpeg's demuxers. No other is tried: some open further files or addresses. The header of a container tells how long
+# the sound is. Of bare frames FFmpeg guesses the length, and it takes other bytes for such frames.
+CONTAINERS = (
+    "aiff", "ape", "asf", "avi", "caf", "dsf", "flac", "flv", "iff", "matroska", "mov", "mpc", "mpc8", "ogg", "tak",
+    "tta", "voc", "w64", "wav", "wv",
+)
+BARE = ("aac", "ac3", "amr", "dts", "eac3", "mp3")
+# fmt: on
+_LOCKED = ("aavd", "drms", "enca")  # tags of tracks that a shop has encrypted
+_SKIPPED = 1 << 16  # frames that are decoded together on the way to an excerpt
+
+
+class FFmpegStream(AudioStream):
+    """Sound file that is open, by FFmpeg: its first track of sound."""
+
+    def __init__(self, path: Path, formats: Iterable[str] = (*CONTAINERS, *BARE)) -> None:
+        """Open a file of one of `formats`. Raises AudioError with the reason alone."""
+        self._failure, self._damaged, self._position = "", 0, 0
+        with ExitStack() as opened:
+            container = opened.enter_context(_opened(path, formats))
+            frames = self._frames(container, _track_of(container))
+            first = next(frames, None)  # in some containers nothing else tells rate and channels
+            if first is None:
+                raise AudioError(f"cannot be decoded: {self._failure or 'its track of sound is empty'}")
+            self.sample_rate, self.channels, self.coding = first.sample_rate, first.layout.nb_channels, ""
+            self.frames, self.announced = None, _announced(container, self.sample_rate)
+            self._blocks = self._samples(chain([first], frames))
+            self._rest = np.empty((0, self.channels), np.float32)
+            self._opened = opened.pop_all()
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+        AudioStream.watch(False)
+
+    def read_block(self, most: int) -> tuple[F32, str]:
+        """Up to `most` frames `[n, C]`, none at the end, and why there are no more: "" where nothing failed."""
+        AudioStream.watch(True)
+        while len(self._rest) < most and (block := next(self._blocks, None)) is not None:
+            self._rest = np.concatenate([self._rest, block])
+        found, self._rest = self._rest[:most], self._rest[most:]
+        self._position += len(found)
+        return found, "" if len(found) == most else self._failure
+
+    def skip_to(self, frame: int) -> bool:
+        """Go on with `frame`, which lies ahead, by decoding up to it. False where the file ends before."""
+        while self._position < frame:
+            if not len(self.read_block(min(_SKIPPED, frame - self._position))[0]):
+                return False
+        return True
+
+    def remarks(self) -> list[str]:
+        """What was noticed up to here, as parts of a sentence."""
+        return [f"{self._damaged} damaged packets were left out"] if self._damaged else []
+
+    def _frames(self, container: "InputContainer", track: "Track") -> "Iterator[AudioFrame]":
+        """What is decoded, without damaged packets, up to the end or an error of the container."""
+        import av
+
+        try:
+            for packet in container.demux(track):
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError as error:
+                    _reason(error)
+                    self._damaged += 1
+                else:
+                    yield from frames
+        except (av.FFmpegError, OSError) as error:
+            self._failure = _reason(error)
+
+    def _samples(self, frames: "Iterable[AudioFrame]") -> Iterator[F32]:
+        """Samples of frames, while they are as the first. Padding in the last one ends where the header says."""
+        held, done, end = np.empty((0, self.channels), np.float32), 0, self.announced or 0
+        for frame in frames:
+            if (frame.sample_rate, frame.layout.nb_channels) != (self.sample_rate, self.channels):
+                self._failure = f"it goes on with {frame.layout.nb_channels} channels at {frame.sample_rate} Hz"
+                break
+            yield held
+            done, held = done + len(held), _scaled(frame)
+        yield held[: end - done] if done < end < done + len(held) else held
+
+
+@contextmanager
+def _opened(path: Path, formats: Iterable[str]) -> "Iterator[InputContainer]":
+    import av
+
+    options = {"format_whitelist": ",".join(formats)}
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(path.open("rb"))
+            container = opened.enter_context(av.open(file, "r", container_options=options, metadata_errors="replace"))
+        except (av.FFmpegError, OSError) as error:
+            found = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes; {_reason(error)}"
+            raise AudioError(f"is not audio in a known format ({found})") from error
+        yield container
+
+
+def _track_of(container: "InputContainer") -> "Track":
+    """The first track of sound. Raises AudioError where there is none that can be played."""
+    if not container.streams.audio:
+        raise AudioError("holds pictures and no sound" if container.streams.video else "holds no sound")
+    track = container.streams.audio[0]
+    if track.codec_context is None:
+        raise AudioError("holds sound in a coding that no decoder is known for")
+    if track.codec_context.codec_tag in _LOCKED:
+        raise AudioError("is encrypted (DRM): only the programs of its shop play it; export or buy it without")
+    track.codec_context.thread_count = 1
+    return track
+
+
+def _announced(container: "InputContainer", sample_rate: int) -> int | None:
+    """Frames by the header. That of the whole container also counts pictures."""
+    track, names = container.streams.audio[0], container.format.name.split(",")
+    seconds = None
+    if track.duration and track.time_base:
+        seconds = float(track.duration * track.time_base)
+    elif container.duration and not container.streams.video:
+        seconds = container.duration / 1e6
+    return None if seconds is None or not {*names}.isdisjoint(BARE) else round(seconds * sample_rate)
+
+
+def seconds_held(path: Path) -> float:
+    """Length of a FLAC or MP3 file by its frames, whatever its header states; 0 where none are found."""
+    import av
+
+    end = 0
+    with suppress(AudioError, av.FFmpegError), _opened(path, ("flac", "mp3")) as container:
+        track = _track_of(container)
+        if container.format.name == "flac":  # its frames tell where they belong: those at the end are enough
+            container.seek(1 << 62, stream=track)
+        for packet in container.demux(track):
+            end = max(end, (packet.pts or 0) + (packet.duration or 0))
+        return float(end * (track.time_base or 0))
+    return 0.0
+
+
+def _scaled(frame: "AudioFrame") -> F32:
+    """Samples `[n, C]` of a frame, full scale at 1; exact for 16 and 24 bits."""
+    found = frame.to_ndarray()
+    samples = found.T if frame.format.is_planar else found.reshape(-1, frame.layout.nb_channels)
+    if samples.dtype.kind == "f":
+        return np.ascontiguousarray(samples, dtype=np.float32)
+    bits = 8 * samples.itemsize
+    scaled = samples.astype(np.float32) / np.float32(1 << (bits - 1))
+    return scaled - np.float32(1.0) if samples.dtype.kind == "u" else scaled
+
+
+def _reason(error: Exception) -> str:
+    """What FFmpeg says. A lack of memory is none of a file's faults: it is raised."""
+    if isinstance(error, MemoryError):
+        raise error
+    return str(getattr(error, "strerror", None) or error)
