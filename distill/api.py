@@ -307,7 +307,8 @@ class Model:
     ) -> Samples:
         """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz, by default the model's.
 
-        Raises AudioError, and ParamsError for samples that are not mono, empty, or hold NaN or infinite values.
+        A remark on a file is an AudioWarning. Raises AudioError, and ParamsError for samples that are not mono, empty, or
+        hold NaN or infinite values.
         """
         if isinstance(recording, str | os.PathLike):
             with Decoder() as decoder:

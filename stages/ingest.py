@@ -1,7 +1,7 @@
 """Stage `ingest`: write the recordings in `corpus.path` to a manifest and PCM shards."""
 
 from distill.audio.corpus import MANIFEST
-from distill.audio.source import address
+from distill.audio.source import address, suffixes_line
 from distill.execution import STATE
 from distill.params import Params
 from distill.pipeline.workspace import remember_corpus
@@ -19,7 +19,9 @@ def main(params: Params) -> None:
     note_corpus(params)
     counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
     figures = {name: report[name] for name in ("seconds", "sample_rate", "treble_share")}
-    write_metrics("ingest", {**{name: report["counts"][name] for name in counts}, **figures})
+    others = report["left_out"]
+    left_out = {"left_out": sum(others.values()), "left_out_suffixes": suffixes_line(others)}
+    write_metrics("ingest", {**{name: report["counts"][name] for name in counts}, **left_out, **figures})
 
 
 def note_corpus(params: Params) -> None:

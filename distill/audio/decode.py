@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.near_duplicates import Fingerprint, fingerprint
 from distill.audio.read import Recording, read_recording
 from distill.audio.sndfile import AudioStream
-from distill.errors import AudioError, DistillError
+from distill.errors import AudioError, AudioWarning, DistillError
 from distill.execution import usable_memory
 from distill.process import keep_freed_blocks
 from distill.storage.files import sha256_file
@@ -119,12 +120,17 @@ class Decoder:
         return Recording(**values)
 
     def recording(self, path: Path, sample_rate: int) -> Recording:
-        """As `decoded`, of a file that has to be usable. Raises AudioError that names it."""
+        """As `decoded`, of a file that has to be usable, with its remarks as an AudioWarning. Raises AudioError.
+
+        Both name the file.
+        """
         found = self.decoded(path, sample_rate)
         if not found.pcm_sha256:
             raise AudioError(
                 f"{path}: expected a recording, found a file that {found.reason}; check the path or name another one"
             )
+        if found.reason:
+            warnings.warn(f"{path}: {found.reason}", AudioWarning, stacklevel=3)
         return found
 
     def _ask(self, path: Path, sample_rate: int = 0) -> Answer:

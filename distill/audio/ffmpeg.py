@@ -114,8 +114,8 @@ def _opened(path: Path, formats: Iterable[str]) -> "Iterator[InputContainer]":
             file = opened.enter_context(path.open("rb"))
             container = opened.enter_context(av.open(file, "r", container_options=options, metadata_errors="replace"))
         except (av.FFmpegError, OSError) as error:
-            found = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes; {_reason(error)}"
-            raise AudioError(f"is not audio in a known format ({found})") from error
+            found = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
+            raise AudioError(f"is not audio in a known format, or only a part of it ({found})") from error
         yield container
 
 
@@ -126,8 +126,9 @@ def _track_of(container: "InputContainer") -> "Track":
     track = container.streams.audio[0]
     if track.codec_context is None:
         raise AudioError("holds sound in a coding that no decoder is known for")
-    if track.codec_context.codec_tag in _LOCKED:
-        raise AudioError("is encrypted (DRM): only the programs of its shop play it; export or buy it without")
+    with suppress(UnicodeDecodeError):  # a tag that is no text
+        if track.codec_context.codec_tag in _LOCKED:
+            raise AudioError("is encrypted (DRM): only the programs of its shop play it")
     track.codec_context.thread_count = 1
     return track
 

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import soundfile as sf
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
@@ -36,8 +35,8 @@ from distill.audio.corpus import (
 )
 from distill.audio.decode import Decoder
 from distill.audio.near_duplicates import Fingerprint, near_duplicate_groups
-from distill.audio.read import Recording
-from distill.audio.source import LISTED, AudioFile, Scan, address, is_url, list_recordings, open_source
+from distill.audio.read import Recording, reader_versions
+from distill.audio.source import LISTED, AudioFile, Scan, address, is_url, left_out_line, list_recordings, open_source
 from distill.errors import AudioError
 from distill.params import CorpusConfig
 from distill.progress import Progress, ProgressReport
@@ -96,13 +95,13 @@ def ingest(
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic_folder(output))
         work = stack.enter_context(work_folder(kept, temporary))
-        measured = Cache(work / "bandwidths", work_version("ingest", sf.__libsndfile_version__))
+        measured = Cache(work / "bandwidths", work_version("ingest", *reader_versions()))
         worker = stack.enter_context(closing(BlockWorker(place, executor.processors, say)))
         executor = worker if executor.is_here else executor
         bandwidths = map_cached(worker.measure, blocks, _key, executor, measured, reads=reads)
         rows = (row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS))
         rate = choose_rate(rows, sample_rate)
-        decoded = Cache(work / "decoded", work_version("ingest", sf.__libsndfile_version__, str(rate.sample_rate)))
+        decoded = Cache(work / "decoded", work_version("ingest", *reader_versions(), str(rate.sample_rate)))
         decode = partial(worker.decode, rate.sample_rate)
         folders = map_cached(decode, blocks, _key, executor, decoded, say, reads)
         manifest = _assemble(folders, temporary)
@@ -124,6 +123,8 @@ def ingest_folder(
         report = ingest(folder, output, params.sample_rate, params.max_rejected, executor, progress, kept)
         counted = "{used} used, {warned} used with a warning, {rejected} rejected, {duplicates} exact copies"
         progress.say(f"{counted.format(**report['counts'])}, {report['seconds']:.1f} s of sound")
+        if left_out := left_out_line(report["left_out"]):
+            progress.say(left_out)
         progress.say(report["sample_rate_reason"])
         progress.status.keep(output / REPORT, "ingest.json")
         if report["rejected"]:
@@ -318,6 +319,7 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> dict[
         "rejected": listed["rejected"],
         "warned": listed["warned"],
         "groups": [{"group": one, "paths": members[one]} for one in sorted(groups) if len(members[one]) > 1],
+        "left_out": found.left_out,
         "ignored_by_suffix": found.ignored,
         "skipped_folders": [{"path": path, "reason": reason} for path, reason in found.skipped],
     }

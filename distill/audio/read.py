@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import soxr
 from numpy.typing import NDArray
 
@@ -28,6 +29,7 @@ READERS: Mapping[str, type[AudioStream]] = {  # the seam of formats, by suffix
     **dict.fromkeys(sndfile.SUFFIXES, AudioStream),
 }
 SUPPORTED_SUFFIXES = frozenset(READERS)
+EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of what can be read, in messages
 
 SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
@@ -131,6 +133,13 @@ class _Decoding:
             yield f"decoding stopped after {_duration(decoded)}{cause}"
         if self.peak > 1.0:
             yield f"peak {self.peak:.3g} is above full scale; scaled to 1.0"
+
+
+def reader_versions() -> tuple[str, str]:
+    """Versions of libsndfile and FFmpeg, on which decoded samples depend."""
+    import av
+
+    return str(soundfile.__libsndfile_version__), str(av.ffmpeg_version_info)
 
 
 def read_recording(path: Path, sample_rate: int) -> Recording:

@@ -16,12 +16,13 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from distill.audio.read import SUPPORTED_SUFFIXES
+from distill.audio.read import EXAMPLES, SUPPORTED_SUFFIXES
 from distill.errors import AudioError
 from distill.text import escaped, one_line
 
 HIDDEN, NO_SUFFIX = "(hidden)", "(no suffix)"
 LISTED = 20  # entries in a message
+LISTED_SUFFIXES = 8
 BLOCK_BYTES = 8 << 20  # of an object, fetched by one request and held in memory
 
 _URL = re.compile(r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)  # one letter: a drive of Windows
@@ -61,6 +62,25 @@ class Scan:
     audio: tuple[AudioFile, ...]  # sorted by path
     ignored: dict[str, int]  # suffix, HIDDEN or NO_SUFFIX to number of entries
     skipped: tuple[tuple[str, str], ...]
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Suffix to number of the files that are no audio, apart from hidden ones; the most first."""
+        seen = [(suffix, count) for suffix, count in self.ignored.items() if suffix != HIDDEN]
+        return dict(sorted(seen, key=lambda one: -one[1]))
+
+
+def suffixes_line(left_out: Mapping[str, int]) -> str:
+    """Files that were left out, by suffix: "2 .mid, 1 .txt"."""
+    counted = [f"{count} {suffix}" for suffix, count in left_out.items()]
+    others = [f"{sum([*left_out.values()][LISTED_SUFFIXES:])} others"] if len(counted) > LISTED_SUFFIXES else []
+    return ", ".join(counted[:LISTED_SUFFIXES] + others)
+
+
+def left_out_line(left_out: Mapping[str, int]) -> str:
+    """What a person should know of files that were left out; "" where there were none."""
+    count = sum(left_out.values())
+    return f"{count} file{'s' * (count != 1)} left out: {suffixes_line(left_out)}" if count else ""
 
 
 def printable(name: str) -> str:
@@ -202,13 +222,12 @@ def list_recordings(source: Source) -> Scan:
     """`scan` of a source that has recordings. Raises AudioError, also where it has none."""
     found = source.scan()
     if not found.audio:
-        supported = ", ".join(sorted(SUPPORTED_SUFFIXES))
         others = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.items())
         what = f"no audio in it, only {others}" if others else "an empty folder"
         skipped = "; ".join(f"{path} {reason}" for path, reason in found.skipped[:LISTED])
         unread = f" (folders not entered: {skipped})" if skipped else ""
         raise AudioError(
-            f"{source.name}: expected audio files ({supported}), found {what}{unread}; "
+            f"{source.name}: expected audio files {EXAMPLES}, found {what}{unread}; "
             "put recordings there or name another folder"
         )
     return found

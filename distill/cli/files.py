@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 from typer import Argument, Option
 
 from distill.audio.write import AudioFormat
-from distill.cli.flags import Json, ModelPath, Replace, check_output, make_folder, print_json
+from distill.cli.flags import Json, ModelPath, Replace, check_output, make_folder, print_json, remarks_said
 from distill.errors import ParamsError
 
 Repository = Annotated[str, Argument(metavar="REPO_ID", help="OWNER/NAME on the hub", show_default=False)]
@@ -30,12 +30,10 @@ def encode(
 
     codec = load_bundle(model).codec
     codec.to(device_of(execution_from_environment()))
-    with ProgressReport("encode") as progress:
+    with remarks_said() as warnings, ProgressReport("encode") as progress:
         done = encode_files(codec, audio, output, progress, replace)
-        for warning in done.warnings:
-            progress.say(f"warning: {warning}")
     if as_json:
-        print_json({"file": str(output), **asdict(done)})
+        print_json({"file": str(output), **asdict(done), "warnings": warnings})
     else:
         recordings = f"{done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s"
         print(f"{output}  {recordings}, {done.frames} frames, {done.times_real_time:.0f} x real time")

@@ -3,8 +3,11 @@
 import inspect
 import json
 import re
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,9 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic.fields import FieldInfo
 from typer import Argument, Option
 
-from distill.errors import ParamsError
+from distill.errors import AudioWarning, ParamsError
 from distill.params import SamplingSeed, Temperature, setting
 from distill.params.settings import setting_of
+from distill.text import shown
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 MIN_AND_MAX = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
@@ -95,6 +99,26 @@ def make_folder(flag: str, folder: Path) -> None:
         raise ParamsError(
             f"{flag} {folder}: expected a folder to write to, found {found}; choose another folder"
         ) from error
+
+
+@contextmanager
+def remarks_said() -> Iterator[list[str]]:
+    """Say remarks on recordings on stderr, and give them for `--json`."""
+    said: list[str] = []
+
+    others = warnings.showwarning
+
+    def say(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if category is AudioWarning:
+            said.append(str(message))
+            print(f"distill: warning: {shown(said[-1])}", file=sys.stderr)
+        else:
+            others(message, category, *place)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AudioWarning)
+        warnings.showwarning = say  # type: ignore[assignment]
+        yield said
 
 
 def print_json(value: Any) -> None:

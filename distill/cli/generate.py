@@ -17,6 +17,7 @@ from distill.cli.flags import (
     limits,
     make_folder,
     print_json,
+    remarks_said,
 )
 from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
 from distill.progress import ProgressReport
@@ -71,9 +72,10 @@ def generate(
     redrawn: dict[str, Any] = {"min_novelty": min_novelty, "reject_faults": reject_faults}
     sampled: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
     loaded = _open(model, label, **redrawn)
-    begun = None if prompt is None else loaded.samples(prompt)
+    with remarks_said() as warnings:
+        begun = None if prompt is None else loaded.samples(prompt)
     make = partial(loaded.generate, count, seconds, label=label, prompt=begun, **sampled, **redrawn)
-    about = {"model": str(model), "label": label} if as_json else None
+    about = {"model": str(model), "label": label, "warnings": warnings} if as_json else None
     _make(loaded, make, seed, out, model.stem, count, kind, pictures, about)
 
 
@@ -93,12 +95,13 @@ def vary(
 ) -> None:
     """Make new takes of a recording, and report how near each is to it and to the training recordings."""
     loaded = _open(model, label)
-    samples = loaded.samples(audio)
+    with remarks_said() as warnings:
+        samples = loaded.samples(audio)
     from distill.codes.file import printable_stem
 
     sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
     make = partial(loaded.vary, samples, count, strength, **sampled)
-    about = {"model": str(model), "recording": str(audio), "label": label} if as_json else None
+    about = {"model": str(model), "recording": str(audio), "label": label, "warnings": warnings} if as_json else None
     _make(loaded, make, seed, out, printable_stem(audio), count, kind, pictures, about)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from distill.audio.source import is_url, open_source
+from distill.audio.source import is_url, left_out_line, open_source
 from distill.cli.flags import (
     Given,
     Json,
@@ -175,6 +175,7 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     codec, size, report = trained.codec, trained.path.stat().st_size, trained.corpus
     console = Console(stderr=as_json, highlight=False)
     lines = [f"{report['seconds']:.1f} s of sound at {report['sample_rate_reason']}", *listed_rejections(report)]
+    lines += filter(None, [left_out_line(report["left_out"])])
     console.print(*lines, sep="\n", markup=False, soft_wrap=True)
     print_codec(codec, console)
     if trained.prior is not None:
@@ -184,6 +185,7 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
         return
     corpus = {name: report[name] for name in ("seconds", "sample_rate", "treble_share")}
     about = {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
+    corpus["left_out"] = report["left_out"]
     rejected = [f"{one['path']}: {one['reason']}" for one in report["rejected"]]
     memorised = "" if trained.prior is None else trained.prior.facts.memorization.message
     said = {"rejected": rejected, "warnings": [*codec.warnings, *([memorised] if memorised else [])]}

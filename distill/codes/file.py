@@ -123,7 +123,6 @@ class Encoded:
     seconds: float
     frames: int
     times_real_time: float
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -140,20 +139,18 @@ def encode_files(
 ) -> Encoded:
     """Encode the recordings `paths` and write the file of codes `output`, or nothing if one of them is unusable.
 
-    With `replace` a file that Distill made may be there. Raises AudioError and ParamsError.
+    With `replace` a file that Distill made may be there. Remarks on recordings are AudioWarnings. Raises AudioError and
+    ParamsError.
     """
     check_replaceable("-o", [output], replace)
     rate, began = codec.spectrogram.sample_rate, time.monotonic()
     recordings: list[NamedCodes] = []
     lengths: list[int] = []
-    warnings: list[str] = []
 
     def sounds() -> Iterator[Tensor]:
         with Decoder() as decoder:
             for path in paths:
                 found = decoder.recording(path, rate)
-                if found.reason:
-                    warnings.append(f"{path}: {found.reason}")
                 lengths.append(len(found.pcm))
                 yield samples_of(found.pcm)
 
@@ -164,7 +161,7 @@ def encode_files(
     seconds = sum(lengths) / rate
     speed = seconds / (time.monotonic() - began)
     write_codes(output, codec, recordings)
-    return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed, tuple(warnings))
+    return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed)
 
 
 def decode_file(

@@ -16,7 +16,7 @@ from typing import ClassVar, TypeVar
 from distill.code_version import code_sha256
 from distill.storage.files import remove_folder, sha256_json
 
-LIBRARIES = ("numpy", "safetensors", "soundfile", "soxr", "torch")  # whose version a result may depend on
+LIBRARIES = ("av", "numpy", "safetensors", "soundfile", "soxr", "torch")  # whose version a result may depend on
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -179,12 +179,13 @@ class GenerateTab:
         if job is None or job.state != "done":
             return ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
+        warnings = "".join(view.note(text, "warning") for text in job.warnings)
         if job.kind == "kit":
-            return _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
+            return warnings + _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
         sounds = made.get("sounds") or made.get("takes") or []
         cards = [_card(folder / Path(one["file"]).name, number, one) for number, one in enumerate(sounds, 1)]
         faults = "".join(f"<p>{escape(line)}</p>" for line in (made.get("faults") or {}).get("in_words") or [])
-        return f'<p>seed {escape(str(made.get("seed")))}</p>{faults}<div class="cards">{"".join(cards)}</div>'
+        return f'{warnings}<p>seed {escape(str(made.get("seed")))}</p>{faults}<div class="cards">{"".join(cards)}</div>'
 
 
 def _sound(label: str) -> gr.Audio:

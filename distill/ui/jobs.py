@@ -80,7 +80,8 @@ class Job:
     @property
     def warnings(self) -> list[str]:
         """Warnings that the command said, each once."""
-        said = read_end(self.folder / SAID).splitlines()
+        lines = [line for name in (SAID, STDERR) for line in read_end(self.folder / name).splitlines()]
+        said = [line.removeprefix("distill: ") for line in lines]
         return list(dict.fromkeys(line.removeprefix("warning: ") for line in said if line.startswith("warning: ")))
 
     def events(self, task: str, name: str = "metrics") -> list[dict[str, Any]]:

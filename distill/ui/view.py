@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
+from distill.audio.source import left_out_line
 from distill.params import default_params
 from distill.progress import STATUS
 from distill.training.events import HEALTH
@@ -118,6 +119,8 @@ def ingest(report: Mapping[str, Any], tier: str | None = None) -> str:
     )
     if reason := report.get("sample_rate_reason"):
         line += f"; {reason}"
+    if left_out := left_out_line(report["left_out"]):
+        line += f"; {left_out}"
     if tier is not None:
         usable, params = counts["audio_files"] - counts["rejected"] - counts["duplicates"], default_params(tier=tier)
         codewords, preset = params.vqvae_config(usable).codebook_size, params.tier_name(usable)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from distill.audio.read import SUPPORTED_SUFFIXES
+from distill.audio.read import EXAMPLES, SUPPORTED_SUFFIXES
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
 from distill.ui.jobs import Jobs
@@ -154,9 +154,8 @@ def _add(upload: Path, place: str, folder: Path) -> bool:
     if path.name.startswith("."):
         return False
     if not is_recording(path.name):
-        kinds = ", ".join(sorted(SUPPORTED_SUFFIXES))
         what = "an archive; unpack it and choose the folder" if path.suffix.lower() == ".zip" else "another kind"
-        raise ParamsError(f"{path.name}: expected a recording ({kinds}), found {what}")
+        raise ParamsError(f"{path.name}: expected a recording {EXAMPLES}, found {what}")
     target = free = folder.joinpath(*map(_checked, path.parts))
     number = 1
     while free.exists() or free.is_symlink():
