@@ -87,7 +87,7 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
 
 
 def _measure(stream: AudioStream) -> Bandwidth:
-    rate, frames = stream.sample_rate, stream.frames
+    rate, frames = stream.sample_rate, stream.announced if stream.frames is None else stream.frames
     if frames is not None and rate <= NARROW_RATE:
         return Bandwidth(rate, frames / rate, False)
     excerpts = list(_excerpts(stream, frames or 0))

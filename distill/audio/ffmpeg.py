@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,12 +43,15 @@ class FFmpegStream(AudioStream):
         self._failure, self._damaged, self._position = "", 0, 0
         with ExitStack() as opened:
             container = opened.enter_context(_opened(path, formats))
-            frames = self._frames(container, _track_of(container))
+            track = _track_of(container)
+            frames = self._frames(container, track)
             first = next(frames, None)  # in some containers nothing else tells rate and channels
             if first is None:
                 raise AudioError(f"cannot be decoded: {self._failure or 'its track of sound is empty'}")
             self.sample_rate, self.channels, self.coding = first.sample_rate, first.layout.nb_channels, ""
-            self.frames, self.announced = None, _announced(container, self.sample_rate)
+            self.frames, self.announced = None, _announced(container, track, self.sample_rate)
+            # Where the header counts samples, what a codec had to add to fill its last packet is none.
+            self._end = self.announced if track.time_base == Fraction(1, self.sample_rate) else None
             self._blocks = self._samples(chain([first], frames))
             self._rest = np.empty((0, self.channels), np.float32)
             self._opened = opened.pop_all()
@@ -74,7 +78,8 @@ class FFmpegStream(AudioStream):
 
     def remarks(self) -> list[str]:
         """What was noticed up to here, as parts of a sentence."""
-        return [f"{self._damaged} damaged packets were left out"] if self._damaged else []
+        found = "1 damaged packet was" if self._damaged == 1 else f"{self._damaged} damaged packets were"
+        return [f"{found} left out"] if self._damaged else []
 
     def _frames(self, container: "InputContainer", track: "Track") -> "Iterator[AudioFrame]":
         """What is decoded, without damaged packets, up to the end or an error of the container."""
@@ -93,8 +98,8 @@ class FFmpegStream(AudioStream):
             self._failure = _reason(error)
 
     def _samples(self, frames: "Iterable[AudioFrame]") -> Iterator[F32]:
-        """Samples of frames, while they are as the first. Padding in the last one ends where the header says."""
-        held, done, end = np.empty((0, self.channels), np.float32), 0, self.announced or 0
+        """Samples of frames, while they are as the first, without the padding of the last one."""
+        held, done, end = np.empty((0, self.channels), np.float32), 0, self._end or 0
         for frame in frames:
             if (frame.sample_rate, frame.layout.nb_channels) != (self.sample_rate, self.channels):
                 self._failure = f"it goes on with {frame.layout.nb_channels} channels at {frame.sample_rate} Hz"
@@ -133,10 +138,9 @@ def _track_of(container: "InputContainer") -> "Track":
     return track
 
 
-def _announced(container: "InputContainer", sample_rate: int) -> int | None:
-    """Frames by the header. That of the whole container also counts pictures."""
-    track, names = container.streams.audio[0], container.format.name.split(",")
-    seconds = None
+def _announced(container: "InputContainer", track: "Track", sample_rate: int) -> int | None:
+    """Frames by the header. The length of a whole container also counts pictures."""
+    names, seconds = container.format.name.split(","), None
     if track.duration and track.time_base:
         seconds = float(track.duration * track.time_base)
     elif container.duration and not container.streams.video:
@@ -160,14 +164,23 @@ def seconds_held(path: Path) -> float:
 
 
 def _scaled(frame: "AudioFrame") -> F32:
-    """Samples `[n, C]` of a frame, full scale at 1; exact for 16 and 24 bits."""
-    found = frame.to_ndarray()
-    samples = found.T if frame.format.is_planar else found.reshape(-1, frame.layout.nb_channels)
-    if samples.dtype.kind == "f":
-        return np.ascontiguousarray(samples, dtype=np.float32)
-    bits = 8 * samples.itemsize
-    scaled = samples.astype(np.float32) / np.float32(1 << (bits - 1))
-    return scaled - np.float32(1.0) if samples.dtype.kind == "u" else scaled
+    """Samples `[n, C]` of a frame, full scale at 1; exact for 16 and 24 bits.
+
+    PyAV finds more planes than there are of eight channels or more, and crashes where it copies them.
+    """
+    from av.audio.frame import format_dtypes
+
+    channels, dtype = frame.layout.nb_channels, np.dtype(format_dtypes[frame.format.name])
+    planes: list[Any] = [*frame.planes]
+    if frame.format.is_planar:
+        columns = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes[:channels]], axis=1)
+    else:
+        columns = np.frombuffer(planes[0], dtype, frame.samples * channels).reshape(-1, channels)
+    samples = columns.astype(np.float32)
+    if dtype.kind == "f":
+        return samples
+    samples /= np.float32(1 << (8 * dtype.itemsize - 1))
+    return samples - np.float32(1.0) if dtype.kind == "u" else samples
 
 
 def _reason(error: Exception) -> str:

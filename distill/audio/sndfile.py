@@ -145,7 +145,7 @@ def _announced(file: sf.SoundFile, frames: int | None) -> int | None:
     log = str(file.extra_info)
     align = re.search(r"Block Align *: ([1-9]\d*)", log)
     if found := re.search(r"from '(?:ds64|COMM)' chunk (?:of )?\(?(\d+)\)?", log):
-        return int(found[1])
+        return int(found[1]) if file.subtype in _LINEAR else frames  # others count packets
     if found := re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
         size, held = int(found[1]), int(found[2])
         if any(size in sizes for sizes in _UNKNOWN_SIZES):
