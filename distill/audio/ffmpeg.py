@@ -56,10 +56,6 @@ class FFmpegStream(AudioStream):
             self._rest = np.empty((0, self.channels), np.float32)
             self._opened = opened.pop_all()
 
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
-        AudioStream.watch(False)
-
     def read_block(self, most: int) -> tuple[F32, str]:
         """Up to `most` frames `[n, C]`, none at the end, and why there are no more: "" where nothing failed."""
         AudioStream.watch(True)

@@ -5,8 +5,9 @@ import mmap
 import os
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import soundfile as sf
@@ -27,8 +28,11 @@ SUFFIXES = (
 _LONGEST_PATH = 1000  # libsndfile refuses longer ones, but reads from a descriptor
 # Sizes in the headers that writers to a pipe leave.
 _UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
-# Codings whose samples can be read from any frame on, without what a header says about blocks.
-_LINEAR = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+# Of codings without blocks, whose samples can be read without a header.
+_SAMPLE_BYTES = {
+    **{"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4},
+    **{"FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1},
+}
 _LEAST_BEHIND = 0.1  # seconds of samples behind their end: less may be what another program appended
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
 # By the first bytes of a file: what is in its first stream, and what begins another one. Of Ogg (RFC 3533) a page that is
@@ -49,20 +53,23 @@ class AudioStream:
 
     def __init__(self, path: Path) -> None:
         """Open a file. Raises AudioError with the reason alone."""
-        self._file = file = _opened(path)
-        self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
-        # What can be read at most, and what the header announces; None where that is not known.
-        self.frames = int(file.frames) if file.frames < _UNKNOWN_FRAMES else None
-        self.announced = _announced(file, self.frames)
-        if (whole := _behind_end(path, file)) is not None:
-            file.close()
-            self._file, self.frames = whole, int(whole.frames)
+        with ExitStack() as opened:
+            self._file = file = opened.enter_context(_opened(path))
+            self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
+            # What can be read at most, and what the header announces; None where that is not known.
+            self.frames = int(file.frames) if file.frames < _UNKNOWN_FRAMES else None
+            self.announced = _announced(file, self.frames)
+            if (start := _start_of_more(path, file)) is not None:
+                whole = opened.enter_context(_From(path, start))
+                self._file = opened.enter_context(_FrontToBack(whole, **_as_raw(file)))
+                self.frames = int(self._file.frames)
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._opened.close()
         AudioStream.watch(False)
 
     def read_block(self, most: int) -> tuple[F32, str]:
@@ -114,18 +121,23 @@ def _opened(path: Path) -> _FrontToBack:
         raise AudioError(f"cannot be opened: {error}") from error
 
 
-def _behind_end(path: Path, file: sf.SoundFile) -> sf.SoundFile | None:
-    """All samples of a file that has more than its header states; None of a file that has not."""
-    found = samples_behind_end(path) if file.subtype in _LINEAR else None
-    if found is None:
+def _start_of_more(path: Path, file: sf.SoundFile) -> int | None:
+    """The first byte of the samples in a file that has more of them than its header states, None in others."""
+    size = _SAMPLE_BYTES.get(file.subtype, 0) * file.channels
+    found = samples_behind_end(path) if size else None
+    if found is None or (found.held - found.stated) / size < _LEAST_BEHIND * file.samplerate:
         return None
+    return found.start
+
+
+def _as_raw(file: sf.SoundFile) -> dict[str, Any]:
+    """How to open the samples of a file without its header."""
     order = file.endian if file.endian != "FILE" else "BIG" if file.format in ("AIFF", "CAF") else "LITTLE"
     shape = {"samplerate": file.samplerate, "channels": file.channels}
-    whole = _FrontToBack(_Behind(path, found.start), format="RAW", subtype=file.subtype, endian=order, **shape)
-    return whole if whole.frames - file.frames >= _LEAST_BEHIND * file.samplerate else None
+    return {"format": "RAW", "subtype": file.subtype, "endian": order, **shape}
 
 
-class _Behind(io.FileIO):
+class _From(io.FileIO):
     """A file from `start` on."""
 
     def __init__(self, path: Path, start: int) -> None:
@@ -145,7 +157,7 @@ def _announced(file: sf.SoundFile, frames: int | None) -> int | None:
     log = str(file.extra_info)
     align = re.search(r"Block Align *: ([1-9]\d*)", log)
     if found := re.search(r"from '(?:ds64|COMM)' chunk (?:of )?\(?(\d+)\)?", log):
-        return int(found[1]) if file.subtype in _LINEAR else frames  # others count packets
+        return int(found[1]) if file.subtype in _SAMPLE_BYTES else frames  # others count packets
     if found := re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
         size, held = int(found[1]), int(found[2])
         if any(size in sizes for sizes in _UNKNOWN_SIZES):
