@@ -119,7 +119,7 @@ def ingest(report: Mapping[str, Any], tier: str | None = None) -> str:
     )
     if reason := report.get("sample_rate_reason"):
         line += f"; {reason}"
-    if left_out := left_out_line(report["left_out"]):
+    if left_out := left_out_line(report.get("left_out", {})):
         line += f"; {left_out}"
     if tier is not None:
         usable, params = counts["audio_files"] - counts["rejected"] - counts["duplicates"], default_params(tier=tier)

@@ -11,7 +11,7 @@ from unit.tiny import write_prior_model, write_tone
 
 import distill
 from distill.api import Model, new_enough
-from distill.errors import ArtifactError, AudioError, ParamsError
+from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.sounds import BATCH
 from distill.novelty.verdict import VERDICTS
 
@@ -154,6 +154,19 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
     (tmp_path / "a.wav").write_text("no sound")
     with pytest.raises(AudioError, match=r"a\.wav: expected a recording, found a file that"):
         model.generate(prompt=tmp_path / "a.wav")
+
+
+def test_a_remark_on_a_recording_is_a_warning(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(4000, 2.5), 16_000, subtype="FLOAT")
+    calls: dict[str, dict[str, object]] = {
+        "samples": {"recording": path},
+        "vary": {"recording": path, "n": 1},
+        "generate": {"prompt": path, "seconds": 0.1},
+    }
+    for name, given in calls.items():
+        with pytest.warns(AudioWarning, match=r"a\.wav: peak 2\.5 is above full scale; scaled to 1\.0"):
+            getattr(model, name)(**given)
 
 
 def test_models_that_lack_what_is_requested_are_refused(tmp_path: Path) -> None:

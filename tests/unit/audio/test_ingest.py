@@ -227,6 +227,7 @@ def test_report_lists_what_was_rejected_or_ignored(folder: Path) -> None:
     reasons = {"broken.wav": message, "dangling.wav": "is a link that leads nowhere"}
     assert written["rejected"] == [{"path": path, "reason": reason} for path, reason in reasons.items()]
     assert written["warned"] == [{"path": "tick.wav", "reason": "very short: 0.020 s"}]
+    assert written["left_out"] == {"(no suffix)": 1, ".txt": 1}
     assert written["ignored_by_suffix"] == {"(hidden)": 2, "(no suffix)": 1, ".txt": 1}
     assert written["durations"] == {"min": 0.02, "median": 0.6, "max": 0.6}
     assert written["sample_rate"] == RATE
@@ -246,11 +247,13 @@ def test_no_folder_a_file_and_no_audio(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     (empty / "deep").mkdir(parents=True)
     found = refusal(empty)
-    assert found.startswith(f"{empty}: expected audio files (.aif, ")
-    assert found.endswith(".wave), found an empty folder; put recordings there or name another folder")
+    assert found == (
+        f"{empty}: expected audio files such as .wav, .aiff, .flac, .mp3 or .m4a, found an empty folder; "
+        "put recordings there or name another folder"
+    )
     for name in ("a.txt", "b.TXT", "deep/c.mid", ".DS_Store"):
         (empty / name).write_text("x")
-    assert "), found no audio in it, only 1 (hidden), 1 .mid, 2 .txt; put" in refusal(empty)
+    assert ", found no audio in it, only 1 (hidden), 1 .mid, 2 .txt; put" in refusal(empty)
 
 
 @pytest.mark.usefixtures("decoded")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from object_store import Store
 
-from distill.audio.source import AudioFile, LocalFolder, ObjectStore, is_url, open_source
+from distill.audio.source import AudioFile, LocalFolder, ObjectStore, is_url, left_out_line, open_source
 from distill.errors import AudioError
 
 FILES = ("b.wav", "a.WAV", "drums/kick.flac", "drums/low/tom ü#?.aiff", "drums/.hidden.wav", ".cache/x/y.wav",
@@ -31,6 +31,16 @@ def refusal(url: str) -> str:
 
 def by_name(source: LocalFolder | ObjectStore) -> dict[str, AudioFile]:
     return {file.relative: file for file in source.scan().audio}
+
+
+def test_what_is_left_out_is_named_by_its_suffix(tmp_path: Path) -> None:
+    assert fill(tmp_path)
+    left_out = LocalFolder(tmp_path).scan().left_out
+    assert left_out_line(left_out) == "3 files left out: 1 (no suffix), 1 ., 1 .txt"
+    assert (left_out_line({}), left_out_line({".mid": 1})) == ("", "1 file left out: 1 .mid")
+    many = {f".{number}": 20 - number for number in range(12)}
+    assert left_out_line(many).startswith("174 files left out: 20 .0, 19 .1, ")
+    assert left_out_line(many).endswith(", 13 .7, 42 others")
 
 
 def test_a_bucket_is_listed_and_read_as_the_same_folder_is(tmp_path: Path, store: Store) -> None:

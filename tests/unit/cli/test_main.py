@@ -224,6 +224,20 @@ def test_ctrl_c_keeps_the_sounds_that_are_done(shell: CommandLine, monkeypatch: 
     assert [soundfile.info(path).frames for path in Path("generated").iterdir()] == [1600, 1600]
 
 
+def test_every_command_says_the_remarks_on_a_recording(shell: CommandLine) -> None:
+    write_prior_model(Path("m.distill"))
+    soundfile.write("loud.wav", np.full(4000, 2.5), 16_000, subtype="FLOAT")
+    remark = "loud.wav: peak 2.5 is above full scale; scaled to 1.0"
+    for command in (
+        "encode m.distill loud.wav -o a.codes",
+        "vary m.distill loud.wav -n 1",
+        "generate m.distill --prompt loud.wav --seconds 0.1",
+    ):
+        done = shell(*command.split(), "--json")
+        assert f"distill: warning: {remark}\n" in done.err
+        assert json.loads(done.out)["warnings"] == [remark]
+
+
 def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"), labels=["kick"])
     write_prior_model(Path("bare.distill"), reference=False)

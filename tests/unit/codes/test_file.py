@@ -18,7 +18,7 @@ from unit.tiny import RATE, tiny_codec, write_tone
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codes.file import decode_file, encode_files, load_codes, write_codes
-from distill.errors import ArtifactError, AudioError
+from distill.errors import ArtifactError, AudioError, AudioWarning
 
 CODEC = tiny_codec()  # three levels of 8 codewords, 256 samples a frame
 
@@ -203,5 +203,5 @@ def test_one_unusable_recording_and_nothing_is_written(tmp_path: Path, codec: VQ
 
 
 def test_warnings_are_passed_on(tmp_path: Path, codec: VQVAE) -> None:
-    done = encode_files(codec, [write_tone(tmp_path / "short.wav", 0.03)], tmp_path / "a.codes")
-    assert done.warnings == (f"{tmp_path / 'short.wav'}: very short: 0.030 s",)
+    with pytest.warns(AudioWarning, match=r"short\.wav: very short: 0\.030 s"):
+        encode_files(codec, [write_tone(tmp_path / "short.wav", 0.03)], tmp_path / "a.codes")

@@ -197,10 +197,15 @@ def test_events_are_by_epoch_and_warnings_said_once(tmp_path: Path) -> None:
     events += [("metrics", "prior", 0, 9.0), ("Other", "codec", 0, 8.0)]
     lines = [json.dumps(dict(zip(("event", "task", "epoch", "loss"), row, strict=True))) for row in events]
     text = "\n".join([*lines, '{"event": "metrics", "task": "codec"}', '{"event": "metrics", "task": "codec", "ep'])
-    job = hand_made(tmp_path, events_jsonl=text, said_txt="warning: a\nb\nwarning: a\nwarning: c\n")
+    job = hand_made(
+        tmp_path,
+        events_jsonl=text,
+        said_txt="warning: a\nb\nwarning: a\nwarning: c\n",
+        stderr_txt="distill: warning: d",
+    )
     assert [(one["epoch"], one["loss"]) for one in job.events("codec")] == [(0, 3.0), (1, 1.0)]
     assert len(job.events("prior")) == 1
-    assert job.warnings == ["a", "c"]
+    assert job.warnings == ["a", "c", "d"]
 
 
 @pytest.mark.parametrize(

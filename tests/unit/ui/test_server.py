@@ -9,6 +9,7 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -25,6 +26,7 @@ from distill.errors import ParamsError
 from distill.training.events import RollbackEvent
 from distill.training.tracking import Tracker
 from distill.ui import server, view
+from distill.ui.generate_tab import GenerateTab
 from distill.ui.jobs import Jobs
 from distill.ui.server import HEADERS, Guard, Page, make_app
 from distill.ui.training_tabs import NONE_YET, end_group
@@ -146,6 +148,19 @@ def test_links_that_lead_out_of_the_folder_are_not_served(page: TestClient, work
     for link in links:  # the folder is that of other tests, too
         link.unlink()
     assert Path(handlers["zip"](JOB)).is_file()
+
+
+def test_remarks_on_a_recording_are_above_its_takes(workspace: Workspace) -> None:
+    folder = workspace.state / "jobs" / JOB.replace("abcdef0", "abcdef2")
+    folder.mkdir()
+    described = {"kind": "vary", "title": "v", "arguments": [], "values": {}}
+    files = {"job.json": described, "exit.json": {"status": 0}, "stdout.txt": {"seed": 1, "takes": []}}
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    (folder / "stderr.txt").write_text("distill: warning: a.wav: very short: 0.030 s\nvary 1/1\n")
+    shown = GenerateTab._cards_of(SimpleNamespace(_work=workspace), workspace.jobs.get(folder.name))  # type: ignore[arg-type]
+    assert shown.startswith('<p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>')
+    shutil.rmtree(folder)
 
 
 @pytest.mark.usefixtures("page")

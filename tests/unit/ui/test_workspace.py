@@ -94,9 +94,9 @@ def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace,
     assert written == {"one.WAV", "one 2.WAV", "snare/Gr\u00f6\u00dfe.wav"}
     assert (work.sounds / "mine" / "one 2.WAV").read_bytes() == b"1"
     text, odd, pack, outside, none = refused
-    assert text.startswith("notes.txt: expected a recording (")
+    assert text.startswith("notes.txt: expected a recording such as .wav, ")
     assert odd.startswith("'-n.wav': expected a name of letters")
-    assert pack.endswith("), found an archive; unpack it and choose the folder")
+    assert pack.endswith(", found an archive; unpack it and choose the folder")
     assert outside.startswith("'..': expected a name of letters")
     assert none == "none.wav: expected a file that can be copied, found: No such file or directory"
 
