@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from faults.mutants import mutant, safetensors_mutant
 from faults.strange_audio import RATE, sound, valid, written, wrong
+from unit.audio.encoded import encoded
 from unit.tiny import tiny_codec
 
 from distill.audio.decode import LEAST_SECONDS, Decoder
@@ -18,6 +19,8 @@ KINDS = (
     *("WAV PCM_16", "WAV PCM_24", "WAV MS_ADPCM", "AIFF PCM_16", "FLAC PCM_16", "OGG VORBIS", "OGG OPUS"),
     *("MP3 MPEG_LAYER_III", "CAF PCM_16", "AU PCM_16", "W64 PCM_16", "RF64 PCM_16"),
 )
+
+FFMPEG = {"m4a": "aac", "mov": "alac", "mka": "flac", "webm": "libopus", "wma": "wmav2", "wv": "wavpack", "ac3": "ac3"}
 
 
 def is_used(decoder: Decoder, path: Path, data: bytes) -> bool:
@@ -40,6 +43,18 @@ def is_used(decoder: Decoder, path: Path, data: bytes) -> bool:
 def test_a_mutant_of_a_sound_is_used_or_rejected_with_a_reason(tmp_path: Path, kind: str, exhaustive: bool) -> None:
     path, draw, data = tmp_path / f"mutant.{kind[:3].lower()}", random.Random(kind), written(*kind.split(), sound(2))
     count = 10_000 if exhaustive else 60
+    with Decoder() as decoder:
+        used = sum(is_used(decoder, path, mutant(data, draw)) for _ in range(count))
+    assert 0 < used < count
+
+
+@pytest.mark.parametrize("suffix", FFMPEG)
+def test_a_mutant_of_a_file_for_ffmpeg_is_used_or_rejected(tmp_path: Path, suffix: str, exhaustive: bool) -> None:
+    path, draw = tmp_path / f"mutant.{suffix}", random.Random(suffix)
+    data = encoded(
+        path, np.tile(sound(2), (8, 1)), 48_000, FFMPEG[suffix], "asf" if suffix == "wma" else None
+    ).read_bytes()
+    count = 10_000 if exhaustive else 40
     with Decoder() as decoder:
         used = sum(is_used(decoder, path, mutant(data, draw)) for _ in range(count))
     assert 0 < used < count
