@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, mono_of, open_audio
+from distill.audio.mixdown import ChannelStatistics
+from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, open_audio
 from distill.audio.sndfile import F32, AudioStream
 from distill.errors import AudioError
 
@@ -91,11 +92,18 @@ def _measure(stream: AudioStream) -> Bandwidth:
     if frames is not None and rate <= NARROW_RATE:
         return Bandwidth(rate, frames / rate, False)
     excerpts = list(_excerpts(stream, frames or 0))
-    peak = np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0)
-    if not SILENT_PEAK <= peak <= LARGEST_PEAK:  # also false where a sample is NaN
+    if not np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0) <= LARGEST_PEAK:  # NaN is not, either
+        return UNREADABLE
+    statistics = ChannelStatistics(stream.channels)
+    for excerpt in excerpts:
+        statistics.add(excerpt)
+    mix, _ = statistics.mix()
+    mono = [mix.mono(excerpt) for excerpt in excerpts]
+    peak = max((float(np.abs(excerpt).max()) for excerpt in mono), default=0.0)
+    if peak < SILENT_PEAK:
         return UNREADABLE
     # Relative to the peak, since squares of the largest samples that `read_recording` takes have no float32.
-    whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
+    whole, treble = _window_powers([excerpt / peak for excerpt in mono], rate)
     is_heard = float(treble.max()) * float(peak) ** 2 >= LEAST_TREBLE_POWER
     has_treble = is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum()
     if frames is None:  # the header does not say: the rest is read to its end
@@ -107,7 +115,7 @@ def _measure(stream: AudioStream) -> Bandwidth:
 
 
 def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
-    """Mono excerpts `[n]`, spread over the file; the beginning if the file has no more or its length is unknown (0)."""
+    """Excerpts `[n, C]`, spread over the file; the beginning if the file has no more or its length is unknown (0)."""
     rate = stream.sample_rate
     length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate
     count = max(FEWEST_EXCERPTS, min(round(seconds), USUAL_EXCERPTS), round(seconds / SPACING_SECONDS))
@@ -122,8 +130,7 @@ def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
             return  # damaged: what came before counts
         block, failure = stream.read_block(min(length, frames - start) if frames else length)
         if len(block):
-            with np.errstate(invalid="ignore", over="ignore"):  # such samples make the file unusable
-                yield mono_of(block)
+            yield block
         if failure:
             return
 

@@ -28,7 +28,8 @@ RATE = 24000
 COLUMNS = {
     "recording_id": "string", "path": "string", "status": "string", "reason": "string", "sha256": "string",
     "pcm_sha256": "string", "duplicate_of": "string", "group": "string", "sample_rate": "int32", "channels": "int32",
-    "seconds": "double", "frames_in_shard": "int64", "shard": "string", "offset": "int64", "label": "string",
+    "channels_used": "string", "trimmed_before": "double", "trimmed_after": "double", "seconds": "double",
+    "frames_in_shard": "int64", "shard": "string", "offset": "int64", "exponent": "int32", "label": "string",
 }  # fmt: skip
 
 
@@ -62,9 +63,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are decoded, in this process."""
     names: list[str] = []
 
-    def in_this_process(_: Decoder, path: Path, sample_rate: int) -> Recording:
+    def in_this_process(_: Decoder, path: Path, sample_rate: int, trim: bool = False) -> Recording:
         names.append(path.name)
-        return decode(path, sample_rate)
+        return decode(path, sample_rate, trim)
 
     monkeypatch.setattr(Decoder, "decoded", in_this_process)
     monkeypatch.setattr(Decoder, "bandwidth", lambda _, path: measure_bandwidth(path))
@@ -144,13 +145,13 @@ def test_samples_come_back_by_slices(folder: Path, decoded: list[str], monkeypat
     assert corpus.sample_rate == RATE
     assert [entry.path for entry in corpus.entries] == ["a.wav", "b.wav", "drums/kick.flac", "drums/low/tom.aiff"]
     for entry in corpus.entries:
-        whole = read_recording(folder / entry.path, RATE).pcm
+        whole = read_recording(folder / entry.path, RATE).samples
         assert entry.samples == len(whole)
         for start, length in ((0, None), (100, None), (14300, 100), (5, 0)):
             stop = None if length is None else start + length
-            np.testing.assert_array_equal(corpus.pcm(entry, start, length), whole[start:stop])
+            np.testing.assert_array_equal(corpus.read(entry, start, length), whole[start:stop])
         with pytest.raises(ValueError, match="samples 14300 to 14401 asked for, it has 14400"):
-            corpus.pcm(entry, 14300, 101)
+            corpus.read(entry, 14300, 101)
 
 
 def test_equal_input_gives_equal_bytes_with_any_workers_and_folder(
@@ -344,7 +345,7 @@ def test_a_missing_or_damaged_corpus_is_an_error(folder: Path) -> None:
     corpus, manifest = load_corpus(output), output / "manifest.parquet"
     (output / "pcm-00000.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(ArtifactError, match="expected rows 0 to 14400 of pcm"):
-        corpus.pcm(corpus.entries[0])
+        corpus.read(corpus.entries[0])
     (output / "report.json").write_text("{}")
     fails("expected a corpus sample rate, found none")
     (output / "report.json").unlink()
@@ -406,8 +407,8 @@ def test_what_may_be_something_else_another_time_is_tried_again(
 ) -> None:
     decoder, asked = Decoder.decoded, []
 
-    def killed(one: Decoder, path: Path, rate: int) -> Recording:
-        found = decoder(one, path, rate)
+    def killed(one: Decoder, path: Path, rate: int, trim: bool = False) -> Recording:
+        found = decoder(one, path, rate, trim)
         return Recording("ends its decoder (SIGKILL)", is_certain=False) if path.name == "03.wav" else found
 
     def bandwidth(_: Decoder, path: Path) -> Bandwidth | None:

@@ -100,13 +100,13 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
 
 
 def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, read, original = CodecData.split(corpus, 0.3, 0), [], Corpus.pcm
+    data, read, original = CodecData.split(corpus, 0.3, 0), [], Corpus.read
 
     def noting(self: Corpus, entry: ManifestRow, *rest: Any) -> Any:
         read.append(entry)
         return original(self, entry, *rest)
 
-    monkeypatch.setattr(Corpus, "pcm", noting)
+    monkeypatch.setattr(Corpus, "read", noting)
     model = build_vqvae(corpus.sample_rate, CONFIG, 0)
     initialise(model, corpus, data.train, 0)
     assert {entry.recording_id for entry in read} == {entry.recording_id for entry in data.train}
