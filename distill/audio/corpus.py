@@ -75,8 +75,8 @@ def kept_rows(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
 class Corpus:
     """The recordings that `ingest` kept, sorted by path, and their samples."""
 
-    def __init__(self, folder: Path, sample_rate: int, entries: tuple[ManifestRow, ...]) -> None:
-        self.folder, self.sample_rate = folder, sample_rate
+    def __init__(self, folder: Path, sample_rate: int, entries: tuple[ManifestRow, ...], trim: bool = True) -> None:
+        self.folder, self.sample_rate, self.trim = folder, sample_rate, trim  # as `ingest` was called
         self.entries = entries
         self._shards = ShardReader(folder, PREFIX)
 
@@ -95,4 +95,4 @@ def load_corpus(folder: Path) -> Corpus:
     sample_rate = report.get("sample_rate") if isinstance(report, dict) else None
     if not isinstance(sample_rate, int):
         raise damaged(folder / REPORT, "a corpus sample rate", "none")
-    return Corpus(folder, sample_rate, tuple(kept_rows(rows)))
+    return Corpus(folder, sample_rate, tuple(kept_rows(rows)), report.get("trim") is not False)

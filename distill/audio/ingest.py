@@ -73,9 +73,9 @@ def ingest(
     `folder` may be a URL such as s3://bucket/prefix: each object is a temporary file while it is decoded, and the corpus
     has the same bytes as that of a folder with the same files.
     "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
-    largest proportion of audio files, 0 to 1, that may be unusable. With `trim` silence at both ends of recordings is left out. `executor` decodes; the output does not depend on
+    largest proportion of audio files, 0 to 1, that may be unusable. `executor` decodes; the output does not depend on
     it. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose bandwidth
-    was measured. Blocks are kept in the folder `kept`, where one is given.
+    was measured. Blocks are kept in the folder `kept`, where one is given. `trim` is that of `read_recording`.
     Returns what is written as `report.json`, see `_report`.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
@@ -103,13 +103,12 @@ def ingest(
         bandwidths = map_cached(worker.measure, blocks, _key, executor, measured, reads=reads)
         rows = (row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS))
         rate = choose_rate(rows, sample_rate)
-        decoded = Cache(
-            work / "decoded", work_version("ingest", sf.__libsndfile_version__, f"{rate.sample_rate} {trim}")
-        )
+        made_of = (sf.__libsndfile_version__, str(rate.sample_rate), str(trim))
+        decoded = Cache(work / "decoded", work_version("ingest", *made_of))
         decode = partial(worker.decode, rate.sample_rate, trim)
         folders = map_cached(decode, blocks, _key, executor, decoded, say, reads)
         manifest = _assemble(folders, temporary)
-        report = _report(manifest, found, rate)
+        report = _report(manifest, found, rate, trim)
         _check(folder, report, max_rejected)
         write_json(temporary / REPORT, report)
         write_rows(temporary / MANIFEST, manifest, SCHEMA)
@@ -124,12 +123,13 @@ def ingest_folder(
 ) -> dict[str, Any]:
     """`ingest` with the settings `params`, reporting progress and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
-        report = ingest(
-            folder, output, params.sample_rate, params.max_rejected, executor, progress, kept, trim=params.trim
-        )
+        rate, trim = params.sample_rate, params.trim
+        report = ingest(folder, output, rate, params.max_rejected, executor, progress, kept, trim=trim)
         counted = "{used} used, {warned} used with a warning, {rejected} rejected, {duplicates} exact copies"
         progress.say(f"{counted.format(**report['counts'])}, {report['seconds']:.1f} s of sound")
         progress.say(report["sample_rate_reason"])
+        if report["trimmed_seconds"]:
+            progress.say(f"{report['trimmed_seconds']:.1f} s of silence at beginnings and ends left out (corpus.trim)")
         progress.status.keep(output / REPORT, "ingest.json")
         if report["rejected"]:
             progress.say("\n".join([f"rejected, as {output / REPORT} says:", *listed_rejections(report)]))
@@ -189,11 +189,8 @@ class BlockWorker(Executor):
         is_certain = True
         with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
-
-                def decoded(decoder: Decoder, path: Path) -> Recording:
-                    return decoder.decoded(path, sample_rate, trim)
-
-                for file, found in self._each(block, True, decoded):
+                call = partial(Decoder.decoded, sample_rate=sample_rate, trim=trim)
+                for file, found in self._each(block, True, call):
                     if found.fingerprint is not None and found.pcm_sha256 not in places:
                         places[found.pcm_sha256] = shards.append(found.pcm)
                         for name, values in found.fingerprint._asdict().items():
@@ -303,7 +300,7 @@ def _related(
     return related
 
 
-def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> dict[str, Any]:
+def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice, trim: bool) -> dict[str, Any]:
     """What became of the files, as JSON. Of copies one is in the corpus; its seconds count once."""
     kept = kept_rows(rows)
     members: dict[str, list[str]] = defaultdict(list)
@@ -325,6 +322,8 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> dict[
         "sample_rate": rate.sample_rate,
         "sample_rate_reason": rate.reason,
         "treble_share": rate.treble_share,
+        "trim": trim,
+        "trimmed_seconds": sum(row.trimmed_before + row.trimmed_after for row in kept),
         "seconds": sum(row.frames_in_shard for row in kept) / rate.sample_rate,
         "counts": counts,
         "durations": {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)},

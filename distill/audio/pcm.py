@@ -19,7 +19,7 @@ def pcm_of(parts: Sequence[F32], peak: float) -> tuple[Pcm, int]:
     scaled down for good, below half of it made louder by a power of two, which `samples_of` takes back.
     """
     exponent, scale = 0, np.float32(FULL_SCALE / max(1.0, peak))
-    if peak < 0.5 and not all(_are_whole(part * FULL_SCALE) for part in parts):
+    if peak < 0.5 and not all(is_whole(part * np.float32(FULL_SCALE)) for part in parts):
         exponent = int(np.frexp(peak)[1])
         scale = np.float32(FULL_SCALE * 2.0**-exponent)
     pcm = np.empty(sum(map(len, parts)), dtype=np.int16)
@@ -42,5 +42,6 @@ def pcm_sha256(pcm: Pcm, exponent: int) -> str:
     return digest.hexdigest()
 
 
-def _are_whole(values: F32) -> bool:
+def is_whole(values: F32) -> bool:
+    """Whether all values are whole numbers, as samples of 16 bits times their full scale are."""
     return bool((values == np.rint(values)).all())

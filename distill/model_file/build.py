@@ -45,7 +45,7 @@ def bundle_artifacts(
     """
     codec, config = load_codec(vqvae)
     split = {"seed": config.seed, "val_fraction": config.val_fraction}
-    training = {"vqvae": config.training.model_dump(), "split": split}
+    training = {"vqvae": config.training.model_dump(), "split": split, "corpus": {"trim": config.trim}}
     metadata = BundleMetadata(
         vqvae_config=codec.architecture,
         spectrogram_config=codec.spectrogram,

@@ -107,6 +107,11 @@ class BundleMetadata(Settings):
         return {level: health[level] for level in sorted(health, key=by_level)}
 
     @property
+    def trim(self) -> bool:
+        """`corpus.trim` of the codec's training."""
+        return self.training_config.get("corpus") != {"trim": False}
+
+    @property
     def has_prior(self) -> bool:
         """Whether the file has a prior."""
         return self.prior_config is not None

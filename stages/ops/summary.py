@@ -32,7 +32,8 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
     stages = ", ".join(f"{entry['stage']} {entry['seconds']:.0f} s" for entry in ran) or "none, all up to date"
     table.add_row("stages run", f"{stages} ({seconds:.0f} s in all)")
     usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
-    table.add_row("recordings", f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s")
+    trimmed = f", {ingest['trimmed_seconds']:.1f} s of silence left out" if ingest["trimmed_seconds"] else ""
+    table.add_row("recordings", f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s{trimmed}")
     held_out = (
         f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "
         f"(best epoch {prior['best_epoch'] + 1} of {prior['epochs_trained']})"

@@ -63,9 +63,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are decoded, in this process."""
     names: list[str] = []
 
-    def in_this_process(_: Decoder, path: Path, sample_rate: int, trim: bool = False) -> Recording:
+    def in_this_process(_: Decoder, path: Path, **settings: Any) -> Recording:
         names.append(path.name)
-        return decode(path, sample_rate, trim)
+        return decode(path, **settings)
 
     monkeypatch.setattr(Decoder, "decoded", in_this_process)
     monkeypatch.setattr(Decoder, "bandwidth", lambda _, path: measure_bandwidth(path))
@@ -407,8 +407,8 @@ def test_what_may_be_something_else_another_time_is_tried_again(
 ) -> None:
     decoder, asked = Decoder.decoded, []
 
-    def killed(one: Decoder, path: Path, rate: int, trim: bool = False) -> Recording:
-        found = decoder(one, path, rate, trim)
+    def killed(one: Decoder, path: Path, **settings: Any) -> Recording:
+        found = decoder(one, path, **settings)
         return Recording("ends its decoder (SIGKILL)", is_certain=False) if path.name == "03.wav" else found
 
     def bandwidth(_: Decoder, path: Path) -> Bandwidth | None:

@@ -32,7 +32,10 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     prior = {"val_perplexity": 1.5, "val_bits_per_second": 9.0, "best_epoch": 1, "epochs_trained": 3}
     write("metrics/train_prior.json", {**prior, "is_memorizing": float(memorizing)})
     write("metrics/audition.json", {"new": 0, "close": 0, "copies": 2, "tonal_rate": 0.5})
-    write("metrics/ingest.json", {"used": 5, "warned": 0, "duplicates": 0, "rejected": 0, "seconds": 1.0})
+    write(
+        "metrics/ingest.json",
+        {"used": 5, "warned": 0, "duplicates": 0, "rejected": 0, "seconds": 1.0, "trimmed_seconds": 2.0},
+    )
     artifact = PriorArtifact(
         shape=PRIOR,
         training=get_adaptive_prior_config(5),
@@ -49,6 +52,7 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     write("artifacts/prior/config.json", artifact.model_dump(mode="json"))
     summarise(Params.model_validate({"corpus": {"path": "sounds"}}), [], 1.0)
     printed = " ".join(capsys.readouterr().out.split())
+    assert "recordings 5 usable, 0 rejected, 1.0 s, 2.0 s of silence left out" in printed
     assert "codewords used level 0 0%, level 1 1%, level 2 2%" in printed
     assert "2 sounds: 0 new, 0 close, 2 copies; 50% tonal" in printed
     assert "held-out tones 50% tonal, 25% once decoded" in printed
