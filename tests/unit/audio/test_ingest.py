@@ -18,9 +18,10 @@ from distill.audio import ingest as ingestion
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
 from distill.audio.decode import Decoder, decode
-from distill.audio.ingest import ingest
+from distill.audio.ingest import ingest, ingest_folder
 from distill.audio.read import Recording, read_recording
 from distill.errors import ArtifactError, AudioError
+from distill.params import CorpusConfig
 from distill.storage.shards import ShardWriter
 from distill.storage.work import Executor
 
@@ -189,6 +190,43 @@ def test_exact_copies_are_kept_once(folder: Path, decoded: list[str]) -> None:
         assert (copy.group, copy.shard, copy.offset) == (original.group, original.shard, original.offset)
     assert len(load_corpus(folder.parent / "out").entries) == 4
     assert (folder.parent / "out" / "pcm-00000.safetensors").stat().st_size < 4 * 14400 * 2 + 200
+
+
+@pytest.mark.usefixtures("decoded")
+def test_silence_is_trimmed_unless_it_is_to_stay(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    silence = np.zeros(5 * RATE)
+    sf.write(folder / "late.wav", np.concatenate([silence, pluck(7)]), RATE)
+    sf.write(folder / "padded.wav", np.concatenate([silence[:RATE], pluck(3), silence[:10]]), RATE)
+    params = CorpusConfig(path=str(folder), sample_rate=RATE, labels="none", max_rejected=0.5, trim=True)
+    report = ingest_folder(folder, folder.parent / "out", params, Executor(1))
+    found = rows(folder)
+    assert (report["trim"], load_corpus(folder.parent / "out").trim) == (True, True)
+    trimmed = sum(row.trimmed_before + row.trimmed_after for row in found.values())
+    assert report["trimmed_seconds"] == pytest.approx(trimmed)
+    assert f"{trimmed:.1f} s of silence at beginnings and ends left out (corpus.trim)" in capsys.readouterr().err
+    late = found["late.wav"]
+    assert (late.status, late.trimmed_before) == ("used", pytest.approx(4.99, abs=0.005))
+    assert late.seconds == pytest.approx(5.6 - late.trimmed_before - late.trimmed_after)
+    assert found["padded.wav"].group == found["a.wav"].group
+    report = ingest_folder(folder, folder.parent / "out", params.model_copy(update={"trim": False}), Executor(1))
+    assert (report["trim"], report["trimmed_seconds"]) == (False, 0)
+    assert not load_corpus(folder.parent / "out").trim
+    assert rows(folder)["late.wav"].seconds == pytest.approx(5.6)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_a_softer_copy_is_a_near_duplicate_with_all_of_its_resolution(folder: Path) -> None:
+    sound = pluck(3)
+    for name, level in (("half.wav", 0.5), ("soft.wav", 2.0**-10)):
+        sf.write(folder / name, level * sound, RATE, subtype="FLOAT")
+    run(folder)
+    found, corpus = rows(folder), load_corpus(folder.parent / "out")
+    for name, level in (("half.wav", 0.5), ("soft.wav", 2.0**-10)):
+        entry = found[name]
+        assert (entry.duplicate_of, entry.group) == ("", found["a.wav"].group)
+        error = corpus.read(entry) / level - sound
+        assert 20 * np.log10(sound.std() / error.std()) > 65
+    assert (found["a.wav"].exponent, found["soft.wav"].exponent) == (0, int(np.frexp(np.abs(sound).max())[1]) - 10)
 
 
 @pytest.mark.usefixtures("decoded")
