@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # What Distill notes in the two free parts of the metadata. Other keys, which a program may have added, are not shared.
 NOTES = ("recordings", "tier", "val_bits_per_second", WRITTEN)
-TRAINING = ("vqvae", "split", "corpus", "prior")
+TRAINING = ("vqvae", "split", "prior")
 WINDOWS = '\\:*?"<>|'  # characters that are no part of a name there
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 RETRY = "check the network and HF_ENDPOINT, and run the same command again"

@@ -108,8 +108,9 @@ class BundleMetadata(Settings):
 
     @property
     def trim(self) -> bool:
-        """`corpus.trim` of the codec's training."""
-        return self.training_config.get("corpus") != {"trim": False}
+        """`corpus.trim` of the codec's training. Other samples would have other groups, and so another split."""
+        split = self.training_config.get("split")
+        return not isinstance(split, dict) or split.get("trim") is not False
 
     @property
     def has_prior(self) -> bool:

@@ -36,7 +36,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def material_of(folder: Path, work: Path) -> Material:
-    ingest(folder, work / "corpus", RATE, 0.0)
+    ingest(folder, work / "corpus", RATE, 0.0, trim=False)
     corpus = load_corpus(work / "corpus")
     return Material(tiny_codec(), corpus, corpus.entries, HELD_OUT)
 
