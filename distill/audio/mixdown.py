@@ -63,19 +63,20 @@ class ChannelStatistics:
 
     def add(self, block: F32) -> None:
         """Add a block."""
-        wide = block.astype(np.float64)
-        self._frames += len(wide)
-        self._low, self._high = np.minimum(self._low, wide.min(axis=0)), np.maximum(self._high, wide.max(axis=0))
-        self._sum += wide.sum(axis=0)
-        self._products += wide.T @ wide
-        parts = wide[: len(wide) // _PART_FRAMES * _PART_FRAMES].reshape(-1, _PART_FRAMES, wide.shape[1])
-        parts = parts[parts.any(axis=(1, 2))]  # without digital silence
-        means = _TAPER @ parts  # [P, C]
-        weights = 1 / (parts.std(axis=1).mean(axis=1) + LEAST_OFFSET)
+        rows = block.T.astype(np.float64, order="C")  # [C, n]: sums are several times faster along rows
+        self._frames += len(block)
+        self._low, self._high = np.minimum(self._low, rows.min(axis=1)), np.maximum(self._high, rows.max(axis=1))
+        self._sum += rows.sum(axis=1)
+        self._products += rows @ rows.T
+        parts = rows[:, : len(block) // _PART_FRAMES * _PART_FRAMES].reshape(len(rows), -1, _PART_FRAMES)  # [C, P, ...]
+        powers = np.einsum("cpf,cpf->cp", parts, parts) / _PART_FRAMES
+        means = parts @ _TAPER  # [C, P]
+        deviation = np.sqrt(np.maximum(0.0, powers - np.square(parts.mean(axis=2)))).mean(axis=0)
+        weights = powers.any(axis=0) / (deviation + LEAST_OFFSET)  # digital silence says nothing of an offset
         self._weights += float(weights.sum())
         self._squared_weights += float(np.square(weights).sum())
-        self._part_sum += weights @ means
-        self._part_products += (weights * means.T) @ means
+        self._part_sum += means @ weights
+        self._part_products += (weights * means) @ means.T
 
     def mix(self) -> tuple[Mix, bool]:
         """The mix, and whether it is of one channel because all of them cancel out. All samples were finite."""
