@@ -76,7 +76,8 @@ def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution
     """Ingest a folder, train our codec on its training recordings, measure it on held-out ones. Raises AudioError."""
     with tempfile.TemporaryDirectory() as temporary:
         ingested = Path(temporary) / "corpus"
-        ingest(folder, ingested, params.corpus.sample_rate, params.corpus.max_rejected, Executor(execution.workers))
+        given, executor = params.corpus, Executor(execution.workers)
+        ingest(folder, ingested, given.sample_rate, given.max_rejected, executor, trim=given.trim)
         corpus = load_corpus(ingested)
         count, name = len(corpus.entries), folder.resolve().name
         fraction = params.split.resolve(count)

@@ -81,7 +81,7 @@ def from_model(model: Path, folder: Path, workplace: Path) -> Material:
     """
     bundle = load_bundle(model)
     output = workplace / "corpus"
-    ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED)
+    ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED, trim=bundle.metadata.trim)
     corpus, split = load_corpus(output), bundle.metadata.training_config.get("split")
     if split and sha256_file(output / MANIFEST) == bundle.metadata.provenance.data_sha256:
         sides = CodecData.split(corpus, float(split["val_fraction"]), int(split["seed"]))

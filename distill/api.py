@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from distill import params
-from distill.audio.augment import samples_of
 from distill.audio.decode import Decoder
 from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode
@@ -312,8 +311,7 @@ class Model:
         """
         if isinstance(recording, str | os.PathLike):
             with Decoder() as decoder:
-                read: Samples = samples_of(decoder.recording(Path(recording), self.sample_rate).pcm).numpy()
-            return read
+                return decoder.recording(Path(recording), self.sample_rate).samples
         sound = np.asarray(recording, dtype=np.float32)
         if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
             found = "NaN or infinite values" if sound.ndim == 1 and len(sound) else f"the shape {sound.shape}"

@@ -42,6 +42,9 @@ class Stream(IntEnum):
     PRETRAINING_COLLECTIONS = 20  # of recordings, by number
     COUNT_FOLDS = 21  # which recordings are left out of counts together
     CALIBRATION = 22  # sounds that calibrate a prior, by round
+    REDRAWN_CROPS = (
+        23  # of the codec's training, in place of silent ones, by epoch, step, number in the batch and attempt
+    )
 
 
 def derive_seed(*parts: int) -> int:

@@ -61,7 +61,7 @@ def _section(name: str, command: Any) -> str:
     ]
     for one in options:
         value = "" if one.is_flag else f" {_value(one)}"
-        shown = ", ".join(f"`{flag}{value}`" for flag in sorted(one.opts, key=len))
+        shown = ", ".join(f"`{flag}{value}`" for flag in sorted([*one.opts, *one.secondary_opts], key=len))
         rows.append(_row(shown, _default(one), _help(one)))
     table = "\n".join([_row("argument or flag", "default", "meaning"), _row("---", "---", "---"), *rows])
     return f"## `distill {name}`\n\n{_literal(command.help.strip())}\n\n```sh\n{usage}\n```\n\n{table}"

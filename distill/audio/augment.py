@@ -4,13 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.seeds import Stream, derive_seed
 
-PCM_SCALE = 32768.0
 VARISPEED_SEMITONES = 3.0
 VIEW_GAINS_DB = (-8.0, 2.0)
 
@@ -44,13 +42,8 @@ def waveform(
     corpus: Corpus, entry: ManifestRow, start: int = 0, length: int | None = None, view: View = AS_IS
 ) -> Tensor:
     """Samples `[N]` of a view from `start` on, fp32 in [-1, 1]; to the end if `length` is None."""
-    samples = samples_of(corpus.pcm(entry, start + view.shift, length))
+    samples = torch.from_numpy(corpus.read(entry, start + view.shift, length))
     return samples if view.gain == 1.0 else (samples * view.gain).clamp_(-1.0, 1.0)
-
-
-def samples_of(pcm: NDArray[np.int16]) -> Tensor:
-    """Samples `[N]`, fp32 in [-1, 1), of int16 PCM `[N]`."""
-    return torch.from_numpy(pcm).float() / PCM_SCALE
 
 
 def varispeed(audio: Tensor, speed: float) -> Tensor:

@@ -1,8 +1,8 @@
 """Bandwidth of recordings, and the corpus sample rate that it asks for: `corpus.sample_rate: auto`.
 
-A recording has treble if a hundred-thousandth of its energy, or more, lies between 10 and 20 kHz, and if that band
-reaches -70 dBFS (RMS of a window) somewhere. The first bound leaves out images of a resampler, the second 16-bit
-dither, also shaped dither. Files of up to 24 kHz have none: at 24 kHz all of their sound is kept.
+A recording has treble if a hundred-thousandth of its energy, or more, lies between 10 and 20 kHz, and if in 16 bits that
+band reaches -70 dBFS (RMS of a window) somewhere. The first bound leaves out images of a resampler, the second dither,
+also shaped dither. Files of up to 24 kHz have none: at 24 kHz all of their sound is kept.
 
 Only excerpts are decoded, so that it costs little beside decoding the whole. Shapes: `n` samples at the file's rate,
 `C` channels, `W` windows.
@@ -17,7 +17,9 @@ from typing import Literal
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, mono_of, open_audio
+from distill.audio.mixdown import ChannelStatistics
+from distill.audio.pcm import FULL_SCALE, is_whole
+from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, open_audio
 from distill.audio.sndfile import F32, AudioStream
 from distill.errors import AudioError
 
@@ -55,10 +57,17 @@ class RateChoice:
 
 
 def measure_bandwidth(path: Path) -> Bandwidth:
-    """Measure up to 6.4 s of an audio file, spread over it. `UNREADABLE` where it cannot be decoded."""
+    """Measure up to 6.4 s of an audio file, spread over it. `UNREADABLE` where it cannot be decoded, or is silent.
+
+    Where these are silent, the first half second that is not decides.
+    """
     try:
         with open_audio(path) as stream:
-            return _measure(stream)
+            found, has_length = _measure(stream, _excerpts(stream)), stream.frames is not None
+        if found is None and has_length:
+            with open_audio(path) as stream:
+                found = _measure(stream, _first_sound(stream))
+        return found or UNREADABLE
     except AudioError:
         return UNREADABLE  # `read_recording` says why
 
@@ -86,17 +95,26 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
     return RateChoice(FULL_RATE, share, f"{FULL_RATE} Hz: {found}")
 
 
-def _measure(stream: AudioStream) -> Bandwidth:
+def _measure(stream: AudioStream, spread: Iterator[F32]) -> Bandwidth | None:
+    """What excerpts `[n, C]` of a file say of it; None where they are silent."""
     rate, frames = stream.sample_rate, stream.announced if stream.frames is None else stream.frames
     if frames is not None and rate <= NARROW_RATE:
         return Bandwidth(rate, frames / rate, False)
-    excerpts = list(_excerpts(stream, frames or 0))
-    peak = np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0)
-    if not SILENT_PEAK <= peak <= LARGEST_PEAK:  # also false where a sample is NaN
+    excerpts = list(spread)
+    if not np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0) <= LARGEST_PEAK:  # NaN is not, either
         return UNREADABLE
+    statistics = ChannelStatistics(stream.channels)
+    for excerpt in excerpts:
+        statistics.add(excerpt)
+    mix, _ = statistics.mix()
+    mono = [mix.mono(excerpt) for excerpt in excerpts]
+    peak = max((float(np.abs(excerpt).max()) for excerpt in mono), default=0.0)
+    if peak < SILENT_PEAK:
+        return None
     # Relative to the peak, since squares of the largest samples that `read_recording` takes have no float32.
-    whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
-    is_heard = float(treble.max()) * float(peak) ** 2 >= LEAST_TREBLE_POWER
+    whole, treble = _window_powers([excerpt / peak for excerpt in mono], rate)
+    has_dither = all(is_whole(excerpt * np.float32(FULL_SCALE)) for excerpt in excerpts)
+    is_heard = not has_dither or float(treble.max()) * float(peak) ** 2 >= LEAST_TREBLE_POWER
     has_treble = is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum()
     if frames is None:  # the header does not say: the rest is read to its end
         frames, failure, block = sum(map(len, excerpts)), "", excerpts[-1]
@@ -106,9 +124,21 @@ def _measure(stream: AudioStream) -> Bandwidth:
     return Bandwidth(rate, frames / rate, bool(rate > NARROW_RATE and has_treble))
 
 
-def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
-    """Mono excerpts `[n]`, spread over the file; the beginning if the file has no more or its length is unknown (0)."""
-    rate = stream.sample_rate
+def _first_sound(stream: AudioStream) -> Iterator[F32]:
+    """The first excerpts `[n, C]` that are not silent."""
+    length, left, failure = max(1, round(EXCERPT_SECONDS * stream.sample_rate)), USUAL_EXCERPTS, ""
+    while left and not failure:
+        block, failure = stream.read_block(length)
+        if not len(block):
+            return
+        if np.abs(block).max() >= SILENT_PEAK:
+            left -= 1
+            yield block
+
+
+def _excerpts(stream: AudioStream) -> Iterator[F32]:
+    """Excerpts `[n, C]`, spread over the file; the beginning if the file has no more or its length is unknown."""
+    rate, frames = stream.sample_rate, stream.frames or 0
     length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate
     count = max(FEWEST_EXCERPTS, min(round(seconds), USUAL_EXCERPTS), round(seconds / SPACING_SECONDS))
     count = min(count, MOST_EXCERPTS)
@@ -122,8 +152,7 @@ def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
             return  # damaged: what came before counts
         block, failure = stream.read_block(min(length, frames - start) if frames else length)
         if len(block):
-            with np.errstate(invalid="ignore", over="ignore"):  # such samples make the file unusable
-                yield mono_of(block)
+            yield block
         if failure:
             return
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from distill.audio.pcm import samples_of
 from distill.storage.files import damaged, read_json
 from distill.storage.shards import ShardReader
 from distill.storage.tables import read_rows, schema_of
@@ -29,15 +30,19 @@ class ManifestRow:
     status: Status
     reason: str
     sha256: str  # of the file, "" if it cannot be read
-    pcm_sha256: str  # of the decoded samples, "" if rejected
+    pcm_sha256: str  # of the samples, "" if rejected
     duplicate_of: str  # recording_id of the exact copy that was kept, or ""
     group: str  # shared by near-duplicates, "" if rejected
     sample_rate: int  # of the source file, 0 if rejected
     channels: int  # of the source file, 0 if rejected
+    channels_used: str  # numbers from 1 of those that were mixed, such as "1,2"
+    trimmed_before: float  # seconds of silence
+    trimmed_after: float
     seconds: float
     frames_in_shard: int  # samples at the corpus rate
     shard: str
     offset: int
+    exponent: int  # samples are pcm / 32768 * 2**exponent
     label: str
 
     @property
@@ -46,7 +51,7 @@ class ManifestRow:
         return self.frames_in_shard
 
 
-SCHEMA = schema_of(ManifestRow, sample_rate=pa.int32(), channels=pa.int32())
+SCHEMA = schema_of(ManifestRow, sample_rate=pa.int32(), channels=pa.int32(), exponent=pa.int32())
 
 
 def recording_id(relative: str) -> str:
@@ -70,17 +75,17 @@ def kept_rows(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
 class Corpus:
     """The recordings that `ingest` kept, sorted by path, and their samples."""
 
-    def __init__(self, folder: Path, sample_rate: int, entries: tuple[ManifestRow, ...]) -> None:
-        self.folder, self.sample_rate = folder, sample_rate
+    def __init__(self, folder: Path, sample_rate: int, entries: tuple[ManifestRow, ...], trim: bool = True) -> None:
+        self.folder, self.sample_rate, self.trim = folder, sample_rate, trim  # as `ingest` was called
         self.entries = entries
         self._shards = ShardReader(folder, PREFIX)
 
-    def pcm(self, entry: ManifestRow, start: int = 0, length: int | None = None) -> NDArray[np.int16]:
-        """Samples `[length]` of `entry` from `start` on, to its end if `length` is None; only these are read."""
+    def read(self, entry: ManifestRow, start: int = 0, length: int | None = None) -> NDArray[np.float32]:
+        """Samples `[length]`, in [-1, 1], of `entry` from `start` on, to its end if `length` is None; no others are read."""
         length = entry.samples - start if length is None else length
         if not 0 <= start <= start + length <= entry.samples:
             raise ValueError(f"{entry.path}: samples {start} to {start + length} asked for, it has {entry.samples}")
-        return np.asarray(self._shards.read(entry.shard, entry.offset + start, length), dtype=np.int16)
+        return samples_of(self._shards.read(entry.shard, entry.offset + start, length), entry.exponent)
 
 
 def load_corpus(folder: Path) -> Corpus:
@@ -90,4 +95,4 @@ def load_corpus(folder: Path) -> Corpus:
     sample_rate = report.get("sample_rate") if isinstance(report, dict) else None
     if not isinstance(sample_rate, int):
         raise damaged(folder / REPORT, "a corpus sample rate", "none")
-    return Corpus(folder, sample_rate, tuple(kept_rows(rows)))
+    return Corpus(folder, sample_rate, tuple(kept_rows(rows)), report.get("trim") is not False)

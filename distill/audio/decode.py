@@ -8,7 +8,6 @@ values or the reason why there are none, and the size of the arrays, which follo
 stdin does.
 """
 
-import hashlib
 import json
 import os
 import signal
@@ -28,6 +27,7 @@ from safetensors.numpy import load, save
 
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.near_duplicates import Fingerprint, fingerprint
+from distill.audio.pcm import pcm_sha256
 from distill.audio.read import Recording, read_recording
 from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError, AudioWarning, DistillError
@@ -45,15 +45,14 @@ _PACKAGES = Path(__file__).parents[2]
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
 
-def decode(path: Path, sample_rate: int) -> Recording:
-    """Decode a file at `sample_rate` Hz for a corpus, in this process. What cannot be used is said in `reason`."""
+def decode(path: Path, sample_rate: int, trim: bool = False) -> Recording:
+    """As `read_recording`, with hashes and fingerprint. What cannot be used is said in `reason`."""
     try:
-        found = read_recording(path, sample_rate)
+        found = read_recording(path, sample_rate, trim)
     except AudioError as error:
         return Recording(str(error), sha256=_readable_sha256(path), is_certain=os.path.lexists(path))
-    pcm_sha256 = hashlib.sha256(np.ascontiguousarray(found.pcm, dtype="<i2").data).hexdigest()
-    prints = fingerprint(found.pcm, sample_rate)
-    return replace(found, sha256=_readable_sha256(path), pcm_sha256=pcm_sha256, fingerprint=prints)
+    own, prints = pcm_sha256(found.pcm, found.exponent), fingerprint(found.pcm, sample_rate)
+    return replace(found, sha256=_readable_sha256(path), pcm_sha256=own, fingerprint=prints)
 
 
 def _readable_sha256(path: Path) -> str:
@@ -109,10 +108,10 @@ class Decoder:
                 return Bandwidth(**self._ask(path)[0])
         return None
 
-    def decoded(self, path: Path, sample_rate: int) -> Recording:
+    def decoded(self, path: Path, sample_rate: int, trim: bool = False) -> Recording:
         """`decode` of a file. Raises Stopped."""
         try:
-            values, arrays = self._ask(path, sample_rate)
+            values, arrays = self._ask(path, sample_rate, trim)
         except AudioError as error:
             return Recording(str(error), sha256=_readable_sha256(path), is_certain=False)
         if arrays:
@@ -133,16 +132,16 @@ class Decoder:
             warnings.warn(f"{path}: {found.reason}", AudioWarning, stacklevel=3)
         return found
 
-    def _ask(self, path: Path, sample_rate: int = 0) -> Answer:
+    def _ask(self, path: Path, sample_rate: int = 0, trim: bool = False) -> Answer:
         most = LEAST_MEMORY + MEMORY_PER_BYTE * _file_size(path)
         with suppress(AudioError):
-            return self._ask_once(path, sample_rate, min(most, usable_memory() // (4 * self._count)))
+            return self._ask_once(path, sample_rate, trim, min(most, usable_memory() // (4 * self._count)))
         with self._second_try:
-            return self._ask_once(path, sample_rate, min(most, usable_memory() // 2))
+            return self._ask_once(path, sample_rate, trim, min(most, usable_memory() // 2))
 
-    def _ask_once(self, path: Path, sample_rate: int, memory: int) -> Answer:
+    def _ask_once(self, path: Path, sample_rate: int, trim: bool, memory: int) -> Answer:
         size = _file_size(path)
-        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "memory": memory}
+        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "trim": trim, "memory": memory}
         request["seconds"] = LEAST_SECONDS + size // OPENED_PER_SECOND
         process = self._started()
         assert process.stdin is not None
@@ -233,8 +232,8 @@ def main() -> None:
         answers.flush()
 
 
-def _answer(path: str, sample_rate: int, memory: int, seconds: int) -> bytes:
-    """What `decode` gives at `sample_rate`, or `measure_bandwidth` for 0, within limits.
+def _answer(path: str, sample_rate: int, trim: bool, memory: int, seconds: int) -> bytes:
+    """What `decode` gives at `sample_rate`, `trim`med or not, or `measure_bandwidth` for 0, within limits.
 
     `memory` is in bytes. Opening the file and each block of it may take `seconds` of processor time.
     """
@@ -247,7 +246,7 @@ def _answer(path: str, sample_rate: int, memory: int, seconds: int) -> bytes:
         if not sample_rate:
             values = vars(measure_bandwidth(Path(path)))
         else:
-            values = dict(vars(decode(Path(path), sample_rate)))
+            values = dict(vars(decode(Path(path), sample_rate, trim)))
             pcm, prints = values.pop("pcm"), values.pop("fingerprint")
             if prints is not None:
                 np.empty(3 * pcm.nbytes, dtype=np.uint8)  # MemoryError where safetensors would end the process

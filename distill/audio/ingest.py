@@ -27,7 +27,6 @@ from distill.audio.corpus import (
     PREFIX,
     REPORT,
     SCHEMA,
-    Corpus,
     ManifestRow,
     kept_rows,
     read_manifest,
@@ -41,7 +40,7 @@ from distill.errors import AudioError
 from distill.params import CorpusConfig
 from distill.progress import Progress, ProgressReport
 from distill.storage.files import atomic_folder, sha256_json, write_json
-from distill.storage.shards import ShardWriter
+from distill.storage.shards import ShardReader, ShardWriter
 from distill.storage.tables import read_rows, schema_of, write_rows
 from distill.storage.work import HERE, Cache, Executor, cut_blocks, map_cached, work_folder, work_version
 
@@ -65,15 +64,17 @@ def ingest(
     executor: Executor = HERE,
     progress: Progress | None = None,
     kept: Path | None = None,
+    *,
+    trim: bool = True,
 ) -> dict[str, Any]:
-    """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
+    """Decode every recording below `folder` to mono at `sample_rate` Hz and write the corpus `output`.
 
     `folder` may be a URL such as s3://bucket/prefix: each object is a temporary file while it is decoded, and the corpus
     has the same bytes as that of a folder with the same files.
     "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
     largest proportion of audio files, 0 to 1, that may be unusable. `executor` decodes; the output does not depend on
     it. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose bandwidth
-    was measured. Blocks are kept in the folder `kept`, where one is given.
+    was measured. Blocks are kept in the folder `kept`, where one is given. `trim` is that of `read_recording`.
     Returns what is written as `report.json`, see `_report`.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
@@ -101,11 +102,11 @@ def ingest(
         bandwidths = map_cached(worker.measure, blocks, _key, executor, measured, reads=reads)
         rows = (row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS))
         rate = choose_rate(rows, sample_rate)
-        decoded = Cache(work / "decoded", work_version("ingest", *reader_versions(), str(rate.sample_rate)))
-        decode = partial(worker.decode, rate.sample_rate)
+        decoded = Cache(work / "decoded", work_version("ingest", *reader_versions(), str(rate.sample_rate), str(trim)))
+        decode = partial(worker.decode, rate.sample_rate, trim)
         folders = map_cached(decode, blocks, _key, executor, decoded, say, reads)
         manifest = _assemble(folders, temporary)
-        report = _report(manifest, found, rate)
+        report = _report(manifest, found, rate, trim)
         _check(folder, report, max_rejected)
         write_json(temporary / REPORT, report)
         write_rows(temporary / MANIFEST, manifest, SCHEMA)
@@ -120,12 +121,15 @@ def ingest_folder(
 ) -> dict[str, Any]:
     """`ingest` with the settings `params`, reporting progress and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
-        report = ingest(folder, output, params.sample_rate, params.max_rejected, executor, progress, kept)
+        rate, trim = params.sample_rate, params.trim
+        report = ingest(folder, output, rate, params.max_rejected, executor, progress, kept, trim=trim)
         counted = "{used} used, {warned} used with a warning, {rejected} rejected, {duplicates} exact copies"
         progress.say(f"{counted.format(**report['counts'])}, {report['seconds']:.1f} s of sound")
         if left_out := left_out_line(report["left_out"]):
             progress.say(left_out)
         progress.say(report["sample_rate_reason"])
+        if report["trimmed_seconds"]:
+            progress.say(f"{report['trimmed_seconds']:.1f} s of silence at beginnings and ends trimmed (corpus.trim)")
         progress.status.keep(output / REPORT, "ingest.json")
         if report["rejected"]:
             progress.say("\n".join([f"rejected, as {output / REPORT} says:", *listed_rejections(report)]))
@@ -177,7 +181,7 @@ class BlockWorker(Executor):
         write_rows(path, [one or UNREADABLE for one in found], _BANDWIDTHS)
         return None not in found
 
-    def decode(self, sample_rate: int, block: FileBlock, folder: Path) -> bool:
+    def decode(self, sample_rate: int, trim: bool, block: FileBlock, folder: Path) -> bool:
         """Write a decoded block. False where some files may decode to something else another time."""
         rows: list[ManifestRow] = []
         prints: dict[str, NDArray[Any]] = {}
@@ -185,7 +189,8 @@ class BlockWorker(Executor):
         is_certain = True
         with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
-                for file, found in self._each(block, True, lambda decoder, path: decoder.decoded(path, sample_rate)):
+                call = partial(Decoder.decoded, sample_rate=sample_rate, trim=trim)
+                for file, found in self._each(block, True, call):
                     if found.fingerprint is not None and found.pcm_sha256 not in places:
                         places[found.pcm_sha256] = shards.append(found.pcm)
                         for name, values in found.fingerprint._asdict().items():
@@ -227,10 +232,14 @@ def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offs
         group="",
         sample_rate=decoded.sample_rate,
         channels=decoded.channels,
+        channels_used=decoded.channels_used,
+        trimmed_before=decoded.trimmed_before,
+        trimmed_after=decoded.trimmed_after,
         seconds=len(decoded.pcm) / sample_rate,
         frames_in_shard=len(decoded.pcm),
         shard=shard,
         offset=offset,
+        exponent=decoded.exponent,
         label=file.label,
     )
 
@@ -260,8 +269,8 @@ def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
 def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: ShardWriter) -> list[tuple[str, int]]:
     """Add recordings of a block to the shards; return their places. If they `are_all` in it, whole shards are linked."""
     if not are_all:
-        samples = Corpus(block, 0, ())
-        return [shards.append(samples.pcm(row)) for row in rows]
+        pcm = ShardReader(block, PREFIX)
+        return [shards.append(pcm.read(row.shard, row.offset, row.frames_in_shard)) for row in rows]
     names = {name: shards.add_shard(block / name) for name in sorted({row.shard for row in rows})}
     return [(names[row.shard], row.offset) for row in rows]
 
@@ -291,7 +300,7 @@ def _related(
     return related
 
 
-def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> dict[str, Any]:
+def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice, trim: bool) -> dict[str, Any]:
     """What became of the files, as JSON. Of copies one is in the corpus; its seconds count once."""
     kept = kept_rows(rows)
     members: dict[str, list[str]] = defaultdict(list)
@@ -313,6 +322,8 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> dict[
         "sample_rate": rate.sample_rate,
         "sample_rate_reason": rate.reason,
         "treble_share": rate.treble_share,
+        "trim": trim,
+        "trimmed_seconds": sum(row.trimmed_before + row.trimmed_after for row in kept),
         "seconds": sum(row.frames_in_shard for row in kept) / rate.sample_rate,
         "counts": counts,
         "durations": {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)},

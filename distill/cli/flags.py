@@ -75,7 +75,8 @@ def _flag(path: str) -> Any:
     about = setting(path)
     kind: Any = Literal[about.choices] if about.choices and about.choices != ("auto",) else about.type
     shown: dict[str, Any] = {"help": about.help, "show_default": about.shown, **limits(about.bounds)}
-    return Annotated[kind | None, Option(flag_of(path), **shown)]
+    flag = flag_of(path)
+    return Annotated[kind | None, Option(f"{flag}/--no{flag[1:]}" if kind is bool else flag, **shown)]
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 # Settings that are flags; what each may be, its help and its default are those of the setting.
 CODEC = ("epochs", "codebook_size", "quality", "num_quantizers", "commitment_weight", "learning_rate")
 PRIOR = ("architecture", "epochs", "hidden_size", "num_layers", "num_heads")
-TRAIN = ("tier", *(f"vqvae.{key}" for key in CODEC), "corpus.sample_rate", "corpus.labels", "seed")
+CORPUS = ("corpus.sample_rate", "corpus.labels", "corpus.trim")
+TRAIN = ("tier", *(f"vqvae.{key}" for key in CODEC), *CORPUS, "seed")
 TRAIN_PRIOR = (*(f"prior.{key}" for key in PRIOR), "corpus.labels")
 OTHERS = {"corpus.path": "DIR", "bundle.name": "--name"}
 
@@ -183,7 +184,7 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     if not as_json:
         print(f"{trained.path}  {size / 1e6:.1f} MB")
         return
-    corpus = {name: report[name] for name in ("seconds", "sample_rate", "treble_share")}
+    corpus = {name: report[name] for name in ("seconds", "sample_rate", "treble_share", "trimmed_seconds")}
     about = {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
     corpus["left_out"] = report["left_out"]
     rejected = [f"{one['path']}: {one['reason']}" for one in report["rejected"]]

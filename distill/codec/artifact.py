@@ -16,6 +16,7 @@ class CodecArtifact(Settings):
     spectrogram: SpectrogramConfig
     training: VQVAEConfig
     recordings: int
+    trim: bool  # of the corpus
     seed: int
     val_fraction: Fraction
     best_epoch: int

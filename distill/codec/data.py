@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, varispeed_length, waveform
 from distill.audio.corpus import Corpus, ManifestRow
+from distill.audio.read import SILENT_PEAK
 from distill.seeds import Stream, derive_seed
 from distill.split import split_groups
 from distill.training.distributed import WHOLE
@@ -18,6 +19,7 @@ GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
 PROBE_DRAWS = 64  # crops among which the probe looks for sound
 PROBE_PEAK = 1e-3  # -60 dBFS: crops below it are silence to the probe
+MOST_REDRAWS = 32  # of a crop that is silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,8 @@ class Piece(NamedTuple):
 class CropSampler:
     """Sampler of batches of random crops `[B, N]`: recordings drawn by length; random start, speed, gain and polarity.
 
-    Short recordings are joined until a crop is full: with padding, crops would be mostly silence.
+    Short recordings are joined until a crop is full: with padding, crops would be mostly silence. A crop between two
+    sounds of a recording, in which there is none, is drawn again: it would teach nothing.
     """
 
     def __init__(self, corpus: Corpus, entries: Sequence[ManifestRow], batch_size: int, crop: int, seed: int) -> None:
@@ -64,8 +67,8 @@ class CropSampler:
         """Crops `[B, N]` of a share of each batch of an epoch, from step `skip` on: a function of (seed, epoch, step)."""
         for step in range(skip, self.steps_per_epoch):
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
-            drawn = [self._draw(generator) for _ in range(self.batch_size)]
-            yield torch.stack([self._read(pieces) for pieces in drawn[share]])
+            drawn = [(number, self._draw(generator)) for number in range(self.batch_size)]
+            yield torch.stack([self._sounding(pieces, epoch, step, number) for number, pieces in drawn[share]])
 
     def probe(self, count: int) -> Tensor:
         """A fixed batch `[count, N]` of the first crops that have sound; silent ones where there are too few.
@@ -75,6 +78,16 @@ class CropSampler:
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         crops = [self._read(self._draw(generator)) for _ in range(PROBE_DRAWS)]
         return torch.stack(sorted(crops, key=lambda crop: bool(crop.abs().max() < PROBE_PEAK))[:count])
+
+    def _sounding(self, pieces: list[Piece], *position: int) -> Tensor:
+        """Read the crop `[N]` that pieces fill, or if it is silent one of others."""
+        crop = self._read(pieces)
+        for redraw in range(MOST_REDRAWS):
+            if float(crop.abs().max()) >= SILENT_PEAK:
+                break
+            seed = derive_seed(self.seed, Stream.REDRAWN_CROPS, *position, redraw)
+            crop = self._read(self._draw(np.random.default_rng(seed)))
+        return crop
 
     def _draw(self, generator: np.random.Generator) -> list[Piece]:
         """Draw the pieces that fill a crop."""

@@ -136,6 +136,7 @@ def train_codec(
             training=config,
             **settings,
             recordings=recordings,
+            trim=corpus.trim,
             best_epoch=result.best_epoch,
             epochs_trained=len(result.history),
             codebook_health=trained.codebook_health,

@@ -21,7 +21,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
-from distill.audio.augment import samples_of
 from distill.audio.decode import Decoder
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
@@ -152,7 +151,7 @@ def encode_files(
             for path in paths:
                 found = decoder.recording(path, rate)
                 lengths.append(len(found.pcm))
-                yield samples_of(found.pcm)
+                yield torch.from_numpy(found.samples)
 
     for path, codes in zip(paths, encode_each(codec, sounds()), strict=True):
         recordings.append((_printable(path.name), lengths[len(recordings)], codes.cpu().numpy()))

@@ -107,6 +107,12 @@ class BundleMetadata(Settings):
         return {level: health[level] for level in sorted(health, key=by_level)}
 
     @property
+    def trim(self) -> bool:
+        """`corpus.trim` of the codec's training. Other samples would have other groups, and so another split."""
+        split = self.training_config.get("split")
+        return not isinstance(split, dict) or split.get("trim") is not False
+
+    @property
     def has_prior(self) -> bool:
         """Whether the file has a prior."""
         return self.prior_config is not None

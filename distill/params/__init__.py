@@ -80,6 +80,7 @@ class CorpusConfig(Settings):
     path: Annotated[str, Field(min_length=1)]
     sample_rate: Annotated[int, Field(ge=8_000, le=96_000)] | Auto
     labels: Labels
+    trim: bool
     max_rejected: Share
 
 

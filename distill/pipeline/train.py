@@ -212,7 +212,7 @@ def code_and_split(
 
 
 def _with_codec_split(params: Params, bundle: Bundle) -> Params:
-    """`params` with the codec's sample rate, and the seed and share of its split. Raises ArtifactError."""
+    """`params` with what decides on the codec's corpus and its split. Raises ArtifactError."""
     held_out = bundle.metadata.training_config.get("split")
     try:
         seed, fraction = int(held_out["seed"]), float(held_out["val_fraction"])  # type: ignore[index]
@@ -221,6 +221,7 @@ def _with_codec_split(params: Params, bundle: Bundle) -> Params:
             "metadata of the model: expected training_config.split with the codec's seed and val_fraction, found none; "
             "train the codec again with `distill train`"
         ) from error
-    corpus = params.corpus.model_copy(update={"sample_rate": bundle.metadata.spectrogram_config.sample_rate})
+    decoded = {"sample_rate": bundle.metadata.spectrogram_config.sample_rate, "trim": bundle.metadata.trim}
+    corpus = params.corpus.model_copy(update=decoded)
     split = params.split.model_copy(update={"val_fraction": fraction})
     return params.model_copy(update={"seed": seed, "split": split, "corpus": corpus})

@@ -32,8 +32,9 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
     stages = ", ".join(f"{entry['stage']} {entry['seconds']:.0f} s" for entry in ran) or "none, all up to date"
     table.add_row("stages run", f"{stages} ({seconds:.0f} s in all)")
     usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
+    trimmed = f", {ingest['trimmed_seconds']:.1f} s of silence trimmed" if ingest["trimmed_seconds"] else ""
     left_out = f"; {ingest['left_out']} left out: {ingest['left_out_suffixes']}" if ingest["left_out"] else ""
-    recordings = f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s{left_out}"
+    recordings = f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s{trimmed}{left_out}"
     table.add_row("recordings", recordings)
     held_out = (
         f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,10 +110,10 @@ def test_files_that_vanish_change_and_grow_cost_no_others(tmp_path: Path, monkey
     }
     decoded = decoder_module.Decoder.decoded
 
-    def after_a_change(decoder: decoder_module.Decoder, path: Path, rate: int) -> object:
+    def after_a_change(decoder: decoder_module.Decoder, path: Path, **settings: Any) -> object:
         if path.name in changes:
             changes[path.name](path)
-        return decoded(decoder, path, rate)
+        return decoded(decoder, path, **settings)
 
     monkeypatch.setattr(decoder_module.Decoder, "decoded", after_a_change)
     rows = ingested(tmp_path / "in", tmp_path / "out")

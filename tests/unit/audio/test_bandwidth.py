@@ -87,6 +87,27 @@ def test_recordings_with_treble_and_without(name: str, tmp_path: Path) -> None:
     assert found == Bandwidth(rate, len(sound) / rate, name in WITH_TREBLE)
 
 
+def test_soft_treble_counts_where_it_cannot_be_dither(tmp_path: Path) -> None:
+    hat = noise(20, 20_000, 44_100, -90)
+    assert measure_bandwidth(write(tmp_path / "a.wav", hat, 44_100, "PCM_24")).has_treble
+    assert not measure_bandwidth(write(tmp_path / "b.wav", dithered(tone(44_100, -60)), 44_100, "PCM_24")).has_treble
+
+
+@pytest.mark.parametrize("other", [-0.95, 0.0])
+def test_channels_are_those_of_the_mix(tmp_path: Path, other: float) -> None:
+    hat = 2.5 * noise(20, 20_000, 44_100, -70)
+    path = write(tmp_path / "a.wav", np.stack([hat, other * hat], axis=1), 44_100)
+    assert measure_bandwidth(path) == Bandwidth(44_100, SECONDS, True)
+
+
+def test_a_sound_between_the_excerpts_counts(tmp_path: Path) -> None:
+    silence = np.zeros(5 * 44_100)
+    hat = noise(20, 20_000, 44_100, -20, 0.3)
+    for sparse in ((silence, hat, silence, silence), (silence, silence, silence, hat)):
+        sound = np.concatenate(sparse)
+        assert measure_bandwidth(write(tmp_path / "a.wav", sound, 44_100)) == Bandwidth(44_100, 15.3, True)
+
+
 def test_what_cannot_be_read_and_what_is_no_sound_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     assert measure_bandwidth(path) == UNREADABLE

@@ -18,9 +18,10 @@ from distill.audio import ingest as ingestion
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
 from distill.audio.decode import Decoder, decode
-from distill.audio.ingest import ingest
+from distill.audio.ingest import ingest, ingest_folder
 from distill.audio.read import Recording, read_recording
 from distill.errors import ArtifactError, AudioError
+from distill.params import CorpusConfig
 from distill.storage.shards import ShardWriter
 from distill.storage.work import Executor
 
@@ -28,7 +29,8 @@ RATE = 24000
 COLUMNS = {
     "recording_id": "string", "path": "string", "status": "string", "reason": "string", "sha256": "string",
     "pcm_sha256": "string", "duplicate_of": "string", "group": "string", "sample_rate": "int32", "channels": "int32",
-    "seconds": "double", "frames_in_shard": "int64", "shard": "string", "offset": "int64", "label": "string",
+    "channels_used": "string", "trimmed_before": "double", "trimmed_after": "double", "seconds": "double",
+    "frames_in_shard": "int64", "shard": "string", "offset": "int64", "exponent": "int32", "label": "string",
 }  # fmt: skip
 
 
@@ -62,9 +64,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are decoded, in this process."""
     names: list[str] = []
 
-    def in_this_process(_: Decoder, path: Path, sample_rate: int) -> Recording:
+    def in_this_process(_: Decoder, path: Path, **settings: Any) -> Recording:
         names.append(path.name)
-        return decode(path, sample_rate)
+        return decode(path, **settings)
 
     monkeypatch.setattr(Decoder, "decoded", in_this_process)
     monkeypatch.setattr(Decoder, "bandwidth", lambda _, path: measure_bandwidth(path))
@@ -144,13 +146,13 @@ def test_samples_come_back_by_slices(folder: Path, decoded: list[str], monkeypat
     assert corpus.sample_rate == RATE
     assert [entry.path for entry in corpus.entries] == ["a.wav", "b.wav", "drums/kick.flac", "drums/low/tom.aiff"]
     for entry in corpus.entries:
-        whole = read_recording(folder / entry.path, RATE).pcm
+        whole = read_recording(folder / entry.path, RATE).samples
         assert entry.samples == len(whole)
         for start, length in ((0, None), (100, None), (14300, 100), (5, 0)):
             stop = None if length is None else start + length
-            np.testing.assert_array_equal(corpus.pcm(entry, start, length), whole[start:stop])
+            np.testing.assert_array_equal(corpus.read(entry, start, length), whole[start:stop])
         with pytest.raises(ValueError, match="samples 14300 to 14401 asked for, it has 14400"):
-            corpus.pcm(entry, 14300, 101)
+            corpus.read(entry, 14300, 101)
 
 
 def test_equal_input_gives_equal_bytes_with_any_workers_and_folder(
@@ -188,6 +190,43 @@ def test_exact_copies_are_kept_once(folder: Path, decoded: list[str]) -> None:
         assert (copy.group, copy.shard, copy.offset) == (original.group, original.shard, original.offset)
     assert len(load_corpus(folder.parent / "out").entries) == 4
     assert (folder.parent / "out" / "pcm-00000.safetensors").stat().st_size < 4 * 14400 * 2 + 200
+
+
+@pytest.mark.usefixtures("decoded")
+def test_silence_is_trimmed_unless_it_is_to_stay(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    silence = np.zeros(5 * RATE)
+    sf.write(folder / "late.wav", np.concatenate([silence, pluck(7)]), RATE)
+    sf.write(folder / "padded.wav", np.concatenate([silence[:RATE], pluck(3), silence[:10]]), RATE)
+    params = CorpusConfig(path=str(folder), sample_rate=RATE, labels="none", max_rejected=0.5, trim=True)
+    report = ingest_folder(folder, folder.parent / "out", params, Executor(1))
+    found = rows(folder)
+    assert (report["trim"], load_corpus(folder.parent / "out").trim) == (True, True)
+    trimmed = sum(row.trimmed_before + row.trimmed_after for row in found.values())
+    assert report["trimmed_seconds"] == pytest.approx(trimmed)
+    assert f"{trimmed:.1f} s of silence at beginnings and ends left out (corpus.trim)" in capsys.readouterr().err
+    late = found["late.wav"]
+    assert (late.status, late.trimmed_before) == ("used", pytest.approx(4.99, abs=0.005))
+    assert late.seconds == pytest.approx(5.6 - late.trimmed_before - late.trimmed_after)
+    assert found["padded.wav"].group == found["a.wav"].group
+    report = ingest_folder(folder, folder.parent / "out", params.model_copy(update={"trim": False}), Executor(1))
+    assert (report["trim"], report["trimmed_seconds"]) == (False, 0)
+    assert not load_corpus(folder.parent / "out").trim
+    assert rows(folder)["late.wav"].seconds == pytest.approx(5.6)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_a_softer_copy_is_a_near_duplicate_with_all_of_its_resolution(folder: Path) -> None:
+    sound = pluck(3)
+    for name, level in (("half.wav", 0.5), ("soft.wav", 2.0**-10)):
+        sf.write(folder / name, level * sound, RATE, subtype="FLOAT")
+    run(folder)
+    found, corpus = rows(folder), load_corpus(folder.parent / "out")
+    for name, level in (("half.wav", 0.5), ("soft.wav", 2.0**-10)):
+        entry = found[name]
+        assert (entry.duplicate_of, entry.group) == ("", found["a.wav"].group)
+        error = corpus.read(entry) / level - sound
+        assert 20 * np.log10(sound.std() / error.std()) > 65
+    assert (found["a.wav"].exponent, found["soft.wav"].exponent) == (0, int(np.frexp(np.abs(sound).max())[1]) - 10)
 
 
 @pytest.mark.usefixtures("decoded")
@@ -347,7 +386,7 @@ def test_a_missing_or_damaged_corpus_is_an_error(folder: Path) -> None:
     corpus, manifest = load_corpus(output), output / "manifest.parquet"
     (output / "pcm-00000.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(ArtifactError, match="expected rows 0 to 14400 of pcm"):
-        corpus.pcm(corpus.entries[0])
+        corpus.read(corpus.entries[0])
     (output / "report.json").write_text("{}")
     fails("expected a corpus sample rate, found none")
     (output / "report.json").unlink()
@@ -409,8 +448,8 @@ def test_what_may_be_something_else_another_time_is_tried_again(
 ) -> None:
     decoder, asked = Decoder.decoded, []
 
-    def killed(one: Decoder, path: Path, rate: int) -> Recording:
-        found = decoder(one, path, rate)
+    def killed(one: Decoder, path: Path, **settings: Any) -> Recording:
+        found = decoder(one, path, **settings)
         return Recording("ends its decoder (SIGKILL)", is_certain=False) if path.name == "03.wav" else found
 
     def bandwidth(_: Decoder, path: Path) -> Bandwidth | None:

@@ -69,7 +69,7 @@ def test_every_format_gives_the_same_sound(tmp_path: Path, suffix: str, kind: st
     assert found.reason == ""
     assert (found.sample_rate, found.channels) == (48000, 1)
     assert len(found.pcm) == pytest.approx(RATE, abs=600)  # ADPCM fills its last block
-    middle = found.pcm[4800:19200].astype(np.float64) / 32768
+    middle = found.samples[4800:19200].astype(np.float64)
     assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(0.5, rel=0.03)
     assert np.argmax(np.abs(np.fft.rfft(middle))) == pytest.approx(440 * len(middle) / RATE, abs=1)
 
@@ -91,14 +91,76 @@ def test_channels_are_averaged_and_those_that_cancel_out_are_told(tmp_path: Path
     path = tmp_path / "a.wav"
     found = read_recording(write(path, np.stack([left, right], axis=1), subtype="FLOAT"), RATE)
     assert (found.channels, found.reason) == (2, "")
-    np.testing.assert_allclose(found.pcm / 32768, (left + right) / 2, atol=2e-5)
-    nearly = read_recording(write(path, np.stack([left, -0.9 * left], axis=1)), RATE)
-    assert nearly.reason == "its channels nearly cancel out when mixed to mono"
-    write(path, np.stack([left, -left], axis=1), subtype="FLOAT")
-    assert reason(path) == "its channels cancel out when mixed to mono (peak 0)"
-    one_of_eight = np.zeros((12000, 8), dtype=np.float32)
-    one_of_eight[:, 3] = left
-    assert read_recording(write(path, one_of_eight), RATE).reason == ""
+    np.testing.assert_allclose(found.samples, (left + right) / 2, atol=2e-5)
+    for other, used in ((-0.9 * left, "1"), (-left, "1"), (-1.1 * left, "2")):
+        found = read_recording(write(path, np.stack([left, other], axis=1), subtype="FLOAT"), RATE)
+        warning = f"its channels nearly cancel out when mixed to mono; channel {used} was used alone"
+        assert (found.reason, found.channels_used) == (warning, used)
+        np.testing.assert_allclose(found.samples, (left, other)[int(used) - 1], atol=2e-5)
+
+
+def test_a_silent_channel_makes_the_sound_no_softer(tmp_path: Path) -> None:
+    sound = sine(300, 0.5, 48000, 0.6)
+    alone = read_recording(write(tmp_path / "a.wav", sound, 48000), RATE)
+    for channels, used in ((2, 1), (8, 4)):
+        block = np.zeros((len(sound), channels), dtype=np.float32)
+        block[:, used - 1] = sound
+        found = read_recording(write(tmp_path / "a.wav", block, 48000), RATE)
+        assert (found.reason, found.channels, found.channels_used) == ("", channels, str(used))
+        np.testing.assert_array_equal(found.samples, alone.samples)
+
+
+def test_an_offset_is_taken_off_and_told_where_it_is_large(tmp_path: Path) -> None:
+    sound = sine(300, 1.0, RATE, 0.3)
+    for level, told in ((0.005, ""), (-0.12, "a constant offset of -0.12 was taken off")):
+        found = read_recording(write(tmp_path / "a.wav", sound + level), RATE)
+        assert found.reason == told
+        np.testing.assert_allclose(found.samples, sound, atol=1e-3)
+    assert reason(write(tmp_path / "a.wav", np.full(RATE, 0.5))) == "is silent (peak 0)"
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_a_soft_recording_keeps_its_resolution(tmp_path: Path, subtype: str) -> None:
+    sound = sine(300, 0.5, RATE, 6e-4)  # -64 dBFS: 20 steps of 16 bits
+    found = read_recording(write(tmp_path / "a.wav", sound, subtype=subtype), RATE)
+    assert 20 * np.log10(sound.std() / (found.samples - sound).std()) > 70
+    eight = read_recording(write(tmp_path / "b.wav", 0.5 * np.sign(sound), subtype="PCM_U8"), RATE)
+    np.testing.assert_array_equal(eight.samples, 0.5 * np.sign(sound))
+
+
+TRIMMED = [  # seconds of silence before and after, level of the sound and of the silence, seconds that are left of it
+    (5.0, 2.0, 0.5, 0.0, (0.01, 0.05)),
+    (5.0, 2.0, 0.5, 5e-5, (0.01, 0.05)),
+    (5.0, 2.0, 0.5, 2e-4, (5.0, 2.0)),
+    (5.0, 2.0, 1e-3, 5e-5, (5.0, 2.0)),  # a tail 26 dB below the sound
+    (5.0, 2.0, 1e-3, 0.0, (0.01, 0.05)),
+    (0.09, 0.09, 0.5, 0.0, (0.09, 0.09)),
+    (0.0, 0.2, 0.5, 0.0, (0.0, 0.05)),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "level", "silence", "left"), TRIMMED)
+def test_silence_at_both_ends_is_trimmed(
+    tmp_path: Path, before: float, after: float, level: float, silence: float, left: tuple[float, float]
+) -> None:
+    hiss = np.random.default_rng(0).uniform(-silence, silence, round((before + 0.5 + after) * RATE))
+    start = round(before * RATE)
+    hiss[start : start + 12000] += level * np.sign(np.sin(np.arange(12000) + 0.1))
+    path = write(tmp_path / "a.wav", hiss, subtype="FLOAT")
+    found, whole = read_recording(path, RATE, trim=True), read_recording(path, RATE)
+    assert len(whole.samples) == len(hiss)
+    assert found.trimmed_before == pytest.approx(before - left[0], abs=1e-3)
+    assert found.trimmed_after == pytest.approx(after - left[1], abs=1e-3)
+    start, stop = round(found.trimmed_before * RATE), len(hiss) - round(found.trimmed_after * RATE)
+    np.testing.assert_array_equal(found.samples, whole.samples[start:stop])
+
+
+def test_a_fade_is_not_cut_where_it_is_heard(tmp_path: Path) -> None:
+    seconds = np.arange(4 * RATE) / RATE
+    sound = 0.5 * np.sin(2000 * seconds) * 10 ** (-2 * seconds)  # 40 dB a second, below -80 dBFS after 1.85 s
+    found = read_recording(write(tmp_path / "a.wav", sound, subtype="FLOAT"), RATE, trim=True)
+    assert (found.trimmed_before, found.reason) == (0, "")
+    assert found.trimmed_after == pytest.approx(4 - 1.85 - 0.05, abs=0.01)
 
 
 def test_resampling_keeps_level_and_pitch_and_folds_nothing_back(tmp_path: Path) -> None:
@@ -106,13 +168,13 @@ def test_resampling_keeps_level_and_pitch_and_folds_nothing_back(tmp_path: Path)
     assert len(kept.pcm) == 2 * RATE
     n = np.arange(2400, 45600)
     basis = np.stack([np.sin(2 * np.pi * 997 * n / RATE), np.cos(2 * np.pi * 997 * n / RATE)], axis=1)
-    middle = kept.pcm[n] / 32768
+    middle = kept.samples[n]
     (s, c), residual, _, _ = np.linalg.lstsq(basis, middle, rcond=None)
     assert 20 * np.log10(np.hypot(s, c) / 0.5) == pytest.approx(0, abs=0.01)
     assert np.degrees(np.arctan2(c, s)) == pytest.approx(0, abs=0.1)  # no delay
     assert 10 * np.log10(float(residual[0]) / float((middle**2).sum())) < -80
     loud = np.concatenate([sine(997, 0.1, 44100, 0.2), sine(15000, 1.0, 44100, 0.9)])  # 15 kHz would fold to 9 kHz
-    folded = read_recording(write(tmp_path / "b.wav", loud, 44100, "FLOAT"), RATE).pcm[4800:24000] / 32768
+    folded = read_recording(write(tmp_path / "b.wav", loud, 44100, "FLOAT"), RATE).samples[4800:24000]
     assert np.abs(folded).max() < 0.9 * 10 ** (-80 / 20)
 
 
@@ -121,7 +183,7 @@ def test_resampling_by_blocks_equals_resampling_at_once(tmp_path: Path) -> None:
     found = read_recording(write(tmp_path / "a.wav", noise, 44100, "FLOAT"), RATE)
     whole = soxr.resample(noise, 44100, RATE, "HQ")
     assert len(found.pcm) == len(whole)
-    np.testing.assert_allclose(found.pcm / 32768, whole * min(1.0, 1 / np.abs(whole).max()), atol=3e-5)
+    np.testing.assert_allclose(found.samples, whole * min(1.0, 1 / np.abs(whole).max()), atol=3e-5)
 
 
 def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
@@ -129,7 +191,7 @@ def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
     assert (found.reason, len(found.pcm)) == ("very short: 0.020 s", 480)
     found = read_recording(write(tmp_path / "a.wav", sine(100, 0.5, RATE, 2.5), subtype="FLOAT"), RATE)
     assert found.reason == "peak 2.5 is above full scale; scaled to 1.0"
-    np.testing.assert_allclose(found.pcm / 32768, sine(100, 0.5, RATE, 1.0), atol=4e-5)
+    np.testing.assert_allclose(found.samples, sine(100, 0.5, RATE, 1.0), atol=4e-5)
     found = read_recording(write(tmp_path / "a.wav", np.sign(sine(1000, 0.5, 48000)), 48000), 44100)
     assert found.reason == ""  # resampling overshoots: scaled, not clipped
     assert 32700 < np.abs(found.pcm.astype(int)).max() <= 32768

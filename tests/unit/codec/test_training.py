@@ -2,9 +2,12 @@
 
 import math
 import threading
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from distill.audio.augment import waveform
@@ -100,13 +103,13 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
 
 
 def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, read, original = CodecData.split(corpus, 0.3, 0), [], Corpus.pcm
+    data, read, original = CodecData.split(corpus, 0.3, 0), [], Corpus.read
 
     def noting(self: Corpus, entry: ManifestRow, *rest: Any) -> Any:
         read.append(entry)
         return original(self, entry, *rest)
 
-    monkeypatch.setattr(Corpus, "pcm", noting)
+    monkeypatch.setattr(Corpus, "read", noting)
     model = build_vqvae(corpus.sample_rate, CONFIG, 0)
     initialise(model, corpus, data.train, 0)
     assert {entry.recording_id for entry in read} == {entry.recording_id for entry in data.train}
@@ -148,6 +151,19 @@ def test_crops_are_a_function_of_epoch_and_step_and_each_process_gets_its_own(co
     for number in range(3):
         for own, batch in zip(sampler.batches(1, 0, slice(number, None, 3)), batches, strict=True):
             assert torch.equal(own, batch[number::3])
+
+
+def test_a_silent_crop_is_drawn_again(tmp_path: Path) -> None:
+    for seed in range(2):  # a noise of 0.1 s every 2.5 s
+        sound = np.zeros((4, 20_000))
+        sound[:, :800] = np.random.default_rng(seed).uniform(-0.5, 0.5, (4, 800))
+        soundfile.write(tmp_path / f"{seed}.wav", sound.ravel(), 8000)
+    ingest(tmp_path, tmp_path / "out", 8000, 0.5)
+    corpus = load_corpus(tmp_path / "out")
+    sampler = CropSampler(corpus, corpus.entries, 4, 2048, seed=3)
+    batches = list(sampler.batches(0, 0))
+    assert sum(bool(crop.any()) for batch in batches for crop in batch) > 0.9 * 4 * sampler.steps_per_epoch
+    assert torch.equal(next(iter(sampler.batches(0, 0, slice(1, None, 2)))), batches[0][1::2])
 
 
 def test_pieces_are_the_recordings_end_to_end(corpus: Corpus) -> None:

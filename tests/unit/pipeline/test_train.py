@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import soundfile
 from unit.tiny import write_tone
 
 import distill
@@ -223,6 +224,17 @@ def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
     add(model, tmp_path / "c.distill", None, state=state)
     assert (tmp_path / "c.distill").read_bytes() == model.read_bytes()
     assert load_bundle(finished.path).prior is None
+
+
+def test_a_prior_trims_as_its_codec_did(tmp_path: Path) -> None:
+    given = PARAMS.model_copy(update={"corpus": PARAMS.corpus.model_copy(update={"trim": False})})
+    (tmp_path / "padded").mkdir()
+    for number in range(3):
+        tone = np.sin(0.1 * (1 + number) * np.arange(8000)) * np.exp(-np.arange(8000) / 2000)
+        soundfile.write(tmp_path / "padded" / f"{number}.wav", np.pad(tone, (8000, 0)), 16_000)
+    finished = train(tmp_path / "padded", tmp_path / "a.distill", given)
+    assert not load_bundle(finished.path).metadata.trim
+    add(finished.path, tmp_path / "b.distill", None)  # refused if these were other recordings
 
 
 def test_folders_are_labels_with_labels_folder(finished: TrainedModel, tmp_path: Path) -> None:

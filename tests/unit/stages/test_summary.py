@@ -32,7 +32,7 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     prior = {"val_perplexity": 1.5, "val_bits_per_second": 9.0, "best_epoch": 1, "epochs_trained": 3}
     write("metrics/train_prior.json", {**prior, "is_memorizing": float(memorizing)})
     write("metrics/audition.json", {"new": 0, "close": 0, "copies": 2, "tonal_rate": 0.5})
-    ingest = {"used": 5, "warned": 0, "duplicates": 0, "rejected": 0, "seconds": 1.0}
+    ingest = {"used": 5, "warned": 0, "duplicates": 0, "rejected": 0, "seconds": 1.0, "trimmed_seconds": 2.0}
     write("metrics/ingest.json", {**ingest, "left_out": 3, "left_out_suffixes": "2 .mid, 1 .txt"})
     artifact = PriorArtifact(
         shape=PRIOR,
@@ -50,7 +50,7 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     write("artifacts/prior/config.json", artifact.model_dump(mode="json"))
     summarise(Params.model_validate({"corpus": {"path": "sounds"}}), [], 1.0)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "5 usable, 0 rejected, 1.0 s; 3 left out: 2 .mid, 1 .txt" in printed
+    assert "5 usable, 0 rejected, 1.0 s, 2.0 s of silence trimmed; 3 left out: 2 .mid, 1 .txt" in printed
     assert "codewords used level 0 0%, level 1 1%, level 2 2%" in printed
     assert "2 sounds: 0 new, 0 close, 2 copies; 50% tonal" in printed
     assert "held-out tones 50% tonal, 25% once decoded" in printed

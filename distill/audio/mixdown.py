@@ -1,0 +1,101 @@
+"""Mixing a recording to mono: which channels count, and the constant offset that is taken off.
+
+The mix is the mean of the channels. Those whose peak is 40 dB or more below the loudest one's do not count, so a stereo
+file with a silent channel is as loud as the other channel alone. Where the mean is 10 dB or more softer than that of
+channels that have nothing in common, the channels cancel out, and the one with the most power is used alone.
+
+A constant offset is the mean of the mix, in which a part of the recording counts by the inverse of its level: what is
+soft shows it best. It is taken off where it is 0.001 (-60 dBFS) or more and five times its standard error. The swing of
+a single hit is not.
+
+Shapes: `n` frames of a block, `C` channels, `P` parts of `_PART_FRAMES`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+SILENT_CHANNEL = 0.01  # peak beside that of the loudest channel
+CANCELLED = 0.1  # power of the mix beside that of the mix of uncorrelated channels
+LEAST_OFFSET = 0.001
+SURE_OFFSET = 5.0  # standard errors
+FEWEST_PARTS = 8
+
+_PART_FRAMES = 1024
+_TAPER = np.hanning(_PART_FRAMES) / np.hanning(_PART_FRAMES).sum()  # a low tone leaves little of itself in such a mean
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Numbers of the channels whose mean is taken, from 0, and the offset that is taken off it."""
+
+    channels: tuple[int, ...]
+    offset: float = 0.0
+
+    def mono(self, block: F32) -> F32:
+        """Mix samples `[n, C]` to mono `[n]`, by columns: six times faster than mean(axis=1).
+
+        Digital silence has no offset: it stays silent.
+        """
+        mixed = np.asarray(sum(block.T[[*self.channels]]) / np.float32(len(self.channels)), dtype=np.float32)
+        return mixed - np.float32(self.offset) if self.offset and mixed.any() else mixed
+
+
+def all_channels(count: int) -> Mix:
+    """The mean of `count` channels as it is."""
+    return Mix(tuple(range(count)))
+
+
+class ChannelStatistics:
+    """What a mix is decided by, gathered from blocks `[n, C]` of a recording."""
+
+    def __init__(self, channels: int) -> None:
+        self._frames = 0
+        self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
+        self._sum, self._products = np.zeros(channels), np.zeros((channels, channels))
+        # Of the means of parts, weighted; and sums of the weights and of their squares.
+        self._part_sum, self._part_products = self._sum.copy(), self._products.copy()
+        self._weights = self._squared_weights = 0.0
+
+    def add(self, block: F32) -> None:
+        """Add a block."""
+        rows = block.T.astype(np.float64, order="C")  # [C, n]: sums are several times faster along rows
+        self._frames += len(block)
+        self._low, self._high = np.minimum(self._low, rows.min(axis=1)), np.maximum(self._high, rows.max(axis=1))
+        self._sum += rows.sum(axis=1)
+        self._products += rows @ rows.T
+        parts = rows[:, : len(block) // _PART_FRAMES * _PART_FRAMES].reshape(len(rows), -1, _PART_FRAMES)  # [C, P, ...]
+        powers = np.einsum("cpf,cpf->cp", parts, parts) / _PART_FRAMES
+        means = parts @ _TAPER  # [C, P]
+        deviation = np.sqrt(np.maximum(0.0, powers - np.square(parts.mean(axis=2)))).mean(axis=0)
+        weights = powers.any(axis=0) / (deviation + LEAST_OFFSET)  # digital silence says nothing of an offset
+        self._weights += float(weights.sum())
+        self._squared_weights += float(np.square(weights).sum())
+        self._part_sum += means @ weights
+        self._part_products += (weights * means) @ means.T
+
+    def mix(self) -> tuple[Mix, bool]:
+        """The mix, and whether it is of one channel because all of them cancel out. All samples were finite."""
+        mean = self._sum / max(1, self._frames)
+        peaks = np.maximum(self._high - mean, mean - self._low)
+        covariance = self._products / max(1, self._frames) - np.outer(mean, mean)
+        counted = np.flatnonzero(peaks >= SILENT_CHANNEL * peaks.max())
+        own = covariance[np.ix_(counted, counted)]
+        is_cancelled = len(counted) > 1 and float(own.sum()) < CANCELLED * float(np.trace(own))
+        if is_cancelled:
+            counted = counted[[np.diag(own).argmax()]]
+        return Mix(tuple(counted.tolist()), self._offset(counted)), is_cancelled
+
+    def _offset(self, counted: NDArray[np.intp]) -> float:
+        """The offset of a mix, 0 where there is none for sure."""
+        parts = self._weights**2 / max(self._squared_weights, 1e-30)  # that would tell as much if all told the same
+        if parts < FEWEST_PARTS:
+            return 0.0
+        offset = float(self._part_sum[counted].mean()) / self._weights
+        power = float(self._part_products[np.ix_(counted, counted)].mean()) / self._weights
+        squared_error = max(0.0, power - offset**2) / parts
+        return offset if abs(offset) >= max(LEAST_OFFSET, SURE_OFFSET * squared_error**0.5) else 0.0

@@ -1,0 +1,47 @@
+"""Samples at rest: 16-bit PCM with a power of two beside it, so that soft recordings keep their resolution."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+FULL_SCALE = 32768
+
+F32 = NDArray[np.float32]
+Pcm = NDArray[np.int16]
+
+
+def pcm_of(parts: Sequence[F32], peak: float) -> tuple[Pcm, int]:
+    """PCM `[N]` of samples in parts, whose largest magnitude is `peak`, and the exponent for `samples_of`.
+
+    What 16 bits hold as it is has the exponent 0. Anything else is stored as loud as 16 bits allow: above full scale it is
+    scaled down for good, below half of it made louder by a power of two, which `samples_of` takes back.
+    """
+    exponent, scale = 0, np.float32(FULL_SCALE / max(1.0, peak))
+    if peak < 0.5 and not all(is_whole(part * np.float32(FULL_SCALE)) for part in parts):
+        exponent = int(np.frexp(peak)[1])
+        scale = np.float32(FULL_SCALE * 2.0**-exponent)
+    pcm = np.empty(sum(map(len, parts)), dtype=np.int16)
+    start = 0
+    for part in parts:
+        pcm[start : start + len(part)] = np.clip(np.rint(part * scale), -32768, 32767)
+        start += len(part)
+    return pcm, exponent
+
+
+def samples_of(pcm: Pcm, exponent: int) -> F32:
+    """Samples `[N]`, in [-1, 1], of PCM `[N]`."""
+    return np.multiply(pcm, 2.0**exponent / FULL_SCALE, dtype=np.float32)
+
+
+def pcm_sha256(pcm: Pcm, exponent: int) -> str:
+    """Hex SHA-256 of the samples that PCM stands for: where the exponent is 0, of its bytes."""
+    digest = hashlib.sha256(np.ascontiguousarray(pcm, dtype="<i2").data)
+    digest.update(str(exponent).encode() if exponent else b"")
+    return digest.hexdigest()
+
+
+def is_whole(values: F32) -> bool:
+    """Whether all values are whole numbers, as samples of 16 bits times their full scale are."""
+    return bool((values == np.rint(values)).all())
