@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
+from distill.audio.mixdown import ChannelStatistics
 from distill.audio.near_duplicates import Fingerprint, fingerprint
 from distill.audio.pcm import pcm_sha256
-from distill.audio.read import Recording, read_recording
+from distill.audio.read import Recording, read_recording, reader_versions
 from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError, AudioWarning, DistillError
 from distill.execution import usable_memory
@@ -227,6 +228,10 @@ def main() -> None:
         os.dup2(nothing.fileno(), 1)
         os.dup2(nothing.fileno(), 2)
     keep_freed_blocks()
+    reader_versions()  # loads FFmpeg, whose memory is no file's
+    ChannelStatistics(2).add(
+        np.zeros((1 << 12, 2), np.float32)
+    )  # BLAS takes its memory once; where it cannot, it exits
     for line in sys.stdin.buffer:
         answers.write(_answer(**json.loads(line)))
         answers.flush()

@@ -203,7 +203,7 @@ def test_silence_is_trimmed_unless_it_is_to_stay(folder: Path, capsys: pytest.Ca
     assert (report["trim"], load_corpus(folder.parent / "out").trim) == (True, True)
     trimmed = sum(row.trimmed_before + row.trimmed_after for row in found.values())
     assert report["trimmed_seconds"] == pytest.approx(trimmed)
-    assert f"{trimmed:.1f} s of silence at beginnings and ends left out (corpus.trim)" in capsys.readouterr().err
+    assert f"{trimmed:.1f} s of silence at beginnings and ends trimmed (corpus.trim)" in capsys.readouterr().err
     late = found["late.wav"]
     assert (late.status, late.trimmed_before) == ("used", pytest.approx(4.99, abs=0.005))
     assert late.seconds == pytest.approx(5.6 - late.trimmed_before - late.trimmed_after)
