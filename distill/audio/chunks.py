@@ -22,33 +22,33 @@ _TAGS = (b"ID3", b"TAG", b"APET", b"LYRI")  # begin what programs append to any 
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Bytes of samples in a file: where they begin, how many the header states, and how many there are."""
+class SampleBytes:
+    """The samples in a file, in bytes: where they begin, how many the header states, and how many there are."""
 
     start: int
     stated: int
     held: int
 
 
-def samples_behind_end(path: Path) -> Samples | None:
+def samples_behind_end(path: Path) -> SampleBytes | None:
     """The samples of a file that go on behind the end in its header; None where they do not."""
     with path.open("rb") as file:
         if (layout := _LAYOUTS.get(file.read(4))) is None:
             return None
         begin, position, wanted, before, padding = layout
         size, in_ds64 = path.stat().st_size, _IN_DS64
-        while (chunk := _chunk(file, begin, position)) is not None and chunk[0] != wanted:
+        while (chunk := _chunk(file, begin, position)) is not None and chunk[0] != wanted and chunk[1] >= 0:
             if chunk[0] == b"ds64":
                 in_ds64 = int.from_bytes(file.read(16)[8:], "little")
             position += struct.calcsize(begin) + chunk[1] + chunk[1] % padding
-        if chunk is None:
+        if chunk is None or chunk[1] < 0:  # CAF: up to the end of the file
             return None
         start = position + struct.calcsize(begin) + before
         stated = in_ds64 if chunk[1] == _IN_DS64 else max(0, chunk[1] - before)
         end = start + stated
-        if chunk[1] < 0 or end >= size or _are_others(file, begin, end, size, padding):
+        if end >= size or _are_others(file, begin, end, size, padding):
             return None
-        return Samples(start, stated, size - start)
+        return SampleBytes(start, stated, size - start)
 
 
 def _chunk(file: io.BufferedReader, begin: str, position: int) -> tuple[bytes, int] | None:

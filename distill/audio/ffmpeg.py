@@ -148,14 +148,18 @@ def seconds_held(path: Path) -> float:
     """Length of a FLAC or MP3 file by its frames, whatever its header states; 0 where none are found."""
     import av
 
-    end = 0
+    held = 0
     with suppress(AudioError, av.FFmpegError), _opened(path, ("flac", "mp3")) as container:
         track = _track_of(container)
-        if container.format.name == "flac":  # its frames tell where they belong: those at the end are enough
+        if is_flac := container.format.name == "flac":  # its frames tell where they belong: those at the end are enough
             container.seek(1 << 62, stream=track)
         for packet in container.demux(track):
-            end = max(end, (packet.pts or 0) + (packet.duration or 0))
-        return float(end * (track.time_base or 0))
+            length = packet.duration or 0
+            if is_flac:
+                held = max(held, (packet.pts or 0) + length)
+            elif bytes(packet)[:2] >= b"\xff\xe0":  # others are what a tag holds, up to bytes that look like a frame's
+                held += length
+        return float(held * (track.time_base or 0))
     return 0.0
 
 

@@ -9,6 +9,7 @@ import pytest
 import soundfile as sf
 
 from distill.audio.bandwidth import measure_bandwidth
+from distill.audio.chunks import samples_behind_end
 from distill.audio.read import read_recording
 
 RATE = 8000
@@ -81,6 +82,12 @@ def test_what_follows_the_sound_without_being_any_is_none(tmp_path: Path, name: 
         np.testing.assert_array_equal(found.pcm, expected)
 
 
+def test_a_chunk_that_leads_back_ends_the_search(tmp_path: Path) -> None:
+    path = tmp_path / "a.caf"
+    path.write_bytes(b"caff\0\x01\0\0" + b"free" + struct.pack(">q", -12))
+    assert samples_behind_end(path) is None
+
+
 def with_short_streaminfo(data: bytes) -> bytes:
     total = int.from_bytes(data[18:26], "big") >> 36 << 36 | STATED
     return data[:18] + total.to_bytes(8, "big") + data[26:]
@@ -106,10 +113,39 @@ def test_frames_behind_the_end_in_the_header_are_used_and_said(
     assert len(found.pcm) == pytest.approx(len(expected.pcm), abs=0.1 * RATE)
 
 
+@pytest.mark.parametrize("suffix", ["flac", "mp3"])
+def test_a_large_tag_is_no_sound(tmp_path: Path, suffix: str) -> None:
+    """Such as a picture: noise, in which frames seem to begin."""
+    path = tmp_path / f"a.{suffix}"
+    sf.write(path, SOUND, RATE)
+    expected = read_recording(path, RATE).pcm
+    path.write_bytes(path.read_bytes() + b"APETAGEX" + np.random.default_rng(0).bytes(500_000))
+    found = read_recording(path, RATE)
+    assert found.reason == ""
+    np.testing.assert_array_equal(found.pcm, expected)
+
+
+def without_xing(data: bytes) -> bytes:
+    """From the second frame on: what programs that stream write."""
+    return data[data.index(data[:2], 100) :]
+
+
+def test_an_mp3_file_of_changing_bit_rate_without_a_length_is_read_to_its_end(tmp_path: Path) -> None:
+    """libsndfile takes the first frame's bit rate for that of all."""
+    path = tmp_path / "a.mp3"
+    loud = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE)
+    sf.write(path, np.concatenate([loud, 0.001 * loud, 0.001 * loud]), RATE, bitrate_mode="VARIABLE")
+    path.write_bytes(without_xing(path.read_bytes()))
+    with sf.SoundFile(path) as file:
+        assert file.frames < 5 * RATE
+    assert len(read_recording(path, RATE).pcm) == pytest.approx(6 * RATE, abs=0.2 * RATE)
+
+
 def test_mp3_files_that_were_joined_are_read_to_their_end(tmp_path: Path) -> None:
     sf.write(tmp_path / "a.mp3", SOUND[:STATED], RATE)
     joined = tmp_path / "b.mp3"
-    joined.write_bytes((tmp_path / "a.mp3").read_bytes() * 3)
+    tag = b"ID3\x03\0\0\0\0\x07\x68" + bytes(1000)
+    joined.write_bytes((tag + (tmp_path / "a.mp3").read_bytes()) * 3)
     found = read_recording(joined, RATE)
     assert found.reason.startswith("its header announces 2.000 s, it holds 6.")
     assert len(found.pcm) == pytest.approx(3 * STATED, abs=0.6 * RATE)
