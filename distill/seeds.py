@@ -21,7 +21,7 @@ class Stream(IntEnum):
     """
 
     TRAINING_STEP = 1  # dropout and the like, by step and rank
-    CROPS = 2  # of the codec's training, by epoch and step
+    CROPS = 2  # of the codec's training, by epoch and step; in place of silent ones also by number and attempt
     CODEC_WEIGHTS = 3
     CODEC_FIT = 4  # of projection and codebooks to the corpus
     PRIOR_WEIGHTS = 5
@@ -42,9 +42,6 @@ class Stream(IntEnum):
     PRETRAINING_COLLECTIONS = 20  # of recordings, by number
     COUNT_FOLDS = 21  # which recordings are left out of counts together
     CALIBRATION = 22  # sounds that calibrate a prior, by round
-    REDRAWN_CROPS = (
-        23  # of the codec's training, in place of silent ones, by epoch, step, number in the batch and attempt
-    )
 
 
 def derive_seed(*parts: int) -> int:

@@ -208,9 +208,7 @@ def _decoded(path: Path, sample_rate: int, mix: Mix | None) -> tuple[_Decoding, 
 
 
 def _sound(pcm: Pcm, silence: float, sample_rate: int) -> slice:
-    """The samples of `pcm` between its first and its last one of the level `silence` or more, and a little before and
-    after, where more than that is silence.
-    """
+    """Where the sound is: from the first to the last sample of the level `silence` or more, with a little around it."""
     least_loud = math.ceil(silence * FULL_SCALE)
     loud = (pcm >= least_loud) | (pcm <= -least_loud)
     start, stop = int(loud.argmax()), len(loud) - int(loud[::-1].argmax())

@@ -85,7 +85,7 @@ class CropSampler:
         for redraw in range(MOST_REDRAWS):
             if float(crop.abs().max()) >= SILENT_PEAK:
                 break
-            seed = derive_seed(self.seed, Stream.REDRAWN_CROPS, *position, redraw)
+            seed = derive_seed(self.seed, Stream.CROPS, *position, redraw)
             crop = self._read(self._draw(np.random.default_rng(seed)))
         return crop
 
