@@ -63,7 +63,7 @@ def measure_bandwidth(path: Path) -> Bandwidth:
     """
     try:
         with open_audio(path) as stream:
-            found, has_length = _measure(stream, _excerpts(stream)), stream.frames is not None
+            found, has_length = _measure(stream, _excerpts(stream)), _length(stream) is not None
         if found is None and has_length:
             with open_audio(path) as stream:
                 found = _measure(stream, _first_sound(stream))
@@ -95,9 +95,14 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
     return RateChoice(FULL_RATE, share, f"{FULL_RATE} Hz: {found}")
 
 
+def _length(stream: AudioStream) -> int | None:
+    """Frames of a file, as far as it tells; None where it does not."""
+    return stream.announced if stream.frames is None else stream.frames
+
+
 def _measure(stream: AudioStream, spread: Iterator[F32]) -> Bandwidth | None:
     """What excerpts `[n, C]` of a file say of it; None where they are silent."""
-    rate, frames = stream.sample_rate, stream.announced if stream.frames is None else stream.frames
+    rate, frames = stream.sample_rate, _length(stream)
     if frames is not None and rate <= NARROW_RATE:
         return Bandwidth(rate, frames / rate, False)
     excerpts = list(spread)
@@ -138,7 +143,7 @@ def _first_sound(stream: AudioStream) -> Iterator[F32]:
 
 def _excerpts(stream: AudioStream) -> Iterator[F32]:
     """Excerpts `[n, C]`, spread over the file; the beginning if the file has no more or its length is unknown."""
-    rate, frames = stream.sample_rate, stream.frames or 0
+    rate, frames = stream.sample_rate, _length(stream) or 0
     length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate
     count = max(FEWEST_EXCERPTS, min(round(seconds), USUAL_EXCERPTS), round(seconds / SPACING_SECONDS))
     count = min(count, MOST_EXCERPTS)
