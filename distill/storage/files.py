@@ -17,6 +17,7 @@ from distill.text import one_line
 
 MARK = "made with Distill"  # in the comment of a sound or picture, and in a model card
 _MARKS = (MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
+_LONG = 200  # bytes of a name, to which no more may be added: file systems take 255
 _HEAD, _TAIL = 4096, 128  # bytes in which a mark is looked for; an MP3's comment is at its end
 # Of a name, a computer and a process; also what SQLite writes beside a database that is being made.
 _LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)[-a-z]*", re.DOTALL)
@@ -220,7 +221,10 @@ def sha256_json(value: Any) -> str:
 
 
 def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{_COMPUTER}-{os.getpid()}.{kind}")
+    name = os.fsencode(path.name)
+    if len(name) > _LONG and kind == "tmp":
+        name = hashlib.sha256(name).hexdigest().encode()
+    return path.with_name(f".{os.fsdecode(name)}.{_COMPUTER}-{os.getpid()}.{kind}")
 
 
 def _remove(path: Path) -> None:

@@ -8,21 +8,20 @@ import shutil
 import subprocess
 import sys
 import threading
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
+from distill.text import is_utf8
 from distill.ui.jobs import Jobs
 
 MODEL_SUFFIX = ".distill"
 MOST_FOLDERS = 200  # looked into for the first recording of a corpus
 LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modules", "build", "dist", "__pycache__"}
-_NAME = re.compile(r"\w[\w .+#()&'-]{0,99}")
 
 
 def distill(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
@@ -84,7 +83,8 @@ class Workspace:
         for folder in [one for place in (*shelves, self.root) for one in sorted(place.glob("[!.]*"))]:
             looked = itertools.islice(os.walk(folder), 1 if folder in shelves else MOST_FOLDERS)
             names = (name for _, _, files in looked for name in files)
-            if folder.name not in LEFT_OUT and not folder.is_symlink() and any(map(is_recording, names)):
+            is_left_out = folder.is_symlink() or (folder.parent == self.root and folder.name in LEFT_OUT)
+            if not is_left_out and any(map(is_recording, names)):
                 found.append(folder.relative_to(self.root).as_posix())
         return found
 
@@ -122,21 +122,27 @@ class Workspace:
             raise ParamsError(f"name {stem!r}: expected a new name, found a model of this name; choose another name")
         return path
 
-    def add_recordings(self, name: str, uploads: Iterable[tuple[Path, str]]) -> tuple[str, int, list[str]]:
+    def add_recordings(self, name: str, uploads: Sequence[tuple[Path, str]]) -> tuple[str, int, list[str]]:
         """Copy uploads into `sounds/<name>`: this folder, the number of recordings, and a sentence for each refused file.
 
-        Beside each upload stands its path relative to the new folder: subfolders stay, as they can be labels. Raises
-        ParamsError.
+        Beside each upload stands its path as the browser has it. Folders stay, as they can be labels, but for one that
+        holds them all and has others in it. Raises ParamsError.
         """
         target = self.sounds / _checked(name.strip())
+        if target.name.startswith("."):
+            raise ParamsError(f"{target.name!r}: expected a name that does not begin with a dot; choose another name")
+        places = [place.split("/") for _, place in uploads]
+        inside = len({place[0] for place in places}) == 1 and max(map(len, places)) > 2
         count, refused = 0, list[str]()
-        for upload, place in uploads:
+        for (upload, _), place in zip(uploads, places, strict=True):
             try:
-                count += _add(upload, place, target)
+                count += _add(upload, place[inside:], target)
             except ParamsError as error:
                 refused.append(str(error))
             except OSError as error:
-                refused.append(f"{place[:100]}: expected a file that can be copied, found: {error.strerror or error}")
+                refused.append(
+                    f"{place[-1][:100]}: expected a file that can be copied, found: {error.strerror or error}"
+                )
         return target.relative_to(self.root).as_posix(), count, refused
 
 
@@ -145,19 +151,19 @@ def is_recording(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUPPORTED_SUFFIXES
 
 
-def _add(upload: Path, place: str, folder: Path) -> bool:
+def _add(upload: Path, place: Sequence[str], folder: Path) -> bool:
     """Copy a recording to a place below a folder, beside one of its name. False for the system's own hidden files.
 
     Raises ParamsError for a place that is elsewhere or a file that is no recording.
     """
-    path = PurePosixPath(place)
-    if path.name.startswith("."):
+    target = free = folder.joinpath(*map(_checked, place))
+    name = target.name
+    if name.startswith("._") or (name.startswith(".") and not is_recording(name)):
         return False
-    if not is_recording(path.name):
+    if not is_recording(name):
         kinds = ", ".join(sorted(SUPPORTED_SUFFIXES))
-        what = "an archive; unpack it and choose the folder" if path.suffix.lower() == ".zip" else "another kind"
-        raise ParamsError(f"{path.name}: expected a recording ({kinds}), found {what}")
-    target = free = folder.joinpath(*map(_checked, path.parts))
+        what = "an archive; unpack it and choose the folder" if target.suffix.lower() == ".zip" else "another kind"
+        raise ParamsError(f"{name}: expected a recording ({kinds}), found {what}")
     number = 1
     while free.exists() or free.is_symlink():
         number += 1
@@ -168,10 +174,9 @@ def _add(upload: Path, place: str, folder: Path) -> bool:
 
 
 def _checked(name: str) -> str:
-    """A name of a file or folder from outside; accents as one character, where macOS has two. Raises ParamsError."""
-    name = unicodedata.normalize("NFC", name)
-    if not _NAME.fullmatch(name) or len(name.encode()) > 200:  # bytes, of the 255 that file systems take
+    """A name of a file or folder from outside, as it is. Raises ParamsError for one that leads elsewhere."""
+    if PurePath(name).name != name or name in ("", "..") or "\0" in name or not is_utf8(name):
         raise ParamsError(
-            f"{name[:100]!r}: expected a name of letters, digits, spaces, dots and dashes, found another; rename it"
+            f"{name[:100]!r}: expected a name of a file or folder, found one that leads elsewhere; rename it"
         )
     return name
