@@ -16,7 +16,7 @@ from typing import Any
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
-from distill.text import is_utf8
+from distill.text import is_utf8, positions_of
 from distill.ui.jobs import Jobs
 
 MODEL_SUFFIX = ".distill"
@@ -90,17 +90,19 @@ class Workspace:
 
     def corpus(self, name: str) -> Path:
         """The folder of recordings of this name. Raises ParamsError for any that `corpora` does not list."""
-        if name not in self.corpora():
+        corpora = self.corpora()
+        if len(found := positions_of(name, corpora)) != 1:
             raise ParamsError(
                 f"recordings {name!r}: expected a folder of the list, found another; choose one of the list"
             )
-        return self.root / name
+        return self.root / corpora[found[0]]
 
     def model(self, name: str | None) -> Path:
         """The model file of this name. Raises ParamsError where it is no file in the folder of models."""
-        if name not in [path.name for path in self.models.glob(f"*{MODEL_SUFFIX}") if path.is_file()]:
+        models = [path for path in self.models.glob(f"*{MODEL_SUFFIX}") if path.is_file()]
+        if len(found := positions_of(name or "", [path.name for path in models])) != 1:
             raise ParamsError(f"model {name or ''!r}: expected one of the list, found none; choose one of the list")
-        return self.models / str(name)
+        return models[found[0]]
 
     def check_inside(self, path: Path) -> Path:
         """`path` itself. Raises ParamsError where a link leads from it out of the working folder."""

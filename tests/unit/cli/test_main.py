@@ -363,6 +363,14 @@ def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(
     assert (done.status, done.out) == (0, card_text(path.name, load_bundle(path).metadata))
 
 
+def test_keys_of_a_kit_are_given_by_label(shell: CommandLine) -> None:
+    write_prior_model(Path("m.distill"), labels=["drum/kick", "bells, big = loud", "Ohh"])
+    done = shell(*KIT, "--per-label", "1", "--keys", "Kick=40,bells, big = loud=F#2", "--keys", "ohh=61", "--json")
+    assert done.status == 0, done.err
+    groups = [(group["label"], group["key"], group["is_hat"]) for group in json.loads(done.out)["groups"]]
+    assert groups == [("drum/kick", 40, False), ("bells, big = loud", 42, True), ("Ohh", 61, False)]
+
+
 def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empty(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"), labels=["drum/kick", "bell"])
     done = shell(*KIT, "--per-label", "2")

@@ -97,6 +97,18 @@ def written(work: Workspace) -> set[str]:
     return {path.relative_to(work.sounds / "mine").as_posix() for path in work.sounds.rglob("*") if path.is_file()}
 
 
+def test_names_are_compared_in_one_normal_form(work: Workspace) -> None:
+    composed, decomposed = "Gl\u00f6ckchen", "Glo\u0308ckchen"
+    (work.sounds / decomposed).mkdir(parents=True)
+    for path in (work.sounds / decomposed / "one.wav", work.models / f"{decomposed}.distill"):
+        path.touch()
+    for form in (composed, decomposed):
+        assert work.corpus(f"sounds/{form}") == work.sounds / decomposed
+        assert work.model(f"{form}.distill") == path
+    (work.models / f"{composed}.distill").touch()
+    assert [work.model(f"{form}.distill").stem for form in (composed, decomposed)] == [composed, decomposed]
+
+
 def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace, tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"1")
     places = ["one.WAV", "one.WAV", "snare/Größe.wav", "snare/._Größe.wav", ".DS_Store", "notes.txt", "pack.ZIP"]
