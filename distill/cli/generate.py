@@ -18,6 +18,7 @@ from distill.cli.flags import (
     limits,
     make_folder,
     print_json,
+    spelt,
 )
 from distill.errors import ParamsError
 from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
@@ -52,7 +53,8 @@ def generate(
     top_k: Annotated[int, Option(help="sample from the K likeliest codes; 0 = all", **limits(TopK))] = 0,
     top_p: Annotated[float, Option(help="sample from the likeliest codes that sum to this", **limits(TopP))] = 1.0,
     prompt: Annotated[
-        Path | None, Option(metavar="AUDIO", help="a recording to continue; --seconds is what is added")
+        Path | None,
+        Option(callback=spelt, metavar="AUDIO", help="a recording to continue; --seconds is what is added"),
     ] = None,
     label: Label = None,
     guidance: GuidanceScale = None,
@@ -81,7 +83,7 @@ def generate(
 
 def vary(
     model: ModelPath,
-    audio: Annotated[Path, Argument(metavar="AUDIO", help="the recording to vary", show_default=False)],
+    audio: Annotated[Path, Argument(callback=spelt, metavar="AUDIO", help="the recording to vary", show_default=False)],
     count: Annotated[int, Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
     strength: Annotated[float, Option(help="share that changes: 0 nothing, 1 everything", **limits(Share))] = 0.3,
     seed: SeedOrAny = None,

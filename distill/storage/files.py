@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import ArtifactError, ParamsError
-from distill.text import one_line
+from distill.text import normal_form, one_line
 
 MARK = "made with Distill"  # in the comment of a sound or picture, and in a model card
 _MARKS = (MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
@@ -131,6 +131,16 @@ def link_or_copy(source: Path, name: Path) -> None:
     except OSError:
         with atomic_path(name) as temporary:
             shutil.copyfile(source, temporary)
+
+
+def as_on_disk(path: Path) -> Path:
+    """`path`, or what is there under its name in another normal form: keyboards write accents otherwise than macOS."""
+    with suppress(OSError):
+        if not path.exists() and path != path.parent:
+            folder = as_on_disk(path.parent)
+            names = sorted(one.name for one in folder.iterdir())
+            return folder / next((one for one in names if normal_form(one) == normal_form(path.name)), path.name)
+    return path
 
 
 def identity(path: Path) -> tuple[int, int] | None:
