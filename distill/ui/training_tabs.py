@@ -24,7 +24,7 @@ from distill.ui.workspace import Workspace
 
 # The paths of the files that were chosen or dropped, which Gradio leaves out, noted by the script in the page's head.
 WITH_PLACES = "(folder, files) => [folder, files, window.places['{}'] || []]"
-NO_FOLDERS = "They came without folders, so they have none to take labels from."
+NO_FOLDERS = "No folders are in it, so there are none to take labels from."
 OWN = "the codec's own recordings"
 LABELS_BEFORE = "as in the model"
 STOP = "Stop and use best checkpoint"
@@ -132,7 +132,7 @@ class TrainTab(TrainingTab):
 
     def _build_upload(self, corpus: gr.Dropdown, is_open: bool) -> None:
         with gr.Accordion("Add recordings", open=is_open):
-            gr.Markdown("Choose or drop sound files or folders. Folders can be labels.")
+            gr.Markdown("Choose or drop sound files, folders or zip archives. Folders can be labels.")
             folder = gr.Textbox("my-sounds", label="Folder to add them to", max_length=100)
             files = gr.File(file_count="multiple", label="Files", elem_id="files")
             directory = gr.File(file_count="directory", label="A whole folder", elem_id="directory")
@@ -170,9 +170,10 @@ class TrainTab(TrainingTab):
         files = [Path(one) for one in uploads]
         if not places or len(places) != len(files):
             places = [file.name for file in files]
-        target, count, refused = self._work.add_recordings(folder, list(zip(files, places, strict=True)))
+        uploaded = list(zip(files, places, strict=True))
+        target, count, refused = self._work.add_recordings(folder, uploaded)
         said = [view.note(f"{count} recordings added to {target}")]
-        if not any("/" in place for place in places):
+        if not any(path.is_dir() for path in (self._work.root / target).glob("*")):
             said.append(view.note(NO_FOLDERS))
         said += [view.note(sentence, "warning") for sentence in refused[:20]]
         for file in files:  # the folder has them now, and the next ones are added to an empty list

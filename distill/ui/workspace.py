@@ -2,14 +2,19 @@
 
 import itertools
 import json
+import lzma
 import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from itertools import chain
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -19,6 +24,10 @@ from distill.storage.files import atomic_path
 from distill.text import is_utf8, positions_of
 from distill.ui.jobs import Jobs
 
+_UTF8, _WINDOWS = 0x800, 0  # flag and system of an entry in an archive
+# What a damaged or encrypted archive raises.
+_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+Source = tuple[Callable[[Path], object], Sequence[str]]  # what copies a file to a path, and the parts of its place
 MODEL_SUFFIX = ".distill"
 MOST_FOLDERS = 200  # looked into for the first recording of a corpus
 LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modules", "build", "dist", "__pycache__"}
@@ -127,24 +136,34 @@ class Workspace:
     def add_recordings(self, name: str, uploads: Sequence[tuple[Path, str]]) -> tuple[str, int, list[str]]:
         """Copy uploads into `sounds/<name>`: this folder, the number of recordings, and a sentence for each refused file.
 
-        Beside each upload stands its path as the browser has it. Folders stay, as they can be labels, but for one that
-        holds them all and has others in it. Raises ParamsError.
+        Beside each upload stands its path as the browser has it. Zip archives are unpacked. Folders stay, as they can be
+        labels, but for one around all others that are added or in an archive. Raises ParamsError.
         """
         target = self.sounds / _checked(name.strip())
         if target.name.startswith("."):
             raise ParamsError(f"{target.name!r}: expected a name that does not begin with a dot; choose another name")
-        places = [place.split("/") for _, place in uploads]
-        inside = len({place[0] for place in places}) == 1 and max(map(len, places)) > 2
         count, refused = 0, list[str]()
-        for (upload, _), place in zip(uploads, places, strict=True):
-            try:
-                count += _add(upload, place[inside:], target)
-            except ParamsError as error:
-                refused.append(str(error))
-            except OSError as error:
-                refused.append(
-                    f"{place[-1][:100]}: expected a file that can be copied, found: {error.strerror or error}"
-                )
+        with ExitStack() as archives:
+            sources: list[list[Source]] = [[]]
+            for upload, place in uploads:
+                if not place.lower().endswith(".zip") or "/._" in f"/{place}":
+                    sources[0].append((partial(shutil.copyfile, upload), place.split("/")))
+                    continue
+                try:
+                    archive = archives.enter_context(zipfile.ZipFile(upload))
+                    sources.append(_entries(archive, PurePosixPath(place).stem))
+                except _DAMAGED as error:
+                    refused.append(
+                        f"{place[:100]}: expected an archive that can be unpacked, found: {error}; pack it again"
+                    )
+            for copy, parts in chain.from_iterable(map(_inside, sources)):
+                try:
+                    count += _add(copy, parts, target)
+                except ParamsError as error:
+                    refused.append(str(error))
+                except _DAMAGED as error:
+                    found = error.strerror if isinstance(error, OSError) else error
+                    refused.append(f"{parts[-1][:100]}: expected a file that can be copied, found: {found or error}")
         return target.relative_to(self.root).as_posix(), count, refused
 
 
@@ -153,7 +172,36 @@ def is_recording(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUPPORTED_SUFFIXES
 
 
-def _add(upload: Path, place: Sequence[str], folder: Path) -> bool:
+def _inside(sources: list[Source]) -> list[Source]:
+    """Sources with their places inside the folder that holds them all, where that has folders in it, too."""
+    places = [place for _, place in sources]
+    has_folders = len({place[0] for place in places}) == 1 and max(map(len, places)) > 2
+    return [(copy, place[has_folders:]) for copy, place in sources]
+
+
+def _entries(archive: zipfile.ZipFile, stem: str) -> list[Source]:
+    """The files of an archive, in a folder of its own where it has not one, as systems unpack it."""
+
+    def unpack(entry: zipfile.ZipInfo, path: Path) -> None:
+        with archive.open(entry) as source, path.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+
+    names = [(entry, _name_of(entry)) for entry in archive.infolist()]
+    found = [(partial(unpack, entry), name.split("/")) for entry, name in names if not name.endswith("/")]
+    found = [(copy, place) for copy, place in found if place[0] != "__MACOSX"]
+    has_folder = len({place[0] for _, place in found}) == 1 and all(len(place) > 1 for _, place in found)
+    return [(copy, place if has_folder else [stem, *place]) for copy, place in found]
+
+
+def _name_of(entry: zipfile.ZipInfo) -> str:
+    """The name of an entry: macOS writes UTF-8 and does not say so; old programs of Windows separate by backslashes."""
+    name = entry.filename
+    with suppress(UnicodeError):
+        name = name if entry.flag_bits & _UTF8 else name.encode("cp437").decode()
+    return name.replace("\\", "/") if entry.create_system == _WINDOWS else name
+
+
+def _add(copy: Callable[[Path], object], place: Sequence[str], folder: Path) -> bool:
     """Copy a recording to a place below a folder, beside one of its name. False for the system's own hidden files.
 
     Raises ParamsError for a place that is elsewhere or a file that is no recording.
@@ -164,14 +212,13 @@ def _add(upload: Path, place: Sequence[str], folder: Path) -> bool:
         return False
     if not is_recording(name):
         kinds = ", ".join(sorted(SUPPORTED_SUFFIXES))
-        what = "an archive; unpack it and choose the folder" if target.suffix.lower() == ".zip" else "another kind"
-        raise ParamsError(f"{name}: expected a recording ({kinds}), found {what}")
+        raise ParamsError(f"{name}: expected a recording ({kinds}), found another kind")
     number = 1
     while free.exists() or free.is_symlink():
         number += 1
         free = target.with_stem(f"{target.stem} {number}")
     with atomic_path(free) as temporary:
-        shutil.copyfile(upload, temporary)
+        copy(temporary)
     return True
 
 

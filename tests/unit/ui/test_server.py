@@ -225,7 +225,7 @@ def test_an_upload_is_added_and_its_copy_removed(page: TestClient, workspace: Wo
     assert found == ["mine/kick/take <1>.wav"]
     assert not Path(path).exists()
     (path,) = page.post("/gradio_api/upload", files={"files": ("one.wav", b"sound")}).json()
-    assert NO_FOLDERS in _call(page, "add", ["mine", [upload_of(path)], None])["output"]["data"][1]
+    assert NO_FOLDERS in _call(page, "add", ["flat", [upload_of(path)], None])["output"]["data"][1]
 
 
 def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Names from outside, and the folder's models."""
 
 import contextlib
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -111,7 +113,7 @@ def test_names_are_compared_in_one_normal_form(work: Workspace) -> None:
 
 def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace, tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"1")
-    places = ["one.WAV", "one.WAV", "snare/Größe.wav", "snare/._Größe.wav", ".DS_Store", "notes.txt", "pack.ZIP"]
+    places = ["one.WAV", "one.WAV", "snare/Größe.wav", "snare/._Größe.wav", "._pack.zip", ".DS_Store", "notes.txt"]
     uploads = [
         *((tmp_path / "one", place) for place in (*places, "../one.wav", "/one.wav")),
         (tmp_path / "none", "none.wav"),
@@ -120,9 +122,8 @@ def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace,
     assert (folder, count) == ("sounds/mine", 3)
     assert written(work) == {"one.WAV", "one 2.WAV", "snare/Gr\u00f6\u00dfe.wav"}
     assert (work.sounds / "mine" / "one 2.WAV").read_bytes() == b"1"
-    text, pack, outside, absolute, none = refused
+    text, outside, absolute, none = refused
     assert text.startswith("notes.txt: expected a recording (")
-    assert pack.endswith("), found an archive; unpack it and choose the folder")
     assert (outside, absolute) == (f"'..': {ELSEWHERE}", f"'': {ELSEWHERE}")
     assert none == "none.wav: expected a file that can be copied, found: No such file or directory"
 
@@ -169,6 +170,63 @@ def test_a_name_stays_as_it_is(work: Workspace, tmp_path: Path) -> None:
     assert len(written(work)) == count
     assert refused == [
         f"{name[:100]}: expected a file that can be copied, found: File name too long" for name in NAMES[-2:]
+    ]
+
+
+def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) -> tuple[Path, str]:
+    """An archive of files as a system writes it (3: Unix, 0: Windows)."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            entry = zipfile.ZipInfo(name)
+            entry.create_system = system
+            archive.writestr(entry, "sound")
+    if not is_utf8:  # as macOS writes it
+        path.write_bytes(re.sub(rb"(PK(\x01\x02..|\x03\x04)..\0)\x08", rb"\1\0", path.read_bytes(), flags=re.DOTALL))
+    return path, "my pack.zip"
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (["kick/1.wav", "snare/1.wav"], {"kick/1.wav", "snare/1.wav"}),
+        (["pack/", "pack/kick/1.wav", "pack/2.wav", "__MACOSX/pack/kick/._1.wav"], {"kick/1.wav", "2.wav"}),
+        (["1.wav", "2.wav", ".DS_Store"], {"my pack/1.wav", "my pack/2.wav"}),
+    ],
+)
+def test_an_archive_is_added_as_its_folder(work: Workspace, tmp_path: Path, names: list[str], kept: set[str]) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    uploads = [zipped(tmp_path / "a.zip", names), (tmp_path / "one", "beside.wav")]
+    assert work.add_recordings("mine", uploads) == ("sounds/mine", len(kept) + 1, [])
+    assert written(work) == {*kept, "beside.wav"}
+
+
+def test_names_in_an_archive_stay_as_they_are(work: Workspace, tmp_path: Path) -> None:
+    names = [name for name in NAMES if len(name.encode()) <= 255]
+    others = ["Glo\u0308ck/1.wav", "Gl\u00f6ck/2.wav", "A♭/1.wav"]
+    uploads = [
+        zipped(tmp_path / "unix.zip", [f"pack/{name}" for name in names]),
+        zipped(tmp_path / "mac.zip", others, is_utf8=False),
+        zipped(tmp_path / "windows.zip", ["tom\\lo\\1.wav", "tom\\2.wav"], system=0),
+    ]
+    upload, _ = zipped(tmp_path / "dos.zip", ["dos/Xtnde.wav"], system=0)  # in the characters of DOS
+    upload.write_bytes(upload.read_bytes().replace(b"Xtnde", b"\x99tnde"))
+    _, count, refused = work.add_recordings("mine", [*uploads, (upload, "dos.zip")])
+    assert refused == []
+    assert written(work) == {*(f"pack/{name}" for name in names), *others, "lo/1.wav", "2.wav", "dos/Ötnde.wav"}
+    assert count == len(written(work))
+
+
+def test_what_cannot_be_unpacked_is_said(work: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "text.zip").write_bytes(b"no archive")
+    damaged, _ = zipped(tmp_path / "damaged.zip", ["kick/1.wav", "kick/2.wav", "../3.wav"])
+    damaged.write_bytes(damaged.read_bytes().replace(b"kick/2.wavsound", b"kick/2.wavnoise"))
+    _, count, refused = work.add_recordings("mine", [(tmp_path / "text.zip", "text.zip"), (damaged, "pack.zip")])
+    assert count == 1
+    assert [path.name for path in work.root.rglob("*.wav")] == ["1.wav"]
+    assert refused == [
+        "text.zip: expected an archive that can be unpacked, found: File is not a zip file; pack it again",
+        "2.wav: expected a file that can be copied, found: Bad CRC-32 for file 'kick/2.wav'",
+        f"'..': {ELSEWHERE}",
     ]
 
 
