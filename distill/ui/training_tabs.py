@@ -25,6 +25,7 @@ from distill.ui.workspace import Workspace
 # The paths of the files that were chosen or dropped, which Gradio leaves out, noted by the script in the page's head.
 WITH_PLACES = "(folder, files) => [folder, files, window.places['{}'] || []]"
 NO_FOLDERS = "No folders are in it, so there are none to take labels from."
+MOST_REFUSED = 20  # files that the page names
 OWN = "the codec's own recordings"
 LABELS_BEFORE = "as in the model"
 STOP = "Stop and use best checkpoint"
@@ -175,7 +176,9 @@ class TrainTab(TrainingTab):
         said = [view.note(f"{count} recordings added to {target}")]
         if not any(path.is_dir() for path in (self._work.root / target).glob("*")):
             said.append(view.note(NO_FOLDERS))
-        said += [view.note(sentence, "warning") for sentence in refused[:20]]
+        said += [view.note(sentence, "warning") for sentence in refused[:MOST_REFUSED]]
+        if len(refused) > MOST_REFUSED:
+            said.append(view.note(f"and {len(refused) - MOST_REFUSED} more files were left out", "warning"))
         for file in files:  # the folder has them now, and the next ones are added to an empty list
             file.unlink(missing_ok=True)
         corpora = self._work.corpora()

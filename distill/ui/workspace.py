@@ -11,6 +11,7 @@ import sys
 import threading
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -19,6 +20,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from distill.audio.read import SUPPORTED_SUFFIXES
+from distill.audio.source import NO_SUFFIX, printable
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
 from distill.text import is_utf8, positions_of
@@ -142,7 +144,7 @@ class Workspace:
         target = self.sounds / _checked(name.strip())
         if target.name.startswith("."):
             raise ParamsError(f"{target.name!r}: expected a name that does not begin with a dot; choose another name")
-        count, refused = 0, list[str]()
+        count, refused, others = 0, list[str](), Counter[str]()
         with ExitStack() as archives:
             sources: list[list[Source]] = [[]]
             for upload, place in uploads:
@@ -157,13 +159,21 @@ class Workspace:
                         f"{place[:100]}: expected an archive that can be unpacked, found: {error}; pack it again"
                     )
             for copy, parts in chain.from_iterable(map(_inside, sources)):
+                name = parts[-1]
+                if name.startswith("._") or not is_recording(name):
+                    others.update([] if name.startswith(".") else [printable(PurePosixPath(name).suffix) or NO_SUFFIX])
+                    continue
                 try:
-                    count += _add(copy, parts, target)
+                    _add(copy, parts, target)
+                    count += 1
                 except ParamsError as error:
                     refused.append(str(error))
                 except _DAMAGED as error:
                     found = error.strerror if isinstance(error, OSError) else error
-                    refused.append(f"{parts[-1][:100]}: expected a file that can be copied, found: {found or error}")
+                    refused.append(f"{name[:100]}: expected a file that can be copied, found: {found or error}")
+        if others:
+            listed = ", ".join(f"{number} {suffix}" for suffix, number in sorted(others.items()))
+            refused.append(f"left out: {listed}; expected recordings ({', '.join(sorted(SUPPORTED_SUFFIXES))})")
         return target.relative_to(self.root).as_posix(), count, refused
 
 
@@ -201,25 +211,15 @@ def _name_of(entry: zipfile.ZipInfo) -> str:
     return name.replace("\\", "/") if entry.create_system == _WINDOWS else name
 
 
-def _add(copy: Callable[[Path], object], place: Sequence[str], folder: Path) -> bool:
-    """Copy a recording to a place below a folder, beside one of its name. False for the system's own hidden files.
-
-    Raises ParamsError for a place that is elsewhere or a file that is no recording.
-    """
+def _add(copy: Callable[[Path], object], place: Sequence[str], folder: Path) -> None:
+    """Copy a recording to a place below a folder, beside one of its name. Raises ParamsError for a place elsewhere."""
     target = free = folder.joinpath(*map(_checked, place))
-    name = target.name
-    if name.startswith("._") or (name.startswith(".") and not is_recording(name)):
-        return False
-    if not is_recording(name):
-        kinds = ", ".join(sorted(SUPPORTED_SUFFIXES))
-        raise ParamsError(f"{name}: expected a recording ({kinds}), found another kind")
     number = 1
     while free.exists() or free.is_symlink():
         number += 1
         free = target.with_stem(f"{target.stem} {number}")
     with atomic_path(free) as temporary:
         copy(temporary)
-    return True
 
 
 def _checked(name: str) -> str:

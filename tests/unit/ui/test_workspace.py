@@ -113,7 +113,17 @@ def test_names_are_compared_in_one_normal_form(work: Workspace) -> None:
 
 def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace, tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"1")
-    places = ["one.WAV", "one.WAV", "snare/Größe.wav", "snare/._Größe.wav", "._pack.zip", ".DS_Store", "notes.txt"]
+    places = [
+        "one.WAV",
+        "one.WAV",
+        "snare/Größe.wav",
+        "snare/._Größe.wav",
+        "._pack.zip",
+        ".DS_Store",
+        "notes.txt",
+        "Kit.WAV.asd",
+        "license",
+    ]
     uploads = [
         *((tmp_path / "one", place) for place in (*places, "../one.wav", "/one.wav")),
         (tmp_path / "none", "none.wav"),
@@ -122,8 +132,8 @@ def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace,
     assert (folder, count) == ("sounds/mine", 3)
     assert written(work) == {"one.WAV", "one 2.WAV", "snare/Gr\u00f6\u00dfe.wav"}
     assert (work.sounds / "mine" / "one 2.WAV").read_bytes() == b"1"
-    text, outside, absolute, none = refused
-    assert text.startswith("notes.txt: expected a recording (")
+    outside, absolute, none, others = refused
+    assert others.startswith("left out: 1 (no suffix), 1 .asd, 1 .txt; expected recordings (.aif, ")
     assert (outside, absolute) == (f"'..': {ELSEWHERE}", f"'': {ELSEWHERE}")
     assert none == "none.wav: expected a file that can be copied, found: No such file or directory"
 
