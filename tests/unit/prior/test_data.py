@@ -19,7 +19,8 @@ from distill.codes.store import (
     rows_by_side,
     write_corpus_codes,
 )
-from distill.prior import counts
+from distill.errors import ParamsError
+from distill.prior import counts, data
 from distill.prior.counts import count
 from distill.prior.data import PriorData, WindowSampler, read_prior_data
 from distill.prior.memory.task import SpanSampler
@@ -71,10 +72,23 @@ def test_folders_that_differ_in_normal_form_are_one_label(folder: Path) -> None:
         for row in CodesReader(folder / "codes").recordings().values()
     ]
     write_rows(folder / "codes" / RECORDINGS, rows, RECORDINGS_SCHEMA)
-    data = read_prior_data(folder / "codes", folder / "split.parquet", 0)
-    assert data.labels == [forms[1], forms[2]]  # a form that is on disk
-    found = {one.path: one.label for one in (*data.train, *data.held_out)}
+    read = read_prior_data(folder / "codes", folder / "split.parquet", 0)
+    assert read.labels == [forms[1], forms[2]]  # a form that is on disk
+    found = {one.path: one.label for one in (*read.train, *read.held_out)}
     assert found == {row.path: 1 + (row.label == forms[2]) for row in rows}
+
+
+def test_more_labels_than_a_prior_has_are_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(row, label="x" * 1001) for row in CodesReader(folder / "codes").recordings().values()]
+    monkeypatch.setattr(data, "MOST_LABELS", 1)
+    for found in ("2, the longest of 1", "1, the longest of 1001"):
+        with pytest.raises(ParamsError) as caught:
+            read_prior_data(folder / "codes", folder / "split.parquet", 0)
+        assert str(caught.value) == (
+            "corpus.labels: folder: expected at most 1 folders, and paths of 1000 characters, found "
+            f"{found}; put recordings into fewer folders, or train without labels"
+        )
+        write_rows(folder / "codes" / RECORDINGS, rows, RECORDINGS_SCHEMA)
 
 
 @pytest.mark.parametrize("kind", [WindowSampler, SpanSampler])
