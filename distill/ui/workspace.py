@@ -83,9 +83,9 @@ class Workspace:
         return now if now in names else next(iter(names), None)
 
     def argument(self, path: Path) -> str:
-        """A path below the folder as a command that runs there takes it, which is never a flag."""
+        """A path below the folder as a command that runs there takes it, which is never a flag or the home folder."""
         text = path.relative_to(self.root).as_posix()
-        return f"./{text}" if text.startswith("-") else text
+        return f"./{text}" if text.startswith(("-", "~")) else text
 
     def corpora(self) -> list[str]:
         """Folders with recordings in them or below them, relative to the working folder; those of the page first."""

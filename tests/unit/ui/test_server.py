@@ -210,6 +210,7 @@ def test_a_path_that_is_no_upload_is_refused(page: TestClient, workspace: Worksp
     given = upload_of(str(path))
     answer = _call(page, name, ["mine", [given], None] if name == "add" else [given])
     assert answer["success"] is False
+    assert answer["output"]["error"] == "expected an uploaded file, found another or a hidden one; rename it"
     assert not [one for one in workspace.root.rglob("*") if one.is_file() and one.read_bytes() == SECRET]
     assert path.exists()
 

@@ -78,17 +78,20 @@ def test_a_new_model_replaces_none(work: Workspace, tmp_path: Path) -> None:
 
 def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
     assert (work.listed(), work.names(), work.known("x")) == ([], [], {})
-    held = "sounds/b sounds/a/kick sounds/a/snare sounds/models takes -n .hidden models generated/x deep/e/r/x data/one"
+    held = (
+        "sounds/b sounds/a/kick sounds/a/snare sounds/models takes -n ~ .hidden models generated/x deep/e/r/x data/one"
+    )
     for name in held.split():
         (work.root / name).mkdir(parents=True, exist_ok=True)
         (work.root / name / "one.wav").touch()
     (work.root / "texts").mkdir()
     (work.root / "texts" / "one.txt").touch()
-    assert work.corpora() == ["sounds/a", "sounds/b", "sounds/models", "data/one", "-n", "deep", "takes"]
+    assert work.corpora() == ["sounds/a", "sounds/b", "sounds/models", "data/one", "-n", "deep", "takes", "~"]
     (work.sounds / "one.wav").touch()
     assert "sounds" in work.corpora()
     assert work.corpus("sounds/a") == work.root / "sounds" / "a"
-    assert [work.argument(work.corpus(name)) for name in ("-n", "sounds/a")] == ["./-n", "sounds/a"]  # never a flag
+    found = [work.argument(work.corpus(name)) for name in ("-n", "~", "sounds/a")]
+    assert found == ["./-n", "./~", "sounds/a"]  # never a flag or the home folder
     for name in ("../outside", "/", "", ".", "sounds/../takes", str(work.root / "takes")):
         with pytest.raises(ParamsError, match="expected a folder of the list, found another; choose one of the list"):
             work.corpus(name)
