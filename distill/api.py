@@ -208,10 +208,10 @@ class Model:
     ) -> Kit:
         """Make a sampler's instrument in the folder `out`: `per_label` new sounds for each of `labels`, all by default.
 
-        `keys` has the MIDI keys or notes of labels that are to have others than those of their names, such as {"oh": "F#4"}.
-        A model without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds
-        and copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
-        seed gives the same files. Raises ParamsError and ArtifactError.
+        `keys` gives labels other keys than by their names: MIDI numbers or notes, such as {"oh": "F#4"}. A model without
+        labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and copies are
+        drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same seed gives the
+        same files. Raises ParamsError and ArtifactError.
         """
         self.check_request()
         numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)

@@ -17,12 +17,12 @@ def one_line(found: object, most: int = 300) -> str:
 
 
 def normal_form(name: str) -> str:
-    """A name in the form in which names are compared, NFC: keyboards write an accent as a part of its letter, macOS apart."""
+    """A name as names are compared, NFC: keyboards write an accent as a part of its letter, macOS apart from it."""
     return unicodedata.normalize("NFC", name)
 
 
 def positions_of(name: str, *lists: Sequence[str]) -> list[int]:
-    """Where `name` is in the first list that has it: as it is, else in its normal form, else in upper or lower case."""
+    """Where `name` is in the first list that has it as it is, else in its normal form, else also in upper or lower case."""
     forms: tuple[Callable[[str], str], ...] = (str, normal_form, lambda one: normal_form(one).casefold())
     found = ([at for at, one in enumerate(names) if form(one) == form(name)] for form in forms for names in lists)
     return next(filter(None, found), [])

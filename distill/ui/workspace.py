@@ -153,10 +153,12 @@ class Workspace:
                     continue
                 try:
                     archive = archives.enter_context(zipfile.ZipFile(upload))
+                    if sum(entry.file_size for entry in archive.infolist()) > shutil.disk_usage(self.root).free:
+                        raise OSError("more than the disk has room for")
                     sources.append(_entries(archive, PurePosixPath(place).stem))
                 except _DAMAGED as error:
                     refused.append(
-                        f"{place[:100]}: expected an archive that can be unpacked, found: {error}; pack it again"
+                        f"{place[:100]}: expected an archive that can be unpacked, found: {error}; unpack it and add the folder"
                     )
             for copy, parts in chain.from_iterable(map(_inside, sources)):
                 name = parts[-1]

@@ -4,6 +4,7 @@ import contextlib
 import re
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -237,10 +238,24 @@ def test_what_cannot_be_unpacked_is_said(work: Workspace, tmp_path: Path) -> Non
     assert count == 1
     assert [path.name for path in work.root.rglob("*.wav")] == ["1.wav"]
     assert refused == [
-        "text.zip: expected an archive that can be unpacked, found: File is not a zip file; pack it again",
+        "text.zip: expected an archive that can be unpacked, found: File is not a zip file; unpack it and add the folder",
         "2.wav: expected a file that can be copied, found: Bad CRC-32 for file 'kick/2.wav'",
         f"'..': {ELSEWHERE}",
     ]
+
+
+def test_an_archive_that_the_disk_has_no_room_for_is_refused(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9))  # two sounds have ten bytes
+    _, count, refused = work.add_recordings("mine", [zipped(tmp_path / "a.zip", ["1.wav", "2.wav"])])
+    assert (count, refused) == (
+        0,
+        [
+            "my pack.zip: expected an archive that can be unpacked, found: more than the disk has room for; unpack it and "
+            "add the folder"
+        ],
+    )
 
 
 @settings(max_examples=50)
