@@ -208,10 +208,10 @@ class Model:
     ) -> Kit:
         """Make a sampler's instrument in the folder `out`: `per_label` new sounds for each of `labels`, all by default.
 
-        `keys` gives labels other keys than by their names: MIDI numbers or notes, such as {"oh": "F#4"}. A model without
-        labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and copies are
-        drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same seed gives the
-        same files. Raises ParamsError and ArtifactError.
+        `keys` gives labels other keys than by their names: MIDI numbers or notes, such as {"oh": "F#4"}. A model
+        without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and
+        copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
+        seed gives the same files. Raises ParamsError and ArtifactError.
         """
         self.check_request()
         numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
@@ -366,8 +366,8 @@ class Model:
     def label_number(self, label: str | None) -> int:
         """Index of a label, from 1 on, 0 for none; the last part of a label is enough where that is unique.
 
-        Accents may be written in any way of Unicode. Case counts where labels differ in it alone. Raises ParamsError that
-        lists the labels.
+        Accents may be written in any way of Unicode. Case counts where labels differ in it alone. Raises ParamsError
+        that lists the labels.
         """
         if label is None:
             return 0

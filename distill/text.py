@@ -22,7 +22,7 @@ def normal_form(name: str) -> str:
 
 
 def positions_of(name: str, *lists: Sequence[str]) -> list[int]:
-    """Where `name` is in the first list that has it as it is, else in its normal form, else also in upper or lower case."""
+    """Where `name` is in the first list that has it: as it is, else in its normal form, else in either case."""
     forms: tuple[Callable[[str], str], ...] = (str, normal_form, lambda one: normal_form(one).casefold())
     found = ([at for at, one in enumerate(names) if form(one) == form(name)] for form in forms for names in lists)
     return next(filter(None, found), [])

@@ -201,7 +201,7 @@ def decode_file(
 
 
 def file_names(names: Sequence[str], kind: AudioFormat) -> list[str]:
-    """A file name with the suffix of `kind` for each recording; of those that a file system may take for one a number."""
+    """A file name with the suffix of `kind` for each recording; a number after names that a system takes for one."""
     taken: set[str] = set()
     numbers: Counter[str] = Counter()
     chosen = []

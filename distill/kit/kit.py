@@ -109,7 +109,7 @@ def _first(rules: Sequence[tuple[set[str], tuple[int, ...]]], words: set[str]) -
 
 
 def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
-    """Keys of labels, from numbers of MIDI keys or notes such as "F#2". Raises ParamsError, also for a key given twice."""
+    """Keys of labels from MIDI numbers or notes such as "F#2". Raises ParamsError, also for a key given twice."""
     notes, keys = {note_name(key): key for key in KEYS}, dict[str, int]()
     for label, note in given.items():
         text = str(note).strip()
@@ -117,8 +117,8 @@ def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
         if key not in KEYS or key in keys.values():
             found = "the key of another label" if key in KEYS else "something else"
             raise ParamsError(
-                f"keys {one_line(label, 60)}={one_line(text, 60)}: expected a key of its own, 0 to {KEYS[-1]}, or its note, "
-                f"C-1 to G9, found {found}; choose another key"
+                f"keys {one_line(label, 60)}={one_line(text, 60)}: expected a key of its own, 0 to {KEYS[-1]}, or its "
+                f"note, C-1 to G9, found {found}; choose another key"
             )
         keys[label] = key
     return keys
@@ -127,9 +127,9 @@ def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
 def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str, int]) -> list[Place]:
     """A key of its own for each of at most 128 labels; that of `given`, for a label that has one.
 
-    `known` are the labels that tell whether short names are drums. Of the drums the first label takes its first choice. A
-    later one takes its next choice, else the next free key upwards. What names no drum takes the free white keys upwards
-    from C1, then whatever is free. Raises ParamsError for more.
+    `known` are the labels that tell whether short names are drums. Of the drums the first label takes its first choice.
+    A later one takes its next choice, else the next free key upwards. What names no drum takes the free white keys
+    upwards from C1, then whatever is free. Raises ParamsError for more.
     """
     if len(labels) > len(KEYS):
         raise ParamsError(

@@ -185,8 +185,8 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
     longest = max(map(len, labels), default=0)
     if len(labels) > MOST_LABELS or longest > LONGEST_LABEL:
         raise ParamsError(
-            f"corpus.labels: folder: expected at most {MOST_LABELS} folders, and paths of {LONGEST_LABEL} characters, found "
-            f"{len(labels)}, the longest of {longest}; put recordings into fewer folders, or train without labels"
+            f"corpus.labels: folder: expected at most {MOST_LABELS} folders, and paths of {LONGEST_LABEL} characters, "
+            f"found {len(labels)}, the longest of {longest}; put recordings into fewer folders, or train without labels"
         )
     label_ids = {normal_form(label): number for number, label in enumerate(labels, start=1)}
     folds = count_folds([rows[0].group for rows in sides["train"].values()], seed)

@@ -138,8 +138,8 @@ class Workspace:
     def add_recordings(self, name: str, uploads: Sequence[tuple[Path, str]]) -> tuple[str, int, list[str]]:
         """Copy uploads into `sounds/<name>`: this folder, the number of recordings, and a sentence for each refused file.
 
-        Beside each upload stands its path as the browser has it. Zip archives are unpacked. Folders stay, as they can be
-        labels, but for one around all others that are added or in an archive. Raises ParamsError.
+        Beside each upload stands its path as the browser has it. Zip archives are unpacked. Folders stay, as they can
+        be labels, but for one around all others that are added or in an archive. Raises ParamsError.
         """
         target = self.sounds / _checked(name.strip())
         if target.name.startswith("."):
@@ -158,7 +158,8 @@ class Workspace:
                     sources.append(_entries(archive, PurePosixPath(place).stem))
                 except _DAMAGED as error:
                     refused.append(
-                        f"{place[:100]}: expected an archive that can be unpacked, found: {error}; unpack it and add the folder"
+                        f"{place[:100]}: expected an archive that can be unpacked, found: {error}; unpack it and add "
+                        "the folder"
                     )
             for copy, parts in chain.from_iterable(map(_inside, sources)):
                 name = parts[-1]
