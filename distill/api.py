@@ -2,9 +2,10 @@
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_sounds,
 )
-from distill.kit.kit import FORMATS, Kit, KitSettings
+from distill.kit.kit import FORMATS, Kit, KitSettings, read_keys
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
@@ -41,7 +42,7 @@ from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
 from distill.progress import Progress
 from distill.storage.tables import read_frame
-from distill.text import one_line
+from distill.text import one_line, positions_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,14 +200,16 @@ class Model:
         temperature: float = 1.0,
         velocity_layers: int = 1,
         labels: Sequence[str] = (),
+        keys: Mapping[str, int | str] = MappingProxyType({}),
         allow_copies: bool = False,
         replace: bool = False,
         progress: Progress | None = None,
     ) -> Kit:
         """Make a sampler's instrument in the folder `out`: `per_label` new sounds for each of `labels`, all by default.
 
-        A model without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds
-        and copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
+        `keys` gives labels other keys than by their names: MIDI numbers or notes, such as {"oh": "F#4"}. A model
+        without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and
+        copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
         seed gives the same files. Raises ParamsError and ArtifactError.
         """
         self.check_request()
@@ -224,8 +227,10 @@ class Model:
         }
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
-        source = KitSource(self.bundle.codec, self.prior, self.judge, self.path.name, self.metadata.payload_sha256)
-        return make_kit(Path(out), source, settings, chosen, replace, progress)
+        given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
+        sha256 = self.metadata.payload_sha256
+        source = KitSource(self.bundle.codec, self.prior, self.judge, self.path.name, sha256, self.labels)
+        return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)
 
     def vary(
         self,
@@ -360,7 +365,8 @@ class Model:
     def label_number(self, label: str | None) -> int:
         """Index of a label, from 1 on, 0 for none; the last part of a label is enough where that is unique.
 
-        Raises ParamsError that lists the labels.
+        Accents may be written in any way of Unicode. Case counts where labels differ in it alone. Raises ParamsError
+        that lists the labels.
         """
         if label is None:
             return 0
@@ -369,9 +375,10 @@ class Model:
                 f"label {label}: expected a model trained with labels, found one without; train with corpus.labels: folder"
             )
         ends = [name.split("/")[-1] for name in self.labels]
-        if label in self.labels or ends.count(label) == 1:
-            return (self.labels if label in self.labels else ends).index(label) + 1
-        found = "one that fits several" if label in ends else "an unknown one"
+        places = positions_of(label, self.labels, ends)
+        if len(places) == 1:
+            return places[0] + 1
+        found = "one that fits several" if places else "an unknown one"
         known = one_line(", ".join(self.labels), 1000)
         raise ParamsError(f"label {label}: expected one of {known}; found {found}")
 

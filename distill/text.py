@@ -1,6 +1,7 @@
 """Text from untrusted files, made safe to print."""
 
 import unicodedata
+from collections.abc import Callable, Sequence
 
 # Characters that reorder what follows: "\u202egnp.wav" is shown as "vaw.png".
 _REORDERING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
@@ -13,6 +14,18 @@ def one_line(found: object, most: int = 300) -> str:
     text = " ".join(str(found).split())
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def normal_form(name: str) -> str:
+    """A name as names are compared, NFC: keyboards write an accent as a part of its letter, macOS apart from it."""
+    return unicodedata.normalize("NFC", name)
+
+
+def positions_of(name: str, *lists: Sequence[str]) -> list[int]:
+    """Where `name` is in the first list that has it: as it is, else in its normal form, else in either case."""
+    forms: tuple[Callable[[str], str], ...] = (str, normal_form, lambda one: normal_form(one).casefold())
+    found = ([at for at, one in enumerate(names) if form(one) == form(name)] for form in forms for names in lists)
+    return next(filter(None, found), [])
 
 
 def is_utf8(text: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 from typer import Argument, Option
 
 from distill.audio.write import AudioFormat
-from distill.cli.flags import Json, ModelPath, Replace, check_output, make_folder, print_json, remarks_said
+from distill.cli.flags import Json, ModelPath, Replace, check_output, make_folder, print_json, remarks_said, spelt
 from distill.errors import ParamsError
 
 Repository = Annotated[str, Argument(metavar="REPO_ID", help="OWNER/NAME on the hub", show_default=False)]
@@ -15,7 +15,7 @@ Repository = Annotated[str, Argument(metavar="REPO_ID", help="OWNER/NAME on the 
 
 def encode(
     model: ModelPath,
-    audio: Annotated[list[Path], Argument(metavar="AUDIO...", help="recordings", show_default=False)],
+    audio: Annotated[list[Path], Argument(callback=spelt, metavar="AUDIO...", help="recordings", show_default=False)],
     output: Annotated[Path, Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
     replace: Replace = False,
     as_json: Json = False,
@@ -41,7 +41,9 @@ def encode(
 
 def decode(
     model: ModelPath,
-    codes: Annotated[Path, Argument(metavar="CODES", help="a file that encode wrote", show_default=False)],
+    codes: Annotated[
+        Path, Argument(callback=spelt, metavar="CODES", help="a file that encode wrote", show_default=False)
+    ],
     output: Annotated[Path, Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")],
     kind: Annotated[AudioFormat | None, Option("--format", help="file format", show_default="by OUT, or wav")] = None,
     replace: Replace = False,
@@ -120,7 +122,7 @@ def verify(model: ModelPath, as_json: Json = False) -> None:
 
 
 def list_folder(
-    folder: Annotated[Path, Argument(metavar="DIR", help="a folder of model files")] = Path("models"),
+    folder: Annotated[Path, Argument(callback=spelt, metavar="DIR", help="a folder of model files")] = Path("models"),
     as_json: Json = False,
 ) -> None:
     """List the model files of a folder: what each was trained on, how well, and what it can do.

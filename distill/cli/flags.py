@@ -15,9 +15,11 @@ from typing import Annotated, Any, Literal
 from pydantic.fields import FieldInfo
 from typer import Argument, Option
 
+from distill.audio.source import is_url
 from distill.errors import AudioWarning, ParamsError
 from distill.params import SamplingSeed, Temperature, setting
 from distill.params.settings import setting_of
+from distill.storage.files import as_on_disk
 from distill.text import shown
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -31,7 +33,16 @@ def limits(kind: Any) -> dict[str, float]:
     return {MIN_AND_MAX[name]: value for name, value in last.items()}
 
 
-ModelPath = Annotated[Path, Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
+def spelt(given: Any) -> Any:
+    """A path to read from, or several, as their names are spelt on disk; an address as it is."""
+    if isinstance(given, list):
+        return [spelt(one) for one in given]
+    if given is None or is_url(given) or (found := as_on_disk(Path(given))) == Path(given):
+        return given
+    return type(given)(found)
+
+
+ModelPath = Annotated[Path, Argument(callback=spelt, metavar="MODEL.distill", help="a model file", show_default=False)]
 SeedOrAny = Annotated[
     int | None, Option(help="equal seeds give equal files; else a random one", **limits(SamplingSeed))
 ]

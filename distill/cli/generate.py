@@ -1,5 +1,6 @@
 """`distill generate`, `distill vary` and `distill kit`, and the files beside their sounds."""
 
+import re
 import sys
 from functools import partial
 from io import BytesIO
@@ -18,7 +19,9 @@ from distill.cli.flags import (
     make_folder,
     print_json,
     remarks_said,
+    spelt,
 )
+from distill.errors import ParamsError
 from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
 from distill.progress import ProgressReport
 from distill.storage.files import check_replaceable
@@ -51,7 +54,8 @@ def generate(
     top_k: Annotated[int, Option(help="sample from the K likeliest codes; 0 = all", **limits(TopK))] = 0,
     top_p: Annotated[float, Option(help="sample from the likeliest codes that sum to this", **limits(TopP))] = 1.0,
     prompt: Annotated[
-        Path | None, Option(metavar="AUDIO", help="a recording to continue; --seconds is what is added")
+        Path | None,
+        Option(callback=spelt, metavar="AUDIO", help="a recording to continue; --seconds is what is added"),
     ] = None,
     label: Label = None,
     guidance: GuidanceScale = None,
@@ -81,7 +85,7 @@ def generate(
 
 def vary(
     model: ModelPath,
-    audio: Annotated[Path, Argument(metavar="AUDIO", help="the recording to vary", show_default=False)],
+    audio: Annotated[Path, Argument(callback=spelt, metavar="AUDIO", help="the recording to vary", show_default=False)],
     count: Annotated[int, Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
     strength: Annotated[float, Option(help="share that changes: 0 nothing, 1 everything", **limits(Share))] = 0.3,
     seed: SeedOrAny = None,
@@ -117,6 +121,12 @@ def kit(
         int, Option(help="layers by loudness, at most one a sound", **limits(VelocityLayers))
     ] = 1,
     label: Annotated[list[str] | None, Option(help="only this label; may be repeated", show_default="all")] = None,
+    keys: Annotated[
+        list[str] | None,
+        Option(
+            metavar="LABEL=NOTE,...", help="other keys than by name: MIDI numbers or notes, C4 is 60; may be repeated"
+        ),
+    ] = None,
     allow_copies: Annotated[bool, Option("--allow-copies", help="keep copies of training recordings")] = False,
     replace: Annotated[bool, Option("--replace", help="replace the kit in that folder")] = False,
     as_json: Json = False,
@@ -129,6 +139,7 @@ def kit(
     loaded, chosen = _open(model), [name.strip() for name in formats.split(",")]
     sampled: dict[str, Any] = {"seed": seed, "seconds": seconds, "temperature": temperature}
     laid: dict[str, Any] = {"per_label": per_label, "velocity_layers": velocity_layers, "labels": label or []}
+    laid["keys"] = _keys_of(keys or [])
     kept: dict[str, Any] = {"formats": chosen, "allow_copies": allow_copies, "replace": replace}
     with ProgressReport("kit") as progress:
         made = loaded.kit(out, progress=progress, **sampled, **laid, **kept)
@@ -142,6 +153,16 @@ def kit(
         print(f"{group.note:<4} {group.key:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
     print(f"{out}  {len(made.sounds)} sounds on {len(sounding)} keys")
     print(f"verdicts {made.verdict_line}\nseed {made.settings.seed}")
+
+
+def _keys_of(given: list[str]) -> dict[str, str]:
+    """Notes of labels. A label may have commas and equals signs in it, a note has none. Raises ParamsError."""
+    notes: dict[str, str] = {}
+    for text in given:
+        if not re.fullmatch(r"(.+?=[^=,]+(,|$))+", text):
+            raise ParamsError(f"--keys {text}: expected LABEL=NOTE, such as kick=C2, or several with commas between")
+        notes |= re.findall(r"(.+?)=([^=,]+)(?:,|$)", text)
+    return notes
 
 
 def _open(path: Path, label: str | None = None, **redrawn: Any) -> "Model":

@@ -17,6 +17,7 @@ from distill.cli.flags import (
     limits,
     make_folder,
     print_json,
+    spelt,
     takes_settings,
 )
 from distill.errors import ParamsError
@@ -72,7 +73,9 @@ def demo(
 
 @takes_settings(*TRAIN)
 def train(
-    folder: Annotated[str, Argument(metavar="DIR", help="recordings, or s3://bucket/prefix", show_default=False)],
+    folder: Annotated[
+        str, Argument(callback=spelt, metavar="DIR", help="recordings, or s3://bucket/prefix", show_default=False)
+    ],
     given: Given,
     model_name: Annotated[str | None, Option("--model-name", "--name", help="name; without it date and time")] = None,
     prior: Annotated[bool, Option("--prior", help="also train a prior, for new sounds like the recordings")] = False,
@@ -106,7 +109,8 @@ def train_prior(
     model: ModelPath,
     given: Given,
     data: Annotated[
-        str | None, Option(metavar="DIR", help="recordings, or s3://bucket/prefix; without it those of the codec")
+        str | None,
+        Option(callback=spelt, metavar="DIR", help="recordings, or s3://bucket/prefix; without it those of the codec"),
     ] = None,
     output: Annotated[Path | None, Option("-o", "--output", metavar="FILE", help="write a copy instead")] = None,
     replace: Annotated[bool, Option("--replace", help="replace an existing prior or file")] = False,

@@ -31,6 +31,7 @@ from distill.params import Settings, first_problem
 from distill.progress import Progress
 from distill.storage.files import atomic_folder, canonical_json, check_replaceable, write_bytes
 from distill.storage.weights import Limits, read_header, weights_sha256
+from distill.text import normal_form
 
 FORMAT = "distill_codes"
 OWN = {"format": FORMAT, "version": [1, 0]}
@@ -196,17 +197,17 @@ def decode_file(
 
 
 def file_names(names: Sequence[str], kind: AudioFormat) -> list[str]:
-    """A file name with the suffix of `kind` for each recording; recordings of the same name are numbered."""
+    """A file name with the suffix of `kind` for each recording; a number after names that a system takes for one."""
     taken: set[str] = set()
     numbers: Counter[str] = Counter()
     chosen = []
     for name in names:
         stem = printable_stem(PurePosixPath(name))
         candidate = f"{stem}.{kind}"
-        while candidate.casefold() in taken:
+        while normal_form(candidate).casefold() in taken:
             numbers[stem] += 1
             candidate = f"{stem}_{numbers[stem] + 1}.{kind}"
-        taken.add(candidate.casefold())
+        taken.add(normal_form(candidate).casefold())
         chosen.append(candidate)
     return chosen
 

@@ -7,11 +7,11 @@ from C1 for the rest.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 from xml.etree import ElementTree
 
 from pydantic import Field
@@ -38,24 +38,43 @@ UNNAMED = "sound"  # for labels without a Latin letter or digit
 KEYS = range(128)  # of MIDI
 FIRST_KEY = 24  # C1, where C4 is 60
 NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+KICK, SNARE, CLOSED_HAT, OPEN_HAT = (36, 35), (38, 40), (42,), (46,)
 HATS = frozenset({42, 44, 46})  # closed, pedal, open
 
 # Names, with the words that a label must have, and keys of General MIDI's percussion map, the first choice first.
 # Earlier rules win.
 _DRUMS = """
-hat open, hihat open, openhat, oh: 46; hat pedal, hihat pedal: 44; hat, hihat, closedhat, hh, ch: 42
-rim, rimshot, sidestick, side stick: 37; clap, handclap: 39; kick, bd, bassdrum, bass drum: 36 35; snare, sd: 38 40
+hat open, hihat open, openhat: 46; hat pedal, hihat pedal: 44; hat, hihat, closedhat: 42
+rim, rimshot, sidestick, side stick: 37; clap, handclap: 39; kick, bassdrum, bass drum: 36 35; snare: 38 40
 tom floor: 41 43; tom low, tom lo: 45 43 41; tom mid: 47 48; tom high, tom hi: 50 48; tom: 41 43 45 47 48 50
 crash: 49 57; ride bell: 53; ride: 51 59; china: 52; splash: 55; cymbal: 49 57
 tambourine, tamb: 54; cowbell: 56; vibraslap: 58; bongo: 60 61; conga: 63 64 62; timbale: 65 66; agogo: 67 68
 cabasa: 69; maracas, maraca, shaker: 70; guiro: 73 74; clave: 75; woodblock, wood block: 76 77
 cuica: 79 78; triangle: 81 80
 """
-_RULES = [
-    (set(name.split()), tuple(map(int, keys.split())))
-    for names, keys in (rule.split(": ") for rule in re.split("; |\n", _DRUMS.strip()))
-    for name in names.split(", ")
-]
+# As drum machines print them. Elsewhere they are channels, vowels, initials.
+_SHORT_DRUMS = """
+oh: 46; ch, hh: 42; rs: 37; cp: 39; bd: 36 35; sd, sn: 38 40; lt: 45 43 41; mt: 47 48; ht: 50 48; cy: 49 57; cb: 56
+"""
+
+
+def _rules(table: str) -> list[tuple[set[str], tuple[int, ...]]]:
+    return [
+        (set(name.split()), tuple(map(int, keys.split())))
+        for names, keys in (rule.split(": ") for rule in re.split("; |\n", table.strip()))
+        for name in names.split(", ")
+    ]
+
+
+_RULES, _SHORT_RULES = _rules(_DRUMS), _rules(_SHORT_DRUMS)
+
+
+class Place(NamedTuple):
+    """Where a label is: its MIDI key, whether it is a drum, and a hi-hat, which other hi-hats silence."""
+
+    key: int
+    is_drum: bool
+    is_hat: bool
 
 
 def note_name(key: int) -> str:
@@ -63,29 +82,62 @@ def note_name(key: int) -> str:
     return f"{NOTES[key % 12]}{key // 12 - 1}"
 
 
-def drum_keys(label: str) -> tuple[int, ...]:
-    """Drum keys for a label, the first choice first; none where the last part of the label names no drum.
+def drum_keys(labels: Sequence[str]) -> list[tuple[int, ...]]:
+    """Drum keys for each of a kit's labels, the first choice first; none where its last part names no drum.
 
-    Words are compared in lower case, also in the singular; digits, signs and a capital within a word divide them.
+    Words are compared in lower case, also in the singular; digits, signs and a capital within a word divide them. Short
+    names such as BD count where a kick and a snare are among the labels, and half of them or more name drums; OH only
+    beside a closed hat, else it is a vowel or a microphone overhead.
     """
+    words = [_words(label) for label in labels]
+    plain = [_first(_RULES, own) for own in words]
+    short = [keys or _first(_SHORT_RULES, own) for keys, own in zip(plain, words, strict=True)]
+    if CLOSED_HAT not in short:
+        short = [own if keys == OPEN_HAT else keys for keys, own in zip(short, plain, strict=True)]
+    is_drum_kit = {KICK, SNARE} <= {*short} and 2 * sum(map(bool, short)) >= len(labels)
+    return short if is_drum_kit else plain
+
+
+def _words(label: str) -> set[str]:
     divided = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label.split("/")[-1]).casefold()
     words = set(re.findall(r"[^\W\d_]+", divided))
-    words |= {word[:-1] for word in words if len(word) > 3 and word.endswith("s")}
-    return next((keys for name, keys in _RULES if name <= words), ())
+    return words | {word[:-1] for word in words if len(word) > 3 and word.endswith("s")}
 
 
-def assign_keys(labels: Sequence[str]) -> list[int]:
-    """A key of its own for each of at most 128 labels.
+def _first(rules: Sequence[tuple[set[str], tuple[int, ...]]], words: set[str]) -> tuple[int, ...]:
+    return next((keys for names, keys in rules if names <= words), ())
 
-    First choices go to the first label that has them. A later one takes its next choice, else the next free key upwards.
-    What names no drum takes the free white keys upwards from C1, then whatever is free. Raises ParamsError for more.
+
+def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
+    """Keys of labels from MIDI numbers or notes such as "F#2". Raises ParamsError, also for a key given twice."""
+    notes, keys = {note_name(key): key for key in KEYS}, dict[str, int]()
+    for label, note in given.items():
+        text = str(note).strip()
+        key = notes.get(text.upper(), int(text) if text.isdecimal() else -1)
+        if key not in KEYS or key in keys.values():
+            found = "the key of another label" if key in KEYS else "something else"
+            raise ParamsError(
+                f"keys {one_line(label, 60)}={one_line(text, 60)}: expected a key of its own, 0 to {KEYS[-1]}, or its "
+                f"note, C-1 to G9, found {found}; choose another key"
+            )
+        keys[label] = key
+    return keys
+
+
+def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str, int]) -> list[Place]:
+    """A key of its own for each of at most 128 labels; that of `given`, for a label that has one.
+
+    `known` are the labels that tell whether short names are drums. Of the drums the first label takes its first choice.
+    A later one takes its next choice, else the next free key upwards. What names no drum takes the free white keys
+    upwards from C1, then whatever is free. Raises ParamsError for more.
     """
     if len(labels) > len(KEYS):
         raise ParamsError(
             f"kit: expected at most {len(KEYS)} labels, one for each MIDI key, found {len(labels)}; choose some of them"
         )
-    choices = [drum_keys(label) for label in labels]
-    chosen: dict[int, int] = {}  # label's position to key
+    drums = dict(zip(known, drum_keys(known), strict=True))
+    choices = [drums.get(label, ()) for label in labels]
+    chosen = {position: given[label] for position, label in enumerate(labels) if label in given}  # to key
     for rank in range(max(map(len, choices), default=0)):
         for position, keys in enumerate(choices):
             if position not in chosen and rank < len(keys) and keys[rank] not in chosen.values():
@@ -96,7 +148,12 @@ def assign_keys(labels: Sequence[str]) -> list[int]:
             chosen[position] = next(key for key in upwards if key not in chosen.values())
     white_first = sorted(KEYS[FIRST_KEY:], key=lambda key: "#" in note_name(key))
     free = iter([key for key in (*white_first, *KEYS[FIRST_KEY - 1 :: -1]) if key not in chosen.values()])
-    return [chosen[position] if position in chosen else next(free) for position in range(len(labels))]
+    places = []
+    for position, (label, keys) in enumerate(zip(labels, choices, strict=True)):
+        key = chosen[position] if position in chosen else next(free)
+        is_hat = not HATS.isdisjoint([key] if label in given else keys)
+        places.append(Place(key, is_hat or bool(keys), is_hat))
+    return places
 
 
 class KitSettings(Settings):
@@ -158,6 +215,8 @@ class KitGroup:
 
     label: str
     key: int
+    is_drum: bool
+    is_hat: bool  # which other hi-hats silence
     sounds: tuple[KitSound, ...]
     missing: int
     refused: Counter[str]
@@ -167,16 +226,10 @@ class KitGroup:
         """The note of its key, where C4 is 60."""
         return note_name(self.key)
 
-    @property
-    def is_hat(self) -> bool:
-        """Whether its label names a hi-hat, which other hi-hats silence."""
-        return not HATS.isdisjoint(drum_keys(self.label))
-
     def json(self) -> dict[str, Any]:
         """The group as `kit.json` holds it."""
-        sounds, is_drum = [sound.json() for sound in self.sounds], bool(drum_keys(self.label))
-        own = {"note": self.note, "is_drum": is_drum, "refused": by_reason(self.refused), "sounds": sounds}
-        return {**vars(self), **own}
+        sounds = [sound.json() for sound in self.sounds]
+        return {**vars(self), "note": self.note, "refused": by_reason(self.refused), "sounds": sounds}
 
 
 @dataclass(frozen=True)

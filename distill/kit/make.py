@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,6 +65,7 @@ class KitSource:
     judge: Judge | None
     model: str
     model_sha256: str
+    labels: Sequence[str]  # all that the model has
 
 
 def make_kit(
@@ -72,18 +73,20 @@ def make_kit(
     source: KitSource,
     settings: KitSettings,
     labels: Sequence[tuple[int, str]],
+    given_keys: Mapping[str, int],
     replace_kit: bool = False,
     progress: Progress | None = None,
 ) -> Kit:
     """Make a kit of `labels` with their numbers (none: clusters) in the folder `out`, which appears whole or not at all.
 
+    Of a label in `given_keys` its key is that.
     The same source and settings give the same bytes. `progress` is called with (done, of, text). Raises ParamsError for
     a folder that cannot be used or too many labels, ArtifactError when the model cannot generate or gives no sound to
     use.
     """
     each, rate, refused = settings.per_label, source.codec.spectrogram.sample_rate, Counter[str]()
     names = [label for _, label in labels] or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
-    keys, total = assign_keys(names), each * (len(labels) or POOL * MOST_CLUSTERS)
+    places, total = assign_keys(names, source.labels, given_keys), each * (len(labels) or POOL * MOST_CLUSTERS)
     groups: list[KitGroup] = []
 
     def report(found: int, text: str) -> None:
@@ -105,9 +108,9 @@ def make_kit(
                 yield [pool[one] for one in members], 0, Counter()
 
     with atomic_folder(kit_folder(out, replace_kit)) as temporary:
-        for label, key, (drawings, missing, found) in zip(names, keys, drawn(), strict=bool(labels)):
-            sounds = _write_sounds(temporary, label, key, drawings, settings, rate)
-            groups.append(KitGroup(label, key, sounds, missing, found))
+        for label, place, (drawings, missing, found) in zip(names, places, drawn(), strict=bool(labels)):
+            sounds = _write_sounds(temporary, label, place.key, drawings, settings, rate)
+            groups.append(KitGroup(label, *place, sounds, missing, found))
         groups.sort(key=lambda group: group.key)
         kit = Kit(out, source.model, source.model_sha256, rate, settings, tuple(groups), refused)
         if not kit.sounds:

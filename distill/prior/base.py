@@ -14,7 +14,9 @@ from distill.params import Heads, PriorConfig, PriorLayers, PriorWidth
 from distill.prior.architectures import ArchitectureName
 from distill.prior.transformer import INIT_STD
 
-Label = Annotated[str, Field(min_length=1, max_length=1000)]
+MOST_LABELS = 1000
+LONGEST_LABEL = 1000  # characters
+Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
 
 
 class PriorShape(CodeLevels):
@@ -28,7 +30,7 @@ class PriorShape(CodeLevels):
     hidden_size: PriorWidth
     num_layers: PriorLayers
     num_heads: Heads
-    labels: Annotated[list[Label], Field(max_length=1000)]
+    labels: Annotated[list[Label], Field(max_length=MOST_LABELS)]
 
     head_divisor: ClassVar[int] = 2  # of a head's size: rotary positions turn pairs of features
 

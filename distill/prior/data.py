@@ -25,11 +25,12 @@ from distill.codes.sequences import (
     random_windows,
 )
 from distill.codes.store import CodesConfig, CodesReader, IndexRow, rows_by_side
-from distill.errors import ArtifactError
+from distill.errors import ArtifactError, ParamsError
 from distill.novelty.reference import Reference, make_reference
-from distill.prior.base import PriorShape
+from distill.prior.base import LONGEST_LABEL, MOST_LABELS, PriorShape
 from distill.prior.counts import count_folds
 from distill.seeds import Stream, derive_seed
+from distill.text import normal_form
 from distill.training.distributed import WHOLE
 
 MIN_STEPS = 10  # of an epoch: what is shorter is not worth a validation
@@ -171,7 +172,7 @@ def shuffled(items: Sequence[T], generator: Generator) -> list[T]:
 def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
     """Read the training data of a prior from the artefacts of codes and split; `seed` decides the folds of counts.
 
-    Raises ArtifactError.
+    Raises ArtifactError, and ParamsError for more labels than a prior has.
     """
     reader = CodesReader(codes)
     sides, about = rows_by_side(reader, split), reader.recordings()
@@ -179,13 +180,20 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
         raise ArtifactError(
             f"{codes}: expected a name for every recording, found none for {nameless[0]!r}; run `dvc repro` again"
         )
-    labels = sorted({about[name].label for name in sides["train"]} - {""})
-    label_ids = {label: number for number, label in enumerate(labels, start=1)}
+    spelt = {normal_form(label): label for label in sorted({about[name].label for name in sides["train"]} - {""})}
+    labels = sorted(spelt.values())
+    longest = max(map(len, labels), default=0)
+    if len(labels) > MOST_LABELS or longest > LONGEST_LABEL:
+        raise ParamsError(
+            f"corpus.labels: folder: expected at most {MOST_LABELS} folders, and paths of {LONGEST_LABEL} characters, "
+            f"found {len(labels)}, the longest of {longest}; put recordings into fewer folders, or train without labels"
+        )
+    label_ids = {normal_form(label): number for number, label in enumerate(labels, start=1)}
     folds = count_folds([rows[0].group for rows in sides["train"].values()], seed)
 
     def recording(name: str, rows: Sequence[IndexRow]) -> CodedRecording:
         views, group = [reader.codes(row) for row in rows], rows[0].group
-        label = label_ids.get(about[name].label, 0)
+        label = label_ids.get(normal_form(about[name].label), 0)
         return CodedRecording(views, group, label, folds.get(group, 0), about[name].path)
 
     train, held_out = ([recording(*one) for one in sides[side].items()] for side in ("train", "val"))

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import ArtifactError, ParamsError
-from distill.text import one_line
+from distill.text import normal_form, one_line
 
 MARK = "made with Distill"  # in the comment of a sound or picture, and in a model card
 _MARKS = (MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
+_LONG = 200  # bytes of a name, to which no more may be added: file systems take 255
 _HEAD, _TAIL = 4096, 128  # bytes in which a mark is looked for; an MP3's comment is at its end
 # Of a name, a computer and a process; also what SQLite writes beside a database that is being made.
 _LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)[-a-z]*", re.DOTALL)
@@ -132,6 +133,16 @@ def link_or_copy(source: Path, name: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
+def as_on_disk(path: Path) -> Path:
+    """`path`, or what is there under its name in another normal form: keyboards write accents otherwise than macOS."""
+    with suppress(OSError):
+        if not path.exists() and path != path.parent:
+            folder = as_on_disk(path.parent)
+            names = sorted(one.name for one in folder.iterdir())
+            return folder / next((one for one in names if normal_form(one) == normal_form(path.name)), path.name)
+    return path
+
+
 def identity(path: Path) -> tuple[int, int] | None:
     """What tells a file from another of its name: number and time, only for equality; None where there is no file."""
     try:
@@ -220,7 +231,10 @@ def sha256_json(value: Any) -> str:
 
 
 def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{_COMPUTER}-{os.getpid()}.{kind}")
+    name = os.fsencode(path.name)
+    if len(name) > _LONG and kind == "tmp":
+        name = hashlib.sha256(name).hexdigest().encode()
+    return path.with_name(f".{os.fsdecode(name)}.{_COMPUTER}-{os.getpid()}.{kind}")
 
 
 def _remove(path: Path) -> None:

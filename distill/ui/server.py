@@ -16,6 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from gradio.exceptions import InvalidPathError
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -73,11 +74,17 @@ class Page(gr.Blocks):
             raise error_to_show(error) from error
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any) -> list[Any]:
-        """Inputs of an event as its handler gets them. Raises gr.Error where a file is named by an address."""
+        """Inputs of an event as its handler gets them. Raises gr.Error where a file is none that was uploaded."""
         if _names_address(inputs):
-            text = "expected a file that was uploaded, found a web address; download the file and choose it"
-            raise gr.Error(text, duration=None, title="Not done", print_exception=False)
-        prepared: list[Any] = await super().preprocess_data(block_fn, inputs, *rest, **more)
+            raise error_to_show(
+                ParamsError("expected a file that was uploaded, found a web address; download the file and choose it")
+            )
+        try:
+            prepared: list[Any] = await super().preprocess_data(block_fn, inputs, *rest, **more)
+        except InvalidPathError as error:
+            raise error_to_show(
+                ParamsError("expected an uploaded file, found another or a hidden one; rename it")
+            ) from error
         return prepared
 
 

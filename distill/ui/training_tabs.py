@@ -22,8 +22,10 @@ from distill.ui.forms import PRIVATE, QUIET, field, flags, optional
 from distill.ui.jobs import Job
 from distill.ui.workspace import Workspace
 
-# The paths of the files in the folder that was chosen, which Gradio leaves out, noted by the script in the page's head.
-WITH_PLACES = "(folder, files, places) => [folder, files, window.chosenFiles || []]"
+# The paths of the files that were chosen or dropped, which Gradio leaves out, noted by the script in the page's head.
+WITH_PLACES = "(folder, files) => [folder, files, window.places['{}'] || []]"
+NO_FOLDERS = "No folders are in it, so there are none to take labels from."
+MOST_REFUSED = 20  # files that the page names
 OWN = "the codec's own recordings"
 LABELS_BEFORE = "as in the model"
 STOP = "Stop and use best checkpoint"
@@ -131,12 +133,13 @@ class TrainTab(TrainingTab):
 
     def _build_upload(self, corpus: gr.Dropdown, is_open: bool) -> None:
         with gr.Accordion("Add recordings", open=is_open):
-            gr.Markdown("Sound files, or a folder. Folders within it can be labels.")
+            gr.Markdown("Choose or drop sound files, folders or zip archives. Folders can be labels.")
             folder = gr.Textbox("my-sounds", label="Folder to add them to", max_length=100)
             files = gr.File(file_count="multiple", label="Files", elem_id="files")
             directory = gr.File(file_count="directory", label="A whole folder", elem_id="directory")
             places, added = gr.JSON(visible=False), gr.HTML()
-        for uploads, js in ((files, None), (directory, WITH_PLACES)):
+        for uploads in (files, directory):
+            js = WITH_PLACES.format(uploads.elem_id)
             uploads.upload(self.add, [folder, uploads, places], [corpus, added, uploads], js=js, **PRIVATE)
 
     def _build_form(self) -> dict[str, Any]:
@@ -166,12 +169,16 @@ class TrainTab(TrainingTab):
         if not uploads:
             return [gr.skip(), "", gr.skip()]
         files = [Path(one) for one in uploads]
-        names = [file.name for file in files]
-        if places and len(places) == len(files):  # but for the folder that was chosen itself
-            names = ["/".join([*place.split("/")[1:-1], name]) for place, name in zip(places, names, strict=True)]
-        target, count, refused = self._work.add_recordings(folder, zip(files, names, strict=True))
+        if not places or len(places) != len(files):
+            places = [file.name for file in files]
+        uploaded = list(zip(files, places, strict=True))
+        target, count, refused = self._work.add_recordings(folder, uploaded)
         said = [view.note(f"{count} recordings added to {target}")]
-        said += [view.note(sentence, "warning") for sentence in refused[:20]]
+        if not any(path.is_dir() for path in (self._work.root / target).glob("*")):
+            said.append(view.note(NO_FOLDERS))
+        said += [view.note(sentence, "warning") for sentence in refused[:MOST_REFUSED]]
+        if len(refused) > MOST_REFUSED:
+            said.append(view.note(f"and {len(refused) - MOST_REFUSED} more files were left out", "warning"))
         for file in files:  # the folder has them now, and the next ones are added to an empty list
             file.unlink(missing_ok=True)
         corpora = self._work.corpora()

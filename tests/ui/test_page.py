@@ -277,20 +277,36 @@ def test_nothing_runs_out_of_the_window(opened: Open, served: Served, width: int
     assert not [url for url in asked if not url.startswith((served.origin, "data:", "blob:"))]
 
 
-def test_a_folder_keeps_its_subfolders(opened: Open, served: Served, tmp_path: Path) -> None:
+def choose_folder(page: Any, folder: Path) -> None:
+    page.locator("#directory input[type=file]").set_input_files(folder)
+
+
+def drop_folder(page: Any, folder: Path) -> None:
+    """Drop a folder as the system does, onto the field of single files."""
+    box = page.locator("#files button").bounding_box()
+    dragged = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": box["x"] + 20, "y": box["y"] + 20, "data": dragged})
+
+
+@pytest.mark.parametrize("add", [choose_folder, drop_folder])
+def test_a_folder_keeps_its_subfolders_and_names(
+    opened: Open, served: Served, tmp_path: Path, add: Callable[[Any, Path], None]
+) -> None:
     page = opened("Train")
     form_is_filled(page)
-    for name in ("pack/kick/one.wav", "pack/snare/one.wav", "pack/snare/deep/two.wav"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(name.encode())
+    names = ["kick/1.wav", "snare/1.wav", "snare/deep/Hat@2 50%, [Hard].wav", "a|b?<c>$`{}! .wav", ".dot.wav", "..wav"]
+    for name in (*names, ".DS_Store", "snare/._1.wav"):
+        (tmp_path / "pack" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pack" / name).write_bytes(name.encode())
     page.get_by_role("button", name="Add recordings").click()
-    write(page.get_by_label("Folder to add them to"), "labelled")
-    page.locator("#directory input[type=file]").set_input_files(tmp_path / "pack")
-    page.get_by_text("3 recordings added to sounds/labelled").first.wait_for()
-    folder = served.folder / "sounds" / "labelled"
-    found = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.wav")}
-    assert found == {name.removeprefix("pack/"): name for name in (f"pack/{one}" for one in found)}
-    assert set(found) == {"kick/one.wav", "snare/one.wav", "snare/deep/two.wav"}
+    write(page.get_by_label("Folder to add them to"), add.__name__)
+    add(page, tmp_path / "pack")
+    page.get_by_text(f"{len(names)} recordings added to sounds/{add.__name__}").first.wait_for()
+    folder = served.folder / "sounds" / add.__name__
+    found = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert found == {name: name for name in names}
 
 
 def test_a_password_takes_the_place_of_the_token(browser: Any, tmp_path: Path) -> None:

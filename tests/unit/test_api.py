@@ -15,6 +15,8 @@ from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.sounds import BATCH
 from distill.novelty.verdict import VERDICTS
 
+COMPOSED, DECOMPOSED = "Gl\u00f6ckchen", "Glo\u0308ckchen"
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
@@ -70,6 +72,31 @@ def test_labels_are_given_by_name_or_by_its_last_part(model: Model) -> None:
     assert not np.array_equal(plain, strong)
     with pytest.raises(ParamsError, match="found one that fits several"):
         model.generate(label="snare")
+
+
+@pytest.mark.parametrize(
+    ("asked", "number"),
+    [
+        (COMPOSED, 1),  # as keyboards write it
+        (DECOMPOSED, 1),  # as macOS writes it on disk
+        (f"Bells/{COMPOSED}", 1),
+        (COMPOSED.upper(), 1),
+        ("Tom", 2),  # as it is, before what differs in case
+        ("tom", 3),
+        ("TOM", 2),  # the whole name, before the last part of another
+        ("glocke", None),
+    ],
+)
+def test_labels_are_compared_in_one_normal_form(tmp_path: Path, asked: str, number: int | None) -> None:
+    labels = [f"bells/{DECOMPOSED}", "Tom", "drums/tom"]
+    write_prior_model(tmp_path / "m.distill", labels=labels)
+    model = Model(tmp_path / "m.distill")
+    assert model.labels == labels  # as they are on disk
+    if number is not None:
+        assert model.label_number(asked) == number
+        return
+    with pytest.raises(ParamsError, match=f"label {asked}: expected one of bells/{DECOMPOSED}, Tom, drums/tom; found"):
+        model.label_number(asked)
 
 
 def test_sounds_that_are_not_new_enough_are_drawn_again(model: Model) -> None:

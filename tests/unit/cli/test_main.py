@@ -51,6 +51,23 @@ def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
     assert soundfile.info("again.ogg").format == "OGG"
 
 
+def test_paths_are_found_in_the_other_normal_form(shell: CommandLine) -> None:
+    composed, decomposed = "Gl\u00f6ck", "Glo\u0308ck"  # as keyboards write it, as macOS writes it on disk
+    Path(decomposed).mkdir()
+    write_prior_model(Path(decomposed) / f"{decomposed}.distill")
+    write_tone(Path(f"{decomposed}.wav"), 0.3)
+    model = f"{composed}/{composed}.distill"
+    for command in ("inspect", "verify"):
+        assert shell(command, model).status == 0
+    assert shell("list", composed).out.splitlines()
+    for command in (("encode", model, f"{composed}.wav", "-o", "x"), ("vary", model, f"{composed}.wav", "-n", "1")):
+        done = shell(*command)
+        assert done.status == 0, done.err
+    assert not Path(composed).exists()
+    done = shell("train", f"{composed}/none")
+    assert f"DIR {decomposed}/none: expected a folder of recordings, found nothing there; check the path" in done.err
+
+
 def test_what_distill_did_not_make_is_never_replaced(shell: CommandLine) -> None:
     """Each command is to write where a person's own file is: a recording, or notes."""
     write_prior_model(Path("m.distill"))
@@ -375,6 +392,14 @@ def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(
     assert "".join(line.strip() for line in lines).count("label-14") == 1
     done = shell("inspect", str(path), "--card")
     assert (done.status, done.out) == (0, card_text(path.name, load_bundle(path).metadata))
+
+
+def test_keys_of_a_kit_are_given_by_label(shell: CommandLine) -> None:
+    write_prior_model(Path("m.distill"), labels=["drum/kick", "bells, big = loud", "Ohh"])
+    done = shell(*KIT, "--per-label", "1", "--keys", "Kick=40,bells, big = loud=F#2", "--keys", "ohh=61", "--json")
+    assert done.status == 0, done.err
+    groups = [(group["label"], group["key"], group["is_hat"]) for group in json.loads(done.out)["groups"]]
+    assert groups == [("drum/kick", 40, False), ("bells, big = loud", 42, True), ("Ohh", 61, False)]
 
 
 def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empty(shell: CommandLine) -> None:

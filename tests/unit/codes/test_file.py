@@ -17,7 +17,7 @@ from unit.tiny import RATE, tiny_codec, write_tone
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
-from distill.codes.file import decode_file, encode_files, load_codes, write_codes
+from distill.codes.file import decode_file, encode_files, file_names, load_codes, write_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning
 
 CODEC = tiny_codec()  # three levels of 8 codewords, 256 samples a frame
@@ -178,6 +178,11 @@ def test_recordings_of_one_name_do_not_collide(tmp_path: Path, codec: VQVAE) -> 
     assert [sound.path.name for sound in sounds] == ["take.flac", "take_2.flac", "take_3.flac", "take_4.flac"]
     assert [len(soundfile.read(sound.path)[0]) for sound in sounds] == [1600, 3200, 4800, 1600]
     assert [sound.seconds for sound in sounds] == [0.1, 0.2, 0.3, 0.1]
+
+
+def test_names_that_a_file_system_takes_for_one_do_not_collide() -> None:
+    names = ["Gl\u00f6ck.wav", "Glo\u0308ck.wav", "GL\u00d6CK.aif"]
+    assert file_names(names, "wav") == ["Gl\u00f6ck.wav", "Glo\u0308ck_2.wav", "GL\u00d6CK_3.wav"]
 
 
 def test_what_would_clip_is_attenuated_and_reported(tmp_path: Path) -> None:

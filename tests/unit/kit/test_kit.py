@@ -13,11 +13,13 @@ from distill.kit.kit import (
     KEYS,
     KitGroup,
     KitSound,
+    Place,
     assign_keys,
     drum_keys,
     dspreset_bytes,
     file_word,
     note_name,
+    read_keys,
     sfz_bytes,
 )
 from distill.text import one_line
@@ -27,10 +29,10 @@ LABELS = st.text(st.characters(), min_size=1, max_size=60) | st.text(st.sampled_
 
 def groups_of(labels: list[str]) -> list[KitGroup]:
     groups = []
-    for label, key in zip(labels, assign_keys(labels), strict=True):
-        names = [f"samples/{key:03d}_{file_word(label)}_{one:02d}.wav" for one in (1, 2)]
+    for label, place in zip(labels, assign_keys(labels, labels, {}), strict=True):
+        names = [f"samples/{place.key:03d}_{file_word(label)}_{one:02d}.wav" for one in (1, 2)]
         made = tuple(KitSound(name, 1, 127, one, 2, 1, 0, None) for one, name in enumerate(names, 1))
-        groups.append(KitGroup(label, key, made, 0, Counter()))
+        groups.append(KitGroup(label, *place, made, 0, Counter()))
     return groups
 
 
@@ -60,8 +62,8 @@ def test_a_dspreset_is_well_formed_and_keeps_the_names(labels: list[str]) -> Non
 def test_presets_have_keys_velocities_and_round_robins_and_hats_silence_each_other() -> None:
     places = [("a", 1, 63, 1, 1), ("b", 64, 127, 1, 2), ("c", 64, 127, 2, 2)]
     kick = tuple(KitSound(f"samples/{name}.wav", *place, 1.0, -9.0, None) for name, *place in places)
-    hat = KitGroup("Hats", 42, kick[:1], 0, Counter())
-    groups = [KitGroup("kick/808", 36, kick, 0, Counter()), hat]
+    hat = KitGroup("Hats", 42, True, True, kick[:1], 0, Counter())
+    groups = [KitGroup("kick/808", 36, True, False, kick, 0, Counter()), hat]
     assert sfz_bytes(groups).decode("ascii").splitlines()[1:] == [
         *("<global>", "loop_mode=one_shot", ""),
         *("// C2 kick-808", "<group>", "lokey=36 hikey=36 pitch_keycenter=36 lovel=1 hivel=63"),
@@ -104,8 +106,8 @@ def test_a_label_becomes_a_plain_word(label: str, word: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "key"),
     [
-        ("kick, drums/Kick_01, BD, bass drum, Bass-Drum 2", 36),
-        ("snares, sd-tight", 38),
+        ("kick, drums/Kick_01, bass drum, Bass-Drum 2", 36),
+        ("snares", 38),
         ("snare_rim, rimshot", 37),
         ("hat, closed hi-hat, HiHatClosed, hihat_closed", 42),
         ("HatOpen, open hi-hat", 46),
@@ -115,11 +117,30 @@ def test_a_label_becomes_a_plain_word(label: str, word: str) -> None:
         ("ride", 51),
         ("ride bell", 53),
         ("maracas, shaker", 70),
-        ("kick/808, kickstart, atom, bass, piano, , ///", None),
+        ("kick/808, kickstart, atom, bass, piano, , ///, Chords, Ohh (vocal), hats/BD", None),
     ],
 )
 def test_names_of_drums_are_whole_words_of_the_last_part(labels: str, key: int | None) -> None:
-    assert {next(iter(drum_keys(label)), None) for label in labels.split(", ")} == {key}
+    assert {next(iter(keys), None) for keys in drum_keys(labels.split(", "))} == {key}
+
+
+@pytest.mark.parametrize(
+    ("labels", "keys"),
+    [
+        ("BD, SD, LT, MT, HT, CH, OH, CP, RS, CY, CB, MA", [36, 38, 45, 47, 50, 42, 46, 39, 37, 49, 56, None]),
+        ("drums/BD 808, sd-tight, bass", [36, 38, None]),
+        ("kick, snare, clap, perc, fx, ch 1, oh, bass, vox", [36, 38, 39, None, None, 42, 46, None, None]),
+        ("Kicks, Snares, HH, Percs", [36, 38, 42, None]),
+        ("ch 1, oh, Ohh (vocal), Chords", [None] * 4),  # channels, voices
+        ("ah, eh, oh", [None] * 3),
+        ("ah, eh, oh, kick, snare", [None, None, None, 36, 38]),
+        ("Kick, Snare Top, Tom 1, OH L, OH R, Room", [36, 38, 41, None, None, None]),  # microphones
+        ("Kick, Snare, HH Vocals, Bass, Lead, Pad, Choir", [36, 38, None, None, None, None, None]),
+        ("violin, viola, bass drum, cb, cl", [None, None, 36, None, None]),  # instruments of an orchestra
+    ],
+)
+def test_short_names_are_drums_in_a_kit_of_drums(labels: str, keys: list[int | None]) -> None:
+    assert [next(iter(found), None) for found in drum_keys(labels.split(", "))] == keys
 
 
 PADS = [f"pad {letter}" for letter in "abcdefgh"]
@@ -135,23 +156,51 @@ PADS = [f"pad {letter}" for letter in "abcdefgh"]
     ],
 )
 def test_labels_are_on_their_keys(labels: list[str], numbers: list[int]) -> None:
-    assert assign_keys(labels) == numbers
-    groups = [KitGroup(label, key, (), 0, Counter()) for label, key in zip(labels, numbers, strict=True)]
-    assert [group.json()["is_drum"] for group in groups] == ["pad" not in label for label in labels]
-    assert [group.is_hat for group in groups] == ["hat" in label for label in labels]
+    places = assign_keys(labels, labels, {})
+    assert [place.key for place in places] == numbers
+    assert [place.is_drum for place in places] == ["pad" not in label for label in labels]
+    assert [place.is_hat for place in places] == ["hat" in label for label in labels]
+
+
+def test_given_keys_are_the_labels_own_and_tell_what_is_a_hat() -> None:
+    keys = read_keys({"pad": "F#2", "hat": 60, "kick": " c2 ", "bass": "0"})
+    assert keys == {"pad": 42, "hat": 60, "kick": 36, "bass": 0}
+    labels = ["hat", "open hat", "pad", "kick", "tom", "bass"]
+    assert assign_keys(labels, labels, keys) == [
+        *(Place(60, True, False), Place(46, True, True), Place(42, True, True), Place(36, True, False)),
+        *(Place(41, True, False), Place(0, False, False)),
+    ]
+    alone = assign_keys(["CH", "OH"], ["BD", "SD", "CH", "OH"], {})  # of a model that has the others, too
+    assert alone == [Place(42, True, True), Place(46, True, True)]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        *(({"x": note}, "something else") for note in (-1, 128, "H2", "Bb2", "G#9", "", "36.0")),
+        ({"a": "C2", "x": 36}, "the key of another label"),
+    ],
+)
+def test_a_key_that_is_none_or_taken_is_refused(given: dict[str, int | str], found: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        read_keys(given)
+    assert str(caught.value) == (
+        f"keys x={given['x']}: expected a key of its own, 0 to 127, or its note, C-1 to G9, found {found}; choose another key"
+    )
 
 
 @given(
     st.lists(st.sampled_from(["kick", "snare", "tom", "hat", "cuica", "pad", "x"]) | st.text(max_size=12), max_size=128)
 )
 def test_no_key_is_taken_twice(labels: list[str]) -> None:
-    numbers = assign_keys(labels)
+    numbers = [place.key for place in assign_keys(labels, labels, {})]
     assert len(set(numbers)) == len(labels)
     assert set(numbers) <= set(KEYS)
 
 
 def test_there_are_128_keys_named_with_60_as_c4() -> None:
     assert [note_name(key) for key in (0, 24, 42, 60, 127)] == ["C-1", "C1", "F#2", "C4", "G9"]
-    assert sorted(assign_keys(["snare"] * 64 + ["pad"] * 64)) == list(KEYS)
+    labels = ["snare"] * 64 + ["pad"] * 64
+    assert sorted(place.key for place in assign_keys(labels, labels, {})) == list(KEYS)
     with pytest.raises(ParamsError, match="expected at most 128 labels, one for each MIDI key, found 129; choose some"):
-        assign_keys(["pad"] * 129)
+        assign_keys(["pad"] * 129, [], {})

@@ -125,7 +125,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
             judge = Judge(with_scores(make_reference(names, known, others), codec), codec)
         given = {"per_label": 4, "velocity_layers": 1, "seconds": 0.3, "seed": 0, "temperature": 1, "guidance": 1}
         settings = KitSettings(**given, allow_copies=allow_copies, by_label=True, formats=["sfz"])
-        sounds, refused = draw_sounds(KitSource(codec, prior, judge, "m.distill", ""), settings, 0, count)
+        sounds, refused = draw_sounds(KitSource(codec, prior, judge, "m.distill", "", []), settings, 0, count)
         assert not known or allow_copies == any(sound.novelty.verdict == "copy" for sound in sounds if sound.novelty)
         return [sound.codes.tobytes() for sound in sounds], refused
 
@@ -272,6 +272,7 @@ def test_places_that_cannot_be_are_sentences(tmp_path: Path, monkeypatch: pytest
 def test_a_picture_is_drawn_under_any_title(tmp_path: Path, label: str) -> None:
     write_audio(tmp_path / "a.wav", np.full(1, 0.5, dtype=np.float32), RATE)
     write_picture(
-        tmp_path / "kit.png", [KitGroup(label, 36, (KitSound("a.wav", 1, 127, 1, 1, 1, 0, None),), 0, Counter())]
+        tmp_path / "kit.png",
+        [KitGroup(label, 36, True, False, (KitSound("a.wav", 1, 127, 1, 1, 1, 0, None),), 0, Counter())],
     )
     assert (tmp_path / "kit.png").read_bytes().startswith(b"\x89PNG")

@@ -1,5 +1,6 @@
 """Training data of a prior: on disk, and in shares of batches that processes take."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,18 @@ import torch
 from unit.training.coded import GEOMETRY, LEVELS, SIZE, coded, repeating, windows
 
 from distill.codes.sequences import Window
-from distill.codes.store import SPLIT_SCHEMA, CodesReader, RecordingRow, SplitRow, rows_by_side, write_corpus_codes
-from distill.prior import counts
+from distill.codes.store import (
+    RECORDINGS,
+    RECORDINGS_SCHEMA,
+    SPLIT_SCHEMA,
+    CodesReader,
+    RecordingRow,
+    SplitRow,
+    rows_by_side,
+    write_corpus_codes,
+)
+from distill.errors import ParamsError
+from distill.prior import counts, data
 from distill.prior.counts import count
 from distill.prior.data import PriorData, WindowSampler, read_prior_data
 from distill.prior.memory.task import SpanSampler
@@ -52,6 +63,32 @@ def test_codes_are_read_by_side_and_view(folder: Path, prior_data: PriorData) ->
             assert {view.dtype for view in one.views} == {np.dtype(np.uint16)}  # many at scale
     held_out = [(one.path, one.group, one.label) for one in prior_data.held_out]
     assert held_out == [("04.wav", "04", 1), ("09.wav", "09", 2)]
+
+
+def test_folders_that_differ_in_normal_form_are_one_label(folder: Path) -> None:
+    forms = ["Glo\u0308ckchen", "Gl\u00f6ckchen", "Tu\u0308r"]  # as macOS writes it, as others do
+    rows = [
+        replace(row, label=forms[int(row.recording_id) % 3])
+        for row in CodesReader(folder / "codes").recordings().values()
+    ]
+    write_rows(folder / "codes" / RECORDINGS, rows, RECORDINGS_SCHEMA)
+    read = read_prior_data(folder / "codes", folder / "split.parquet", 0)
+    assert read.labels == [forms[1], forms[2]]  # a form that is on disk
+    found = {one.path: one.label for one in (*read.train, *read.held_out)}
+    assert found == {row.path: 1 + (row.label == forms[2]) for row in rows}
+
+
+def test_more_labels_than_a_prior_has_are_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(row, label="x" * 1001) for row in CodesReader(folder / "codes").recordings().values()]
+    monkeypatch.setattr(data, "MOST_LABELS", 1)
+    for found in ("2, the longest of 1", "1, the longest of 1001"):
+        with pytest.raises(ParamsError) as caught:
+            read_prior_data(folder / "codes", folder / "split.parquet", 0)
+        assert str(caught.value) == (
+            "corpus.labels: folder: expected at most 1 folders, and paths of 1000 characters, found "
+            f"{found}; put recordings into fewer folders, or train without labels"
+        )
+        write_rows(folder / "codes" / RECORDINGS, rows, RECORDINGS_SCHEMA)
 
 
 @pytest.mark.parametrize("kind", [WindowSampler, SpanSampler])

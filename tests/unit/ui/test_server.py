@@ -29,7 +29,7 @@ from distill.ui import server, view
 from distill.ui.generate_tab import GenerateTab
 from distill.ui.jobs import Jobs
 from distill.ui.server import HEADERS, Guard, Page, make_app
-from distill.ui.training_tabs import NONE_YET, end_group
+from distill.ui.training_tabs import NO_FOLDERS, NONE_YET, end_group
 from distill.ui.workspace import Workspace
 
 # Gradio asks pandas for it.
@@ -225,6 +225,7 @@ def test_a_path_that_is_no_upload_is_refused(page: TestClient, workspace: Worksp
     given = upload_of(str(path))
     answer = _call(page, name, ["mine", [given], None] if name == "add" else [given])
     assert answer["success"] is False
+    assert answer["output"]["error"] == "expected an uploaded file, found another or a hidden one; rename it"
     assert not [one for one in workspace.root.rglob("*") if one.is_file() and one.read_bytes() == SECRET]
     assert path.exists()
 
@@ -233,10 +234,14 @@ def test_an_upload_is_added_and_its_copy_removed(page: TestClient, workspace: Wo
     (path,) = page.post("/gradio_api/upload", files={"files": ("../../take <1>.wav", b"sound")}).json()
     assert Path(path).is_relative_to(workspace.uploads)
     answer = _call(page, "add", ["mine", [upload_of(path)], ["pack/kick/take <1>.wav"]])
-    assert "1 recordings added to sounds/mine" in answer["output"]["data"][1]
+    said = answer["output"]["data"][1]
+    assert "1 recordings added to sounds/mine" in said
+    assert NO_FOLDERS not in said
     found = [one.relative_to(workspace.sounds).as_posix() for one in workspace.sounds.rglob("*.wav")]
-    assert found == ["mine/kick/take 1.wav"]
+    assert found == ["mine/kick/take <1>.wav"]
     assert not Path(path).exists()
+    (path,) = page.post("/gradio_api/upload", files={"files": ("one.wav", b"sound")}).json()
+    assert NO_FOLDERS in _call(page, "add", ["flat", [upload_of(path)], None])["output"]["data"][1]
 
 
 def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

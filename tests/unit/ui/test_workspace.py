@@ -1,7 +1,10 @@
 """Names from outside, and the folder's models."""
 
 import contextlib
+import re
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -36,18 +39,26 @@ def test_no_name_of_a_model_leads_elsewhere(tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("name", ["", "-x", "--out", ".x", "../x", "a/b", "a b", "é", "x\ny", "a" * 101, "<b>"])
-def test_odd_names_of_new_models_and_folders_are_refused(work: Workspace, name: str) -> None:
+def test_odd_names_of_new_models_are_refused(work: Workspace, name: str) -> None:
     with pytest.raises(ParamsError) as caught:
         work.new_model(name)
     assert (
         str(caught.value) == f"name {name!r}: expected up to 100 letters, digits, dots and dashes; choose another name"
     )
-    if name not in ("a b", "é"):
-        with pytest.raises(ParamsError) as caught:
-            work.add_recordings(name, [])
-        assert str(caught.value).startswith(
-            f"{name[:100]!r}: expected a name of letters, digits, spaces, dots and dashes"
-        )
+
+
+ELSEWHERE = "expected a name of a file or folder, found one that leads elsewhere; rename it"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [(name, ELSEWHERE) for name in ("", "..", "../x", "a/b", "/", "x\0y", "\ud800")]
+    + [(".x", "expected a name that does not begin with a dot; choose another name")],
+)
+def test_a_folder_of_recordings_is_one_of_the_page(work: Workspace, name: str, said: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        work.add_recordings(name, [])
+    assert str(caught.value) == f"{name!r}: {said}"
 
 
 def test_a_new_model_replaces_none(work: Workspace, tmp_path: Path) -> None:
@@ -68,37 +79,183 @@ def test_a_new_model_replaces_none(work: Workspace, tmp_path: Path) -> None:
 
 def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
     assert (work.listed(), work.names(), work.known("x")) == ([], [], {})
-    held = "sounds/b sounds/a/kick sounds/a/snare takes -n .hidden models generated/x deep/e/r/x data/one"
+    held = (
+        "sounds/b sounds/a/kick sounds/a/snare sounds/models takes -n ~ .hidden models generated/x deep/e/r/x data/one"
+    )
     for name in held.split():
         (work.root / name).mkdir(parents=True, exist_ok=True)
         (work.root / name / "one.wav").touch()
     (work.root / "texts").mkdir()
     (work.root / "texts" / "one.txt").touch()
-    assert work.corpora() == ["sounds/a", "sounds/b", "data/one", "-n", "deep", "takes"]
+    assert work.corpora() == ["sounds/a", "sounds/b", "sounds/models", "data/one", "-n", "deep", "takes", "~"]
     (work.sounds / "one.wav").touch()
     assert "sounds" in work.corpora()
     assert work.corpus("sounds/a") == work.root / "sounds" / "a"
-    assert [work.argument(work.corpus(name)) for name in ("-n", "sounds/a")] == ["./-n", "sounds/a"]  # never a flag
+    found = [work.argument(work.corpus(name)) for name in ("-n", "~", "sounds/a")]
+    assert found == ["./-n", "./~", "sounds/a"]  # never a flag or the home folder
     for name in ("../outside", "/", "", ".", "sounds/../takes", str(work.root / "takes")):
         with pytest.raises(ParamsError, match="expected a folder of the list, found another; choose one of the list"):
             work.corpus(name)
 
 
+def written(work: Workspace) -> set[str]:
+    """The files in the folder "mine"."""
+    return {path.relative_to(work.sounds / "mine").as_posix() for path in work.sounds.rglob("*") if path.is_file()}
+
+
+def test_names_are_compared_in_one_normal_form(work: Workspace) -> None:
+    composed, decomposed = "Gl\u00f6ckchen", "Glo\u0308ckchen"
+    (work.sounds / decomposed).mkdir(parents=True)
+    for path in (work.sounds / decomposed / "one.wav", work.models / f"{decomposed}.distill"):
+        path.touch()
+    for form in (composed, decomposed):
+        assert work.corpus(f"sounds/{form}") == work.sounds / decomposed
+        assert work.model(f"{form}.distill") == path
+    (work.models / f"{composed}.distill").touch()
+    assert [work.model(f"{form}.distill").stem for form in (composed, decomposed)] == [composed, decomposed]
+
+
 def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace, tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"1")
-    places = ["one.WAV", "one.WAV", "snare/Größe.wav", ".DS_Store", "notes.txt", "-n.wav", "pack.ZIP", "../one.wav"]
-    uploads = [*((tmp_path / "one", place) for place in places), (tmp_path / "none", "none.wav")]
+    places = [
+        "one.WAV",
+        "one.WAV",
+        "snare/Größe.wav",
+        "snare/._Größe.wav",
+        "._pack.zip",
+        ".DS_Store",
+        "notes.txt",
+        "Kit.WAV.asd",
+        "license",
+    ]
+    uploads = [
+        *((tmp_path / "one", place) for place in (*places, "../one.wav", "/one.wav")),
+        (tmp_path / "none", "none.wav"),
+    ]
     folder, count, refused = work.add_recordings(" mine ", uploads)
     assert (folder, count) == ("sounds/mine", 3)
-    written = {path.relative_to(work.sounds / "mine").as_posix() for path in (work.sounds / "mine").rglob("*.*")}
-    assert written == {"one.WAV", "one 2.WAV", "snare/Gr\u00f6\u00dfe.wav"}
+    assert written(work) == {"one.WAV", "one 2.WAV", "snare/Gr\u00f6\u00dfe.wav"}
     assert (work.sounds / "mine" / "one 2.WAV").read_bytes() == b"1"
-    text, odd, pack, outside, none = refused
-    assert text.startswith("notes.txt: expected a recording such as .wav, ")
-    assert odd.startswith("'-n.wav': expected a name of letters")
-    assert pack.endswith(", found an archive; unpack it and choose the folder")
-    assert outside.startswith("'..': expected a name of letters")
+    outside, absolute, none, others = refused
+    assert others.startswith("3 files left out: 1 .txt, 1 .asd, 1 (no suffix); expected recordings such as .wav, ")
+    assert (outside, absolute) == (f"'..': {ELSEWHERE}", f"'': {ELSEWHERE}")
     assert none == "none.wav: expected a file that can be copied, found: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("places", "kept"),
+    [
+        (["pack/kick/1.wav", "pack/1.wav"], {"kick/1.wav", "1.wav"}),  # the folders in it are labels
+        (["kick/1.wav", "kick/2.wav"], {"kick/1.wav", "kick/2.wav"}),  # it is one, beside others that come later
+        (["kick/1.wav", "snare/1.wav"], {"kick/1.wav", "snare/1.wav"}),
+        (["kick/808/1.wav", "snare/1.wav"], {"kick/808/1.wav", "snare/1.wav"}),
+    ],
+)
+def test_of_the_folders_that_are_added_one_around_others_is_left_out(
+    work: Workspace, tmp_path: Path, places: list[str], kept: set[str]
+) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    assert work.add_recordings("mine", [(tmp_path / "one", place) for place in places]) == ("sounds/mine", 2, [])
+    assert written(work) == kept
+
+
+NAMES = [
+    *("Loop, 90 BPM.wav", "Kick [Hard].wav", "Tom 50%.wav", "A♭ pad.wav", "Hat@2.wav", "Fx;1.wav", "Tom – low.wav"),
+    *("(wet) bell.wav", '"it\'s" #1 & 2.wav', " lead.wav", ".hidden.wav", "-n.wav", "~.wav", "<b>.wav", "😀.wav"),
+    *(
+        "a\nb.wav",
+        "..wav",
+        "CON.wav",
+        "Gr\u00f6\u00dfe.wav",
+        "Gro\u0308\u00dfe.wav",
+        "x" * 251 + ".wav",
+        "é" * 125 + ".wav",
+    ),
+]
+
+
+def test_a_name_stays_as_it_is(work: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    uploads = [(tmp_path / "one", place) for name in NAMES for place in (name, f"{name} folder/{name}")]
+    folders = sum(len(f"{name} folder".encode()) <= 255 for name in NAMES)
+    _, count, refused = work.add_recordings("mine", uploads)
+    assert count == len(NAMES) + folders
+    assert set(NAMES) <= written(work)
+    assert len(written(work)) == count
+    assert refused == [
+        f"{name[:100]}: expected a file that can be copied, found: File name too long" for name in NAMES[-2:]
+    ]
+
+
+def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) -> tuple[Path, str]:
+    """An archive of files as a system writes it (3: Unix, 0: Windows)."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            entry = zipfile.ZipInfo(name)
+            entry.create_system = system
+            archive.writestr(entry, "sound")
+    if not is_utf8:  # as macOS writes it
+        path.write_bytes(re.sub(rb"(PK(\x01\x02..|\x03\x04)..\0)\x08", rb"\1\0", path.read_bytes(), flags=re.DOTALL))
+    return path, "my pack.zip"
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (["kick/1.wav", "snare/1.wav"], {"kick/1.wav", "snare/1.wav"}),
+        (["pack/", "pack/kick/1.wav", "pack/2.wav", "__MACOSX/pack/kick/._1.wav"], {"kick/1.wav", "2.wav"}),
+        (["1.wav", "2.wav", ".DS_Store"], {"my pack/1.wav", "my pack/2.wav"}),
+    ],
+)
+def test_an_archive_is_added_as_its_folder(work: Workspace, tmp_path: Path, names: list[str], kept: set[str]) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    uploads = [zipped(tmp_path / "a.zip", names), (tmp_path / "one", "beside.wav")]
+    assert work.add_recordings("mine", uploads) == ("sounds/mine", len(kept) + 1, [])
+    assert written(work) == {*kept, "beside.wav"}
+
+
+def test_names_in_an_archive_stay_as_they_are(work: Workspace, tmp_path: Path) -> None:
+    names = [name for name in NAMES if len(name.encode()) <= 255]
+    others = ["Glo\u0308ck/1.wav", "Gl\u00f6ck/2.wav", "A♭/1.wav"]
+    uploads = [
+        zipped(tmp_path / "unix.zip", [f"pack/{name}" for name in names]),
+        zipped(tmp_path / "mac.zip", others, is_utf8=False),
+        zipped(tmp_path / "windows.zip", ["tom\\lo\\1.wav", "tom\\2.wav"], system=0),
+    ]
+    upload, _ = zipped(tmp_path / "dos.zip", ["dos/Xtnde.wav"], system=0)  # in the characters of DOS
+    upload.write_bytes(upload.read_bytes().replace(b"Xtnde", b"\x99tnde"))
+    _, count, refused = work.add_recordings("mine", [*uploads, (upload, "dos.zip")])
+    assert refused == []
+    assert written(work) == {*(f"pack/{name}" for name in names), *others, "lo/1.wav", "2.wav", "dos/Ötnde.wav"}
+    assert count == len(written(work))
+
+
+def test_what_cannot_be_unpacked_is_said(work: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "text.zip").write_bytes(b"no archive")
+    damaged, _ = zipped(tmp_path / "damaged.zip", ["kick/1.wav", "kick/2.wav", "../3.wav"])
+    damaged.write_bytes(damaged.read_bytes().replace(b"kick/2.wavsound", b"kick/2.wavnoise"))
+    _, count, refused = work.add_recordings("mine", [(tmp_path / "text.zip", "text.zip"), (damaged, "pack.zip")])
+    assert count == 1
+    assert [path.name for path in work.root.rglob("*.wav")] == ["1.wav"]
+    assert refused == [
+        "text.zip: expected an archive that can be unpacked, found: File is not a zip file; unpack it and add the folder",
+        "2.wav: expected a file that can be copied, found: Bad CRC-32 for file 'kick/2.wav'",
+        f"'..': {ELSEWHERE}",
+    ]
+
+
+def test_an_archive_that_the_disk_has_no_room_for_is_refused(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9))  # two sounds have ten bytes
+    _, count, refused = work.add_recordings("mine", [zipped(tmp_path / "a.zip", ["1.wav", "2.wav"])])
+    assert (count, refused) == (
+        0,
+        [
+            "my pack.zip: expected an archive that can be unpacked, found: more than the disk has room for; unpack it and "
+            "add the folder"
+        ],
+    )
 
 
 @settings(max_examples=50)
@@ -107,7 +264,7 @@ def test_no_upload_is_written_elsewhere(tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("uploads")
     (root / "one.wav").write_bytes(b"1")
     work = Workspace(root / "work")
-    odd = ("../x", "a/../../x", "/x", "a\\..\\x", "C:x", "~/x", "a\nb", "<b>", "-x")
+    odd = ("../x", "a/../../x", "/x", "a//x", "a\0b", "\udc2e./x")
     _, count, refused = work.add_recordings("mine", [(root / "one.wav", f"{name}.wav") for name in (*names, *odd)])
     written = [path for path in root.rglob("*") if path.is_file() and path != root / "one.wav"]
     assert len(written) == count
