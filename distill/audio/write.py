@@ -1,6 +1,7 @@
 """Writing of audio files through soundfile, atomically."""
 
 import io
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from distill.storage.files import MARK, write_bytes
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
 
 BLOCK = 1 << 16  # samples
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 _FORMATS: dict[str, tuple[str, str]] = {
     "wav": ("WAV", "PCM_16"),
@@ -34,7 +36,8 @@ def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind
 def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat, comment: str) -> bytes:
     """The bytes of an audio file of mono samples `[N]`, in 16 bits where `kind` has them. Raises AudioError for `path`.
 
-    They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
+    They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack. Equal samples give
+    equal bytes.
     """
     container, subtype = _FORMATS[kind]
     file = io.BytesIO()
@@ -48,4 +51,19 @@ def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind:
         raise AudioError(
             f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} choose another format"
         ) from error
-    return file.getvalue()
+    return _with_serial_number(file.getvalue()) if kind == "ogg" else file.getvalue()
+
+
+def _with_serial_number(stream: bytes) -> bytes:
+    """An Ogg stream whose pages have the serial number 0; libsndfile takes one from the clock (RFC 3533, section 6)."""
+    pages, start = bytearray(stream), 0
+    while start < len(pages):
+        segments = start + 27
+        end = segments + pages[start + 26]
+        end += sum(pages[segments:end])
+        pages[start + 14 : start + 18] = pages[start + 22 : start + 26] = bytes(4)
+        # Its CRC begins with the highest bit of each byte, and zlib's with the lowest.
+        crc = zlib.crc32(pages[start:end].translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+        pages[start + 22 : start + 26] = crc.to_bytes(4, "big").translate(_MIRRORED)
+        start = end
+    return bytes(pages)

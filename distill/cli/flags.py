@@ -2,7 +2,7 @@
 
 import inspect
 import json
-import re
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -100,5 +100,8 @@ def make_folder(flag: str, folder: Path) -> None:
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-    # A name that is not UTF-8 is escaped, since JSON is UTF-8.
-    print(re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text))
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, sort_keys=True)  # with escapes
+    print(text)

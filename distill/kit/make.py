@@ -37,7 +37,7 @@ from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
-from distill.storage.files import atomic_folder, write_bytes, write_json
+from distill.storage.files import atomic_folder, made_by_distill, write_bytes, write_json
 from distill.text import one_line
 
 POOL = 2  # sounds that clusters are made of, for each that they can hold
@@ -286,6 +286,7 @@ def _strange_file(folder: Path) -> str:
         return f"no {INDEX} of Distill"
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not (path.is_dir() or name in known):
+        is_changed = path.suffix in (".wav", ".png") and not made_by_distill(path)
+        if path.is_symlink() or is_changed or not (path.is_dir() or name in known):
             return name
     return ""
