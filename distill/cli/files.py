@@ -174,6 +174,8 @@ def push(
     print(f"sent with {codes}, which whoever has the file can decode" if with_reference else f"sent without {codes}")
     if done.labels:
         print(f"sent with its labels, which can be names of your folders: {', '.join(done.labels)}")
+    if not done.has_card:
+        print("the README.md there is no card of Distill and stays; delete it there to have one at the next push")
     if done.replaces:
         print("what earlier pushes sent, with their references if they had any, stays in the history of the repository")
 

@@ -101,7 +101,7 @@ def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")  # stdout may be closed
     except UnicodeEncodeError:
         text = json.dumps(value, indent=2, sort_keys=True)  # with escapes
     print(text)

@@ -169,8 +169,12 @@ def _make(
     """
     from distill.api import seed_or_any
     from distill.codes.file import printable_stem
+    from distill.generate.sounds import NO_SAMPLES
 
     make_folder("--out", out)
+    audio_file(
+        out, NO_SAMPLES, model.sample_rate, kind, MARK
+    )  # a format that lacks this rate is refused before any work
     stem, seed = printable_stem(source), seed_or_any(seed)
     names = (out / f"{stem}_{seed}_{number:03d}.{kind}" for number in itertools.count())
     paths: list[Path] = []

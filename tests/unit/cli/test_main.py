@@ -446,6 +446,8 @@ def test_json_is_escaped_where_the_encoding_lacks_a_character(monkeypatch: pytes
         stdout.flush()
         assert stdout.buffer.getvalue().decode(encoding) == f"{text}\n"  # type: ignore[attr-defined]
         monkeypatch.undo()
+    monkeypatch.setattr(sys, "stdout", None)  # closed by `>&-`
+    print_json("ねこ")
 
 
 def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(

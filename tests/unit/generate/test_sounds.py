@@ -1,5 +1,6 @@
 """Sounds and variations: exact lengths, clean ends, no clipping, the same for the same seed; what is kept stays."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,7 +176,11 @@ def test_the_recording_is_a_copy_of_itself_and_other_codes_are_not() -> None:
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
 def test_every_format_can_be_read_back(tmp_path: Path, kind: AudioFormat) -> None:
     tone = (0.5 * np.sin(np.arange(5_292_000) * 0.1)).astype(np.float32)  # two minutes: a long one, too
-    write_audio(tmp_path / f"a.{kind}", tone, 44_100, kind)
+    usual = threading.stack_size(1 << 20)  # bytes: programs and systems give threads as little
+    writer = threading.Thread(target=write_audio, args=(tmp_path / f"a.{kind}", tone, 44_100, kind))
+    threading.stack_size(usual)
+    writer.start()
+    writer.join()
     samples, rate = soundfile.read(tmp_path / f"a.{kind}", dtype="float32")
     assert (rate, len(samples)) == (44_100, len(tone))
     assert np.abs(samples).max() == pytest.approx(0.5, abs=0.05)
