@@ -172,9 +172,7 @@ def _make(
     from distill.generate.sounds import NO_SAMPLES
 
     make_folder("--out", out)
-    audio_file(
-        out, NO_SAMPLES, model.sample_rate, kind, MARK
-    )  # a format that lacks this rate is refused before any work
+    audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
     stem, seed = printable_stem(source), seed_or_any(seed)
     names = (out / f"{stem}_{seed}_{number:03d}.{kind}" for number in itertools.count())
     paths: list[Path] = []
