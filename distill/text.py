@@ -82,7 +82,7 @@ def named_values(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
         first, rest = (" " * 2, " " * 2) if is_narrow else (_padded(name, indent), " " * indent)
         lines += [name] * is_narrow
         layout: Any = {"initial_indent": first, "subsequent_indent": rest, "break_on_hyphens": False}
-        lines += textwrap.wrap(value, max(width, 1), break_long_words=False, **layout)
+        lines += textwrap.wrap(value, max(width, 1), break_long_words=False, **layout) or [first.rstrip()]
     return lines
 
 
