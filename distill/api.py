@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 MAX_NATURAL_SECONDS = 10.0  # of a sound that ends at EOS
 NEAREST_SECONDS = 8.0
+LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
 COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 
@@ -173,8 +174,8 @@ class Model:
         sounds = list(draws.drawn.values())
         judged = [sound.novelty for sound in sounds if sound.novelty is not None]
         report = fault_report = None
+        before = request.prompt_frames / self.bundle.codec.spectrogram.frame_rate
         if self.judge is not None and n >= COMPARED_FROM:
-            before = request.prompt_frames / self.bundle.codec.spectrogram.frame_rate
             drawn = [sound.codes[request.prompt_frames :] for sound in sounds]
             report = report_on(self.judge, drawn, [sound.seconds - before for sound in sounds], judged, seed)
         if self.fault_finder is not None:
@@ -185,6 +186,9 @@ class Model:
             faults=[sound.faults for sound in sounds],
             redrawn=draws.redrawn["old"],
             not_new=sum(not is_new(novelty) for novelty in judged),
+            ended_at_once=sum(
+                seconds is None and sound.seconds - before < LEAST_CONTINUED for sound in sounds if before
+            ),
             report=report,
             fault_report=fault_report,
         )

@@ -1,17 +1,33 @@
 """What a process asks of the C library, of OpenMP and of Python before it begins."""
 
+import codecs
 import ctypes
 import os
 import shutil
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
 LARGEST_THRESHOLD = 32 << 20  # bytes, that glibc takes
 SPINS = "10000"  # a fraction of a millisecond; by default libgomp spins 300,000 times
 ROOM = 256 << 20  # bytes on the disk, or allowed in a file: with less, a compiled module may be cut off
+
+
+def print_any_text() -> None:
+    """Let stdout replace characters that its encoding has not. Names that are not UTF-8 are printed as they are."""
+    codecs.register_error("distill", _replaced)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="distill")
+
+
+def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    code = ord(error.object[error.start])
+    is_byte = 0xDC80 <= code <= 0xDCFF  # as the surrogateescape handler keeps it
+    return bytes([code - 0xDC00]) if is_byte else "?", error.start + 1
 
 
 def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:

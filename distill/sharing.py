@@ -22,7 +22,7 @@ from distill.errors import ArtifactError, DistillError, ParamsError, for_the_use
 from distill.model_file.build import WRITTEN, Facts, card_text
 from distill.model_file.format import SUFFIX, BundleMetadata, load_bundle, save_bundle
 from distill.model_file.inspect import verify
-from distill.storage.files import atomic_path, check_replaceable, sha256_file
+from distill.storage.files import atomic_path, check_replaceable, made_by_distill, sha256_file
 from distill.text import is_utf8, one_line
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ NOTES = ("recordings", "tier", "val_bits_per_second", WRITTEN)
 TRAINING = ("vqvae", "split", "prior")
 WINDOWS = '\\:*?"<>|'  # characters that are no part of a name there
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+CARD = "README.md"
 RETRY = "check the network and HF_ENDPOINT, and run the same command again"
 SENTENCES = {  # of the client's errors, the more special ones first, and of statuses
     "GatedRepoError": "expected access, found that its owner gives it on request; ask for it on its page, then log in",
@@ -53,7 +54,8 @@ class HubError(DistillError):
 class Pushed:
     """What was sent and where: address of the repository, commit, size, and recordings whose names and codes it holds.
 
-    `replaces`: the repository had a model before, which stays in its history. `labels` can be names of folders.
+    `replaces`: the repository had a model before, which stays in its history. `labels` can be names of folders. `has_card`
+    is False where the repository has a `README.md` that is no card of Distill, which stays.
     """
 
     url: str
@@ -62,6 +64,7 @@ class Pushed:
     replaces: bool
     reference_recordings: int
     labels: list[str]
+    has_card: bool
 
 
 def push(
@@ -94,7 +97,7 @@ def push(
         copy = Path(folder) / model.name
         metadata = write_shared(model, copy, with_reference)
         card = hub_card(repository, model.name, metadata, license).encode()
-        info = None
+        info, has_card = None, True
         with hub_errors(hub, repository):
             try:
                 info = hub.model_info(repository)
@@ -108,11 +111,13 @@ def push(
                         f"{place}: expected a repository for {model.name}, found {', '.join(others[:3])} in it; push under "
                         "that name, or choose another repository"
                     )
+                if CARD in [one.rfilename for one in info.siblings or []]:
+                    has_card = made_by_distill(Path(hub.hf_hub_download(repository, CARD, revision=info.sha)))
             except GatedRepoError:
                 raise
             except RepositoryNotFoundError:  # or none that one may read
                 hub.create_repo(repository, private=private, exist_ok=True)
-            additions = [CommitOperationAdd(model.name, copy), CommitOperationAdd("README.md", card)]
+            additions = [CommitOperationAdd(model.name, copy)] + [CommitOperationAdd(CARD, card)] * has_card
             commit = hub.create_commit(repository, additions, commit_message=message or f"Share {model.name}")
         return Pushed(
             url=place,
@@ -121,6 +126,7 @@ def push(
             replaces=info is not None and bool(_models_of(info)),
             reference_recordings=metadata.metadata.get("reference_recordings", 0),
             labels=[] if metadata.prior_config is None else metadata.prior_config.labels,
+            has_card=has_card,
         )
 
 

@@ -1,12 +1,19 @@
-"""Text from untrusted files, made safe to print."""
+"""Text from untrusted files, made safe to print; and rows of it, laid out for a terminal."""
 
+import shutil
+import textwrap
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rich.cells import cell_len, chop_cells
 
 # Characters that reorder what follows: "\u202egnp.wav" is shown as "vaw.png".
 _REORDERING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 _LONGEST_LINE = 4000  # characters
+_LONGEST_VALUE = 1000
+_LEAST_NAME = 12  # columns of a table's names
 
 
 def one_line(found: object, most: int = 300) -> str:
@@ -51,3 +58,45 @@ def escaped(character: str) -> str:
     if is_hidden or unicodedata.bidirectional(character) in _REORDERING:
         return f"\\u{ord(character):06x}"
     return character
+
+
+def terminal_width() -> int:
+    """Columns of the terminal that stdout is, or COLUMNS where it is set; no limit for a file or a pipe."""
+    return shutil.get_terminal_size((_LONGEST_LINE, 0)).columns
+
+
+def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Lines with rows in columns, titles first; names, in the first column, may take more lines.
+
+    Where `width` has no room for that, each row is by itself.
+    """
+    longest, *widths = (max(map(cell_len, column)) for column in zip(*rows, strict=True))
+    room = min(longest, width - sum(widths) - 2 * len(widths))
+    lines = []
+    if room < min(longest, _LEAST_NAME):
+        titles, *records = rows
+        for record in records:
+            lines += [*named_values(zip(titles, record, strict=True), width), ""]
+        return lines
+    for name, *others in rows:
+        first, *more = chop_cells(name, room)
+        lines += ["  ".join(map(_padded, (first, *others), (room, *widths))).rstrip(), *more]
+    return lines
+
+
+def named_values(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
+    """Lines with names and values side by side, values below names where `width` is narrow. Words stay whole."""
+    rows = [(one_line(name, _LONGEST_VALUE), one_line(value, _LONGEST_VALUE)) for name, value in rows]
+    indent = max((cell_len(name) for name, _ in rows), default=0) + 2
+    is_narrow = 2 * indent > width
+    lines = []
+    for name, value in rows:
+        first, rest = (" " * 2, " " * 2) if is_narrow else (_padded(name, indent), " " * indent)
+        lines += [name] * is_narrow
+        layout: Any = {"initial_indent": first, "subsequent_indent": rest, "break_on_hyphens": False}
+        lines += textwrap.wrap(value, max(width, 1), break_long_words=False, **layout) or [first.rstrip()]
+    return lines
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cell_len(text))

@@ -12,6 +12,7 @@ from distill.errors import AudioError, DistillError, for_the_user
 from distill.execution import STATE, usable_memory
 from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
+from distill.process import print_any_text
 from stages.ingest import note_corpus
 from stages.ops import dvc
 from stages.ops.results import pull_missing
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
 
     Without arguments missing results are pulled from a remote before. `--no-pull` prevents that, and DVC does not see it.
     """
+    print_any_text()
     try:
         params = load_params(PARAMS)
         _check_corpus(params.corpus.path)

@@ -1,6 +1,7 @@
 """Writing of audio files through soundfile, atomically."""
 
 import io
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
 
 BLOCK = 1 << 16  # samples
 SOFT_PEAK = 1 / 64  # -36 dBFS: below it 16 bits leave less than 60 dB between a sound and the noise of rounding
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 _FORMATS: dict[str, tuple[str, str]] = {
     "wav": ("WAV", "PCM_16"),
@@ -35,7 +37,7 @@ def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind
 def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat, comment: str) -> bytes:
     """The bytes of an audio file of mono samples `[N]`. Raises AudioError for `path`.
 
-    Where `kind` has them they are in 16 bits, a soft sound in 24.
+    Where `kind` has them they are in 16 bits, a soft sound in 24. Equal samples give equal bytes.
     They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
     """
     container, subtype = _FORMATS[kind]
@@ -52,4 +54,19 @@ def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind:
         raise AudioError(
             f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} choose another format"
         ) from error
-    return file.getvalue()
+    return _with_serial_number(file.getvalue()) if kind == "ogg" else file.getvalue()
+
+
+def _with_serial_number(stream: bytes) -> bytes:
+    """An Ogg stream whose pages have the serial number 0; libsndfile takes one from the clock (RFC 3533, section 6)."""
+    pages, start = bytearray(stream), 0
+    while start < len(pages):
+        segments = start + 27
+        end = segments + pages[start + 26]
+        end += sum(pages[segments:end])
+        pages[start + 14 : start + 18] = pages[start + 22 : start + 26] = bytes(4)
+        # Its CRC begins with the highest bit of each byte, and zlib's with the lowest.
+        crc = zlib.crc32(pages[start:end].translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+        pages[start + 22 : start + 26] = crc.to_bytes(4, "big").translate(_MIRRORED)
+        start = end
+    return bytes(pages)

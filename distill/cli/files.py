@@ -1,5 +1,6 @@
 """Commands on files: `encode`, `decode`, `inspect`, `verify`, `list`, `push` and `pull`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -9,6 +10,7 @@ from typer import Argument, Option
 from distill.audio.write import AudioFormat
 from distill.cli.flags import Json, ModelPath, Replace, check_output, make_folder, print_json, remarks_said, spelt
 from distill.errors import ParamsError
+from distill.text import table, terminal_width
 
 Repository = Annotated[str, Argument(metavar="REPO_ID", help="OWNER/NAME on the hub", show_default=False)]
 
@@ -95,8 +97,6 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Check a model file and show its contents."""
-    from rich.console import Console
-
     from distill.model_file.build import card_text
     from distill.model_file.format import load_bundle
     from distill.model_file.inspect import describe
@@ -107,7 +107,7 @@ def inspect(
     elif as_json:
         print_json(metadata.file_json())
     else:
-        Console(highlight=False).print(describe(model, metadata), crop=False)
+        print(*describe(model, metadata, terminal_width()), sep="\n")
 
 
 def verify(model: ModelPath, as_json: Json = False) -> None:
@@ -129,33 +129,23 @@ def list_folder(
 
     Files that are no models are named with the reason. Weights are not read: distill verify checks them.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from distill.model_file.inspect import list_models
-    from distill.progress import plain
 
     models = list_models(folder)
     if as_json:
         print_json({"folder": str(folder), "models": [asdict(model) for model in models]})
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("model", overflow="fold")
-    for title in ("written (UTC)", "recordings", "tier", "used", "bits/s", "can"):
-        table.add_column(title, no_wrap=True)
+    rows: list[Sequence[str]] = [("model", "written (UTC)", "recordings", "tier", "used", "bits/s", "can")]
     for one in [one for one in models if not one.problem]:
         figures = ((one.recordings, "d"), (one.tier, "s"), (one.utilization, ".0%"), (one.val_bits_per_second, ".0f"))
         known = ["–" if value is None else f"{value:{form}}" for value, form in figures]
         can = (
             ["generate"] * one.can_generate + ["judge"] * one.can_judge + ["repeat its recordings"] * one.was_memorizing
         )
-        table.add_row(plain(one.name), one.date[:16].replace("T", " "), *known, ", ".join(can) or "encode, decode")
-    console = Console(highlight=False)
-    if table.rows:
-        console.print(table)
-    problems = [f"no model: {one.problem}" for one in models if one.problem]
-    for line in problems if models else [f"no model files in {folder}"]:
-        console.print(line, markup=False, soft_wrap=True)
+        rows.append((one.name, one.date[:16].replace("T", " "), *known, ", ".join(can) or "encode, decode"))
+    lines = table(rows, terminal_width()) if len(rows) > 1 else []
+    lines += [f"no model: {one.problem}" for one in models if one.problem]
+    print(*(lines if models else [f"no model files in {folder}"]), sep="\n")
 
 
 def push(
@@ -184,6 +174,8 @@ def push(
     print(f"sent with {codes}, which whoever has the file can decode" if with_reference else f"sent without {codes}")
     if done.labels:
         print(f"sent with its labels, which can be names of your folders: {', '.join(done.labels)}")
+    if not done.has_card:
+        print("the README.md there is no card of Distill and stays; delete it there to have one at the next push")
     if done.replaces:
         print("what earlier pushes sent, with their references if they had any, stays in the history of the repository")
 

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import re
 import sys
 import tempfile
 import warnings
@@ -136,5 +135,8 @@ def remarks_said() -> Iterator[list[str]]:
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-    # A name that is not UTF-8 is escaped, since JSON is UTF-8.
-    print(re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text))
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")  # stdout may be closed
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, sort_keys=True)  # with escapes
+    print(text)

@@ -1,5 +1,7 @@
 """`distill generate`, `distill vary` and `distill kit`, and the files beside their sounds."""
 
+import itertools
+import os
 import re
 import sys
 from functools import partial
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from distill.audio.write import AudioFormat, write_audio
+from distill.audio.write import AudioFormat, audio_file
 from distill.cli.flags import (
     Json,
     ModelPath,
@@ -24,7 +26,7 @@ from distill.cli.flags import (
 from distill.errors import ParamsError
 from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
 from distill.progress import ProgressReport
-from distill.storage.files import check_replaceable
+from distill.storage.files import MARK, write_new
 from distill.text import one_line
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def generate(
         begun = None if prompt is None else loaded.samples(prompt)
     make = partial(loaded.generate, count, seconds, label=label, prompt=begun, **sampled, **redrawn)
     about = {"model": str(model), "label": label, "warnings": warnings} if as_json else None
-    _make(loaded, make, seed, out, model.stem, count, kind, pictures, about)
+    _make(loaded, make, seed, out, model, kind, pictures, about)
 
 
 def vary(
@@ -101,12 +103,10 @@ def vary(
     loaded = _open(model, label)
     with remarks_said() as warnings:
         samples = loaded.samples(audio)
-    from distill.codes.file import printable_stem
-
     sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
     make = partial(loaded.vary, samples, count, strength, **sampled)
     about = {"model": str(model), "recording": str(audio), "label": label, "warnings": warnings} if as_json else None
-    _make(loaded, make, seed, out, printable_stem(audio), count, kind, pictures, about)
+    _make(loaded, make, seed, out, audio, kind, pictures, about)
 
 
 def kit(
@@ -181,29 +181,43 @@ def _make(
     make: partial[Any],
     seed: int | None,
     out: Path,
-    stem: str,
-    count: int,
+    source: Path,
     kind: AudioFormat,
     pictures: bool,
     about: dict[str, Any] | None,
 ) -> None:
-    """Write each sound, with the seed in its name, as soon as it is made, then what lies beside.
+    """Write each sound, with the name of its source and the seed in its name, as soon as it is made; then what lies beside.
 
-    Prints `about` and all as JSON, or lines of text. Raises ParamsError where others' files are.
+    A sound has the next number whose name is free, or has this very sound already: no file is replaced. Prints `about` and
+    all as JSON, or lines of text.
     """
     from distill.api import seed_or_any
+    from distill.codes.file import printable_stem
+    from distill.generate.sounds import NO_SAMPLES
 
     make_folder("--out", out)
-    seed = seed_or_any(seed)
-    paths = [out / f"{stem}_{seed}_{number:03d}.{kind}" for number in range(count)]
-    beside = [one for path in paths for one in (path.with_suffix(".png"), _nearest(path))] if pictures else []
-    check_replaceable("--out", [*paths, *beside], replace=True)
+    audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
+    stem, seed = printable_stem(source), seed_or_any(seed)
+    names = (out / f"{stem}_{seed}_{number:03d}.{kind}" for number in itertools.count())
+    paths: list[Path] = []
+    passed: list[Path] = []
 
-    def take(number: int, samples: "Samples") -> None:
-        write_audio(paths[number], samples, model.sample_rate, kind)
+    def take(_: int, samples: "Samples") -> None:
+        data = audio_file(out, samples, model.sample_rate, kind, MARK)
+        for path in names:
+            taken = pictures and not os.path.lexists(path) and any(map(os.path.lexists, _companions(path)))
+            if not taken and write_new(path, data):
+                paths.append(path)
+                return
+            passed.append(path)
 
     with ProgressReport(make.func.__name__) as progress:
         made: Result = make(seed=seed, progress=progress, take=take)
+    if passed:
+        print(
+            f"distill: note: {out} holds other files of these names, which stay; these sounds have higher numbers",
+            file=sys.stderr,
+        )
     if pictures:
         _write_companions(model, paths, made.novelty)
     if about is not None:
@@ -213,7 +227,7 @@ def _make(
 
 
 def _write_companions(model: "Model", paths: list[Path], novelty: "list[Novelty | None]") -> None:
-    """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside each sound."""
+    """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside each sound that has none."""
     import soundfile
 
     from distill.audio.plots import write_spectrograms
@@ -221,14 +235,16 @@ def _write_companions(model: "Model", paths: list[Path], novelty: "list[Novelty 
     with ProgressReport("pictures") as progress:
         for number, (path, one) in enumerate(zip(paths, novelty, strict=True)):
             samples, rate = soundfile.read(BytesIO(path.read_bytes()), dtype="float32")
-            rows = [(path.stem, samples)]
+            rows, (picture, recording) = [(path.stem, samples)], _companions(path)
             if one is not None:
                 nearest = model.nearest(one)
-                write_audio(_nearest(path), nearest, model.sample_rate)
+                write_new(recording, audio_file(recording, nearest, model.sample_rate, "wav", MARK))
                 rows.append((f"nearest training recording: {one.nearest.nearest}", nearest))
-            write_spectrograms(path.with_suffix(".png"), rows, rate)
+            if not os.path.lexists(picture):
+                write_spectrograms(picture, rows, rate)
             progress(number + 1, len(paths), path.name)
 
 
-def _nearest(path: Path) -> Path:
-    return path.with_name(f"{path.stem}_nearest.wav")
+def _companions(path: Path) -> tuple[Path, Path]:
+    """The paths of a sound's picture and of its nearest recording."""
+    return path.with_suffix(".png"), path.with_name(f"{path.stem}_nearest.wav")

@@ -1,7 +1,6 @@
 """The `distill` command line: registers the commands and turns errors into exit statuses."""
 
 import sys
-from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -12,12 +11,14 @@ from distill.cli import files, generate, train, ui
 from distill.errors import ParamsError, for_the_user
 from distill.execution import check_environment
 from distill.params.settings import expectation
+from distill.process import print_any_text
 from distill.text import shown
 from distill.training.interruption import raise_on_signals
 
 INTERRUPTED = 130  # exit status
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+# Help without boxes: in a narrow terminal they leave columns of one letter.
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -45,8 +46,7 @@ def main() -> None:
     Any other exception keeps its traceback.
     """
     raise_on_signals()
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8 are printed as they are
+    print_any_text()
     try:
         if not all(sys.argv):  # such as a shell's variable that is not set: as a path it is the current folder
             raise ParamsError("expected a value for each argument, found an empty one; check the command's variables")

@@ -160,6 +160,7 @@ def encode_files(
             progress(len(recordings), len(paths), path.name)
     seconds = sum(lengths) / rate
     speed = seconds / (time.monotonic() - began)
+    check_replaceable("-o", [output], replace)  # it may have changed meanwhile
     write_codes(output, codec, recordings)
     return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed)
 
@@ -181,18 +182,21 @@ def decode_file(
     single = len(recordings) == 1
     whole = nullcontext(output.parent) if single else nullcontext(output) if output.is_dir() else atomic_folder(output)
     names = [output.name] if single else file_names([name for name, _, _ in recordings], kind)
-    check_replaceable("-o", [output] if single else [output / name for name in names], replace)
+    targets = [output] if single else [output / name for name in names]
+    check_replaceable("-o", targets, replace)
     written = []
     with whole as folder:
         sounds = decode_each(codec, (torch.from_numpy(codes) for _, _, codes in recordings))
-        for name, (_, samples, _), sound in zip(names, recordings, sounds, strict=True):
+        for name, path, (_, samples, _), sound in zip(names, targets, recordings, sounds, strict=True):
             audio = sound[:samples].cpu().numpy()
             gain = 1.0 / max(1.0, float(abs(audio).max()))
+            check_replaceable("-o", [path], replace)  # it may have changed meanwhile
             write_audio(folder / name, audio * np.float32(gain), rate, kind)
-            path = output if single else output / name
             written.append(DecodedFile(path, len(audio) / rate, 20.0 * math.log10(gain)))
             if progress is not None:
                 progress(len(written), len(recordings), name)
+        if folder not in (output, output.parent) and output.exists():
+            check_replaceable("-o", [output], replace=False)
     return written
 
 

@@ -4,6 +4,7 @@ Pitches are natural notes only, so everything is in A minor by construction.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from distill.audio.write import audio_file
 from distill.demo import instruments
 from distill.demo.instruments import DEMO_SAMPLE_RATE, Samples
 from distill.errors import AudioError
-from distill.storage.files import write_bytes
+from distill.storage.files import holds, write_new
 
 MARIMBA = (1.0, 4.0, 9.8)  # undercut so that the second mode is two octaves up
 _VIBRAPHONE = (1.0, 4.0, 10.0, 16.5)
@@ -50,19 +51,27 @@ def write_demo(folder: Path, seed: int = 0) -> list[Path]:
 
     Equal files may be there. Raises AudioError where `folder` has another of such a name.
     """
-    paths = []
-    for recording in demo_recordings(seed):
-        paths.append(folder / recording.name)
-        write_recording(paths[-1], recording.samples)
-    return paths
+    made = [(folder / recording.name, recording.samples) for recording in demo_recordings(seed)]
+    for path, samples in made:
+        if os.path.lexists(path) and not holds(path, _flac(path, samples)):
+            raise _another(path)  # before the first is written
+    for path, samples in made:
+        write_recording(path, samples)
+    return [path for path, _ in made]
 
 
 def write_recording(path: Path, samples: NDArray[np.float32]) -> None:
     """Write samples at `DEMO_SAMPLE_RATE` as 16-bit mono FLAC, atomically. Raises AudioError where another file is."""
-    data = audio_file(path, samples, DEMO_SAMPLE_RATE, "flac", comment="")
-    if (path.exists() or path.is_symlink()) and not (path.is_file() and path.read_bytes() == data):
-        raise AudioError(f"{path}: expected no file, or this recording, found another; name another folder")
-    write_bytes(path, data)
+    if not write_new(path, _flac(path, samples)):
+        raise _another(path)
+
+
+def _flac(path: Path, samples: NDArray[np.float32]) -> bytes:
+    return audio_file(path, samples, DEMO_SAMPLE_RATE, "flac", comment="")
+
+
+def _another(path: Path) -> AudioError:
+    return AudioError(f"{path}: expected no file, or this recording, found another; name another folder")
 
 
 def _master(samples: Samples, peak_dbfs: float) -> NDArray[np.float32]:

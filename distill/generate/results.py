@@ -78,6 +78,7 @@ class Generated(Result):
 
     faults: list[tuple[Fault, ...] | None]  # None where the model has no reference
     not_new: int = 0  # number of sounds that are still not new enough
+    ended_at_once: int = 0  # number of sounds to which nothing was added after the prompt
     report: SetReport | None = None  # on all sounds together
     fault_report: FaultReport | None = None  # None where the model has no reference
 
@@ -92,12 +93,19 @@ class Generated(Result):
         if self.redrawn:
             left = f"; {self.not_new} still are not new enough" if self.not_new else ""
             lines.append(f"{self.redrawn} sound{'s' * (self.redrawn != 1)} drawn again for lack of novelty{left}")
+        if self.ended_at_once:
+            ends = "ends" if self.ended_at_once == 1 else "end"
+            lines.append(
+                f"{self.ended_at_once} of {len(self.seconds)} sounds {ends} where the prompt ends: the model adds nothing to "
+                "it; a prompt that stops earlier, or a length in seconds, gives more"
+            )
         if self.report is not None:
             lines += self.report.lines
         unknown = ["novelty and faults unknown: the model has no codes of its training recordings"]
         lines += unknown if self.fault_report is None else self.fault_report.lines
         faults = self.fault_report and self.fault_report.json()
-        return {"not_new": self.not_new, "summary": self.report and self.report.json(), "faults": faults}, lines
+        counts = {"not_new": self.not_new, "ended_at_once": self.ended_at_once}
+        return {**counts, "summary": self.report and self.report.json(), "faults": faults}, lines
 
 
 @dataclass(frozen=True)

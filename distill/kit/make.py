@@ -37,7 +37,7 @@ from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
-from distill.storage.files import atomic_folder, write_bytes, write_json
+from distill.storage.files import atomic_folder, made_by_distill, write_bytes, write_json
 from distill.text import one_line
 
 POOL = 2  # sounds that clusters are made of, for each that they can hold
@@ -51,6 +51,7 @@ LEVEL_SECONDS = 0.05  # window of the level
 LEAST_BAND_DB = -200.0  # of a cluster's spectrum
 MOST_BYTES = 64 << 20  # of a kit.json that is read
 NAMES = re.compile(r"kit\.(json|txt|png|sfz|dspreset)|samples/\d{3}_[a-z0-9-]+_\d{2}\.wav")  # of a kit's files
+OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave in a folder that they showed
 MOST_ROWS, MOST_SECONDS = 16, 4  # of the picture: keys, and of a sound
 
 Report = Callable[[int, str], None]
@@ -259,7 +260,7 @@ def kit_folder(out: Path, replace: bool) -> Path:
         folder = out.resolve()
         if Path.cwd().is_relative_to(folder):
             wrong = "a folder of its own, found the current folder or one above it; name a folder in it"
-        elif not folder.exists() or not any(folder.iterdir()):
+        elif not folder.exists() or all(path.name in OF_SYSTEMS for path in folder.iterdir()):
             tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.parents) if one.exists())).close()
             return folder
         elif not replace:
@@ -289,6 +290,7 @@ def _strange_file(folder: Path) -> str:
         return f"no {INDEX} of Distill"
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not (path.is_dir() or name in known):
+        is_changed = path.suffix in (".wav", ".png") and not made_by_distill(path)
+        if path.is_symlink() or is_changed or not (path.is_dir() or name in known or path.name in OF_SYSTEMS):
             return name
     return ""

@@ -25,7 +25,7 @@ from distill.novelty.verdict import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
-from distill.storage.files import sha256_json, write_bytes
+from distill.storage.files import CARD_MARK, check_replaceable, sha256_json, write_bytes
 from distill.training.checkpoints import loss_curves
 
 Facts = list[tuple[str, str]]
@@ -110,7 +110,8 @@ def save_with_prior(
 
 
 def _save(path: Path, bundle: Bundle) -> BundleMetadata:
-    """Write the model file and its card."""
+    """Write the model file and its card, each in place of one that Distill made or of none. Raises ParamsError."""
+    check_replaceable("model file", [path, card_path(path)], replace=True)
     written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
     write_bytes(card_path(path), card_text(path.name, written).encode())
     return written
@@ -182,7 +183,7 @@ def card_text(name: str, metadata: BundleMetadata) -> str:
     generating = f"distill generate {quoted} -n 8\n" if metadata.has_prior else ""
     return f"""# {_escaped(name)}
 
-A model of one collection of recordings, made with Distill. It holds a neural codec{makes}.
+{CARD_MARK}. It holds a neural codec{makes}.
 
 {_table(("what", "figures"), facts(metadata))}
 

@@ -7,9 +7,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from distill.codec.streaming import encode
 from distill.errors import ArtifactError, ParamsError
@@ -27,22 +24,17 @@ from distill.model_file.format import (
 )
 from distill.novelty.reference import TENSORS
 from distill.params import TierName
-from distill.progress import plain
-from distill.text import one_line
+from distill.text import named_values, one_line
 
 MOST_RECORDINGS = 1 << 31  # a larger number is not believed
 LONGEST = 5000  # characters of a value or path on the terminal
 TRIAL_SECONDS, TRIAL_PITCH = 0.5, 220.0
 
 
-def describe(path: Path, metadata: BundleMetadata) -> Group:
-    """The facts and sources of a model file. So that a long path stays in one piece, print it with `crop=False`."""
-    head = f"{one_line(path, LONGEST)}\n{size_of(path) / 1e6:.1f} MB, format {VERSION_TEXT}, weights intact\n"
-    tables = [Table.grid(padding=(0, 2, 0, 0)) for _ in range(2)]
-    for table, rows in zip(tables, (facts(metadata), origins(metadata)), strict=True):
-        for name, value in rows:
-            table.add_row(plain(name), plain(value))
-    return Group(Text(head, no_wrap=True, overflow="ignore"), tables[0], Text(), tables[1])
+def describe(path: Path, metadata: BundleMetadata, width: int) -> list[str]:
+    """Lines with the facts and sources of a model file. Paths and hashes stay in one piece, also where they are wider."""
+    head = [one_line(path, LONGEST), f"{size_of(path) / 1e6:.1f} MB, format {VERSION_TEXT}, weights intact", ""]
+    return [*head, *named_values(facts(metadata), width), "", *named_values(origins(metadata), width)]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from typing import Any
 from distill.errors import ArtifactError, ParamsError
 from distill.text import normal_form, one_line
 
-MARK = "made with Distill"  # in the comment of a sound or picture, and in a model card
-_MARKS = (MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
+MARK = "made with Distill"  # in the comment of a sound or picture
+CARD_MARK = f"A model of one collection of recordings, {MARK}"  # begins a model card; notes of a person may hold MARK
+_TEXT_MARKS = (CARD_MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
 _LONG = 200  # bytes of a name, to which no more may be added: file systems take 255
 _HEAD, _TAIL = 4096, 128  # bytes in which a mark is looked for; an MP3's comment is at its end
 # Of a name, a computer and a process; also what SQLite writes beside a database that is being made.
@@ -116,12 +117,25 @@ def rename_to_new(path: Path, name: Path) -> bool:
     try:
         os.link(path, name)
     except OSError:
-        if name.exists():
+        if os.path.lexists(name):
             return False
         path.replace(name)
         return True
     path.unlink()
     return True
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Whether `path` is a file of exactly these bytes."""
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """Write `data` to `path` if nothing is there; whatever is there stays. Whether `path` holds `data` then."""
+    if not os.path.lexists(path):
+        with atomic_path(path, replaces=False) as temporary:
+            temporary.write_bytes(data)
+    return holds(path, data)
 
 
 def link_or_copy(source: Path, name: Path) -> None:
@@ -158,20 +172,23 @@ def check_replaceable(flag: str, paths: Iterable[Path], replace: bool) -> None:
     What Distill made is known by a mark in the file itself, which goes where the file goes.
     """
     for path in paths:
-        is_there, is_ours = path.exists() or path.is_symlink(), _made_by_distill(path)
-        if is_there and not (is_ours and replace):
+        is_ours = made_by_distill(path)
+        if os.path.lexists(path) and not (is_ours and replace):
             found = "one that Distill did not make and never replaces;"
             if is_ours:
                 found = "one that Distill made; use --replace to replace it, or"
             raise ParamsError(f"{flag} {path}: expected a new file, found {found} choose another name or folder")
 
 
-def _made_by_distill(path: Path) -> bool:
+def made_by_distill(path: Path) -> bool:
+    """Whether a file has Distill's mark."""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            found = file.read(_HEAD)
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            return any(mark in head + file.read(_TAIL) for mark in _MARKS)
+            found += file.read(_TAIL)
+            is_binary = b"\0" in found
+            return (is_binary and MARK.encode() in found) or any(mark in found for mark in _TEXT_MARKS)
     except OSError:
         return False
 

@@ -107,7 +107,9 @@ def read_header(
     except OSError as error:
         raise ArtifactError(f"{expected} a file that cannot be read ({error.strerror or error})") from error
     if not is_utf8(str(path)):
-        raise ArtifactError(f"{path}: expected a path in UTF-8, found other bytes in it; rename the file or its folder")
+        raise ArtifactError(
+            f"{path}: expected a path in UTF-8, found other bytes in it; rename it, or set a UTF-8 locale"
+        )
     if len(head) < 8 or length > size:
         raise ArtifactError(f"{expected} {_kind(head)}")
     if length > limits.header_bytes:

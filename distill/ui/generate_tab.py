@@ -144,7 +144,7 @@ class GenerateTab:
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
             return self.vary(job.values["model"], str(path), strength, "")
-        for one in (*path.parent.glob(path.stem + ".*"), path.with_stem(f"{path.stem}_nearest")):
+        for one in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}_nearest")):
             one.unlink(missing_ok=True)
         return self.show(name)
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from distill.errors import ParamsError
-from distill.storage.files import rename_to_new, write_bytes
+from distill.storage.files import check_replaceable, made_by_distill, rename_to_new, write_bytes
 from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET
 from distill.ui.workspace import Workspace, distill
@@ -61,6 +61,7 @@ class LibraryTab:
     def rename(self, chosen: str | None, new: str) -> list[Any]:
         """Give a model and its card a new name."""
         path, target = self._work.model(chosen), self._work.new_model(new)
+        check_replaceable("name", [_card(target)], replace=True)
         move(path, target)
         if _card(path).is_file():
             _card(path).rename(_card(target))
@@ -72,13 +73,15 @@ class LibraryTab:
             return self._show()
         path = self._work.model(chosen)
         path.unlink()
-        _card(path).unlink(missing_ok=True)
+        if made_by_distill(_card(path)):
+            _card(path).unlink()
         return self._show(value=None)
 
     def take(self, upload: str) -> list[Any]:
         """Check a model file as `distill verify` does and move it to the models, with its card."""
         path = Path(upload)
         target = self._work.new_model(path.name)
+        check_replaceable("name", [_card(target)], replace=True)
         _asked("verify", path)
         card = _asked("inspect", path, "--card").replace(path.name, target.name)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -38,9 +38,9 @@ LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modul
 def distill(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
     """Run a short command of Distill and wait for what it says."""
     command = [sys.executable, "-P", "-m", "distill", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=seconds
-    )
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # whatever the terminal of the page has
+    run: dict[str, Any] = {"stdin": subprocess.DEVNULL, "timeout": seconds, "env": environment}
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, **run)
 
 
 class Workspace:

@@ -203,7 +203,7 @@ def use(path: Path) -> Iterator[str]:
     metadata = load_bundle(path).metadata  # raises for one that is refused
     if any(character in card_text(path.name, metadata) for character in "\x1b\x07\x9b"):
         yield "control characters in a card"
-    describe(path, metadata)
+    describe(path, metadata, 80)
     model = Model(path)
     tone = 0.5 * np.sin(np.arange(3000) * 0.2).astype(np.float32)
     made: dict[str, Callable[[], Any]] = {"decode": lambda: [model.decode(model.encode(tone, model.sample_rate))]}

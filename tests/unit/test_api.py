@@ -99,6 +99,24 @@ def test_labels_are_compared_in_one_normal_form(tmp_path: Path, asked: str, numb
         model.label_number(asked)
 
 
+def test_sounds_that_end_with_the_prompt_are_counted(model: Model) -> None:
+    prompt = model.decode(np.zeros((20, 2), dtype=np.int64))
+    made = model.generate(n=20, seed=3, prompt=prompt)
+    begun = len(model.encode(prompt))
+    added = [(len(codes) - begun) / model.bundle.codec.spectrogram.frame_rate for codes in made.codes]
+    ended = sum(seconds < 0.1 for seconds in added)
+    assert 0 < ended == made.ended_at_once < 20
+    paths = [Path(f"{number}.wav") for number in range(20)]
+    assert made.json(paths)["ended_at_once"] == ended
+    assert (
+        f"{ended} of 20 sounds end where the prompt ends: the model adds nothing to it; a prompt that stops earlier, or a "
+        "length in seconds, gives more"
+    ) in made.lines(paths)
+    for freely in (model.generate(n=20, seed=3), model.generate(n=20, seconds=0.05, seed=3, prompt=prompt)):
+        assert freely.ended_at_once == 0
+        assert "where the prompt ends" not in " ".join(freely.lines(paths))
+
+
 def test_sounds_that_are_not_new_enough_are_drawn_again(model: Model) -> None:
     freely = model.generate(n=20, seconds=0.3, seed=3)
     assert (freely.redrawn, freely.not_new) == (0, 0)

@@ -35,6 +35,17 @@ def printed(
     return done.stdout, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [("utf-8", "ねこ é"), ("latin-1", "?? é"), ("cp437", "?? é"), ("ascii", "?? ?")],
+)
+def test_what_the_encoding_of_stdout_has_not_is_replaced(encoding: str, expected: str) -> None:
+    code = "from distill.process import print_any_text; print_any_text(); print('ねこ é', end='\\udcff')"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout
+    assert found == expected.encode(encoding) + b"\xff"  # a byte of a name that is not UTF-8
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's allocator")
 @pytest.mark.parametrize(
     ("function", "megabytes", "kept"),

@@ -1,5 +1,6 @@
 """The `distill` command as people type it: exit status, one sentence on stderr, one JSON document on stdout."""
 
+import io
 import json
 import re
 import signal
@@ -19,10 +20,12 @@ from unit.tiny import write_model, write_prior_model, write_tone
 import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
+from distill.cli.flags import print_json
 from distill.codes.file import load_codes
 from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle
 from distill.params import default_values
+from distill.storage.files import write_new
 from distill.storage.weights import weights_sha256
 
 KIT = ("kit", "m.distill", "--out", "kit", "--seconds", "0.2", "--seed", "3")
@@ -83,9 +86,6 @@ def test_what_distill_did_not_make_is_never_replaced(shell: CommandLine) -> None
     commands = (
         ("decode m.distill takes.codes -o . --replace", "-o a.wav"),
         ("encode m.distill a.wav -o b.wav --replace", "-o b.wav"),
-        ("generate m.distill --seconds 0.1 --seed 7 -o .", "--out m_7_000.wav"),
-        ("generate m.distill --seconds 0.1 --seed 7 -o . --format flac --pictures", "--out m_7_000_nearest.wav"),
-        ("vary m.distill a.wav --seed 7 -o .", "--out a_7_000.wav"),
         ("train . --name new -o .", "--name new.distill.md"),
         ("train-prior codec.distill --data .", "--output codec.distill.md"),
         ("train-prior codec.distill --data . --output x.distill --replace", "--output x.distill"),
@@ -98,7 +98,70 @@ def test_what_distill_did_not_make_is_never_replaced(shell: CommandLine) -> None
     assert shell("demo", ".").err == (
         "distill: plucked_string/a2_soft.flac: expected no file, or this recording, found another; name another folder\n"
     )
+    assert not Path("plucked_string/a2_hard.flac").exists()  # all names are looked at before the first is written
+    for command, written in (  # these go on with the next number
+        ("generate m.distill --seconds 0.1 --seed 7 -o .", "m_7_001.wav"),
+        ("generate m.distill --seconds 0.1 --seed 7 -o . --format flac --pictures", "m_7_001.flac"),
+        ("vary m.distill a.wav -n 1 --seed 7 -o .", "a_7_001.wav"),
+    ):
+        done = shell(*command.split())
+        assert (done.status, done.out.split("  ")[0]) == (0, written), done
+        note = "distill: note: . holds other files of these names, which stay; these sounds have higher numbers"
+        assert note in done.err.splitlines()
     assert [path.read_bytes() for path in mine] == before
+
+
+def test_sounds_of_one_seed_and_other_settings_are_all_kept(shell: CommandLine) -> None:
+    write_prior_model(Path("m.distill"))
+    write_tone(Path("a.wav"), 0.5)
+    generate = ("generate", "m.distill", "-n", "2", "--seconds", "0.3", "--seed", "7", "--pictures", "--json")
+    vary = ("vary", "m.distill", "a.wav", "-n", "2", "--seed", "1", "--json")
+    runs = [(*generate, "--temperature", value) for value in ("0.8", "1.0", "1.2")]
+    runs += [(*vary, "--strength", value) for value in ("0", "0.5", "1")]
+    made = {}
+    for command in runs:
+        report = json.loads(shell(*command).out)
+        for sound in report.get("sounds", report.get("takes")):
+            made[Path(sound["file"])] = Path(sound["file"]).read_bytes()
+    assert sorted(map(str, made)) == [
+        *(f"generated/m_7_{number:03d}.wav" for number in range(6)),
+        *(f"varied/a_1_{number:03d}.wav" for number in range(6)),
+    ]
+    everything = {path: path.read_bytes() for folder in ("generated", "varied") for path in Path(folder).iterdir()}
+    assert len(everything) == 3 * 6 + 6
+    Path("varied/a_1_002.wav").unlink()  # also one that is missing comes back
+    for command in runs:  # the same settings give the same files
+        assert shell(*command).status == 0
+    assert {
+        path: path.read_bytes() for folder in ("generated", "varied") for path in Path(folder).iterdir()
+    } == everything
+    assert made.items() <= everything.items()
+
+
+def test_a_file_that_comes_while_a_command_works_stays(shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prior_model(Path("m.distill"))
+    for name in ("a", "b"):
+        write_tone(Path(f"{name}.wav"), 0.3)
+    assert shell("encode", "m.distill", "a.wav", "b.wav", "-o", "two.codes").status == 0
+    Path("there").mkdir()
+    commands = {
+        "encode m.distill a.wav -o x.codes": Path("x.codes"),
+        "decode m.distill two.codes -o there": Path("there/b.wav"),
+        "decode m.distill two.codes -o new": Path("new/song.als"),
+    }
+    for command, mine in commands.items():
+
+        def come(_: object, done: int, *__: object, mine: Path = mine) -> None:
+            if done:
+                mine.parent.mkdir(exist_ok=True)
+                mine.write_text("mine")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("distill.progress.ProgressReport.__call__", come)
+            done = shell(*command.split())
+        assert done.status == 2, command
+        assert "expected a new file, found one that Distill did not make and never replaces" in done.err, command
+        assert mine.read_text() == "mine", command
 
 
 def test_what_distill_made_is_replaced_when_that_is_said(shell: CommandLine) -> None:
@@ -228,12 +291,12 @@ def nearest_of(sound: dict[str, Any]) -> str:
 def test_ctrl_c_keeps_the_sounds_that_are_done(shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     write_prior_model(Path("m.distill"))
 
-    def write_two(path: Path, samples: np.ndarray, rate: int, kind: AudioFormat) -> None:
+    def write_two(path: Path, data: bytes) -> bool:
         if path.stem.endswith("_002"):
             raise KeyboardInterrupt
-        write_audio(path, samples, rate, kind)
+        return write_new(path, data)
 
-    monkeypatch.setattr("distill.cli.generate.write_audio", write_two)
+    monkeypatch.setattr("distill.cli.generate.write_new", write_two)
     done = shell("generate", "m.distill", "-n", "5", "--seconds", "0.1", "--seed", "1")
     assert (done.status, done.out) == (130, "")
     assert done.err.splitlines()[-1] == "distill: interrupted; nothing half-written was kept"
@@ -376,6 +439,46 @@ def test_models_are_listed_and_what_is_none_is_said_why(shell: CommandLine) -> N
     Path("empty").mkdir()
     assert shell("list", "empty").out == "no model files in empty\n"
     assert shell("--version") == Done(0, f"distill {distill.__version__}\n", "")
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60])
+def test_the_list_and_the_contents_are_readable_in_a_narrow_terminal(
+    shell: CommandLine, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    write_prior_model(Path("models/ねこ.distill"), labels=["kick", "snare"])
+    monkeypatch.setenv("COLUMNS", str(columns))
+    listed = shell("list").out.splitlines()
+    shown = [*listed, *shell("inspect", "models/ねこ.distill").out.splitlines()[3:]]
+    assert max(map(len, shown)) <= max(columns, 80)
+    assert {line.split()[-1] for line in shown if len(line) > columns} == {
+        word for line in shown for word in line.split() if len(word) == 64
+    }  # hashes stay in one piece
+    words = " ".join(" ".join(shown).split())
+    assert "model ねこ written (UTC) 20" in words
+    assert "can generate, judge" in words
+    assert "kick, snare" in words
+
+
+def test_nothing_is_wrapped_in_a_file(shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    name = "a rather long name " * 8
+    write_prior_model(Path("models", f"{name}.distill"), labels=[f"label-{number}" for number in range(15)])
+    _, row = shell("list").out.splitlines()
+    assert row.startswith(f"{name.strip()}  20")
+    labels = next(line for line in shell("inspect", f"models/{name}.distill").out.splitlines() if "label-0" in line)
+    assert labels.endswith("label-14")
+
+
+def test_json_is_escaped_where_the_encoding_lacks_a_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding, text in (("utf-8", '"ねこ"'), ("latin-1", r'"\u306d\u3053"')):
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        print_json("ねこ")
+        stdout.flush()
+        assert stdout.buffer.getvalue().decode(encoding) == f"{text}\n"  # type: ignore[attr-defined]
+        monkeypatch.undo()
+    monkeypatch.setattr(sys, "stdout", None)  # closed by `>&-`
+    print_json("ねこ")
 
 
 def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(

@@ -61,11 +61,12 @@ def test_the_files_are_small_16_bit_mono_flac_the_same_each_time_and_as_committe
 
 
 def test_another_file_of_that_name_is_left_as_it_is(demo: Demo, tmp_path: Path) -> None:
-    file = tmp_path / f"{next(iter(demo))}.flac"
+    file = tmp_path / f"{list(demo)[-1]}.flac"
     file.parent.mkdir()
     file.write_text("mine")
     with pytest.raises(AudioError, match=r"expected no file, or this recording, found another; name another folder"):
         write_demo(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
     assert file.read_text() == "mine"
 
 

@@ -208,7 +208,7 @@ def test_silence_is_cut_at_both_ends_the_peak_met_and_the_ends_faded() -> None:
 def write_kit(folder: Path, files: list[str]) -> Path:
     (folder / "samples").mkdir(parents=True)
     for name in files:
-        (folder / name).touch()
+        (folder / name).write_text("\0made with Distill" if name.endswith("01.wav") else "")
     (folder / "kit.json").write_text(json.dumps({"format": "distill_kit", "files": [*files, "kit.json"]}))
     return folder
 
@@ -219,20 +219,25 @@ def test_a_new_an_empty_and_a_linked_folder_are_taken_and_a_kit_when_asked(tmp_p
     assert kit_folder(tmp_path / "new" / "deep", False) == tmp_path / "new" / "deep"
     assert kit_folder(tmp_path / "empty", False) == kit_folder(tmp_path / "link", False) == tmp_path / "empty"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "link"]
+    (tmp_path / "empty" / ".DS_Store").touch()
+    assert kit_folder(tmp_path / "empty", False) == tmp_path / "empty"
     out = write_kit(tmp_path / "kit", ["kit.sfz", "samples/036_kick_01.wav"])
     with pytest.raises(
         ParamsError, match="expected a new or an empty folder, found one with files in it; name another, or"
     ):
         kit_folder(out, False)
+    (out / "samples" / ".DS_Store").touch()
     assert kit_folder(out, True) == out
 
 
-@pytest.mark.parametrize("own", ["song.als", "samples/mine.wav", "samples/036_kick_02.wav", "listed.wav", "link"])
+@pytest.mark.parametrize(
+    "own", ["song.als", "samples/036_kick_01.wav", "samples/mine.wav", "samples/036_kick_02.wav", "listed.wav", "link"]
+)
 def test_a_kit_with_files_of_ones_own_is_kept(tmp_path: Path, own: str) -> None:
     out = write_kit(tmp_path / "kit", ["kit.sfz", "samples/036_kick_01.wav", "listed.wav", "kit.txt"])
     if own != "listed.wav":
         (out / "listed.wav").unlink()
-        (out / own).touch()
+        (out / own).write_text("mine")
     if own == "link":
         (out / own).rename(out / "kit.txt")
         (out / "kit.txt").unlink()

@@ -18,7 +18,7 @@ from unit.sharing.hub import READ_TOKEN, TOKEN, URL, Hub
 from unit.tiny import write_model, write_prior_model
 
 from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
-from distill.sharing import write_shared
+from distill.sharing import hub_card, write_shared
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the hub's client
 
@@ -225,6 +225,17 @@ def test_wrong_arguments(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
         "the Hugging Face hub: expected its client, found no huggingface_hub; install it with "
         "`pip install 'distill-audio[hub]'` or `make setup`"
     )
+
+
+def test_a_page_that_somebody_wrote_stays(shell: Shell) -> None:
+    shell.hub.add(PLACE, {"README.md": b"---\nlicense: mit\n---\n# My bells, made with Distill\n"})
+    said = "the README.md there is no card of Distill and stays; delete it there to have one at the next push"
+    assert said in shell.well("push", MODEL, PLACE).splitlines()
+    assert b"My bells" in shell.kept()["README.md"]
+    shell.hub.add(PLACE, {"README.md": hub_card(PLACE, MODEL, load_bundle(Path(MODEL)).metadata, None).encode()})
+    before = shell.kept()["README.md"]
+    assert said not in shell.well("push", MODEL, PLACE, "--license", "mit")
+    assert before != shell.kept()["README.md"]
 
 
 def test_a_missing_or_wrong_token(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

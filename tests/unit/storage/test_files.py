@@ -23,6 +23,7 @@ from distill.storage.files import (
     read_json,
     rename_to_new,
     write_json,
+    write_new,
 )
 from distill.storage.shards import ShardReader, ShardWriter
 
@@ -57,6 +58,13 @@ def test_a_file_is_renamed_to_a_new_name_only(tmp_path: Path, monkeypatch: pytes
     second.write_text("second")
     assert not rename_to_new(first, second)
     assert (first.read_text(), second.read_text()) == ("first", "second")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert not rename_to_new(first, tmp_path / "link")
+    assert not write_new(tmp_path / "link", b"first")
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "link").unlink()
+    assert write_new(first, b"first")
+    assert not write_new(second, b"first")
     assert rename_to_new(first, tmp_path / "third")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["second", "third"]
     assert (tmp_path / "third").read_text() == "first"
