@@ -372,7 +372,11 @@ class Model:
         ends = [name.split("/")[-1] for name in self.labels]
         if label in self.labels or ends.count(label) == 1:
             return (self.labels if label in self.labels else ends).index(label) + 1
-        found = "one that fits several" if label in ends else "an unknown one"
+        found = (
+            "one that fits several"
+            if label in ends
+            else "none of them (a folder is none if all in it was rejected, held out or a copy)"
+        )
         known = one_line(", ".join(self.labels), 1000)
         raise ParamsError(f"label {label}: expected one of {known}; found {found}")
 

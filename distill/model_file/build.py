@@ -44,7 +44,7 @@ def bundle_artifacts(
     artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, config = load_codec(vqvae)
-    split = {"seed": config.seed, "val_fraction": config.val_fraction}
+    split = {"seed": config.seed, "val_fraction": config.val_fraction, "by_label": config.by_label}
     training = {"vqvae": config.training.model_dump(), "split": split}
     metadata = BundleMetadata(
         vqvae_config=codec.architecture,
