@@ -3,7 +3,8 @@
 Near-duplicates are a group, which is on one side. A group is held out when its draw is below the fraction that is asked
 for. Only where that breaks a bound is it trained on, or is a group held out whose draw is near:
 
-- held-out sound is at least half of what is asked for and at most twice, and training keeps half of its own;
+- held-out sound is at least half of what is asked for and at most twice, and training keeps half of its own; groups are
+  at most as many;
 - a group that is more by itself than what is asked for is trained on;
 - at most half of the groups of a label are held out, so the only one of a label is trained on.
 
@@ -136,8 +137,10 @@ def split_remark(
     least, most = (share * total for share in bounds(fraction))
     found = []
     if split.is_apart:
+        many = sum(len(own) for own in groups.values() if len(own) > 1)
         found.append(
-            "near-duplicates are on both sides, as no group can be held out, so held-out figures flatter: add other sounds"
+            f"{many} recordings are near-duplicates or parts of others and are on both sides, as nothing else can be held "
+            "out, so held-out figures flatter: add other sounds"
         )
     for own in groups.values():
         samples, longest = sum(one.samples for one in own), max(own, key=lambda one: (one.samples, one.path))
@@ -145,7 +148,7 @@ def split_remark(
             continue
         if len(own) > 1:
             found.append(
-                f"{longest.path} and what is like it are one group of {len(own)} recordings and are trained on"
+                f"{longest.path} and its near-duplicates or parts, {len(own)} recordings, are one group and are trained on"
             )
         elif size < least and longest.pcm_sha256 != split.cut:
             found.append(f"{longest.path} is longer than what is held out and is trained on")
@@ -157,7 +160,9 @@ def split_remark(
     if single := sorted(label for label, sounds in sounds_of.items() if len(sounds) == 1 and split.cut not in sounds):
         more = f" and {len(single) - MOST_NAMED} more" if len(single) > MOST_NAMED else ""
         found.append(f"of labels with one sound nothing is held out: {', '.join(single[:MOST_NAMED])}{more}")
-    if not found and least <= size <= most:
+    if size < least:
+        found.append("held-out figures rest on little sound")
+    if not found and size <= most:
         return ""
     asked = f"({size / total:.0%}, asked {fraction:.0%})"
     return "; ".join([f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}", *found])

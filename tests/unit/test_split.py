@@ -137,7 +137,8 @@ def test_a_session_and_hits_cut_from_it_are_trained_on(seed: int) -> None:
     assert split.held_out < {one.path for one in OTHERS}
     assert said([*SESSION, *OTHERS], 0.3, seed).startswith(f"held out: {len(split.held_out)}.0 of 27.0 s (")
     assert said([*SESSION, *OTHERS], 0.3, seed).endswith(
-        "asked 30%); session.wav and what is like it are one group of 13 recordings and are trained on"
+        "asked 30%); session.wav and its near-duplicates or parts, 13 recordings, are one group and are trained on; "
+        "held-out figures rest on little sound"
     )
 
 
@@ -147,8 +148,8 @@ def test_where_all_are_alike_they_are_split_by_recording(seed: int) -> None:
     assert split.is_apart
     assert "session.wav" not in split.held_out
     assert said(SESSION, 0.3, seed).endswith(
-        "asked 30%); near-duplicates are on both sides, as no group can be held out, so held-out figures flatter: add "
-        "other sounds"
+        "asked 30%); 13 recordings are near-duplicates or parts of others and are on both sides, as nothing else can be "
+        "held out, so held-out figures flatter: add other sounds"
     )
 
 
@@ -168,8 +169,8 @@ def test_the_end_of_a_long_recording_is_held_out(seed: int) -> None:
 def test_a_group_that_is_longer_than_what_is_held_out_is_named() -> None:
     pads = [Sound("pad.wav", 60, "g"), Sound("pad soft.wav", 60, "g")]
     assert said([*pads, Sound("hit.wav")], 0.5) == (
-        "held out: 1.0 of 121.0 s (1%, asked 50%); pad.wav and what is like it are one group of 2 recordings and are "
-        "trained on"
+        "held out: 1.0 of 121.0 s (1%, asked 50%); pad.wav and its near-duplicates or parts, 2 recordings, are one "
+        "group and are trained on; held-out figures rest on little sound"
     )
 
 
@@ -179,7 +180,7 @@ def test_no_label_is_lost_and_what_has_one_sound_is_said() -> None:
     assert split == Split(frozenset(), "h/1.wav", 1375)
     assert said(kit, 0.5, by_label=True) == (
         "held out: 1.4 of 15.0 s (9%, asked 50%); the end of h/1.wav is held out, from 1.4 s on; of labels with one sound "
-        "nothing is held out: a, b, c, d, e and 2 more"
+        "nothing is held out: a, b, c, d, e and 2 more; held-out figures rest on little sound"
     )
     assert said(kit, 0.5) == ""
     velocities = [Sound(f"{label}/{n}.wav", 1, label, label) for label in ("kick", "snare") for n in range(3)]
