@@ -16,7 +16,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol
 
 Side = Literal["train", "val"]
 
@@ -37,9 +37,6 @@ class Recording(Protocol):
     def label(self) -> str: ...
     @property
     def samples(self) -> int: ...
-
-
-R = TypeVar("R", bound=Recording)
 
 
 class Split(NamedTuple):
@@ -104,6 +101,7 @@ def _drawn(
     smallest = min((sizes[group] for group in movable), default=total)
     if smallest > max(most, total / 2):
         return [], []
+    most_groups = math.floor(bounds(fraction)[1] * len(groups))
     most_of_one, most = max(fraction * total, smallest), max(most, smallest)
     chosen: list[str] = []
     size = by_draw = 0
@@ -111,10 +109,8 @@ def _drawn(
         if value >= fraction and (size >= least or len(chosen) >= math.ceil(fraction * len(groups))):
             break
         are_labels_kept = all(taken[label] < totals[label] // 2 for label in labels[group])
-        is_small = sizes[group] <= min(most_of_one, most - size) and len(chosen) + 1 <= max(
-            1.0, most / total * len(groups)
-        )
-        if is_small and are_labels_kept:
+        is_within = sizes[group] <= min(most_of_one, most - size) and len(chosen) < max(1, most_groups)
+        if is_within and are_labels_kept:
             chosen.append(group)
             size += sizes[group]
             taken.update(labels[group])
@@ -152,12 +148,12 @@ def split_remark(
             )
         elif size < least and longest.pcm_sha256 != split.cut:
             found.append(f"{longest.path} is longer than what is held out and is trained on")
-    found += [
-        f"the end of {one.path} is held out, from {(one.samples - split.end) / sample_rate:.1f} s on"
-        for one in recordings
-        if one.pcm_sha256 == split.cut
-    ]
-    if single := sorted(label for label, sounds in sounds_of.items() if len(sounds) == 1 and split.cut not in sounds):
+    for one in recordings:
+        if one.pcm_sha256 == split.cut:
+            start = (one.samples - split.end) / sample_rate
+            found.append(f"the end of {one.path} is held out, from {start:.1f} s on")
+            sounds_of.pop(one.label, None)
+    if single := sorted(label for label, sounds in sounds_of.items() if len(sounds) == 1):
         more = f" and {len(single) - MOST_NAMED} more" if len(single) > MOST_NAMED else ""
         found.append(f"of labels with one sound nothing is held out: {', '.join(single[:MOST_NAMED])}{more}")
     if size < least:

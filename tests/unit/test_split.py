@@ -29,7 +29,7 @@ class Sound:
 
     @property
     def group(self) -> str:
-        return self.alike or self.path[:16]
+        return self.alike or f"g{self.path}"
 
     @property
     def samples(self) -> int:
