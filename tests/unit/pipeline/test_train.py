@@ -16,9 +16,12 @@ import pytest
 from unit.tiny import write_tone
 
 import distill
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
+from distill.generate.audition import audition
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params, default_params
 from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior, work_key
@@ -274,9 +277,11 @@ def test_one_long_recording_is_trained_on_but_for_its_end(tmp_path: Path) -> Non
     rate = model.bundle.codec.spectrogram.frame_rate
     assert [len(codes) for codes in reference.codes] == [pytest.approx(9 * rate, abs=1)]
     assert [len(codes) for codes in reference.held_out] == [pytest.approx(3 * rate, abs=1)]
-    (novelty,) = model.generate(n=1, seconds=0.5, seed=0).novelty
-    assert novelty is not None
-    assert novelty.codes.nearest == "take.wav"
+    ingest(tmp_path / "sounds", tmp_path / "corpus", 16_000, 0.0)
+    networks = (model.bundle.codec, model.bundle.prior, model.labels, reference)
+    settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
+    figures, _ = audition(*networks, load_corpus(tmp_path / "corpus"), settings, 0, tmp_path / "audition")
+    assert figures["tonal_rate_originals"] == 0
 
 
 def test_velocities_of_one_sound_are_split_by_recording(tmp_path: Path) -> None:
