@@ -20,12 +20,12 @@ from distill.audio.augment import waveform
 from distill.audio.corpus import ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.partials import tone_summary
+from distill.codec.data import CodecData
 from distill.codec.fidelity import Fidelity
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.spectral import spectrogram_config_for
 from distill.execution import Execution
 from distill.params import Params
-from distill.split import split_groups
 from distill.storage.work import Executor
 from distill.training.distributed import make_fabric
 
@@ -106,8 +106,8 @@ def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution
 
 
 def _entries(task: CodecTask, side: str) -> list[ManifestRow]:
-    sides = split_groups((entry.group for entry in task.corpus.entries), task.seed, task.val_fraction)
-    return [entry for entry in task.corpus.entries if sides[entry.group] == side]
+    data = CodecData.split(task.corpus, task.val_fraction, task.seed)
+    return [*(data.train if side == "train" else data.held_out)]
 
 
 def _held_out(task: CodecTask) -> HeldOut:

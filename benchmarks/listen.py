@@ -70,7 +70,9 @@ def from_artifacts(folder: Path) -> Material:
         raise ArtifactError(
             f"{folders.corpus}: expected the corpus that the codec was trained on, found another; run make repro again"
         )
-    return Material(codec, corpus, CodecData.split(corpus, config.val_fraction, config.seed).held_out, HELD_OUT)
+    return Material(
+        codec, corpus, CodecData.split(corpus, config.val_fraction, config.seed, config.by_label).held_out, HELD_OUT
+    )
 
 
 def from_model(model: Path, folder: Path, workplace: Path) -> Material:
@@ -84,7 +86,8 @@ def from_model(model: Path, folder: Path, workplace: Path) -> Material:
     ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED, trim=bundle.metadata.trim)
     corpus, split = load_corpus(output), bundle.metadata.training_config.get("split")
     if split and sha256_file(output / MANIFEST) == bundle.metadata.provenance.data_sha256:
-        sides = CodecData.split(corpus, float(split["val_fraction"]), int(split["seed"]))
+        chosen = (float(split["val_fraction"]), int(split["seed"]), bool(split.get("by_label")))
+        sides = CodecData.split(corpus, *chosen)
         return Material(bundle.codec, corpus, sides.held_out, HELD_OUT)
     return Material(bundle.codec, corpus, corpus.entries, NOT_KNOWN)
 

@@ -382,7 +382,8 @@ class Model:
         places = positions_of(label, self.labels, ends)
         if len(places) == 1:
             return places[0] + 1
-        found = "one that fits several" if places else "an unknown one"
+        none = "none of them (a folder is none if all in it was rejected, held out or a copy)"
+        found = "one that fits several" if places else none
         known = one_line(", ".join(self.labels), 1000)
         raise ParamsError(f"label {label}: expected one of {known}; found {found}")
 

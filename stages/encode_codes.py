@@ -14,7 +14,8 @@ def main(params: Params) -> None:
     codec, config = load_codec(FOLDERS.vqvae)
     execution, folders = execution_from_environment(), (FOLDERS.corpus, FOLDERS.codes)
     with executor_of(execution) as executor:
-        metrics = code_corpus(codec, config.codec_sha256, *folders, params, execution, executor, STATE / "codes")
+        places = (*folders, params, execution, executor, STATE / "codes")
+        metrics = code_corpus(codec, config.codec_sha256, *places, by_label=config.by_label)
     write_metrics("encode_codes", metrics)
 
 

@@ -33,7 +33,7 @@ from distill.audio.corpus import (
     recording_id,
 )
 from distill.audio.decode import Decoder
-from distill.audio.near_duplicates import Fingerprint, near_duplicate_groups
+from distill.audio.near_duplicates import Fingerprint, NearDuplicates, find_near_duplicates
 from distill.audio.read import Recording, reader_versions
 from distill.audio.source import LISTED, AudioFile, Scan, address, is_url, left_out_line, list_recordings, open_source
 from distill.errors import AudioError
@@ -46,7 +46,8 @@ from distill.storage.work import HERE, Cache, Executor, cut_blocks, map_cached, 
 
 BLOCK_FILES = 512
 BLOCK_BYTES = 64 << 20  # of files, compressed or not
-MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
+MINIMUM_RECORDINGS, RECOMMENDED_RECORDINGS = 2, 5
+SHORTEST_ALONE = 10.0  # seconds of a recording that is the only one: its end is held out
 
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
@@ -131,6 +132,9 @@ def ingest_folder(
         if report["trimmed_seconds"]:
             progress.say(f"{report['trimmed_seconds']:.1f} s of silence at beginnings and ends trimmed (corpus.trim)")
         progress.status.keep(output / REPORT, "ingest.json")
+        if params.labels == "folder":
+            for sentence in label_warnings(report):
+                progress.say(f"warning: {sentence}")
         if report["rejected"]:
             progress.say("\n".join([f"rejected, as {output / REPORT} says:", *listed_rejections(report)]))
     return report
@@ -263,7 +267,7 @@ def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
             for row in new:
                 fingerprints.append(Fingerprint(*(prints[f"{row.pcm_sha256} {name}"] for name in Fingerprint._fields)))
             rows += own
-    return _related(rows, originals, near_duplicate_groups(fingerprints))
+    return _related(rows, originals, find_near_duplicates(fingerprints))
 
 
 def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: ShardWriter) -> list[tuple[str, int]]:
@@ -276,21 +280,29 @@ def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: Sha
 
 
 def _related(
-    rows: Sequence[ManifestRow], originals: Mapping[str, ManifestRow], groups: Sequence[int]
+    rows: Sequence[ManifestRow], originals: Mapping[str, ManifestRow], alike: NearDuplicates
 ) -> list[ManifestRow]:
-    """Rows with place, group and copies, given the first recording of each sound and the indices of their groups.
+    """Rows with place, group and copies, given the first recording of each sound and which of them are alike.
 
     A group is named by the smallest PCM hash in it: renaming files does not move it.
     """
     firsts = [*originals.values()]
-    group_of = dict(zip(originals, groups, strict=True))
+    group_of = dict(zip(originals, alike.groups, strict=True))
     names = {group: sha256[:16] for sha256, group in sorted(group_of.items(), reverse=True)}
+    wholes: dict[int, int] = {}  # the first of each group that is no part of another
+    notes: dict[str, str] = {}  # by pcm_sha256
+    for index, (sha256, group) in enumerate(group_of.items()):
+        if index in alike.parts:
+            whole, seconds = alike.parts[index]
+            notes[sha256] = f"part of {firsts[whole].path}, at {seconds:.1f} s"
+        elif wholes.setdefault(group, index) != index:
+            notes[sha256] = f"near-duplicate of {firsts[wholes[group]].path}"
     related = []
     for row in rows:
         if row.pcm_sha256:
             original, group = originals[row.pcm_sha256], group_of[row.pcm_sha256]
             row = replace(row, group=names[group], shard=original.shard, offset=original.offset)
-            note = "" if firsts[group] is original else f"near-duplicate of {firsts[group].path}"
+            note = notes.get(row.pcm_sha256, "")
             if row.recording_id != original.recording_id:
                 note = f"exact copy of {original.path}"
                 row = replace(row, duplicate_of=original.recording_id)
@@ -304,9 +316,12 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice, trim: bo
     """What became of the files, as JSON. Of copies one is in the corpus; its seconds count once."""
     kept = kept_rows(rows)
     members: dict[str, list[str]] = defaultdict(list)
+    labels, empty = {row.label for row in kept}, dict[str, ManifestRow]()
     listed: dict[str, list[dict[str, str]]] = {"used": [], "warned": [], "rejected": []}
     for row in rows:
         members[row.group].append(row.path)
+        if row.label not in labels:
+            empty.setdefault(row.label, row)
         listed[row.status].append({"path": row.path, "reason": row.reason})
     groups = {row.group for row in kept}
     lengths = [row.seconds for row in kept] or [0.0]
@@ -331,9 +346,21 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice, trim: bo
         "warned": listed["warned"],
         "groups": [{"group": one, "paths": members[one]} for one in sorted(groups) if len(members[one]) > 1],
         "left_out": found.left_out,
+        "empty_labels": [
+            {"label": label, "path": row.path, "reason": row.reason} for label, row in empty.items() if label
+        ],
         "ignored_by_suffix": found.ignored,
         "skipped_folders": [{"path": path, "reason": reason} for path, reason in found.skipped],
     }
+
+
+def label_warnings(report: Mapping[str, Any]) -> list[str]:
+    """A sentence for each folder with audio files none of which is in the corpus: there is no such label."""
+    return [
+        f"label {one['label']}: expected recordings of its own, found none ({one['path']}: {one['reason']}); nothing can "
+        "be asked for by it"
+        for one in report["empty_labels"]
+    ]
 
 
 def listed_rejections(report: Mapping[str, Any]) -> list[str]:
@@ -348,7 +375,7 @@ def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -
     files, rejected, wrong = counts["audio_files"], counts["rejected"], ""
     if rejected == files:
         wrong = (
-            f"expected at least {MINIMUM_GROUPS} usable recordings, found none among {files} audio files; "
+            f"expected at least {MINIMUM_RECORDINGS} usable recordings, found none among {files} audio files; "
             "replace or repair these files"
         )
     elif rejected > max_rejected * files:
@@ -358,10 +385,10 @@ def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -
         )
     if wrong:
         raise AudioError("\n".join([f"{folder}: {wrong}:", *listed_rejections(report)]))
-    if counts["groups"] < MINIMUM_GROUPS:
-        copies = counts["duplicates"] + counts["near_duplicates"]
+    copies, seconds = counts["duplicates"], report["seconds"]
+    if files - rejected - copies < MINIMUM_RECORDINGS and seconds < SHORTEST_ALONE:
         found = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"
         raise AudioError(
-            f"{folder}: found {found}; at least {MINIMUM_GROUPS} are needed so that one can be held out, "
-            f"{RECOMMENDED_RECORDINGS} or more recommended"
+            f"{folder}: found {found} of {seconds:.1f} s; at least {MINIMUM_RECORDINGS} are needed, or one of "
+            f"{SHORTEST_ALONE:.0f} s, so that sound can be held out, {RECOMMENDED_RECORDINGS} or more recommended"
         )

@@ -128,24 +128,41 @@ def error_rate_limit(bits: I64) -> NDArray[np.float64]:
     return np.asarray(np.minimum(MAXIMUM_ERROR_RATE, by_chance), dtype=np.float64)
 
 
-def near_duplicate_groups(fingerprints: Sequence[Fingerprint]) -> list[int]:
-    """Group near-duplicates: for each recording the smallest index in its group, its own where it is alone.
+class NearDuplicates(NamedTuple):
+    """For each recording the smallest index in its group, its own where it is alone; and those that are parts.
+
+    A part is cut out of a longer recording: its index leads to that of the longest one, and to the second of it at which
+    the part begins.
+    """
+
+    groups: list[int]
+    parts: dict[int, tuple[int, float]]
+
+
+def find_near_duplicates(fingerprints: Sequence[Fingerprint]) -> NearDuplicates:
+    """Group near-duplicates, and tell parts from copies.
 
     Two recordings are near-duplicates if, at one lag, at least MINIMUM_OVERLAP of the loud frames of the one with
     fewer lie inside the other and their bit error rate is below `error_rate_limit`. Groups are the transitive closure.
+    It is a part if it has fewer than MINIMUM_OVERLAP of the other's loud frames.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     if not any(len(one.loud) for one in fingerprints):
-        return list(range(len(fingerprints)))
+        return NearDuplicates(list(range(len(fingerprints))), {})
     frames = _Frames(fingerprints)
     pairs = np.concatenate([_candidates(part, frames.span) for part in _by_recording(_sorted_votes(frames), frames)])
-    first, second, _ = frames.pairs(pairs[_are_same_sound(frames, pairs)]).T
-    links = coo_array((np.ones(len(first)), (first, second)), shape=(len(fingerprints),) * 2)
+    shorter, longer, lag = frames.by_length(pairs[_are_same_sound(frames, pairs)])
+    links = coo_array((np.ones(len(shorter)), (shorter, longer)), shape=(len(fingerprints),) * 2)
     _, groups = connected_components(links, directed=False)
     smallest = np.unique(groups, return_index=True)[1]
-    return [int(index) for index in smallest[groups]]
+    counts = frames.loud_counts
+    is_part = counts[shorter] < MINIMUM_OVERLAP * counts[longer]
+    found = zip(shorter[is_part].tolist(), longer[is_part].tolist(), lag[is_part].tolist(), strict=True)
+    ranked = sorted(found, key=lambda one: (counts[one[1]], -one[1], -one[2]))  # the longest last, and so kept
+    parts = {part: (whole, max(0, frame) * HOP_SECONDS) for part, whole, frame in ranked}
+    return NearDuplicates([int(index) for index in smallest[groups]], parts)
 
 
 class _Frames:
@@ -186,6 +203,12 @@ class _Frames:
         pair = votes // self.span
         first, second = pair // len(self.lengths), pair % len(self.lengths)
         return np.stack([first, second, votes % self.span - self.longest], axis=1)
+
+    def by_length(self, votes: I64) -> tuple[I64, I64, I64]:
+        """The recordings of votes, that with fewer loud frames and the other, and how many frames later it is in that."""
+        first, second, lag = self.pairs(votes).T
+        swap = self.loud_counts[second] < self.loud_counts[first]
+        return np.where(swap, second, first), np.where(swap, first, second), np.where(swap, -lag, lag)
 
 
 def _sorted_votes(frames: _Frames) -> I64:
@@ -256,10 +279,7 @@ def _candidates(votes: I64, span: int) -> I64:
 
 def _are_same_sound(frames: _Frames, votes: I64) -> Flags:
     """For each of the votes, whether the two recordings are near-duplicates at its lag or one frame to a side."""
-    first, second, lag = frames.pairs(votes).T
-    swap = frames.loud_counts[second] < frames.loud_counts[first]
-    shorter, longer = np.where(swap, second, first), np.where(swap, first, second)
-    lag = np.where(swap, -lag, lag)
+    shorter, longer, lag = frames.by_length(votes)
     same = np.zeros(len(votes), dtype=np.bool_)
     batch = np.cumsum(frames.loud_counts[shorter]) // _AT_ONCE
     for start, stop in pairwise([0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(votes)]):

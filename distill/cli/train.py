@@ -101,7 +101,7 @@ def train(
     execution = execution_from_environment()
     with executor_of(execution) as executor:
         trained = train_model(folder, model, params, execution, executor, prior)
-    _print_trained(trained, as_json)
+    _print_trained(trained, params.corpus.labels == "folder", as_json)
 
 
 @takes_settings(*TRAIN_PRIOR)
@@ -170,10 +170,10 @@ def _check_model(flag: str, model: Path) -> None:
     check_replaceable(flag, [card_path(model)], replace=True)
 
 
-def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
+def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> None:
     from rich.console import Console
 
-    from distill.audio.ingest import listed_rejections
+    from distill.audio.ingest import label_warnings, listed_rejections
     from distill.codec.training import print_codec
     from distill.prior.training import print_prior
 
@@ -193,7 +193,8 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     corpus["left_out"] = report["left_out"]
     rejected = [f"{one['path']}: {one['reason']}" for one in report["rejected"]]
     memorised = "" if trained.prior is None else trained.prior.facts.memorization.message
-    said = {"rejected": rejected, "warnings": [*codec.warnings, *([memorised] if memorised else [])]}
+    of_labels = label_warnings(report) if has_labels else []
+    said = {"rejected": rejected, "warnings": [*of_labels, *codec.warnings, *([memorised] if memorised else [])]}
     metrics = {key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")}
     prior = {} if trained.prior is None else {"prior": dict(trained.prior.metrics)}
     print_json({**about, **corpus, **said, "codebook_health": codec.codebook_health, **metrics, **prior})

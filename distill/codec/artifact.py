@@ -19,6 +19,7 @@ class CodecArtifact(Settings):
     trim: bool  # of the corpus
     seed: int
     val_fraction: Fraction
+    by_label: bool = False  # whether the split keeps a recording of each label for training
     best_epoch: int
     epochs_trained: int
     codebook_health: dict[str, dict[str, float]]

@@ -1,7 +1,7 @@
 """Audio for the codec's training: random crops to train on, fixed pieces to validate on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from distill.audio.augment import VARISPEED_SEMITONES, varispeed, varispeed_leng
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.read import SILENT_PEAK
 from distill.seeds import Stream, derive_seed
-from distill.split import split_groups
+from distill.split import END, split_recordings, split_remark
 from distill.training.distributed import WHOLE
 
 GAIN_RANGE = (0.5, 1.2)
@@ -24,18 +24,47 @@ MOST_REDRAWS = 32  # of a crop that is silent
 
 @dataclass(frozen=True, eq=False)
 class CodecData:
-    """A corpus and its recordings on both sides of the split."""
+    """A corpus and its recordings on both sides of the split; of one that is cut the beginning, and its end.
+
+    `remark` says what could not be held out.
+    """
 
     corpus: Corpus
     train: Sequence[ManifestRow]
     held_out: Sequence[ManifestRow]
+    remark: str = ""
 
     @classmethod
-    def split(cls, corpus: Corpus, val_fraction: float, seed: int) -> "CodecData":
-        """Divide a corpus by groups; `val_fraction` of the recordings, about, are held out."""
-        sides = split_groups((entry.group for entry in corpus.entries), seed, val_fraction)
-        parts = ([entry for entry in corpus.entries if sides[entry.group] == side] for side in ("train", "val"))
-        return cls(corpus, *parts)
+    def split(cls, corpus: Corpus, val_fraction: float, seed: int, by_label: bool = False) -> "CodecData":
+        """Divide a corpus as `distill.split` says; near-duplicates that it parts are groups of their own."""
+        chosen = split_recordings(corpus.entries, seed, val_fraction, by_label)
+        train: list[ManifestRow] = []
+        held_out: list[ManifestRow] = []
+        for entry in corpus.entries:
+            side = held_out if entry.pcm_sha256 in chosen.held_out else train
+            row = replace(entry, group=entry.pcm_sha256[:16]) if chosen.is_apart else entry
+            if entry.pcm_sha256 == chosen.cut:
+                row, end = parted(row, chosen.end)
+                held_out.append(end)
+            side.append(row)
+        remark = split_remark(corpus.entries, chosen, corpus.sample_rate, val_fraction, by_label)
+        return cls(corpus, train, held_out, remark)
+
+
+def parted(entry: ManifestRow, end: int) -> tuple[ManifestRow, ManifestRow]:
+    """What comes before the last `end` samples of a recording, and these, as two recordings of its path."""
+    start = entry.samples - end
+    first, last = (
+        replace(
+            entry,
+            pcm_sha256=f"{entry.pcm_sha256}:{offset}:{samples}",
+            seconds=entry.seconds * samples / entry.samples,
+            frames_in_shard=samples,
+            offset=entry.offset + offset,
+        )
+        for offset, samples in ((0, start), (start, end))
+    )
+    return first, replace(last, recording_id=entry.recording_id + END, group=entry.group + END)
 
 
 class Piece(NamedTuple):

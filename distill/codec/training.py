@@ -65,6 +65,7 @@ class CodecTraining(Trained):
     """A trained codec (on the CPU, best weights, eval mode)."""
 
     model: VQVAE
+    split_remark: str = ""
 
     @property
     def codebook_health(self) -> CodebookHealth:
@@ -73,8 +74,9 @@ class CodecTraining(Trained):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings of levels that use few of their codewords."""
-        return utilization_warnings(self.codebook_health, self.model.architecture.level_names)
+        """Warnings of what cannot be held out, and of levels that use few of their codewords."""
+        of_levels = utilization_warnings(self.codebook_health, self.model.architecture.level_names)
+        return (self.split_remark, *of_levels) if self.split_remark else of_levels
 
 
 def train_vqvae(
@@ -118,13 +120,16 @@ def train_codec(
     recordings, seed = len(corpus.entries), params.seed
     config, val_fraction = params.vqvae_config(recordings), params.split.resolve(recordings)
     tier = params.tier_name(recordings)
-    settings: dict[str, Any] = {"val_fraction": val_fraction, "seed": seed, "tier": tier}
+    by_label = params.corpus.labels == "folder"
+    settings: dict[str, Any] = {"val_fraction": val_fraction, "by_label": by_label, "seed": seed, "tier": tier}
     inputs = {"corpus": sha256_file(corpus_folder / MANIFEST)}
-    data = CodecData.split(corpus, val_fraction, seed)
+    data = CodecData.split(corpus, val_fraction, seed, by_label)
     about = about_corpus(params, inputs["corpus"], corpus.sample_rate, recordings)
     decided_by = (inputs, {**config.model_dump(), **settings})
     derived = config.model_fields_set - params.vqvae.given.keys()
     with tracked_run("train_vqvae", *decided_by, about, derived, CodecConsole, fabric, state, tracking_root) as run:
+        if data.remark:
+            run.console.say(f"warning: {data.remark}")
         trained = _trained(data, config, seed, run)
         codec, result = trained.model, trained.result
         if not run.is_first:
@@ -177,7 +182,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     )
     result = Trainer(task, settings, run).run()
     round_weights(model)
-    return CodecTraining(result=result, model=model.cpu().eval())
+    return CodecTraining(result=result, model=model.cpu().eval(), split_remark=data.remark)
 
 
 class CodecTask(Task[Tensor]):

@@ -19,6 +19,7 @@ from torch import Tensor
 from distill.audio.augment import View, views_of, waveform
 from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
 from distill.codec.coordinates import codewords_of
+from distill.codec.data import CodecData
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.streaming import encode_each_from
@@ -27,7 +28,7 @@ from distill.errors import ArtifactError
 from distill.execution import Execution
 from distill.params import Params
 from distill.progress import ProgressReport
-from distill.split import split_groups
+from distill.split import Side
 from distill.storage.files import atomic_folder, sha256_file, sha256_json, write_bytes
 from distill.storage.work import Cache, Executor, cut_blocks, map_cached, work_folder, work_version
 from distill.training.distributed import device_of
@@ -47,6 +48,7 @@ def code_corpus(
     execution: Execution,
     executor: Executor,
     kept: Path | None = None,
+    by_label: bool = False,
 ) -> dict[str, float]:
     """Encode a corpus with the settings `params` and write the artefact of codes `folder` atomically, with progress.
 
@@ -54,12 +56,14 @@ def code_corpus(
 
     Training recordings have several views, held-out ones are unmodified. The codec runs on the device of `execution`
     where `executor` works in this process, else on CPUs, and is moved back to the CPU. Codes of blocks are kept in
-    `kept`, where one is given.
+    `kept`, where one is given. `by_label` is as in the codec's split.
     """
     corpus = load_corpus(corpus_folder)
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
     views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
-    sides = split_groups((entry.group for entry in corpus.entries), params.seed, fraction)
+    data = CodecData.split(corpus, fraction, params.seed, by_label)
+    rows: list[tuple[ManifestRow, Side]] = [(one, "train") for one in data.train]
+    rows = sorted(rows + [(one, "val") for one in data.held_out], key=lambda row: row[0].path)  # as in the corpus
     codec.to(device_of(execution) if executor.is_here else "cpu")
     shape, geometry = codec.architecture, codec.spectrogram
     config = CodesConfig(
@@ -71,15 +75,15 @@ def code_corpus(
         shared_coordinates=shape.gain_shape,
     )
     has_labels = params.corpus.labels == "folder"
-    named = [RecordingRow(one.recording_id, one.path, one.label * has_labels) for one in corpus.entries]
+    named = [RecordingRow(one.recording_id, one.path, one.label * has_labels, side) for one, side in rows]
 
     made = [
-        views_of(entry, views if sides[entry.group] == "train" else 1, geometry.samples_per_frame, params.seed)
-        for entry in corpus.entries
+        views_of(entry, views if side == "train" else 1, geometry.samples_per_frame, params.seed)
+        for entry, side in rows
     ]
-    sizes = [len(own) * geometry.frames_for(one.samples) for one, own in zip(corpus.entries, made, strict=True)]
-    cuts = cut_blocks([one.recording_id for one in corpus.entries], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
-    blocks: list[Block] = [[(corpus.entries[index], view) for index in cut for view in made[index]] for cut in cuts]
+    sizes = [len(own) * geometry.frames_for(one.samples) for (one, _), own in zip(rows, made, strict=True)]
+    cuts = cut_blocks([one.recording_id for one, _ in rows], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
+    blocks: list[Block] = [[(rows[index][0], view) for index in cut for view in made[index]] for cut in cuts]
     counts = torch.zeros(shape.num_quantizers, max(shape.codebook_sizes), dtype=torch.float64)
     done, began = 0, time.monotonic()
     with ProgressReport("encode") as progress, atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
@@ -87,7 +91,7 @@ def code_corpus(
         def say(block: Block) -> None:
             nonlocal done
             done += sum(view.number == 0 for _, view in block)
-            progress(done, len(corpus.entries), block[-1][0].path)
+            progress(done, len(rows), block[-1][0].path)
 
         def coded() -> Iterator[tuple[str, int, str, NDArray[np.uint16]]]:
             for block, path in zip(blocks, paths, strict=True):

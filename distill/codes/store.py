@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save
 from distill.codec.constants import ATOM, NOTE, NOTES, TUNINGS
 from distill.errors import ArtifactError
 from distill.params import CodebookSizes, Params, Settings
-from distill.split import Side, split_groups
+from distill.split import END, Side
 from distill.storage.files import damaged, read_json, write_bytes, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 from distill.storage.tables import read_rows, schema_of, write_rows
@@ -93,11 +93,12 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class RecordingRow:
-    """What people call a recording; `label` is "" where it has none."""
+    """What people call a recording; `label` is "" where it has none. The end of one has its path."""
 
     recording_id: str
     path: str
     label: str
+    side: Side
 
 
 INDEX_SCHEMA = schema_of(IndexRow, view=pa.int32())
@@ -214,18 +215,18 @@ def read_split(path: Path) -> list[SplitRow]:
 
 
 def split_codes(codes: Path, split: Path, params: Params) -> dict[str, float]:
-    """Decide as the settings say which recordings of the folder `codes` are held out, and write the file `split`.
+    """Write the sides of the recordings of the folder `codes`, which were encoded for them, into the file `split`.
 
-    Returns the metrics of `metrics/split.json`: recordings, frames and groups of each side. Raises ValueError for fewer
-    than two groups.
+    Returns the metrics of `metrics/split.json`: recordings, frames and groups of each side.
     """
-    recordings = [row for row in read_index(codes) if row.view == 0]
-    fraction = params.split.resolve(len(recordings))
-    sides = split_groups((row.group for row in recordings), params.seed, fraction)
-    write_rows(split, [SplitRow(row.recording_id, row.group, sides[row.group]) for row in recordings], SPLIT_SCHEMA)
-    metrics = {"val_fraction": fraction}
+    reader = CodesReader(codes)
+    about, recordings = reader.recordings(), [row for row in reader.rows if row.view == 0]
+    sides = {name: row.side for name, row in about.items()}
+    rows = [SplitRow(row.recording_id, row.group, sides[row.recording_id]) for row in recordings]
+    write_rows(split, rows, SPLIT_SCHEMA)
+    metrics = {"val_fraction": params.split.resolve(sum(not name.endswith(END) for name in about))}
     for side in ("train", "val"):
-        chosen = [row for row in recordings if sides[row.group] == side]
+        chosen = [row for row in recordings if sides[row.recording_id] == side]
         metrics[f"{side}_recordings"] = len(chosen)
         metrics[f"{side}_frames"] = sum(row.frames for row in chosen)
         metrics[f"{side}_groups"] = len({row.group for row in chosen})

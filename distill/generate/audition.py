@@ -60,9 +60,11 @@ def audition(
     novelty = judge(codes)
     lengths = [sound.seconds for _, sound in sounds]
     longest = round(min(params.max_seconds, MAX_NEAREST_SECONDS) * corpus.sample_rate)
-    trained = set(reference.names)
-    held_out = evenly([entry for entry in corpus.entries if entry.path not in trained], MOST_DECODED)
-    originals = (waveform(corpus, entry, 0, min(entry.samples, longest)).numpy() for entry in held_out)
+    step = codec.spectrogram.samples_per_frame
+    trained = {name: step * len(codes) for name, codes in zip(reference.names, reference.codes, strict=True)}
+    begins = [(entry, trained.get(entry.path, 0)) for entry in corpus.entries]  # of what is held out, perhaps an end
+    held_out = evenly([(entry, start) for entry, start in begins if start < entry.samples], MOST_DECODED)
+    originals = (waveform(corpus, one, start, min(one.samples - start, longest)).numpy() for one, start in held_out)
     report = report_on(judge, codes, lengths, novelty, seed, frames_for_seconds(codec, params.max_seconds), originals)
     faults = FaultReport(finder(codes), finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}

@@ -44,8 +44,8 @@ def bundle_artifacts(
     artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, config = load_codec(vqvae)
-    split = {"seed": config.seed, "val_fraction": config.val_fraction, "trim": config.trim}
-    training = {"vqvae": config.training.model_dump(), "split": split}
+    training = {"vqvae": config.training.model_dump()}
+    training["split"] = config.model_dump(include={"seed", "val_fraction", "by_label", "trim"})
     metadata = BundleMetadata(
         vqvae_config=codec.architecture,
         spectrogram_config=codec.spectrogram,

@@ -87,7 +87,7 @@ def train_model(
         trained = None
         if prior:
             network, config = load_codec(folders.vqvae)
-            code_and_split(network, config.codec_sha256, folders, params, execution, executor)
+            code_and_split(network, config.codec_sha256, folders, params, execution, executor, config.by_label)
             made = (folders.codes, folders.split, folders.prior)
             trained = train_prior_of_codes(*made, params, execution, calibrate, state)
         _check_still_free(model, existed)
@@ -130,7 +130,7 @@ def add_prior(
                 f"{chosen}: expected the training recordings of {model}, found others; "
                 f"to train on them nevertheless, use --data {chosen}"
             )
-        code_and_split(bundle.codec, codec_sha256, folders, params, execution, executor)
+        code_and_split(bundle.codec, codec_sha256, folders, params, execution, executor, _is_by_label(bundle))
         made = (folders.codes, folders.split, folders.prior)
         trained = train_prior_of_codes(*made, params, execution, calibrate, state)
         _check_still_free(output, existed)
@@ -181,7 +181,7 @@ def train_prior(
     bundle, execution = load_bundle(Path(model_path)), execution_from_environment()
     params = _with_codec_split(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
     with TemporaryDirectory() as work:
-        data = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec)
+        data = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec, _is_by_label(bundle))
     observers = () if callback is None else (public_events(callback),)
     cancel = cancel_event or threading.Event()
     run = Run(make_fabric(execution), observers=observers, cancel=cancel.is_set)
@@ -190,25 +190,42 @@ def train_prior(
 
 
 def code_folder(
-    folder: Path | str, work: Path, params: Params, execution: Execution, train: Callable[[Corpus], VQVAE]
+    folder: Path | str,
+    work: Path,
+    params: Params,
+    execution: Execution,
+    train: Callable[[Corpus], VQVAE],
+    by_label: bool = False,
 ) -> PriorData:
-    """Encode the recordings in `folder` with the codec that `train` returns for them, and split them.
+    """Encode the recordings in `folder` with the codec that `train` returns for them, and split them as it did.
 
     `folder` may be a URL. All files go to `work`, and may be deleted then. Raises DistillError.
     """
     folders, executor = PipelineFolders.below(work), Executor(execution.workers)
     ingest_folder(folder, folders.corpus, params.corpus, executor)
     codec = train(load_corpus(folders.corpus))
-    code_and_split(codec, weights_sha256(codec), folders, params, execution, executor)
+    code_and_split(codec, weights_sha256(codec), folders, params, execution, executor, by_label)
     return read_prior_data(folders.codes, folders.split, params.seed)
 
 
 def code_and_split(
-    codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution, executor: Executor
+    codec: VQVAE,
+    codec_sha256: str,
+    folders: PipelineFolders,
+    params: Params,
+    execution: Execution,
+    executor: Executor,
+    by_label: bool,
 ) -> None:
     """Encode the corpus in `folders` and assign its recordings to training and held-out data."""
-    code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution, executor, folders.coded)
+    made = (folders.corpus, folders.codes, params, execution, executor, folders.coded)
+    code_corpus(codec, codec_sha256, *made, by_label=by_label)
     split_codes(folders.codes, folders.split, params)
+
+
+def _is_by_label(bundle: Bundle) -> bool:
+    """Whether the split of the codec, which `_with_codec_split` has checked, is by label."""
+    return bool(bundle.metadata.training_config["split"].get("by_label", False))
 
 
 def _with_codec_split(params: Params, bundle: Bundle) -> Params:

@@ -30,6 +30,7 @@ from distill.novelty.reference import Reference, make_reference
 from distill.prior.base import LONGEST_LABEL, MOST_LABELS, PriorShape
 from distill.prior.counts import count_folds
 from distill.seeds import Stream, derive_seed
+from distill.split import END
 from distill.text import normal_form
 from distill.training.distributed import WHOLE
 
@@ -45,7 +46,8 @@ class PriorData:
     """Coded recordings of both sides of the split.
 
     Views are uint16; held-out recordings have one each. `codewords` `[Q, V, C]` and `codes` are the codec's; zeros follow
-    the codewords of a level that has fewer than V. Label 1 of a recording is the first of `labels`.
+    the codewords of a level that has fewer than V. Label 1 of a recording is the first of `labels`; `lost_labels` are
+    those of held-out recordings alone.
     """
 
     train: Sequence[CodedRecording]
@@ -53,11 +55,12 @@ class PriorData:
     codewords: Tensor
     codes: CodesConfig
     labels: Sequence[str] = ()
+    lost_labels: Sequence[str] = ()
 
     @property
     def recordings(self) -> int:
-        """Number of recordings on both sides."""
-        return len(self.train) + len(self.held_out)
+        """Number of recordings on both sides; one whose end is held out counts once."""
+        return len(self.train) + sum(not one.group.endswith(END) for one in self.held_out)
 
     @property
     def held_out_seconds(self) -> float:
@@ -180,8 +183,14 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
         raise ArtifactError(
             f"{codes}: expected a name for every recording, found none for {nameless[0]!r}; run `dvc repro` again"
         )
-    spelt = {normal_form(label): label for label in sorted({about[name].label for name in sides["train"]} - {""})}
-    labels = sorted(spelt.values())
+    spelt, spelt_held_out = (
+        {normal_form(label): label for label in sorted({about[name].label for name in sides[side]} - {""})}
+        for side in ("train", "val")
+    )
+    labels, lost_labels = (
+        sorted(spelt.values()),
+        [spelt_held_out[label] for label in sorted({*spelt_held_out} - {*spelt})],
+    )
     longest = max(map(len, labels), default=0)
     if len(labels) > MOST_LABELS or longest > LONGEST_LABEL:
         raise ParamsError(
@@ -197,4 +206,4 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
         return CodedRecording(views, group, label, folds.get(group, 0), about[name].path)
 
     train, held_out = ([recording(*one) for one in sides[side].items()] for side in ("train", "val"))
-    return PriorData(train, held_out, torch.from_numpy(reader.codewords()), reader.config, labels)
+    return PriorData(train, held_out, torch.from_numpy(reader.codewords()), reader.config, labels, lost_labels)

@@ -28,6 +28,7 @@ from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_file, sha256_files
 from distill.storage.weights import round_weights
+from distill.text import one_line
 from distill.training.checkpoints import save_artifact
 from distill.training.distributed import make_fabric
 from distill.training.events import (
@@ -255,6 +256,11 @@ def train_prior_of_codes(
     ) as run:
         if remark := why_not_pretrained(config, data.codes):
             run.console.say(remark)
+        if data.lost_labels:
+            run.console.say(
+                f"warning: labels {one_line(', '.join(data.lost_labels))}: expected a recording of each to train on, found "
+                "that the codec, which was trained without labels, holds them out; train the codec with labels, too"
+            )
         trained = fit_prior(data, config, seed, run, calibrate)
         if not run.is_first:
             return trained

@@ -127,7 +127,7 @@ def ingest(report: Mapping[str, Any], tier: str | None = None) -> str:
         line += f". {usable} usable recordings: {codewords} codewords in each codebook, by the preset {preset}"
     rows = [(kind, one["path"], one["reason"]) for kind in ("rejected", "warned") for one in report[kind][:MOST_ROWS]]
     alike = [", ".join(group["paths"]) for group in report["groups"][:MOST_ROWS]]
-    rows += [("near-duplicates", paths, "alike: they share a side of the split") for paths in alike]
+    rows += [("near-duplicates", paths, "alike: one side of the split where others can be held out") for paths in alike]
     listed = table(("", "recording", "reason"), rows) if rows else ""
     return f"<h3>Recordings</h3><p>{escape(line)}</p>{listed}"
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from distill.codec.model import gaussian_table
 from distill.codec.streaming import decode
 from distill.demo.recordings import demo_recordings
 from distill.seeds import Stream, derive_seed
-from distill.split import split_groups
+from distill.split import split_recordings
 
 RECORDED = Path(__file__).with_name("recorded.json")
 MODELS = sorted((Path(__file__).parent / "models").glob("*.distill"))
@@ -53,9 +54,10 @@ def demo() -> Figures:
 
 def splits() -> Figures:
     """Who is held out, and the seed of each random stream."""
-    held_out = split_groups([f"{number}.wav" for number in range(12)], 0, 0.3)
+    names = [f"{number}.wav" for number in range(12)]
+    sounds = [SimpleNamespace(path=name, pcm_sha256=name, group=name, label="", samples=1) for name in names]
     return {
-        "held out": sorted(name for name, side in held_out.items() if side == "val"),
+        "held out": sorted(split_recordings(sounds, 0, 0.3).held_out),
         **{stream.name: derive_seed(7, stream, 1, 2) for stream in Stream},
     }
 

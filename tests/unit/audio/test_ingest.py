@@ -18,7 +18,7 @@ from distill.audio import ingest as ingestion
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
 from distill.audio.decode import Decoder, decode
-from distill.audio.ingest import ingest, ingest_folder
+from distill.audio.ingest import ingest, ingest_folder, label_warnings
 from distill.audio.read import Recording, read_recording
 from distill.errors import ArtifactError, AudioError
 from distill.params import CorpusConfig
@@ -47,6 +47,12 @@ def write(path: Path, seed: int, gain: float = 1.0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     sf.write(path, gain * pluck(seed), RATE)
     return path
+
+
+def write_session(path: Path, count: int, gain: float = 1.0) -> None:
+    """The sounds of `write` one after the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, gain * np.concatenate([pluck(seed) for seed in range(count)]), RATE)
 
 
 @pytest.fixture
@@ -319,15 +325,55 @@ def test_too_many_unusable_files_leave_the_earlier_corpus(folder: Path) -> None:
 
 @pytest.mark.usefixtures("decoded")
 def test_one_usable_recording_and_many_copies_of_one(tmp_path: Path) -> None:
-    rest = "at least 2 are needed so that one can be held out, 5 or more recommended"
+    rest = "at least 2 are needed, or one of 10 s, so that sound can be held out, 5 or more recommended"
     write(tmp_path / "in" / "a.wav", 0)
     (tmp_path / "in" / "b.wav").write_bytes(b"")
-    assert refusal(tmp_path / "in") == f"{tmp_path / 'in'}: found 1 usable recording; {rest}"
+    assert refusal(tmp_path / "in") == f"{tmp_path / 'in'}: found 1 usable recording of 0.6 s; {rest}"
     write(tmp_path / "in" / "c.wav", 0)
-    write(tmp_path / "in" / "d.wav", 0, 0.3)
+    write(tmp_path / "in" / "d.wav", 0)
     assert refusal(tmp_path / "in") == (
-        f"{tmp_path / 'in'}: found 3 usable recordings that are all copies of one sound; {rest}"
+        f"{tmp_path / 'in'}: found 3 usable recordings that are all copies of one sound of 0.6 s; {rest}"
     )
+    write(tmp_path / "in" / "soft.wav", 0, 0.3)
+    assert counts(run(tmp_path / "in"), "used warned duplicates near_duplicates groups") == (1, 3, 2, 1, 1)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_one_recording_of_ten_seconds_is_a_corpus(tmp_path: Path) -> None:
+    write_session(tmp_path / "in" / "take.wav", 17)
+    assert counts(run(tmp_path / "in"), "used warned groups") == (1, 0, 1)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_parts_of_a_session_are_told_from_copies(tmp_path: Path) -> None:
+    write_session(tmp_path / "in" / "session.wav", 5)
+    write_session(tmp_path / "in" / "session soft.wav", 5, 0.3)
+    for number in range(5):
+        write(tmp_path / "in" / f"hit {number}.wav", number)
+    write(tmp_path / "in" / "hit 9.wav", 3, 0.4)
+    write(tmp_path / "in" / "other.wav", 20)
+    report, found = run(tmp_path / "in"), rows(tmp_path / "in")
+    for number in range(5):
+        assert found[f"hit {number}.wav"].reason == f"part of session soft.wav, at {0.6 * number:.1f} s"
+    assert found["hit 9.wav"].reason == "part of session soft.wav, at 1.8 s"
+    assert found["session.wav"].reason == "near-duplicate of session soft.wav"
+    assert (found["session soft.wav"].status, found["other.wav"].status) == ("used", "used")
+    assert len({row.group for row in found.values()}) == 2
+    assert counts(report, "used warned near_duplicates groups") == (2, 7, 7, 2)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_folders_without_a_recording_of_their_own_are_named(folder: Path) -> None:
+    write(folder / "kit" / "same.wav", 3)
+    (folder / "bass").mkdir()
+    (folder / "bass" / "1.wav").write_text("no sound")
+    (folder / "notes.wav").write_text("no sound")
+    assert label_warnings(run(folder)) == [
+        "label bass: expected recordings of its own, found none (bass/1.wav: is text, not audio: it begins with 'no "
+        "sound'); nothing can be asked for by it",
+        "label kit: expected recordings of its own, found none (kit/same.wav: exact copy of a.wav); nothing can be asked "
+        "for by it",
+    ]
 
 
 @pytest.mark.usefixtures("decoded")

@@ -10,7 +10,7 @@ import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
-from distill.audio.near_duplicates import Fingerprint, fingerprint, near_duplicate_groups
+from distill.audio.near_duplicates import Fingerprint, find_near_duplicates, fingerprint
 
 RATE = 24000
 F32 = NDArray[np.float32]
@@ -71,7 +71,7 @@ def originals() -> list[Fingerprint]:
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_finds_its_original_and_no_other(originals: list[Fingerprint], change: str) -> None:
     copies = [fingerprint(pcm(CHANGES[change](sound(seed))), RATE) for seed in range(30)]
-    groups = near_duplicate_groups([*originals, *copies])
+    groups = find_near_duplicates([*originals, *copies]).groups
     assert groups[:30] == list(range(30))
     found = sum(group == seed for seed, group in enumerate(groups[30:]))
     assert all(group == seed or group == 30 + seed for seed, group in enumerate(groups[30:]))
@@ -84,31 +84,31 @@ def test_different_tones_and_noises_with_the_same_envelope_stay_apart() -> None:
     fading = [0.5 * np.exp(-3 * t) * np.sin(2 * np.pi * hz * t) for hz in (110, 220, 330, 440)]
     hits = [0.2 * np.exp(-8 * t) * np.random.default_rng(seed).standard_normal(RATE) for seed in range(20)]
     sounds = [fingerprint(pcm(each.astype(np.float32)), RATE) for each in [*tones, *fading, *hits]]
-    assert near_duplicate_groups(sounds) == list(range(len(sounds)))
+    assert find_near_duplicates(sounds).groups == list(range(len(sounds)))
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 96000])
 def test_every_corpus_rate_works(rate: int) -> None:
     whole = soxr.resample(sound(0), RATE, rate)
     prints = [fingerprint(pcm(samples), rate) for samples in (whole, whole[rate // 5 :] / 2, whole[::-1])]
-    assert near_duplicate_groups(prints) == [0, 0, 2]
+    assert find_near_duplicates(prints).groups == [0, 0, 2]
 
 
 def test_too_short_or_silent_is_never_grouped() -> None:
     short = fingerprint(pcm(sound(0)[:2400]), RATE)
     empty = fingerprint(np.zeros(0, dtype=np.int16), RATE)
     silent = fingerprint(np.zeros(RATE, dtype=np.int16), RATE)
-    assert near_duplicate_groups([short, short, empty, empty, silent, silent]) == [0, 1, 2, 3, 4, 5]
-    assert near_duplicate_groups([]) == []
-    assert near_duplicate_groups([short]) == [0]
+    assert find_near_duplicates([short, short, empty, empty, silent, silent]).groups == [0, 1, 2, 3, 4, 5]
+    assert find_near_duplicates([]).groups == []
+    assert find_near_duplicates([short]).groups == [0]
 
 
 def test_groups_join_through_a_common_member_and_take_the_smallest_index(originals: list[Fingerprint]) -> None:
     whole = sound(3, 3.0)
     start, end = fingerprint(pcm(whole[: int(1.7 * RATE)]), RATE), fingerprint(pcm(whole[int(1.3 * RATE) :]), RATE)
-    apart = near_duplicate_groups([originals[0], start, end, originals[1]])
+    apart = find_near_duplicates([originals[0], start, end, originals[1]]).groups
     assert apart == [0, 1, 2, 3]
-    joined = near_duplicate_groups([originals[0], start, end, originals[1], fingerprint(pcm(whole), RATE)])
+    joined = find_near_duplicates([originals[0], start, end, originals[1], fingerprint(pcm(whole), RATE)]).groups
     assert joined == [0, 1, 1, 3, 1]
 
 
@@ -116,7 +116,7 @@ def test_groups_join_through_a_common_member_and_take_the_smallest_index(origina
 def test_the_order_of_recordings_does_not_change_who_belongs_together(order: Sequence[int]) -> None:
     first, second = sound(0), sound(1)
     sounds = [first, second, shifted(first, 30), first / 3, second[2000:], sound(7)]
-    groups = near_duplicate_groups([fingerprint(pcm(sounds[index]), RATE) for index in order])
+    groups = find_near_duplicates([fingerprint(pcm(sounds[index]), RATE) for index in order]).groups
     together = {frozenset(np.array(order)[np.array(groups) == group].tolist()) for group in groups}
     assert together == {frozenset({0, 2, 3}), frozenset({1, 4}), frozenset({5})}
     assert all(groups[group] == group <= position for position, group in enumerate(groups))

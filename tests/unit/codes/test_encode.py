@@ -15,6 +15,7 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec import streaming
 from distill.codec.coordinates import codewords_of
+from distill.codec.data import CodecData
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.streaming import encode
@@ -65,10 +66,12 @@ def test_codes_do_not_depend_on_what_is_coded_together(
     monkeypatch.setattr(streaming, "CHUNK_FRAMES", together)
     metrics = encoded(corpus.folder, tmp_path / "codes")
     reader = CodesReader(tmp_path / "codes")
-    assert [row.recording_id for row in reader.rows] == [entry.recording_id for entry in corpus.entries]
+    data = CodecData.split(corpus, 0.3, 1)
+    entries = sorted([*data.train, *data.held_out], key=lambda entry: entry.path)
+    assert [row.recording_id for row in reader.rows] == [entry.recording_id for entry in entries]
     assert not [path for path in (tmp_path / "codes").iterdir() if path.is_dir()]
     counts = torch.zeros(3, 8, dtype=torch.float64)
-    for row, entry in zip(reader.rows, corpus.entries, strict=True):
+    for row, entry in zip(reader.rows, entries, strict=True):
         alone = encode(tiny_codec(), waveform(corpus, entry)[None])[0]
         np.testing.assert_array_equal(reader.codes(row), alone.numpy())
         counts += codeword_counts(alone, (8, 8, 8))
@@ -131,13 +134,22 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus, gain_
     assert reader.config.shared_coordinates == codec.architecture.gain_shape
     assert reader.config.codec_sha256 == "abc"
     metrics = split_codes(tmp_path / "codes", split, settings(3))
-    assert len(read_split(split)) == len(corpus.entries)
     sides = rows_by_side(reader, split)
     assert [{len(views) for views in rows.values()} for rows in sides.values()] == [{3}, {1}]
     assert {f"{side}_recordings": len(rows) for side, rows in sides.items()}.items() <= metrics.items()
-    assert sides["train"].keys() | sides["val"].keys() == {entry.recording_id for entry in corpus.entries}
-    some = next(iter(sides["train"]))
-    entry = next(entry for entry in corpus.entries if entry.recording_id == some)
+    data = CodecData.split(corpus, 0.3, 1)
+    for side, entries in (("train", data.train), ("val", data.held_out)):
+        assert list(sides[side]) == [entry.recording_id for entry in entries]
+    assert {(row.recording_id, row.group) for row in read_split(split)} == {
+        (entry.recording_id, entry.group) for entry in (*data.train, *data.held_out)
+    }
+    longest = max(data.train, key=lambda entry: entry.samples)
+    end = next(entry for entry in data.held_out if entry.path == longest.path)
+    assert (end.recording_id, end.group) == (f"{longest.recording_id}:end", f"{longest.group}:end")
+    whole = next(entry for entry in corpus.entries if entry.path == longest.path)
+    both = [corpus.pcm(longest), corpus.pcm(end)]
+    np.testing.assert_array_equal(np.concatenate(both), corpus.pcm(whole))
+    some, entry = next((entry.recording_id, entry) for entry in data.train)
     for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1):
         expected = encode(codec, waveform(corpus, entry, view=view)[None])[0].numpy()
         np.testing.assert_array_equal(reader.codes(sides["train"][some][view.number]), expected)

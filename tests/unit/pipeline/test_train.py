@@ -17,9 +17,12 @@ import soundfile
 from unit.tiny import write_tone
 
 import distill
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
+from distill.generate.audition import audition
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params, default_params
 from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior, work_key
@@ -177,7 +180,7 @@ def test_a_folder_that_makes_no_corpus_is_a_sentence_and_leaves_other_work_alone
     write_tone(tmp_path / "sounds" / "one.wav")
     (tmp_path / "state" / "train" / "other").mkdir(parents=True)
     (tmp_path / "state" / "train" / "other" / "kept").touch()
-    with pytest.raises(AudioError, match="found 1 usable recording; at least 2 are needed"):
+    with pytest.raises(AudioError, match=r"found 1 usable recording of 0\.3 s; at least 2 are needed"):
         train(tmp_path / "sounds", tmp_path / "a.distill")
     assert (tmp_path / "state" / "train" / "other" / "kept").exists()
 
@@ -249,6 +252,79 @@ def test_folders_are_labels_with_labels_folder(finished: TrainedModel, tmp_path:
     assert {name.split("/")[0] for name in model.bundle.reference.names} == {"high", "low"}
     made = model.generate(n=2, seconds=0.2, seed=0, label="low")
     assert all(novelty is not None and novelty.codes.nearest.endswith(".wav") for novelty in made.novelty)
+
+
+def trained_paths(model: Path) -> set[str]:
+    """The recordings that a model has heard."""
+    reference = load_bundle(model).reference
+    assert reference is not None
+    return set(reference.names)
+
+
+def write_plucks(path: Path, seeds: range, gain: float = 1.0) -> None:
+    """Decaying tones with noise, half a second each."""
+    time, parts = np.arange(8_000) / 16_000, []
+    for seed in seeds:
+        random = np.random.default_rng(seed)
+        tone = np.sin(2 * np.pi * random.uniform(100, 900) * time) * np.exp(-random.uniform(3, 20) * time)
+        parts.append(0.3 * tone + 0.2 * random.standard_normal(8_000) * np.exp(-random.uniform(5, 40) * time))
+    write_audio(path, (gain * np.concatenate(parts)).astype(np.float32), 16_000)
+
+
+SHORT = default_params(**{**SECTIONS, **{name: {**SECTIONS[name], "epochs": 1} for name in ("vqvae", "prior")}})
+LABELLED = SHORT.model_copy(update={"corpus": SHORT.corpus.model_copy(update={"labels": "folder"})})
+
+
+def test_one_long_recording_is_trained_on_but_for_its_end(tmp_path: Path) -> None:
+    write_plucks(tmp_path / "sounds" / "take.wav", range(24))
+    trained = train(tmp_path / "sounds", tmp_path / "a.distill", SHORT, prior=True)
+    assert trained.codec.warnings[0] == (
+        "held out: 3.0 of 12.0 s (25%, asked 50%); the end of take.wav is held out, from 9.0 s on"
+    )
+    assert trained.prior is not None
+    assert (trained.codec.recordings, trained.prior.recordings) == (1, 1)
+    model = distill.load(trained.path)
+    reference = model.bundle.reference
+    assert reference is not None
+    rate = model.bundle.codec.spectrogram.frame_rate
+    assert [len(codes) for codes in reference.codes] == [pytest.approx(9 * rate, abs=1)]
+    assert [len(codes) for codes in reference.held_out] == [pytest.approx(3 * rate, abs=1)]
+    ingest(tmp_path / "sounds", tmp_path / "corpus", 16_000, 0.0)
+    networks = (model.bundle.codec, model.bundle.prior, model.labels, reference)
+    settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
+    figures, _ = audition(*networks, load_corpus(tmp_path / "corpus"), settings, 0, tmp_path / "audition")
+    assert figures["tonal_rate_originals"] == 0
+
+
+def test_velocities_of_one_sound_are_split_by_recording(tmp_path: Path) -> None:
+    for number in range(6):
+        write_plucks(tmp_path / "sounds" / f"{number}.wav", range(1), 0.15 * (number + 1))
+    trained = train(tmp_path / "sounds", tmp_path / "a.distill", SHORT, prior=True)
+    assert trained.corpus["counts"]["groups"] == 1
+    assert "6 recordings are near-duplicates or parts of others and are on both sides" in trained.codec.warnings[0]
+    assert 1 < len(trained_paths(trained.path)) < 6
+
+
+def test_no_label_is_lost_whoever_trains_with_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A prior holds out the recordings of its codec, also where the codec was trained without labels."""
+    labels = ["bass", "kick", "pad", "snare"]
+    for number, label in enumerate(labels):
+        write_plucks(tmp_path / "sounds" / label / "1.wav", range(10 * number, 10 * number + number + 1))
+    train(tmp_path / "sounds", tmp_path / "labelled.distill", LABELLED)
+    add(tmp_path / "labelled.distill", tmp_path / "a.distill", tmp_path / "sounds", LABELLED)
+    assert distill.load(tmp_path / "a.distill").labels == labels
+    every = {f"{label}/1.wav" for label in labels}
+    assert trained_paths(tmp_path / "a.distill") == every
+    plain = train(tmp_path / "sounds", tmp_path / "plain.distill", SHORT, prior=True).path
+    capsys.readouterr()
+    add(plain, tmp_path / "c.distill", tmp_path / "sounds", LABELLED)
+    heard = trained_paths(plain)
+    assert trained_paths(tmp_path / "c.distill") == heard != every
+    lost = ", ".join(sorted(name.split("/")[0] for name in every - heard))
+    assert (
+        f"warning: labels {lost}: expected a recording of each to train on, found that the codec, which was trained "
+        "without labels, holds them out; train the codec with labels, too"
+    ) in capsys.readouterr().err
 
 
 def test_unknown_and_changed_recordings_and_an_unknown_split_are_sentences(

@@ -34,7 +34,7 @@ VIEWS = 3
 def folder(tmp_path: Path) -> Path:
     """14 recordings of random codes and lengths, of which two are held out."""
     generator = np.random.default_rng(0)
-    names = [RecordingRow(f"{number:02}", f"{number:02}.wav", "ab"[number % 2]) for number in range(14)]
+    names = [RecordingRow(f"{number:02}", f"{number:02}.wav", "ab"[number % 2], "train") for number in range(14)]
     codewords = np.zeros((LEVELS, SIZE, 4), dtype=np.float32)
     sides = ["val" if number % 5 == 4 else "train" for number in range(len(names))]
     views = []
