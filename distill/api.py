@@ -225,7 +225,8 @@ class Model:
         }
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
-        source = KitSource(self.bundle.codec, self.prior, self.judge, self.path.name, self.metadata.payload_sha256)
+        judged_by = self.judge, self.fault_finder
+        source = KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, self.metadata.payload_sha256)
         return make_kit(Path(out), source, settings, chosen, replace, progress)
 
     def vary(

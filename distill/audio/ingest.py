@@ -22,6 +22,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from distill.audio.augment import PCM_SCALE
 from distill.audio.bandwidth import UNREADABLE, Bandwidth, RateChoice, choose_rate
 from distill.audio.corpus import (
     MANIFEST,
@@ -227,6 +228,7 @@ def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offs
         sample_rate=decoded.sample_rate,
         channels=decoded.channels,
         seconds=len(decoded.pcm) / sample_rate,
+        peak=max(decoded.pcm.max(initial=0), -int(decoded.pcm.min(initial=0))) / PCM_SCALE,
         frames_in_shard=len(decoded.pcm),
         shard=shard,
         offset=offset,

@@ -17,7 +17,7 @@ from distill.training.distributed import WHOLE
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
 PROBE_DRAWS = 64  # crops among which the probe looks for sound
-PROBE_PEAK = 1e-3  # -60 dBFS: crops below it are silence to the probe
+PROBE_PEAK = 1e-3  # of the corpus's gain: crops 60 dB below full scale are silence to the probe
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,9 @@ class CropSampler:
         """
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         crops = [self._read(self._draw(generator)) for _ in range(PROBE_DRAWS)]
-        return torch.stack(sorted(crops, key=lambda crop: bool(crop.abs().max() < PROBE_PEAK))[:count])
+        return torch.stack(
+            sorted(crops, key=lambda crop: bool(crop.abs().max() * self.corpus.gain < PROBE_PEAK))[:count]
+        )
 
     def _draw(self, generator: np.random.Generator) -> list[Piece]:
         """Draw the pieces that fill a crop."""

@@ -32,7 +32,7 @@ MIN_PIECE_FRAMES = 64
 TRIAL_SHARE = 5  # one recording in so many is held out to compare the strengths
 
 
-def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
+def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True, input_gain: int = 1) -> VQVAE:
     """Build a codec with weights drawn from `seed`, and `warm` pretrained ones where they fit. Raises ParamsError."""
     spectrogram = spectrogram_config_for(sample_rate)
     if config.latent_size > spectrogram.features:
@@ -43,7 +43,7 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
     decay = config.ema_decay if config.encoder_rate else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
-        model = VQVAE(architecture_of(config), spectrogram, config.dropout, decay)
+        model = VQVAE(architecture_of(config, input_gain), spectrogram, config.dropout, decay)
     if config.encoder_rate:
         frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
         model.quantizer.dead_code_threshold = DEAD_CODE_SHARE * frames / config.codebook_size
@@ -54,7 +54,7 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
     return model
 
 
-def architecture_of(config: VQVAEConfig) -> VQVAEArchitecture:
+def architecture_of(config: VQVAEConfig, input_gain: int = 1) -> VQVAEArchitecture:
     """Architecture of a codec with these settings: loudness has a level, and tones have three if two or more are left."""
     gain_shape = config.quantizer == "overlapping" and config.num_quantizers > 1
     has_tones = gain_shape and config.num_quantizers > TONE_LEVELS + 2
@@ -62,6 +62,7 @@ def architecture_of(config: VQVAEConfig) -> VQVAEArchitecture:
         **config.model_dump(include=set(VQVAEArchitecture.model_fields)),
         gain_shape=gain_shape,
         partial_sets=len(shipped_sets()) + FITTED if has_tones else 0,
+        input_gain=input_gain,
     )
 
 
@@ -132,7 +133,7 @@ def fit_tones(model: VQVAE, pieces: Iterable[Tensor], generator: torch.Generator
     assert model.pitch is not None
     sounds = []
     for piece in pieces:
-        padded, spare = _padded(model, piece, 0), model.margin - model.spectrogram.margin
+        padded, spare = model.amplified(_padded(model, piece, 0)), model.margin - model.spectrogram.margin
         log_mel = model.frame_features.log_mel(padded[:, spare : padded.shape[1] - spare])[0]
         sounds.append((padded[0], log_mel.unflatten(0, (-1, model.spectrogram.stack)).mean(dim=1)))
     fit_sets(model.tone, model.pitch, sounds, generator)
@@ -192,7 +193,7 @@ def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator)
     for seed in torch.randint(2**62, (sounds,), generator=generator).tolist():
         rng = np.random.default_rng(seed)
         sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
-        sound = sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE))
+        sound = sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE) / model.architecture.input_gain)
         made.append(features_of(model, torch.from_numpy(sound))[0])
     return made
 

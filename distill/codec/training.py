@@ -155,7 +155,7 @@ def train_codec(
 
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
     """Build a codec, fit it to the training recordings and train it. Raises ParamsError."""
-    model = build_vqvae(data.corpus.sample_rate, config, seed)
+    model = build_vqvae(data.corpus.sample_rate, config, seed, input_gain=data.corpus.gain)
     initialise(model, data.corpus, data.train, seed)
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:
@@ -210,7 +210,7 @@ class CodecTask(Task[Tensor]):
         self.val_pieces = fixed_pieces(corpus, data.held_out, crop, MAX_VAL_PIECES, self.share)
         self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces)))))
         self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
-        self.loss = DecoderLoss(corpus.sample_rate)
+        self.loss = DecoderLoss(corpus.sample_rate, model.architecture.input_gain)
         fabric.to_device(self.loss)
         self._health: CodebookHealth = {}  # of the last epoch
 
