@@ -16,7 +16,7 @@ from distill import params
 from distill.audio.augment import samples_of
 from distill.audio.decode import Decoder
 from distill.codec.coordinates import codewords_of
-from distill.codec.streaming import encode
+from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder, FaultReport
@@ -308,19 +308,20 @@ class Model:
     ) -> Samples:
         """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz, by default the model's.
 
-        Raises AudioError, and ParamsError for samples that are not mono, empty, or hold NaN or infinite values.
+        What is louder than the recordings that the model learnt is made softer, with an AudioWarning. Raises AudioError,
+        and ParamsError for samples that are not mono, empty, or hold NaN or infinite values.
         """
         if isinstance(recording, str | os.PathLike):
             with Decoder() as decoder:
                 read: Samples = samples_of(decoder.recording(Path(recording), self.sample_rate).pcm).numpy()
-            return read
+            return within_full_scale(self.bundle.codec, read, str(recording))
         sound = np.asarray(recording, dtype=np.float32)
         if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
             found = "NaN or infinite values" if sound.ndim == 1 and len(sound) else f"the shape {sound.shape}"
             raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found {found}")
         if sample_rate is not None and sample_rate != self.sample_rate:
             sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
-        return sound
+        return within_full_scale(self.bundle.codec, sound, "samples")
 
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
         """Encode samples `[N]` in [-1, 1] at `sample_rate` Hz, by default the model's, to codes `[F, Q]` int64.

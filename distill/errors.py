@@ -18,6 +18,10 @@ class AudioError(DistillError):
     """Unusable recording, or folder of recordings."""
 
 
+class AudioWarning(UserWarning):
+    """Remark on a recording that can be used."""
+
+
 class ArtifactError(DistillError):
     """Missing or damaged file of Distill's own (corpus, codes, checkpoint, model), or one of another version."""
 

@@ -1,5 +1,6 @@
 """A codec as training begins: built, with pretrained decoder weights, projection and codebooks fitted to the corpus."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.atoms import FITTED, fit_sets, set_partials, shipped_sets
-from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, STRENGTHS, VIEWS
+from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, LOUDNESS_RANGE, LOUDNESS_STEP, STRENGTHS, VIEWS
+from distill.codec.data import fixed_pieces
 from distill.codec.model import TONE_LEVELS, VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
 from distill.errors import ParamsError
@@ -29,10 +31,11 @@ MAX_TRIAL_FRAMES = 8_000  # of features, where strengths of the augmentation are
 SYNTHETIC_SOUND_FRAMES = 80
 SYNTHETIC_GAIN_RANGE = (0.3, 1.0)
 MIN_PIECE_FRAMES = 64
+MAX_GAIN_PIECES = 256  # in which the loudest frame is looked for
 TRIAL_SHARE = 5  # one recording in so many is held out to compare the strengths
 
 
-def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True, input_gain: int = 1) -> VQVAE:
+def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
     """Build a codec with weights drawn from `seed`, and `warm` pretrained ones where they fit. Raises ParamsError."""
     spectrogram = spectrogram_config_for(sample_rate)
     if config.latent_size > spectrogram.features:
@@ -43,7 +46,7 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
     decay = config.ema_decay if config.encoder_rate else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
-        model = VQVAE(architecture_of(config, input_gain), spectrogram, config.dropout, decay)
+        model = VQVAE(architecture_of(config), spectrogram, config.dropout, decay)
     if config.encoder_rate:
         frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
         model.quantizer.dead_code_threshold = DEAD_CODE_SHARE * frames / config.codebook_size
@@ -54,7 +57,7 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
     return model
 
 
-def architecture_of(config: VQVAEConfig, input_gain: int = 1) -> VQVAEArchitecture:
+def architecture_of(config: VQVAEConfig) -> VQVAEArchitecture:
     """Architecture of a codec with these settings: loudness has a level, and tones have three if two or more are left."""
     gain_shape = config.quantizer == "overlapping" and config.num_quantizers > 1
     has_tones = gain_shape and config.num_quantizers > TONE_LEVELS + 2
@@ -62,7 +65,6 @@ def architecture_of(config: VQVAEConfig, input_gain: int = 1) -> VQVAEArchitectu
         **config.model_dump(include=set(VQVAEArchitecture.model_fields)),
         gain_shape=gain_shape,
         partial_sets=len(shipped_sets()) + FITTED if has_tones else 0,
-        input_gain=input_gain,
     )
 
 
@@ -90,13 +92,15 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
 
 @torch.no_grad()
 def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seed: int) -> None:
-    """Fit the projection (principal components) and the codebooks to augmented views of the training recordings.
+    """Fit the input gain, and then the projection (principal components) and the codebooks to augmented views of the
+    training recordings.
 
     Synthetic sounds are among them: a few recordings alone leave no codewords for what they lack. The strength of the
     augmentation is the one that codes every fifth recording best, with codebooks of the others by k-means alone.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
+    fit_input_gain(model, corpus, entries)
     if model.tone is not None:
         fit_tones(model, _tone_pieces(model, corpus, entries, generator), generator)
     strength = _best_strength(model, corpus, entries, generator)
@@ -104,6 +108,21 @@ def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], see
     pieces += _synthetic_features(model, sum(len(piece) for piece in pieces), generator)
     model.fit_projection(torch.cat(pieces))
     model.quantizer.fit([model.project(piece) for piece in pieces], generator)
+
+
+@torch.no_grad()
+def fit_input_gain(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow]) -> None:
+    """Set the gain that brings the loudest recording near full scale, where floors and pretrained weights know sounds.
+
+    Dense sound is there louder than the loudest code: where that is by more than a step of loudness, it gets less.
+    """
+    step, gain = model.spectrogram.samples_per_frame, float(corpus.gain)
+    pieces = fixed_pieces(corpus, entries, MIN_PIECE_FRAMES * step, MAX_GAIN_PIECES)
+    padded = nn.functional.pad(pieces * gain, (model.spectrogram.margin, model.spectrogram.margin))
+    loudest = max(float(model.loudness(model.frame_features(one)).max()) for one in padded.split(8))
+    too_loud = max(0.0, loudest - LOUDNESS_RANGE[1] - LOUDNESS_STEP)
+    gain /= 2 ** math.ceil(too_loud / math.log10(2))
+    model.architecture = model.architecture.model_copy(update={"input_gain": gain})
 
 
 def _best_strength(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], generator: torch.Generator) -> float:

@@ -72,7 +72,7 @@ class DecoderLoss(nn.Module):
     which is softer than the sound. Sounds are multiplied by `gain` first, since floors are absolute.
     """
 
-    def __init__(self, sample_rate: int, gain: int = 1) -> None:
+    def __init__(self, sample_rate: int, gain: float = 1.0) -> None:
         super().__init__()
         self.gain = gain
         self.mel = MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)

@@ -70,7 +70,7 @@ class VQVAEArchitecture(Settings):
     quantizer: Quantizer
     gain_shape: bool
     partial_sets: Annotated[int, Field(ge=0, le=1000)]  # that tones are made of; 0: none
-    input_gain: Annotated[int, Field(ge=1, le=MOST_GAIN)] = 1
+    input_gain: Annotated[float, Field(ge=1 / MOST_GAIN, le=MOST_GAIN)] = 1.0
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -78,8 +78,8 @@ class VQVAEArchitecture(Settings):
             raise ValueError("expected gain_shape only with the overlapping quantizer and two levels or more")
         if self.partial_sets and (not self.gain_shape or self.num_quantizers <= self.first_shape):
             raise ValueError("expected partial_sets only with gain_shape and a shape level or more")
-        if self.input_gain.bit_count() != 1:
-            raise ValueError(f"expected input_gain to be a power of two, found {self.input_gain}")
+        if math.frexp(self.input_gain)[0] != 0.5:
+            raise ValueError(f"expected input_gain to be a power of two, found {self.input_gain:g}")
         return self
 
     @property

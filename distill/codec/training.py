@@ -155,7 +155,7 @@ def train_codec(
 
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
     """Build a codec, fit it to the training recordings and train it. Raises ParamsError."""
-    model = build_vqvae(data.corpus.sample_rate, config, seed, input_gain=data.corpus.gain)
+    model = build_vqvae(data.corpus.sample_rate, config, seed)
     initialise(model, data.corpus, data.train, seed)
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:

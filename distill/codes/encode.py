@@ -6,6 +6,7 @@ the codec alone, so the codes of a corpus depend neither on what was encoded bef
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import codebook_health, codeword_counts
-from distill.codec.streaming import encode_each_from
+from distill.codec.streaming import MOST_PEAK, encode_each_from
 from distill.codes.store import CodesConfig, RecordingRow, write_corpus_codes
 from distill.errors import ArtifactError
 from distill.execution import Execution
@@ -77,12 +78,21 @@ def code_corpus(
         views_of(entry, views if sides[entry.group] == "train" else 1, geometry.samples_per_frame, params.seed)
         for entry in corpus.entries
     ]
+    too_loud = [entry for entry in corpus.entries if entry.peak * shape.input_gain > MOST_PEAK]
+    for entry, own in zip(corpus.entries, made, strict=True):  # as `within_full_scale` has it
+        softer = max(1.0, entry.peak * shape.input_gain / MOST_PEAK)
+        own[:] = [replace(view, gain=view.gain / softer) for view in own]
     sizes = [len(own) * geometry.frames_for(one.samples) for one, own in zip(corpus.entries, made, strict=True)]
     cuts = cut_blocks([one.recording_id for one in corpus.entries], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
     blocks: list[Block] = [[(corpus.entries[index], view) for index in cut for view in made[index]] for cut in cuts]
     counts = torch.zeros(shape.num_quantizers, max(shape.codebook_sizes), dtype=torch.float64)
     done, began = 0, time.monotonic()
     with ProgressReport("encode") as progress, atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
+        if too_loud:
+            progress.say(
+                f"warning: {len(too_loud)} of {len(corpus.entries)} recordings are louder than those that the codec "
+                f"learnt, such as {too_loud[0].path}; they were made softer"
+            )
 
         def say(block: Block) -> None:
             nonlocal done

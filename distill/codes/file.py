@@ -25,7 +25,7 @@ from distill.audio.augment import samples_of
 from distill.audio.decode import Decoder
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
-from distill.codec.streaming import decode_each, encode_each
+from distill.codec.streaming import decode_each, encode_each, within_full_scale
 from distill.codes.store import CodeLevels, Codes, out_of_range
 from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
@@ -155,7 +155,7 @@ def encode_files(
                 if found.reason:
                     warnings.append(f"{path}: {found.reason}")
                 lengths.append(len(found.pcm))
-                yield samples_of(found.pcm)
+                yield torch.from_numpy(within_full_scale(codec, samples_of(found.pcm).numpy(), str(path)))
 
     for path, codes in zip(paths, encode_each(codec, sounds()), strict=True):
         recordings.append((_printable(path.name), lengths[len(recordings)], codes.cpu().numpy()))

@@ -239,7 +239,7 @@ def test_tones_need_loudness_and_a_level_of_shape(changes: dict[str, object]) ->
         VQVAEArchitecture.model_validate({**shape, **kinds, **changes})
 
 
-@pytest.mark.parametrize("gain", [0, 3, -2, 1 << 25])
+@pytest.mark.parametrize("gain", [0, 3, -2, 0.3, 1 << 25])
 def test_the_input_gain_is_a_power_of_two(gain: int) -> None:
     shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
     kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": 0}
