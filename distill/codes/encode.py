@@ -31,6 +31,7 @@ from distill.progress import ProgressReport
 from distill.split import split_groups
 from distill.storage.files import atomic_folder, sha256_file, sha256_json, write_bytes
 from distill.storage.work import Cache, Executor, cut_blocks, map_cached, work_folder, work_version
+from distill.text import one_line
 from distill.training.distributed import device_of
 
 BLOCK_RECORDINGS = 64
@@ -78,10 +79,9 @@ def code_corpus(
         views_of(entry, views if sides[entry.group] == "train" else 1, geometry.samples_per_frame, params.seed)
         for entry in corpus.entries
     ]
-    too_loud = [entry for entry in corpus.entries if entry.peak * shape.input_gain > MOST_PEAK]
-    for entry, own in zip(corpus.entries, made, strict=True):  # as `within_full_scale` has it
-        softer = max(1.0, entry.peak * shape.input_gain / MOST_PEAK)
-        own[:] = [replace(view, gain=view.gain / softer) for view in own]
+    above = [max(1.0, entry.peak * shape.input_gain / MOST_PEAK) for entry in corpus.entries]  # see `within_full_scale`
+    made = [[replace(view, gain=view.gain / by) for view in own] for own, by in zip(made, above, strict=True)]
+    too_loud = [entry.path for entry, by in zip(corpus.entries, above, strict=True) if by > 1]
     sizes = [len(own) * geometry.frames_for(one.samples) for one, own in zip(corpus.entries, made, strict=True)]
     cuts = cut_blocks([one.recording_id for one in corpus.entries], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
     blocks: list[Block] = [[(corpus.entries[index], view) for index in cut for view in made[index]] for cut in cuts]
@@ -90,8 +90,8 @@ def code_corpus(
     with ProgressReport("encode") as progress, atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
         if too_loud:
             progress.say(
-                f"warning: {len(too_loud)} of {len(corpus.entries)} recordings are louder than those that the codec "
-                f"learnt, such as {too_loud[0].path}; they were made softer"
+                f"warning: {len(too_loud)} of {len(corpus.entries)} recordings are louder than those that the "
+                f"codec learnt, such as {one_line(too_loud[0])}; made softer"
             )
 
         def say(block: Block) -> None:
