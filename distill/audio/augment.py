@@ -7,10 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.audio.corpus import Corpus, ManifestRow
+from distill.audio.corpus import PCM_SCALE, Corpus, ManifestRow
 from distill.seeds import Stream, derive_seed
 
-PCM_SCALE = 32768.0
 VARISPEED_SEMITONES = 3.0
 VIEW_GAINS_DB = (-8.0, 2.0)
 

@@ -17,6 +17,7 @@ from distill.storage.shards import ShardReader
 from distill.storage.tables import read_rows, schema_of
 
 MANIFEST, REPORT, PREFIX = "manifest.parquet", "report.json", "pcm"
+PCM_SCALE = 32768.0
 MOST_GAIN = 1 << 24  # 144 dB: what is softer is below the last bit of 24
 
 Status = Literal["used", "warned", "rejected"]

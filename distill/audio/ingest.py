@@ -22,10 +22,10 @@ import soundfile as sf
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from distill.audio.augment import PCM_SCALE
 from distill.audio.bandwidth import UNREADABLE, Bandwidth, RateChoice, choose_rate
 from distill.audio.corpus import (
     MANIFEST,
+    PCM_SCALE,
     PREFIX,
     REPORT,
     SCHEMA,

@@ -10,12 +10,12 @@ Shapes: B batch, N samples, F code frames, T hops, Q levels, D latent size.
 
 import functools
 import math
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
 from distill.audio.corpus import MOST_GAIN
@@ -81,6 +81,13 @@ class VQVAEArchitecture(Settings):
         if math.frexp(self.input_gain)[0] != 0.5:
             raise ValueError(f"expected input_gain to be a power of two, found {self.input_gain:g}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_gain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if self.input_gain == 1:  # files from before there was a gain are read, and written, as they are
+            del values["input_gain"]
+        return values
 
     @property
     def first_shape(self) -> int:
