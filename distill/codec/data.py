@@ -17,7 +17,7 @@ from distill.training.distributed import WHOLE
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
 PROBE_DRAWS = 64  # crops among which the probe looks for sound
-PROBE_PEAK = 1e-3  # of the corpus's gain: crops 60 dB below full scale are silence to the probe
+PROBE_PEAK = 1e-3  # with the corpus's gain: crops that are softer, by 60 dB, are silence to the probe
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,8 +92,7 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
 
 @torch.no_grad()
 def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seed: int) -> None:
-    """Fit the input gain, and then the projection (principal components) and the codebooks to augmented views of the
-    training recordings.
+    """Fit the input gain to the recordings, projection (principal components) and codebooks to augmented views of them.
 
     Synthetic sounds are among them: a few recordings alone leave no codewords for what they lack. The strength of the
     augmentation is the one that codes every fifth recording best, with codebooks of the others by k-means alone.
