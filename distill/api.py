@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from distill import params
 from distill.audio.decode import Decoder
 from distill.codec.coordinates import codewords_of
-from distill.codec.streaming import encode
+from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder, FaultReport
@@ -232,8 +232,8 @@ class Model:
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
-        sha256 = self.metadata.payload_sha256
-        source = KitSource(self.bundle.codec, self.prior, self.judge, self.path.name, sha256, self.labels)
+        judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
+        source = KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels)
         return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)
 
     def vary(
@@ -315,19 +315,21 @@ class Model:
     ) -> Samples:
         """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz, by default the model's.
 
-        A remark on a file is an AudioWarning. Raises AudioError, and ParamsError for samples that are not mono, empty, or
-        hold NaN or infinite values.
+        A remark on a file is an AudioWarning; so is that a sound, louder than the recordings that the model learnt, was
+        made softer. Raises AudioError, and ParamsError for samples that are not mono, empty, or hold NaN or infinite
+        values.
         """
         if isinstance(recording, str | os.PathLike):
             with Decoder() as decoder:
-                return decoder.recording(Path(recording), self.sample_rate).samples
+                read = decoder.recording(Path(recording), self.sample_rate).samples
+            return within_full_scale(self.bundle.codec, read, str(recording))
         sound = np.asarray(recording, dtype=np.float32)
         if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
             found = "NaN or infinite values" if sound.ndim == 1 and len(sound) else f"the shape {sound.shape}"
             raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found {found}")
         if sample_rate is not None and sample_rate != self.sample_rate:
             sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
-        return sound
+        return within_full_scale(self.bundle.codec, sound, "samples")
 
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
         """Encode samples `[N]` in [-1, 1] at `sample_rate` Hz, by default the model's, to codes `[F, Q]` int64.

@@ -1,6 +1,7 @@
 """Corpus on disk: the manifest, with a row for each audio file that was found, and the samples of recordings."""
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from distill.storage.shards import ShardReader
 from distill.storage.tables import read_rows, schema_of
 
 MANIFEST, REPORT, PREFIX = "manifest.parquet", "report.json", "pcm"
+MOST_GAIN = 1 << 24  # 144 dB: what is softer is below the last bit of 24
 
 Status = Literal["used", "warned", "rejected"]
 
@@ -39,6 +41,7 @@ class ManifestRow:
     trimmed_before: float  # seconds of silence
     trimmed_after: float
     seconds: float
+    peak: float  # the largest magnitude of the samples
     frames_in_shard: int  # samples at the corpus rate
     shard: str
     offset: int
@@ -86,6 +89,16 @@ class Corpus:
         if not 0 <= start <= start + length <= entry.samples:
             raise ValueError(f"{entry.path}: samples {start} to {start + length} asked for, it has {entry.samples}")
         return samples_of(self._shards.read(entry.shard, entry.offset + start, length), entry.exponent)
+
+    @property
+    def gain(self) -> int:
+        """`level_gain` of the loudest recording, whichever side of a split it is on."""
+        return level_gain(max((entry.peak for entry in self.entries), default=0.0))
+
+
+def level_gain(peak: float) -> int:
+    """Power of two from 1 to MOST_GAIN that brings a peak amplitude into (0.5, 1], or nearest to it."""
+    return min(MOST_GAIN, 1 << max(0, math.floor(-math.log2(peak)))) if peak else 1
 
 
 def load_corpus(folder: Path) -> Corpus:

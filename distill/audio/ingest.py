@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
@@ -240,6 +241,7 @@ def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offs
         trimmed_before=decoded.trimmed_before,
         trimmed_after=decoded.trimmed_after,
         seconds=len(decoded.pcm) / sample_rate,
+        peak=float(np.abs(decoded.samples).max(initial=0.0)),
         frames_in_shard=len(decoded.pcm),
         shard=shard,
         offset=offset,

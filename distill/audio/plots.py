@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
+from distill.audio.corpus import level_gain
+from distill.audio.write import SOFT_PEAK
 from distill.storage.files import MARK, atomic_path
 from distill.text import one_line
 
@@ -30,11 +32,16 @@ def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np
 
 
 def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float32]]], sample_rate: int) -> None:
-    """Plot spectrograms of (title, samples `[N]`) one above the other as PNG, frequency on a mel-like (asinh) scale."""
+    """Plot spectrograms of (title, samples `[N]`) one above the other as PNG, frequency on a mel-like (asinh) scale.
+
+    Sounds that are all soft are shown as if the loudest of them were near full scale.
+    """
+    peak = max(float(np.abs(samples).max(initial=0.0)) for _, samples in sounds)
+    gain = level_gain(peak) if peak < SOFT_PEAK else 1
     longest, font = max(len(samples) for _, samples in sounds) / sample_rate, get_font(findfont(FontProperties()))
     with _rows(path, len(sounds), 2.0, 0.26) as axes:
         for axis, (title, samples) in zip(axes, sounds, strict=True):
-            levels = spectrogram_db(samples, sample_rate)
+            levels = spectrogram_db(gain * samples, sample_rate)
             frequencies = np.linspace(0, sample_rate / 2000, len(levels))
             seconds = np.linspace(0, max(len(samples), 1) / sample_rate, levels.shape[1])
             axis.pcolormesh(

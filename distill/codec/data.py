@@ -18,7 +18,7 @@ from distill.training.distributed import WHOLE
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
 PROBE_DRAWS = 64  # crops among which the probe looks for sound
-PROBE_PEAK = 1e-3  # -60 dBFS: crops below it are silence to the probe
+PROBE_PEAK = 1e-3  # with the corpus's gain: crops that are softer, by 60 dB, are silence to the probe
 MOST_REDRAWS = 32  # of a crop that is silent
 
 
@@ -85,7 +85,7 @@ class CropSampler:
     """
 
     def __init__(self, corpus: Corpus, entries: Sequence[ManifestRow], batch_size: int, crop: int, seed: int) -> None:
-        self.corpus, self.entries = corpus, entries
+        self.corpus, self.entries, self.gain = corpus, entries, corpus.gain
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
         self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
@@ -106,13 +106,13 @@ class CropSampler:
         """
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         crops = [self._read(self._draw(generator)) for _ in range(PROBE_DRAWS)]
-        return torch.stack(sorted(crops, key=lambda crop: bool(crop.abs().max() < PROBE_PEAK))[:count])
+        return torch.stack(sorted(crops, key=lambda crop: bool(crop.abs().max() * self.gain < PROBE_PEAK))[:count])
 
     def _sounding(self, pieces: list[Piece], *position: int) -> Tensor:
         """Read the crop `[N]` that pieces fill, or if it is silent one of others."""
         crop = self._read(pieces)
         for redraw in range(MOST_REDRAWS):
-            if float(crop.abs().max()) >= SILENT_PEAK:
+            if float(crop.abs().max()) * self.gain >= SILENT_PEAK:
                 break
             seed = derive_seed(self.seed, Stream.CROPS, *position, redraw)
             crop = self._read(self._draw(np.random.default_rng(seed)))

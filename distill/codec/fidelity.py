@@ -131,10 +131,11 @@ def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
 
     They are those of at most 64 recordings of 10 s, or some 4 minutes in all.
     """
-    rate, held_out = data.corpus.sample_rate, data.held_out
+    rate, gain, held_out = data.corpus.sample_rate, data.corpus.gain, data.held_out
     seconds = sum(min(MAX_SECONDS, entry.samples / rate) for entry in held_out)
     most = max(1, min(MAX_RECORDINGS, int(TOTAL_SECONDS * len(held_out) / seconds)))
-    pairs = decoded_pairs(codec, data.corpus, [held_out[index] for index in evenly_spaced(len(held_out), most)])
+    chosen = [held_out[index] for index in evenly_spaced(len(held_out), most)]
+    pairs = ((gain * one, gain * other) for one, other in decoded_pairs(codec, data.corpus, chosen))
     measured, tones = zip(*((Fidelity.measure(*pair, rate), Tone.measure(*pair, rate)) for pair in pairs), strict=True)
     return {
         **{f"{PREFIX}{name}": value for name, value in summary(measured).items()},

@@ -1,5 +1,6 @@
 """A codec as training begins: built, with pretrained decoder weights, projection and codebooks fitted to the corpus."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.atoms import FITTED, fit_sets, set_partials, shipped_sets
-from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, STRENGTHS, VIEWS
+from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, LOUDNESS_RANGE, LOUDNESS_STEP, STRENGTHS, VIEWS
+from distill.codec.data import fixed_pieces
 from distill.codec.model import TONE_LEVELS, VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
 from distill.errors import ParamsError
@@ -29,6 +31,7 @@ MAX_TRIAL_FRAMES = 8_000  # of features, where strengths of the augmentation are
 SYNTHETIC_SOUND_FRAMES = 80
 SYNTHETIC_GAIN_RANGE = (0.3, 1.0)
 MIN_PIECE_FRAMES = 64
+MAX_GAIN_PIECES = 256  # in which the loudest frame is looked for
 TRIAL_SHARE = 5  # one recording in so many is held out to compare the strengths
 
 
@@ -89,13 +92,14 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
 
 @torch.no_grad()
 def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seed: int) -> None:
-    """Fit the projection (principal components) and the codebooks to augmented views of the training recordings.
+    """Fit the input gain to the recordings, projection (principal components) and codebooks to augmented views of them.
 
     Synthetic sounds are among them: a few recordings alone leave no codewords for what they lack. The strength of the
     augmentation is the one that codes every fifth recording best, with codebooks of the others by k-means alone.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
+    fit_input_gain(model, corpus, entries)
     if model.tone is not None:
         fit_tones(model, _tone_pieces(model, corpus, entries, generator), generator)
     strength = _best_strength(model, corpus, entries, generator)
@@ -103,6 +107,21 @@ def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], see
     pieces += _synthetic_features(model, sum(len(piece) for piece in pieces), generator)
     model.fit_projection(torch.cat(pieces))
     model.quantizer.fit([model.project(piece) for piece in pieces], generator)
+
+
+@torch.no_grad()
+def fit_input_gain(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow]) -> None:
+    """Set the gain that brings the loudest recording near full scale, where floors and pretrained weights know sounds.
+
+    Dense sound is there louder than the loudest code: where that is by more than a step of loudness, it gets less.
+    """
+    step, gain = model.spectrogram.samples_per_frame, float(corpus.gain)
+    pieces = fixed_pieces(corpus, entries, MIN_PIECE_FRAMES * step, MAX_GAIN_PIECES)
+    padded = nn.functional.pad(pieces * gain, (model.spectrogram.margin, model.spectrogram.margin))
+    loudest = max(float(model.loudness(model.frame_features(one)).max()) for one in padded.split(8))
+    too_loud = max(0.0, loudest - LOUDNESS_RANGE[1] - LOUDNESS_STEP)
+    gain /= 2 ** math.ceil(too_loud / math.log10(2))
+    model.architecture = model.architecture.model_copy(update={"input_gain": gain})
 
 
 def _best_strength(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], generator: torch.Generator) -> float:
@@ -132,7 +151,7 @@ def fit_tones(model: VQVAE, pieces: Iterable[Tensor], generator: torch.Generator
     assert model.pitch is not None
     sounds = []
     for piece in pieces:
-        padded, spare = _padded(model, piece, 0), model.margin - model.spectrogram.margin
+        padded, spare = model.amplified(_padded(model, piece, 0)), model.margin - model.spectrogram.margin
         log_mel = model.frame_features.log_mel(padded[:, spare : padded.shape[1] - spare])[0]
         sounds.append((padded[0], log_mel.unflatten(0, (-1, model.spectrogram.stack)).mean(dim=1)))
     fit_sets(model.tone, model.pitch, sounds, generator)
@@ -192,7 +211,7 @@ def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator)
     for seed in torch.randint(2**62, (sounds,), generator=generator).tolist():
         rng = np.random.default_rng(seed)
         sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
-        sound = sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE))
+        sound = sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE) / model.architecture.input_gain)
         made.append(features_of(model, torch.from_numpy(sound))[0])
     return made
 

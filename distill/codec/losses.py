@@ -69,11 +69,12 @@ class DecoderLoss(nn.Module):
 
     The energy distance d(x, y) + d(x, y') - d(y, y') between a sound x and two draws y and y' is least where draws are
     distributed as sounds are (Gritsenko et al. 2020, arXiv 2008.01160). A mel distance d alone asks for the median,
-    which is softer than the sound.
+    which is softer than the sound. Sounds are multiplied by `gain` first, since floors are absolute.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, gain: float = 1.0) -> None:
         super().__init__()
+        self.gain = gain
         self.mel = MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
         self.long = LongSpectra(sample_rate)
         self.envelope_window, self.level_window = (
@@ -84,7 +85,7 @@ class DecoderLoss(nn.Module):
     def forward(self, draws: Tensor, reference: Tensor) -> dict[str, Tensor]:
         """Loss of two draws `[2 * B, N]` of each sound of `reference` `[B, N]`: `recon` and its parts, scalars."""
         with torch.autocast(draws.device.type, enabled=False):
-            draws, reference = draws.float(), reference.float()
+            draws, reference = draws.float() * self.gain, reference.float() * self.gain
             one, other = (self.mel.spectra(part) for part in draws.chunk(constants.DRAWS))
             with torch.no_grad():
                 target = self.mel.spectra(reference)

@@ -10,14 +10,15 @@ Shapes: B batch, N samples, F code frames, T hops, Q levels, D latent size.
 
 import functools
 import math
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
+from distill.audio.corpus import MOST_GAIN
 from distill.codec.constants import ATOM, LOUDNESS_SIZE, NOTE, NOTES, TUNINGS
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, match_envelope, with_gains
 from distill.codec.pitch import PitchAnalysis
@@ -54,6 +55,9 @@ MIXER = 6_364_136_223_846_793_005  # of Knuth's linear congruential generator; p
 class VQVAEArchitecture(Settings):
     """Sizes and parts of a codec: with the spectrogram they decide the shape of every tensor.
 
+    `input_gain`, a power of two, is what samples are multiplied by before they are analysed, and what decoded ones are
+    divided by: a codec of soft recordings works as one of loud ones.
+
     With `gain_shape` the first level codes the loudness, with `partial_sets` the next three code tones. The others, the
     shape levels, have `codebook_size` codewords.
     """
@@ -66,6 +70,7 @@ class VQVAEArchitecture(Settings):
     quantizer: Quantizer
     gain_shape: bool
     partial_sets: Annotated[int, Field(ge=0, le=1000)]  # that tones are made of; 0: none
+    input_gain: Annotated[float, Field(ge=1 / MOST_GAIN, le=MOST_GAIN)] = 1.0
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -73,7 +78,16 @@ class VQVAEArchitecture(Settings):
             raise ValueError("expected gain_shape only with the overlapping quantizer and two levels or more")
         if self.partial_sets and (not self.gain_shape or self.num_quantizers <= self.first_shape):
             raise ValueError("expected partial_sets only with gain_shape and a shape level or more")
+        if math.frexp(self.input_gain)[0] != 0.5:
+            raise ValueError(f"expected input_gain to be a power of two, found {self.input_gain:g}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_gain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if self.input_gain == 1:  # files from before there was a gain are read, and written, as they are
+            del values["input_gain"]
+        return values
 
     @property
     def first_shape(self) -> int:
@@ -198,17 +212,21 @@ class VQVAE(nn.Module):
         The margin is the spectrogram's.
         """
         with torch.autocast(audio.device.type, enabled=False):
-            features: Tensor = self.frame_features(audio.float())
+            features: Tensor = self.frame_features(self.amplified(audio))
             return features
+
+    def amplified(self, audio: Tensor) -> Tensor:
+        """Samples `[B, N]` as they are analysed: times the gain, fp32."""
+        return audio.float() * self.architecture.input_gain
 
     def flat_features(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Features `[B, F, features]` without the combs of tones, and codes of these tones, as in `analyse`."""
         with torch.autocast(audio.device.type, enabled=False):
-            audio, spare = audio.float(), self.margin - self.spectrogram.margin
+            spare = self.margin - self.spectrogram.margin
             features = self.features(audio[:, spare : audio.shape[1] - spare])
             if self.pitch is None or self.tone is None:
                 return features, features.new_zeros(*features.shape[:2], 0, dtype=torch.int64)
-            tones, combs = self.pitch(self.tone, audio, features, inside)
+            tones, combs = self.pitch(self.tone, self.amplified(audio), features, inside)
             flat = features - self.tone.pattern(nn.functional.pad(tones, (NOTE, 0)), combs)
             return self._moved_bands(flat, self.loudness(features) - self.loudness(flat)), tones
 
@@ -334,7 +352,7 @@ class VQVAE(nn.Module):
             audio = self.inverse_stft(spectrum, inside)
             tonal = None if tones is None else tones.tonal.repeat(draws, 1)
             audio = match_envelope(audio, envelope, trust.sigmoid(), stack, tonal, inside)
-            return with_gains(audio, gains, inside)
+            return with_gains(audio, gains, inside) / self.architecture.input_gain
 
     @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:

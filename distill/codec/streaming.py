@@ -5,11 +5,15 @@ kernels and the choice of tones see, and sounds in a row have gaps between them,
 beyond the ends. Phases of tones are running sums over a whole sound, which are made before it is decoded in chunks.
 """
 
+import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.envelope import MATCHES
@@ -17,13 +21,31 @@ from distill.codec.model import VQVAE
 from distill.codec.search import REACH
 from distill.codec.spectral import inside_mask
 from distill.codec.tone import STEADY_HOPS
+from distill.errors import AudioWarning
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
+MOST_PEAK = 1.25  # of a sound as it is analysed: of the loudest views that training codes
 GAP_FRAMES = REACH  # frames that codewords reach; convolutions over hops and windows reach less far
 
 T = TypeVar("T")
 
 Read = Callable[[int, int], Tensor]  # returns the samples of a sound from the first number up to the second
+
+
+def within_full_scale(codec: VQVAE, samples: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """Samples `[N]` of a recording; one that is louder than those a codec was fitted to is made softer, with an AudioWarning.
+
+    The codes of loudness end not far above these.
+    """
+    peak = float(np.abs(samples).max(initial=0.0)) * codec.architecture.input_gain / MOST_PEAK
+    if peak <= 1:
+        return samples
+    warnings.warn(
+        f"{name}: louder than the recordings that the model learnt; made {20 * math.log10(peak):.1f} dB softer",
+        AudioWarning,
+        stacklevel=3,
+    )
+    return samples / np.float32(peak)
 
 
 def encode(codec: VQVAE, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:

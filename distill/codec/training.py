@@ -216,7 +216,7 @@ class CodecTask(Task[Tensor]):
         self.val_pieces = fixed_pieces(corpus, data.held_out, crop, MAX_VAL_PIECES, self.share)
         self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces)))))
         self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
-        self.loss = DecoderLoss(corpus.sample_rate)
+        self.loss = DecoderLoss(corpus.sample_rate, model.architecture.input_gain)
         fabric.to_device(self.loss)
         self._health: CodebookHealth = {}  # of the last epoch
 

@@ -6,6 +6,7 @@ the codec alone, so the codes of a corpus depend neither on what was encoded bef
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from distill.codec.coordinates import codewords_of
 from distill.codec.data import CodecData
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import codebook_health, codeword_counts
-from distill.codec.streaming import encode_each_from
+from distill.codec.streaming import MOST_PEAK, encode_each_from
 from distill.codes.store import CodesConfig, RecordingRow, write_corpus_codes
 from distill.errors import ArtifactError
 from distill.execution import Execution
@@ -31,6 +32,7 @@ from distill.progress import ProgressReport
 from distill.split import Side
 from distill.storage.files import atomic_folder, sha256_file, sha256_json, write_bytes
 from distill.storage.work import Cache, Executor, cut_blocks, map_cached, work_folder, work_version
+from distill.text import one_line
 from distill.training.distributed import device_of
 
 BLOCK_RECORDINGS = 64
@@ -81,12 +83,20 @@ def code_corpus(
         views_of(entry, views if side == "train" else 1, geometry.samples_per_frame, params.seed)
         for entry, side in rows
     ]
+    above = [max(1.0, entry.peak * shape.input_gain / MOST_PEAK) for entry, _ in rows]  # see `within_full_scale`
+    made = [[replace(view, gain=view.gain / by) for view in own] for own, by in zip(made, above, strict=True)]
+    too_loud = [entry.path for (entry, _), by in zip(rows, above, strict=True) if by > 1]
     sizes = [len(own) * geometry.frames_for(one.samples) for (one, _), own in zip(rows, made, strict=True)]
     cuts = cut_blocks([one.recording_id for one, _ in rows], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
     blocks: list[Block] = [[(rows[index][0], view) for index in cut for view in made[index]] for cut in cuts]
     counts = torch.zeros(shape.num_quantizers, max(shape.codebook_sizes), dtype=torch.float64)
     done, began = 0, time.monotonic()
     with ProgressReport("encode") as progress, atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
+        if too_loud:
+            progress.say(
+                f"warning: {len(too_loud)} of {len(corpus.entries)} recordings are louder than those that the "
+                f"codec learnt, such as {one_line(too_loud[0])}; made softer"
+            )
 
         def say(block: Block) -> None:
             nonlocal done

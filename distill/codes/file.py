@@ -24,7 +24,7 @@ from torch import Tensor
 from distill.audio.decode import Decoder
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
-from distill.codec.streaming import decode_each, encode_each
+from distill.codec.streaming import decode_each, encode_each, within_full_scale
 from distill.codes.store import CodeLevels, Codes, out_of_range
 from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
@@ -152,7 +152,7 @@ def encode_files(
             for path in paths:
                 found = decoder.recording(path, rate)
                 lengths.append(len(found.pcm))
-                yield torch.from_numpy(found.samples)
+                yield torch.from_numpy(within_full_scale(codec, found.samples, str(path)))
 
     for path, codes in zip(paths, encode_each(codec, sounds()), strict=True):
         recordings.append((_printable(path.name), lengths[len(recordings)], codes.cpu().numpy()))

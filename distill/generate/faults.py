@@ -32,17 +32,18 @@ MOST_FRAMES = 2048  # of a sound or recording that are measured: about 45 s
 SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its mean spectrum
 
 
-Fault = Literal["drone", "stutter", "attack", "ending", "length"]
+Fault = Literal["drone", "stutter", "attack", "loud", "ending", "length"]
 Levels = NDArray[np.float64]  # [F], dB
 MEANINGS: dict[Fault, str] = {
     "drone": "it stands still for longer than recordings do",
     "stutter": "it falls silent and starts again",
     "attack": "it starts later, or stays softer, than recordings",
+    "loud": "it is louder than any recording",
     "ending": "it is cut off while it is loud",
     "length": "it is shorter than any recording",
 }
 FAULTS = tuple(MEANINGS)
-WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack")  # of sounds of a requested length
+WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud")  # of sounds of a requested length
 WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds that begin with a prompt
 
 
@@ -70,6 +71,7 @@ class Limits:
             return float(np.quantile(np.array([*values], dtype=np.float64), COMMON, method="higher"))
 
         self.onset_level = -most(-one.levels.max() for one in recordings) - SOFTER_DB
+        self.loudest_level = most(one.levels.max() for one in recordings) + SLACK_DB
         self.onset_frames = SLACK * most(one.onset(self.onset_level) for one in recordings) + SLACK_FRAMES
         self.still_frames = SLACK * most(one.still_frames for one in recordings) + SLACK_FRAMES
         self.returns_per_second = SLACK * most(one.returns_per_second for one in recordings)
@@ -82,6 +84,7 @@ class Limits:
             "drone": measures.still_frames > self.still_frames,
             "stutter": measures.returns_per_second > self.returns_per_second,
             "attack": measures.onset(self.onset_level) > self.onset_frames,
+            "loud": measures.levels.max() > self.loudest_level,
             "ending": measures.end_level > self.end_level,
             "length": measures.frames < self.frames,
         }
@@ -101,6 +104,10 @@ class FaultFinder:
     ) -> list[tuple[Fault, ...]]:
         """The faults of each sound, given its codes `[F, Q]`; only these kinds are looked for."""
         return [self._limits.faults(measured(self._codec, codes), kinds) for codes in sounds]
+
+    def is_silent(self, codes: NDArray[np.integer]) -> bool:
+        """Whether a sound, given its codes `[F, Q]`, never comes within SOFTER_DB of the softest recording."""
+        return bool(measured(self._codec, codes).levels.max() < self._limits.onset_level)
 
     def held_out(self, kinds: Collection[Fault] = FAULTS) -> list[tuple[Fault, ...]]:
         """The faults of each held-out recording, of these kinds; a reference cuts long ones, whose end says nothing."""

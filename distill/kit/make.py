@@ -16,6 +16,7 @@ from distill.audio.plots import write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
+from distill.generate.faults import FaultFinder
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import MOST_DRAWS, Checks, GenerationRequest, Samples, Sound, draw_again, generate_sounds
 from distill.kit.kit import (
@@ -45,7 +46,7 @@ SAMPLES = "samples"  # folder of the sounds within a kit
 TRIM_DB = -60.0  # relative to a sound's peak: what is lower at both ends is cut off
 PEAK_DB = -1.0  # dBFS of every sound
 FADE_SECONDS = 0.02  # at the end of a sound
-SILENT_DB = -60.0  # dBFS: a sound whose peak is lower is silent
+SILENT_DB = -60.0  # of the peak, relative to the loudest recording: what is lower is silent, if recordings are unknown
 LEAD_SECONDS = 0.001  # kept before the first sample above the threshold, faded in
 LEVEL_SECONDS = 0.05  # window of the level
 LEAST_BAND_DB = -200.0  # of a cluster's spectrum
@@ -59,11 +60,12 @@ Report = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class KitSource:
-    """What a kit is made from: codec, prior, judge (None without a reference), name of the model and its hash."""
+    """What a kit is made from: codec, prior, judge and finder (None without a reference), name of the model and its hash."""
 
     codec: VQVAE
     prior: Prior | None
     judge: Judge | None
+    finder: FaultFinder | None
     model: str
     model_sha256: str
     labels: Sequence[str]  # all that the model has
@@ -153,7 +155,7 @@ def draw_sounds(
 
     def refusal(sound: Sound) -> str:
         codes = sound.codes.tobytes()
-        if np.abs(sound.samples).max(initial=0.0) < _gain(SILENT_DB):
+        if is_silent(source, sound):
             return "silent"
         if not settings.allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
             return "copies"
@@ -165,6 +167,14 @@ def draw_sounds(
     draws = draw_again(range(count), draw, refusal)
     sounds = [sound for number, sound in draws.drawn.items() if number not in draws.left]
     return sounds, draws.redrawn + Counter(draws.left.values())
+
+
+def is_silent(source: KitSource, sound: Sound) -> bool:
+    """Whether a sound is much softer than any recording."""
+    if source.finder is not None:
+        return source.finder.is_silent(sound.codes)
+    peak = float(np.abs(sound.samples).max(initial=0.0)) * source.codec.architecture.input_gain
+    return peak < _gain(SILENT_DB)
 
 
 def finish(samples: Samples, sample_rate: int) -> Samples:

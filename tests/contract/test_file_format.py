@@ -164,7 +164,8 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
         squares[number * hop : number * hop + n_fft] += window**2
     audio = (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop]
     audio = matched(audio, parts[2], trusts.reshape(len(codes), -1), np.repeat(tones.share, steps), hop // steps)  # 10
-    return audio * np.exp(spline(np.clip(gains, -4, 4).ravel(), hop // 32))  # 11
+    audio = audio * np.exp(spline(np.clip(gains, -4, 4).ravel(), hop // 32))  # 11
+    return np.asarray(audio / values["vqvae_config"]["input_gain"])  # 12
 
 
 def loudness_of(c: Array) -> Array:

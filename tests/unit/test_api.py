@@ -11,6 +11,8 @@ from unit.tiny import write_prior_model, write_tone
 
 import distill
 from distill.api import Model, new_enough
+from distill.audio.write import write_audio
+from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.sounds import BATCH
 from distill.novelty.verdict import VERDICTS
@@ -49,6 +51,27 @@ def test_codes_go_there_and_back(model: Model) -> None:
     assert len(model.decode(codes)) == codes.shape[0] * step
     assert len(model.encode(tone, 2 * model.sample_rate)) == pytest.approx(len(codes) / 2, abs=1)
     assert 0 <= model.novelty([codes])[0].percentile <= 1
+
+
+def test_what_is_louder_than_the_recordings_is_made_softer_with_a_warning(model: Model, tmp_path: Path) -> None:
+    wave = (0.8 * np.sin(np.arange(8000) * 0.3)).astype(np.float32)
+    write_audio(tmp_path / "loud.wav", wave, model.sample_rate)
+    codec = model.bundle.codec
+    loud = codec.architecture
+    codec.architecture = loud.model_copy(update={"input_gain": 32.0})
+    try:
+        message = r"loud\.wav: louder than the recordings that the model learnt; made 26\.2 dB softer"
+        with pytest.warns(AudioWarning, match=message):
+            limited = model.samples(tmp_path / "loud.wav")
+        assert np.abs(limited).max() == pytest.approx(1.25 / 32, rel=1e-3)
+        with pytest.warns(AudioWarning, match=r"^samples: louder than"):
+            np.testing.assert_allclose(model.samples(wave), limited, atol=1e-5)
+        with pytest.warns(AudioWarning, match=message):
+            encode_files(codec, [tmp_path / "loud.wav"], tmp_path / "loud.codes")
+        assert np.array_equal(load_codes(codec, tmp_path / "loud.codes")[0][2], model.encode(limited))
+        assert np.array_equal(model.samples(wave / 30), wave / 30)
+    finally:
+        codec.architecture = loud
 
 
 def test_a_prompt_is_samples_or_a_file(model: Model, tmp_path: Path) -> None:

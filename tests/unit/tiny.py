@@ -84,7 +84,7 @@ def whole_codec() -> VQVAE:
     """An untrained codec at 8 kHz with every part that a codec may have: loudness, tones, and 2 levels of 8 codewords."""
     spectrogram = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4)
     shape = {"codebook_size": 8, "num_quantizers": 6, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
-    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": 2}
+    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": 2, "input_gain": 4}
     return VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds}), spectrogram)
 
 

@@ -29,7 +29,7 @@ RATE = 24000
 COLUMNS = {
     "recording_id": "string", "path": "string", "status": "string", "reason": "string", "sha256": "string",
     "pcm_sha256": "string", "duplicate_of": "string", "group": "string", "sample_rate": "int32", "channels": "int32",
-    "channels_used": "string", "trimmed_before": "double", "trimmed_after": "double", "seconds": "double",
+    "channels_used": "string", "trimmed_before": "double", "trimmed_after": "double", "seconds": "double", "peak": "double",
     "frames_in_shard": "int64", "shard": "string", "offset": "int64", "exponent": "int32", "label": "string",
 }  # fmt: skip
 
@@ -139,6 +139,7 @@ def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
     assert kick.sha256 == hashlib.sha256((folder / "drums" / "kick.flac").read_bytes()).hexdigest()
     assert (kick.status, kick.reason, kick.duplicate_of) == ("used", "", "")
     assert (kick.sample_rate, kick.channels, kick.seconds, kick.frames_in_shard) == (RATE, 1, 0.6, 14400)
+    assert kick.peak == pytest.approx(np.abs(sf.read(folder / "drums" / "kick.flac")[0]).max(), abs=1e-4)
     assert kick.group == kick.pcm_sha256[:16]
     assert sorted(contents(folder.parent / "out")) == ["manifest.parquet", "pcm-00000.safetensors", "report.json"]
 

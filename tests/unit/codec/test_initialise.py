@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
@@ -55,6 +56,34 @@ def test_codebooks_hold_the_corpus_and_have_codewords_for_what_it_lacks(
     with_synthetic = coding_error(tonal, clicks)
     monkeypatch.setattr(initialise_module, "_synthetic_features", lambda *_: [])
     assert with_synthetic < 0.8 * coding_error(tonal, clicks)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "dense", "gain"),
+    [
+        ((0.9, 0.01), False, 1),
+        ((0.5, 0.2), False, 2),
+        ((0.03, 0.001), False, 32),
+        ((1.0, 0.9), True, 0.5),
+        ((0.02,), True, 16),
+    ],
+)
+def test_the_gain_brings_the_loudest_recording_to_full_scale_and_dense_sound_below(
+    tmp_path: Path, peaks: tuple[float, ...], dense: bool, gain: float
+) -> None:
+    """Noise at full scale would be louder than the loudest code, and come out softer."""
+    rng = np.random.default_rng(0)
+    sounds = [rng.uniform(-1, 1, 8_000) if dense else np.sin(np.arange(8_000) * (0.2 + peak)) for peak in peaks * 2]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, (sound, peak) in enumerate(zip(sounds, peaks * 2, strict=True)):
+        whole = sound * (peak * 0.999 / np.abs(sound).max())
+        soundfile.write(folder / f"{number}.wav", whole, 44_100, subtype="FLOAT")
+    ingest(folder, tmp_path / "out", 44_100, 0.0)
+    corpus = load_corpus(tmp_path / "out")
+    model = build_vqvae(44_100, SMALL, 0).eval()
+    initialise_module.fit_input_gain(model, corpus, corpus.entries)
+    assert model.architecture.input_gain == gain
 
 
 @pytest.mark.parametrize("alike", [True, False])

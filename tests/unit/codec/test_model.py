@@ -239,6 +239,31 @@ def test_tones_need_loudness_and_a_level_of_shape(changes: dict[str, object]) ->
         VQVAEArchitecture.model_validate({**shape, **kinds, **changes})
 
 
+@pytest.mark.parametrize("gain", [0, 3, -2, 0.3, 1 << 25])
+def test_the_input_gain_is_a_power_of_two(gain: int) -> None:
+    shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": 0}
+    with pytest.raises(ValueError, match=r"input_gain"):
+        VQVAEArchitecture.model_validate({**shape, **kinds, "input_gain": gain})
+
+
+def test_a_codec_of_soft_sounds_codes_them_as_one_of_loud_sounds_does(codec: VQVAE) -> None:
+    """Bit by bit: packed, in chunks, and whole."""
+    soft = VQVAE(codec.architecture.model_copy(update={"input_gain": 64}), codec.spectrogram).eval()
+    soft.load_state_dict(codec.state_dict())
+    sounds = [torch.randn(length, generator=torch.Generator().manual_seed(length)) * 0.1 for length in (900, 20_000)]
+    pairs = [list(encode_each(one, [sound / gain for sound in sounds])) for one, gain in ((codec, 1), (soft, 64))]
+    for sound, codes, same in zip(sounds, *pairs, strict=True):
+        assert torch.equal(codes, same)
+        assert torch.equal(codes, encode(soft, sound[None] / 64, 7)[0])
+        assert torch.equal(decode(codec, codes[None], 7), 64 * decode(soft, codes[None], 7))
+    for loud, quiet in zip(decode_each(codec, pairs[0]), decode_each(soft, pairs[1]), strict=True):
+        assert torch.equal(loud, 64 * quiet)
+    whole = torch.nn.functional.pad(sounds[0], (0, 2 * codec.spectrogram.samples_per_frame - len(sounds[0]) % 512))
+    whole = whole[None, : len(whole) // 512 * 512]
+    assert torch.equal(codec(whole).audio, 64 * soft(whole / 64).audio)
+
+
 @settings(deadline=None, max_examples=20)
 @given(scale=st.sampled_from([1e-12, 1e-3, 1.0, 1e6]), seed=st.integers(0, 100))
 def test_magnitude_is_abs_and_so_is_its_gradient(scale: float, seed: int) -> None:

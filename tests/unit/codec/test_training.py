@@ -2,6 +2,7 @@
 
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from distill.audio.write import write_audio
 from distill.codec import training as training_module
 from distill.codec.constants import DRAWS
 from distill.codec.data import CodecData, CropSampler, fixed_pieces
+from distill.codec.fidelity import held_out_fidelity
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.streaming import decode
@@ -29,6 +31,7 @@ from distill.demo.recordings import demo_recordings
 from distill.errors import ParamsError
 from distill.execution import Execution
 from distill.params import VQVAEConfig, get_adaptive_vqvae_config
+from distill.storage.weights import weights_sha256
 from distill.training import VQEpochMetrics, VQStepMetrics, WatchMetrics
 from distill.training.distributed import make_fabric
 from distill.training.events import HEALTH, health_from_metrics
@@ -119,6 +122,29 @@ def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: 
     held_out = {entry.recording_id for entry in data.held_out}
     assert held_out
     assert not held_out & {entry.recording_id for entry in read}
+
+
+def test_soft_recordings_train_the_same_codec_as_loud_ones(tmp_path: Path) -> None:
+    """Bit by bit, with its figures, whatever the power of two that they are softer by."""
+    trained, measured = [], []
+    config = get_adaptive_vqvae_config(4, epochs=1, crop_seconds=0.25, **{**SIZES, "num_quantizers": 6})
+    sounds = [(one.samples[:4000] * 2048).round() / 2048 for one in [*demo_recordings()][::12]]
+    for gain in (1, 16):
+        folder = tmp_path / str(gain)
+        (folder / "in").mkdir(parents=True)
+        for number, sound in enumerate(sounds):
+            soundfile.write(folder / "in" / f"{number}.wav", sound / gain, 16_000, subtype="FLOAT")
+        ingest(folder / "in", folder / "out", 16_000, 0.0)
+        found = load_corpus(folder / "out")
+        entries = tuple(replace(entry, group=entry.path) for entry in found.entries)  # the same sides
+        corpus = Corpus(found.folder, found.sample_rate, entries)
+        trained.append(train(corpus, config))
+        measured.append(held_out_fidelity(trained[-1].model, CodecData.split(corpus, 0.3, 0)))
+    loud, soft = (one.model for one in trained)
+    assert soft.architecture.input_gain == 16 * loud.architecture.input_gain
+    assert weights_sha256(soft) == weights_sha256(loud)
+    assert measured[0] == measured[1]
+    assert trained[0].result.best_metrics == trained[1].result.best_metrics
 
 
 def test_cancel_keeps_a_usable_codec(corpus: Corpus) -> None:

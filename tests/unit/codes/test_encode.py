@@ -81,6 +81,20 @@ def test_codes_do_not_depend_on_what_is_coded_together(
         assert used["perplexity"] == metrics[f"{level}/perplexity"]
 
 
+def test_recordings_louder_than_those_of_the_codec_are_coded_softer_and_said(
+    tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = tiny_codec(gain_shape=True)
+    codec.architecture = codec.architecture.model_copy(update={"input_gain": 64.0})
+    code_corpus(codec, "abc", corpus.folder, tmp_path / "codes", settings(1), Execution("cpu", "fp32", 1), HERE)
+    reader = CodesReader(tmp_path / "codes")
+    for row, entry in zip(reader.rows, corpus.entries, strict=True):
+        softer = waveform(corpus, entry, view=View(gain=1.25 / 64 / entry.peak))
+        np.testing.assert_array_equal(reader.codes(row), encode(codec, softer[None])[0].numpy())
+    said = "warning: 10 of 10 recordings are louder than those that the codec learnt, such as 0.wav; made softer"
+    assert said in capsys.readouterr().err
+
+
 def test_a_long_recording_is_read_piece_by_piece(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,8 +161,8 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus, gain_
     end = next(entry for entry in data.held_out if entry.path == longest.path)
     assert (end.recording_id, end.group) == (f"{longest.recording_id}:end", f"{longest.group}:end")
     whole = next(entry for entry in corpus.entries if entry.path == longest.path)
-    both = [corpus.pcm(longest), corpus.pcm(end)]
-    np.testing.assert_array_equal(np.concatenate(both), corpus.pcm(whole))
+    both = [corpus.read(longest), corpus.read(end)]
+    np.testing.assert_array_equal(np.concatenate(both), corpus.read(whole))
     some, entry = next((entry.recording_id, entry) for entry in data.train)
     for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1):
         expected = encode(codec, waveform(corpus, entry, view=view)[None])[0].numpy()

@@ -52,6 +52,7 @@ FAULTY: dict[str, Samples] = {
     "drone": tone(2.5, 220, 0),
     "stutter": np.concatenate([RECORDINGS[3], SILENCE, RECORDINGS[3], SILENCE, RECORDINGS[3]]),
     "attack": np.concatenate([SILENCE, SILENCE, RECORDINGS[4]]),
+    "loud": 4 * RECORDINGS[5],
     "ending": tone(1.0, 220, 3)[: RATE // 2],
     "length": tone(0.21, 220, 30),
 }
@@ -90,6 +91,9 @@ def test_recordings_have_none_but_soft_sounds_and_single_frames(finder: FaultFin
     assert finder(map(coded, RECORDINGS)) == [()] * len(RECORDINGS)
     assert finder.held_out() == [()] * 5
     assert finder([coded(0.1 * RECORDINGS[0])]) == [("attack",)]
+    assert finder([coded(1.7 * RECORDINGS[0])]) == [()]
+    assert finder.is_silent(coded(0.1 * RECORDINGS[0]))
+    assert not finder.is_silent(coded(0.4 * RECORDINGS[0]))
     (found,) = finder([coded(RECORDINGS[0])[:1]])
     assert set(found) == {"ending", "length"}
 
@@ -98,7 +102,7 @@ def test_what_recordings_do_and_what_is_not_asked_for_is_no_fault(
     finder: FaultFinder, codec: VQVAE, coded: Coder
 ) -> None:
     sounds = [coded(FAULTY[kind]) for kind in FAULTS]
-    assert finder(sounds, ("drone", "length")) == [("drone",), (), (), (), ("length",)]
+    assert finder(sounds, ("drone", "length")) == [("drone",), (), (), (), (), ("length",)]
     for codes in sounds:
         assert FaultFinder(make_reference(["a"], [codes], [codes]), codec)([codes]) == [()]
 

@@ -79,7 +79,7 @@ def test_only_half_a_millisecond_of_an_attack_is_faded() -> None:
 def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
     prompt = np.zeros((3, 2), dtype=np.int64)
     assert GenerationRequest(1, 1.0).kinds == FAULTS
-    assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack")
+    assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack", "loud")
     assert GenerationRequest(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
     assert GenerationRequest(1, 1.0, natural_ending=False, prompt=prompt).kinds == ("drone", "stutter")
 

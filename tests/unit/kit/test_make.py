@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import networks, write_prior_model
+from unit.tiny import networks, tiny_codec, write_prior_model
 
 import distill
 from distill.api import Model
 from distill.audio.write import write_audio
+from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.sounds import MOST_DRAWS
+from distill.generate.faults import FaultFinder
+from distill.generate.sounds import MOST_DRAWS, Sound
 from distill.kit import make
 from distill.kit.kit import Kit, KitGroup, KitSettings, KitSound
 from distill.kit.make import (
@@ -24,6 +26,7 @@ from distill.kit.make import (
     KitSource,
     draw_sounds,
     finish,
+    is_silent,
     kit_folder,
     level_db,
     spectral_clusters,
@@ -125,7 +128,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
             judge = Judge(with_scores(make_reference(names, known, others), codec), codec)
         given = {"per_label": 4, "velocity_layers": 1, "seconds": 0.3, "seed": 0, "temperature": 1, "guidance": 1}
         settings = KitSettings(**given, allow_copies=allow_copies, by_label=True, formats=["sfz"])
-        sounds, refused = draw_sounds(KitSource(codec, prior, judge, "m.distill", "", []), settings, 0, count)
+        sounds, refused = draw_sounds(KitSource(codec, prior, judge, None, "m.distill", "", []), settings, 0, count)
         assert not known or allow_copies == any(sound.novelty.verdict == "copy" for sound in sounds if sound.novelty)
         return [sound.codes.tobytes() for sound in sounds], refused
 
@@ -147,6 +150,7 @@ def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
     """A codec whose sounds are all silent gives nothing to use, and no folder."""
     write_prior_model(tmp_path / "m.distill", labels=["kick"])
     model = distill.load(tmp_path / "m.distill")
+    assert model.fault_finder is not None  # which has heard the recordings
     model.bundle.codec.mean.fill_(-30)
     model.bundle.codec.components.zero_()
     with pytest.raises(
@@ -155,6 +159,24 @@ def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
     ):
         model.kit(tmp_path / "kit", per_label=1, seconds=0.1)
     assert [path.name for path in tmp_path.iterdir()] == ["m.distill"]
+
+
+def test_silence_is_judged_beside_the_recordings() -> None:
+    """By their codes where they are known, else by the gain of the codec that was fitted to them."""
+    codec, codes = tiny_codec(gain_shape=True), np.zeros((20, 3), np.int64)
+    recordings = [codes + np.array([level, 0, 0]) for level in (12, 14, 20)]  # loudness in steps of 2 dB
+    finder = FaultFinder(make_reference(["a", "b"], recordings[:2], recordings[2:]), codec)
+    source = KitSource(codec, None, None, finder, "m.distill", "")
+
+    def sound(level: int, peak: float = 0.0) -> Sound:
+        return Sound(codes + np.array([level, 0, 0]), None, None, np.full(9, peak, np.float32))
+
+    assert [is_silent(source, sound(level)) for level in (4, 8, 12, 30)] == [True, False, False, False]
+    soft = VQVAE(codec.architecture.model_copy(update={"input_gain": 1024}), codec.spectrogram)
+    for of, quiet in ((codec, 0.0005), (soft, 0.0005 / 1024)):
+        unknown = KitSource(of, None, None, None, "m.distill", "")
+        assert is_silent(unknown, sound(0, quiet))
+        assert not is_silent(unknown, sound(0, 4 * quiet))
 
 
 def test_an_interrupted_kit_leaves_what_was_there(model: Model, tmp_path: Path) -> None:
