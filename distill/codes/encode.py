@@ -85,7 +85,7 @@ def code_corpus(
     ]
     above = [max(1.0, entry.peak * shape.input_gain / MOST_PEAK) for entry, _ in rows]  # see `within_full_scale`
     made = [[replace(view, gain=view.gain / by) for view in own] for own, by in zip(made, above, strict=True)]
-    too_loud = [entry.path for (entry, _), by in zip(rows, above, strict=True) if by > 1]
+    too_loud = sorted({entry.path for (entry, _), by in zip(rows, above, strict=True) if by > 1})
     sizes = [len(own) * geometry.frames_for(one.samples) for (one, _), own in zip(rows, made, strict=True)]
     cuts = cut_blocks([one.recording_id for one, _ in rows], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
     blocks: list[Block] = [[(rows[index][0], view) for index in cut for view in made[index]] for cut in cuts]

@@ -166,7 +166,7 @@ def test_silence_is_judged_beside_the_recordings() -> None:
     codec, codes = tiny_codec(gain_shape=True), np.zeros((20, 3), np.int64)
     recordings = [codes + np.array([level, 0, 0]) for level in (12, 14, 20)]  # loudness in steps of 2 dB
     finder = FaultFinder(make_reference(["a", "b"], recordings[:2], recordings[2:]), codec)
-    source = KitSource(codec, None, None, finder, "m.distill", "")
+    source = KitSource(codec, None, None, finder, "m.distill", "", [])
 
     def sound(level: int, peak: float = 0.0) -> Sound:
         return Sound(codes + np.array([level, 0, 0]), None, None, np.full(9, peak, np.float32))
@@ -174,7 +174,7 @@ def test_silence_is_judged_beside_the_recordings() -> None:
     assert [is_silent(source, sound(level)) for level in (4, 8, 12, 30)] == [True, False, False, False]
     soft = VQVAE(codec.architecture.model_copy(update={"input_gain": 1024}), codec.spectrogram)
     for of, quiet in ((codec, 0.0005), (soft, 0.0005 / 1024)):
-        unknown = KitSource(of, None, None, None, "m.distill", "")
+        unknown = KitSource(of, None, None, None, "m.distill", "", [])
         assert is_silent(unknown, sound(0, quiet))
         assert not is_silent(unknown, sound(0, 4 * quiet))
 
