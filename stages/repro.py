@@ -14,9 +14,10 @@ from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
 from stages.ingest import note_corpus
 from stages.ops import dvc
+from stages.ops.models import keep_other_model
 from stages.ops.results import pull_missing
 from stages.ops.summary import run_log, summarise
-from stages.running import AT_WORK, PARAMS
+from stages.running import AT_WORK, PARAMS, bundle_path
 
 LISTED = 10
 ROOM = 1 << 20  # bytes: with less, a disk is full
@@ -62,6 +63,9 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     mended = dvc.mend(STATE)
     if mended is not None:
         print(mended, file=sys.stderr)
+    kept = keep_other_model(bundle_path(params))
+    if kept is not None:
+        print(kept, file=sys.stderr)
     AT_WORK.unlink(missing_ok=True)
     if not arguments:
         pull_missing()
