@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 TOOL_TESTS := tests/unit/benchmarks tests/unit/pretraining
 BENCH_STAMP := $(VENV)/.bench-installed
 PACKAGES := $(BIN)/python requirements/packages.py
+# Not where the stamp says: commands in .venv begin with the path of their Python, and do not run, or run another one.
+MOVED := $(shell [ ! -s $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(cd $(VENV) && pwd -P)" ] || echo yes)
 # CUDA=0 leaves out NVIDIA's libraries, for those who put a CPU build of torch into .venv first (see docs/guide.md).
 CUDA ?= 1
 # Folders of recordings that make bench and make check-memory measure on, and their other arguments.
@@ -28,13 +30,19 @@ help: ## show this list
 setup: $(STAMP) ## create .venv and install the pinned, hashed lock; CUDA=0 without NVIDIA's libraries
 
 # The stamp is written last: a set-up that was interrupted or failed runs again.
-$(STAMP): requirements/lock.txt requirements/packages.py pyproject.toml
+$(STAMP): requirements/lock.txt requirements/packages.py requirements/dvc.pth pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "$(PYTHON): expected Python 3.11 or newer, found %d.%d; run make PYTHON=python3.12 or similar" % v[:2])'
+	@$(if $(MOVED),echo "this project was moved or copied: $(VENV) is set up again"; $(PYTHON) -m venv --clear $(VENV))
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@echo "installing the locked dependencies into $(VENV) (a minute or less, 5 GB)"
 	@$(PACKAGES) install $(if $(filter 0,$(CUDA)),--without-cuda) requirements/lock.txt
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
-	@touch $(STAMP)
+	@$(BIN)/python -c 'import shutil, sysconfig; shutil.copy("requirements/dvc.pth", sysconfig.get_path("purelib"))'
+	@(cd $(VENV) && pwd -P) > $(STAMP)
+
+ifneq ($(MOVED),)
+.PHONY: $(STAMP)
+endif
 
 repro: $(STAMP) ## run the pipeline on corpus.path and say what came out; PULL=0 takes nothing from DVC's remote
 	@$(BIN)/python -m stages.repro $(if $(filter 0,$(PULL)),--no-pull)
@@ -103,5 +111,6 @@ lock: $(STAMP) ## resolve requirements/*.in again, keeping the versions that sti
 	@$(PACKAGES) resolve requirements/lock.in requirements/lock.txt
 	@$(PACKAGES) resolve requirements/bench.in requirements/bench.txt --constraints requirements/lock.txt
 
-clean: ## remove what the pipeline made, keep the environment
-	@rm -rf artifacts models .distill build dist docs/_build
+clean: $(STAMP) ## name and remove what the pipeline made and can make again; other models and the environment stay
+	@rm -rf build dist docs/_build
+	@$(BIN)/python -m stages.ops.clean

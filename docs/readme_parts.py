@@ -29,7 +29,7 @@ Sound = NDArray[np.float32]
 
 def summary() -> str:
     """What `make repro` printed last, as on a terminal of 80 columns. It has to have run all stages."""
-    stages = list(CODE)
+    stages = ["prepare", *CODE]
     last = run_log()[-len(stages) :]
     ran = [entry["stage"] for entry in last]
     if ran != stages:

@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 if importlib.util.find_spec("pydantic") is None:
-    # `dvc repro` without an activated environment runs the system's Python: replace it by that of `make setup`.
-    _python = Path(".venv", "Scripts" if os.name == "nt" else "bin", "python").absolute()
+    # DVC without an activated environment runs the system's Python: replace it by that of `make setup`. DVC says where
+    # the project is of which an experiment is a copy.
+    _python = Path(
+        os.environ.get("DVC_ROOT", ""), ".venv", "Scripts" if os.name == "nt" else "bin", "python"
+    ).absolute()
     if _python.exists() and Path(sys.executable).absolute() != _python:
         os.execv(_python, [str(_python), *sys.orig_argv[1:]])
     print(

@@ -15,9 +15,10 @@ from distill.pipeline.workspace import workplace
 from distill.process import print_any_text
 from stages.ingest import note_corpus
 from stages.ops import dvc
+from stages.ops.models import keep_other_model
 from stages.ops.results import pull_missing
 from stages.ops.summary import run_log, summarise
-from stages.running import AT_WORK, PARAMS
+from stages.running import AT_WORK, PARAMS, bundle_path
 
 LISTED = 10
 ROOM = 1 << 20  # bytes: with less, a disk is full
@@ -64,6 +65,9 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     mended = dvc.mend(STATE)
     if mended is not None:
         print(mended, file=sys.stderr)
+    kept = keep_other_model(bundle_path(params))
+    if kept is not None:
+        print(kept, file=sys.stderr)
     AT_WORK.unlink(missing_ok=True)
     if not arguments:
         pull_missing()

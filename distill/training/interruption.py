@@ -32,7 +32,7 @@ def raise_on_signals() -> None:
         raise Interrupted(f"interrupted by {signal.Signals(number).name}; nothing half-written was kept", 128 + number)
 
     for number in ENDING:
-        if not _is_ignored(number):
+        if not is_ignored(number):
             signal.signal(number, terminate)
 
 
@@ -52,7 +52,7 @@ def catch_interruption() -> Iterator[Interruption]:
         interruption.signal = number
         restore()
 
-    previous = {number: signal.getsignal(number) for number in SIGNALS if not _is_ignored(number)}
+    previous = {number: signal.getsignal(number) for number in SIGNALS if not is_ignored(number)}
     for number in previous:
         signal.signal(number, request)
     try:
@@ -61,6 +61,6 @@ def catch_interruption() -> Iterator[Interruption]:
         restore()
 
 
-def _is_ignored(number: signal.Signals) -> bool:
+def is_ignored(number: signal.Signals) -> bool:
     """Whether a signal that ends a process is ignored, as SIGHUP is under nohup. Ctrl-C is never."""
     return number in ENDING and signal.getsignal(number) is signal.SIG_IGN

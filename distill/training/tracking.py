@@ -7,11 +7,12 @@ import json
 import logging
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +39,12 @@ WAIT = 60.0  # seconds until a store that failed is tried again
 SQLITE = "sqlite:///"
 MODEL, NEWEST = "model", "newest"  # folder of the model file in its run, and its alias in MLflow's models
 SHOWN_CHANGES = 4  # in the name of a run
+PLACES = {  # columns of MLflow's database that say where artefacts lie
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
 
 # No telemetry; give up after seconds instead of minutes on a server that is down, or that takes calls without an answer.
 ENVIRONMENT = {
@@ -121,7 +128,30 @@ def client_of(uri: str) -> Any:
     if database is not None and not database.exists():
         with atomic_path(database, replaces=False) as temporary:
             _client(f"{SQLITE}{temporary}").search_experiments(max_results=1)
-    return _client(uri)
+    client = _client(uri)
+    if database is not None and not os.environ.get("MLFLOW_TRACKING_URI"):
+        _bring_artifacts_along(client, database)
+    return client
+
+
+def _bring_artifacts_along(client: Any, database: Path) -> None:
+    """Let a database that was moved or copied name the artefacts that came with it: MLflow keeps absolute paths."""
+    found, now = client.get_experiment_by_name(EXPERIMENT), artifacts_in(database.parent)
+    before = now if found is None else found.artifact_location
+    if before == now or not (before.startswith("file:") and before.endswith("/mlruns")):
+        return
+    with closing(sqlite3.connect(database, timeout=WAIT)) as connection, connection:
+        for table, columns in PLACES.items():
+            for column in columns:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    (now, len(before) + 1, len(before), before),
+                )
+
+
+def artifacts_in(root: Path) -> str:
+    """Where the artefacts of the store in a folder lie, as MLflow names it."""
+    return (root.resolve() / "mlruns").as_uri()
 
 
 def _client(uri: str) -> Any:
@@ -368,8 +398,7 @@ class Tracker:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        local = not os.environ.get("MLFLOW_TRACKING_URI")
-        location = (self.root.resolve() / "mlruns").as_uri() if local else None
+        location = None if os.environ.get("MLFLOW_TRACKING_URI") else artifacts_in(self.root)
         # Without the tag the UI shows the experiment as one of language models, its runs behind "Evaluations".
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(self._client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind))

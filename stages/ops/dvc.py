@@ -22,7 +22,7 @@ from voluptuous import Invalid
 from zc.lockfile import LockError, LockFile
 
 from distill.storage.files import write_bytes
-from distill.training.interruption import SIGNALS, raise_interrupted
+from distill.training.interruption import SIGNALS, is_ignored, raise_interrupted
 
 LOCK = Path("dvc.lock")
 HELD = Path(".dvc/tmp/lock")
@@ -38,21 +38,25 @@ def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subp
 
     Then raises Interrupted, which says what is `kept`, where that is given.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
-        stdout=subprocess.PIPE if wants_output else None,
-        text=True,
-        start_new_session=os.name != "nt",
-    )
     received: list[int] = []
+    process: subprocess.Popen[str] | None = None
 
-    def forward(number: int, _: FrameType | None) -> None:
+    def forward(number: int, _: FrameType | None = None) -> None:
         received.append(number)
-        if os.name != "nt":
+        if process is not None and os.name != "nt":
             os.killpg(process.pid, signal.SIGINT)
 
-    previous = {number: signal.signal(number, forward) for number in SIGNALS}
+    # Before DVC begins: what is caught here is not ignored there, as a shell's background lets it be.
+    previous = {number: signal.signal(number, forward) for number in SIGNALS if not is_ignored(number)}
     try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *arguments],
+            stdout=subprocess.PIPE if wants_output else None,
+            text=True,
+            start_new_session=os.name != "nt",
+        )
+        if received:
+            forward(received[0])
         output, _ = process.communicate()
         if received and kept:
             raise_interrupted(received[0], kept)
@@ -81,6 +85,15 @@ def mend(folder: Path) -> str | None:
         return f"{LOCK} was cut off, by a full disk or a kill: the one before it is put back"
     LOCK.unlink()
     return f"{LOCK} was cut off, by a full disk or a kill, and is removed: all stages are looked at again"
+
+
+def locked_results() -> list[Path]:
+    """What `dvc.lock` names as results of stages; nothing where it is missing or cut off."""
+    try:
+        stages = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+        return [Path(out["path"]) for stage in stages.values() for out in stage.get("outs", ())]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def is_busy() -> bool:

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dvc.config import Config
 from dvc.exceptions import DvcException
 
-from stages.ops.dvc import LOCK, run_dvc
+from stages.ops.dvc import locked_results, run_dvc
 from stages.running import METRICS
 
 Changes = Mapping[str, list[Any]]
@@ -27,7 +26,7 @@ def pull_missing() -> None:
     """
     try:
         remote = Config.from_cwd().get("core", {}).get("remote")
-        if remote is None or not _is_any_missing():
+        if remote is None or all(path.exists() for path in locked_results()):
             return
         found = json.loads(run_dvc("status", "--json", wants_output=True, kept="nothing was fetched").stdout)
     except (DvcException, ValueError):
@@ -67,12 +66,3 @@ def pullable(status: Changes) -> list[str]:
         for stage in wanting:
             del reads[stage], makes[stage]
     return list(reads)
-
-
-def _is_any_missing() -> bool:
-    """Whether a result that the lock file names is not there."""
-    try:
-        stages = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
-        return any(not Path(out["path"]).exists() for stage in stages.values() for out in stage.get("outs", ()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return False  # no lock file: nothing says what to pull

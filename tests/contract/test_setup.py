@@ -1,6 +1,7 @@
 """What `make setup` promises: pinned and hashed packages, one list of dependencies, no index named, no half a stamp."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterable
@@ -102,7 +103,8 @@ def test_make_targets_have_a_line_of_help() -> None:
 def checkout(folder: Path, status_of_install: int) -> None:
     """A checkout whose `.venv` only notes what it is asked to run."""
     python = folder / ".venv/bin/python"
-    for name in ("requirements/lock.txt", "requirements/packages.py", "pyproject.toml", ".venv/bin/python"):
+    inputs = ("requirements/lock.txt", "requirements/packages.py", "requirements/dvc.pth", "pyproject.toml")
+    for name in (*inputs, ".venv/bin/python"):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -139,6 +141,27 @@ def test_a_set_up_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
         status, asked = make(tmp_path, "setup")
         assert status != 0
         assert "requirements/packages.py install" in asked
+
+
+def test_the_environment_of_a_project_that_was_moved_or_copied_is_set_up_again(tmp_path: Path) -> None:
+    """But not one that a link leads to; also with spaces in the path."""
+    first, second, linked = (tmp_path / name for name in ("a b/first", "a b/second", "linked"))
+    checkout(first, status_of_install=0)
+    make(first, "setup")
+    shutil.copytree(first, linked, ignore=shutil.ignore_patterns(".venv"))
+    (linked / ".venv").symlink_to(first / ".venv")
+    assert make(linked, "setup") == (0, "")
+
+    shutil.copytree(first, second)
+    cleared, python = tmp_path / "cleared", tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *--clear*) echo "$@" > "{cleared}";; esac\n')
+    python.chmod(0o755)
+    command = ["make", f"PYTHON={python}", "setup"]
+    done = subprocess.run(command, cwd=second, capture_output=True, text=True, check=True).stdout
+    assert done.splitlines()[0] == "this project was moved or copied: .venv is set up again"
+    assert cleared.read_text() == "-m venv --clear .venv\n"
+    assert "requirements/packages.py install" in (second / ".venv/asked").read_text()
+    assert make(second, "setup") == (0, "")
 
 
 def test_without_cuda_leaves_out_the_libraries_and_nothing_else(packages: ModuleType) -> None:

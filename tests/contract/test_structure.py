@@ -158,8 +158,8 @@ def test_what_a_folder_may_not_import(folder: str, forbidden: set[str]) -> None:
 
 
 def test_stages_are_those_of_the_design_in_order_and_wiring_only() -> None:
-    written = {str(out) for stage in pipeline().values() for out in stage["outs"]}
-    assert tuple(pipeline()) == STAGES
+    written = {"artifacts/prepared.txt", *(str(out) for stage in pipeline().values() for out in stage["outs"])}
+    assert tuple(pipeline()) == ("prepare", *STAGES)
     for name, stage in pipeline().items():
         assert stage["cmd"] == f"python -m stages.{name}"
         read = {str(dep) for dep in stage["deps"] if not str(dep).startswith(("distill/", "stages/"))}
@@ -242,6 +242,7 @@ RUN_AGAIN = {
     "seed": {"train_vqvae", "encode_codes", "train_prior", "audition"},
     "tier": {"train_vqvae", "train_prior"},
     "corpus": {"ingest"},
+    "corpus.path": {"prepare", "ingest"},
     "corpus.labels": {"ingest", "train_vqvae", "encode_codes"},
     "vqvae": {"train_vqvae"},
     "qualities": {"train_vqvae"},
@@ -249,6 +250,7 @@ RUN_AGAIN = {
     "codes": {"encode_codes"},
     "prior": {"train_prior"},
     "bundle": {"bundle", "audition"},
+    "bundle.name": {"prepare", "bundle", "audition"},
     "audition": {"audition"},
     **{key: {"train_vqvae", "train_prior"} for key in (f"tiers.{tier}.max_recordings" for tier in TIERS)},
     **{key: {"train_vqvae"} for key in (f"tiers.{tier}.vqvae" for tier in TIERS)},

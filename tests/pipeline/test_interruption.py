@@ -22,11 +22,11 @@ def test_an_interrupted_and_a_killed_stage_go_on_to_the_same_bytes(
     project.give_labelled_sounds()
     at_work, database = project.folder / ".distill/at_work.txt", project.folder / "mlflow.db"
     process = project.start("stages.repro")
-    number = until(lambda: at_work.exists() and at_work.read_text().split()[1:], process)
-    os.kill(int(number[0]), signal.SIGKILL)
+    name, number = until(lambda: at_work.exists() and at_work.read_text().split(), process)
+    os.kill(int(number), signal.SIGKILL)
     said = "".join(process.communicate(timeout=SECONDS))
     assert process.returncode == 2, said
-    assert "ingest: expected it to end by itself, found that it was killed or crashed; if memory ran out" in said
+    assert f"{name}: expected it to end by itself, found that it was killed or crashed; if memory ran out" in said
     assert "Traceback" not in said
 
     before = database.stat().st_mtime_ns

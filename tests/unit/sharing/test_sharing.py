@@ -181,7 +181,9 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_what_is_interrupted_leaves_nothing_and_goes_on(shell: Shell) -> None:
+def test_what_is_interrupted_leaves_nothing_and_goes_on(shell: Shell, request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background lets it be ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     shell.hub.on_upload = interrupt
     done = shell("push", MODEL, PLACE)
     assert (done.status, done.out, len(done.err.splitlines())) == (130, "", 1)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,22 @@ def test_half_copies_in_the_cache_are_removed_unless_dvc_is_at_work(project: Pat
     dvc.mend(project)
     assert [path.name for path in half.parent.iterdir()] == ["whole"]
     assert not beside.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_dvc_ends_as_asked_also_in_a_shells_background_and_not_with_the_terminal_under_nohup(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """The first lets SIGINT be ignored, which is what DVC and its stages are sent; the second SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        before = signal.signal(number, signal.SIG_IGN)
+        request.addfinalizer(partial(signal.signal, number, before))
+    program = Path("python")
+    program.write_text(
+        f"#!{sys.executable}\nimport signal\n"
+        "print(*(signal.getsignal(one) is signal.SIG_IGN for one in (signal.SIGINT, signal.SIGHUP)))\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program.absolute()))
+    assert dvc.run_dvc("repro", wants_output=True).stdout == "False True\n"
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGHUP)] == [signal.SIG_IGN] * 2

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -286,6 +287,46 @@ def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     before = (tmp_path / "mlflow.db").stat().st_ino
     assert client_of(f"sqlite:///{tmp_path}/mlflow.db").search_experiments()
     assert [(path.name, path.stat().st_ino) for path in tmp_path.iterdir()] == [("mlflow.db", before)]
+
+
+def test_artifacts_lie_in_the_folder_of_a_project_that_was_moved_or_copied(tmp_path: Path) -> None:
+    """Those of earlier runs and models, too; each copy has its own; the old folder does not come back."""
+    first, moved, copied = tmp_path / "a b/first", tmp_path / "Stücke 1/moved", tmp_path / "copied"
+
+    def train(root: Path, fingerprint: str) -> set[str]:
+        """Train, and return what the model files of all runs contain."""
+        model = tmp_path / "tiny.distill"
+        model.write_text(fingerprint)
+        with Tracker(root, "train_prior", fingerprint, {"a": 1}):
+            pass
+        track_model(root, fingerprint, model)
+        store = client_of(f"sqlite:///{root / 'mlflow.db'}")
+        runs = store.search_runs([store.get_experiment_by_name("distill").experiment_id])
+        files = [store.download_artifacts(run.info.run_id, "model/tiny.distill") for run in runs]
+        versions = store.search_model_versions("name='tiny'")
+        places = {store.get_model_version_download_uri(one.name, one.version) for one in versions}
+        assert places == {(root / "mlruns").as_uri() + f"/{run.info.run_id}/artifacts/model" for run in runs}
+        return {Path(file).read_text() for file in files}
+
+    first.mkdir(parents=True)
+    assert train(first, "f00d") == {"f00d"}
+    moved.parent.mkdir()
+    first.rename(moved)
+    assert train(moved, "cafe") == {"f00d", "cafe"}
+    assert not first.exists()
+    shutil.copytree(moved, copied)
+    assert train(copied, "beef") == {"f00d", "cafe", "beef"}
+    assert train(moved, "babe") == {"f00d", "cafe", "babe"}
+
+
+def test_a_store_that_the_environment_names_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Tracker(tmp_path / "first", "train_prior", "f00d", {}):
+        pass
+    uri = f"sqlite:///{tmp_path / 'second/mlflow.db'}"
+    (tmp_path / "first").rename(tmp_path / "second")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    place = client_of(uri).get_experiment_by_name("distill").artifact_location
+    assert place == (tmp_path / "first/mlruns").as_uri()
 
 
 @pytest.mark.parametrize("port", ["x", "65536"])

@@ -1,0 +1,47 @@
+"""Entry point of `make clean`: remove what the pipeline made and can make again, and name it first.
+
+Other models stay, and so does what `distill train` and the page keep in `.distill`.
+"""
+
+import sys
+from pathlib import Path
+
+from distill.errors import DistillError
+from distill.execution import STATE
+from distill.model_file.build import card_path
+from distill.pipeline.workspace import workplace
+from distill.storage.files import remove_folder
+from stages.ops.dvc import KEPT, locked_results
+from stages.ops.models import is_of_pipeline
+from stages.running import AT_WORK, FOLDERS, RUN_LOG
+
+TRAINED = STATE / "train"  # of `distill train` and `train-prior`, whose checkpoints lie beside those of the pipeline
+
+
+def main() -> int:
+    """Remove it. Returns the exit status."""
+    try:
+        with workplace(STATE / "repro", STATE, what="this pipeline"):
+            found = results()
+            print("\n".join(["removing:", *(f"  {path}" for path in found)] if found else ["nothing to remove"]))
+            for path in found:
+                remove_folder(path) if path.is_dir() else path.unlink()
+    except DistillError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def results() -> list[Path]:
+    """What the pipeline made, as far as it is there."""
+    named = (path for path in locked_results() if path.suffix == ".distill" and path.exists())
+    models = [path for path in named if is_of_pipeline(path)]
+    work = [STATE / "ingest", STATE / "codes", RUN_LOG, AT_WORK, STATE / KEPT]
+    if not TRAINED.exists():
+        work.append(STATE / "checkpoints")
+    found = [FOLDERS.corpus.parent, *models, *map(card_path, models), *work]
+    return [path for path in found if path.exists()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

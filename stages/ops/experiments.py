@@ -1,0 +1,39 @@
+"""The copy of the project in which DVC runs `dvc exp run --temp` and `--queue`: it has what git tracks, and nothing else."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill.errors import AudioError
+from stages.running import PARAMS
+
+
+def lead_to_recordings(project: Path, folder: str) -> None:
+    """Link what this copy of `project` lacks of `folder`, a path relative to both. Raises AudioError."""
+    copy = next(parent for parent in (Path.cwd(), *Path.cwd().parents) if (parent / ".git").exists())
+    here, there = Path(os.path.normpath(Path.cwd() / folder)), (project / folder).resolve()
+    if here.is_relative_to(copy):
+        here = here.resolve()  # a link that git tracks stays as it is
+    if not there.is_dir() or here.resolve() == there:
+        return
+    is_copied = here.is_relative_to(copy) and here.exists()
+    is_free = here.is_symlink() or not here.exists()
+    if not here.is_relative_to(project / ".dvc") or not (is_copied or is_free):
+        raise AudioError(
+            f"{PARAMS}: corpus.path: expected a path that leads from .dvc/tmp/exps, where DVC runs experiments, to nothing "
+            f"else, found {folder}, which is {here} there; write the absolute path {there}"
+        )
+    for name, target in _missing(here, there) if is_copied else [(here, there)]:
+        name.parent.mkdir(parents=True, exist_ok=True)
+        temporary = name.with_name(f".{name.name}.{os.getpid()}")
+        temporary.symlink_to(target)
+        temporary.replace(name)  # another experiment may do the same
+
+
+def _missing(here: Path, there: Path) -> Iterator[tuple[Path, Path]]:
+    """Files below `there` that are not below `here`: what they are to be called, and what they are."""
+    for parent, _, files in os.walk(there):
+        for target in (Path(parent, file) for file in files):
+            name = here / target.relative_to(there)
+            if not os.path.lexists(name):
+                yield name, target

@@ -1,0 +1,29 @@
+"""Stage `prepare`: keep a model of another origin, and let `corpus.path` lead to the recordings in experiments, too.
+
+What it writes is not where DVC runs experiments: so it runs there again, before `ingest`.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from distill.params import Params
+from distill.storage.files import write_bytes
+from stages.ops.experiments import lead_to_recordings
+from stages.ops.models import keep_other_model
+from stages.running import bundle_path, run_stage, tracking_root
+
+PREPARED = Path("artifacts/prepared.txt")
+
+
+def main(params: Params) -> None:
+    kept = keep_other_model(bundle_path(params))
+    if kept is not None:
+        print(kept, file=sys.stderr)
+    if tracking_root() != Path.cwd():
+        lead_to_recordings(tracking_root(), params.corpus.path)
+    write_bytes(PREPARED, os.fsencode(f"{params.corpus.path}\n"))
+
+
+if __name__ == "__main__":
+    run_stage("prepare", main)
