@@ -86,7 +86,7 @@ def test_recordings_louder_than_those_of_the_codec_are_coded_softer_and_said(
     code_corpus(codec, "abc", corpus.folder, tmp_path / "codes", settings(1), Execution("cpu", "fp32", 1), HERE)
     reader = CodesReader(tmp_path / "codes")
     for row, entry in zip(reader.rows, corpus.entries, strict=True):
-        softer = waveform(corpus, entry, view=View(gain=1.25 / 64 / entry.peak))
+        softer = waveform(corpus, entry, view=View(gain=1 / (entry.peak * 64 / 2)))
         np.testing.assert_array_equal(reader.codes(row), encode(codec, softer[None])[0].numpy())
     said = "warning: 10 of 10 recordings are louder than those that the codec learnt, such as 0.wav; made softer"
     assert said in capsys.readouterr().err
