@@ -1,8 +1,8 @@
 """Bandwidth of recordings, and the corpus sample rate that it asks for: `corpus.sample_rate: auto`.
 
 A recording has treble if a hundred-thousandth of its energy, or more, lies between 10 and 20 kHz, and if that band
-reaches -70 dBFS (RMS of a window) somewhere, in files of more than 16 bits 70 dB below the peak. The first bound leaves
-out images of a resampler, the second 16-bit dither, also shaped dither. Files of up to 24 kHz have none: at 24 kHz all of their sound is kept.
+reaches -70 dBFS (RMS of a window) somewhere. The first bound leaves out images of a resampler, the second 16-bit
+dither, also shaped dither. Files of up to 24 kHz have none: at 24 kHz all of their sound is kept.
 
 Only excerpts are decoded, so that it costs little beside decoding the whole. Shapes: `n` samples at the file's rate,
 `C` channels, `W` windows.
@@ -24,7 +24,7 @@ from distill.errors import AudioError
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
 TREBLE_HZ, HIGHEST_HZ = 10_000, 20_000
 LEAST_ENERGY_SHARE = 1e-5  # of treble in a recording: -50 dB
-LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dB; 16-bit dither has -100, shaped up to -80
+LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dBFS; 16-bit dither has -100, shaped up to -80
 LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: less does not pay for a codec that costs more for all of it
 EXCERPT_SECONDS = 0.1  # decoded at a time
 FEWEST_EXCERPTS, USUAL_EXCERPTS, MOST_EXCERPTS = 2, 5, 64  # one a second up to the usual, then one in SPACING_SECONDS
@@ -96,8 +96,7 @@ def _measure(stream: AudioStream) -> Bandwidth:
         return UNREADABLE
     # Relative to the peak, since squares of the largest samples that `read_recording` takes have no float32.
     whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
-    may_be_dither = all((excerpt * 65_536 % 1 == 0).all() for excerpt in excerpts)  # 16 bits, or the mean of two such
-    is_heard = float(treble.max()) * (float(peak) ** 2 if may_be_dither else 1.0) >= LEAST_TREBLE_POWER
+    is_heard = float(treble.max()) * float(peak) ** 2 >= LEAST_TREBLE_POWER
     has_treble = is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum()
     if frames is None:  # the header does not say: the rest is read to its end
         frames, failure, block = sum(map(len, excerpts)), "", excerpts[-1]

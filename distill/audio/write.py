@@ -14,7 +14,7 @@ from distill.storage.files import MARK, write_bytes
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
 
 BLOCK = 1 << 16  # samples
-SOFT_PEAK = 1 / 32  # of a sound that 16 bits would leave fewer than 12 of
+SOFT_PEAK = 1 / 64  # -36 dBFS: below it 16 bits leave less than 60 dB between a sound and the noise of rounding
 
 _FORMATS: dict[str, tuple[str, str]] = {
     "wav": ("WAV", "PCM_16"),
@@ -33,12 +33,13 @@ def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind
 
 
 def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat, comment: str) -> bytes:
-    """The bytes of an audio file of mono samples `[N]`, in 16 bits, soft ones in 24. Raises AudioError for `path`.
+    """The bytes of an audio file of mono samples `[N]`. Raises AudioError for `path`.
 
+    Where `kind` has them they are in 16 bits, a soft sound in 24.
     They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
     """
     container, subtype = _FORMATS[kind]
-    if subtype == "PCM_16" and 0 < np.abs(samples).max(initial=0.0) < SOFT_PEAK:
+    if subtype == "PCM_16" and np.abs(samples).max(initial=0.0) < SOFT_PEAK:
         subtype = "PCM_24"
     file = io.BytesIO()
     try:

@@ -87,14 +87,6 @@ def test_recordings_with_treble_and_without(name: str, tmp_path: Path) -> None:
     assert found == Bandwidth(rate, len(sound) / rate, name in WITH_TREBLE)
 
 
-@pytest.mark.parametrize(("subtype", "has_treble"), [("PCM_16", False), ("PCM_24", True), ("FLOAT", True)])
-def test_soft_sounds_have_their_treble_where_it_cannot_be_dither(
-    tmp_path: Path, subtype: str, has_treble: bool
-) -> None:
-    sound = noise(20, 16_000, 44_100, -74)
-    assert measure_bandwidth(write(tmp_path / "a.wav", sound, 44_100, subtype)).has_treble == has_treble
-
-
 def test_what_cannot_be_read_and_what_is_no_sound_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     assert measure_bandwidth(path) == UNREADABLE
