@@ -26,7 +26,7 @@ from distill.errors import AudioError
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
 TREBLE_HZ, HIGHEST_HZ = 10_000, 20_000
 LEAST_ENERGY_SHARE = 1e-5  # of treble in a recording: -50 dB
-LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dB; 16-bit dither has -100, shaped up to -80
+LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dBFS; 16-bit dither has -100, shaped up to -80
 LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: less does not pay for a codec that costs more for all of it
 EXCERPT_SECONDS = 0.1  # decoded at a time
 FEWEST_EXCERPTS, USUAL_EXCERPTS, MOST_EXCERPTS = 2, 5, 64  # one a second up to the usual, then one in SPACING_SECONDS

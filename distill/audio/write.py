@@ -41,7 +41,7 @@ def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind:
     They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
     """
     container, subtype = _FORMATS[kind]
-    if subtype == "PCM_16" and 0 < np.abs(samples).max(initial=0.0) < SOFT_PEAK:
+    if subtype == "PCM_16" and np.abs(samples).max(initial=0.0) < SOFT_PEAK:
         subtype = "PCM_24"
     file = io.BytesIO()
     try:

@@ -24,7 +24,7 @@ from distill.codec.tone import STEADY_HOPS
 from distill.errors import AudioWarning
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
-MOST_PEAK = 1.25  # of a sound as it is analysed: of the loudest views that training codes
+MOST_PEAK = 2.0  # of a sound as it is analysed: louder ones would lose more than 1 or 2 dB by their codes of loudness
 GAP_FRAMES = REACH  # frames that codewords reach; convolutions over hops and windows reach less far
 
 T = TypeVar("T")

@@ -91,7 +91,7 @@ def test_recordings_louder_than_those_of_the_codec_are_coded_softer_and_said(
     data = CodecData.split(corpus, settings(1).split.resolve(len(corpus.entries)), settings(1).seed)
     entries = sorted([*data.train, *data.held_out], key=lambda entry: entry.path)
     for row, entry in zip(reader.rows, entries, strict=True):
-        softer = waveform(corpus, entry, view=View(gain=1.25 / 64 / entry.peak))
+        softer = waveform(corpus, entry, view=View(gain=1 / (entry.peak * 64 / 2)))
         np.testing.assert_array_equal(reader.codes(row), encode(codec, softer[None])[0].numpy())
     said = "warning: 10 of 10 recordings are louder than those that the codec learnt, such as 0.wav; made softer"
     assert said in capsys.readouterr().err
