@@ -10,7 +10,7 @@ from distill.audio.write import AudioFormat, write_audio
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac"])
-@pytest.mark.parametrize(("level", "subtype"), [(0.5, "PCM_16"), (0.02, "PCM_16"), (6e-4, "PCM_24"), (0.0, "PCM_16")])
+@pytest.mark.parametrize(("level", "subtype"), [(0.5, "PCM_16"), (0.02, "PCM_16"), (6e-4, "PCM_24")])
 def test_a_soft_sound_is_written_in_more_bits(tmp_path: Path, kind: AudioFormat, level: float, subtype: str) -> None:
     sound = (level * np.sin(np.arange(9000) / 10)).astype(np.float32)
     path = tmp_path / f"a.{kind}"
