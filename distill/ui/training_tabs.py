@@ -77,6 +77,11 @@ class TrainingTab(ABC):
     def show(self) -> list[Any]:
         """The newest training: its id, state and buttons, recordings, codebooks, charts and previews."""
         job = self._work.jobs.newest(self.kind)
+        shown = self._parts(job)
+        # Shown after a training that began meanwhile, what took long would leave Stop and Cancel to the one before.
+        return shown if self._work.jobs.newest(self.kind) == job else self.show()
+
+    def _parts(self, job: Job | None) -> list[Any]:
         state = view.progress(job, "No training yet. Fill in the form and press Start.")
         buttons = [gr.update(visible=job is not None and job.state == "running")] * 2
         if job is None:

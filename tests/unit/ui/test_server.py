@@ -286,6 +286,35 @@ def test_both_tabs_show_what_a_training_warns_of(workspace: Workspace, kind: str
 
 
 @pytest.mark.usefixtures("page")
+def test_a_training_that_begins_while_the_page_looks_is_the_one_that_is_shown(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else Stop would act on the one before, and be refused."""
+    jobs = [workspace.state / "jobs" / f"20260103-00000{number}-abcdef0" for number in range(2)]
+    described = json.dumps({"kind": "prior", "title": "t", "arguments": [], "values": {}})
+
+    def begin(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "job.json").write_text(described)
+
+    def charts(_: object) -> str:
+        if not jobs[1].exists():
+            begin(jobs[1])
+        return ""
+
+    begin(jobs[0])
+    monkeypatch.setattr("distill.ui.view.charts", charts)
+    (looks,) = (
+        one.fn
+        for one in blocks().fns.values()
+        if "prior-health" in [each.elem_id for each in one.outputs] and any(event == "tick" for _, event in one.targets)
+    )
+    assert looks()[0] == jobs[1].name
+    for folder in jobs:  # the folder is that of other tests, too
+        shutil.rmtree(folder)
+
+
+@pytest.mark.usefixtures("page")
 def test_sizes_that_are_left_empty_follow_the_architecture(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
