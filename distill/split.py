@@ -27,7 +27,10 @@ MOST_NAMED = 5  # labels in a sentence
 
 
 class Recording(Protocol):
-    """What decides. `group` is shared by near-duplicates; `label` is "" where there is none."""
+    """What decides. `group` is shared by near-duplicates; `label` is "" where there is none.
+
+    Only a sentence needs `trimmed_before`, the seconds of silence in the file before the samples.
+    """
 
     @property
     def path(self) -> str: ...
@@ -39,6 +42,8 @@ class Recording(Protocol):
     def label(self) -> str: ...
     @property
     def samples(self) -> int: ...
+    @property
+    def trimmed_before(self) -> float: ...
 
 
 class Split(NamedTuple):
@@ -152,7 +157,7 @@ def split_remark(
             found.append(f"{longest.path} is longer than what is held out and is trained on")
     for one in recordings:
         if one.pcm_sha256 == split.cut:
-            start = (one.samples - split.end) / sample_rate
+            start = one.trimmed_before + (one.samples - split.end) / sample_rate
             found.append(f"the end of {one.path} is held out, from {start:.1f} s on")
             sounds_of.pop(normal_form(one.label), None)
     if single := sorted(label for label, sounds in sounds_of.items() if len(sounds) == 1):

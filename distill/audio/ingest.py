@@ -296,7 +296,7 @@ def _related(
     for index, (sha256, group) in enumerate(group_of.items()):
         if index in alike.parts:
             whole, seconds = alike.parts[index]
-            notes[sha256] = f"part of {firsts[whole].path}, at {seconds:.1f} s"
+            notes[sha256] = f"part of {firsts[whole].path}, at {firsts[whole].trimmed_before + seconds:.1f} s"
         elif wholes.setdefault(group, index) != index:
             notes[sha256] = f"near-duplicate of {firsts[wholes[group]].path}"
     related = []

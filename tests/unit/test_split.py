@@ -22,6 +22,7 @@ class Sound:
     seconds: float = 1.0
     alike: str = ""
     label: str = ""
+    trimmed_before: float = 0.0
 
     @property
     def pcm_sha256(self) -> str:
@@ -161,8 +162,8 @@ def test_the_end_of_a_long_recording_is_held_out(seed: int) -> None:
     assert (split.cut, split.end) == ("long.wav", 76_750)
     assert len(split.held_out) < 7
     assert said(sounds, 0.5, seed).endswith("asked 50%); the end of long.wav is held out, from 223.2 s on")
-    assert said(sounds[:1], 0.5, seed) == (
-        "held out: 75.0 of 300.0 s (25%, asked 50%); the end of long.wav is held out, from 225.0 s on"
+    assert said([Sound("long.wav", 300, trimmed_before=5.0)], 0.5, seed) == (
+        "held out: 75.0 of 300.0 s (25%, asked 50%); the end of long.wav is held out, from 230.0 s on"
     )
 
 

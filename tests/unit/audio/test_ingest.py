@@ -364,6 +364,16 @@ def test_parts_of_a_session_are_told_from_copies(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("decoded")
+def test_a_part_is_found_at_its_time_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    sounds = [pluck(number) for number in range(5)]
+    sf.write(tmp_path / "in" / "session.wav", np.concatenate([np.zeros(5 * RATE), *sounds]), RATE)
+    sf.write(tmp_path / "in" / "hit.wav", sounds[3], RATE)
+    run(tmp_path / "in")
+    assert rows(tmp_path / "in")["hit.wav"].reason == "part of session.wav, at 6.8 s"
+
+
+@pytest.mark.usefixtures("decoded")
 def test_folders_without_a_recording_of_their_own_are_named(folder: Path) -> None:
     write(folder / "kit" / "same.wav", 3)
     (folder / "bass").mkdir()
