@@ -110,7 +110,13 @@ class Model:
 
     @property
     def note(self) -> str:
-        """Sentence on what sounds are made with, where that is not a prior of the file; else ""."""
+        """Sentence on what sounds are made with, where that is not a prior of the file, or what verdicts miss; else ""."""
+        trained = self.metadata.prior_metadata
+        if trained is not None and trained.memorization.is_of_copies:
+            return (
+                f"{self.path} learned recordings that are near-duplicates of the held-out ones, which verdicts are measured "
+                "by: a copy may be called new"
+            )
         if self.bundle.prior is not None or self.prior is None:
             return ""
         return (

@@ -166,7 +166,7 @@ def _keys_of(given: list[str]) -> dict[str, str]:
 
 
 def _open(path: Path, label: str | None = None, **redrawn: Any) -> "Model":
-    """The model, if it can make what is asked for; a note says where that is not with a prior of the file."""
+    """The model, if it can make what is asked for, and its note."""
     from distill.api import Model
 
     loaded = Model(path)

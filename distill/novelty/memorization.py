@@ -52,6 +52,11 @@ class Memorization(Settings):
     compared: Number | None = None
 
     @property
+    def is_of_copies(self) -> bool:
+        """Whether half of the held-out recordings have a near-duplicate among training recordings, as far as is known."""
+        return self.compared is not None and 2 * (self.alike or 0) >= self.compared
+
+    @property
     def message(self) -> str:
         """What it means and what to do, the same words wherever it is shown; "" where nothing was memorised."""
         if not self.was_memorizing:
@@ -61,7 +66,7 @@ class Memorization(Settings):
                 "Either it memorises, or recordings on both sides of the split are alike: look for copies among them, "
                 "add more varied recordings, or lower prior.hidden_size or prior.epochs"
             )
-        elif 2 * self.alike >= self.compared:
+        elif self.is_of_copies:
             cause = (
                 f"Near-duplicates explain it: {self.alike} of {self.compared} held-out recordings have a near-duplicate "
                 "among training recordings, so that held-out figures mean nothing; remove copies or add other recordings"

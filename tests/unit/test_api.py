@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import write_prior_model, write_tone
+from unit.tiny import TRAINED, write_prior_model, write_tone
 
 import distill
 from distill.api import Model, new_enough
@@ -42,6 +42,18 @@ def test_sounds_come_with_their_novelty_and_can_be_had_again(model: Model) -> No
     assert made.novelty == again.novelty
     anything = model.generate()
     assert same(model.generate(seed=anything.seed).sounds, anything.sounds)
+
+
+def test_a_model_of_near_duplicates_says_what_its_verdicts_miss(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.note == ""
+    of_copies = TRAINED.memorization.model_copy(update={"was_memorizing": True, "alike": 3, "compared": 4})
+    monkeypatch.setattr("unit.tiny.TRAINED", TRAINED.model_copy(update={"memorization": of_copies}))
+    write_prior_model(tmp_path / "m.distill")
+    assert distill.load(tmp_path / "m.distill").note.endswith(
+        "which verdicts are measured by: a copy may be called new"
+    )
 
 
 def test_codes_go_there_and_back(model: Model) -> None:

@@ -47,6 +47,7 @@ def test_near_duplicates_are_told_from_memorisation() -> None:
     assert "Few held-out recordings (1 of 4) have a near-duplicate among training recordings, so copies" in few.message
     assert Memorization.model_validate_json(few.model_dump_json()) == few
     assert Memorization(was_memorizing=False, **figures).message == ""
+    assert [one.is_of_copies for one in (many, few)] == [True, False]
 
 
 def test_near_duplicates_are_found_at_any_lag() -> None:
