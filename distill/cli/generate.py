@@ -161,7 +161,10 @@ def _keys_of(given: list[str]) -> dict[str, str]:
     for text in given:
         if not re.fullmatch(r"(.+?=[^=,]+(,|$))+", text):
             raise ParamsError(f"--keys {text}: expected LABEL=NOTE, such as kick=C2, or several with commas between")
-        notes |= re.findall(r"(.+?)=([^=,]+)(?:,|$)", text)
+        for label, note in re.findall(r"(.+?)=([^=,]+)(?:,|$)", text):
+            if label in notes:
+                raise ParamsError(f"--keys {text}: expected one note for {label}, found a second; give it once")
+            notes[label] = note
     return notes
 
 

@@ -185,10 +185,13 @@ def is_recording(name: str) -> bool:
 
 
 def _inside(sources: list[Source]) -> list[Source]:
-    """Sources with their places inside the folder that holds them all, where that has folders in it, too."""
-    places = [place for _, place in sources]
-    has_folders = len({place[0] for place in places}) == 1 and max(map(len, places)) > 2
-    return [(copy, place[has_folders:]) for copy, place in sources]
+    """Sources with their places inside the folder that holds them all, where that has no recording beside its folders.
+
+    With one it may be a label itself.
+    """
+    places = [place for _, place in sources if is_recording(place[-1])]
+    holds_folders = len({place[0] for place in places}) == 1 and min(map(len, places)) > 2
+    return [(copy, place[holds_folders:]) for copy, place in sources]
 
 
 def _entries(archive: zipfile.ZipFile, stem: str) -> list[Source]:

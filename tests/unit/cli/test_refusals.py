@@ -59,6 +59,7 @@ REFUSED = {
     "kit m.distill --out x --format exs": "kit: formats: expected 'sfz' or 'dspreset', found 'exs'",
     "kit m.distill --out x --per-label 65": "--per-label: expected less than or equal to 64, found 65",
     "kit m.distill --out x --label gong": "label gong: expected one of kick, snare",
+    "kit m.distill --out x --keys a=C4,a=D4": "--keys a=C4,a=D4: expected one note for a, found a second; give it once",
     "kit m.distill --out x --keys kick": "--keys kick: expected LABEL=NOTE, such as kick=C2, or several with commas betw",
     "kit m.distill --out x --keys gong=C2": "label gong: expected one of kick, snare",
     "kit m.distill --out x --keys kick=H2": "keys kick=H2: expected a key of its own, 0 to 127, or its note, C-1 to G9",

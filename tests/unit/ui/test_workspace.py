@@ -145,7 +145,8 @@ def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace,
 @pytest.mark.parametrize(
     ("places", "kept"),
     [
-        (["pack/kick/1.wav", "pack/1.wav"], {"kick/1.wav", "1.wav"}),  # the folders in it are labels
+        (["pack/kick/1.wav", "pack/snare/1.wav"], {"kick/1.wav", "snare/1.wav"}),  # the folders in it are labels
+        (["kick/1.wav", "kick/hard/1.wav"], {"kick/1.wav", "kick/hard/1.wav"}),  # and so may it be
         (["kick/1.wav", "kick/2.wav"], {"kick/1.wav", "kick/2.wav"}),  # it is one, beside others that come later
         (["kick/1.wav", "snare/1.wav"], {"kick/1.wav", "snare/1.wav"}),
         (["kick/808/1.wav", "snare/1.wav"], {"kick/808/1.wav", "snare/1.wav"}),
@@ -203,7 +204,10 @@ def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) 
     ("names", "kept"),
     [
         (["kick/1.wav", "snare/1.wav"], {"kick/1.wav", "snare/1.wav"}),
-        (["pack/", "pack/kick/1.wav", "pack/2.wav", "__MACOSX/pack/kick/._1.wav"], {"kick/1.wav", "2.wav"}),
+        (
+            ["pack/", "pack/kick/1.wav", "pack/b/2.wav", "__MACOSX/pack/._1.wav"],
+            {"kick/1.wav", "b/2.wav"},
+        ),
         (["1.wav", "2.wav", ".DS_Store"], {"my pack/1.wav", "my pack/2.wav"}),
     ],
 )
@@ -226,7 +230,7 @@ def test_names_in_an_archive_stay_as_they_are(work: Workspace, tmp_path: Path) -
     upload.write_bytes(upload.read_bytes().replace(b"Xtnde", b"\x99tnde"))
     _, count, refused = work.add_recordings("mine", [*uploads, (upload, "dos.zip")])
     assert refused == []
-    assert written(work) == {*(f"pack/{name}" for name in names), *others, "lo/1.wav", "2.wav", "dos/Ötnde.wav"}
+    assert written(work) == {*(f"pack/{name}" for name in names), *others, "tom/lo/1.wav", "tom/2.wav", "dos/Ötnde.wav"}
     assert count == len(written(work))
 
 
