@@ -156,7 +156,7 @@ def test_the_environment_of_a_project_that_was_moved_or_copied_is_set_up_again(t
     cleared, python = tmp_path / "cleared", tmp_path / "python"
     python.write_text(f'#!/bin/sh\ncase "$*" in *--clear*) echo "$@" > "{cleared}";; esac\n')
     python.chmod(0o755)
-    command = ["make", f"PYTHON={python}", "setup"]
+    command = ["make", "--no-print-directory", f"PYTHON={python}", "setup"]
     done = subprocess.run(command, cwd=second, capture_output=True, text=True, check=True).stdout
     assert done.splitlines()[0] == "this project was moved or copied: .venv is set up again"
     assert cleared.read_text() == "-m venv --clear .venv\n"
