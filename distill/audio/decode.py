@@ -229,9 +229,8 @@ def main() -> None:
         os.dup2(nothing.fileno(), 2)
     keep_freed_blocks()
     reader_versions()  # loads FFmpeg, whose memory is no file's
-    ChannelStatistics(2).add(
-        np.zeros((1 << 12, 2), np.float32)
-    )  # BLAS takes its memory once; where it cannot, it exits
+    # BLAS takes its memory with its first product, and ends the process where it cannot.
+    ChannelStatistics(2).add(np.zeros((1 << 12, 2), np.float32))
     for line in sys.stdin.buffer:
         answers.write(_answer(**json.loads(line)))
         answers.flush()

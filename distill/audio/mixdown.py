@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 
 SILENT_CHANNEL = 0.01  # peak beside that of the loudest channel
 CANCELLED = 0.1  # power of the mix beside that of the mix of uncorrelated channels

@@ -102,14 +102,17 @@ class _Decoding:
     @property
     def is_short(self) -> bool:
         """Whether there was much less than the header announces."""
-        least = max(_MISSING * (self.announced or 0), SHORT_SECONDS * self.rate)
-        return self.announced is not None and self.announced - self.frames > least
+        return self.announced is not None and self.announced - self.frames > self._tolerance
 
     @property
     def is_longer(self) -> bool:
         """Whether there was much more than the header announces."""
-        most = max(_MISSING * (self.announced or 0), SHORT_SECONDS * self.rate)
-        return self.announced is not None and self.frames - self.announced > most
+        return self.announced is not None and self.frames - self.announced > self._tolerance
+
+    @property
+    def _tolerance(self) -> float:
+        """Frames by which a header may be wrong without a remark."""
+        return max(_MISSING * (self.announced or 0), SHORT_SECONDS * self.rate)
 
     def check(self, size: int) -> None:
         """Raise AudioError where what was decoded of a file of `size` bytes cannot be used."""
