@@ -63,6 +63,7 @@ def code_corpus(
     corpus = load_corpus(corpus_folder)
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
     views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
+    transpose = params.prior.transpose
     data = CodecData.split(corpus, fraction, params.seed, by_label)
     rows: list[tuple[ManifestRow, Side]] = [(one, "train") for one in data.train]
     rows = sorted(rows + [(one, "val") for one in data.held_out], key=lambda row: row[0].path)  # as in the corpus
@@ -80,13 +81,13 @@ def code_corpus(
     named = [RecordingRow(one.recording_id, one.path, one.label * has_labels, side) for one, side in rows]
 
     made = [
-        views_of(entry, views if side == "train" else 1, geometry.samples_per_frame, params.seed)
+        views_of(entry, views if side == "train" else 1, geometry.samples_per_frame, params.seed, transpose)
         for entry, side in rows
     ]
     above = [max(1.0, entry.peak * shape.input_gain / MOST_PEAK) for entry, _ in rows]  # see `within_full_scale`
     made = [[replace(view, gain=view.gain / by) for view in own] for own, by in zip(made, above, strict=True)]
     too_loud = sorted({entry.path for (entry, _), by in zip(rows, above, strict=True) if by > 1})
-    sizes = [len(own) * geometry.frames_for(one.samples) for (one, _), own in zip(rows, made, strict=True)]
+    sizes = [sum(geometry.frames_for(view.samples(one)) for view in own) for (one, _), own in zip(rows, made, strict=True)]
     cuts = cut_blocks([one.recording_id for one, _ in rows], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
     blocks: list[Block] = [[(rows[index][0], view) for index in cut for view in made[index]] for cut in cuts]
     counts = torch.zeros(shape.num_quantizers, max(shape.codebook_sizes), dtype=torch.float64)
@@ -111,7 +112,7 @@ def code_corpus(
                     yield entry.recording_id, view.number, entry.group, codes
 
         def key(block: Block) -> str:
-            return sha256_json([[entry.pcm_sha256, view.shift, view.gain] for entry, view in block])[:32]
+            return sha256_json([[entry.pcm_sha256, view.shift, view.gain, view.semitones] for entry, view in block])[:32]
 
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list
@@ -131,7 +132,7 @@ def _encode_block(codec: VQVAE, corpus: Corpus, block: Block, path: Path) -> Non
     """Write the codes `[F, Q]` of each view of a block."""
 
     def sound(entry: ManifestRow, view: View) -> tuple[int, Callable[[int, int], Tensor]]:
-        return entry.samples - view.shift, lambda start, stop: waveform(corpus, entry, start, stop - start, view)
+        return view.samples(entry), lambda start, stop: waveform(corpus, entry, start, stop - start, view)
 
     found = encode_each_from(codec, (sound(entry, view) for entry, view in block))
     write_bytes(path, save({f"{n:05d}": codes.cpu().numpy().astype(np.uint16) for n, codes in enumerate(found)}))

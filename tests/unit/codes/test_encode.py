@@ -1,10 +1,12 @@
 """A corpus to codes: together or alone, in one piece or streamed, the codes are the same."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 import torch
 from safetensors.numpy import save_file
 from unit.tiny import RATE, tiny_codec
@@ -135,6 +137,28 @@ def test_a_view_is_shifted_by_less_than_a_frame_and_louder_or_softer(corpus: Cor
     assert all(view.shift * 2 < short.samples for view in views_of(short, 16, 512, 3))
 
 
+@pytest.mark.parametrize("semitones", [-12, -5, 1, 12])
+def test_a_view_in_another_key_is_the_recording_faster_or_slower(corpus: Corpus, semitones: int) -> None:
+    entry = max(corpus.entries, key=lambda entry: entry.samples)
+    view = View(1, 100, 0.5, semitones)
+    assert abs(1200 * np.log2(float(view.speed)) - 100 * semitones) < 3  # cents
+    whole = waveform(corpus, entry, view=view)
+    assert len(whole) == view.samples(entry) == int((entry.samples - 100) / view.speed)
+    expected = soxr.resample(corpus.read(entry, 100), float(view.speed), 1.0, "VHQ")[: len(whole)] * 0.5
+    np.testing.assert_allclose(whole.numpy()[: len(expected)], expected, atol=0.01)
+    parts = [waveform(corpus, entry, first, min(999, len(whole) - first), view) for first in range(0, len(whole), 999)]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+
+
+def test_every_other_view_is_in_a_key_within_reach(corpus: Corpus) -> None:
+    entry = corpus.entries[0]
+    views = views_of(entry, 64, 512, 3, transpose=4)
+    assert {view.semitones for view in views[1::2]} == set(range(-4, 5))
+    assert not any(view.semitones for view in views[::2])
+    as_they_are = views_of(entry, 64, 512, 3)
+    assert [replace(view, semitones=0) for view in views] == as_they_are
+
+
 @pytest.mark.parametrize("gain_shape", [False, True])
 def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus, gain_shape: bool) -> None:
     codec, split = tiny_codec(0, gain_shape), tmp_path / "split.parquet"
@@ -166,7 +190,7 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus, gain_
     both = [corpus.read(longest), corpus.read(end)]
     np.testing.assert_array_equal(np.concatenate(both), corpus.read(whole))
     some, entry = next((entry.recording_id, entry) for entry in data.train)
-    for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1):
+    for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1, settings(3).prior.transpose):
         expected = encode(codec, waveform(corpus, entry, view=view)[None])[0].numpy()
         np.testing.assert_array_equal(reader.codes(sides["train"][some][view.number]), expected)
 
