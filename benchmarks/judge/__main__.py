@@ -30,9 +30,11 @@ from distill.pipeline.workspace import find_corpus
 from distill.storage.work import Executor
 
 PAGE = RESULTS.parents[1] / "docs" / "judges.md"
+FIGURES = "judges"  # a long table, which is written and not shown
 COLUMNS = ("corpus", "judge", "sounds", *MEASURES, "p")
-HEARING = ("corpus", "what is wrong")  # and a column for each judge, with deviations of three measures
-DECODED, TRAINING = "held out, decoded", "training recordings"
+SHOWN = ("corpus", "sounds")  # and a column for each judge
+DECODED, TRAINING, OTHERS = "held out, decoded", "training recordings", "other recordings"
+KERNEL, NEAREST = (tuple(MEASURES).index(name) for name in ("kernel distance", "nearest neighbour"))
 
 
 def main() -> None:
@@ -41,7 +43,8 @@ def main() -> None:
     console, progress = Console(), Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         for table in _judged(asked, progress):
-            show(table, console)
+            if table.name != FIGURES:
+                show(table, console)
             if asked.write is not None:
                 keep(table, asked.write)
     except Exception as error:
@@ -125,7 +128,7 @@ def _trained(folder: Path, work: Path) -> Model:
     return Model(path)
 
 
-def tables(name: str, model: Model, sides: Sides, sounds: int, seed: int) -> list[Table]:
+def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int) -> list[Table]:
     """Measures of what the model and simple generators make, and of the probes. Raises ParamsError for few recordings."""
     held_out, others = sides.read(sides.held_out), sides.read(sides.null)
     least = min(len(held_out), len(others) // 2)
@@ -134,45 +137,34 @@ def tables(name: str, model: Model, sides: Sides, sounds: int, seed: int) -> lis
             f"{name}: expected at least {FEWEST} held-out recordings and {2 * FEWEST} others to judge by, found "
             f"{len(held_out)} and {len(others)}; add recordings"
         )
-    made = {DECODED: decoded(model, sides), **made_by(model, sides, sounds, seed)}
+    made = {DECODED: decoded(model, sides), **made_by(model, sides, wanted, seed)}
     if sides.null is not sides.training:
         made = {TRAINING: sides.read(sides.training), **made}
     counted = min(least, *map(len, made.values()))
+    as_null = f"null: {counted} {TRAINING if sides.null is sides.training else OTHERS}"
     wrong = probes(others, sides.corpus.sample_rate, seed)
-    judges = panel(model.bundle.codec)
-    rows: list[tuple[str, ...]] = []
-    heard: dict[str, list[str]] = {kind: [] for kind in wrong}
+    judges, figures = panel(model.bundle.codec), []
+    cells: dict[str, list[str]] = {kind: [] for kind in (as_null, *made, *wrong)}
     for judge, hear in judges.items():
         recordings, generator = hear(held_out), np.random.default_rng(seed)
-        beside = Comparison(recordings, hear(others))
-        null = Null.of(beside, counted, generator)
-        rows.append((name, judge, *_null_row(null, beside.p_value(generator), sides)))
-        for kind, own in made.items():
-            comparison = Comparison(recordings, hear(own), paired=kind == DECODED)
-            rows.append((name, judge, kind, *_row(comparison, null, generator)))
-        for kind, own in wrong.items():
-            apart = null.deviations(Comparison(recordings, hear(own)).mean(counted, generator))
-            heard[kind].append(", ".join(number(one, "+.1f") for one in apart[[0, 2, 3]]))
+        beside = {as_null: Comparison(recordings, hear(others))}
+        for kind, sounds in (made | wrong).items():
+            beside[kind] = Comparison(recordings, hear(sounds), paired=kind == DECODED)
+        null = Null.of(beside[as_null], counted, generator)
+        for kind, comparison in beside.items():
+            values, p_value = comparison.mean(counted, generator), f"{comparison.p_value(generator):.3f}"
+            apart = [number(one, "+.1f") for one in null.deviations(values)]
+            if kind == as_null:
+                apart = [f"± {one:.2f}" for one in null.deviation]
+            shown = (f"{value:.2f} ({off})" for value, off in zip(values, apart, strict=True))
+            figures.append((name, judge, kind, *shown, p_value))
+            cells[kind].append(("" if kind == as_null else f"{apart[KERNEL]}, {apart[NEAREST]}; ") + f"p {p_value}")
+    rows = {kind: (name, kind, *own) for kind, own in cells.items()}
     return [
-        Table("judged", COLUMNS, tuple(rows)),
-        Table("hearing", (*HEARING, *judges), tuple((name, kind, *cells) for kind, cells in heard.items())),
+        Table("judged", (*SHOWN, *judges), tuple(rows[kind] for kind in (as_null, *made))),
+        Table("hearing", (*SHOWN, *judges), tuple(rows[kind] for kind in wrong)),
+        Table(FIGURES, COLUMNS, tuple(figures)),
     ]
-
-
-def _null_row(null: Null, p_value: float, sides: Sides) -> tuple[str, ...]:
-    what = TRAINING if sides.null is sides.training else "other recordings"
-    pairs = zip(null.mean, null.deviation, strict=True)
-    return (f"null: {null.count} {what}", *(f"{mean:.2f} ± {apart:.2f}" for mean, apart in pairs), f"{p_value:.3f}")
-
-
-def _row(comparison: Comparison, null: Null, generator: np.random.Generator) -> tuple[str, ...]:
-    """The mean of draws of as many sounds as the null has, each measure with its deviations from the null; the p value."""
-    values = comparison.mean(null.count, generator)
-    shown = zip(values, null.deviations(values), strict=True)
-    return (
-        *(f"{value:.2f} ({number(apart, '+.1f')})" for value, apart in shown),
-        f"{comparison.p_value(generator):.3f}",
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
