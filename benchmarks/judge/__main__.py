@@ -34,7 +34,7 @@ FIGURES = "judges"  # a long table, which is written and not shown
 COLUMNS = ("corpus", "judge", "sounds", *MEASURES, "p")
 SHOWN = ("corpus", "sounds")  # and a column for each judge
 DECODED, TRAINING, OTHERS = "held out, decoded", "training recordings", "other recordings"
-KERNEL, NEAREST = (tuple(MEASURES).index(name) for name in ("kernel distance", "nearest neighbour"))
+KERNEL, NEAREST = (MEASURES.index(name) for name in ("kernel distance", "nearest neighbour"))
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ Matrix = NDArray[np.float64]
 Chosen = NDArray[np.int_]
 
 
-MEASURES = {
-    "kernel distance": "unbiased squared MMD x 100; 0 for sounds of the same distribution, also below",
-    "density": "recordings in whose neighbourhood a sound is, by those expected; 1 for the same, more for a core",
-    "coverage": "share of the recordings with a sound in their neighbourhood",
-    "nearest neighbour": "accuracy of telling sounds from recordings by the nearest neighbour; .5 for the same",
-}
+MEASURES = (
+    "kernel distance",  # unbiased squared MMD x 100; 0 for sounds of the same distribution, also below
+    "density",  # recordings in whose neighbourhood a sound is, by those expected; 1 for the same, more for a core
+    "coverage",  # share of the recordings with a sound in their neighbourhood
+    "nearest neighbour",  # accuracy of telling sounds from recordings by the nearest neighbour; .5 for the same
+)
 
 
 class Comparison:

@@ -55,11 +55,12 @@ def made_by(model: Model, sides: Sides, count: int, seed: int) -> dict[str, list
     """Sounds `[N]` of the model, `count` of them, and as many of two simple generators; of each at most MAX_SECONDS."""
     rng, recordings = np.random.default_rng(seed), sides.read(sides.training)
     varied = [model.vary(recordings[rng.integers(len(recordings))], 1, STRENGTH, seed + turn) for turn in range(count)]
-    coded = [CodedRecording([model.encode(sound)], str(number)) for number, sound in enumerate(recordings)]
+    groups = [one.group for one in evenly(sides.training, MOST_RECORDINGS)]
+    coded = [CodedRecording([model.encode(own)], group) for own, group in zip(recordings, groups, strict=True)]
     counting = CountingModel(coded, model.bundle.codec.architecture.codebook_sizes)
-    lengths = [len(one.codes) for one in coded]
+    lengths, longest = [len(one.codes) for one in coded], round(MAX_SECONDS * model.sample_rate)
     return {
-        "generated": list(model.generate(count, seed=seed).sounds),
+        "generated": [sound[:longest] for sound in model.generate(count, seed=seed).sounds],
         f"varied, strength {STRENGTH:g}": [one.sounds[0] for one in varied],
         "counting": [model.decode(sampled(counting, int(rng.choice(lengths)), rng)) for _ in range(count)],
     }

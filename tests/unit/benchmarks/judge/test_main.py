@@ -8,8 +8,10 @@ import pytest
 from unit.tiny import RATE, write_tone
 
 from benchmarks.judge import __main__ as command
+from benchmarks.judge import sounds
 from benchmarks.judge.measures import MEASURES
 from benchmarks.report import Table, read
+from distill.api import Model
 from distill.execution import Execution
 from distill.params import Params, default_params
 from distill.pipeline.train import train_model
@@ -76,6 +78,17 @@ def test_a_model_is_judged_by_every_judge(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert figures.columns == ("corpus", "judge", "sounds", *MEASURES, "p")
     assert [row[1:3] for row in figures.rows] == [(judge, kind) for judge in JUDGES for kind in (*kinds, *hearing)]
     assert judged(monkeypatch, tmp_path / "again", *asked) == found
+
+
+def test_generators_make_as_many_sounds_as_asked_for_and_no_long_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trained: Path
+) -> None:
+    monkeypatch.setattr(sounds, "MAX_SECONDS", 0.35)
+    model = Model(trained / "a.distill")
+    made = sounds.made_by(model, command.trained_sides(model, trained / "sounds", tmp_path / "corpus"), 4, seed=0)
+    assert {kind: len(own) for kind, own in made.items()} == {"generated": 4, "varied, strength 0.3": 4, "counting": 4}
+    frame = model.bundle.codec.spectrogram.samples_per_frame
+    assert all(0 < len(sound) <= 0.35 * RATE + frame for own in made.values() for sound in own)
 
 
 def test_recordings_of_a_folder_judge_a_model_of_others(
