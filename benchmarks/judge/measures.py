@@ -15,7 +15,6 @@ FEWEST = 2  # sounds and recordings of a set
 Matrix = NDArray[np.float64]
 Chosen = NDArray[np.int_]
 
-
 MEASURES = (
     "kernel distance",  # unbiased squared MMD x 100; 0 for sounds of the same distribution, also below
     "density",  # recordings in whose neighbourhood a sound is, by those expected; 1 for the same, more for a core
@@ -105,9 +104,8 @@ def _told(labels: NDArray[np.bool_], nearest: Chosen) -> Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Null:
-    """Measures of recordings in the place of sounds: mean and deviation `[4]` over draws of `count` of them."""
+    """Measures of recordings in the place of sounds: mean and deviation `[4]` over draws of them."""
 
-    count: int
     mean: Matrix
     deviation: Matrix
 
@@ -115,7 +113,7 @@ class Null:
     def of(cls, comparison: Comparison, count: int, generator: np.random.Generator) -> "Null":
         """Measure draws of `count` recordings."""
         values = comparison.draws(count, generator)
-        return cls(count, values.mean(axis=0), values.std(axis=0))
+        return cls(values.mean(axis=0), values.std(axis=0))
 
     def deviations(self, values: Matrix) -> Matrix:
         """By how many deviations values are off, `[4]`; NaN where recordings do not vary."""

@@ -85,7 +85,7 @@ def test_draws_are_as_large_as_asked_for_and_the_same_again() -> None:
 
 
 def test_deviations_are_those_of_recordings_and_nothing_where_they_do_not_vary() -> None:
-    null = Null(4, np.array([1.0, 1.0, 1.0, 0.5]), np.array([2.0, 0.5, 0.0, 0.1]))
+    null = Null(np.array([1.0, 1.0, 1.0, 0.5]), np.array([2.0, 0.5, 0.0, 0.1]))
     found = null.deviations(np.array([5.0, 0.5, 1.0, 0.8]))
     assert found[[0, 1, 3]] == pytest.approx([2.0, -1.0, 3.0])
     assert np.isnan(found[2])
