@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOL_TESTS := tests/unit/benchmarks tests/unit/pretraining
 BENCH_STAMP := $(VENV)/.bench-installed
+JUDGE_STAMP := $(VENV)/.judge-installed
 PACKAGES := $(BIN)/python requirements/packages.py
 # Not where the stamp says: commands in .venv begin with the path of their Python, and do not run, or run another one.
 MOVED := $(shell [ ! -s $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(cd $(VENV) && pwd -P)" ] || echo yes)
@@ -22,7 +23,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check-tools lint docs check faults check-page check-wheel check-memory bench listen pretrain ui page lock wheel clean
+.PHONY: help setup repro test check-tools lint docs check faults check-page check-wheel check-memory bench judge listen pretrain ui page lock wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,7 +51,7 @@ repro: $(STAMP) ## run the pipeline on corpus.path and say what came out; PULL=0
 test: $(STAMP) ## run the tests
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --ignore=tests/ui $(TOOL_TESTS:%=--ignore=%)
 
-check-tools: $(STAMP) ## run the tests of make bench, make check-memory and make pretrain, which users need not run
+check-tools: $(JUDGE_STAMP) ## run the tests of make bench, judge, check-memory and pretrain, which users need not run
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) $(TOOL_TESTS)
 
 faults: $(STAMP) ## the tests of faults with every fault that they can try, of which make test tries a sample (hours)
@@ -84,10 +85,13 @@ check-memory: $(STAMP) ## seven points that a memory is accepted by: CORPUS=fold
 bench: $(BENCH_STAMP) ## measure codec, prior and speed beside others: CORPUS="folder..." ARGS="--full --prior ..."
 	@$(BIN)/python -m benchmarks $(or $(CORPUS),$(if $(ARGS),,data/demo)) $(or $(ARGS),--profile)
 
+judge: $(JUDGE_STAMP) ## compare a model's sounds with held-out recordings by features of others: ARGS="FILE --count 64"
+	@$(BIN)/python -m benchmarks.judge $(or $(ARGS),models/demo.distill)
+
 # ViSQOL's dependency libsvm-official has no wheel for Linux: a C++ compiler builds it.
-$(BENCH_STAMP): $(STAMP) requirements/bench.txt
-	@$(PACKAGES) install $(if $(filter 0,$(CUDA)),--without-cuda) requirements/bench.txt
-	@touch $(BENCH_STAMP)
+$(BENCH_STAMP) $(JUDGE_STAMP): $(VENV)/.%-installed: $(STAMP) requirements/%.txt
+	@$(PACKAGES) install $(if $(filter 0,$(CUDA)),--without-cuda) requirements/$*.txt
+	@touch $@
 
 listen: $(STAMP) ## page to compare originals and decodes blind; ARGS="--model FILE --folder DIR"
 	@$(BIN)/python -m benchmarks.listen $(ARGS)
@@ -110,6 +114,7 @@ page: $(STAMP) ## open the page to train, generate and compare in a browser; ARG
 lock: $(STAMP) ## resolve requirements/*.in again, keeping the versions that still fit
 	@$(PACKAGES) resolve requirements/lock.in requirements/lock.txt
 	@$(PACKAGES) resolve requirements/bench.in requirements/bench.txt --constraints requirements/lock.txt
+	@$(PACKAGES) resolve requirements/judge.in requirements/judge.txt --constraints requirements/lock.txt
 
 clean: $(STAMP) ## name and remove what the pipeline made and can make again; other models and the environment stay
 	@rm -rf build dist docs/_build

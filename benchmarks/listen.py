@@ -22,7 +22,7 @@ from distill.codec.data import CodecData, evenly_spaced
 from distill.codec.fidelity import decoded_pairs
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, AudioError, ParamsError, for_the_user
-from distill.model_file.format import load_bundle
+from distill.model_file.format import Bundle, load_bundle
 from distill.pipeline.workspace import PipelineFolders
 from distill.storage.files import atomic_folder, sha256_file
 from distill.training.checkpoints import WEIGHTS
@@ -82,14 +82,22 @@ def from_model(model: Path, folder: Path, workplace: Path) -> Material:
     AudioError.
     """
     bundle = load_bundle(model)
-    output = workplace / "corpus"
+    corpus, sides = heard_by(bundle, folder, workplace / "corpus")
+    entries, kind = (corpus.entries, NOT_KNOWN) if sides is None else (sides.held_out, HELD_OUT)
+    return Material(bundle.codec, corpus, entries, kind)
+
+
+def heard_by(bundle: Bundle, folder: Path | str, output: Path) -> tuple[Corpus, CodecData | None]:
+    """The recordings of a folder as a model hears them, written to `output`, and their sides in its training.
+
+    None where the folder is not that of its training. Raises AudioError.
+    """
     ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED, trim=bundle.metadata.trim)
     corpus, split = load_corpus(output), bundle.metadata.training_config.get("split")
-    if split and sha256_file(output / MANIFEST) == bundle.metadata.provenance.data_sha256:
-        chosen = (float(split["val_fraction"]), int(split["seed"]), bool(split.get("by_label")))
-        sides = CodecData.split(corpus, *chosen)
-        return Material(bundle.codec, corpus, sides.held_out, HELD_OUT)
-    return Material(bundle.codec, corpus, corpus.entries, NOT_KNOWN)
+    if not split or sha256_file(output / MANIFEST) != bundle.metadata.provenance.data_sha256:
+        return corpus, None
+    chosen = (float(split["val_fraction"]), int(split["seed"]), bool(split.get("by_label")))
+    return corpus, CodecData.split(corpus, *chosen)
 
 
 def write_listening_page(output: Path, material: Material, most: int, longest: float) -> list[Trial]:

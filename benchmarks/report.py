@@ -68,7 +68,9 @@ def mean(values: Sequence[float]) -> float:
 
 def show(table: Table, console: Console) -> None:
     """Print a table on the terminal."""
-    shown = ShownTable(*table.columns, title=table.name)
+    shown = ShownTable(title=table.name)
+    for name in table.columns:
+        shown.add_column(name, overflow="fold")
     for row in table.rows:
         shown.add_row(*row)
     console.print(shown)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 UV = str(Path(sysconfig.get_path("scripts")) / "uv")
+# A lock is complete: a package brings nothing that is not in it, such as NVIDIA's libraries, or all but its weights.
+AS_LOCKED = ("--require-hashes", "--no-deps", "--no-build-isolation")
 CUDA = re.compile(r"nvidia-|cuda-|triton\b")
 
 # What pip calls a setting, and the variable and separator that give it to uv. Further indexes are left to pip: uv takes
@@ -77,7 +79,9 @@ def configured(leave_out: Iterable[str] = ()) -> dict[str, str]:
 
 
 def bring(requirements: list[str], folder: Path) -> str | None:
-    """Put one locked package into the environment, as a wheel; returns why that failed, or None."""
+    """Put a package into the environment, as a wheel, where it is locked; returns why that failed, or None."""
+    if not requirements:
+        return None
     wanted = folder / "lock-first.txt"
     wanted.write_text("\n".join(requirements) + "\n")
     command = [*PIP, "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", str(wanted)]
@@ -88,7 +92,7 @@ def bring(requirements: list[str], folder: Path) -> str | None:
 
 def why_not_uv(requirements: list[str], folder: Path) -> str | None:
     """Bring uv, where it is locked, and try it; returns why it cannot be used, or None."""
-    failure = bring(requirements, folder) if requirements else None
+    failure = bring(requirements, folder)
     if failure:
         return f"it could not be installed: {failure}"
     try:
@@ -98,17 +102,15 @@ def why_not_uv(requirements: list[str], folder: Path) -> str | None:
     return f"it cannot run: exit status {tried.returncode}" if tried.returncode else None
 
 
-def install_with_uv(lock: Path, without_cuda: bool) -> int:
+def install_with_uv(lock: Path) -> int:
     """Returns the exit status. Unlike pip's, the bytecode is left to the first import: most is never imported."""
-    command = [UV, "pip", "install", "--python", sys.executable, "--require-hashes", "--no-build-isolation"]
-    # uv would ask for what the locked build of torch needs, even where it keeps the CPU build that is there.
-    command += ["--no-deps"] if without_cuda else []
+    command = [UV, "pip", "install", "--python", sys.executable, *AS_LOCKED]
     return subprocess.run([*command, "-r", str(lock)], env=configured(), check=False).returncode
 
 
 def install_with_pip(lock: Path) -> int:
     """Returns the exit status. Of what pip says only the downloads are shown: it says a line or more of each package."""
-    command = [*PIP, "install", "--require-hashes", "--no-build-isolation", "--progress-bar=off", "-r", str(lock)]
+    command = [*PIP, "install", *AS_LOCKED, "--progress-bar=off", "-r", str(lock)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         for line in running.stdout:
@@ -130,7 +132,9 @@ def install(lock: Path, without_cuda: bool) -> int:
             file=sys.stderr,
         )
         return 2
-    failure = bring(requirements["setuptools"], folder)  # builds what has no wheel; the pinned one, not any newer
+    failure = bring(
+        requirements.get("setuptools", []), folder
+    )  # builds what has no wheel; the pinned one, not any newer
     if failure:
         print(f"setuptools: expected to install the locked version, found: {failure}", file=sys.stderr)
         return 1
@@ -138,7 +142,7 @@ def install(lock: Path, without_cuda: bool) -> int:
     wanted.write_text("".join(f"{entry}\n" for group in requirements.values() for entry in group))
     why = why_not_uv(requirements.pop("uv", []), folder)
     if why is None:
-        status = install_with_uv(wanted, without_cuda)
+        status = install_with_uv(wanted)
         if status == 0:
             return 0
         why = f"it ended with exit status {status}"

@@ -155,7 +155,7 @@ def test_the_container_file_names_what_is_there() -> None:
     copied = [name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for name in line.split()]
     assert sorted(copied) == sorted(re.findall(r"^!(\S+)$", (root / ".dockerignore").read_text(), re.MULTILINE))
     assert all((root / name).exists() for name in copied)
-    for_developers = {"test", "docs", "bench"}
+    for_developers = {"test", "docs", "bench", "judge"}
     extras = " ".join(name for name in project["optional-dependencies"] if name not in for_developers)
     assert f"deploy/prune.py {project['name']} {extras} " in text
     assert re.findall(r'^ENTRYPOINT \["(.+)"\]$', text, re.MULTILINE) == list(project["scripts"])

@@ -1,0 +1,1 @@
+"""`make judge`: sounds of a model beside held-out recordings, by features that were trained elsewhere."""

@@ -1,0 +1,190 @@
+"""`make judge`: generated sounds beside held-out recordings, by features that were trained elsewhere and by our own.
+
+Of a folder in the place of a model file, one is trained first, as `distill train --prior` does.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.arguments import count
+from benchmarks.judge.features import panel
+from benchmarks.judge.measures import FEWEST, MEASURES, Comparison, Null
+from benchmarks.judge.sounds import Sides, decoded, made_by, probes
+from benchmarks.listen import MAX_REJECTED, heard_by
+from benchmarks.report import RESULTS, Table, keep, number, show, update_page
+from distill.api import Model
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import ingest
+from distill.errors import ParamsError, for_the_user
+from distill.execution import STATE, execution_from_environment
+from distill.params import default_params
+from distill.pipeline.train import train_model
+from distill.pipeline.workspace import find_corpus
+from distill.storage.work import Executor
+
+PAGE = RESULTS.parents[1] / "docs" / "judges.md"
+FIGURES = "judges"  # a long table, which is written and not shown
+COLUMNS = ("corpus", "judge", "sounds", *MEASURES, "p")
+SHOWN = ("corpus", "sounds")  # and a column for each judge
+DECODED, TRAINING, OTHERS = "held out, decoded", "training recordings", "other recordings"
+KERNEL, NEAREST = (MEASURES.index(name) for name in ("kernel distance", "nearest neighbour"))
+
+
+def main() -> None:
+    """Judge what the arguments name and print it. Exit status 2 for an unusable model or folder."""
+    asked = _parser().parse_args()
+    console, progress = Console(), Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    try:
+        for table in _judged(asked, progress):
+            if table.name != FIGURES:
+                show(table, console)
+            if asked.write is not None:
+                keep(table, asked.write)
+    except Exception as error:
+        known = for_the_user(error)
+        if known is None:
+            raise
+        progress.print(f"judge: {known}")
+        sys.exit(known.exit_code)
+    if asked.write == RESULTS:
+        update_page(PAGE)
+
+
+def _judged(asked: argparse.Namespace, progress: Console) -> Iterator[Table]:
+    """The tables of each model, or of each folder and number of recordings."""
+    for path in asked.paths:
+        for taken in asked.take if asked.take and path.is_dir() else [None]:
+            with tempfile.TemporaryDirectory() as temporary:
+                work, name = Path(temporary), path.resolve().name if path.is_dir() else path.stem
+                if taken is not None:
+                    model, sides = taken_sides(path, taken, asked.seed, work)
+                    name = f"{name}, {taken}"
+                else:
+                    model, folder = (_trained(path, work), path) if path.is_dir() else (Model(path), asked.folder)
+                    sides = trained_sides(model, folder, work / "corpus")
+                progress.print(f"{name}: judging {asked.count} sounds")
+                yield from tables(name, model, sides, asked.count, asked.seed)
+
+
+def trained_sides(model: Model, folder: Path | None, output: Path) -> Sides:
+    """Recordings of both sides of a model's training, from their folder; `output` is the folder of their corpus.
+
+    Without a folder it is the one that this computer has a record of. Raises ParamsError where they are others.
+    """
+    data_sha256 = model.metadata.provenance.data_sha256
+    place = find_corpus(STATE, data_sha256) if folder is None else folder
+    if place is None:
+        raise ParamsError(
+            f"{model.path}: expected the folder of its recordings, found no record of it in {STATE}; name it with --folder"
+        )
+    corpus, sides = heard_by(model.bundle, place, output)
+    if sides is None:
+        raise ParamsError(
+            f"{place}: expected the recordings that {model.path} was trained on, of which some are held out, found others; "
+            "name their folder with --folder"
+        )
+    return Sides(corpus, sides.train, sides.train, sides.held_out)
+
+
+def taken_sides(folder: Path, taken: int, seed: int, work: Path) -> tuple[Model, Sides]:
+    """A model of so many recordings of a folder, drawn at random; others are the held-out ones and those of the null.
+
+    Near-duplicates of the ones that were taken are left out. Raises ParamsError where too few others are left.
+    """
+    ingest(folder, work / "all", "auto", MAX_REJECTED)
+    entries = load_corpus(work / "all").entries
+    order = np.random.default_rng(seed).permutation(len(entries))
+    chosen = [entries[place] for place in order[:taken]]
+    for entry in chosen:
+        target = work / "taken" / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / entry.path, target)
+    groups = {one.group for one in chosen}
+    others = [entries[place].path for place in order[taken:] if entries[place].group not in groups]
+    if len(others) < 4 * FEWEST:
+        raise ParamsError(
+            f"{folder}: expected at least {4 * FEWEST} recordings beside the {taken} that are taken, found "
+            f"{len(others)} that are no near-duplicates of these; take fewer"
+        )
+    model = _trained(work / "taken", work)
+    corpus, _ = heard_by(model.bundle, folder, work / "corpus")
+    row = {one.path: one for one in corpus.entries}
+    training, rest = ([row[name] for name in own if name in row] for own in ([one.path for one in chosen], others))
+    return model, Sides(corpus, training, rest[1::2], rest[::2])
+
+
+def _trained(folder: Path, work: Path) -> Model:
+    """A model with a prior of the recordings of a folder, with default settings."""
+    execution = execution_from_environment()
+    path, executor = work / f"{folder.name}.distill", Executor(execution.workers)
+    train_model(folder, path, default_params(), execution, executor, prior=True, state=work / "state")
+    return Model(path)
+
+
+def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int) -> list[Table]:
+    """Measures of what the model and simple generators make, and of the probes. Raises ParamsError for few recordings."""
+    held_out, others = sides.read(sides.held_out), sides.read(sides.null)
+    least = min(len(held_out), len(others) // 2)
+    if least < FEWEST:
+        raise ParamsError(
+            f"{name}: expected at least {FEWEST} held-out recordings and {2 * FEWEST} others to judge by, found "
+            f"{len(held_out)} and {len(others)}; add recordings"
+        )
+    made = {DECODED: decoded(model, sides), **made_by(model, sides, wanted, seed)}
+    if sides.null is not sides.training:
+        made = {TRAINING: sides.read(sides.training), **made}
+    counted = min(least, *map(len, made.values()))
+    as_null = f"null: {counted} {TRAINING if sides.null is sides.training else OTHERS}"
+    wrong = probes(others, sides.corpus.sample_rate, seed)
+    judges, figures = panel(model.bundle.codec), []
+    cells: dict[str, list[str]] = {kind: [] for kind in (as_null, *made, *wrong)}
+    for judge, hear in judges.items():
+        recordings, generator = hear(held_out), np.random.default_rng(seed)
+        beside = {as_null: Comparison(recordings, hear(others))}
+        for kind, sounds in (made | wrong).items():
+            beside[kind] = Comparison(recordings, hear(sounds), paired=kind == DECODED)
+        null = Null.of(beside[as_null], counted, generator)
+        for kind, comparison in beside.items():
+            values, p_value = comparison.mean(counted, generator), f"{comparison.p_value(generator):.3f}"
+            apart = [number(one, "+.1f") for one in null.deviations(values)]
+            if kind == as_null:
+                apart = [f"± {one:.2f}" for one in null.deviation]
+            shown = (f"{value:.2f} ({off})" for value, off in zip(values, apart, strict=True))
+            figures.append((name, judge, kind, *shown, p_value))
+            cells[kind].append(("" if kind == as_null else f"{apart[KERNEL]}, {apart[NEAREST]}; ") + f"p {p_value}")
+    rows = {kind: (name, kind, *own) for kind, own in cells.items()}
+    return [
+        Table("judged", (*SHOWN, *judges), tuple(rows[kind] for kind in (as_null, *made))),
+        Table("hearing", (*SHOWN, *judges), tuple(rows[kind] for kind in wrong)),
+        Table(FIGURES, COLUMNS, tuple(figures)),
+    ]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.judge", description=__doc__)
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, help="model files, or folders of recordings to train models of")
+    add("--folder", type=Path, metavar="DIR", help="the recordings that the model file was trained on")
+    add("--take", nargs="+", type=count, metavar="N", help="train on so many recordings of a folder; the others judge")
+    add("--count", type=count, default=64, help="sounds of each generator")
+    add("--seed", type=int, default=0, help="of sounds, draws and what is taken")
+    add(
+        *("--write",),
+        type=Path,
+        nargs="?",
+        const=RESULTS,
+        metavar="DIR",
+        help="write the tables as CSV into a folder; without one into benchmarks/results, and into docs/judges.md",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The sets of sounds that are judged: recordings of both sides, what a model and simple generators make, and probes.
+
+A probe is a set that something is wrong with on purpose, made of recordings: it shows what a judge can hear.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import scipy.signal
+import soxr
+from numpy.typing import NDArray
+
+from benchmarks.judge.features import Samples
+from distill.api import Model
+from distill.audio.corpus import Corpus, ManifestRow
+from distill.codec.fidelity import decoded_pairs
+from distill.codec.spectral import mel_filterbank
+from distill.codes.sequences import CodedRecording, bos_token
+from distill.codes.store import Codes
+from distill.novelty.reference import evenly
+from distill.prior.counting_baseline import CACHE_DECAYS, CACHE_TRUST, CountingModel
+from distill.prior.counts import TRUST
+
+MAX_SECONDS = 8.0  # of a recording or a sound
+MOST_RECORDINGS = 200  # of a side, evenly spaced
+STRENGTH = 0.3  # of vary
+NOISE_WINDOW, NOISE_BANDS = 1024, 64  # samples, mel bands
+PIECE_SECONDS = 0.1  # that the shuffled probe moves
+REPEATED = 4  # times that the probe of few sounds has each
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Recordings of a model, as rows of a corpus.
+
+    `null` are those that are measured in the place of sounds: other ones than held-out ones, of the same kind.
+    """
+
+    corpus: Corpus
+    training: Sequence[ManifestRow]
+    null: Sequence[ManifestRow]
+    held_out: Sequence[ManifestRow]
+
+    def read(self, entries: Sequence[ManifestRow]) -> list[Samples]:
+        """Samples `[N]` of some of the recordings, of at most MAX_SECONDS each."""
+        longest = round(MAX_SECONDS * self.corpus.sample_rate)
+        return [self.corpus.read(one, 0, min(one.samples, longest)) for one in evenly(entries, MOST_RECORDINGS)]
+
+
+def made_by(model: Model, sides: Sides, count: int, seed: int) -> dict[str, list[Samples]]:
+    """Sounds `[N]` of the model, `count` of them, and as many of two simple generators; of each at most MAX_SECONDS."""
+    rng, recordings = np.random.default_rng(seed), sides.read(sides.training)
+    varied = [model.vary(recordings[rng.integers(len(recordings))], 1, STRENGTH, seed + turn) for turn in range(count)]
+    groups = [one.group for one in evenly(sides.training, MOST_RECORDINGS)]
+    coded = [CodedRecording([model.encode(own)], group) for own, group in zip(recordings, groups, strict=True)]
+    counting = CountingModel(coded, model.bundle.codec.architecture.codebook_sizes)
+    lengths, longest = [len(one.codes) for one in coded], round(MAX_SECONDS * model.sample_rate)
+    return {
+        "generated": [sound[:longest] for sound in model.generate(count, seed=seed).sounds],
+        f"varied, strength {STRENGTH:g}": [one.sounds[0] for one in varied],
+        "counting": [model.decode(sampled(counting, int(rng.choice(lengths)), rng)) for _ in range(count)],
+    }
+
+
+def decoded(model: Model, sides: Sides) -> list[Samples]:
+    """The held-out recordings of `Sides.read`, coded and decoded."""
+    chosen = evenly(sides.held_out, MOST_RECORDINGS)
+    return [sound for _, sound in decoded_pairs(model.bundle.codec, sides.corpus, chosen, MAX_SECONDS)]
+
+
+def sampled(counting: CountingModel, frames: int, rng: Rng) -> Codes:
+    """Draw codes `[F, Q]` from the probabilities of a `CountingModel`, a level after the other."""
+    sizes, bos = counting.codebook_sizes, bos_token(counting.codebook_size)
+    codes: Codes = np.zeros((frames, len(sizes)), dtype=np.int64)
+    lately, totals = np.zeros((len(CACHE_DECAYS), *counting.single.shape)), np.zeros(len(CACHE_DECAYS))
+    decays = np.array(CACHE_DECAYS)
+    for frame in range(frames):
+        for level, size in enumerate(sizes):
+            single = counting.single[level]
+            before = codes[frame - 1, level] if frame else bos
+            parts = [single]
+            for table in (counting.coarser[level][codes[frame, level - 1]], counting.previous[level][before]):
+                parts.append((table + TRUST * single) / (table.sum() + TRUST))
+            for seen, total in zip(lately[:, level], totals, strict=True):
+                parts.append((seen + CACHE_TRUST * single) / (total + CACHE_TRUST))
+            weights = (counting.weights[level] @ np.stack(parts))[:size]
+            codes[frame, level] = rng.choice(size, p=weights / weights.sum())
+        lately *= decays[:, None, None]
+        lately[:, np.arange(len(sizes)), codes[frame]] += 1
+        totals = totals * decays + 1
+    return codes
+
+
+def probes(recordings: Sequence[Samples], rate: int, seed: int) -> dict[str, list[Samples]]:
+    """Sets that each have one thing wrong, made of recordings `[N]` at `rate` Hz."""
+    rng = np.random.default_rng(seed)
+    changes: dict[str, Callable[[Samples], Samples]] = {
+        "noise with their bands": lambda sound: noise_like(sound, rate, rng),
+        "in another order": lambda sound: in_another_order(sound, rate, rng),
+        "half a semitone higher": lambda sound: soxr.resample(sound, 2 ** (1 / 24) * rate, rate, "HQ"),
+        "6 dB softer": lambda sound: sound / np.float32(2),
+    }
+    few = recordings[::REPEATED]
+    made = {name: [change(sound) for sound in recordings] for name, change in changes.items()}
+    return {**made, f"every fourth, {REPEATED} times": list(chain.from_iterable([few] * REPEATED))}
+
+
+def noise_like(sound: Samples, rate: int, rng: Rng) -> Samples:
+    """Noise with the levels of a sound `[N]` in mel bands, window by window."""
+    noise = rng.standard_normal(len(sound))
+    spectra = [
+        scipy.signal.stft(np.pad(one, (0, NOISE_WINDOW)), rate, nperseg=NOISE_WINDOW)[2] for one in (sound, noise)
+    ]
+    bank = mel_filterbank(rate, NOISE_WINDOW, NOISE_BANDS).numpy().astype(np.float64)  # [bins, bands]
+    bands = [bank.T @ np.square(np.abs(one)) for one in spectra]
+    gains = np.sqrt((bank @ (bands[0] / (bands[1] + 1e-20))) / (bank.sum(axis=1, keepdims=True) + 1e-20))
+    made = scipy.signal.istft(spectra[1] * gains, rate, nperseg=NOISE_WINDOW)[1][: len(sound)]
+    return np.asarray(made, dtype=np.float32)
+
+
+def in_another_order(sound: Samples, rate: int, rng: Rng) -> Samples:
+    """A sound `[N]` cut into pieces of PIECE_SECONDS, faded at their ends, which change places."""
+    size = max(2, round(PIECE_SECONDS * rate))
+    fade = np.minimum(1, np.minimum(np.arange(size), np.arange(size)[::-1]) / (size / 20)).astype(np.float32)
+    pieces = [piece * fade[-len(piece) :] for piece in np.split(sound, range(size, len(sound), size))]
+    shuffled: NDArray[np.float32] = np.concatenate([pieces[place] for place in rng.permutation(len(pieces))])
+    return shuffled
