@@ -1,4 +1,4 @@
-"""A model file in Python: `distill.load`."""
+"""A model in Python: `distill.load` for that of a file, `distill.model_of` for one of a single recording."""
 
 import os
 import secrets
@@ -23,6 +23,7 @@ from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.results import Generated, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
+    COARSE_FROM,
     Checks,
     GenerationRequest,
     Samples,
@@ -38,6 +39,7 @@ from distill.novelty.reference import Reference
 from distill.novelty.report import report_on
 from distill.novelty.verdict import VERDICTS, Judge, Novelty
 from distill.params import Settings, default_values, validated
+from distill.pipeline.untrained import untrained_model
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
 from distill.progress import Progress
@@ -68,6 +70,9 @@ class SoundRequest(Settings):
 
 class Model:
     """A model file: codec and prior in eval mode on the CPU."""
+
+    untrained = ""  # sentence of a model that nothing was trained for
+    usual_strength = 0.3  # of `vary`
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read and check a model file. Raises ArtifactError."""
@@ -246,7 +251,7 @@ class Model:
         self,
         recording: str | os.PathLike[str] | NDArray[np.floating],
         n: int = 8,
-        strength: float = 0.3,
+        strength: float | None = None,
         seed: int | None = None,
         *,
         recording_rate: int | None = None,
@@ -259,11 +264,13 @@ class Model:
         """Make `n` takes of a recording, a file or samples `[N]` at `recording_rate` Hz, by default the model's rate.
 
         A take has the recording's length. `strength` says how much of it is drawn anew: 0 nothing, which gives the
-        decoded recording, 1 all, which gives `generate` with the same length and seed. Between, no two takes are the
+        decoded recording, 1 all, which gives `generate` with the same length and seed; 0.3 by default, 0.5 of a model of
+        one recording, whose codes are more alike. Between, no two takes are the
         same, unless `equal` of the result says so. The other arguments are those of `generate`. Raises ArtifactError,
         AudioError, or ParamsError for arguments that are out of range.
         """
         self.check_request(label)
+        strength = self.usual_strength if strength is None else strength
         samples = self.samples(recording, recording_rate)
         seconds = len(samples) / self.sample_rate
         given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
@@ -284,6 +291,7 @@ class Model:
         codes = [one.codes for one in takes]
         return Varied(
             **self._made(takes, seed, take is None),
+            untrained=self.untrained,
             similarity=similarities(self.bundle.codec, self.bundle.reference, recorded, codes),
             strength=strength,
             redrawn=draws.redrawn["equal"],
@@ -405,6 +413,31 @@ class Model:
         return self.bundle.reference
 
 
+class ModelOfOne(Model):
+    """A model of one recording with the shipped weights, for which nothing was trained: codec and prior on the CPU."""
+
+    usual_strength = COARSE_FROM  # the most that leaves tones and coarse spectra as they are
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Make it of an audio file. Raises AudioError."""
+        self.path = Path(path)
+        made = untrained_model(self.path)
+        self.bundle, self.recording = made.bundle, made.recording  # samples `[N]`, which `vary` takes
+
+    @property
+    def untrained(self) -> str:  # type: ignore[override]
+        """Sentence on what the model is made of."""
+        return (
+            f"made from {self.path} alone with the shipped weights; nothing was trained: takes are compared with this "
+            "recording alone, and are meant to be near it"
+        )
+
+    @property
+    def note(self) -> str:
+        """The same sentence."""
+        return self.untrained
+
+
 def load(path: str | os.PathLike[str]) -> Model:
     """Load a model file on the CPU. Raises ArtifactError, and ParamsError for what is no path."""
     if not isinstance(path, str | os.PathLike):
@@ -412,6 +445,19 @@ def load(path: str | os.PathLike[str]) -> Model:
             f"load: expected the path of a model file, found {path!r}; name one such as models/demo.distill"
         )
     return Model(path)
+
+
+def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:
+    """Make a model of one audio file, in a second and without training; `vary` and `kit` make takes of its `recording`.
+
+    Equal files give equal models. A remark on the file is an AudioWarning. Raises AudioError, and ParamsError for what
+    is no path.
+    """
+    if not isinstance(recording, str | os.PathLike):
+        raise ParamsError(
+            f"model_of: expected the path of an audio file, found {recording!r}; name one such as take1.wav"
+        )
+    return ModelOfOne(recording)
 
 
 def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":

@@ -86,10 +86,27 @@ def generate(
 
 
 def vary(
-    model: ModelPath,
-    audio: Annotated[Path, Argument(callback=spelt, metavar="AUDIO", help="the recording to vary", show_default=False)],
+    model: Annotated[
+        Path,
+        Argument(
+            callback=spelt,
+            metavar="[MODEL.distill]",
+            help="a model file; without one, what is made at once of the recording alone",
+            show_default=False,
+        ),
+    ],
+    audio: Annotated[
+        Path | None, Argument(callback=spelt, metavar="AUDIO", help="the recording to vary", show_default=False)
+    ] = None,
     count: Annotated[int, Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
-    strength: Annotated[float, Option(help="share that changes: 0 nothing, 1 everything", **limits(Share))] = 0.3,
+    strength: Annotated[
+        float | None,
+        Option(
+            help="share that changes: 0 nothing, 1 everything",
+            show_default="0.3; of a recording alone 0.5",
+            **limits(Share),
+        ),
+    ] = None,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,
     label: Label = None,
@@ -99,14 +116,28 @@ def vary(
     pictures: Pictures = False,
     as_json: Json = False,
 ) -> None:
-    """Make new takes of a recording, and report how near each is to it and to the training recordings."""
-    loaded = _open(model, label)
+    """Make new takes of a recording, and report how near each is to it and to the training recordings.
+
+    With a recording alone nothing is trained: its codes are made with the shipped weights.
+    """
+    from distill.api import ModelOfOne, model_of
+    from distill.model_file.format import SUFFIX
+
+    recording = audio or model
+    if recording.suffix == SUFFIX:
+        raise ParamsError(
+            f"{recording}: expected a recording to vary, found a model file alone; name a recording after it"
+        )
+    loaded: Model
     with remarks_said() as warnings:
-        samples = loaded.samples(audio)
+        loaded = _open(model, label) if audio else model_of(recording)
+        samples = loaded.recording if isinstance(loaded, ModelOfOne) else loaded.samples(recording)
+    loaded.check_request(label)
     sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
     make = partial(loaded.vary, samples, count, strength, **sampled)
-    about = {"model": str(model), "recording": str(audio), "label": label, "warnings": warnings} if as_json else None
-    _make(loaded, make, seed, out, audio, kind, pictures, about)
+    named = {"model": str(model) if audio else None, "recording": str(recording)}
+    about = {**named, "label": label, "warnings": warnings} if as_json else None
+    _make(loaded, make, seed, out, recording, kind, pictures, about)
 
 
 def kit(

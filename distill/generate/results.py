@@ -148,6 +148,7 @@ class Varied(Result):
     similarity: list[Similarity]  # to the recording itself
     strength: float
     equal: int = 0  # number of takes that are still equal to another
+    untrained: str = ""  # sentence of a model that nothing was trained for
 
     def _each(self) -> Iterator[tuple[Json, str]]:
         for one, novelty in zip(self.similarity, self.novelty, strict=True):
@@ -163,6 +164,9 @@ class Varied(Result):
                 f"{self.equal} take{'s' * (self.equal != 1)} the same as the recording or another take; "
                 "a higher strength changes more"
             )
-        if None in self.novelty:
+        if self.untrained:
+            lines.append(self.untrained)
+        elif None in self.novelty:
             lines.append("novelty unknown: the model has no codes of its training recordings")
-        return {"strength": self.strength, "equal": self.equal}, lines
+        about = {"untrained": self.untrained} if self.untrained else {}
+        return {"strength": self.strength, "equal": self.equal, **about}, lines

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.cluster.hierarchy import fcluster, linkage
 
-from distill.audio.plots import write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
@@ -237,6 +235,8 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     """
     if not all(np.isfinite(spectra).all() for spectra in sounds):
         raise ArtifactError("expected finite spectra of the codec, found NaN or infinite values; train it again")
+    from scipy.cluster.hierarchy import fcluster, linkage  # it and Matplotlib take a second to load
+
     shapes = np.empty((len(sounds), BANDS))  # mean power of each band in dB, relative to that of all
     for shape, spectra in zip(shapes, sounds, strict=True):
         power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)
@@ -257,6 +257,8 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
 
 def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
     """Draw spectrograms beside `path`, as PNG: the beginning of the first sound on each of the first keys."""
+    from distill.audio.plots import write_spectrograms
+
     sounds = []
     for group in groups[:MOST_ROWS]:
         samples, rate = soundfile.read(path.parent / group.sounds[0].file, dtype="float32")
