@@ -34,6 +34,7 @@ from distill.generate.sounds import (
 from distill.kit.kit import FORMATS, Kit, KitSettings, read_keys
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
+from distill.notes import Notes, read_notes
 from distill.novelty.reference import Reference
 from distill.novelty.report import report_on
 from distill.novelty.verdict import VERDICTS, Judge, Novelty
@@ -136,7 +137,7 @@ class Model:
 
     def generate(
         self,
-        n: int = 1,
+        n: int | None = None,
         seconds: float | None = None,
         seed: int | None = None,
         *,
@@ -144,6 +145,7 @@ class Model:
         top_k: int = 0,
         top_p: float = 1.0,
         label: str | None = None,
+        note: Notes | None = None,
         guidance: float | None = None,
         prompt: str | os.PathLike[str] | NDArray[np.floating] | None = None,
         prompt_rate: int | None = None,
@@ -164,6 +166,8 @@ class Model:
         requested, ParamsError for arguments that are out of range.
         """
         self.check_request(label, min_novelty, reject_faults)
+        notes = [] if note is None else read_notes(note)
+        n = max(1, len(notes)) if n is None else n
         given = {"n": n, "seed": seed, "temperature": temperature, "guidance": guidance}
         validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate: ")
         request = GenerationRequest(
@@ -173,6 +177,7 @@ class Model:
             sampling=Sampling(temperature, top_k, top_p, guidance_of(label, guidance)),
             label=self.label_number(label),
             prompt=None if prompt is None else self.encode(self.samples(prompt, prompt_rate)),
+            notes=notes,
         )
         seed, is_new = seed_or_any(seed), new_enough(0 if min_novelty is None else min_novelty)
         checks = Checks(self.judge, is_new, self.fault_finder, reject_faults)
@@ -297,6 +302,8 @@ class Model:
             "seconds": [sound.seconds for sound in sounds],
             "codes": [sound.codes for sound in sounds],
             "novelty": [sound.novelty for sound in sounds],
+            "notes": [sound.note for sound in sounds],
+            "pitches": [sound.pitch for sound in sounds],
             "sample_rate": self.sample_rate,
             "seed": seed,
         }

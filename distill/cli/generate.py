@@ -47,7 +47,14 @@ Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, a
 
 def generate(
     model: ModelPath,
-    count: Annotated[int, Option("-n", "--count", help="how many sounds", **limits(Sounds))] = 1,
+    count: Annotated[
+        int | None,
+        Option("-n", "--count", help="how many sounds", show_default="1, or one for each note", **limits(Sounds)),
+    ] = None,
+    note: Annotated[
+        str | None,
+        Option(metavar="NOTES", help="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60"),
+    ] = None,
     seconds: Annotated[
         float | None, Option(help="length of each; without it sounds end by themselves", **limits(Seconds))
     ] = None,
@@ -80,7 +87,7 @@ def generate(
     loaded = _open(model, label, **redrawn)
     with remarks_said() as warnings:
         begun = None if prompt is None else loaded.samples(prompt)
-    make = partial(loaded.generate, count, seconds, label=label, prompt=begun, **sampled, **redrawn)
+    make = partial(loaded.generate, count, seconds, label=label, note=note, prompt=begun, **sampled, **redrawn)
     about = {"model": str(model), "label": label, "warnings": warnings} if as_json else None
     _make(loaded, make, seed, out, model, kind, pictures, about)
 

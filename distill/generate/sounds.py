@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from distill.codec.streaming import decode_each
 from distill.codes.store import Codes, tone_levels
 from distill.errors import ArtifactError
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
+from distill.generate.note_weights import NoteWeights, heard_intervals, set_usage
+from distill.generate.pitch import PitchMeter
 from distill.generate.sampling import FixedCodes, Sampling, sample_codes
 from distill.novelty.verdict import Judge, Novelty
 from distill.prior.base import Prior
@@ -30,6 +33,7 @@ BATCH = 64
 MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
 PEAK = 0.98  # largest amplitude: louder sounds are made softer
+IN_TUNE = 0.2  # semitones from the note, at most
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
@@ -42,7 +46,7 @@ NO_SAMPLES: Samples = np.empty(0, np.float32)
 @dataclass(frozen=True, eq=False)
 class Sound:
     """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples, empty
-    until decoded, with their length.
+    until decoded, with their length; the note asked for and the pitch measured, in semitones (MIDI), None without.
 
     The codes begin with those of a prompt; the novelty is that of the rest.
     """
@@ -52,6 +56,13 @@ class Sound:
     faults: tuple[Fault, ...] | None
     samples: Samples
     seconds: float = 0.0
+    note: float | None = None
+    pitch: float | None = None
+
+    @property
+    def is_at_note(self) -> bool:
+        """Whether it has no note that it should be at, or is at it."""
+        return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +70,8 @@ class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
     They continue the codes `prompt` `[P, Q]`, if any, or are takes of the codes `recording` `[F, Q]`, `max_seconds` long;
-    `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none.
+    `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none. With `notes`, in
+    semitones (MIDI), sounds are at these in turn; those whose pitch is measured elsewhere are drawn again.
     """
 
     count: int
@@ -70,6 +82,7 @@ class GenerationRequest:
     prompt: Codes | None = None
     recording: Codes | None = None
     strength: float = 1.0
+    notes: Sequence[float] = ()
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
@@ -103,6 +116,8 @@ class Checks:
         """Why a sound is drawn again; "" where it is not."""
         if self.reject_faults and sound.faults:
             return "faulty"
+        if not sound.is_at_note:
+            return "off the note"
         return "" if sound.novelty is None or self.is_new(sound.novelty) else "old"
 
 
@@ -163,6 +178,10 @@ def generate_sounds(
     if not request.natural_ending:
         drawn_samples = max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
         length = request.prompt_frames * codec.spectrogram.samples_per_frame + drawn_samples
+    meter, weights_at = PitchMeter(codec.spectrogram), None
+    if request.notes and codec.tone is not None:
+        intervals, usage = heard_intervals(codec.tone, codec.spectrogram), set_usage(prior, len(codec.tone.ratios))
+        weights_at = partial(NoteWeights, intervals=intervals, usage=usage)
     known = set() if recording is None else {recording.tobytes()}
     made = Draws({}, Counter(), {})
 
@@ -183,8 +202,18 @@ def generate_sounds(
             sizes = codec.architecture.codebook_sizes
             fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
             kept = FixedCodes(fixed, pull_to(codec.code_vectors(), recording, strength))
-        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept)
-        return checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
+        wanted = [request.notes[number % len(request.notes)] for number in numbers if request.notes]
+        weights = None if weights_at is None else weights_at(torch.tensor(wanted))
+        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept, weights)
+        sounds = checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
+        if not wanted:
+            return sounds
+        decoded = decode_sounds(codec, [sound.codes for sound in sounds], length)
+        skipped = request.prompt_frames * codec.spectrogram.samples_per_frame
+        return [
+            replace(sound, samples=samples, note=note, pitch=meter(samples[skipped:]))
+            for sound, samples, note in zip(sounds, decoded, wanted, strict=True)
+        ]
 
     def refusal(sound: Sound) -> str:
         codes = sound.codes.tobytes()
@@ -195,7 +224,10 @@ def generate_sounds(
     for first in range(0, request.count, BATCH):
         numbers = range(first, min(first + BATCH, request.count))
         batch = draw_again(numbers, draw, refusal)
-        decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
+        if request.notes:
+            decoded = [batch.drawn[number].samples for number in numbers]
+        else:
+            decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
         for number, samples in zip(numbers, decoded, strict=True):
             if take is not None:
                 take(number, samples)
