@@ -216,6 +216,8 @@ class Model:
         velocity_layers: int = 1,
         labels: Sequence[str] = (),
         keys: Mapping[str, int | str] = MappingProxyType({}),
+        notes: Notes | None = None,
+        every: int | None = None,
         allow_copies: bool = False,
         replace: bool = False,
         progress: Progress | None = None,
@@ -226,9 +228,24 @@ class Model:
         without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and
         copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
         seed gives the same files. Raises ParamsError and ArtifactError.
+
+        With `notes`, such as "C1:C6", it is an instrument over all keys, of one label or of a model without labels:
+        `per_label` sounds at every `every`-th note, by default at each.
         """
         self.check_request()
         numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
+        if notes is None and every is not None:
+            raise ParamsError(
+                f"every {every}: expected notes of which to take some, found none; give notes such as C1:C6"
+            )
+        if notes is not None and len(numbers) > 1:
+            known = one_line(", ".join(self.labels[number - 1] for number in numbers), 1000)
+            raise ParamsError(f"labels: expected one for an instrument at notes, found {known}; choose one of them")
+        if notes is not None and keys:
+            raise ParamsError(
+                f"keys {one_line(', '.join(keys), 60)}: expected none for an instrument at notes, which has all keys; leave "
+                "keys or notes out"
+            )
         given = {
             "per_label": per_label,
             "velocity_layers": velocity_layers,
@@ -239,6 +256,8 @@ class Model:
             "allow_copies": allow_copies,
             "by_label": bool(numbers),
             "formats": list(formats),
+            "notes": None if notes is None else read_notes(notes),
+            "every": every,
         }
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]

@@ -24,7 +24,7 @@ from distill.cli.flags import (
     spelt,
 )
 from distill.errors import ParamsError
-from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
+from distill.params import Every, Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
 from distill.progress import ProgressReport
 from distill.storage.files import MARK, write_new
 from distill.text import one_line
@@ -119,7 +119,7 @@ def vary(
 def kit(
     model: ModelPath,
     out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")],
-    per_label: Annotated[int, Option(help="sounds of each label", **limits(PerLabel))] = 4,
+    per_label: Annotated[int, Option(help="sounds of each label, or note", **limits(PerLabel))] = 4,
     formats: Annotated[str, Option("--format", metavar="FORMATS", help="sfz, dspreset, or both")] = "sfz,dspreset",
     seed: SeedOrAny = None,
     seconds: Annotated[float, Option(help="the longest sound; most end before", **limits(KitSeconds))] = 10.0,
@@ -134,6 +134,13 @@ def kit(
             metavar="LABEL=NOTE,...", help="other keys than by name: MIDI numbers or notes, C4 is 60; may be repeated"
         ),
     ] = None,
+    notes: Annotated[
+        str | None,
+        Option(metavar="NOTES", help="an instrument at these notes, such as C1:C6 or C2,G2,C3, of one label"),
+    ] = None,
+    every: Annotated[
+        int | None, Option(help="with --notes: only every so many-th note", show_default="1", **limits(Every))
+    ] = None,
     allow_copies: Annotated[bool, Option("--allow-copies", help="keep copies of training recordings")] = False,
     replace: Annotated[bool, Option("--replace", help="replace the kit in that folder")] = False,
     as_json: Json = False,
@@ -141,12 +148,12 @@ def kit(
     """Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files.
 
     Drums are on the keys of General MIDI, other sounds on white keys from C1 (24) upwards. Sounds of one label are round
-    robins. Sounds that are copies of training recordings are left out.
+    robins. Sounds that are copies of training recordings are left out. With --notes all keys play one instrument in tune.
     """
     loaded, chosen = _open(model), [name.strip() for name in formats.split(",")]
     sampled: dict[str, Any] = {"seed": seed, "seconds": seconds, "temperature": temperature}
     laid: dict[str, Any] = {"per_label": per_label, "velocity_layers": velocity_layers, "labels": label or []}
-    laid["keys"] = _keys_of(keys or [])
+    laid |= {"keys": _keys_of(keys or []), "notes": notes, "every": every}
     kept: dict[str, Any] = {"formats": chosen, "allow_copies": allow_copies, "replace": replace}
     with ProgressReport("kit") as progress:
         made = loaded.kit(out, progress=progress, **sampled, **laid, **kept)
