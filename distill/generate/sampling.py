@@ -12,7 +12,7 @@ from distill.codec.constants import NOTE
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.note_weights import NoteWeights
+from distill.generate.tuner import NoteWeights
 from distill.prior.base import Prior, Sampler
 from distill.progress import Progress
 

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -21,9 +20,8 @@ from distill.codec.streaming import decode_each
 from distill.codes.store import Codes, tone_levels
 from distill.errors import ArtifactError
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
-from distill.generate.note_weights import NoteWeights, heard_intervals, set_usage
-from distill.generate.pitch import PitchMeter
 from distill.generate.sampling import FixedCodes, Sampling, sample_codes
+from distill.generate.tuner import Tuner
 from distill.novelty.verdict import Judge, Novelty
 from distill.prior.base import Prior
 from distill.progress import Progress
@@ -104,6 +102,7 @@ class Checks:
     is_new: Callable[[Novelty], bool] = lambda _: True
     finder: FaultFinder | None = None
     reject_faults: bool = False
+    tuner: Tuner | None = None  # of sounds at notes; made where there is none
 
     def judged(self, request: GenerationRequest, drawn: Sequence[Codes]) -> list[Sound]:
         """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""
@@ -178,10 +177,10 @@ def generate_sounds(
     if not request.natural_ending:
         drawn_samples = max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
         length = request.prompt_frames * codec.spectrogram.samples_per_frame + drawn_samples
-    meter, weights_at = PitchMeter(codec.spectrogram), None
-    if request.notes and codec.tone is not None:
-        intervals, usage = heard_intervals(codec.tone, codec.spectrogram), set_usage(prior, len(codec.tone.ratios))
-        weights_at = partial(NoteWeights, intervals=intervals, usage=usage)
+    tuner = None
+    if request.notes:
+        tuner = checks.tuner or Tuner(codec, prior)
+        tuner.check(request.notes, request.label)
     known = set() if recording is None else {recording.tobytes()}
     made = Draws({}, Counter(), {})
 
@@ -203,15 +202,15 @@ def generate_sounds(
             fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
             kept = FixedCodes(fixed, pull_to(codec.code_vectors(), recording, strength))
         wanted = [request.notes[number % len(request.notes)] for number in numbers if request.notes]
-        weights = None if weights_at is None else weights_at(torch.tensor(wanted))
+        weights = None if tuner is None else tuner.weights(wanted)
         settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept, weights)
         sounds = checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
-        if not wanted:
+        if tuner is None:
             return sounds
         decoded = decode_sounds(codec, [sound.codes for sound in sounds], length)
         skipped = request.prompt_frames * codec.spectrogram.samples_per_frame
         return [
-            replace(sound, samples=samples, note=note, pitch=meter(samples[skipped:]))
+            replace(sound, samples=samples, note=note, pitch=tuner.measure(samples[skipped:]))
             for sound, samples, note in zip(sounds, decoded, wanted, strict=True)
         ]
 
