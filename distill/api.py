@@ -35,6 +35,7 @@ from distill.generate.sounds import (
 from distill.kit.kit import FORMATS, Kit, KitSettings, read_keys
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
+from distill.notes import Notes, read_notes
 from distill.novelty.reference import Reference
 from distill.novelty.report import report_on
 from distill.novelty.verdict import VERDICTS, Judge, Novelty
@@ -141,7 +142,7 @@ class Model:
 
     def generate(
         self,
-        n: int = 1,
+        n: int | None = None,
         seconds: float | None = None,
         seed: int | None = None,
         *,
@@ -149,6 +150,7 @@ class Model:
         top_k: int = 0,
         top_p: float = 1.0,
         label: str | None = None,
+        note: Notes | None = None,
         guidance: float | None = None,
         prompt: str | os.PathLike[str] | NDArray[np.floating] | None = None,
         prompt_rate: int | None = None,
@@ -169,6 +171,8 @@ class Model:
         requested, ParamsError for arguments that are out of range.
         """
         self.check_request(label, min_novelty, reject_faults)
+        notes = [] if note is None else read_notes(note)
+        n = max(1, len(notes)) if n is None else n
         given = {"n": n, "seed": seed, "temperature": temperature, "guidance": guidance}
         validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate: ")
         request = GenerationRequest(
@@ -178,6 +182,7 @@ class Model:
             sampling=Sampling(temperature, top_k, top_p, guidance_of(label, guidance)),
             label=self.label_number(label),
             prompt=None if prompt is None else self.encode(self.samples(prompt, prompt_rate)),
+            notes=notes,
         )
         seed, is_new = seed_or_any(seed), new_enough(0 if min_novelty is None else min_novelty)
         checks = Checks(self.judge, is_new, self.fault_finder, reject_faults)
@@ -216,6 +221,8 @@ class Model:
         velocity_layers: int = 1,
         labels: Sequence[str] = (),
         keys: Mapping[str, int | str] = MappingProxyType({}),
+        notes: Notes | None = None,
+        every: int | None = None,
         allow_copies: bool = False,
         replace: bool = False,
         progress: Progress | None = None,
@@ -226,9 +233,24 @@ class Model:
         without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and
         copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
         seed gives the same files. Raises ParamsError and ArtifactError.
+
+        With `notes`, such as "C1:C6", it is an instrument over all keys, of one label or of a model without labels:
+        `per_label` sounds at every `every`-th note, by default at each.
         """
         self.check_request()
         numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
+        if notes is None and every is not None:
+            raise ParamsError(
+                f"every {every}: expected notes of which to take some, found none; give notes such as C1:C6"
+            )
+        if notes is not None and len(numbers) > 1:
+            known = one_line(", ".join(self.labels[number - 1] for number in numbers), 1000)
+            raise ParamsError(f"labels: expected one for an instrument at notes, found {known}; choose one of them")
+        if notes is not None and keys:
+            raise ParamsError(
+                f"keys {one_line(', '.join(keys), 60)}: expected none for an instrument at notes, which has all keys; leave "
+                "keys or notes out"
+            )
         given = {
             "per_label": per_label,
             "velocity_layers": velocity_layers,
@@ -239,6 +261,8 @@ class Model:
             "allow_copies": allow_copies,
             "by_label": bool(numbers),
             "formats": list(formats),
+            "notes": None if notes is None else read_notes(notes),
+            "every": every,
         }
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
@@ -305,6 +329,8 @@ class Model:
             "seconds": [sound.seconds for sound in sounds],
             "codes": [sound.codes for sound in sounds],
             "novelty": [sound.novelty for sound in sounds],
+            "notes": [sound.note for sound in sounds],
+            "pitches": [sound.pitch for sound in sounds],
             "sample_rate": self.sample_rate,
             "seed": seed,
         }

@@ -24,7 +24,7 @@ from distill.cli.flags import (
     spelt,
 )
 from distill.errors import ParamsError
-from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
+from distill.params import Every, Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
 from distill.progress import ProgressReport
 from distill.storage.files import MARK, write_new
 from distill.text import one_line
@@ -47,7 +47,14 @@ Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, a
 
 def generate(
     model: ModelPath,
-    count: Annotated[int, Option("-n", "--count", help="how many sounds", **limits(Sounds))] = 1,
+    count: Annotated[
+        int | None,
+        Option("-n", "--count", help="how many sounds", show_default="1, or one for each note", **limits(Sounds)),
+    ] = None,
+    note: Annotated[
+        str | None,
+        Option(metavar="NOTES", help="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60"),
+    ] = None,
     seconds: Annotated[
         float | None, Option(help="length of each; without it sounds end by themselves", **limits(Seconds))
     ] = None,
@@ -80,7 +87,7 @@ def generate(
     loaded = _open(model, label, **redrawn)
     with remarks_said() as warnings:
         begun = None if prompt is None else loaded.samples(prompt)
-    make = partial(loaded.generate, count, seconds, label=label, prompt=begun, **sampled, **redrawn)
+    make = partial(loaded.generate, count, seconds, label=label, note=note, prompt=begun, **sampled, **redrawn)
     about = {"model": str(model), "label": label, "warnings": warnings} if as_json else None
     _make(loaded, make, seed, out, model, kind, pictures, about)
 
@@ -143,7 +150,7 @@ def vary(
 def kit(
     model: ModelPath,
     out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")],
-    per_label: Annotated[int, Option(help="sounds of each label", **limits(PerLabel))] = 4,
+    per_label: Annotated[int, Option(help="sounds of each label, or note", **limits(PerLabel))] = 4,
     formats: Annotated[str, Option("--format", metavar="FORMATS", help="sfz, dspreset, or both")] = "sfz,dspreset",
     seed: SeedOrAny = None,
     seconds: Annotated[float, Option(help="the longest sound; most end before", **limits(KitSeconds))] = 10.0,
@@ -158,6 +165,13 @@ def kit(
             metavar="LABEL=NOTE,...", help="other keys than by name: MIDI numbers or notes, C4 is 60; may be repeated"
         ),
     ] = None,
+    notes: Annotated[
+        str | None,
+        Option(metavar="NOTES", help="an instrument at these notes, such as C1:C6 or C2,G2,C3, of one label"),
+    ] = None,
+    every: Annotated[
+        int | None, Option(help="with --notes: only every so many-th note", show_default="1", **limits(Every))
+    ] = None,
     allow_copies: Annotated[bool, Option("--allow-copies", help="keep copies of training recordings")] = False,
     replace: Annotated[bool, Option("--replace", help="replace the kit in that folder")] = False,
     as_json: Json = False,
@@ -165,12 +179,12 @@ def kit(
     """Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files.
 
     Drums are on the keys of General MIDI, other sounds on white keys from C1 (24) upwards. Sounds of one label are round
-    robins. Sounds that are copies of training recordings are left out.
+    robins. Sounds that are copies of training recordings are left out. With --notes all keys play one instrument in tune.
     """
     loaded, chosen = _open(model), [name.strip() for name in formats.split(",")]
     sampled: dict[str, Any] = {"seed": seed, "seconds": seconds, "temperature": temperature}
     laid: dict[str, Any] = {"per_label": per_label, "velocity_layers": velocity_layers, "labels": label or []}
-    laid["keys"] = _keys_of(keys or [])
+    laid |= {"keys": _keys_of(keys or []), "notes": notes, "every": every}
     kept: dict[str, Any] = {"formats": chosen, "allow_copies": allow_copies, "replace": replace}
     with ProgressReport("kit") as progress:
         made = loaded.kit(out, progress=progress, **sampled, **laid, **kept)

@@ -35,6 +35,8 @@ class Result(ABC):
     novelty: list[Novelty | None]  # against the training recordings; None where the model has no reference
     sample_rate: int  # Hz
     seed: int
+    notes: list[float | None]  # asked for, in semitones (MIDI)
+    pitches: list[float | None]  # measured where a note was asked for, None where there is no clear one
     redrawn: int = 0  # number of redraws for lack of novelty, of takes for equality
 
     def table(self) -> "pd.DataFrame":

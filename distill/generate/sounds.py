@@ -21,6 +21,7 @@ from distill.codes.store import Codes, tone_levels
 from distill.errors import ArtifactError
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
 from distill.generate.sampling import FixedCodes, Sampling, sample_codes
+from distill.generate.tuner import Tuner
 from distill.novelty.verdict import Judge, Novelty
 from distill.prior.base import Prior
 from distill.progress import Progress
@@ -30,6 +31,7 @@ BATCH = 64
 MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
 PEAK = 0.98  # largest amplitude: louder sounds are made softer
+IN_TUNE = 0.2  # semitones from the note, at most
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
@@ -42,7 +44,7 @@ NO_SAMPLES: Samples = np.empty(0, np.float32)
 @dataclass(frozen=True, eq=False)
 class Sound:
     """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples, empty
-    until decoded, with their length.
+    until decoded, with their length; the note asked for and the pitch measured, in semitones (MIDI), None without.
 
     The codes begin with those of a prompt; the novelty is that of the rest.
     """
@@ -52,6 +54,13 @@ class Sound:
     faults: tuple[Fault, ...] | None
     samples: Samples
     seconds: float = 0.0
+    note: float | None = None
+    pitch: float | None = None
+
+    @property
+    def is_at_note(self) -> bool:
+        """Whether it has no note that it should be at, or is at it."""
+        return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +68,8 @@ class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
     They continue the codes `prompt` `[P, Q]`, if any, or are takes of the codes `recording` `[F, Q]`, `max_seconds` long;
-    `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none.
+    `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none. With `notes`, in
+    semitones (MIDI), sounds are at these in turn; those whose pitch is measured elsewhere are drawn again.
     """
 
     count: int
@@ -70,6 +80,7 @@ class GenerationRequest:
     prompt: Codes | None = None
     recording: Codes | None = None
     strength: float = 1.0
+    notes: Sequence[float] = ()
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
@@ -91,6 +102,7 @@ class Checks:
     is_new: Callable[[Novelty], bool] = lambda _: True
     finder: FaultFinder | None = None
     reject_faults: bool = False
+    tuner: Tuner | None = None  # of sounds at notes; made where there is none
 
     def judged(self, request: GenerationRequest, drawn: Sequence[Codes]) -> list[Sound]:
         """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""
@@ -103,6 +115,8 @@ class Checks:
         """Why a sound is drawn again; "" where it is not."""
         if self.reject_faults and sound.faults:
             return "faulty"
+        if not sound.is_at_note:
+            return "off the note"
         return "" if sound.novelty is None or self.is_new(sound.novelty) else "old"
 
 
@@ -163,6 +177,10 @@ def generate_sounds(
     if not request.natural_ending:
         drawn_samples = max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
         length = request.prompt_frames * codec.spectrogram.samples_per_frame + drawn_samples
+    tuner = None
+    if request.notes:
+        tuner = checks.tuner or Tuner(codec, prior)
+        tuner.check(request.notes, request.label)
     known = set() if recording is None else {recording.tobytes()}
     made = Draws({}, Counter(), {})
 
@@ -183,8 +201,18 @@ def generate_sounds(
             sizes = codec.architecture.codebook_sizes
             fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
             kept = FixedCodes(fixed, pull_to(codec.code_vectors(), recording, strength))
-        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept)
-        return checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
+        wanted = [request.notes[number % len(request.notes)] for number in numbers if request.notes]
+        weights = None if tuner is None else tuner.weights(wanted)
+        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept, weights)
+        sounds = checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
+        if tuner is None:
+            return sounds
+        decoded = decode_sounds(codec, [sound.codes for sound in sounds], length)
+        skipped = request.prompt_frames * codec.spectrogram.samples_per_frame
+        return [
+            replace(sound, samples=samples, note=note, pitch=tuner.measure(samples[skipped:]))
+            for sound, samples, note in zip(sounds, decoded, wanted, strict=True)
+        ]
 
     def refusal(sound: Sound) -> str:
         codes = sound.codes.tobytes()
@@ -195,7 +223,10 @@ def generate_sounds(
     for first in range(0, request.count, BATCH):
         numbers = range(first, min(first + BATCH, request.count))
         batch = draw_again(numbers, draw, refusal)
-        decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
+        if request.notes:
+            decoded = [batch.drawn[number].samples for number in numbers]
+        else:
+            decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
         for number, samples in zip(numbers, decoded, strict=True):
             if take is not None:
                 take(number, samples)

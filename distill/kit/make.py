@@ -3,23 +3,26 @@
 import json
 import re
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 
-from distill.audio.write import write_audio
+from distill.audio.write import audio_file, with_sampler_chunk
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder
+from distill.generate.pitch import PitchMeter
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import MOST_DRAWS, Checks, GenerationRequest, Samples, Sound, draw_again, generate_sounds
 from distill.kit.kit import (
     FORMAT,
     INDEX,
+    MISTUNED,
     MOST_CLUSTERS,
     MOST_VELOCITY,
     WRITERS,
@@ -27,16 +30,19 @@ from distill.kit.kit import (
     KitGroup,
     KitSettings,
     KitSound,
+    Place,
     assign_keys,
     file_word,
     in_words,
+    key_ranges,
 )
+from distill.kit.loops import Loop, crossfaded, find_loop
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
-from distill.storage.files import atomic_folder, made_by_distill, write_bytes, write_json
+from distill.storage.files import MARK, atomic_folder, made_by_distill, write_bytes, write_json
 from distill.text import one_line
 
 POOL = 2  # sounds that clusters are made of, for each that they can hold
@@ -86,33 +92,47 @@ def make_kit(
     use.
     """
     each, rate, refused = settings.per_label, source.codec.spectrogram.sample_rate, Counter[str]()
-    names = [label for _, label in labels] or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
-    places, total = assign_keys(names, source.labels, given_keys), each * (len(labels) or POOL * MOST_CLUSTERS)
-    groups: list[KitGroup] = []
+    notes, groups = settings.sampled, list[KitGroup]()
+    if notes:
+        names = [labels[0][1] if labels else Path(source.model).stem] * len(notes)
+        places, total = [Place(note, False, False) for note in notes], each * len(notes)
+    else:
+        names = [label for _, label in labels] or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
+        places, total = assign_keys(names, source.labels, given_keys), each * (len(labels) or POOL * MOST_CLUSTERS)
+    meter = PitchMeter(source.codec.spectrogram) if notes else None
 
     def report(found: int, text: str) -> None:
         if progress is not None:
-            what = f"sounds, {one_line(names[len(groups)], 40)}" if labels else "sounds to choose from"
+            what = f"sounds, {one_line(names[len(groups)], 40)}" if labels or notes else "sounds to choose from"
             progress(len(groups) * each + found, total, f"{what}: {text}")
 
     def drawn() -> Iterator[tuple[list[Sound], int, Counter[str]]]:
         """The sounds of each group, with how many are missing and which draws were refused for it."""
+        if notes:
+            pool, by_note = draw_sounds(source, settings, labels[0][0] if labels else 0, total, report, notes)
+            for note in notes:
+                sounds = [sound for sound in pool if sound.note == note]
+                yield sounds, each - len(sounds), by_note[note]
+            return
         for number, _ in labels:
             sounds, found = draw_sounds(source, settings, number, each, report)
-            refused.update(found)
-            yield sounds, each - len(sounds), found
+            yield sounds, each - len(sounds), found[None]
         if not labels:
             pool, found = draw_sounds(source, settings, 0, total, report)
-            refused.update(found)
+            refused.update(found[None])
             spectra = CodeSpectra(source.codec)
             for members in spectral_clusters([spectra(sound.codes) for sound in pool], each):
                 yield [pool[one] for one in members], 0, Counter()
 
     with atomic_folder(kit_folder(out, replace_kit)) as temporary:
-        for label, place, (drawings, missing, found) in zip(names, places, drawn(), strict=bool(labels)):
-            sounds = _write_sounds(temporary, label, place.key, drawings, settings, rate)
+        for label, place, (drawings, missing, found) in zip(names, places, drawn(), strict=bool(labels or notes)):
+            refused.update(found)
+            sounds = _write_sounds(temporary, label, place.key, drawings, settings, rate, meter)
             groups.append(KitGroup(label, *place, sounds, missing, found))
         groups.sort(key=lambda group: group.key)
+        if notes:
+            ranges = key_ranges([group.key for group in groups if group.sounds])
+            groups = [replace(group, keys=ranges.get(group.key)) for group in groups]
         kit = Kit(out, source.model, source.model_sha256, rate, settings, tuple(groups), refused)
         if not kit.sounds:
             raise ArtifactError(
@@ -131,14 +151,29 @@ def make_kit(
     return kit
 
 
-def draw_sounds(
-    source: KitSource, settings: KitSettings, label: int, count: int, report: Report = lambda *_: None
-) -> tuple[list[Sound], Counter[str]]:
-    """Draw `count` sounds, fewer if there are not more, and count the draws that were refused, by reason.
+@dataclass(frozen=True)
+class JudgeAlone(Checks):
+    """Judges sounds and refuses none: a kit has reasons of its own."""
 
-    `report` is called with the number of sounds that there are, and a text. Raises as `generate_sounds`.
+    def refusal(self, _: Sound) -> str:
+        """None."""
+        return ""
+
+
+def draw_sounds(
+    source: KitSource,
+    settings: KitSettings,
+    label: int,
+    count: int,
+    report: Report = lambda *_: None,
+    notes: Sequence[int] = (),
+) -> tuple[list[Sound], dict[float | None, Counter[str]]]:
+    """Draw `count` sounds, fewer if there are not more, and count the draws that were refused, by note and reason.
+
+    With `notes` equally many are at each of them. `report` is called with the number of sounds that there are, and a
+    text. Raises as `generate_sounds`.
     """
-    codec, seen = source.codec, set[bytes]()
+    codec, seen, refused = source.codec, set[bytes](), defaultdict[float | None, Counter[str]](Counter)
     sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
     longest = max(1, round(settings.seconds * codec.spectrogram.sample_rate))
 
@@ -146,25 +181,30 @@ def draw_sounds(
         def progress(done: int, of: int, _: str) -> None:
             report(count - len(numbers), f"frame {done} of {of}")
 
-        request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label)
+        asked = [notes[number * len(notes) // count] for number in numbers if notes]
+        request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label, notes=asked)
         seed = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
-        drawn = generate_sounds(codec, source.prior, request, seed, Checks(source.judge), progress).drawn
+        drawn = generate_sounds(codec, source.prior, request, seed, JudgeAlone(source.judge), progress).drawn
         return [replace(sound, samples=sound.samples[:longest]) for sound in drawn.values()]
 
     def refusal(sound: Sound) -> str:
-        codes = sound.codes.tobytes()
+        codes, reason = sound.codes.tobytes(), ""
         if is_silent(source, sound):
-            return "silent"
-        if not settings.allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
-            return "copies"
-        if codes in seen:
-            return "repeats"
-        seen.add(codes)
-        return ""
+            reason = "silent"
+        elif not sound.is_at_note:
+            reason = MISTUNED
+        elif not settings.allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
+            reason = "copies"
+        elif codes in seen:
+            reason = "repeats"
+        else:
+            seen.add(codes)
+            return ""
+        refused[sound.note][reason] += 1
+        return reason
 
     draws = draw_again(range(count), draw, refusal)
-    sounds = [sound for number, sound in draws.drawn.items() if number not in draws.left]
-    return sounds, draws.redrawn + Counter(draws.left.values())
+    return [sound for number, sound in draws.drawn.items() if number not in draws.left], refused
 
 
 def is_silent(source: KitSource, sound: Sound) -> bool:
@@ -189,6 +229,21 @@ def finish(samples: Samples, sample_rate: int) -> Samples:
     return normalised
 
 
+def at_note(sound: Sound, key: int, meter: PitchMeter, sample_rate: int) -> tuple[Samples, int, Loop | None]:
+    """Samples `[N]` of a sound, finished in tune with a key, with the cents from their pitch to it, and their loop.
+
+    The samples themselves are tuned, by resampling, so that they are in tune in samplers that know no `tune`.
+    """
+    assert sound.pitch is not None
+    rate_in_tune = sample_rate * 2 ** ((sound.pitch - key) / 12)
+    finished = finish(soxr.resample(sound.samples, sample_rate, rate_in_tune, "VHQ"), sample_rate)
+    loop = find_loop(finished[: len(finished) - int(FADE_SECONDS * sample_rate)], sample_rate)
+    if loop is not None:
+        finished = crossfaded(finished, loop, sample_rate)
+    pitch = meter(finished)
+    return finished, 0 if pitch is None else round(100 * (key - pitch)), loop
+
+
 def level_db(samples: Samples, sample_rate: int) -> float:
     """Level of samples `[N]` in dBFS: the RMS of the loudest 50 ms."""
     window = max(1, min(len(samples), round(LEVEL_SECONDS * sample_rate)))
@@ -201,7 +256,13 @@ def _gain(decibels: float) -> float:
 
 
 def _write_sounds(
-    folder: Path, label: str, key: int, drawn: Sequence[Sound], settings: KitSettings, rate: int
+    folder: Path,
+    label: str,
+    key: int,
+    drawn: Sequence[Sound],
+    settings: KitSettings,
+    rate: int,
+    meter: PitchMeter | None,
 ) -> tuple[KitSound, ...]:
     """Write the sounds of a group, soft ones first where there are layers."""
     layers = min(settings.velocity_layers, len(drawn))
@@ -211,7 +272,9 @@ def _write_sounds(
     for layer in range(layers):
         first, last = (len(drawn) * one // layers for one in (layer, layer + 1))
         for position, source in enumerate(drawn[first:last], start=1):
-            samples = finish(source.samples, rate)
+            samples, tune, loop = finish(source.samples, rate), None, None
+            if meter is not None:
+                samples, tune, loop = at_note(source, key, meter, rate)
             sound = KitSound(
                 file=f"{SAMPLES}/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
                 low_velocity=1 + MOST_VELOCITY * layer // layers,
@@ -221,8 +284,13 @@ def _write_sounds(
                 seconds=len(samples) / rate,
                 level_db=level_db(source.samples, rate),
                 novelty=source.novelty,
+                tune=tune,
+                loop=loop,
             )
-            write_audio(folder / sound.file, samples, rate)
+            wav = audio_file(folder / sound.file, samples, rate, "wav", MARK)
+            if meter is not None:
+                wav = with_sampler_chunk(wav, rate, key, loop and loop[:2])
+            write_bytes(folder / sound.file, wav)
             sounds.append(sound)
     return tuple(sounds)
 
@@ -262,7 +330,9 @@ def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
     sounds = []
     for group in groups[:MOST_ROWS]:
         samples, rate = soundfile.read(path.parent / group.sounds[0].file, dtype="float32")
-        sounds.append((f"{group.note} {group.key}  {group.label}", samples[: MOST_SECONDS * rate]))
+        sounds.append(
+            (f"{group.note} {group.key}  {group.label}{group.sounds[0].played(rate)}", samples[: MOST_SECONDS * rate])
+        )
     write_spectrograms(path, sounds, rate)
 
 

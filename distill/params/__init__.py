@@ -71,6 +71,7 @@ TopP = Annotated[float, Field(ge=0.001, le=1)]
 Guidance = Annotated[float, Field(ge=0, le=20)]
 PerLabel = Annotated[int, Field(ge=1, le=64)]
 VelocityLayers = Annotated[int, Field(ge=1, le=16)]
+Every = Annotated[int, Field(ge=1, le=127)]
 KitSeconds = Annotated[float, Field(ge=0.01, le=60)]
 
 

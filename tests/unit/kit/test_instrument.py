@@ -1,0 +1,84 @@
+"""Instruments at notes: in tune, over all keys, with what they are in every file."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from unit.kit.tones import make_instrument
+
+from distill.kit.kit import Kit
+
+NOTES = [48, 55, 60, 66]
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """Notes that were drawn out of tune, one of which is missing."""
+    with pytest.MonkeyPatch.context() as patch:
+        return make_instrument(patch, tmp_path_factory.mktemp("kit") / "kit", NOTES, [0.2, -0.12, np.nan, 0.06])
+
+
+def cents_off(path: Path, key: int) -> float:
+    """Cents from a key to the lowest partial of a file."""
+    sound, rate = soundfile.read(path)
+    power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 1 << 19))
+    expected = 440 * 2 ** ((key - 69) / 12) / rate * (1 << 19)
+    near = np.arange(round(expected * 0.95), round(expected * 1.05))
+    return float(1200 * np.log2(near[power[near].argmax()] / expected))
+
+
+def test_all_keys_play_and_what_is_missing_is_said(kit: Kit) -> None:
+    assert [(group.key, group.keys) for group in kit.groups] == [
+        *((48, (0, 51)), (55, (52, 60)), (60, None), (66, (61, 127))),
+    ]
+    assert kit.missing_lines == ["flute C4: 0 of 1 sounds; refused draws: 20 mistuned; its keys play other notes"]
+    assert [sound.file for sound in kit.sounds] == [f"samples/{key:03d}_flute_01.wav" for key in (48, 55, 66)]
+
+
+def test_sounds_are_in_tune_and_wav_sfz_and_decent_sampler_agree(kit: Kit) -> None:
+    sfz, preset = ((kit.folder / f"kit.{kind}").read_text() for kind in ("sfz", "dspreset"))
+    for group in kit.groups:
+        for sound in group.sounds:
+            path, loop = kit.folder / sound.file, sound.loop
+            assert sound.tune is not None
+            assert loop is not None
+            assert abs(cents_off(path, group.key) + sound.tune) < 5
+            assert f"pitch_keycenter={group.key} " in sfz
+            played = f"tune={sound.tune} loop_mode=loop_sustain loop_start={loop.start} loop_end={loop.end}"
+            assert f"<region> sample={sound.file} {played}\n" in sfz
+            assert (
+                f'tuning="{sound.tune / 100}" loopEnabled="true" loopStart="{loop.start}" loopEnd="{loop.end}"'
+                in preset
+            )
+            chunk = path.read_bytes().partition(b"smpl")[2]
+            fields = struct.unpack("<16I", chunk)
+            assert (fields[4], fields[12:14]) == (group.key, (loop.start, loop.end))
+
+
+def test_index_text_and_table_say_notes_tunings_and_loops(kit: Kit) -> None:
+    index = json.loads((kit.folder / "kit.json").read_text())
+    assert index == kit.json()
+    assert index["settings"]["notes"] == NOTES
+    assert [group.get("keys") for group in index["groups"]] == [[0, 51], [52, 60], None, [61, 127]]
+    loop = kit.sounds[0].loop
+    assert loop is not None
+    assert index["groups"][0]["sounds"][0]["loop"] == {**loop._asdict()}
+    text = (kit.folder / "kit.txt").read_text()
+    assert "\nC3    48  flute, keys 0-51\n" in text
+    seconds = f"{loop.start / kit.sample_rate:.2f}-{loop.end / kit.sample_rate:.2f} s"
+    assert f"velocity 1-127, 1 of 1, tune {kit.sounds[0].tune:+d}, loop {seconds}  unknown" in text
+    assert {"tune", "loop.start", "loop.end", "loop.correlation"} <= set(kit.table().columns)
+
+
+def test_what_decays_plays_to_its_end_and_stops_with_the_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kit = make_instrument(monkeypatch, tmp_path / "kit", [50], [0.1], decay=4.0)
+    (sound,) = kit.sounds
+    assert sound.loop is None
+    sfz = (kit.folder / "kit.sfz").read_text()
+    assert f"<region> sample={sound.file} tune={sound.tune} loop_mode=no_loop\n" in sfz
+    assert "<global>\nampeg_release=0.3\n" in sfz
+    assert ", no loop  unknown" in (kit.folder / "kit.txt").read_text()
+    assert "loop" not in kit.json()["groups"][0]["sounds"][0]
