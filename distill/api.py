@@ -32,6 +32,7 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_sounds,
 )
+from distill.generate.tuner import Tuner
 from distill.kit.kit import FORMATS, Kit, KitSettings, read_keys
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
@@ -261,14 +262,15 @@ class Model:
             "allow_copies": allow_copies,
             "by_label": bool(numbers),
             "formats": list(formats),
-            "notes": None if notes is None else read_notes(notes),
+            "notes": None if notes is None else ",".join(map(str, [notes] if isinstance(notes, int | str) else notes)),
             "every": every,
         }
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
         judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
-        source = KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels)
+        tuner = None if notes is None or self.prior is None else Tuner(self.bundle.codec, self.prior)
+        source = KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels, tuner)
         return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)
 
     def vary(

@@ -19,6 +19,7 @@ from pydantic import Field
 from distill import __version__
 from distill.errors import ParamsError
 from distill.kit.loops import Loop
+from distill.notes import KEYS, note_name, read_note, read_notes
 from distill.params import Every, Guidance, KitSeconds, PerLabel, SamplingSeed, Settings, Temperature, VelocityLayers
 from distill.text import one_line
 
@@ -37,9 +38,7 @@ MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
 MOST_CHARACTERS = 40  # of a label in a file's name
 UNNAMED = "sound"  # for labels without a Latin letter or digit
-KEYS = range(128)  # of MIDI
 FIRST_KEY = 24  # C1, where C4 is 60
-NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 OF_NOTES = ("keys", "tune", "loop")  # left out of `kit.json` where there is none
 RELEASE_SECONDS = 0.3  # after the end of a note, of an instrument at notes
 KICK, SNARE, CLOSED_HAT, OPEN_HAT = (36, 35), (38, 40), (42,), (46,)
@@ -81,11 +80,6 @@ class Place(NamedTuple):
     is_hat: bool
 
 
-def note_name(key: int) -> str:
-    """The note of a MIDI key, where C4 is 60."""
-    return f"{NOTES[key % 12]}{key // 12 - 1}"
-
-
 def drum_keys(labels: Sequence[str]) -> list[tuple[int, ...]]:
     """Drum keys for each of a kit's labels, the first choice first; none where its last part names no drum.
 
@@ -114,12 +108,12 @@ def _first(rules: Sequence[tuple[set[str], tuple[int, ...]]], words: set[str]) -
 
 def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
     """Keys of labels from MIDI numbers or notes such as "F#2". Raises ParamsError, also for a key given twice."""
-    notes, keys = {note_name(key): key for key in KEYS}, dict[str, int]()
+    keys = dict[str, int]()
     for label, note in given.items():
         text = str(note).strip()
-        key = notes.get(text.upper(), int(text) if text.isdecimal() else -1)
-        if key not in KEYS or key in keys.values():
-            found = "the key of another label" if key in KEYS else "something else"
+        key = read_note(text)
+        if key is None or key in keys.values():
+            found = "something else" if key is None else "the key of another label"
             raise ParamsError(
                 f"keys {one_line(label, 60)}={one_line(text, 60)}: expected a key of its own, 0 to {KEYS[-1]}, or its "
                 f"note, C-1 to G9, found {found}; choose another key"
@@ -173,8 +167,8 @@ def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
 class KitSettings(Settings):
     """Settings of a kit: sounds of each label, layers, the longest sound in seconds, sampling, and what it may hold.
 
-    There are at most as many layers as sounds. Without `by_label` the groups are clusters by spectrum. With `notes`, MIDI
-    keys, they are every `every`-th of these instead.
+    There are at most as many layers as sounds. Without `by_label` the groups are clusters by spectrum. With `notes`, as
+    `read_notes` takes them, they are every `every`-th of these instead.
     """
 
     per_label: PerLabel
@@ -186,13 +180,13 @@ class KitSettings(Settings):
     allow_copies: bool
     by_label: bool
     formats: Annotated[list[KitFormat], Field(min_length=1)]
-    notes: list[int] | None = None
+    notes: str | None = None
     every: Every | None = None
 
     @property
     def sampled(self) -> list[int]:
-        """The keys that have sounds of their own, upwards, of an instrument at notes."""
-        return sorted({*(self.notes or [])})[:: self.every]
+        """The keys that have sounds of their own, upwards; none without notes. Raises ParamsError for what is no note."""
+        return [] if self.notes is None else sorted({*read_notes(self.notes)})[:: self.every]
 
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+from numpy.typing import NDArray
 
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.codec.model import VQVAE
@@ -19,6 +20,7 @@ from distill.generate.faults import FaultFinder
 from distill.generate.pitch import PitchMeter
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import MOST_DRAWS, Checks, GenerationRequest, Samples, Sound, draw_again, generate_sounds
+from distill.generate.tuner import Tuner
 from distill.kit.kit import (
     FORMAT,
     INDEX,
@@ -64,7 +66,10 @@ Report = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class KitSource:
-    """What a kit is made from: codec, prior, judge and finder (None without a reference), name of the model and its hash."""
+    """What a kit is made from: codec, prior, judge and finder (None without a reference), name of the model and its hash.
+
+    `tuner` brings sounds to the notes of an instrument.
+    """
 
     codec: VQVAE
     prior: Prior | None
@@ -73,6 +78,7 @@ class KitSource:
     model: str
     model_sha256: str
     labels: Sequence[str]  # all that the model has
+    tuner: Tuner | None = None
 
 
 def make_kit(
@@ -99,7 +105,6 @@ def make_kit(
     else:
         names = [label for _, label in labels] or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
         places, total = assign_keys(names, source.labels, given_keys), each * (len(labels) or POOL * MOST_CLUSTERS)
-    meter = PitchMeter(source.codec.spectrogram) if notes else None
 
     def report(found: int, text: str) -> None:
         if progress is not None:
@@ -109,10 +114,12 @@ def make_kit(
     def drawn() -> Iterator[tuple[list[Sound], int, Counter[str]]]:
         """The sounds of each group, with how many are missing and which draws were refused for it."""
         if notes:
-            pool, by_note = draw_sounds(source, settings, labels[0][0] if labels else 0, total, report, notes)
+            pool, by_note = draw_sounds(source, settings, labels[0][0] if labels else 0, POOL * total, report)
+            spectra = CodeSpectra(source.codec)
+            alike = most_alike([spectra(sound.codes) for sound in pool])
             for note in notes:
-                sounds = [sound for sound in pool if sound.note == note]
-                yield sounds, each - len(sounds), by_note[note]
+                there = [one for one in alike if pool[one].note == note][:each]
+                yield [pool[one] for one in sorted(there)], each - len(there), by_note[note]
             return
         for number, _ in labels:
             sounds, found = draw_sounds(source, settings, number, each, report)
@@ -127,7 +134,7 @@ def make_kit(
     with atomic_folder(kit_folder(out, replace_kit)) as temporary:
         for label, place, (drawings, missing, found) in zip(names, places, drawn(), strict=bool(labels or notes)):
             refused.update(found)
-            sounds = _write_sounds(temporary, label, place.key, drawings, settings, rate, meter)
+            sounds = _write_sounds(temporary, label, place.key, drawings, settings, source)
             groups.append(KitGroup(label, *place, sounds, missing, found))
         groups.sort(key=lambda group: group.key)
         if notes:
@@ -166,14 +173,14 @@ def draw_sounds(
     label: int,
     count: int,
     report: Report = lambda *_: None,
-    notes: Sequence[int] = (),
 ) -> tuple[list[Sound], dict[float | None, Counter[str]]]:
     """Draw `count` sounds, fewer if there are not more, and count the draws that were refused, by note and reason.
 
-    With `notes` equally many are at each of them. `report` is called with the number of sounds that there are, and a
+    With notes in the settings equally many are at each. `report` is called with the number of sounds that there are, and a
     text. Raises as `generate_sounds`.
     """
     codec, seen, refused = source.codec, set[bytes](), defaultdict[float | None, Counter[str]](Counter)
+    notes, checks = settings.sampled, JudgeAlone(source.judge, tuner=source.tuner)
     sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
     longest = max(1, round(settings.seconds * codec.spectrogram.sample_rate))
 
@@ -184,7 +191,7 @@ def draw_sounds(
         asked = [notes[number * len(notes) // count] for number in numbers if notes]
         request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label, notes=asked)
         seed = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
-        drawn = generate_sounds(codec, source.prior, request, seed, JudgeAlone(source.judge), progress).drawn
+        drawn = generate_sounds(codec, source.prior, request, seed, checks, progress).drawn
         return [replace(sound, samples=sound.samples[:longest]) for sound in drawn.values()]
 
     def refusal(sound: Sound) -> str:
@@ -261,20 +268,19 @@ def _write_sounds(
     key: int,
     drawn: Sequence[Sound],
     settings: KitSettings,
-    rate: int,
-    meter: PitchMeter | None,
+    source: KitSource,
 ) -> tuple[KitSound, ...]:
     """Write the sounds of a group, soft ones first where there are layers."""
-    layers = min(settings.velocity_layers, len(drawn))
+    layers, rate = min(settings.velocity_layers, len(drawn)), source.codec.spectrogram.sample_rate
     if layers > 1:
         drawn = sorted(drawn, key=lambda one: level_db(one.samples, rate))
     sounds: list[KitSound] = []
     for layer in range(layers):
         first, last = (len(drawn) * one // layers for one in (layer, layer + 1))
-        for position, source in enumerate(drawn[first:last], start=1):
-            samples, tune, loop = finish(source.samples, rate), None, None
-            if meter is not None:
-                samples, tune, loop = at_note(source, key, meter, rate)
+        for position, one in enumerate(drawn[first:last], start=1):
+            samples, tune, loop = finish(one.samples, rate), None, None
+            if source.tuner is not None:
+                samples, tune, loop = at_note(one, key, source.tuner.measure, rate)
             sound = KitSound(
                 file=f"{SAMPLES}/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
                 low_velocity=1 + MOST_VELOCITY * layer // layers,
@@ -282,17 +288,44 @@ def _write_sounds(
                 position=position,
                 round_robins=last - first,
                 seconds=len(samples) / rate,
-                level_db=level_db(source.samples, rate),
-                novelty=source.novelty,
+                level_db=level_db(one.samples, rate),
+                novelty=one.novelty,
                 tune=tune,
                 loop=loop,
             )
             wav = audio_file(folder / sound.file, samples, rate, "wav", MARK)
-            if meter is not None:
+            if source.tuner is not None:
                 wav = with_sampler_chunk(wav, rate, key, loop and loop[:2])
             write_bytes(folder / sound.file, wav)
             sounds.append(sound)
     return tuple(sounds)
+
+
+def spectral_shapes(sounds: Sequence[Spectra]) -> NDArray[np.float64]:
+    """Long-term spectra `[n, BANDS]` of sounds, given spectra `[F, bands]` in dB each, relative to the power of all bands.
+
+    Raises ArtifactError for NaN and infinite values.
+    """
+    if not all(np.isfinite(spectra).all() for spectra in sounds):
+        raise ArtifactError("expected finite spectra of the codec, found NaN or infinite values; train it again")
+    shapes = np.empty((len(sounds), BANDS))  # mean power of each band in dB, relative to that of all
+    for shape, spectra in zip(shapes, sounds, strict=True):
+        power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)
+        shape[:] = 10 * np.log10(np.maximum(power / power.sum(), 10 ** (LEAST_BAND_DB / 10)))
+    return shapes
+
+
+def most_alike(sounds: Sequence[Spectra]) -> list[int]:
+    """Positions of sounds, given spectra `[F, bands]` in dB each, from that which is most like all others on.
+
+    Those that are like it in the shape of the long-term spectrum come first. Raises as `spectral_shapes`.
+    """
+    if not sounds:
+        return []
+    shapes = spectral_shapes(sounds)
+    distances = np.abs(shapes[:, None] - shapes).mean(axis=2)
+    order: list[int] = np.argsort(distances[distances.sum(axis=1).argmin()], kind="stable").tolist()
+    return order
 
 
 def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
@@ -301,14 +334,9 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     Ward's method on the shape of the long-term spectrum; deterministic. Of each cluster the `most` sounds nearest to its
     mean, in their order. Raises ArtifactError for NaN and infinite values.
     """
-    if not all(np.isfinite(spectra).all() for spectra in sounds):
-        raise ArtifactError("expected finite spectra of the codec, found NaN or infinite values; train it again")
+    shapes = spectral_shapes(sounds)
     from scipy.cluster.hierarchy import fcluster, linkage  # it and Matplotlib take a second to load
 
-    shapes = np.empty((len(sounds), BANDS))  # mean power of each band in dB, relative to that of all
-    for shape, spectra in zip(shapes, sounds, strict=True):
-        power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)
-        shape[:] = 10 * np.log10(np.maximum(power / power.sum(), 10 ** (LEAST_BAND_DB / 10)))
     numbers = np.arange(len(sounds))
     if len(sounds) > 1:
         numbers = fcluster(linkage(shapes, method="ward"), MOST_CLUSTERS, criterion="maxclust")

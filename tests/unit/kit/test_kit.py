@@ -196,7 +196,7 @@ def test_labels_are_on_their_keys(labels: list[str], numbers: list[int]) -> None
 
 
 def test_given_keys_are_the_labels_own_and_tell_what_is_a_hat() -> None:
-    keys = read_keys({"pad": "F#2", "hat": 60, "kick": " c2 ", "bass": "0"})
+    keys = read_keys({"pad": "Gb2", "hat": 60, "kick": " c2 ", "bass": "0"})
     assert keys == {"pad": 42, "hat": 60, "kick": 36, "bass": 0}
     labels = ["hat", "open hat", "pad", "kick", "tom", "bass"]
     assert assign_keys(labels, labels, keys) == [
@@ -210,7 +210,7 @@ def test_given_keys_are_the_labels_own_and_tell_what_is_a_hat() -> None:
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        *(({"x": note}, "something else") for note in (-1, 128, "H2", "Bb2", "G#9", "", "36.0")),
+        *(({"x": note}, "something else") for note in (-1, 128, "H2", "G#9", "", "36.0")),
         ({"a": "C2", "x": 36}, "the key of another label"),
     ],
 )

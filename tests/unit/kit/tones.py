@@ -2,16 +2,19 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from unit.tiny import SPECTROGRAM, tiny_codec
+from unit.tiny import tiny_codec
 
-from distill.generate.sounds import Sound
+from distill.codec.model import VQVAE
+from distill.generate.pitch import PitchMeter
+from distill.generate.sounds import Draws, GenerationRequest, Sound
 from distill.kit import make
-from distill.kit.kit import MISTUNED, Kit, KitSettings
+from distill.kit.kit import Kit, KitSettings
 from distill.kit.make import KitSource, make_kit
 
 
@@ -39,35 +42,24 @@ def tone(
     return (0.4 * sound).astype(np.float32)
 
 
-def make_instrument(
-    monkeypatch: pytest.MonkeyPatch, out: Path, notes: list[int], off: list[float], **tones: Any
-) -> Kit:
-    """An instrument of tones in place of sounds that a prior draws, a note `off` by so many semitones; none for NaN."""
-    rate = SPECTROGRAM.sample_rate
+def make_instrument(monkeypatch: pytest.MonkeyPatch, out: Path, off: dict[int, float], **tones: Any) -> Kit:
+    """An instrument of tones in place of sounds that a prior draws: at notes, `off` by so many semitones."""
+    codec = tiny_codec()
+    rate, numbers = codec.spectrogram.sample_rate, iter(range(10_000))
 
-    def draw(_: KitSource, settings: KitSettings, *__: Any) -> tuple[list[Sound], dict[float | None, Counter[str]]]:
-        gains = np.linspace(1, 0.5, settings.per_label, dtype=np.float32)
-        sounds = [
-            Sound(
-                np.zeros((1, 3), np.int64),
-                None,
-                None,
-                gain * tone(note + by, settings.seconds, rate, **tones),
-                0.0,
-                note,
-                note + by,
-            )
-            for note, by in zip(notes, off, strict=True)
-            for gain in gains
-            if not np.isnan(by)
-        ]
-        return sounds, {
-            note: Counter({MISTUNED: 20} if np.isnan(by) else {}) for note, by in zip(notes, off, strict=True)
-        }
+    def generate(_: VQVAE, __: None, request: GenerationRequest, *___: Any) -> Draws:
+        def sound(note: float) -> Sound:
+            pitch = note + off[int(note)]
+            codes = np.random.default_rng(next(numbers)).integers(0, 8, (9, 3))
+            return Sound(codes, None, None, tone(pitch, 1.5, rate, **tones), 1.5, note, pitch)
 
-    monkeypatch.setattr(make, "draw_sounds", draw)
-    given = {"per_label": 1, "velocity_layers": 1, "seconds": 1.5, "seed": 0, "temperature": 1.0, "guidance": 1.0}
+        return Draws({number: sound(note) for number, note in enumerate(request.notes)}, Counter(), {})
+
+    monkeypatch.setattr(make, "generate_sounds", generate)
+    given = {"per_label": 1, "velocity_layers": 1, "seconds": 10.0, "seed": 0, "temperature": 1.0, "guidance": 1.0}
+    notes = {"notes": ",".join(map(str, off)), "every": 1}
     settings = KitSettings.model_validate(
-        {**given, "allow_copies": False, "by_label": False, "formats": ["sfz", "dspreset"], "notes": notes}
+        {**given, **notes, "allow_copies": False, "by_label": False, "formats": ["sfz", "dspreset"]}
     )
-    return make_kit(out, KitSource(tiny_codec(), None, None, None, "flute.distill", "", []), settings, [], {})
+    tuner: Any = SimpleNamespace(measure=PitchMeter(codec.spectrogram))
+    return make_kit(out, KitSource(codec, None, None, None, "flute.distill", "", [], tuner), settings, [], {})
