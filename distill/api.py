@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -33,7 +34,7 @@ from distill.generate.sounds import (
     generate_sounds,
 )
 from distill.generate.tuner import Tuner
-from distill.kit.kit import FORMATS, Kit, KitSettings, read_keys
+from distill.kit.kit import FORMATS, Kit, KitSettings, drum_keys, read_keys
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.notes import Notes, read_notes
@@ -73,7 +74,7 @@ class SoundRequest(Settings):
 class Model:
     """A model file: codec and prior in eval mode on the CPU."""
 
-    untrained = ""  # sentence of a model that nothing was trained for
+    untrained = ""  # sentence of a model for which nothing was trained
     usual_strength = 0.3  # of `vary`
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -239,6 +240,7 @@ class Model:
         `per_label` sounds at every `every`-th note, by default at each.
         """
         self.check_request()
+        notes = self._own_note() if notes is None else notes
         numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
         if notes is None and every is not None:
             raise ParamsError(
@@ -268,10 +270,19 @@ class Model:
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
-        judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
-        tuner = None if notes is None or self.prior is None else Tuner(self.bundle.codec, self.prior)
-        source = KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels, tuner)
+        source = self._kit_source(None if notes is None or self.prior is None else self.tuner)
+        if source.recording_at is not None:
+            chosen = [(0, name) for name in source.labels]
         return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)
+
+    def _own_note(self) -> int | None:
+        """The note of a kit for which none were asked for; None for a kit of labels or clusters."""
+        return None
+
+    def _kit_source(self, tuner: Tuner | None) -> KitSource:
+        """What a kit is made from."""
+        judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
+        return KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels, tuner)
 
     def vary(
         self,
@@ -456,9 +467,24 @@ class ModelOfOne(Model):
     def untrained(self) -> str:  # type: ignore[override]
         """Sentence on what the model is made of."""
         return (
-            f"made from {self.path} alone with the shipped weights; nothing was trained: takes are compared with this "
+            f"made from {self.path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
             "recording alone, and are meant to be near it"
         )
+
+    def _own_note(self) -> int | None:
+        """That of the recording: a kit of what has a pitch, and not the name of a drum, is an instrument."""
+        pitch = None if any(drum_keys([self.path.stem])) else self.tuner.measure(self.recording)
+        return None if pitch is None else round(pitch)
+
+    def _kit_source(self, tuner: Tuner | None) -> KitSource:
+        """What a kit of takes of the recording is made from."""
+        codes = self.encode(self.recording)
+
+        def recording_at(note: int | None) -> Codes:
+            return codes if note is None else self._transposed(codes, self.recording, None, note)[0]
+
+        own = {"labels": [self.path.stem], "recording_at": recording_at, "untrained": self.untrained}
+        return replace(super()._kit_source(tuner), **own)
 
     @property
     def note(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.write import AudioFormat, audio_file
 from distill.cli.flags import (
     Json,
@@ -30,7 +31,7 @@ from distill.storage.files import MARK, write_new
 from distill.text import one_line
 
 if TYPE_CHECKING:
-    from distill.api import Model
+    from distill.api import Model, ModelOfOne
     from distill.generate.results import Result
     from distill.generate.sounds import Samples
     from distill.novelty.verdict import Novelty
@@ -127,19 +128,18 @@ def vary(
 
     With a recording alone nothing is trained: its codes are made with the shipped weights.
     """
-    from distill.api import ModelOfOne, model_of
-    from distill.model_file.format import SUFFIX
-
     recording = audio or model
-    if recording.suffix == SUFFIX:
-        raise ParamsError(
-            f"{recording}: expected a recording to vary, found a model file alone; name a recording after it"
-        )
+    if audio is None and model.suffix == ".distill":
+        raise ParamsError(f"{model}: expected a recording to vary, found a model file alone; name a recording after it")
     loaded: Model
     with remarks_said() as warnings:
-        loaded = _open(model, label) if audio else model_of(recording)
-        samples = loaded.recording if isinstance(loaded, ModelOfOne) else loaded.samples(recording)
-    loaded.check_request(label)
+        if audio is None:
+            made = _model_of(recording)
+            made.check_request(label)
+            loaded, samples = made, made.recording
+        else:
+            loaded = _open(model, label)
+            samples = loaded.samples(audio)
     sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
     make = partial(loaded.vary, samples, count, strength, **sampled)
     named = {"model": str(model) if audio else None, "recording": str(recording)}
@@ -148,7 +148,15 @@ def vary(
 
 
 def kit(
-    model: ModelPath,
+    model: Annotated[
+        Path,
+        Argument(
+            callback=spelt,
+            metavar="MODEL.distill|AUDIO",
+            help="a model file; or one recording, to make takes of",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")],
     per_label: Annotated[int, Option(help="sounds of each label, or note", **limits(PerLabel))] = 4,
     formats: Annotated[str, Option("--format", metavar="FORMATS", help="sfz, dspreset, or both")] = "sfz,dspreset",
@@ -181,7 +189,9 @@ def kit(
     Drums are on the keys of General MIDI, other sounds on white keys from C1 (24) upwards. Sounds of one label are round
     robins. Sounds that are copies of training recordings are left out. With --notes all keys play one instrument in tune.
     """
-    loaded, chosen = _open(model), [name.strip() for name in formats.split(",")]
+    with remarks_said():
+        loaded = _model_of(model) if model.suffix.lower() in SUPPORTED_SUFFIXES else _open(model)
+    chosen = [name.strip() for name in formats.split(",")]
     sampled: dict[str, Any] = {"seed": seed, "seconds": seconds, "temperature": temperature}
     laid: dict[str, Any] = {"per_label": per_label, "velocity_layers": velocity_layers, "labels": label or []}
     laid |= {"keys": _keys_of(keys or []), "notes": notes, "every": every}
@@ -222,6 +232,13 @@ def _open(path: Path, label: str | None = None, **redrawn: Any) -> "Model":
     if loaded.note:
         print(f"distill: note: {loaded.note}", file=sys.stderr)
     return loaded
+
+
+def _model_of(recording: Path) -> "ModelOfOne":
+    """A model of one recording."""
+    from distill.api import model_of
+
+    return model_of(recording)
 
 
 def _make(

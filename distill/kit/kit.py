@@ -286,6 +286,7 @@ class Kit:
     settings: KitSettings
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # in all
+    untrained: str = ""  # sentence of a model for which nothing was trained
 
     @property
     def sounds(self) -> list[KitSound]:
@@ -318,6 +319,8 @@ class Kit:
     def verdict_line(self) -> str:
         """How many sounds are new, close and copies; or that it is unknown, and why."""
         counts = self.verdicts()
+        if self.untrained:
+            return f"none: {self.untrained}"
         if counts["unknown"]:
             return "unknown: the model has no codes of its training recordings, so no copy could be left out"
         return f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
@@ -327,6 +330,7 @@ class Kit:
         return {
             "format": FORMAT,
             "version": 1,
+            **({"untrained": self.untrained} if self.untrained else {}),
             "model": {"file": self.model, "payload_sha256": self.model_sha256},
             "sample_rate": self.sample_rate,
             "settings": self.settings.model_dump(exclude_none=True),

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,22 @@ from numpy.typing import NDArray
 
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.codec.model import VQVAE
+from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder
 from distill.generate.pitch import PitchMeter
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import MOST_DRAWS, Checks, GenerationRequest, Samples, Sound, draw_again, generate_sounds
+from distill.generate.sounds import (
+    COARSE_FROM,
+    MOST_DRAWS,
+    Checks,
+    GenerationRequest,
+    Samples,
+    Sound,
+    draw_again,
+    frames_for_seconds,
+    generate_sounds,
+)
 from distill.generate.tuner import Tuner
 from distill.kit.kit import (
     FORMAT,
@@ -68,7 +80,9 @@ Report = Callable[[int, str], None]
 class KitSource:
     """What a kit is made from: codec, prior, judge and finder (None without a reference), name of the model and its hash.
 
-    `tuner` brings sounds to the notes of an instrument.
+    `tuner` brings sounds to the notes of an instrument. With `recording_at`, which gives the codes `[F, Q]` of a recording
+    at a note, or as it is for None, sounds are takes of it. `untrained` is the sentence of a model for which nothing was
+    trained.
     """
 
     codec: VQVAE
@@ -79,6 +93,8 @@ class KitSource:
     model_sha256: str
     labels: Sequence[str]  # all that the model has
     tuner: Tuner | None = None
+    recording_at: Callable[[int | None], Codes] | None = None
+    untrained: str = ""
 
 
 def make_kit(
@@ -140,7 +156,7 @@ def make_kit(
         if notes:
             ranges = key_ranges([group.key for group in groups if group.sounds])
             groups = [replace(group, keys=ranges.get(group.key)) for group in groups]
-        kit = Kit(out, source.model, source.model_sha256, rate, settings, tuple(groups), refused)
+        kit = Kit(out, source.model, source.model_sha256, rate, settings, tuple(groups), refused, source.untrained)
         if not kit.sounds:
             raise ArtifactError(
                 f"{source.model}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
@@ -181,7 +197,6 @@ def draw_sounds(
     """
     codec, seen, refused = source.codec, set[bytes](), defaultdict[float | None, Counter[str]](Counter)
     notes, checks = settings.sampled, JudgeAlone(source.judge, tuner=source.tuner)
-    sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
     longest = max(1, round(settings.seconds * codec.spectrogram.sample_rate))
 
     def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
@@ -189,10 +204,13 @@ def draw_sounds(
             report(count - len(numbers), f"frame {done} of {of}")
 
         asked = [notes[number * len(notes) // count] for number in numbers if notes]
-        request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label, notes=asked)
-        seed = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
-        drawn = generate_sounds(codec, source.prior, request, seed, checks, progress).drawn
-        return [replace(sound, samples=sound.samples[:longest]) for sound in drawn.values()]
+        sounds: list[Sound] = []
+        for request in _requests(source, settings, label, asked or [None] * len(numbers)):
+            seed = derive_seed(
+                settings.seed, Stream.KIT_SOUNDS, label, attempt, *(() if request.recording is None else request.notes)
+            )
+            sounds += generate_sounds(codec, source.prior, request, seed, checks, progress).drawn.values()
+        return [replace(sound, samples=sound.samples[:longest]) for sound in sounds]
 
     def refusal(sound: Sound) -> str:
         codes, reason = sound.codes.tobytes(), ""
@@ -212,6 +230,30 @@ def draw_sounds(
 
     draws = draw_again(range(count), draw, refusal)
     return [sound for number, sound in draws.drawn.items() if number not in draws.left], refused
+
+
+def _requests(
+    source: KitSource, settings: KitSettings, label: int, notes: Sequence[int | None]
+) -> Iterator[GenerationRequest]:
+    """Requests for sounds at `notes`, which go upwards, None for any: one for all, of takes one for each note."""
+    asked = [note for note in notes if note is not None]
+    sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
+    if source.recording_at is None:
+        yield GenerationRequest(len(notes), settings.seconds, sampling=sampling, label=label, notes=asked)
+        return
+    rate = source.codec.spectrogram.frame_rate
+    for note, same in groupby(notes):
+        recording = source.recording_at(note)[: frames_for_seconds(source.codec, settings.seconds)]
+        yield GenerationRequest(
+            count=len([*same]),
+            max_seconds=len(recording) / rate,
+            natural_ending=False,
+            sampling=sampling,
+            recording=recording,
+            strength=COARSE_FROM,
+            notes=() if note is None else (note,),
+            follow_tones=note is not None,
+        )
 
 
 def is_silent(source: KitSource, sound: Sound) -> bool:
