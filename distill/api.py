@@ -537,8 +537,8 @@ class ModelOfOne(Model):
         def recording_at(note: int | None) -> Codes:
             return codes if note is None else self._transposed(codes, self.recording, None, note)[0]
 
-        own = {"labels": [self.path.stem], "recording_at": recording_at, "untrained": self.untrained}
-        return replace(super()._kit_source(tuner), **own)
+        source = super()._kit_source(tuner)
+        return replace(source, labels=[self.path.stem], recording_at=recording_at, untrained=self.untrained)
 
     @property
     def note(self) -> str:

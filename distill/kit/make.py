@@ -204,11 +204,8 @@ def draw_sounds(
             report(count - len(numbers), f"frame {done} of {of}")
 
         asked = [notes[number * len(notes) // count] for number in numbers if notes]
-        sounds: list[Sound] = []
+        seed, sounds = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt), list[Sound]()
         for request in _requests(source, settings, label, asked or [None] * len(numbers)):
-            seed = derive_seed(
-                settings.seed, Stream.KIT_SOUNDS, label, attempt, *(() if request.recording is None else request.notes)
-            )
             sounds += generate_sounds(codec, source.prior, request, seed, checks, progress).drawn.values()
         return [replace(sound, samples=sound.samples[:longest]) for sound in sounds]
 
