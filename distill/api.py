@@ -249,7 +249,7 @@ class Model:
         With `notes`, such as "C1:C6", it is an instrument over all keys, of one label or of a model without labels:
         `per_label` sounds at every `every`-th note, by default at each.
         """
-        self.check_request()
+        self.check_request(note=notes)
         notes = self._own_note() if notes is None else notes
         numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
         if notes is None and every is not None:
@@ -527,7 +527,9 @@ class ModelOfOne(Model):
 
     def _own_note(self) -> int | None:
         """That of the recording: a kit of what has a pitch, and not the name of a drum, is an instrument."""
-        pitch = None if any(drum_keys([self.path.stem])) else self.tuner.measure(self.recording)
+        tones = self.tuner.layer.pitches(torch.from_numpy(self.encode(self.recording))).isfinite()
+        is_drum = any(drum_keys([self.path.stem]))
+        pitch = None if is_drum or not tones.any() else self.tuner.measure(self.recording)
         return None if pitch is None else round(pitch)
 
     def _kit_source(self, tuner: Tuner | None) -> KitSource:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import correlate
 
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
 STEADY_DB = 3.0  # by which the level of a steady part varies at most
@@ -41,6 +40,8 @@ def find_loop(samples: Samples, sample_rate: int) -> Loop | None:
     room = last - first - 2 * fade - least  # of starts
     if room <= 0:
         return None
+    from scipy.signal import correlate  # which takes a second to load
+
     sound = samples.astype(np.float64)
     energy = np.concatenate([[0.0], np.cumsum(sound**2)])
     found: list[Loop] = []

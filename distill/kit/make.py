@@ -153,7 +153,7 @@ def make_kit(
             sounds = _write_sounds(temporary, label, place.key, drawings, settings, source)
             groups.append(KitGroup(label, *place, sounds, missing, found))
         groups.sort(key=lambda group: group.key)
-        if notes:
+        if notes and any(group.sounds for group in groups):
             ranges = key_ranges([group.key for group in groups if group.sounds])
             groups = [replace(group, keys=ranges.get(group.key)) for group in groups]
         kit = Kit(out, source.model, source.model_sha256, rate, settings, tuple(groups), refused, source.untrained)
