@@ -24,9 +24,9 @@ from distill.generate.results import Generated, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     Checks,
+    Draws,
     GenerationRequest,
     Samples,
-    Sound,
     decode_sounds,
     frames_for_seconds,
     generate_sounds,
@@ -66,6 +66,7 @@ class SoundRequest(Settings):
     top_k: params.TopK = 0
     top_p: params.TopP = 1.0
     strength: params.Share = 0.0
+    transpose: params.Semitones | None = None
 
 
 class Model:
@@ -136,6 +137,13 @@ class Model:
         """What finds faults of sounds, by the training recordings; None where the file has no reference."""
         return None if self.bundle.reference is None else FaultFinder(self.bundle.reference, self.bundle.codec)
 
+    @cached_property
+    def tuner(self) -> Tuner:
+        """What brings sounds to notes. Raises ArtifactError for a model that cannot."""
+        if self.prior is None:
+            raise self._no_prior()
+        return Tuner(self.bundle.codec, self.prior)
+
     def generate(
         self,
         n: int | None = None,
@@ -157,6 +165,9 @@ class Model:
     ) -> Generated:
         """Generate `n` sounds of `seconds` each; without `seconds` they end at EOS.
 
+        With `note` they are at notes, in turn, by default one at each: a MIDI number (C4 is 60), a name such as "F#2", a
+        range such as "C2:C4", or several of these in a sequence or with commas between. What is measured more than 20
+        cents from its note, or without a clear pitch, is drawn again, and counted if it stays so.
         Equal seeds give equal sounds; without one the seed is random. `label` is one of `labels`; `guidance` is the
         scale of classifier-free guidance: 1 is none, the default with a label is 2. `prompt` is a file or samples `[N]`
         at `prompt_rate` Hz, by default the model's rate; sounds continue it, and `seconds` leaves it out. `min_novelty`
@@ -166,8 +177,7 @@ class Model:
         as soon as it is generated, and no samples are kept. Raises ArtifactError when the model lacks what is
         requested, ParamsError for arguments that are out of range.
         """
-        self.check_request(label, min_novelty, reject_faults)
-        notes = [] if note is None else read_notes(note)
+        notes = self.check_request(label, min_novelty, reject_faults, note)
         n = max(1, len(notes)) if n is None else n
         given = {"n": n, "seed": seed, "temperature": temperature, "guidance": guidance}
         validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate: ")
@@ -181,7 +191,7 @@ class Model:
             notes=notes,
         )
         seed, is_new = seed_or_any(seed), new_enough(0 if min_novelty is None else min_novelty)
-        checks = Checks(self.judge, is_new, self.fault_finder, reject_faults)
+        checks = Checks(self.judge, is_new, self.fault_finder, reject_faults, self.tuner if notes else None)
         draws = generate_sounds(self.bundle.codec, self.prior, request, seed, checks, progress, take)
         sounds = list(draws.drawn.values())
         judged = [sound.novelty for sound in sounds if sound.novelty is not None]
@@ -194,7 +204,7 @@ class Model:
             found, held_out = [sound.faults or () for sound in sounds], self.fault_finder.held_out(request.kinds)
             fault_report = FaultReport(found, held_out, draws.redrawn["faulty"])
         return Generated(
-            **self._made(sounds, seed, take is None),
+            **self._made(draws, seed, take is None),
             faults=[sound.faults for sound in sounds],
             redrawn=draws.redrawn["old"],
             not_new=sum(not is_new(novelty) for novelty in judged),
@@ -276,6 +286,8 @@ class Model:
         seed: int | None = None,
         *,
         recording_rate: int | None = None,
+        transpose: float | None = None,
+        note: int | str | None = None,
         temperature: float = 1.0,
         label: str | None = None,
         guidance: float | None = None,
@@ -286,15 +298,18 @@ class Model:
 
         A take has the recording's length. `strength` says how much of it is drawn anew: 0 nothing, which gives the
         decoded recording, 1 all, which gives `generate` with the same length and seed. Between, no two takes are the
-        same, unless `equal` of the result says so. The other arguments are those of `generate`. Raises ArtifactError,
-        AudioError, or ParamsError for arguments that are out of range.
+        same, unless `equal` of the result says so. `transpose` moves its tones by so many semitones, `note` to a note:
+        what is drawn anew follows. The other arguments are those of `generate`. Raises ArtifactError, AudioError, or
+        ParamsError for arguments that are out of range, and for a recording without a pitch.
         """
         self.check_request(label)
         samples = self.samples(recording, recording_rate)
         seconds = len(samples) / self.sample_rate
         given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
-        validated(SoundRequest, {**given, "seconds": seconds}, "vary: ")
-        recorded = self.encode(samples)
+        validated(SoundRequest, {**given, "seconds": seconds, "transpose": transpose}, "vary: ")
+        recorded, pitch, moves = self.encode(samples), None, transpose is not None or note is not None
+        if moves:
+            recorded, pitch = self._transposed(recorded, samples, transpose, note)
         request = GenerationRequest(
             count=n,
             max_seconds=seconds,
@@ -303,21 +318,47 @@ class Model:
             label=self.label_number(label),
             recording=recorded,
             strength=strength,
+            notes=() if pitch is None else (pitch,),
+            follow_tones=moves,
         )
-        seed = seed_or_any(seed)
-        draws = generate_sounds(self.bundle.codec, self.prior, request, seed, Checks(self.judge), progress, take)
+        seed, checks = seed_or_any(seed), Checks(self.judge, tuner=self.tuner if moves else None)
+        draws = generate_sounds(self.bundle.codec, self.prior, request, seed, checks, progress, take)
         takes = list(draws.drawn.values())
         codes = [one.codes for one in takes]
         return Varied(
-            **self._made(takes, seed, take is None),
+            **self._made(draws, seed, take is None),
             similarity=similarities(self.bundle.codec, self.bundle.reference, recorded, codes),
             strength=strength,
             redrawn=draws.redrawn["equal"],
             equal=list(draws.left.values()).count("equal"),
         )
 
-    def _made(self, sounds: Sequence[Sound], seed: int, with_samples: bool) -> dict[str, Any]:
+    def _transposed(
+        self, codes: Codes, samples: Samples, semitones: float | None, note: int | str | None
+    ) -> tuple[Codes, float | None]:
+        """Transposed codes `[F, Q]` of samples `[N]`, and their pitch, None where there is no clear one."""
+        tuner, given = self.tuner, torch.from_numpy(codes)
+        pitch = tuner.measure(samples)
+        if note is not None:
+            wanted = read_notes(note)
+            if semitones is not None or len(wanted) > 1:
+                found = "transpose, too" if semitones is not None else f"{len(wanted)} notes"
+                raise ParamsError(f"note {note}: expected one note and no semitones, found {found}; give one of them")
+            if pitch is None:
+                raise ParamsError(
+                    f"note {note}: expected a recording with a clear pitch, to bring to the note, found none; transpose it "
+                    "by a number of semitones"
+                )
+            semitones = wanted[0] - pitch
+        assert semitones is not None
+        if not tuner.layer.pitches(given).isfinite().any():
+            raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
+        moved: Codes = tuner.layer.transposed(given, semitones).numpy()
+        return moved, None if pitch is None else pitch + semitones
+
+    def _made(self, draws: Draws, seed: int, with_samples: bool) -> dict[str, Any]:
         """The fields that every result has."""
+        sounds = list(draws.drawn.values())
         return {
             "sounds": [sound.samples for sound in sounds if with_samples],
             "seconds": [sound.seconds for sound in sounds],
@@ -325,24 +366,31 @@ class Model:
             "novelty": [sound.novelty for sound in sounds],
             "notes": [sound.note for sound in sounds],
             "pitches": [sound.pitch for sound in sounds],
+            "redrawn_off_note": draws.redrawn["off the note"],
+            "off_note": sum(not sound.is_at_note for sound in sounds),
             "sample_rate": self.sample_rate,
             "seed": seed,
         }
 
     def check_request(
-        self, label: str | None = None, min_novelty: str | float | None = None, reject_faults: bool = False
-    ) -> None:
-        """Check that the model can `generate` with these arguments. Raises ArtifactError or ParamsError."""
+        self,
+        label: str | None = None,
+        min_novelty: str | float | None = None,
+        reject_faults: bool = False,
+        note: Notes | None = None,
+    ) -> list[int]:
+        """Check that the model can `generate` with these arguments; gives the notes. Raises ArtifactError or ParamsError."""
         if self.prior is None:
-            raise ArtifactError(
-                f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
-                f"generate; give it one with `distill train-prior {self.path}`"
-            )
+            raise self._no_prior()
         self.label_number(label)
         if min_novelty is not None:
             new_enough(min_novelty)
         if min_novelty is not None or reject_faults:
             self._reference("; leave min_novelty and reject_faults out")
+        notes = [] if note is None else read_notes(note)
+        if notes:
+            self.tuner.check(notes, self.label_number(label))
+        return notes
 
     def samples(
         self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None = None
@@ -422,6 +470,12 @@ class Model:
         found = "one that fits several" if places else none
         known = one_line(", ".join(self.labels), 1000)
         raise ParamsError(f"label {label}: expected one of {known}; found {found}")
+
+    def _no_prior(self) -> ArtifactError:
+        return ArtifactError(
+            f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
+            f"generate; give it one with `distill train-prior {self.path}`"
+        )
 
     def _reference(self, remedy: str = "") -> Reference:
         """The reference. Raises ArtifactError where the file has none."""

@@ -20,6 +20,12 @@ def note_name(key: int) -> str:
     return f"{NAMES[key % 12]}{key // 12 - 1}"
 
 
+def pitch_name(pitch: float) -> str:
+    """The nearest note of a pitch in semitones (MIDI), and cents from it, if any: "C4", "C4 -12 cents"."""
+    cents = round(100 * (pitch - round(pitch)))
+    return note_name(round(pitch)) + (f" {cents:+d} cents" if cents else "")
+
+
 def read_note(text: str) -> int | None:
     """The MIDI key of a number or a note such as "60", "C4", "f#2" or "Bb3"; None where it is none from 0 to 127."""
     parts = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?[0-9]{1,2})", text)

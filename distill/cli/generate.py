@@ -24,7 +24,19 @@ from distill.cli.flags import (
     spelt,
 )
 from distill.errors import ParamsError
-from distill.params import Every, Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
+from distill.params import (
+    Every,
+    Guidance,
+    KitSeconds,
+    PerLabel,
+    Seconds,
+    Semitones,
+    Share,
+    Sounds,
+    TopK,
+    TopP,
+    VelocityLayers,
+)
 from distill.progress import ProgressReport
 from distill.storage.files import MARK, write_new
 from distill.text import one_line
@@ -82,12 +94,12 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
-    redrawn: dict[str, Any] = {"min_novelty": min_novelty, "reject_faults": reject_faults}
+    redrawn: dict[str, Any] = {"min_novelty": min_novelty, "reject_faults": reject_faults, "note": note}
     sampled: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
     loaded = _open(model, label, **redrawn)
     with remarks_said() as warnings:
         begun = None if prompt is None else loaded.samples(prompt)
-    make = partial(loaded.generate, count, seconds, label=label, note=note, prompt=begun, **sampled, **redrawn)
+    make = partial(loaded.generate, count, seconds, label=label, prompt=begun, **sampled, **redrawn)
     about = {"model": str(model), "label": label, "warnings": warnings} if as_json else None
     _make(loaded, make, seed, out, model, kind, pictures, about)
 
@@ -97,6 +109,10 @@ def vary(
     audio: Annotated[Path, Argument(callback=spelt, metavar="AUDIO", help="the recording to vary", show_default=False)],
     count: Annotated[int, Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
     strength: Annotated[float, Option(help="share that changes: 0 nothing, 1 everything", **limits(Share))] = 0.3,
+    transpose: Annotated[
+        float | None, Option(metavar="SEMITONES", help="move its tones up, or down below 0", **limits(Semitones))
+    ] = None,
+    note: Annotated[str | None, Option(metavar="NOTE", help="bring it to a note, such as C3 or 48")] = None,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,
     label: Label = None,
@@ -111,7 +127,7 @@ def vary(
     with remarks_said() as warnings:
         samples = loaded.samples(audio)
     sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
-    make = partial(loaded.vary, samples, count, strength, **sampled)
+    make = partial(loaded.vary, samples, count, strength, transpose=transpose, note=note, **sampled)
     about = {"model": str(model), "recording": str(audio), "label": label, "warnings": warnings} if as_json else None
     _make(loaded, make, seed, out, audio, kind, pictures, about)
 

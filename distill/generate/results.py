@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, FaultReport
+from distill.generate.sounds import IN_TUNE
+from distill.notes import pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra
@@ -36,32 +38,57 @@ class Result(ABC):
     sample_rate: int  # Hz
     seed: int
     notes: list[float | None]  # asked for, in semitones (MIDI)
-    pitches: list[float | None]  # measured where a note was asked for, None where there is no clear one
+    pitches: list[float | None]  # that were measured, where notes were asked for; None where there is no clear one
     redrawn: int = 0  # number of redraws for lack of novelty, of takes for equality
+    redrawn_off_note: int = 0  # number of redraws of sounds that were not at their note
+    off_note: int = 0  # number of sounds that still are not
 
     def table(self) -> "pd.DataFrame":
         """A row a sound: `seconds`, `frames` and, where known, what it was judged by, named as in `--json`."""
         import pandas as pd
 
         rows = []
-        for seconds, codes, novelty, (own, _) in zip(self.seconds, self.codes, self.novelty, self._each(), strict=True):
-            rows.append({"seconds": seconds, "frames": len(codes), **own, **(novelty.json() if novelty else {})})
+        judged = zip(self.seconds, self.codes, self.novelty, self._tuned(), self._each(), strict=True)
+        for seconds, codes, novelty, (tuned, _), (own, _) in judged:
+            rows.append(
+                {"seconds": seconds, "frames": len(codes), **tuned, **own, **(novelty.json() if novelty else {})}
+            )
         return pd.json_normalize(rows).dropna(axis=1, how="all").rename_axis(self.KIND)
 
     def json(self, paths: Sequence[Path]) -> Json:
         """What `--json` prints of sounds in files of these names."""
         rows: list[Json] = []
-        for path, seconds, novelty, (own, _) in zip(paths, self.seconds, self.novelty, self._each(), strict=True):
+        each = zip(paths, self.seconds, self.novelty, self._tuned(), self._each(), strict=True)
+        for path, seconds, novelty, (tuned, _), (own, _) in each:
             judged = {"novelty": novelty and novelty.json(), "explanation": novelty and explain(novelty)}
-            rows.append({"file": str(path), "seconds": seconds, **judged, **own})
+            rows.append({"file": str(path), "seconds": seconds, **tuned, **judged, **own})
         shared = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
+        if any(tuned for tuned, _ in self._tuned()):
+            shared |= {"redrawn_off_note": self.redrawn_off_note, "off_note": self.off_note}
         return {**shared, f"{self.KIND}s": rows, **self._together()[0]}
 
     def lines(self, paths: Sequence[Path]) -> list[str]:
         """A line a sound, in files of these names, then lines on all of them."""
-        each = zip(paths, self.seconds, self._each(), strict=True)
-        sounds = [f"{path}  {seconds:.2f} s{text}" for path, seconds, (_, text) in each]
-        return [*sounds, *self._together()[1], f"seed {self.seed}"]
+        each = zip(paths, self.seconds, self._tuned(), self._each(), strict=True)
+        sounds = [f"{path}  {seconds:.2f} s{tuned}{text}" for path, seconds, (_, tuned), (_, text) in each]
+        return [*sounds, *self._tuning_lines(), *self._together()[1], f"seed {self.seed}"]
+
+    def _tuned(self) -> Iterator[tuple[Json, str]]:
+        """Note and pitch of each as fields, and what follows its length on its line; nothing where none was asked for."""
+        for note, pitch in zip(self.notes, self.pitches, strict=True):
+            if note is None:
+                yield {}, ""
+            else:
+                yield {"note": note, "pitch": pitch}, f"  {pitch_name(note)}: {_heard(note, pitch)}"
+
+    def _tuning_lines(self) -> list[str]:
+        """A line on how many sounds are at their notes, where these were asked for."""
+        asked = len(self.notes) - self.notes.count(None)
+        if not asked:
+            return []
+        drawn = f"; {self.redrawn_off_note} others drawn again" if self.redrawn_off_note else ""
+        at_note = f"{asked - self.off_note} of {asked} {self.KIND}s at their note within {100 * IN_TUNE:.0f} cents"
+        return [at_note + drawn]
 
     @abstractmethod
     def _each(self) -> Iterator[tuple[Json, str]]:
@@ -108,6 +135,13 @@ class Generated(Result):
         faults = self.fault_report and self.fault_report.json()
         counts = {"not_new": self.not_new, "ended_at_once": self.ended_at_once}
         return {**counts, "summary": self.report and self.report.json(), "faults": faults}, lines
+
+
+def _heard(note: float, pitch: float | None) -> str:
+    """What was measured of a sound that should be at a note."""
+    if pitch is None:
+        return "no clear pitch"
+    return f"{100 * (pitch - note):+.0f} cents" if abs(pitch - note) < 1 else f"heard at {pitch_name(pitch)}"
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def sample_codes(
         shares = undo_label_smoothing(logits, smoothing[level], sizes[level])
         if notes is not None and level in tones:
             begun = (codes[active, :frame, NOTE] > 0).any(dim=1)
-            shares = notes(shares, coarser[: len(active)].cpu(), active, begun)
+            shares = notes(shares, coarser[: len(active)].cpu(), active, frame, begun)
         if kept is not None and kept.weights is not None:
             weighted = shares * kept.weights(level, frame)
             # Weights that leave nothing to draw from do not count.

@@ -69,7 +69,8 @@ class GenerationRequest:
 
     They continue the codes `prompt` `[P, Q]`, if any, or are takes of the codes `recording` `[F, Q]`, `max_seconds` long;
     `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none. With `notes`, in
-    semitones (MIDI), sounds are at these in turn; those whose pitch is measured elsewhere are drawn again.
+    semitones (MIDI), sounds are at these in turn; what is measured elsewhere is drawn again. With `follow_tones` what is
+    drawn of a take has the tones of its recording, else any.
     """
 
     count: int
@@ -81,12 +82,17 @@ class GenerationRequest:
     recording: Codes | None = None
     strength: float = 1.0
     notes: Sequence[float] = ()
+    follow_tones: bool = False
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
         """The faults that such sounds can have: whoever asks for a length or a beginning gets it."""
         by_length = FAULTS if self.natural_ending else WITH_LENGTH
         return tuple(kind for kind in by_length if self.prompt is None or kind in WITH_PROMPT)
+
+    def note_of(self, number: int) -> float | None:
+        """The note that a sound of this number should be at, if any."""
+        return self.notes[number % len(self.notes)] if self.notes else None
 
     @property
     def prompt_frames(self) -> int:
@@ -165,7 +171,7 @@ def generate_sounds(
     At strength 0 all takes are the recording, at strength 1 they are as without it; in between those that equal the
     recording or another take are drawn again. `take` is called with the index and samples of every sound as soon as its
     batch is ready; then no samples are kept. Raises ArtifactError when there is no prior, or when a network gives NaN or
-    infinite values.
+    infinite values, or when no sound is at its note.
     """
     if prior is None:
         raise ArtifactError(
@@ -177,9 +183,8 @@ def generate_sounds(
     if not request.natural_ending:
         drawn_samples = max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
         length = request.prompt_frames * codec.spectrogram.samples_per_frame + drawn_samples
-    tuner = None
-    if request.notes:
-        tuner = checks.tuner or Tuner(codec, prior)
+    tuner = (checks.tuner or Tuner(codec, prior)) if request.notes or request.follow_tones else None
+    if tuner is not None and recording is None:
         tuner.check(request.notes, request.label)
     known = set() if recording is None else {recording.tobytes()}
     made = Draws({}, Counter(), {})
@@ -190,42 +195,55 @@ def generate_sounds(
             name = f"sounds {first} to {last} of {request.count}: " if request.count > BATCH else ""
             progress(done, of, name + text)
 
-    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
+    def sampled(numbers: Sequence[int], attempt: int) -> list[Codes]:
         if recording is not None and not strength:
-            return checks.judged(request, [recording.copy() for _ in numbers])
+            return [recording.copy() for _ in numbers]
         again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
-        first, kept = len(made.drawn), None  # the number of the batch's first sound
+        first, kept, weights = len(made.drawn), None, None  # the number of the batch's first sound
         own_seed = derive_seed(seed, again, first, attempt) if attempt else derive_seed(seed, first)
         if recording is not None:
             seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
             sizes = codec.architecture.codebook_sizes
             fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
             kept = FixedCodes(fixed, pull_to(codec.code_vectors(), recording, strength))
-        wanted = [request.notes[number % len(request.notes)] for number in numbers if request.notes]
-        weights = None if tuner is None else tuner.weights(wanted)
+        if tuner is not None:
+            weights = (
+                tuner.weights([request.notes[number % len(request.notes)] for number in numbers])
+                if recording is None
+                else tuner.following(recording, len(numbers))
+            )
         settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept, weights)
-        sounds = checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
+        return sample_codes(prior, len(numbers), frames, own_seed, *settings)
+
+    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
+        sounds = checks.judged(request, sampled(numbers, attempt))
         if tuner is None:
             return sounds
         decoded = decode_sounds(codec, [sound.codes for sound in sounds], length)
-        skipped = request.prompt_frames * codec.spectrogram.samples_per_frame
+        own = request.prompt_frames * codec.spectrogram.samples_per_frame  # the first sample that was drawn
         return [
-            replace(sound, samples=samples, note=note, pitch=tuner.measure(samples[skipped:]))
-            for sound, samples, note in zip(sounds, decoded, wanted, strict=True)
+            replace(sound, samples=samples, note=request.note_of(number), pitch=tuner.measure(samples[own:]))
+            for number, sound, samples in zip(numbers, sounds, decoded, strict=True)
         ]
 
     def refusal(sound: Sound) -> str:
+        if recording is not None and not strength:
+            return ""
         codes = sound.codes.tobytes()
-        is_equal = recording is not None and strength > 0 and codes in known
+        is_equal = recording is not None and codes in known
         known.add(codes)
         return "equal" if is_equal else checks.refusal(sound)
 
     for first in range(0, request.count, BATCH):
         numbers = range(first, min(first + BATCH, request.count))
         batch = draw_again(numbers, draw, refusal)
-        if request.notes:
-            decoded = [batch.drawn[number].samples for number in numbers]
-        else:
+        if not first and recording is None and list(batch.left.values()) == ["off the note"] * len(numbers):
+            raise ArtifactError(
+                f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
+                f"{MOST_DRAWS * len(numbers)} that were drawn; leave the note out, or choose another label"
+            )
+        decoded = [batch.drawn[number].samples for number in numbers]
+        if tuner is None:
             decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
         for number, samples in zip(numbers, decoded, strict=True):
             if take is not None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tone import FLOORS, START, ToneLayer, atoms_of
+from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.pitch import PitchMeter
 from distill.notes import note_name
@@ -40,7 +41,7 @@ class Tuner:
     def __init__(self, codec: VQVAE, prior: Prior) -> None:
         if codec.tone is None:
             raise ArtifactError("note: expected a model whose codes have notes, found one without; train it again")
-        self.measure = PitchMeter(codec.spectrogram)
+        self.layer, self.measure = codec.tone, PitchMeter(codec.spectrogram)
         self.labels = prior.shape.labels
         intervals = heard_intervals(codec.tone, self.measure)
         notes, atoms = torch.zeros(1 + len(self.labels), NOTES), torch.zeros(NOTES, atoms_of(len(intervals)))
@@ -80,7 +81,13 @@ class Tuner:
 
     def weights(self, notes: Sequence[float]) -> "NoteWeights":
         """Weights for B sounds at notes, in semitones (MIDI)."""
-        return NoteWeights(torch.tensor(notes), self.intervals, self.sets)
+        return NoteWeights(torch.tensor(notes)[:, None], self.intervals, self.sets)
+
+    def following(self, recording: Codes, count: int) -> "NoteWeights":
+        """Weights for sounds that follow the tones of a recording's codes `[F, Q]`."""
+        codes = torch.from_numpy(recording)
+        heard = self.layer.pitches(codes) + self.intervals[self.layer.sets(codes)]
+        return NoteWeights(torch.where(heard < NOTES, heard, torch.nan).expand(count, -1), self.intervals, self.sets)
 
 
 def heard_intervals(layer: ToneLayer, measure: PitchMeter) -> Tensor:
@@ -105,45 +112,48 @@ def heard_intervals(layer: ToneLayer, measure: PitchMeter) -> Tensor:
 
 
 class NoteWeights:
-    """Weights for sounds at `targets` `[B]` in semitones (MIDI).
+    """Weights for sounds at `targets` `[B, F]` in semitones (MIDI), NaN for any; what follows the last frame is as it.
 
     `intervals` `[S]` are those at which sets are heard, `sets` `[NOTES, S]` how often recordings have each at a note.
     """
 
     def __init__(self, targets: Tensor, intervals: Tensor, sets: Tensor) -> None:
-        steps, self.rows = (targets * TUNINGS).round().long().unique(return_inverse=True)
-        self.targets = steps[self.rows]
-        moved = (intervals * TUNINGS).round().long()
-        self.atoms = torch.cat([torch.zeros(1), moved.repeat_interleave(len(FLOORS))]).long()  # steps from the code
-        heard = _coded(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))[..., None] + moved  # [NOTES, TUNINGS, S]
-        # [begun or not, targets, NOTES, TUNINGS]
-        self.tables = torch.stack(
-            [
-                torch.stack([(_nearness(heard - step, begun) * sets[:, None]).sum(dim=2) for step in steps.tolist()])
-                for begun in (False, True)
-            ]
-        )
+        self.targets, self.sets = (targets * TUNINGS).round(), sets[:, None]
+        moved = (intervals * TUNINGS).round()
+        self.atoms = torch.cat([moved.new_zeros(1), moved.repeat_interleave(len(FLOORS))])  # steps from the code
+        self.heard = (
+            _coded(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))[..., None] + moved
+        )  # [NOTES, TUNINGS, S]
+        self._tables: dict[tuple[float, bool], Tensor] = {}
 
-    def __call__(self, shares: Tensor, coarser: Tensor, rows: Tensor, begun: Tensor) -> Tensor:
+    def __call__(self, shares: Tensor, coarser: Tensor, rows: Tensor, frame: int, begun: Tensor) -> Tensor:
         """Probabilities `[B, V]` of the next level, a note, tuning or atom, of sounds `rows` `[B]`.
 
         Their frame has the `coarser` codes `[B, L]`. `begun` `[B]` says which have had a tone; others get one now, at
         their note, and then one near it or none, as the prior has it.
         """
-        level, table = coarser.shape[1], self.tables[begun.long(), self.rows[rows]]  # [B, NOTES, TUNINGS]
+        level, targets = coarser.shape[1], self.targets[rows, min(frame, self.targets.shape[1] - 1)]
+        tables = torch.stack(list(map(self._table, targets.tolist(), begun.tolist())))  # [B, NOTES, TUNINGS]
+        free = targets.isnan()
         if level == NOTE:
             tone = torch.where(begun, shares[:, 1:].sum(dim=1) / shares.sum(dim=1), 1.0)[:, None]
-            tonal = _weighted(shares[:, 1:], table[:, 1:].sum(dim=2))
-            return torch.cat([1 - tone, tone * tonal.to(shares)], dim=1)
+            tonal = _weighted(shares[:, 1:], tables[:, 1:].sum(dim=2))
+            weighted = torch.cat([1 - tone, tone * tonal], dim=1)
+            return torch.where(free[:, None], shares, weighted.to(shares))
         note = coarser[:, NOTE]
         if level == TUNING:
-            weights = table[torch.arange(len(note)), note]
+            weights = tables[torch.arange(len(rows)), note]
         else:
-            coded = _coded(note, coarser[:, TUNING])
-            distance = (coded - self.targets[rows])[:, None] + self.atoms
+            distance = (_coded(note, coarser[:, TUNING]) - targets)[:, None] + self.atoms
             weights = torch.where(begun[:, None], _nearness(distance, True), _nearness(distance, False))
             weights[:, 0] = 0.0
-        return torch.where((note > 0)[:, None], _weighted(shares, weights), shares).to(shares)
+        return torch.where((free | (note == 0))[:, None], shares, _weighted(shares, weights).to(shares))
+
+    def _table(self, target: float, begun: bool) -> Tensor:
+        """Weights `[NOTES, TUNINGS]` of coded pitches for a target in steps of tuning."""
+        if (target, begun) not in self._tables:
+            self._tables[target, begun] = (_nearness(self.heard - target, begun) * self.sets).sum(dim=2)
+        return self._tables[target, begun]
 
 
 def _coded(note: Tensor, tuning: Tensor) -> Tensor:
@@ -157,7 +167,11 @@ def _nearness(distance: Tensor, begun: bool) -> Tensor:
 
 
 def _weighted(shares: Tensor, weights: Tensor) -> Tensor:
-    """Probabilities `[B, V]` times weights, with the sum 1; where that leaves nothing, weights alone."""
+    """Probabilities `[B, V]` times weights, with the sum 1; where that leaves nothing, weights, and without any the former.
+
+    A code that is kept may be far from what weights are for, so that nothing that follows it is near.
+    """
     weighted = shares * weights
-    weighted = torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, weights)
+    for other in (weights, shares):
+        weighted = torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, other)
     return weighted / weighted.sum(dim=1, keepdim=True)
