@@ -274,7 +274,7 @@ class Model:
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
         judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
-        tuner = None if notes is None or self.prior is None else Tuner(self.bundle.codec, self.prior)
+        tuner = None if notes is None else self.tuner
         source = KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels, tuner)
         return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)
 
