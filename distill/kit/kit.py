@@ -18,6 +18,7 @@ from pydantic import Field
 
 from distill import __version__
 from distill.errors import ParamsError
+from distill.notes import KEYS, note_name, read_note
 from distill.params import Guidance, KitSeconds, PerLabel, SamplingSeed, Settings, Temperature, VelocityLayers
 from distill.text import one_line
 
@@ -35,9 +36,7 @@ MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
 MOST_CHARACTERS = 40  # of a label in a file's name
 UNNAMED = "sound"  # for labels without a Latin letter or digit
-KEYS = range(128)  # of MIDI
 FIRST_KEY = 24  # C1, where C4 is 60
-NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 KICK, SNARE, CLOSED_HAT, OPEN_HAT = (36, 35), (38, 40), (42,), (46,)
 HATS = frozenset({42, 44, 46})  # closed, pedal, open
 
@@ -77,11 +76,6 @@ class Place(NamedTuple):
     is_hat: bool
 
 
-def note_name(key: int) -> str:
-    """The note of a MIDI key, where C4 is 60."""
-    return f"{NOTES[key % 12]}{key // 12 - 1}"
-
-
 def drum_keys(labels: Sequence[str]) -> list[tuple[int, ...]]:
     """Drum keys for each of a kit's labels, the first choice first; none where its last part names no drum.
 
@@ -110,12 +104,12 @@ def _first(rules: Sequence[tuple[set[str], tuple[int, ...]]], words: set[str]) -
 
 def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
     """Keys of labels from MIDI numbers or notes such as "F#2". Raises ParamsError, also for a key given twice."""
-    notes, keys = {note_name(key): key for key in KEYS}, dict[str, int]()
+    keys = dict[str, int]()
     for label, note in given.items():
         text = str(note).strip()
-        key = notes.get(text.upper(), int(text) if text.isdecimal() else -1)
-        if key not in KEYS or key in keys.values():
-            found = "the key of another label" if key in KEYS else "something else"
+        key = read_note(text)
+        if key is None or key in keys.values():
+            found = "something else" if key is None else "the key of another label"
             raise ParamsError(
                 f"keys {one_line(label, 60)}={one_line(text, 60)}: expected a key of its own, 0 to {KEYS[-1]}, or its "
                 f"note, C-1 to G9, found {found}; choose another key"
