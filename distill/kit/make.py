@@ -125,13 +125,8 @@ def make_kit(
     def drawn() -> Iterator[tuple[list[Sound], int, Counter[str]]]:
         """The sounds of each group, with how many are missing and which draws were refused for it."""
         if notes:
-            number = labels[0][0] if labels else 0
-            voices, found = draw_sounds(source, settings, number, POOL * each, report, notes[len(notes) // 2])
-            refused.update(found)
-            takes = sorted((at_notes(source, voice, notes) for voice in voices), key=len, reverse=True)[:each]
-            for note in notes:
-                sounds = [take[note] for take in takes if note in take]
-                yield sounds, each - len(sounds), Counter({MISTUNED: len(takes) - len(sounds)})
+            made = draw_instrument(source, settings, labels[0][0] if labels else 0, notes, report)
+            yield from ((made[note][0], each - len(made[note][0]), made[note][1]) for note in notes)
             return
         for number, _ in labels:
             sounds, found = draw_sounds(source, settings, number, each, report)
@@ -221,6 +216,29 @@ def draw_sounds(
     draws = draw_again(range(count), draw, refusal)
     sounds = [sound for number, sound in draws.drawn.items() if number not in draws.left]
     return sounds, draws.redrawn + Counter(draws.left.values())
+
+
+def draw_instrument(
+    source: KitSource, settings: KitSettings, label: int, notes: Sequence[int], report: Report = lambda *_: None
+) -> dict[int, tuple[list[Sound], Counter[str]]]:
+    """Sounds at each of some notes, as many as the settings say or fewer, and the draws that were refused, by reason.
+
+    The same sounds, drawn at the middle note, are at all notes where they have a clear pitch. So all keys play one
+    instrument. Notes beyond these have others, of the middle of what is left. Raises as `generate_sounds`.
+    """
+    each, middle = settings.per_label, notes[len(notes) // 2]
+    drawn, refused = draw_sounds(source, settings, label, POOL * each, report, middle)
+    voices = sorted((at_notes(source, sound, notes) for sound in drawn), key=len, reverse=True)[:each]
+    made = {}
+    for note in notes:
+        there = [voice[note] for voice in voices if note in voice]
+        made[note] = there, Counter({MISTUNED: len(voices) - len(there)})
+    made[middle][1].update(refused)
+    reached = [note for note, (there, _) in made.items() if there] or [middle]
+    for beyond in ([note for note in notes if note < reached[0]], [note for note in notes if note > reached[-1]]):
+        if beyond:
+            made |= draw_instrument(source, settings, label, beyond, report)
+    return made
 
 
 def at_notes(source: KitSource, voice: Sound, notes: Sequence[int]) -> dict[int, Sound]:
