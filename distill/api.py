@@ -280,7 +280,7 @@ class Model:
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
-        source = self._kit_source(None if notes is None or self.prior is None else self.tuner)
+        source = self._kit_source(None if notes is None else self.tuner)
         if source.recording_at is not None:
             chosen = [(0, name) for name in source.labels]
         return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)

@@ -3,31 +3,31 @@
 import json
 import re
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
+import torch
 
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder
-from distill.generate.pitch import PitchMeter
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     COARSE_FROM,
+    IN_TUNE,
     MOST_DRAWS,
     Checks,
     GenerationRequest,
     Samples,
     Sound,
+    decode_sounds,
     draw_again,
     frames_for_seconds,
     generate_sounds,
@@ -117,7 +117,7 @@ def make_kit(
     notes, groups = settings.sampled, list[KitGroup]()
     if notes:
         names = [labels[0][1] if labels else Path(source.model).stem] * len(notes)
-        places, total = [Place(note, False, False) for note in notes], each * len(notes)
+        places, total = [Place(note, False, False) for note in notes], POOL * each
     else:
         names = [label for _, label in labels] or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
         places, total = assign_keys(names, source.labels, given_keys), each * (len(labels) or POOL * MOST_CLUSTERS)
@@ -130,19 +130,15 @@ def make_kit(
     def drawn() -> Iterator[tuple[list[Sound], int, Counter[str]]]:
         """The sounds of each group, with how many are missing and which draws were refused for it."""
         if notes:
-            pool, by_note = draw_sounds(source, settings, labels[0][0] if labels else 0, POOL * total, report)
-            spectra = CodeSpectra(source.codec)
-            alike = most_alike([spectra(sound.codes) for sound in pool])
-            for note in notes:
-                there = [one for one in alike if pool[one].note == note][:each]
-                yield [pool[one] for one in sorted(there)], each - len(there), by_note[note]
+            made = draw_instrument(source, settings, labels[0][0] if labels else 0, notes, report)
+            yield from ((made[note][0], each - len(made[note][0]), made[note][1]) for note in notes)
             return
         for number, _ in labels:
             sounds, found = draw_sounds(source, settings, number, each, report)
-            yield sounds, each - len(sounds), found[None]
+            yield sounds, each - len(sounds), found
         if not labels:
             pool, found = draw_sounds(source, settings, 0, total, report)
-            refused.update(found[None])
+            refused.update(found)
             spectra = CodeSpectra(source.codec)
             for members in spectral_clusters([spectra(sound.codes) for sound in pool], each):
                 yield [pool[one] for one in members], 0, Counter()
@@ -150,7 +146,7 @@ def make_kit(
     with atomic_folder(kit_folder(out, replace_kit)) as temporary:
         for label, place, (drawings, missing, found) in zip(names, places, drawn(), strict=bool(labels or notes)):
             refused.update(found)
-            sounds = _write_sounds(temporary, label, place.key, drawings, settings, source)
+            sounds = _write_sounds(temporary, label, place.key, drawings, settings, rate)
             groups.append(KitGroup(label, *place, sounds, missing, found))
         groups.sort(key=lambda group: group.key)
         if notes and any(group.sounds for group in groups):
@@ -189,68 +185,101 @@ def draw_sounds(
     label: int,
     count: int,
     report: Report = lambda *_: None,
-) -> tuple[list[Sound], dict[float | None, Counter[str]]]:
-    """Draw `count` sounds, fewer if there are not more, and count the draws that were refused, by note and reason.
+    note: int | None = None,
+) -> tuple[list[Sound], Counter[str]]:
+    """Draw `count` sounds, fewer if there are not more, at `note` if any, and count the refused draws, by reason.
 
-    With notes in the settings equally many are at each. `report` is called with the number of sounds that there are, and a
-    text. Raises as `generate_sounds`.
+    `report` is called with the number of sounds that there are, and a text. Raises as `generate_sounds`.
     """
-    codec, seen, refused = source.codec, set[bytes](), defaultdict[float | None, Counter[str]](Counter)
-    notes, checks = settings.sampled, JudgeAlone(source.judge, tuner=source.tuner)
+    codec, seen = source.codec, set[bytes]()
+    sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
     longest = max(1, round(settings.seconds * codec.spectrogram.sample_rate))
+    checks, notes = JudgeAlone(source.judge, tuner=source.tuner), () if note is None else (note,)
+    recording = (
+        None
+        if source.recording_at is None
+        else source.recording_at(note)[: frames_for_seconds(codec, settings.seconds)]
+    )
 
     def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
         def progress(done: int, of: int, _: str) -> None:
             report(count - len(numbers), f"frame {done} of {of}")
 
-        asked = [notes[number * len(notes) // count] for number in numbers if notes]
-        seed, sounds = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt), list[Sound]()
-        for request in _requests(source, settings, label, asked or [None] * len(numbers)):
-            sounds += generate_sounds(codec, source.prior, request, seed, checks, progress).drawn.values()
-        return [replace(sound, samples=sound.samples[:longest]) for sound in sounds]
+        request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label, notes=notes)
+        if recording is not None:
+            request = replace(
+                request,
+                max_seconds=len(recording) / codec.spectrogram.frame_rate,
+                natural_ending=False,
+                recording=recording,
+                strength=COARSE_FROM,
+                follow_tones=note is not None,
+            )
+        seed = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
+        drawn = generate_sounds(codec, source.prior, request, seed, checks, progress).drawn
+        return [replace(sound, samples=sound.samples[:longest]) for sound in drawn.values()]
 
     def refusal(sound: Sound) -> str:
-        codes, reason = sound.codes.tobytes(), ""
+        codes = sound.codes.tobytes()
         if is_silent(source, sound):
-            reason = "silent"
-        elif not sound.is_at_note:
-            reason = MISTUNED
-        elif not settings.allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
-            reason = "copies"
-        elif codes in seen:
-            reason = "repeats"
-        else:
-            seen.add(codes)
-            return ""
-        refused[sound.note][reason] += 1
-        return reason
+            return "silent"
+        if not settings.allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
+            return "copies"
+        if not sound.is_at_note:
+            return MISTUNED
+        if codes in seen:
+            return "repeats"
+        seen.add(codes)
+        return ""
 
     draws = draw_again(range(count), draw, refusal)
-    return [sound for number, sound in draws.drawn.items() if number not in draws.left], refused
+    sounds = [sound for number, sound in draws.drawn.items() if number not in draws.left]
+    return sounds, draws.redrawn + Counter(draws.left.values())
 
 
-def _requests(
-    source: KitSource, settings: KitSettings, label: int, notes: Sequence[int | None]
-) -> Iterator[GenerationRequest]:
-    """Requests for sounds at `notes`, which go upwards, None for any: one for all, of takes one for each note."""
-    asked = [note for note in notes if note is not None]
-    sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
-    if source.recording_at is None:
-        yield GenerationRequest(len(notes), settings.seconds, sampling=sampling, label=label, notes=asked)
-        return
-    rate = source.codec.spectrogram.frame_rate
-    for note, same in groupby(notes):
-        recording = source.recording_at(note)[: frames_for_seconds(source.codec, settings.seconds)]
-        yield GenerationRequest(
-            count=len([*same]),
-            max_seconds=len(recording) / rate,
-            natural_ending=False,
-            sampling=sampling,
-            recording=recording,
-            strength=COARSE_FROM,
-            notes=() if note is None else (note,),
-            follow_tones=note is not None,
-        )
+def draw_instrument(
+    source: KitSource, settings: KitSettings, label: int, notes: Sequence[int], report: Report = lambda *_: None
+) -> dict[int, tuple[list[Sound], Counter[str]]]:
+    """Sounds at each of some notes, as many as the settings say or fewer, and the draws that were refused, by reason.
+
+    The same sounds, drawn at the middle note, are at all notes where they have a clear pitch. So all keys play one
+    instrument. Notes beyond these have others, of the middle of what is left. Raises as `generate_sounds`.
+    """
+    each, middle = settings.per_label, notes[len(notes) // 2]
+    drawn, refused = draw_sounds(source, settings, label, POOL * each, report, middle)
+    voices = sorted((at_notes(source, sound, notes) for sound in drawn), key=len, reverse=True)[:each]
+    made = {}
+    for note in notes:
+        there = [voice[note] for voice in voices if note in voice]
+        made[note] = there, Counter({MISTUNED: len(voices) - len(there)})
+    made[middle][1].update(refused)
+    reached = [note for note, (there, _) in made.items() if there] or [middle]
+    for beyond in ([note for note in notes if note < reached[0]], [note for note in notes if note > reached[-1]]):
+        if beyond:
+            made |= draw_instrument(source, settings, label, beyond, report)
+    return made
+
+
+def at_notes(source: KitSource, voice: Sound, notes: Sequence[int]) -> dict[int, Sound]:
+    """A sound with a pitch at each of some notes, in tune, where it has a clear pitch there.
+
+    Its codes are transposed, so that length and formants stay. What the codes cannot say is tuned by resampling, so that
+    it is in tune in samplers that know no `tune`, too.
+    """
+    assert source.tuner is not None
+    assert voice.pitch is not None
+    measure, codes = source.tuner.measure, torch.from_numpy(voice.codes)
+    moved = [source.tuner.layer.transposed(codes, note - voice.pitch).numpy() for note in notes]
+    sounds = {}
+    for note, own, decoded in zip(notes, moved, decode_sounds(source.codec, moved), strict=True):
+        samples = decoded[: len(voice.samples)]
+        pitch = measure(samples)
+        if pitch is not None and abs(pitch - note) <= IN_TUNE:
+            samples = soxr.resample(samples, 1, 2 ** ((pitch - note) / 12), "VHQ")
+            sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(samples))
+            if sound.is_at_note:
+                sounds[note] = sound
+    return sounds
 
 
 def is_silent(source: KitSource, sound: Sound) -> bool:
@@ -275,19 +304,10 @@ def finish(samples: Samples, sample_rate: int) -> Samples:
     return normalised
 
 
-def at_note(sound: Sound, key: int, meter: PitchMeter, sample_rate: int) -> tuple[Samples, int, Loop | None]:
-    """Samples `[N]` of a sound, finished in tune with a key, with the cents from their pitch to it, and their loop.
-
-    The samples themselves are tuned, by resampling, so that they are in tune in samplers that know no `tune`.
-    """
-    assert sound.pitch is not None
-    rate_in_tune = sample_rate * 2 ** ((sound.pitch - key) / 12)
-    finished = finish(soxr.resample(sound.samples, sample_rate, rate_in_tune, "VHQ"), sample_rate)
-    loop = find_loop(finished[: len(finished) - int(FADE_SECONDS * sample_rate)], sample_rate)
-    if loop is not None:
-        finished = crossfaded(finished, loop, sample_rate)
-    pitch = meter(finished)
-    return finished, 0 if pitch is None else round(100 * (key - pitch)), loop
+def repeated(samples: Samples, sample_rate: int) -> tuple[Samples, Loop | None]:
+    """Finished samples `[N]`, mixed at the end of their loop with its start, and the loop, if they have one."""
+    loop = find_loop(samples[: len(samples) - int(FADE_SECONDS * sample_rate)], sample_rate)
+    return samples if loop is None else crossfaded(samples, loop, sample_rate), loop
 
 
 def level_db(samples: Samples, sample_rate: int) -> float:
@@ -307,10 +327,10 @@ def _write_sounds(
     key: int,
     drawn: Sequence[Sound],
     settings: KitSettings,
-    source: KitSource,
+    rate: int,
 ) -> tuple[KitSound, ...]:
     """Write the sounds of a group, soft ones first where there are layers."""
-    layers, rate = min(settings.velocity_layers, len(drawn)), source.codec.spectrogram.sample_rate
+    layers = min(settings.velocity_layers, len(drawn))
     if layers > 1:
         drawn = sorted(drawn, key=lambda one: level_db(one.samples, rate))
     sounds: list[KitSound] = []
@@ -318,8 +338,9 @@ def _write_sounds(
         first, last = (len(drawn) * one // layers for one in (layer, layer + 1))
         for position, one in enumerate(drawn[first:last], start=1):
             samples, tune, loop = finish(one.samples, rate), None, None
-            if source.tuner is not None:
-                samples, tune, loop = at_note(one, key, source.tuner.measure, rate)
+            if one.note is not None and one.pitch is not None:
+                tune = round(100 * (one.note - one.pitch))
+                samples, loop = repeated(samples, rate)
             sound = KitSound(
                 file=f"{SAMPLES}/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
                 low_velocity=1 + MOST_VELOCITY * layer // layers,
@@ -333,38 +354,11 @@ def _write_sounds(
                 loop=loop,
             )
             wav = audio_file(folder / sound.file, samples, rate, "wav", MARK)
-            if source.tuner is not None:
+            if tune is not None:
                 wav = with_sampler_chunk(wav, rate, key, loop and loop[:2])
             write_bytes(folder / sound.file, wav)
             sounds.append(sound)
     return tuple(sounds)
-
-
-def spectral_shapes(sounds: Sequence[Spectra]) -> NDArray[np.float64]:
-    """Long-term spectra `[n, BANDS]` of sounds, given spectra `[F, bands]` in dB each, relative to the power of all bands.
-
-    Raises ArtifactError for NaN and infinite values.
-    """
-    if not all(np.isfinite(spectra).all() for spectra in sounds):
-        raise ArtifactError("expected finite spectra of the codec, found NaN or infinite values; train it again")
-    shapes = np.empty((len(sounds), BANDS))  # mean power of each band in dB, relative to that of all
-    for shape, spectra in zip(shapes, sounds, strict=True):
-        power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)
-        shape[:] = 10 * np.log10(np.maximum(power / power.sum(), 10 ** (LEAST_BAND_DB / 10)))
-    return shapes
-
-
-def most_alike(sounds: Sequence[Spectra]) -> list[int]:
-    """Positions of sounds, given spectra `[F, bands]` in dB each, from that which is most like all others on.
-
-    Those that are like it in the shape of the long-term spectrum come first. Raises as `spectral_shapes`.
-    """
-    if not sounds:
-        return []
-    shapes = spectral_shapes(sounds)
-    distances = np.abs(shapes[:, None] - shapes).mean(axis=2)
-    order: list[int] = np.argsort(distances[distances.sum(axis=1).argmin()], kind="stable").tolist()
-    return order
 
 
 def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
@@ -373,7 +367,12 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     Ward's method on the shape of the long-term spectrum; deterministic. Of each cluster the `most` sounds nearest to its
     mean, in their order. Raises ArtifactError for NaN and infinite values.
     """
-    shapes = spectral_shapes(sounds)
+    if not all(np.isfinite(spectra).all() for spectra in sounds):
+        raise ArtifactError("expected finite spectra of the codec, found NaN or infinite values; train it again")
+    shapes = np.empty((len(sounds), BANDS))  # mean power of each band in dB, relative to that of all
+    for shape, spectra in zip(shapes, sounds, strict=True):
+        power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)
+        shape[:] = 10 * np.log10(np.maximum(power / power.sum(), 10 ** (LEAST_BAND_DB / 10)))
     from scipy.cluster.hierarchy import fcluster, linkage  # it and Matplotlib take a second to load
 
     numbers = np.arange(len(sounds))

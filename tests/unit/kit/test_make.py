@@ -130,7 +130,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
         settings = KitSettings(**given, allow_copies=allow_copies, by_label=True, formats=["sfz"])
         sounds, refused = draw_sounds(KitSource(codec, prior, judge, None, "m.distill", "", []), settings, 0, count)
         assert not known or allow_copies == any(sound.novelty.verdict == "copy" for sound in sounds if sound.novelty)
-        return [sound.codes.tobytes() for sound in sounds], refused[None]
+        return [sound.codes.tobytes() for sound in sounds], refused
 
     first, refused = drawn([])
     codes = [np.frombuffer(one, np.int64).reshape(-1, 2) for one in first]

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from unit.tiny import tiny_codec
 
+from distill.codec.constants import TUNINGS
 from distill.codec.model import VQVAE
+from distill.codes.store import Codes
 from distill.generate.pitch import PitchMeter
 from distill.generate.sounds import Draws, GenerationRequest, Sound
 from distill.kit import make
@@ -42,24 +45,38 @@ def tone(
     return (0.4 * sound).astype(np.float32)
 
 
-def make_instrument(monkeypatch: pytest.MonkeyPatch, out: Path, off: dict[int, float], **tones: Any) -> Kit:
-    """An instrument of tones in place of sounds that a prior draws: at notes, `off` by so many semitones."""
-    codec = tiny_codec()
-    rate, numbers = codec.spectrogram.sample_rate, iter(range(10_000))
+def make_instrument(
+    monkeypatch: pytest.MonkeyPatch, out: Path, off: dict[int, float], per_label: int = 1, **tones: Any
+) -> Kit:
+    """An instrument of tones in place of what a prior draws and a codec decodes: at notes, `off` by so many semitones."""
+    codec = tiny_codec(gain_shape=True, partial_sets=2)
+    layer, rate = codec.tone, codec.spectrogram.sample_rate
+    assert layer is not None
 
     def generate(_: VQVAE, __: None, request: GenerationRequest, *___: Any) -> Draws:
-        def sound(note: float) -> Sound:
-            pitch = note + off[int(note)]
-            codes = np.random.default_rng(next(numbers)).integers(0, 8, (9, 3))
-            return Sound(codes, None, None, tone(pitch, 1.5, rate, **tones), 1.5, note, pitch)
+        (note,) = map(int, request.notes)
+        numbers = range(request.count)
+        codes = [np.array([[0, note, TUNINGS // 2, 1, number % 8, number // 8]]) for number in numbers]
+        sounds = [Sound(one, None, None, tone(note, 1.5, rate), 1.5, note, note) for one in codes]
+        return Draws(dict(zip(numbers, sounds, strict=True)), Counter(), {})
 
-        return Draws({number: sound(note) for number, note in enumerate(request.notes)}, Counter(), {})
+    def decode(_: VQVAE, sounds: list[Codes]) -> list[NDArray[np.float32]]:
+        pitches = [float(layer.pitches(torch.from_numpy(codes))[0]) for codes in sounds]
+        return [tone(pitch + off[round(pitch)], 1.5, rate, **tones) for pitch in pitches]
 
     monkeypatch.setattr(make, "generate_sounds", generate)
-    given = {"per_label": 1, "velocity_layers": 1, "seconds": 10.0, "seed": 0, "temperature": 1.0, "guidance": 1.0}
+    monkeypatch.setattr(make, "decode_sounds", decode)
+    given = {
+        "per_label": per_label,
+        "velocity_layers": 1,
+        "seconds": 10.0,
+        "seed": 0,
+        "temperature": 1.0,
+        "guidance": 1.0,
+    }
     notes = {"notes": ",".join(map(str, off)), "every": 1}
     settings = KitSettings.model_validate(
         {**given, **notes, "allow_copies": False, "by_label": False, "formats": ["sfz", "dspreset"]}
     )
-    tuner: Any = SimpleNamespace(measure=PitchMeter(codec.spectrogram))
+    tuner: Any = SimpleNamespace(layer=layer, measure=PitchMeter(codec.spectrogram))
     return make_kit(out, KitSource(codec, None, None, None, "flute.distill", "", [], tuner), settings, [], {})
