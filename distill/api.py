@@ -240,23 +240,11 @@ class Model:
         copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
         seed gives the same files. Raises ParamsError and ArtifactError.
 
-        With `notes`, such as "C1:C6", it is an instrument over all keys, of one label or of a model without labels:
-        `per_label` sounds at every `every`-th note, by default at each.
+        With `notes`, as of `generate`, it is an instrument over all keys, of one label or of a model without labels: it
+        has `per_label` sounds at every `every`-th of these, by default at each.
         """
         self.check_request()
         numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
-        if notes is None and every is not None:
-            raise ParamsError(
-                f"every {every}: expected notes of which to take some, found none; give notes such as C1:C6"
-            )
-        if notes is not None and len(numbers) > 1:
-            known = one_line(", ".join(self.labels[number - 1] for number in numbers), 1000)
-            raise ParamsError(f"labels: expected one for an instrument at notes, found {known}; choose one of them")
-        if notes is not None and keys:
-            raise ParamsError(
-                f"keys {one_line(', '.join(keys), 60)}: expected none for an instrument at notes, which has all keys; leave "
-                "keys or notes out"
-            )
         given = {
             "per_label": per_label,
             "velocity_layers": velocity_layers,
@@ -274,9 +262,31 @@ class Model:
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
         judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
-        tuner = None if notes is None else self.tuner
+        tuner = self._instrument_tuner(settings, list(numbers), keys)
         source = KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels, tuner)
         return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)
+
+    def _instrument_tuner(
+        self, settings: KitSettings, numbers: Sequence[int], keys: Mapping[str, int | str]
+    ) -> Tuner | None:
+        """What brings a kit's sounds to its notes; None without notes. Raises ArtifactError and ParamsError."""
+        if settings.notes is None:
+            if settings.every is not None:
+                raise ParamsError(
+                    f"every {settings.every}: expected notes of which to take some, found none; give notes such as C1:C6"
+                )
+            return None
+        notes = settings.sampled
+        if len(numbers) > 1:
+            known = one_line(", ".join(self.labels[number - 1] for number in numbers), 1000)
+            raise ParamsError(f"labels: expected one for an instrument at notes, found {known}; choose one of them")
+        if keys:
+            raise ParamsError(
+                f"keys {one_line(', '.join(keys), 60)}: expected none for an instrument at notes, which has all keys; leave "
+                "keys or notes out"
+            )
+        self.tuner.check(notes, *numbers)
+        return self.tuner
 
     def vary(
         self,
