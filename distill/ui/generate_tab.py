@@ -74,6 +74,10 @@ class GenerateTab:
             self._vary = gr.Button("Make variations")
             self._per_label = gr.Slider(1, 16, 4, step=1, label="Sounds of each kind in a kit")
             self._kit = gr.Button("Make a kit", elem_id="kit-start")
+            of = "such as C1:C6; of the label above, with as many sounds as a kit"
+            self._notes = gr.Textbox("C2:C6", label="Notes of an instrument", info=of, max_length=1000)
+            self._every = gr.Slider(1, 12, 3, step=1, label="Every so many-th note")
+            self._instrument = gr.Button("Make an instrument", elem_id="instrument-start")
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
         form, chosen, shown = self._form, self._chosen, self._shown
@@ -82,6 +86,8 @@ class GenerateTab:
         self._generate.click(self.generate, list(form.values()), shown, api_name="generate")
         self._vary.click(self.vary, [model, self._source, self._strength, seed], shown, api_name="vary")
         self._kit.click(self.kit, [model, self._per_label, seed], shown, api_name="kit")
+        played = [model, label, self._notes, self._every, self._per_label, seed]
+        self._instrument.click(self.instrument, played, shown, api_name="instrument")
         self._cancel.click(self.cancel, chosen, shown, **PRIVATE)
         self._cards.click(self.act, [chosen, self._strength], shown, **PRIVATE)
         zipped = self._download.click(self.zip, chosen, self._archive, **PRIVATE)
@@ -125,6 +131,15 @@ class GenerateTab:
     def kit(self, name: str | None, per_label: float, seed: str) -> list[Any]:
         """Start `distill kit`."""
         return self._begin("kit", "a kit", {"model": name}, flags(per_label=per_label, seed=seed))
+
+    def instrument(
+        self, name: str | None, label: str | None, notes: str, every: float, per_label: float, seed: str
+    ) -> list[Any]:
+        """Start `distill kit` at notes."""
+        if not notes.strip():
+            raise ParamsError("notes of an instrument: expected some, found none; give notes such as C1:C6")
+        given = flags(label=label, notes=notes, every=every, per_label=per_label, seed=seed)
+        return self._begin("kit", "an instrument", {"model": name}, given)
 
     def _begin(self, kind: str, title: str, given: dict[str, Any], arguments: list[str]) -> list[Any]:
         """Start a command with a model."""
