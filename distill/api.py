@@ -347,22 +347,21 @@ class Model:
         self, codes: Codes, samples: Samples, semitones: float | None, note: int | str | None
     ) -> tuple[Codes, float | None]:
         """Transposed codes `[F, Q]` of samples `[N]`, and their pitch, None where there is no clear one."""
+        wanted = [] if note is None else read_notes(note)
+        if len(wanted) > 1 or (wanted and semitones is not None):
+            found = "semitones, too" if semitones is not None else f"{len(wanted)} notes"
+            raise ParamsError(
+                f"note {note}: expected one note, or a number of semitones, found {found}; give one of them"
+            )
         tuner, given = self.tuner, torch.from_numpy(codes)
         pitch = tuner.measure(samples)
-        if note is not None:
-            wanted = read_notes(note)
-            if semitones is not None or len(wanted) > 1:
-                found = "transpose, too" if semitones is not None else f"{len(wanted)} notes"
-                raise ParamsError(f"note {note}: expected one note and no semitones, found {found}; give one of them")
-            if pitch is None:
-                raise ParamsError(
-                    f"note {note}: expected a recording with a clear pitch, to bring to the note, found none; transpose it "
-                    "by a number of semitones"
-                )
-            semitones = wanted[0] - pitch
-        assert semitones is not None
+        if wanted and pitch is None:
+            raise ParamsError(
+                f"note {note}: expected a recording with a clear pitch, found none; transpose it by a number of semitones"
+            )
         if not tuner.layer.pitches(given).isfinite().any():
             raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
+        semitones = wanted[0] - (pitch or 0.0) if semitones is None else semitones
         moved: Codes = tuner.layer.transposed(given, semitones).numpy()
         return moved, None if pitch is None else pitch + semitones
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from unit.command import CommandLine
+from unit.pitched import write_pitched_model
 from unit.tiny import write_model, write_prior_model, write_tone
 
 from distill.cli.flags import check_output, make_folder
@@ -52,6 +53,11 @@ REFUSED = {
     "generate bare.distill --min-novelty close": f"{NO_REFERENCE} judge sounds by, found one made without (bundle.refe",
     "generate bare.distill --reject-faults": f"{NO_REFERENCE} judge sounds by, found",
     "generate m.distill --min-novelty much": "min_novelty much: expected close, new or a number from 0 to 1",
+    "generate m.distill --note H3": "note H3: expected notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is",
+    "generate m.distill --note C3": "note: expected a model whose codes have notes, found one without; train it again",
+    "generate pitched.distill --note C3 --label hiss": "note: expected recordings with the label hiss that have a pitch, f",
+    "generate pitched.distill --note C9": "note C9: expected one from ",
+    "vary m.distill a.wav --transpose 49": "--transpose: expected less than or equal to 48, found 49",
     "generate m.distill --prompt none.wav": f"none.wav: {NO_RECORDING} a file that is missing",
     "vary m.distill text.wav": f"text.wav: {NO_RECORDING} a file that",
     "vary m.distill a.wav --strength nan": "--strength: expected a finite number, found nan",
@@ -82,6 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_prior_model(found / "m.distill", labels=["kick", "snare"])
     write_prior_model(found / "bare.distill", reference=False)
     write_model(found / "codec.distill")
+    write_pitched_model(found / "pitched.distill")
     write_tone(found / "a.wav")
     (found / "empty.wav").touch()
     (found / "text.wav").write_text("hello")
