@@ -246,24 +246,12 @@ class Model:
         copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
         seed gives the same files. Raises ParamsError and ArtifactError.
 
-        With `notes`, such as "C1:C6", it is an instrument over all keys, of one label or of a model without labels:
-        `per_label` sounds at every `every`-th note, by default at each.
+        With `notes`, as of `generate`, it is an instrument over all keys, of one label or of a model without labels: it
+        has `per_label` sounds at every `every`-th of these, by default at each.
         """
-        self.check_request(note=notes)
+        self.check_request()
         notes = self._own_note() if notes is None else notes
         numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
-        if notes is None and every is not None:
-            raise ParamsError(
-                f"every {every}: expected notes of which to take some, found none; give notes such as C1:C6"
-            )
-        if notes is not None and len(numbers) > 1:
-            known = one_line(", ".join(self.labels[number - 1] for number in numbers), 1000)
-            raise ParamsError(f"labels: expected one for an instrument at notes, found {known}; choose one of them")
-        if notes is not None and keys:
-            raise ParamsError(
-                f"keys {one_line(', '.join(keys), 60)}: expected none for an instrument at notes, which has all keys; leave "
-                "keys or notes out"
-            )
         given = {
             "per_label": per_label,
             "velocity_layers": velocity_layers,
@@ -280,7 +268,7 @@ class Model:
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
-        source = self._kit_source(None if notes is None else self.tuner)
+        source = self._kit_source(self._instrument_tuner(settings, list(numbers), keys))
         if source.recording_at is not None:
             chosen = [(0, name) for name in source.labels]
         return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)
@@ -293,6 +281,28 @@ class Model:
         """What a kit is made from."""
         judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
         return KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels, tuner)
+
+    def _instrument_tuner(
+        self, settings: KitSettings, numbers: Sequence[int], keys: Mapping[str, int | str]
+    ) -> Tuner | None:
+        """What brings a kit's sounds to its notes; None without notes. Raises ArtifactError and ParamsError."""
+        if settings.notes is None:
+            if settings.every is not None:
+                raise ParamsError(
+                    f"every {settings.every}: expected notes of which to take some, found none; give notes such as C1:C6"
+                )
+            return None
+        notes = settings.sampled
+        if len(numbers) > 1:
+            known = one_line(", ".join(self.labels[number - 1] for number in numbers), 1000)
+            raise ParamsError(f"labels: expected one for an instrument at notes, found {known}; choose one of them")
+        if keys:
+            raise ParamsError(
+                f"keys {one_line(', '.join(keys), 60)}: expected none for an instrument at notes, which has all keys; leave "
+                "keys or notes out"
+            )
+        self.tuner.check(notes, *numbers)
+        return self.tuner
 
     def vary(
         self,
@@ -356,22 +366,21 @@ class Model:
         self, codes: Codes, samples: Samples, semitones: float | None, note: int | str | None
     ) -> tuple[Codes, float | None]:
         """Transposed codes `[F, Q]` of samples `[N]`, and their pitch, None where there is no clear one."""
+        wanted = [] if note is None else read_notes(note)
+        if len(wanted) > 1 or (wanted and semitones is not None):
+            found = "semitones, too" if semitones is not None else f"{len(wanted)} notes"
+            raise ParamsError(
+                f"note {note}: expected one note, or a number of semitones, found {found}; give one of them"
+            )
         tuner, given = self.tuner, torch.from_numpy(codes)
         pitch = tuner.measure(samples)
-        if note is not None:
-            wanted = read_notes(note)
-            if semitones is not None or len(wanted) > 1:
-                found = "transpose, too" if semitones is not None else f"{len(wanted)} notes"
-                raise ParamsError(f"note {note}: expected one note and no semitones, found {found}; give one of them")
-            if pitch is None:
-                raise ParamsError(
-                    f"note {note}: expected a recording with a clear pitch, to bring to the note, found none; transpose it "
-                    "by a number of semitones"
-                )
-            semitones = wanted[0] - pitch
-        assert semitones is not None
+        if wanted and pitch is None:
+            raise ParamsError(
+                f"note {note}: expected a recording with a clear pitch, found none; transpose it by a number of semitones"
+            )
         if not tuner.layer.pitches(given).isfinite().any():
             raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
+        semitones = wanted[0] - (pitch or 0.0) if semitones is None else semitones
         moved: Codes = tuner.layer.transposed(given, semitones).numpy()
         return moved, None if pitch is None else pitch + semitones
 

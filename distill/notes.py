@@ -44,11 +44,12 @@ def read_notes(given: Notes) -> list[int]:
     """
     texts = [str(one) for one in ([given] if isinstance(given, int | str) else given)]
     keys: list[int] = []
-    for text in (part.strip() for one in texts for part in one.split(",")):
+    for text in map(str.strip, ",".join(texts).split(",")):
         ends = [read_note(end.strip()) for end in text.split(":")]
         first, last = ends[0], ends[-1]
         if len(ends) > 2 or first is None or last is None:
-            raise ParamsError(f"note {one_line(','.join(texts), 60)}: expected {EXPECTED}, found {_found(text)}")
+            found = one_line(text, 60) if text else "nothing"
+            raise ParamsError(f"note {one_line(','.join(texts), 60)}: expected {EXPECTED}, found {found}")
         if first > last:
             raise ParamsError(
                 f"note {one_line(text, 60)}: expected a range from a lower to a higher note, found the higher one first; "
@@ -56,7 +57,3 @@ def read_notes(given: Notes) -> list[int]:
             )
         keys += range(first, last + 1)
     return keys
-
-
-def _found(text: str) -> str:
-    return one_line(text, 60) if text else "nothing"

@@ -62,16 +62,16 @@ class Result(ABC):
         for path, seconds, novelty, (tuned, _), (own, _) in each:
             judged = {"novelty": novelty and novelty.json(), "explanation": novelty and explain(novelty)}
             rows.append({"file": str(path), "seconds": seconds, **tuned, **judged, **own})
-        shared = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
-        if any(tuned for tuned, _ in self._tuned()):
-            shared |= {"redrawn_off_note": self.redrawn_off_note, "off_note": self.off_note}
+        shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
+        if tuning := self._tuning():
+            shared["tuning"] = tuning
         return {**shared, f"{self.KIND}s": rows, **self._together()[0]}
 
     def lines(self, paths: Sequence[Path]) -> list[str]:
         """A line a sound, in files of these names, then lines on all of them."""
         each = zip(paths, self.seconds, self._tuned(), self._each(), strict=True)
         sounds = [f"{path}  {seconds:.2f} s{tuned}{text}" for path, seconds, (_, tuned), (_, text) in each]
-        return [*sounds, *self._tuning_lines(), *self._together()[1], f"seed {self.seed}"]
+        return [*sounds, *(self._tuning() or {"in_words": []})["in_words"], *self._together()[1], f"seed {self.seed}"]
 
     def _tuned(self) -> Iterator[tuple[Json, str]]:
         """Note and pitch of each as fields, and what follows its length on its line; nothing where none was asked for."""
@@ -79,16 +79,16 @@ class Result(ABC):
             if note is None:
                 yield {}, ""
             else:
-                yield {"note": note, "pitch": pitch}, f"  {pitch_name(note)}: {_heard(note, pitch)}"
+                heard = f"{pitch_name(note)}: {_heard(note, pitch)}"
+                yield {"note": note, "pitch": pitch, "heard": heard}, f"  {heard}"
 
-    def _tuning_lines(self) -> list[str]:
-        """A line on how many sounds are at their notes, where these were asked for."""
-        asked = len(self.notes) - self.notes.count(None)
-        if not asked:
-            return []
+    def _tuning(self) -> Json | None:
+        """How many sounds are at their notes, where these were asked for."""
+        if not (asked := len(self.notes) - self.notes.count(None)):
+            return None
         drawn = f"; {self.redrawn_off_note} others drawn again" if self.redrawn_off_note else ""
-        at_note = f"{asked - self.off_note} of {asked} {self.KIND}s at their note within {100 * IN_TUNE:.0f} cents"
-        return [at_note + drawn]
+        said = f"{asked - self.off_note} of {asked} {self.KIND}s at their note within {100 * IN_TUNE:.0f} cents{drawn}"
+        return {"redrawn": self.redrawn_off_note, "off_note": self.off_note, "in_words": [said]}
 
     @abstractmethod
     def _each(self) -> Iterator[tuple[Json, str]]:

@@ -1,6 +1,6 @@
 """Loops of steady sounds: the part that a sampler repeats while a note is held, found by correlation.
 
-A loop lies where the level stays. It begins where the waveform is most alike to that around its end, some whole periods
+A loop lies where level and brightness stay. It begins where the waveform is most alike to that around its end, some whole periods
 later. Around the end the samples are mixed with those around the start, so that a sampler that jumps from the end to the
 start, and one that goes on past the end, both play samples that follow each other.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
-STEADY_DB = 3.0  # by which the level of a steady part varies at most
+STEADY_DB = 3.0  # by which level and brightness of a steady part vary at most
 STEADY_DB_A_SECOND = 3.0  # by which it rises or falls at most
 SOFTEST_DB = -12.0  # of a steady part, relative to the loudest window
 LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # of a loop at least, of the steady part in which it is sought at most
@@ -74,25 +74,29 @@ def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
 
 
 def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
-    """The first sample of the longest part of samples `[N]` with a steady level, and that after its last; (0, 0) for none.
+    """The longest part of samples `[N]` whose level and brightness are steady: its first sample, and that after its last.
 
-    The part begins after its first window, which may have the attack in it.
+    The part begins after its first window, which may have the attack in it. (0, 0) for none.
     """
     window, step = round(LEVEL_SECONDS * sample_rate), round(LEVEL_STEP * sample_rate)
-    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
     starts = np.arange(0, len(samples) - window + 1, step)
-    levels = 10 * np.log10(np.maximum((energy[starts + window] - energy[starts]) / window, 1e-12))
-    loud = levels >= levels.max(initial=-np.inf) + SOFTEST_DB
+    levels = np.empty(
+        (2, len(starts))
+    )  # dB, of the samples and of their differences, in which high partials are louder
+    for row, signal in zip(levels, (samples, np.diff(samples, prepend=samples[:1])), strict=True):
+        energy = np.concatenate([[0.0], np.cumsum(signal.astype(np.float64) ** 2)])
+        row[:] = 10 * np.log10(np.maximum(energy[starts + window] - energy[starts], 1e-12))
+    is_soft = levels[0] < levels[0].max(initial=-np.inf) + SOFTEST_DB
     first = count = 0
-    for begin in range(len(levels)):
-        rest = levels[begin:]
-        varies = np.maximum.accumulate(rest) - np.minimum.accumulate(rest)
-        unsteady = np.flatnonzero((varies > STEADY_DB) | ~loud[begin:])
-        if (length := int(unsteady[0]) if len(unsteady) else len(rest)) > count:
+    for begin in range(len(starts)):
+        rest = levels[:, begin:]
+        varies = np.maximum.accumulate(rest, axis=1) - np.minimum.accumulate(rest, axis=1)
+        unsteady = np.flatnonzero((varies > STEADY_DB).any(axis=0) | is_soft[begin:])
+        if (length := int(unsteady[0]) if len(unsteady) else rest.shape[1]) > count:
             first, count = begin, length
     if count < 2:
         return 0, 0
-    slope = np.polyfit(np.arange(count) * LEVEL_STEP, levels[first : first + count], 1)[0]
+    slope = np.polyfit(np.arange(count) * LEVEL_STEP, levels[0, first : first + count], 1)[0]
     if abs(slope) > STEADY_DB_A_SECOND:
         return 0, 0
     return int(starts[first]) + window, int(starts[first + count - 1]) + window

@@ -54,6 +54,15 @@ def test_what_decays_is_noise_glides_or_is_short_has_no_loop(settings: dict[str,
     assert find_loop(np.zeros(100, np.float32), RATE) is None
 
 
+def test_a_steady_bass_under_a_sound_that_pulses_has_no_loop() -> None:
+    bass, pulses = (
+        tone(36, 2.0, RATE, partials=1),
+        np.sin(2 * np.pi * np.arange(2 * RATE) / RATE).astype(np.float32) ** 2,
+    )
+    assert find_loop(bass, RATE) is not None
+    assert find_loop(bass + 0.1 * pulses * tone(84, 2.0, RATE), RATE) is None
+
+
 def test_a_loop_is_in_the_part_that_is_steady() -> None:
     steady, plucked = tone(57, 1.0, RATE), tone(57, 1.0, RATE, decay=6.0)
     loop = find_loop(np.concatenate([2 * plucked, steady, plucked]), RATE)

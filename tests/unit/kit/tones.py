@@ -29,6 +29,7 @@ def tone(
     vibrato: float = 0.0,
     noise: float = 0.0,
     glide: float = 0.0,
+    partials: int = 24,
 ) -> NDArray[np.float32]:
     """Partials of a MIDI key, which may be a fraction, with a soft start.
 
@@ -38,8 +39,8 @@ def tone(
     pitch = key + vibrato * np.sin(2 * np.pi * 5 * time) + glide * time / seconds
     frequency = 440 * 2 ** ((pitch - 69) / 12)
     phase = np.cumsum(frequency) / sample_rate
-    partials = range(1, 1 + int(min(24, 0.45 * sample_rate / frequency.max())))
-    sound = sum(np.sin(2 * np.pi * (k * phase + 0.618 * k * k)) / k for k in partials)
+    heard = range(1, 1 + int(min(partials, 0.45 * sample_rate / frequency.max())))
+    sound = sum(np.sin(2 * np.pi * (k * phase + 0.618 * k * k)) / k for k in heard)
     sound = sound / np.abs(sound).max() * np.exp(-decay * time) * np.minimum(1, time / 0.01)
     sound += noise * np.random.default_rng(0).standard_normal(len(time))
     return (0.4 * sound).astype(np.float32)
