@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import correlate
 
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
 STEADY_DB = 3.0  # by which level and brightness of a steady part vary at most
@@ -47,7 +46,9 @@ def find_loop(samples: Samples, sample_rate: int) -> Loop | None:
     for stop in last - fade - room * np.arange(ENDS) // (2 * ENDS):
         around = sound[stop - fade : stop + fade]
         starts = np.arange(first + fade, stop - least)
-        products = correlate(sound[first : stop - least + fade - 1], around, mode="valid", method="fft")
+        searched = sound[first : stop - least + fade - 1]
+        spectrum = np.fft.rfft(searched) * np.fft.rfft(around, len(searched)).conj()
+        products = np.fft.irfft(spectrum, len(searched))[: len(starts)]
         energies = energy[starts + fade] - energy[starts - fade]
         own = float(around @ around)
         correlations = products / np.sqrt(energies * own)
