@@ -222,7 +222,8 @@ def kit(
     sounding = [group for group in made.groups if group.sounds]
     for group in sounding:
         print(f"{group.note:<4} {group.key:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
-    print(f"{out}  {len(made.sounds)} sounds on {len(sounding)} keys")
+    places = "keys" if notes is None else "notes, over all keys"
+    print(f"{out}  {len(made.sounds)} sounds on {len(sounding)} {places}")
     print(f"verdicts {made.verdict_line}\nseed {made.settings.seed}")
 
 

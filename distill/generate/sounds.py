@@ -206,12 +206,10 @@ def generate_sounds(
             sizes = codec.architecture.codebook_sizes
             fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
             kept = FixedCodes(fixed, pull_to(codec.code_vectors(), recording, strength))
-        if tuner is not None:
-            weights = (
-                tuner.weights([request.notes[number % len(request.notes)] for number in numbers])
-                if recording is None
-                else tuner.following(recording, len(numbers))
-            )
+        if tuner is not None and recording is not None:
+            weights = tuner.following(recording, len(numbers))
+        elif tuner is not None:
+            weights = tuner.weights([request.notes[number % len(request.notes)] for number in numbers])
         settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept, weights)
         return sample_codes(prior, len(numbers), frames, own_seed, *settings)
 
@@ -227,12 +225,12 @@ def generate_sounds(
         ]
 
     def refusal(sound: Sound) -> str:
-        if recording is not None and not strength:
-            return ""
         codes = sound.codes.tobytes()
-        is_equal = recording is not None and codes in known
+        is_equal = recording is not None and strength > 0 and codes in known
         known.add(codes)
-        return "equal" if is_equal else checks.refusal(sound)
+        reason = "equal" if is_equal else checks.refusal(sound)
+        keeps_tones = recording is not None and strength <= COARSE_FROM  # so that drawing again changes no pitch
+        return "" if reason == "off the note" and keeps_tones else reason
 
     for first in range(0, request.count, BATCH):
         numbers = range(first, min(first + BATCH, request.count))

@@ -40,7 +40,6 @@ def find_loop(samples: Samples, sample_rate: int) -> Loop | None:
     room = last - first - 2 * fade - least  # of starts
     if room <= 0:
         return None
-    from scipy.signal import correlate  # which takes a second to load
 
     sound = samples.astype(np.float64)
     energy = np.concatenate([[0.0], np.cumsum(sound**2)])
@@ -48,7 +47,9 @@ def find_loop(samples: Samples, sample_rate: int) -> Loop | None:
     for stop in last - fade - room * np.arange(ENDS) // (2 * ENDS):
         around = sound[stop - fade : stop + fade]
         starts = np.arange(first + fade, stop - least)
-        products = correlate(sound[first : stop - least + fade - 1], around, mode="valid", method="fft")
+        searched = sound[first : stop - least + fade - 1]
+        spectrum = np.fft.rfft(searched) * np.fft.rfft(around, len(searched)).conj()
+        products = np.fft.irfft(spectrum, len(searched))[: len(starts)]
         energies = energy[starts + fade] - energy[starts - fade]
         own = float(around @ around)
         correlations = products / np.sqrt(energies * own)

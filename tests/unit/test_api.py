@@ -19,8 +19,9 @@ from distill.codec.atoms import shipped_sets
 from distill.codec.constants import ATOM, NOTE
 from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
+from distill.generate.pitch import PitchMeter
 from distill.generate.results import Generated
-from distill.generate.sounds import BATCH
+from distill.generate.sounds import BATCH, MOST_DRAWS
 from distill.novelty.verdict import VERDICTS
 
 COMPOSED, DECOMPOSED = "Gl\u00f6ckchen", "Glo\u0308ckchen"
@@ -307,6 +308,17 @@ def test_sounds_are_at_notes_and_say_their_pitch(tmp_path: Path) -> None:
     assert not {"note", "pitch", "heard", "tuning"} & {*plain.table(), *plain.json([Path("a.wav")] * 2)}
 
 
+def test_a_prompt_is_continued_at_the_note(tmp_path: Path) -> None:
+    model = Model(write_pitched_model(tmp_path / "pitched.distill"))
+    prompt = sound_of(shipped_sets()[0], 52.0, 0.2).numpy()
+    made = model.generate(2, 0.5, note="C4", label="string", prompt=prompt, seed=1)
+    begun = len(model.encode(prompt))
+    for codes, pitch in zip(made.codes, made.pitches, strict=True):
+        np.testing.assert_array_equal(codes[:begun], model.encode(prompt))
+        assert codes[begun, NOTE] == 60
+        assert pitch == pytest.approx(60, abs=0.2)
+
+
 def test_what_was_heard_is_said_in_words() -> None:
     shared = {"sounds": [], "codes": [np.zeros((1, 1), np.int64)] * 4, "seconds": [1.0] * 4, "novelty": [None] * 4}
     tuned = {"notes": [60.0] * 4, "pitches": [60.0625, 59.5, 48.0, None], "redrawn_off_note": 7, "off_note": 3}
@@ -317,7 +329,7 @@ def test_what_was_heard_is_said_in_words() -> None:
     assert summary == "1 of 4 sounds at their note within 20 cents; 7 others drawn again"
 
 
-def test_takes_are_transposed_by_semitones_or_to_a_note(tmp_path: Path) -> None:
+def test_takes_are_transposed_by_semitones_or_to_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(write_pitched_model(tmp_path / "pitched.distill"))
     recording = sound_of(shipped_sets()[0], 55.25, 0.4).numpy()
     codes = model.encode(recording)
@@ -334,6 +346,10 @@ def test_takes_are_transposed_by_semitones_or_to_a_note(tmp_path: Path) -> None:
         drawn = model.vary(recording, 3, strength, seed=1, note=64, label="string")
         notes = np.stack(drawn.codes)[..., NOTE]
         assert set(notes[notes > 0]) <= {63, 64, 65}
+    monkeypatch.setattr(PitchMeter, "__call__", lambda *_: 50.0)
+    kept, drawn = (model.vary(recording, 2, strength, seed=1, transpose=1) for strength in (0.5, 0.6))
+    assert (kept.off_note, kept.redrawn_off_note) == (2, 0)  # tones that are kept stay where they are
+    assert (drawn.off_note, drawn.redrawn_off_note) == (2, 2 * (MOST_DRAWS - 1))
     same_as_before = model.vary(recording, 2, 0.4, seed=1)
     assert (same_as_before.notes, same_as_before.pitches) == ([None, None], [None, None])
 

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 from unit.kit.tones import make_instrument
+from unit.pitched import write_pitched_model
 
+import distill
+from distill.api import Model
+from distill.errors import ArtifactError, ParamsError
 from distill.kit.kit import Kit
 
 OFF = {48: 0.19, 55: -0.12, 60: 0.5, 66: 0.06}  # semitones from notes; beyond 0.2 a sound is left out
@@ -83,3 +87,59 @@ def test_what_decays_plays_to_its_end_and_stops_with_the_note(tmp_path: Path, mo
     assert "<global>\nampeg_release=0.3\n" in sfz
     assert ", no loop  unknown" in (kit.folder / "kit.txt").read_text()
     assert "loop" not in kit.json()["groups"][0]["sounds"][0]
+
+
+def test_notes_beyond_the_reach_of_the_sounds_have_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = dict.fromkeys(range(36, 85, 6), 0.0)
+    kit = make_instrument(monkeypatch, tmp_path / "kit", notes, reach=8)  # drawn at 60, then at 42 and 78
+    assert [group.key for group in kit.groups if group.sounds] == list(notes)
+    assert not kit.missing_lines
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return distill.load(write_pitched_model(tmp_path_factory.mktemp("model") / "m.distill"))
+
+
+def test_a_model_makes_an_instrument_of_a_label(model: Model, tmp_path: Path) -> None:
+    def made(name: str, seed: int) -> Kit:
+        asked = {"labels": ["string"], "notes": "C3:C5", "every": 8, "per_label": 3, "velocity_layers": 2}
+        return model.kit(tmp_path / name, seed=seed, **asked)  # type: ignore[arg-type]
+
+    kit, again, other = made("kit", 1), made("again", 1), made("other", 2)
+    first, same, different = ([(one.folder / name).read_bytes() for name in kit.files] for one in (kit, again, other))
+    assert first == same
+    assert first != different
+    assert [(group.note, group.keys) for group in kit.groups] == [
+        *(("C3", (0, 51)), ("G#3", (52, 59)), ("E4", (60, 67)), ("C5", (68, 127))),
+    ]
+    for group in kit.groups:
+        assert [(one.low_velocity, one.position, one.round_robins) for one in group.sounds] == [
+            *((1, 1, 1), (64, 1, 2), (64, 2, 2)),
+        ]
+        for sound in group.sounds:
+            heard = model.tuner.measure(soundfile.read(kit.folder / sound.file, dtype="float32")[0])
+            assert heard is not None
+            assert sound.tune is not None
+            assert abs(100 * (heard - group.key) + sound.tune) < 20
+    listed = model.kit(tmp_path / "listed", labels=["string"], notes=[60, "C3"], per_label=1, seed=0)
+    assert [group.key for group in listed.groups] == [48, 60]
+
+
+def test_what_an_instrument_cannot_be_of_is_a_sentence(model: Model, tmp_path: Path) -> None:
+    out = tmp_path / "kit"
+    with pytest.raises(
+        ArtifactError, match="note: expected recordings with the label hiss that have a pitch, found one"
+    ):
+        model.kit(out, labels=["hiss"], notes="C4")
+    with pytest.raises(
+        ParamsError, match="labels: expected one for an instrument at notes, found hiss, string; choose"
+    ):
+        model.kit(out, notes="C4")
+    with pytest.raises(
+        ParamsError, match="note C9: expected one from C2 to C6, at most an octave from those of the rec"
+    ):
+        model.kit(out, labels=["string"], notes="C4,C9")
+    with pytest.raises(ParamsError, match="kit: every: expected less than or equal to 127, found 128"):
+        model.kit(out, labels=["string"], notes="C4", every=128)
+    assert not out.exists()

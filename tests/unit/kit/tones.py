@@ -47,9 +47,12 @@ def tone(
 
 
 def make_instrument(
-    monkeypatch: pytest.MonkeyPatch, out: Path, off: dict[int, float], per_label: int = 1, **tones: Any
+    monkeypatch: pytest.MonkeyPatch, out: Path, off: dict[int, float], reach: int = 127, **tones: Any
 ) -> Kit:
-    """An instrument of tones in place of what a prior draws and a codec decodes: at notes, `off` by so many semitones."""
+    """An instrument of tones in place of what a prior draws and a codec decodes: at notes, `off` by so many semitones.
+
+    A sound that is transposed by more than `reach` semitones is noise.
+    """
     codec = tiny_codec(gain_shape=True, partial_sets=2)
     layer, rate = codec.tone, codec.spectrogram.sample_rate
     assert layer is not None
@@ -57,18 +60,22 @@ def make_instrument(
     def generate(_: VQVAE, __: None, request: GenerationRequest, *___: Any) -> Draws:
         (note,) = map(int, request.notes)
         numbers = range(request.count)
-        codes = [np.array([[0, note, TUNINGS // 2, 1, number % 8, number // 8]]) for number in numbers]
+        codes = [np.array([[number, note, TUNINGS // 2, 1, note, 0]]) for number in numbers]
         sounds = [Sound(one, None, None, tone(note, 1.5, rate), 1.5, note, note) for one in codes]
         return Draws(dict(zip(numbers, sounds, strict=True)), Counter(), {})
 
     def decode(_: VQVAE, sounds: list[Codes]) -> list[NDArray[np.float32]]:
-        pitches = [float(layer.pitches(torch.from_numpy(codes))[0]) for codes in sounds]
-        return [tone(pitch + off[round(pitch)], 1.5, rate, **tones) for pitch in pitches]
+        made = []
+        for codes in sounds:
+            pitch, drawn_at = float(layer.pitches(torch.from_numpy(codes))[0]), codes[0, 4]
+            noise = {"noise": 9.0} if abs(pitch - drawn_at) > reach else {}
+            made.append(tone(pitch + off[round(pitch)], 1.5, rate, **{**tones, **noise}))
+        return made
 
     monkeypatch.setattr(make, "generate_sounds", generate)
     monkeypatch.setattr(make, "decode_sounds", decode)
     given = {
-        "per_label": per_label,
+        "per_label": 1,
         "velocity_layers": 1,
         "seconds": 10.0,
         "seed": 0,
