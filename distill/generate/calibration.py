@@ -48,8 +48,8 @@ def calibrate(model: FramePrior, recordings: Sequence[Codes], seed: int, progres
     most_frames = min(model.most_frames, MOST_FRAMES)
     wanted = course.count(recordings, most_frames)
     mean_frames = np.mean([min(len(codes), most_frames) for codes in recordings])
-    most = min(SOUNDS, SOUNDS_OF_EACH * len(recordings))
-    count = int(np.clip(FRAMES // mean_frames, FEWEST_SOUNDS, max(FEWEST_SOUNDS, most)))
+    most = max(FEWEST_SOUNDS, min(SOUNDS, SOUNDS_OF_EACH * len(recordings)))
+    count = int(np.clip(FRAMES // mean_frames, FEWEST_SOUNDS, most))
     distances: list[float] = []
     tables: list[Tensor] = []
 
