@@ -1,6 +1,7 @@
 """Distill learns a generative model of a musician's own sounds.
 
 `distill.load(path)` reads a model file and gives a `distill.api.Model`, which generates, encodes and decodes;
+`distill.model_of(path)` makes one of a single recording, without training;
 `distill.read_table(path)` a table that the pipeline wrote, as a pandas data frame. The other names train, check and
 describe models. Each loads on first use.
 """
@@ -13,6 +14,7 @@ from distill.process import bound_spinning, keep_no_half_modules
 
 if TYPE_CHECKING:
     from distill.api import load as load
+    from distill.api import model_of as model_of
     from distill.api import read_table as read_table
     from distill.codec.training import train_vqvae as train_vqvae
     from distill.codes.sequences import flatten_codes as flatten_codes
@@ -38,7 +40,7 @@ bound_spinning()
 
 __version__ = "0.1.0"
 _NAMES = {
-    "distill.api": ["load", "read_table"],
+    "distill.api": ["load", "model_of", "read_table"],
     "distill.codec.training": ["train_vqvae"],
     "distill.codes.sequences": ["flatten_codes", "unflatten_codes"],
     "distill.novelty.memorization": ["check_memorization"],

@@ -1,8 +1,9 @@
-"""A model file in Python: `distill.load`."""
+"""A model in Python: `distill.load` for that of a file, `distill.model_of` for one of a single recording."""
 
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -23,21 +24,25 @@ from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.results import Generated, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
+    COARSE_FROM,
     Checks,
+    Draws,
     GenerationRequest,
     Samples,
-    Sound,
     decode_sounds,
     frames_for_seconds,
     generate_sounds,
 )
-from distill.kit.kit import FORMATS, Kit, KitSettings, read_keys
+from distill.generate.tuner import Tuner
+from distill.kit.kit import FORMATS, Kit, KitSettings, drum_keys, read_keys
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
+from distill.notes import Notes, read_notes
 from distill.novelty.reference import Reference
 from distill.novelty.report import report_on
 from distill.novelty.verdict import VERDICTS, Judge, Novelty
 from distill.params import Settings, default_values, validated
+from distill.pipeline.untrained import untrained_model
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
 from distill.progress import Progress
@@ -64,10 +69,14 @@ class SoundRequest(Settings):
     top_k: params.TopK = 0
     top_p: params.TopP = 1.0
     strength: params.Share = 0.0
+    transpose: params.Semitones | None = None
 
 
 class Model:
     """A model file: codec and prior in eval mode on the CPU."""
+
+    untrained = ""  # sentence of a model for which nothing was trained
+    usual_strength = 0.3  # of `vary`
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read and check a model file. Raises ArtifactError."""
@@ -134,9 +143,16 @@ class Model:
         """What finds faults of sounds, by the training recordings; None where the file has no reference."""
         return None if self.bundle.reference is None else FaultFinder(self.bundle.reference, self.bundle.codec)
 
+    @cached_property
+    def tuner(self) -> Tuner:
+        """What brings sounds to notes. Raises ArtifactError for a model that cannot."""
+        if self.prior is None:
+            raise self._no_prior()
+        return Tuner(self.bundle.codec, self.prior)
+
     def generate(
         self,
-        n: int = 1,
+        n: int | None = None,
         seconds: float | None = None,
         seed: int | None = None,
         *,
@@ -144,6 +160,7 @@ class Model:
         top_k: int = 0,
         top_p: float = 1.0,
         label: str | None = None,
+        note: Notes | None = None,
         guidance: float | None = None,
         prompt: str | os.PathLike[str] | NDArray[np.floating] | None = None,
         prompt_rate: int | None = None,
@@ -154,6 +171,9 @@ class Model:
     ) -> Generated:
         """Generate `n` sounds of `seconds` each; without `seconds` they end at EOS.
 
+        With `note` they are at notes, in turn, by default one at each: a MIDI number (C4 is 60), a name such as "F#2", a
+        range such as "C2:C4", or several of these in a sequence or with commas between. What is measured more than 20
+        cents from its note, or without a clear pitch, is drawn again, and counted if it stays so.
         Equal seeds give equal sounds; without one the seed is random. `label` is one of `labels`; `guidance` is the
         scale of classifier-free guidance: 1 is none, the default with a label is 2. `prompt` is a file or samples `[N]`
         at `prompt_rate` Hz, by default the model's rate; sounds continue it, and `seconds` leaves it out. `min_novelty`
@@ -163,7 +183,8 @@ class Model:
         as soon as it is generated, and no samples are kept. Raises ArtifactError when the model lacks what is
         requested, ParamsError for arguments that are out of range.
         """
-        self.check_request(label, min_novelty, reject_faults)
+        notes = self.check_request(label, min_novelty, reject_faults, note)
+        n = max(1, len(notes)) if n is None else n
         given = {"n": n, "seed": seed, "temperature": temperature, "guidance": guidance}
         validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate: ")
         request = GenerationRequest(
@@ -173,9 +194,10 @@ class Model:
             sampling=Sampling(temperature, top_k, top_p, guidance_of(label, guidance)),
             label=self.label_number(label),
             prompt=None if prompt is None else self.encode(self.samples(prompt, prompt_rate)),
+            notes=notes,
         )
         seed, is_new = seed_or_any(seed), new_enough(0 if min_novelty is None else min_novelty)
-        checks = Checks(self.judge, is_new, self.fault_finder, reject_faults)
+        checks = Checks(self.judge, is_new, self.fault_finder, reject_faults, self.tuner if notes else None)
         draws = generate_sounds(self.bundle.codec, self.prior, request, seed, checks, progress, take)
         sounds = list(draws.drawn.values())
         judged = [sound.novelty for sound in sounds if sound.novelty is not None]
@@ -188,7 +210,7 @@ class Model:
             found, held_out = [sound.faults or () for sound in sounds], self.fault_finder.held_out(request.kinds)
             fault_report = FaultReport(found, held_out, draws.redrawn["faulty"])
         return Generated(
-            **self._made(sounds, seed, take is None),
+            **self._made(draws, seed, take is None),
             faults=[sound.faults for sound in sounds],
             redrawn=draws.redrawn["old"],
             not_new=sum(not is_new(novelty) for novelty in judged),
@@ -211,6 +233,8 @@ class Model:
         velocity_layers: int = 1,
         labels: Sequence[str] = (),
         keys: Mapping[str, int | str] = MappingProxyType({}),
+        notes: Notes | None = None,
+        every: int | None = None,
         allow_copies: bool = False,
         replace: bool = False,
         progress: Progress | None = None,
@@ -221,8 +245,12 @@ class Model:
         without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and
         copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
         seed gives the same files. Raises ParamsError and ArtifactError.
+
+        With `notes`, as of `generate`, it is an instrument over all keys, of one label or of a model without labels: it
+        has `per_label` sounds at every `every`-th of these, by default at each.
         """
         self.check_request()
+        notes = self._own_note() if notes is None else notes
         numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
         given = {
             "per_label": per_label,
@@ -234,22 +262,58 @@ class Model:
             "allow_copies": allow_copies,
             "by_label": bool(numbers),
             "formats": list(formats),
+            "notes": None if notes is None else ",".join(map(str, [notes] if isinstance(notes, int | str) else notes)),
+            "every": every,
         }
         settings = validated(KitSettings, given, "kit: ")
         chosen = [(number, self.labels[number - 1]) for number in numbers]
         given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
-        judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
-        source = KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels)
+        source = self._kit_source(self._instrument_tuner(settings, list(numbers), keys))
+        if source.recording_at is not None:
+            chosen = [(0, name) for name in source.labels]
         return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)
+
+    def _own_note(self) -> int | None:
+        """The note of a kit for which none were asked for; None for a kit of labels or clusters."""
+        return None
+
+    def _kit_source(self, tuner: Tuner | None) -> KitSource:
+        """What a kit is made from."""
+        judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
+        return KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels, tuner)
+
+    def _instrument_tuner(
+        self, settings: KitSettings, numbers: Sequence[int], keys: Mapping[str, int | str]
+    ) -> Tuner | None:
+        """What brings a kit's sounds to its notes; None without notes. Raises ArtifactError and ParamsError."""
+        if settings.notes is None:
+            if settings.every is not None:
+                raise ParamsError(
+                    f"every {settings.every}: expected notes of which to take some, found none; give notes such as C1:C6"
+                )
+            return None
+        notes = settings.sampled
+        if len(numbers) > 1:
+            known = one_line(", ".join(self.labels[number - 1] for number in numbers), 1000)
+            raise ParamsError(f"labels: expected one for an instrument at notes, found {known}; choose one of them")
+        if keys:
+            raise ParamsError(
+                f"keys {one_line(', '.join(keys), 60)}: expected none for an instrument at notes, which has all keys; leave "
+                "keys or notes out"
+            )
+        self.tuner.check(notes, *numbers)
+        return self.tuner
 
     def vary(
         self,
         recording: str | os.PathLike[str] | NDArray[np.floating],
         n: int = 8,
-        strength: float = 0.3,
+        strength: float | None = None,
         seed: int | None = None,
         *,
         recording_rate: int | None = None,
+        transpose: float | None = None,
+        note: int | str | None = None,
         temperature: float = 1.0,
         label: str | None = None,
         guidance: float | None = None,
@@ -259,16 +323,21 @@ class Model:
         """Make `n` takes of a recording, a file or samples `[N]` at `recording_rate` Hz, by default the model's rate.
 
         A take has the recording's length. `strength` says how much of it is drawn anew: 0 nothing, which gives the
-        decoded recording, 1 all, which gives `generate` with the same length and seed. Between, no two takes are the
-        same, unless `equal` of the result says so. The other arguments are those of `generate`. Raises ArtifactError,
-        AudioError, or ParamsError for arguments that are out of range.
+        decoded recording, 1 all, which gives `generate` with the same length and seed; 0.3 by default, 0.5 of a model of
+        one recording, whose codes are more alike. Between, no two takes are the same, unless `equal` of the result says so.
+        `transpose` moves its tones by so many semitones, `note` to a note: what is drawn anew follows. The other arguments
+        are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments that are out of range, and
+        for a recording without a pitch.
         """
         self.check_request(label)
+        strength = self.usual_strength if strength is None else strength
         samples = self.samples(recording, recording_rate)
         seconds = len(samples) / self.sample_rate
         given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
-        validated(SoundRequest, {**given, "seconds": seconds}, "vary: ")
-        recorded = self.encode(samples)
+        validated(SoundRequest, {**given, "seconds": seconds, "transpose": transpose}, "vary: ")
+        recorded, pitch, moves = self.encode(samples), None, transpose is not None or note is not None
+        if moves:
+            recorded, pitch = self._transposed(recorded, samples, transpose, note)
         request = GenerationRequest(
             count=n,
             max_seconds=seconds,
@@ -277,44 +346,79 @@ class Model:
             label=self.label_number(label),
             recording=recorded,
             strength=strength,
+            notes=() if pitch is None else (pitch,),
+            follow_tones=moves,
         )
-        seed = seed_or_any(seed)
-        draws = generate_sounds(self.bundle.codec, self.prior, request, seed, Checks(self.judge), progress, take)
+        seed, checks = seed_or_any(seed), Checks(self.judge, tuner=self.tuner if moves else None)
+        draws = generate_sounds(self.bundle.codec, self.prior, request, seed, checks, progress, take)
         takes = list(draws.drawn.values())
         codes = [one.codes for one in takes]
         return Varied(
-            **self._made(takes, seed, take is None),
+            **self._made(draws, seed, take is None),
+            untrained=self.untrained,
             similarity=similarities(self.bundle.codec, self.bundle.reference, recorded, codes),
             strength=strength,
             redrawn=draws.redrawn["equal"],
             equal=list(draws.left.values()).count("equal"),
         )
 
-    def _made(self, sounds: Sequence[Sound], seed: int, with_samples: bool) -> dict[str, Any]:
+    def _transposed(
+        self, codes: Codes, samples: Samples, semitones: float | None, note: int | str | None
+    ) -> tuple[Codes, float | None]:
+        """Transposed codes `[F, Q]` of samples `[N]`, and their pitch, None where there is no clear one."""
+        wanted = [] if note is None else read_notes(note)
+        if len(wanted) > 1 or (wanted and semitones is not None):
+            found = "semitones, too" if semitones is not None else f"{len(wanted)} notes"
+            raise ParamsError(
+                f"note {note}: expected one note, or a number of semitones, found {found}; give one of them"
+            )
+        tuner, given = self.tuner, torch.from_numpy(codes)
+        pitch = tuner.measure(samples)
+        if wanted and pitch is None:
+            raise ParamsError(
+                f"note {note}: expected a recording with a clear pitch, found none; transpose it by a number of semitones"
+            )
+        if not tuner.layer.pitches(given).isfinite().any():
+            raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
+        semitones = wanted[0] - (pitch or 0.0) if semitones is None else semitones
+        moved: Codes = tuner.layer.transposed(given, semitones).numpy()
+        return moved, None if pitch is None else pitch + semitones
+
+    def _made(self, draws: Draws, seed: int, with_samples: bool) -> dict[str, Any]:
         """The fields that every result has."""
+        sounds = list(draws.drawn.values())
         return {
             "sounds": [sound.samples for sound in sounds if with_samples],
             "seconds": [sound.seconds for sound in sounds],
             "codes": [sound.codes for sound in sounds],
             "novelty": [sound.novelty for sound in sounds],
+            "notes": [sound.note for sound in sounds],
+            "pitches": [sound.pitch for sound in sounds],
+            "redrawn_off_note": draws.redrawn["off the note"],
+            "off_note": sum(not sound.is_at_note for sound in sounds),
             "sample_rate": self.sample_rate,
             "seed": seed,
         }
 
     def check_request(
-        self, label: str | None = None, min_novelty: str | float | None = None, reject_faults: bool = False
-    ) -> None:
-        """Check that the model can `generate` with these arguments. Raises ArtifactError or ParamsError."""
+        self,
+        label: str | None = None,
+        min_novelty: str | float | None = None,
+        reject_faults: bool = False,
+        note: Notes | None = None,
+    ) -> list[int]:
+        """Check that the model can `generate` with these arguments; gives the notes. Raises ArtifactError or ParamsError."""
         if self.prior is None:
-            raise ArtifactError(
-                f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
-                f"generate; give it one with `distill train-prior {self.path}`"
-            )
+            raise self._no_prior()
         self.label_number(label)
         if min_novelty is not None:
             new_enough(min_novelty)
         if min_novelty is not None or reject_faults:
             self._reference("; leave min_novelty and reject_faults out")
+        notes = [] if note is None else read_notes(note)
+        if notes:
+            self.tuner.check(notes, self.label_number(label))
+        return notes
 
     def samples(
         self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None = None
@@ -395,6 +499,12 @@ class Model:
         known = one_line(", ".join(self.labels), 1000)
         raise ParamsError(f"label {label}: expected one of {known}; found {found}")
 
+    def _no_prior(self) -> ArtifactError:
+        return ArtifactError(
+            f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
+            f"generate; give it one with `distill train-prior {self.path}`"
+        )
+
     def _reference(self, remedy: str = "") -> Reference:
         """The reference. Raises ArtifactError where the file has none."""
         if self.bundle.reference is None:
@@ -405,6 +515,48 @@ class Model:
         return self.bundle.reference
 
 
+class ModelOfOne(Model):
+    """A model of one recording with the shipped weights, for which nothing was trained: codec and prior on the CPU."""
+
+    usual_strength = COARSE_FROM  # the most that leaves tones and coarse spectra as they are
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Make it of an audio file. Raises AudioError."""
+        self.path = Path(path)
+        made = untrained_model(self.path)
+        self.bundle, self.recording = made.bundle, made.recording  # samples `[N]`, which `vary` takes
+
+    @property
+    def untrained(self) -> str:  # type: ignore[override]
+        """Sentence on what the model is made of."""
+        return (
+            f"made from {self.path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
+            "recording alone, and are meant to be near it"
+        )
+
+    def _own_note(self) -> int | None:
+        """That of the recording: a kit of what has a pitch, and not the name of a drum, is an instrument."""
+        tones = self.tuner.layer.pitches(torch.from_numpy(self.encode(self.recording))).isfinite()
+        is_drum = any(drum_keys([self.path.stem]))
+        pitch = None if is_drum or not tones.any() else self.tuner.measure(self.recording)
+        return None if pitch is None else round(pitch)
+
+    def _kit_source(self, tuner: Tuner | None) -> KitSource:
+        """What a kit of takes of the recording is made from."""
+        codes = self.encode(self.recording)
+
+        def recording_at(note: int | None) -> Codes:
+            return codes if note is None else self._transposed(codes, self.recording, None, note)[0]
+
+        source = super()._kit_source(tuner)
+        return replace(source, labels=[self.path.stem], recording_at=recording_at, untrained=self.untrained)
+
+    @property
+    def note(self) -> str:
+        """The same sentence."""
+        return self.untrained
+
+
 def load(path: str | os.PathLike[str]) -> Model:
     """Load a model file on the CPU. Raises ArtifactError, and ParamsError for what is no path."""
     if not isinstance(path, str | os.PathLike):
@@ -412,6 +564,19 @@ def load(path: str | os.PathLike[str]) -> Model:
             f"load: expected the path of a model file, found {path!r}; name one such as models/demo.distill"
         )
     return Model(path)
+
+
+def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:
+    """Make a model of one audio file, in a second and without training; `vary` and `kit` make takes of its `recording`.
+
+    Equal files give equal models. A remark on the file is an AudioWarning. Raises AudioError, and ParamsError for what
+    is no path.
+    """
+    if not isinstance(recording, str | os.PathLike):
+        raise ParamsError(
+            f"model_of: expected the path of an audio file, found {recording!r}; name one such as take1.wav"
+        )
+    return ModelOfOne(recording)
 
 
 def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":

@@ -28,6 +28,7 @@ from distill.audio.corpus import (
     PREFIX,
     REPORT,
     SCHEMA,
+    Corpus,
     ManifestRow,
     kept_rows,
     read_manifest,
@@ -36,7 +37,17 @@ from distill.audio.corpus import (
 from distill.audio.decode import Decoder
 from distill.audio.near_duplicates import Fingerprint, NearDuplicates, find_near_duplicates
 from distill.audio.read import Recording, reader_versions
-from distill.audio.source import LISTED, AudioFile, Scan, address, is_url, left_out_line, list_recordings, open_source
+from distill.audio.source import (
+    LISTED,
+    AudioFile,
+    Scan,
+    address,
+    is_url,
+    left_out_line,
+    list_recordings,
+    open_source,
+    printable,
+)
 from distill.errors import AudioError
 from distill.params import CorpusConfig
 from distill.progress import Progress, ProgressReport
@@ -139,6 +150,21 @@ def ingest_folder(
         if report["rejected"]:
             progress.say("\n".join([f"rejected, as {output / REPORT} says:", *listed_rejections(report)]))
     return report
+
+
+def corpus_of_one(path: Path, folder: Path) -> Corpus:
+    """The corpus of one recording, whole, at the rate that `ingest` would choose for it; its samples are in `folder`.
+
+    A remark on the file is an AudioWarning. Raises AudioError.
+    """
+    with Decoder() as decoder:
+        rate = choose_rate([decoder.bandwidth(path) or UNREADABLE], "auto").sample_rate
+        found = decoder.recording(path, rate)
+    with ShardWriter(folder, PREFIX) as shards:
+        place = shards.append(found.pcm)
+    name = printable(path.name)
+    row = replace(_row(AudioFile(name, name), found, rate, *place), group=found.pcm_sha256[:16])
+    return Corpus(folder, rate, (row,), trim=False)
 
 
 def _key(block: FileBlock) -> str:

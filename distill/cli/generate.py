@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.write import AudioFormat, audio_file
 from distill.cli.flags import (
     Json,
@@ -24,13 +25,25 @@ from distill.cli.flags import (
     spelt,
 )
 from distill.errors import ParamsError
-from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Share, Sounds, TopK, TopP, VelocityLayers
+from distill.params import (
+    Every,
+    Guidance,
+    KitSeconds,
+    PerLabel,
+    Seconds,
+    Semitones,
+    Share,
+    Sounds,
+    TopK,
+    TopP,
+    VelocityLayers,
+)
 from distill.progress import ProgressReport
 from distill.storage.files import MARK, write_new
 from distill.text import one_line
 
 if TYPE_CHECKING:
-    from distill.api import Model
+    from distill.api import Model, ModelOfOne
     from distill.generate.results import Result
     from distill.generate.sounds import Samples
     from distill.novelty.verdict import Novelty
@@ -47,7 +60,14 @@ Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, a
 
 def generate(
     model: ModelPath,
-    count: Annotated[int, Option("-n", "--count", help="how many sounds", **limits(Sounds))] = 1,
+    count: Annotated[
+        int | None,
+        Option("-n", "--count", help="how many sounds", show_default="1, or one for each note", **limits(Sounds)),
+    ] = None,
+    note: Annotated[
+        str | None,
+        Option(metavar="NOTES", help="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60"),
+    ] = None,
     seconds: Annotated[
         float | None, Option(help="length of each; without it sounds end by themselves", **limits(Seconds))
     ] = None,
@@ -75,7 +95,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
-    redrawn: dict[str, Any] = {"min_novelty": min_novelty, "reject_faults": reject_faults}
+    redrawn: dict[str, Any] = {"min_novelty": min_novelty, "reject_faults": reject_faults, "note": note}
     sampled: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
     loaded = _open(model, label, **redrawn)
     with remarks_said() as warnings:
@@ -86,10 +106,31 @@ def generate(
 
 
 def vary(
-    model: ModelPath,
-    audio: Annotated[Path, Argument(callback=spelt, metavar="AUDIO", help="the recording to vary", show_default=False)],
+    model: Annotated[
+        Path,
+        Argument(
+            callback=spelt,
+            metavar="[MODEL.distill]",
+            help="a model file; without one, what is made at once of the recording alone",
+            show_default=False,
+        ),
+    ],
+    audio: Annotated[
+        Path | None, Argument(callback=spelt, metavar="AUDIO", help="the recording to vary", show_default=False)
+    ] = None,
     count: Annotated[int, Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
-    strength: Annotated[float, Option(help="share that changes: 0 nothing, 1 everything", **limits(Share))] = 0.3,
+    strength: Annotated[
+        float | None,
+        Option(
+            help="share that changes: 0 nothing, 1 everything",
+            show_default="0.3; of a recording alone 0.5",
+            **limits(Share),
+        ),
+    ] = None,
+    transpose: Annotated[
+        float | None, Option(metavar="SEMITONES", help="move its tones up, or down below 0", **limits(Semitones))
+    ] = None,
+    note: Annotated[str | None, Option(metavar="NOTE", help="bring it to a note, such as C3 or 48")] = None,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,
     label: Label = None,
@@ -99,20 +140,41 @@ def vary(
     pictures: Pictures = False,
     as_json: Json = False,
 ) -> None:
-    """Make new takes of a recording, and report how near each is to it and to the training recordings."""
-    loaded = _open(model, label)
+    """Make new takes of a recording, and report how near each is to it and to the training recordings.
+
+    With a recording alone nothing is trained: its codes are made with the shipped weights.
+    """
+    recording = audio or model
+    if audio is None and model.suffix == ".distill":
+        raise ParamsError(f"{model}: expected a recording to vary, found a model file alone; name a recording after it")
+    loaded: Model
     with remarks_said() as warnings:
-        samples = loaded.samples(audio)
+        if audio is None:
+            made = _model_of(recording)
+            made.check_request(label)
+            loaded, samples = made, made.recording
+        else:
+            loaded = _open(model, label)
+            samples = loaded.samples(audio)
     sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
-    make = partial(loaded.vary, samples, count, strength, **sampled)
-    about = {"model": str(model), "recording": str(audio), "label": label, "warnings": warnings} if as_json else None
-    _make(loaded, make, seed, out, audio, kind, pictures, about)
+    make = partial(loaded.vary, samples, count, strength, transpose=transpose, note=note, **sampled)
+    named = {"model": str(model) if audio else None, "recording": str(recording)}
+    about = {**named, "label": label, "warnings": warnings} if as_json else None
+    _make(loaded, make, seed, out, recording, kind, pictures, about)
 
 
 def kit(
-    model: ModelPath,
+    model: Annotated[
+        Path,
+        Argument(
+            callback=spelt,
+            metavar="MODEL.distill|AUDIO",
+            help="a model file; or one recording, to make takes of",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")],
-    per_label: Annotated[int, Option(help="sounds of each label", **limits(PerLabel))] = 4,
+    per_label: Annotated[int, Option(help="sounds of each label, or note", **limits(PerLabel))] = 4,
     formats: Annotated[str, Option("--format", metavar="FORMATS", help="sfz, dspreset, or both")] = "sfz,dspreset",
     seed: SeedOrAny = None,
     seconds: Annotated[float, Option(help="the longest sound; most end before", **limits(KitSeconds))] = 10.0,
@@ -127,6 +189,13 @@ def kit(
             metavar="LABEL=NOTE,...", help="other keys than by name: MIDI numbers or notes, C4 is 60; may be repeated"
         ),
     ] = None,
+    notes: Annotated[
+        str | None,
+        Option(metavar="NOTES", help="an instrument at these notes, such as C1:C6 or C2,G2,C3, of one label"),
+    ] = None,
+    every: Annotated[
+        int | None, Option(help="with --notes: only every so many-th note", show_default="1", **limits(Every))
+    ] = None,
     allow_copies: Annotated[bool, Option("--allow-copies", help="keep copies of training recordings")] = False,
     replace: Annotated[bool, Option("--replace", help="replace the kit in that folder")] = False,
     as_json: Json = False,
@@ -134,12 +203,14 @@ def kit(
     """Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files.
 
     Drums are on the keys of General MIDI, other sounds on white keys from C1 (24) upwards. Sounds of one label are round
-    robins. Sounds that are copies of training recordings are left out.
+    robins. Sounds that are copies of training recordings are left out. With --notes all keys play one instrument in tune.
     """
-    loaded, chosen = _open(model), [name.strip() for name in formats.split(",")]
+    with remarks_said():
+        loaded = _model_of(model) if model.suffix.lower() in SUPPORTED_SUFFIXES else _open(model)
+    chosen = [name.strip() for name in formats.split(",")]
     sampled: dict[str, Any] = {"seed": seed, "seconds": seconds, "temperature": temperature}
     laid: dict[str, Any] = {"per_label": per_label, "velocity_layers": velocity_layers, "labels": label or []}
-    laid["keys"] = _keys_of(keys or [])
+    laid |= {"keys": _keys_of(keys or []), "notes": notes, "every": every}
     kept: dict[str, Any] = {"formats": chosen, "allow_copies": allow_copies, "replace": replace}
     with ProgressReport("kit") as progress:
         made = loaded.kit(out, progress=progress, **sampled, **laid, **kept)
@@ -151,7 +222,8 @@ def kit(
     sounding = [group for group in made.groups if group.sounds]
     for group in sounding:
         print(f"{group.note:<4} {group.key:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
-    print(f"{out}  {len(made.sounds)} sounds on {len(sounding)} keys")
+    places = "keys" if notes is None else "notes, over all keys"
+    print(f"{out}  {len(made.sounds)} sounds on {len(sounding)} {places}")
     print(f"verdicts {made.verdict_line}\nseed {made.settings.seed}")
 
 
@@ -177,6 +249,13 @@ def _open(path: Path, label: str | None = None, **redrawn: Any) -> "Model":
     if loaded.note:
         print(f"distill: note: {loaded.note}", file=sys.stderr)
     return loaded
+
+
+def _model_of(recording: Path) -> "ModelOfOne":
+    """A model of one recording."""
+    from distill.api import model_of
+
+    return model_of(recording)
 
 
 def _make(

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, ManifestRow
-from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.atoms import FITTED, fit_sets, set_partials, shipped_sets
 from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, LOUDNESS_RANGE, LOUDNESS_STEP, STRENGTHS, VIEWS
 from distill.codec.data import fixed_pieces
@@ -91,11 +90,12 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
 
 
 @torch.no_grad()
-def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seed: int) -> None:
+def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seed: int, synthetic: bool = True) -> None:
     """Fit the input gain to the recordings, projection (principal components) and codebooks to augmented views of them.
 
-    Synthetic sounds are among them: a few recordings alone leave no codewords for what they lack. The strength of the
-    augmentation is the one that codes every fifth recording best, with codebooks of the others by k-means alone.
+    Synthetic sounds are among them: a few recordings alone leave no codewords for what they lack. Not so without
+    `synthetic`, for a codec that shall code these recordings and no others. The strength of the augmentation is the one
+    that codes every fifth recording best, with codebooks of the others by k-means alone.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
@@ -104,7 +104,8 @@ def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], see
         fit_tones(model, _tone_pieces(model, corpus, entries, generator), generator)
     strength = _best_strength(model, corpus, entries, generator)
     pieces = _view_features(model, corpus, entries, strength, MAX_FIT_FRAMES, generator)
-    pieces += _synthetic_features(model, sum(len(piece) for piece in pieces), generator)
+    if synthetic:
+        pieces += _synthetic_features(model, sum(len(piece) for piece in pieces), generator)
     model.fit_projection(torch.cat(pieces))
     model.quantizer.fit([model.project(piece) for piece in pieces], generator)
 
@@ -205,6 +206,8 @@ def _view_features(
 
 def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator) -> list[Tensor]:
     """Features `[F, features]` of synthetic sounds: as many frames as `recorded`, or `MAX_SYNTHETIC_FRAMES` if fewer."""
+    from distill.audio.synthetic_sounds import synthetic_sound  # SciPy's filters take a second to load
+
     config = model.spectrogram
     sounds = min(recorded, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES
     made: list[Tensor] = []

@@ -88,9 +88,9 @@ class PitchAnalysis(nn.Module):
     between: Tensor  # [n_mels, grid]
     kernel: Tensor  # [2 * MATCH_CELLS + 1]
 
-    def __init__(self, config: SpectrogramConfig) -> None:
+    def __init__(self, config: SpectrogramConfig, least_worth: float = LEAST_WORTH) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.least_worth = config, least_worth
         self.n_fft = 2 * config.n_fft
         self.grid = int(GRID_PER_OCTAVE * (math.log2(HIGHEST * config.sample_rate) - GRID_LOW))
         self.none = BELOW + self.grid - LOWEST_BASE  # cells from any pitch to where nothing is worth anything
@@ -165,7 +165,7 @@ class PitchAnalysis(nn.Module):
         energy = empty.scatter_reduce(1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax")
         level = log_mel @ self.between
         # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
-        expected = _worth(20 * (log_mel.amax(dim=1, keepdim=True) - level)).clamp_min(LEAST_WORTH)
+        expected = _worth(20 * (log_mel.amax(dim=1, keepdim=True) - level)).clamp_min(self.least_worth)
         penalty = torch.where(found > FOUND, 0.0, expected)
         # Partials below the grid or above it are worth nothing.
         beyond = (BELOW, HIGHEST_BASE + self.none + 1 - BELOW - self.grid)

@@ -135,6 +135,14 @@ class ToneLayer(nn.Module):
         pitch = codes[..., NOTE] + (codes[..., TUNING] - TUNINGS // 2) / TUNINGS
         return torch.where((codes[..., NOTE] > 0) & (codes[..., ATOM] > 0), pitch.double(), torch.nan)
 
+    def transposed(self, codes: Tensor, semitones: float) -> Tensor:
+        """Codes `[B, F, Q]` with other notes and tunings; tones beyond what can be coded are left out."""
+        steps = codes[..., NOTE] * TUNINGS + codes[..., TUNING] + round(semitones * TUNINGS)
+        tones = torch.stack([steps // TUNINGS, steps % TUNINGS, codes[..., ATOM]], dim=-1)
+        note = tones[..., :1]
+        tones = torch.where((note > 0) & (note < NOTES) & (codes[..., NOTE : NOTE + 1] > 0), tones, 0)
+        return torch.cat([codes[..., :NOTE], tones, codes[..., ATOM + 1 :]], dim=-1)
+
     def sets(self, codes: Tensor) -> Tensor:
         """Indices `[B, F]` of the partial sets of codes `[B, F, Q]`; any where there is no tone."""
         return (codes[..., ATOM] - 1).clamp_min(0) // len(FLOORS)

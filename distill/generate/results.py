@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, FaultReport
+from distill.generate.sounds import IN_TUNE
+from distill.notes import pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra
@@ -35,31 +37,58 @@ class Result(ABC):
     novelty: list[Novelty | None]  # against the training recordings; None where the model has no reference
     sample_rate: int  # Hz
     seed: int
+    notes: list[float | None]  # asked for, in semitones (MIDI)
+    pitches: list[float | None]  # that were measured, where notes were asked for; None where there is no clear one
     redrawn: int = 0  # number of redraws for lack of novelty, of takes for equality
+    redrawn_off_note: int = 0  # number of redraws of sounds that were not at their note
+    off_note: int = 0  # number of sounds that still are not
 
     def table(self) -> "pd.DataFrame":
         """A row a sound: `seconds`, `frames` and, where known, what it was judged by, named as in `--json`."""
         import pandas as pd
 
         rows = []
-        for seconds, codes, novelty, (own, _) in zip(self.seconds, self.codes, self.novelty, self._each(), strict=True):
-            rows.append({"seconds": seconds, "frames": len(codes), **own, **(novelty.json() if novelty else {})})
+        judged = zip(self.seconds, self.codes, self.novelty, self._tuned(), self._each(), strict=True)
+        for seconds, codes, novelty, (tuned, _), (own, _) in judged:
+            rows.append(
+                {"seconds": seconds, "frames": len(codes), **tuned, **own, **(novelty.json() if novelty else {})}
+            )
         return pd.json_normalize(rows).dropna(axis=1, how="all").rename_axis(self.KIND)
 
     def json(self, paths: Sequence[Path]) -> Json:
         """What `--json` prints of sounds in files of these names."""
         rows: list[Json] = []
-        for path, seconds, novelty, (own, _) in zip(paths, self.seconds, self.novelty, self._each(), strict=True):
+        each = zip(paths, self.seconds, self.novelty, self._tuned(), self._each(), strict=True)
+        for path, seconds, novelty, (tuned, _), (own, _) in each:
             judged = {"novelty": novelty and novelty.json(), "explanation": novelty and explain(novelty)}
-            rows.append({"file": str(path), "seconds": seconds, **judged, **own})
-        shared = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
+            rows.append({"file": str(path), "seconds": seconds, **tuned, **judged, **own})
+        shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
+        if tuning := self._tuning():
+            shared["tuning"] = tuning
         return {**shared, f"{self.KIND}s": rows, **self._together()[0]}
 
     def lines(self, paths: Sequence[Path]) -> list[str]:
         """A line a sound, in files of these names, then lines on all of them."""
-        each = zip(paths, self.seconds, self._each(), strict=True)
-        sounds = [f"{path}  {seconds:.2f} s{text}" for path, seconds, (_, text) in each]
-        return [*sounds, *self._together()[1], f"seed {self.seed}"]
+        each = zip(paths, self.seconds, self._tuned(), self._each(), strict=True)
+        sounds = [f"{path}  {seconds:.2f} s{tuned}{text}" for path, seconds, (_, tuned), (_, text) in each]
+        return [*sounds, *(self._tuning() or {"in_words": []})["in_words"], *self._together()[1], f"seed {self.seed}"]
+
+    def _tuned(self) -> Iterator[tuple[Json, str]]:
+        """Note and pitch of each as fields, and what follows its length on its line; nothing where none was asked for."""
+        for note, pitch in zip(self.notes, self.pitches, strict=True):
+            if note is None:
+                yield {}, ""
+            else:
+                heard = f"{pitch_name(note)}: {_heard(note, pitch)}"
+                yield {"note": note, "pitch": pitch, "heard": heard}, f"  {heard}"
+
+    def _tuning(self) -> Json | None:
+        """How many sounds are at their notes, where these were asked for."""
+        if not (asked := len(self.notes) - self.notes.count(None)):
+            return None
+        drawn = f"; {self.redrawn_off_note} others drawn again" if self.redrawn_off_note else ""
+        said = f"{asked - self.off_note} of {asked} {self.KIND}s at their note within {100 * IN_TUNE:.0f} cents{drawn}"
+        return {"redrawn": self.redrawn_off_note, "off_note": self.off_note, "in_words": [said]}
 
     @abstractmethod
     def _each(self) -> Iterator[tuple[Json, str]]:
@@ -108,6 +137,13 @@ class Generated(Result):
         return {**counts, "summary": self.report and self.report.json(), "faults": faults}, lines
 
 
+def _heard(note: float, pitch: float | None) -> str:
+    """What was measured of a sound that should be at a note."""
+    if pitch is None:
+        return "no clear pitch"
+    return f"{100 * (pitch - note):+.0f} cents" if abs(pitch - note) < 1 else f"heard at {pitch_name(pitch)}"
+
+
 @dataclass(frozen=True)
 class Similarity:
     """Similarity of a take to the recording that it varies, frame by frame.
@@ -148,6 +184,7 @@ class Varied(Result):
     similarity: list[Similarity]  # to the recording itself
     strength: float
     equal: int = 0  # number of takes that are still equal to another
+    untrained: str = ""  # sentence of a model that nothing was trained for
 
     def _each(self) -> Iterator[tuple[Json, str]]:
         for one, novelty in zip(self.similarity, self.novelty, strict=True):
@@ -163,6 +200,9 @@ class Varied(Result):
                 f"{self.equal} take{'s' * (self.equal != 1)} the same as the recording or another take; "
                 "a higher strength changes more"
             )
-        if None in self.novelty:
+        if self.untrained:
+            lines.append(self.untrained)
+        elif None in self.novelty:
             lines.append("novelty unknown: the model has no codes of its training recordings")
-        return {"strength": self.strength, "equal": self.equal}, lines
+        about = {"untrained": self.untrained} if self.untrained else {}
+        return {"strength": self.strength, "equal": self.equal, **about}, lines

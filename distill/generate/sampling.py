@@ -8,9 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distill.codec.constants import NOTE
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
+from distill.generate.tuner import NoteWeights
 from distill.prior.base import Prior, Sampler
 from distill.progress import Progress
 
@@ -52,13 +54,14 @@ def sample_codes(
     label: int = 0,
     prompt: Codes | None = None,
     kept: FixedCodes | None = None,
+    notes: NoteWeights | None = None,
 ) -> list[Codes]:
     """Sample `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`, with a label from 1 on or 0 for none.
 
     They continue the codes `prompt` `[P, Q]`, if any, which the result leaves out. With `natural_ending` a sequence
     stops at EOS or, without a prompt, after `prior.most_frames`: later positions are untrained.
     Else each has `max_frames` frames. `kept` needs that, and no prompt: it fixes codes, and every code costs a random
-    number, kept or not. Equal arguments give equal codes: all sequences share one generator. Beyond its context the
+    number, kept or not. `notes` weighs codes such that each sequence is at a note. Equal arguments give equal codes: all sequences share one generator. Beyond its context the
     prior continues from the last half of its window. Raises ArtifactError where the prior gives NaN or infinite values.
     """
     assert kept is None or (not natural_ending and prompt is None)
@@ -71,14 +74,17 @@ def sample_codes(
     batch = 2 * count if guided else count  # the second half without the label
     tones, of_tones = prior.shape.tone_levels, replace(sampling, top_p=min(sampling.top_p, TONE_TOP_P))
 
-    def drawn(logits: Tensor, level: int, frame: int) -> Tensor:
-        logits = logits.float().cpu()
+    def drawn(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
+        logits, level = logits.float().cpu(), coarser.shape[1]
         if level > 0 or frame == start or not natural_ending:
             logits = logits[:, : sizes[level]]
         if guided:
             conditional, unconditional = logits.chunk(2)
             logits = classifier_free_guidance(conditional, unconditional, sampling.guidance)
         shares = undo_label_smoothing(logits, smoothing[level], sizes[level])
+        if notes is not None and level in tones:
+            begun = (codes[active, :frame, NOTE] > 0).any(dim=1)
+            shares = notes(shares, coarser[: len(active)].cpu(), active, frame, begun)
         if kept is not None and kept.weights is not None:
             weighted = shares * kept.weights(level, frame)
             # Weights that leave nothing to draw from do not count.

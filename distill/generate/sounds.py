@@ -21,6 +21,7 @@ from distill.codes.store import Codes, tone_levels
 from distill.errors import ArtifactError
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
 from distill.generate.sampling import FixedCodes, Sampling, sample_codes
+from distill.generate.tuner import Tuner
 from distill.novelty.verdict import Judge, Novelty
 from distill.prior.base import Prior
 from distill.progress import Progress
@@ -30,6 +31,7 @@ BATCH = 64
 MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
 PEAK = 0.98  # largest amplitude: louder sounds are made softer
+IN_TUNE = 0.2  # semitones from the note, at most
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
@@ -42,7 +44,7 @@ NO_SAMPLES: Samples = np.empty(0, np.float32)
 @dataclass(frozen=True, eq=False)
 class Sound:
     """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples, empty
-    until decoded, with their length.
+    until decoded, with their length; the note asked for and the pitch measured, in semitones (MIDI), None without.
 
     The codes begin with those of a prompt; the novelty is that of the rest.
     """
@@ -52,6 +54,13 @@ class Sound:
     faults: tuple[Fault, ...] | None
     samples: Samples
     seconds: float = 0.0
+    note: float | None = None
+    pitch: float | None = None
+
+    @property
+    def is_at_note(self) -> bool:
+        """Whether it has no note that it should be at, or is at it."""
+        return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +68,9 @@ class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
     They continue the codes `prompt` `[P, Q]`, if any, or are takes of the codes `recording` `[F, Q]`, `max_seconds` long;
-    `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none.
+    `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none. With `notes`, in
+    semitones (MIDI), sounds are at these in turn; what is measured elsewhere is drawn again. With `follow_tones` what is
+    drawn of a take has the tones of its recording, else any.
     """
 
     count: int
@@ -70,12 +81,18 @@ class GenerationRequest:
     prompt: Codes | None = None
     recording: Codes | None = None
     strength: float = 1.0
+    notes: Sequence[float] = ()
+    follow_tones: bool = False
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
         """The faults that such sounds can have: whoever asks for a length or a beginning gets it."""
         by_length = FAULTS if self.natural_ending else WITH_LENGTH
         return tuple(kind for kind in by_length if self.prompt is None or kind in WITH_PROMPT)
+
+    def note_of(self, number: int) -> float | None:
+        """The note that a sound of this number should be at, if any."""
+        return self.notes[number % len(self.notes)] if self.notes else None
 
     @property
     def prompt_frames(self) -> int:
@@ -91,6 +108,7 @@ class Checks:
     is_new: Callable[[Novelty], bool] = lambda _: True
     finder: FaultFinder | None = None
     reject_faults: bool = False
+    tuner: Tuner | None = None  # of sounds at notes; made where there is none
 
     def judged(self, request: GenerationRequest, drawn: Sequence[Codes]) -> list[Sound]:
         """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""
@@ -103,6 +121,8 @@ class Checks:
         """Why a sound is drawn again; "" where it is not."""
         if self.reject_faults and sound.faults:
             return "faulty"
+        if not sound.is_at_note:
+            return "off the note"
         return "" if sound.novelty is None or self.is_new(sound.novelty) else "old"
 
 
@@ -151,7 +171,7 @@ def generate_sounds(
     At strength 0 all takes are the recording, at strength 1 they are as without it; in between those that equal the
     recording or another take are drawn again. `take` is called with the index and samples of every sound as soon as its
     batch is ready; then no samples are kept. Raises ArtifactError when there is no prior, or when a network gives NaN or
-    infinite values.
+    infinite values, or when no sound is at its note.
     """
     if prior is None:
         raise ArtifactError(
@@ -163,6 +183,9 @@ def generate_sounds(
     if not request.natural_ending:
         drawn_samples = max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
         length = request.prompt_frames * codec.spectrogram.samples_per_frame + drawn_samples
+    tuner = (checks.tuner or Tuner(codec, prior)) if request.notes or request.follow_tones else None
+    if tuner is not None and recording is None:
+        tuner.check(request.notes, request.label)
     known = set() if recording is None else {recording.tobytes()}
     made = Draws({}, Counter(), {})
 
@@ -172,30 +195,54 @@ def generate_sounds(
             name = f"sounds {first} to {last} of {request.count}: " if request.count > BATCH else ""
             progress(done, of, name + text)
 
-    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
+    def sampled(numbers: Sequence[int], attempt: int) -> list[Codes]:
         if recording is not None and not strength:
-            return checks.judged(request, [recording.copy() for _ in numbers])
+            return [recording.copy() for _ in numbers]
         again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
-        first, kept = len(made.drawn), None  # the number of the batch's first sound
+        first, kept, weights = len(made.drawn), None, None  # the number of the batch's first sound
         own_seed = derive_seed(seed, again, first, attempt) if attempt else derive_seed(seed, first)
         if recording is not None:
             seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
             sizes = codec.architecture.codebook_sizes
             fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
             kept = FixedCodes(fixed, pull_to(codec.code_vectors(), recording, strength))
-        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept)
-        return checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
+        if tuner is not None and recording is not None:
+            weights = tuner.following(recording, len(numbers))
+        elif tuner is not None:
+            weights = tuner.weights([request.notes[number % len(request.notes)] for number in numbers])
+        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept, weights)
+        return sample_codes(prior, len(numbers), frames, own_seed, *settings)
+
+    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
+        sounds = checks.judged(request, sampled(numbers, attempt))
+        if tuner is None:
+            return sounds
+        decoded = decode_sounds(codec, [sound.codes for sound in sounds], length)
+        own = request.prompt_frames * codec.spectrogram.samples_per_frame  # the first sample that was drawn
+        return [
+            replace(sound, samples=samples, note=request.note_of(number), pitch=tuner.measure(samples[own:]))
+            for number, sound, samples in zip(numbers, sounds, decoded, strict=True)
+        ]
 
     def refusal(sound: Sound) -> str:
         codes = sound.codes.tobytes()
         is_equal = recording is not None and strength > 0 and codes in known
         known.add(codes)
-        return "equal" if is_equal else checks.refusal(sound)
+        reason = "equal" if is_equal else checks.refusal(sound)
+        keeps_tones = recording is not None and strength <= COARSE_FROM  # so that drawing again changes no pitch
+        return "" if reason == "off the note" and keeps_tones else reason
 
     for first in range(0, request.count, BATCH):
         numbers = range(first, min(first + BATCH, request.count))
         batch = draw_again(numbers, draw, refusal)
-        decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
+        if not first and recording is None and list(batch.left.values()) == ["off the note"] * len(numbers):
+            raise ArtifactError(
+                f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
+                f"{MOST_DRAWS * len(numbers)} that were drawn; leave the note out, or choose another label"
+            )
+        decoded = [batch.drawn[number].samples for number in numbers]
+        if tuner is None:
+            decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
         for number, samples in zip(numbers, decoded, strict=True):
             if take is not None:
                 take(number, samples)

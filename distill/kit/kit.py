@@ -1,7 +1,7 @@
 """What a kit is: its settings, what is on each key, and the files that say so: presets of samplers, text and JSON.
 
-Sounds play to their end, whatever the note's length. Keys are General MIDI's for names of drums, white ones upwards
-from C1 for the rest.
+Sounds of labels play to their end, whatever the note's length. Their keys are General MIDI's for names of drums, white
+ones upwards from C1 for the rest. An instrument at notes has all keys, and its sounds end with the note.
 """
 
 import re
@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 from xml.etree import ElementTree
@@ -18,7 +18,9 @@ from pydantic import Field
 
 from distill import __version__
 from distill.errors import ParamsError
-from distill.params import Guidance, KitSeconds, PerLabel, SamplingSeed, Settings, Temperature, VelocityLayers
+from distill.kit.loops import Loop
+from distill.notes import KEYS, note_name, read_note, read_notes
+from distill.params import Every, Guidance, KitSeconds, PerLabel, SamplingSeed, Settings, Temperature, VelocityLayers
 from distill.text import one_line
 
 if TYPE_CHECKING:
@@ -31,13 +33,14 @@ FORMATS: tuple[KitFormat, ...] = get_args(KitFormat)
 FORMAT = "distill_kit"
 INDEX = "kit.json"
 REFUSALS = ("copies", "silent", "repeats")  # why a draw is refused; repeats are of a sound drawn before
+MISTUNED = "mistuned"  # the reason that instruments at notes have beside these
 MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
 MOST_CHARACTERS = 40  # of a label in a file's name
 UNNAMED = "sound"  # for labels without a Latin letter or digit
-KEYS = range(128)  # of MIDI
 FIRST_KEY = 24  # C1, where C4 is 60
-NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+OF_NOTES = ("keys", "tune", "loop")  # left out of `kit.json` where there is none
+RELEASE_SECONDS = 0.3  # after the end of a note, of an instrument at notes
 KICK, SNARE, CLOSED_HAT, OPEN_HAT = (36, 35), (38, 40), (42,), (46,)
 HATS = frozenset({42, 44, 46})  # closed, pedal, open
 
@@ -77,11 +80,6 @@ class Place(NamedTuple):
     is_hat: bool
 
 
-def note_name(key: int) -> str:
-    """The note of a MIDI key, where C4 is 60."""
-    return f"{NOTES[key % 12]}{key // 12 - 1}"
-
-
 def drum_keys(labels: Sequence[str]) -> list[tuple[int, ...]]:
     """Drum keys for each of a kit's labels, the first choice first; none where its last part names no drum.
 
@@ -110,12 +108,12 @@ def _first(rules: Sequence[tuple[set[str], tuple[int, ...]]], words: set[str]) -
 
 def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
     """Keys of labels from MIDI numbers or notes such as "F#2". Raises ParamsError, also for a key given twice."""
-    notes, keys = {note_name(key): key for key in KEYS}, dict[str, int]()
+    keys = dict[str, int]()
     for label, note in given.items():
         text = str(note).strip()
-        key = notes.get(text.upper(), int(text) if text.isdecimal() else -1)
-        if key not in KEYS or key in keys.values():
-            found = "the key of another label" if key in KEYS else "something else"
+        key = read_note(text)
+        if key is None or key in keys.values():
+            found = "something else" if key is None else "the key of another label"
             raise ParamsError(
                 f"keys {one_line(label, 60)}={one_line(text, 60)}: expected a key of its own, 0 to {KEYS[-1]}, or its "
                 f"note, C-1 to G9, found {found}; choose another key"
@@ -156,10 +154,21 @@ def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str,
     return places
 
 
+def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """The lowest and the highest key that play each of some notes, given upwards: together all keys, each one once.
+
+    A key plays the nearest note, of two the higher one. Keys beyond the lowest and the highest note play these.
+    """
+    firsts = [KEYS[0], *((low + high + 1) // 2 for low, high in pairwise(notes))]
+    lasts = [*(first - 1 for first in firsts[1:]), KEYS[-1]]
+    return dict(zip(notes, zip(firsts, lasts, strict=True), strict=True))
+
+
 class KitSettings(Settings):
     """Settings of a kit: sounds of each label, layers, the longest sound in seconds, sampling, and what it may hold.
 
-    There are at most as many layers as sounds. Without `by_label` the groups are clusters by spectrum.
+    There are at most as many layers as sounds. Without `by_label` the groups are clusters by spectrum. With `notes`, as
+    `read_notes` takes them, they are every `every`-th of these instead.
     """
 
     per_label: PerLabel
@@ -171,11 +180,18 @@ class KitSettings(Settings):
     allow_copies: bool
     by_label: bool
     formats: Annotated[list[KitFormat], Field(min_length=1)]
+    notes: str | None = None
+    every: Every | None = None
+
+    @property
+    def sampled(self) -> list[int]:
+        """The keys that have sounds of their own, upwards; none without notes. Raises ParamsError for what is no note."""
+        return [] if self.notes is None else sorted({*read_notes(self.notes)})[:: self.every]
 
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:
     """Numbers of refused draws for all reasons, in one order."""
-    return {reason: refused[reason] for reason in REFUSALS}
+    return {reason: refused[reason] for reason in (*REFUSALS, *({MISTUNED} & {*refused}))}
 
 
 def in_words(refused: Counter[str]) -> str:
@@ -183,11 +199,17 @@ def in_words(refused: Counter[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in by_reason(refused).items() if count) or "none"
 
 
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """Values of `kit.json` without those of notes and loops that there are not."""
+    return {name: value for name, value in values.items() if value is not None or name not in OF_NOTES}
+
+
 @dataclass(frozen=True)
 class KitSound:
     """A sound of a kit: its file within the kit, the velocities that play it, its position among the round robins.
 
-    `level_db` is the level before it was normalised, in dBFS. `novelty` is None where the model has no reference.
+    `level_db` is the level before it was normalised, in dBFS. `novelty` is None where the model has no reference. A sound
+    at a note has `tune`, the cents from its pitch to the note, and where it is steady a loop.
     """
 
     file: str
@@ -198,15 +220,27 @@ class KitSound:
     seconds: float
     level_db: float
     novelty: "Novelty | None"
+    tune: int | None = None
+    loop: Loop | None = None
 
     @property
     def verdict(self) -> str:
         """The verdict of novelty, or `unknown`."""
         return "unknown" if self.novelty is None else self.novelty.verdict
 
+    def played(self, sample_rate: int) -> str:
+        """How a sound at a note is tuned, and where it is repeated; "" for others."""
+        if self.tune is None:
+            return ""
+        loop = self.loop and f"loop {self.loop.start / sample_rate:.2f}-{self.loop.end / sample_rate:.2f} s"
+        return f", tune {self.tune:+d}, {loop or 'no loop'}"
+
     def json(self) -> dict[str, Any]:
         """The sound as `kit.json` holds it."""
-        return {**vars(self), "verdict": self.verdict, "novelty": self.novelty and self.novelty.json()}
+        loop = self.loop and self.loop._asdict()
+        return _known(
+            {**vars(self), "verdict": self.verdict, "novelty": self.novelty and self.novelty.json(), "loop": loop}
+        )
 
 
 @dataclass(frozen=True)
@@ -220,6 +254,7 @@ class KitGroup:
     sounds: tuple[KitSound, ...]
     missing: int
     refused: Counter[str]
+    keys: tuple[int, int] | None = None  # the lowest and the highest that play a group at a note
 
     @property
     def note(self) -> str:
@@ -229,7 +264,15 @@ class KitGroup:
     def json(self) -> dict[str, Any]:
         """The group as `kit.json` holds it."""
         sounds = [sound.json() for sound in self.sounds]
-        return {**vars(self), "note": self.note, "refused": by_reason(self.refused), "sounds": sounds}
+        return _known(
+            {
+                **vars(self),
+                "note": self.note,
+                "refused": by_reason(self.refused),
+                "sounds": sounds,
+                "keys": self.keys and [*self.keys],
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -243,6 +286,7 @@ class Kit:
     settings: KitSettings
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # in all
+    untrained: str = ""  # sentence of a model for which nothing was trained
 
     @property
     def sounds(self) -> list[KitSound]:
@@ -259,8 +303,9 @@ class Kit:
     def missing_lines(self) -> list[str]:
         """A line for each group that has fewer sounds than were asked for."""
         return [
-            f"{one_line(group.label, 60)}: {len(group.sounds)} of {len(group.sounds) + group.missing} sounds; "
-            f"refused draws: {in_words(group.refused)}"
+            f"{one_line(group.label, 60)}{f' {group.note}' if self.settings.notes else ''}: {len(group.sounds)} of "
+            f"{len(group.sounds) + group.missing} sounds; refused draws: {in_words(group.refused)}"
+            f"{'; its keys play other notes' if self.settings.notes and not group.sounds else ''}"
             for group in self.groups
             if group.missing
         ]
@@ -274,6 +319,8 @@ class Kit:
     def verdict_line(self) -> str:
         """How many sounds are new, close and copies; or that it is unknown, and why."""
         counts = self.verdicts()
+        if self.untrained:
+            return f"none: {self.untrained}"
         if counts["unknown"]:
             return "unknown: the model has no codes of its training recordings, so no copy could be left out"
         return f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
@@ -283,9 +330,10 @@ class Kit:
         return {
             "format": FORMAT,
             "version": 1,
+            **({"untrained": self.untrained} if self.untrained else {}),
             "model": {"file": self.model, "payload_sha256": self.model_sha256},
             "sample_rate": self.sample_rate,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(exclude_none=True),
             "files": self.files,
             "missing": sum(group.missing for group in self.groups),
             "refused": by_reason(self.refused),
@@ -305,16 +353,18 @@ class Kit:
             f"A kit of {len(self.sounds)} sounds, made by Distill {__version__}",
             "",
             f"model       {one_line(self.model)}, weights with SHA-256 {self.model_sha256}",
-            *(f"{name:<11} {value}" for name, value in self.settings.model_dump().items()),
+            *(f"{name:<11} {value}" for name, value in self.settings.model_dump(exclude_none=True).items()),
             f"verdicts    {self.verdict_line}",
             f"refused     draws that were made again: {in_words(self.refused)}",
             *(f"missing     {line}" for line in self.missing_lines),
         ]
         for group in self.groups:
-            lines += ["", f"{group.note:<4} {group.key:>3}  {one_line(group.label)}"]
+            keys = "" if group.keys is None else ", keys {}-{}".format(*group.keys)
+            lines += ["", f"{group.note:<4} {group.key:>3}  {one_line(group.label)}{keys}"]
             for sound in group.sounds:
                 played = (
                     f"velocity {sound.low_velocity}-{sound.high_velocity}, {sound.position} of {sound.round_robins}"
+                    f"{sound.played(self.sample_rate)}"
                 )
                 near = f", nearest recording {one_line(sound.novelty.nearest.nearest)}" if sound.novelty else ""
                 lines.append(f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}")
@@ -332,22 +382,31 @@ def file_word(label: str) -> str:
 
 def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
     """The kit as SFZ (sfzformat.com), in ASCII: a group for each key and layer, round robins by `seq_position`."""
-    lines = ["// A kit made by Distill; kit.txt says what is in it.", "<global>", "loop_mode=one_shot"]
+    played = f"ampeg_release={RELEASE_SECONDS:g}" if any(group.keys for group in groups) else "loop_mode=one_shot"
+    lines = ["// A kit made by Distill; kit.txt says what is in it.", "<global>", played]
     for group in groups:
-        key = group.key
+        low, high = group.keys or (group.key, group.key)
         for _, layer in groupby(group.sounds, key=lambda sound: sound.low_velocity):
             first, *rest = layer
             velocities = f"lovel={first.low_velocity} hivel={first.high_velocity}"
             lines += ["", f"// {group.note} {file_word(group.label)}", "<group>"]
-            lines.append(f"lokey={key} hikey={key} pitch_keycenter={key} {velocities}")
+            lines.append(f"lokey={low} hikey={high} pitch_keycenter={group.key} {velocities}")
             if rest:
                 lines.append(f"seq_length={first.round_robins}")
             if group.is_hat:
                 lines.append("group=1 off_by=1")
             for sound in (first, *rest):
                 position = f" seq_position={sound.position}" if rest else ""
-                lines.append(f"<region> sample={sound.file}{position}")
+                lines.append(f"<region> sample={sound.file}{position}{_sfz_of_note(sound)}")
     return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def _sfz_of_note(sound: KitSound) -> str:
+    if sound.tune is None:
+        return ""
+    if sound.loop is None:
+        return f" tune={sound.tune} loop_mode=no_loop"
+    return f" tune={sound.tune} loop_mode=loop_sustain loop_start={sound.loop.start} loop_end={sound.loop.end}"
 
 
 def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
@@ -355,16 +414,20 @@ def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
     root = ElementTree.Element("DecentSampler")
     parent = ElementTree.SubElement(root, "groups")
     for group in groups:
-        hat = {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"} if group.is_hat else {}
-        attributes = {"name": one_line(group.label, 80), "ampVelTrack": "1", **hat}
+        attributes = {"name": one_line(group.label, 80), "ampVelTrack": "1"}
+        if group.is_hat:
+            attributes |= {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"}
+        if group.keys:
+            attributes |= {"attack": "0", "decay": "0", "sustain": "1", "release": f"{RELEASE_SECONDS:g}"}
         element = ElementTree.SubElement(parent, "group", attributes)
+        low, high = group.keys or (group.key, group.key)
         for sound in group.sounds:
             sample = {
                 "path": sound.file,
-                **dict.fromkeys(("rootNote", "loNote", "hiNote"), group.key),
+                **{"rootNote": group.key, "loNote": low, "hiNote": high},
                 "loVel": sound.low_velocity,
                 "hiVel": sound.high_velocity,
-                **dict.fromkeys(("ampEnvEnabled", "loopEnabled"), "false"),
+                **_dspreset_of_note(sound),
             }
             if sound.round_robins > 1:
                 sample |= {"seqMode": "round_robin", "seqLength": sound.round_robins, "seqPosition": sound.position}
@@ -372,6 +435,15 @@ def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
+
+
+def _dspreset_of_note(sound: KitSound) -> dict[str, Any]:
+    if sound.tune is None:
+        return dict.fromkeys(("ampEnvEnabled", "loopEnabled"), "false")
+    played = {"ampEnvEnabled": "true", "tuning": sound.tune / 100}
+    if sound.loop is None:
+        return {**played, "loopEnabled": "false"}
+    return {**played, "loopEnabled": "true", "loopStart": sound.loop.start, "loopEnd": sound.loop.end}
 
 
 WRITERS: dict[KitFormat, Callable[[Sequence[KitGroup]], bytes]] = {"sfz": sfz_bytes, "dspreset": dspreset_bytes}

@@ -10,18 +10,33 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.cluster.hierarchy import fcluster, linkage
+import soxr
+import torch
 
-from distill.audio.plots import write_spectrograms
-from distill.audio.write import write_audio
+from distill.audio.write import audio_file, with_sampler_chunk
 from distill.codec.model import VQVAE
+from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import MOST_DRAWS, Checks, GenerationRequest, Samples, Sound, draw_again, generate_sounds
+from distill.generate.sounds import (
+    COARSE_FROM,
+    IN_TUNE,
+    MOST_DRAWS,
+    Checks,
+    GenerationRequest,
+    Samples,
+    Sound,
+    decode_sounds,
+    draw_again,
+    frames_for_seconds,
+    generate_sounds,
+)
+from distill.generate.tuner import Tuner
 from distill.kit.kit import (
     FORMAT,
     INDEX,
+    MISTUNED,
     MOST_CLUSTERS,
     MOST_VELOCITY,
     WRITERS,
@@ -29,16 +44,19 @@ from distill.kit.kit import (
     KitGroup,
     KitSettings,
     KitSound,
+    Place,
     assign_keys,
     file_word,
     in_words,
+    key_ranges,
 )
+from distill.kit.loops import Loop, crossfaded, find_loop
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
-from distill.storage.files import atomic_folder, made_by_distill, write_bytes, write_json
+from distill.storage.files import MARK, atomic_folder, made_by_distill, write_bytes, write_json
 from distill.text import one_line
 
 POOL = 2  # sounds that clusters are made of, for each that they can hold
@@ -60,7 +78,12 @@ Report = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class KitSource:
-    """What a kit is made from: codec, prior, judge and finder (None without a reference), name of the model and its hash."""
+    """What a kit is made from: codec, prior, judge and finder (None without a reference), name of the model and its hash.
+
+    `tuner` brings sounds to the notes of an instrument. With `recording_at`, which gives the codes `[F, Q]` of a recording
+    at a note, or as it is for None, sounds are takes of it. `untrained` is the sentence of a model for which nothing was
+    trained.
+    """
 
     codec: VQVAE
     prior: Prior | None
@@ -69,6 +92,9 @@ class KitSource:
     model: str
     model_sha256: str
     labels: Sequence[str]  # all that the model has
+    tuner: Tuner | None = None
+    recording_at: Callable[[int | None], Codes] | None = None
+    untrained: str = ""
 
 
 def make_kit(
@@ -88,20 +114,27 @@ def make_kit(
     use.
     """
     each, rate, refused = settings.per_label, source.codec.spectrogram.sample_rate, Counter[str]()
-    names = [label for _, label in labels] or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
-    places, total = assign_keys(names, source.labels, given_keys), each * (len(labels) or POOL * MOST_CLUSTERS)
-    groups: list[KitGroup] = []
+    notes, groups = settings.sampled, list[KitGroup]()
+    if notes:
+        names = [labels[0][1] if labels else Path(source.model).stem] * len(notes)
+        places, total = [Place(note, False, False) for note in notes], POOL * each
+    else:
+        names = [label for _, label in labels] or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
+        places, total = assign_keys(names, source.labels, given_keys), each * (len(labels) or POOL * MOST_CLUSTERS)
 
     def report(found: int, text: str) -> None:
         if progress is not None:
-            what = f"sounds, {one_line(names[len(groups)], 40)}" if labels else "sounds to choose from"
+            what = f"sounds, {one_line(names[len(groups)], 40)}" if labels or notes else "sounds to choose from"
             progress(len(groups) * each + found, total, f"{what}: {text}")
 
     def drawn() -> Iterator[tuple[list[Sound], int, Counter[str]]]:
         """The sounds of each group, with how many are missing and which draws were refused for it."""
+        if notes:
+            made = draw_instrument(source, settings, labels[0][0] if labels else 0, notes, report)
+            yield from ((made[note][0], each - len(made[note][0]), made[note][1]) for note in notes)
+            return
         for number, _ in labels:
             sounds, found = draw_sounds(source, settings, number, each, report)
-            refused.update(found)
             yield sounds, each - len(sounds), found
         if not labels:
             pool, found = draw_sounds(source, settings, 0, total, report)
@@ -111,11 +144,15 @@ def make_kit(
                 yield [pool[one] for one in members], 0, Counter()
 
     with atomic_folder(kit_folder(out, replace_kit)) as temporary:
-        for label, place, (drawings, missing, found) in zip(names, places, drawn(), strict=bool(labels)):
+        for label, place, (drawings, missing, found) in zip(names, places, drawn(), strict=bool(labels or notes)):
+            refused.update(found)
             sounds = _write_sounds(temporary, label, place.key, drawings, settings, rate)
             groups.append(KitGroup(label, *place, sounds, missing, found))
         groups.sort(key=lambda group: group.key)
-        kit = Kit(out, source.model, source.model_sha256, rate, settings, tuple(groups), refused)
+        if notes and any(group.sounds for group in groups):
+            ranges = key_ranges([group.key for group in groups if group.sounds])
+            groups = [replace(group, keys=ranges.get(group.key)) for group in groups]
+        kit = Kit(out, source.model, source.model_sha256, rate, settings, tuple(groups), refused, source.untrained)
         if not kit.sounds:
             raise ArtifactError(
                 f"{source.model}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
@@ -133,24 +170,53 @@ def make_kit(
     return kit
 
 
+@dataclass(frozen=True)
+class JudgeAlone(Checks):
+    """Judges sounds and refuses none: a kit has reasons of its own."""
+
+    def refusal(self, _: Sound) -> str:
+        """None."""
+        return ""
+
+
 def draw_sounds(
-    source: KitSource, settings: KitSettings, label: int, count: int, report: Report = lambda *_: None
+    source: KitSource,
+    settings: KitSettings,
+    label: int,
+    count: int,
+    report: Report = lambda *_: None,
+    note: int | None = None,
 ) -> tuple[list[Sound], Counter[str]]:
-    """Draw `count` sounds, fewer if there are not more, and count the draws that were refused, by reason.
+    """Draw `count` sounds, fewer if there are not more, at `note` if any, and count the refused draws, by reason.
 
     `report` is called with the number of sounds that there are, and a text. Raises as `generate_sounds`.
     """
     codec, seen = source.codec, set[bytes]()
     sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
     longest = max(1, round(settings.seconds * codec.spectrogram.sample_rate))
+    checks, notes = JudgeAlone(source.judge, tuner=source.tuner), () if note is None else (note,)
+    recording = (
+        None
+        if source.recording_at is None
+        else source.recording_at(note)[: frames_for_seconds(codec, settings.seconds)]
+    )
 
     def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
         def progress(done: int, of: int, _: str) -> None:
             report(count - len(numbers), f"frame {done} of {of}")
 
-        request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label)
+        request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label, notes=notes)
+        if recording is not None:
+            request = replace(
+                request,
+                max_seconds=len(recording) / codec.spectrogram.frame_rate,
+                natural_ending=False,
+                recording=recording,
+                strength=COARSE_FROM,
+                follow_tones=note is not None,
+            )
         seed = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
-        drawn = generate_sounds(codec, source.prior, request, seed, Checks(source.judge), progress).drawn
+        drawn = generate_sounds(codec, source.prior, request, seed, checks, progress).drawn
         return [replace(sound, samples=sound.samples[:longest]) for sound in drawn.values()]
 
     def refusal(sound: Sound) -> str:
@@ -159,6 +225,8 @@ def draw_sounds(
             return "silent"
         if not settings.allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
             return "copies"
+        if not sound.is_at_note:
+            return MISTUNED
         if codes in seen:
             return "repeats"
         seen.add(codes)
@@ -167,6 +235,51 @@ def draw_sounds(
     draws = draw_again(range(count), draw, refusal)
     sounds = [sound for number, sound in draws.drawn.items() if number not in draws.left]
     return sounds, draws.redrawn + Counter(draws.left.values())
+
+
+def draw_instrument(
+    source: KitSource, settings: KitSettings, label: int, notes: Sequence[int], report: Report = lambda *_: None
+) -> dict[int, tuple[list[Sound], Counter[str]]]:
+    """Sounds at each of some notes, as many as the settings say or fewer, and the draws that were refused, by reason.
+
+    The same sounds, drawn at the middle note, are at all notes where they have a clear pitch. So all keys play one
+    instrument. Notes beyond these have others, of the middle of what is left. Raises as `generate_sounds`.
+    """
+    each, middle = settings.per_label, notes[len(notes) // 2]
+    drawn, refused = draw_sounds(source, settings, label, POOL * each, report, middle)
+    voices = sorted((at_notes(source, sound, notes) for sound in drawn), key=len, reverse=True)[:each]
+    made = {}
+    for note in notes:
+        there = [voice[note] for voice in voices if note in voice]
+        made[note] = there, Counter({MISTUNED: len(voices) - len(there)})
+    made[middle][1].update(refused)
+    reached = [note for note, (there, _) in made.items() if there] or [middle]
+    for beyond in ([note for note in notes if note < reached[0]], [note for note in notes if note > reached[-1]]):
+        if beyond:
+            made |= draw_instrument(source, settings, label, beyond, report)
+    return made
+
+
+def at_notes(source: KitSource, voice: Sound, notes: Sequence[int]) -> dict[int, Sound]:
+    """A sound with a pitch at each of some notes, in tune, where it has a clear pitch there.
+
+    Its codes are transposed, so that length and formants stay. What the codes cannot say is tuned by resampling, so that
+    it is in tune in samplers that know no `tune`, too.
+    """
+    assert source.tuner is not None
+    assert voice.pitch is not None
+    measure, codes = source.tuner.measure, torch.from_numpy(voice.codes)
+    moved = [source.tuner.layer.transposed(codes, note - voice.pitch).numpy() for note in notes]
+    sounds = {}
+    for note, own, decoded in zip(notes, moved, decode_sounds(source.codec, moved), strict=True):
+        samples = decoded[: len(voice.samples)]
+        pitch = measure(samples)
+        if pitch is not None and abs(pitch - note) <= IN_TUNE:
+            samples = soxr.resample(samples, 1, 2 ** ((pitch - note) / 12), "VHQ")
+            sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(samples))
+            if sound.is_at_note:
+                sounds[note] = sound
+    return sounds
 
 
 def is_silent(source: KitSource, sound: Sound) -> bool:
@@ -191,6 +304,12 @@ def finish(samples: Samples, sample_rate: int) -> Samples:
     return normalised
 
 
+def repeated(samples: Samples, sample_rate: int) -> tuple[Samples, Loop | None]:
+    """Finished samples `[N]`, mixed at the end of their loop with its start, and the loop, if they have one."""
+    loop = find_loop(samples[: len(samples) - int(FADE_SECONDS * sample_rate)], sample_rate)
+    return samples if loop is None else crossfaded(samples, loop, sample_rate), loop
+
+
 def level_db(samples: Samples, sample_rate: int) -> float:
     """Level of samples `[N]` in dBFS: the RMS of the loudest 50 ms."""
     window = max(1, min(len(samples), round(LEVEL_SECONDS * sample_rate)))
@@ -203,7 +322,12 @@ def _gain(decibels: float) -> float:
 
 
 def _write_sounds(
-    folder: Path, label: str, key: int, drawn: Sequence[Sound], settings: KitSettings, rate: int
+    folder: Path,
+    label: str,
+    key: int,
+    drawn: Sequence[Sound],
+    settings: KitSettings,
+    rate: int,
 ) -> tuple[KitSound, ...]:
     """Write the sounds of a group, soft ones first where there are layers."""
     layers = min(settings.velocity_layers, len(drawn))
@@ -212,8 +336,11 @@ def _write_sounds(
     sounds: list[KitSound] = []
     for layer in range(layers):
         first, last = (len(drawn) * one // layers for one in (layer, layer + 1))
-        for position, source in enumerate(drawn[first:last], start=1):
-            samples = finish(source.samples, rate)
+        for position, one in enumerate(drawn[first:last], start=1):
+            samples, tune, loop = finish(one.samples, rate), None, None
+            if one.note is not None and one.pitch is not None:
+                tune = round(100 * (one.note - one.pitch))
+                samples, loop = repeated(samples, rate)
             sound = KitSound(
                 file=f"{SAMPLES}/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
                 low_velocity=1 + MOST_VELOCITY * layer // layers,
@@ -221,10 +348,15 @@ def _write_sounds(
                 position=position,
                 round_robins=last - first,
                 seconds=len(samples) / rate,
-                level_db=level_db(source.samples, rate),
-                novelty=source.novelty,
+                level_db=level_db(one.samples, rate),
+                novelty=one.novelty,
+                tune=tune,
+                loop=loop,
             )
-            write_audio(folder / sound.file, samples, rate)
+            wav = audio_file(folder / sound.file, samples, rate, "wav", MARK)
+            if tune is not None:
+                wav = with_sampler_chunk(wav, rate, key, loop and loop[:2])
+            write_bytes(folder / sound.file, wav)
             sounds.append(sound)
     return tuple(sounds)
 
@@ -241,6 +373,8 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     for shape, spectra in zip(shapes, sounds, strict=True):
         power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)
         shape[:] = 10 * np.log10(np.maximum(power / power.sum(), 10 ** (LEAST_BAND_DB / 10)))
+    from scipy.cluster.hierarchy import fcluster, linkage  # it and Matplotlib take a second to load
+
     numbers = np.arange(len(sounds))
     if len(sounds) > 1:
         numbers = fcluster(linkage(shapes, method="ward"), MOST_CLUSTERS, criterion="maxclust")
@@ -257,10 +391,14 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
 
 def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
     """Draw spectrograms beside `path`, as PNG: the beginning of the first sound on each of the first keys."""
+    from distill.audio.plots import write_spectrograms
+
     sounds = []
     for group in groups[:MOST_ROWS]:
         samples, rate = soundfile.read(path.parent / group.sounds[0].file, dtype="float32")
-        sounds.append((f"{group.note} {group.key}  {group.label}", samples[: MOST_SECONDS * rate]))
+        sounds.append(
+            (f"{group.note} {group.key}  {group.label}{group.sounds[0].played(rate)}", samples[: MOST_SECONDS * rate])
+        )
     write_spectrograms(path, sounds, rate)
 
 

@@ -69,8 +69,10 @@ Temperature = Annotated[float, Field(ge=0.01, le=10)]
 TopK = Annotated[int, Field(ge=0)]
 TopP = Annotated[float, Field(ge=0.001, le=1)]
 Guidance = Annotated[float, Field(ge=0, le=20)]
+Semitones = Annotated[float, Field(ge=-48, le=48)]
 PerLabel = Annotated[int, Field(ge=1, le=64)]
 VelocityLayers = Annotated[int, Field(ge=1, le=16)]
+Every = Annotated[int, Field(ge=1, le=127)]
 KitSeconds = Annotated[float, Field(ge=0.01, le=60)]
 
 

@@ -115,8 +115,8 @@ class Prior(nn.Module):
         return x + rows[:, None].to(x.dtype)
 
 
-Draw = Callable[[Tensor, int, int], Tensor]
-"""Sampling function: logits `[B, V + 2]`, their level and their frame index to one code `[B]` each."""
+Draw = Callable[[Tensor, Tensor, int], Tensor]
+"""Sampling function: logits `[B, V + 2]`, the L coarser codes `[B, L]` of the frame and its index to a code `[B]` each."""
 
 
 class Sampler:
@@ -142,8 +142,8 @@ class Sampler:
             self.start, self.state = start, prior.start(len(self.frames), self.labels, start)
             prior.advance(self.frames[:, start - self.frame - 1 :], self.state, newest=1)
         codes = self.frames[:, 0, :0]
-        for level in range(prior.num_quantizers):
-            drawn = draw(prior.next_logits(codes, self.state), level, self.frame)
+        for _ in range(prior.num_quantizers):
+            drawn = draw(prior.next_logits(codes, self.state), codes, self.frame)
             codes = torch.cat([codes, drawn.to(codes.device)[:, None]], dim=1)
         self.frame += 1
         self.frames = torch.cat([self.frames[:, -prior.context_frames :], codes[:, None]], dim=1)

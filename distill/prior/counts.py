@@ -201,6 +201,8 @@ class CountExperts(nn.Module):
     """
 
     unigram: Tensor
+    given: Tensor
+    labelled: Tensor  # where there are labels
 
     def __init__(self, codebook_sizes: Sequence[int], width: int, num_labels: int = 0) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import tone_levels
 from distill.params import PRETRAINED_SIZES
+from distill.prior.counts import count, count_tables
 from distill.prior.frame import FramePrior, FrameShape, look_up
 
 PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
@@ -94,8 +95,13 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording
         model.label.copy_(LABEL_GAIN * label_vectors(projection, summaries))
 
 
-def pretrained_prior(codewords: Tensor, codebook_sizes: tuple[int, ...], frame_rate: float) -> FramePrior:
-    """Pretrained prior for codewords `[Q, V, C]` in the coordinates that all codecs share; it has counted nothing."""
+def pretrained_prior(
+    codewords: Tensor,
+    codebook_sizes: tuple[int, ...],
+    frame_rate: float,
+    counted: Sequence[CodedRecording] = (),
+) -> FramePrior:
+    """Pretrained prior for codewords `[Q, V, C]` in the coordinates that all codecs share, with counts of recordings."""
     shape = FrameShape(
         codebook_sizes=codebook_sizes,
         context_frames=round(CONTEXT_SECONDS * frame_rate),
@@ -107,4 +113,7 @@ def pretrained_prior(codewords: Tensor, codebook_sizes: tuple[int, ...], frame_r
     prior = FramePrior(shape, codewords)
     load_pretrained_prior(prior)
     prior.pointer_mixture.copy_nothing(0)
+    if counted:
+        assert prior.count_experts is not None
+        prior.count_experts.set_tables([count_tables(count(counted, codebook_sizes), codebook_sizes)])
     return prior.eval()

@@ -59,6 +59,9 @@ class GenerateTab:
         tamer = "below 1 tamer, above 1 wilder"
         form["temperature"] = gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info=tamer)
         form["label"] = gr.Dropdown([], label="Label", info="of models trained with labels")
+        form["note"] = gr.Textbox(
+            "", label="Notes", info="such as C3, or C3,E3,G3, or C2:C4; empty: any", max_length=1000, elem_id="notes"
+        )
         form["min_novelty"] = gr.Radio(NOVELTY, value="", label="Least novelty", info="others are drawn again")
         with gr.Accordion("More settings", open=False):
             form["top_k"] = gr.Number(0, label="Top-k", info="0: all codes", precision=0, minimum=0)
@@ -70,20 +73,29 @@ class GenerateTab:
     def _build_variations(self) -> None:
         with gr.Accordion("Variations and kits", open=False):
             self._strength = gr.Slider(0.0, 1.0, 0.3, step=0.05, label="Strength of variations")
+            self._transpose = optional("Transpose by semitones", "as it is", elem_id="transpose")
             self._source = _sound("A sound to vary")
             self._vary = gr.Button("Make variations")
             self._per_label = gr.Slider(1, 16, 4, step=1, label="Sounds of each kind in a kit")
             self._kit = gr.Button("Make a kit", elem_id="kit-start")
+            of = "such as C1:C6; of the label above, with as many sounds as a kit"
+            self._notes = gr.Textbox("C2:C6", label="Notes of an instrument", info=of, max_length=1000)
+            self._every = gr.Slider(1, 12, 3, step=1, label="Every so many-th note")
+            self._instrument = gr.Button("Make an instrument", elem_id="instrument-start")
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
         form, chosen, shown = self._form, self._chosen, self._shown
         model, label, seed = form["model"], form["label"], form["seed"]
         model.change(lambda name: gr.update(choices=self._labels(name), value=None), model, label, queue=False, **QUIET)
         self._generate.click(self.generate, list(form.values()), shown, api_name="generate")
-        self._vary.click(self.vary, [model, self._source, self._strength, seed], shown, api_name="vary")
+        self._vary.click(
+            self.vary, [model, self._source, self._strength, self._transpose, seed], shown, api_name="vary"
+        )
         self._kit.click(self.kit, [model, self._per_label, seed], shown, api_name="kit")
+        played = [model, label, self._notes, self._every, self._per_label, seed]
+        self._instrument.click(self.instrument, played, shown, api_name="instrument")
         self._cancel.click(self.cancel, chosen, shown, **PRIVATE)
-        self._cards.click(self.act, [chosen, self._strength], shown, **PRIVATE)
+        self._cards.click(self.act, [chosen, self._strength, self._transpose], shown, **PRIVATE)
         zipped = self._download.click(self.zip, chosen, self._archive, **PRIVATE)
         zipped.success(None, None, None, js=PRESS, **PRIVATE)
         chosen.input(self.show, chosen, shown, **PRIVATE)
@@ -115,16 +127,25 @@ class GenerateTab:
         settings = {key: value for key, value in given.items() if key != "model"}
         return self._begin("generate", f"{given['count']} sounds", given, flags(**settings, pictures=True))
 
-    def vary(self, name: str | None, path: str | None, strength: float, seed: str) -> list[Any]:
+    def vary(self, name: str | None, path: str | None, strength: float, transpose: str, seed: str) -> list[Any]:
         """Start `distill vary` with a sound."""
         if path is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        more = [path, *flags(count=8, strength=strength, seed=seed, pictures=True)]
+        more = [path, *flags(count=8, strength=strength, transpose=transpose, seed=seed, pictures=True)]
         return self._begin("vary", f"8 variations of {Path(path).name}", {"model": name}, more)
 
     def kit(self, name: str | None, per_label: float, seed: str) -> list[Any]:
         """Start `distill kit`."""
         return self._begin("kit", "a kit", {"model": name}, flags(per_label=per_label, seed=seed))
+
+    def instrument(
+        self, name: str | None, label: str | None, notes: str, every: float, per_label: float, seed: str
+    ) -> list[Any]:
+        """Start `distill kit` at notes."""
+        if not notes.strip():
+            raise ParamsError("notes of an instrument: expected some, found none; give notes such as C1:C6")
+        given = flags(label=label, notes=notes, every=every, per_label=per_label, seed=seed)
+        return self._begin("kit", "an instrument", {"model": name}, given)
 
     def _begin(self, kind: str, title: str, given: dict[str, Any], arguments: list[str]) -> list[Any]:
         """Start a command with a model."""
@@ -133,7 +154,7 @@ class GenerateTab:
         self._work.jobs.start(kind, f"{title} by {path.stem}", arguments, given)
         return self.newest()
 
-    def act(self, name: str | None, strength: float, event: gr.EventData) -> list[Any]:
+    def act(self, name: str | None, strength: float, transpose: str, event: gr.EventData) -> list[Any]:
         """Discard or vary a sound, as a button on its card says."""
         job = self._work.jobs.get(name)
         if job is None:
@@ -143,7 +164,7 @@ class GenerateTab:
         if path.suffix != ".wav" or not path.is_file():
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
-            return self.vary(job.values["model"], str(path), strength, "")
+            return self.vary(job.values["model"], str(path), strength, transpose, "")
         for one in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}_nearest")):
             one.unlink(missing_ok=True)
         return self.show(name)
@@ -184,8 +205,9 @@ class GenerateTab:
             return warnings + _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
         sounds = made.get("sounds") or made.get("takes") or []
         cards = [_card(folder / Path(one["file"]).name, number, one) for number, one in enumerate(sounds, 1)]
-        faults = "".join(f"<p>{escape(line)}</p>" for line in (made.get("faults") or {}).get("in_words") or [])
-        return f'{warnings}<p>seed {escape(str(made.get("seed")))}</p>{faults}<div class="cards">{"".join(cards)}</div>'
+        reports = (made.get(name) or {} for name in ("tuning", "faults"))
+        lines = "".join(f"<p>{escape(line)}</p>" for report in reports for line in report.get("in_words") or [])
+        return f'{warnings}<p>seed {escape(str(made.get("seed")))}</p>{lines}<div class="cards">{"".join(cards)}</div>'
 
 
 def _sound(label: str) -> gr.Audio:
@@ -200,6 +222,8 @@ def _card(path: Path, number: int, one: dict[str, Any]) -> str:
     said = one.get("explanation") or "Novelty unknown: the model has no codes of its recordings."
     if one.get("faults"):
         said = f"{said}. Faulty: {', '.join(one['faults'])}"
+    if heard := one.get("heard"):
+        said = f"{heard}. {said}"
     if own := one.get("similarity"):
         said = f"Beside the given sound: {own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart. {said}"
     parts = [view.player(path, f"sound {number}, {one.get('seconds', 0):.2f} s")]

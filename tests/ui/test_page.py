@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Error as PlaywrightError
 from ui.conftest import PATIENCE, Served
+from unit.pitched import write_pitched_model
 
 from distill.model_file.format import load_bundle
 from distill.ui.jobs import STDOUT, Job, Jobs, read_end
@@ -180,6 +181,26 @@ def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
     waits(page, "#generate-state", " by tiny: at work")
     waits(page, "#generate-state", "done")
     page.wait_for_function("document.querySelectorAll('#cards .card').length === 8")
+
+
+def test_sounds_are_made_at_notes_and_variations_transposed(opened: Open, served: Served) -> None:
+    model = write_pitched_model(served.folder / "models" / "pitched.distill")
+    page = opened("Generate")
+    choose(page, "#generate-model", "pitched.distill")
+    notes = page.locator("#notes textarea, #notes input").first
+    write(notes, "H3")
+    page.locator("#generate-start").click()
+    waits(page, "#generate-state", "note H3: expected notes such as C3")
+    write(notes, "C3,E3")
+    page.locator("#generate-start").click()
+    waits(page, "#cards", "4 of 4 sounds at their note within 20 cents")
+    assert re.search(r"E3: [+-]\d+ cents", page.locator("#cards .card").nth(1).inner_text())
+    page.get_by_role("button", name="Variations and kits").click()
+    write(page.locator("#transpose textarea, #transpose input").first, "-4")
+    page.locator("#cards button[data-do=vary]").nth(1).click()
+    waits(page, "#cards", "8 of 8 takes at their note within 20 cents")
+    assert re.search(r"C3( [+-]\d+ cents)?: [+-]\d+ cents", page.locator("#cards .card").first.inner_text())
+    model.unlink()
 
 
 def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:

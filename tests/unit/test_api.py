@@ -3,18 +3,25 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from unit.codec.tonal import sound_of
+from unit.pitched import write_pitched_model
 from unit.tiny import TRAINED, write_prior_model, write_tone
 
 import distill
 from distill.api import Model, new_enough
 from distill.audio.write import write_audio
+from distill.codec.atoms import shipped_sets
+from distill.codec.constants import ATOM, NOTE
 from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
-from distill.generate.sounds import BATCH
+from distill.generate.pitch import PitchMeter
+from distill.generate.results import Generated
+from distill.generate.sounds import BATCH, MOST_DRAWS
 from distill.novelty.verdict import VERDICTS
 
 COMPOSED, DECOMPOSED = "Gl\u00f6ckchen", "Glo\u0308ckchen"
@@ -284,3 +291,92 @@ def test_strength_goes_from_the_decoded_recording_to_a_free_draw(model: Model) -
         free = model.generate(n=2, seconds=6000 / 16_000, seed=4, label=label)
         assert same(model.vary(tone, n=2, strength=1.0, seed=4, label=label).sounds, free.sounds)
     assert len(model.vary(tone, n=1, recording_rate=32_000).sounds[0]) == 3000
+
+
+def test_sounds_are_at_notes_and_say_their_pitch(tmp_path: Path) -> None:
+    model = Model(write_pitched_model(tmp_path / "pitched.distill"))
+    made = model.generate(note="C3, E3,60", label="string", seed=2)
+    assert made.notes == [48, 52, 60]
+    assert all(abs(pitch - note) <= 0.2 for pitch, note in zip(made.pitches, made.notes, strict=True))
+    assert list(made.table()["pitch"]) == made.pitches
+    assert model.generate(5, note=["C3", 52], label="string", seconds=0.4, seed=2).notes == [48, 52, 48, 52, 48]
+    rows = made.json([Path("a.wav")] * 3)
+    assert [(row["note"], row["pitch"]) for row in rows["sounds"]] == list(zip(made.notes, made.pitches, strict=True))
+    assert rows["tuning"]["in_words"] == ["3 of 3 sounds at their note within 20 cents"]
+    plain = model.generate(2, label="string", seed=2)
+    assert (plain.notes, plain.pitches) == ([None, None], [None, None])
+    assert not {"note", "pitch", "heard", "tuning"} & {*plain.table(), *plain.json([Path("a.wav")] * 2)}
+
+
+def test_a_prompt_is_continued_at_the_note(tmp_path: Path) -> None:
+    model = Model(write_pitched_model(tmp_path / "pitched.distill"))
+    prompt = sound_of(shipped_sets()[0], 52.0, 0.2).numpy()
+    made = model.generate(2, 0.5, note="C4", label="string", prompt=prompt, seed=1)
+    begun = len(model.encode(prompt))
+    for codes, pitch in zip(made.codes, made.pitches, strict=True):
+        np.testing.assert_array_equal(codes[:begun], model.encode(prompt))
+        assert codes[begun, NOTE] == 60
+        assert pitch == pytest.approx(60, abs=0.2)
+
+
+def test_what_was_heard_is_said_in_words() -> None:
+    shared = {"sounds": [], "codes": [np.zeros((1, 1), np.int64)] * 4, "seconds": [1.0] * 4, "novelty": [None] * 4}
+    tuned = {"notes": [60.0] * 4, "pitches": [60.0625, 59.5, 48.0, None], "redrawn_off_note": 7, "off_note": 3}
+    made = Generated(**shared, **tuned, faults=[None] * 4, sample_rate=8000, seed=1)
+    *sounds, summary, _, _ = made.lines([Path(f"{number}.wav") for number in range(4)])
+    heard = ["C4: +6 cents", "C4: -50 cents", "C4: heard at C3", "C4: no clear pitch"]
+    assert sounds == [f"{number}.wav  1.00 s  {said}" for number, said in enumerate(heard)]
+    assert summary == "1 of 4 sounds at their note within 20 cents; 7 others drawn again"
+
+
+def test_takes_are_transposed_by_semitones_or_to_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(write_pitched_model(tmp_path / "pitched.distill"))
+    recording = sound_of(shipped_sets()[0], 55.25, 0.4).numpy()
+    codes = model.encode(recording)
+    up, to_note, half = (
+        model.vary(recording, 1, 0.0, seed=1, **moved)
+        for moved in ({"transpose": 3}, {"note": "D4"}, {"transpose": -0.5})
+    )
+    for made, wanted in ((up, 58.25), (to_note, 62.0), (half, 54.75)):
+        assert made.notes == [pytest.approx(wanted, abs=0.07)]
+        assert made.pitches == [pytest.approx(wanted, abs=0.13)]
+        assert len(made.sounds[0]) == len(recording)
+        np.testing.assert_array_equal(made.codes[0][:, ATOM:], codes[:, ATOM:])
+    for strength in (0.8, 1.0):
+        drawn = model.vary(recording, 3, strength, seed=1, note=64, label="string")
+        notes = np.stack(drawn.codes)[..., NOTE]
+        assert set(notes[notes > 0]) <= {63, 64, 65}
+    monkeypatch.setattr(PitchMeter, "__call__", lambda *_: 50.0)
+    kept, drawn = (model.vary(recording, 2, strength, seed=1, transpose=1) for strength in (0.5, 0.6))
+    assert (kept.off_note, kept.redrawn_off_note) == (2, 0)  # tones that are kept stay where they are
+    assert (drawn.off_note, drawn.redrawn_off_note) == (2, 2 * (MOST_DRAWS - 1))
+    same_as_before = model.vary(recording, 2, 0.4, seed=1)
+    assert (same_as_before.notes, same_as_before.pitches) == ([None, None], [None, None])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"transpose": 3}, "transpose: expected a recording with tones, found none; leave transpose out"),
+        (
+            {"note": "C3"},
+            "note C3: expected a recording with a clear pitch, found none; transpose it by a number of semitones",
+        ),
+        (
+            {"note": "C3,E3"},
+            "note C3,E3: expected one note, or a number of semitones, found 2 notes; give one of them",
+        ),
+        (
+            {"note": 48, "transpose": 1.0},
+            "note 48: expected one note, or a number of semitones, found semitones, too; give one of them",
+        ),
+        ({"note": "H3"}, "note H3: expected notes such as "),
+        ({"transpose": 49}, "vary: transpose: expected less than or equal to 48, found 49"),
+    ],
+)
+def test_what_has_no_pitch_is_not_transposed(tmp_path: Path, given: dict[str, Any], expected: str) -> None:
+    model = Model(write_pitched_model(tmp_path / "pitched.distill"))
+    hiss = 0.1 * np.random.default_rng(0).standard_normal(6000).astype(np.float32)
+    with pytest.raises(ParamsError) as caught:
+        model.vary(hiss, 1, **given)
+    assert str(caught.value).startswith(expected)

@@ -15,6 +15,7 @@ import soundfile
 import typer
 from programs import Forked, fork, until
 from unit.command import CommandLine, Done
+from unit.pitched import write_pitched_model
 from unit.tiny import write_model, write_prior_model, write_tone
 
 import distill
@@ -503,6 +504,15 @@ def test_keys_of_a_kit_are_given_by_label(shell: CommandLine) -> None:
     assert done.status == 0, done.err
     groups = [(group["label"], group["key"], group["is_hat"]) for group in json.loads(done.out)["groups"]]
     assert groups == [("drum/kick", 40, False), ("bells, big = loud", 42, True), ("Ohh", 61, False)]
+
+
+def test_an_instrument_is_made_at_notes(shell: CommandLine) -> None:
+    write_pitched_model(Path("m.distill"))
+    done = shell(*KIT, "--label", "string", "--notes", "C4:G4", "--every", "7", "--per-label", "1")
+    assert done.status == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[:3] == ["C4    60  1 x string", "G4    67  1 x string", "kit  2 sounds on 2 notes, over all keys"]
+    assert "pitch_keycenter=67" in Path("kit/kit.sfz").read_text(encoding="ascii")
 
 
 def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empty(shell: CommandLine) -> None:

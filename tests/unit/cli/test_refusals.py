@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from unit.command import CommandLine
+from unit.pitched import write_pitched_model
 from unit.tiny import write_model, write_prior_model, write_tone
 
 from distill.cli.flags import check_output, make_folder
@@ -52,8 +53,18 @@ REFUSED = {
     "generate bare.distill --min-novelty close": f"{NO_REFERENCE} judge sounds by, found one made without (bundle.refe",
     "generate bare.distill --reject-faults": f"{NO_REFERENCE} judge sounds by, found",
     "generate m.distill --min-novelty much": "min_novelty much: expected close, new or a number from 0 to 1",
+    "generate m.distill --note H3": "note H3: expected notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is",
+    "generate m.distill --note C3": "note: expected a model whose codes have notes, found one without; train it again",
+    "generate pitched.distill --note C3 --label hiss": "note: expected recordings with the label hiss that have a pitch, f",
+    "generate pitched.distill --note C9": "note C9: expected one from ",
+    "vary m.distill a.wav --transpose 49": "--transpose: expected less than or equal to 48, found 49",
     "generate m.distill --prompt none.wav": f"none.wav: {NO_RECORDING} a file that is missing",
     "vary m.distill text.wav": f"text.wav: {NO_RECORDING} a file that",
+    "vary m.distill": "m.distill: expected a recording to vary, found a model file alone; name a recording after it",
+    "vary none.wav": f"none.wav: {NO_RECORDING} a file that is missing; check the path or name another one",
+    "vary text.wav": f"text.wav: {NO_RECORDING} a file that is text, not audio",
+    "vary .": f".: {NO_RECORDING} a file that is not a regular file",
+    "kit none.wav --out x": f"none.wav: {NO_RECORDING} a file that is missing",
     "vary m.distill a.wav --strength nan": "--strength: expected a finite number, found nan",
     "kit m.distill --out folder": "out folder: expected a new or an empty folder, found one with files in",
     "kit m.distill --out x --format exs": "kit: formats: expected 'sfz' or 'dspreset', found 'exs'",
@@ -63,6 +74,12 @@ REFUSED = {
     "kit m.distill --out x --keys kick": "--keys kick: expected LABEL=NOTE, such as kick=C2, or several with commas betw",
     "kit m.distill --out x --keys gong=C2": "label gong: expected one of kick, snare",
     "kit m.distill --out x --keys kick=H2": "keys kick=H2: expected a key of its own, 0 to 127, or its note, C-1 to G9",
+    "kit m.distill --out x --label kick --notes C1:H2": "note C1:H2: expected notes such as C3, F#2 or Bb4, MIDI numbers",
+    "kit m.distill --out x --notes C1:C6": "labels: expected one for an instrument at notes, found kick, snare; choose",
+    "kit m.distill --out x --every 3": "every 3: expected notes of which to take some, found none; give notes such as C1",
+    "kit m.distill --out x --label kick --notes C1 --every 0": "--every: expected greater than or equal to 1, found 0",
+    "kit m.distill --out x --label kick --notes C1 --keys kick=C2": "keys kick: expected none for an instrument at notes",
+    "kit m.distill --out x --label kick --notes C1": "note: expected a model whose codes have notes, found one without",
     "sing": "No such command 'sing'; see distill --help",
     "list none": "DIR none: expected a folder of models, found nothing there",
     "list text.wav": "DIR text.wav: expected a folder of models, found a file; name the folder that holds it",
@@ -76,6 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_prior_model(found / "m.distill", labels=["kick", "snare"])
     write_prior_model(found / "bare.distill", reference=False)
     write_model(found / "codec.distill")
+    write_pitched_model(found / "pitched.distill")
     write_tone(found / "a.wav")
     (found / "empty.wav").touch()
     (found / "text.wav").write_text("hello")

@@ -77,6 +77,21 @@ def turns(layer: ToneLayer, codes: Tensor) -> tuple[Tensor, Tensor]:
     return found[0].double(), phases[0].double()
 
 
+@pytest.mark.parametrize("semitones", [3.0, -12.0, 0.4375, -0.5])
+def test_transposed_codes_have_other_pitches_and_nothing_else(layer: ToneLayer, semitones: float) -> None:
+    codes = codes_of((60.0, 0), None, (67.3125, 2), floor=1)
+    moved = layer.transposed(codes, semitones)
+    torch.testing.assert_close(layer.pitches(moved), layer.pitches(codes) + semitones, equal_nan=True)
+    assert torch.equal(moved[..., [0, ATOM]], codes[..., [0, ATOM]])
+    assert torch.equal(layer.transposed(moved, -semitones), codes)
+
+
+@pytest.mark.parametrize("semitones", [40.0, -100.0])
+def test_tones_beyond_what_can_be_coded_are_left_out(layer: ToneLayer, semitones: float) -> None:
+    moved = layer.transposed(codes_of((95.0, 1), None), semitones)
+    assert not moved[..., NOTE:].any()
+
+
 def unlike(phases: Tensor, expected: Tensor) -> float:
     return float(((phases - expected + 0.5) % 1 - 0.5).abs().max())
 

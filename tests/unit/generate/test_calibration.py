@@ -60,6 +60,21 @@ def test_drawn_sounds_become_like_the_recordings() -> None:
     assert model.most_frames == 16 * LONGER
 
 
+@pytest.mark.parametrize(("recordings", "sounds"), [(1, 32), (3, 48), (20, 256)])
+def test_few_recordings_are_calibrated_by_few_sounds(
+    recordings: int, sounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def draw(_: FramePrior, count: int, *__: object, **___: object) -> list[Codes]:
+        drawn.append(count)
+        return decaying(count)
+
+    monkeypatch.setattr("distill.generate.calibration.sample_codes", draw)
+    calibrate(untrained(), decaying(recordings), 0, lambda *_: None)
+    assert drawn == [sounds] * (ROUNDS + 1)
+
+
 def test_the_same_seed_gives_the_same_table() -> None:
     recordings, models = decaying(20), [untrained() for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):

@@ -86,8 +86,8 @@ def test_cached_logits_are_those_of_the_window_at_every_frame(kind: str, labelle
     sampler = Sampler(prior, 3, past if prompted else None, labels)
     seen: dict[tuple[int, int], torch.Tensor] = {}
 
-    def draw_any(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
-        seen[frame, level] = logits.clone()
+    def draw_any(logits: torch.Tensor, coarser: torch.Tensor, frame: int) -> torch.Tensor:
+        seen[frame, coarser.shape[1]] = logits.clone()
         return torch.randint(0, SIZE, (3,), generator=generator)
 
     with torch.no_grad():
@@ -110,9 +110,9 @@ def test_sounds_that_are_left_out_change_nothing_for_the_others(kind: str) -> No
         for number, logits_of_frames in enumerate(seen):
             sampler, rows = Sampler(prior, 4, past, labels), torch.arange(4)
 
-            def draw_given(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
+            def draw_given(logits: torch.Tensor, coarser: torch.Tensor, frame: int) -> torch.Tensor:
                 logits_of_frames.append(logits[-2:] if len(logits) == 2 else logits[1:3])  # noqa: B023
-                return codes[rows, frame, level]  # noqa: B023
+                return codes[rows, frame, coarser.shape[1]]  # noqa: B023
 
             for frame in range(20):
                 if number and frame == 6:

@@ -98,7 +98,9 @@ def test_samplers_see_the_logits_of_the_forward_pass(architecture: ArchitectureN
     expected = model(batch)
     sampler, seen = Sampler(model, 2), torch.zeros(2, CONTEXT, LEVELS, SIZE + 2)
 
-    def follow(logits: Tensor, level: int, frame: int) -> Tensor:
+    def follow(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
+        level = coarser.shape[1]
+        assert torch.equal(coarser, batch.targets[:, frame, :level])
         seen[:, frame, level] = logits
         return batch.targets[:, frame, level]
 

@@ -1,0 +1,177 @@
+"""Sounds at given notes: which notes a prior knows, and weights of codes with which sounds are drawn at one.
+
+The prior draws a frame's note, tuning and atom in turn. A set of partials is heard at an interval to the pitch that is
+coded, so a note can be coded in several ways. A code is weighted by how near to its note the sound would be heard, over
+the sets that recordings have with each code of the note.
+
+Shapes: B sounds, L labels, S partial sets.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
+from distill.codec.model import VQVAE
+from distill.codec.tone import FLOORS, START, ToneLayer, atoms_of
+from distill.codes.store import Codes
+from distill.errors import ArtifactError, ParamsError
+from distill.generate.pitch import PitchMeter
+from distill.notes import note_name
+from distill.prior.base import Prior
+from distill.prior.frame import FramePrior
+
+SPREAD = 0.15  # semitones from the note, at which a code keeps 0.6 of its probability
+LOUDEST_HERTZ, SECONDS = 300.0, 0.3  # of the loudest partial, and of the sound, by which a set is heard
+FALL = 0.5  # power of the ratio, by which partials are softer than in the frame that the set was found in
+LEAST_TONAL = 0.1  # share of frames with a pitch
+RARE = 0.01  # share of these beyond each end of the notes that are known
+UNHEARD = 1e3  # semitones, so that sets which have no pitch are near no note
+BEYOND = 12  # semitones beyond these, where notes can still be asked for
+
+
+class Tuner:
+    """What brings sounds of a codec and a prior to notes. Raises ArtifactError for a codec without tones.
+
+    What recordings have is known from the prior's counts. Of a prior that has none all notes and sets are alike.
+    """
+
+    def __init__(self, codec: VQVAE, prior: Prior) -> None:
+        if codec.tone is None:
+            raise ArtifactError("note: expected a model whose codes have notes, found one without; train it again")
+        self.layer, self.measure = codec.tone, PitchMeter(codec.spectrogram)
+        self.labels = prior.shape.labels
+        intervals = heard_intervals(codec.tone, self.measure)
+        notes, atoms = torch.zeros(1 + len(self.labels), NOTES), torch.zeros(NOTES, atoms_of(len(intervals)))
+        counts = prior.count_experts if isinstance(prior, FramePrior) else None
+        if counts is not None:
+            notes += counts.unigram[NOTE, :NOTES].cpu()
+            atoms += (counts.unigram[ATOM] + counts.given[ATOM, :NOTES])[:, : atoms.shape[1]].cpu()
+            if self.labels:
+                notes += counts.labelled[:, NOTE, :NOTES].cpu()
+        self.notes = notes.double().softmax(dim=1)  # [L + 1, NOTES], entry 0 of any label
+        sets = atoms.double().softmax(dim=1)[:, 1:].unflatten(1, (-1, len(FLOORS))).sum(dim=2)
+        self.sets = torch.where(intervals.isnan(), 0.0, sets)  # [NOTES, S]
+        self.intervals = intervals.nan_to_num(UNHEARD)
+
+    def check(self, notes: Sequence[float], label: int = 0) -> None:
+        """Check that recordings with a label, 0 for any, have a pitch, and notes not far from these.
+
+        Raises ArtifactError and ParamsError.
+        """
+        name = f" with the label {self.labels[label - 1]}" if label else ""
+        shares = (self.notes[label, :, None] * self.sets)[1:]  # [NOTES - 1, S]
+        if shares.sum() < LEAST_TONAL:
+            raise ArtifactError(
+                f"note: expected recordings{name} that have a pitch, found one in {shares.sum():.0%} of what the model "
+                "learnt; leave the note out"
+            )
+        heard = (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
+        sums = torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten()).cumsum(dim=0)
+        low, high = (int((sums < share * sums[-1]).sum()) for share in (RARE, 1 - RARE))
+        for note in notes:
+            if not low - BEYOND <= note <= high + BEYOND:
+                first, last = max(0, low - BEYOND), min(NOTES - 1, high + BEYOND)
+                raise ParamsError(
+                    f"note {note_name(round(note))}: expected one from {note_name(first)} to {note_name(last)}, at most an "
+                    f"octave from those of the recordings{name}, {note_name(low)} to {note_name(high)}; choose another note"
+                )
+
+    def weights(self, notes: Sequence[float]) -> "NoteWeights":
+        """Weights for B sounds at notes, in semitones (MIDI)."""
+        return NoteWeights(torch.tensor(notes)[:, None], self.intervals, self.sets)
+
+    def following(self, recording: Codes, count: int) -> "NoteWeights":
+        """Weights for sounds that follow the tones of a recording's codes `[F, Q]`."""
+        codes = torch.from_numpy(recording)
+        heard = self.layer.pitches(codes) + self.intervals[self.layer.sets(codes)]
+        return NoteWeights(torch.where(heard < NOTES, heard, torch.nan).expand(count, -1), self.intervals, self.sets)
+
+
+def heard_intervals(layer: ToneLayer, measure: PitchMeter) -> Tensor:
+    """Intervals `[S]` in semitones from the pitch that is coded to the one that is heard of each set; NaN for none."""
+    rate = measure.config.sample_rate
+    intervals = torch.full((len(layer.ratios),), torch.nan, dtype=torch.float64)
+    time = torch.arange(round(SECONDS * rate)).double() / rate
+    for row, (ratios, loud) in enumerate(
+        zip(layer.ratios.cpu().double(), layer.amplitudes.cpu().double(), strict=True)
+    ):
+        if not loud.any():
+            continue
+        base = LOUDEST_HERTZ / float(ratios[loud.argmax()])
+        there = (ratios > 0) & (ratios * base < rate / 2)
+        falling = loud[there] / ratios[there] ** FALL
+        cycles = START * torch.arange(int(there.sum())).square()[:, None] + base * ratios[there, None] * time
+        sound = (falling[:, None] * torch.cos(2 * math.pi * cycles)).sum(dim=0)
+        pitch = measure((sound / sound.abs().max()).float().numpy())
+        if pitch is not None:
+            intervals[row] = pitch - (69 + 12 * math.log2(base / 440))
+    return intervals
+
+
+class NoteWeights:
+    """Weights for sounds at `targets` `[B, F]` in semitones (MIDI), NaN for any; what follows the last frame is as it.
+
+    `intervals` `[S]` are those at which sets are heard, `sets` `[NOTES, S]` how often recordings have each at a note.
+    """
+
+    def __init__(self, targets: Tensor, intervals: Tensor, sets: Tensor) -> None:
+        self.targets, self.sets = (targets * TUNINGS).round(), sets[:, None]
+        moved = (intervals * TUNINGS).round()
+        self.atoms = torch.cat([moved.new_zeros(1), moved.repeat_interleave(len(FLOORS))])  # steps from the code
+        self.heard = (
+            _coded(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))[..., None] + moved
+        )  # [NOTES, TUNINGS, S]
+        self._tables: dict[tuple[float, bool], Tensor] = {}
+
+    def __call__(self, shares: Tensor, coarser: Tensor, rows: Tensor, frame: int, begun: Tensor) -> Tensor:
+        """Probabilities `[B, V]` of the next level, a note, tuning or atom, of sounds `rows` `[B]`.
+
+        Their frame has the `coarser` codes `[B, L]`. `begun` `[B]` says which have had a tone; others get one now, at
+        their note, and then one near it or none, as the prior has it.
+        """
+        level, targets = coarser.shape[1], self.targets[rows, min(frame, self.targets.shape[1] - 1)]
+        tables = torch.stack(list(map(self._table, targets.tolist(), begun.tolist())))  # [B, NOTES, TUNINGS]
+        free = targets.isnan()
+        if level == NOTE:
+            tone = torch.where(begun, shares[:, 1:].sum(dim=1) / shares.sum(dim=1), 1.0)[:, None]
+            tonal = _weighted(shares[:, 1:], tables[:, 1:].sum(dim=2))
+            weighted = torch.cat([1 - tone, tone * tonal], dim=1)
+            return torch.where(free[:, None], shares, weighted.to(shares))
+        note = coarser[:, NOTE]
+        if level == TUNING:
+            weights = tables[torch.arange(len(rows)), note]
+        else:
+            distance = (_coded(note, coarser[:, TUNING]) - targets)[:, None] + self.atoms
+            weights = torch.where(begun[:, None], _nearness(distance, True), _nearness(distance, False))
+            weights[:, 0] = 0.0
+        return torch.where((free | (note == 0))[:, None], shares, _weighted(shares, weights).to(shares))
+
+    def _table(self, target: float, begun: bool) -> Tensor:
+        """Weights `[NOTES, TUNINGS]` of coded pitches for a target in steps of tuning."""
+        if (target, begun) not in self._tables:
+            self._tables[target, begun] = (_nearness(self.heard - target, begun) * self.sets).sum(dim=2)
+        return self._tables[target, begun]
+
+
+def _coded(note: Tensor, tuning: Tensor) -> Tensor:
+    """Pitches in steps of tuning."""
+    return note * TUNINGS + tuning - TUNINGS // 2
+
+
+def _nearness(distance: Tensor, begun: bool) -> Tensor:
+    """Weights of what is heard so many steps of tuning from a note; a tone that has not `begun` begins at it."""
+    return (-0.5 * (distance / (SPREAD * TUNINGS)).square()).exp() if begun else (distance == 0).double()
+
+
+def _weighted(shares: Tensor, weights: Tensor) -> Tensor:
+    """Probabilities `[B, V]` times weights, with the sum 1; where that leaves nothing, weights, and without any the former.
+
+    A code that is kept may be far from what weights are for, so that nothing that follows it is near.
+    """
+    weighted = shares * weights
+    for other in (weights, shares):
+        weighted = torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, other)
+    return weighted / weighted.sum(dim=1, keepdim=True)

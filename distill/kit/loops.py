@@ -1,0 +1,103 @@
+"""Loops of steady sounds: the part that a sampler repeats while a note is held, found by correlation.
+
+A loop lies where level and brightness stay. It begins where the waveform is most alike to that around its end, some whole periods
+later. Around the end the samples are mixed with those around the start, so that a sampler that jumps from the end to the
+start, and one that goes on past the end, both play samples that follow each other.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
+STEADY_DB = 3.0  # by which level and brightness of a steady part vary at most
+STEADY_DB_A_SECOND = 3.0  # by which it rises or falls at most
+SOFTEST_DB = -12.0  # of a steady part, relative to the loudest window
+LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # of a loop at least, of the steady part in which it is sought at most
+FADE_SECONDS = 0.03  # of the crossfade, on each side of the loop's end
+ENDS = 8  # places tried for the end
+LEAST_CORRELATION = 0.95  # of the samples around start and end
+ALIKE = 0.005  # of correlations: of loops that are as good the longest is taken
+SEAM_DB = 0.5  # by which the level at the start differs from that at the end at most
+
+Samples = NDArray[np.float32]  # [N], in [-1, 1]
+
+
+class Loop(NamedTuple):
+    """A loop: its first and last sample, and the correlation, from -1 to 1, of what is around its start and its end."""
+
+    start: int
+    end: int
+    correlation: float
+
+
+def find_loop(samples: Samples, sample_rate: int) -> Loop | None:
+    """The loop of samples `[N]`; None where no part is steady or none of it is alike enough to another."""
+    first, last = steady_part(samples, sample_rate)
+    fade, least = round(FADE_SECONDS * sample_rate), round(LEAST_SECONDS * sample_rate)
+    first = max(first, last - round(MOST_SECONDS * sample_rate))
+    room = last - first - 2 * fade - least  # of starts
+    if room <= 0:
+        return None
+
+    sound = samples.astype(np.float64)
+    energy = np.concatenate([[0.0], np.cumsum(sound**2)])
+    found: list[Loop] = []
+    for stop in last - fade - room * np.arange(ENDS) // (2 * ENDS):
+        around = sound[stop - fade : stop + fade]
+        starts = np.arange(first + fade, stop - least)
+        searched = sound[first : stop - least + fade - 1]
+        spectrum = np.fft.rfft(searched) * np.fft.rfft(around, len(searched)).conj()
+        products = np.fft.irfft(spectrum, len(searched))[: len(starts)]
+        energies = energy[starts + fade] - energy[starts - fade]
+        own = float(around @ around)
+        correlations = products / np.sqrt(energies * own)
+        correlations[np.abs(10 * np.log10(energies / own)) > SEAM_DB] = -1
+        good = np.flatnonzero(correlations >= max(LEAST_CORRELATION, correlations.max() - ALIKE))
+        if len(good):
+            found.append(Loop(int(starts[good[0]]), int(stop) - 1, float(correlations[good[0]])))
+    best = max((loop.correlation for loop in found), default=0.0)
+    good_loops = [loop for loop in found if loop.correlation >= best - ALIKE]
+    return max(good_loops, key=lambda loop: loop.end - loop.start, default=None)
+
+
+def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
+    """Samples `[N]`, mixed around the end of a loop with those around its start."""
+    fade, stop = round(FADE_SECONDS * sample_rate), loop.end + 1
+    weights = np.cos(np.linspace(-np.pi / 2, np.pi / 2, 2 * fade, endpoint=False)) ** 2  # 1 at the end
+    mixed = samples.copy()
+    around_start = samples[loop.start - fade : loop.start + fade]
+    mixed[stop - fade : stop + fade] += (weights * (around_start - samples[stop - fade : stop + fade])).astype(
+        np.float32
+    )
+    return mixed
+
+
+def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
+    """The longest part of samples `[N]` whose level and brightness are steady: its first sample, and that after its last.
+
+    The part begins after its first window, which may have the attack in it. (0, 0) for none.
+    """
+    window, step = round(LEVEL_SECONDS * sample_rate), round(LEVEL_STEP * sample_rate)
+    starts = np.arange(0, len(samples) - window + 1, step)
+    levels = np.empty(
+        (2, len(starts))
+    )  # dB, of the samples and of their differences, in which high partials are louder
+    for row, signal in zip(levels, (samples, np.diff(samples, prepend=samples[:1])), strict=True):
+        energy = np.concatenate([[0.0], np.cumsum(signal.astype(np.float64) ** 2)])
+        row[:] = 10 * np.log10(np.maximum(energy[starts + window] - energy[starts], 1e-12))
+    is_soft = levels[0] < levels[0].max(initial=-np.inf) + SOFTEST_DB
+    first = count = 0
+    for begin in range(len(starts)):
+        rest = levels[:, begin:]
+        varies = np.maximum.accumulate(rest, axis=1) - np.minimum.accumulate(rest, axis=1)
+        unsteady = np.flatnonzero((varies > STEADY_DB).any(axis=0) | is_soft[begin:])
+        if (length := int(unsteady[0]) if len(unsteady) else rest.shape[1]) > count:
+            first, count = begin, length
+    if count < 2:
+        return 0, 0
+    slope = np.polyfit(np.arange(count) * LEVEL_STEP, levels[0, first : first + count], 1)[0]
+    if abs(slope) > STEADY_DB_A_SECOND:
+        return 0, 0
+    return int(starts[first]) + window, int(starts[first + count - 1]) + window

@@ -1,0 +1,59 @@
+"""Notes: names and MIDI numbers of keys, where C4 is 60."""
+
+import re
+from collections.abc import Sequence
+
+from distill.errors import ParamsError
+from distill.text import one_line
+
+KEYS = range(128)  # of MIDI
+NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+STEPS = {"#": 1, "♯": 1, "": 0, "b": -1, "♭": -1}
+EXPECTED = "notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is 60), or a range such as C2:C4"
+
+Notes = int | str | Sequence[int | str]
+"""Notes as they are given: a number, a name or text of several, or a sequence of these."""
+
+
+def note_name(key: int) -> str:
+    """The note of a MIDI key, where C4 is 60."""
+    return f"{NAMES[key % 12]}{key // 12 - 1}"
+
+
+def pitch_name(pitch: float) -> str:
+    """The nearest note of a pitch in semitones (MIDI), and cents from it, if any: "C4", "C4 -12 cents"."""
+    cents = round(100 * (pitch - round(pitch)))
+    return note_name(round(pitch)) + (f" {cents:+d} cents" if cents else "")
+
+
+def read_note(text: str) -> int | None:
+    """The MIDI key of a number or a note such as "60", "C4", "f#2" or "Bb3"; None where it is none from 0 to 127."""
+    parts = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?[0-9]{1,2})", text)
+    if parts:
+        letter, sign, octave = parts.groups()
+        key = NAMES.index(letter.upper()) + STEPS[sign] + 12 * (int(octave) + 1)
+    else:
+        key = int(text) if re.fullmatch(r"[0-9]{1,3}", text) else -1
+    return key if key in KEYS else None
+
+
+def read_notes(given: Notes) -> list[int]:
+    """MIDI keys of notes: "C3", 60, "C3,E3,G3", "C2:C4" or a sequence of these; a range has both of its ends.
+
+    Raises ParamsError for what is none, and for none at all.
+    """
+    texts = [str(one) for one in ([given] if isinstance(given, int | str) else given)]
+    keys: list[int] = []
+    for text in map(str.strip, ",".join(texts).split(",")):
+        ends = [read_note(end.strip()) for end in text.split(":")]
+        first, last = ends[0], ends[-1]
+        if len(ends) > 2 or first is None or last is None:
+            found = one_line(text, 60) if text else "nothing"
+            raise ParamsError(f"note {one_line(','.join(texts), 60)}: expected {EXPECTED}, found {found}")
+        if first > last:
+            raise ParamsError(
+                f"note {one_line(text, 60)}: expected a range from a lower to a higher note, found the higher one first; "
+                f"write {note_name(last)}:{note_name(first)}"
+            )
+        keys += range(first, last + 1)
+    return keys

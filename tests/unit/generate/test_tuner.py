@@ -1,0 +1,193 @@
+"""Sounds at given notes: weights of codes, what recordings without a pitch are told, and what is drawn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from unit.codec.tonal import hertz, untrained
+from unit.pitched import LABELS, PITCHES, networks
+
+from distill.codec.atoms import PartialSet, set_partials, shipped_sets
+from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
+from distill.codec.tone import FLOORS
+from distill.errors import ArtifactError, ParamsError
+from distill.generate.pitch import PitchMeter
+from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sounds import Checks, GenerationRequest, generate_sounds
+from distill.generate.tuner import SPREAD, NoteWeights, Tuner, heard_intervals
+from distill.prior.artifact import build_prior
+
+HISS, STRING = 1, 2
+FIFTH = torch.tensor([0.0, 7.0])  # the second set is heard a fifth above what is coded
+BOTH = torch.full((NOTES, 2), 0.5)
+BEGUN, NOT_YET = torch.tensor([True]), torch.tensor([False])
+ROW = torch.tensor([0])
+
+
+def code(note: int, tuning: int | None = None) -> torch.Tensor:
+    return torch.tensor([[3, note, *([] if tuning is None else [tuning])]])
+
+
+def shares(size: int) -> torch.Tensor:
+    return torch.full((1, size), 1 / size)
+
+
+def weighted(weights: NoteWeights, coarser: torch.Tensor, size: int, begun: torch.Tensor = BEGUN) -> dict[int, float]:
+    """Probabilities of the codes that are left, of codes that were all alike."""
+    found = weights(shares(size), coarser, ROW, 0, begun)[0]
+    assert float(found.sum()) == pytest.approx(1, abs=1e-5)
+    return {index: float(share) for index, share in enumerate(found) if share > 1e-6}
+
+
+@pytest.mark.parametrize("interval", [0.0, 7.02, -12.0, 19.0])
+def test_sets_that_are_found_in_recordings_are_heard_at_their_interval(interval: float) -> None:
+    """And those of noise at none."""
+    codec, string = untrained(spare_sets=2), shipped_sets()[0]
+    assert codec.tone is not None
+    noise = np.sort(np.random.default_rng(0).uniform(1, 16, 60))
+    own = PartialSet(string.ratios[:12] * 2 ** (interval / 12), string.amplitudes[:12])
+    set_partials(codec.tone, [own, PartialSet(noise, np.ones(60))], len(shipped_sets()))
+    intervals = heard_intervals(codec.tone, PitchMeter(codec.spectrogram))
+    assert float(intervals[-2]) == pytest.approx(interval, abs=0.1)
+    assert math.isnan(intervals[-1])
+
+
+def test_a_sound_begins_at_its_note_in_any_way_that_it_is_heard_there() -> None:
+    weights = NoteWeights(torch.tensor([[60.0]]), FIFTH, BOTH)
+    assert weighted(weights, torch.tensor([[3]]), NOTES, NOT_YET) == pytest.approx({53: 0.5, 60: 0.5}, abs=1e-5)
+    assert weighted(weights, code(53), TUNINGS, NOT_YET) == pytest.approx({TUNINGS // 2: 1.0}, abs=1e-5)
+    second = range(1 + len(FLOORS), 1 + 2 * len(FLOORS))
+    assert list(weighted(weights, code(53, TUNINGS // 2), 1 + 2 * len(FLOORS), NOT_YET)) == list(second)
+
+
+def test_sets_count_as_often_as_recordings_have_them_at_a_note() -> None:
+    sets = BOTH.clone()
+    sets[53] = torch.tensor([0.9, 0.1])
+    weights = NoteWeights(torch.tensor([[60.0]]), FIFTH, sets)
+    assert weighted(weights, torch.tensor([[3]]), NOTES, NOT_YET) == pytest.approx({53: 1 / 6, 60: 5 / 6}, abs=1e-5)
+
+
+def test_a_note_between_two_begins_at_the_nearest_tuning() -> None:
+    weights = NoteWeights(torch.tensor([[60.44]]), torch.zeros(1), torch.ones(NOTES, 1))
+    assert list(weighted(weights, code(60), TUNINGS, NOT_YET)) == [TUNINGS // 2 + 7]
+
+
+def test_later_frames_stay_near_or_have_no_tone_as_often_as_before() -> None:
+    weights = NoteWeights(torch.tensor([[60.0]]), torch.zeros(1), torch.ones(NOTES, 1))
+    notes = weighted(weights, torch.tensor([[3]]), NOTES)
+    assert notes[0] == pytest.approx(1 / NOTES, abs=1e-5)
+    assert set(notes) <= {0, 59, 60, 61}
+    tunings = weighted(weights, code(60), TUNINGS)
+    step = 1 / TUNINGS / SPREAD
+    assert tunings[TUNINGS // 2 + 2] / tunings[TUNINGS // 2] == pytest.approx(
+        math.exp(-0.5 * (2 * step) ** 2), abs=1e-4
+    )
+    assert weighted(weights, code(0), TUNINGS) == pytest.approx(dict.fromkeys(range(TUNINGS), 1 / TUNINGS))
+
+
+def test_a_code_that_is_far_away_leaves_the_others_as_they_are() -> None:
+    """A take keeps codes of its recording, whatever weights say."""
+    weights = NoteWeights(torch.tensor([[60.0]]), torch.zeros(1), torch.ones(NOTES, 1))
+    assert weighted(weights, code(90), TUNINGS) == pytest.approx(dict.fromkeys(range(TUNINGS), 1 / TUNINGS))
+
+
+def test_frames_without_a_target_are_free_and_the_last_one_goes_on() -> None:
+    weights = NoteWeights(torch.tensor([[math.nan, 60.0]]), torch.zeros(1), torch.ones(NOTES, 1))
+    coarser = torch.tensor([[3]])
+    assert torch.equal(weights(shares(NOTES), coarser, ROW, 0, BEGUN), shares(NOTES))
+    first, later = (weights(shares(NOTES), coarser, ROW, frame, BEGUN) for frame in (1, 9))
+    assert torch.equal(first, later)
+    assert not torch.equal(first, shares(NOTES))
+
+
+def test_sequences_are_drawn_each_at_its_note_also_after_some_have_ended() -> None:
+    codec, prior = networks()
+    assert codec.tone is not None
+    notes = [48, 52, 56, 60, 64, 68, 72] * 4
+    tuner = Tuner(codec, prior)
+    drawn = sample_codes(prior, len(notes), 40, 1, Sampling(), label=STRING, notes=tuner.weights(notes))
+    assert len({len(codes) for codes in drawn}) > 1
+    for note, codes in zip(notes, drawn, strict=True):
+        pitches = codec.tone.pitches(torch.from_numpy(codes)[None])[0].numpy()
+        assert pitches[0] == note
+        assert np.nanmax(np.abs(pitches - note)) <= 1
+
+
+def test_a_take_follows_the_tones_of_its_recording() -> None:
+    codec, prior = networks()
+    assert codec.tone is not None
+    recording = np.zeros((12, prior.num_quantizers), np.int64)
+    recording[:, [NOTE, TUNING, ATOM]] = np.repeat([[52, 8, 1], [0, 0, 0], [64, 8, 1]], 4, axis=0)
+    following = Tuner(codec, prior).following(recording, 5)
+    drawn = sample_codes(prior, 5, 12, 0, Sampling(), natural_ending=False, label=STRING, notes=following)
+    notes = np.stack(drawn)[..., NOTE]
+    assert (notes[:, :4] == 52).all()
+    assert (notes[:, 8:] == 64).all()
+
+
+def test_what_is_not_at_its_note_is_drawn_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, prior = networks()
+    tuner = Tuner(codec, prior)
+    heard = iter([None, 60.25, 59.75])
+    measure = PitchMeter.__call__
+    monkeypatch.setattr(PitchMeter, "__call__", lambda self, samples: next(heard, measure(self, samples)))
+    request = GenerationRequest(7, 1.0, label=STRING, notes=list(PITCHES))
+    made = generate_sounds(codec, prior, request, 3, Checks(tuner=tuner))
+    sounds = list(made.drawn.values())
+    assert sorted(made.drawn) == list(range(7))
+    assert all(sound.is_at_note and sound.note == PITCHES[number] for number, sound in made.drawn.items())
+    assert made.redrawn == {"off the note": 3}
+    assert not made.left
+    assert [sound.pitch for sound in sounds] == [tuner.measure(sound.samples) for sound in sounds]
+
+
+def test_without_a_pitch_in_recordings_notes_are_refused_at_once() -> None:
+    codec, prior = networks()
+    with pytest.raises(ArtifactError) as caught:
+        generate_sounds(codec, prior, GenerationRequest(1, 1.0, label=HISS, notes=[60]), 0)
+    assert str(caught.value) == (
+        f"note: expected recordings with the label {LABELS[0]} that have a pitch, found one in 3% of what the model learnt; "
+        "leave the note out"
+    )
+
+
+def test_sounds_that_never_are_at_their_note_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, prior = networks()
+    tuner = Tuner(codec, prior)
+    monkeypatch.setattr(PitchMeter, "__call__", lambda *_: None)
+    taken: list[int] = []
+    request = GenerationRequest(2, 0.1, natural_ending=False, label=STRING, notes=[60])
+    with pytest.raises(
+        ArtifactError, match=r"^note: expected a sound at its note within 20 cents, found none among 40 that"
+    ):
+        generate_sounds(codec, prior, request, 0, Checks(tuner=tuner), take=lambda number, _: taken.append(number))
+    assert not taken
+
+
+@pytest.mark.parametrize(("note", "is_known"), [(24, False), (36, True), (84, True), (96, False)])
+def test_notes_far_from_those_of_the_recordings_are_refused(note: int, is_known: bool) -> None:
+    tuner = Tuner(*networks())
+    if is_known:
+        tuner.check([note], STRING)
+        return
+    with pytest.raises(
+        ParamsError, match=r"^note C[17]: expected one from .* the label string, C3 to C5; choose another"
+    ):
+        tuner.check([60, note], STRING)
+
+
+def test_a_prior_that_counts_nothing_knows_all_notes_alike() -> None:
+    codec, prior = networks()
+    plain = build_prior(prior.shape.model_copy(update={"count_experts": False}), None)
+    Tuner(codec, plain).check([1, 127])
+    assert hertz(69) == 440
+
+
+def test_codes_without_notes_are_a_sentence() -> None:
+    codec, prior = networks()
+    without = type(codec)(codec.architecture.model_copy(update={"partial_sets": 0}), codec.spectrogram)
+    with pytest.raises(
+        ArtifactError, match=r"^note: expected a model whose codes have notes, found one without; train it"
+    ):
+        Tuner(without, prior)

@@ -1,0 +1,73 @@
+"""Loops: of what is steady, of whole periods, and without a click; of nothing else."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from unit.kit.tones import tone
+
+from distill.kit.loops import LEAST_CORRELATION, LEAST_SECONDS, Loop, crossfaded, find_loop
+
+RATE = 16_000
+
+
+def held(samples: NDArray[np.float32], loop: Loop, seconds: float) -> NDArray[np.float32]:
+    """What a sampler plays while a note is held."""
+    again = samples[loop.start : loop.end + 1]
+    times = int(seconds * RATE / len(again)) + 1
+    return np.concatenate([samples[: loop.start], *[again] * times])[: round(seconds * RATE)]
+
+
+@pytest.mark.parametrize("key", [24, 45, 60, 69.37, 93])
+@pytest.mark.parametrize("kind", ["plain", "vibrato", "breath", "slow decay", "short"])
+def test_a_steady_sound_is_held_without_a_click(key: float, kind: str) -> None:
+    settings = {"vibrato": {"vibrato": 0.3}, "breath": {"noise": 0.03}, "slow decay": {"decay": 0.2}}.get(kind, {})
+    sound = tone(key, 0.6 if kind == "short" else 2.0, RATE, **settings)
+    loop = find_loop(sound, RATE)
+    assert loop is not None
+    assert loop.correlation >= LEAST_CORRELATION
+    assert loop.end - loop.start >= LEAST_SECONDS * RATE
+    mixed = crossfaded(sound, loop, RATE)
+    assert len(mixed) == len(sound)
+    played = held(mixed, loop, 5.0)
+    # Steps and bends across the seams, and past the end of the loop, are such as the sound has anyway.
+    seams = np.arange(loop.end, len(played) - 2, loop.end + 1 - loop.start)
+    for order in (1, 2):
+        usual = np.abs(np.diff(sound, order)).max()
+        assert max(np.abs(np.diff(played, order)[seam - 1 : seam + 2]).max() for seam in seams) <= 1.05 * usual
+        assert np.abs(np.diff(mixed, order)[loop.end - 1 : loop.end + 2]).max() <= 1.05 * usual
+    windows = np.lib.stride_tricks.sliding_window_view(played[loop.start :], RATE // 10)[:: RATE // 50]
+    assert np.ptp(20 * np.log10(windows.std(axis=1))) < 1.0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"decay": 3.0},  # a plucked string
+        {"decay": 1.0},
+        {"noise": 0.5},
+        {"seconds": 0.25},  # too short
+        {"glide": 12.0},
+    ],
+)
+def test_what_decays_is_noise_glides_or_is_short_has_no_loop(settings: dict[str, float]) -> None:
+    assert find_loop(tone(57, sample_rate=RATE, **{"seconds": 2.0, **settings}), RATE) is None
+    assert find_loop(np.zeros(100, np.float32), RATE) is None
+
+
+def test_a_steady_bass_under_a_sound_that_pulses_has_no_loop() -> None:
+    bass, pulses = (
+        tone(36, 2.0, RATE, partials=1),
+        np.sin(2 * np.pi * np.arange(2 * RATE) / RATE).astype(np.float32) ** 2,
+    )
+    assert find_loop(bass, RATE) is not None
+    assert find_loop(bass + 0.1 * pulses * tone(84, 2.0, RATE), RATE) is None
+
+
+def test_a_loop_is_in_the_part_that_is_steady() -> None:
+    steady, plucked = tone(57, 1.0, RATE), tone(57, 1.0, RATE, decay=6.0)
+    loop = find_loop(np.concatenate([2 * plucked, steady, plucked]), RATE)
+    assert loop is not None
+    assert RATE <= loop.start < loop.end < 2 * RATE
+    frequency = 440 * 2 ** ((57 - 69) / 12)
+    periods = (loop.end + 1 - loop.start) * frequency / RATE
+    assert abs(periods - round(periods)) < 0.02

@@ -1,0 +1,90 @@
+"""Synthesised tones, and an instrument that is made of them."""
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from unit.tiny import tiny_codec
+
+from distill.codec.constants import TUNINGS
+from distill.codec.model import VQVAE
+from distill.codes.store import Codes
+from distill.generate.pitch import PitchMeter
+from distill.generate.sounds import Draws, GenerationRequest, Sound
+from distill.kit import make
+from distill.kit.kit import Kit, KitSettings
+from distill.kit.make import KitSource, make_kit
+
+
+def tone(
+    key: float,
+    seconds: float,
+    sample_rate: int,
+    decay: float = 0.0,
+    vibrato: float = 0.0,
+    noise: float = 0.0,
+    glide: float = 0.0,
+    partials: int = 24,
+) -> NDArray[np.float32]:
+    """Partials of a MIDI key, which may be a fraction, with a soft start.
+
+    `decay` is in nepers a second, `vibrato` and `glide`, over the whole, in semitones; `noise` is relative to the peak.
+    """
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    pitch = key + vibrato * np.sin(2 * np.pi * 5 * time) + glide * time / seconds
+    frequency = 440 * 2 ** ((pitch - 69) / 12)
+    phase = np.cumsum(frequency) / sample_rate
+    heard = range(1, 1 + int(min(partials, 0.45 * sample_rate / frequency.max())))
+    sound = sum(np.sin(2 * np.pi * (k * phase + 0.618 * k * k)) / k for k in heard)
+    sound = sound / np.abs(sound).max() * np.exp(-decay * time) * np.minimum(1, time / 0.01)
+    sound += noise * np.random.default_rng(0).standard_normal(len(time))
+    return (0.4 * sound).astype(np.float32)
+
+
+def make_instrument(
+    monkeypatch: pytest.MonkeyPatch, out: Path, off: dict[int, float], reach: int = 127, **tones: Any
+) -> Kit:
+    """An instrument of tones in place of what a prior draws and a codec decodes: at notes, `off` by so many semitones.
+
+    A sound that is transposed by more than `reach` semitones is noise.
+    """
+    codec = tiny_codec(gain_shape=True, partial_sets=2)
+    layer, rate = codec.tone, codec.spectrogram.sample_rate
+    assert layer is not None
+
+    def generate(_: VQVAE, __: None, request: GenerationRequest, *___: Any) -> Draws:
+        (note,) = map(int, request.notes)
+        numbers = range(request.count)
+        codes = [np.array([[number, note, TUNINGS // 2, 1, note, 0]]) for number in numbers]
+        sounds = [Sound(one, None, None, tone(note, 1.5, rate), 1.5, note, note) for one in codes]
+        return Draws(dict(zip(numbers, sounds, strict=True)), Counter(), {})
+
+    def decode(_: VQVAE, sounds: list[Codes]) -> list[NDArray[np.float32]]:
+        made = []
+        for codes in sounds:
+            pitch, drawn_at = float(layer.pitches(torch.from_numpy(codes))[0]), codes[0, 4]
+            noise = {"noise": 9.0} if abs(pitch - drawn_at) > reach else {}
+            made.append(tone(pitch + off[round(pitch)], 1.5, rate, **{**tones, **noise}))
+        return made
+
+    monkeypatch.setattr(make, "generate_sounds", generate)
+    monkeypatch.setattr(make, "decode_sounds", decode)
+    given = {
+        "per_label": 1,
+        "velocity_layers": 1,
+        "seconds": 10.0,
+        "seed": 0,
+        "temperature": 1.0,
+        "guidance": 1.0,
+    }
+    notes = {"notes": ",".join(map(str, off)), "every": 1}
+    settings = KitSettings.model_validate(
+        {**given, **notes, "allow_copies": False, "by_label": False, "formats": ["sfz", "dspreset"]}
+    )
+    tuner: Any = SimpleNamespace(layer=layer, measure=PitchMeter(codec.spectrogram))
+    return make_kit(out, KitSource(codec, None, None, None, "flute.distill", "", [], tuner), settings, [], {})

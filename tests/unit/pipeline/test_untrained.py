@@ -1,0 +1,125 @@
+"""Models of one recording: takes and kits of it without training, and sentences for what makes none."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+import distill
+from distill.api import ModelOfOne
+from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
+from distill.generate.pitch import PitchMeter
+
+RATE = 22_050
+MADE_OF = (
+    "made from {} alone with the shipped weights; nothing was trained: takes are compared with this recording alone"
+)
+
+
+def hit(seconds: float = 0.3) -> NDArray[np.float64]:
+    time = np.arange(round(seconds * RATE)) / RATE
+    return 0.5 * np.random.default_rng(0).uniform(-1, 1, len(time)) * np.exp(-12 * time)
+
+
+def note(hertz: float = 220.0, seconds: float = 0.7) -> NDArray[np.float64]:
+    time = np.arange(round(seconds * RATE)) / RATE
+    return 0.3 * sum(np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 9)) * np.exp(-2 * time)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, NDArray[np.float64]], ModelOfOne]:
+    """Makes a model of a sound in a file of this name."""
+    folder = tmp_path_factory.mktemp("recordings")
+
+    def make(name: str, sound: NDArray[np.float64]) -> ModelOfOne:
+        soundfile.write(folder / name, sound, RATE, subtype="FLOAT")
+        return distill.model_of(folder / name)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def of_note(made: Callable[..., ModelOfOne]) -> ModelOfOne:
+    return made("glass.wav", note())
+
+
+@pytest.fixture(scope="module")
+def of_hit(made: Callable[..., ModelOfOne]) -> ModelOfOne:
+    return made("my snare.wav", hit())
+
+
+def test_takes_are_near_the_recording_and_none_is_another(of_hit: ModelOfOne) -> None:
+    varied = of_hit.vary(of_hit.recording, n=6, seed=1)
+    assert (of_hit.sample_rate, varied.strength, varied.equal) == (24_000, 0.5, 0)
+    assert len({sound.tobytes() for sound in varied.sounds}) == 6
+    assert {len(sound) for sound in varied.sounds} == {len(of_hit.recording)}
+    assert all(0.4 < one.equal_codes < 1 and one.difference_db < 4 for one in varied.similarity)
+    again = distill.model_of(of_hit.path).vary(of_hit.recording, n=6, seed=1)
+    assert all(np.array_equal(*pair) for pair in zip(varied.sounds, again.sounds, strict=True))
+
+
+def test_it_is_said_that_nothing_was_trained(of_hit: ModelOfOne) -> None:
+    varied, sentence = of_hit.vary(of_hit.recording, n=1, seed=1), MADE_OF.format("my snare.wav")
+    (line,) = [line for line in varied.lines([Path("a.wav")]) if line.startswith(sentence)]
+    assert varied.json([Path("a.wav")])["untrained"] == of_hit.note == line
+    assert "unknown" not in "".join(varied.lines([Path("a.wav")]))
+
+
+def test_a_soft_recording_and_a_loud_one_keep_their_levels_and_a_note_its_pitch(
+    of_note: ModelOfOne, made: Callable[..., ModelOfOne]
+) -> None:
+    with pytest.warns(AudioWarning, match="above full scale"):
+        loud = made("loud.wav", 20 * note())
+    for model in (of_note, made("soft.wav", 0.002 * note()), loud):
+        (sound,) = model.vary(model.recording, n=1, strength=0.0).sounds
+        levels = [20 * np.log10(np.abs(one).max()) for one in (sound, model.recording)]
+        assert levels[0] == pytest.approx(levels[1], abs=2.5)
+        pitch = PitchMeter(model.bundle.codec.spectrogram)(sound)
+        assert pitch == pytest.approx(57, abs=0.1)
+
+
+def test_a_kit_of_a_hit_has_takes_on_the_key_of_its_name(of_hit: ModelOfOne, tmp_path: Path) -> None:
+    kit = of_hit.kit(tmp_path / "kit", per_label=3, seed=1)
+    (group,) = kit.groups
+    assert (group.key, group.label, group.is_drum, group.keys) == (38, "my snare", True, None)
+    assert [sound.position for sound in group.sounds] == [1, 2, 3]
+    assert len({(tmp_path / "kit" / sound.file).read_bytes() for sound in group.sounds}) == 3
+    assert kit.verdict_line == f"none: {of_hit.note}"
+    assert json.loads((tmp_path / "kit" / "kit.json").read_text())["untrained"] == of_hit.note
+
+
+def test_a_kit_of_a_note_is_an_instrument_over_all_keys(of_note: ModelOfOne, tmp_path: Path) -> None:
+    (group,) = of_note.kit(tmp_path / "kit", per_label=2, seed=1).groups
+    assert (group.key, group.label, group.keys, len(group.sounds)) == (57, "glass", (0, 127), 2)
+    kit = of_note.kit(tmp_path / "scale", per_label=1, notes="A3:D#4", every=3, seed=1)
+    assert [(group.key, group.keys) for group in kit.groups] == [(57, (0, 58)), (60, (59, 61)), (63, (62, 127))]
+    for group in kit.groups:
+        samples, rate = soundfile.read(tmp_path / "scale" / group.sounds[0].file, dtype="float32")
+        assert rate == of_note.sample_rate
+        assert PitchMeter(of_note.bundle.codec.spectrogram)(samples) == pytest.approx(group.key, abs=0.2)
+
+
+def test_notes_of_a_hit_are_refused(of_hit: ModelOfOne, tmp_path: Path) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"note: expected recordings that have a pitch, found one in \d+% of what the"
+    ):
+        of_hit.kit(tmp_path / "kit", notes=60)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_makes_no_model_is_said(made: Callable[..., ModelOfOne]) -> None:
+    with pytest.raises(AudioError, match=r"silent\.wav: expected a recording, found a file that is silent \(peak 0\)"):
+        made("silent.wav", np.zeros(RATE))
+    with (
+        pytest.raises(
+            AudioError, match=r"blip\.wav: expected at least 0\.01 s of sound, found 0\.005 s; name a longer"
+        ),
+        pytest.warns(AudioWarning, match="very short"),
+    ):
+        made("blip.wav", hit(0.005))
+    with pytest.raises(ParamsError, match=r"model_of: expected the path of an audio file, found 3; name one such as"):
+        distill.model_of(3)  # type: ignore[arg-type]
