@@ -23,8 +23,8 @@ CODE = {
         *("model_file", "novelty", "params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "audition": (
-        *("audio", "codec", "codes", "generate", "model_file", "novelty", "params", "prior", "seeds.py"),
-        *("split.py", "storage"),
+        *("audio", "codec", "codes", "generate", "model_file", "notes.py", "novelty", "params", "prior"),
+        *("seeds.py", "split.py", "storage"),
     ),
 }
 

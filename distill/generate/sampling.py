@@ -12,7 +12,6 @@ from distill.codec.constants import NOTE
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.tuner import NoteWeights
 from distill.prior.base import Prior, Sampler
 from distill.progress import Progress
 
@@ -29,6 +28,11 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
+
+
+ToneWeights = Callable[[Tensor, Tensor, Tensor, int, Tensor], Tensor]
+"""What brings sequences to notes, see `NoteWeights`: new probabilities `[B, V]` of a note, tuning or atom from old ones,
+the coarser codes `[B, L]` of the frame, the sequences' rows `[B]`, the frame's index, and which have had a tone `[B]`."""
 
 
 class FixedCodes(NamedTuple):
@@ -54,15 +58,15 @@ def sample_codes(
     label: int = 0,
     prompt: Codes | None = None,
     kept: FixedCodes | None = None,
-    notes: NoteWeights | None = None,
+    notes: ToneWeights | None = None,
 ) -> list[Codes]:
     """Sample `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`, with a label from 1 on or 0 for none.
 
     They continue the codes `prompt` `[P, Q]`, if any, which the result leaves out. With `natural_ending` a sequence
     stops at EOS or, without a prompt, after `prior.most_frames`: later positions are untrained.
     Else each has `max_frames` frames. `kept` needs that, and no prompt: it fixes codes, and every code costs a random
-    number, kept or not. `notes` weighs codes such that each sequence is at a note. Equal arguments give equal codes: all sequences share one generator. Beyond its context the
-    prior continues from the last half of its window. Raises ArtifactError where the prior gives NaN or infinite values.
+    number, kept or not. `notes` brings each sequence to a note. Equal arguments give equal codes: all sequences share
+    one generator. Beyond its context the prior continues from the last half of its window. Raises ArtifactError where the prior gives NaN or infinite values.
     """
     assert kept is None or (not natural_ending and prompt is None)
     sizes, smoothing, active = prior.shape.codebook_sizes, prior.smoothing.tolist(), torch.arange(count)

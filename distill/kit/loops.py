@@ -1,8 +1,8 @@
 """Loops of steady sounds: the part that a sampler repeats while a note is held, found by correlation.
 
-A loop lies where level and brightness stay. It begins where the waveform is most alike to that around its end, some whole periods
-later. Around the end the samples are mixed with those around the start, so that a sampler that jumps from the end to the
-start, and one that goes on past the end, both play samples that follow each other.
+A loop lies where level and brightness stay. It begins where the waveform is most alike to that around its end, some
+whole periods later. Around the end the samples are mixed with those around the start, so that a sampler that jumps from
+the end to the start, and one that goes on past the end, both play samples that follow each other.
 """
 
 from typing import NamedTuple
@@ -68,9 +68,8 @@ def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
     weights = np.cos(np.linspace(-np.pi / 2, np.pi / 2, 2 * fade, endpoint=False)) ** 2  # 1 at the end
     mixed = samples.copy()
     around_start = samples[loop.start - fade : loop.start + fade]
-    mixed[stop - fade : stop + fade] += (weights * (around_start - samples[stop - fade : stop + fade])).astype(
-        np.float32
-    )
+    around_end = samples[stop - fade : stop + fade]
+    mixed[stop - fade : stop + fade] = around_end + weights * (around_start - around_end)
     return mixed
 
 
@@ -81,9 +80,7 @@ def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
     """
     window, step = round(LEVEL_SECONDS * sample_rate), round(LEVEL_STEP * sample_rate)
     starts = np.arange(0, len(samples) - window + 1, step)
-    levels = np.empty(
-        (2, len(starts))
-    )  # dB, of the samples and of their differences, in which high partials are louder
+    levels = np.empty((2, len(starts)))  # dB, of the samples, and of their differences, where high partials are louder
     for row, signal in zip(levels, (samples, np.diff(samples, prepend=samples[:1])), strict=True):
         energy = np.concatenate([[0.0], np.cumsum(signal.astype(np.float64) ** 2)])
         row[:] = 10 * np.log10(np.maximum(energy[starts + window] - energy[starts], 1e-12))

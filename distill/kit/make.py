@@ -59,7 +59,7 @@ from distill.seeds import Stream, derive_seed
 from distill.storage.files import MARK, atomic_folder, made_by_distill, write_bytes, write_json
 from distill.text import one_line
 
-POOL = 2  # sounds that clusters are made of, for each that they can hold
+POOL = 2  # sounds that clusters and instruments are made of, for each that they can hold
 SAMPLES = "samples"  # folder of the sounds within a kit
 TRIM_DB = -60.0  # relative to a sound's peak: what is lower at both ends is cut off
 PEAK_DB = -1.0  # dBFS of every sound
@@ -242,22 +242,24 @@ def draw_instrument(
 ) -> dict[int, tuple[list[Sound], Counter[str]]]:
     """Sounds at each of some notes, as many as the settings say or fewer, and the draws that were refused, by reason.
 
-    The same sounds, drawn at the middle note, are at all notes where they have a clear pitch. So all keys play one
-    instrument. Notes beyond these have others, of the middle of what is left. Raises as `generate_sounds`.
+    The same sounds, drawn at the middle note, are at all notes where they have a clear pitch, so that all keys play one
+    instrument. Notes beyond these have others, drawn at the middle of what is left. Raises as `generate_sounds`.
     """
-    each, middle = settings.per_label, notes[len(notes) // 2]
-    drawn, refused = draw_sounds(source, settings, label, POOL * each, report, middle)
-    voices = sorted((at_notes(source, sound, notes) for sound in drawn), key=len, reverse=True)[:each]
-    made = {}
-    for note in notes:
-        there = [voice[note] for voice in voices if note in voice]
-        made[note] = there, Counter({MISTUNED: len(voices) - len(there)})
-    made[middle][1].update(refused)
-    reached = [note for note, (there, _) in made.items() if there] or [middle]
-    for beyond in ([note for note in notes if note < reached[0]], [note for note in notes if note > reached[-1]]):
-        if beyond:
-            made |= draw_instrument(source, settings, label, beyond, report)
-    return made
+    made: dict[int, list[Sound]] = {}
+    refused, tried = {note: Counter[str]() for note in notes}, set[int]()
+    while beyond := [one for one in notes if one not in tried and not (made and min(made) <= one <= max(made))]:
+        middle = beyond[len(beyond) // 2]
+        tried.add(middle)
+        drawn, found = draw_sounds(source, settings, label, POOL * settings.per_label, report, middle)
+        refused[middle].update(found)
+        left = [note for note in notes if note not in made]
+        voices = sorted((at_notes(source, sound, left) for sound in drawn), key=len, reverse=True)
+        for note in left:
+            there = [voice[note] for voice in voices[: settings.per_label] if note in voice]
+            refused[note][MISTUNED] += min(settings.per_label, len(voices)) - len(there)
+            if there:
+                made[note] = there
+    return {note: (made.get(note, []), refused[note]) for note in notes}
 
 
 def at_notes(source: KitSource, voice: Sound, notes: Sequence[int]) -> dict[int, Sound]:

@@ -508,7 +508,7 @@ def test_keys_of_a_kit_are_given_by_label(shell: CommandLine) -> None:
 
 def test_an_instrument_is_made_at_notes(shell: CommandLine) -> None:
     write_pitched_model(Path("m.distill"))
-    done = shell(*KIT, "--label", "string", "--notes", "C4:G4", "--every", "7", "--per-label", "1")
+    done = shell(*KIT[:4], "--seed", "3", "--label", "string", "--notes", "C4:G4", "--every", "7", "--per-label", "1")
     assert done.status == 0, done.err
     lines = done.out.splitlines()
     assert lines[:3] == ["C4    60  1 x string", "G4    67  1 x string", "kit  2 sounds on 2 notes, over all keys"]

@@ -96,6 +96,15 @@ def test_notes_beyond_the_reach_of_the_sounds_have_others(tmp_path: Path, monkey
     assert not kit.missing_lines
 
 
+def test_a_note_at_which_nothing_can_be_drawn_has_what_is_drawn_at_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = {60: 0.0, 64: 0.0, 67: 0.0}
+    kit = make_instrument(monkeypatch, tmp_path / "kit", notes, undrawn=(64, 67))
+    assert [len(group.sounds) for group in kit.groups] == [1, 1, 1]
+    assert [group.refused["mistuned"] for group in kit.groups] == [0, 40, 40]
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return distill.load(write_pitched_model(tmp_path_factory.mktemp("model") / "m.distill"))

@@ -47,11 +47,16 @@ def tone(
 
 
 def make_instrument(
-    monkeypatch: pytest.MonkeyPatch, out: Path, off: dict[int, float], reach: int = 127, **tones: Any
+    monkeypatch: pytest.MonkeyPatch,
+    out: Path,
+    off: dict[int, float],
+    reach: int = 127,
+    undrawn: tuple[int, ...] = (),
+    **tones: Any,
 ) -> Kit:
     """An instrument of tones in place of what a prior draws and a codec decodes: at notes, `off` by so many semitones.
 
-    A sound that is transposed by more than `reach` semitones is noise.
+    A sound that is transposed by more than `reach` semitones is noise. What is drawn at the notes `undrawn` has no pitch.
     """
     codec = tiny_codec(gain_shape=True, partial_sets=2)
     layer, rate = codec.tone, codec.spectrogram.sample_rate
@@ -61,7 +66,9 @@ def make_instrument(
         (note,) = map(int, request.notes)
         numbers = range(request.count)
         codes = [np.array([[number, note, TUNINGS // 2, 1, note, 0]]) for number in numbers]
-        sounds = [Sound(one, None, None, tone(note, 1.5, rate), 1.5, note, note) for one in codes]
+        sounds = [
+            Sound(one, None, None, tone(note, 1.5, rate), 1.5, note, None if note in undrawn else note) for one in codes
+        ]
         return Draws(dict(zip(numbers, sounds, strict=True)), Counter(), {})
 
     def decode(_: VQVAE, sounds: list[Codes]) -> list[NDArray[np.float32]]:
