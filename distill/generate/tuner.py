@@ -26,7 +26,7 @@ from distill.prior.frame import FramePrior
 SPREAD = 0.15  # semitones from the note, at which a code keeps 0.6 of its probability
 LOUDEST_HERTZ, SECONDS = 300.0, 0.3  # of the loudest partial, and of the sound, by which a set is heard
 FALL = 0.5  # power of the ratio, by which partials are softer than in the frame that the set was found in
-LEAST_TONAL = 0.1  # share of frames with a pitch
+LEAST_TONAL = 0.2  # share of frames with a pitch: of snares, hisses and scratches a seventh have one
 RARE = 0.01  # share of these beyond each end of the notes that are known
 UNHEARD = 1e3  # semitones, so that sets which have no pitch are near no note
 BEYOND = 12  # semitones beyond these, where notes can still be asked for
