@@ -26,7 +26,7 @@ from distill.prior.frame import FramePrior
 SPREAD = 0.15  # semitones from the note, at which a code keeps 0.6 of its probability
 LOUDEST_HERTZ, SECONDS = 300.0, 0.3  # of the loudest partial, and of the sound, by which a set is heard
 FALL = 0.5  # power of the ratio, by which partials are softer than in the frame that the set was found in
-LEAST_TONAL = 0.1  # share of frames with a pitch
+LEAST_TONAL = 0.2  # share of frames with a pitch: of snares, hisses and scratches a seventh have one
 RARE = 0.01  # share of these beyond each end of the notes that are known
 UNHEARD = 1e3  # semitones, so that sets which have no pitch are near no note
 BEYOND = 12  # semitones beyond these, where notes can still be asked for
@@ -95,9 +95,8 @@ def heard_intervals(layer: ToneLayer, measure: PitchMeter) -> Tensor:
     rate = measure.config.sample_rate
     intervals = torch.full((len(layer.ratios),), torch.nan, dtype=torch.float64)
     time = torch.arange(round(SECONDS * rate)).double() / rate
-    for row, (ratios, loud) in enumerate(
-        zip(layer.ratios.cpu().double(), layer.amplitudes.cpu().double(), strict=True)
-    ):
+    for row in range(len(intervals)):
+        ratios, loud = layer.ratios[row].cpu().double(), layer.amplitudes[row].cpu().double()
         if not loud.any():
             continue
         base = LOUDEST_HERTZ / float(ratios[loud.argmax()])
@@ -121,9 +120,8 @@ class NoteWeights:
         self.targets, self.sets = (targets * TUNINGS).round(), sets[:, None]
         moved = (intervals * TUNINGS).round()
         self.atoms = torch.cat([moved.new_zeros(1), moved.repeat_interleave(len(FLOORS))])  # steps from the code
-        self.heard = (
-            _coded(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))[..., None] + moved
-        )  # [NOTES, TUNINGS, S]
+        coded = _coded(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))
+        self.heard = coded[..., None] + moved  # [NOTES, TUNINGS, S]
         self._tables: dict[tuple[float, bool], Tensor] = {}
 
     def __call__(self, shares: Tensor, coarser: Tensor, rows: Tensor, frame: int, begun: Tensor) -> Tensor:
@@ -133,7 +131,9 @@ class NoteWeights:
         their note, and then one near it or none, as the prior has it.
         """
         level, targets = coarser.shape[1], self.targets[rows, min(frame, self.targets.shape[1] - 1)]
-        tables = torch.stack(list(map(self._table, targets.tolist(), begun.tolist())))  # [B, NOTES, TUNINGS]
+        tables = torch.stack(
+            list(map(self._table, targets.nan_to_num().tolist(), begun.tolist()))
+        )  # [B, NOTES, TUNINGS]
         free = targets.isnan()
         if level == NOTE:
             tone = torch.where(begun, shares[:, 1:].sum(dim=1) / shares.sum(dim=1), 1.0)[:, None]

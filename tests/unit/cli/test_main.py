@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import typer
 from programs import Forked, fork, until
+from unit.codec.tonal import sound_of
 from unit.command import CommandLine, Done
 from unit.pitched import write_pitched_model
 from unit.tiny import write_model, write_prior_model, write_tone
@@ -22,6 +23,7 @@ import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
 from distill.cli.flags import print_json
+from distill.codec.atoms import shipped_sets
 from distill.codes.file import load_codes
 from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle
@@ -317,6 +319,27 @@ def test_every_command_says_the_remarks_on_a_recording(shell: CommandLine) -> No
         done = shell(*command.split(), "--json")
         assert f"distill: warning: {remark}\n" in done.err
         assert json.loads(done.out)["warnings"] == [remark]
+
+
+def test_lines_and_json_say_notes_and_what_was_heard(shell: CommandLine) -> None:
+    write_pitched_model(Path("p.distill"))
+    write_audio(Path("a.wav"), sound_of(shipped_sets()[0], 57.0, 0.4).numpy(), 16_000)
+    done = shell("generate", "p.distill", "--note", "C3,Fb3", "--label", "string", "--seed", "1")
+    first, second, summary, *_ = done.out.splitlines()
+    assert re.match(r"generated/p_1_000\.wav  \d\.\d\d s  C3: [+-]\d+ cents$", first)
+    assert re.match(r"generated/p_1_001\.wav  \d\.\d\d s  E3: [+-]\d+ cents$", second)
+    assert summary.startswith("2 of 2 sounds at their note within 20 cents")
+    takes = ("vary", "p.distill", "a.wav", "-n", "2", "--strength", "0", "--seed", "1", "--json")
+    for moved, note in ((("--transpose", "-1.5"), 55.5), (("--note", "60"), 60.0)):
+        made = json.loads(shell(*takes, *moved).out)
+        assert [take["note"] for take in made["takes"]] == [pytest.approx(note, abs=0.07)] * 2
+        assert [take["pitch"] for take in made["takes"]] == [pytest.approx(note, abs=0.13)] * 2
+        assert made["tuning"] == {
+            "in_words": ["2 of 2 takes at their note within 20 cents"],
+            "off_note": 0,
+            "redrawn": 0,
+        }
+    assert "tuning" not in json.loads(shell(*takes).out)
 
 
 def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
