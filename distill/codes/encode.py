@@ -87,7 +87,9 @@ def code_corpus(
     above = [max(1.0, entry.peak * shape.input_gain / MOST_PEAK) for entry, _ in rows]  # see `within_full_scale`
     made = [[replace(view, gain=view.gain / by) for view in own] for own, by in zip(made, above, strict=True)]
     too_loud = sorted({entry.path for (entry, _), by in zip(rows, above, strict=True) if by > 1})
-    sizes = [sum(geometry.frames_for(view.samples(one)) for view in own) for (one, _), own in zip(rows, made, strict=True)]
+    sizes = [
+        sum(geometry.frames_for(view.samples(one)) for view in own) for (one, _), own in zip(rows, made, strict=True)
+    ]
     cuts = cut_blocks([one.recording_id for one, _ in rows], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
     blocks: list[Block] = [[(rows[index][0], view) for index in cut for view in made[index]] for cut in cuts]
     counts = torch.zeros(shape.num_quantizers, max(shape.codebook_sizes), dtype=torch.float64)
@@ -112,7 +114,9 @@ def code_corpus(
                     yield entry.recording_id, view.number, entry.group, codes
 
         def key(block: Block) -> str:
-            return sha256_json([[entry.pcm_sha256, view.shift, view.gain, view.semitones] for entry, view in block])[:32]
+            return sha256_json([[entry.pcm_sha256, view.shift, view.gain, view.semitones] for entry, view in block])[
+                :32
+            ]
 
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list

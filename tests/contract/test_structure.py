@@ -250,6 +250,7 @@ RUN_AGAIN = {
     "split": {"train_vqvae", "encode_codes", "split", "train_prior"},
     "codes": {"encode_codes"},
     "prior": {"train_prior"},
+    "prior.transpose": {"encode_codes", "train_prior"},
     "bundle": {"bundle", "audition"},
     "bundle.name": {"prepare", "bundle", "audition"},
     "audition": {"audition"},

@@ -262,7 +262,7 @@ def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
     assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
     answer = _call(page, "instrument", [None, None, " ", 3, 4, ""])
     assert answer["output"]["error"].startswith("notes of an instrument: expected some, found none; give notes such")
-    answer = _call(page, "vary", [None, None, 0.3, ""])
+    answer = _call(page, "vary", [None, None, 0.3, "", ""])
     assert answer["output"]["error"] == "a sound to vary: expected one, found none; choose a file or record one"
 
 
