@@ -16,7 +16,8 @@ from distill.prior.base import Prior, Sampler
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
-TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too often
+TONE_TOP_P = 0.8  # of tones at most: held notes gave way to rare others too often
+SHAPE_TEMPERATURE = 0.7  # factor beside tones: what is drawn of spectra frame by frame makes partials flicker
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
 
@@ -76,7 +77,12 @@ def sample_codes(
     generator = torch.Generator(device="cpu").manual_seed(seed)
     guided = bool(label) and sampling.guidance != 1.0
     batch = 2 * count if guided else count  # the second half without the label
-    tones, of_tones = prior.shape.tone_levels, replace(sampling, top_p=min(sampling.top_p, TONE_TOP_P))
+    tones = prior.shape.tone_levels
+    of_levels = [sampling] * len(sizes)
+    if tones:
+        of_tones = replace(sampling, top_p=min(sampling.top_p, TONE_TOP_P))
+        of_shapes = replace(sampling, temperature=SHAPE_TEMPERATURE * sampling.temperature)
+        of_levels = [sampling, *[of_tones] * len(tones), *[of_shapes] * (len(sizes) - tones.stop)]
 
     def drawn(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
         logits, level = logits.float().cpu(), coarser.shape[1]
@@ -93,7 +99,7 @@ def sample_codes(
             weighted = shares * kept.weights(level, frame)
             # Weights that leave nothing to draw from do not count.
             shares = torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, shares)
-        chosen = draw(shares, of_tones if level in tones else sampling, generator)
+        chosen = draw(shares, of_levels[level], generator)
         if kept is not None:
             fixed = kept.codes[:, frame, level]
             chosen = torch.where(fixed < 0, chosen, fixed)

@@ -15,6 +15,7 @@ from distill.codec.constants import NOTES, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import out_of_range
 from distill.generate.sampling import (
+    SHAPE_TEMPERATURE,
     TONE_TOP_P,
     Sampling,
     classifier_free_guidance,
@@ -221,6 +222,25 @@ def test_tones_are_drawn_from_the_likeliest_and_others_from_all() -> None:
     codes = np.concatenate(sample_codes(prior, 400, 4, 0, Sampling(), natural_ending=False))
     found = [len(np.unique(codes[:, level])) for level in range(len(sizes))]
     assert found == [5, *(math.ceil(TONE_TOP_P * size) for size in sizes[1:4]), 4]
+
+
+def test_shapes_beside_tones_are_drawn_cooler_than_loudness() -> None:
+    sizes = (2, NOTES, TUNINGS, 6, 2)
+    more = {"depth_layers": 1, "codeword_size": 3, "count_experts": False}
+    prior = build_prior(
+        prior_shape("frame", codebook_sizes=sizes, context_frames=4, hidden_size=8, **more), None
+    ).eval()
+    assert isinstance(prior, FramePrior)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.zero_()
+        prior.bias[:, 0, 0] = 1.0
+        for level in range(len(sizes)):
+            prior.pointer_mixture.copy_nothing(level)
+    codes = np.concatenate(sample_codes(prior, 4000, 4, 0, Sampling(), natural_ending=False))
+    loudness, shape = ((codes[:, level] == 0).mean() for level in (0, 4))
+    assert loudness == pytest.approx(1 / (1 + math.exp(-1)), abs=0.01)
+    assert shape == pytest.approx(1 / (1 + math.exp(-1 / SHAPE_TEMPERATURE)), abs=0.01)
 
 
 def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
