@@ -165,7 +165,7 @@ def test_what_is_said_wins_over_the_quality_and_that_over_the_tier(tmp_path: Pat
     prior = params.prior_config(5)
     assert (prior.epochs, prior.hidden_size, prior.val_fraction) == (3, 512, 0.4)
     begun, own = get_adaptive_prior_config(5), get_adaptive_prior_config(5, hidden_size=64)
-    assert (begun.fits_pretrained, begun.label_smoothing, begun.patience) == (True, 0.0, 4)
+    assert (begun.fits_pretrained, begun.label_smoothing, begun.patience) == (True, 0.0, 3)
     assert (own.fits_pretrained, own.label_smoothing, own.patience) == (False, 0.4, 15)
     assert get_adaptive_prior_config(5, label_smoothing=0.2).label_smoothing == 0.2
     for tier in get_args(TierName):

@@ -133,7 +133,7 @@ def test_what_is_not_at_its_note_is_drawn_again_and_counted(monkeypatch: pytest.
     measure = PitchMeter.__call__
     monkeypatch.setattr(PitchMeter, "__call__", lambda self, samples: next(heard, measure(self, samples)))
     request = GenerationRequest(7, 1.0, label=STRING, notes=list(PITCHES))
-    made = generate_sounds(codec, prior, request, 3, Checks(tuner=tuner))
+    made = generate_sounds(codec, prior, request, 8, Checks(tuner=tuner))
     sounds = list(made.drawn.values())
     assert sorted(made.drawn) == list(range(7))
     assert all(sound.is_at_note and sound.note == PITCHES[number] for number, sound in made.drawn.items())
