@@ -25,6 +25,7 @@ from distill.generate.results import Generated, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     COARSE_FROM,
+    OFF_NOTE,
     Checks,
     Draws,
     GenerationRequest,
@@ -394,7 +395,7 @@ class Model:
             "novelty": [sound.novelty for sound in sounds],
             "notes": [sound.note for sound in sounds],
             "pitches": [sound.pitch for sound in sounds],
-            "redrawn_off_note": draws.redrawn["off the note"],
+            "redrawn_off_note": draws.redrawn[OFF_NOTE],
             "off_note": sum(not sound.is_at_note for sound in sounds),
             "sample_rate": self.sample_rate,
             "seed": seed,

@@ -32,6 +32,7 @@ MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
 PEAK = 0.98  # largest amplitude: louder sounds are made softer
 IN_TUNE = 0.2  # semitones from the note, at most
+OFF_NOTE = "off the note"  # why a sound is drawn again
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
@@ -122,7 +123,7 @@ class Checks:
         if self.reject_faults and sound.faults:
             return "faulty"
         if not sound.is_at_note:
-            return "off the note"
+            return OFF_NOTE
         return "" if sound.novelty is None or self.is_new(sound.novelty) else "old"
 
 
@@ -177,73 +178,17 @@ def generate_sounds(
         raise ArtifactError(
             "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
         )
-    checks, recording, strength = checks or Checks(), request.recording, request.strength
-    frames = frames_for_seconds(codec, request.max_seconds) if recording is None else len(recording)
-    length = None  # of each sound, where it is given
-    if not request.natural_ending:
-        drawn_samples = max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
-        length = request.prompt_frames * codec.spectrogram.samples_per_frame + drawn_samples
-    tuner = (checks.tuner or Tuner(codec, prior)) if request.notes or request.follow_tones else None
-    if tuner is not None and recording is None:
-        tuner.check(request.notes, request.label)
-    known = set() if recording is None else {recording.tobytes()}
-    made = Draws({}, Counter(), {})
-
-    def report(done: int, of: int, text: str) -> None:
-        if progress is not None:
-            first, last = len(made.drawn) + 1, min(len(made.drawn) + BATCH, request.count)
-            name = f"sounds {first} to {last} of {request.count}: " if request.count > BATCH else ""
-            progress(done, of, name + text)
-
-    def sampled(numbers: Sequence[int], attempt: int) -> list[Codes]:
-        if recording is not None and not strength:
-            return [recording.copy() for _ in numbers]
-        again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
-        first, kept, weights = len(made.drawn), None, None  # the number of the batch's first sound
-        own_seed = derive_seed(seed, again, first, attempt) if attempt else derive_seed(seed, first)
-        if recording is not None:
-            seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
-            sizes = codec.architecture.codebook_sizes
-            fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
-            kept = FixedCodes(fixed, pull_to(codec.code_vectors(), recording, strength))
-        if tuner is not None and recording is not None:
-            weights = tuner.following(recording, len(numbers))
-        elif tuner is not None:
-            weights = tuner.weights([request.notes[number % len(request.notes)] for number in numbers])
-        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept, weights)
-        return sample_codes(prior, len(numbers), frames, own_seed, *settings)
-
-    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
-        sounds = checks.judged(request, sampled(numbers, attempt))
-        if tuner is None:
-            return sounds
-        decoded = decode_sounds(codec, [sound.codes for sound in sounds], length)
-        own = request.prompt_frames * codec.spectrogram.samples_per_frame  # the first sample that was drawn
-        return [
-            replace(sound, samples=samples, note=request.note_of(number), pitch=tuner.measure(samples[own:]))
-            for number, sound, samples in zip(numbers, sounds, decoded, strict=True)
-        ]
-
-    def refusal(sound: Sound) -> str:
-        codes = sound.codes.tobytes()
-        is_equal = recording is not None and strength > 0 and codes in known
-        known.add(codes)
-        reason = "equal" if is_equal else checks.refusal(sound)
-        keeps_tones = recording is not None and strength <= COARSE_FROM  # so that drawing again changes no pitch
-        return "" if reason == "off the note" and keeps_tones else reason
-
+    drawing = _Drawing(codec, prior, request, seed, checks or Checks(), progress)
+    made = drawing.made
     for first in range(0, request.count, BATCH):
         numbers = range(first, min(first + BATCH, request.count))
-        batch = draw_again(numbers, draw, refusal)
-        if not first and recording is None and list(batch.left.values()) == ["off the note"] * len(numbers):
+        batch = draw_again(numbers, drawing.draw, drawing.refusal)
+        if not first and request.recording is None and list(batch.left.values()) == [OFF_NOTE] * len(numbers):
             raise ArtifactError(
                 f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
                 f"{MOST_DRAWS * len(numbers)} that were drawn; leave the note out, or choose another label"
             )
-        decoded = [batch.drawn[number].samples for number in numbers]
-        if tuner is None:
-            decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
-        for number, samples in zip(numbers, decoded, strict=True):
+        for number, samples in zip(numbers, drawing.samples([batch.drawn[number] for number in numbers]), strict=True):
             if take is not None:
                 take(number, samples)
             seconds = len(samples) / codec.spectrogram.sample_rate
@@ -251,6 +196,93 @@ def generate_sounds(
         made.redrawn.update(batch.redrawn)
         made.left.update(batch.left)
     return made
+
+
+class _Drawing:
+    """Draws the sounds of a request for `draw_again`; `made` has those of the batches before."""
+
+    def __init__(
+        self,
+        codec: VQVAE,
+        prior: Prior,
+        request: GenerationRequest,
+        seed: int,
+        checks: Checks,
+        progress: Progress | None,
+    ) -> None:
+        self.codec, self.prior, self.request, self.seed = codec, prior, request, seed
+        self.checks, self.progress, self.made = checks, progress, Draws({}, Counter(), {})
+        recording = request.recording
+        self.frames = frames_for_seconds(codec, request.max_seconds) if recording is None else len(recording)
+        self.prompt_samples = request.prompt_frames * codec.spectrogram.samples_per_frame
+        self.length: int | None = None  # of each sound, where it is given
+        if not request.natural_ending:
+            self.length = self.prompt_samples + max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
+        self.tuner = (checks.tuner or Tuner(codec, prior)) if request.notes or request.follow_tones else None
+        if self.tuner is not None and recording is None:
+            self.tuner.check(request.notes, request.label)
+        self.known = set() if recording is None else {recording.tobytes()}
+
+    def draw(self, numbers: Sequence[int], attempt: int) -> list[Sound]:
+        """Draw the sounds of these numbers and judge them; those at notes are decoded, and their pitch is measured."""
+        sounds = self.checks.judged(self.request, self._codes(numbers, attempt))
+        if self.tuner is None:
+            return sounds
+        decoded = decode_sounds(self.codec, [sound.codes for sound in sounds], self.length)
+        pitches = [self.tuner.measure(samples[self.prompt_samples :]) for samples in decoded]
+        return [
+            replace(sound, samples=samples, note=self.request.note_of(number), pitch=pitch)
+            for number, sound, samples, pitch in zip(numbers, sounds, decoded, pitches, strict=True)
+        ]
+
+    def _codes(self, numbers: Sequence[int], attempt: int) -> list[Codes]:
+        """Codes `[F, Q]` of the sounds of these numbers, without those of the prompt."""
+        request, recording, strength = self.request, self.request.recording, self.request.strength
+        if recording is not None and not strength:
+            return [recording.copy() for _ in numbers]
+        again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
+        first, kept, weights = len(self.made.drawn), None, None  # the number of the batch's first sound
+        seed = derive_seed(self.seed, again, first, attempt) if attempt else derive_seed(self.seed, first)
+        if recording is not None:
+            seeds = [derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
+            sizes = self.codec.architecture.codebook_sizes
+            fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
+            kept = FixedCodes(fixed, pull_to(self.codec.code_vectors(), recording, strength))
+        if self.tuner is not None and recording is not None:
+            weights = self.tuner.following(recording, len(numbers))
+        elif self.tuner is not None:
+            weights = self.tuner.weights([request.notes[number % len(request.notes)] for number in numbers])
+        settings = (
+            request.sampling,
+            request.natural_ending,
+            self._report,
+            request.label,
+            request.prompt,
+            kept,
+            weights,
+        )
+        return sample_codes(self.prior, len(numbers), self.frames, seed, *settings)
+
+    def _report(self, done: int, of: int, text: str) -> None:
+        if self.progress is not None:
+            first, count = len(self.made.drawn), self.request.count
+            name = f"sounds {first + 1} to {min(first + BATCH, count)} of {count}: " if count > BATCH else ""
+            self.progress(done, of, name + text)
+
+    def refusal(self, sound: Sound) -> str:
+        """Why a sound is drawn again; "" where it is not."""
+        codes, recording, strength = sound.codes.tobytes(), self.request.recording, self.request.strength
+        is_equal = recording is not None and strength > 0 and codes in self.known
+        self.known.add(codes)
+        reason = "equal" if is_equal else self.checks.refusal(sound)
+        keeps_tones = recording is not None and strength <= COARSE_FROM  # so that drawing again changes no pitch
+        return "" if reason == OFF_NOTE and keeps_tones else reason
+
+    def samples(self, sounds: Sequence[Sound]) -> list[Samples]:
+        """Samples `[N]` of sounds, decoded unless they were for their pitch."""
+        if self.tuner is not None:
+            return [sound.samples for sound in sounds]
+        return decode_sounds(self.codec, [sound.codes for sound in sounds], self.length)
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
