@@ -16,7 +16,7 @@ from distill.prior.base import Prior, Sampler
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
-TONE_TOP_P = 0.8  # of tones at most: held notes gave way to rare others too often
+TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too often
 SHAPE_TEMPERATURE = 0.7  # factor beside tones: what is drawn of spectra frame by frame makes partials flicker
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
