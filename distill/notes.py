@@ -1,7 +1,7 @@
 """Notes: names and MIDI numbers of keys, where C4 is 60."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from distill.errors import ParamsError
 from distill.text import one_line
@@ -42,7 +42,7 @@ def read_notes(given: Notes) -> list[int]:
 
     Raises ParamsError for what is none, and for none at all.
     """
-    texts = [str(one) for one in ([given] if isinstance(given, int | str) else given)]
+    texts = [str(one) for one in ([given] if isinstance(given, str) or not isinstance(given, Iterable) else given)]
     keys: list[int] = []
     for text in map(str.strip, ",".join(texts).split(",")):
         ends = [read_note(end.strip()) for end in text.split(":")]

@@ -222,8 +222,9 @@ def kit(
     sounding = [group for group in made.groups if group.sounds]
     for group in sounding:
         print(f"{group.note:<4} {group.key:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
-    places = "keys" if notes is None else "notes, over all keys"
-    print(f"{out}  {len(made.sounds)} sounds on {len(sounding)} {places}")
+    sounds, at = len(made.sounds), len(sounding)
+    place, over = ("key", "") if notes is None else ("note", ", over all keys")
+    print(f"{out}  {sounds} sound{'s' * (sounds != 1)} on {at} {place}{'s' * (at != 1)}{over}")
     print(f"verdicts {made.verdict_line}\nseed {made.settings.seed}")
 
 

@@ -86,7 +86,8 @@ class Result(ABC):
         """How many sounds are at their notes, where these were asked for."""
         if not (asked := len(self.notes) - self.notes.count(None)):
             return None
-        drawn = f"; {self.redrawn_off_note} others drawn again" if self.redrawn_off_note else ""
+        again = self.redrawn_off_note
+        drawn = f"; {again} other{'s' * (again != 1)} drawn again" if again else ""
         said = f"{asked - self.off_note} of {asked} {self.KIND}s at their note within {100 * IN_TUNE:.0f} cents{drawn}"
         return {"redrawn": self.redrawn_off_note, "off_note": self.off_note, "in_words": [said]}
 

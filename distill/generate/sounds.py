@@ -184,9 +184,10 @@ def generate_sounds(
         numbers = range(first, min(first + BATCH, request.count))
         batch = draw_again(numbers, drawing.draw, drawing.refusal)
         if not first and request.recording is None and list(batch.left.values()) == [OFF_NOTE] * len(numbers):
+            other = "choose another label" if request.prompt is None else "give a length: what goes on may be short"
             raise ArtifactError(
                 f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
-                f"{MOST_DRAWS * len(numbers)} that were drawn; leave the note out, or choose another label"
+                f"{MOST_DRAWS * len(numbers)} that were drawn; leave the note out, or {other}"
             )
         for number, samples in zip(numbers, drawing.samples([batch.drawn[number] for number in numbers]), strict=True):
             if take is not None:

@@ -50,6 +50,7 @@ def test_a_range_has_both_of_its_ends(one: int, other: int) -> None:
         ("C3,,E3", "nothing"),
         ("C3, x", "x"),
         (-1, "-1"),
+        (60.5, "60.5"),
         ([], "nothing"),
     ],
 )

@@ -1,6 +1,7 @@
 """Sounds at given notes: weights of codes, what recordings without a pitch are told, and what is drawn."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,10 +159,12 @@ def test_sounds_that_never_are_at_their_note_are_a_sentence(monkeypatch: pytest.
     monkeypatch.setattr(PitchMeter, "__call__", lambda *_: None)
     taken: list[int] = []
     request = GenerationRequest(2, 0.1, natural_ending=False, label=STRING, notes=[60])
-    with pytest.raises(
-        ArtifactError, match=r"^note: expected a sound at its note within 20 cents, found none among 40 that"
-    ):
-        generate_sounds(codec, prior, request, 0, Checks(tuner=tuner), take=lambda number, _: taken.append(number))
+    prompted = replace(request, natural_ending=True, prompt=np.zeros((2, prior.num_quantizers), dtype=np.int64))
+    for one, remedy in ((request, "choose another label"), (prompted, "give a length: what goes on may be short")):
+        with pytest.raises(ArtifactError) as caught:
+            generate_sounds(codec, prior, one, 0, Checks(tuner=tuner), take=lambda number, _: taken.append(number))
+        found = "found none among 40 that were drawn; leave the note out, or"
+        assert str(caught.value) == f"note: expected a sound at its note within 20 cents, {found} {remedy}"
     assert not taken
 
 
