@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
-STEADY_DB = 2.0  # by which level and brightness of a steady part vary at most
+STEADY_DB = 3.0  # by which level and brightness of a steady part vary at most
 STEADY_DB_A_SECOND = 3.0  # by which it rises or falls at most
 SOFTEST_DB = -12.0  # of a steady part, relative to the loudest window
 LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # of a loop at least, of the steady part in which it is sought at most
