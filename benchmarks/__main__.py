@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.arguments import count
+from benchmarks.arguments import add_write, count
 from benchmarks.codec import Plan, Say, measure_codec
 from benchmarks.memorization import measure_memorization
 from benchmarks.opus import MISSING, opus_is_installed
@@ -85,14 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--training", action="store_true", help="training speed of the prior beside other libraries")
     add("--memorization", action="store_true", help="whether corpora that a prior learns by heart are told from others")
     add("--sampling", action="store_true", help="sampling speed beside other libraries, and with models/*.distill")
-    add(
-        *("--write",),
-        type=Path,
-        nargs="?",
-        const=RESULTS,
-        metavar="DIR",
-        help="write the tables as CSV into a folder; without one into benchmarks/results, and into docs/benchmarks.md",
-    )
+    add_write(parser, "tables", "benchmarks.md")
     return parser
 
 

@@ -5,7 +5,6 @@ The page is one file beside its sounds. It asks for no network and draws the ord
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.arguments import count, seconds
+from benchmarks.arguments import count, refusals_said, seconds
 from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
@@ -21,7 +20,7 @@ from distill.codec.artifact import load_codec
 from distill.codec.data import CodecData, evenly_spaced
 from distill.codec.fidelity import decoded_pairs
 from distill.codec.model import VQVAE
-from distill.errors import ArtifactError, AudioError, ParamsError, for_the_user
+from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.model_file.format import Bundle, load_bundle
 from distill.pipeline.workspace import PipelineFolders
 from distill.storage.files import atomic_folder, sha256_file
@@ -136,16 +135,9 @@ def main() -> None:
     """Write the page that the flags ask for. Exit status 2 without a codec or recordings."""
     arguments = _parser().parse_args()
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    try:
-        with tempfile.TemporaryDirectory() as workplace:
-            material = _material(arguments, Path(workplace))
-            trials = write_listening_page(arguments.out, material, arguments.sounds, arguments.seconds)
-    except Exception as error:
-        known = for_the_user(error)
-        if known is None:
-            raise
-        console.print(f"listen: {known}")
-        sys.exit(known.exit_code)
+    with refusals_said("listen", console), tempfile.TemporaryDirectory() as workplace:
+        material = _material(arguments, Path(workplace))
+        trials = write_listening_page(arguments.out, material, arguments.sounds, arguments.seconds)
     console.print(f"{len(trials)} {material.kind}; open {arguments.out / PAGE} in a browser")
 
 

@@ -77,7 +77,7 @@ class Model:
     """A model file: codec and prior in eval mode on the CPU."""
 
     untrained = ""  # sentence of a model for which nothing was trained
-    usual_strength = 0.3  # of `vary`
+    default_strength = 0.3  # of `vary`
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read and check a model file. Raises ArtifactError."""
@@ -121,6 +121,8 @@ class Model:
     @property
     def note(self) -> str:
         """Sentence on what sounds are made with, where that is not a prior of the file, or what verdicts miss; else ""."""
+        if self.untrained:
+            return self.untrained
         trained = self.metadata.prior_metadata
         if trained is not None and trained.memorization.is_of_copies:
             return (
@@ -323,15 +325,15 @@ class Model:
     ) -> Varied:
         """Make `n` takes of a recording, a file or samples `[N]` at `recording_rate` Hz, by default the model's rate.
 
-        A take has the recording's length. `strength` says how much of it is drawn anew: 0 nothing, which gives the
+        A take has the recording's length. `strength` says how much of it is drawn again: 0 nothing, which gives the
         decoded recording, 1 all, which gives `generate` with the same length and seed; 0.3 by default, 0.5 of a model of
         one recording, whose codes are more alike. Between, no two takes are the same, unless `equal` of the result says so.
-        `transpose` moves its tones by so many semitones, `note` to a note: what is drawn anew follows. The other arguments
+        `transpose` moves its tones by so many semitones, `note` to a note: what is drawn again follows. The other arguments
         are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments that are out of range, and
         for a recording without a pitch.
         """
         self.check_request(label)
-        strength = self.usual_strength if strength is None else strength
+        strength = self.default_strength if strength is None else strength
         samples = self.samples(recording, recording_rate)
         seconds = len(samples) / self.sample_rate
         given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
@@ -519,43 +521,34 @@ class Model:
 class ModelOfOne(Model):
     """A model of one recording with the shipped weights, for which nothing was trained: codec and prior on the CPU."""
 
-    usual_strength = COARSE_FROM  # the most that leaves tones and coarse spectra as they are
+    default_strength = COARSE_FROM  # the most that leaves tones and coarse spectra as they are
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Make it of an audio file. Raises AudioError."""
         self.path = Path(path)
         made = untrained_model(self.path)
-        self.bundle, self.recording = made.bundle, made.recording  # samples `[N]`, which `vary` takes
-
-    @property
-    def untrained(self) -> str:  # type: ignore[override]
-        """Sentence on what the model is made of."""
-        return (
+        self.bundle, self.codes = made.bundle, made.codes  # codes `[F, Q]` of the recording
+        self.recording = made.recording  # samples `[N]`, which `vary` takes
+        self.untrained = (
             f"made from {self.path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
             "recording alone, and are meant to be near it"
         )
 
     def _own_note(self) -> int | None:
         """That of the recording: a kit of what has a pitch, and not the name of a drum, is an instrument."""
-        tones = self.tuner.layer.pitches(torch.from_numpy(self.encode(self.recording))).isfinite()
+        tones = self.tuner.layer.pitches(torch.from_numpy(self.codes)).isfinite()
         is_drum = any(drum_keys([self.path.stem]))
         pitch = None if is_drum or not tones.any() else self.tuner.measure(self.recording)
         return None if pitch is None else round(pitch)
 
     def _kit_source(self, tuner: Tuner | None) -> KitSource:
         """What a kit of takes of the recording is made from."""
-        codes = self.encode(self.recording)
 
         def recording_at(note: int | None) -> Codes:
-            return codes if note is None else self._transposed(codes, self.recording, None, note)[0]
+            return self.codes if note is None else self._transposed(self.codes, self.recording, None, note)[0]
 
         source = super()._kit_source(tuner)
         return replace(source, labels=[self.path.stem], recording_at=recording_at, untrained=self.untrained)
-
-    @property
-    def note(self) -> str:
-        """The same sentence."""
-        return self.untrained
 
 
 def load(path: str | os.PathLike[str]) -> Model:

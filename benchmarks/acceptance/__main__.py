@@ -9,6 +9,7 @@ from typing import get_args
 
 from benchmarks.acceptance.check import check_recordings
 from benchmarks.acceptance.point import COLUMNS, summary
+from benchmarks.arguments import add_write
 from benchmarks.report import RESULTS, Table, keep, update_page
 from distill.errors import DistillError, ParamsError
 from distill.execution import Device, execution_from_environment
@@ -62,14 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", type=_device, help="auto, cpu or cuda; without it what DISTILL_DEVICE says, as elsewhere"
     )
-    parser.add_argument(
-        "--write",
-        type=Path,
-        nargs="?",
-        const=RESULTS,
-        metavar="DIR",
-        help="write the figures as CSV into a folder; without one into benchmarks/results, and into docs/benchmarks.md",
-    )
+    add_write(parser, "figures", "benchmarks.md")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
     return parser
 

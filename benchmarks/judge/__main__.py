@@ -5,7 +5,6 @@ Of a folder in the place of a model file, one is trained first, as `distill trai
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from benchmarks.arguments import count
+from benchmarks.arguments import add_write, count, refusals_said
 from benchmarks.judge.features import panel
 from benchmarks.judge.measures import FEWEST, MEASURES, Comparison, Null
 from benchmarks.judge.sounds import Sides, decoded, made_by, probes
@@ -22,7 +21,7 @@ from benchmarks.report import RESULTS, Table, keep, number, show, update_page
 from distill.api import Model
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
-from distill.errors import ParamsError, for_the_user
+from distill.errors import ParamsError
 from distill.execution import STATE, execution_from_environment
 from distill.params import default_params
 from distill.pipeline.train import train_model
@@ -41,18 +40,12 @@ def main() -> None:
     """Judge what the arguments name and print it. Exit status 2 for an unusable model or folder."""
     asked = _parser().parse_args()
     console, progress = Console(), Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    try:
+    with refusals_said("judge", progress):
         for table in _judged(asked, progress):
             if table.name != FIGURES:
                 show(table, console)
             if asked.write is not None:
                 keep(table, asked.write)
-    except Exception as error:
-        known = for_the_user(error)
-        if known is None:
-            raise
-        progress.print(f"judge: {known}")
-        sys.exit(known.exit_code)
     if asked.write == RESULTS:
         update_page(PAGE)
 
@@ -175,14 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--take", nargs="+", type=count, metavar="N", help="train on so many recordings of a folder; the others judge")
     add("--count", type=count, default=64, help="sounds of each generator")
     add("--seed", type=int, default=0, help="of sounds, draws and what is taken")
-    add(
-        *("--write",),
-        type=Path,
-        nargs="?",
-        const=RESULTS,
-        metavar="DIR",
-        help="write the tables as CSV into a folder; without one into benchmarks/results, and into docs/judges.md",
-    )
+    add_write(parser, "tables", "judges.md")
     return parser
 
 

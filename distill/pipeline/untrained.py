@@ -13,6 +13,7 @@ from distill.codec.coordinates import codewords_of
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.sequences import CodedRecording
+from distill.codes.store import Codes
 from distill.errors import AudioError
 from distill.generate.sounds import Samples
 from distill.model_file.format import Bundle, BundleMetadata
@@ -36,10 +37,14 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class UntrainedModel:
-    """A codec fitted to a recording and the pretrained prior with counts of it, without a reference; samples `[N]` of it."""
+    """A codec fitted to a recording and the pretrained prior with counts of it, without a reference.
+
+    `recording` are its samples `[N]`, and `codes` `[F, Q]` what they are coded to.
+    """
 
     bundle: Bundle
     recording: Samples
+    codes: Codes
 
 
 def untrained_model(path: Path) -> UntrainedModel:
@@ -61,7 +66,7 @@ def untrained_model(path: Path) -> UntrainedModel:
         with one_thread():
             initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
         recording = within_full_scale(codec.eval(), corpus.read(entry), str(path))
-    codes = encode(codec, torch.from_numpy(recording)[None])[0].numpy()
+    codes: Codes = encode(codec, torch.from_numpy(recording)[None])[0].numpy()
     sizes = codec.architecture.codebook_sizes
     counted = [CodedRecording([codes], path=path.name)]
     prior = pretrained_prior(codewords_of(codec), sizes, codec.spectrogram.frame_rate, counted)
@@ -71,4 +76,4 @@ def untrained_model(path: Path) -> UntrainedModel:
         metadata={"recordings": 1},
         codec_sha256=weights_sha256(codec),
     )
-    return UntrainedModel(Bundle(codec, prior, metadata), recording)
+    return UntrainedModel(Bundle(codec, prior, metadata), recording, codes)
