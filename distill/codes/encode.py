@@ -63,7 +63,7 @@ def code_corpus(
     corpus = load_corpus(corpus_folder)
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
     views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
-    transpose = params.prior.transpose
+    transpose = params.prior_config(len(corpus.entries)).transpose
     data = CodecData.split(corpus, fraction, params.seed, by_label)
     rows: list[tuple[ManifestRow, Side]] = [(one, "train") for one in data.train]
     rows = sorted(rows + [(one, "val") for one in data.held_out], key=lambda row: row[0].path)  # as in the corpus
@@ -114,9 +114,8 @@ def code_corpus(
                     yield entry.recording_id, view.number, entry.group, codes
 
         def key(block: Block) -> str:
-            return sha256_json([[entry.pcm_sha256, view.shift, view.gain, view.semitones] for entry, view in block])[
-                :32
-            ]
+            views = [[entry.pcm_sha256, view.shift, view.gain, view.semitones] for entry, view in block]
+            return sha256_json(views)[:32]
 
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list

@@ -80,9 +80,10 @@ def sample_codes(
     tones = prior.shape.tone_levels
     of_levels = [sampling] * len(sizes)
     if tones:
+        of_loudness = replace(sampling, guidance=1.0)  # labels tell kinds of sound, and guided ones end at odd times
         of_tones = replace(sampling, top_p=min(sampling.top_p, TONE_TOP_P))
         of_shapes = replace(sampling, temperature=SHAPE_TEMPERATURE * sampling.temperature)
-        of_levels = [sampling, *[of_tones] * len(tones), *[of_shapes] * (len(sizes) - tones.stop)]
+        of_levels = [of_loudness, *[of_tones] * len(tones), *[of_shapes] * (len(sizes) - tones.stop)]
 
     def drawn(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
         logits, level = logits.float().cpu(), coarser.shape[1]
@@ -90,7 +91,7 @@ def sample_codes(
             logits = logits[:, : sizes[level]]
         if guided:
             conditional, unconditional = logits.chunk(2)
-            logits = classifier_free_guidance(conditional, unconditional, sampling.guidance)
+            logits = classifier_free_guidance(conditional, unconditional, of_levels[level].guidance)
         shares = undo_label_smoothing(logits, smoothing[level], sizes[level])
         if notes is not None and level in tones:
             begun = (codes[active, :frame, NOTE] > 0).any(dim=1)

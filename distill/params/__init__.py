@@ -174,7 +174,7 @@ class PriorConfig(Settings):
     learning_rate: Annotated[Rate, BY_TIER]
     batch_size: Annotated[Count, BY_RECORDINGS]
     context_seconds: Annotated[float, Field(ge=0.1, le=600)]
-    transpose: Annotated[int, Field(ge=0, le=12)] = 0
+    transpose: Annotated[int, Field(ge=0, le=12), BY_TIER] = 0
     weight_decay: Share
     gradient_clip: Clip
     warmup_steps: Annotated[int, Field(ge=0)]

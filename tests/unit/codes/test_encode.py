@@ -190,7 +190,7 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus, gain_
     both = [corpus.read(longest), corpus.read(end)]
     np.testing.assert_array_equal(np.concatenate(both), corpus.read(whole))
     some, entry = next((entry.recording_id, entry) for entry in data.train)
-    for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1, settings(3).prior.transpose):
+    for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1, settings(3).prior_config(1).transpose):
         expected = encode(codec, waveform(corpus, entry, view=view)[None])[0].numpy()
         np.testing.assert_array_equal(reader.codes(sides["train"][some][view.number]), expected)
 
