@@ -115,11 +115,17 @@ class GenerateTab:
         return self.show(None if job is None else job.id)
 
     def tick(self, name: str | None, now: str | None) -> list[Any]:
-        """State and sounds of a job; the sounds that are shown `now` stay as they are."""
-        job = self._work.jobs.get(name)
-        cards = self._cards_of(job)
+        """State of a job, and the sounds of what is done; those that are shown `now` stay as they are."""
+        cards = self._cards_of(self._done(name))
         same = gr.skip() if cards == now else cards
-        return [view.progress(job, "Nothing was made yet."), gr.update(visible=bool(cards)), same, cards]
+        state = view.progress(self._work.jobs.get(name), "Nothing was made yet.")
+        return [state, gr.update(visible=bool(cards)), same, cards]
+
+    def _done(self, name: str | None) -> Job | None:
+        """The job of this name; where it is at work or made nothing, the newest before it that is done."""
+        return next(
+            (job for job in self._work.jobs.all(*OTHERS) if job.id <= (name or "") and job.state == "done"), None
+        )
 
     def generate(self, *values: Any) -> list[Any]:
         """Start `distill generate` with the values of the form."""
@@ -156,7 +162,7 @@ class GenerateTab:
 
     def act(self, name: str | None, strength: float, transpose: str, event: gr.EventData) -> list[Any]:
         """Discard or vary a sound, as a button on its card says."""
-        job = self._work.jobs.get(name)
+        job = self._done(name)
         if job is None:
             return self.newest()
         sound = Path(str(event.sound)).name
@@ -169,14 +175,11 @@ class GenerateTab:
             one.unlink(missing_ok=True)
         return self.show(name)
 
-    def zip(self, name: str | None) -> str | None:
-        """An archive of all that a job made."""
-        job = self._work.jobs.get(name)
-        if job is None:
-            return None
-        made = self._work.generated / job.id
-        if not made.is_dir():
-            raise ParamsError(f"{job.title}: expected sounds to download, found none; wait until it is done")
+    def zip(self, name: str | None) -> str:
+        """An archive of all sounds that are shown."""
+        job = self._done(name)
+        if job is None or not (made := self._work.generated / job.id).is_dir():
+            raise ParamsError("download: expected sounds, found none; wait until they are made")
         for path in made.rglob("*"):
             self._work.check_inside(path)
         return shutil.make_archive(str(self._work.uploads / job.id), "zip", made)
@@ -197,17 +200,17 @@ class GenerateTab:
 
     def _cards_of(self, job: Job | None) -> str:
         """A card for each sound, or that of a kit."""
-        if job is None or job.state != "done":
+        if job is None:
             return ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
-        warnings = "".join(view.note(text, "warning") for text in job.warnings)
+        head = f"<h3>{escape(job.title)}</h3>" + "".join(view.note(text, "warning") for text in job.warnings)
         if job.kind == "kit":
-            return warnings + _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
+            return head + _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
         sounds = made.get("sounds") or made.get("takes") or []
         cards = [_card(folder / Path(one["file"]).name, number, one) for number, one in enumerate(sounds, 1)]
         reports = (made.get(name) or {} for name in ("tuning", "faults"))
         lines = "".join(f"<p>{escape(line)}</p>" for report in reports for line in report.get("in_words") or [])
-        return f'{warnings}<p>seed {escape(str(made.get("seed")))}</p>{lines}<div class="cards">{"".join(cards)}</div>'
+        return f'{head}<p>seed {escape(str(made.get("seed")))}</p>{lines}<div class="cards">{"".join(cards)}</div>'
 
 
 def _sound(label: str) -> gr.Audio:
