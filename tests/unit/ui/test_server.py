@@ -196,7 +196,7 @@ def test_the_page_fetches_no_file_from_elsewhere(
         ("add", ["mine", [upload_of("http://example.org/a.wav")], None]),
         ("add", [{"within": [upload_of("https://example.org/a.wav")]}, None, None]),
         ("take", [upload_of("http://example.org/a.distill")]),
-        ("vary", [None, upload_of("http://example.org/a.wav"), 0.3, ""]),
+        ("vary", [None, False, upload_of("http://example.org/a.wav"), "", "", ""]),
     ):
         said = _call(page, name, data)["output"]["error"]
         assert said == "expected a file that was uploaded, found a web address; download the file and choose it"
@@ -264,11 +264,14 @@ def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
 
     for name in ("cancel", "stop"):
         assert _call(page, name, [None])["output"]["error"] == "expected a training at work, found none"
-    answer = _call(page, "kit", [None, 4, ""])
+    answer = _call(page, "generate", [None, 4, "", "", 1.0, None, "", "", 0, 1.0, "", None])
     assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
-    answer = _call(page, "instrument", [None, None, " ", 3, 4, ""])
+    neither = "a kit: expected a model or a sound to vary, found neither; choose a sound or record one"
+    assert _call(page, "kit", [None, False, None, 4, ""])["output"]["error"] == neither
+    assert _call(page, "instrument", [None, True, None, None, "C3", 3, 4, ""])["output"]["error"] == neither
+    answer = _call(page, "instrument", [None, False, None, None, " ", 3, 4, ""])
     assert answer["output"]["error"].startswith("notes of an instrument: expected some, found none; give notes such")
-    answer = _call(page, "vary", [None, None, 0.3, "", ""])
+    answer = _call(page, "vary", [None, False, None, "", "", ""])
     assert answer["output"]["error"] == "a sound to vary: expected one, found none; choose a file or record one"
 
 
