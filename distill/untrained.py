@@ -64,9 +64,7 @@ class ModelOfOne(Model):
             with one_thread():
                 initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
             self.recording = within_full_scale(codec.eval(), corpus.read(entry), str(path))  # samples `[N]`
-        self.codes: Codes = encode(codec, torch.from_numpy(self.recording)[None])[
-            0
-        ].numpy()  # `[F, Q]` of the recording
+        self.codes: Codes = encode(codec, torch.from_numpy(self.recording)[None])[0].numpy()  # `[F, Q]`
         sizes, counted = codec.architecture.codebook_sizes, [CodedRecording([self.codes], path=path.name)]
         prior = pretrained_prior(codewords_of(codec), sizes, codec.spectrogram.frame_rate, counted)
         metadata = BundleMetadata(

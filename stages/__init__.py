@@ -5,8 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-from distill.process import end_in_a_line
-
 if importlib.util.find_spec("pydantic") is None:
     # DVC without an activated environment runs the system's Python: replace it by that of `make setup`. DVC says where
     # the project is of which an experiment is a copy.
@@ -21,5 +19,7 @@ if importlib.util.find_spec("pydantic") is None:
         file=sys.stderr,
     )
     raise SystemExit(2)
+
+from distill.process import end_in_a_line
 
 end_in_a_line()

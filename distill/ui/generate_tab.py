@@ -135,7 +135,7 @@ class GenerateTab:
         """Start `distill generate` with the values of the form."""
         given = dict(zip(self._form, values, strict=True))
         settings = {key: value for key, value in given.items() if key != "model"}
-        given["model"] = self._work.model(given["model"]).name
+        self._work.model(given["model"])  # without one nothing is generated
         return self._begin("generate", f"{given['count']} sounds", given, flags(**settings, pictures=True))
 
     def vary(
@@ -240,7 +240,8 @@ class GenerateTab:
         cards = [_card(folder / Path(one["file"]).name, number, one, unknown) for number, one in enumerate(sounds, 1)]
         reports = (made.get(name) or {} for name in ("tuning", "faults"))
         lines = "".join(f"<p>{escape(line)}</p>" for report in reports for line in report.get("in_words") or [])
-        return f'{head}{view.note(untrained)}<p>seed {escape(str(made.get("seed")))}</p>{lines}<div class="cards">{"".join(cards)}</div>'
+        head += f"{view.note(untrained)}<p>seed {escape(str(made.get('seed')))}</p>"
+        return f'{head}{lines}<div class="cards">{"".join(cards)}</div>'
 
 
 def _sound(label: str, elem_id: str | None = None) -> gr.Audio:
