@@ -14,7 +14,6 @@ from distill.process import bound_spinning, keep_no_half_modules
 
 if TYPE_CHECKING:
     from distill.api import load as load
-    from distill.api import model_of as model_of
     from distill.api import read_table as read_table
     from distill.codec.training import train_vqvae as train_vqvae
     from distill.codes.sequences import flatten_codes as flatten_codes
@@ -34,13 +33,14 @@ if TYPE_CHECKING:
     from distill.training import VQEpochMetrics as VQEpochMetrics
     from distill.training import VQStepMetrics as VQStepMetrics
     from distill.training import WatchMetrics as WatchMetrics
+    from distill.untrained import model_of as model_of
 
 keep_no_half_modules(Path(__file__).parent)
 bound_spinning()
 
 __version__ = "0.1.0"
 _NAMES = {
-    "distill.api": ["load", "model_of", "read_table"],
+    "distill.api": ["load", "read_table"],
     "distill.codec.training": ["train_vqvae"],
     "distill.codes.sequences": ["flatten_codes", "unflatten_codes"],
     "distill.novelty.memorization": ["check_memorization"],
@@ -51,6 +51,7 @@ _NAMES = {
         *("PriorEpochMetrics", "PriorMemoryMetrics", "PriorStepMetrics", "PriorTrainingCompleteEvent", "RollbackEvent"),
         *("VQEpochMetrics", "VQStepMetrics", "WatchMetrics"),
     ],
+    "distill.untrained": ["model_of"],
 }
 __all__ = sorted(name for names in _NAMES.values() for name in names)
 __getattr__ = lazy_exports(__name__, _NAMES)

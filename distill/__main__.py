@@ -1,6 +1,15 @@
-"""`python -m distill`: the same as the `distill` command."""
+"""The `distill` command, also as `python -m distill`."""
 
-from distill.cli.main import main
+from distill.process import end_in_a_line
+
+
+def main() -> None:
+    """Run the command, whose parts take a while to import."""
+    end_in_a_line()
+    from distill.cli.main import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -1,9 +1,8 @@
-"""A model in Python: `distill.load` for that of a file, `distill.model_of` for one of a single recording."""
+"""A model in Python: `distill.load` gives that of a file."""
 
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +23,6 @@ from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.results import Generated, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
-    COARSE_FROM,
     OFF_NOTE,
     Checks,
     Draws,
@@ -35,7 +33,7 @@ from distill.generate.sounds import (
     generate_sounds,
 )
 from distill.generate.tuner import Tuner
-from distill.kit.kit import FORMATS, Kit, KitSettings, drum_keys, read_keys
+from distill.kit.kit import FORMATS, Kit, KitSettings, read_keys
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.notes import Notes, read_notes
@@ -43,7 +41,6 @@ from distill.novelty.reference import Reference
 from distill.novelty.report import report_on
 from distill.novelty.verdict import VERDICTS, Judge, Novelty
 from distill.params import Settings, default_values, validated
-from distill.pipeline.untrained import untrained_model
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
 from distill.progress import Progress
@@ -518,39 +515,6 @@ class Model:
         return self.bundle.reference
 
 
-class ModelOfOne(Model):
-    """A model of one recording with the shipped weights, for which nothing was trained: codec and prior on the CPU."""
-
-    default_strength = COARSE_FROM  # the most that leaves tones and coarse spectra as they are
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Make it of an audio file. Raises AudioError."""
-        self.path = Path(path)
-        made = untrained_model(self.path)
-        self.bundle, self.codes = made.bundle, made.codes  # codes `[F, Q]` of the recording
-        self.recording = made.recording  # samples `[N]`, which `vary` takes
-        self.untrained = (
-            f"made from {self.path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
-            "recording alone, and are meant to be near it"
-        )
-
-    def _own_note(self) -> int | None:
-        """That of the recording: a kit of what has a pitch, and not the name of a drum, is an instrument."""
-        tones = self.tuner.layer.pitches(torch.from_numpy(self.codes)).isfinite()
-        is_drum = any(drum_keys([self.path.stem]))
-        pitch = None if is_drum or not tones.any() else self.tuner.measure(self.recording)
-        return None if pitch is None else round(pitch)
-
-    def _kit_source(self, tuner: Tuner | None) -> KitSource:
-        """What a kit of takes of the recording is made from."""
-
-        def recording_at(note: int | None) -> Codes:
-            return self.codes if note is None else self._transposed(self.codes, self.recording, None, note)[0]
-
-        source = super()._kit_source(tuner)
-        return replace(source, labels=[self.path.stem], recording_at=recording_at, untrained=self.untrained)
-
-
 def load(path: str | os.PathLike[str]) -> Model:
     """Load a model file on the CPU. Raises ArtifactError, and ParamsError for what is no path."""
     if not isinstance(path, str | os.PathLike):
@@ -558,19 +522,6 @@ def load(path: str | os.PathLike[str]) -> Model:
             f"load: expected the path of a model file, found {path!r}; name one such as models/demo.distill"
         )
     return Model(path)
-
-
-def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:
-    """Make a model of one audio file, in a second and without training; `vary` and `kit` make takes of its `recording`.
-
-    Equal files give equal models. A remark on the file is an AudioWarning. Raises AudioError, and ParamsError for what
-    is no path.
-    """
-    if not isinstance(recording, str | os.PathLike):
-        raise ParamsError(
-            f"model_of: expected the path of an audio file, found {recording!r}; name one such as take1.wav"
-        )
-    return ModelOfOne(recording)
 
 
 def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":

@@ -4,16 +4,30 @@ import codecs
 import ctypes
 import os
 import shutil
+import signal
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
+from types import TracebackType
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
 LARGEST_THRESHOLD = 32 << 20  # bytes, that glibc takes
 SPINS = "10000"  # a fraction of a millisecond; by default libgomp spins 300,000 times
 ROOM = 256 << 20  # bytes on the disk, or allowed in a file: with less, a compiled module may be cut off
+
+
+def end_in_a_line() -> None:
+    """Let a Ctrl-C that nothing catches, such as one while a library is imported, end this process in one line."""
+
+    def end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            return sys.__excepthook__(kind, error, traceback)
+        print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+    sys.excepthook = end
 
 
 def print_any_text() -> None:

@@ -19,3 +19,7 @@ if importlib.util.find_spec("pydantic") is None:
         file=sys.stderr,
     )
     raise SystemExit(2)
+
+from distill.process import end_in_a_line
+
+end_in_a_line()

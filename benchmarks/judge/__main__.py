@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks.arguments import add_write, count, refusals_said
 from benchmarks.judge.features import panel
 from benchmarks.judge.measures import FEWEST, MEASURES, Comparison, Null
-from benchmarks.judge.sounds import Sides, decoded, made_by, probes
+from benchmarks.judge.sounds import Sides, decoded, followed, made_by, probes
 from benchmarks.listen import MAX_REJECTED, heard_by
 from benchmarks.report import RESULTS, Table, keep, number, show, update_page
 from distill.api import Model
@@ -26,6 +26,7 @@ from distill.execution import STATE, execution_from_environment
 from distill.params import default_params
 from distill.pipeline.train import train_model
 from distill.pipeline.workspace import find_corpus
+from distill.progress import Progress, ProgressReport
 from distill.storage.work import Executor
 
 PAGE = RESULTS.parents[1] / "docs" / "judges.md"
@@ -39,9 +40,9 @@ KERNEL, NEAREST = (MEASURES.index(name) for name in ("kernel distance", "nearest
 def main() -> None:
     """Judge what the arguments name and print it. Exit status 2 for an unusable model or folder."""
     asked = _parser().parse_args()
-    console, progress = Console(), Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    with refusals_said("judge", progress):
-        for table in _judged(asked, progress):
+    console = Console()
+    with refusals_said("judge", Console(stderr=True, highlight=False, markup=False, soft_wrap=True)):
+        for table in _judged(asked):
             if table.name != FIGURES:
                 show(table, console)
             if asked.write is not None:
@@ -50,7 +51,7 @@ def main() -> None:
         update_page(PAGE)
 
 
-def _judged(asked: argparse.Namespace, progress: Console) -> Iterator[Table]:
+def _judged(asked: argparse.Namespace) -> Iterator[Table]:
     """The tables of each model, or of each folder and number of recordings."""
     for path in asked.paths:
         for taken in asked.take if asked.take and path.is_dir() else [None]:
@@ -62,8 +63,9 @@ def _judged(asked: argparse.Namespace, progress: Console) -> Iterator[Table]:
                 else:
                     model, folder = (_trained(path, work), path) if path.is_dir() else (Model(path), asked.folder)
                     sides = trained_sides(model, folder, work / "corpus")
-                progress.print(f"{name}: judging {asked.count} sounds")
-                yield from tables(name, model, sides, asked.count, asked.seed)
+                with ProgressReport(name) as report:
+                    found = tables(name, model, sides, asked.count, asked.seed, report)
+                yield from found
 
 
 def trained_sides(model: Model, folder: Path | None, output: Path) -> Sides:
@@ -121,7 +123,7 @@ def _trained(folder: Path, work: Path) -> Model:
     return Model(path)
 
 
-def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int) -> list[Table]:
+def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int, progress: Progress) -> list[Table]:
     """Measures of what the model and simple generators make, and of the probes. Raises ParamsError for few recordings."""
     held_out, others = sides.read(sides.held_out), sides.read(sides.null)
     least = min(len(held_out), len(others) // 2)
@@ -130,7 +132,7 @@ def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int) -> lis
             f"{name}: expected at least {FEWEST} held-out recordings and {2 * FEWEST} others to judge by, found "
             f"{len(held_out)} and {len(others)}; add recordings"
         )
-    made = {DECODED: decoded(model, sides), **made_by(model, sides, wanted, seed)}
+    made = {DECODED: decoded(model, sides), **made_by(model, sides, wanted, seed, progress)}
     if sides.null is not sides.training:
         made = {TRAINING: sides.read(sides.training), **made}
     counted = min(least, *map(len, made.values()))
@@ -141,7 +143,7 @@ def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int) -> lis
     for judge, hear in judges.items():
         recordings, generator = hear(held_out), np.random.default_rng(seed)
         beside = {as_null: Comparison(recordings, hear(others))}
-        for kind, sounds in (made | wrong).items():
+        for kind, sounds in followed((made | wrong).items(), progress, f"sets heard by {judge}"):
             beside[kind] = Comparison(recordings, hear(sounds), paired=kind == DECODED)
         null = Null.of(beside[as_null], counted, generator)
         for kind, comparison in beside.items():

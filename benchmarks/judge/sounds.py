@@ -3,9 +3,10 @@
 A probe is a set that something is wrong with on purpose, made of recordings: it shows what a judge can hear.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import scipy.signal
@@ -22,6 +23,7 @@ from distill.codes.store import Codes
 from distill.novelty.reference import evenly
 from distill.prior.counting_baseline import CACHE_DECAYS, CACHE_TRUST, CountingModel
 from distill.prior.counts import TRUST
+from distill.progress import Progress
 
 MAX_SECONDS = 8.0  # of a recording or a sound
 MOST_RECORDINGS = 200  # of a side, evenly spaced
@@ -31,6 +33,7 @@ PIECE_SECONDS = 0.1  # that the shuffled probe moves
 REPEATED = 4  # times that the probe of few sounds has each
 
 Rng = np.random.Generator
+One = TypeVar("One")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +54,27 @@ class Sides:
         return [self.corpus.read(one, 0, min(one.samples, longest)) for one in evenly(entries, MOST_RECORDINGS)]
 
 
-def made_by(model: Model, sides: Sides, count: int, seed: int) -> dict[str, list[Samples]]:
+def followed(items: Collection[One], progress: Progress, text: str) -> Iterator[One]:
+    """Show before each of some items how many are done."""
+    for done, one in enumerate(items):
+        progress(done, len(items), text)
+        yield one
+
+
+def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progress) -> dict[str, list[Samples]]:
     """Sounds `[N]` of the model, `count` of them, and as many of two simple generators; of each at most MAX_SECONDS."""
     rng, recordings = np.random.default_rng(seed), sides.read(sides.training)
-    varied = [model.vary(recordings[rng.integers(len(recordings))], 1, STRENGTH, seed + turn) for turn in range(count)]
+    turns = followed(range(count), progress, "recordings varied")
+    varied = [model.vary(recordings[rng.integers(len(recordings))], 1, STRENGTH, seed + turn) for turn in turns]
     groups = [one.group for one in evenly(sides.training, MOST_RECORDINGS)]
     coded = [CodedRecording([model.encode(own)], group) for own, group in zip(recordings, groups, strict=True)]
     counting = CountingModel(coded, model.bundle.codec.architecture.codebook_sizes)
     lengths, longest = [len(one.codes) for one in coded], round(MAX_SECONDS * model.sample_rate)
+    counted = followed(range(count), progress, "sounds by counting")
     return {
-        "generated": [sound[:longest] for sound in model.generate(count, seed=seed).sounds],
+        "generated": [sound[:longest] for sound in model.generate(count, seed=seed, progress=progress).sounds],
         f"varied, strength {STRENGTH:g}": [one.sounds[0] for one in varied],
-        "counting": [model.decode(sampled(counting, int(rng.choice(lengths)), rng)) for _ in range(count)],
+        "counting": [model.decode(sampled(counting, int(rng.choice(lengths)), rng)) for _ in counted],
     }
 
 

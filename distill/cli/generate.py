@@ -43,10 +43,11 @@ from distill.storage.files import MARK, write_new
 from distill.text import one_line
 
 if TYPE_CHECKING:
-    from distill.api import Model, ModelOfOne
+    from distill.api import Model
     from distill.generate.results import Result
     from distill.generate.sounds import Samples
     from distill.novelty.verdict import Novelty
+    from distill.untrained import ModelOfOne
 
 Label = Annotated[str | None, Option(help="label of the sounds, for models trained with labels")]
 GuidanceScale = Annotated[
@@ -254,7 +255,7 @@ def _open(path: Path, label: str | None = None, **redrawn: Any) -> "Model":
 
 def _model_of(recording: Path) -> "ModelOfOne":
     """A model of one recording."""
-    from distill.api import model_of
+    from distill.untrained import model_of
 
     return model_of(recording)
 

@@ -14,6 +14,7 @@ from distill.ui.jobs import OTHERS, STDOUT, Job, read_end
 from distill.ui.workspace import Workspace
 
 MOST_SOUNDS = 32
+NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
 NOVELTY = [("any", ""), ("no copies", "close"), ("new only", "new")]
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
 CLICKS = """
@@ -71,10 +72,14 @@ class GenerateTab:
         return form
 
     def _build_variations(self) -> None:
-        with gr.Accordion("Variations and kits", open=False):
-            self._strength = gr.Slider(0.0, 1.0, 0.3, step=0.05, label="Strength of variations")
+        with gr.Accordion("Variations and kits", open=not self._work.names(True)):
+            self._source = _sound("A sound to vary", "source")
+            self._alone = gr.Checkbox(
+                label="Of this sound alone, without a model", info="at once: nothing is trained", elem_id="alone"
+            )
+            much = "from 0, nothing changes, to 1, all does; "
+            self._strength = optional("Strength of variations", "0.3; of a sound alone 0.5", much)
             self._transpose = optional("Transpose by semitones", "as it is", elem_id="transpose")
-            self._source = _sound("A sound to vary")
             self._vary = gr.Button("Make variations")
             self._per_label = gr.Slider(1, 16, 4, step=1, label="Sounds of each kind in a kit")
             self._kit = gr.Button("Make a kit", elem_id="kit-start")
@@ -88,11 +93,10 @@ class GenerateTab:
         model, label, seed = form["model"], form["label"], form["seed"]
         model.change(lambda name: gr.update(choices=self._labels(name), value=None), model, label, queue=False, **QUIET)
         self._generate.click(self.generate, list(form.values()), shown, api_name="generate")
-        self._vary.click(
-            self.vary, [model, self._source, self._strength, self._transpose, seed], shown, api_name="vary"
-        )
-        self._kit.click(self.kit, [model, self._per_label, seed], shown, api_name="kit")
-        played = [model, label, self._notes, self._every, self._per_label, seed]
+        of = [model, self._alone, self._source]
+        self._vary.click(self.vary, [*of, self._strength, self._transpose, seed], shown, api_name="vary")
+        self._kit.click(self.kit, [*of, self._per_label, seed], shown, api_name="kit")
+        played = [*of, label, self._notes, self._every, self._per_label, seed]
         self._instrument.click(self.instrument, played, shown, api_name="instrument")
         self._cancel.click(self.cancel, chosen, shown, **PRIVATE)
         self._cards.click(self.act, [chosen, self._strength, self._transpose], shown, **PRIVATE)
@@ -115,48 +119,78 @@ class GenerateTab:
         return self.show(None if job is None else job.id)
 
     def tick(self, name: str | None, now: str | None) -> list[Any]:
-        """State and sounds of a job; the sounds that are shown `now` stay as they are."""
-        job = self._work.jobs.get(name)
-        cards = self._cards_of(job)
+        """State of a job, and the sounds of what is done; those that are shown `now` stay as they are."""
+        cards = self._cards_of(self._done(name))
         same = gr.skip() if cards == now else cards
-        return [view.progress(job, "Nothing was made yet."), gr.update(visible=bool(cards)), same, cards]
+        state = view.progress(self._work.jobs.get(name), NOTHING)
+        return [state, gr.update(visible=bool(cards)), same, cards]
+
+    def _done(self, name: str | None) -> Job | None:
+        """The job of this name; where it is at work or made nothing, the newest before it that is done."""
+        return next(
+            (job for job in self._work.jobs.all(*OTHERS) if job.id <= (name or "") and job.state == "done"), None
+        )
 
     def generate(self, *values: Any) -> list[Any]:
         """Start `distill generate` with the values of the form."""
         given = dict(zip(self._form, values, strict=True))
         settings = {key: value for key, value in given.items() if key != "model"}
+        self._work.model(given["model"])  # without one nothing is generated
         return self._begin("generate", f"{given['count']} sounds", given, flags(**settings, pictures=True))
 
-    def vary(self, name: str | None, path: str | None, strength: float, transpose: str, seed: str) -> list[Any]:
+    def vary(
+        self, name: str | None, alone: bool, sound: str | None, strength: str, transpose: str, seed: str
+    ) -> list[Any]:
         """Start `distill vary` with a sound."""
-        if path is None:
+        if sound is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        more = [path, *flags(count=8, strength=strength, transpose=transpose, seed=seed, pictures=True)]
-        return self._begin("vary", f"8 variations of {Path(path).name}", {"model": name}, more)
+        more = flags(count=8, strength=strength, transpose=transpose, seed=seed, pictures=True)
+        given = {"model": None if alone else name}
+        return self._begin("vary", f"8 variations of {Path(sound).name}", given, [sound, *more])
 
-    def kit(self, name: str | None, per_label: float, seed: str) -> list[Any]:
+    def kit(self, name: str | None, alone: bool, sound: str | None, per_label: float, seed: str) -> list[Any]:
         """Start `distill kit`."""
-        return self._begin("kit", "a kit", {"model": name}, flags(per_label=per_label, seed=seed))
+        return self._begin_kit("a kit", name, alone, sound, flags(per_label=per_label, seed=seed))
 
     def instrument(
-        self, name: str | None, label: str | None, notes: str, every: float, per_label: float, seed: str
+        self,
+        name: str | None,
+        alone: bool,
+        sound: str | None,
+        label: str | None,
+        notes: str,
+        every: float,
+        per_label: float,
+        seed: str,
     ) -> list[Any]:
         """Start `distill kit` at notes."""
         if not notes.strip():
             raise ParamsError("notes of an instrument: expected some, found none; give notes such as C1:C6")
-        given = flags(label=label, notes=notes, every=every, per_label=per_label, seed=seed)
-        return self._begin("kit", "an instrument", {"model": name}, given)
+        more = flags(label=None if alone else label, notes=notes, every=every, per_label=per_label, seed=seed)
+        return self._begin_kit("an instrument", name, alone, sound, more)
+
+    def _begin_kit(
+        self, title: str, name: str | None, alone: bool, sound: str | None, arguments: list[str]
+    ) -> list[Any]:
+        """Start `distill kit` with a model, or with a sound."""
+        if name is not None and not alone:
+            return self._begin("kit", title, {"model": name}, arguments)
+        if sound is None:
+            raise ParamsError("a kit: expected a model or a sound to vary, found neither; choose a sound or record one")
+        return self._begin("kit", f"{title} of {Path(sound).name}", {"model": None}, [sound, *arguments])
 
     def _begin(self, kind: str, title: str, given: dict[str, Any], arguments: list[str]) -> list[Any]:
-        """Start a command with a model."""
-        path = self._work.model(given["model"])
-        arguments = [kind, self._work.argument(path), *arguments]
-        self._work.jobs.start(kind, f"{title} by {path.stem}", arguments, given)
+        """Start a command with a model, or without one where `given` names none."""
+        model = []
+        if given["model"] is not None:
+            path = self._work.model(given["model"])
+            model, title = [self._work.argument(path)], f"{title} by {path.stem}"
+        self._work.jobs.start(kind, title, [kind, *model, *arguments], given)
         return self.newest()
 
-    def act(self, name: str | None, strength: float, transpose: str, event: gr.EventData) -> list[Any]:
+    def act(self, name: str | None, strength: str, transpose: str, event: gr.EventData) -> list[Any]:
         """Discard or vary a sound, as a button on its card says."""
-        job = self._work.jobs.get(name)
+        job = self._done(name)
         if job is None:
             return self.newest()
         sound = Path(str(event.sound)).name
@@ -164,19 +198,16 @@ class GenerateTab:
         if path.suffix != ".wav" or not path.is_file():
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
-            return self.vary(job.values["model"], str(path), strength, transpose, "")
+            return self.vary(job.values["model"], False, str(path), strength, transpose, "")
         for one in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}_nearest")):
             one.unlink(missing_ok=True)
         return self.show(name)
 
-    def zip(self, name: str | None) -> str | None:
-        """An archive of all that a job made."""
-        job = self._work.jobs.get(name)
-        if job is None:
-            return None
-        made = self._work.generated / job.id
-        if not made.is_dir():
-            raise ParamsError(f"{job.title}: expected sounds to download, found none; wait until it is done")
+    def zip(self, name: str | None) -> str:
+        """An archive of all sounds that are shown."""
+        job = self._done(name)
+        if job is None or not (made := self._work.generated / job.id).is_dir():
+            raise ParamsError("download: expected sounds, found none; wait until they are made")
         for path in made.rglob("*"):
             self._work.check_inside(path)
         return shutil.make_archive(str(self._work.uploads / job.id), "zip", made)
@@ -197,29 +228,32 @@ class GenerateTab:
 
     def _cards_of(self, job: Job | None) -> str:
         """A card for each sound, or that of a kit."""
-        if job is None or job.state != "done":
+        if job is None:
             return ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
-        warnings = "".join(view.note(text, "warning") for text in job.warnings)
+        head = f"<h3>{escape(job.title)}</h3>" + "".join(view.note(text, "warning") for text in job.warnings)
         if job.kind == "kit":
-            return warnings + _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
+            return head + _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
         sounds = made.get("sounds") or made.get("takes") or []
-        cards = [_card(folder / Path(one["file"]).name, number, one) for number, one in enumerate(sounds, 1)]
+        untrained = str(made.get("untrained") or "")
+        unknown = "" if untrained else "Novelty unknown: the model has no codes of its recordings."
+        cards = [_card(folder / Path(one["file"]).name, number, one, unknown) for number, one in enumerate(sounds, 1)]
         reports = (made.get(name) or {} for name in ("tuning", "faults"))
         lines = "".join(f"<p>{escape(line)}</p>" for report in reports for line in report.get("in_words") or [])
-        return f'{warnings}<p>seed {escape(str(made.get("seed")))}</p>{lines}<div class="cards">{"".join(cards)}</div>'
+        head += f"{view.note(untrained)}<p>seed {escape(str(made.get('seed')))}</p>"
+        return f'{head}{lines}<div class="cards">{"".join(cards)}</div>'
 
 
-def _sound(label: str) -> gr.Audio:
-    return gr.Audio(sources=["upload", "microphone"], type="filepath", label=label)
+def _sound(label: str, elem_id: str | None = None) -> gr.Audio:
+    return gr.Audio(sources=["upload", "microphone"], type="filepath", label=label, elem_id=elem_id)
 
 
-def _card(path: Path, number: int, one: dict[str, Any]) -> str:
-    """A card of a sound: players, spectrogram, verdict, buttons; "" where it was discarded."""
+def _card(path: Path, number: int, one: dict[str, Any], unknown: str) -> str:
+    """A card of a sound: players, spectrogram, verdict or `unknown`, buttons; "" where it was discarded."""
     if not path.is_file():
         return ""
     verdict = str((one.get("novelty") or {}).get("verdict", ""))
-    said = one.get("explanation") or "Novelty unknown: the model has no codes of its recordings."
+    said = one.get("explanation") or unknown
     if one.get("faults"):
         said = f"{said}. Faulty: {', '.join(one['faults'])}"
     if heard := one.get("heard"):

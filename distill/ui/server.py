@@ -102,7 +102,8 @@ def build_page(workspace: Workspace) -> gr.Blocks:
     page: gr.Blocks
     with Page(title="Distill", analytics_enabled=False, fill_width=True, delete_cache=CLEANING) as page:
         gr.Markdown(
-            "# Distill\nLearns a generative model of your own sounds, makes new ones, and says how new they are."
+            "# Distill\nLearns a generative model of your own sounds, makes new ones, and says how new they are. "
+            "To hear something at once, give one recording in the tab Generate."
         )
         timer = gr.Timer(SECONDS)
         with gr.Tabs():

@@ -41,6 +41,7 @@ LAYERS = (
     ("distill/pipeline/",),
     ("distill/cluster.py",),
     ("distill/api.py",),
+    ("distill/untrained.py",),
     ("distill/ui/",),
     ("distill/cli/", "distill/__main__.py"),
     ("stages/",),

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 from playwright.sync_api import Error as PlaywrightError
 from ui.conftest import PATIENCE, Served
+from unit.kit.tones import tone
 from unit.pitched import write_pitched_model
 
 from distill.model_file.format import load_bundle
@@ -188,12 +190,12 @@ def test_sounds_are_made_at_notes_and_variations_transposed(opened: Open, served
     page = opened("Generate")
     choose(page, "#generate-model", "pitched.distill")
     notes = page.locator("#notes textarea, #notes input").first
-    write(notes, "H3")
-    page.locator("#generate-start").click()
-    waits(page, "#generate-state", "note H3: expected notes such as C3")
     write(notes, "C3,E3")
     page.locator("#generate-start").click()
     waits(page, "#cards", "4 of 4 sounds at their note within 20 cents")
+    write(notes, "H3")
+    page.locator("#generate-start").click()
+    waits(page, "#generate-state", "note H3: expected notes such as C3")
     assert re.search(r"E3: [+-]\d+ cents", page.locator("#cards .card").nth(1).inner_text())
     page.get_by_role("button", name="Variations and kits").click()
     write(page.locator("#transpose textarea, #transpose input").first, "-4")
@@ -218,6 +220,32 @@ def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
     assert samples
     assert samples <= set(names)
     assert {"kit.dspreset", "kit.png", "kit.txt"} <= set(names)
+
+
+def test_one_recording_has_variations_and_a_kit_without_a_model(browser: Any, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "take.wav", tone(57, 0.6, 24000, decay=4), 24000)
+    served = Served(tmp_path / "work")
+    served.start()
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    try:
+        page.goto(served.address)
+        choose_tab(page, "Generate")
+        waits(page, "#generate-state", "Without a model, give one recording as the sound to vary")
+        page.locator("#source input[type=file]").set_input_files(tmp_path / "take.wav")
+        page.locator("#source audio, #source #waveform").first.wait_for(state="attached")
+        press(page, "button:has-text('Make variations')", "#generate-state", "8 variations of take.wav: at work")
+        waits(page, "#cards", "made from take.wav alone with the shipped weights; nothing was trained")
+        assert page.locator("#cards .card").count() == 8
+        page.locator("#cards button[data-do=vary]").first.click()
+        waits(page, "#generate-state", "8 variations of take_")
+        waits(page, "#generate-state", ": done")
+        page.locator("#kit-start").click()
+        waits(page, "#cards", "a kit of take.wav")
+        assert "samples/057_take_04.wav" in page.locator("#cards pre").inner_text()
+        page.close()
+    finally:
+        served.kill()
 
 
 def test_a_forged_model_is_refused(opened: Open, served: Served) -> None:

@@ -84,3 +84,20 @@ def test_the_library_of_threads_has_read_it() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     _, said = printed("import distill.training.distributed, torch", {**environment, "OMP_DISPLAY_ENV": "VERBOSE"})
     assert f"GOMP_SPINCOUNT = '{SPINS}'" in said
+
+
+@pytest.mark.parametrize("program", [["distill", "--version"], ["stages.repro"], ["stages.train_prior"]])
+def test_ctrl_c_while_libraries_are_imported_ends_a_command_in_one_line(tmp_path: Path, program: list[str]) -> None:
+    (tmp_path / "rich.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", *program], env=environment, capture_output=True, text=True, check=False
+    )
+    said = "distill: interrupted; nothing half-written was kept\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", said)
+
+
+def test_what_is_no_ctrl_c_keeps_its_traceback() -> None:
+    code = "from distill.process import end_in_a_line; end_in_a_line(); 1 / 0"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "ZeroDivisionError: division by zero")

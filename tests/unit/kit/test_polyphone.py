@@ -1,10 +1,7 @@
 """A kit in samplers that we did not write: Polyphone turns kit.sfz into a SoundFont, which is read and FluidSynth plays."""
 
-import os
 import re
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +11,9 @@ from unit.kit.tones import make_instrument
 from unit.tiny import write_prior_model
 
 import distill
+from docs import kit_scale
+from docs.kit_scale import FLUIDSYNTH, POLYPHONE, cents_off, play, scale
 
-POLYPHONE, FLUIDSYNTH = shutil.which("polyphone"), shutil.which("fluidsynth")
 pytestmark = pytest.mark.skipif(POLYPHONE is None, reason="Polyphone is not installed (Debian package `polyphone`)")
 
 # A SoundFont lacks round robins; the rest is progress, and what Qt says of folders.
@@ -27,15 +25,9 @@ EXPECTED = re.compile(
 
 def soundfont_of(folder: Path, tmp_path: Path) -> Path:
     """The SoundFont of the kit in a folder, where Polyphone understood all of it."""
-    assert POLYPHONE is not None
-    folders = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
-    command = [POLYPHONE, "-1", "-i", str(folder / "kit.sfz"), "-d", str(tmp_path), "-o", "read"]
-    done = subprocess.run(
-        command, env={**os.environ, **folders}, capture_output=True, text=True, timeout=60, check=True
-    )
-    said = (done.stdout + done.stderr).splitlines()
-    assert [line for line in said if not EXPECTED.fullmatch(line)] == []
-    return tmp_path / "read.sf2"
+    soundfont, printed = kit_scale.soundfont_of(folder, tmp_path)
+    assert [line for line in printed.splitlines() if not EXPECTED.fullmatch(line)] == []
+    return soundfont
 
 
 def sample_headers(soundfont: Path) -> list[tuple[str, int, int, int, int, int, int]]:
@@ -59,18 +51,6 @@ def test_polyphone_finds_every_sound(tmp_path: Path) -> None:
     assert found == {name: (info.frames, info.samplerate) for name, info in infos.items()}
 
 
-def scale(keys: list[int], seconds: float, gap: float) -> bytes:
-    """A MIDI file of keys, one after the other, each held for so long and followed by a gap (960 ticks a second)."""
-
-    def after(seconds: float) -> bytes:
-        ticks = round(960 * seconds)  # fits two groups of seven bits
-        return bytes([0x80 | ticks >> 7, ticks & 0x7F])
-
-    played = b"".join(after(gap) + bytes([0x90, key, 100]) + after(seconds) + bytes([0x80, key, 0]) for key in keys)
-    track = played + after(gap) + b"\xff\x2f\x00"
-    return b"MThd" + struct.pack(">IHHH", 6, 0, 1, 480) + b"MTrk" + struct.pack(">I", len(track)) + track
-
-
 @pytest.mark.skipif(FLUIDSYNTH is None, reason="FluidSynth is not installed (Debian package `fluidsynth`)")
 def test_a_scale_is_in_tune_and_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notes that were drawn up to 20 cents off, the keys between them, and those beyond; each lasts as long as it is held."""
@@ -80,19 +60,12 @@ def test_a_scale_is_in_tune_and_held(tmp_path: Path, monkeypatch: pytest.MonkeyP
     loops = [group.sounds[0].loop for group in kit.groups if group.sounds]
     read = [(low - first, end - first) for _, first, _, low, end, _, _ in sample_headers(soundfont)]
     assert read == [(loop.start, loop.end + 1) for loop in loops if loop]  # a SoundFont has the first sample after it
-    (tmp_path / "scale.mid").write_bytes(scale(keys, seconds, gap))
-    assert FLUIDSYNTH is not None
-    settings = ["-ni", "-q", "-R", "0", "-C", "0", "-g", "1", "-r", "16000", "-T", "wav"]
-    command = [FLUIDSYNTH, *settings, "-F", str(tmp_path / "out.wav"), str(soundfont), str(tmp_path / "scale.mid")]
-    subprocess.run(command, capture_output=True, timeout=60, check=True)
-    sound, rate = soundfile.read(tmp_path / "out.wav")
+    rate = 16000
+    sound = play(soundfont, scale(keys, seconds, gap), rate, tmp_path)
     for number, key in enumerate(keys):
         begin = gap + number * (gap + seconds)
-        held = sound[round((begin + 0.2) * rate) : round((begin + seconds - 0.2) * rate), 0]
-        power = np.abs(np.fft.rfft(held * np.hanning(len(held)), 1 << 19))
-        expected = 440 * 2 ** ((key - 69) / 12) / rate * (1 << 19)
-        near = np.arange(round(expected * 0.95), round(expected * 1.05))
-        assert abs(1200 * np.log2(near[power[near].argmax()] / expected)) < 5  # cents
+        held = sound[round((begin + 0.2) * rate) : round((begin + seconds - 0.2) * rate)]
+        assert abs(cents_off(held, rate, key)) < 5
         levels = 20 * np.log10([part.std() for part in np.array_split(held, 18)])
         assert np.ptp(levels) < 1
         after = sound[round((begin + seconds + 0.4) * rate) : round((begin + seconds + gap - 0.1) * rate)]

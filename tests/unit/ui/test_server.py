@@ -107,7 +107,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         folder.mkdir(parents=True)
         (folder / "one.wav").write_bytes(b"sound")
     described = {"kind": "generate", "title": "t", "arguments": [], "values": {}}
-    (workspace.state / "jobs" / JOB / "job.json").write_text(json.dumps(described))
+    for name, content in {"job.json": described, "exit.json": {"status": 0}, "stdout.txt": {"seed": 7}}.items():
+        (workspace.state / "jobs" / JOB / name).write_text(json.dumps(content))
     return workspace
 
 
@@ -159,20 +160,25 @@ def test_remarks_on_a_recording_are_above_its_takes(workspace: Workspace) -> Non
         (folder / name).write_text(json.dumps(content))
     (folder / "stderr.txt").write_text("distill: warning: a.wav: very short: 0.030 s\nvary 1/1\n")
     shown = GenerateTab._cards_of(SimpleNamespace(_work=workspace), workspace.jobs.get(folder.name))  # type: ignore[arg-type]
-    assert shown.startswith('<p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>')
+    assert shown.startswith('<h3>v</h3><p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>')
     shutil.rmtree(folder)
 
 
 @pytest.mark.usefixtures("page")
-def test_a_download_of_nothing_says_to_wait(workspace: Workspace) -> None:
-    early = workspace.state / "jobs" / JOB.replace("abcdef0", "abcdef1")
-    early.mkdir()
-    described = {"kind": "kit", "title": "a kit", "arguments": [], "values": {}}
-    (early / "job.json").write_text(json.dumps(described))
-    handlers = {one.api_name: one.fn for one in blocks().fns.values()}
-    with pytest.raises(ParamsError, match="a kit: expected sounds to download, found none; wait until it is done"):
-        handlers["zip"](early.name)
-    shutil.rmtree(early)  # the folder is that of other tests, too
+def test_what_is_at_work_or_refused_leaves_the_sounds_before_it_on_the_page(workspace: Workspace) -> None:
+    tab = next(one.fn.__self__ for one in blocks().fns.values() if one.api_name == "zip")
+    with pytest.raises(ParamsError, match="download: expected sounds, found none; wait until they are made"):
+        tab.zip("20250101-000000-abcdef0")
+    later = workspace.state / "jobs" / JOB.replace("20260101", "20260102")
+    later.mkdir()
+    (later / "job.json").write_text(json.dumps({"kind": "kit", "title": "k", "arguments": [], "values": {}}))
+    (later / "exit.json").write_text(json.dumps({"status": 2}))
+    (later / "stderr.txt").write_text("distill: note H3: expected notes such as C3\n")
+    _, state, _, cards, _ = tab.show(later.name)
+    assert "note H3: expected notes such as C3" in state
+    assert cards.startswith("<h3>t</h3><p>seed 7</p>")
+    assert Path(tab.zip(later.name)).stem == JOB
+    shutil.rmtree(later)  # the folder is that of other tests, too
 
 
 @pytest.mark.parametrize("route", ["/gradio_api/file=", "/gradio_api/file/"])
@@ -190,7 +196,7 @@ def test_the_page_fetches_no_file_from_elsewhere(
         ("add", ["mine", [upload_of("http://example.org/a.wav")], None]),
         ("add", [{"within": [upload_of("https://example.org/a.wav")]}, None, None]),
         ("take", [upload_of("http://example.org/a.distill")]),
-        ("vary", [None, upload_of("http://example.org/a.wav"), 0.3, ""]),
+        ("vary", [None, False, upload_of("http://example.org/a.wav"), "", "", ""]),
     ):
         said = _call(page, name, data)["output"]["error"]
         assert said == "expected a file that was uploaded, found a web address; download the file and choose it"
@@ -258,11 +264,14 @@ def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
 
     for name in ("cancel", "stop"):
         assert _call(page, name, [None])["output"]["error"] == "expected a training at work, found none"
-    answer = _call(page, "kit", [None, 4, ""])
+    answer = _call(page, "generate", [None, 4, "", "", 1.0, None, "", "", 0, 1.0, "", None])
     assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
-    answer = _call(page, "instrument", [None, None, " ", 3, 4, ""])
+    neither = "a kit: expected a model or a sound to vary, found neither; choose a sound or record one"
+    assert _call(page, "kit", [None, False, None, 4, ""])["output"]["error"] == neither
+    assert _call(page, "instrument", [None, True, None, None, "C3", 3, 4, ""])["output"]["error"] == neither
+    answer = _call(page, "instrument", [None, False, None, None, " ", 3, 4, ""])
     assert answer["output"]["error"].startswith("notes of an instrument: expected some, found none; give notes such")
-    answer = _call(page, "vary", [None, None, 0.3, "", ""])
+    answer = _call(page, "vary", [None, False, None, "", "", ""])
     assert answer["output"]["error"] == "a sound to vary: expected one, found none; choose a file or record one"
 
 

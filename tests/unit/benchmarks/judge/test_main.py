@@ -64,8 +64,11 @@ def judged(monkeypatch: pytest.MonkeyPatch, out: Path, *arguments: str | Path) -
     return {path.stem: read(path) for path in out.iterdir()}
 
 
-def test_a_model_is_judged_by_every_judge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trained: Path) -> None:
+def test_a_model_is_judged_by_every_judge(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The same again; of a decayed tone, noise with its bands is heard, and half its level is not."""
+    monkeypatch.setattr("distill.progress.LINE_SECONDS", -1)  # every step has a line
     asked = (trained / "a.distill", "--folder", trained / "sounds")
     found = judged(monkeypatch, tmp_path / "first", *asked)
     kinds = ["null: 4 training recordings", "held out, decoded", "generated", "varied, strength 0.3", "counting"]
@@ -77,6 +80,10 @@ def test_a_model_is_judged_by_every_judge(monkeypatch: pytest.MonkeyPatch, tmp_p
     figures = found["judges"]
     assert figures.columns == ("corpus", "judge", "sounds", *MEASURES, "p")
     assert [row[1:3] for row in figures.rows] == [(judge, kind) for judge in JUDGES for kind in (*kinds, *hearing)]
+    steps = ["recordings varied", "sounds by counting", *(f"sets heard by {judge}" for judge in JUDGES)]
+    lines = capsys.readouterr().err.splitlines()
+    begins = [next(place for place, line in enumerate(lines) if re.fullmatch(f"a 0/\\d+ {one}", line)) for one in steps]
+    assert begins == sorted(begins)
     assert judged(monkeypatch, tmp_path / "again", *asked) == found
 
 
@@ -85,7 +92,9 @@ def test_generators_make_as_many_sounds_as_asked_for_and_no_long_ones(
 ) -> None:
     monkeypatch.setattr(sounds, "MAX_SECONDS", 0.35)
     model = Model(trained / "a.distill")
-    made = sounds.made_by(model, command.trained_sides(model, trained / "sounds", tmp_path / "corpus"), 4, seed=0)
+    made = sounds.made_by(
+        model, command.trained_sides(model, trained / "sounds", tmp_path / "corpus"), 4, 0, lambda *_: None
+    )
     assert {kind: len(own) for kind, own in made.items()} == {"generated": 4, "varied, strength 0.3": 4, "counting": 4}
     frame = model.bundle.codec.spectrogram.samples_per_frame
     assert all(0 < len(sound) <= 0.35 * RATE + frame for own in made.values() for sound in own)

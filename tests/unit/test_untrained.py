@@ -10,9 +10,9 @@ import soundfile
 from numpy.typing import NDArray
 
 import distill
-from distill.api import ModelOfOne
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.pitch import PitchMeter
+from distill.untrained import ModelOfOne
 
 RATE = 22_050
 MADE_OF = (
