@@ -151,7 +151,12 @@ class Model:
         """What brings sounds to notes. Raises ArtifactError for a model that cannot."""
         if self.prior is None:
             raise self._no_prior()
-        return Tuner(self.bundle.codec, self.prior)
+        return Tuner(self.bundle.codec, self.prior, self._learnt())
+
+    def _learnt(self) -> Mapping[str, NDArray[np.integer]]:
+        """Codes `[F, Q]` of the recordings that the model learnt, by path; none where the file has no reference."""
+        reference = self.bundle.reference
+        return {} if reference is None else dict(zip(reference.names, reference.codes, strict=True))
 
     def generate(
         self,
@@ -533,6 +538,10 @@ class ModelOfOne(Model):
             f"made from {self.path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
             "recording alone, and are meant to be near it"
         )
+
+    def _learnt(self) -> Mapping[str, NDArray[np.integer]]:
+        """Those of the recording."""
+        return {self.path.name: self.codes}
 
     def _own_note(self) -> int | None:
         """That of the recording: a kit of what has a pitch, and not the name of a drum, is an instrument."""

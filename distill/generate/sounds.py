@@ -220,8 +220,6 @@ class _Drawing:
         if not request.natural_ending:
             self.length = self.prompt_samples + max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
         self.tuner = (checks.tuner or Tuner(codec, prior)) if request.notes or request.follow_tones else None
-        if self.tuner is not None and recording is None:
-            self.tuner.check(request.notes, request.label)
         self.known = set() if recording is None else {recording.tobytes()}
 
     def draw(self, numbers: Sequence[int], attempt: int) -> list[Sound]:
@@ -252,7 +250,7 @@ class _Drawing:
         if self.tuner is not None and recording is not None:
             weights = self.tuner.following(recording, len(numbers))
         elif self.tuner is not None:
-            weights = self.tuner.weights([request.notes[number % len(request.notes)] for number in numbers])
+            weights = self.tuner.weights(list(map(request.note_of, numbers)))
         settings = (
             request.sampling,
             request.natural_ending,
