@@ -50,7 +50,7 @@ from distill.kit.kit import (
     in_words,
     key_ranges,
 )
-from distill.kit.loops import Loop, crossfaded, find_loop
+from distill.kit.loops import looped
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
@@ -306,12 +306,6 @@ def finish(samples: Samples, sample_rate: int) -> Samples:
     return normalised
 
 
-def repeated(samples: Samples, sample_rate: int) -> tuple[Samples, Loop | None]:
-    """Finished samples `[N]`, mixed at the end of their loop with its start, and the loop, if they have one."""
-    loop = find_loop(samples[: len(samples) - int(FADE_SECONDS * sample_rate)], sample_rate)
-    return samples if loop is None else crossfaded(samples, loop, sample_rate), loop
-
-
 def level_db(samples: Samples, sample_rate: int) -> float:
     """Level of samples `[N]` in dBFS: the RMS of the loudest 50 ms."""
     window = max(1, min(len(samples), round(LEVEL_SECONDS * sample_rate)))
@@ -342,7 +336,7 @@ def _write_sounds(
             samples, tune, loop = finish(one.samples, rate), None, None
             if one.note is not None and one.pitch is not None:
                 tune = round(100 * (one.note - one.pitch))
-                samples, loop = repeated(samples, rate)
+                samples, loop = looped(samples, rate, len(samples) - int(FADE_SECONDS * rate))
             sound = KitSound(
                 file=f"{SAMPLES}/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
                 low_velocity=1 + MOST_VELOCITY * layer // layers,
