@@ -366,6 +366,7 @@ class Model:
             untrained=self.untrained,
             similarity=similarities(self.bundle.codec, self.bundle.reference, recorded, codes),
             strength=strength,
+            transposed=moves,
             redrawn=draws.redrawn["equal"],
             equal=list(draws.left.values()).count("equal"),
         )
@@ -375,10 +376,12 @@ class Model:
     ) -> tuple[Codes, float | None]:
         """Transposed codes `[F, Q]` of samples `[N]`, and their pitch, None where there is no clear one."""
         wanted = [] if note is None else read_notes(note)
-        if len(wanted) > 1 or (wanted and semitones is not None):
-            found = "semitones, too" if semitones is not None else f"{len(wanted)} notes"
+        if wanted and semitones is not None:
+            raise ParamsError(f"note {note}: expected one note, or a number of semitones, found both; give one of them")
+        if len(wanted) > 1:
             raise ParamsError(
-                f"note {note}: expected one note, or a number of semitones, found {found}; give one of them"
+                f"note {note}: expected one note for takes, found {len(wanted)}; give one, or make an instrument of a "
+                "recording at several with `distill kit`"
             )
         tuner, given = self.tuner, torch.from_numpy(codes)
         pitch = tuner.measure(samples)

@@ -1,9 +1,9 @@
 """Loops of steady sounds: the part that a sampler repeats while a note is held, found by correlation.
 
-A loop lies where level and brightness stay. What remains of the level's slow course, which would pulse once a loop, is
-levelled. It begins where the waveform is most alike to that around its end, some
-whole periods later. Around the end the samples are mixed with those around the start, so that a sampler that jumps from
-the end to the start, and one that goes on past the end, both play samples that follow each other.
+A loop lies where level and brightness stay. The slow course that the level has left would pulse once a loop: it is
+levelled. A loop begins where the waveform is most alike to that around its end, some whole periods later. Around the end
+the samples are mixed with those around the start, so that a sampler that jumps from the end to the start, and one that
+goes on past the end, both play samples that follow each other.
 """
 
 from typing import NamedTuple
@@ -46,7 +46,8 @@ def looped(samples: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop 
     gain = level[found.start] / level[found.start :]
     after = np.interp(np.arange(len(samples) - last), [0, LEVEL_SECONDS * sample_rate], [gain[-1], 1.0])
     even = (samples * np.concatenate([np.ones(loop.start), gain, after])).astype(np.float32)
-    return crossfaded(even, loop, sample_rate), loop
+    mixed = crossfaded(even, loop, sample_rate)
+    return mixed / max(np.float32(1), np.abs(mixed).max()), loop
 
 
 def level_course(samples: Samples, sample_rate: int) -> Doubles:

@@ -21,7 +21,7 @@ from distill.params import default_params
 from distill.prior.pretrained import pretrained_prior
 from distill.storage.weights import weights_sha256
 
-SHORTEST_SECONDS = 0.01  # as of sounds
+SHORTEST_SECONDS = 0.025  # a frame of codes: takes of less are near silence
 
 
 @contextmanager
