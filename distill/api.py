@@ -25,7 +25,7 @@ from distill.generate.results import Generated, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     COARSE_FROM,
-    OFF_NOTE,
+    MISTUNED,
     Checks,
     Draws,
     GenerationRequest,
@@ -405,7 +405,7 @@ class Model:
             "novelty": [sound.novelty for sound in sounds],
             "notes": [sound.note for sound in sounds],
             "pitches": [sound.pitch for sound in sounds],
-            "redrawn_off_note": draws.redrawn[OFF_NOTE],
+            "redrawn_off_note": draws.redrawn[MISTUNED],
             "off_note": sum(not sound.is_at_note for sound in sounds),
             "sample_rate": self.sample_rate,
             "seed": seed,

@@ -22,6 +22,7 @@ from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     COARSE_FROM,
     IN_TUNE,
+    MISTUNED,
     MOST_DRAWS,
     Checks,
     GenerationRequest,
@@ -36,7 +37,6 @@ from distill.generate.tuner import Tuner
 from distill.kit.kit import (
     FORMAT,
     INDEX,
-    MISTUNED,
     MOST_CLUSTERS,
     MOST_VELOCITY,
     WRITERS,
@@ -158,12 +158,7 @@ def make_kit(
                 f"{source.model}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
                 f"({in_words(refused)}); allow copies, or use another seed or temperature"
             )
-        sounding = [group for group in groups if group.sounds]
-        for kind in settings.formats:
-            write_bytes(temporary / f"kit.{kind}", WRITERS[kind](sounding))
-        write_picture(temporary / "kit.png", sounding)
-        write_bytes(temporary / "kit.txt", kit.text().encode("utf-8", "replace"))
-        write_json(temporary / INDEX, kit.json())
+        _write_files(temporary, kit)
         kit_folder(out, replace_kit)  # it may have changed while sounds were drawn
     if progress is not None:
         progress(len(kit.sounds), len(kit.sounds), "sounds written")
@@ -179,6 +174,23 @@ class JudgeAlone(Checks):
         return ""
 
 
+def request_of(source: KitSource, settings: KitSettings, label: int, count: int, note: int | None) -> GenerationRequest:
+    """The request for sounds of a label, or takes of a recording if the source is one, at `note` if any."""
+    request = GenerationRequest(
+        count,
+        settings.seconds,
+        sampling=Sampling(settings.temperature, guidance=settings.guidance if label else 1.0),
+        label=label,
+        notes=() if note is None else (note,),
+        follow_tones=source.recording_at is not None and note is not None,
+    )
+    if source.recording_at is None:
+        return request
+    recording = source.recording_at(note)[: frames_for_seconds(source.codec, settings.seconds)]
+    seconds = len(recording) / source.codec.spectrogram.frame_rate
+    return replace(request, max_seconds=seconds, natural_ending=False, recording=recording, strength=COARSE_FROM)
+
+
 def draw_sounds(
     source: KitSource,
     settings: KitSettings,
@@ -191,32 +203,16 @@ def draw_sounds(
 
     `report` is called with the number of sounds that there are, and a text. Raises as `generate_sounds`.
     """
-    codec, seen = source.codec, set[bytes]()
-    sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
-    longest = max(1, round(settings.seconds * codec.spectrogram.sample_rate))
-    checks, notes = JudgeAlone(source.judge, tuner=source.tuner), () if note is None else (note,)
-    recording = (
-        None
-        if source.recording_at is None
-        else source.recording_at(note)[: frames_for_seconds(codec, settings.seconds)]
-    )
+    seen, longest = set[bytes](), max(1, round(settings.seconds * source.codec.spectrogram.sample_rate))
+    request, checks = request_of(source, settings, label, count, note), JudgeAlone(source.judge, tuner=source.tuner)
 
     def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
         def progress(done: int, of: int, _: str) -> None:
             report(count - len(numbers), f"frame {done} of {of}")
 
-        request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label, notes=notes)
-        if recording is not None:
-            request = replace(
-                request,
-                max_seconds=len(recording) / codec.spectrogram.frame_rate,
-                natural_ending=False,
-                recording=recording,
-                strength=COARSE_FROM,
-                follow_tones=note is not None,
-            )
         seed = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
-        drawn = generate_sounds(codec, source.prior, request, seed, checks, progress).drawn
+        again = replace(request, count=len(numbers))
+        drawn = generate_sounds(source.codec, source.prior, again, seed, checks, progress).drawn
         return [replace(sound, samples=sound.samples[:longest]) for sound in drawn.values()]
 
     def refusal(sound: Sound) -> str:
@@ -355,6 +351,16 @@ def _write_sounds(
             write_bytes(folder / sound.file, wav)
             sounds.append(sound)
     return tuple(sounds)
+
+
+def _write_files(folder: Path, kit: Kit) -> None:
+    """Write what a kit has beside its sounds."""
+    sounding = [group for group in kit.groups if group.sounds]
+    for kind in kit.settings.formats:
+        write_bytes(folder / f"kit.{kind}", WRITERS[kind](sounding))
+    write_picture(folder / "kit.png", sounding)
+    write_bytes(folder / "kit.txt", kit.text().encode("utf-8", "replace"))
+    write_json(folder / INDEX, kit.json())
 
 
 def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:

@@ -138,7 +138,7 @@ def test_what_is_not_at_its_note_is_drawn_again_and_counted(monkeypatch: pytest.
     sounds = list(made.drawn.values())
     assert sorted(made.drawn) == list(range(7))
     assert all(sound.is_at_note and sound.note == PITCHES[number] for number, sound in made.drawn.items())
-    assert made.redrawn == {"off the note": 3}
+    assert made.redrawn == {"mistuned": 3}
     assert not made.left
     assert [sound.pitch for sound in sounds] == [tuner.measure(sound.samples) for sound in sounds]
 
