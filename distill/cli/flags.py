@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import sys
 import tempfile
 import warnings
@@ -105,7 +106,7 @@ def check_folder(flag: str, folder: Path, make: bool = False) -> None:
     try:
         if make:
             folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.parents) if one.exists())).close()
+        tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.parents) if os.path.lexists(one))).close()
     except OSError as error:
         found = "a file" if folder.is_file() else error.strerror or error
         raise ParamsError(

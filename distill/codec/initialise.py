@@ -152,10 +152,8 @@ def fit_tones(model: VQVAE, pieces: Iterable[Tensor], generator: torch.Generator
     assert model.pitch is not None
     sounds = []
     for piece in pieces:
-        padded, spare = (
-            model.amplified(model.spectrogram.padded(piece, model.margin)),
-            model.margin - model.spectrogram.margin,
-        )
+        padded = model.amplified(model.spectrogram.padded(piece, model.margin))
+        spare = model.margin - model.spectrogram.margin
         log_mel = model.frame_features.log_mel(padded[:, spare : padded.shape[1] - spare])[0]
         sounds.append((padded[0], log_mel.unflatten(0, (-1, model.spectrogram.stack)).mean(dim=1)))
     fit_sets(model.tone, model.pitch, sounds, generator)

@@ -23,10 +23,8 @@ NEAR = 0.5  # semitones
 LEAST_SHARE = 0.5  # of a sound's amplitude that is near its pitch
 MOST_SECONDS = 30  # of a sound that are measured
 RAISES = (5, 3, 2)  # a pitch can be so many times higher than the one that frames show
-ALONE, SUMMED = (
-    0.003,
-    16,
-)  # share of the energy of a pitch's partials, so many, that others than the multiples have then
+SUMMED = 16  # partials of a pitch
+ALONE = 0.003  # share of their energy that all but every second, third or fifth have, where the pitch is higher
 
 
 class PitchMeter:
@@ -65,7 +63,7 @@ class PitchMeter:
         return self._raised(sound, median) if share >= LEAST_SHARE else None
 
     def _raised(self, sound: torch.Tensor, pitch: float) -> float:
-        """A pitch of a sound `[N]`, or that of which all its energy is: frames take it for the second partial, with noise."""
+        """A pitch of a sound `[N]`, or the multiple that has nearly all of its energy, which noise made frames show lower."""
         power = torch.fft.rfft(sound * torch.hann_window(len(sound))).abs().square().double()
         sums, numbers = nn.functional.pad(power.cumsum(0), (1, 0)), torch.arange(1, 1 + SUMMED)
         bins = numbers * (440 * 2 ** ((pitch - 69) / 12) * len(sound) / self.config.sample_rate)

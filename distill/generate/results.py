@@ -192,7 +192,8 @@ class Varied(Result):
         for one, novelty in zip(self.similarity, self.novelty, strict=True):
             is_itself = self.transposed and not self.strength
             verdict = "" if one.verdict is None or is_itself else f"{one.verdict}: "
-            own = f"  beside the {'transposed ' * self.transposed}recording {verdict}{one.equal_codes:.0%} of codes equal, {one.difference_db:.1f} dB"
+            alike = f"{verdict}{one.equal_codes:.0%} of codes equal, {one.difference_db:.1f} dB"
+            own = f"  beside the {'transposed ' * self.transposed}recording {alike}"
             among = "" if novelty is None else f"; among the training recordings: {explain(novelty)}"
             yield {"similarity": asdict(one)}, own + among
 

@@ -107,9 +107,7 @@ def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
     """
     window, step = round(LEVEL_SECONDS * sample_rate), round(LEVEL_STEP * sample_rate)
     starts = np.arange(0, len(samples) - window + 1, step)
-    levels = np.empty(
-        (2, len(starts))
-    )  # dB, of the samples; of their differences, where high partials are louder, to it
+    levels = np.empty((2, len(starts)))  # dB; brightness is that of differences, where high partials are louder
     for row, signal in zip(levels, (samples, np.diff(samples, prepend=samples[:1])), strict=True):
         energy = np.concatenate([[0.0], np.cumsum(signal.astype(np.float64) ** 2)])
         row[:] = 10 * np.log10(np.maximum(energy[starts + window] - energy[starts], 1e-12))
