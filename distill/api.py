@@ -23,7 +23,7 @@ from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.results import Generated, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
-    OFF_NOTE,
+    MISTUNED,
     Checks,
     Draws,
     GenerationRequest,
@@ -148,7 +148,12 @@ class Model:
         """What brings sounds to notes. Raises ArtifactError for a model that cannot."""
         if self.prior is None:
             raise self._no_prior()
-        return Tuner(self.bundle.codec, self.prior)
+        return Tuner(self.bundle.codec, self.prior, self._learnt())
+
+    def _learnt(self) -> Mapping[str, NDArray[np.integer]]:
+        """Codes `[F, Q]` of the recordings that the model learnt, by path; none where the file has no reference."""
+        reference = self.bundle.reference
+        return {} if reference is None else dict(zip(reference.names, reference.codes, strict=True))
 
     def generate(
         self,
@@ -358,6 +363,7 @@ class Model:
             untrained=self.untrained,
             similarity=similarities(self.bundle.codec, self.bundle.reference, recorded, codes),
             strength=strength,
+            transposed=moves,
             redrawn=draws.redrawn["equal"],
             equal=list(draws.left.values()).count("equal"),
         )
@@ -367,10 +373,12 @@ class Model:
     ) -> tuple[Codes, float | None]:
         """Transposed codes `[F, Q]` of samples `[N]`, and their pitch, None where there is no clear one."""
         wanted = [] if note is None else read_notes(note)
-        if len(wanted) > 1 or (wanted and semitones is not None):
-            found = "semitones, too" if semitones is not None else f"{len(wanted)} notes"
+        if wanted and semitones is not None:
+            raise ParamsError(f"note {note}: expected one note, or a number of semitones, found both; give one of them")
+        if len(wanted) > 1:
             raise ParamsError(
-                f"note {note}: expected one note, or a number of semitones, found {found}; give one of them"
+                f"note {note}: expected one note for takes, found {len(wanted)}; give one, or make an instrument of a "
+                "recording at several with `distill kit`"
             )
         tuner, given = self.tuner, torch.from_numpy(codes)
         pitch = tuner.measure(samples)
@@ -394,7 +402,7 @@ class Model:
             "novelty": [sound.novelty for sound in sounds],
             "notes": [sound.note for sound in sounds],
             "pitches": [sound.pitch for sound in sounds],
-            "redrawn_off_note": draws.redrawn[OFF_NOTE],
+            "redrawn_off_note": draws.redrawn[MISTUNED],
             "off_note": sum(not sound.is_at_note for sound in sounds),
             "sample_rate": self.sample_rate,
             "seed": seed,

@@ -1,13 +1,15 @@
 """A model of one recording, made in a second: with the shipped weights, and nothing trained."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from distill.api import Model
 from distill.audio.ingest import corpus_of_one
@@ -26,7 +28,7 @@ from distill.params import default_params
 from distill.prior.pretrained import pretrained_prior
 from distill.storage.weights import weights_sha256
 
-SHORTEST_SECONDS = 0.01  # as of sounds
+SHORTEST_SECONDS = 0.025  # a frame of codes: takes of less are near silence
 
 
 @contextmanager
@@ -78,6 +80,10 @@ class ModelOfOne(Model):
             f"made from {path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
             "recording alone, and are meant to be near it"
         )
+
+    def _learnt(self) -> Mapping[str, NDArray[np.integer]]:
+        """Those of the recording."""
+        return {self.path.name: self.codes}
 
     def _own_note(self) -> int | None:
         """That of the recording: a kit of what has a pitch, and not the name of a drum, is an instrument."""

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import sys
 import tempfile
 import warnings
@@ -100,16 +101,22 @@ def check_output(output: Path, inputs: Sequence[Path]) -> None:
         raise ParamsError(f"-o {output}: expected a file other than the input, found the same; choose another name")
 
 
-def make_folder(flag: str, folder: Path) -> None:
-    """Make a folder and check that it can be written to. Raises ParamsError."""
+def check_folder(flag: str, folder: Path, make: bool = False) -> None:
+    """Check that a folder can be written to, or made. Raises ParamsError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.parents) if os.path.lexists(one))).close()
     except OSError as error:
         found = "a file" if folder.is_file() else error.strerror or error
         raise ParamsError(
             f"{flag} {folder}: expected a folder to write to, found {found}; choose another folder"
         ) from error
+
+
+def make_folder(flag: str, folder: Path) -> None:
+    """Make a folder and check that it can be written to. Raises ParamsError."""
+    check_folder(flag, folder, make=True)
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from distill.cli.flags import (
     ModelPath,
     SamplingTemperature,
     SeedOrAny,
+    check_folder,
     limits,
-    make_folder,
     print_json,
     remarks_said,
     spelt,
@@ -131,7 +131,7 @@ def vary(
     transpose: Annotated[
         float | None, Option(metavar="SEMITONES", help="move its tones up, or down below 0", **limits(Semitones))
     ] = None,
-    note: Annotated[str | None, Option(metavar="NOTE", help="bring it to a note, such as C3 or 48")] = None,
+    note: Annotated[str | None, Option(metavar="NOTE", help="bring it to one note, such as C3 or 48")] = None,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,
     label: Label = None,
@@ -279,7 +279,7 @@ def _make(
     from distill.codes.file import printable_stem
     from distill.generate.sounds import NO_SAMPLES
 
-    make_folder("--out", out)
+    check_folder("--out", out)  # it is made with its first sound: what is refused leaves none
     audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
     stem, seed = printable_stem(source), seed_or_any(seed)
     names = (out / f"{stem}_{seed}_{number:03d}.{kind}" for number in itertools.count())
@@ -288,6 +288,7 @@ def _make(
 
     def take(_: int, samples: "Samples") -> None:
         data = audio_file(out, samples, model.sample_rate, kind, MARK)
+        out.mkdir(parents=True, exist_ok=True)
         for path in names:
             taken = pictures and not os.path.lexists(path) and any(map(os.path.lexists, _companions(path)))
             if not taken and write_new(path, data):

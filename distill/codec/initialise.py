@@ -152,7 +152,8 @@ def fit_tones(model: VQVAE, pieces: Iterable[Tensor], generator: torch.Generator
     assert model.pitch is not None
     sounds = []
     for piece in pieces:
-        padded, spare = model.amplified(_padded(model, piece, 0)), model.margin - model.spectrogram.margin
+        padded = model.amplified(model.spectrogram.padded(piece, model.margin))
+        spare = model.margin - model.spectrogram.margin
         log_mel = model.frame_features.log_mel(padded[:, spare : padded.shape[1] - spare])[0]
         sounds.append((padded[0], log_mel.unflatten(0, (-1, model.spectrogram.stack)).mean(dim=1)))
     fit_sets(model.tone, model.pitch, sounds, generator)
@@ -224,16 +225,8 @@ def features_of(model: VQVAE, audio: Tensor, shift: int = 0) -> tuple[Tensor, Te
 
     They begin `shift` samples late, with silence around them.
     """
-    features, tones = model.flat_features(_padded(model, audio, shift))
+    features, tones = model.flat_features(model.spectrogram.padded(audio, model.margin, shift))
     return features[0], tones[0]
-
-
-def _padded(model: VQVAE, audio: Tensor, shift: int) -> Tensor:
-    """Samples `[1, margin + F * samples_per_frame + margin]` of `[N]` that begin `shift` samples late."""
-    config = model.spectrogram
-    before = model.margin + shift
-    whole = config.frames_for(len(audio) + shift) * config.samples_per_frame + 2 * model.margin
-    return nn.functional.pad(audio, (before, whole - before - len(audio)))[None]
 
 
 def _augment(audio: Tensor, strength: float, generator: torch.Generator) -> Tensor:

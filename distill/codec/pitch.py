@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from distill.codec.constants import NOTE, NOTES, TUNINGS
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tone import FLOORS, HIGHEST, LOWEST, PARTIALS, Combs, ToneLayer, band_position, noise_share
+from distill.codec.tone import (
+    FLOORS,
+    HIGHEST,
+    LOWEST,
+    PARTIALS,
+    Combs,
+    ToneLayer,
+    band_position,
+    noise_share,
+    note_and_tuning,
+)
 
 PEAKS = 32  # of a frame at most
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
@@ -191,8 +201,7 @@ class PitchAnalysis(nn.Module):
         is_tone, rows = chosen < CANDIDATES, torch.arange(len(chosen), device=chosen.device)
         pitch, sets = (part[rows, chosen.clamp_max(CANDIDATES - 1)] for part in (candidates.pitches, candidates.sets))
         pitch = self.tuned(layer, peaks, pitch, sets)
-        steps = (pitch * TUNINGS).round().long() + TUNINGS // 2
-        note, tuning = steps // TUNINGS, steps % TUNINGS
+        note, tuning = note_and_tuning((pitch * TUNINGS).round().long())
         is_tone &= (note > 0) & (note < NOTES)
         codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
         codes, log_mel = (part.unflatten(0, (batch, frames)) for part in (codes, log_mel))

@@ -83,6 +83,12 @@ class SpectrogramConfig(Settings):
         """Code frames that cover `samples` samples; at least one."""
         return max(1, math.ceil(samples / self.samples_per_frame))
 
+    def padded(self, audio: Tensor, margin: int, shift: int = 0) -> Tensor:
+        """Samples `[1, margin + F * samples_per_frame + margin]` of `[N]` that begin `shift` samples late."""
+        before = margin + shift
+        whole = self.frames_for(len(audio) + shift) * self.samples_per_frame + 2 * margin
+        return nn.functional.pad(audio, (before, whole - before - len(audio)))[None]
+
 
 def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
     """Default geometry at `sample_rate` Hz: hops of about 10.7 ms, two to a code frame (46.9 a second at 24 kHz)."""

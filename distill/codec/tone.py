@@ -132,13 +132,13 @@ class ToneLayer(nn.Module):
 
     def pitches(self, codes: Tensor) -> Tensor:
         """Pitches `[B, F]` in semitones (MIDI) of codes `[B, F, Q]`, NaN where there is no tone."""
-        pitch = codes[..., NOTE] + (codes[..., TUNING] - TUNINGS // 2) / TUNINGS
-        return torch.where((codes[..., NOTE] > 0) & (codes[..., ATOM] > 0), pitch.double(), torch.nan)
+        pitch = steps_of(codes[..., NOTE], codes[..., TUNING]).double() / TUNINGS
+        return torch.where((codes[..., NOTE] > 0) & (codes[..., ATOM] > 0), pitch, torch.nan)
 
     def transposed(self, codes: Tensor, semitones: float) -> Tensor:
         """Codes `[B, F, Q]` with other notes and tunings; tones beyond what can be coded are left out."""
-        steps = codes[..., NOTE] * TUNINGS + codes[..., TUNING] + round(semitones * TUNINGS)
-        tones = torch.stack([steps // TUNINGS, steps % TUNINGS, codes[..., ATOM]], dim=-1)
+        steps = steps_of(codes[..., NOTE], codes[..., TUNING]) + round(semitones * TUNINGS)
+        tones = torch.stack([*note_and_tuning(steps), codes[..., ATOM]], dim=-1)
         note = tones[..., :1]
         tones = torch.where((note > 0) & (note < NOTES) & (codes[..., NOTE : NOTE + 1] > 0), tones, 0)
         return torch.cat([codes[..., :NOTE], tones, codes[..., ATOM + 1 :]], dim=-1)
@@ -344,6 +344,17 @@ def _signs(rows: int, columns: int) -> Tensor:
     """Signs `[rows, columns]`, unlike in each row, the same everywhere."""
     words = mix(np.arange(1, rows * columns + 1, dtype=np.uint64) * np.uint64(STEP))
     return torch.from_numpy((words >> np.uint64(63)).astype(np.float32) * 2 - 1).reshape(rows, columns)
+
+
+def steps_of(note: Tensor, tuning: Tensor) -> Tensor:
+    """Pitches of codes of note and tuning in steps of tuning, a sixteenth of a semitone."""
+    return note * TUNINGS + tuning - TUNINGS // 2
+
+
+def note_and_tuning(steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes of note and tuning of pitches in steps of tuning."""
+    steps = steps + TUNINGS // 2
+    return steps // TUNINGS, steps % TUNINGS
 
 
 def atoms_of(sets: int) -> int:

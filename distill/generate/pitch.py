@@ -4,6 +4,8 @@ The analysis is that of the codec, with sets of partials known from acoustics al
 explain frames at any interval to the pitch that is heard.
 """
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ LEAST_WORTH = 0.05  # of a partial that is not found: dull sounds are no high pa
 NEAR = 0.5  # semitones
 LEAST_SHARE = 0.5  # of a sound's amplitude that is near its pitch
 MOST_SECONDS = 30  # of a sound that are measured
+RAISES = (5, 3, 2)  # a pitch can be so many times higher than the one that frames show
+SUMMED = 16  # partials of a pitch
+ALONE = 0.003  # share of their energy that all but every second, third or fifth have, where the pitch is higher
 
 
 class PitchMeter:
@@ -39,15 +44,15 @@ class PitchMeter:
     def __call__(self, samples: NDArray[np.float32]) -> float | None:
         """Pitch in semitones (MIDI) of samples `[N]`, where half of their amplitude is near one; else None.
 
-        It is the median over frames, by their amplitude.
+        It is the median over frames, by their amplitude, and higher where only every second, third or fifth of its
+        partials is there.
         """
         sound = torch.from_numpy(samples[: MOST_SECONDS * self.config.sample_rate])
-        frames, step = self.config.frames_for(max(1, len(sound))), self.config.samples_per_frame
-        sound = nn.functional.pad(sound, (0, frames * step - len(sound)))[None]
-        near, wide = (nn.functional.pad(sound, (part.margin, part.margin)) for part in (self.config, self.analysis))
-        tones, _ = self.analysis(self.layer, wide, self.features(near))
+        margin, step = self.analysis.margin, self.config.samples_per_frame
+        spare, wide = margin - self.config.margin, self.config.padded(sound, margin)
+        tones, _ = self.analysis(self.layer, wide, self.features(wide[:, spare:-spare]))
         pitches = self.layer.pitches(nn.functional.pad(tones, (NOTE, 0)))[0].numpy()
-        loud = sound[0].unflatten(0, (frames, step)).square().mean(dim=1).sqrt().double().numpy()
+        loud = wide[0, margin:-margin].unflatten(0, (-1, step)).square().mean(dim=1).sqrt().double().numpy()
         there = np.isfinite(pitches) & (loud > 0)
         if not there.any():
             return None
@@ -55,4 +60,16 @@ class PitchMeter:
         sums = loud[there][order].cumsum()
         median = float(pitches[there][order][np.searchsorted(sums, sums[-1] / 2)])
         share = loud[there][np.abs(pitches[there] - median) <= NEAR].sum() / loud.sum()
-        return median if share >= LEAST_SHARE else None
+        return self._raised(sound, median) if share >= LEAST_SHARE else None
+
+    def _raised(self, sound: torch.Tensor, pitch: float) -> float:
+        """A pitch of a sound `[N]`, or the multiple that has nearly all of its energy, which noise made frames show lower."""
+        power = torch.fft.rfft(sound * torch.hann_window(len(sound))).abs().square().double()
+        sums, numbers = nn.functional.pad(power.cumsum(0), (1, 0)), torch.arange(1, 1 + SUMMED)
+        bins = numbers * (440 * 2 ** ((pitch - 69) / 12) * len(sound) / self.config.sample_rate)
+        first, last = ((bins * 2 ** (way * NEAR / 12)).long().clamp(max=len(power)) for way in (-1, 1))
+        energy = sums[(last + 1).clamp(max=len(power))] - sums[first]
+        for times in RAISES:
+            if energy[numbers % times > 0].sum() < ALONE * energy.sum():
+                return pitch + 12 * math.log2(times)
+        return pitch

@@ -184,13 +184,16 @@ class Varied(Result):
 
     similarity: list[Similarity]  # to the recording itself
     strength: float
+    transposed: bool = False  # which the recording that they are compared with is, too
     equal: int = 0  # number of takes that are still equal to another
     untrained: str = ""  # sentence of a model that nothing was trained for
 
     def _each(self) -> Iterator[tuple[Json, str]]:
         for one, novelty in zip(self.similarity, self.novelty, strict=True):
-            verdict = "" if one.verdict is None else f"{one.verdict}: "
-            own = f"  beside the recording {verdict}{one.equal_codes:.0%} of codes equal, {one.difference_db:.1f} dB"
+            is_itself = self.transposed and not self.strength
+            verdict = "" if one.verdict is None or is_itself else f"{one.verdict}: "
+            alike = f"{verdict}{one.equal_codes:.0%} of codes equal, {one.difference_db:.1f} dB"
+            own = f"  beside the {'transposed ' * self.transposed}recording {alike}"
             among = "" if novelty is None else f"; among the training recordings: {explain(novelty)}"
             yield {"similarity": asdict(one)}, own + among
 

@@ -32,7 +32,7 @@ MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
 PEAK = 0.98  # largest amplitude: louder sounds are made softer
 IN_TUNE = 0.2  # semitones from the note, at most
-OFF_NOTE = "off the note"  # why a sound is drawn again
+MISTUNED = "mistuned"  # why a sound at a note is drawn again
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
@@ -123,7 +123,7 @@ class Checks:
         if self.reject_faults and sound.faults:
             return "faulty"
         if not sound.is_at_note:
-            return OFF_NOTE
+            return MISTUNED
         return "" if sound.novelty is None or self.is_new(sound.novelty) else "old"
 
 
@@ -183,7 +183,7 @@ def generate_sounds(
     for first in range(0, request.count, BATCH):
         numbers = range(first, min(first + BATCH, request.count))
         batch = draw_again(numbers, drawing.draw, drawing.refusal)
-        if not first and request.recording is None and list(batch.left.values()) == [OFF_NOTE] * len(numbers):
+        if not first and request.recording is None and list(batch.left.values()) == [MISTUNED] * len(numbers):
             other = "choose another label" if request.prompt is None else "give a length: what goes on may be short"
             raise ArtifactError(
                 f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
@@ -220,8 +220,6 @@ class _Drawing:
         if not request.natural_ending:
             self.length = self.prompt_samples + max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
         self.tuner = (checks.tuner or Tuner(codec, prior)) if request.notes or request.follow_tones else None
-        if self.tuner is not None and recording is None:
-            self.tuner.check(request.notes, request.label)
         self.known = set() if recording is None else {recording.tobytes()}
 
     def draw(self, numbers: Sequence[int], attempt: int) -> list[Sound]:
@@ -252,7 +250,7 @@ class _Drawing:
         if self.tuner is not None and recording is not None:
             weights = self.tuner.following(recording, len(numbers))
         elif self.tuner is not None:
-            weights = self.tuner.weights([request.notes[number % len(request.notes)] for number in numbers])
+            weights = self.tuner.weights(list(map(request.note_of, numbers)))
         settings = (
             request.sampling,
             request.natural_ending,
@@ -277,7 +275,7 @@ class _Drawing:
         self.known.add(codes)
         reason = "equal" if is_equal else self.checks.refusal(sound)
         keeps_tones = recording is not None and strength <= COARSE_FROM  # so that drawing again changes no pitch
-        return "" if reason == OFF_NOTE and keeps_tones else reason
+        return "" if reason == MISTUNED and keeps_tones else reason
 
     def samples(self, sounds: Sequence[Sound]) -> list[Samples]:
         """Samples `[N]` of sounds, decoded unless they were for their pitch."""

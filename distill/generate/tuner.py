@@ -8,17 +8,21 @@ Shapes: B sounds, L labels, S partial sets.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from posixpath import dirname
+from types import MappingProxyType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
+from distill.codec.constants import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
-from distill.codec.tone import FLOORS, START, ToneLayer, atoms_of
+from distill.codec.tone import FLOORS, START, ToneLayer, atoms_of, steps_of
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.pitch import PitchMeter
+from distill.generate.pitch import LEAST_SHARE, PitchMeter
 from distill.notes import note_name
 from distill.prior.base import Prior
 from distill.prior.frame import FramePrior
@@ -26,23 +30,26 @@ from distill.prior.frame import FramePrior
 SPREAD = 0.15  # semitones from the note, at which a code keeps 0.6 of its probability
 LOUDEST_HERTZ, SECONDS = 300.0, 0.3  # of the loudest partial, and of the sound, by which a set is heard
 FALL = 0.5  # power of the ratio, by which partials are softer than in the frame that the set was found in
-LEAST_TONAL = 0.2  # share of frames with a pitch: of snares, hisses and scratches a seventh have one
+LEAST_TONAL = 1 / 3  # share of recordings with a pitch: of hats, hisses and scratches none or a quarter have one
 RARE = 0.01  # share of these beyond each end of the notes that are known
 UNHEARD = 1e3  # semitones, so that sets which have no pitch are near no note
 BEYOND = 12  # semitones beyond these, where notes can still be asked for
+
+Coded = NDArray[np.integer]  # [F, Q]
 
 
 class Tuner:
     """What brings sounds of a codec and a prior to notes. Raises ArtifactError for a codec without tones.
 
     What recordings have is known from the prior's counts. Of a prior that has none all notes and sets are alike.
+    Which have a pitch is known from the codes `[F, Q]` of `recordings`, by path, and without these from counts of frames.
     """
 
-    def __init__(self, codec: VQVAE, prior: Prior) -> None:
+    def __init__(self, codec: VQVAE, prior: Prior, recordings: Mapping[str, Coded] = MappingProxyType({})) -> None:
         if codec.tone is None:
             raise ArtifactError("note: expected a model whose codes have notes, found one without; train it again")
         self.layer, self.measure = codec.tone, PitchMeter(codec.spectrogram)
-        self.labels = prior.shape.labels
+        self.labels, self.recordings = prior.shape.labels, recordings
         intervals = heard_intervals(codec.tone, self.measure)
         notes, atoms = torch.zeros(1 + len(self.labels), NOTES), torch.zeros(NOTES, atoms_of(len(intervals)))
         counts = prior.count_experts if isinstance(prior, FramePrior) else None
@@ -63,10 +70,14 @@ class Tuner:
         """
         name = f" with the label {self.labels[label - 1]}" if label else ""
         shares = (self.notes[label, :, None] * self.sets)[1:]  # [NOTES - 1, S]
-        if shares.sum() < LEAST_TONAL:
+        of_label = [
+            one for path, one in self.recordings.items() if not label or dirname(path) == self.labels[label - 1]
+        ]
+        tonal = sum(map(self._is_tonal, of_label)) / len(of_label) if of_label else float(shares.sum())
+        if tonal < LEAST_TONAL:
             raise ArtifactError(
-                f"note: expected recordings{name} that have a pitch, found one in {shares.sum():.0%} of what the model "
-                "learnt; leave the note out"
+                f"note: expected recordings{name} that have a pitch, found one in {tonal:.0%} of what the model learnt; "
+                "leave the note out"
             )
         heard = (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
         sums = torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten()).cumsum(dim=0)
@@ -79,15 +90,25 @@ class Tuner:
                     f"octave from those of the recordings{name}, {note_name(low)} to {note_name(high)}; choose another note"
                 )
 
-    def weights(self, notes: Sequence[float]) -> "NoteWeights":
-        """Weights for B sounds at notes, in semitones (MIDI)."""
-        return NoteWeights(torch.tensor(notes)[:, None], self.intervals, self.sets)
+    def weights(self, notes: Sequence[float | None]) -> "NoteWeights":
+        """Weights for B sounds at notes, in semitones (MIDI), None for any."""
+        targets = torch.tensor([math.nan if note is None else note for note in notes])
+        return NoteWeights(targets[:, None], self.intervals, self.sets)
 
     def following(self, recording: Codes, count: int) -> "NoteWeights":
         """Weights for sounds that follow the tones of a recording's codes `[F, Q]`."""
-        codes = torch.from_numpy(recording)
+        return NoteWeights(self._heard(torch.from_numpy(recording)).expand(count, -1), self.intervals, self.sets)
+
+    def _heard(self, codes: Tensor) -> Tensor:
+        """Pitches `[F]` at which codes `[F, Q]` are heard, in semitones (MIDI); NaN for none."""
         heard = self.layer.pitches(codes) + self.intervals[self.layer.sets(codes)]
-        return NoteWeights(torch.where(heard < NOTES, heard, torch.nan).expand(count, -1), self.intervals, self.sets)
+        return torch.where(heard < NOTES, heard, torch.nan)
+
+    def _is_tonal(self, recording: Coded) -> bool:
+        """Whether half of the amplitude of codes `[F, Q]` has a pitch. Noise has one in soft frames."""
+        codes = torch.from_numpy(recording.astype(np.int64))
+        loud = 10 ** (LOUDNESS_STEP * codes[:, 0].double())
+        return bool(loud[self._heard(codes).isfinite()].sum() >= LEAST_SHARE * loud.sum())
 
 
 def heard_intervals(layer: ToneLayer, measure: PitchMeter) -> Tensor:
@@ -120,7 +141,7 @@ class NoteWeights:
         self.targets, self.sets = (targets * TUNINGS).round(), sets[:, None]
         moved = (intervals * TUNINGS).round()
         self.atoms = torch.cat([moved.new_zeros(1), moved.repeat_interleave(len(FLOORS))])  # steps from the code
-        coded = _coded(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))
+        coded = steps_of(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))
         self.heard = coded[..., None] + moved  # [NOTES, TUNINGS, S]
         self._tables: dict[tuple[float, bool], Tensor] = {}
 
@@ -144,7 +165,7 @@ class NoteWeights:
         if level == TUNING:
             weights = tables[torch.arange(len(rows)), note]
         else:
-            distance = (_coded(note, coarser[:, TUNING]) - targets)[:, None] + self.atoms
+            distance = (steps_of(note, coarser[:, TUNING]) - targets)[:, None] + self.atoms
             weights = torch.where(begun[:, None], _nearness(distance, True), _nearness(distance, False))
             weights[:, 0] = 0.0
         return torch.where((free | (note == 0))[:, None], shares, _weighted(shares, weights).to(shares))
@@ -154,11 +175,6 @@ class NoteWeights:
         if (target, begun) not in self._tables:
             self._tables[target, begun] = (_nearness(self.heard - target, begun) * self.sets).sum(dim=2)
         return self._tables[target, begun]
-
-
-def _coded(note: Tensor, tuning: Tensor) -> Tensor:
-    """Pitches in steps of tuning."""
-    return note * TUNINGS + tuning - TUNINGS // 2
 
 
 def _nearness(distance: Tensor, begun: bool) -> Tensor:

@@ -33,7 +33,6 @@ FORMATS: tuple[KitFormat, ...] = get_args(KitFormat)
 FORMAT = "distill_kit"
 INDEX = "kit.json"
 REFUSALS = ("copies", "silent", "repeats")  # why a draw is refused; repeats are of a sound drawn before
-MISTUNED = "mistuned"  # the reason that instruments at notes have beside these
 MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
 MOST_CHARACTERS = 40  # of a label in a file's name
@@ -190,8 +189,8 @@ class KitSettings(Settings):
 
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:
-    """Numbers of refused draws for all reasons, in one order."""
-    return {reason: refused[reason] for reason in (*REFUSALS, *({MISTUNED} & {*refused}))}
+    """Numbers of refused draws for all reasons, in one order; instruments at notes have another one."""
+    return {reason: refused[reason] for reason in (*REFUSALS, *({*refused} - {*REFUSALS}))}
 
 
 def in_words(refused: Counter[str]) -> str:

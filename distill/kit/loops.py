@@ -1,8 +1,9 @@
 """Loops of steady sounds: the part that a sampler repeats while a note is held, found by correlation.
 
-A loop lies where level and brightness stay. It begins where the waveform is most alike to that around its end, some
-whole periods later. Around the end the samples are mixed with those around the start, so that a sampler that jumps from
-the end to the start, and one that goes on past the end, both play samples that follow each other.
+A loop lies where level and brightness stay. The slow course that the level has left would pulse once a loop: it is
+levelled. A loop begins where the waveform is most alike to that around its end, some whole periods later. Around the end
+the samples are mixed with those around the start, so that a sampler that jumps from the end to the start, and one that
+goes on past the end, both play samples that follow each other.
 """
 
 from typing import NamedTuple
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
-STEADY_DB = 3.0  # by which level and brightness of a steady part vary at most
-STEADY_DB_A_SECOND = 3.0  # by which it rises or falls at most
+STEADY_DB = (6.0, 3.0)  # by which level and brightness of a steady part vary at most
+FALL_DB_A_SECOND = 4.0  # by which its level falls at most
 SOFTEST_DB = -12.0  # of a steady part, relative to the loudest window
 LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # of a loop at least, of the steady part in which it is sought at most
+COURSE_SECONDS = 0.05  # of each of two windows of the course that is levelled: tremolo stays in part
 FADE_SECONDS = 0.03  # of the crossfade, on each side of the loop's end
 ENDS = 8  # places tried for the end
 LEAST_CORRELATION = 0.95  # of the samples around start and end
@@ -22,6 +24,7 @@ ALIKE = 0.005  # of correlations: of loops that are as good the longest is taken
 SEAM_DB = 0.5  # by which the level at the start differs from that at the end at most
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
+Doubles = NDArray[np.float64]
 
 
 class Loop(NamedTuple):
@@ -32,16 +35,40 @@ class Loop(NamedTuple):
     correlation: float
 
 
-def find_loop(samples: Samples, sample_rate: int) -> Loop | None:
-    """The loop of samples `[N]`; None where no part is steady or none of it is alike enough to another."""
-    first, last = steady_part(samples, sample_rate)
-    fade, least = round(FADE_SECONDS * sample_rate), round(LEAST_SECONDS * sample_rate)
-    first = max(first, last - round(MOST_SECONDS * sample_rate))
+def looped(samples: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop | None]:
+    """Samples `[N]` with a loop before `end`, if there is one: levelled from its start on, and mixed at its end."""
+    first, last = steady_part(samples[:end], sample_rate)
+    level = level_course(samples[first:last], sample_rate)
+    found = find_loop(samples[first:last] / level, sample_rate)
+    if found is None:
+        return samples, None
+    loop = found._replace(start=first + found.start, end=first + found.end)
+    gain = level[found.start] / level[found.start :]
+    after = np.interp(np.arange(len(samples) - last), [0, LEVEL_SECONDS * sample_rate], [gain[-1], 1.0])
+    even = (samples * np.concatenate([np.ones(loop.start), gain, after])).astype(np.float32)
+    mixed = crossfaded(even, loop, sample_rate)
+    return mixed / max(np.float32(1), np.abs(mixed).max()), loop
+
+
+def level_course(samples: Samples, sample_rate: int) -> Doubles:
+    """The slow course of the level of samples `[N]`, an amplitude at each of them."""
+    from scipy.ndimage import uniform_filter1d  # it takes a while to load
+
+    energy = samples.astype(np.float64) ** 2
+    for _ in range(2):
+        energy = uniform_filter1d(energy, round(COURSE_SECONDS * sample_rate), mode="reflect")
+    course: Doubles = np.sqrt(energy)
+    return course
+
+
+def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
+    """The loop of a steady sound `[N]`; None where no part of it is alike enough to another."""
+    last, fade, least = len(sound), round(FADE_SECONDS * sample_rate), round(LEAST_SECONDS * sample_rate)
+    first = max(0, last - round(MOST_SECONDS * sample_rate))
     room = last - first - 2 * fade - least  # of starts
     if room <= 0:
         return None
 
-    sound = samples.astype(np.float64)
     energy = np.concatenate([[0.0], np.cumsum(sound**2)])
     found: list[Loop] = []
     for stop in last - fade - room * np.arange(ENDS) // (2 * ENDS):
@@ -80,21 +107,22 @@ def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
     """
     window, step = round(LEVEL_SECONDS * sample_rate), round(LEVEL_STEP * sample_rate)
     starts = np.arange(0, len(samples) - window + 1, step)
-    levels = np.empty((2, len(starts)))  # dB, of the samples, and of their differences, where high partials are louder
+    levels = np.empty((2, len(starts)))  # dB; brightness is that of differences, where high partials are louder
     for row, signal in zip(levels, (samples, np.diff(samples, prepend=samples[:1])), strict=True):
         energy = np.concatenate([[0.0], np.cumsum(signal.astype(np.float64) ** 2)])
         row[:] = 10 * np.log10(np.maximum(energy[starts + window] - energy[starts], 1e-12))
+    levels[1] -= levels[0]
     is_soft = levels[0] < levels[0].max(initial=-np.inf) + SOFTEST_DB
     first = count = 0
     for begin in range(len(starts)):
         rest = levels[:, begin:]
         varies = np.maximum.accumulate(rest, axis=1) - np.minimum.accumulate(rest, axis=1)
-        unsteady = np.flatnonzero((varies > STEADY_DB).any(axis=0) | is_soft[begin:])
+        unsteady = np.flatnonzero((varies > np.array(STEADY_DB)[:, None]).any(axis=0) | is_soft[begin:])
         if (length := int(unsteady[0]) if len(unsteady) else rest.shape[1]) > count:
             first, count = begin, length
     if count < 2:
         return 0, 0
     slope = np.polyfit(np.arange(count) * LEVEL_STEP, levels[0, first : first + count], 1)[0]
-    if abs(slope) > STEADY_DB_A_SECOND:
+    if slope < -FALL_DB_A_SECOND:
         return 0, 0
     return int(starts[first]) + window, int(starts[first + count - 1]) + window

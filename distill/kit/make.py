@@ -22,6 +22,7 @@ from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     COARSE_FROM,
     IN_TUNE,
+    MISTUNED,
     MOST_DRAWS,
     Checks,
     GenerationRequest,
@@ -36,7 +37,6 @@ from distill.generate.tuner import Tuner
 from distill.kit.kit import (
     FORMAT,
     INDEX,
-    MISTUNED,
     MOST_CLUSTERS,
     MOST_VELOCITY,
     WRITERS,
@@ -50,7 +50,7 @@ from distill.kit.kit import (
     in_words,
     key_ranges,
 )
-from distill.kit.loops import Loop, crossfaded, find_loop
+from distill.kit.loops import looped
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
@@ -158,12 +158,7 @@ def make_kit(
                 f"{source.model}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
                 f"({in_words(refused)}); allow copies, or use another seed or temperature"
             )
-        sounding = [group for group in groups if group.sounds]
-        for kind in settings.formats:
-            write_bytes(temporary / f"kit.{kind}", WRITERS[kind](sounding))
-        write_picture(temporary / "kit.png", sounding)
-        write_bytes(temporary / "kit.txt", kit.text().encode("utf-8", "replace"))
-        write_json(temporary / INDEX, kit.json())
+        _write_files(temporary, kit)
         kit_folder(out, replace_kit)  # it may have changed while sounds were drawn
     if progress is not None:
         progress(len(kit.sounds), len(kit.sounds), "sounds written")
@@ -179,6 +174,23 @@ class JudgeAlone(Checks):
         return ""
 
 
+def request_of(source: KitSource, settings: KitSettings, label: int, count: int, note: int | None) -> GenerationRequest:
+    """The request for sounds of a label, or takes of a recording if the source is one, at `note` if any."""
+    request = GenerationRequest(
+        count,
+        settings.seconds,
+        sampling=Sampling(settings.temperature, guidance=settings.guidance if label else 1.0),
+        label=label,
+        notes=() if note is None else (note,),
+        follow_tones=source.recording_at is not None and note is not None,
+    )
+    if source.recording_at is None:
+        return request
+    recording = source.recording_at(note)[: frames_for_seconds(source.codec, settings.seconds)]
+    seconds = len(recording) / source.codec.spectrogram.frame_rate
+    return replace(request, max_seconds=seconds, natural_ending=False, recording=recording, strength=COARSE_FROM)
+
+
 def draw_sounds(
     source: KitSource,
     settings: KitSettings,
@@ -191,32 +203,16 @@ def draw_sounds(
 
     `report` is called with the number of sounds that there are, and a text. Raises as `generate_sounds`.
     """
-    codec, seen = source.codec, set[bytes]()
-    sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
-    longest = max(1, round(settings.seconds * codec.spectrogram.sample_rate))
-    checks, notes = JudgeAlone(source.judge, tuner=source.tuner), () if note is None else (note,)
-    recording = (
-        None
-        if source.recording_at is None
-        else source.recording_at(note)[: frames_for_seconds(codec, settings.seconds)]
-    )
+    seen, longest = set[bytes](), max(1, round(settings.seconds * source.codec.spectrogram.sample_rate))
+    request, checks = request_of(source, settings, label, count, note), JudgeAlone(source.judge, tuner=source.tuner)
 
     def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
         def progress(done: int, of: int, _: str) -> None:
             report(count - len(numbers), f"frame {done} of {of}")
 
-        request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label, notes=notes)
-        if recording is not None:
-            request = replace(
-                request,
-                max_seconds=len(recording) / codec.spectrogram.frame_rate,
-                natural_ending=False,
-                recording=recording,
-                strength=COARSE_FROM,
-                follow_tones=note is not None,
-            )
         seed = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
-        drawn = generate_sounds(codec, source.prior, request, seed, checks, progress).drawn
+        again = replace(request, count=len(numbers))
+        drawn = generate_sounds(source.codec, source.prior, again, seed, checks, progress).drawn
         return [replace(sound, samples=sound.samples[:longest]) for sound in drawn.values()]
 
     def refusal(sound: Sound) -> str:
@@ -306,12 +302,6 @@ def finish(samples: Samples, sample_rate: int) -> Samples:
     return normalised
 
 
-def repeated(samples: Samples, sample_rate: int) -> tuple[Samples, Loop | None]:
-    """Finished samples `[N]`, mixed at the end of their loop with its start, and the loop, if they have one."""
-    loop = find_loop(samples[: len(samples) - int(FADE_SECONDS * sample_rate)], sample_rate)
-    return samples if loop is None else crossfaded(samples, loop, sample_rate), loop
-
-
 def level_db(samples: Samples, sample_rate: int) -> float:
     """Level of samples `[N]` in dBFS: the RMS of the loudest 50 ms."""
     window = max(1, min(len(samples), round(LEVEL_SECONDS * sample_rate)))
@@ -342,7 +332,7 @@ def _write_sounds(
             samples, tune, loop = finish(one.samples, rate), None, None
             if one.note is not None and one.pitch is not None:
                 tune = round(100 * (one.note - one.pitch))
-                samples, loop = repeated(samples, rate)
+                samples, loop = looped(samples, rate, len(samples) - int(FADE_SECONDS * rate))
             sound = KitSound(
                 file=f"{SAMPLES}/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
                 low_velocity=1 + MOST_VELOCITY * layer // layers,
@@ -361,6 +351,16 @@ def _write_sounds(
             write_bytes(folder / sound.file, wav)
             sounds.append(sound)
     return tuple(sounds)
+
+
+def _write_files(folder: Path, kit: Kit) -> None:
+    """Write what a kit has beside its sounds."""
+    sounding = [group for group in kit.groups if group.sounds]
+    for kind in kit.settings.formats:
+        write_bytes(folder / f"kit.{kind}", WRITERS[kind](sounding))
+    write_picture(folder / "kit.png", sounding)
+    write_bytes(folder / "kit.txt", kit.text().encode("utf-8", "replace"))
+    write_json(folder / INDEX, kit.json())
 
 
 def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:

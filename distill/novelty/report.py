@@ -131,7 +131,7 @@ class SetReport:
         """How many of the sounds are tonal, and how many of the held-out recordings."""
         originals = "" if self.tonal_rate_originals is None else f"{self.tonal_rate_originals:.0%} as they were, "
         held_out = f"of held-out recordings {originals}{self.tonal_rate_held_out:.0%} decoded from their codes"
-        return f"tonal: {self.tonal_rate:.0%} of the sounds; {held_out}"
+        return f"tonal, with most energy in partials that last: {self.tonal_rate:.0%} of the sounds; {held_out}"
 
     @property
     def distance_sentence(self) -> str:

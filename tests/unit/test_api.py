@@ -364,11 +364,12 @@ def test_takes_are_transposed_by_semitones_or_to_a_note(tmp_path: Path, monkeypa
         ),
         (
             {"note": "C3,E3"},
-            "note C3,E3: expected one note, or a number of semitones, found 2 notes; give one of them",
+            "note C3,E3: expected one note for takes, found 2; give one, or make an instrument of a recording at several "
+            "with `distill kit`",
         ),
         (
             {"note": 48, "transpose": 1.0},
-            "note 48: expected one note, or a number of semitones, found semitones, too; give one of them",
+            "note 48: expected one note, or a number of semitones, found both; give one of them",
         ),
         ({"note": "H3"}, "note H3: expected notes such as "),
         ({"transpose": 49}, "vary: transpose: expected less than or equal to 48, found 49"),

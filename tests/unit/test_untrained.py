@@ -116,10 +116,10 @@ def test_what_makes_no_model_is_said(made: Callable[..., ModelOfOne]) -> None:
         made("silent.wav", np.zeros(RATE))
     with (
         pytest.raises(
-            AudioError, match=r"blip\.wav: expected at least 0\.01 s of sound, found 0\.005 s; name a longer"
+            AudioError, match=r"blip\.wav: expected at least 0\.025 s of sound, found 0\.020 s; name a longer"
         ),
         pytest.warns(AudioWarning, match="very short"),
     ):
-        made("blip.wav", hit(0.005))
+        made("blip.wav", hit(0.02))
     with pytest.raises(ParamsError, match=r"model_of: expected the path of an audio file, found 3; name one such as"):
         distill.model_of(3)  # type: ignore[arg-type]

@@ -340,6 +340,7 @@ def test_lines_and_json_say_notes_and_what_was_heard(shell: CommandLine) -> None
             "redrawn": 0,
         }
     assert "tuning" not in json.loads(shell(*takes).out)
+    assert "  beside the transposed recording 100% of codes equal, 0.0 dB" in shell(*takes[:-1], "--note", "60").out
 
 
 def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:

@@ -57,6 +57,7 @@ REFUSED = {
     "generate m.distill --note C3": "note: expected a model whose codes have notes, found one without; train it again",
     "generate pitched.distill --note C3 --label hiss": "note: expected recordings with the label hiss that have a pitch, f",
     "generate pitched.distill --note C9": "note C9: expected one from ",
+    "vary pitched.distill a.wav --note C3:E3": "note C3:E3: expected one note for takes, found 5; give one, or make",
     "vary m.distill a.wav --transpose 49": "--transpose: expected less than or equal to 48, found 49",
     "generate m.distill --prompt none.wav": f"none.wav: {NO_RECORDING} a file that is missing",
     "vary m.distill text.wav": f"text.wav: {NO_RECORDING} a file that",
@@ -117,6 +118,7 @@ def test_every_refusal_is_one_sentence(command: CommandLine) -> None:
     for line, sentence in REFUSED.items():
         found = command.refused(*line.split(" "))
         assert found.startswith(f"distill: {sentence}"), (line, found)
+    assert not {"varied", "generated"} & {path.name for path in Path().iterdir()}
 
 
 def test_an_empty_argument_is_refused(command: CommandLine) -> None:

@@ -12,7 +12,11 @@ from distill.generate.pitch import PitchMeter
 METER = PitchMeter(spectrogram_config_for(RATE))
 SETS = shipped_sets()
 STRING, SINE, BAR, CHORD = SETS[0], SETS[5], SETS[6], SETS[16]  # major
+SERIES = np.arange(1.0, 21.0)
 DULL = PartialSet(np.arange(1.0, 5.0), np.array([1.0, 0.1, 0.05, 0.02]))
+PIPE = SETS[4]  # odd partials
+STIFF = PartialSet(SERIES * np.sqrt((1 + 1e-3 * SERIES**2) / (1 + 1e-3)), 1 / SERIES)
+LOUD_FIFTH = PartialSet(SERIES[:12], np.where(SERIES[:12] == 5, 6, 1) / SERIES[:12])
 NOISE = torch.randn(RATE, generator=torch.Generator().manual_seed(0))
 
 
@@ -24,6 +28,12 @@ def measured(sound: torch.Tensor) -> float | None:
 @pytest.mark.parametrize("partials", [STRING, SINE, BAR, CHORD, DULL], ids=["string", "sine", "bar", "chord", "dull"])
 def test_the_pitch_of_a_known_sound_is_measured_within_ten_cents(partials: PartialSet, pitch: float) -> None:
     assert measured(sound_of(partials, pitch)) == pytest.approx(pitch, abs=0.1)
+
+
+@pytest.mark.parametrize("pitch", [66.7, 78.2, 84.0])
+@pytest.mark.parametrize("partials", [PIPE, STIFF, LOUD_FIFTH], ids=["pipe", "stiff string", "loud fifth partial"])
+def test_a_pitch_has_other_partials_than_every_second_third_or_fifth(partials: PartialSet, pitch: float) -> None:
+    assert measured(sound_of(partials, pitch)) == pytest.approx(pitch, abs=0.15)
 
 
 def test_breath_around_a_tone_leaves_its_pitch() -> None:

@@ -138,18 +138,34 @@ def test_what_is_not_at_its_note_is_drawn_again_and_counted(monkeypatch: pytest.
     sounds = list(made.drawn.values())
     assert sorted(made.drawn) == list(range(7))
     assert all(sound.is_at_note and sound.note == PITCHES[number] for number, sound in made.drawn.items())
-    assert made.redrawn == {"off the note": 3}
+    assert made.redrawn == {"mistuned": 3}
     assert not made.left
     assert [sound.pitch for sound in sounds] == [tuner.measure(sound.samples) for sound in sounds]
 
 
-def test_without_a_pitch_in_recordings_notes_are_refused_at_once() -> None:
+@pytest.mark.parametrize(
+    ("tonal", "found"), [(None, "3%"), (0, "0%"), (1, "25%"), (2, "")], ids=["counts", "none", "a quarter", "half"]
+)
+def test_without_a_pitch_in_recordings_notes_are_refused(tonal: int | None, found: str) -> None:
+    """Noise has one in soft frames, which do not count; counts tell frames alone."""
     codec, prior = networks()
+    noise = np.zeros((9, prior.num_quantizers), np.int64)
+    noise[:, 0], noise[3:, 0] = 50, 20
+    noise[3:, [NOTE, TUNING, ATOM]] = 60, 8, 1
+    tone = noise.copy()
+    tone[:, 0] = tone[::-1, 0]
+    names = [f"{LABELS[0]}/{number}.wav" for number in range(4)]
+    recordings = {} if tonal is None else dict(zip(names, [tone] * tonal + [noise] * (4 - tonal), strict=True))
+    tuner = Tuner(codec, prior, {**recordings, f"{LABELS[1]}/a.wav": tone})
+    tuner.check([60], STRING)
+    if not found:
+        tuner.check([60], HISS)
+        return
     with pytest.raises(ArtifactError) as caught:
-        generate_sounds(codec, prior, GenerationRequest(1, 1.0, label=HISS, notes=[60]), 0)
+        tuner.check([60], HISS)
     assert str(caught.value) == (
-        f"note: expected recordings with the label {LABELS[0]} that have a pitch, found one in 3% of what the model learnt; "
-        "leave the note out"
+        f"note: expected recordings with the label {LABELS[0]} that have a pitch, found one in {found} of what the model "
+        "learnt; leave the note out"
     )
 
 

@@ -120,7 +120,7 @@ def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -
     rates = {"tonal_rate": np.mean(tonal), "tonal_rate_originals": 0.5}
     assert rates.items() <= made.metrics().items()
     assert replace(made, tonal_rate=0.1, tonal_rate_held_out=0.25).lines[2] == (
-        "tonal: 10% of the sounds; of held-out recordings 50% as they were, 25% decoded from their codes"
+        "tonal, with most energy in partials that last: 10% of the sounds; of held-out recordings 50% as they were, 25% decoded from their codes"
     )
     alone = report_on(judge, queries[:1], [0.5], novelty[:1], 0)
     assert (alone.distance, alone.diversity, alone.tonal_rate_originals) == (None, None, None)
