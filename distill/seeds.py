@@ -43,6 +43,7 @@ class Stream(IntEnum):
     COUNT_FOLDS = 21  # which recordings are left out of counts together
     CALIBRATION = 22  # sounds that calibrate a prior, by round
     VIEW_KEYS = 23  # keys of the views of a recording, by recording
+    VIEW_EQUALISERS = 24  # equalisers of the views of a recording, by recording
 
 
 def derive_seed(*parts: int) -> int:

@@ -1,6 +1,6 @@
-"""Samples of recordings for training, and augmented views of them: shifted, louder or softer, faster or slower."""
+"""Samples of recordings for training, and augmented views of them: shifted, louder or softer, equalised, in other keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,19 +15,24 @@ VARISPEED_SEMITONES = 3.0
 VIEW_GAINS_DB = (-8.0, 2.0)
 MOST_DENOMINATOR = 120  # of the speed of a view: within 1 cent of a semitone's
 MARGIN = 1 << 12  # samples to either side of what is resampled, beyond the reach of the filter
+EQUALISED_HERTZ = (60.0, 250.0, 1000.0, 4000.0, 16_000.0)
+EQUALISED_DB = 6.0  # deviation at each of these frequencies
+TAPS = 1023  # of the filter: 24 to 47 Hz apart
 
 
 @dataclass(frozen=True)
 class View:
-    """View of a recording: without its first `shift` samples, `semitones` higher, times `gain`.
+    """View of a recording: without its first `shift` samples, `semitones` higher, times `gain`, equalised.
 
-    View 0 is the recording itself. A higher view is shorter.
+    View 0 is the recording itself. A higher view is shorter. `decibels` are those at EQUALISED_HERTZ, straight in between
+    over the logarithm of the frequency; none where it is not equalised.
     """
 
     number: int = 0
     shift: int = 0
     gain: float = 1.0
     semitones: int = 0
+    decibels: tuple[float, ...] = ()
 
     @property
     def speed(self) -> Fraction:
@@ -43,17 +48,21 @@ AS_IS = View()
 
 
 def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int, transpose: int = 0) -> list[View]:
-    """Views of a recording, `count` of them: itself, then shifted by less than a frame and by -8 to 2 dB.
+    """Views of a recording, `count` of them: itself, then shifted by less than a frame, by -8 to 2 dB, and equalised.
 
     Every other one is in another key, up to `transpose` semitones away. Very short recordings are not shifted.
     """
     generator = np.random.default_rng(derive_seed(seed, Stream.VIEWS, int(entry.recording_id[:15], 16)))
     keys = np.random.default_rng(derive_seed(seed, Stream.VIEW_KEYS, int(entry.recording_id[:15], 16)))
+    equalised = np.random.default_rng(derive_seed(seed, Stream.VIEW_EQUALISERS, int(entry.recording_id[:15], 16)))
     views = [AS_IS]
     for number in range(1, count):
         shift, level = int(generator.integers(samples_per_frame)), generator.uniform(*VIEW_GAINS_DB)
         semitones = int(keys.integers(-transpose, transpose + 1)) if number % 2 else 0
-        views.append(View(number, shift if entry.samples > 2 * shift else 0, float(10 ** (level / 20)), semitones))
+        decibels = equalised.normal(0.0, EQUALISED_DB, len(EQUALISED_HERTZ))
+        decibels = tuple((decibels - decibels.mean()).tolist())
+        shift = shift if entry.samples > 2 * shift else 0
+        views.append(View(number, shift, float(10 ** (level / 20)), semitones, decibels))
     return views
 
 
@@ -61,6 +70,8 @@ def waveform(
     corpus: Corpus, entry: ManifestRow, start: int = 0, length: int | None = None, view: View = AS_IS
 ) -> Tensor:
     """Samples `[N]` of a view from `start` on, fp32 in [-1, 1]; to the end if `length` is None."""
+    if view.decibels:
+        return _equalised(corpus, entry, start, length, view).mul_(view.gain).clamp_(-1.0, 1.0)
     if not view.semitones:
         samples = torch.from_numpy(corpus.read(entry, start + view.shift, length))
         return samples if view.gain == 1.0 else (samples * view.gain).clamp_(-1.0, 1.0)
@@ -77,6 +88,21 @@ def waveform(
     samples = torch.from_numpy(resampled[offset : offset + length].copy())
     samples = nn.functional.pad(samples, (0, length - len(samples)))
     return (samples * view.gain).clamp_(-1.0, 1.0)
+
+
+def _equalised(corpus: Corpus, entry: ManifestRow, start: int, length: int | None, view: View) -> Tensor:
+    """Samples of a view before its gain. The filter has linear phase, and its delay is taken off."""
+    from scipy.signal import fftconvolve  # it takes a while to load
+
+    stop = view.samples(entry) if length is None else start + length
+    hertz = np.fft.rfftfreq(TAPS, 1 / corpus.sample_rate)
+    decibels = np.interp(np.log2(hertz.clip(1.0)), np.log2(EQUALISED_HERTZ), view.decibels)
+    taps = np.fft.fftshift(np.fft.irfft(10 ** (decibels / 20), TAPS)) * np.hanning(TAPS)
+    reach = TAPS // 2
+    first, last = max(0, start - reach), min(view.samples(entry), stop + reach)
+    plain = waveform(corpus, entry, first, last - first, replace(view, gain=1.0, decibels=()))
+    padded = np.pad(plain.numpy(), (reach - (start - first), reach - (last - stop)))
+    return torch.from_numpy(fftconvolve(padded, taps, mode="valid").astype(np.float32))
 
 
 def varispeed(audio: Tensor, speed: float) -> Tensor:

@@ -114,7 +114,7 @@ def code_corpus(
                     yield entry.recording_id, view.number, entry.group, codes
 
         def key(block: Block) -> str:
-            views = [[entry.pcm_sha256, view.shift, view.gain, view.semitones] for entry, view in block]
+            views = [[entry.pcm_sha256, view.shift, view.gain, view.semitones, view.decibels] for entry, view in block]
             return sha256_json(views)[:32]
 
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
