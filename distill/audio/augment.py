@@ -60,9 +60,9 @@ def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int, 
         shift, level = int(generator.integers(samples_per_frame)), generator.uniform(*VIEW_GAINS_DB)
         semitones = int(keys.integers(-transpose, transpose + 1)) if number % 2 else 0
         decibels = equalised.normal(0.0, EQUALISED_DB, len(EQUALISED_HERTZ))
-        decibels = tuple((decibels - decibels.mean()).tolist())
+        equaliser = tuple((decibels - decibels.mean()).tolist())
         shift = shift if entry.samples > 2 * shift else 0
-        views.append(View(number, shift, float(10 ** (level / 20)), semitones, decibels))
+        views.append(View(number, shift, float(10 ** (level / 20)), semitones, equaliser))
     return views
 
 
