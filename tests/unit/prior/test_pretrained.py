@@ -157,4 +157,4 @@ def test_a_codec_alone_has_a_prior_that_is_no_guess() -> None:
         with torch.no_grad():
             logits = prior(Batch(inputs, tone, torch.zeros(1, dtype=torch.int64)))
         chosen = logits.log_softmax(dim=3).gather(3, tone[..., None])[0, 5:-5, :2, 0].exp()
-        assert float(chosen.mean(dim=0).min()) > 0.65
+        assert float(chosen.mean(dim=0).min()) > 0.5
