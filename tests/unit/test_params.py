@@ -147,7 +147,7 @@ def test_tiers(recordings: int, tier: str, dropout: float, hidden: int, fraction
     ("recordings", "flat", "frame"),
     [
         (20, (128, 2, 4, 0.3, 50, 3e-4, 2.0), (128, 3, 4, 0.3, 50, 3e-4, 2.0)),
-        (100, (256, 4, 4, 0.2, 100, 1e-3, 3.0), (128, 3, 4, 0.2, 100, 1e-3, 3.0)),
+        (100, (256, 4, 4, 0.2, 100, 1e-3, 3.0), (128, 3, 4, 0.2, 100, 2e-3, 3.0)),
         (101, (512, 6, 8, 0.1, 150, 1e-3, 5.0), (128, 3, 4, 0.2, 150, 2e-3, 5.0)),
     ],
 )
@@ -160,12 +160,17 @@ def test_sizes_of_a_prior_by_tier_and_architecture(
         assert tuple(getattr(config, name) for name in names) == expected
 
 
+def test_larger_corpora_are_learnt_in_fewer_keys() -> None:
+    assert [get_adaptive_prior_config(count).transpose for count in (9, 100, 101)] == [5, 5, 2]
+    assert get_adaptive_prior_config(101, transpose=7).transpose == 7
+
+
 def test_what_is_said_wins_over_the_quality_and_that_over_the_tier(tmp_path: Path) -> None:
     params = default_params(tier="large", split={"val_fraction": 0.4}, prior={"epochs": 3, "architecture": "flat"})
     prior = params.prior_config(5)
     assert (prior.epochs, prior.hidden_size, prior.val_fraction) == (3, 512, 0.4)
     begun, own = get_adaptive_prior_config(5), get_adaptive_prior_config(5, hidden_size=64)
-    assert (begun.fits_pretrained, begun.label_smoothing, begun.patience) == (True, 0.0, 3)
+    assert (begun.fits_pretrained, begun.label_smoothing, begun.patience) == (True, 0.0, 2)
     assert (own.fits_pretrained, own.label_smoothing, own.patience) == (False, 0.4, 15)
     assert get_adaptive_prior_config(5, label_smoothing=0.2).label_smoothing == 0.2
     for tier in get_args(TierName):
