@@ -180,7 +180,7 @@ class Model:
         range such as "C2:C4", or several of these in a sequence or with commas between. What is measured more than 20
         cents from its note, or without a clear pitch, is drawn again, and counted if it stays so.
         Equal seeds give equal sounds; without one the seed is random. `label` is one of `labels`; `guidance` is the
-        scale of classifier-free guidance: 1 is none, the default with a label is 2. `prompt` is a file or samples `[N]`
+        scale of classifier-free guidance: 1 is none, the default with a label 2.5. `prompt` is a file or samples `[N]`
         at `prompt_rate` Hz, by default the model's rate; sounds continue it, and `seconds` leaves it out. `min_novelty`
         redraws sounds: "close" those that are copies, "new" those that are not new, a number from 0 to 1 those whose
         novelty percentile is above 1 - `min_novelty`. `reject_faults` redraws sounds with a fault, such as one that is
