@@ -50,7 +50,7 @@ from distill.kit.kit import (
     in_words,
     key_ranges,
 )
-from distill.kit.loops import looped
+from distill.kit.loops import Doubles, looped
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
@@ -298,8 +298,13 @@ def finish(samples: Samples, sample_rate: int) -> Samples:
     kept[:lead] *= np.linspace(0.0, 1.0, lead, endpoint=False)
     fade = min(int(FADE_SECONDS * sample_rate), len(kept) // 2)
     kept[len(kept) - fade :] *= np.linspace(1.0, 0.0, fade)
-    normalised: Samples = (kept * (_gain(PEAK_DB) / np.abs(kept).max())).astype(np.float32)
-    return normalised
+    return normalised(kept)
+
+
+def normalised(samples: Samples | Doubles) -> Samples:
+    """Samples `[N]`, not all of them 0, with a peak of PEAK_DB."""
+    made: Samples = (samples * (_gain(PEAK_DB) / np.abs(samples).max())).astype(np.float32)
+    return made
 
 
 def level_db(samples: Samples, sample_rate: int) -> float:
@@ -333,6 +338,7 @@ def _write_sounds(
             if one.note is not None and one.pitch is not None:
                 tune = round(100 * (one.note - one.pitch))
                 samples, loop = looped(samples, rate, len(samples) - int(FADE_SECONDS * rate))
+                samples = normalised(samples)  # a loop that is levelled can be louder
             sound = KitSound(
                 file=f"{SAMPLES}/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
                 low_velocity=1 + MOST_VELOCITY * layer // layers,
