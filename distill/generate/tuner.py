@@ -69,19 +69,19 @@ class Tuner:
         Raises ArtifactError and ParamsError.
         """
         name = f" with the label {self.labels[label - 1]}" if label else ""
-        shares = (self.notes[label, :, None] * self.sets)[1:]  # [NOTES - 1, S]
-        of_label = [
-            one for path, one in self.recordings.items() if not label or dirname(path) == self.labels[label - 1]
+        found = [
+            self._notes_of(one)
+            for path, one in self.recordings.items()
+            if not label or dirname(path) == self.labels[label - 1]
         ]
-        tonal = sum(map(self._is_tonal, of_label)) / len(of_label) if of_label else float(shares.sum())
+        by_note = torch.stack(found).mean(dim=0) if found else self._counted_notes(label)
+        tonal = float(by_note.sum())
         if tonal < LEAST_TONAL:
             raise ArtifactError(
                 f"note: expected recordings{name} that have a pitch, found one in {tonal:.0%} of what the model learnt; "
                 "leave the note out"
             )
-        heard = (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
-        sums = torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten()).cumsum(dim=0)
-        low, high = (int((sums < share * sums[-1]).sum()) for share in (RARE, 1 - RARE))
+        low, high = (int((by_note.cumsum(dim=0) < share * tonal).sum()) for share in (RARE, 1 - RARE))
         for note in notes:
             if not low - BEYOND <= note <= high + BEYOND:
                 first, last = max(0, low - BEYOND), min(NOTES - 1, high + BEYOND)
@@ -104,11 +104,23 @@ class Tuner:
         heard = self.layer.pitches(codes) + self.intervals[self.layer.sets(codes)]
         return torch.where(heard < NOTES, heard, torch.nan)
 
-    def _is_tonal(self, recording: Coded) -> bool:
-        """Whether half of the amplitude of codes `[F, Q]` has a pitch. Noise has one in soft frames."""
+    def _notes_of(self, recording: Coded) -> Tensor:
+        """Shares `[NOTES]` of its tones, by amplitude, at which codes `[F, Q]` are heard at each note.
+
+        All are 0 where less than half of the amplitude has a pitch: noise has one in soft frames.
+        """
         codes = torch.from_numpy(recording.astype(np.int64))
-        loud = 10 ** (LOUDNESS_STEP * codes[:, 0].double())
-        return bool(loud[self._heard(codes).isfinite()].sum() >= LEAST_SHARE * loud.sum())
+        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self._heard(codes)
+        has_pitch = heard.isfinite()
+        notes = heard[has_pitch].round().long().clamp(0, NOTES - 1)
+        by_note = torch.zeros(NOTES).double().index_add(0, notes, loud[has_pitch])
+        return by_note / by_note.sum() if by_note.sum() >= LEAST_SHARE * loud.sum() else torch.zeros(NOTES).double()
+
+    def _counted_notes(self, label: int) -> Tensor:
+        """Shares `[NOTES]` of the frames of recordings with a label, 0 for any, that are counted at each note."""
+        shares = (self.notes[label, :, None] * self.sets)[1:]  # [NOTES - 1, S]
+        heard = (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
+        return torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten())
 
 
 def heard_intervals(layer: ToneLayer, measure: PitchMeter) -> Tensor:

@@ -169,6 +169,22 @@ def test_without_a_pitch_in_recordings_notes_are_refused(tonal: int | None, foun
     )
 
 
+def test_the_range_is_that_of_recordings_with_a_pitch() -> None:
+    codec, prior = networks()
+    tone = np.zeros((9, prior.num_quantizers), np.int64)
+    tone[:, 0] = 50
+    tone[:, [NOTE, TUNING, ATOM]] = 60, 8, 1
+    noise = tone.copy()
+    noise[3:, 0], noise[:3, [NOTE, TUNING, ATOM]], noise[3:, NOTE] = 20, 0, 10
+    tuner = Tuner(codec, prior, {"a.wav": tone, "b.wav": noise})
+    tuner.check([48, 72])
+    for note in (47, 73):
+        with pytest.raises(
+            ParamsError, match="expected one from C3 to C5, at most an octave from those of the recordings"
+        ):
+            tuner.check([note])
+
+
 def test_sounds_that_never_are_at_their_note_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
     tuner = Tuner(codec, prior)
