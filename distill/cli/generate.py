@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 Label = Annotated[str | None, Option(help="label of the sounds, for models trained with labels")]
 GuidanceScale = Annotated[
     float | None,
-    Option(help="with --label: 1 as learnt, above 1 follows the label more", show_default="2", **limits(Guidance)),
+    Option(help="with --label: 1 as learnt, above 1 follows the label more", show_default="2.5", **limits(Guidance)),
 ]
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the sounds go")]
 Format = Annotated[AudioFormat, Option("--format", help="file format")]

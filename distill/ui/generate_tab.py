@@ -67,7 +67,7 @@ class GenerateTab:
         with gr.Accordion("More settings", open=False):
             form["top_k"] = gr.Number(0, label="Top-k", info="0: all codes", precision=0, minimum=0)
             form["top_p"] = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p")
-            form["guidance"] = optional("Guidance", "2, with a label")
+            form["guidance"] = optional("Guidance", "2.5, with a label")
             form["prompt"] = _sound("Prompt: a sound to continue")
         return form
 
