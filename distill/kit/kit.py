@@ -348,10 +348,11 @@ class Kit:
 
     def text(self) -> str:
         """`kit.txt`, for people: origin, settings, verdicts, empty places, keys and sounds."""
+        weights = f", weights with SHA-256 {self.model_sha256}" if self.model_sha256 else ""
         lines = [
             f"A kit of {len(self.sounds)} sounds, made by Distill {__version__}",
             "",
-            f"model       {one_line(self.model)}, weights with SHA-256 {self.model_sha256}",
+            f"model       {one_line(self.model)}{weights}",
             *(f"{name:<11} {value}" for name, value in self.settings.model_dump(exclude_none=True).items()),
             f"verdicts    {self.verdict_line}",
             f"refused     draws that were made again: {in_words(self.refused)}",

@@ -90,6 +90,7 @@ def test_a_kit_of_a_hit_has_takes_on_the_key_of_its_name(of_hit: ModelOfOne, tmp
     assert len({(tmp_path / "kit" / sound.file).read_bytes() for sound in group.sounds}) == 3
     assert kit.verdict_line == f"none: {of_hit.note}"
     assert json.loads((tmp_path / "kit" / "kit.json").read_text())["untrained"] == of_hit.note
+    assert "SHA-256" not in (tmp_path / "kit" / "kit.txt").read_text()
 
 
 def test_a_kit_of_a_note_is_an_instrument_over_all_keys(of_note: ModelOfOne, tmp_path: Path) -> None:
