@@ -36,7 +36,10 @@ class Loop(NamedTuple):
 
 
 def looped(samples: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop | None]:
-    """Samples `[N]` with a loop before `end`, if there is one: levelled from its start on, and mixed at its end."""
+    """Samples `[N]` with a loop before `end`, if there is one: levelled from its start on, and mixed at its end.
+
+    The peak may change.
+    """
     first, last = steady_part(samples[:end], sample_rate)
     level = level_course(samples[first:last], sample_rate)
     found = find_loop(samples[first:last] / level, sample_rate)
@@ -46,8 +49,7 @@ def looped(samples: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop 
     gain = level[found.start] / level[found.start :]
     after = np.interp(np.arange(len(samples) - last), [0, LEVEL_SECONDS * sample_rate], [gain[-1], 1.0])
     even = (samples * np.concatenate([np.ones(loop.start), gain, after])).astype(np.float32)
-    mixed = crossfaded(even, loop, sample_rate)
-    return mixed / max(np.float32(1), np.abs(mixed).max()), loop
+    return crossfaded(even, loop, sample_rate), loop
 
 
 def level_course(samples: Samples, sample_rate: int) -> Doubles:
