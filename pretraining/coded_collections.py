@@ -15,7 +15,7 @@ from numpy.random import Generator
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from distill.audio.augment import varispeed
+from distill.audio.augment import draw_equaliser, equalised, varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
 from distill.codec.coordinates import ABSENT, COORDINATES, REFERENCE_RATE, SharedCoordinates, resampled_bands
@@ -207,12 +207,13 @@ def _build(sample_rate: int, codebook_size: int, levels: int) -> VQVAE:
 
 
 def _views(codec: VQVAE, rng: Generator, sound: Tensor, strength: float) -> list[tuple[Tensor, Tensor]]:
-    """Features and tones, as of `features_of`, of a sound as it is, and shifted, louder or softer, faster or slower."""
+    """Features and tones, as of `features_of`, of a sound as it is, and shifted, at other levels and speeds, equalised."""
     views = [features_of(codec, sound)]
     for _ in range(VIEWS - 1):
         gain = 10 ** (float(rng.choice((0.0, strength))) * rng.uniform(*GAIN_RANGE_DB) / 20)
         semitones = strength * rng.uniform(-MAX_SEMITONES, MAX_SEMITONES)
         played = varispeed(sound, 2 ** (semitones / 12)) if semitones else sound
+        played = equalised(played, codec.spectrogram.sample_rate, draw_equaliser(rng))
         views.append(features_of(codec, played * gain, int(rng.integers(codec.spectrogram.samples_per_frame))))
     return views
 

@@ -1,5 +1,6 @@
 """Samples of recordings for training, and augmented views of them: shifted, louder or softer, equalised, in other keys."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -54,15 +55,13 @@ def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int, 
     """
     generator = np.random.default_rng(derive_seed(seed, Stream.VIEWS, int(entry.recording_id[:15], 16)))
     keys = np.random.default_rng(derive_seed(seed, Stream.VIEW_KEYS, int(entry.recording_id[:15], 16)))
-    equalised = np.random.default_rng(derive_seed(seed, Stream.VIEW_EQUALISERS, int(entry.recording_id[:15], 16)))
+    equalisers = np.random.default_rng(derive_seed(seed, Stream.VIEW_EQUALISERS, int(entry.recording_id[:15], 16)))
     views = [AS_IS]
     for number in range(1, count):
         shift, level = int(generator.integers(samples_per_frame)), generator.uniform(*VIEW_GAINS_DB)
         semitones = int(keys.integers(-transpose, transpose + 1)) if number % 2 else 0
-        decibels = equalised.normal(0.0, EQUALISED_DB, len(EQUALISED_HERTZ))
-        equaliser = tuple((decibels - decibels.mean()).tolist())
         shift = shift if entry.samples > 2 * shift else 0
-        views.append(View(number, shift, float(10 ** (level / 20)), semitones, equaliser))
+        views.append(View(number, shift, float(10 ** (level / 20)), semitones, draw_equaliser(equalisers)))
     return views
 
 
@@ -92,17 +91,33 @@ def waveform(
 
 def _equalised(corpus: Corpus, entry: ManifestRow, start: int, length: int | None, view: View) -> Tensor:
     """Samples of a view before its gain. The filter has linear phase, and its delay is taken off."""
-    from scipy.signal import fftconvolve  # it takes a while to load
-
     stop = view.samples(entry) if length is None else start + length
-    hertz = np.fft.rfftfreq(TAPS, 1 / corpus.sample_rate)
-    decibels = np.interp(np.log2(hertz.clip(1.0)), np.log2(EQUALISED_HERTZ), view.decibels)
-    taps = np.fft.fftshift(np.fft.irfft(10 ** (decibels / 20), TAPS)) * np.hanning(TAPS)
     reach = TAPS // 2
     first, last = max(0, start - reach), min(view.samples(entry), stop + reach)
     plain = waveform(corpus, entry, first, last - first, replace(view, gain=1.0, decibels=()))
-    padded = np.pad(plain.numpy(), (reach - (start - first), reach - (last - stop)))
-    return torch.from_numpy(fftconvolve(padded, taps, mode="valid").astype(np.float32))
+    padded = nn.functional.pad(plain, (reach - (start - first), reach - (last - stop)))
+    return _filtered(padded, corpus.sample_rate, view.decibels)
+
+
+def equalised(audio: Tensor, sample_rate: int, decibels: Sequence[float]) -> Tensor:
+    """Audio `[N]` through an equaliser of `decibels` at EQUALISED_HERTZ, `[N]`, as of views."""
+    return _filtered(nn.functional.pad(audio, (TAPS // 2, TAPS // 2)), sample_rate, decibels)
+
+
+def draw_equaliser(generator: np.random.Generator) -> tuple[float, ...]:
+    """Random decibels at EQUALISED_HERTZ, on average 0."""
+    decibels = generator.normal(0.0, EQUALISED_DB, len(EQUALISED_HERTZ))
+    return tuple((decibels - decibels.mean()).tolist())
+
+
+def _filtered(audio: Tensor, sample_rate: int, decibels: Sequence[float]) -> Tensor:
+    """Audio `[TAPS - 1 + N]` through an equaliser, without its ends, `[N]`."""
+    from scipy.signal import fftconvolve  # it takes a while to load
+
+    hertz = np.fft.rfftfreq(TAPS, 1 / sample_rate)
+    course = np.interp(np.log2(hertz.clip(1.0)), np.log2(EQUALISED_HERTZ), decibels)
+    taps = np.fft.fftshift(np.fft.irfft(10 ** (course / 20), TAPS)) * np.hanning(TAPS)
+    return torch.from_numpy(fftconvolve(audio.numpy(), taps, mode="valid").astype(np.float32))
 
 
 def varispeed(audio: Tensor, speed: float) -> Tensor:

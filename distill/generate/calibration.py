@@ -24,7 +24,6 @@ from distill.seeds import Stream, derive_seed
 ROUNDS = 3
 SOUNDS = 256  # that are drawn in a round, where they are short
 FEWEST_SOUNDS = 32
-SOUNDS_OF_EACH = 16  # for each recording: what so few recordings do says no more
 FRAMES = 32_768  # of the sounds of a round, about
 MOST_RECORDINGS = 2048  # evenly spaced
 MOST_FRAMES = 512  # of a sound: what it does later is not calibrated
@@ -48,8 +47,7 @@ def calibrate(model: FramePrior, recordings: Sequence[Codes], seed: int, progres
     most_frames = min(model.most_frames, MOST_FRAMES)
     wanted = course.count(recordings, most_frames)
     mean_frames = np.mean([min(len(codes), most_frames) for codes in recordings])
-    most = max(FEWEST_SOUNDS, min(SOUNDS, SOUNDS_OF_EACH * len(recordings)))
-    count = int(np.clip(FRAMES // mean_frames, FEWEST_SOUNDS, most))
+    count = int(np.clip(FRAMES // mean_frames, FEWEST_SOUNDS, SOUNDS))
     distances: list[float] = []
     tables: list[Tensor] = []
 

@@ -13,11 +13,14 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.prior.base import Prior, Sampler
+from distill.prior.frame import FramePrior
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
 TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too often
-SHAPE_TEMPERATURE = 0.7  # factor beside tones: what is drawn of spectra frame by frame makes partials flicker
+FINEST_TEMPERATURE = (
+    0.5  # factor of the finest level of a frame with a tone: what is drawn there makes partials flicker
+)
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
 
@@ -71,10 +74,13 @@ def sample_codes(
     """
     assert kept is None or (not natural_ending and prompt is None)
     sizes, smoothing, active = prior.shape.codebook_sizes, prior.smoothing.tolist(), torch.arange(count)
-    start = 0 if prompt is None else len(prompt)  # the first frame that is drawn
-    if natural_ending and prompt is None and prior.most_frames:
-        max_frames = min(max_frames, prior.most_frames)
     generator = torch.Generator(device="cpu").manual_seed(seed)
+    start = 0 if prompt is None else len(prompt)  # the first frame that is drawn
+    if natural_ending and prompt is None:
+        max_frames = min(max_frames, prior.most_frames or max_frames)
+    if natural_ending and isinstance(prior, FramePrior) and prior.courses is not None:
+        courses = prior.courses.draw(count, max_frames, label, generator, prompt)
+        kept = FixedCodes(nn.functional.pad(courses[:, :, None], (0, len(sizes) - 1), value=-1))
     guided = bool(label) and sampling.guidance != 1.0
     batch = 2 * count if guided else count  # the second half without the label
     tones = prior.shape.tone_levels
@@ -82,8 +88,9 @@ def sample_codes(
     if tones:
         of_loudness = replace(sampling, guidance=1.0)  # labels tell kinds of sound, and guided ones end at odd times
         of_tones = replace(sampling, top_p=min(sampling.top_p, TONE_TOP_P))
-        of_shapes = replace(sampling, temperature=SHAPE_TEMPERATURE * sampling.temperature)
-        of_levels = [of_loudness, *[of_tones] * len(tones), *[of_shapes] * (len(sizes) - tones.stop)]
+        of_levels = [of_loudness, *[of_tones] * len(tones), *of_levels[tones.stop :]]
+    # From the coarsest level of spectra, which says how they move, to the finest.
+    coolness = torch.linspace(1.0, 1 / FINEST_TEMPERATURE, len(sizes) - tones.stop).tolist()
 
     def drawn(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
         logits, level = logits.float().cpu(), coarser.shape[1]
@@ -96,13 +103,16 @@ def sample_codes(
         if notes is not None and level in tones:
             begun = (codes[active, :frame, NOTE] > 0).any(dim=1)
             shares = notes(shares, coarser[: len(active)].cpu(), active, frame, begun)
+        if tones and level >= tones.stop:
+            has_tone = coarser[: len(active), NOTE, None].cpu() > 0
+            shares = torch.where(has_tone, shares.pow(coolness[level - tones.stop]), shares)
         if kept is not None and kept.weights is not None:
             weighted = shares * kept.weights(level, frame)
             # Weights that leave nothing to draw from do not count.
             shares = torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, shares)
         chosen = draw(shares, of_levels[level], generator)
         if kept is not None:
-            fixed = kept.codes[:, frame, level]
+            fixed = kept.codes[active, frame - start, level]
             chosen = torch.where(fixed < 0, chosen, fixed)
         return chosen.repeat(2) if guided else chosen
 

@@ -78,7 +78,7 @@ class Tuner:
         tonal = float(by_note.sum())
         if tonal < LEAST_TONAL:
             raise ArtifactError(
-                f"note: expected recordings{name} that have a pitch, found one in {tonal:.0%} of what the model learnt; "
+                f"note: expected recordings{name} with a pitch, found that {tonal:.0%} of them have one; "
                 "leave the note out"
             )
         low, high = (int((by_note.cumsum(dim=0) < share * tonal).sum()) for share in (RARE, 1 - RARE))

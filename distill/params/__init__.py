@@ -126,10 +126,10 @@ class SplitConfig(Settings):
     val_fraction: Fraction | Auto
 
     def resolve(self, recordings: int) -> float:
-        """The share to hold out; by default larger for small corpora, whose held-out metrics are noisy."""
+        """The share to hold out; by default larger for small corpora, whose held-out metrics are noisy, but for a few recordings."""
         if self.val_fraction != "auto":
             return self.val_fraction
-        return next((share for bound, share in ((10, 0.5), (50, 0.3), (200, 0.2)) if recordings < bound), 0.1)
+        return next((share for bound, share in ((10, 0.2), (50, 0.3), (200, 0.2)) if recordings < bound), 0.1)
 
 
 class CodesConfig(Settings):

@@ -3,10 +3,11 @@
 Loudness is the first level of codecs whose codewords are in shared coordinates. After each frame a sound is in a state:
 how long it has gone on, how far it is below its loudest frame, and whether it has been as loud as the recordings get.
 The logits of a class of changes are raised by what `calibration` found: how much more often recordings have it than
-sounds that were drawn from the prior.
+sounds that were drawn from the prior. A few recordings do not say how often sounds change and end. There sounds follow
+the course of one of them, stretched.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.constants import LOUDNESS_STEP
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token, eos_token
 from distill.codes.store import Codes
 
 TIMES = 8  # powers of two, in frames
@@ -26,6 +27,10 @@ STARTS_DB = (-6.0, 0.0, 6.0, 12.0, 18.0)  # between classes of how the first fra
 CHANGES = len(CHANGES_DB) + 2  # the last is the end
 LOUD_DB = 6.0  # below the loudest frame of the softest recording: from here on a sound has been loud
 COMMON = 0.99  # share of the recordings that become as loud as the softest
+
+FEW = 64  # recordings, up to which sounds follow their courses
+STRETCHED_OCTAVES = 0.5  # that a course is longer or shorter, at most
+MOVED_STEPS = 1.5  # of loudness that it is louder or softer, at most
 
 Table = NDArray[np.float64]
 
@@ -100,3 +105,45 @@ class LoudnessCourse(nn.Module):
             counted = np.bincount(pairs, minlength=total.size).reshape(total.shape)
             total += counted / np.sqrt(np.maximum(1, counted.sum(axis=1, keepdims=True)))
         return total
+
+
+class KnownCourses(nn.Module):
+    """Courses of the loudness of recordings `[F, Q]` of so many `frames`, and their labels, 0 for none."""
+
+    def __init__(self, frames: Sequence[int], codebook_sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.frames, self.codebook_sizes = list(frames), codebook_sizes
+        self.loudness = nn.Buffer(torch.zeros(sum(frames)))
+        self.labels = nn.Buffer(torch.zeros(len(frames)))
+
+    @torch.no_grad()
+    def hear(self, recordings: Sequence[Codes], labels: Sequence[int]) -> None:
+        """Note the courses of recordings, which have so many frames."""
+        self.loudness.copy_(torch.from_numpy(np.concatenate([codes[:, 0] for codes in recordings])))
+        self.labels.copy_(torch.tensor(labels))
+
+    def draw(
+        self, count: int, most_frames: int, label: int, generator: torch.Generator, prompt: Codes | None = None
+    ) -> Tensor:
+        """Courses of `count` sounds, `[count, most_frames]` tokens, with EOS where they have ended.
+
+        Each is that of a random recording with a label, of any where none has it, stretched and moved at random. After
+        the codes `prompt` `[P, Q]` it is that from frame P on, moved to where they end, and one frame at least.
+        """
+        every, loudest = self.loudness.cpu().nan_to_num().split(self.frames), self.codebook_sizes[0] - 1
+        known = [course for course, own in zip(every, self.labels.tolist(), strict=True) if own == label] or every
+        drawn = torch.full((count, most_frames), eos_token(max(self.codebook_sizes)))
+        for row in drawn:
+            course = known[int(torch.randint(len(known), (1,), generator=generator))]
+            octaves, moved = (2 * torch.rand(2, generator=generator) - 1).tolist()
+            if prompt is None:
+                frames = max(1, round(len(course) * 2 ** (STRETCHED_OCTAVES * octaves)))
+                course = nn.functional.interpolate(course[None, None], frames, mode="linear")[0, 0]
+                course = course + MOVED_STEPS * moved
+            else:
+                rest = course[min(len(prompt), len(course)) - 1 :]
+                rest = rest - rest[0] + int(prompt[-1, 0])
+                course = rest[1:] if len(rest) > 1 else rest
+            tokens = course.round().clamp(0, loudest).long()[:most_frames]
+            row[: len(tokens)] = tokens
+        return drawn

@@ -20,6 +20,7 @@ from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.counts import fold_tables
 from distill.prior.data import PriorData, read_prior_data
 from distill.prior.frame import FramePrior, FrameShape
+from distill.prior.loudness_course import FEW
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import DISTRACTORS, PROBE_STEPS, RETRIEVED
 from distill.prior.pretrained import load_pretrained_prior
@@ -161,7 +162,9 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
 def fit_prior(
     data: PriorData, config: PriorConfig, seed: int, run: Run, calibrate: Calibrate | None = None
 ) -> PriorTraining:
-    """Train a prior on coded recordings. With `calibrate` it is calibrated in the end, if it is of that kind.
+    """Train a prior on coded recordings.
+
+    With `calibrate` it is calibrated in the end, if it is of that kind; from few recordings it gets their courses.
 
     Raises Interrupted after saving when `run` asks, DistillError when training diverges.
     """
@@ -177,9 +180,12 @@ def fit_prior(
         result = replace(result, best_metrics={**result.best_metrics, **probed})
     distances: list[float] = []
     if calibrate is not None and can_be_calibrated(model, data.codes):
-        distances = calibrate(model, [one.codes for one in data.train], seed, _interruptible(run))
-        metrics = task.validate()
-        result = replace(result, best_metrics={**result.best_metrics, **metrics})
+        recordings = [one.codes for one in data.train]
+        if len(recordings) <= FEW:
+            model.begin_courses([*map(len, recordings)]).hear(recordings, [one.label for one in data.train])
+        else:
+            distances = calibrate(model, recordings, seed, _interruptible(run))
+            result = replace(result, best_metrics={**result.best_metrics, **task.validate()})
     last = result.history[-1] if result.history else result.start_metrics
     memorization = task.check_memorization(result.best_metrics)
     complete = PriorTrainingCompleteEvent(

@@ -55,7 +55,7 @@ REFUSED = {
     "generate m.distill --min-novelty much": "min_novelty much: expected close, new or a number from 0 to 1",
     "generate m.distill --note H3": "note H3: expected notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is",
     "generate m.distill --note C3": "note: expected a model whose codes have notes, found one without; train it again",
-    "generate pitched.distill --note C3 --label hiss": "note: expected recordings with the label hiss that have a pitch, f",
+    "generate pitched.distill --note C3 --label hiss": "note: expected recordings with the label hiss with a pitch, f",
     "generate pitched.distill --note C9": "note C9: expected one from ",
     "vary pitched.distill a.wav --note C3:E3": "note C3:E3: expected one note for takes, found 5; give one, or make",
     "vary m.distill a.wav --transpose 49": "--transpose: expected less than or equal to 48, found 49",

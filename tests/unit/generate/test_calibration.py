@@ -1,6 +1,7 @@
 """Calibration: sounds of the prior begin, go on and end as the recordings do."""
 
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from distill.errors import Interrupted
 from distill.generate.calibration import ROUNDS, calibrate
 from distill.generate.sampling import Sampling, sample_codes
 from distill.prior.artifact import build_prior
-from distill.prior.frame import LONGER, FramePrior
+from distill.prior.frame import LONGER, FramePrior, FrameShape
 from distill.prior.training import fit_prior
 from distill.training.interruption import Interruption
 from distill.training.run import Run
@@ -60,21 +61,6 @@ def test_drawn_sounds_become_like_the_recordings() -> None:
     assert model.most_frames == 16 * LONGER
 
 
-@pytest.mark.parametrize(("recordings", "sounds"), [(1, 32), (3, 48), (20, 256)])
-def test_few_recordings_are_calibrated_by_few_sounds(
-    recordings: int, sounds: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[int] = []
-
-    def draw(_: FramePrior, count: int, *__: object, **___: object) -> list[Codes]:
-        drawn.append(count)
-        return decaying(count)
-
-    monkeypatch.setattr("distill.generate.calibration.sample_codes", draw)
-    calibrate(untrained(), decaying(recordings), 0, lambda *_: None)
-    assert drawn == [sounds] * (ROUNDS + 1)
-
-
 def test_the_same_seed_gives_the_same_table() -> None:
     recordings, models = decaying(20), [untrained() for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
@@ -84,7 +70,42 @@ def test_the_same_seed_gives_the_same_table() -> None:
     assert not torch.equal(one, other)
 
 
-def test_an_interrupted_calibration_says_what_is_saved() -> None:
+def test_sounds_follow_few_recordings() -> None:
+    """Their courses are stretched by half an octave and moved by 3 dB at most; labels, lengths and prompts count."""
+    model, fades, swell = untrained(), decaying(2), np.array([[5, 0], [20, 0], [40, 0], [60, 0]])
+    recordings = [*fades, swell]
+    model.longest.fill_(max(map(len, recordings)))
+    model.begin_courses([*map(len, recordings)]).hear(recordings, [1, 1, 2])
+    faded, swelled = (sample_codes(model, 32, 40, 1, Sampling(), label=label) for label in (1, 2))
+    assert {len(codes) for codes in swelled} == {3, 4, 5, 6}
+    assert all(8 <= len(codes) <= 23 for codes in faded)
+    assert all(61 <= codes[0, 0] <= 70 and codes[-1, 0] <= 6 for codes in faded)
+    assert all(np.all(np.diff(codes[:, 0]) > 0) for codes in swelled)
+    assert len({codes.tobytes() for codes in faded}) == 32
+    on = sample_codes(model, 32, 40, 1, Sampling(), label=1, prompt=fades[0][:5])
+    assert all(abs(codes[0, 0] - fades[0][4, 0]) <= 8 and codes[-1, 0] <= 8 and len(codes) <= 18 for codes in on)
+    late = sample_codes(model, 8, 40, 1, Sampling(), label=2, prompt=np.concatenate(fades))
+    assert {len(codes) for codes in late} == {1}
+    assert {len(codes) for codes in sample_codes(model, 8, 30, 1, Sampling(), natural_ending=False)} == {30}
+
+
+def test_up_to_few_recordings_are_followed_and_more_are_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    prior_data, settings = pretrained_start()
+    cancel = threading.Event()
+    cancel.set()
+    for few in (len(prior_data.train), len(prior_data.train) - 1):
+        monkeypatch.setattr("distill.prior.training.FEW", few)
+        training = fit_prior(prior_data, settings, 0, Run(FABRIC, cancel=cancel.is_set), lambda *_: [0.5])
+        shape = training.model.shape
+        assert isinstance(shape, FrameShape)
+        assert (
+            shape.courses == [len(one.codes) for one in prior_data.train][: few if few == len(prior_data.train) else 0]
+        )
+        assert training.calibration == ([] if shape.courses else [0.5])
+
+
+def test_an_interrupted_calibration_says_what_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.prior.training.FEW", 0)
     interruption = Interruption()
     prior_data, settings = pretrained_start()
 

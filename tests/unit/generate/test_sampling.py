@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.tiny import prior_shape
 
-from distill.codec.constants import NOTES, TUNINGS
+from distill.codec.constants import NOTE, NOTES, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import out_of_range
 from distill.generate.sampling import (
-    SHAPE_TEMPERATURE,
+    FINEST_TEMPERATURE,
     TONE_TOP_P,
     Sampling,
     classifier_free_guidance,
@@ -224,8 +224,8 @@ def test_tones_are_drawn_from_the_likeliest_and_others_from_all() -> None:
     assert found == [5, *(math.ceil(TONE_TOP_P * size) for size in sizes[1:4]), 4]
 
 
-def test_shapes_beside_tones_are_drawn_cooler_than_loudness() -> None:
-    sizes = (2, NOTES, TUNINGS, 6, 2)
+def test_fine_shapes_beside_a_tone_are_drawn_cooler() -> None:
+    sizes = (2, NOTES, TUNINGS, 6, 2, 2, 2)
     more = {"depth_layers": 1, "codeword_size": 3, "count_experts": False}
     prior = build_prior(
         prior_shape("frame", codebook_sizes=sizes, context_frames=4, hidden_size=8, **more), None
@@ -235,12 +235,16 @@ def test_shapes_beside_tones_are_drawn_cooler_than_loudness() -> None:
         for parameter in prior.parameters():
             parameter.zero_()
         prior.bias[:, 0, 0] = 1.0
+        prior.bias[NOTE, 0, 0] = math.log(NOTES)  # half of the frames have no tone
         for level in range(len(sizes)):
             prior.pointer_mixture.copy_nothing(level)
-    codes = np.concatenate(sample_codes(prior, 4000, 4, 0, Sampling(), natural_ending=False))
-    loudness, shape = ((codes[:, level] == 0).mean() for level in (0, 4))
-    assert loudness == pytest.approx(1 / (1 + math.exp(-1)), abs=0.01)
-    assert shape == pytest.approx(1 / (1 + math.exp(-1 / SHAPE_TEMPERATURE)), abs=0.01)
+    codes = np.concatenate(sample_codes(prior, 8000, 4, 0, Sampling(), natural_ending=False))
+    temperatures = {True: [1.0, 1.0, 2 / (1 + 1 / FINEST_TEMPERATURE), FINEST_TEMPERATURE], False: [1.0] * 4}
+    for has_tone, expected in temperatures.items():
+        drawn = codes[(codes[:, NOTE] > 0) == has_tone][:, [0, 4, 5, 6]]
+        assert len(drawn) > 1000
+        shares = [1 / (1 + math.exp(-1 / temperature)) for temperature in expected]
+        assert (drawn == 0).mean(axis=0) == pytest.approx(shares, abs=0.02)
 
 
 def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:

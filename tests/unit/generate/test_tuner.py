@@ -164,8 +164,8 @@ def test_without_a_pitch_in_recordings_notes_are_refused(tonal: int | None, foun
     with pytest.raises(ArtifactError) as caught:
         tuner.check([60], HISS)
     assert str(caught.value) == (
-        f"note: expected recordings with the label {LABELS[0]} that have a pitch, found one in {found} of what the model "
-        "learnt; leave the note out"
+        f"note: expected recordings with the label {LABELS[0]} with a pitch, found that {found} of them have one; "
+        "leave the note out"
     )
 
 

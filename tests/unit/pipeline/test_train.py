@@ -150,7 +150,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     assert caught.value.exit_code == 130
     assert not list(tmp_path.glob("*.distill"))
     train(sounds, tmp_path / "model-2.distill")
-    assert len(steps) == len(finished.codec.result.history)  # one step an epoch, none of them twice
+    assert len(steps) == 2 * len(finished.codec.result.history)  # two steps an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
     assert names(tmp_path) == ["model-2.distill", "model-2.distill.md", "state"]
     assert names(tmp_path / "state") == ["corpora"]
@@ -279,7 +279,7 @@ def test_one_long_recording_is_trained_on_but_for_its_end(tmp_path: Path) -> Non
     write_plucks(tmp_path / "sounds" / "take.wav", range(24))
     trained = train(tmp_path / "sounds", tmp_path / "a.distill", SHORT, prior=True)
     assert trained.codec.warnings[0] == (
-        "held out: 3.0 of 12.0 s (25%, asked 50%); the end of take.wav is held out, from 9.0 s on"
+        "held out: 1.2 of 12.0 s (10%, asked 20%); the end of take.wav is held out, from 10.8 s on"
     )
     assert trained.prior is not None
     assert (trained.codec.recordings, trained.prior.recordings) == (1, 1)
