@@ -287,8 +287,8 @@ def test_one_long_recording_is_trained_on_but_for_its_end(tmp_path: Path) -> Non
     reference = model.bundle.reference
     assert reference is not None
     rate = model.bundle.codec.spectrogram.frame_rate
-    assert [len(codes) for codes in reference.codes] == [pytest.approx(9 * rate, abs=1)]
-    assert [len(codes) for codes in reference.held_out] == [pytest.approx(3 * rate, abs=1)]
+    assert [len(codes) for codes in reference.codes] == [pytest.approx(10.8 * rate, abs=1)]
+    assert [len(codes) for codes in reference.held_out] == [pytest.approx(1.2 * rate, abs=1)]
     ingest(tmp_path / "sounds", tmp_path / "corpus", 16_000, 0.0)
     networks = (model.bundle.codec, model.bundle.prior, model.labels, reference)
     settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
