@@ -53,9 +53,9 @@ def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int, 
 
     Every other one is in another key, up to `transpose` semitones away. Very short recordings are not shifted.
     """
-    generator = np.random.default_rng(derive_seed(seed, Stream.VIEWS, int(entry.recording_id[:15], 16)))
-    keys = np.random.default_rng(derive_seed(seed, Stream.VIEW_KEYS, int(entry.recording_id[:15], 16)))
-    equalisers = np.random.default_rng(derive_seed(seed, Stream.VIEW_EQUALISERS, int(entry.recording_id[:15], 16)))
+    streams = (Stream.VIEWS, Stream.VIEW_KEYS, Stream.VIEW_EQUALISERS)
+    seeds = (derive_seed(seed, stream, int(entry.recording_id[:15], 16)) for stream in streams)
+    generator, keys, equalisers = map(np.random.default_rng, seeds)
     views = [AS_IS]
     for number in range(1, count):
         shift, level = int(generator.integers(samples_per_frame)), generator.uniform(*VIEW_GAINS_DB)

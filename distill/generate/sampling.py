@@ -69,7 +69,8 @@ def sample_codes(
     They continue the codes `prompt` `[P, Q]`, if any, which the result leaves out. With `natural_ending` a sequence
     stops at EOS or, without a prompt, after `prior.most_frames`: later positions are untrained.
     Else each has `max_frames` frames. `kept` needs that, and no prompt: it fixes codes, and every code costs a random
-    number, kept or not. `notes` brings each sequence to a note. Equal arguments give equal codes: all sequences share
+    number, kept or not. Without it the loudness is that of a prior's `courses`, if any, but for a given length after a
+    prompt. `notes` brings each sequence to a note. Equal arguments give equal codes: all sequences share
     one generator. Beyond its context the prior continues from the last half of its window. Raises ArtifactError where the prior gives NaN or infinite values.
     """
     assert kept is None or (not natural_ending and prompt is None)
@@ -78,8 +79,9 @@ def sample_codes(
     start = 0 if prompt is None else len(prompt)  # the first frame that is drawn
     if natural_ending and prompt is None:
         max_frames = min(max_frames, prior.most_frames or max_frames)
-    if natural_ending and isinstance(prior, FramePrior) and prior.courses is not None:
-        courses = prior.courses.draw(count, max_frames, label, generator, prompt)
+    known = prior.courses if isinstance(prior, FramePrior) and kept is None else None
+    if known is not None and (natural_ending or prompt is None):
+        courses = known.draw(count, max_frames, label, generator, natural_ending, prompt)
         kept = FixedCodes(nn.functional.pad(courses[:, :, None], (0, len(sizes) - 1), value=-1))
     guided = bool(label) and sampling.guidance != 1.0
     batch = 2 * count if guided else count  # the second half without the label

@@ -242,7 +242,7 @@ class _Drawing:
         again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
         first, kept, weights = len(self.made.drawn), None, None  # the number of the batch's first sound
         seed = derive_seed(self.seed, again, first, attempt) if attempt else derive_seed(self.seed, first)
-        if recording is not None:
+        if recording is not None and strength < 1:
             seeds = [derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
             sizes = self.codec.architecture.codebook_sizes
             fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))

@@ -123,12 +123,19 @@ class KnownCourses(nn.Module):
         self.labels.copy_(torch.tensor(labels))
 
     def draw(
-        self, count: int, most_frames: int, label: int, generator: torch.Generator, prompt: Codes | None = None
+        self,
+        count: int,
+        most_frames: int,
+        label: int,
+        generator: torch.Generator,
+        ends: bool = True,
+        prompt: Codes | None = None,
     ) -> Tensor:
         """Courses of `count` sounds, `[count, most_frames]` tokens, with EOS where they have ended.
 
-        Each is that of a random recording with a label, of any where none has it, stretched and moved at random. After
-        the codes `prompt` `[P, Q]` it is that from frame P on, moved to where they end, and one frame at least.
+        Each is that of a random recording with a label, of any where none has it, stretched and moved at random; those
+        that do not end are stretched to `most_frames`. After the codes `prompt` `[P, Q]` it is that from frame P on, moved
+        to where they end, and one frame at least.
         """
         every, loudest = self.loudness.cpu().nan_to_num().split(self.frames), self.codebook_sizes[0] - 1
         known = [course for course, own in zip(every, self.labels.tolist(), strict=True) if own == label] or every
@@ -137,7 +144,7 @@ class KnownCourses(nn.Module):
             course = known[int(torch.randint(len(known), (1,), generator=generator))]
             octaves, moved = (2 * torch.rand(2, generator=generator) - 1).tolist()
             if prompt is None:
-                frames = max(1, round(len(course) * 2 ** (STRETCHED_OCTAVES * octaves)))
+                frames = max(1, round(len(course) * 2 ** (STRETCHED_OCTAVES * octaves))) if ends else most_frames
                 course = nn.functional.interpolate(course[None, None], frames, mode="linear")[0, 0]
                 course = course + MOVED_STEPS * moved
             else:
