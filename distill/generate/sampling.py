@@ -21,6 +21,7 @@ TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too oft
 FINEST_TEMPERATURE = (
     0.5  # factor of the finest level of a frame with a tone: what is drawn there makes partials flicker
 )
+SURE = 0.9  # probability of the end from which a sound ends before its course: what follows spectra of ends is a hole
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
 
@@ -67,11 +68,12 @@ def sample_codes(
     """Sample `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`, with a label from 1 on or 0 for none.
 
     They continue the codes `prompt` `[P, Q]`, if any, which the result leaves out. With `natural_ending` a sequence
-    stops at EOS or, without a prompt, after `prior.most_frames`: later positions are untrained.
-    Else each has `max_frames` frames. `kept` needs that, and no prompt: it fixes codes, and every code costs a random
-    number, kept or not. Without it the loudness is that of a prior's `courses`, if any, but for a given length after a
-    prompt. `notes` brings each sequence to a note. Equal arguments give equal codes: all sequences share
-    one generator. Beyond its context the prior continues from the last half of its window. Raises ArtifactError where the prior gives NaN or infinite values.
+    stops at EOS or, without a prompt, after `prior.most_frames`: later positions are untrained. Else each has
+    `max_frames` frames; with that and no prompt `kept` may fix codes. Without `kept` the loudness of a prior with
+    `courses` is one of these, but for a given length after a prompt, and up to where the prior is sure of the end. Every
+    code costs a random number, fixed or not. `notes` brings each sequence to a note. Equal arguments give equal codes:
+    all sequences share one generator. Beyond its context the prior continues from the last half of its window. Raises
+    ArtifactError where the prior gives NaN or infinite values.
     """
     assert kept is None or (not natural_ending and prompt is None)
     sizes, smoothing, active = prior.shape.codebook_sizes, prior.smoothing.tolist(), torch.arange(count)
@@ -115,6 +117,9 @@ def sample_codes(
         chosen = draw(shares, of_levels[level], generator)
         if kept is not None:
             fixed = kept.codes[active, frame - start, level]
+            if level == 0 and natural_ending and frame > start:
+                eos = eos_token(prior.codebook_size)
+                fixed = fixed.masked_fill(shares[:, eos] > SURE * shares.sum(dim=1), eos)
             chosen = torch.where(fixed < 0, chosen, fixed)
         return chosen.repeat(2) if guided else chosen
 

@@ -126,7 +126,10 @@ class SplitConfig(Settings):
     val_fraction: Fraction | Auto
 
     def resolve(self, recordings: int) -> float:
-        """The share to hold out; by default larger for small corpora, whose held-out metrics are noisy, but for a few recordings."""
+        """The share to hold out. By default it is larger for small corpora, whose held-out metrics are noisy.
+
+        Of fewer than ten recordings few can be spared.
+        """
         if self.val_fraction != "auto":
             return self.val_fraction
         return next((share for bound, share in ((10, 0.2), (50, 0.3), (200, 0.2)) if recordings < bound), 0.1)

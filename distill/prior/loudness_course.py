@@ -133,18 +133,21 @@ class KnownCourses(nn.Module):
     ) -> Tensor:
         """Courses of `count` sounds, `[count, most_frames]` tokens, with EOS where they have ended.
 
-        Each is that of a random recording with a label, of any where none has it, stretched and moved at random; those
-        that do not end are stretched to `most_frames`. After the codes `prompt` `[P, Q]` it is that from frame P on, moved
-        to where they end, and one frame at least.
+        Each is that of a random recording with a label, of any where none has it, stretched and moved at random, so that
+        it fits; those that do not end are stretched to `most_frames`. After the codes `prompt` `[P, Q]` it is that of a
+        longer recording, where there is one, from frame P on, moved to where they end, and one frame at least.
         """
-        every, loudest = self.loudness.cpu().nan_to_num().split(self.frames), self.codebook_sizes[0] - 1
+        every, loudest = self.loudness.cpu().split(self.frames), self.codebook_sizes[0] - 1
         known = [course for course, own in zip(every, self.labels.tolist(), strict=True) if own == label] or every
+        if prompt is not None:
+            known = [course for course in known if len(course) > len(prompt)] or known
         drawn = torch.full((count, most_frames), eos_token(max(self.codebook_sizes)))
         for row in drawn:
             course = known[int(torch.randint(len(known), (1,), generator=generator))]
             octaves, moved = (2 * torch.rand(2, generator=generator) - 1).tolist()
             if prompt is None:
-                frames = max(1, round(len(course) * 2 ** (STRETCHED_OCTAVES * octaves))) if ends else most_frames
+                frames = max(1, round(len(course) * 2 ** (STRETCHED_OCTAVES * octaves)))
+                frames = min(frames, most_frames) if ends else most_frames
                 course = nn.functional.interpolate(course[None, None], frames, mode="linear")[0, 0]
                 course = course + MOVED_STEPS * moved
             else:

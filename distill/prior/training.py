@@ -7,6 +7,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TypeGuard
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -27,6 +28,7 @@ from distill.prior.pretrained import load_pretrained_prior
 from distill.prior.task import PriorTask
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
+from distill.split import END
 from distill.storage.files import sha256_file, sha256_files
 from distill.storage.weights import round_weights
 from distill.text import one_line
@@ -180,11 +182,11 @@ def fit_prior(
         result = replace(result, best_metrics={**result.best_metrics, **probed})
     distances: list[float] = []
     if calibrate is not None and can_be_calibrated(model, data.codes):
-        recordings = [one.codes for one in data.train]
-        if len(recordings) <= FEW:
-            model.begin_courses([*map(len, recordings)]).hear(recordings, [one.label for one in data.train])
+        if len(data.train) <= FEW:
+            courses = whole_courses(data)
+            model.begin_courses([*map(len, courses)]).hear(courses, [one.label for one in data.train])
         else:
-            distances = calibrate(model, recordings, seed, _interruptible(run))
+            distances = calibrate(model, [one.codes for one in data.train], seed, _interruptible(run))
             result = replace(result, best_metrics={**result.best_metrics, **task.validate()})
     last = result.history[-1] if result.history else result.start_metrics
     memorization = task.check_memorization(result.best_metrics)
@@ -210,6 +212,13 @@ def fit_prior(
         memorization=memorization,
     )
     return PriorTraining(result=result, model=model.cpu().eval(), facts=facts, calibration=distances)
+
+
+def whole_courses(data: PriorData) -> list[Codes]:
+    """Loudness `[F, 1]` of the training recordings; one whose end is held out has its end here, as sounds shall end."""
+    ends = {one.group.removesuffix(END): one.codes[:, :1] for one in data.held_out if one.group.endswith(END)}
+    none = np.empty((0, 1), np.int64)
+    return [np.concatenate([one.codes[:, :1], ends.get(one.group, none)]) for one in data.train]
 
 
 def _interruptible(run: Run) -> Progress:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ import torch
 from unit.tiny import prior_shape
 from unit.training.coded import FABRIC, pretrained_start
 
+from distill.codes.sequences import CodedRecording, eos_token
 from distill.codes.store import Codes
 from distill.errors import Interrupted
 from distill.generate.calibration import ROUNDS, calibrate
 from distill.generate.sampling import Sampling, sample_codes
 from distill.prior.artifact import build_prior
 from distill.prior.frame import LONGER, FramePrior, FrameShape
-from distill.prior.training import fit_prior
+from distill.prior.training import fit_prior, whole_courses
+from distill.split import END
 from distill.training.interruption import Interruption
 from distill.training.run import Run
 
@@ -84,6 +87,7 @@ def test_sounds_follow_few_recordings() -> None:
     assert len({codes.tobytes() for codes in faded}) == 32
     on = sample_codes(model, 32, 40, 1, Sampling(), label=1, prompt=fades[0][:5])
     assert all(abs(codes[0, 0] - fades[0][4, 0]) <= 8 and codes[-1, 0] <= 8 and len(codes) <= 18 for codes in on)
+    assert {len(codes) for codes in sample_codes(model, 8, 6, 1, Sampling(), label=1)} == {6}  # so that they end
     late = sample_codes(model, 8, 40, 1, Sampling(), label=2, prompt=np.concatenate(fades))
     assert {len(codes) for codes in late} == {1}
     asked = sample_codes(model, 8, 30, 1, Sampling(), natural_ending=False, label=2)
@@ -103,6 +107,27 @@ def test_up_to_few_recordings_are_followed_and_more_are_calibrated(monkeypatch: 
             shape.courses == [len(one.codes) for one in prior_data.train][: few if few == len(prior_data.train) else 0]
         )
         assert training.calibration == ([] if shape.courses else [0.5])
+
+
+def test_a_sound_ends_before_its_course_where_the_prior_is_sure() -> None:
+    model, recordings = untrained(), decaying(2)
+    model.begin_courses([*map(len, recordings)]).hear(recordings, [0, 0])
+    lengths = []
+    for logit in (2.0, 8.0):
+        with torch.no_grad():
+            model.bias[0, 0, eos_token(max(SIZES))] = logit
+        lengths.append({len(codes) for codes in sample_codes(model, 16, 40, 1, Sampling())})
+    assert min(lengths[0]) >= 8
+    assert lengths[1] == {1}
+
+
+def test_the_course_of_a_recording_goes_on_to_its_held_out_end() -> None:
+    prior_data, _ = pretrained_start()
+    cut = CodedRecording(prior_data.train[0].views, group="long")
+    end = CodedRecording([prior_data.held_out[0].codes], group="long" + END)
+    courses = whole_courses(replace(prior_data, train=[cut, *prior_data.train[1:]], held_out=[end]))
+    assert courses[0][:, 0].tolist() == [*cut.codes[:, 0], *end.codes[:, 0]]
+    assert courses[1][:, 0].tolist() == prior_data.train[1].codes[:, 0].tolist()
 
 
 def test_an_interrupted_calibration_says_what_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
