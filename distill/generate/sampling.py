@@ -22,6 +22,7 @@ FINEST_TEMPERATURE = (
     0.5  # factor of the finest level of a frame with a tone: what is drawn there makes partials flicker
 )
 SURE = 0.9  # probability of the end from which a sound ends before its course: what follows spectra of ends is a hole
+SOFT_STEPS = 10  # of loudness, 20 dB, below the loudest frame: only from there on
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
 
@@ -118,8 +119,9 @@ def sample_codes(
         if kept is not None:
             fixed = kept.codes[active, frame - start, level]
             if level == 0 and natural_ending and frame > start:
-                eos = eos_token(prior.codebook_size)
-                fixed = fixed.masked_fill(shares[:, eos] > SURE * shares.sum(dim=1), eos)
+                eos, so_far = eos_token(prior.codebook_size), codes[active, : frame - start, 0]
+                is_soft = so_far[:, -1] <= so_far.amax(dim=1) - SOFT_STEPS
+                fixed = fixed.masked_fill(is_soft & (shares[:, eos] > SURE * shares.sum(dim=1)), eos)
             chosen = torch.where(fixed < 0, chosen, fixed)
         return chosen.repeat(2) if guided else chosen
 
