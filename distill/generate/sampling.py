@@ -18,9 +18,7 @@ from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
 TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too often
-FINEST_TEMPERATURE = (
-    0.5  # factor of the finest level of a frame with a tone: what is drawn there makes partials flicker
-)
+FINEST_TEMPERATURE = 0.5  # factor of the finest level beside a tone, 1 of the coarsest: its draws make partials flicker
 SURE = 0.9  # probability of the end from which a sound ends before its course: what follows spectra of ends is a hole
 SOFT_STEPS = 10  # of loudness, 20 dB, below the loudest frame: only from there on
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch

@@ -133,12 +133,13 @@ class KnownCourses(nn.Module):
     ) -> Tensor:
         """Courses of `count` sounds, `[count, most_frames]` tokens, with EOS where they have ended.
 
-        Each is that of a random recording with a label, of any where none has it, stretched and moved at random, so that
-        it fits; those that do not end are stretched to `most_frames`. After the codes `prompt` `[P, Q]` it is that of a
-        longer recording, where there is one, from frame P on, moved to where they end, and one frame at least.
+        Each is that of a random recording with a label, of any for 0 or where none has it, stretched and moved at random,
+        so that it fits; those that do not end are stretched to `most_frames`. After the codes `prompt` `[P, Q]` it is that
+        of a longer recording, where there is one, from frame P on, moved to where they end, and one frame at least.
         """
         every, loudest = self.loudness.cpu().split(self.frames), self.codebook_sizes[0] - 1
-        known = [course for course, own in zip(every, self.labels.tolist(), strict=True) if own == label] or every
+        pairs = zip(every, self.labels.tolist(), strict=True)
+        known = [course for course, own in pairs if label in (0, own)] or every
         if prompt is not None:
             known = [course for course in known if len(course) > len(prompt)] or known
         drawn = torch.full((count, most_frames), eos_token(max(self.codebook_sizes)))

@@ -87,6 +87,9 @@ def test_sounds_follow_few_recordings() -> None:
     assert len({codes.tobytes() for codes in faded}) == 32
     on = sample_codes(model, 32, 40, 1, Sampling(), label=1, prompt=fades[0][:5])
     assert all(abs(codes[0, 0] - fades[0][4, 0]) <= 8 and codes[-1, 0] <= 8 and len(codes) <= 18 for codes in on)
+    model.courses.labels[0] = 0.0  # type: ignore[index,union-attr]
+    assert {*range(3, 7)} < {len(codes) for codes in sample_codes(model, 64, 40, 1, Sampling())}  # any label
+    model.courses.labels[0] = 1.0  # type: ignore[index,union-attr]
     assert {len(codes) for codes in sample_codes(model, 8, 6, 1, Sampling(), label=1)} == {6}  # so that they end
     late = sample_codes(model, 8, 40, 1, Sampling(), label=2, prompt=np.concatenate(fades))
     assert {len(codes) for codes in late} == {1}
