@@ -244,7 +244,7 @@ def test_fine_shapes_beside_a_tone_are_drawn_cooler() -> None:
         drawn = codes[(codes[:, NOTE] > 0) == has_tone][:, [0, 4, 5, 6]]
         assert len(drawn) > 1000
         shares = [1 / (1 + math.exp(-1 / temperature)) for temperature in expected]
-        assert (drawn == 0).mean(axis=0) == pytest.approx(shares, abs=0.02)
+        assert (drawn == 0).mean(axis=0) == pytest.approx(shares, abs=0.01)
 
 
 def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
