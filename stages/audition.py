@@ -8,7 +8,7 @@ def main(params: Params) -> None:
     from distill.audio.corpus import load_corpus
     from distill.generate.audition import audition
     from distill.model_file.format import load_bundle
-    from distill.novelty.verdict import with_scores
+    from distill.novelty.scores import with_scores
     from distill.prior.data import read_prior_data
     from distill.storage.files import atomic_folder
     from distill.training.tracking import track_audition

@@ -21,7 +21,7 @@ from distill.model_file.format import (
     save_bundle,
 )
 from distill.novelty.reference import Reference
-from distill.novelty.verdict import with_scores
+from distill.novelty.scores import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior

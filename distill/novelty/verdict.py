@@ -1,28 +1,23 @@
 """Novelty verdict: similarity to the training recordings, judged by that of held-out recordings."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
-from distill.codec.streaming import decode_each, encode_each
-from distill.codes.store import Codes, other_levels
-from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Reference, evenly, rows
-from distill.novelty.search import CodeIndex, Match
-from distill.novelty.spectra import UNLIKE_DB, CodeSpectra, Pitches, SpectralIndex, interval, pitches
+from distill.codes.store import Codes
+from distill.novelty.reference import MOST_FRAMES, Reference, rows
+from distill.novelty.scores import SHORTEST, Score, Scorer
+from distill.novelty.search import Match
+from distill.novelty.spectra import UNLIKE_DB
 from distill.text import one_line
 
-MOST_REENCODED = 64  # recordings
-SHORTEST = 6  # frames of the shortest piece in the baseline
-SOFTER = 0.7  # gain before re-encoding
 SURELY_COPIED = 0.94  # share of equal codes that is a copy in any corpus
 CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
-REENCODED_QUANTILE = 0.5  # of re-encoded recordings' likeness to themselves
 FEW_EDITS = 0.1  # share of frames
 LONG_ENOUGH = 12  # frames from which spectra alone can show a copy: many short sounds are alike
 SIMILAR_LENGTH = 1.5  # largest ratio of lengths in the baseline
@@ -36,40 +31,6 @@ Basis = Literal["codes", "run", "spectra"]
 VERDICTS: tuple[Verdict, ...] = ("copy", "close", "new")  # from the least new on
 
 Rows = NDArray[np.void]  # [n], scores by name
-
-
-@dataclass(frozen=True)
-class Score:
-    """The best alignments of a passage in codes, in spectra, and in spectra as if played in another key."""
-
-    frames: int
-    codes: Match
-    spectra: Match
-    keys: Match
-
-
-def with_scores(reference: Reference, codec: VQVAE) -> Reference:
-    """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings.
-
-    Pieces are held-out recordings, whole and halved again and again. Re-encoding decodes a recording, shifts it by half
-    a frame, attenuates it and encodes it again.
-    """
-    pieces = []
-    for codes in reference.held_out:
-        pieces.append(codes)
-        while len(pieces[-1]) >= 2 * SHORTEST:
-            pieces.append(pieces[-1][: len(pieces[-1]) // 2])
-    chosen = [codes[:MOST_FRAMES].astype(np.int64) for codes in evenly(reference.codes, MOST_REENCODED)]
-    shift = codec.spectrogram.samples_per_frame // 2
-    decoded = decode_each(codec, map(torch.from_numpy, chosen))
-    sounds = [SOFTER * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decoded]
-    reencoded = [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
-    found = Judge(reference, codec).scores([*pieces, *reencoded])
-    scores = np.array(
-        [[one.frames, *(getattr(getattr(one, space), name) for space in SPACES for name in SPACE)] for one in found],
-        np.float32,
-    )
-    return replace(reference, scores=scores[: len(pieces)], reencoded=scores[len(pieces) :])
 
 
 @dataclass(frozen=True)
@@ -125,35 +86,10 @@ class Judge:
     """Judge of novelty against a reference with scores."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        """A reference without scores is enough for `scores`."""
         self.reference, self.codec, self.frame_rate = reference, codec, codec.spectrogram.frame_rate
-        likeness = rows(reference.reencoded)["spectra"]["likeness"]
-        self._reencoded_likeness = np.quantile(likeness, REENCODED_QUANTILE) if len(likeness) else np.nan
-        self.spectra = CodeSpectra(codec)
-        self._levels = other_levels(codec.architecture.codebook_sizes)  # equal notes are no sign of a copy
-        self._in_codes = CodeIndex([codes[:, self._levels] for codes in reference.codes])
-        self._pitches = np.concatenate([pitches(codec, codes) for codes in reference.codes])
-        self._in_spectra = SpectralIndex(self.spectra.joined(reference.codes), list(map(len, reference.codes)))
-
-    def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
-        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
-        spectra = [self.spectra(one) for one in passages]
-        notes = [pitches(self.codec, one) for one in passages]
-        in_codes = self._in_codes.match([one[:, self._levels] for one in passages])
-        in_spectra = self._in_spectra.match(spectra)
-        in_keys = self._in_spectra.match_in_keys(spectra, notes, self._pitches, self.spectra.centres)
-        return [
-            Score(len(own), self._with_interval(codes, own), self._with_interval(plain, own), keyed)
-            for own, codes, plain, keyed in zip(notes, in_codes, in_spectra, in_keys, strict=True)
-        ]
-
-    def _with_interval(self, match: Match, notes: Pitches) -> Match:
-        """A match with the interval between the notes `[F]` of a sound and those beside them."""
-        begin, end = self._in_spectra.starts[match.recording : match.recording + 2]
-        positions = begin + match.offset + np.arange(len(notes))
-        inside = (positions >= begin) & (positions < end)
-        beside = np.where(inside, self._pitches[positions.clip(begin, end - 1)], np.nan)
-        return replace(match, semitones=interval(notes, beside))
+        self._score = Scorer(reference.codes, codec)
+        self.spectra = self._score.spectra
+        self._reencoded_likeness = np.quantile(rows(reference.reencoded)["spectra"]["likeness"], 0.5)
 
     def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
         """Novelty of each sound, given its codes `[F, Q]`; of a long sound, that of its least new passage."""
@@ -165,7 +101,7 @@ class Judge:
                 passages.append(codes[begin:end])
                 places.append((number, begin))
         found: list[list[Novelty]] = [[] for _ in sounds]
-        for (number, begin), score in zip(places, self.scores(passages), strict=True):
+        for (number, begin), score in zip(places, self._score(passages), strict=True):
             found[number].append(self._novelty(score, begin))
 
         def newness(one: Novelty) -> tuple[int, float, float]:

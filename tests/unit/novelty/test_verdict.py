@@ -7,6 +7,7 @@ from unit.tiny import tiny_codec
 from distill.codec.constants import ATOM, NOTE
 from distill.codec.model import VQVAE
 from distill.novelty.reference import MOST_FRAMES, make_reference, rows
+from distill.novelty.scores import Score, with_scores
 from distill.novelty.search import Match
 from distill.novelty.spectra import NOWHERE
 from distill.novelty.verdict import (
@@ -14,12 +15,10 @@ from distill.novelty.verdict import (
     Basis,
     Judge,
     Novelty,
-    Score,
     Shared,
     Verdict,
     comparable,
     explain,
-    with_scores,
 )
 
 RNG = np.random.default_rng(0)
