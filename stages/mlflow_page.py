@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from distill.errors import ParamsError, for_the_user
-from distill.training.tracking import page_command
+from distill.training.mlflow_store import page_command
 
 
 def main() -> None:

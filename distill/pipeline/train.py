@@ -34,9 +34,9 @@ from distill.storage.files import canonical_json, remove_folder, sha256_file, sh
 from distill.storage.weights import weights_sha256
 from distill.storage.work import Executor
 from distill.training.checkpoints import curves_of
+from distill.training.console import public_events
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
-from distill.training.tracking import public_events
 
 
 @dataclass(frozen=True)

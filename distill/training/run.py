@@ -15,9 +15,10 @@ from distill.params import Params
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import sha256_json
 from distill.training.checkpoints import WEIGHTS, CheckpointStore
+from distill.training.console import Observer, ToConsole
 from distill.training.events import TrainingResult
 from distill.training.interruption import Interruption, catch_interruption
-from distill.training.tracking import Observer, ToConsole, Tracker
+from distill.training.tracking import Tracker
 
 
 def about_corpus(params: Params, sha256: str, sample_rate: int, recordings: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from filelock import FileLock
 from pipeline.project import Project, new_project
 from programs import MakeOnce
 
-from distill.training.tracking import client_of
+from distill.training.mlflow_store import client_of
 
 
 @pytest.fixture(scope="session")

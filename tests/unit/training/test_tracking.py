@@ -11,6 +11,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
@@ -20,17 +22,10 @@ from distill.novelty.memorization import check_memorization
 from distill.prior.training import PriorConsole
 from distill.progress import EVENTS, SAID, VARIABLE, ProgressReport
 from distill.training import PriorEpochMetrics, PriorMemoryMetrics, RollbackEvent, WatchMetrics
+from distill.training.console import Observer, ToConsole, public_events
 from distill.training.events import HOW_TO_STOP, Epoch, Step, TrainingResult, VQEpochMetrics
-from distill.training.tracking import (
-    Observer,
-    ToConsole,
-    Tracker,
-    client_of,
-    page_command,
-    public_events,
-    track_audition,
-    track_model,
-)
+from distill.training.mlflow_store import client_of, page_command
+from distill.training.tracking import Tracker, track_audition, track_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours
 
@@ -289,34 +284,57 @@ def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [(path.name, path.stat().st_ino) for path in tmp_path.iterdir()] == [("mlflow.db", before)]
 
 
-def test_artifacts_lie_in_the_folder_of_a_project_that_was_moved_or_copied(tmp_path: Path) -> None:
-    """Those of earlier runs and models, too; each copy has its own; the old folder does not come back."""
+def test_a_project_that_was_moved_or_copied_has_an_experiment_of_its_own_and_is_told_what_shows_earlier_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     first, moved, copied = tmp_path / "a b/first", tmp_path / "Stücke 1/moved", tmp_path / "copied"
 
     def train(root: Path, fingerprint: str) -> set[str]:
-        """Train, and return what the model files of all runs contain."""
+        """Train, and return what the model files of the experiment's runs contain."""
+        caplog.clear()
         model = tmp_path / "tiny.distill"
         model.write_text(fingerprint)
         with Tracker(root, "train_prior", fingerprint, {"a": 1}):
             pass
         track_model(root, fingerprint, model)
-        store = client_of(f"sqlite:///{root / 'mlflow.db'}")
-        runs = store.search_runs([store.get_experiment_by_name("distill").experiment_id])
-        files = [store.download_artifacts(run.info.run_id, "model/tiny.distill") for run in runs]
-        versions = store.search_model_versions("name='tiny'")
-        places = {store.get_model_version_download_uri(one.name, one.version) for one in versions}
-        assert places == {(root / "mlruns").as_uri() + f"/{run.info.run_id}/artifacts/model" for run in runs}
-        return {Path(file).read_text() for file in files}
+        newest = client(root).get_model_version_by_alias("tiny", "newest")
+        source = Path(url2pathname(urlsplit(newest.source).path))
+        assert source.resolve() == root / "mlruns" / newest.run_id / "artifacts/model"
+        return models(root, "distill")
+
+    def client(root: Path) -> Any:
+        return client_of(f"sqlite:///{root / 'mlflow.db'}")
+
+    def models(root: Path, experiment: str) -> set[str]:
+        store = client(root)
+        runs = store.search_runs([store.get_experiment_by_name(experiment).experiment_id])
+        return {Path(store.download_artifacts(run.info.run_id, "model/tiny.distill")).read_text() for run in runs}
 
     first.mkdir(parents=True)
     assert train(first, "f00d") == {"f00d"}
     moved.parent.mkdir()
     first.rename(moved)
-    assert train(moved, "cafe") == {"f00d", "cafe"}
+    page_command(moved, 5000)
+    link = f"`ln -s '{moved / 'mlruns'}' '{first / 'mlruns'}'` shows the files of earlier runs, too"
+    assert [warning.endswith(link) for warning in warnings_of(caplog)] == [True]
+    assert train(moved, "cafe") == {"cafe"}
+    assert [warning.endswith(link) for warning in warnings_of(caplog)] == [True]
     assert not first.exists()
+    first.mkdir()
+    (first / "mlruns").symlink_to(moved / "mlruns")
+    assert models(moved, f"distill in {(first / 'mlruns').as_uri()}") == {"f00d"}
     shutil.copytree(moved, copied)
-    assert train(copied, "beef") == {"f00d", "cafe", "beef"}
-    assert train(moved, "babe") == {"f00d", "cafe", "babe"}
+    assert train(copied, "beef") == {"beef"}
+    assert train(moved, "babe") == {"cafe", "babe"}
+    assert warnings_of(caplog) == []
+    (first / "mlruns").unlink()
+    first.rmdir()
+    moved.rename(first)
+    assert train(first, "face") == {"f00d", "face"}
+    first.rename(moved)
+    first.symlink_to(moved)
+    assert train(moved, "fade") == {"f00d", "face", "fade"}
+    assert warnings_of(caplog) == []
 
 
 def test_a_store_that_the_environment_names_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,11 +26,11 @@ from distill.errors import ArtifactError, DistillError, Interrupted
 from distill.training import rollback as rollback_module
 from distill.training import trainer as trainer_module
 from distill.training.checkpoints import CheckpointStore
+from distill.training.console import ToConsole
 from distill.training.events import Epoch, Step, WatchMetrics
 from distill.training.optimizer import learning_rate_at
 from distill.training.run import tracked_run
 from distill.training.task import AUTO_STEPS, budget_seconds
-from distill.training.tracking import ToConsole
 from distill.training.trainer import DROP_FACTOR, Trainer, is_better, is_falling
 
 DROPPING: dict[str, Any] = {"epochs": 30, "learning_rate": 0.5, "patience": 2, "drops": 3}
