@@ -15,12 +15,7 @@ from distill.novelty.search import CodeIndex
 from distill.params import Settings, get_adaptive_prior_config
 from distill.training.events import HOW_TO_STOP
 
-ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
-COARSE_LEVELS = 2  # of these; no tones
 JUDGED_LEVELS = 3  # the first levels but tones
-COARSE_PERPLEXITY = 2.5  # theirs that warns, where the tier's is not less
-MOST_COMPARED, MOST_FRAMES = 64, 256  # held-out recordings, and frames of each
-
 MOST_PERPLEXITY = 1e9
 Perplexity = Annotated[float, Field(ge=0, le=MOST_PERPLEXITY)]
 Number = Annotated[int, Field(ge=0, le=1 << 31)]
@@ -88,19 +83,19 @@ class Memorization(Settings):
 def check_memorization(val_perplexity: float, codebook_size: int, dataset_file_count: int) -> MemorizationCheck:
     """Compare held-out perplexity with the threshold of the tier: 2, 3 or 5 from small to large corpora."""
     threshold = get_adaptive_prior_config(dataset_file_count).memorization_perplexity
-    found = Memorization(
+    memorization = Memorization(
         was_memorizing=val_perplexity < threshold,
         val_perplexity=min(val_perplexity, MOST_PERPLEXITY),
         threshold=threshold,
         codebook_size=codebook_size,
         recordings=dataset_file_count,
     )
-    return MemorizationCheck(found.was_memorizing, found.message)
+    return MemorizationCheck(memorization.was_memorizing, memorization.message)
 
 
 def judged(val_perplexity: float, coarse_perplexity: float, threshold: float) -> tuple[float, float]:
     """The perplexity that decides and its threshold: those of the coarse levels where they are memorised, else of all."""
-    coarse_threshold = min(COARSE_PERPLEXITY, threshold)
+    coarse_threshold = min(2.5, threshold)
     if coarse_perplexity < coarse_threshold:
         return coarse_perplexity, coarse_threshold
     return val_perplexity, threshold
@@ -109,8 +104,11 @@ def judged(val_perplexity: float, coarse_perplexity: float, threshold: float) ->
 def alike_recordings(
     train: Sequence[Codes], held_out: Sequence[Codes], codebook_sizes: Sequence[int]
 ) -> tuple[int, int]:
-    """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, by coarse levels; of how many."""
-    coarse = other_levels(codebook_sizes)[:COARSE_LEVELS]
-    queries = [codes[:MOST_FRAMES, coarse] for codes in held_out[:MOST_COMPARED]]
+    """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, of how many compared.
+
+    60 % of the codes of the two coarsest levels but tones are equal in it, at the best alignment.
+    """
+    coarse = other_levels(codebook_sizes)[:2]
+    queries = [codes[:256, coarse] for codes in held_out[:64]]
     matches = CodeIndex([codes[:, coarse] for codes in train]).match(queries)
-    return sum(match.likeness >= ALIKE for match in matches), len(queries)
+    return sum(match.likeness >= 0.6 for match in matches), len(queries)

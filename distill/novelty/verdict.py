@@ -18,13 +18,7 @@ from distill.text import one_line
 
 SURELY_COPIED = 0.94  # share of equal codes that is a copy in any corpus
 CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
-FEW_EDITS = 0.1  # share of frames
 LONG_ENOUGH = 12  # frames from which spectra alone can show a copy: many short sounds are alike
-SIMILAR_LENGTH = 1.5  # largest ratio of lengths in the baseline
-MIN_BASELINE = 20  # pieces, of other lengths if need be
-LONGEST_NAME = 200  # characters
-NUMBERS = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
-UNHEARD = "of the recordings that the model never heard"
 
 Verdict = Literal["new", "close", "copy"]
 Basis = Literal["codes", "run", "spectra"]
@@ -93,29 +87,17 @@ class Judge:
 
     def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
         """Novelty of each sound, given its codes `[F, Q]`; of a long sound, that of its least new passage."""
-        passages: list[Codes] = []
-        places: list[tuple[int, int]] = []  # sound, first frame in it
-        for number, codes in enumerate(sounds):
-            count = -(-len(codes) // MOST_FRAMES)
-            for begin, end in pairwise(len(codes) * cut // count for cut in range(count + 1)):
-                passages.append(codes[begin:end])
-                places.append((number, begin))
-        found: list[list[Novelty]] = [[] for _ in sounds]
-        for (number, begin), score in zip(places, self._score(passages), strict=True):
-            found[number].append(self._novelty(score, begin))
-
-        def newness(one: Novelty) -> tuple[int, float, float]:
-            return VERDICTS.index(one.verdict), -one.percentile, -one.codes.likeness
-
-        return [min(novelties, key=newness) for novelties in found]
+        cuts = [list(pairwise(_passages(len(codes)))) for codes in sounds]
+        passages = [codes[begin:end] for codes, own in zip(sounds, cuts, strict=True) for begin, end in own]
+        scores = iter(self._score(passages))
+        return [min((self._novelty(next(scores), begin) for begin, _ in own), key=_newness) for own in cuts]
 
     def _novelty(self, score: Score, begin: int) -> Novelty:
         baseline = comparable(rows(self.reference.scores), score.frames)
         spaces = "codes", spectral_space(score, baseline)
         codes, spectra = (self._shared(getattr(score, space), baseline[space]) for space in spaces)
-        verdict, basis = self.verdict(score, baseline)
-        if basis is None:
-            basis = "spectra" if spectra.percentile > codes.percentile else "codes"
+        nearer: Basis = "spectra" if spectra.percentile > codes.percentile else "codes"
+        verdict, basis = self.verdict(score, baseline, nearer)
         return Novelty(verdict, codes, spectra, begin / self.frame_rate, basis)
 
     def _shared(self, match: Match, baseline: Rows) -> Shared:
@@ -129,8 +111,8 @@ class Judge:
             semitones=match.semitones,
         )
 
-    def verdict(self, score: Score, baseline: Rows) -> tuple[Verdict, Basis | None]:
-        """The verdict from a score and the scores of comparable held-out pieces, and what decided if one thing did.
+    def verdict(self, score: Score, baseline: Rows, nearer: Basis) -> tuple[Verdict, Basis]:
+        """The verdict from a score and the scores of comparable held-out pieces, and what decided; else `nearer`.
 
         `copy` by codes: likeness at least half way from the 97.5th percentile to 1, or a run over half the sound.
         `copy` by spectra: as similar as re-encoded recordings, with few edits, and not very short. `close`: above the
@@ -153,13 +135,13 @@ class Judge:
         if score.frames < SHORTEST:  # too short for spectra to tell
             return "close" if is_close else "new", "codes"
         is_same = match.likeness > max(close_in_spectra, self._reencoded_likeness)
-        is_edited_little = match.edit_distance < max(fewest_edits, FEW_EDITS)
+        is_edited_little = match.edit_distance < max(fewest_edits, 0.1)
         if is_same and is_edited_little and score.frames >= LONG_ENOUGH:
             return "copy", "spectra"
         is_close_in_spectra = match.likeness > close_in_spectra
         if is_close != is_close_in_spectra:
             return "close", "codes" if is_close else "spectra"
-        return "close" if is_close else "new", None
+        return "close" if is_close else "new", nearer
 
 
 def spectral_space(score: Score, baseline: Rows) -> Literal["spectra", "keys"]:
@@ -171,33 +153,61 @@ def spectral_space(score: Score, baseline: Rows) -> Literal["spectra", "keys"]:
     return "keys" if near_in_key > max(near, (CLOSE_PERCENTILE, 0.0)) else "spectra"
 
 
-def comparable(scores: Rows, frames: int) -> Rows:
-    """The scores `[n]` of pieces of similar length; at least the MIN_BASELINE nearest in length."""
+def comparable(scores: Rows, frames: int, ratio: float = 1.5, least: int = 20) -> Rows:
+    """The scores `[n]` of pieces of similar length, up to a ratio of lengths; at least so many nearest in length."""
     apart = np.abs(np.log(scores["frames"] / frames))
-    nearest = np.sort(apart)[:MIN_BASELINE][-1]
-    chosen: Rows = scores[apart <= max(nearest, np.log(SIMILAR_LENGTH))]
+    nearest = np.sort(apart)[:least][-1]
+    chosen: Rows = scores[apart <= max(nearest, np.log(ratio))]
     return chosen
+
+
+def _passages(frames: int) -> list[int]:
+    """Frames at which a sound is cut into passages of equal length, at most MOST_FRAMES."""
+    count = -(-frames // MOST_FRAMES)
+    return [frames * cut // count for cut in range(count + 1)]
+
+
+def _newness(novelty: Novelty) -> tuple[int, float, float]:
+    return VERDICTS.index(novelty.verdict), -novelty.percentile, -novelty.codes.likeness
 
 
 def explain(novelty: Novelty) -> str:
     """One sentence: how new a sound is, beside which training recording, and why it was judged so."""
-    name = one_line(novelty.nearest.nearest, LONGEST_NAME)
+    name = one_line(novelty.nearest.nearest, most=200)
     part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
-    share = novelty.nearest.percentile
-    if novelty.verdict == "new":
-        as_close = max(1, round(100 * (1 - share)))
-        return f"New: {part}{as_close} % {UNHEARD} come as close to one that it learned as this sound comes to {name}"
-    if key := novelty.nearest.semitones:
-        count = NUMBERS[abs(key)] if abs(key) < len(NUMBERS) else str(abs(key))
-        name += f", {count} semitone{'s' * (abs(key) != 1)} {'higher' if key > 0 else 'lower'}"
-    alike = f"{100 * novelty.codes.likeness:.0f} % of its codes are the same"
+    share, unheard = novelty.nearest.percentile, "of the recordings that the model never heard"
+    match novelty.verdict:
+        case "new":
+            nearer = max(1, round(100 * (1 - share)))
+            return f"New: {part}{nearer} % {unheard} come as close to one that it learned as this sound comes to {name}"
+        case "close":
+            less = f"all {unheard}" if share == 1 else f"{int(100 * share)} % {unheard}"
+            likeness = _likeness(novelty)
+            return f"Close to {name}{_key(novelty)}: {part}{likeness}; {less} are less like any that it learned"
+        case "copy":
+            return f"A copy of {name}{_key(novelty)}: {part}{_copied(novelty)}"
+
+
+def _key(novelty: Novelty) -> str:
+    numbers = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    key = novelty.nearest.semitones
+    if key == 0:
+        return ""
+    count = numbers[abs(key)] if abs(key) < len(numbers) else str(abs(key))
+    return f", {count} semitone{'s' * (abs(key) != 1)} {'higher' if key > 0 else 'lower'}"
+
+
+def _likeness(novelty: Novelty) -> str:
     if novelty.judged_by == "spectra":
-        alike = f"its spectrum differs by {novelty.spectra.difference_db:.1f} dB on average"
-    if novelty.verdict == "close":
-        less = f"all {UNHEARD}" if share == 1 else f"{int(100 * share)} % {UNHEARD}"
-        return f"Close to {name}: {part}{alike}; {less} are less like any that it learned"
-    if novelty.judged_by == "spectra":
-        alike += ", as little as a recording differs when it is coded again"
-    elif novelty.judged_by == "run":
-        alike = f"{novelty.codes.copied_seconds:.2f} s in a row, more than half of it, are as in a recording"
-    return f"A copy of {name}: {part}{alike}"
+        return f"its spectrum differs by {novelty.spectra.difference_db:.1f} dB on average"
+    return f"{100 * novelty.codes.likeness:.0f} % of its codes are the same"
+
+
+def _copied(novelty: Novelty) -> str:
+    match novelty.judged_by:
+        case "spectra":
+            return f"{_likeness(novelty)}, as little as a recording differs when it is coded again"
+        case "run":
+            return f"{novelty.codes.copied_seconds:.2f} s in a row, more than half of it, are as in a recording"
+        case "codes":
+            return _likeness(novelty)
