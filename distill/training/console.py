@@ -18,9 +18,11 @@ Observer = Callable[[Any], object]
 """Gets every event of a training, in order: those of `Trainer`, each followed by those of its task."""
 
 
-def public_events(callback: Callable[[Any], None]) -> Observer:
-    """Observer that gives a caller's function the public events alone."""
-    return lambda event: None if isinstance(event, Step | Epoch | TrainingResult) else callback(event)
+def public_events(callback: Callable[[Any], None] | None) -> tuple[Observer, ...]:
+    """Observer that gives a caller's function, where there is one, the public events alone."""
+    if not callback:
+        return ()
+    return (lambda event: None if isinstance(event, Step | Epoch | TrainingResult) else callback(event),)
 
 
 class ToConsole:

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from distill.storage.weights import under
 from distill.training.task import TrainerSettings
 
-MIN_RATE_SHARE = 0.05  # the cosine schedule ends at this share of the learning rate
-
 Tensors = dict[str, Tensor]
 
 
@@ -26,7 +24,8 @@ def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings, tim
     if step < warmup:
         return settings.learning_rate * (step + 1) / (warmup + 1)
     progress = max((step - warmup) / max(1, total_steps - warmup), time_share)
-    share = MIN_RATE_SHARE + (1 - MIN_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
+    last = 0.05
+    share = last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress))
     return settings.learning_rate * share
 
 

@@ -345,26 +345,25 @@ class Trainer(Generic[B]):
 
     def _save(self) -> None:
         """Write a checkpoint, on the first process."""
-        began, store = time.monotonic(), self.services.store
-        if store is not None and self.services.is_first:
+        began = time.monotonic()
+        if self.services.is_first:
             kept = {**_named("best.", self.best_tensors), **_named("snapshot.", self._snapshot)}
-            store.save({**self.optimizer_step.tensors(), **kept}, asdict(self.state))
+            self.services.store.save({**self.optimizer_step.tensors(), **kept}, asdict(self.state))
         self._saved = time.monotonic()
         self._save_seconds = self._saved - began
 
     def _restore(self) -> None:
         """Continue from the checkpoint, where there is one, which must be the same for all processes."""
         store, processes = self.services.store, self.services.fabric.world_size
-        last = store.load() if store is not None else None
-        step = -1 if last is None else last[1]["step"]
+        tensors, state = store.load()
+        step = state.get("step", -1)
         others = int(self.distributed.sum(torch.tensor(float(step != self.distributed.decide(step)))))
-        if others and store is not None:
+        if others:
             raise DistillError(
                 f"{store.folder}: expected the checkpoints of the first process for all {processes} of them, found others "
                 f"or none for {others}; run it on all computers in one folder that they share"
             )
-        if last is not None:
-            tensors, state = last
+        if state:
             self.state = TrainerState(**{**state, "detector": SpikeDetector(**state["detector"])})
             self.optimizer_step.load_state(tensors)
             self.best_tensors, self._snapshot = under("best.", tensors), under("snapshot.", tensors)

@@ -93,7 +93,7 @@ def fit(
     seed: int = 0,
 ) -> PriorTraining:
     """Train a prior on the CPU."""
-    observers, cancel = () if callback is None else (public_events(callback),), cancel_event or threading.Event()
+    observers, cancel = public_events(callback), cancel_event or threading.Event()
     return fit_prior(prior_data, settings, seed, Run(FABRIC, observers=observers, cancel=cancel.is_set))
 
 
