@@ -28,7 +28,7 @@ NO_PULL = "--no-pull"  # of ours, not of DVC
 
 
 def main(arguments: list[str]) -> int:
-    """Run `dvc repro ARGUMENTS` and return the exit status: that of the stage that failed, if one did.
+    """Run `dvc repro ARGUMENTS` and return the exit status: the failed stage's, if a stage failed.
 
     Without arguments missing results are pulled from a remote before. `--no-pull` prevents that, and DVC does not see it.
     """
@@ -50,10 +50,10 @@ def _check_corpus(path: str) -> None:
         return
     corpus = Path(path)
     if not corpus.is_dir():
-        found = "a file" if corpus.exists() else "nothing there"
+        what = "a file" if corpus.exists() else "nothing there"
         home = ", in which ~ is no home folder for DVC" if path.startswith("~") else ""
         raise AudioError(
-            f"{PARAMS}: corpus.path: expected a folder of recordings, found {found} at {corpus}{home}; "
+            f"{PARAMS}: corpus.path: expected a folder of recordings, found {what} at {corpus}{home}; "
             "set it to the folder with your sounds"
         )
     _refuse_unhashable(corpus)

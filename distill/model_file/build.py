@@ -233,7 +233,7 @@ def _escaped(text: str) -> str:
 
 
 def date_now() -> str:
-    """UTC in ISO 8601, such as 2026-01-31T12:00:00Z; that of the environment where it is set. Raises ParamsError."""
+    """UTC in ISO 8601 (2026-01-31T12:00:00Z), of the environment where it sets a date. Raises ParamsError."""
     return date_of(date_from_environment())
 
 

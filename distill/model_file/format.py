@@ -96,10 +96,10 @@ class BundleMetadata(Settings):
 
     @field_validator("prior_config", mode="before")
     @classmethod
-    def _with_sizes(cls, found: Any, info: ValidationInfo) -> Any:
+    def _with_sizes(cls, shape: Any, info: ValidationInfo) -> Any:
         """The prior's shape with the sizes of the codec's codes, which a file holds once."""
         codec = info.data.get("vqvae_config")
-        return {**found, "codebook_sizes": codec.codebook_sizes} if isinstance(found, dict) and codec else found
+        return {**shape, "codebook_sizes": codec.codebook_sizes} if isinstance(shape, dict) and codec else shape
 
     @field_validator("codebook_health_snapshot")
     @classmethod
@@ -133,17 +133,17 @@ class BundleMetadata(Settings):
         return {**OWN, "has_prior": self.has_prior, "seq_len": seq_len, **sizes, **values}
 
     @classmethod
-    def of_file(cls, found: Mapping[str, Any]) -> Self:
+    def of_file(cls, stored: Mapping[str, Any]) -> Self:
         """The metadata of a file's JSON. Raises ValueError (of pydantic, too) where it is not as `file_json` writes it."""
-        values = {key: value for key, value in found.items() if key not in (*OWN, "has_prior", "seq_len", *SIZES)}
+        values = {key: value for key, value in stored.items() if key not in (*OWN, "has_prior", "seq_len", *SIZES)}
         with suppress(KeyError, TypeError):  # what is missing or of another type is refused below
-            values["vqvae_config"] = {**values["vqvae_config"], **{key: found.get(key) for key in SIZES}}
-            context_frames = found["seq_len"] // max(1, found["num_quantizers"])
+            values["vqvae_config"] = {**values["vqvae_config"], **{key: stored.get(key) for key in SIZES}}
+            context_frames = stored["seq_len"] // max(1, stored["num_quantizers"])
             values["prior_config"] = {**values["prior_config"], "context_frames": context_frames}
         metadata = cls.model_validate(values)
         written = metadata.file_json()
-        for key in sorted(written.keys() | found.keys()):
-            if key not in found or written.get(key) != found[key]:
+        for key in sorted(written.keys() | stored.keys()):
+            if key not in stored or written.get(key) != stored[key]:
                 raise ValueError(f"{key} is missing, or not as this version writes it")
         return metadata
 
@@ -218,9 +218,9 @@ def load_bundle(path: Path) -> Bundle:
 
 def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor]]:
     """Read and check the metadata, and read the names and shapes of the tensors. Raises ArtifactError."""
-    found, tensors = read_header(path, KIND)
+    values, tensors = read_header(path, KIND)
     try:
-        return BundleMetadata.of_file(found), tensors
+        return BundleMetadata.of_file(values), tensors
     except ValueError as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else f"that {one_line(error)}"
         raise ArtifactError(

@@ -59,9 +59,10 @@ class ListedModel:
 
 def list_models(folder: Path) -> list[ListedModel]:
     """The files `*.distill` of a folder, by name. Hashes and weights are not checked. Raises ParamsError."""
+    if not folder.exists():
+        raise ParamsError(f"DIR {folder}: expected a folder of models, found nothing there; check the path")
     if not folder.is_dir():
-        found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
-        raise ParamsError(f"DIR {folder}: expected a folder of models, found {found}")
+        raise ParamsError(f"DIR {folder}: expected a folder of models, found a file; name the folder that holds it")
     return [_listed(path) for path in sorted(folder.iterdir()) if path.suffix == SUFFIX]
 
 

@@ -31,8 +31,8 @@ class MemorizationCheck(NamedTuple):
 class Memorization(Settings):
     """Result of the check at the best epoch, with its figures, as artefact and model file keep it.
 
-    `val_perplexity` and `threshold` are of all codes but tones, or of the first `JUDGED_LEVELS` of these levels where these
-    are what is known.
+    `val_perplexity` and `threshold` are of all codes but tones, or of the first `JUDGED_LEVELS` levels but tones where the
+    prior knows only those by heart.
     `alike` of `compared` held-out recordings have a near-duplicate among training recordings, which makes them easy to
     predict for a prior that generalises, too; null where that was not looked for. `codebook_size` is the perplexity of a
     prediction for which all codes of a level are alike: where levels differ in size, the geometric mean.
@@ -49,34 +49,35 @@ class Memorization(Settings):
     @property
     def is_of_copies(self) -> bool:
         """Whether half of the held-out recordings have a near-duplicate among training recordings, as far as is known."""
-        return self.compared is not None and 2 * (self.alike or 0) >= self.compared
+        return bool(self.compared) and 2 * (self.alike or 0) >= (self.compared or 0)
 
     @property
     def message(self) -> str:
         """What it means and what to do, the same words wherever it is shown; "" where nothing was memorised."""
         if not self.was_memorizing:
             return ""
-        if self.alike is None or self.compared is None:
-            cause = (
-                "Either it memorises, or recordings on both sides of the split are alike: look for copies among them, "
-                "add more varied recordings, or lower prior.hidden_size or prior.epochs"
-            )
-        elif self.is_of_copies:
-            cause = (
-                f"Near-duplicates explain it: {self.alike} of {self.compared} held-out recordings have a near-duplicate "
-                "among training recordings, so that held-out figures mean nothing; remove copies or add other recordings"
-            )
-        else:
-            cause = (
-                f"Few held-out recordings ({self.alike} of {self.compared}) have a near-duplicate among training "
-                "recordings, so copies do not explain it: the sounds vary so little that the prior memorises them. Add "
-                "more varied recordings, lower prior.hidden_size or prior.epochs, or stop now and use the best weights "
-                "so far"
-            )
         return (
             f"the prior predicts held-out recordings almost exactly (perplexity {self.val_perplexity:.2f}, below "
             f"{self.threshold:g} for {self.recordings} recordings; a uniform prediction has {self.codebook_size}; of all "
-            f"levels but tones or of the three coarsest): new sounds will repeat the recordings. {cause}. {HOW_TO_STOP}"
+            f"levels but tones or of the three coarsest): new sounds will repeat the recordings. {self._cause}. {HOW_TO_STOP}"
+        )
+
+    @property
+    def _cause(self) -> str:
+        if not self.compared:
+            return (
+                "Either it memorises, or recordings on both sides of the split are alike: look for copies among them, "
+                "add more varied recordings, or lower prior.hidden_size or prior.epochs"
+            )
+        if self.is_of_copies:
+            return (
+                f"Near-duplicates explain it: {self.alike} of {self.compared} held-out recordings have a near-duplicate "
+                "among training recordings, so that held-out figures mean nothing; remove copies or add other recordings"
+            )
+        return (
+            f"Few held-out recordings ({self.alike or 0} of {self.compared}) have a near-duplicate among training "
+            "recordings, so copies do not explain it: the sounds vary so little that the prior memorises them. Add more "
+            "varied recordings, lower prior.hidden_size or prior.epochs, or stop now and use the best weights so far"
         )
 
 

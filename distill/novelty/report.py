@@ -61,7 +61,7 @@ class KernelDistance:
 
 @dataclass(frozen=True)
 class SetReport:
-    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording, of these in whole frames.
+    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording, of recordings in frames.
 
     Distance and diversity are None where there are too few sounds for them.
     """
@@ -79,7 +79,7 @@ class SetReport:
     longest_copied_seconds: float
     tonal_rate: float  # share of tonal sounds
     tonal_rate_held_out: float  # of held-out recordings, decoded from their codes
-    tonal_rate_originals: float | None  # of these themselves, where they are known
+    tonal_rate_originals: float | None  # of held-out recordings as they were, where they are known
     distance: KernelDistance | None
     diversity: float | None  # Vendi score: the effective number of different sounds
     diversity_of_recordings: float | None  # of as many training recordings
@@ -91,7 +91,7 @@ class SetReport:
         """
         left_out = ("sounds", "distance")
         values = {name: value for name, value in vars(self).items() if name not in left_out and value is not None}
-        if self.distance is not None and self.distance.is_conclusive:
+        if self.distance and self.distance.is_conclusive:
             values |= {
                 "kernel_distance": self.distance.value,
                 "kernel_distance_null_mean": self.distance.null_mean,
@@ -131,15 +131,16 @@ class SetReport:
     @property
     def distance_sentence(self) -> str:
         """The kernel distance beside its null distribution, or that there are too few sounds for one."""
-        what, found = "kernel distance to held-out recordings", self.distance
-        if found is None:
+        what, distance = "kernel distance to held-out recordings", self.distance
+        if not distance:
             return f"too few sounds or recordings for a {what}"
-        if found.is_conclusive:
-            null = f"{found.null_mean:.1f} ± {found.null_deviation:.1f}"
-            return f"{what} {found.value:.1f}, of {found.compared} training recordings {null}"
-        more = f"; generate {found.needed} or more" if found.compared == self.sounds < found.needed else ""
+        recordings = f"{distance.compared} training recordings"
+        if distance.is_conclusive:
+            null = f"{distance.null_mean:.1f} ± {distance.null_deviation:.1f}"
+            return f"{what} {distance.value:.1f}, of {recordings} {null}"
+        more = f"; generate {distance.needed} or more" if distance.compared == self.sounds < distance.needed else ""
         few = f"{self.sounds} sounds are too few for a {what}"
-        return f"{few}: among {found.compared} training recordings it differs by ± {found.null_deviation:.1f}{more}"
+        return f"{few}: among {recordings} it differs by ± {distance.null_deviation:.1f}{more}"
 
 
 def report_on(
@@ -239,7 +240,7 @@ def diversity(
 ) -> tuple[float, float] | None:
     """Vendi score of generated sounds and of as many recordings (Friedman and Dieng 2022), None of too few sounds.
 
-    The kernel is that of `kernel_distance`.
+    The kernel is the one of `kernel_distance`.
     """
     count = min(len(generated), len(training))
     if min(count, len(held_out)) < FEWEST:

@@ -92,7 +92,7 @@ def remove_folder(folder: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes of this computer that no longer exist left half-written or half-deleted in a folder.
 
-    What such a process had hidden to replace it comes back where nothing has replaced it.
+    A folder that one of those processes had hidden to replace it comes back where nothing has replaced it.
     """
     import psutil
 
@@ -220,9 +220,14 @@ def read_json(path: Path, what: str) -> Any:
 
 def damaged(path: Path, expected: str, found: object) -> ArtifactError:
     """Error of a file of the pipeline; `found` is what is wrong with it, or what was raised when it was read."""
-    if isinstance(found, Exception):
-        found = "no such file" if isinstance(found, FileNotFoundError) else f"a damaged file ({one_line(found)})"
-    return ArtifactError(f"{path}: expected {expected}, found {found}; run `dvc repro` again")
+    match found:
+        case FileNotFoundError():
+            problem: object = "no such file"
+        case Exception():
+            problem = f"a damaged file ({one_line(found)})"
+        case _:
+            problem = found
+    return ArtifactError(f"{path}: expected {expected}, found {problem}; run `dvc repro` again")
 
 
 def sha256_file(path: Path) -> str:

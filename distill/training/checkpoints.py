@@ -49,7 +49,7 @@ class CheckpointStore:
             path.unlink(missing_ok=True)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and values of the newest checkpoint that is not damaged, both empty where there is none at all.
+        """Tensors and values of the newest checkpoint that is not damaged, both empty without a checkpoint.
 
         Says in a warning which ones are damaged, and deletes them. Raises ArtifactError where all are.
         """

@@ -65,7 +65,7 @@ def _client(uri: str) -> Any:
 
 
 def experiment_of(client: Any, root: Path) -> str:
-    """Id of the experiment of a project, which is made where there is none. Raises what MLflow raises.
+    """Id of the experiment of a project, made when it is first asked for. Raises what MLflow raises.
 
     MLflow notes absolute paths of artefacts and cannot change them: in a project that was moved or copied the earlier
     experiment gets another name, so that new artefacts are with their project.
@@ -87,8 +87,8 @@ def experiment_of(client: Any, root: Path) -> str:
 
 def moved_remark(client: Any, root: Path) -> str:
     """What to do where the artefacts are noted in another folder, as the project was moved; "" elsewhere."""
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    location = "" if named_store() or not experiment else experiment.artifact_location
+    experiment = None if named_store() else client.get_experiment_by_name(EXPERIMENT)
+    location = experiment.artifact_location if experiment else ""
     if not (location.startswith("file:") and location.endswith("/mlruns")):
         return ""
     before, now = Path(url2pathname(urlsplit(location).path)), (root / "mlruns").resolve()

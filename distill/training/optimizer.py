@@ -18,7 +18,7 @@ Tensors = dict[str, Tensor]
 def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings, time_share: float = 0.0) -> float:
     """Learning rate of a step, counted from 0: linear warm-up, then a cosine down to 5 % of the peak.
 
-    The cosine follows the share of the steps, or `time_share`, that of the budget, where that is larger.
+    The cosine follows the larger of two shares: of the steps, and `time_share`, of the budget.
     """
     warmup = min(settings.warmup_steps, max(1, total_steps // 10))
     if step < warmup:

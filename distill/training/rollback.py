@@ -24,7 +24,7 @@ class SpikeDetector:
 
     Too far is more than 5 %, more than the 99th percentile of the last 100 rises plus one standard deviation, and more than
     `EARLY_ALLOWANCE` over the number of steps. The first two values are no spikes. A fall is a rise of 0, however far it goes: it must not allow more. A spike changes neither the
-    average nor the threshold. Nothing is far above an average of 0, as that of silence is.
+    average nor the threshold. Nothing is far above an average of 0, which silence has.
     """
 
     average: float | None = None

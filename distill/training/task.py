@@ -46,7 +46,7 @@ class Task(ABC, Generic[B]):
         """
 
     def probe(self) -> float | None:
-        """Figure of a fixed batch of training data, for the spike detector; None where there is none."""
+        """Figure of a fixed batch of training data, for the spike detector; None where a task has no probe."""
         return None
 
     def inspect(self, step: int, earlier: Sequence[Mapping[str, float]]) -> dict[str, float]:  # noqa: ARG002

@@ -265,17 +265,17 @@ class Trainer(Generic[B]):
         self.state.snapshot_step = self.state.schedule_step
         self._snapshot = {key: value.detach().clone() for key, value in self.optimizer_step.tensors().items()}
 
-    def _skip(self, found: str) -> None:
+    def _skip(self, cause: str) -> None:
         """Leave out a step that is not finite; roll back where there are many in a row, or it has spoilt a buffer."""
         state = self.state
         state.bad_steps += 1
         is_spoilt = any(value.is_floating_point() and not value.isfinite().all() for value in self.model.buffers())
         if state.bad_steps == MAX_BAD_STEPS or self.distributed.sum(torch.tensor(float(is_spoilt))) > 0:
-            self._roll_back(f"{found}, {state.bad_steps} steps in a row" if state.bad_steps > 1 else found)
+            self._roll_back(f"{cause}, {state.bad_steps} steps in a row" if state.bad_steps > 1 else cause)
         else:
             state.skipped_steps += 1
             state.lost_steps += 1
-            state.skip_reason = f"at step {state.step}: {found}"
+            state.skip_reason = f"at step {state.step}: {cause}"
 
     def _roll_back(self, reason: str) -> None:
         """Return to the snapshot and continue with the data that comes next; the last time, end training."""
@@ -292,10 +292,10 @@ class Trainer(Generic[B]):
         elif not state.best_metrics or not (state.snapshot_step or state.start):  # nothing was learnt
             raise self._failure("finite, falling losses", f"{reason} after {MAX_ROLLBACKS} rollbacks")
 
-    def _failure(self, expected: str, found: str) -> DistillError:
+    def _failure(self, expected: str, cause: str) -> DistillError:
         """Error of a training that has nothing to continue from."""
         return DistillError(
-            f"training stopped after step {self.state.step}: expected {expected}, {found}; lower learning_rate or "
+            f"training stopped after step {self.state.step}: expected {expected}, {cause}; lower learning_rate or "
             "gradient_clip and run again"
         )
 
@@ -371,7 +371,7 @@ class Trainer(Generic[B]):
 
 
 def is_better(losses: Sequence[float], start: Sequence[float]) -> bool:
-    """Whether the mean of `losses` is below that of `start`, losses of the same parts, by more than its standard error.
+    """Whether the mean of `losses` is below the mean of `start`, of the same parts, by more than its standard error.
 
     A single part has no error.
     """

@@ -17,8 +17,12 @@ from stages.running import AT_WORK, FOLDERS, RUN_LOG, status_of
 TRAINED = STATE / "train"  # of `distill train` and `train-prior`, whose checkpoints lie beside those of the pipeline
 
 
-def clean() -> int:
+def main() -> int:
     """Remove it. Returns the exit status."""
+    return status_of(_clean)
+
+
+def _clean() -> int:
     with workplace(STATE / "repro", STATE, what="this pipeline"):
         paths = results()
         print("\n".join(["removing:", *(f"  {path}" for path in paths)] if paths else ["nothing to remove"]))
@@ -39,4 +43,4 @@ def results() -> list[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(status_of(clean))
+    sys.exit(main())
