@@ -32,6 +32,7 @@ from distill.storage.files import sha256_file, sha256_files
 from distill.storage.weights import round_weights
 from distill.text import one_line
 from distill.training.checkpoints import save_artifact
+from distill.training.console import ToConsole
 from distill.training.distributed import make_fabric
 from distill.training.events import (
     Epoch,
@@ -44,7 +45,6 @@ from distill.training.events import (
 from distill.training.interruption import raise_interrupted
 from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import TrainerSettings, budget_seconds
-from distill.training.tracking import ToConsole
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
