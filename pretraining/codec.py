@@ -30,7 +30,7 @@ from distill.codec.initialise import (
     pretrained_path,
 )
 from distill.codec.losses import DecoderLoss
-from distill.codec.model import VQVAE, join_codes
+from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
 from distill.execution import STATE, execution_from_environment
 from distill.params import get_adaptive_vqvae_config
@@ -141,7 +141,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
             features = codec.unproject(coding.quantizer.decode(codes))
         else:  # for the noise alone
             codes = (features[..., :4] * 1e4).long()
-        return features, join_codes(codes, tones), self.fabric.to_device(audio)
+        return features, codec.layout.join(codes, tones), self.fabric.to_device(audio)
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         length = CROP_FRAMES * self.step

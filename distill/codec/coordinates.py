@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from distill.codec.constants import LOUDNESS_RANGE
+from distill.codec.layout import LOUDNESS_RANGE
 from distill.codec.model import VQVAE, feature_weights
 from distill.codec.spectral import SpectrogramConfig, mel_centres, spectrogram_config_for
 

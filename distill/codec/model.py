@@ -19,8 +19,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from torch import Tensor, nn
 
 from distill.audio.corpus import MOST_GAIN
-from distill.codec.constants import ATOM, LOUDNESS_SIZE, NOTE, NOTES, TUNINGS
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, match_envelope, with_gains
+from distill.codec.layout import ATOM, LOUDNESS_SIZE, NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codec.pitch import PitchAnalysis
 from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer
 from distill.codec.spectral import (
@@ -36,9 +36,7 @@ from distill.codec.tone import PARTIALS, Phases, ToneLayer, Tones, atoms_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 
-LOUDNESS = "loudness"  # name of its level
-TONE_NAMES = ("note", "tuning", "atom")
-TONE_LEVELS = len(TONE_NAMES)
+TONE_LEVELS = ATOM + 1 - NOTE
 KERNEL_SIZE = 7  # of convolutions
 MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
 COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
@@ -101,10 +99,9 @@ class VQVAEArchitecture(Settings):
         return (*before, *[self.codebook_size] * (self.num_quantizers - self.first_shape))
 
     @property
-    def level_names(self) -> tuple[str, ...]:
-        """What people call each level; in metrics and files it is `level_0`, …."""
-        before = (LOUDNESS, *TONE_NAMES)[: self.first_shape]
-        return (*before, *(f"shape {number}" for number in range(1, self.num_quantizers + 1 - self.first_shape)))
+    def layout(self) -> FrameLayout:
+        """What each level is."""
+        return FrameLayout(self.codebook_sizes)
 
     def least_weights(self, spectrogram: SpectrogramConfig) -> int:
         """Lower bound of the number of weights."""
@@ -139,7 +136,7 @@ class VQVAE(nn.Module):
         ema_decay: float = 0.99,
     ) -> None:
         super().__init__()
-        self.architecture, self.spectrogram = architecture, spectrogram
+        self.architecture, self.spectrogram, self.layout = architecture, spectrogram, architecture.layout
         latent, hidden, bins = architecture.latent_size, architecture.hidden_size, spectrogram.n_fft // 2 + 1
         self.frame_features = FrameFeatures(spectrogram)
         self.inverse_stft = InverseSTFT(spectrogram)
@@ -194,7 +191,7 @@ class VQVAE(nn.Module):
         """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`, with `draws` draws of the noise."""
         latents, tones = self.analyse(nn.functional.pad(audio, (self.margin, self.margin)))
         quantized = self.quantizer(latents)
-        codes = join_codes(quantized.codes, tones)
+        codes = self.layout.join(quantized.codes, tones)
         audio = self.synthesise(self.unproject(quantized.latents), codes, draws=draws)
         return VQVAEOutput(audio, codes, quantized.commit_loss)
 
@@ -232,7 +229,7 @@ class VQVAE(nn.Module):
 
     def search(self, latents: Tensor, tones: Tensor, positions: Tensor | None = None) -> Tensor:
         """Codes `[B, F, Q]` of latents `[B, F, D]` and tones `[B, F, 3]`; `positions` `[F]` as for the quantizer."""
-        return join_codes(self.quantizer.search(latents, positions), tones)
+        return self.layout.join(self.quantizer.search(latents, positions), tones)
 
     def code_vectors(self) -> list[Tensor]:
         """Vectors `[V, n]` of each level's codes, on the CPU: codes that sound alike have near ones."""
@@ -241,11 +238,8 @@ class VQVAE(nn.Module):
 
     def dequantise(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
         """Latents `[B, F, D]` of codes `[B, F, Q]`."""
-        return self.quantizer.decode(self.without_tones(codes), inside)
-
-    def without_tones(self, codes: Tensor) -> Tensor:
-        """The quantizer's codes `[..., levels]` of all codes `[..., Q]`."""
-        return codes if self.tone is None else torch.cat([codes[..., :NOTE], codes[..., ATOM + 1 :]], dim=-1)
+        spectral, _ = self.layout.split(codes)
+        return self.quantizer.decode(spectral, inside)
 
     def project(self, features: Tensor) -> Tensor:
         """Latents `[..., D]` of features `[..., features]`: their loudness, where it is coded, and weighted components."""
@@ -368,11 +362,6 @@ class VQVAE(nn.Module):
         self.mean.copy_(mean)
         self.components.zero_()
         self.components[:, first:] = (components * signs).float()
-
-
-def join_codes(codes: Tensor, tones: Tensor) -> Tensor:
-    """Codes `[B, F, Q]` of the quantizer's `[B, F, levels]` with codes of tones after the first, the loudness."""
-    return torch.cat([codes[..., :NOTE], tones, codes[..., NOTE:]], dim=-1) if tones.shape[-1] else codes
 
 
 class ConvNeXtStack(nn.Module):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import NOTE, NOTES, TUNINGS
+from distill.codec.layout import NOTE, NOTES, TUNINGS
 from distill.codec.spectral import SpectrogramConfig
 from distill.codec.tone import (
     FLOORS,

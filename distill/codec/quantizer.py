@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec import constants
+from distill.codec import constants, layout
 from distill.codec.search import (
     KERNEL_FRAMES,
     REACH,
@@ -99,7 +99,7 @@ class ResidualQuantizer(nn.Module):
         levels = [Level(book, self.kernels[int(level >= self.plain.stop)]) for level, book in enumerate(self.codebooks)]
         if self.loudness_scale is None:
             return levels
-        loudness = self._loudness(torch.arange(constants.LOUDNESS_SIZE, device=self.kernels.device))[:, None]
+        loudness = self._loudness(torch.arange(layout.LOUDNESS_SIZE, device=self.kernels.device))[:, None]
         width = self.kernels.shape[2]
         kernel = identity_kernel(width).to(loudness.device)
         return [Level(nn.functional.pad(loudness, (0, width - 1)), kernel), *levels]
@@ -183,13 +183,13 @@ class ResidualQuantizer(nn.Module):
     def _loudness_codes(self, latents: Tensor) -> Tensor:
         """Codes `[..., 1]` of the loudness of latents `[..., D]`: the nearest step."""
         assert self.loudness_scale is not None
-        steps = (latents[..., :1] / self.loudness_scale - constants.LOUDNESS_RANGE[0]) / constants.LOUDNESS_STEP
-        return steps.nan_to_num().round().clamp(0, constants.LOUDNESS_SIZE - 1).long()
+        steps = (latents[..., :1] / self.loudness_scale - layout.LOUDNESS_RANGE[0]) / layout.LOUDNESS_STEP
+        return steps.nan_to_num().round().clamp(0, layout.LOUDNESS_SIZE - 1).long()
 
     def _loudness(self, codes: Tensor) -> Tensor:
         """Loudness of its codes, times the scale."""
         assert self.loudness_scale is not None
-        return (constants.LOUDNESS_RANGE[0] + constants.LOUDNESS_STEP * codes) * self.loudness_scale
+        return (layout.LOUDNESS_RANGE[0] + layout.LOUDNESS_STEP * codes) * self.loudness_scale
 
     def _plain_search(self, rows: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `[n, S]` of joined rows, 0 but for the plain levels, and whether rows are no gaps, `[n]`."""

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.envelope import LOG_FLOOR, MAX_LOG_GAIN
+from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, highest_mel, mel_centres, mel_filterbank
 from distill.seeds import STEP, mix
 

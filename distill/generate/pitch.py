@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from distill.codec.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.constants import NOTE
+from distill.codec.layout import NOTE
 from distill.codec.pitch import PitchAnalysis
 from distill.codec.spectral import FrameFeatures, SpectrogramConfig
 from distill.codec.tone import PARTIALS, ToneLayer

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import NOTE
+from distill.codec.layout import NOTE
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
@@ -86,7 +86,7 @@ def sample_codes(
         kept = FixedCodes(nn.functional.pad(courses[:, :, None], (0, len(sizes) - 1), value=-1))
     guided = bool(label) and sampling.guidance != 1.0
     batch = 2 * count if guided else count  # the second half without the label
-    tones = prior.shape.tone_levels
+    tones = prior.shape.layout.tones
     of_levels = [sampling] * len(sizes)
     if tones:
         of_loudness = replace(sampling, guidance=1.0)  # labels tell kinds of sound, and guided ones end at odd times

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codec.constants import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
+from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tone import FLOORS, START, ToneLayer, atoms_of, steps_of
 from distill.codes.store import Codes

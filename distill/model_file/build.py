@@ -151,7 +151,7 @@ def facts(metadata: BundleMetadata) -> Facts:
             rows.append(("warning", trained.memorization.message))
     for key, value in metadata.metadata.items():
         rows.append((key.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value)))
-    for level, health in zip(codec.level_names, metadata.codebook_health_snapshot.values(), strict=False):
+    for level, health in zip(codec.layout.names, metadata.codebook_health_snapshot.values(), strict=False):
         rows.append((level, f"{health.utilization:.0%} of codewords used, perplexity {health.perplexity:.1f}"))
     return rows
 

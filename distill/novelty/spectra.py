@@ -69,7 +69,8 @@ class CodeSpectra:
             around = frames[:, None] + np.arange(-REACH, REACH + 1)  # [frames, KERNEL_FRAMES]
             inside = (around >= starts[owners, None]) & (around < starts[owners + 1, None])
             near = torch.from_numpy(codes[around.clip(0, len(codes) - 1)].astype(np.int64))
-            near = self._codec.without_tones(near).masked_fill(torch.from_numpy(~inside)[..., None], self._silence)
+            near, _ = self._codec.layout.split(near)
+            near = near.masked_fill(torch.from_numpy(~inside)[..., None], self._silence)
             rows = near.transpose(1, 2) + self._first
             latents = nn.functional.embedding_bag(rows.flatten(1), self._table, mode="sum").to(self._codec.device)
             result[frames] = band_levels(self._codec, self._codec.unproject(latents)).cpu().numpy()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
-from distill.codes.store import Codes, other_levels
+from distill.codes.store import Codes
 from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Reference, evenly, rows
 from distill.novelty.search import CodeIndex, Match
 from distill.novelty.spectra import UNLIKE_DB, CodeSpectra, Pitches, SpectralIndex, interval, pitches
@@ -130,7 +130,7 @@ class Judge:
         likeness = rows(reference.reencoded)["spectra"]["likeness"]
         self._reencoded_likeness = np.quantile(likeness, REENCODED_QUANTILE) if len(likeness) else np.nan
         self.spectra = CodeSpectra(codec)
-        self._levels = other_levels(codec.architecture.codebook_sizes)  # equal notes are no sign of a copy
+        self._levels = codec.layout.spectral  # equal notes are no sign of a copy
         self._in_codes = CodeIndex([codes[:, self._levels] for codes in reference.codes])
         self._pitches = np.concatenate([pitches(codec, codes) for codes in reference.codes])
         self._in_spectra = SpectralIndex(self.spectra.joined(reference.codes), list(map(len, reference.codes)))
