@@ -22,8 +22,7 @@ STRENGTHS = (0.0, 0.3, 1.0)  # candidates for the strength of the augmentation: 
 GAIN_RANGE_DB = (-8.0, 2.0)  # of the augmentation at its whole strength
 
 # Codes.
-PLAIN_LEVELS = 2  # levels that code each frame by itself
-PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
+PLAIN_REACH = 1  # frames to either side over which the first shape level is smoothed in decoding
 DEAD_CODE_SHARE = 0.2  # of the latents that a codeword has when all are used alike
 FIT_ROUNDS = 5  # of codes and codewords in turn
 FIT_WEIGHT = 5.0  # latents' worth of trust in a codeword as it is when all are fitted together

@@ -38,9 +38,10 @@ class FrameLayout:
     codebook_sizes: tuple[int, ...]
 
     @classmethod
-    def of_codec(cls, atoms: int, codebook_size: int, shapes: int) -> Self:
-        """The layout of a codec with so many atoms and shape levels of `codebook_size` codewords."""
-        return cls((LOUDNESS_SIZE, NOTES, TUNINGS, atoms, *[codebook_size] * shapes))
+    def of_codec(cls, atoms: int, codebook_size: int, num_quantizers: int) -> Self:
+        """The layout of a codec of so many levels, whose shape levels have `codebook_size` codewords each."""
+        first = (LOUDNESS_SIZE, NOTES, TUNINGS, atoms)
+        return cls((*first, *[codebook_size] * (num_quantizers - len(first))))
 
     @property
     def tones(self) -> range:

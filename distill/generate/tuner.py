@@ -46,9 +46,7 @@ class Tuner:
     """
 
     def __init__(self, codec: VQVAE, prior: Prior, recordings: Mapping[str, Coded] = MappingProxyType({})) -> None:
-        if codec.tone is None:
-            raise ArtifactError("note: expected a model whose codes have notes, found one without; train it again")
-        self.layer, self.measure = codec.tone, PitchMeter(codec.spectrogram)
+        self.layer, self.layout, self.measure = codec.tone, codec.layout, PitchMeter(codec.spectrogram)
         self.labels, self.recordings = prior.shape.labels, recordings
         intervals = heard_intervals(codec.tone, self.measure)
         notes, atoms = torch.zeros(1 + len(self.labels), NOTES), torch.zeros(NOTES, atoms_of(len(intervals)))
@@ -101,7 +99,8 @@ class Tuner:
 
     def _heard(self, codes: Tensor) -> Tensor:
         """Pitches `[F]` at which codes `[F, Q]` are heard, in semitones (MIDI); NaN for none."""
-        heard = self.layer.pitches(codes) + self.intervals[self.layer.sets(codes)]
+        _, tones = self.layout.split(codes)
+        heard = self.layer.pitches(tones) + self.intervals[self.layer.sets(tones)]
         return torch.where(heard < NOTES, heard, torch.nan)
 
     def _notes_of(self, recording: Coded) -> Tensor:

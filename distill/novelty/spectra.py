@@ -79,17 +79,13 @@ class CodeSpectra:
 
 def band_levels(codec: VQVAE, features: Tensor) -> Tensor:
     """Band levels in dB `[F, BANDS]` of decoded features `[F, C]`."""
-    config = codec.spectrogram
-    log_mel = features[:, : config.coarse_features].view(len(features), config.stack, -1).mean(dim=1)
-    return 20 * nn.functional.adaptive_avg_pool1d(log_mel, BANDS)
+    return 20 * nn.functional.adaptive_avg_pool1d(codec.spectrogram.mean_log_mel(features), BANDS)
 
 
 def pitches(codec: VQVAE, codes: NDArray[np.integer]) -> Pitches:
     """Pitches `[F]` of codes `[F, Q]`."""
-    if codec.tone is None:
-        return np.full(len(codes), np.nan)
-    found: Pitches = codec.tone.pitches(torch.from_numpy(codes.astype(np.int64))).numpy()
-    return found
+    pitches: Pitches = codec.pitches(torch.from_numpy(codes.astype(np.int64))).numpy()
+    return pitches
 
 
 def interval(sound: Pitches, recording: Pitches) -> int:
