@@ -13,9 +13,9 @@ CODE = {
     "ingest": ("audio", "params", "storage"),
     "train_vqvae": ("audio", "codec", "params", "seeds.py", "split.py", "storage", "training"),
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
-    "split": ("codec/constants.py", "codes", "params", "split.py", "storage"),
+    "split": ("codec/layout.py", "codes", "params", "split.py", "storage"),
     "train_prior": (
-        *("codec/constants.py", "codes"),
+        *("codec/layout.py", "codes"),
         *("generate/calibration.py", "generate/policies.py", "generate/sampling.py"),
         *("novelty/memorization.py", "novelty/reference.py", "novelty/search.py"),
         *("params", "prior", "seeds.py", "split.py", "storage", "training"),

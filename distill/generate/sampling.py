@@ -67,7 +67,7 @@ def sample_codes(
     give equal codes. Beyond its context the prior continues from the last half of its window. Raises ArtifactError where
     the prior gives NaN or infinite values.
     """
-    sizes, smoothing, tones = prior.shape.codebook_sizes, prior.smoothing.tolist(), prior.shape.tone_levels
+    sizes, smoothing, tones = prior.shape.codebook_sizes, prior.smoothing.tolist(), prior.shape.layout.tones
     sampling, most_frames = wanted.sampling, wanted.most_frames(prior)
     truncation = Truncation(sampling.temperature, sampling.top_k, sampling.top_p, tones)
     chain: list[Policy] = [CoolFineShapes(tones, len(sizes)), *policies, truncation]
@@ -126,7 +126,7 @@ def _sampler(prior: Prior, wanted: Sequences) -> "Sampler | GuidedSampler":
     history = None
     if wanted.prompt is not None:
         history = torch.from_numpy(wanted.prompt)[None].expand(wanted.count, -1, -1)
-    scale, tones = wanted.sampling.guidance, prior.shape.tone_levels
+    scale, tones = wanted.sampling.guidance, prior.shape.layout.tones
     labels = torch.full((wanted.count,), wanted.label)
     if not wanted.label or scale == 1:
         return Sampler(prior, wanted.count, history, labels)

@@ -123,7 +123,7 @@ def _dated(date: str | None) -> dict[str, str]:
 def facts(metadata: BundleMetadata) -> Facts:
     """Rows (name, value) on sound, codec, its codebooks on held-out recordings, and prior, from the metadata."""
     notes = [(key.replace("_", " "), _as_text(value)) for key, value in metadata.metadata.items()]
-    levels = zip(metadata.vqvae_config.level_names, metadata.codebook_health_snapshot.values(), strict=False)
+    levels = zip(metadata.vqvae_config.layout.names, metadata.codebook_health_snapshot.values(), strict=False)
     health = [
         (level, f"{of.utilization:.0%} of codewords used, perplexity {of.perplexity:.1f}") for level, of in levels
     ]

@@ -10,7 +10,8 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from distill.codes.store import Codes, other_levels
+from distill.codec.layout import FrameLayout
+from distill.codes.store import Codes
 from distill.novelty.search import CodeIndex
 from distill.params import Settings, get_adaptive_prior_config
 from distill.training.events import HOW_TO_STOP
@@ -102,14 +103,12 @@ def judged(val_perplexity: float, coarse_perplexity: float, threshold: float) ->
     return val_perplexity, threshold
 
 
-def alike_recordings(
-    train: Sequence[Codes], held_out: Sequence[Codes], codebook_sizes: Sequence[int]
-) -> tuple[int, int]:
+def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes], layout: FrameLayout) -> tuple[int, int]:
     """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, of how many compared.
 
     60 % of the codes of the two coarsest levels but tones are equal in it, at the best alignment.
     """
-    coarse = other_levels(codebook_sizes)[:2]
+    coarse = layout.spectral[:2]
     queries = [codes[:256, coarse] for codes in held_out[:64]]
     matches = CodeIndex([codes[:, coarse] for codes in train]).match(queries)
     return sum(match.likeness >= 0.6 for match in matches), len(queries)

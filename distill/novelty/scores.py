@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
-from distill.codes.store import Codes, other_levels
+from distill.codes.store import Codes
 from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Coded, Reference, evenly
 from distill.novelty.search import CodeIndex, Match
 from distill.novelty.spectra import CodeSpectra, Pitches, SpectralIndex, interval, pitches
@@ -38,7 +38,7 @@ class Scorer:
     def __init__(self, recordings: Sequence[Coded], codec: VQVAE) -> None:
         """`recordings` are codes `[F, Q]`."""
         self.codec, self.spectra = codec, CodeSpectra(codec)
-        self._levels = other_levels(codec.architecture.codebook_sizes)  # equal notes are no sign of a copy
+        self._levels = codec.layout.spectral  # equal notes are no sign of a copy
         self._in_codes = CodeIndex([codes[:, self._levels] for codes in recordings])
         self._pitches = np.concatenate([pitches(codec, codes) for codes in recordings])
         self._in_spectra = SpectralIndex(self.spectra.joined(recordings), list(map(len, recordings)))
@@ -72,7 +72,7 @@ def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     return replace(reference, scores=rows[: len(pieces)], reencoded=rows[len(pieces) :])
 
 
-def halved(codes: Codes) -> list[Codes]:
+def halved(codes: NDArray[np.integer]) -> list[NDArray[np.integer]]:
     """Codes `[F, Q]` whole, their first half, its first half, and so on, down to `SHORTEST` frames."""
     pieces = [codes]
     while len(pieces[-1]) >= 2 * SHORTEST:

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distill.codec.constants import ATOM, NOTE
+from distill.codec.layout import ATOM, NOTE
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, bos_token, possible_tokens, window_start
 from distill.codes.store import CodeLevels, CodesConfig
 from distill.params import Heads, PriorConfig, PriorLayers, PriorWidth

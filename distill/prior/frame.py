@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import ATOM, NOTE
+from distill.codec.layout import ATOM, NOTE
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.constants import LOUDNESS_STEP
+from distill.codec.layout import LOUDNESS_STEP
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token, eos_token
 from distill.codes.store import Codes
 

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from distill.codec.layout import FrameLayout
 from distill.codes.sequences import CodedRecording
-from distill.codes.store import CodesConfig, tone_levels
+from distill.codes.store import CodesConfig
 from distill.params import PRETRAINED_SIZES, PriorConfig
 from distill.prior.base import Prior
 from distill.prior.counts import count, count_tables, fold_tables
@@ -45,7 +46,7 @@ def for_levels(parameters: Mapping[str, Tensor], codebook_sizes: Sequence[int]) 
 
     Each level has its number's, not counting tones, whose levels are the last.
     """
-    tones = tone_levels(codebook_sizes)
+    tones = FrameLayout(tuple(codebook_sizes)).tones
     others = iter(range(MAX_LEVELS))
     rows = [MAX_LEVELS - tones.stop + level if level in tones else next(others) for level in range(len(codebook_sizes))]
     chosen = {name: value[rows] if name.startswith(PER_LEVEL) else value for name, value in parameters.items()}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from unit.tiny import networks, prior_shape, tiny_codec
 
 from distill.audio.write import AudioFormat, write_audio
-from distill.codec.constants import NOTES, TUNINGS
 from distill.codec.coordinates import codewords_of
+from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.streaming import decode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError

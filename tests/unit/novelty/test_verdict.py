@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from unit.tiny import tiny_codec
 
-from distill.codec.constants import ATOM, NOTE
+from distill.codec.layout import ATOM, NOTE
 from distill.codec.model import VQVAE
 from distill.novelty.reference import MOST_FRAMES, make_reference, rows
 from distill.novelty.scores import Score, with_scores

@@ -25,7 +25,7 @@ from unit.training.coded import (
     windows,
 )
 
-from distill.codec.constants import NOTES, TUNINGS
+from distill.codec.layout import NOTES, TUNINGS
 from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
