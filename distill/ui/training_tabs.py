@@ -81,20 +81,18 @@ class TrainingTab(ABC):
         # Shown after a training that began meanwhile, what took long would leave Stop and Cancel to the one before.
         return shown if self._work.jobs.newest(self.kind) == job else self.show()
 
-    def _parts(self, job: Job | None) -> list[Any]:
+    def _parts(self, job: Job) -> list[Any]:
         state = view.progress(job, "No training yet. Fill in the form and press Start.")
-        buttons = [gr.update(visible=job is not None and job.state == "running")] * 2
-        if job is None:
-            return ["", state, *buttons, gr.update(visible=False), "", "", "", ""]
+        buttons = [gr.update(visible=job.state == "running")] * 2
         metrics = {task: job.events(task) for task in ("codec", "prior")}
         prior = job.events("prior", "PriorEpochMetrics")
         message = str(prior[-1].get("memorization_message", "")) if prior else ""
         warnings = [view.note(text, "warning") for text in job.warnings if HOW_TO_STOP not in text]
         health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
         charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics)
-        found = view.ingest(job.read("ingest.json"), job.values.get("tier"))
+        recordings = view.ingest(job.read("ingest.json"), job.values.get("tier", ""))
         resume = gr.update(visible=job.is_resumable)
-        return [job.id, state, *buttons, resume, found, health, charts, view.previews(job)]
+        return [job.id, state, *buttons, resume, recordings, health, charts, view.previews(job)]
 
     def cancel(self, shown: str) -> list[Any]:
         """Cancel the training that is shown."""
@@ -109,14 +107,15 @@ class TrainingTab(ABC):
 
     def go_on(self, shown: str) -> list[Any]:
         """Go on with the training that is shown."""
-        if (job := self._work.jobs.get(shown)) is not None:
+        job = self._work.jobs.get(shown)
+        if job.is_resumable:
             self._work.jobs.run(job)
         return self.show()
 
     def _at_work(self, shown: str) -> Job:
         """The training that is shown, for a program that shows nothing the newest."""
         job = self._work.jobs.get(shown) if shown else self._work.jobs.newest(self.kind)
-        if job is None or job.state != "running":
+        if job.state != "running":
             raise ParamsError("expected a training at work, found none")
         return job
 
@@ -203,9 +202,9 @@ class TrainTab(TrainingTab):
     def restored(self) -> list[Any]:
         """The form as it was filled in for the newest training, but for the name."""
         job, corpora = self._work.jobs.newest(self.kind), self._work.corpora()
-        values = {} if job is None else job.values
-        chosen = values.get("corpus") if values.get("corpus") in corpora else next(iter(corpora), None)
-        rest = [values.get(key, one.value) for key, one in list(self._form.items())[2:]]
+        before = job.values.get("corpus")
+        chosen = before if before in corpora else next(iter(corpora), None)
+        rest = [job.values.get(key, field.value) for key, field in list(self._form.items())[2:]]
         return [gr.update(choices=corpora, value=chosen), "", *rest, gr.update(interactive=True)]
 
 

@@ -15,7 +15,7 @@ from programs import until
 
 from distill.errors import ParamsError
 from distill.progress import STATUS
-from distill.ui.jobs import STDOUT, Job, Jobs
+from distill.ui.jobs import NO_JOB, STDOUT, Job, Jobs
 
 ID = "20260101-000000-abcdef0"
 WAITS = "print('ready', flush=True); import time; time.sleep(100)"
@@ -56,9 +56,9 @@ def run(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
     yield started
     for job in made:
-        if (process := job._running()) is not None:
+        for process in job.processes():
             process.kill()
-            ended(job)
+        ended(job)
 
 
 def hand_made(tmp_path: Path, **files: object) -> Job:
@@ -69,9 +69,7 @@ def hand_made(tmp_path: Path, **files: object) -> Job:
     for name, content in {"job_json": values, **files}.items():
         text = content if isinstance(content, str) else json.dumps(content)
         (folder / name.replace("_", ".")).write_text(text)
-    found = Jobs(tmp_path).get(ID)
-    assert found is not None
-    return found
+    return Jobs(tmp_path).get(ID)
 
 
 def test_a_command_runs_to_its_end_or_is_refused_in_its_words(jobs: Jobs, tmp_path: Path) -> None:
@@ -79,7 +77,6 @@ def test_a_command_runs_to_its_end_or_is_refused_in_its_words(jobs: Jobs, tmp_pa
     assert (job.state, job.message) == ("done", "")
     assert "Synthesise the demo corpus" in (job.folder / STDOUT).read_text()
     again = Jobs(tmp_path).get(job.id)
-    assert again is not None
     assert (again.title, again.kind, again.values) == ("help", "train", {"name": "x"})
     job = ended(jobs.start("generate", "sounds", ["demo"], {}))
     assert (job.state, list(job.arguments)[1:]) == ("refused", ["--out", f"generated/{job.id}", "--json"])
@@ -189,7 +186,8 @@ def test_files_that_are_cut_off_tell_nothing(tmp_path: Path, rubbish: str) -> No
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "../ui", f"../jobs/{ID}", f"{ID}/", "\0", f"{ID}\n", None])
 def test_names_of_jobs_are_no_paths(jobs: Jobs, tmp_path: Path, name: str | None) -> None:
     hand_made(tmp_path)
-    assert jobs.get(name) is None
+    assert jobs.get(name) is NO_JOB
+    assert jobs.get(name).events("codec") == []
 
 
 def test_events_are_by_epoch_and_warnings_said_once(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from distill.errors import ParamsError
 from distill.ui import view
 from distill.ui.forms import error_to_show, flags
-from distill.ui.jobs import Job
+from distill.ui.jobs import NO_JOB, Job
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;&amp;"
@@ -61,7 +61,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 
 def test_nothing_is_said_of_nothing() -> None:
     assert view.note("") == view.health([]) == view.ingest({}) == view.charts({"codec": [], "prior": []}) == ""
-    assert view.progress(None, "No training yet.") == '<p class="note" role="status">No training yet.</p>'
+    assert view.progress(NO_JOB, "No training yet.") == '<p class="note" role="status">No training yet.</p>'
     assert view.chart("loss", [{"epoch": 0, "a": math.nan, "b": "1"}], {"a": "a", "b": "b"}) == ""
 
 
