@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 import pytest
 from programs import until
+from unit.ui.handmade import ID, write_job
 
 from distill.errors import ParamsError
 from distill.progress import STATUS
 from distill.ui.jobs import NO_JOB, STDOUT, Job, Jobs
 
-ID = "20260101-000000-abcdef0"
 WAITS = "print('ready', flush=True); import time; time.sleep(100)"
 # Runs a program in place of the command.
 RUN = (
@@ -62,13 +62,8 @@ def run(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def hand_made(tmp_path: Path, **files: object) -> Job:
-    """A job whose files were written by hand; text is written as it is."""
-    folder = tmp_path / ".distill" / "jobs" / ID
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {"kind": "train", "title": "one", "arguments": ["train", "--help"], "values": {}}
-    for name, content in {"job_json": values, **files}.items():
-        text = content if isinstance(content, str) else json.dumps(content)
-        (folder / name.replace("_", ".")).write_text(text)
+    """A job whose files were written by hand, as the page finds it."""
+    write_job(tmp_path / ".distill" / "jobs" / ID, arguments=("train", "--help"), **files)
     return Jobs(tmp_path).get(ID)
 
 
@@ -76,8 +71,7 @@ def test_a_command_runs_to_its_end_or_is_refused_in_its_words(jobs: Jobs, tmp_pa
     job = ended(jobs.start("train", "help", ["demo", "--help"], {"name": "x"}))
     assert (job.state, job.message) == ("done", "")
     assert "Synthesise the demo corpus" in (job.folder / STDOUT).read_text()
-    again = Jobs(tmp_path).get(job.id)
-    assert (again.title, again.kind, again.values) == ("help", "train", {"name": "x"})
+    assert Jobs(tmp_path).get(job.id) == job
     job = ended(jobs.start("generate", "sounds", ["demo"], {}))
     assert (job.state, list(job.arguments)[1:]) == ("refused", ["--out", f"generated/{job.id}", "--json"])
     job = ended(jobs.start("train", "a corpus", ["demo", "x", "--seed", "y"], {}))
@@ -121,9 +115,8 @@ def test_one_training_at_a_time_and_few_commands_beside_it(
     running = run(WAITS)
     for page in (jobs, Jobs(tmp_path)):  # this page and another one of the same folder
         for kind in ("train", "prior"):
-            with pytest.raises(
-                ParamsError, match=r"at work already \(training one\): expected 1 at a time; wait until one"
-            ):
+            said = r"at work already \(training one\): expected 1 at a time; wait until one"
+            with pytest.raises(ParamsError, match=said):
                 page.start(kind, "another", ["train", "--help"], {})
     with pytest.raises(ParamsError, match="at work already"):
         jobs.run(hand_made(tmp_path))
