@@ -32,7 +32,6 @@ TINY_SHAPE = {
     "depth_layers": 1,
     "codeword_size": 8,
     "count_experts": False,
-    "calibrated": False,
     "shard_length": 16,
     "chunk_size": 4,
     "key_size": 3,
