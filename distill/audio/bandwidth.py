@@ -18,9 +18,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from distill.audio.mixdown import ChannelStatistics
-from distill.audio.pcm import FULL_SCALE, is_whole
+from distill.audio.pcm import F32, FULL_SCALE, is_whole
 from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, open_audio
-from distill.audio.sndfile import F32, AudioStream
+from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError
 
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
