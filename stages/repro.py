@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def _unhashable(corpus: Path) -> Iterator[tuple[str, str]]:
 
 
 def _why_unhashable(path: Path) -> str:
-    reasons = {
+    reasons: dict[str, Callable[[], bool]] = {
         "its name is not UTF-8": lambda: not is_utf8(path.name),
         "a link that leads nowhere": lambda: not path.exists(),
         "a link to a folder, behind which DVC sees no change": lambda: path.is_dir() and path.is_symlink(),
