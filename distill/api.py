@@ -111,7 +111,7 @@ class Model:
     def prior(self) -> Prior | None:
         """The file's prior. For a codec alone it is the pretrained one, None where that cannot read its codes."""
         codec = self.bundle.codec
-        if self.bundle.prior is not None or not codec.architecture.gain_shape:
+        if self.bundle.prior is not None:
             return self.bundle.prior
         return pretrained_prior(codewords_of(codec), codec.architecture.codebook_sizes, codec.spectrogram.frame_rate)
 
@@ -386,10 +386,10 @@ class Model:
             raise ParamsError(
                 f"note {note}: expected a recording with a clear pitch, found none; transpose it by a number of semitones"
             )
-        if not tuner.layer.pitches(given).isfinite().any():
+        if not self.bundle.codec.pitches(given).isfinite().any():
             raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
         semitones = wanted[0] - (pitch or 0.0) if semitones is None else semitones
-        moved: Codes = tuner.layer.transposed(given, semitones).numpy()
+        moved: Codes = self.bundle.codec.transposed(given, semitones).numpy()
         return moved, None if pitch is None else pitch + semitones
 
     def _made(self, draws: Draws, seed: int, with_samples: bool) -> dict[str, Any]:

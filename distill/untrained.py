@@ -87,7 +87,7 @@ class ModelOfOne(Model):
 
     def _own_note(self) -> int | None:
         """That of the recording: a kit of what has a pitch, and not the name of a drum, is an instrument."""
-        tones = self.tuner.layer.pitches(torch.from_numpy(self.codes)).isfinite()
+        tones = self.bundle.codec.pitches(torch.from_numpy(self.codes)).isfinite()
         is_drum = any(drum_keys([self.path.stem]))
         pitch = None if is_drum or not tones.any() else self.tuner.measure(self.recording)
         return None if pitch is None else round(pitch)

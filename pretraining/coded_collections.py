@@ -20,7 +20,8 @@ from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
 from distill.codec.coordinates import ABSENT, COORDINATES, REFERENCE_RATE, SharedCoordinates, resampled_bands
 from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, build_vqvae, features_of, fit_tones
-from distill.codec.model import TONE_LEVELS, VQVAE, feature_weights
+from distill.codec.layout import ATOM
+from distill.codec.model import VQVAE, feature_weights
 from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
@@ -67,8 +68,7 @@ class CodedCollection:
     def codec(self) -> VQVAE:
         """The codec, which is not kept: it is large."""
         shape_levels, size, _ = self.fit["codebooks"].shape
-        codec = _build(self.sample_rate, size, 1 + TONE_LEVELS + shape_levels)
-        assert codec.tone is not None
+        codec = _build(self.sample_rate, size, ATOM + 1 + shape_levels)
         codec.quantizer.codebooks.copy_(self.fit["codebooks"])
         codec.tone.ratios.copy_(self.fit["ratios"])
         codec.tone.amplitudes.copy_(self.fit["amplitudes"])
@@ -118,7 +118,6 @@ def make_collection(path: Path, number: int, seed: int) -> None:
     codes = _codes(codec, [view for own in views for view in own])
     shapes = reference_shapes(codec, torch.cat([own[0][0] for own in views]))
     quantizer = codec.quantizer
-    assert codec.tone is not None
     tensors = {
         "codes": torch.cat(codes).to(torch.int16),
         "lengths": torch.tensor([len(part) for part in codes]),
@@ -172,7 +171,8 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     squares = torch.zeros(SCALED_LEVELS - 1, COORDINATES)
     seen = torch.zeros(SCALED_LEVELS - 1, 1)
     for one in collections:
-        energies = torch.stack(plain.of_codec(one.codec())[1 + TONE_LEVELS :]).square().mean(dim=1)
+        codec = one.codec()
+        energies = torch.stack(plain.of_codec(codec)[codec.layout.first_shape :]).square().mean(dim=1)
         squares[: len(energies)] += energies
         seen[: len(energies)] += 1
     sizes = (squares / seen.clamp_min(1)).sqrt()
@@ -187,7 +187,7 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
 def reference_shapes(codec: VQVAE, features: Tensor) -> Tensor:
     """Features `[n, features]` of a codec less their loudness, resampled to those at the reference rate."""
     resampling, present = resampled_bands(codec.spectrogram)
-    shapes = (features - codec.loudness(features)) @ resampling
+    shapes = (features - codec.frame_features.loudness(features)) @ resampling
     shapes[:, ~present] = ABSENT
     return shapes
 

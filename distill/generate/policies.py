@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import NOTE
+from distill.codec.layout import NOTE
 from distill.codes.sequences import eos_token
 
 TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too often

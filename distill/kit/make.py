@@ -267,7 +267,7 @@ def at_notes(source: KitSource, voice: Sound, notes: Sequence[int]) -> dict[int,
     assert source.tuner is not None
     assert voice.pitch is not None
     measure, codes = source.tuner.measure, torch.from_numpy(voice.codes)
-    moved = [source.tuner.layer.transposed(codes, note - voice.pitch).numpy() for note in notes]
+    moved = [source.codec.transposed(codes, note - voice.pitch).numpy() for note in notes]
     sounds = {}
     for note, own, decoded in zip(notes, moved, decode_sounds(source.codec, moved), strict=True):
         samples = decoded[: len(voice.samples)]

@@ -28,7 +28,7 @@ from distill.errors import ParamsError
 from distill.progress import EVENTS, SAID, STATUS, VARIABLE
 from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
-from distill.training.tracking import tracking_uri
+from distill.training.mlflow_store import tracking_uri
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
 ENDS: dict[int | None, State] = {0: "done", 2: "refused", None: "gone"}  # by exit status; others are defects

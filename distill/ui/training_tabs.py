@@ -16,7 +16,7 @@ import gradio as gr
 from distill.errors import ParamsError
 from distill.params import setting
 from distill.training.events import HOW_TO_STOP
-from distill.training.tracking import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
+from distill.training.mlflow_store import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
 from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET, field, flags, optional
 from distill.ui.jobs import Job

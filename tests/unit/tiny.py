@@ -15,7 +15,7 @@ from distill.execution import Execution
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, save_bundle
 from distill.novelty.memorization import Memorization
 from distill.novelty.reference import make_reference
-from distill.novelty.verdict import with_scores
+from distill.novelty.scores import with_scores
 from distill.prior.architectures import ArchitectureName
 from distill.prior.artifact import SHAPES, build_prior
 from distill.prior.base import Prior, PriorShape
@@ -32,7 +32,6 @@ TINY_SHAPE = {
     "depth_layers": 1,
     "codeword_size": 8,
     "count_experts": False,
-    "calibrated": False,
     "shard_length": 16,
     "chunk_size": 4,
     "key_size": 3,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from unit.pitched import networks
 from unit.tiny import prior_shape
 
-from distill.codec.constants import NOTE, NOTES, TUNINGS
+from distill.codec.layout import NOTE, NOTES, TUNINGS
 from distill.codes.sequences import eos_token
 from distill.codes.store import out_of_range
 from distill.generate.policies import (

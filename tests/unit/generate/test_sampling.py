@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.tiny import prior_shape
 
-from distill.codec.constants import NOTE, NOTES, TUNINGS
+from distill.codec.layout import NOTE, NOTES, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import Codes, out_of_range
 from distill.generate.policies import FINEST_TEMPERATURE, TONE_TOP_P, Draw, Policy, Truncation
@@ -35,7 +35,7 @@ LEVELS, SIZE, CONTEXT = len(SIZES), max(SIZES), 8
 def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> Prior:
     """A prior sharp enough that its samples depend on its inputs."""
     sizes = {"codebook_sizes": SIZES, "context_frames": CONTEXT, "hidden_size": 32}
-    more = {"depth_layers": 2, "codeword_size": 5, "count_experts": True, "calibrated": True} if kind == "frame" else {}
+    more = {"depth_layers": 2, "codeword_size": 5, "count_experts": True} if kind == "frame" else {}
     shape = prior_shape(kind, **sizes, num_layers=2, num_heads=4, labels=labels, **more)
     torch.manual_seed(0)
     model = build_prior(shape, torch.randn(LEVELS, SIZE, 5)).eval()
@@ -48,8 +48,6 @@ def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> 
         if isinstance(model, FramePrior) and model.count_experts is not None:
             for table in model.count_experts.buffers():
                 table.normal_(std=0.05)
-        if isinstance(model, FramePrior) and model.loudness_course is not None:
-            model.loudness_course.table.normal_()
     return model
 
 
@@ -259,7 +257,7 @@ def test_fine_shapes_beside_a_tone_are_drawn_cooler() -> None:
 def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
     endless, prompt = sharp_prior("frame", []), np.zeros((4, LEVELS), dtype=np.int64)
     lengths = [len(codes) for codes in sampled(endless, count=40, max_frames=20)]
-    endless.longest.fill_(4)  # a calibrated prior may go on for half as long again
+    endless.longest.fill_(6)
     limited = [len(codes) for codes in sampled(endless, count=40, max_frames=20)]
     assert max(lengths) > 6
     assert limited == [min(6, length) for length in lengths]

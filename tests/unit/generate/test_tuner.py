@@ -10,7 +10,7 @@ from unit.codec.tonal import hertz, untrained
 from unit.pitched import LABELS, PITCHES, networks
 
 from distill.codec.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
+from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.tone import FLOORS
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.pitch import PitchMeter

@@ -25,7 +25,7 @@ from unit.training.coded import (
     windows,
 )
 
-from distill.codec.constants import NOTES, TUNINGS
+from distill.codec.layout import NOTES, TUNINGS
 from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
@@ -106,7 +106,6 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
     assert result.counts["stopped_as_asked"]
     assert not result.history
     assert result.best_metrics == result.start_metrics
-    assert not training.model.shape.calibrated
     assert training.facts.epochs_trained == 0
     assert events[-1].final_val_loss == result.best_metrics["val_loss"]
     save_artifact(tmp_path / "prior", training.model, training.facts, result.history)
