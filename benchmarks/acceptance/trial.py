@@ -1,18 +1,16 @@
 """An instrumented training of a memory, and trainings with injected faults."""
 
 import math
-import mmap
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import psutil
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -144,17 +142,9 @@ def timed_probes(seconds: list[float]) -> Iterator[None]:
 
 
 def memory_in_use(fabric: Fabric) -> float:
-    """Bytes in use by this process and on its GPU; on systems without /proc the peak."""
-    on_gpu = float(torch.cuda.memory_allocated(fabric.device)) if fabric.device.type == "cuda" else 0.0
-    status = Path("/proc/self/statm")
-    if status.is_file():
-        return on_gpu + float(status.read_text().split()[1]) * mmap.PAGESIZE
-    if sys.platform == "win32":
-        return on_gpu
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return on_gpu + float(most if sys.platform == "darwin" else most * 1024)
+    """Bytes in use by this process and on its GPU."""
+    on_gpu = torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
+    return float(on_gpu + psutil.Process().memory_info().rss)
 
 
 def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> tuple[Figure, ...]:
