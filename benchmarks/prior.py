@@ -2,12 +2,12 @@
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from lightning_fabric import Fabric
 
+from benchmarks.arguments import say
 from benchmarks.report import MISSING, Table
 from benchmarks.training import CodecTask, train_within
 from distill.audio.corpus import Corpus
@@ -34,11 +34,9 @@ COLUMNS = (
     *("perplexity by level", "best after s", "of s"),
 )
 
-Say = Callable[[str], None]
-
 
 def measure_prior(
-    folder: Path, params: Params, codec_seconds: float, most_seconds: float, seeds: int, execution: Execution, say: Say
+    folder: Path, params: Params, codec_seconds: float, most_seconds: float, seeds: int, execution: Execution
 ) -> Table:
     """Train a codec, encode the recordings, and train priors on these codes, each for `most_seconds` at most.
 

@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 import torch
 from torch import nn
 
+from benchmarks.arguments import say
 from benchmarks.peers import Shape, to_sample, to_train
 from benchmarks.report import Table
 from distill.execution import Precision, execution_from_environment
@@ -42,10 +43,9 @@ SAMPLED = ("network", "tokens/s, one", "tokens/s, 16", "ours / it, one", "ours /
 GENERATED = ("model", "x real time, one", "x real time, 16 at once", "cold start, s")
 
 K = TypeVar("K")
-Say = Callable[[str], None]
 
 
-def measure_training(say: Say) -> Table:
+def measure_training() -> Table:
     """Median throughput of training steps for the shape of `Shape`: forward, backward and AdamW."""
     say("training speed")
     names = (OURS, *to_train())
@@ -60,7 +60,7 @@ def measure_training(say: Say) -> Table:
     return Table("training", TRAINED, tuple(rows))
 
 
-def measure_sampling(say: Say) -> Table:
+def measure_sampling() -> Table:
     """Median speed of sampling 188 tokens with a cache in fp32, and of each round's ratio."""
     say("sampling speed")
     names = (OURS, *to_sample())
@@ -75,7 +75,7 @@ def measure_sampling(say: Say) -> Table:
     return Table("sampling", SAMPLED, tuple(rows))
 
 
-def measure_generation(model: Path, say: Say) -> Table:
+def measure_generation(model: Path) -> Table:
     """Median speed of generation with a loaded model, and of `distill generate` from its start to a file of a second."""
     say(f"generating with {model.name}")
     bundle, row = load_bundle(model), [model.name]

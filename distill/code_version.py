@@ -15,12 +15,16 @@ CODE = {
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
     "split": ("codec/layout.py", "codes", "params", "split.py", "storage"),
     "train_prior": (
-        *("codec/layout.py", "codes", "generate/calibration.py", "generate/sampling.py", "novelty", "params"),
-        *("prior", "seeds.py", "split.py", "storage", "training"),
+        *("codec/layout.py", "codes"),
+        *("generate/calibration.py", "generate/policies.py", "generate/sampling.py"),
+        *("novelty/memorization.py", "novelty/reference.py", "novelty/search.py"),
+        *("params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "bundle": (
-        *("audio", "code_version.py", "codec", "codes", "generate/calibration.py", "generate/sampling.py"),
-        *("model_file", "novelty", "params", "prior", "seeds.py", "split.py", "storage", "training"),
+        *("audio", "code_version.py", "codec", "codes"),
+        *("generate/calibration.py", "generate/policies.py", "generate/sampling.py", "model_file"),
+        *("novelty/memorization.py", "novelty/reference.py", "novelty/scores.py", "novelty/search.py"),
+        *("novelty/spectra.py", "params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "audition": (
         *("audio", "codec", "codes", "generate", "model_file", "notes.py", "novelty", "params", "prior"),

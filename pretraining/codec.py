@@ -37,7 +37,7 @@ from distill.params import get_adaptive_vqvae_config
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
-from distill.training.checkpoints import CheckpointStore
+from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings
@@ -197,7 +197,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
             validate_initial=True,
             average=0.999,
         )
-        Trainer(task, settings, Run(fabric, store, [PretrainingConsole(progress)])).run()
+        Trainer(task, settings, Run(fabric, store or NO_CHECKPOINTS, [PretrainingConsole(progress)])).run()
     write_pretrained(task.codec)
     return task.codec
 

@@ -34,10 +34,6 @@ from distill.training.run import Run
 from distill.training.trainer import Trainer
 
 CONTEXT_SECONDS = 1.0
-MOST_EPOCHS = 100_000  # upper bound of the setting
-SETTLED = 100  # steps until memory use is stable
-RATE_TIMES = 100.0
-SMALL_BATCH = 8  # windows, in trainings with a fault
 
 
 def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
@@ -54,7 +50,7 @@ def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
     config = memory_config(data, **changes)
     shape = MemoryShape.of(config, data.codes, data.codewords.shape[2])
     sampler = SpanSampler(data.train, shape, config.batch_size, seed=0)
-    return min(MOST_EPOCHS, math.ceil(steps / sampler.batches_per_epoch))
+    return min(100_000, math.ceil(steps / sampler.batches_per_epoch))
 
 
 @dataclass
@@ -99,8 +95,8 @@ class Trial:
 
     @property
     def growth(self) -> float:
-        """Relative growth of memory use over the steps after `SETTLED`, first to last tenth; NaN without these."""
-        settled = self.resident[SETTLED:]
+        """Relative growth of memory use over the steps after the hundredth, first to last tenth; NaN without these."""
+        settled = self.resident[100:]
         tenth = len(settled) // 10
         if not tenth:
             return math.nan
@@ -161,37 +157,21 @@ def memory_in_use(fabric: Fabric) -> float:
     return on_gpu + float(most if sys.platform == "darwin" else most * 1024)
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """Recovery from a fault.
+def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> tuple[Figure, ...]:
+    """Train with one injected `fault`: "learning rate", "weights" or "loss".
 
-    `looks` inspections until detection, whether weights and moments equal those of an earlier inspection bit for bit,
-    and whether each batch was used once, in order.
+    It is to be noticed within two inspections and undone: weights and moments equal those of an earlier inspection bit for
+    bit. Training is to go on with new data, each batch used once, in order.
     """
-
-    fault: str
-    looks: float
-    is_restored: bool
-    skips_data: bool
-
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """A fault is to be found within two inspections and undone, and training to go on with new data."""
-        return (
-            Figure(f"{self.fault}: looks until it is found", self.looks, "<=", 2),
-            Figure(f"{self.fault}: restored bit for bit", float(self.is_restored), "=", 1),
-            Figure(f"{self.fault}: goes on with new data", float(self.skips_data), "=", 1),
-        )
-
-
-def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> Recovery:
-    """Train with one injected `fault`: "learning rate", "weights" or "loss"."""
     run = _FaultyRun(data, fault, seed, fabric, True, changes)
     run.trainer.run()
-    if run.first_rollback is None:
-        return Recovery(fault, math.inf, False, False)
     looks = (run.first_rollback - run.task.at) / WATCH_STEPS
-    return Recovery(fault, looks, run.is_restored, run.task.used == list(range(len(run.task.used))))
+    in_order = run.task.used == list(range(len(run.task.used)))
+    return (
+        Figure(f"{fault}: looks until it is found", looks, "<=", 2),
+        Figure(f"{fault}: restored bit for bit", float(run.is_restored), "=", 1),
+        Figure(f"{fault}: goes on with new data", float(in_order), "=", 1),
+    )
 
 
 def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **changes: Any) -> tuple[int, bool]:
@@ -242,7 +222,7 @@ class _FaultyTrainer(Trainer[BatchShare]):
 
     def _rate_at(self, step: int) -> float:
         is_high = self.task.fault == "learning rate" and self.task.at <= step and not self.state.rollbacks
-        return super()._rate_at(step) * (RATE_TIMES if is_high else 1.0)
+        return super()._rate_at(step) * (100.0 if is_high else 1.0)
 
 
 class _FaultyRun:
@@ -251,7 +231,7 @@ class _FaultyRun:
     def __init__(
         self, data: PriorData, fault: str, seed: int, fabric: Fabric, once: bool, changes: Mapping[str, Any]
     ) -> None:
-        changes = {"batch_size": SMALL_BATCH, **changes}
+        changes = {"batch_size": 8, **changes}
         config = memory_config(data, epochs=epochs_for(data, 4 * WATCH_STEPS, **changes), **changes)
         assert config.memory is not None
         config = config.model_copy(update={"memory": config.memory.model_copy(update={"fast_fail": False})})
@@ -261,7 +241,7 @@ class _FaultyRun:
         self.task.fault, self.task.at, self.task.lasts = fault, 5 * WATCH_STEPS // 2, not once
         settings = trainer_settings(config, seed, self.task.steps_per_epoch)
         self.trainer = _FaultyTrainer(self.task, settings, Run(fabric, observers=[self._compare]))
-        self.first_rollback: int | None = None
+        self.first_rollback = math.inf  # the step before it
         self.is_restored, self._digests = False, {0: self._digest()}
 
     def _compare(self, event: object) -> None:

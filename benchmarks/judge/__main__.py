@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
-from benchmarks.arguments import add_write, count, refusals_said
+from benchmarks.arguments import add_write, refusals_said, whole
 from benchmarks.judge.features import panel
 from benchmarks.judge.measures import FEWEST, MEASURES, Comparison, Null
 from benchmarks.judge.sounds import Sides, decoded, followed, made_by, probes
 from benchmarks.listen import MAX_REJECTED, heard_by
-from benchmarks.report import RESULTS, Table, keep, number, show, update_page
+from benchmarks.report import RESULTS, Table, number, report
 from distill.api import Model
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
@@ -40,15 +39,8 @@ KERNEL, NEAREST = (MEASURES.index(name) for name in ("kernel distance", "nearest
 def main() -> None:
     """Judge what the arguments name and print it. Exit status 2 for an unusable model or folder."""
     asked = _parser().parse_args()
-    console = Console()
-    with refusals_said("judge", Console(stderr=True, highlight=False, markup=False, soft_wrap=True)):
-        for table in _judged(asked):
-            if table.name != FIGURES:
-                show(table, console)
-            if asked.write is not None:
-                keep(table, asked.write)
-    if asked.write == RESULTS:
-        update_page(PAGE)
+    with refusals_said("judge"):
+        report(_judged(asked), asked.write, PAGE, hidden=FIGURES)
 
 
 def _judged(asked: argparse.Namespace) -> Iterator[Table]:
@@ -63,9 +55,9 @@ def _judged(asked: argparse.Namespace) -> Iterator[Table]:
                 else:
                     model, folder = (_trained(path, work), path) if path.is_dir() else (Model(path), asked.folder)
                     sides = trained_sides(model, folder, work / "corpus")
-                with ProgressReport(name) as report:
-                    found = tables(name, model, sides, asked.count, asked.seed, report)
-                yield from found
+                with ProgressReport(name) as progress:
+                    measured = tables(name, model, sides, asked.count, asked.seed, progress)
+                yield from measured
 
 
 def trained_sides(model: Model, folder: Path | None, output: Path) -> Sides:
@@ -167,8 +159,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, help="model files, or folders of recordings to train models of")
     add("--folder", type=Path, metavar="DIR", help="the recordings that the model file was trained on")
-    add("--take", nargs="+", type=count, metavar="N", help="train on so many recordings of a folder; the others judge")
-    add("--count", type=count, default=64, help="sounds of each generator")
+    add(
+        "--take",
+        nargs="+",
+        type=whole(1),
+        metavar="N",
+        help="train on so many recordings of a folder; the others judge",
+    )
+    add("--count", type=whole(1), default=64, help="sounds of each generator")
     add("--seed", type=int, default=0, help="of sounds, draws and what is taken")
     add_write(parser, "tables", "judges.md")
     return parser

@@ -10,16 +10,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
-from benchmarks.arguments import count
+from benchmarks.arguments import say, whole
 from benchmarks.report import MISSING, Table, markdown
 from benchmarks.scale.library import PER_FOLDER, write_library
-from benchmarks.scale.measure import Cost, measured
 from distill.storage.files import read_json, write_json
 
 STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
@@ -27,12 +31,58 @@ OUTS = {"ingest": "corpus", "train_vqvae": "vqvae", "encode_codes": "codes", "sp
 ADDED = 100
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a command took, and the most memory in bytes, of its largest process and of all together.
+
+    Pages of files are left out: the system takes them back when it needs them.
+    """
+
+    seconds: float
+    largest: int
+    together: int
+    status: int
+
+
+def measured(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Cost:
+    """Run a command in a folder, its output to `run.log` there."""
+    began = time.monotonic()
+    with (folder / "run.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+        )
+        peaks = [0, 0]
+        ended = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
+        watcher.start()
+        status = process.wait()
+        ended.set()
+        watcher.join()
+    return Cost(time.monotonic() - began, peaks[0], peaks[1], status)
+
+
+def _watch(pid: int, peaks: list[int], ended: threading.Event) -> None:
+    while not ended.wait(0.2):
+        with suppress(psutil.Error):
+            parent = psutil.Process(pid)
+            held = [_own_memory(one) for one in (parent, *parent.children(recursive=True))]
+            peaks[:] = max(peaks[0], *held), max(peaks[1], sum(held))
+
+
+def _own_memory(process: psutil.Process) -> int:
+    try:
+        found = process.memory_info()
+    except psutil.Error:
+        return 0
+    return int(found.rss - found.shared)
+
+
 def main() -> None:
     """Measure each size, and print a table of all that were measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--recordings", type=count, nargs="+", default=[1000, 10_000], help=f"multiples of {PER_FOLDER}"
+        "--recordings", type=whole(1), nargs="+", default=[1000, 10_000], help=f"multiples of {PER_FOLDER}"
     )
     parser.add_argument("--minutes", type=float, default=3.0, help="budget of each training")
     given = parser.parse_args()
@@ -64,7 +114,7 @@ class _Scale:
         self._once("added: encode_codes", lambda: self._run("-s", "encode_codes"))
 
     def _prepare(self) -> None:
-        write_library(self._all, self._recordings, say=_say)
+        write_library(self._all, self._recordings, say=say)
         if not self._library.exists():
             for number in range(self._recordings // PER_FOLDER):
                 name = f"set-{number:04d}"
@@ -84,7 +134,7 @@ class _Scale:
         """Add ADDED recordings that no smaller library has, as a folder of their own."""
         more = self._library / "set-more"
         if not more.exists():
-            write_library(self._all.with_name("more"), PER_FOLDER, seed=1, say=_say)
+            write_library(self._all.with_name("more"), PER_FOLDER, seed=1, say=say)
             more.mkdir()
             for path in sorted((self._all.with_name("more") / "set-0000").iterdir())[:ADDED]:
                 os.link(path, more / path.name)
@@ -92,7 +142,7 @@ class _Scale:
     def _once(self, name: str, run: Callable[[], Cost], out: str | None = None) -> None:
         if name in self._found["stages"]:
             return
-        _say(f"{self._recordings} recordings: {name}")
+        say(f"{self._recordings} recordings: {name}")
         cost = run()
         if cost.status != 0:
             sys.exit(f"{self._project}: {name} ended with {cost.status}, see run.log there")
@@ -134,10 +184,6 @@ def _table(results: Sequence[dict[str, Any]]) -> Table:
         for name, one in found["stages"].items()
     ]
     return Table("scale", (*columns, "files", "MB"), tuple(rows))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from distill.params import Params, VQVAEConfig
 from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_table
 from distill.storage.files import sha256_file
 from distill.storage.weights import round_weights, weights_sha256
-from distill.training.checkpoints import CheckpointStore, save_artifact
+from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore, save_artifact
+from distill.training.console import ToConsole, public_events
 from distill.training.distributed import Distributed, make_fabric, share_of
 from distill.training.events import (
     LOW_UTILIZATION,
@@ -50,7 +51,6 @@ from distill.training.events import (
 from distill.training.interruption import Interruption
 from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import Task, TrainerSettings, budget_seconds
-from distill.training.tracking import ToConsole, public_events
 from distill.training.trainer import Trainer
 
 MAX_VAL_PIECES = 64
@@ -98,9 +98,9 @@ def train_vqvae(
     Raises Interrupted after saving when `interruption` asks, DistillError when training diverges.
     """
     data = CodecData.split(corpus, val_fraction, seed)
-    observers = () if callback is None else (public_events(callback),)
     cancel = cancel_event or threading.Event()
-    run = Run(fabric, store, observers, interruption or Interruption(), cancel.is_set)
+    kept = store or NO_CHECKPOINTS
+    run = Run(fabric, kept, public_events(callback), interruption or Interruption(), cancel.is_set)
     return _trained(data, config, seed, run)
 
 

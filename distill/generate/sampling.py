@@ -14,7 +14,7 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.policies import CoolFineShapes, Draw, FollowCourses, Policy, Truncation
-from distill.prior.base import Prior, Sampler
+from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
@@ -70,7 +70,7 @@ def sample_codes(
     sizes, smoothing, tones = prior.shape.codebook_sizes, prior.smoothing.tolist(), prior.shape.layout.tones
     sampling, most_frames = wanted.sampling, wanted.most_frames(prior)
     truncation = Truncation(sampling.temperature, sampling.top_k, sampling.top_p, tones)
-    chain = [CoolFineShapes(tones, len(sizes)), *policies, truncation]
+    chain: list[Policy] = [CoolFineShapes(tones, len(sizes)), *policies, truncation]
     codes = torch.zeros(wanted.count, most_frames, len(sizes), dtype=torch.int64)
     lengths, active = torch.full((wanted.count,), most_frames), torch.arange(wanted.count)
     sampler = _sampler(prior, wanted)
@@ -144,7 +144,7 @@ class GuidedSampler:
         self._sampler = Sampler(prior, 2 * len(labels), twice, torch.cat([labels, torch.zeros_like(labels)]))
         self._count, self._scales = len(labels), scales
 
-    def next_frame(self, draw: Policy) -> Tensor:
+    def next_frame(self, draw: DrawCode) -> Tensor:
         """See `Sampler`."""
 
         def draw_guided(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:

@@ -147,7 +147,7 @@ class Prior(nn.Module):
         return x + rows[:, None].to(x.dtype)
 
 
-Draw = Callable[[Tensor, Tensor, int], Tensor]
+DrawCode = Callable[[Tensor, Tensor, int], Tensor]
 """Sampling function: logits `[B, V + 2]`, the L coarser codes `[B, L]` of the frame and its index to a code `[B]` each."""
 
 
@@ -165,7 +165,7 @@ class Sampler:
         self.state: Any = None
 
     @torch.inference_mode()
-    def next_frame(self, draw: Draw) -> Tensor:
+    def next_frame(self, draw: DrawCode) -> Tensor:
         """Sample the next frame `[B, Q]`. A row whose first code is EOS has ended before this frame."""
         prior, start = self.prior, self.prior.window_start(self.frame + 1)
         if start == self.start:

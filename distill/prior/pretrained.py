@@ -1,4 +1,4 @@
-"""Pretrained weights: what a prior knows of sounds before it has heard the user's."""
+"""Pretrained weights: what a prior knows of sounds before it has heard the user's; and tasks that begin with them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +9,13 @@ from torch import Tensor, nn
 
 from distill.codec.layout import FrameLayout
 from distill.codes.sequences import CodedRecording
-from distill.params import PRETRAINED_SIZES
-from distill.prior.counts import count, count_tables
+from distill.codes.store import CodesConfig
+from distill.params import PRETRAINED_SIZES, PriorConfig
+from distill.prior.base import Prior
+from distill.prior.counts import count, count_tables, fold_tables
+from distill.prior.data import PriorData
 from distill.prior.frame import FramePrior, FrameShape, look_up
+from distill.prior.task import PriorTask
 
 PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
 LABELS = "label_projection"
@@ -93,6 +97,38 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording
     if model.label is not None:
         summaries = label_summaries(model.tables().input, recordings, len(model.label) - 1)
         model.label.copy_(LABEL_GAIN * label_vectors(projection, summaries))
+
+
+class DepthTask(PriorTask):
+    """Task of a prior with a depth network: it begins with pretrained weights, where they fit, and with counts."""
+
+    model: FramePrior
+
+    @staticmethod
+    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
+        """See `PriorTask`."""
+        assert isinstance(model, FramePrior)
+        if starts_pretrained(config, data.codes):
+            load_pretrained_prior(model, data.train)
+        if model.count_experts is not None:
+            model.count_experts.set_tables(fold_tables(data.train, data.codes.codebook_sizes, len(data.labels)))
+
+
+class FrameTask(DepthTask):
+    """`DepthTask` of a prior that copies no loudness."""
+
+    @staticmethod
+    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
+        """See `PriorTask`."""
+        DepthTask.initialise(model, data, config)
+        assert isinstance(model, FramePrior)
+        if data.codes.shared_coordinates:
+            model.pointer_mixture.copy_nothing(0)
+
+
+def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
+    """Whether a prior begins with pretrained weights: if they fit, and can read the codes."""
+    return config.fits_pretrained and codes.shared_coordinates
 
 
 def pretrained_prior(

@@ -101,6 +101,10 @@ class PriorTask(Task[BatchShare]):
     model: Prior
     sampler_kind: type[WindowSampler] = WindowSampler
 
+    @staticmethod
+    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
+        """Give a new network, before training, what it can know by then."""
+
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         self.model, self.data, self.config, self.fabric = model, data, config, fabric
         sampling = config.batch_size, seed, config.label_dropout

@@ -18,13 +18,12 @@ from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import SHAPES, PriorArtifact, build_prior, save_reference
 from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
-from distill.prior.counts import fold_tables
 from distill.prior.data import PriorData, read_prior_data
 from distill.prior.frame import FramePrior, FrameShape
 from distill.prior.loudness_course import FEW
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import DISTRACTORS, PROBE_STEPS, RETRIEVED
-from distill.prior.pretrained import load_pretrained_prior
+from distill.prior.pretrained import starts_pretrained
 from distill.prior.task import PriorTask
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
@@ -33,6 +32,7 @@ from distill.storage.files import sha256_file, sha256_files
 from distill.storage.weights import round_weights
 from distill.text import one_line
 from distill.training.checkpoints import save_artifact
+from distill.training.console import ToConsole
 from distill.training.distributed import make_fabric
 from distill.training.events import (
     Epoch,
@@ -45,7 +45,6 @@ from distill.training.events import (
 from distill.training.interruption import raise_interrupted
 from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import TrainerSettings, budget_seconds
-from distill.training.tracking import ToConsole
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
@@ -107,20 +106,15 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
     # Finer levels are less predictable.
     shares = [*SMOOTHING_SHARES, *[1.0] * shape.num_quantizers][: shape.num_quantizers]
     model.smoothing.copy_(config.label_smoothing * torch.tensor(shares))
-    model.longest.fill_(max(len(one.views[0]) for one in data.train))
-    if isinstance(model, FramePrior):
-        if starts_pretrained(config, data.codes):
-            load_pretrained_prior(model, data.train)
-        if can_be_calibrated(model, data.codes):
-            model.pointer_mixture.copy_nothing(0)
-        if model.count_experts is not None:
-            model.count_experts.set_tables(fold_tables(data.train, data.codes.codebook_sizes, len(data.labels)))
+    model.longest.fill_(max(len(recording.views[0]) for recording in data.train))
+    _task_of(config).initialise(model, data, config)
     return model
 
 
-def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
-    """Whether a prior begins with pretrained weights: if they fit, and can read the codes."""
-    return config.fits_pretrained and codes.shared_coordinates
+def _task_of(config: PriorConfig) -> type[PriorTask]:
+    """The class of the training task of an architecture."""
+    task: type[PriorTask] = resolve_name(ARCHITECTURES[config.architecture].task)
+    return task
 
 
 def can_be_calibrated(model: Prior, codes: CodesConfig) -> TypeGuard[FramePrior]:
@@ -171,7 +165,7 @@ def fit_prior(
     Raises Interrupted after saving when `run` asks, DistillError when training diverges.
     """
     model = prior_to_train(data, config, seed)
-    task: PriorTask = resolve_name(ARCHITECTURES[config.architecture].task)(model, data, config, seed, run.fabric)
+    task = _task_of(config)(model, data, config, seed, run.fabric)
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
     trainer = Trainer(task, settings, run)
     result = trainer.run()

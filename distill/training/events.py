@@ -73,6 +73,11 @@ class Epoch:
     elapsed_seconds: float
     best_loss: float
 
+    @property
+    def all_metrics(self) -> dict[str, float]:
+        """The metrics with the time and the learning rate of the epoch."""
+        return {**self.metrics, "learning_rate": self.learning_rate, "epoch_time_s": self.epoch_time_s}
+
 
 @dataclass(frozen=True)
 class VQStepMetrics:

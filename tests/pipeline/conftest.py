@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,6 @@ import pytest
 from filelock import FileLock
 from pipeline.project import Project, new_project
 from programs import MakeOnce
-
-from distill.training.tracking import client_of
-
-
-@pytest.fixture(scope="session")
-def database(make_once: MakeOnce) -> Path:
-    """MLflow's database without a run, which takes a second to make."""
-
-    def make(folder: Path) -> None:
-        with warnings.catch_warnings(action="ignore"):
-            client_of(f"sqlite:///{folder}/mlflow.db")
-
-    return make_once("mlflow", make) / "mlflow.db"
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from distill.params import MemoryConfig, PriorConfig
 from distill.prior.data import BatchShare, PriorData, WindowSampler, shuffled
 from distill.prior.memory.block import MemoryShape
 from distill.prior.memory.network import MemoryPrior, ablated
-from distill.prior.task import PriorTask, target_nats, targets_in
+from distill.prior.pretrained import DepthTask
+from distill.prior.task import target_nats, targets_in
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
@@ -115,8 +116,8 @@ def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
     return [list(windows[first:last]) for first, last in itertools.pairwise(edges)] if count else []
 
 
-class MemoryTask(PriorTask):
-    """`PriorTask` with polarisation loss, motif sequences, gate statistics, memory probes and ablated validation."""
+class MemoryTask(DepthTask):
+    """`DepthTask` with polarisation loss, motif sequences, gate statistics, memory probes and ablated validation."""
 
     model: MemoryPrior
     sampler_kind = SpanSampler

@@ -30,7 +30,7 @@ from distill.generate.sounds import (
     kept_codes,
 )
 from distill.novelty.reference import make_reference
-from distill.novelty.verdict import with_scores
+from distill.novelty.scores import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import build_prior
 from distill.prior.base import Prior

@@ -23,6 +23,13 @@ def work(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "work")
 
 
+def added(work: Workspace, name: str, uploads: list[tuple[Path, str]]) -> tuple[str, int, list[str]]:
+    """The folder that uploads were added to, the number of recordings, and the sentences for what was refused."""
+    target = work.recordings_to(name)
+    target.add(uploads)
+    return target.folder.relative_to(work.root).as_posix(), target.count, target.refused
+
+
 @settings(max_examples=50)
 @given(TEXT)
 def test_no_name_of_a_model_leads_elsewhere(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
@@ -57,7 +64,7 @@ ELSEWHERE = "expected a name of a file or folder, found one that leads elsewhere
 )
 def test_a_folder_of_recordings_is_one_of_the_page(work: Workspace, name: str, said: str) -> None:
     with pytest.raises(ParamsError) as caught:
-        work.add_recordings(name, [])
+        added(work, name, [])
     assert str(caught.value) == f"{name!r}: {said}"
 
 
@@ -132,7 +139,7 @@ def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace,
         *((tmp_path / "one", place) for place in (*places, "../one.wav", "/one.wav")),
         (tmp_path / "none", "none.wav"),
     ]
-    folder, count, refused = work.add_recordings(" mine ", uploads)
+    folder, count, refused = added(work, " mine ", uploads)
     assert (folder, count) == ("sounds/mine", 3)
     assert written(work) == {"one.WAV", "one 2.WAV", "snare/Gr\u00f6\u00dfe.wav"}
     assert (work.sounds / "mine" / "one 2.WAV").read_bytes() == b"1"
@@ -156,7 +163,7 @@ def test_of_the_folders_that_are_added_one_around_others_is_left_out(
     work: Workspace, tmp_path: Path, places: list[str], kept: set[str]
 ) -> None:
     (tmp_path / "one").write_bytes(b"1")
-    assert work.add_recordings("mine", [(tmp_path / "one", place) for place in places]) == ("sounds/mine", 2, [])
+    assert added(work, "mine", [(tmp_path / "one", place) for place in places]) == ("sounds/mine", 2, [])
     assert written(work) == kept
 
 
@@ -179,7 +186,7 @@ def test_a_name_stays_as_it_is(work: Workspace, tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"1")
     uploads = [(tmp_path / "one", place) for name in NAMES for place in (name, f"{name} folder/{name}")]
     folders = sum(len(f"{name} folder".encode()) <= 255 for name in NAMES)
-    _, count, refused = work.add_recordings("mine", uploads)
+    _, count, refused = added(work, "mine", uploads)
     assert count == len(NAMES) + folders
     assert set(NAMES) <= written(work)
     assert len(written(work)) == count
@@ -214,7 +221,7 @@ def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) 
 def test_an_archive_is_added_as_its_folder(work: Workspace, tmp_path: Path, names: list[str], kept: set[str]) -> None:
     (tmp_path / "one").write_bytes(b"1")
     uploads = [zipped(tmp_path / "a.zip", names), (tmp_path / "one", "beside.wav")]
-    assert work.add_recordings("mine", uploads) == ("sounds/mine", len(kept) + 1, [])
+    assert added(work, "mine", uploads) == ("sounds/mine", len(kept) + 1, [])
     assert written(work) == {*kept, "beside.wav"}
 
 
@@ -228,7 +235,7 @@ def test_names_in_an_archive_stay_as_they_are(work: Workspace, tmp_path: Path) -
     ]
     upload, _ = zipped(tmp_path / "dos.zip", ["dos/Xtnde.wav"], system=0)  # in the characters of DOS
     upload.write_bytes(upload.read_bytes().replace(b"Xtnde", b"\x99tnde"))
-    _, count, refused = work.add_recordings("mine", [*uploads, (upload, "dos.zip")])
+    _, count, refused = added(work, "mine", [*uploads, (upload, "dos.zip")])
     assert refused == []
     assert written(work) == {*(f"pack/{name}" for name in names), *others, "tom/lo/1.wav", "tom/2.wav", "dos/Ötnde.wav"}
     assert count == len(written(work))
@@ -238,7 +245,7 @@ def test_what_cannot_be_unpacked_is_said(work: Workspace, tmp_path: Path) -> Non
     (tmp_path / "text.zip").write_bytes(b"no archive")
     damaged, _ = zipped(tmp_path / "damaged.zip", ["kick/1.wav", "kick/2.wav", "../3.wav"])
     damaged.write_bytes(damaged.read_bytes().replace(b"kick/2.wavsound", b"kick/2.wavnoise"))
-    _, count, refused = work.add_recordings("mine", [(tmp_path / "text.zip", "text.zip"), (damaged, "pack.zip")])
+    _, count, refused = added(work, "mine", [(tmp_path / "text.zip", "text.zip"), (damaged, "pack.zip")])
     assert count == 1
     assert [path.name for path in work.root.rglob("*.wav")] == ["1.wav"]
     assert refused == [
@@ -252,7 +259,7 @@ def test_an_archive_that_the_disk_has_no_room_for_is_refused(
     work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9))  # two sounds have ten bytes
-    _, count, refused = work.add_recordings("mine", [zipped(tmp_path / "a.zip", ["1.wav", "2.wav"])])
+    _, count, refused = added(work, "mine", [zipped(tmp_path / "a.zip", ["1.wav", "2.wav"])])
     assert (count, refused) == (
         0,
         [
@@ -269,7 +276,7 @@ def test_no_upload_is_written_elsewhere(tmp_path_factory: pytest.TempPathFactory
     (root / "one.wav").write_bytes(b"1")
     work = Workspace(root / "work")
     odd = ("../x", "a/../../x", "/x", "a//x", "a\0b", "\udc2e./x")
-    _, count, refused = work.add_recordings("mine", [(root / "one.wav", f"{name}.wav") for name in (*names, *odd)])
+    _, count, refused = added(work, "mine", [(root / "one.wav", f"{name}.wav") for name in (*names, *odd)])
     written = [path for path in root.rglob("*") if path.is_file() and path != root / "one.wav"]
     assert len(written) == count
     assert len(refused) >= len(odd)

@@ -13,7 +13,7 @@ from benchmarks.acceptance import __main__ as command
 from benchmarks.acceptance import check
 from benchmarks.acceptance.check import check_memory
 from benchmarks.acceptance.point import Figure, Point
-from benchmarks.acceptance.trial import Recovery, recover
+from benchmarks.acceptance.trial import recover
 from benchmarks.report import PAGE, RESULTS, read
 from distill.errors import DistillError
 from distill.execution import Execution
@@ -35,9 +35,8 @@ DEEPER_AND_SLOWER = {"num_layers": 3, "learning_rate": 3e-4}
 
 @pytest.mark.parametrize(("fault", "changes"), [("learning rate", {}), ("weights", DEEPER_AND_SLOWER)])
 def test_a_fault_is_found_undone_and_not_met_again(fault: str, changes: dict[str, Any]) -> None:
-    found = recover(returning(), fault, 0, FABRIC, **{**SMALL, **changes})
-    assert found == Recovery(fault, found.looks, True, True)
-    assert all(figure.passed for figure in found.figures)
+    figures = recover(returning(), fault, 0, FABRIC, **{**SMALL, **changes})
+    assert [figure.passed for figure in figures] == [True] * 3
 
 
 def test_all_seven_points_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
