@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes, tone_levels
 from distill.errors import ArtifactError
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
-from distill.generate.sampling import FixedCodes, Sampling, sample_codes
+from distill.generate.policies import KeptCodes, Policy, PullTo
+from distill.generate.sampling import Sampling, Sequences, follow_courses, sample_codes
 from distill.generate.tuner import Tuner
 from distill.novelty.verdict import Judge, Novelty
 from distill.prior.base import Prior
@@ -35,7 +35,6 @@ IN_TUNE = 0.2  # semitones from the note, at most
 MISTUNED = "mistuned"  # why a sound at a note is drawn again
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
-PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
 DEFAULT = Sampling()
@@ -236,31 +235,41 @@ class _Drawing:
 
     def _codes(self, numbers: Sequence[int], attempt: int) -> list[Codes]:
         """Codes `[F, Q]` of the sounds of these numbers, without those of the prompt."""
-        request, recording, strength = self.request, self.request.recording, self.request.strength
-        if recording is not None and not strength:
+        request, recording = self.request, self.request.recording
+        if recording is not None and not request.strength:
             return [recording.copy() for _ in numbers]
         again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
-        first, kept, weights = len(self.made.drawn), None, None  # the number of the batch's first sound
+        first = len(self.made.drawn)  # the number of the batch's first sound
         seed = derive_seed(self.seed, again, first, attempt) if attempt else derive_seed(self.seed, first)
-        if recording is not None and strength < 1:
-            seeds = [derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
-            sizes = self.codec.architecture.codebook_sizes
-            fixed = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, one) for one in seeds]))
-            kept = FixedCodes(fixed, pull_to(self.codec.code_vectors(), recording, strength))
-        if self.tuner is not None and recording is not None:
-            weights = self.tuner.following(recording, len(numbers))
-        elif self.tuner is not None:
-            weights = self.tuner.weights(list(map(request.note_of, numbers)))
-        settings = (
-            request.sampling,
-            request.natural_ending,
-            self._report,
-            request.label,
-            request.prompt,
-            kept,
-            weights,
+        generator = torch.Generator().manual_seed(seed)
+        wanted = Sequences(
+            len(numbers), self.frames, request.natural_ending, request.label, request.prompt, request.sampling
         )
-        return sample_codes(self.prior, len(numbers), self.frames, seed, *settings)
+        policies = [*self._notes(numbers), *self._take(numbers, attempt), *self._courses(wanted, generator)]
+        return sample_codes(self.prior, wanted, generator, policies, self._report)
+
+    def _notes(self, numbers: Sequence[int]) -> list[Policy]:
+        """The policy of sounds at notes, if any."""
+        if self.tuner is None:
+            return []
+        if self.request.recording is not None:
+            return [self.tuner.following(self.request.recording, len(numbers))]
+        return [self.tuner.weights(list(map(self.request.note_of, numbers)))]
+
+    def _take(self, numbers: Sequence[int], attempt: int) -> list[Policy]:
+        """The policies of takes that keep a part of a recording, if any."""
+        recording, strength = self.request.recording, self.request.strength
+        if recording is None or strength >= 1:
+            return []
+        seeds = [derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
+        sizes = self.codec.architecture.codebook_sizes
+        kept = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, seed) for seed in seeds]))
+        return [PullTo(self.codec.code_vectors(), torch.from_numpy(recording), strength), KeptCodes(kept)]
+
+    def _courses(self, wanted: Sequences, generator: torch.Generator) -> list[Policy]:
+        """The policy of sounds whose loudness follows recordings, if any: takes keep that of their own."""
+        is_take = self.request.recording is not None and self.request.strength < 1
+        return [] if is_take else follow_courses(self.prior, wanted, generator)
 
     def _report(self, done: int, of: int, text: str) -> None:
         if self.progress is not None:
@@ -304,24 +313,6 @@ def kept_codes(codes: Codes, codebook_sizes: Sequence[int], strength: float, see
     drawn = ((strength - rises_from) / (1 - COARSE_FROM if levels > 1 else 1.0)).clip(0.0, 1.0)
     kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], levels
     return np.where(np.arange(levels) < kept[:, None], codes, -1)
-
-
-def pull_to(codebooks: Sequence[Tensor], codes: Codes, strength: float) -> Callable[[int, int], Tensor] | None:
-    """Weights `[V]` of a level's codewords at a frame, by their squared distance to that of `codes`; None at strength 1.
-
-    `codebooks` are `[V, D]` of each level. The unit of distance is the mean squared distance of two codewords of the level.
-    """
-    if strength >= 1:
-        return None
-    exponent = PULL * (1 - strength)
-    spreads = [2 * (book - book.mean(dim=0)).square().sum(dim=1).mean() for book in codebooks]
-
-    def weights(level: int, frame: int) -> Tensor:
-        book = codebooks[level]
-        distances = (book - book[int(codes[frame, level])]).square().sum(dim=1)
-        return (-exponent * distances / spreads[level].clamp_min(1e-12)).exp()
-
-    return weights
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[Samples]:
