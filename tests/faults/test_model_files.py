@@ -7,7 +7,6 @@ import pytest
 from programs import fork
 from unit.tiny import MEMORY, write_model, write_prior_model
 
-
 KINDS = ("codec", "labels", "memory", "trained")
 
 
