@@ -21,7 +21,7 @@ from torch import nn
 from benchmarks.peers import Shape, to_sample, to_train
 from benchmarks.report import Table
 from distill.execution import Precision, execution_from_environment
-from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sampling import Sequences, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds
 from distill.generate.source import Source
 from distill.model_file.format import load_bundle
@@ -182,7 +182,9 @@ def _sampling(name: str, batch: str) -> Callable[[], object]:
         labels=[],
     )
     prior = FlatPrior(shape).eval()
-    return lambda: sample_codes(prior, int(batch), frames, 0, Sampling(), natural_ending=False)
+    return lambda: sample_codes(
+        prior, Sequences(int(batch), frames, natural_ending=False), torch.Generator().manual_seed(0)
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from distill.codes.store import Codes
-from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sampling import Sequences, sample_codes
 from distill.novelty.reference import evenly
 from distill.prior.frame import FramePrior
 from distill.prior.loudness_course import SITUATIONS, Table
@@ -55,8 +55,8 @@ def calibrate(model: FramePrior, recordings: Sequence[Codes], seed: int, progres
         progress(len(tables) * of + done, (ROUNDS + 1) * of, f"calibration: {text}")
 
     for number in range(ROUNDS + 1):
-        own_seed = derive_seed(seed, Stream.CALIBRATION, number)
-        drawn = sample_codes(model, count, most_frames, own_seed, Sampling(), progress=show)
+        generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CALIBRATION, number))
+        drawn = sample_codes(model, Sequences(count, most_frames), generator, progress=show)
         found = course.count(drawn, most_frames) * (len(recordings) / count)
         distances.append(float(np.abs(wanted - found).sum() / wanted.sum()))
         tables.append(course.table.clone())

@@ -1,26 +1,23 @@
-"""Sampling codes from a prior: cached, batched, from a seed, up to EOS or a given length."""
+"""Sampling of codes from a prior: cached, batched, up to EOS or a given length, by a list of policies.
+
+Shapes: B sounds that go on, F frames, L coarser levels of a frame, Q levels, V codes of a level.
+"""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import NOTE
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
+from distill.generate.policies import CoolFineShapes, Draw, FollowCourses, Policy, Truncation
 from distill.prior.base import Prior, Sampler
-from distill.prior.frame import FramePrior
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
-TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too often
-FINEST_TEMPERATURE = 0.5  # factor of the finest level beside a tone, 1 of the coarsest: its draws make partials flicker
-SURE = 0.9  # probability of the end from which a sound ends before its course: what follows spectra of ends is a hole
-SOFT_STEPS = 10  # of loudness, 20 dB, below the loudest frame: only from there on
 KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
 
@@ -34,118 +31,133 @@ class Sampling:
     guidance: float = 1.0
 
 
-ToneWeights = Callable[[Tensor, Tensor, Tensor, int, Tensor], Tensor]
-"""What brings sequences to notes, see `NoteWeights`: new probabilities `[B, V]` of a note, tuning or atom from old ones,
-the coarser codes `[B, L]` of the frame, the sequences' rows `[B]`, the frame's index, and which have had a tone `[B]`."""
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Sequences of codes to sample: `count` of at most `max_frames`, with a label from 1 on or 0 for none.
 
-
-class FixedCodes(NamedTuple):
-    """Codes that sampling keeps: `codes` `[B, F, Q]`, -1 where to draw.
-
-    `weights(level, frame)`, if any, gives weights of the level's codes, by which the probabilities of drawn codes are
-    multiplied.
+    They continue the codes `prompt` `[P, Q]`, if any. With `natural_ending` they stop at EOS, else each has `max_frames`.
     """
 
-    codes: Tensor
-    weights: Callable[[int, int], Tensor] | None = None
+    count: int
+    max_frames: int
+    natural_ending: bool = True
+    label: int = 0
+    prompt: Codes | None = None
+    sampling: Sampling = Sampling()
+
+    def most_frames(self, prior: Prior) -> int:
+        """Frames of a sequence at most: without a prompt, those that end do so within what the prior was trained on."""
+        if self.natural_ending and self.prompt is None and prior.most_frames:
+            return min(self.max_frames, prior.most_frames)
+        return self.max_frames
 
 
 @torch.inference_mode()
 def sample_codes(
     prior: Prior,
-    count: int,
-    max_frames: int,
-    seed: int,
-    sampling: Sampling,
-    natural_ending: bool = True,
+    wanted: Sequences,
+    generator: torch.Generator,
+    policies: Sequence[Policy] = (),
     progress: Progress | None = None,
-    label: int = 0,
-    prompt: Codes | None = None,
-    kept: FixedCodes | None = None,
-    notes: ToneWeights | None = None,
 ) -> list[Codes]:
-    """Sample `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`, with a label from 1 on or 0 for none.
+    """Sample sequences of codes `[F, Q]`, F at least 1, without those of the prompt.
 
-    They continue the codes `prompt` `[P, Q]`, if any, which the result leaves out. With `natural_ending` a sequence
-    stops at EOS or, without a prompt, after `prior.most_frames`: later positions are untrained. Else each has
-    `max_frames` frames; with that and no prompt `kept` may fix codes. Without `kept` the loudness of a prior with
-    `courses` is one of these, but for a given length after a prompt, and up to where the prior is sure of the end. Every
-    code costs a random number, fixed or not. `notes` brings each sequence to a note. Equal arguments give equal codes:
-    all sequences share one generator. Beyond its context the prior continues from the last half of its window. Raises
-    ArtifactError where the prior gives NaN or infinite values.
+    Each level of each frame is drawn in three steps: the prior's probabilities, without what label smoothing adds; each
+    of the `policies` in turn; one random number for each sequence. All sequences share the generator, so equal arguments
+    give equal codes. Beyond its context the prior continues from the last half of its window. Raises ArtifactError where
+    the prior gives NaN or infinite values.
     """
-    assert kept is None or (not natural_ending and prompt is None)
-    sizes, smoothing, active = prior.shape.codebook_sizes, prior.smoothing.tolist(), torch.arange(count)
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    start = 0 if prompt is None else len(prompt)  # the first frame that is drawn
-    if natural_ending and prompt is None:
-        max_frames = min(max_frames, prior.most_frames or max_frames)
-    known = prior.courses if isinstance(prior, FramePrior) and kept is None else None
-    if known is not None and (natural_ending or prompt is None):
-        courses = known.draw(count, max_frames, label, generator, natural_ending, prompt)
-        kept = FixedCodes(nn.functional.pad(courses[:, :, None], (0, len(sizes) - 1), value=-1))
-    guided = bool(label) and sampling.guidance != 1.0
-    batch = 2 * count if guided else count  # the second half without the label
-    tones = prior.shape.tone_levels
-    of_levels = [sampling] * len(sizes)
-    if tones:
-        of_loudness = replace(sampling, guidance=1.0)  # labels tell kinds of sound, and guided ones end at odd times
-        of_tones = replace(sampling, top_p=min(sampling.top_p, TONE_TOP_P))
-        of_levels = [of_loudness, *[of_tones] * len(tones), *of_levels[tones.stop :]]
-    # From the coarsest level of spectra, which says how they move, to the finest.
-    coolness = torch.linspace(1.0, 1 / FINEST_TEMPERATURE, len(sizes) - tones.stop).tolist()
+    sizes, smoothing, tones = prior.shape.codebook_sizes, prior.smoothing.tolist(), prior.shape.tone_levels
+    sampling, most_frames = wanted.sampling, wanted.most_frames(prior)
+    truncation = Truncation(sampling.temperature, sampling.top_k, sampling.top_p, tones)
+    chain = [CoolFineShapes(tones, len(sizes)), *policies, truncation]
+    codes = torch.zeros(wanted.count, most_frames, len(sizes), dtype=torch.int64)
+    lengths, active = torch.full((wanted.count,), most_frames), torch.arange(wanted.count)
+    sampler = _sampler(prior, wanted)
 
-    def drawn(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
-        logits, level = logits.float().cpu(), coarser.shape[1]
-        if level > 0 or frame == start or not natural_ending:
-            logits = logits[:, : sizes[level]]
-        if guided:
-            conditional, unconditional = logits.chunk(2)
-            logits = classifier_free_guidance(conditional, unconditional, of_levels[level].guidance)
-        shares = undo_label_smoothing(logits, smoothing[level], sizes[level])
-        if notes is not None and level in tones:
-            begun = (codes[active, :frame, NOTE] > 0).any(dim=1)
-            shares = notes(shares, coarser[: len(active)].cpu(), active, frame, begun)
-        if tones and level >= tones.stop:
-            has_tone = coarser[: len(active), NOTE, None].cpu() > 0
-            shares = torch.where(has_tone, shares.pow(coolness[level - tones.stop]), shares)
-        if kept is not None and kept.weights is not None:
-            weighted = shares * kept.weights(level, frame)
-            # Weights that leave nothing to draw from do not count.
-            shares = torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, shares)
-        chosen = draw(shares, of_levels[level], generator)
-        if kept is not None:
-            fixed = kept.codes[active, frame - start, level]
-            if level == 0 and natural_ending and frame > start:
-                eos, so_far = eos_token(prior.codebook_size), codes[active, : frame - start, 0]
-                is_soft = so_far[:, -1] <= so_far.amax(dim=1) - SOFT_STEPS
-                fixed = fixed.masked_fill(is_soft & (shares[:, eos] > SURE * shares.sum(dim=1)), eos)
-            chosen = torch.where(fixed < 0, chosen, fixed)
-        return chosen.repeat(2) if guided else chosen
+    def draw_level(logits: Tensor, coarser: Tensor, _: int) -> Tensor:
+        level = coarser.shape[1]
+        may_end = level == 0 and frame > 0 and wanted.natural_ending
+        possible = logits if may_end else logits[:, : sizes[level]]
+        shares = undo_label_smoothing(possible.float().cpu(), smoothing[level], sizes[level])
+        step = Draw(frame, level, active, coarser.cpu(), codes)
+        for policy in chain:
+            shares = policy(shares, step)
+        return draw(shares, generator)
 
-    past = None if prompt is None else torch.from_numpy(prompt)[None].expand(batch, -1, -1)
-    labels = torch.full((batch,), label)
-    labels[count:] = 0
-    sampler = Sampler(prior, batch, past, labels)
-    codes = torch.zeros(count, max_frames, prior.num_quantizers, dtype=torch.int64)
-    lengths = torch.full((count,), max_frames)
     with torch.backends.mkldnn.flags(False, None, None, None):  # oneDNN costs more than it saves here
-        for frame in range(max_frames):
-            codes[active, frame] = found = sampler.next_frame(drawn)[: len(active)].cpu()
-            if natural_ending:
-                ended = active[found[:, 0] == eos_token(prior.codebook_size)]
-                lengths[ended] = lengths[ended].clamp_max(frame)
-                unfinished = lengths[active] == max_frames
-                if not unfinished.any():
-                    break
-                if int(unfinished.sum()) <= KEPT * len(active):
-                    rows = unfinished.nonzero()[:, 0]
-                    sampler.keep(torch.cat([rows, rows + len(active)]) if guided else rows)
-                    active = active[rows]
+        for frame in range(most_frames):
+            drawn = sampler.next_frame(draw_level).cpu()
+            codes[active, frame] = drawn
+            ended = active[drawn[:, 0] == eos_token(prior.codebook_size)]
+            lengths[ended] = lengths[ended].clamp_max(frame)
+            unfinished = (lengths[active] == most_frames).nonzero()[:, 0]
+            if not len(unfinished):
+                break
+            if len(unfinished) <= KEPT * len(active):
+                sampler.keep(unfinished)
+                active = active[unfinished]
             if progress is not None:
-                done = int((lengths < max_frames).sum())
-                progress(frame + 1, max_frames, f"frames, {done} of {count} sounds ended")
-    return [codes[index, : int(lengths[index])].numpy().copy() for index in range(count)]
+                done = int((lengths < most_frames).sum())
+                progress(frame + 1, most_frames, f"frames, {done} of {wanted.count} sounds ended")
+    return [own[:length].numpy().copy() for own, length in zip(codes, lengths.tolist(), strict=True)]
+
+
+def follow_courses(prior: Prior, wanted: Sequences, generator: torch.Generator) -> list[Policy]:
+    """The policy of sequences whose loudness follows that of recordings, if the prior knows it.
+
+    A length that is given after a prompt is no recording's, and has none.
+    """
+    if prior.courses is None:
+        return []
+    count, most_frames, prompt = wanted.count, wanted.most_frames(prior), wanted.prompt
+    if prompt is None:
+        ends = wanted.natural_ending
+        courses = prior.courses.stretched(count, most_frames, wanted.label, generator, ends)
+    elif wanted.natural_ending:
+        courses = prior.courses.continued(prompt, count, most_frames, wanted.label, generator)
+    else:
+        return []
+    return [FollowCourses(courses, prior.codebook_size)]
+
+
+def _sampler(prior: Prior, wanted: Sequences) -> "Sampler | GuidedSampler":
+    """What runs the prior: with a label and a scale of guidance, beside sequences without the label."""
+    history = None
+    if wanted.prompt is not None:
+        history = torch.from_numpy(wanted.prompt)[None].expand(wanted.count, -1, -1)
+    scale, tones = wanted.sampling.guidance, prior.shape.tone_levels
+    labels = torch.full((wanted.count,), wanted.label)
+    if not wanted.label or scale == 1:
+        return Sampler(prior, wanted.count, history, labels)
+    scales = [scale] * prior.num_quantizers
+    if tones:
+        scales[0] = 1.0  # labels tell kinds of sound, and guided loudness ends sounds at odd times
+    return GuidedSampler(prior, history, labels, scales)
+
+
+class GuidedSampler:
+    """A `Sampler` of labelled sequences, guided by the same sequences without a label; `scales` are those of the levels."""
+
+    def __init__(self, prior: Prior, history: Tensor | None, labels: Tensor, scales: Sequence[float]) -> None:
+        twice = None if history is None else history.repeat(2, 1, 1)
+        self._sampler = Sampler(prior, 2 * len(labels), twice, torch.cat([labels, torch.zeros_like(labels)]))
+        self._count, self._scales = len(labels), scales
+
+    def next_frame(self, draw: Policy) -> Tensor:
+        """See `Sampler`."""
+
+        def draw_guided(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
+            conditional, unconditional = logits.float().chunk(2)
+            guided = classifier_free_guidance(conditional, unconditional, self._scales[coarser.shape[1]])
+            return draw(guided, coarser[: self._count], frame).repeat(2)
+
+        return self._sampler.next_frame(draw_guided)[: self._count]
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Sampler`."""
+        self._sampler.keep(torch.cat([rows, rows + self._count]))
+        self._count = len(rows)
 
 
 def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
@@ -156,13 +168,15 @@ def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, guidanc
 
 
 def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -> Tensor:
-    """Undo label smoothing: logits `[B, ...]` of tokens to unnormalised probabilities of unsmoothed labels.
+    """Undo label smoothing: logits `[B, V]` of tokens to unnormalised probabilities of unsmoothed labels.
 
     The first `codebook_size` tokens are the level's codes. Training on smoothed labels teaches (1 - smoothing) p +
     smoothing / codebook_size. That gives the lowest held-out loss, but a share `smoothing` of codes sampled from it
-    would be uniform noise.
+    would be uniform noise. Raises ArtifactError for NaN or infinite logits.
     """
     shares = logits.softmax(dim=-1)
+    if not math.isfinite(shares.sum()):
+        raise ArtifactError("expected finite logits of the prior, found NaN or infinite values; train it again")
     if smoothing:
         codes = shares[:, :codebook_size]
         # Soft shrinkage subtracts and clips at 0.
@@ -170,30 +184,9 @@ def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -
     return shares
 
 
-def draw(shares: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """Sample one token from each row of unnormalised probabilities `[B, V]`: `[B]`.
-
-    Raises ArtifactError for NaN or infinite values.
-    """
-    if (sampling.temperature, sampling.top_k, sampling.top_p) != (1.0, 0, 1.0):
-        shares = _cut(shares.log() / sampling.temperature, sampling)
+def draw(shares: Tensor, generator: torch.Generator) -> Tensor:
+    """Sample one token `[B]` from each row of unnormalised probabilities `[B, V]`, of which one at least is above 0."""
     cumulative = shares.cumsum(dim=1, dtype=torch.float64)
     # Inverse transform sampling: one random number a row, where the Gumbel trick takes one for every token.
     chosen = torch.rand(len(shares), 1, dtype=torch.float64, generator=generator).mul_(cumulative[:, -1:])
-    if not math.isfinite(chosen.sum()):
-        raise ArtifactError("expected finite logits of the prior, found NaN or infinite values; train it again")
     return torch.searchsorted(cumulative, chosen, right=True)[:, 0]
-
-
-def _cut(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Top-k and top-p filtering: logits `[B, V]` to probabilities."""
-    if 0 < sampling.top_k < logits.shape[1]:
-        least = logits.topk(sampling.top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    if sampling.top_p < 1.0:
-        ordered, order = logits.sort(descending=True)
-        shares = ordered.softmax(dim=-1)
-        # A token stays while those before it hold less than top_p, so that at least one always does.
-        dropped = shares.cumsum(dim=-1) - shares >= sampling.top_p
-        logits = logits.masked_fill(dropped.scatter(1, order, dropped), -torch.inf)
-    return logits.softmax(dim=-1)

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes, tone_levels
 from distill.errors import ArtifactError
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault
+from distill.generate.policies import KeptCodes, Policy, PullTo
 from distill.generate.refusals import MISTUNED, MOST_DRAWS, Draws, Refusal, draw_again
-from distill.generate.sampling import FixedCodes, Sampling, sample_codes
+from distill.generate.sampling import Sampling, Sequences, follow_courses, sample_codes
 from distill.generate.source import Source
 from distill.novelty.verdict import Novelty
 from distill.prior.base import Prior
@@ -32,7 +32,6 @@ PEAK = 0.98  # largest amplitude: louder sounds are made softer
 IN_TUNE = 0.2  # semitones from the note, at most
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
-PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
 Report = Callable[
@@ -198,37 +197,40 @@ class _Batch:
 
     def _codes(self, numbers: Sequence[int], attempt: int) -> list[Codes]:
         """Codes `[F, Q]` of the sounds of these numbers, without those of the prompt."""
-        request, recording, weights = self.request, self.request.recording, None
+        request, recording = self.request, self.request.recording
         if recording is not None and not request.strength:
             return [recording.copy() for _ in numbers]
-        frames = frames_for_seconds(self.source.codec, request.max_seconds) if recording is None else len(recording)
         again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
-        if self.is_tuned and recording is not None:
-            weights = self.source.tuner.following(recording, len(numbers))
-        elif self.is_tuned:
-            weights = self.source.tuner.weights(list(map(request.note_of, numbers)))
-        return sample_codes(
-            self.prior,
-            len(numbers),
-            frames,
-            self.seeds.of_batch(self.first, attempt, again),
-            request.sampling,
-            request.natural_ending,
-            self._progress(len(self.numbers) - len(numbers)),
-            request.label,
-            request.prompt,
-            self._kept(numbers, attempt),
-            weights,
+        generator = torch.Generator().manual_seed(self.seeds.of_batch(self.first, attempt, again))
+        frames = frames_for_seconds(self.source.codec, request.max_seconds) if recording is None else len(recording)
+        wanted = Sequences(
+            len(numbers), frames, request.natural_ending, request.label, request.prompt, request.sampling
         )
+        policies = [*self._notes(numbers), *self._take(numbers, attempt), *self._courses(wanted, generator)]
+        return sample_codes(self.prior, wanted, generator, policies, self._progress(len(self.numbers) - len(numbers)))
 
-    def _kept(self, numbers: Sequence[int], attempt: int) -> FixedCodes | None:
-        """What takes of these numbers keep of their recording."""
+    def _notes(self, numbers: Sequence[int]) -> list[Policy]:
+        """The policy of sounds at notes, if any."""
+        if not self.is_tuned:
+            return []
+        if self.request.recording is not None:
+            return [self.source.tuner.following(self.request.recording, len(numbers))]
+        return [self.source.tuner.weights(list(map(self.request.note_of, numbers)))]
+
+    def _take(self, numbers: Sequence[int], attempt: int) -> list[Policy]:
+        """The policies of takes that keep a part of a recording, if any."""
         recording, strength = self.request.recording, self.request.strength
         if recording is None or strength >= 1:
-            return None
+            return []
         codec, seeds = self.source.codec, [self.seeds.of_take(number, attempt) for number in numbers]
         kept = [kept_codes(recording, codec.architecture.codebook_sizes, strength, seed) for seed in seeds]
-        return FixedCodes(torch.from_numpy(np.stack(kept)), pull_to(codec.code_vectors(), recording, strength))
+        pull = PullTo(codec.code_vectors(), torch.from_numpy(recording), strength)
+        return [pull, KeptCodes(torch.from_numpy(np.stack(kept)))]
+
+    def _courses(self, wanted: Sequences, generator: torch.Generator) -> list[Policy]:
+        """The policy of sounds whose loudness follows recordings, if any: takes keep that of their own."""
+        is_take = self.request.recording is not None and self.request.strength < 1
+        return [] if is_take else follow_courses(self.prior, wanted, generator)
 
     def _progress(self, accepted: int) -> Callable[[int, int, str], None]:
         """What reports frames, of a batch of which so many sounds are accepted."""
@@ -288,24 +290,6 @@ def kept_codes(codes: Codes, codebook_sizes: Sequence[int], strength: float, see
     drawn = ((strength - rises_from) / (1 - COARSE_FROM if levels > 1 else 1.0)).clip(0.0, 1.0)
     kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], levels
     return np.where(np.arange(levels) < kept[:, None], codes, -1)
-
-
-def pull_to(codebooks: Sequence[Tensor], codes: Codes, strength: float) -> Callable[[int, int], Tensor] | None:
-    """Weights `[V]` of a level's codewords at a frame, by their squared distance to that of `codes`; None at strength 1.
-
-    `codebooks` are `[V, D]` of each level. The unit of distance is the mean squared distance of two codewords of the level.
-    """
-    if strength >= 1:
-        return None
-    exponent = PULL * (1 - strength)
-    spreads = [2 * (book - book.mean(dim=0)).square().sum(dim=1).mean() for book in codebooks]
-
-    def weights(level: int, frame: int) -> Tensor:
-        book = codebooks[level]
-        distances = (book - book[int(codes[frame, level])]).square().sum(dim=1)
-        return (-exponent * distances / spreads[level].clamp_min(1e-12)).exp()
-
-    return weights
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[Samples]:

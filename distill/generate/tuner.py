@@ -19,13 +19,13 @@ from torch import Tensor
 
 from distill.codec.constants import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
-from distill.codec.tone import FLOORS, START, ToneLayer, atoms_of, steps_of
+from distill.codec.tone import FLOORS, START, ToneLayer, steps_of
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.pitch import LEAST_SHARE, PitchMeter
+from distill.generate.policies import Draw, first_possible
 from distill.notes import note_name
 from distill.prior.base import Prior
-from distill.prior.frame import FramePrior
 
 SPREAD = 0.15  # semitones from the note, at which a code keeps 0.6 of its probability
 LOUDEST_HERTZ, SECONDS = 300.0, 0.3  # of the loudest partial, and of the sound, by which a set is heard
@@ -34,6 +34,7 @@ LEAST_TONAL = 1 / 3  # share of recordings with a pitch: of hats, hisses and scr
 RARE = 0.01  # share of these beyond each end of the notes that are known
 UNHEARD = 1e3  # semitones, so that sets which have no pitch are near no note
 BEYOND = 12  # semitones beyond these, where notes can still be asked for
+TINY = 1e-300  # what sums are divided by at least
 
 Coded = NDArray[np.integer]  # [F, Q]
 
@@ -50,16 +51,10 @@ class Tuner:
             raise ArtifactError("note: expected a model whose codes have notes, found one without; train it again")
         self.layer, self.measure = codec.tone, PitchMeter(codec.spectrogram)
         self.labels, self.recordings = prior.shape.labels, recordings
-        intervals = heard_intervals(codec.tone, self.measure)
-        notes, atoms = torch.zeros(1 + len(self.labels), NOTES), torch.zeros(NOTES, atoms_of(len(intervals)))
-        counts = prior.count_experts if isinstance(prior, FramePrior) else None
-        if counts is not None:
-            notes += counts.unigram[NOTE, :NOTES].cpu()
-            atoms += (counts.unigram[ATOM] + counts.given[ATOM, :NOTES])[:, : atoms.shape[1]].cpu()
-            if self.labels:
-                notes += counts.labelled[:, NOTE, :NOTES].cpu()
-        self.notes = notes.double().softmax(dim=1)  # [L + 1, NOTES], entry 0 of any label
-        sets = atoms.double().softmax(dim=1)[:, 1:].unflatten(1, (-1, len(FLOORS))).sum(dim=2)
+        intervals, counted = heard_intervals(codec.tone, self.measure), prior.counted_tones()
+        self.notes = counted.notes.double().softmax(dim=1)  # [L + 1, NOTES], entry 0 of any label
+        atoms = counted.atoms.double().softmax(dim=1)[:, 1:]
+        sets = atoms.unflatten(1, (-1, len(FLOORS))).sum(dim=2)
         self.sets = torch.where(intervals.isnan(), 0.0, sets)  # [NOTES, S]
         self.intervals = intervals.nan_to_num(UNHEARD)
 
@@ -144,48 +139,58 @@ def heard_intervals(layer: ToneLayer, measure: PitchMeter) -> Tensor:
 
 
 class NoteWeights:
-    """Weights for sounds at `targets` `[B, F]` in semitones (MIDI), NaN for any; what follows the last frame is as it.
+    """Policy of sounds at `targets` `[count, F]` in semitones (MIDI), NaN for any; later frames are as the last one.
 
-    `intervals` `[S]` are those at which sets are heard, `sets` `[NOTES, S]` how often recordings have each at a note.
+    A sound gets its first tone at once, at its note, and then one near it or none, as the prior has it. `intervals` `[S]`
+    are those at which sets are heard, `sets` `[NOTES, S]` how often recordings have each at a note.
     """
 
     def __init__(self, targets: Tensor, intervals: Tensor, sets: Tensor) -> None:
-        self.targets, self.sets = (targets * TUNINGS).round(), sets[:, None]
+        self._targets, self._sets = (targets * TUNINGS).round(), sets[:, None]
         moved = (intervals * TUNINGS).round()
-        self.atoms = torch.cat([moved.new_zeros(1), moved.repeat_interleave(len(FLOORS))])  # steps from the code
+        self._atoms = torch.cat([moved.new_zeros(1), moved.repeat_interleave(len(FLOORS))])  # steps from the code
         coded = steps_of(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))
-        self.heard = coded[..., None] + moved  # [NOTES, TUNINGS, S]
+        self._heard = coded[..., None] + moved  # [NOTES, TUNINGS, S]
+        self._levels = {NOTE: self._weigh_notes, TUNING: self._weigh_tunings, ATOM: self._weigh_atoms}
         self._tables: dict[tuple[float, bool], Tensor] = {}
 
-    def __call__(self, shares: Tensor, coarser: Tensor, rows: Tensor, frame: int, begun: Tensor) -> Tensor:
-        """Probabilities `[B, V]` of the next level, a note, tuning or atom, of sounds `rows` `[B]`.
+    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
+        """See `policies`."""
+        if step.level not in self._levels:
+            return shares
+        targets = self._targets[step.rows, min(step.frame, self._targets.shape[1] - 1)]
+        begun = (step.codes[step.rows, : step.frame, NOTE] > 0).any(dim=1)
+        weighted = self._levels[step.level](shares, step.coarser, targets.nan_to_num(), begun)
+        return torch.where(targets.isnan()[:, None], shares, first_possible(weighted.to(shares), shares))
 
-        Their frame has the `coarser` codes `[B, L]`. `begun` `[B]` says which have had a tone; others get one now, at
-        their note, and then one near it or none, as the prior has it.
-        """
-        level, targets = coarser.shape[1], self.targets[rows, min(frame, self.targets.shape[1] - 1)]
-        tables = torch.stack(
-            list(map(self._table, targets.nan_to_num().tolist(), begun.tolist()))
-        )  # [B, NOTES, TUNINGS]
-        free = targets.isnan()
-        if level == NOTE:
-            tone = torch.where(begun, shares[:, 1:].sum(dim=1) / shares.sum(dim=1), 1.0)[:, None]
-            tonal = _weighted(shares[:, 1:], tables[:, 1:].sum(dim=2))
-            weighted = torch.cat([1 - tone, tone * tonal], dim=1)
-            return torch.where(free[:, None], shares, weighted.to(shares))
+    def _weigh_notes(self, shares: Tensor, _: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
+        """Notes by what is heard near the target; no tone as before, but where none has begun."""
+        weights = self._coded(targets, begun)[:, 1:].sum(dim=2)
+        silent = torch.where(begun, shares[:, 0] / shares.sum(dim=1), 0.0)[:, None]
+        return torch.cat([silent, (1 - silent) * _weighted(shares[:, 1:], weights)], dim=1)
+
+    def _weigh_tunings(self, shares: Tensor, coarser: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
+        """Tunings of the frame's note by what is heard near the target."""
         note = coarser[:, NOTE]
-        if level == TUNING:
-            weights = tables[torch.arange(len(rows)), note]
-        else:
-            distance = (steps_of(note, coarser[:, TUNING]) - targets)[:, None] + self.atoms
-            weights = torch.where(begun[:, None], _nearness(distance, True), _nearness(distance, False))
-            weights[:, 0] = 0.0
-        return torch.where((free | (note == 0))[:, None], shares, _weighted(shares, weights).to(shares))
+        weights = self._coded(targets, begun)[torch.arange(len(note)), note]
+        return torch.where((note == 0)[:, None], shares, _weighted(shares, weights))
+
+    def _weigh_atoms(self, shares: Tensor, coarser: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
+        """Atoms whose set is heard near the target at the frame's note and tuning."""
+        note = coarser[:, NOTE]
+        distance = (steps_of(note, coarser[:, TUNING]) - targets)[:, None] + self._atoms
+        weights = torch.where(begun[:, None], _nearness(distance, True), _nearness(distance, False))
+        weights[:, 0] = 0.0
+        return torch.where((note == 0)[:, None], shares, _weighted(shares, weights))
+
+    def _coded(self, targets: Tensor, begun: Tensor) -> Tensor:
+        """Weights `[B, NOTES, TUNINGS]` of coded pitches for targets `[B]` in steps of tuning."""
+        return torch.stack([self._table(*of) for of in zip(targets.tolist(), begun.tolist(), strict=True)])
 
     def _table(self, target: float, begun: bool) -> Tensor:
-        """Weights `[NOTES, TUNINGS]` of coded pitches for a target in steps of tuning."""
+        """Weights `[NOTES, TUNINGS]` for a target."""
         if (target, begun) not in self._tables:
-            self._tables[target, begun] = (_nearness(self.heard - target, begun) * self.sets).sum(dim=2)
+            self._tables[target, begun] = (_nearness(self._heard - target, begun) * self._sets).sum(dim=2)
         return self._tables[target, begun]
 
 
@@ -195,11 +200,9 @@ def _nearness(distance: Tensor, begun: bool) -> Tensor:
 
 
 def _weighted(shares: Tensor, weights: Tensor) -> Tensor:
-    """Probabilities `[B, V]` times weights, with the sum 1; where that leaves nothing, weights, and without any the former.
+    """Probabilities `[B, V]` times weights, with the sum 1; where nothing is left the weights, else the former.
 
-    A code that is kept may be far from what weights are for, so that nothing that follows it is near.
+    A code that is kept may be far from the target, so that nothing that follows it is near.
     """
-    weighted = shares * weights
-    for other in (weights, shares):
-        weighted = torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, other)
-    return weighted / weighted.sum(dim=1, keepdim=True)
+    chosen = first_possible(shares * weights, weights, shares.to(weights))
+    return chosen / chosen.sum(dim=1, keepdim=True).clamp_min(TINY)

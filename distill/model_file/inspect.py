@@ -10,7 +10,7 @@ import torch
 
 from distill.codec.streaming import encode
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sampling import Sequences, sample_codes
 from distill.generate.sounds import decode_sounds
 from distill.model_file.build import Facts, date_of, facts, origins
 from distill.model_file.format import (
@@ -115,7 +115,9 @@ def verify(path: Path) -> Facts:
         decode_sounds(codec, [codes.numpy()])
         checks.append(("codec", f"{TRIAL_SECONDS} s of a tone to {codes.numel()} codes and back"))
         if prior is not None:
-            drawn = sample_codes(prior, 1, len(codes), 0, Sampling(), natural_ending=False)[0]
+            drawn = sample_codes(
+                prior, Sequences(1, len(codes), natural_ending=False), torch.Generator().manual_seed(0)
+            )[0]
             decode_sounds(codec, [drawn])
             checks.append(("prior", f"{TRIAL_SECONDS} s drawn, {drawn.size} codes of this codec"))
     except ArtifactError as error:

@@ -2,27 +2,31 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from distill.codec.constants import ATOM, NOTE
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, bos_token, possible_tokens, window_start
 from distill.codes.store import CodeLevels, CodesConfig
 from distill.params import Heads, PriorConfig, PriorLayers, PriorWidth
 from distill.prior.architectures import ArchitectureName
+from distill.prior.loudness_course import FEW, KnownCourses
 from distill.prior.transformer import INIT_STD
 
 MOST_LABELS = 1000
 LONGEST_LABEL = 1000  # characters
+LONGER = 1.5  # factor of the longest recording: sounds that go on for so long are cut
 Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
 
 
 class PriorShape(CodeLevels):
     """`prior_config` of a model file: the settings that fix the shape of the prior's tensors.
 
-    Each architecture has a class of its own. `labels` are the names that generation accepts.
+    Each architecture has a class of its own. `labels` are the names that generation accepts, `courses` the frames of
+    the recordings whose loudness sounds follow.
     """
 
     architecture: ArchitectureName
@@ -31,6 +35,9 @@ class PriorShape(CodeLevels):
     num_layers: PriorLayers
     num_heads: Heads
     labels: Annotated[list[Label], Field(max_length=MOST_LABELS)]
+    courses: Annotated[
+        list[Annotated[int, Field(ge=1, le=1 << 20)]], Field(max_length=FEW, exclude_if=lambda frames: not frames)
+    ] = []
 
     head_divisor: ClassVar[int] = 2  # of a head's size: rotary positions turn pairs of features
 
@@ -55,6 +62,15 @@ class PriorShape(CodeLevels):
         return cls(**{name: values[name] for name in cls.model_fields if name in values})
 
 
+class CountedTones(NamedTuple):
+    """How often recordings have tones, as logits: notes `[L + 1, NOTES]` of each label, 0 for any; atoms `[NOTES, V]`
+    at each note.
+    """
+
+    notes: Tensor
+    atoms: Tensor
+
+
 class Prior(nn.Module):
     """A distribution over sequences of frames of codes, conditional on labels where there are any.
 
@@ -73,15 +89,31 @@ class Prior(nn.Module):
         self.impossible = nn.Buffer(impossible, persistent=False)  # [Q, V + 2], what is added to logits: 0 or -inf
         self.smoothing = nn.Buffer(torch.zeros(shape.num_quantizers))  # [Q], label smoothing of levels in training
         self.longest = nn.Buffer(torch.zeros(1))  # frames of the longest training recording, 0 if unknown
+        self.courses = KnownCourses(shape.courses, shape.codebook_sizes) if shape.courses else None
         self.label: nn.Parameter | None = None  # [labels + 1, D], label embeddings; row 0: no label
         if shape.labels:
             self.label = nn.Parameter(torch.randn(len(shape.labels) + 1, shape.hidden_size) * label_std)
 
     @property
     def most_frames(self) -> int:
-        """Frames after which a sound is cut that has not ended; 0 for no such number. By default the longest known."""
+        """Frames after which a sound is cut that has not ended; 0 for no such number.
+
+        These are those of the longest recording; sounds that end as recordings do may be longer.
+        """
         longest = self.longest.item()
-        return int(longest) if 1 <= longest < math.inf else 0  # a file may hold any number
+        known = int(longest) if 1 <= longest < math.inf else 0  # a file may hold any number
+        return round(known * LONGER) if self.courses else known
+
+    def begin_courses(self, frames: Sequence[int]) -> KnownCourses:
+        """Give the prior courses of recordings of so many frames, which sounds that end by themselves follow; return them."""
+        self.courses = KnownCourses(frames, self.shape.codebook_sizes).to(self.smoothing.device)
+        self.shape = self.shape.model_copy(update={"courses": self.courses.frames})
+        return self.courses
+
+    def counted_tones(self) -> CountedTones:
+        """How often recordings have notes and atoms, of codes with tones; all are alike to a prior that counts nothing."""
+        sizes, labels = self.shape.codebook_sizes, len(self.shape.labels)
+        return CountedTones(torch.zeros(1 + labels, sizes[NOTE]), torch.zeros(sizes[NOTE], sizes[ATOM]))
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `[B, T, Q, V + 2]` of the targets of a batch of windows; T is at most `span_frames`.

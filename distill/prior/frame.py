@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from distill.codec.constants import ATOM, NOTE
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.params import CodewordSize, DepthLayers, PriorConfig
 from distill.prior.attention import without_autocast
-from distill.prior.base import Prior, PriorShape
+from distill.prior.base import LONGER, CountedTones, Prior, PriorShape
 from distill.prior.counts import ChosenTables, CountExperts
-from distill.prior.loudness_course import FEW, KnownCourses, LoudnessCourse
+from distill.prior.loudness_course import LoudnessCourse
 from distill.prior.pointer_mixture import History, PointerMixture, mix
 from distill.prior.transformer import (
     INIT_STD,
@@ -32,7 +32,6 @@ FREE_LEVELS = 1  # levels with a free vector a code besides; on finer levels tho
 OUTPUT_HIDDEN_SIZE = 128  # hidden units of the MLP from a codeword to its output vector
 OUTPUT_STD = 0.1  # of output vectors
 LABEL_STD = 0.5  # of label embeddings, a quarter of the scale of summed codeword embeddings
-LONGER = 1.5  # factor of the longest recording: sounds that go on for so long are cut
 
 
 class DepthShape(PriorShape):
@@ -61,14 +60,11 @@ class DepthShape(PriorShape):
 class FrameShape(DepthShape):
     """`PriorShape` of a `FramePrior`.
 
-    `calibrated`: it has a table of how loudness goes on, after training. `courses`: frames of the recordings whose loudness sounds follow.
+    `calibrated`: it has a table of how loudness goes on, after training.
     """
 
     architecture: Literal["frame"] = "frame"
     calibrated: bool = False
-    courses: Annotated[
-        list[Annotated[int, Field(ge=1, le=1 << 20)]], Field(max_length=FEW, exclude_if=lambda frames: not frames)
-    ] = []
 
 
 class CodewordEmbedding(nn.Module):
@@ -198,9 +194,6 @@ class FramePrior(Prior):
             CountExperts(shape.codebook_sizes, hidden_size, len(shape.labels)) if shape.count_experts else None
         )
         self.loudness_course = LoudnessCourse(size) if isinstance(shape, FrameShape) and shape.calibrated else None
-        self.courses: KnownCourses | None = None
-        if isinstance(shape, FrameShape) and shape.courses:
-            self.courses = KnownCourses(shape.courses, shape.codebook_sizes)
         self.bias = nn.Parameter(torch.zeros(levels, 1, size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, shape.depth_layers))
@@ -212,8 +205,8 @@ class FramePrior(Prior):
 
     @property
     def most_frames(self) -> int:
-        """See `Prior`. Where sounds end as recordings do some may be longer."""
-        return round(super().most_frames * (1 if self.loudness_course is None and self.courses is None else LONGER))
+        """See `Prior`."""
+        return round(super().most_frames * (1 if self.loudness_course is None else LONGER))
 
     def begin_calibration(self) -> LoudnessCourse:
         """Give the prior a `LoudnessCourse` that adds nothing yet, and return it."""
@@ -221,11 +214,15 @@ class FramePrior(Prior):
         self.shape = self.shape.model_copy(update={"calibrated": True})
         return self.loudness_course
 
-    def begin_courses(self, frames: Sequence[int]) -> KnownCourses:
-        """Give the prior courses of recordings of so many frames, which sounds that end by themselves follow; return them."""
-        self.courses = KnownCourses(frames, self.shape.codebook_sizes).to(self.bias.device)
-        self.shape = self.shape.model_copy(update={"courses": self.courses.frames})
-        return self.courses
+    def counted_tones(self) -> CountedTones:
+        """See `Prior`."""
+        counted, experts = super().counted_tones(), self.count_experts
+        if experts is None:
+            return counted
+        notes, atoms = (count.shape[1] for count in counted)
+        by_note = experts.unigram[NOTE, :notes] + (experts.labelled[:, NOTE, :notes] if self.shape.labels else 0)
+        by_atom = experts.unigram[ATOM, :atoms] + experts.given[ATOM, :notes, :atoms]
+        return CountedTones(counted.notes + by_note.cpu(), counted.atoms + by_atom.cpu())
 
     def forward(self, batch: Batch) -> Tensor:
         """See `Prior`. The logits of a level depend on the coarser levels of its frame in the targets."""

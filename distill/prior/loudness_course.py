@@ -108,53 +108,68 @@ class LoudnessCourse(nn.Module):
 
 
 class KnownCourses(nn.Module):
-    """Courses of the loudness of recordings `[F, Q]` of so many `frames`, and their labels, 0 for none."""
+    """Courses of the loudness of recordings of so many `frames`, and their labels, 0 for none."""
 
     def __init__(self, frames: Sequence[int], codebook_sizes: Sequence[int]) -> None:
         super().__init__()
-        self.frames, self.codebook_sizes = list(frames), codebook_sizes
+        self.frames, self._codebook_sizes = list(frames), codebook_sizes
         self.loudness = nn.Buffer(torch.zeros(sum(frames)))
         self.labels = nn.Buffer(torch.zeros(len(frames)))
 
     @torch.no_grad()
-    def hear(self, recordings: Sequence[Codes], labels: Sequence[int]) -> None:
-        """Note the courses of recordings, which have so many frames."""
+    def fit(self, recordings: Sequence[Codes], labels: Sequence[int]) -> None:
+        """Take the courses from recordings `[F, Q]`, which have so many frames."""
         self.loudness.copy_(torch.from_numpy(np.concatenate([codes[:, 0] for codes in recordings])))
         self.labels.copy_(torch.tensor(labels))
 
-    def draw(
-        self,
-        count: int,
-        most_frames: int,
-        label: int,
-        generator: torch.Generator,
-        ends: bool = True,
-        prompt: Codes | None = None,
+    def stretched(
+        self, count: int, most_frames: int, label: int, generator: torch.Generator, ends: bool = True
     ) -> Tensor:
-        """Courses of `count` sounds, `[count, most_frames]` tokens, with EOS where they have ended.
+        """Courses `[count, most_frames]` of sounds, in tokens, with EOS where they have ended.
 
-        Each is that of a random recording with a label, of any for 0 or where none has it, stretched and moved at random,
-        so that it fits; those that do not end are stretched to `most_frames`. After the codes `prompt` `[P, Q]` it is that
-        of a longer recording, where there is one, from frame P on, moved to where they end, and one frame at least.
+        Each is that of a random recording, stretched and moved at random, so that it fits; those that do not end are
+        stretched to `most_frames`. With a label it is one with the label, where there is any.
         """
-        every, loudest = self.loudness.cpu().split(self.frames), self.codebook_sizes[0] - 1
-        pairs = zip(every, self.labels.tolist(), strict=True)
-        known = [course for course, own in pairs if label in (0, own)] or every
-        if prompt is not None:
-            known = [course for course in known if len(course) > len(prompt)] or known
-        drawn = torch.full((count, most_frames), eos_token(max(self.codebook_sizes)))
-        for row in drawn:
-            course = known[int(torch.randint(len(known), (1,), generator=generator))]
-            octaves, moved = (2 * torch.rand(2, generator=generator) - 1).tolist()
-            if prompt is None:
-                frames = max(1, round(len(course) * 2 ** (STRETCHED_OCTAVES * octaves)))
-                frames = min(frames, most_frames) if ends else most_frames
-                course = nn.functional.interpolate(course[None, None], frames, mode="linear")[0, 0]
-                course = course + MOVED_STEPS * moved
-            else:
-                rest = course[min(len(prompt), len(course)) - 1 :]
-                rest = rest - rest[0] + int(prompt[-1, 0])
-                course = rest[1:] if len(rest) > 1 else rest
-            tokens = course.round().clamp(0, loudest).long()[:most_frames]
-            row[: len(tokens)] = tokens
-        return drawn
+        recordings, courses = self._of(label), []
+        for _ in range(count):
+            recording, octaves, moved = self._draw(recordings, generator)
+            frames = min(most_frames, max(1, round(len(recording) * 2 ** (STRETCHED_OCTAVES * octaves))))
+            frames = frames if ends else most_frames
+            course = nn.functional.interpolate(recording[None, None], frames, mode="linear")[0, 0]
+            courses.append(course + MOVED_STEPS * moved)
+        return self._tokens(courses, most_frames)
+
+    def continued(self, prompt: Codes, count: int, most_frames: int, label: int, generator: torch.Generator) -> Tensor:
+        """Courses as of `stretched`, of sounds that go on after the codes `prompt` `[P, Q]` for a frame at least.
+
+        Each is that of a longer recording, where there is one, from frame P on, and begins as loud as the prompt ends.
+        """
+        recordings, courses = self._of(label), []
+        recordings = [recording for recording in recordings if len(recording) > len(prompt)] or recordings
+        for _ in range(count):
+            recording, *_ = self._draw(recordings, generator)
+            rest = recording[min(len(prompt), len(recording)) - 1 :]
+            rest = rest - rest[0] + int(prompt[-1, 0])
+            courses.append(rest[1:] if len(rest) > 1 else rest)
+        return self._tokens(courses, most_frames)
+
+    def _of(self, label: int) -> list[Tensor]:
+        """Courses of the recordings with a label; of all for 0, or where none has it."""
+        every = self.loudness.cpu().split(self.frames)
+        own = [course for course, of in zip(every, self.labels.tolist(), strict=True) if label in (0, of)]
+        return own or list(every)
+
+    def _draw(self, recordings: Sequence[Tensor], generator: torch.Generator) -> tuple[Tensor, float, float]:
+        """A recording, and two numbers from -1 to 1."""
+        chosen = int(torch.randint(len(recordings), (1,), generator=generator))
+        octaves, moved = (2 * torch.rand(2, generator=generator) - 1).tolist()
+        return recordings[chosen], octaves, moved
+
+    def _tokens(self, courses: Sequence[Tensor], most_frames: int) -> Tensor:
+        """Tokens `[count, most_frames]` of courses, EOS after their ends."""
+        loudest = self._codebook_sizes[0] - 1
+        tokens = torch.full((len(courses), most_frames), eos_token(max(self._codebook_sizes)))
+        for row, course in zip(tokens, courses, strict=True):
+            own = course[:most_frames].round().clamp(0, loudest).long()
+            row[: len(own)] = own
+        return tokens

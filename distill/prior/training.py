@@ -184,7 +184,7 @@ def fit_prior(
     if calibrate is not None and can_be_calibrated(model, data.codes):
         if len(data.train) <= FEW:
             courses = whole_courses(data)
-            model.begin_courses([*map(len, courses)]).hear(courses, [one.label for one in data.train])
+            model.begin_courses([*map(len, courses)]).fit(courses, [one.label for one in data.train])
         else:
             distances = calibrate(model, [one.codes for one in data.train], seed, _interruptible(run))
             result = replace(result, best_metrics={**result.best_metrics, **task.validate()})

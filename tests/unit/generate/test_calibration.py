@@ -3,6 +3,7 @@
 import signal
 import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from distill.codes.sequences import CodedRecording, eos_token
 from distill.codes.store import Codes
 from distill.errors import Interrupted
 from distill.generate.calibration import ROUNDS, calibrate
-from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sampling import Sequences, follow_courses, sample_codes
 from distill.prior.artifact import build_prior
 from distill.prior.frame import LONGER, FramePrior, FrameShape
 from distill.prior.training import fit_prior, whole_courses
@@ -44,16 +45,22 @@ def decaying(count: int) -> list[Codes]:
     return sounds
 
 
+def sampled(model: FramePrior, count: int, max_frames: int, **wanted: Any) -> list[Codes]:
+    """Sounds from a seed, which follow courses where the prior has them."""
+    sequences, generator = Sequences(count, max_frames, **wanted), torch.Generator().manual_seed(1)
+    return sample_codes(model, sequences, generator, follow_courses(model, sequences, generator))
+
+
 def ends_loud(codes: Codes) -> bool:
     return bool(codes[-1, 0] >= codes[:, 0].max() - 4)
 
 
 def test_drawn_sounds_become_like_the_recordings() -> None:
     model, recordings = untrained(), decaying(60)
-    before = sample_codes(model, 64, 24, 1, Sampling())
+    before = sampled(model, 64, 24)
     reported: list[tuple[int, int]] = []
     distances = calibrate(model, recordings, 0, lambda done, total, _: reported.append((done, total)))
-    after = sample_codes(model, 64, 24, 1, Sampling())
+    after = sampled(model, 64, 24)
     assert len(distances) == ROUNDS + 1
     assert min(distances) < 0.7 * distances[0]
     assert reported == sorted(reported)
@@ -78,22 +85,22 @@ def test_sounds_follow_few_recordings() -> None:
     model, fades, swell = untrained(), decaying(2), np.array([[5, 0], [20, 0], [40, 0], [60, 0]])
     recordings = [*fades, swell]
     model.longest.fill_(max(map(len, recordings)))
-    model.begin_courses([*map(len, recordings)]).hear(recordings, [1, 1, 2])
-    faded, swelled = (sample_codes(model, 32, 40, 1, Sampling(), label=label) for label in (1, 2))
+    model.begin_courses([*map(len, recordings)]).fit(recordings, [1, 1, 2])
+    faded, swelled = (sampled(model, 32, 40, label=label) for label in (1, 2))
     assert {len(codes) for codes in swelled} == {3, 4, 5, 6}
     assert all(8 <= len(codes) <= 23 for codes in faded)
     assert all(61 <= codes[0, 0] <= 70 and codes[-1, 0] <= 6 for codes in faded)
     assert all(np.all(np.diff(codes[:, 0]) > 0) for codes in swelled)
     assert len({codes.tobytes() for codes in faded}) == 32
-    on = sample_codes(model, 32, 40, 1, Sampling(), label=1, prompt=fades[0][:5])
+    on = sampled(model, 32, 40, label=1, prompt=fades[0][:5])
     assert all(abs(codes[0, 0] - fades[0][4, 0]) <= 8 and codes[-1, 0] <= 8 and len(codes) <= 18 for codes in on)
     model.courses.labels[0] = 0.0  # type: ignore[index,union-attr]
-    assert {*range(3, 7)} < {len(codes) for codes in sample_codes(model, 64, 40, 1, Sampling())}  # any label
+    assert {*range(3, 7)} < {len(codes) for codes in sampled(model, 64, 40)}  # any label
     model.courses.labels[0] = 1.0  # type: ignore[index,union-attr]
-    assert {len(codes) for codes in sample_codes(model, 8, 6, 1, Sampling(), label=1)} == {6}  # so that they end
-    late = sample_codes(model, 8, 40, 1, Sampling(), label=2, prompt=np.concatenate(fades))
+    assert {len(codes) for codes in sampled(model, 8, 6, label=1)} == {6}  # so that they end
+    late = sampled(model, 8, 40, label=2, prompt=np.concatenate(fades))
     assert {len(codes) for codes in late} == {1}
-    asked = sample_codes(model, 8, 30, 1, Sampling(), natural_ending=False, label=2)
+    asked = sampled(model, 8, 30, natural_ending=False, label=2)
     assert all(len(codes) == 30 and np.all(np.diff(codes[:, 0]) >= 0) and codes[-1, 0] > 50 for codes in asked)
 
 
@@ -114,13 +121,13 @@ def test_up_to_few_recordings_are_followed_and_more_are_calibrated(monkeypatch: 
 
 def test_a_sound_ends_before_its_course_where_the_prior_is_sure() -> None:
     model, recordings = untrained(), decaying(2)
-    model.begin_courses([*map(len, recordings)]).hear(recordings, [0, 0])
+    model.begin_courses([*map(len, recordings)]).fit(recordings, [0, 0])
     model.pointer_mixture.copy_nothing(0)
     lengths = []
     for logit in (2.0, 8.0):
         with torch.no_grad():
             model.bias[0, 0, eos_token(max(SIZES))] = logit
-        lengths.append({len(codes) for codes in sample_codes(model, 16, 40, 1, Sampling())})
+        lengths.append({len(codes) for codes in sampled(model, 16, 40)})
     assert min(lengths[0]) >= 8
     assert max(lengths[1]) < 8
     assert min(lengths[1]) > 1  # not while it is loud

@@ -13,11 +13,11 @@ from unit.tiny import prior_shape
 
 from distill.codec.constants import NOTE, NOTES, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
-from distill.codes.store import out_of_range
+from distill.codes.store import Codes, out_of_range
+from distill.generate.policies import FINEST_TEMPERATURE, TONE_TOP_P, Draw, Policy, Truncation
 from distill.generate.sampling import (
-    FINEST_TEMPERATURE,
-    TONE_TOP_P,
     Sampling,
+    Sequences,
     classifier_free_guidance,
     draw,
     sample_codes,
@@ -51,6 +51,11 @@ def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> 
         if isinstance(model, FramePrior) and model.loudness_course is not None:
             model.loudness_course.table.normal_()
     return model
+
+
+def sampled(prior: Prior, seed: int = 0, *policies: Policy, **wanted: Any) -> list[Codes]:
+    """Sequences of a prior from a seed."""
+    return sample_codes(prior, Sequences(**wanted), torch.Generator().manual_seed(seed), policies)
 
 
 LABELLED = {kind: sharp_prior(kind, ["a", "b"]) for kind in ("frame", "flat", "memory")}
@@ -129,7 +134,8 @@ def test_labels_and_prompts_change_what_is_drawn(kind: str) -> None:
     prompt = np.full((5, LEVELS), 3)
 
     def drawn(sampling: Sampling = Sampling(), **others: object) -> np.ndarray:  # noqa: B008
-        return np.stack(sample_codes(prior, 3, 6, 1, sampling, natural_ending=False, **others))  # type: ignore[arg-type]
+        wanted = {"count": 3, "max_frames": 6, "sampling": sampling, "natural_ending": False, **others}
+        return np.stack(sampled(prior, 1, **wanted))
 
     plain, one, two, guided = drawn(), drawn(label=1), drawn(label=2), drawn(Sampling(guidance=4.0), label=1)
     assert len({codes.tobytes() for codes in (plain, one, two, guided, drawn(prompt=prompt))}) == 5
@@ -150,7 +156,8 @@ def test_guidance_amplifies_what_a_label_changes() -> None:
 @pytest.mark.parametrize("frames", [1, 7, 8, 61])
 def test_seeds_decide_and_lengths_beyond_the_context_hold_codes_only(prior: Prior, frames: int) -> None:
     one, again, other = (
-        np.stack(sample_codes(prior, 3, frames, seed, Sampling(10.0), natural_ending=False)) for seed in (0, 0, 1)
+        np.stack(sampled(prior, seed, count=3, max_frames=frames, natural_ending=False, sampling=Sampling(10.0)))
+        for seed in (0, 0, 1)
     )
     assert one.shape == (3, frames, LEVELS)
     np.testing.assert_array_equal(one, again)
@@ -165,7 +172,8 @@ def test_codes_are_those_of_their_level_whatever_the_settings(
 ) -> None:
     settings, prompt = Sampling(temperature, top_k, top_p, guidance), np.array([[size - 1 for size in SIZES]] * 3)
     given = {"label": 1, "prompt": prompt} if seed % 2 else {}
-    for codes in sample_codes(LABELLED[kind], 4, 12, seed, settings, natural_ending=seed % 4 > 1, **given):
+    wanted = {"count": 4, "max_frames": 12, "sampling": settings, "natural_ending": seed % 4 > 1, **given}
+    for codes in sampled(LABELLED[kind], seed, **wanted):
         assert out_of_range(codes, SIZES) == ""
 
 
@@ -185,10 +193,10 @@ def ending(prior: Prior, chance: float) -> Prior:
 
 
 def test_sounds_end_where_the_prior_says_so(prior: Prior) -> None:
-    lengths = [len(codes) for codes in sample_codes(ending(prior, 0.1), 400, 200, 0, Sampling())]
+    lengths = [len(codes) for codes in sampled(ending(prior, 0.1), count=400, max_frames=200)]
     assert 1 <= min(lengths) < max(lengths) <= 200
     assert 8 < np.mean(lengths) < 12
-    assert [len(codes) for codes in sample_codes(ending(prior, 1 - 1e-12), 3, 50, 0, Sampling())] == [1, 1, 1]
+    assert [len(codes) for codes in sampled(ending(prior, 1 - 1e-12), count=3, max_frames=50)] == [1, 1, 1]
 
 
 def test_sharpening_undoes_smoothed_labels() -> None:
@@ -204,7 +212,8 @@ def test_sharpening_undoes_smoothed_labels() -> None:
 def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, 11, generator=generator)
-    drawn = draw(logits.softmax(dim=-1), Sampling(0.8, top_k, top_p), generator)
+    step = Draw(0, 0, torch.arange(6), torch.zeros(6, 0, dtype=torch.int64), torch.zeros(6, 1, 1, dtype=torch.int64))
+    drawn = draw(Truncation(0.8, top_k, top_p)(logits.softmax(dim=-1), step), generator)
     for row, token in zip((logits / 0.8).softmax(dim=-1), drawn, strict=True):
         order = row.argsort(descending=True)
         rank = int((order == token).nonzero())
@@ -219,7 +228,7 @@ def test_tones_are_drawn_from_the_likeliest_and_others_from_all() -> None:
     with torch.no_grad():
         for parameter in prior.parameters():
             parameter.zero_()  # all codes are equally likely
-    codes = np.concatenate(sample_codes(prior, 400, 4, 0, Sampling(), natural_ending=False))
+    codes = np.concatenate(sampled(prior, count=400, max_frames=4, natural_ending=False))
     found = [len(np.unique(codes[:, level])) for level in range(len(sizes))]
     assert found == [5, *(math.ceil(TONE_TOP_P * size) for size in sizes[1:4]), 4]
 
@@ -238,7 +247,7 @@ def test_fine_shapes_beside_a_tone_are_drawn_cooler() -> None:
         prior.bias[NOTE, 0, 0] = math.log(NOTES)  # half of the frames have no tone
         for level in range(len(sizes)):
             prior.pointer_mixture.copy_nothing(level)
-    codes = np.concatenate(sample_codes(prior, 8000, 4, 0, Sampling(), natural_ending=False))
+    codes = np.concatenate(sampled(prior, count=8000, max_frames=4, natural_ending=False))
     temperatures = {True: [1.0, 1.0, 2 / (1 + 1 / FINEST_TEMPERATURE), FINEST_TEMPERATURE], False: [1.0] * 4}
     for has_tone, expected in temperatures.items():
         drawn = codes[(codes[:, NOTE] > 0) == has_tone][:, [0, 4, 5, 6]]
@@ -249,20 +258,18 @@ def test_fine_shapes_beside_a_tone_are_drawn_cooler() -> None:
 
 def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
     endless, prompt = sharp_prior("frame", []), np.zeros((4, LEVELS), dtype=np.int64)
-    lengths = [len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling())]
+    lengths = [len(codes) for codes in sampled(endless, count=40, max_frames=20)]
     endless.longest.fill_(4)  # a calibrated prior may go on for half as long again
-    limited = [len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling())]
+    limited = [len(codes) for codes in sampled(endless, count=40, max_frames=20)]
     assert max(lengths) > 6
     assert limited == [min(6, length) for length in lengths]
-    assert [len(codes) for codes in sample_codes(endless, 2, 20, 0, Sampling(), natural_ending=False)] == [20, 20]
-    assert max(len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling(), prompt=prompt)) > 6
+    assert [len(codes) for codes in sampled(endless, count=2, max_frames=20, natural_ending=False)] == [20, 20]
+    assert max(len(codes) for codes in sampled(endless, count=40, max_frames=20, prompt=prompt)) > 6
 
 
 def test_tokens_are_drawn_as_often_as_they_weigh() -> None:
     weights = torch.tensor([0.0, 0.5, 0.0, 1.5, 0.25, 0.0])
-    drawn = draw(weights.expand(100_000, -1), Sampling(), torch.Generator().manual_seed(0))
+    drawn = draw(weights.expand(100_000, -1), torch.Generator().manual_seed(0))
     shares = torch.bincount(drawn, minlength=6) / len(drawn)
     torch.testing.assert_close(shares, weights / weights.sum(), rtol=0, atol=0.005)
     assert not shares[weights == 0].any()
-    greedy = torch.tensor([[0.0, 1.0, 0.5]]).softmax(dim=-1)
-    assert draw(greedy, Sampling(temperature=0.01), torch.Generator().manual_seed(0)).item() == 1

@@ -21,7 +21,7 @@ from distill.errors import AudioError
 from distill.generate.faults import FAULTS
 from distill.generate.refusals import equal_to
 from distill.generate.results import similarities
-from distill.generate.sampling import FixedCodes, Sampling, sample_codes
+from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     PEAK,
     GenerationRequest,
@@ -90,34 +90,6 @@ def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
     assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack", "loud")
     assert GenerationRequest(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
     assert GenerationRequest(1, 1.0, natural_ending=False, prompt=prompt).kinds == ("drone", "stutter")
-
-
-def test_fixed_codes_stay_and_the_others_are_drawn_given_them(prior: Prior) -> None:
-    """Through several windows; drawn codes follow what is kept before them, and not what is kept after them."""
-    codes = some_codes(35)
-    kept = np.where(np.random.default_rng(2).random((6, 35, 2)) < 0.6, codes, -1)
-    late = kept.copy()
-    late[:, 30:] = 0
-    takes, again = (
-        sample_codes(prior, 6, 35, 0, Sampling(), False, kept=FixedCodes(torch.from_numpy(fixed)))
-        for fixed in (kept, late)
-    )
-    for take, one, other in zip(takes, kept, again, strict=True):
-        np.testing.assert_array_equal(take[one >= 0], one[one >= 0])
-        np.testing.assert_array_equal(take[:30], other[:30])
-    assert len({take[kept[0] < 0].tobytes() for take in takes}) > 1
-
-
-def test_drawn_codes_follow_their_weights_unless_these_leave_nothing(prior: Prior) -> None:
-    nothing_kept = torch.full((2, 12, 2), -1)
-    one_each = FixedCodes(nothing_kept, lambda level, frame: torch.eye(8)[(frame + 3 * level) % 8])
-    expected = (np.arange(12)[:, None] + 3 * np.arange(2)) % 8
-    for take in sample_codes(prior, 2, 12, 0, Sampling(), False, kept=one_each):
-        np.testing.assert_array_equal(take, expected)
-    free = sample_codes(prior, 2, 12, 0, Sampling(), False)
-    for weights in (None, lambda level, frame: torch.zeros(8) * level * frame):
-        same = sample_codes(prior, 2, 12, 0, Sampling(), False, kept=FixedCodes(nothing_kept, weights))
-        assert all(np.array_equal(*pair) for pair in zip(free, same, strict=True))
 
 
 @given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1))

@@ -14,8 +14,9 @@ from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.tone import FLOORS
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.pitch import PitchMeter
+from distill.generate.policies import Draw
 from distill.generate.refusals import MISTUNED
-from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sampling import Sequences, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds, in_tune
 from distill.generate.source import Source
 from distill.generate.tuner import SPREAD, NoteWeights, Tuner, heard_intervals
@@ -24,8 +25,7 @@ from distill.prior.artifact import build_prior
 HISS, STRING = 1, 2
 FIFTH = torch.tensor([0.0, 7.0])  # the second set is heard a fifth above what is coded
 BOTH = torch.full((NOTES, 2), 0.5)
-BEGUN, NOT_YET = torch.tensor([True]), torch.tensor([False])
-ROW = torch.tensor([0])
+BEGUN, NOT_YET = 5, 0  # frames that have a tone
 
 
 def code(note: int, tuning: int | None = None) -> torch.Tensor:
@@ -36,9 +36,15 @@ def shares(size: int) -> torch.Tensor:
     return torch.full((1, size), 1 / size)
 
 
-def weighted(weights: NoteWeights, coarser: torch.Tensor, size: int, begun: torch.Tensor = BEGUN) -> dict[int, float]:
+def step(coarser: torch.Tensor, frame: int) -> Draw:
+    """The next level of a frame, after frames with a tone."""
+    codes = torch.ones(1, 20, 4, dtype=torch.int64)
+    return Draw(frame, coarser.shape[1], torch.tensor([0]), coarser, codes)
+
+
+def weighted(weights: NoteWeights, coarser: torch.Tensor, size: int, frame: int = BEGUN) -> dict[int, float]:
     """Probabilities of the codes that are left, of codes that were all alike."""
-    found = weights(shares(size), coarser, ROW, 0, begun)[0]
+    found = weights(shares(size), step(coarser, frame))[0]
     assert float(found.sum()) == pytest.approx(1, abs=1e-5)
     return {index: float(share) for index, share in enumerate(found) if share > 1e-6}
 
@@ -98,8 +104,8 @@ def test_a_code_that_is_far_away_leaves_the_others_as_they_are() -> None:
 def test_frames_without_a_target_are_free_and_the_last_one_goes_on() -> None:
     weights = NoteWeights(torch.tensor([[math.nan, 60.0]]), torch.zeros(1), torch.ones(NOTES, 1))
     coarser = torch.tensor([[3]])
-    assert torch.equal(weights(shares(NOTES), coarser, ROW, 0, BEGUN), shares(NOTES))
-    first, later = (weights(shares(NOTES), coarser, ROW, frame, BEGUN) for frame in (1, 9))
+    assert torch.equal(weights(shares(NOTES), step(coarser, 0)), shares(NOTES))
+    first, later = (weights(shares(NOTES), step(coarser, frame)) for frame in (1, 9))
     assert torch.equal(first, later)
     assert not torch.equal(first, shares(NOTES))
 
@@ -109,7 +115,8 @@ def test_sequences_are_drawn_each_at_its_note_also_after_some_have_ended() -> No
     assert codec.tone is not None
     notes = [48, 52, 56, 60, 64, 68, 72] * 4
     tuner = Tuner(codec, prior)
-    drawn = sample_codes(prior, len(notes), 40, 1, Sampling(), label=STRING, notes=tuner.weights(notes))
+    wanted = Sequences(len(notes), 40, label=STRING)
+    drawn = sample_codes(prior, wanted, torch.Generator().manual_seed(1), [tuner.weights(notes)])
     assert len({len(codes) for codes in drawn}) > 1
     for note, codes in zip(notes, drawn, strict=True):
         pitches = codec.tone.pitches(torch.from_numpy(codes)[None])[0].numpy()
@@ -123,7 +130,8 @@ def test_a_take_follows_the_tones_of_its_recording() -> None:
     recording = np.zeros((12, prior.num_quantizers), np.int64)
     recording[:, [NOTE, TUNING, ATOM]] = np.repeat([[52, 8, 1], [0, 0, 0], [64, 8, 1]], 4, axis=0)
     following = Tuner(codec, prior).following(recording, 5)
-    drawn = sample_codes(prior, 5, 12, 0, Sampling(), natural_ending=False, label=STRING, notes=following)
+    wanted = Sequences(5, 12, natural_ending=False, label=STRING)
+    drawn = sample_codes(prior, wanted, torch.Generator().manual_seed(0), [following])
     notes = np.stack(drawn)[..., NOTE]
     assert (notes[:, :4] == 52).all()
     assert (notes[:, 8:] == 64).all()

@@ -29,7 +29,7 @@ from distill.codec.constants import NOTES, TUNINGS
 from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
-from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sampling import Sampling, Sequences, sample_codes
 from distill.params import get_adaptive_prior_config
 from distill.prior.data import MIN_STEPS, PriorData, WindowSampler
 from distill.prior.frame import FrameShape
@@ -205,7 +205,8 @@ def test_labels_condition_samples(architecture: str) -> None:
     model = fit(some, settings).model
 
     def share_up(label: int, guidance: float = 1.0) -> float:
-        drawn = sample_codes(model, 40, 2, 0, Sampling(guidance=guidance), natural_ending=False, label=label)
+        wanted = Sequences(40, 2, natural_ending=False, label=label, sampling=Sampling(guidance=guidance))
+        drawn = sample_codes(model, wanted, torch.Generator().manual_seed(0))
         steps = [int(codes[1, 0] - codes[0, 0]) % SIZE for codes in drawn]
         return steps.count(1) / max(1, steps.count(1) + steps.count(SIZE - 1))
 
