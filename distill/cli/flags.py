@@ -17,7 +17,7 @@ from typer import Argument, Option
 
 from distill.audio.source import is_url
 from distill.errors import AudioWarning, ParamsError
-from distill.generate.requests import Flag
+from distill.generate import requests
 from distill.params import setting
 from distill.params.settings import Settings, setting_of
 from distill.storage.files import as_on_disk
@@ -66,9 +66,8 @@ def takes_settings(*paths: str) -> Callable[[Callable[..., None]], Callable[...,
 
 def takes_request(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of its argument `given`, a flag for each field of a request's class that has help."""
-    fields = {name: field for name, field in kind.model_fields.items() if field.description}
-    ordered = sorted(fields.items(), key=lambda named: named[1].kw_only is not False)  # as Python's arguments
-    return _takes({name: inspect.Parameter(name, KEYWORD, **_of_field(name, field)) for name, field in ordered})
+    fields = requests.fields_of(kind).items()
+    return _takes({name: inspect.Parameter(name, KEYWORD, **_of_field(name, field)) for name, field in fields})
 
 
 def _takes(flags: dict[str, inspect.Parameter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -100,18 +99,17 @@ def _of_setting(path: str) -> dict[str, Any]:
 
 def _of_field(name: str, field: FieldInfo) -> dict[str, Any]:
     """Default and annotation of the flag of a request's field."""
-    about, shape = setting_of(field), next((part for part in field.metadata if isinstance(part, Flag)), Flag())
-    kind, names = shape.type or about.type, (shape.name or "--" + name.replace("_", "-"), shape.short)
-    shown: dict[str, Any] = {"help": about.help, "metavar": shape.metavar, **limits(about.bounds)}
-    if kind is Path:
+    about, flag = setting_of(field), requests.flag_of(name, field)
+    shown: dict[str, Any] = {"help": about.help, "metavar": flag.metavar, **limits(about.bounds)}
+    if flag.type is Path:
         shown["callback"] = spelt
-    if shape.otherwise:
-        shown["show_default"] = shape.otherwise
-    option = Option(*filter(None, names), **shown)
+    if flag.otherwise:
+        shown["show_default"] = flag.otherwise
+    option = Option(*filter(None, (flag.name, flag.short)), **shown)
     if field.is_required():
-        return {"annotation": Annotated[kind, option]}
-    default = field.default if kind in (int, float, bool) else None
-    return {"default": default, "annotation": Annotated[kind if default is not None else kind | None, option]}
+        return {"annotation": Annotated[flag.type, option]}
+    default = field.default if flag.type in (int, float, bool) else None
+    return {"default": default, "annotation": Annotated[flag.type if default is not None else flag.type | None, option]}
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:

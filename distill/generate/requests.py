@@ -7,7 +7,7 @@ documentation of all three are made from it. A field without help is an argument
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, get_args, get_type_hints
@@ -15,11 +15,12 @@ from typing import Annotated, Any, Concatenate, Literal, ParamSpec, Self, TypeVa
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
+from pydantic.fields import FieldInfo
 
 from distill.errors import ParamsError
 from distill.notes import Notes, read_notes
 from distill.params import Guidance, Share, Temperature, TopK, TopP, default_values
-from distill.params.settings import Settings, validated
+from distill.params.settings import Settings, setting_of, validated
 from distill.progress import Progress
 
 KitFormat = Literal["sfz", "dspreset"]
@@ -41,6 +42,18 @@ class Flag:
     metavar: str | None = None
     type: Any = None
     otherwise: str = ""  # what stands in for None, or for nothing
+
+
+def flag_of(name: str, field: FieldInfo) -> Flag:
+    """The flag of a field, with a name and a type."""
+    own = next((part for part in field.metadata if isinstance(part, Flag)), Flag())
+    return replace(own, name=own.name or "--" + name.replace("_", "-"), type=own.type or setting_of(field).type)
+
+
+def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
+    """The fields of a request that have help, those first that Python takes by position."""
+    fields = [(name, field) for name, field in kind.model_fields.items() if field.description]
+    return dict(sorted(fields, key=lambda named: named[1].kw_only is not False))
 
 
 def notes_text(given: Any) -> Any:
@@ -255,7 +268,7 @@ def takes(kind: Callable[P, S]) -> Callable[[Callable[[Owner, S], Result]], Call
         for name, field in settings.model_fields.items()
     ]
     arguments.sort(key=lambda argument: argument.kind)
-    helps = [f"- `{name}`: {field.description}" for name, field in settings.model_fields.items() if field.description]
+    helps = [f"- `{name}`: {field.description}" for name, field in fields_of(settings).items()]
 
     def decorated(method: Callable[[Owner, S], Result]) -> Callable[Concatenate[Owner, P], Result]:
         signature = inspect.Signature(arguments)

@@ -16,7 +16,6 @@ from distill.params import default_values
 from distill.params.settings import Settings, validated
 
 KINDS: dict[str, type[Settings]] = {"generate": GenerateSettings, "vary": VarySettings, "kit": KitSettings}
-NAMES = {"--count": "n", "--label": "label", "--format": "formats"}  # of flags, where they are not those of the field
 
 
 @pytest.mark.parametrize("verb", KINDS)

@@ -264,7 +264,7 @@ def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
 
     for name in ("cancel", "stop"):
         assert _call(page, name, [None])["output"]["error"] == "expected a training at work, found none"
-    answer = _call(page, "generate", [None, 4, "", "", 1.0, None, "", "", 0, 1.0, "", None])
+    answer = _call(page, "generate", [None, 4, "", "", 1.0, None, "", "", "", 0, 1.0, None, False])
     assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
     neither = "a kit: expected a model or a sound to vary, found neither; choose a sound or record one"
     assert _call(page, "kit", [None, False, None, 4, ""])["output"]["error"] == neither
