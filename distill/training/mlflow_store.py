@@ -91,13 +91,13 @@ def moved_remark(client: Any, root: Path) -> str:
     location = experiment.artifact_location if experiment else ""
     if not (location.startswith("file:") and location.endswith("/mlruns")):
         return ""
-    before, now = Path(url2pathname(urlsplit(location).path)), (root / "mlruns").resolve()
-    if before.resolve() == now:
+    before = Path(url2pathname(urlsplit(location).path))
+    if before.resolve() == (root / "mlruns").resolve():
         return ""
     return (
-        f"MLflow: expected the artefacts of all runs in {now}, found those of earlier runs noted in {before}, where this "
-        f"project or its original was; new runs begin another experiment; if that folder is gone, `ln -s '{now}' '{before}'` "
-        "shows the files of earlier runs, too"
+        f"MLflow: expected the artefacts of all runs in {root.resolve()}, found that earlier runs have theirs in "
+        f"{before.parent}, where this project or its original was; new runs begin another experiment; if that folder is "
+        f"gone, `ln -s '{root.resolve()}' '{before.parent}'` shows the files of earlier runs, too"
     )
 
 
