@@ -365,7 +365,7 @@ def _query(model: MemoryPrior, frames: Frames, motifs: Frames, questions: int) -
     queries = torch.from_numpy(motifs[asked]).to(device)
     distractors = torch.from_numpy(motifs[np.concatenate([others] * kinds)][:, :, KEY_FRAMES]).to(device)
     candidates = torch.cat([queries[:, None, KEY_FRAMES], distractors], dim=1)  # the right one is first
-    state: Any = model.start(1)
+    state: Any = model.start(torch.zeros(1, dtype=torch.int64, device=model.bias.device))
     model.advance(with_bos(frames, model.codebook_size).to(device), state, newest=1)
     state.keep(torch.zeros(len(queries), dtype=torch.int64))
     model.advance(queries[:, :KEY_FRAMES], state, newest=1)
