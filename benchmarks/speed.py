@@ -23,7 +23,8 @@ from benchmarks.peers import Shape, to_sample, to_train
 from benchmarks.report import Table
 from distill.execution import Precision, execution_from_environment
 from distill.generate.sampling import Sequences, sample_codes
-from distill.generate.sounds import GenerationRequest, generate_sounds
+from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds
+from distill.generate.source import Source
 from distill.model_file.format import load_bundle
 from distill.prior.flat import CodePrior, FlatPrior, FlatShape
 from distill.process import keep_freed_memory
@@ -83,7 +84,8 @@ def measure_generation(model: Path) -> Table:
         seconds = []
         for seed in range(ROUNDS):
             began = time.perf_counter()
-            generate_sounds(bundle.codec, bundle.prior, GenerationRequest(batch, SECONDS, natural_ending=False), seed)
+            request = GenerationRequest(batch, SECONDS, natural_ending=False)
+            generate_sounds(Source(bundle.codec, bundle.prior), request, Seeds(seed))
             seconds.append(time.perf_counter() - began)
         row.append(f"{batch * SECONDS / statistics.median(seconds[1:]):.1f}")
     starts = []
