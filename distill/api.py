@@ -107,7 +107,7 @@ class Model:
     def prior(self) -> Prior | None:
         """The file's prior. For a codec alone it is the pretrained prior, None where that cannot read its codes."""
         codec = self.bundle.codec
-        if self.bundle.prior is not None or not codec.architecture.gain_shape:
+        if self.bundle.prior is not None:
             return self.bundle.prior
         return pretrained_prior(codewords_of(codec), codec.architecture.codebook_sizes, codec.spectrogram.frame_rate)
 

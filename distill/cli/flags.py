@@ -161,6 +161,14 @@ def remarks_said() -> Iterator[list[str]]:
         yield said
 
 
+def answer(as_json: bool, document: Any, *lines: str) -> None:
+    """Say what a command did on stdout: one JSON document, or lines."""
+    if as_json:
+        print_json(document)
+    else:
+        print(*lines, sep="\n")
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)

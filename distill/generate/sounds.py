@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.codec.layout import FrameLayout
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
-from distill.codes.store import Codes, tone_levels
+from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault
 from distill.generate.policies import KeptCodes, Policy, PullTo
@@ -307,7 +308,7 @@ def kept_codes(codes: Codes, codebook_sizes: Sequence[int], strength: float, see
     noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
     ranks = np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames  # [F], in [0, 1)
     # The proportion of frames in which each level is drawn: it rises from its strength on.
-    steps = (np.arange(levels) - len(tone_levels(codebook_sizes))).clip(0)  # from the coarsest level
+    steps = (np.arange(levels) - len(FrameLayout(tuple(codebook_sizes)).tones)).clip(0)  # from the coarsest level
     rises_from = COARSE_FROM * (1 - steps / steps[-1]) if levels > 1 else np.zeros(1)
     drawn = ((strength - rises_from) / (1 - COARSE_FROM if levels > 1 else 1.0)).clip(0.0, 1.0)
     kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], levels

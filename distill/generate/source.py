@@ -94,9 +94,9 @@ class Source:
                     "semitones"
                 )
             semitones = read_notes(note)[0] - pitch
-        if not self.tuner.layer.pitches(codes).isfinite().any():
+        if not self.codec.pitches(codes).isfinite().any():
             raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
-        moved: Codes = self.tuner.layer.transposed(codes, semitones).numpy()
+        moved: Codes = self.codec.transposed(codes, semitones).numpy()
         return moved, [] if pitch is None else [pitch + semitones]
 
     def label_number(self, label: str | None) -> int:

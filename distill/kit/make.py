@@ -114,7 +114,7 @@ def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
     """Settings with the note of a single recording that has a pitch, and not the name of a drum: a kit at that note."""
     if source.single is None or settings.notes is not None or any(drum_keys([source.path.stem])):
         return settings
-    has_tones = source.tuner.layer.pitches(torch.from_numpy(source.single.codes)).isfinite().any()
+    has_tones = source.codec.pitches(torch.from_numpy(source.single.codes)).isfinite().any()
     pitch = source.tuner.measure(source.single.samples) if has_tones else None
     return settings if pitch is None else settings.model_copy(update={"notes": str(round(pitch))})
 
@@ -268,7 +268,7 @@ def at_notes(source: Source, voice: Sound, notes: Sequence[int]) -> dict[int, So
     """
     assert voice.pitch is not None
     measure, codes, sounds = source.tuner.measure, torch.from_numpy(voice.codes), {}
-    moved = [source.tuner.layer.transposed(codes, note - voice.pitch).numpy() for note in notes]
+    moved = [source.codec.transposed(codes, note - voice.pitch).numpy() for note in notes]
     for note, own, decoded in zip(notes, moved, decode_sounds(source.codec, moved), strict=True):
         samples = decoded[: len(voice.samples)]
         sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(samples))

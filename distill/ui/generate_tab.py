@@ -12,7 +12,7 @@ from distill.errors import ParamsError
 from distill.generate.requests import GenerateSettings, KitSettings, VarySettings, fields_of
 from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET, flags, request_field, request_flags, sound
-from distill.ui.jobs import OTHERS, STDOUT, Job, read_end
+from distill.ui.jobs import NO_JOB, OTHERS, STDOUT, Job, read_end
 from distill.ui.workspace import Workspace
 
 MOST_SOUNDS = 32
@@ -114,8 +114,7 @@ class GenerateTab:
 
     def newest(self) -> list[Any]:
         """The newest of what was made."""
-        job = self._work.jobs.newest(*OTHERS)
-        return self.show(None if job is None else job.id)
+        return self.show(next((job.id for job in self._work.jobs.all(*OTHERS)), None))
 
     def tick(self, name: str | None, now: str | None) -> list[Any]:
         """State of a job, and the sounds of what is done; those that are shown `now` stay as they are."""
@@ -124,11 +123,10 @@ class GenerateTab:
         state = view.progress(self._work.jobs.get(name), NOTHING)
         return [state, gr.update(visible=bool(cards)), same, cards]
 
-    def _done(self, name: str | None) -> Job | None:
+    def _done(self, name: str | None) -> Job:
         """The job of this name; where it is at work or made nothing, the newest before it that is done."""
-        return next(
-            (job for job in self._work.jobs.all(*OTHERS) if job.id <= (name or "") and job.state == "done"), None
-        )
+        until_then = (job for job in self._work.jobs.all(*OTHERS) if job.id <= (name or ""))
+        return next((job for job in until_then if job.state == "done"), NO_JOB)
 
     def generate(self, *values: Any) -> list[Any]:
         """Start `distill generate` with the values of the form."""
@@ -181,8 +179,6 @@ class GenerateTab:
     def act(self, name: str | None, strength: str, transpose: str, event: gr.EventData) -> list[Any]:
         """Discard or vary a sound, as a button on its card says."""
         job = self._done(name)
-        if job is None:
-            return self.newest()
         sound = Path(str(event.sound)).name
         path = self._work.generated / job.id / sound
         if path.suffix != ".wav" or not path.is_file():
@@ -196,7 +192,8 @@ class GenerateTab:
     def zip(self, name: str | None) -> str:
         """An archive of all sounds that are shown."""
         job = self._done(name)
-        if job is None or not (made := self._work.generated / job.id).is_dir():
+        made = self._work.generated / job.id
+        if not made.is_dir():
             raise ParamsError("download: expected sounds, found none; wait until they are made")
         for path in made.rglob("*"):
             self._work.check_inside(path)
@@ -204,8 +201,7 @@ class GenerateTab:
 
     def cancel(self, name: str | None) -> list[Any]:
         """Cancel what is shown."""
-        if (job := self._work.jobs.get(name)) is not None:
-            job.cancel()
+        self._work.jobs.get(name).cancel()
         return self.show(name)
 
     def _labels(self, name: str | None) -> list[str]:
@@ -216,9 +212,9 @@ class GenerateTab:
         model = self._work.preselected(now, can_generate=True)
         return [gr.update(choices=self._work.names(True), value=model), gr.update(choices=self._labels(model))]
 
-    def _cards_of(self, job: Job | None) -> str:
+    def _cards_of(self, job: Job) -> str:
         """A card for each sound, or that of a kit."""
-        if job is None:
+        if not job.is_there:
             return ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
         head = f"<h3>{escape(job.title)}</h3>" + "".join(view.note(text, "warning") for text in job.warnings)

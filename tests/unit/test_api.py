@@ -15,7 +15,7 @@ import distill
 from distill.api import Model
 from distill.audio.write import write_audio
 from distill.codec.atoms import shipped_sets
-from distill.codec.constants import ATOM, NOTE
+from distill.codec.layout import ATOM, NOTE
 from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.pitch import PitchMeter

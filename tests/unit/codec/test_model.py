@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.codec.atoms import set_partials, shipped_sets
-from distill.codec.constants import LOUDNESS_STEP
+from distill.codec.layout import LOUDNESS_STEP
 from distill.codec.model import VQVAE, FrameNoise, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 from distill.codec.streaming import decode, decode_each, encode, encode_each
@@ -166,9 +166,9 @@ def test_codes_are_those_of_their_level_however_loud_a_sound_is(codec: VQVAE, ga
     tones = () if codec.tone is None else (128, 16, 7)
     assert sizes == ((71, *tones, 16, 16) if codec.architecture.gain_shape else (16, 16, 16))
     assert [len(vectors) for vectors in codec.code_vectors()] == list(sizes)
-    of_quantizer = codec.without_tones(torch.tensor(sizes)).tolist()
+    of_quantizer = codec.layout.split(torch.tensor(sizes))[0].tolist()
     assert [len(level.codewords) for level in codec.quantizer.levels()] == of_quantizer
-    assert len(codec.architecture.level_names) == len(sizes)
+    assert len(codec.layout.names) == len(sizes)
     assert out_of_range(encode(codec, audio)[0].numpy(), sizes) == ""
 
 

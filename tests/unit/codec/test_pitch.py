@@ -9,7 +9,7 @@ from torch import Tensor
 from unit.codec.tonal import RATE, padded, sound_of, sweep, untrained
 
 from distill.codec.atoms import CHORDS, shipped_sets
-from distill.codec.constants import TUNINGS
+from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.pitch import CANDIDATES, CHANGE, JUMP, ONSET, REACH, SLOPE, Candidates, best_path
 from distill.codec.tone import FLOORS

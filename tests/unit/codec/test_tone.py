@@ -9,8 +9,8 @@ from torch import Tensor
 from unit.codec.tonal import RATE, hertz, padded, sound_of, untrained
 
 from distill.codec.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.constants import ATOM, NOTE, TUNINGS
 from distill.codec.initialise import build_vqvae
+from distill.codec.layout import ATOM, NOTE, TUNINGS
 from distill.codec.spectral import mel_filterbank, spectrogram_config_for
 from distill.codec.streaming import decode, encode
 from distill.codec.tone import (

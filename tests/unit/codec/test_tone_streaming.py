@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from unit.codec.tonal import RATE, fitted, padded, sweep, untrained
 
-from distill.codec.constants import ATOM, NOTE
+from distill.codec.layout import ATOM, NOTE
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, decode_each, encode, encode_each
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from unit.tiny import networks, prior_shape, tiny_codec
 
 from distill.audio.write import AudioFormat, write_audio
-from distill.codec.constants import NOTES, TUNINGS
 from distill.codec.coordinates import codewords_of
+from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.streaming import decode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError
@@ -35,7 +35,7 @@ from distill.generate.sounds import (
 )
 from distill.generate.source import Source
 from distill.novelty.reference import make_reference
-from distill.novelty.verdict import with_scores
+from distill.novelty.scores import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import build_prior
 from distill.prior.base import Prior

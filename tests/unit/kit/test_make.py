@@ -34,7 +34,7 @@ from distill.kit.make import (
     write_picture,
 )
 from distill.novelty.reference import make_reference
-from distill.novelty.verdict import with_scores
+from distill.novelty.scores import with_scores
 
 RATE = 16_000
 PEAK = 10 ** (PEAK_DB / 20)

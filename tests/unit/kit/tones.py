@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from unit.tiny import tiny_codec
 
-from distill.codec.constants import TUNINGS
+from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.pitch import PitchMeter

@@ -22,9 +22,9 @@ from distill.prior.data import PriorData
 from distill.prior.training import PriorTraining, fit_prior
 from distill.training import PriorStepMetrics
 from distill.training.checkpoints import CheckpointStore
+from distill.training.console import public_events
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
-from distill.training.tracking import public_events
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 
@@ -93,12 +93,14 @@ def fit(
     seed: int = 0,
 ) -> PriorTraining:
     """Train a prior on the CPU."""
-    observers, cancel = () if callback is None else (public_events(callback),), cancel_event or threading.Event()
+    observers, cancel = public_events(callback), cancel_event or threading.Event()
     return fit_prior(prior_data, settings, seed, Run(FABRIC, observers=observers, cancel=cancel.is_set))
 
 
-def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: CheckpointStore, kill_at: int) -> None:
-    """Check that a training killed after `kill_at` steps and resumed equals one that was not."""
+def killed_and_resumed(
+    prior_data: PriorData, settings: PriorConfig, store: CheckpointStore, kill_at: int
+) -> PriorTraining:
+    """A training, after a check that one that is killed after `kill_at` steps and resumed equals it."""
     expected = fit(prior_data, settings)
 
     def kill(event: Any) -> None:
@@ -114,6 +116,7 @@ def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: Chec
     assert again.result.history == expected.result.history
     assert again.result.best_metrics == expected.result.best_metrics
     assert again.result.counts == expected.result.counts
+    return expected
 
 
 def pretrained_start() -> tuple[PriorData, PriorConfig]:
