@@ -51,7 +51,6 @@ def weighted(weights: NoteWeights, coarser: torch.Tensor, size: int, frame: int 
 def test_sets_that_are_found_in_recordings_are_heard_at_their_interval(interval: float) -> None:
     """And those of noise at none."""
     codec, string = untrained(spare_sets=2), shipped_sets()[0]
-    assert codec.tone is not None
     noise = np.sort(np.random.default_rng(0).uniform(1, 16, 60))
     own = PartialSet(string.ratios[:12] * 2 ** (interval / 12), string.amplitudes[:12])
     set_partials(codec.tone, [own, PartialSet(noise, np.ones(60))], len(shipped_sets()))
@@ -110,7 +109,6 @@ def test_frames_without_a_target_are_free_and_the_last_one_goes_on() -> None:
 
 def test_sequences_are_drawn_each_at_its_note_also_after_some_have_ended() -> None:
     codec, prior = networks()
-    assert codec.tone is not None
     notes = [48, 52, 56, 60, 64, 68, 72] * 4
     tuner = Tuner(codec, prior)
     wanted = Sequences(len(notes), 40, label=STRING)
@@ -124,7 +122,6 @@ def test_sequences_are_drawn_each_at_its_note_also_after_some_have_ended() -> No
 
 def test_a_take_follows_the_tones_of_its_recording() -> None:
     codec, prior = networks()
-    assert codec.tone is not None
     recording = np.zeros((12, prior.num_quantizers), np.int64)
     recording[:, [NOTE, TUNING, ATOM]] = np.repeat([[52, 8, 1], [0, 0, 0], [64, 8, 1]], 4, axis=0)
     following = Tuner(codec, prior).following(recording, 5)
