@@ -26,6 +26,8 @@ from distill.errors import AudioError
 
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
 TREBLE_HZ = 10_000
+LEAST_ENERGY_SHARE = 1e-5  # of treble in a recording: -50 dB
+LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dBFS; 16-bit dither has -100, shaped up to -80
 LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: less does not pay for a codec that costs more for all of it
 EXCERPT_SECONDS = 0.1  # decoded at a time
 USUAL_EXCERPTS = 5
@@ -123,8 +125,8 @@ def _has_treble(excerpts: Sequence[F32], peak: float, rate: int, may_be_dither: 
     """
     # Relative to the peak, since squares of the largest samples that `read_recording` takes have no float32.
     whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
-    is_heard = not may_be_dither or float(treble.max()) * peak**2 >= 1e-7
-    return bool(is_heard and treble.sum() >= 1e-5 * whole.sum())
+    is_heard = not may_be_dither or float(treble.max()) * peak**2 >= LEAST_TREBLE_POWER
+    return bool(is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum())
 
 
 def _rest(stream: AudioStream, block: F32) -> int:
