@@ -57,7 +57,7 @@ def measure_training() -> Table:
     ours, rows = speed[OURS, "bf16"], []
     for name in names:
         its = [speed[name, precision] for precision in PRECISIONS]
-        rows.append((name, *(f"{one:.0f}" for one in its), *(f"{ours / one:.2f}" for one in reversed(its))))
+        rows.append((name, *(f"{value:.0f}" for value in its), *(f"{ours / value:.2f}" for value in reversed(its))))
     return Table("training", TRAINED, tuple(rows))
 
 
@@ -72,7 +72,7 @@ def measure_sampling() -> Table:
         speeds = [TIMES * batch * Shape.tokens / statistics.median(seconds[name, batch]) for batch in BATCHES]
         pairs = [zip(seconds[name, batch], seconds[OURS, batch], strict=True) for batch in BATCHES]
         ratios = [statistics.median(its / mine for its, mine in both) for both in pairs]
-        rows.append((name, *(f"{one:.0f}" for one in speeds), *(f"{one:.2f}" for one in ratios)))
+        rows.append((name, *(f"{value:.0f}" for value in speeds), *(f"{value:.2f}" for value in ratios)))
     return Table("sampling", SAMPLED, tuple(rows))
 
 

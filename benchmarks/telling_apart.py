@@ -86,7 +86,9 @@ def _fitted(pairs: Sequence[tuple[Values, Values]]) -> Callable[[Values], Values
 def _pair(original: Samples, decoded: Samples, sample_rate: int) -> tuple[Values, Values]:
     """Features `[n, features]` of the same patches of both."""
     size = round(PATCH_SECONDS * sample_rate)
-    before, after = (np.pad(np.asarray(one, np.float64), (0, max(0, size - len(one)))) for one in (original, decoded))
+    before, after = (
+        np.pad(np.asarray(sound, np.float64), (0, max(0, size - len(sound)))) for sound in (original, decoded)
+    )
     starts = np.arange(len(before) // size) * size
     energies = np.array([np.square(before[start : start + size]).sum() for start in starts])
     audible = starts[energies > AUDIBLE * energies.max()]

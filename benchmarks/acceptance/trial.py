@@ -36,7 +36,7 @@ CONTEXT_SECONDS = 1.0
 
 def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
     """Settings of `architecture: memory` with a window that is short compared with the recordings."""
-    longest = max(len(one.views[0]) for one in data.train) / data.codes.frame_rate
+    longest = max(len(recording.views[0]) for recording in data.train) / data.codes.frame_rate
     most = float(default_values()["prior"]["memory"]["span_seconds"])
     memory = {"span_seconds": min(max(CONTEXT_SECONDS, longest), most)}
     settings: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
@@ -133,9 +133,9 @@ def timed_probes(seconds: list[float]) -> Iterator[None]:
 
     def timed(*given: Any) -> dict[str, float]:
         began = time.perf_counter()
-        found = probe(*given)
+        results = probe(*given)
         seconds.append(time.perf_counter() - began)
-        return found
+        return results
 
     with patch.object(MemoryTask, "probe_memory", timed):
         yield

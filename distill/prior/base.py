@@ -128,8 +128,8 @@ class Prior(nn.Module):
         """Start of the window that the next frame is predicted from, after so many frames. BOS counts."""
         return window_start(frames, self.context_frames)
 
-    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> Any:
-        """State of sequences that begin at `position`, for `advance`, `next_logits`, and its own `keep(rows)`."""
+    def start(self, labels: Tensor, position: int = 0) -> Any:
+        """State of sequences with labels `[B]` that begin at `position`, for `advance`, `next_logits`, and its own `keep(rows)`."""
         raise NotImplementedError
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
@@ -155,12 +155,12 @@ DrawCode = Callable[[Tensor, Tensor, int], Tensor]
 class Sampler:
     """B sequences being sampled. Beyond the context of the prior, windows advance as in `Prior.window_start`."""
 
-    def __init__(self, prior: Prior, count: int, history: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Start `count` sequences, or continue `history` `[count, F, Q]`; `labels` `[count]` count from 1, 0 is none."""
+    def __init__(self, prior: Prior, history: Tensor, labels: Tensor) -> None:
+        """Continue `history` `[B, F, Q]`, F at least 0; `labels` `[B]` count from 1, 0 is none."""
         device = prior.smoothing.device
-        self.prior, self.labels = prior, None if labels is None else labels.to(device)
-        bos = torch.full((count, 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device)
-        self.frames = bos if history is None else torch.cat([bos, history.to(device)], dim=1)  # the last [B, S, Q]
+        self.prior, self.labels = prior, labels.to(device)
+        bos = torch.full((len(labels), 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device)
+        self.frames = torch.cat([bos, history.to(device)], dim=1)  # the last [B, S, Q]
         self.frame = self.frames.shape[1] - 1  # index of the next one
         self.start = -1  # position of the first frame of the window; -1: no window yet
         self.state: Any = None
@@ -172,7 +172,7 @@ class Sampler:
         if start == self.start:
             prior.advance(self.frames[:, -1:], self.state)
         else:
-            self.start, self.state = start, prior.start(len(self.frames), self.labels, start)
+            self.start, self.state = start, prior.start(self.labels, start)
             prior.advance(self.frames[:, start - self.frame - 1 :], self.state, newest=1)
         codes = self.frames[:, 0, :0]
         for _ in range(prior.num_quantizers):
@@ -185,5 +185,5 @@ class Sampler:
     @torch.inference_mode()
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
-        self.frames, self.labels = self.frames[rows], None if self.labels is None else self.labels[rows]
+        self.frames, self.labels = self.frames[rows], self.labels[rows]
         self.state.keep(rows)

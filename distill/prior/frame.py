@@ -215,12 +215,12 @@ class FramePrior(Prior):
         counts = None if self.count_experts is None else self.count_experts.choose(labels, folds)
         return FrameState(self.tables(), positions, labels, counts)
 
-    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FrameState:
+    def start(self, labels: Tensor, position: int = 0) -> FrameState:
         """See `Prior`."""
-        state = self._state(torch.full((batch_size,), position, device=self.bias.device), labels)
+        state = self._state(torch.full_like(labels, position), labels)
         state.layers = self.layers(state.tables)
         if isinstance(self.stack, Transformer):
-            state.cache = KeyValueCache(self.stack, batch_size, self.context_frames)
+            state.cache = KeyValueCache(self.stack, len(labels), self.context_frames)
         return state
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:

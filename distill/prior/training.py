@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 import numpy as np
 import torch
@@ -214,13 +215,7 @@ def train_prior_of_codes(
     data, seed = read_prior_data(codes, split, params.seed), params.seed
     recordings = data.recordings
     config, tier = params.prior_config(recordings), params.tier_name(recordings)
-    memory = config.model_dump()["memory"] or {}
-    settings = {
-        **config.model_dump(exclude={"memory"}),
-        **{f"memory.{key}": value for key, value in memory.items()},
-        "seed": seed,
-        "tier": tier,
-    }
+    settings = {**_settings_by_name(config), "seed": seed, "tier": tier}
     inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
     about = {
         **about_corpus(params, data.codes.corpus_sha256, data.codes.sample_rate, recordings),
@@ -232,13 +227,8 @@ def train_prior_of_codes(
     with tracked_run(
         "train_prior", inputs, settings, about, derived, PriorConsole, fabric, state, tracking_root
     ) as run:
-        if remark := why_not_pretrained(config, data.codes):
+        for remark in filter(None, (why_not_pretrained(config, data.codes), _lost_labels(data))):
             run.console.say(remark)
-        if data.lost_labels:
-            run.console.say(
-                f"warning: labels {one_line(', '.join(data.lost_labels))}: expected a recording of each to train on, found "
-                "that the codec, which was trained without labels, holds them out; train the codec with labels, too"
-            )
         trained = fit_prior(data, config, seed, run)
         if not run.is_first:
             return trained
@@ -253,18 +243,34 @@ def train_prior_of_codes(
     )
 
 
+def _settings_by_name(config: PriorConfig) -> dict[str, Any]:
+    """The settings of a prior by name, those of the memory as `memory.`…."""
+    values = config.model_dump()
+    memory = values.pop("memory") or {}
+    return {**values, **{f"memory.{key}": value for key, value in memory.items()}}
+
+
+def _lost_labels(data: PriorData) -> str:
+    """Warning about labels without a recording to train on; "" where there are none."""
+    if not data.lost_labels:
+        return ""
+    return (
+        f"warning: labels {one_line(', '.join(data.lost_labels))}: expected a recording of each to train on, found "
+        "that the codec, which was trained without labels, holds them out; train the codec with labels, too"
+    )
+
+
 def print_prior(training: PriorTraining, console: Console) -> None:
     """Print the result of a training: losses, perplexity, bits beside counting, warnings and remarks."""
     result, metrics, memorization = training.result, training.metrics, training.facts.memorization
     levels = sorted((name.split("/")[0] for name in metrics if name.startswith("level_")), key=by_level)
-    found, counting = metrics["val_bits_per_second"], metrics["val_bits_per_second_counting"]
-    start = metrics.get("val_bits_per_second_start")
-    started = "" if start is None else f", before training {start:.0f}"
+    bits = {name: metrics.get(f"val_bits_per_second{name}") for name in ("", "_counting", "_start")}
+    started = f", before training {bits['_start']:.0f}" if bits["_start"] else ""
     lines = [
         f"prior of {training.made_of}: {result.summary}",
         f"held-out perplexity {training.facts.best_perplexity:.1f}; by level "
         + ", ".join(f"{metrics[f'{level}/val_perplexity']:.1f}" for level in levels),
-        f"{found:.0f} bits per second of held-out audio; counting alone {counting:.0f}{started}",
+        f"{bits['']:.0f} bits per second of held-out audio; counting alone {bits['_counting']:.0f}{started}",
     ]
     lines += [f"warning: {memorization.message}" if memorization.was_memorizing else "no sign of memorisation"]
     for line in (*lines, *result.remarks):

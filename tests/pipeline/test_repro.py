@@ -140,7 +140,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
 
 @pytest.mark.filterwarnings("ignore")
 def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> None:
-    """The page's commands to their end: three priors in DVC's table, in its curves and in MLflow; wrong ones are refused."""
+    """The page's commands to their end: three priors in DVC's table, in its curves and in MLflow."""
     folder = finished.folder
     finished.commit()
     *trainings, show, diff, apply = experiments.commands((ROOT / experiments.PAGE).read_text())
@@ -171,12 +171,6 @@ def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> N
         assert runs[name].info.run_name.endswith(f" train_prior {name}")
         assert runs[name].data.metrics["best/val_perplexity"] == pytest.approx(best[name])
 
-    for setting, said in {
-        "hidden_size=abc": "train_prior: params.yaml: prior.hidden_size: expected integer or auto, found 'abc'\n",
-        "hiden_size=64": "ERROR: Invalid `--set-param` value: Could not override 'prior.hiden_size'.\n",
-    }.items():
-        refused = finished.dvc("exp", "run", "-S", f"prior.{setting}")
-        assert (refused.returncode, said in refused.stderr, "Traceback" in refused.stderr) == (255, True, False)
     done = finished.dvc(*apply[1:])
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "metrics/train_prior.json").read_text())["val_perplexity"] == best[apply[-1]]

@@ -53,7 +53,6 @@ def weighted(weights: NoteWeights, coarser: torch.Tensor, size: int, frame: int 
 def test_sets_that_are_found_in_recordings_are_heard_at_their_interval(interval: float) -> None:
     """And those of noise at none."""
     codec, string = untrained(spare_sets=2), shipped_sets()[0]
-    assert codec.tone is not None
     noise = np.sort(np.random.default_rng(0).uniform(1, 16, 60))
     own = PartialSet(string.ratios[:12] * 2 ** (interval / 12), string.amplitudes[:12])
     set_partials(codec.tone, [own, PartialSet(noise, np.ones(60))], len(shipped_sets()))
@@ -112,21 +111,19 @@ def test_frames_without_a_target_are_free_and_the_last_one_goes_on() -> None:
 
 def test_sequences_are_drawn_each_at_its_note_also_after_some_have_ended() -> None:
     codec, prior = networks()
-    assert codec.tone is not None
     notes = [48, 52, 56, 60, 64, 68, 72] * 4
     tuner = Tuner(codec, prior)
     wanted = Sequences(len(notes), 40, label=STRING)
     drawn = sample_codes(prior, wanted, torch.Generator().manual_seed(1), [tuner.weights(notes)])
     assert len({len(codes) for codes in drawn}) > 1
     for note, codes in zip(notes, drawn, strict=True):
-        pitches = codec.tone.pitches(torch.from_numpy(codes)[None])[0].numpy()
+        pitches = codec.pitches(torch.from_numpy(codes)[None])[0].numpy()
         assert pitches[0] == note
         assert np.nanmax(np.abs(pitches - note)) <= 1
 
 
 def test_a_take_follows_the_tones_of_its_recording() -> None:
     codec, prior = networks()
-    assert codec.tone is not None
     recording = np.zeros((12, prior.num_quantizers), np.int64)
     recording[:, [NOTE, TUNING, ATOM]] = np.repeat([[52, 8, 1], [0, 0, 0], [64, 8, 1]], 4, axis=0)
     following = Tuner(codec, prior).following(recording, 5)
