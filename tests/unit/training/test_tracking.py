@@ -349,8 +349,9 @@ def test_a_store_that_the_environment_names_is_left_as_it_is(tmp_path: Path, mon
     uri = f"sqlite:///{tmp_path / 'second/mlflow.db'}"
     (tmp_path / "first").rename(tmp_path / "second")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    place = client_of(uri).get_experiment_by_name("distill").artifact_location
-    assert place == (tmp_path / "first/mlruns").as_uri()
+    with Tracker(tmp_path / "second", "train_prior", "cafe", {}):
+        pass
+    assert {experiment.name for experiment in client_of(uri).search_experiments()} == {"Default", "distill"}
 
 
 @pytest.mark.parametrize("port", ["x", "65536"])
