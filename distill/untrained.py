@@ -15,7 +15,7 @@ from distill.api import Model
 from distill.audio.ingest import corpus_of_one
 from distill.codec.coordinates import codewords_of
 from distill.codec.initialise import build_vqvae, initialise
-from distill.codec.streaming import encode, within_full_scale
+from distill.codec.streaming import decode, encode, within_full_scale
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
@@ -66,7 +66,10 @@ class ModelOfOne(Model):
             with one_thread():
                 initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
             self.recording = within_full_scale(codec.eval(), corpus.read(entry), str(path))  # samples `[N]`
-        self.codes: Codes = encode(codec, torch.from_numpy(self.recording)[None])[0].numpy()  # `[F, Q]`
+        audio = torch.from_numpy(self.recording)[None]
+        codes = encode(codec, audio)
+        codec.amplify(float(audio.norm() / decode(codec, codes).norm()))
+        self.codes: Codes = codes[0].numpy()  # `[F, Q]`
         sizes, counted = codec.architecture.codebook_sizes, [CodedRecording([self.codes], path=path.name)]
         prior = pretrained_prior(codewords_of(codec), sizes, codec.spectrogram.frame_rate, counted)
         metadata = BundleMetadata(

@@ -43,6 +43,8 @@ KERNEL_SIZE = 7  # of convolutions
 MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
 COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
+HEARD_BANDS = 5.0  # log10 of amplitudes: bands that are 100 dB softer than the loudest are equally soft to networks
+LEAST_WEIGHT = 0.1  # of a bin in all bands: no loss tells what sounds in bins of less, next to 0 Hz and the highest
 LOUD_BANDS = 2.0  # log10 of amplitudes: bands that are 40 dB softer than the loudest are left as they are
 LOUDNESS_ROUNDS = 3
 NOISE_START = -3.0  # logarithm of the noise's share before training
@@ -129,6 +131,7 @@ class VQVAE(nn.Module):
     components: Tensor  # [features, D]
     weights: Tensor  # [features]
     inverse_bank: Tensor  # [n_mels, bins]
+    in_bands: Tensor  # [bins], 0 at the two ends
     phase_advance: Tensor  # [4, bins]
 
     def __init__(
@@ -150,6 +153,7 @@ class VQVAE(nn.Module):
         self.loudness_offset = math.log(spectrogram.coarse_features) / (2 * LOG_TEN)
         bank = mel_filterbank(spectrogram.sample_rate, spectrogram.n_fft, spectrogram.n_mels)
         self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
+        self.register_buffer("in_bands", (bank.sum(dim=1) > LEAST_WEIGHT).float(), persistent=False)
         self.register_buffer("phase_advance", _phase_advance(bins), persistent=False)
         self.encoder = nn.Linear(spectrogram.features, latent)
         scale = self.loudness_scale if architecture.gain_shape else None
@@ -330,7 +334,10 @@ class VQVAE(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features, tones = self.with_tones(features, codes, phases, inside)
             log_mel, fine, envelope = self.frame_features.by_hop(features)
-            inputs = torch.cat([log_mel, fine, envelope, *([] if tones is None else [tones.bands])], dim=2) - CENTRE
+            # Clean tones, with silence beside them, are not among the sounds that the weights were trained with.
+            softest = log_mel.amax(dim=2, keepdim=True) - HEARD_BANDS
+            heard = [torch.maximum(log_mel, softest), torch.maximum(fine, softest), envelope]
+            inputs = torch.cat([*heard, *([] if tones is None else [tones.bands])], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
         rest = log_mel if tones is None else tones.rest
         rest, hidden, envelope = (x.repeat(draws, 1, 1) for x in (rest, hidden, envelope))
@@ -345,7 +352,7 @@ class VQVAE(nn.Module):
             share, gains, trust = self.texture_head(hidden).split(sizes, dim=-1)
             level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
             noise = torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
-            spectrum = spectrum + level * self.inverse_stft.transform(noise)
+            spectrum = (spectrum + level * self.inverse_stft.transform(noise)) * self.in_bands
             if self.tone is not None and tones is not None:
                 partials = self.tone.spectrum(tones, self.tone_head(hidden[: len(codes)]))
                 spectrum = spectrum + partials.repeat(draws, 1, 1)
@@ -353,6 +360,12 @@ class VQVAE(nn.Module):
             tonal = None if tones is None else tones.tonal.repeat(draws, 1)
             audio = match_envelope(audio, envelope, trust.sigmoid(), stack, tonal, inside)
             return with_gains(audio, gains, inside) / self.architecture.input_gain
+
+    @torch.no_grad()
+    def amplify(self, gain: float) -> None:
+        """Make all that is decoded louder by a factor, by the learnt gains."""
+        first = self.inverse_bank.shape[1]
+        self.texture_head.bias[first : first + GAIN_STEPS] += math.log(gain)
 
     @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:

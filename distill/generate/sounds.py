@@ -30,7 +30,8 @@ from distill.seeds import Stream, derive_seed
 BATCH = 64
 MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
-PEAK = 0.98  # largest amplitude: louder sounds are made softer
+PEAK = 0.98  # largest amplitude
+MOST_CUT = 2.0  # of a peak, 6 dB: sounds with higher ones are made softer
 IN_TUNE = 0.2  # semitones from the note, at most
 MISTUNED = "mistuned"  # why a sound at a note is drawn again
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
@@ -325,7 +326,7 @@ def pull_to(codebooks: Sequence[Tensor], codes: Codes, strength: float) -> Calla
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[Samples]:
-    """Decode codes `[F, Q]` of each sound to samples `[N]`, faded at both ends and limited to PEAK.
+    """Decode codes `[F, Q]` of each sound to samples `[N]`, faded at both ends and `limited`.
 
     With `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
     """
@@ -337,6 +338,21 @@ def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = No
         for seconds, part in ((FADE_IN_SECONDS, samples), (FADE_OUT_SECONDS, samples[::-1])):
             fade = min(int(seconds * codec.spectrogram.sample_rate), len(samples) // 2)
             part[:fade] *= np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
-        peak = float(np.abs(samples).max(initial=0.0))
-        finished.append(samples * np.float32(PEAK / peak) if peak > PEAK else samples)
+        finished.append(limited(samples))
     return finished
+
+
+def limited(samples: Samples) -> Samples:
+    """Samples `[N]` whose peaks are cut to PEAK, and no softer for that.
+
+    Codes have no phases: the partials of a clipped recording come to higher peaks.
+    """
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak <= PEAK:
+        return samples
+    samples = samples * np.float32(min(1.0, MOST_CUT * PEAK / peak))
+    level, rounds = np.linalg.norm(samples), 8
+    for _ in range(rounds):
+        cut = samples.clip(-PEAK, PEAK)
+        samples = cut * (level / np.linalg.norm(cut))
+    return samples.clip(-PEAK, PEAK)
