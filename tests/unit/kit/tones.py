@@ -80,7 +80,7 @@ def make_instrument(
     def decode(_: VQVAE, sounds: list[Codes]) -> list[NDArray[np.float32]]:
         made = []
         for codes in sounds:
-            pitch, drawn_at = float(layer.pitches(torch.from_numpy(codes))[0]), codes[0, 4]
+            pitch, drawn_at = float(codec.pitches(torch.from_numpy(codes))[0]), codes[0, 4]
             noise = {"noise": 9.0} if abs(pitch - drawn_at) > reach else {}
             made.append(tone(pitch + off[round(pitch)], 1.5, rate, **{**tones, **noise}))
         return made
