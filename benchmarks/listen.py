@@ -140,8 +140,8 @@ def main() -> None:
 
 def _material(arguments: argparse.Namespace, workplace: Path) -> Material:
     if (arguments.model is None) != (arguments.folder is None):
-        found, missing = ("--model", "--folder") if arguments.folder is None else ("--folder", "--model")
-        raise ParamsError(f"{missing}: expected it together with {found}, found {found} alone; give both or neither")
+        given, missing = ("--model", "--folder") if arguments.folder is None else ("--folder", "--model")
+        raise ParamsError(f"{missing}: expected it together with {given}, found {given} alone; give both or neither")
     if arguments.model is None:
         return from_artifacts(arguments.artifacts)
     return from_model(arguments.model, arguments.folder, workplace)

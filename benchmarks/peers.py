@@ -84,8 +84,8 @@ def _sample_x_transformers(batch: int) -> Callable[[], None]:
 
     @torch.inference_mode()
     def sample() -> None:
-        found: Tensor = model.generate(torch.zeros(batch, 1, dtype=torch.long), Shape.tokens, cache_kv=True)
-        assert found.shape[1] == Shape.tokens
+        tokens: Tensor = model.generate(torch.zeros(batch, 1, dtype=torch.long), Shape.tokens, cache_kv=True)
+        assert tokens.shape[1] == Shape.tokens
 
     return sample
 
@@ -108,7 +108,7 @@ def _sample_llama(batch: int) -> Callable[[], None]:
     def sample() -> None:
         tokens, past = torch.zeros(batch, 1, dtype=torch.long), None
         for _ in range(Shape.tokens):
-            found = model(input_ids=tokens, past_key_values=past, use_cache=True)
-            tokens, past = torch.multinomial(found.logits[:, -1].softmax(-1), 1), found.past_key_values
+            output = model(input_ids=tokens, past_key_values=past, use_cache=True)
+            tokens, past = torch.multinomial(output.logits[:, -1].softmax(-1), 1), output.past_key_values
 
     return sample

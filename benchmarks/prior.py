@@ -57,7 +57,7 @@ def measure_prior(
     counting = counting_bits_per_second(data)
     rows = [_row("uniform code", uniform, counting), _row("counting", counting, counting)]
     say("prior of the original plan")
-    unaugmented = replace(data, train=[replace(one, views=one.views[:1]) for one in data.train])
+    unaugmented = replace(data, train=[replace(recording, views=recording.views[:1]) for recording in data.train])
     plan = params.model_copy(update={"prior": default_params(prior=PLAN_SETTINGS).prior})
     rows.append(_trained("original plan", unaugmented, plan, fabric, most_seconds, counting))
     for seed in range(params.seed, params.seed + seeds):

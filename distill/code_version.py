@@ -16,13 +16,12 @@ CODE = {
     "split": ("codec/layout.py", "codes", "params", "split.py", "storage"),
     "train_prior": (
         *("codec/layout.py", "codes"),
-        *("generate/calibration.py", "generate/policies.py", "generate/sampling.py"),
         *("novelty/memorization.py", "novelty/reference.py", "novelty/search.py"),
         *("params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "bundle": (
         *("audio", "code_version.py", "codec", "codes"),
-        *("generate/calibration.py", "generate/policies.py", "generate/sampling.py", "model_file"),
+        "model_file",
         *("novelty/memorization.py", "novelty/reference.py", "novelty/scores.py", "novelty/search.py"),
         *("novelty/spectra.py", "params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),

@@ -107,12 +107,12 @@ def make_collection(path: Path, number: int, seed: int) -> None:
     torch.set_num_threads(1)
     rng, codec, sounds = practice_recordings(number, seed)
     instruments = sorted({sound.instrument for sound in sounds})
-    unfitted = {one for one in instruments[1:] if rng.random() < UNFITTED_SHARE}
+    unfitted = {instrument for instrument in instruments[1:] if rng.random() < UNFITTED_SHARE}
     strength = float(rng.choice(STRENGTHS))
     is_fitted = [sound.instrument not in unfitted for sound in sounds]
     samples = [torch.from_numpy(sound.samples) for sound in sounds]
-    fit_tones(codec, (one for one, is_used in zip(samples, is_fitted, strict=True) if is_used), _generator(rng))
-    views = [_views(codec, rng, one, strength) for one in samples]
+    fit_tones(codec, (sound for sound, is_used in zip(samples, is_fitted, strict=True) if is_used), _generator(rng))
+    views = [_views(codec, rng, sound, strength) for sound in samples]
     fitted = [view for own, is_used in zip(views, is_fitted, strict=True) if is_used for view, _ in own]
     _fit(codec, rng, fitted)
     codes = _codes(codec, [view for own in views for view in own])
@@ -162,7 +162,7 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
 
     Scales lie half-way between those of single coordinates and that of their level, so that fine detail is not lost.
     """
-    shapes = torch.cat([one.shapes for one in collections])
+    shapes = torch.cat([collection.shapes for collection in collections])
     mean, weights = shapes.mean(dim=0), feature_weights(spectrogram_config_for(REFERENCE_RATE))
     _, vectors = torch.linalg.eigh(((shapes - mean) * weights).double().T.cov())
     components = vectors.flip(1)[:, :COORDINATES]
@@ -170,8 +170,8 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     plain = SharedCoordinates(mean, (components * signs).float(), torch.ones(SCALED_LEVELS - 1, COORDINATES))
     squares = torch.zeros(SCALED_LEVELS - 1, COORDINATES)
     seen = torch.zeros(SCALED_LEVELS - 1, 1)
-    for one in collections:
-        codec = one.codec()
+    for collection in collections:
+        codec = collection.codec()
         energies = torch.stack(plain.of_codec(codec)[codec.layout.first_shape :]).square().mean(dim=1)
         squares[: len(energies)] += energies
         seen[: len(energies)] += 1

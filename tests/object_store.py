@@ -33,6 +33,16 @@ class Store:
     def remove(self, key: str) -> None:
         self.client.delete_object(Bucket=self.bucket, Key=key)
 
+    @contextmanager
+    def without(self, keys: list[str]) -> Iterator[None]:
+        """These objects are gone until the context ends."""
+        contents = {key: self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys}
+        for key in keys:
+            self.remove(key)
+        yield
+        for key, content in contents.items():
+            self.put(key, content)
+
     def upload(self, folder: Path, prefix: str) -> str:
         """Put every file below `folder` at its path below `prefix`; return the URL of the prefix."""
         for path in sorted(folder.rglob("*")):

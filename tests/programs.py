@@ -35,11 +35,21 @@ IMPORTED = (
     "distill.kit.make",
     "distill.pipeline.train",
 )
+# What DVC would import at each of its commands, for a second or two.
+DVC = (
+    "dvc.cli.parser",
+    "dvc.data_cloud",
+    "dvc.repo.experiments.executor.local",
+    "dvc.repo.experiments.queue.workspace",
+    "dvc.repo.index",
+    "networkx",
+    "s3fs",
+)
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")  # of a process of `subprocess`
 if os.name != "nt":
     FORKS = multiprocessing.get_context("forkserver")
     FORKS.set_forkserver_preload(
-        [*IMPORTED, "stages.running", "matplotlib.figure", "mlflow.store.tracking.sqlalchemy_store"]
+        [*IMPORTED, *DVC, "stages.running", "matplotlib.figure", "mlflow.store.tracking.sqlalchemy_store"]
     )
 
 

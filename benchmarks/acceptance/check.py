@@ -140,6 +140,6 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
     assert trial.training is not None
     model = trial.training.model
     assert isinstance(model, MemoryPrior)
-    source = FrameSource([one.codes for one in data.held_out], data.codes.codebook_sizes)
+    source = FrameSource([recording.codes for recording in data.held_out], data.codes.codebook_sizes)
     progress(0, 1, "probes")
     return Point(5, RETRIEVAL, worst_findings(model, source, fabric, seed, seeds=3).figures)

@@ -88,8 +88,8 @@ def boundary_error(seed: int, count: int = 4) -> float:
     for shard in range(count):
         state = memory.begin_shard(state)
         sums = torch.einsum("hni,hnj->hij", keys, keys), keys.square().sum(dim=(1, 2))
-        for found, expected in zip((state.matrix[0], state.norm[0]), sums, strict=True):
-            worst = max(worst, float((found.detach() - expected).abs().max()))
+        for actual, expected in zip((state.matrix[0], state.norm[0]), sums, strict=True):
+            worst = max(worst, float((actual.detach() - expected).abs().max()))
         state = memory(_unit(seed + 3 + shard, 1, SHARD, HEADS * VALUE_SIZE), state)
     return worst
 

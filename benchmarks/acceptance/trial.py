@@ -1,18 +1,16 @@
 """An instrumented training of a memory, and trainings with injected faults."""
 
 import math
-import mmap
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import psutil
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -38,7 +36,7 @@ CONTEXT_SECONDS = 1.0
 
 def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
     """Settings of `architecture: memory` with a window that is short compared with the recordings."""
-    longest = max(len(one.views[0]) for one in data.train) / data.codes.frame_rate
+    longest = max(len(recording.views[0]) for recording in data.train) / data.codes.frame_rate
     most = float(default_values()["prior"]["memory"]["span_seconds"])
     memory = {"span_seconds": min(max(CONTEXT_SECONDS, longest), most)}
     settings: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
@@ -135,26 +133,18 @@ def timed_probes(seconds: list[float]) -> Iterator[None]:
 
     def timed(*given: Any) -> dict[str, float]:
         began = time.perf_counter()
-        found = probe(*given)
+        results = probe(*given)
         seconds.append(time.perf_counter() - began)
-        return found
+        return results
 
     with patch.object(MemoryTask, "probe_memory", timed):
         yield
 
 
 def memory_in_use(fabric: Fabric) -> float:
-    """Bytes in use by this process and on its GPU; on systems without /proc the peak."""
-    on_gpu = float(torch.cuda.memory_allocated(fabric.device)) if fabric.device.type == "cuda" else 0.0
-    status = Path("/proc/self/statm")
-    if status.is_file():
-        return on_gpu + float(status.read_text().split()[1]) * mmap.PAGESIZE
-    if sys.platform == "win32":
-        return on_gpu
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return on_gpu + float(most if sys.platform == "darwin" else most * 1024)
+    """Bytes in use by this process and on its GPU."""
+    on_gpu = torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
+    return float(on_gpu + psutil.Process().memory_info().rss)
 
 
 def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> tuple[Figure, ...]:

@@ -93,7 +93,7 @@ def taken_sides(folder: Path, taken: int, seed: int, work: Path) -> tuple[Model,
         target = work / "taken" / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / entry.path, target)
-    groups = {one.group for one in chosen}
+    groups = {entry.group for entry in chosen}
     others = [entries[place].path for place in order[taken:] if entries[place].group not in groups]
     if len(others) < 4 * FEWEST:
         raise ParamsError(
@@ -102,8 +102,8 @@ def taken_sides(folder: Path, taken: int, seed: int, work: Path) -> tuple[Model,
         )
     model = _trained(work / "taken", work)
     corpus, _ = heard_by(model.bundle, folder, work / "corpus")
-    row = {one.path: one for one in corpus.entries}
-    training, rest = ([row[name] for name in own if name in row] for own in ([one.path for one in chosen], others))
+    row = {entry.path: entry for entry in corpus.entries}
+    training, rest = ([row[name] for name in own if name in row] for own in ([entry.path for entry in chosen], others))
     return model, Sides(corpus, training, rest[1::2], rest[::2])
 
 
@@ -140,9 +140,9 @@ def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int, progre
         null = Null.of(beside[as_null], counted, generator)
         for kind, comparison in beside.items():
             values, p_value = comparison.mean(counted, generator), f"{comparison.p_value(generator):.3f}"
-            apart = [number(one, "+.1f") for one in null.deviations(values)]
+            apart = [number(value, "+.1f") for value in null.deviations(values)]
             if kind == as_null:
-                apart = [f"± {one:.2f}" for one in null.deviation]
+                apart = [f"± {value:.2f}" for value in null.deviation]
             shown = (f"{value:.2f} ({off})" for value, off in zip(values, apart, strict=True))
             figures.append((name, judge, kind, *shown, p_value))
             cells[kind].append(("" if kind == as_null else f"{apart[KERNEL]}, {apart[NEAREST]}; ") + f"p {p_value}")

@@ -65,16 +65,16 @@ def _watch(pid: int, peaks: list[int], ended: threading.Event) -> None:
     while not ended.wait(0.2):
         with suppress(psutil.Error):
             parent = psutil.Process(pid)
-            held = [_own_memory(one) for one in (parent, *parent.children(recursive=True))]
+            held = [_own_memory(process) for process in (parent, *parent.children(recursive=True))]
             peaks[:] = max(peaks[0], *held), max(peaks[1], sum(held))
 
 
 def _own_memory(process: psutil.Process) -> int:
     try:
-        found = process.memory_info()
+        memory = process.memory_info()
     except psutil.Error:
         return 0
-    return int(found.rss - found.shared)
+    return int(memory.rss - memory.shared)
 
 
 def main() -> None:
@@ -90,7 +90,7 @@ def main() -> None:
     for recordings in given.recordings:
         _Scale(folder, recordings, given.minutes).measure()
     results = [read_json(path, "what was measured") for path in sorted(folder.glob("*.json"))]
-    print(markdown(_table(sorted(results, key=lambda one: int(one["recordings"])))))
+    print(markdown(_table(sorted(results, key=lambda result: int(result["recordings"])))))
 
 
 class _Scale:
@@ -100,9 +100,9 @@ class _Scale:
         self._recordings, self._minutes = recordings, minutes
         self._library, self._project = folder / f"library-{recordings}", folder / f"project-{recordings}"
         self._all, self._file = folder / "library", folder / f"{recordings}.json"
-        self._found: dict[str, Any] = {"recordings": recordings, "minutes": minutes, "stages": {}}
+        self._result: dict[str, Any] = {"recordings": recordings, "minutes": minutes, "stages": {}}
         if self._file.exists():
-            self._found = read_json(self._file, "what was measured")
+            self._result = read_json(self._file, "what was measured")
 
     def measure(self) -> None:
         self._prepare()
@@ -140,20 +140,20 @@ class _Scale:
                 os.link(path, more / path.name)
 
     def _once(self, name: str, run: Callable[[], Cost], out: str | None = None) -> None:
-        if name in self._found["stages"]:
+        if name in self._result["stages"]:
             return
         say(f"{self._recordings} recordings: {name}")
         cost = run()
         if cost.status != 0:
             sys.exit(f"{self._project}: {name} ended with {cost.status}, see run.log there")
         files = [path for path in (self._project / "artifacts" / out).rglob("*") if path.is_file()] if out else []
-        self._found["stages"][name] = {
+        self._result["stages"][name] = {
             **vars(cost),
             "stage_seconds": self._stage_seconds(name.removeprefix("added: ")),
             "files": len(files),
             "bytes": sum(path.stat().st_size for path in files),
         }
-        write_json(self._file, self._found)
+        write_json(self._file, self._result)
 
     def _run(self, *arguments: str) -> Cost:
         paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -164,7 +164,7 @@ class _Scale:
         """Seconds of the last run of a stage without DVC's own, 0 where it did not run."""
         log = self._project / ".distill" / "stages.jsonl"
         entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-        return next((float(one["seconds"]) for one in reversed(entries) if one["stage"] == stage), 0.0)
+        return next((float(entry["seconds"]) for entry in reversed(entries) if entry["stage"] == stage), 0.0)
 
 
 def _table(results: Sequence[dict[str, Any]]) -> Table:
@@ -172,16 +172,16 @@ def _table(results: Sequence[dict[str, Any]]) -> Table:
     columns = ("recordings", "step", "seconds", "of these the stage", "largest process, MB", "all processes, MB")
     rows = [
         (
-            f"{found['recordings']:,}",
+            f"{result['recordings']:,}",
             name,
-            f"{one['seconds']:.0f}",
-            f"{one['stage_seconds']:.1f}",
-            *(f"{one[memory] / 1e6:.0f}" for memory in ("largest", "together")),
-            str(one["files"] or MISSING),
-            f"{one['bytes'] / 1e6:.0f}",
+            f"{cost['seconds']:.0f}",
+            f"{cost['stage_seconds']:.1f}",
+            *(f"{cost[memory] / 1e6:.0f}" for memory in ("largest", "together")),
+            str(cost["files"] or MISSING),
+            f"{cost['bytes'] / 1e6:.0f}",
         )
-        for found in results
-        for name, one in found["stages"].items()
+        for result in results
+        for name, cost in result["stages"].items()
     ]
     return Table("scale", (*columns, "files", "MB"), tuple(rows))
 

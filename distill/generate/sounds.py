@@ -1,12 +1,11 @@
-"""Generation of sounds and of variations: sample codes, judge them, draw again what is refused, decode, fade.
+"""Generation of sounds and of takes: sample codes, judge them, draw again what is refused, decode, fade.
 
-A variation, or take, keeps a part of a recording's codes, and the prior draws the rest given these. The coarser levels of
+A take keeps a part of a recording's codes, and the prior draws the rest given these. The coarser levels of
 a frame are kept first, and tones with the coarsest. With strength finer levels go before coarser ones, in runs of
 frames, and of equal seeds the codes that a greater strength keeps are among those that a smaller one keeps.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,35 +18,36 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
+from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault
 from distill.generate.policies import KeptCodes, Policy, PullTo
+from distill.generate.refusals import MISTUNED, MOST_DRAWS, Draws, Refusal, draw_again
 from distill.generate.sampling import Sampling, Sequences, follow_courses, sample_codes
-from distill.generate.tuner import Tuner
-from distill.novelty.verdict import Judge, Novelty
+from distill.generate.source import Source
+from distill.novelty.verdict import Novelty
 from distill.prior.base import Prior
-from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
 BATCH = 64
-MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
 PEAK = 0.98  # largest amplitude: louder sounds are made softer
 IN_TUNE = 0.2  # semitones from the note, at most
-MISTUNED = "mistuned"  # why a sound at a note is drawn again
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
+Report = Callable[
+    [int, int, int, str], None
+]  # numbers of sounds that are ready, of frames and of all frames, and a text
 DEFAULT = Sampling()
 NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples, empty
-    until decoded, with their length; the note asked for and the pitch measured, in semitones (MIDI), None without.
+    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`, empty until decoded.
 
-    The codes begin with those of a prompt; the novelty is that of the rest.
+    The codes begin with those of a prompt; the novelty is that of the rest. A sound at a note has the note that was
+    asked for and the pitch that was measured, in semitones (MIDI), None where it is not clear.
     """
 
     codes: Codes
@@ -70,8 +70,8 @@ class GenerationRequest:
 
     They continue the codes `prompt` `[P, Q]`, if any, or are takes of the codes `recording` `[F, Q]`, `max_seconds` long;
     `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none. With `notes`, in
-    semitones (MIDI), sounds are at these in turn; what is measured elsewhere is drawn again. With `follow_tones` what is
-    drawn of a take has the tones of its recording, else any.
+    semitones (MIDI), sounds are at these in turn. With `follow_tones` what is drawn of a take has the tones of its
+    recording, else any. With `finds_faults` sounds are searched for faults.
     """
 
     count: int
@@ -84,6 +84,7 @@ class GenerationRequest:
     strength: float = 1.0
     notes: Sequence[float] = ()
     follow_tones: bool = False
+    finds_faults: bool = False
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
@@ -101,138 +102,99 @@ class GenerationRequest:
         return 0 if self.prompt is None else len(self.prompt)
 
 
-@dataclass(frozen=True)
-class Checks:
-    """What sounds are judged by, and which are drawn again: those that `is_new` refuses, with `reject_faults` faulty ones."""
-
-    judge: Judge | None = None
-    is_new: Callable[[Novelty], bool] = lambda _: True
-    finder: FaultFinder | None = None
-    reject_faults: bool = False
-    tuner: Tuner | None = None  # of sounds at notes; made where there is none
-
-    def judged(self, request: GenerationRequest, drawn: Sequence[Codes]) -> list[Sound]:
-        """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""
-        whole = drawn if request.prompt is None else [np.concatenate([request.prompt, codes]) for codes in drawn]
-        novelty = [None] * len(drawn) if self.judge is None else self.judge(drawn)
-        faults = [None] * len(drawn) if self.finder is None else self.finder(whole, request.kinds)
-        return [Sound(*judged, NO_SAMPLES) for judged in zip(whole, novelty, faults, strict=True)]
-
-    def refusal(self, sound: Sound) -> str:
-        """Why a sound is drawn again; "" where it is not."""
-        if self.reject_faults and sound.faults:
-            return "faulty"
-        if not sound.is_at_note:
-            return MISTUNED
-        return "" if sound.novelty is None or self.is_new(sound.novelty) else "old"
+def in_tune(request: GenerationRequest) -> Refusal:
+    """Refuse sounds that are not at their note; where none of a batch is, generation ends."""
+    other = "choose another label" if request.prompt is None else "give a length: what goes on may be short"
+    return replace(MISTUNED, remedy=other)
 
 
 @dataclass(frozen=True)
-class Draws:
-    """What was drawn, by number, what was drawn again last; why others were drawn again, and why some are still refused."""
+class Seeds:
+    """Seeds of a request: each batch has one, by its first sound, and each take."""
 
-    drawn: dict[int, Sound]
-    redrawn: Counter[str]
-    left: dict[int, str]
+    seed: int
 
+    def of_batch(self, first: int, attempt: int, again: Stream) -> int:
+        """The seed of the codes that are drawn for a batch, from the second attempt on of the stream `again`."""
+        return derive_seed(self.seed, again, first, attempt) if attempt else derive_seed(self.seed, first)
 
-def draw_again(
-    numbers: Sequence[int], draw: Callable[[Sequence[int], int], Sequence[Sound]], refusal: Callable[[Sound], str]
-) -> Draws:
-    """Draw, and draw again that for which `refusal` gives a reason, at most MOST_DRAWS times in all.
-
-    `draw` is called with the numbers of what is missing and that of the attempt.
-    """
-    drawn: dict[int, Sound] = {}
-    redrawn: Counter[str] = Counter()
-    left: dict[int, str] = {}
-    for attempt in range(MOST_DRAWS):
-        redrawn.update(left.values())
-        for number, sound in zip(numbers, draw(numbers, attempt), strict=True):
-            drawn.pop(number, None)  # so that it goes to the end
-            drawn[number] = sound
-        left = {number: reason for number in numbers if (reason := refusal(drawn[number]))}
-        if not left:
-            break
-        numbers = list(left)
-    return Draws(drawn, redrawn, left)
+    def of_take(self, number: int, attempt: int) -> int:
+        """The seed of what a take keeps."""
+        return derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt)
 
 
 def generate_sounds(
-    codec: VQVAE,
-    prior: Prior | None,
+    source: Source,
     request: GenerationRequest,
-    seed: int,
-    checks: Checks | None = None,
-    progress: Progress | None = None,
+    seeds: Seeds,
+    refusals: Sequence[Refusal] = (),
+    report: Report | None = None,
     take: Callable[[int, Samples], None] | None = None,
 ) -> Draws:
-    """Generate sounds in batches of at most BATCH, each from its own seed; what `checks` refuse is drawn again.
+    """Generate sounds in batches of at most BATCH, each from its own seed; those that are refused are drawn again.
 
-    At strength 0 all takes are the recording, at strength 1 they are as without it; in between those that equal the
-    recording or another take are drawn again. `take` is called with the index and samples of every sound as soon as its
-    batch is ready; then no samples are kept. Raises ArtifactError when there is no prior, or when a network gives NaN or
-    infinite values, or when no sound is at its note.
+    At strength 0 all takes are the recording, at strength 1 they are as without it. `report` is called while codes are
+    drawn. `take` is called with the number and samples of every sound as soon as its batch is ready; then no samples are
+    kept. Raises ArtifactError when there is no prior, or when a network gives NaN or infinite values, or when a refusal
+    with a remedy applies to all sounds of the first batch.
     """
-    if prior is None:
+    if source.prior is None:
         raise ArtifactError(
             "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
         )
-    drawing = _Drawing(codec, prior, request, seed, checks or Checks(), progress)
-    made = drawing.made
+    draws = Draws()
     for first in range(0, request.count, BATCH):
-        numbers = range(first, min(first + BATCH, request.count))
-        batch = draw_again(numbers, drawing.draw, drawing.refusal)
-        if not first and request.recording is None and list(batch.left.values()) == [MISTUNED] * len(numbers):
-            other = "choose another label" if request.prompt is None else "give a length: what goes on may be short"
-            raise ArtifactError(
-                f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
-                f"{MOST_DRAWS * len(numbers)} that were drawn; leave the note out, or {other}"
-            )
-        for number, samples in zip(numbers, drawing.samples([batch.drawn[number] for number in numbers]), strict=True):
-            if take is not None:
-                take(number, samples)
-            seconds = len(samples) / codec.spectrogram.sample_rate
-            made.drawn[number] = replace(batch.drawn[number], samples=NO_SAMPLES if take else samples, seconds=seconds)
-        made.redrawn.update(batch.redrawn)
-        made.left.update(batch.left)
-    return made
+        batch = _Batch(source, source.prior, request, seeds, refusals, first, report)
+        draws.add(batch.finished(draw_again(batch.numbers, batch.draw, refusals), take))
+    return draws
 
 
-class _Drawing:
-    """Draws the sounds of a request for `draw_again`; `made` has those of the batches before."""
+class _Batch:
+    """Sounds of a request, from the number `first` on, that are drawn together."""
 
     def __init__(
         self,
-        codec: VQVAE,
+        source: Source,
         prior: Prior,
         request: GenerationRequest,
-        seed: int,
-        checks: Checks,
-        progress: Progress | None,
+        seeds: Seeds,
+        refusals: Sequence[Refusal],
+        first: int,
+        report: Report | None,
     ) -> None:
-        self.codec, self.prior, self.request, self.seed = codec, prior, request, seed
-        self.checks, self.progress, self.made = checks, progress, Draws({}, Counter(), {})
-        recording = request.recording
-        self.frames = frames_for_seconds(codec, request.max_seconds) if recording is None else len(recording)
-        self.prompt_samples = request.prompt_frames * codec.spectrogram.samples_per_frame
+        self.source, self.prior, self.request, self.seeds, self.refusals = source, prior, request, seeds, refusals
+        self.first, self.report, self.spectrogram = first, report, source.codec.spectrogram
+        self.numbers = range(first, min(first + BATCH, request.count))
+        self.is_tuned = bool(request.notes) or request.follow_tones
+        self.is_decoded = self.is_tuned or any(refusal.hears for refusal in refusals)
+        self.prompt_samples = request.prompt_frames * self.spectrogram.samples_per_frame
         self.length: int | None = None  # of each sound, where it is given
         if not request.natural_ending:
-            self.length = self.prompt_samples + max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
-        self.tuner = (checks.tuner or Tuner(codec, prior)) if request.notes or request.follow_tones else None
-        self.known = set() if recording is None else {recording.tobytes()}
+            self.length = self.prompt_samples + max(1, round(request.max_seconds * self.spectrogram.sample_rate))
 
     def draw(self, numbers: Sequence[int], attempt: int) -> list[Sound]:
-        """Draw the sounds of these numbers and judge them; those at notes are decoded, and their pitch is measured."""
-        sounds = self.checks.judged(self.request, self._codes(numbers, attempt))
-        if self.tuner is None:
+        """Draw the sounds of these numbers, judge them, and decode those that are to be heard before they are refused."""
+        sounds = self._judged(self._codes(numbers, attempt))
+        if not self.is_decoded:
             return sounds
-        decoded = decode_sounds(self.codec, [sound.codes for sound in sounds], self.length)
-        pitches = [self.tuner.measure(samples[self.prompt_samples :]) for samples in decoded]
-        return [
-            replace(sound, samples=samples, note=self.request.note_of(number), pitch=pitch)
-            for number, sound, samples, pitch in zip(numbers, sounds, decoded, pitches, strict=True)
-        ]
+        decoded = self._decoded(sounds)
+        return list(map(self._tuned, numbers, decoded)) if self.is_tuned else decoded
+
+    def finished(self, draws: Draws, take: Callable[[int, Samples], None] | None) -> Draws:
+        """The sounds with samples, or without where `take` gets them. Raises ArtifactError where none can be drawn."""
+        for refusal in self.refusals:
+            if refusal.remedy and not self.first and list(draws.left.values()) == [refusal.name] * len(self.numbers):
+                raise ArtifactError(
+                    f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
+                    f"{MOST_DRAWS * len(self.numbers)} that were drawn; leave the note out, or {refusal.remedy}"
+                )
+        if not self.is_decoded:
+            draws.drawn = dict(zip(self.numbers, self._decoded(draws.sounds), strict=True))
+        if take is not None:
+            for number in self.numbers:
+                take(number, draws.drawn[number].samples)
+                draws.drawn[number] = replace(draws.drawn[number], samples=NO_SAMPLES)
+        return draws
 
     def _codes(self, numbers: Sequence[int], attempt: int) -> list[Codes]:
         """Codes `[F, Q]` of the sounds of these numbers, without those of the prompt."""
@@ -240,58 +202,73 @@ class _Drawing:
         if recording is not None and not request.strength:
             return [recording.copy() for _ in numbers]
         again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
-        first = len(self.made.drawn)  # the number of the batch's first sound
-        seed = derive_seed(self.seed, again, first, attempt) if attempt else derive_seed(self.seed, first)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(self.seeds.of_batch(self.first, attempt, again))
+        frames = frames_for_seconds(self.source.codec, request.max_seconds) if recording is None else len(recording)
         wanted = Sequences(
-            len(numbers), self.frames, request.natural_ending, request.label, request.prompt, request.sampling
+            len(numbers), frames, request.natural_ending, request.label, request.prompt, request.sampling
         )
         policies = [*self._notes(numbers), *self._take(numbers, attempt), *self._courses(wanted, generator)]
-        return sample_codes(self.prior, wanted, generator, policies, self._report)
+        return sample_codes(self.prior, wanted, generator, policies, self._progress(len(self.numbers) - len(numbers)))
 
     def _notes(self, numbers: Sequence[int]) -> list[Policy]:
         """The policy of sounds at notes, if any."""
-        if self.tuner is None:
+        if not self.is_tuned:
             return []
         if self.request.recording is not None:
-            return [self.tuner.following(self.request.recording, len(numbers))]
-        return [self.tuner.weights(list(map(self.request.note_of, numbers)))]
+            return [self.source.tuner.following(self.request.recording, len(numbers))]
+        return [self.source.tuner.weights(list(map(self.request.note_of, numbers)))]
 
     def _take(self, numbers: Sequence[int], attempt: int) -> list[Policy]:
         """The policies of takes that keep a part of a recording, if any."""
         recording, strength = self.request.recording, self.request.strength
         if recording is None or strength >= 1:
             return []
-        seeds = [derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
-        sizes = self.codec.architecture.codebook_sizes
-        kept = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, seed) for seed in seeds]))
-        return [PullTo(self.codec.code_vectors(), torch.from_numpy(recording), strength), KeptCodes(kept)]
+        codec, seeds = self.source.codec, [self.seeds.of_take(number, attempt) for number in numbers]
+        kept = [kept_codes(recording, codec.architecture.codebook_sizes, strength, seed) for seed in seeds]
+        pull = PullTo(codec.code_vectors(), torch.from_numpy(recording), strength)
+        return [pull, KeptCodes(torch.from_numpy(np.stack(kept)))]
 
     def _courses(self, wanted: Sequences, generator: torch.Generator) -> list[Policy]:
         """The policy of sounds whose loudness follows recordings, if any: takes keep that of their own."""
         is_take = self.request.recording is not None and self.request.strength < 1
         return [] if is_take else follow_courses(self.prior, wanted, generator)
 
-    def _report(self, done: int, of: int, text: str) -> None:
-        if self.progress is not None:
-            first, count = len(self.made.drawn), self.request.count
-            name = f"sounds {first + 1} to {min(first + BATCH, count)} of {count}: " if count > BATCH else ""
-            self.progress(done, of, name + text)
+    def _progress(self, accepted: int) -> Callable[[int, int, str], None]:
+        """What reports frames, of a batch of which so many sounds are accepted."""
+        last, count = self.numbers[-1] + 1, self.request.count
+        name = f"sounds {self.first + 1} to {last} of {count}: " if count > BATCH else ""
 
-    def refusal(self, sound: Sound) -> str:
-        """Why a sound is drawn again; "" where it is not."""
-        codes, recording, strength = sound.codes.tobytes(), self.request.recording, self.request.strength
-        is_equal = recording is not None and strength > 0 and codes in self.known
-        self.known.add(codes)
-        reason = "equal" if is_equal else self.checks.refusal(sound)
-        keeps_tones = recording is not None and strength <= COARSE_FROM  # so that drawing again changes no pitch
-        return "" if reason == MISTUNED and keeps_tones else reason
+        def progress(done: int, of: int, text: str) -> None:
+            if self.report is not None:
+                self.report(self.first + accepted, done, of, name + text)
 
-    def samples(self, sounds: Sequence[Sound]) -> list[Samples]:
-        """Samples `[N]` of sounds, decoded unless they were for their pitch."""
-        if self.tuner is not None:
-            return [sound.samples for sound in sounds]
-        return decode_sounds(self.codec, [sound.codes for sound in sounds], self.length)
+        return progress
+
+    def _judged(self, drawn: Sequence[Codes]) -> list[Sound]:
+        """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""
+        request, judge, finder = (
+            self.request,
+            self.source.judge,
+            self.source.finder if self.request.finds_faults else None,
+        )
+        whole = drawn if request.prompt is None else [np.concatenate([request.prompt, codes]) for codes in drawn]
+        novelty = [None] * len(drawn) if judge is None else judge(drawn)
+        faults = [None] * len(drawn) if finder is None else finder(whole, request.kinds)
+        return [Sound(*judged, NO_SAMPLES) for judged in zip(whole, novelty, faults, strict=True)]
+
+    def _decoded(self, sounds: Sequence[Sound]) -> list[Sound]:
+        """Sounds with their samples."""
+        rate = self.spectrogram.sample_rate
+        decoded = decode_sounds(self.source.codec, [sound.codes for sound in sounds], self.length)
+        return [
+            replace(sound, samples=samples, seconds=len(samples) / rate)
+            for sound, samples in zip(sounds, decoded, strict=True)
+        ]
+
+    def _tuned(self, number: int, sound: Sound) -> Sound:
+        """A sound with its note and pitch."""
+        pitch = self.source.tuner.measure(sound.samples[self.prompt_samples :])
+        return replace(sound, note=self.request.note_of(number), pitch=pitch)
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:

@@ -62,12 +62,7 @@ class Tuner:
         Raises ArtifactError and ParamsError.
         """
         name = f" with the label {self.labels[label - 1]}" if label else ""
-        found = [
-            self._notes_of(one)
-            for path, one in self.recordings.items()
-            if not label or dirname(path) == self.labels[label - 1]
-        ]
-        by_note = torch.stack(found).mean(dim=0) if found else self._counted_notes(label)
+        by_note = self._by_note(label)
         tonal = float(by_note.sum())
         if tonal < LEAST_TONAL:
             raise ArtifactError(
@@ -82,6 +77,15 @@ class Tuner:
                     f"note {note_name(round(note))}: expected one from {note_name(first)} to {note_name(last)}, at most an "
                     f"octave from those of the recordings{name}, {note_name(low)} to {note_name(high)}; choose another note"
                 )
+
+    def _by_note(self, label: int) -> Tensor:
+        """Shares `[NOTES]` of what recordings with a label, 0 for any, sound at each note."""
+        shares = [
+            self._notes_of(codes)
+            for path, codes in self.recordings.items()
+            if not label or dirname(path) == self.labels[label - 1]
+        ]
+        return torch.stack(shares).mean(dim=0) if shares else self._counted_notes(label)
 
     def weights(self, notes: Sequence[float | None]) -> "NoteWeights":
         """Weights for B sounds at notes, in semitones (MIDI), None for any."""

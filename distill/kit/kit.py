@@ -11,16 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
-
-from pydantic import Field
 
 from distill import __version__
 from distill.errors import ParamsError
+from distill.generate.requests import KitFormat, KitSettings, default_guidance
 from distill.kit.loops import Loop
-from distill.notes import KEYS, note_name, read_note, read_notes
-from distill.params import Every, Guidance, KitSeconds, PerLabel, SamplingSeed, Settings, Temperature, VelocityLayers
+from distill.notes import KEYS, note_name, read_note
 from distill.text import one_line
 
 if TYPE_CHECKING:
@@ -28,11 +26,23 @@ if TYPE_CHECKING:
 
     from distill.novelty.verdict import Novelty
 
-KitFormat = Literal["sfz", "dspreset"]
-FORMATS: tuple[KitFormat, ...] = get_args(KitFormat)
 FORMAT = "distill_kit"
 INDEX = "kit.json"
-REFUSALS = ("copies", "silent", "repeats")  # why a draw is refused; repeats are of a sound drawn before
+REFUSALS = {"copy": "copies", "silent": "silent", "equal": "repeats"}  # reasons in files of a kit
+RECORDED = (
+    *(
+        "per_label",
+        "velocity_layers",
+        "seconds",
+        "seed",
+        "temperature",
+        "guidance",
+        "allow_copies",
+        "by_label",
+        "formats",
+    ),
+    *("notes", "every"),
+)
 MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
 MOST_CHARACTERS = 40  # of a label in a file's name
@@ -163,34 +173,10 @@ def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
     return dict(zip(notes, zip(firsts, lasts, strict=True), strict=True))
 
 
-class KitSettings(Settings):
-    """Settings of a kit: sounds of each label, layers, the longest sound in seconds, sampling, and what it may hold.
-
-    There are at most as many layers as sounds. Without `by_label` the groups are clusters by spectrum. With `notes`, as
-    `read_notes` takes them, they are every `every`-th of these instead.
-    """
-
-    per_label: PerLabel
-    velocity_layers: VelocityLayers
-    seconds: KitSeconds
-    seed: SamplingSeed
-    temperature: Temperature
-    guidance: Guidance
-    allow_copies: bool
-    by_label: bool
-    formats: Annotated[list[KitFormat], Field(min_length=1)]
-    notes: str | None = None
-    every: Every | None = None
-
-    @property
-    def sampled(self) -> list[int]:
-        """The keys that have sounds of their own, upwards; none without notes. Raises ParamsError for what is no note."""
-        return [] if self.notes is None else sorted({*read_notes(self.notes)})[:: self.every]
-
-
 def by_reason(refused: Counter[str]) -> dict[str, int]:
-    """Numbers of refused draws for all reasons, in one order; instruments at notes have another one."""
-    return {reason: refused[reason] for reason in (*REFUSALS, *({*refused} - {*REFUSALS}))}
+    """Numbers of refused draws as `kit.json` names their reasons; instruments at notes have another one."""
+    others = {reason: count for reason, count in refused.items() if reason not in REFUSALS}
+    return {word: refused[reason] for reason, word in REFUSALS.items()} | others
 
 
 def in_words(refused: Counter[str]) -> str:
@@ -283,6 +269,7 @@ class Kit:
     model_sha256: str  # of its weights
     sample_rate: int  # Hz
     settings: KitSettings
+    by_label: bool  # whether its groups are labels of the model; else clusters by spectrum, takes, or an instrument
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # in all
     untrained: str = ""  # sentence of a model for which nothing was trained
@@ -297,6 +284,13 @@ class Kit:
         """All files, as paths within the folder."""
         presets = (f"kit.{kind}" for kind in self.settings.formats)
         return sorted({INDEX, "kit.png", "kit.txt", *presets, *(sound.file for sound in self.sounds)})
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The settings as its files hold them."""
+        given = {**self.settings.model_dump(), "guidance": default_guidance() if self.by_label else 1.0}
+        given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
+        return {name: given[name] for name in RECORDED if given[name] is not None}
 
     @property
     def missing_lines(self) -> list[str]:
@@ -332,7 +326,7 @@ class Kit:
             **({"untrained": self.untrained} if self.untrained else {}),
             "model": {"file": self.model, "payload_sha256": self.model_sha256},
             "sample_rate": self.sample_rate,
-            "settings": self.settings.model_dump(exclude_none=True),
+            "settings": self.recorded,
             "files": self.files,
             "missing": sum(group.missing for group in self.groups),
             "refused": by_reason(self.refused),
@@ -353,7 +347,7 @@ class Kit:
             f"A kit of {len(self.sounds)} sounds, made by Distill {__version__}",
             "",
             f"model       {one_line(self.model)}{weights}",
-            *(f"{name:<11} {value}" for name, value in self.settings.model_dump(exclude_none=True).items()),
+            *(f"{name:<11} {value}" for name, value in self.recorded.items()),
             f"verdicts    {self.verdict_line}",
             f"refused     draws that were made again: {in_words(self.refused)}",
             *(f"missing     {line}" for line in self.missing_lines),

@@ -67,12 +67,13 @@ class Scorer:
 def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings."""
     pieces = [piece for codes in reference.held_out for piece in halved(codes)]
-    scores = Scorer(reference.codes, codec)([*pieces, *reencoded(reference, codec)])
+    passages: list[NDArray[np.integer]] = [*pieces, *reencoded(reference, codec)]
+    scores = Scorer(reference.codes, codec)(passages)
     rows = np.array([score.row for score in scores], np.float32)
     return replace(reference, scores=rows[: len(pieces)], reencoded=rows[len(pieces) :])
 
 
-def halved(codes: NDArray[np.integer]) -> list[NDArray[np.integer]]:
+def halved(codes: Coded) -> list[Coded]:
     """Codes `[F, Q]` whole, their first half, its first half, and so on, down to `SHORTEST` frames."""
     pieces = [codes]
     while len(pieces[-1]) >= 2 * SHORTEST:

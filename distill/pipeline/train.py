@@ -22,7 +22,6 @@ from distill.codes.encode import code_corpus
 from distill.codes.store import split_codes
 from distill.errors import ArtifactError, ParamsError
 from distill.execution import STATE, Execution, execution_from_environment
-from distill.generate.calibration import calibrate
 from distill.model_file.build import bundle_artifacts, bundle_prior, date_now, save_with_prior
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
@@ -144,7 +143,7 @@ def _recordings_of(model: Path, data_sha256: str, state: Path) -> str:
 
 def _train_prior(folders: PipelineFolders, params: Params, execution: Execution, state: Path) -> PriorTraining:
     made = (folders.codes, folders.split, folders.prior)
-    return train_prior_of_codes(*made, params, execution, calibrate, state)
+    return train_prior_of_codes(*made, params, execution, state)
 
 
 @contextmanager
@@ -191,7 +190,7 @@ def train_prior(
         data = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec, _is_by_label(bundle))
     cancel = cancel_event or threading.Event()
     run = Run(make_fabric(execution), observers=public_events(callback), cancel=cancel.is_set)
-    training = fit_prior(data, prior_config, params.seed, run, calibrate)
+    training = fit_prior(data, prior_config, params.seed, run)
     return TrainedPrior(**vars(training), bundle=bundle, reference=data.reference())
 
 

@@ -72,15 +72,15 @@ def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], n
         if frames < COUNTED_FRAMES and stop < len(recordings):
             continue
         part = recordings[first:stop]
-        sequences = CodeSequences([codes for one in part for codes in one.views], codebook_sizes)
+        sequences = CodeSequences([codes for recording in part for codes in recording.views], codebook_sizes)
         tokens, ends = torch.from_numpy(sequences.joined()), np.cumsum(sequences.lengths)
         kept = np.ones(tokens.shape, dtype=bool)
         kept[ends - sequences.lengths] = False  # BOS
         kept[ends - 1, 1:] = False  # EOS is one token
-        views = [len(one.views) for one in part]
+        views = [len(recording.views) for recording in part]
         own_label, weight = (
             np.broadcast_to(np.repeat(np.repeat(values, views), sequences.lengths)[:, None], kept.shape)
-            for values in ([one.label for one in part], 1 / np.array(views))
+            for values in ([recording.label for recording in part], 1 / np.array(views))
         )
         before = tokens.roll(1, dims=0)
         for table, contexts in (
@@ -159,8 +159,8 @@ def fold_tables(
 ) -> list[CountTables]:
     """Tables of all recordings, and then of all but those of each fold."""
     parts = []
-    for fold in range(1, max(one.fold for one in recordings) + 1):
-        own = [one for one in recordings if one.fold == fold]
+    for fold in range(1, max(recording.fold for recording in recordings) + 1):
+        own = [recording for recording in recordings if recording.fold == fold]
         parts.append(count(own, codebook_sizes, num_labels))
     whole = Counts(*map(sum, zip(*parts, strict=True)))  # type: ignore[arg-type]
     rest = [Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True))) for part in parts]

@@ -63,11 +63,11 @@ def label_summaries(table: Tensor, recordings: Sequence[CodedRecording], num_lab
     """
     sums = torch.zeros(num_labels + 1, 2 * table.shape[2])
     counts = torch.zeros(num_labels + 1, 1)
-    for one in recordings:
-        frames = look_up(table, torch.from_numpy(one.codes)).sum(dim=1)
+    for recording in recordings:
+        frames = look_up(table, torch.from_numpy(recording.codes)).sum(dim=1)
         summary = torch.cat([frames[:BEGINNING].mean(0), frames.mean(0)])
-        sums = sums.index_add(0, torch.tensor([one.label]), summary[None])
-        counts[one.label] += 1
+        sums = sums.index_add(0, torch.tensor([recording.label]), summary[None])
+        counts[recording.label] += 1
     return (sums / counts.clamp_min(1))[1:]
 
 

@@ -110,8 +110,10 @@ class PriorTask(Task[BatchShare]):
         sampling = config.batch_size, seed, config.label_dropout
         self.sampler = self.sampler_kind(data.train, model.shape, *sampling)
         self.steps_per_epoch = self.sampler.batches_per_epoch
-        labels = [one.label for one in data.held_out]
-        self.held_out = CodeSequences([one.views[0] for one in data.held_out], data.codes.codebook_sizes, labels)
+        labels = [recording.label for recording in data.held_out]
+        self.held_out = CodeSequences(
+            [recording.views[0] for recording in data.held_out], data.codes.codebook_sizes, labels
+        )
         self.probe_batch = self.sampler.probe().map(fabric.to_device)
         self.smoothing = fabric.to_device(model.smoothing.clone())
 
@@ -180,7 +182,7 @@ class PriorTask(Task[BatchShare]):
     @cached_property
     def alike(self) -> tuple[int, int]:
         """See `alike_recordings`."""
-        train, held_out = ([one.codes for one in side] for side in (self.data.train, self.data.held_out))
+        train, held_out = ([recording.codes for recording in side] for side in (self.data.train, self.data.held_out))
         return alike_recordings(train, held_out, self.data.codes.layout)
 
     def check_memorization(self, metrics: Mapping[str, float]) -> Memorization:

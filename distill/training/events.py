@@ -232,7 +232,7 @@ class TrainingResult:
 
     @property
     def kept(self) -> dict[str, float]:
-        """Metrics of the weights that are kept, as they were when they were validated: before any calibration."""
+        """Metrics of the weights that are kept, as they were when they were validated."""
         return self.history[self.best_epoch] if self.best_epoch >= 0 else self.start_metrics or self.best_metrics
 
     @property

@@ -149,7 +149,7 @@ class Jobs:
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / "lock"):  # beside other pages of the folder
             if len(running := self.running(*kinds)) >= most:
-                titles = ", ".join(one.title for one in running)
+                titles = ", ".join(other.title for other in running)
                 raise ParamsError(
                     f"at work already ({titles}): expected {most} at a time; wait until one ends or cancel it"
                 )

@@ -1,4 +1,4 @@
-"""Model files that harm: `python -m faults.hostile MODEL MUTANTS FORGED` loads them in a process that is watched.
+"""Model files that harm: `python -m faults.hostile MODEL MUTANTS FORGED EVERY FIRST` loads them in a process that is watched.
 
 Prints JSON: how many were refused, and what was wrong. Invalid files and mutants are refused or hold what the model holds;
 no code runs and nothing is written. Forged files have hashes that fit: they are refused, or what they make is finite.
@@ -149,13 +149,13 @@ def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
     return event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
 
 
-def load_all(path: Path, data: bytes, mutants: int) -> dict[str, Any]:
-    """Load invalid files and so many mutants; counts of what came of it."""
+def load_all(path: Path, data: bytes, mutants: int, tried: slice) -> dict[str, Any]:
+    """Load invalid files, those that are `tried`, and so many mutants; counts of what came of it."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, hard))
     watch, draw, refused, wrong, slowest = Watch(), random.Random(0), 0, [], 0.0
-    files = [*invalid(data), *((f"mutant {number}", None) for number in range(mutants))]
+    files = [*list(invalid(data))[tried], *((f"mutant {number}", None) for number in range(mutants))]
     for name, content in files:
         path.write_bytes(safetensors_mutant(data, draw) if content is None else content)
         began, watch.looking = time.perf_counter(), True
@@ -220,17 +220,17 @@ def use(path: Path) -> Iterator[str]:
                     yield f"{name} gives {len(sound)} samples"
 
 
-def main(model: Path, mutants: int, forgeries: int) -> None:
-    """Load and use all files and print the counts of outcomes as JSON."""
+def main(model: Path, mutants: int, forgeries: int, every: int, first: int) -> None:
+    """Load and use files, of the invalid ones each `every`-th from `first`, and print the counts of outcomes as JSON."""
     torch.set_num_threads(1)
     data, path = model.read_bytes(), Path("found.distill")
     list(use(model))  # what is imported at the first use
     with contextlib.suppress(ArtifactError):
         load_bundle(Path("none.distill"))
-    found = load_all(path, data, mutants) | use_all(path, data, forgeries)
+    found = load_all(path, data, mutants, slice(first, None, every)) | use_all(path, data, forgeries)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(json.dumps({**found, "reached": Path("reached").exists(), "megabytes": most}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

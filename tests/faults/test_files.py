@@ -1,7 +1,9 @@
 """Damaged, wrong and uncommon files of sound and of codes: each is used, or refused with a reason; in bounded time and memory."""
 
 import random
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +11,23 @@ import pytest
 from faults.mutants import mutant, safetensors_mutant
 from faults.strange_audio import RATE, sound, valid, written, wrong
 from unit.audio.encoded import encoded
-from unit.tiny import tiny_codec
+from unit.tiny import any_codes, tiny_codec
 
 from distill.audio.decode import LEAST_SECONDS, Decoder
 from distill.codes.file import load_codes, write_codes
 from distill.errors import ArtifactError
 
-KINDS = (
+SNDFILE = (
     *("WAV PCM_16", "WAV PCM_24", "WAV MS_ADPCM", "AIFF PCM_16", "FLAC PCM_16", "OGG VORBIS", "OGG OPUS"),
     *("MP3 MPEG_LAYER_III", "CAF PCM_16", "AU PCM_16", "W64 PCM_16", "RF64 PCM_16"),
 )
-
 FFMPEG = {"m4a": "aac", "mov": "alac", "mka": "flac", "webm": "libopus", "wma": "wmav2", "wv": "wavpack", "ac3": "ac3"}
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    with Decoder() as started:
+        yield started
 
 
 def is_used(decoder: Decoder, path: Path, data: bytes) -> bool:
@@ -39,54 +46,45 @@ def is_used(decoder: Decoder, path: Path, data: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_mutant_of_a_sound_is_used_or_rejected_with_a_reason(tmp_path: Path, kind: str, exhaustive: bool) -> None:
-    path, draw, data = tmp_path / f"mutant.{kind[:3].lower()}", random.Random(kind), written(*kind.split(), sound(2))
-    count = 10_000 if exhaustive else 60
-    with Decoder() as decoder:
-        used = sum(is_used(decoder, path, mutant(data, draw)) for _ in range(count))
-    assert 0 < used < count
-
-
-@pytest.mark.parametrize("suffix", FFMPEG)
-def test_a_mutant_of_a_file_for_ffmpeg_is_used_or_rejected(tmp_path: Path, suffix: str, exhaustive: bool) -> None:
-    path, draw = tmp_path / f"mutant.{suffix}", random.Random(suffix)
-    data = encoded(
-        path, np.tile(sound(2), (8, 1)), 48_000, FFMPEG[suffix], "asf" if suffix == "wma" else None
-    ).read_bytes()
+@pytest.mark.parametrize("kind", [*SNDFILE, *FFMPEG])
+def test_a_mutant_of_a_sound_is_used_or_rejected_with_a_reason(
+    decoder: Decoder, tmp_path: Path, kind: str, exhaustive: bool
+) -> None:
+    path, draw = tmp_path / f"mutant.{kind.split()[0].lower()}", random.Random(kind)
+    if kind in FFMPEG:
+        samples = np.tile(sound(2), (8, 1))
+        data = encoded(path, samples, 48_000, FFMPEG[kind], "asf" if kind == "wma" else None).read_bytes()
+    else:
+        data = written(*kind.split(), sound(2))
     count = 10_000 if exhaustive else 40
-    with Decoder() as decoder:
-        used = sum(is_used(decoder, path, mutant(data, draw)) for _ in range(count))
+    used = sum(is_used(decoder, path, mutant(data, draw)) for _ in range(count))
     assert 0 < used < count
 
 
-def test_wrong_files_are_used_or_rejected_with_a_reason(tmp_path: Path) -> None:
+def test_wrong_files_are_used_or_rejected_with_a_reason(decoder: Decoder, tmp_path: Path) -> None:
     files = list(wrong())
-    with Decoder() as decoder:
-        used = sum(is_used(decoder, tmp_path / strange.name, strange.data) for strange in files)
+    used = sum(is_used(decoder, tmp_path / strange.name, strange.data) for strange in files)
     assert 0 < used < len(files)
 
 
-def test_uncommon_files_are_used_with_the_right_samples(tmp_path: Path) -> None:
-    with Decoder() as decoder:
-        for strange in valid():
-            path = tmp_path / strange.name
-            path.write_bytes(strange.data)
-            decoded = decoder.decoded(path, RATE)
-            assert len(decoded.pcm), (strange.name, decoded.reason)
-            assert "incomplete" not in decoded.reason, (strange.name, decoded.reason)
-            assert "stopped" not in decoded.reason, (strange.name, decoded.reason)
-            assert strange.samples is not None
-            wanted, found = strange.samples.mean(axis=1), decoded.samples
-            assert len(found) == len(wanted), strange.name
-            assert np.abs(found - wanted).max() <= strange.tolerance, strange.name
+def test_uncommon_files_are_used_with_the_right_samples(decoder: Decoder, tmp_path: Path) -> None:
+    for strange in valid():
+        path = tmp_path / strange.name
+        path.write_bytes(strange.data)
+        decoded = decoder.decoded(path, RATE)
+        assert len(decoded.pcm), (strange.name, decoded.reason)
+        assert not re.search("incomplete|stopped", decoded.reason), (strange.name, decoded.reason)
+        assert strange.samples is not None
+        expected = strange.samples.mean(axis=1)
+        assert len(decoded.samples) == len(expected), strange.name
+        assert np.abs(decoded.samples - expected).max() <= strange.tolerance, strange.name
 
 
 def test_a_mutant_of_codes_is_refused_or_its_codes_are_in_range(tmp_path: Path, exhaustive: bool) -> None:
     rng, draw, path = np.random.default_rng(0), random.Random(0), tmp_path / "some.codes"
     codec, step = tiny_codec(), tiny_codec().spectrogram.samples_per_frame
-    write_codes(path, codec, [(f"{size}.wav", step * size, rng.integers(0, 8, (size, 3))) for size in (9, 20)])
-    data, refused, count = path.read_bytes(), 0, 10_000 if exhaustive else 500
+    write_codes(path, codec, [(f"{size}.wav", step * size, any_codes(size, rng)) for size in (9, 20)])
+    data, refused, count = path.read_bytes(), 0, 10_000 if exhaustive else 200
     for _ in range(count):
         path.write_bytes(safetensors_mutant(data, draw))
         began = time.monotonic()

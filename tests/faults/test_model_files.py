@@ -7,8 +7,10 @@ import pytest
 from programs import fork
 from unit.tiny import MEMORY, write_model, write_prior_model
 
+KINDS = ("codec", "labels", "memory", "trained")
 
-@pytest.mark.parametrize("kind", ["codec", "labels", "memory", "trained"])
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_models_made_to_harm_are_refused_and_do_nothing(
     tmp_path: Path, trained: Path, kind: str, exhaustive: bool
 ) -> None:
@@ -20,8 +22,9 @@ def test_models_made_to_harm_are_refused_and_do_nothing(
         model.write_bytes((trained / "a.distill").read_bytes())
     else:
         write_prior_model(model, ["a", "b"], **({"of": MEMORY} if kind == "memory" else {}))
-    mutants, forged = (10_000, 2_000) if exhaustive else (60, 10)
-    done = fork(tmp_path, "faults.hostile", str(model), str(mutants), str(forged)).end()
+    mutants, forged, every = (10_000, 2_000, 1) if exhaustive else (40, 6, len(KINDS))
+    numbers = (mutants, forged, every, KINDS.index(kind) % every)
+    done = fork(tmp_path, "faults.hostile", str(model), *map(str, numbers)).end()
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["wrong"], found["seen"], found["reached"]) == ([], [], False)

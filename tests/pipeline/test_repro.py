@@ -1,7 +1,9 @@
-"""The pipeline as people run it: real DVC, real files. Tests share one finished project and leave it as it was."""
+"""The pipeline as people run it: real DVC, real files. Tests work in one finished project and leave it as it was."""
 
 import json
+import shutil
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 import soundfile
@@ -16,8 +18,23 @@ from distill.model_file.format import load_bundle
 from docs import experiments
 
 
-def test_the_first_run_leaves_every_artefact_and_says_what_came_out(finished: Project, first_run: Finished) -> None:
-    folder = finished.folder
+@pytest.fixture(scope="module")
+def workplace(first_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A whole copy of the finished project."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    shutil.copytree(first_run.project.folder, folder)
+    return Project(folder)
+
+
+@pytest.fixture
+def finished(workplace: Project, first_run: Finished) -> Iterator[Project]:
+    """The finished project, which a test leaves with the bytes that it found."""
+    yield workplace
+    assert workplace.hashes() == first_run.hashes
+
+
+def test_the_first_run_leaves_every_artefact_and_says_what_came_out(first_run: Finished) -> None:
+    folder = first_run.project.folder
     rows = read_manifest(folder / "artifacts/corpus/manifest.parquet")
     assert [row.status for row in rows] == ["used"] * 8
     codes = CodesReader(folder / "artifacts/codes")
@@ -123,7 +140,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
 
 @pytest.mark.filterwarnings("ignore")
 def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> None:
-    """The page's commands to their end: three priors in DVC's table, in its curves and in MLflow; wrong ones are refused."""
+    """The page's commands to their end: three priors in DVC's table, in its curves and in MLflow."""
     folder = finished.folder
     finished.commit()
     *trainings, show, diff, apply = experiments.commands((ROOT / experiments.PAGE).read_text())
@@ -154,12 +171,6 @@ def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> N
         assert runs[name].info.run_name.endswith(f" train_prior {name}")
         assert runs[name].data.metrics["best/val_perplexity"] == pytest.approx(best[name])
 
-    for setting, said in {
-        "hidden_size=abc": "train_prior: params.yaml: prior.hidden_size: expected integer or auto, found 'abc'\n",
-        "hiden_size=64": "ERROR: Invalid `--set-param` value: Could not override 'prior.hiden_size'.\n",
-    }.items():
-        refused = finished.dvc("exp", "run", "-S", f"prior.{setting}")
-        assert (refused.returncode, said in refused.stderr, "Traceback" in refused.stderr) == (255, True, False)
     done = finished.dvc(*apply[1:])
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "metrics/train_prior.json").read_text())["val_perplexity"] == best[apply[-1]]
@@ -171,16 +182,9 @@ def test_a_model_can_go_without_the_codes_of_its_recordings(copied: Project) -> 
     copied.set(bundle={"reference": False})
     for stage in ("bundle", "audition"):
         copied.done(stage)
+    assert load_bundle(copied.folder / "models/tiny.distill").reference is None
     report = json.loads((copied.folder / "artifacts/audition/report.json").read_text())
     assert all(row["verdict"] in ("new", "close", "copy") for row in report["generated"])
-    label = report["generated"][1]["label"]
-    asked = ("generate", "models/tiny.distill", "--seconds", "0.2", "--label", label, "--json")
-    made = copied.fork("distill", *asked).end()
-    assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["sounds"][0]["novelty"] is None
-    refused = copied.fork("distill", *asked, "--min-novelty", "new").end()
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "expected a model with the codes of its training recordings" in refused.stderr
 
 
 def test_a_prior_is_trained_on_the_recordings_of_the_pipeline_without_naming_them(finished: Project) -> None:

@@ -17,9 +17,9 @@ from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata
 from distill.novelty.memorization import Memorization
 from distill.novelty.reference import make_reference
 from distill.novelty.scores import with_scores
-from distill.params import Quantizer
+from distill.params import Quantizer, get_adaptive_prior_config
 from distill.prior.architectures import ArchitectureName
-from distill.prior.artifact import SHAPES, build_prior
+from distill.prior.artifact import SHAPES, PriorArtifact, build_prior
 from distill.prior.base import Prior, PriorShape
 from distill.storage.weights import round_weights
 
@@ -36,7 +36,6 @@ TINY_SHAPE = {
     "depth_layers": 1,
     "codeword_size": 64,
     "count_experts": False,
-    "calibrated": False,
     "shard_length": 16,
     "chunk_size": 4,
     "key_size": 3,
@@ -133,6 +132,16 @@ def write_prior_model(
         prior_metadata=TRAINED,
     )
     return save_bundle(path, codec, prior, metadata, with_scores(unscored, codec) if reference else None)
+
+
+def prior_artifact(**changes: Any) -> PriorArtifact:
+    """What a training notes of that prior."""
+    facts: dict[str, Any] = {
+        **{"shape": PRIOR, "training": get_adaptive_prior_config(5), "recordings": 5},
+        **{"best_epoch": 1, "epochs_trained": 3, "final_perplexity": 2.0, "best_perplexity": 1.5},
+        **{"val_bits_per_second": 9.0, "codec_sha256": "", "fingerprint": "", "memorization": TRAINED.memorization},
+    }
+    return PriorArtifact(**{**facts, **changes})
 
 
 def write_tone(path: Path, seconds: float = 0.3, rate: int = RATE, pitch: float = 440.0) -> Path:

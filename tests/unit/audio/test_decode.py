@@ -29,6 +29,11 @@ def write(path: Path, seed: int = 0, seconds: float = 0.3) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def decoding_here() -> None:
+    """Not here: in processes."""
+
+
 @pytest.fixture
 def decoder() -> Iterator[Decoder]:
     with Decoder() as started:

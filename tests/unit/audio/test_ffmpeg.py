@@ -176,8 +176,9 @@ def test_a_skip_leads_to_the_same_samples(tmp_path: Path) -> None:
 
 
 def test_a_process_of_its_own_decodes_within_limits_and_says_nothing(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.undo()  # of `decoding_here`
     path = encoded(tmp_path / "a.m4a", np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE), RATE, "aac")
     data = bytearray(path.read_bytes())
     data[3000:9000:50] = bytes(120)

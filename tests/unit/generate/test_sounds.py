@@ -10,29 +10,31 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.tiny import networks, prior_shape, tiny_codec
+from unit.tiny import SIZES, any_codes, networks, prior_shape, untrained_prior
 
 from distill.audio.write import AudioFormat, write_audio
-from distill.codec.coordinates import codewords_of
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.streaming import decode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError
 from distill.generate.faults import FAULTS
+from distill.generate.refusals import equal_to
 from distill.generate.results import similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     PEAK,
     GenerationRequest,
+    Seeds,
+    Sound,
     decode_sounds,
     frames_for_seconds,
     generate_sounds,
     kept_codes,
 )
+from distill.generate.source import Source
 from distill.novelty.reference import make_reference
 from distill.novelty.scores import with_scores
 from distill.prior.architectures import ARCHITECTURES
-from distill.prior.artifact import build_prior
 from distill.prior.base import Prior
 
 CODEC, TINY = networks()
@@ -42,16 +44,20 @@ RNG = np.random.default_rng(0)
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
 def prior(request: pytest.FixtureRequest) -> Prior:
     torch.manual_seed(0)
-    return build_prior(prior_shape(request.param), CODEC.quantizer.codebooks).eval()
+    return untrained_prior(CODEC, prior_shape(request.param))
+
+
+def generated(request: GenerationRequest, seed: int) -> list[Sound]:
+    return generate_sounds(Source(CODEC, TINY), request, Seeds(seed)).sounds
 
 
 def some_codes(frames: int, seed: int = 1) -> Codes:
-    return np.random.default_rng(seed).integers(0, 8, (frames, 2))
+    return any_codes(frames, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.1, 0.3, 0.777])
 def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(seconds: float) -> None:
-    for sound in generate_sounds(CODEC, TINY, GenerationRequest(2, seconds, natural_ending=False), 0).drawn.values():
+    for sound in generated(GenerationRequest(2, seconds, natural_ending=False), 0):
         assert len(sound.samples) == max(1, round(seconds * 16_000)) == round(sound.seconds * 16_000)
         assert np.abs(sound.samples).max() <= PEAK + 1e-6
         if len(sound.samples) > 200:
@@ -60,14 +66,14 @@ def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(seconds: float) ->
 
 
 def test_sounds_never_outlast_the_limit_nor_clip() -> None:
-    sounds = generate_sounds(CODEC, TINY, GenerationRequest(20, 0.5), 1).drawn.values()
+    sounds = generated(GenerationRequest(20, 0.5), 1)
     assert 1 <= min(len(one.codes) for one in sounds) < max(len(one.codes) for one in sounds)
     assert max(len(one.codes) for one in sounds) <= frames_for_seconds(CODEC, 0.5)
-    assert np.abs(decode_sounds(CODEC, [np.full((20, 2), 3, dtype=np.int64)])[0]).max() <= PEAK + 1e-6
+    assert np.abs(decode_sounds(CODEC, [np.full((20, len(SIZES)), 3, dtype=np.int64)])[0]).max() <= PEAK + 1e-6
 
 
 def test_only_half_a_millisecond_of_an_attack_is_faded() -> None:
-    codes = np.full((20, 2), 3, dtype=np.int64)
+    codes = np.full((20, len(SIZES)), 3, dtype=np.int64)
     whole = decode(CODEC, torch.from_numpy(codes)[None])[0].numpy()
     faded, rate = decode_sounds(CODEC, [codes])[0], CODEC.spectrogram.sample_rate
     begin, end = round(0.0005 * rate), round(0.005 * rate)
@@ -77,7 +83,7 @@ def test_only_half_a_millisecond_of_an_attack_is_faded() -> None:
 
 
 def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
-    prompt = np.zeros((3, 2), dtype=np.int64)
+    prompt = np.zeros((3, len(SIZES)), dtype=np.int64)
     assert GenerationRequest(1, 1.0).kinds == FAULTS
     assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack", "loud")
     assert GenerationRequest(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
@@ -99,21 +105,16 @@ def test_more_strength_keeps_less_and_the_coarser_levels_longer(
     assert one == 0 or not is_kept(one).all()
 
 
-LOUD = tiny_codec(gain_shape=True)
-LOUD_PRIOR = build_prior(prior_shape(codebook_sizes=(71, 8, 8), codeword_size=64), codewords_of(LOUD)).eval()
-
-
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0.01, 1), st.floats(0.1, 10), st.sampled_from(["recording", "prompt"]), st.integers(0, 2**40))
 def test_takes_and_continuations_hold_codes_of_their_levels(
     strength: float, temperature: float, given_as: str, seed: int
 ) -> None:
-    sizes = LOUD.architecture.codebook_sizes
-    codes = {given_as: np.random.default_rng(seed).integers(0, sizes, (12, 3))}
+    codes = {given_as: some_codes(12, seed)}
     sampling = Sampling(temperature)
     request = GenerationRequest(3, 0.2, natural_ending=False, sampling=sampling, strength=strength, **codes)  # type: ignore[arg-type]
-    for sound in generate_sounds(LOUD, LOUD_PRIOR, request, seed).drawn.values():
-        assert out_of_range(sound.codes, sizes) == ""
+    for sound in generate_sounds(Source(CODEC, TINY), request, Seeds(seed)).sounds:
+        assert out_of_range(sound.codes, SIZES) == ""
 
 
 @pytest.mark.parametrize(("strength", "drawn"), [(0.3, 0), (0.5, 0), (0.75, 50), (1.0, 100)])
@@ -125,8 +126,8 @@ def test_tones_are_kept_as_long_as_the_loudness(strength: float, drawn: int) -> 
 def test_takes_that_must_be_equal_are_counted() -> None:
     one = some_codes(1)
     wanted = GenerationRequest(20, 0.1, natural_ending=False, recording=one, strength=0.01)
-    made = generate_sounds(CODEC, TINY, wanted, 0)
-    different = {take.codes.tobytes() for take in made.drawn.values()} - {one.tobytes()}
+    made = generate_sounds(Source(CODEC, TINY), wanted, Seeds(0), [equal_to({one.tobytes()})])
+    different = {take.codes.tobytes() for take in made.sounds} - {one.tobytes()}
     assert made.redrawn["equal"] > 0
     assert list(made.left.values()) == ["equal"] * (20 - len(different)) != []
 
@@ -134,12 +135,12 @@ def test_takes_that_must_be_equal_are_counted() -> None:
 def test_the_recording_is_a_copy_of_itself_and_other_codes_are_not() -> None:
     recording = some_codes(40)
     half = recording.copy()
-    half[:, 1] = (half[:, 1] + 1) % 8
-    takes = [recording, half, (recording + 3) % 8]
+    half[:, 4:] = (half[:, 4:] + 1) % 8  # of three levels that are compared two
+    takes = [recording, half, (recording + 3) % SIZES]
     reference = make_reference(["a"], [some_codes(30, 2)], [some_codes(30, seed) for seed in (3, 4, 5)])
     same, halfway, apart = similarities(CODEC, with_scores(reference, CODEC), recording, takes)
     assert (same.equal_codes, same.difference_db, same.verdict) == (1, 0, "copy")
-    assert halfway.equal_codes == 0.5
+    assert halfway.equal_codes == pytest.approx(1 / 3)
     assert 0 < halfway.difference_db < apart.difference_db
     assert (apart.equal_codes, apart.verdict) == (0, "new")
     assert replace(same, verdict=None) == similarities(CODEC, None, recording, [recording])[0]

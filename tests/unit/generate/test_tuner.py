@@ -15,8 +15,10 @@ from distill.codec.tone import FLOORS
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.pitch import PitchMeter
 from distill.generate.policies import Draw
+from distill.generate.refusals import MISTUNED
 from distill.generate.sampling import Sequences, sample_codes
-from distill.generate.sounds import Checks, GenerationRequest, generate_sounds
+from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds, in_tune
+from distill.generate.source import Source
 from distill.generate.tuner import SPREAD, NoteWeights, Tuner, heard_intervals
 from distill.prior.artifact import build_prior
 
@@ -115,7 +117,7 @@ def test_sequences_are_drawn_each_at_its_note_also_after_some_have_ended() -> No
     drawn = sample_codes(prior, wanted, torch.Generator().manual_seed(1), [tuner.weights(notes)])
     assert len({len(codes) for codes in drawn}) > 1
     for note, codes in zip(notes, drawn, strict=True):
-        pitches = codec.tone.pitches(torch.from_numpy(codes)[None])[0].numpy()
+        pitches = codec.pitches(torch.from_numpy(codes)[None])[0].numpy()
         assert pitches[0] == note
         assert np.nanmax(np.abs(pitches - note)) <= 1
 
@@ -134,13 +136,14 @@ def test_a_take_follows_the_tones_of_its_recording() -> None:
 
 def test_what_is_not_at_its_note_is_drawn_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
-    tuner = Tuner(codec, prior)
+    source = Source(codec, prior)
+    tuner = source.tuner
     heard = iter([None, 60.25, 59.75])
     measure = PitchMeter.__call__
     monkeypatch.setattr(PitchMeter, "__call__", lambda self, samples: next(heard, measure(self, samples)))
     request = GenerationRequest(7, 1.0, label=STRING, notes=list(PITCHES))
-    made = generate_sounds(codec, prior, request, 8, Checks(tuner=tuner))
-    sounds = list(made.drawn.values())
+    made = generate_sounds(source, request, Seeds(8), [MISTUNED])
+    sounds = made.sounds
     assert sorted(made.drawn) == list(range(7))
     assert all(sound.is_at_note and sound.note == PITCHES[number] for number, sound in made.drawn.items())
     assert made.redrawn == {"mistuned": 3}
@@ -192,14 +195,14 @@ def test_the_range_is_that_of_recordings_with_a_pitch() -> None:
 
 def test_sounds_that_never_are_at_their_note_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
-    tuner = Tuner(codec, prior)
+    source = Source(codec, prior)
     monkeypatch.setattr(PitchMeter, "__call__", lambda *_: None)
     taken: list[int] = []
     request = GenerationRequest(2, 0.1, natural_ending=False, label=STRING, notes=[60])
     prompted = replace(request, natural_ending=True, prompt=np.zeros((2, prior.num_quantizers), dtype=np.int64))
     for one, remedy in ((request, "choose another label"), (prompted, "give a length: what goes on may be short")):
         with pytest.raises(ArtifactError) as caught:
-            generate_sounds(codec, prior, one, 0, Checks(tuner=tuner), take=lambda number, _: taken.append(number))
+            generate_sounds(source, one, Seeds(0), [in_tune(one)], take=lambda number, _: taken.append(number))
         found = "found none among 40 that were drawn; leave the note out, or"
         assert str(caught.value) == f"note: expected a sound at its note within 20 cents, {found} {remedy}"
     assert not taken
@@ -222,12 +225,3 @@ def test_a_prior_that_counts_nothing_knows_all_notes_alike() -> None:
     plain = build_prior(prior.shape.model_copy(update={"count_experts": False}), None)
     Tuner(codec, plain).check([1, 127])
     assert hertz(69) == 440
-
-
-def test_codes_without_notes_are_a_sentence() -> None:
-    codec, prior = networks()
-    without = type(codec)(codec.architecture.model_copy(update={"partial_sets": 0}), codec.spectrogram)
-    with pytest.raises(
-        ArtifactError, match=r"^note: expected a model whose codes have notes, found one without; train it"
-    ):
-        Tuner(without, prior)

@@ -97,8 +97,10 @@ def fit(
     return fit_prior(prior_data, settings, seed, Run(FABRIC, observers=observers, cancel=cancel.is_set))
 
 
-def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: CheckpointStore, kill_at: int) -> None:
-    """Check that a training killed after `kill_at` steps and resumed equals one that was not."""
+def killed_and_resumed(
+    prior_data: PriorData, settings: PriorConfig, store: CheckpointStore, kill_at: int
+) -> PriorTraining:
+    """A training, after a check that one that is killed after `kill_at` steps and resumed equals it."""
     expected = fit(prior_data, settings)
 
     def kill(event: Any) -> None:
@@ -114,6 +116,7 @@ def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: Chec
     assert again.result.history == expected.result.history
     assert again.result.best_metrics == expected.result.best_metrics
     assert again.result.counts == expected.result.counts
+    return expected
 
 
 def pretrained_start() -> tuple[PriorData, PriorConfig]:

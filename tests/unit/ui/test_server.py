@@ -273,7 +273,11 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
         ),
         ("cancel", [None], "expected a training at work, found none"),
         ("stop", [None], "expected a training at work, found none"),
-        ("generate", [None, 4, "", "", 1.0, None, "", "", 0, 1.0, "", None], "model &#x27;&#x27;: expected one of the"),
+        (
+            "generate",
+            [None, 4, "", "", 1.0, None, "", "", "", 0, 1.0, None, False],
+            "model &#x27;&#x27;: expected one of the",
+        ),
         ("kit", [None, False, None, 4, ""], NEITHER),
         ("instrument", [None, True, None, None, "C3", 3, 4, ""], NEITHER),
         (

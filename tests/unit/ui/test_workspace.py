@@ -49,9 +49,8 @@ def test_no_name_of_a_model_leads_elsewhere(tmp_path_factory: pytest.TempPathFac
 def test_odd_names_of_new_models_are_refused(work: Workspace, name: str) -> None:
     with pytest.raises(ParamsError) as caught:
         work.new_model(name)
-    assert (
-        str(caught.value) == f"name {name!r}: expected up to 100 letters, digits, dots and dashes; choose another name"
-    )
+    said = f"name {name!r}: expected up to 100 letters, digits, dots and dashes; choose another name"
+    assert str(caught.value) == said
 
 
 ELSEWHERE = "expected a name of a file or folder, found one that leads elsewhere; rename it"
@@ -86,10 +85,8 @@ def test_a_new_model_replaces_none(work: Workspace, tmp_path: Path) -> None:
 
 def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
     assert (work.listed(), work.names(), work.known("x")) == ([], [], {})
-    held = (
-        "sounds/b sounds/a/kick sounds/a/snare sounds/models takes -n ~ .hidden models generated/x deep/e/r/x data/one"
-    )
-    for name in held.split():
+    held = "sounds/b sounds/a/kick sounds/a/snare sounds/models takes -n ~ .hidden models generated/x deep/e/r/x"
+    for name in (*held.split(), "data/one"):
         (work.root / name).mkdir(parents=True, exist_ok=True)
         (work.root / name / "one.wav").touch()
     (work.root / "texts").mkdir()
@@ -122,23 +119,16 @@ def test_names_are_compared_in_one_normal_form(work: Workspace) -> None:
     assert [work.model(f"{form}.distill").stem for form in (composed, decomposed)] == [composed, decomposed]
 
 
-def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace, tmp_path: Path) -> None:
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
     (tmp_path / "one").write_bytes(b"1")
-    places = [
-        "one.WAV",
-        "one.WAV",
-        "snare/Größe.wav",
-        "snare/._Größe.wav",
-        "._pack.zip",
-        ".DS_Store",
-        "notes.txt",
-        "Kit.WAV.asd",
-        "license",
-    ]
-    uploads = [
-        *((tmp_path / "one", place) for place in (*places, "../one.wav", "/one.wav")),
-        (tmp_path / "none", "none.wav"),
-    ]
+    return tmp_path / "one"
+
+
+def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace, sound: Path) -> None:
+    places = ["one.WAV", "one.WAV", "snare/Größe.wav", "../one.wav", "/one.wav"]
+    places += ["snare/._Größe.wav", "._pack.zip", ".DS_Store", "notes.txt", "Kit.WAV.asd", "license"]
+    uploads = [*((sound, place) for place in places), (sound.with_name("none"), "none.wav")]
     folder, count, refused = added(work, " mine ", uploads)
     assert (folder, count) == ("sounds/mine", 3)
     assert written(work) == {"one.WAV", "one 2.WAV", "snare/Gr\u00f6\u00dfe.wav"}
@@ -160,10 +150,9 @@ def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace,
     ],
 )
 def test_of_the_folders_that_are_added_one_around_others_is_left_out(
-    work: Workspace, tmp_path: Path, places: list[str], kept: set[str]
+    work: Workspace, sound: Path, places: list[str], kept: set[str]
 ) -> None:
-    (tmp_path / "one").write_bytes(b"1")
-    assert added(work, "mine", [(tmp_path / "one", place) for place in places]) == ("sounds/mine", 2, [])
+    assert added(work, "mine", [(sound, place) for place in places]) == ("sounds/mine", 2, [])
     assert written(work) == kept
 
 
@@ -182,17 +171,15 @@ NAMES = [
 ]
 
 
-def test_a_name_stays_as_it_is(work: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "one").write_bytes(b"1")
-    uploads = [(tmp_path / "one", place) for name in NAMES for place in (name, f"{name} folder/{name}")]
+def test_a_name_stays_as_it_is(work: Workspace, sound: Path) -> None:
+    uploads = [(sound, place) for name in NAMES for place in (name, f"{name} folder/{name}")]
     folders = sum(len(f"{name} folder".encode()) <= 255 for name in NAMES)
     _, count, refused = added(work, "mine", uploads)
     assert count == len(NAMES) + folders
     assert set(NAMES) <= written(work)
     assert len(written(work)) == count
-    assert refused == [
-        f"{name[:100]}: expected a file that can be copied, found: File name too long" for name in NAMES[-2:]
-    ]
+    too_long = "expected a file that can be copied, found: File name too long"
+    assert refused == [f"{name[:100]}: {too_long}" for name in NAMES[-2:]]
 
 
 def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) -> tuple[Path, str]:
@@ -211,16 +198,12 @@ def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) 
     ("names", "kept"),
     [
         (["kick/1.wav", "snare/1.wav"], {"kick/1.wav", "snare/1.wav"}),
-        (
-            ["pack/", "pack/kick/1.wav", "pack/b/2.wav", "__MACOSX/pack/._1.wav"],
-            {"kick/1.wav", "b/2.wav"},
-        ),
+        (["pack/", "pack/kick/1.wav", "pack/b/2.wav", "__MACOSX/pack/._1.wav"], {"kick/1.wav", "b/2.wav"}),
         (["1.wav", "2.wav", ".DS_Store"], {"my pack/1.wav", "my pack/2.wav"}),
     ],
 )
-def test_an_archive_is_added_as_its_folder(work: Workspace, tmp_path: Path, names: list[str], kept: set[str]) -> None:
-    (tmp_path / "one").write_bytes(b"1")
-    uploads = [zipped(tmp_path / "a.zip", names), (tmp_path / "one", "beside.wav")]
+def test_an_archive_is_added_as_its_folder(work: Workspace, sound: Path, names: list[str], kept: set[str]) -> None:
+    uploads = [zipped(sound.with_name("a.zip"), names), (sound, "beside.wav")]
     assert added(work, "mine", uploads) == ("sounds/mine", len(kept) + 1, [])
     assert written(work) == {*kept, "beside.wav"}
 
@@ -260,13 +243,10 @@ def test_an_archive_that_the_disk_has_no_room_for_is_refused(
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9))  # two sounds have ten bytes
     _, count, refused = added(work, "mine", [zipped(tmp_path / "a.zip", ["1.wav", "2.wav"])])
-    assert (count, refused) == (
-        0,
-        [
-            "my pack.zip: expected an archive that can be unpacked, found: more than the disk has room for; unpack it and "
-            "add the folder"
-        ],
+    said = (
+        "expected an archive that can be unpacked, found: more than the disk has room for; unpack it and add the folder"
     )
+    assert (count, refused) == (0, [f"my pack.zip: {said}"])
 
 
 @settings(max_examples=50)

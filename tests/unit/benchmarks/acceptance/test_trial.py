@@ -47,13 +47,13 @@ def test_all_seven_points_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(point.number for point in points) == [1, 2, 3, 4, 5, 6, 7]
     by_number = {point.number: point for point in points}
     assert all(by_number[number].passed for number in (3, 6, 7))
-    found = {figure.name: figure.found for point in points for figure in point.figures}
-    assert (found["steps done"], found["rollbacks"], found["losses and weights that are not finite"]) == (120, 0, 0)
-    assert found["changes of perplexity on record"] == 10  # after 1, 2, 3, 4, 8, 16, 32, 50, 100 and 120 steps
-    assert math.isfinite(found["held-out perplexity with the memory ablated, less that with it"])
-    assert found["probes"] == 6  # after 1, 2, 3, 4 and 50 steps, and at the end
-    assert found["share of time"] > 0
-    assert 0.8 < found["mechanism"] < 0.9
+    values = {figure.name: figure.value for point in points for figure in point.figures}
+    assert (values["steps done"], values["rollbacks"], values["losses and weights that are not finite"]) == (120, 0, 0)
+    assert values["changes of perplexity on record"] == 10  # after 1, 2, 3, 4, 8, 16, 32, 50, 100 and 120 steps
+    assert math.isfinite(values["held-out perplexity with the memory ablated, less that with it"])
+    assert values["probes"] == 6  # after 1, 2, 3, 4 and 50 steps, and at the end
+    assert values["share of time"] > 0
+    assert 0.8 < values["mechanism"] < 0.9
 
 
 def test_dead_gates_miss_their_points_and_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
