@@ -4,12 +4,10 @@ import contextlib
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from distill.audio.partials import tone_line
 from distill.params import Params
 from distill.storage.files import read_json
+from distill.text import named_values, terminal_width
 from stages.running import AUDITION, FOLDERS, METRICS, RUN_LOG, bundle_path
 
 Metrics = dict[str, Any]
@@ -44,13 +42,7 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         "listen": f"open {AUDITION / 'index.html'} in a browser",
         "compare runs": "make ui, then http://127.0.0.1:5000",
     }
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, text in rows.items():
-        if text:
-            table.add_row(name, text)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print()
-    console.print(table)
+    print("", *named_values(((name, text) for name, text in rows.items() if text), terminal_width()), sep="\n")
 
 
 def _recordings(ingest: Metrics) -> str:

@@ -26,6 +26,7 @@ from distill.generate.sounds import (
     GenerationRequest,
     Seeds,
     Sound,
+    TakeRequest,
     decode_sounds,
     frames_for_seconds,
     generate_sounds,
@@ -110,9 +111,11 @@ def test_more_strength_keeps_less_and_the_coarser_levels_longer(
 def test_takes_and_continuations_hold_codes_of_their_levels(
     strength: float, temperature: float, given_as: str, seed: int
 ) -> None:
-    codes = {given_as: some_codes(12, seed)}
-    sampling = Sampling(temperature)
-    request = GenerationRequest(3, 0.2, natural_ending=False, sampling=sampling, strength=strength, **codes)  # type: ignore[arg-type]
+    shared = {"count": 3, "max_seconds": 0.2, "sampling": Sampling(temperature)}
+    codes = some_codes(12, seed)
+    request: GenerationRequest = GenerationRequest(natural_ending=False, prompt=codes, **shared)  # type: ignore[arg-type]
+    if given_as == "recording":
+        request = TakeRequest(recording=codes, strength=strength, **shared)  # type: ignore[arg-type]
     for sound in generate_sounds(Source(CODEC, TINY), request, Seeds(seed)).sounds:
         assert out_of_range(sound.codes, SIZES) == ""
 
@@ -125,7 +128,7 @@ def test_tones_are_kept_as_long_as_the_loudness(strength: float, drawn: int) -> 
 
 def test_takes_that_must_be_equal_are_counted() -> None:
     one = some_codes(1)
-    wanted = GenerationRequest(20, 0.1, natural_ending=False, recording=one, strength=0.01)
+    wanted = TakeRequest(20, 0.1, recording=one, strength=0.01)
     made = generate_sounds(Source(CODEC, TINY), wanted, Seeds(0), [equal_to({one.tobytes()})])
     different = {take.codes.tobytes() for take in made.sounds} - {one.tobytes()}
     assert made.redrawn["equal"] > 0
