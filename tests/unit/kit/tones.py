@@ -61,9 +61,8 @@ def make_instrument(
 
     A sound that is transposed by more than `reach` semitones is noise. What is drawn at the notes `undrawn` has no pitch.
     """
-    codec = tiny_codec(gain_shape=True, partial_sets=2)
+    codec = tiny_codec()
     layer, rate = codec.tone, codec.spectrogram.sample_rate
-    assert layer is not None
 
     def generate(
         _: Source, request: GenerationRequest, __: Seeds, refusals: Sequence[Refusal], ___: Callable[..., None]
