@@ -142,7 +142,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
     same, _ = drawn([])
     assert len(set(same)) == len(same)
     (alone,), _ = drawn([], count=1)
-    assert drawn([np.frombuffer(alone, np.int64).reshape(-1, 2)], count=1) == ([], {"copy": MOST_DRAWS})
+    assert drawn([np.frombuffer(alone, np.int64).reshape(-1, len(SIZES))], count=1) == ([], {"copy": MOST_DRAWS})
 
 
 def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
