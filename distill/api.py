@@ -242,7 +242,7 @@ class Model:
         # Drawing again changes no pitch where tones are kept, and nothing where all is.
         refusals = [MISTUNED] * (strength > COARSE_FROM) + [equal_to({recorded.tobytes()})] * (strength > 0)
         draws = self._draws(wanted, seed, refusals, request)
-        alike = similarities(self.bundle.codec, self.bundle.reference, recorded, [one.codes for one in draws.sounds])
+        alike = similarities(self.bundle.codec, self.bundle.reference, recorded, [take.codes for take in draws.sounds])
         draws.drawn = {number: Take(**vars(draws.drawn[number]), similarity=own) for number, own in enumerate(alike)}
         return Varied(
             draws=draws,
@@ -306,8 +306,8 @@ class Model:
             return within_full_scale(self.bundle.codec, read, str(recording))
         sound = np.asarray(recording, dtype=np.float32)
         if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
-            found = "NaN or infinite values" if sound.ndim == 1 and len(sound) else f"the shape {sound.shape}"
-            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found {found}")
+            wrong = "NaN or infinite values" if sound.ndim == 1 and len(sound) else f"the shape {sound.shape}"
+            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found {wrong}")
         if sample_rate is not None and sample_rate != self.sample_rate:
             sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
         return within_full_scale(self.bundle.codec, sound, "samples")
@@ -325,8 +325,9 @@ class Model:
         """Decode codes `[F, Q]` to samples `[N]`, faded at both ends and limited in peak. Raises ParamsError."""
         given, codec = np.asarray(codes), self.bundle.codec.architecture
         if given.ndim != 2 or not len(given) or given.shape[1] != codec.num_quantizers or given.dtype.kind not in "iu":
-            found = f"{given.dtype} {list(given.shape)}"
-            raise ParamsError(f"codes: expected whole numbers [frames, {codec.num_quantizers}], found {found}")
+            raise ParamsError(
+                f"codes: expected whole numbers [frames, {codec.num_quantizers}], found {given.dtype} {list(given.shape)}"
+            )
         if problem := out_of_range(given, codec.codebook_sizes):
             raise ParamsError(f"codes: {problem}")
         return decode_sounds(self.bundle.codec, [given.astype(np.int64)])[0]

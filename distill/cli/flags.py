@@ -37,7 +37,7 @@ def limits(kind: Any) -> dict[str, float]:
 def spelt(given: Any) -> Any:
     """A path to read from, or several, as their names are spelt on disk; an address as it is."""
     if isinstance(given, list):
-        return [spelt(one) for one in given]
+        return [spelt(path) for path in given]
     if given is None or is_url(given) or (found := as_on_disk(Path(given))) == Path(given):
         return given
     return type(given)(found)
@@ -128,11 +128,11 @@ def check_folder(flag: str, folder: Path, make: bool = False) -> None:
     try:
         if make:
             folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.parents) if os.path.lexists(one))).close()
+        tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.parents) if os.path.lexists(path))).close()
     except OSError as error:
-        found = "a file" if folder.is_file() else error.strerror or error
+        reason = "a file" if folder.is_file() else error.strerror or error
         raise ParamsError(
-            f"{flag} {folder}: expected a folder to write to, found {found}; choose another folder"
+            f"{flag} {folder}: expected a folder to write to, found {reason}; choose another folder"
         ) from error
 
 

@@ -121,10 +121,10 @@ def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
         text = str(note).strip()
         key = read_note(text)
         if key is None or key in keys.values():
-            found = "something else" if key is None else "the key of another label"
+            other = "something else" if key is None else "the key of another label"
             raise ParamsError(
                 f"keys {one_line(label, 60)}={one_line(text, 60)}: expected a key of its own, 0 to {KEYS[-1]}, or its "
-                f"note, C-1 to G9, found {found}; choose another key"
+                f"note, C-1 to G9, found {other}; choose another key"
             )
         keys[label] = key
     return keys
@@ -312,8 +312,8 @@ class Kit:
 
     def verdicts(self) -> dict[str, int]:
         """How many sounds have each verdict: `new`, `close`, `copy`, `unknown`."""
-        found = [sound.verdict for sound in self.sounds]
-        return {verdict: found.count(verdict) for verdict in ("new", "close", "copy", "unknown")}
+        verdicts = [sound.verdict for sound in self.sounds]
+        return {verdict: verdicts.count(verdict) for verdict in ("new", "close", "copy", "unknown")}
 
     @property
     def verdict_line(self) -> str:

@@ -42,11 +42,11 @@ def looped(samples: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop 
     """
     first, last = steady_part(samples[:end], sample_rate)
     level = level_course(samples[first:last], sample_rate)
-    found = find_loop(samples[first:last] / level, sample_rate)
-    if found is None:
+    within = find_loop(samples[first:last] / level, sample_rate)
+    if within is None:
         return samples, None
-    loop = found._replace(start=first + found.start, end=first + found.end)
-    gain = level[found.start] / level[found.start :]
+    loop = within._replace(start=first + within.start, end=first + within.end)
+    gain = level[within.start] / level[within.start :]
     after = np.interp(np.arange(len(samples) - last), [0, LEVEL_SECONDS * sample_rate], [gain[-1], 1.0])
     even = (samples * np.concatenate([np.ones(loop.start), gain, after])).astype(np.float32)
     return crossfaded(even, loop, sample_rate), loop
@@ -72,7 +72,7 @@ def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
         return None
 
     energy = np.concatenate([[0.0], np.cumsum(sound**2)])
-    found: list[Loop] = []
+    loops: list[Loop] = []
     for stop in last - fade - room * np.arange(ENDS) // (2 * ENDS):
         around = sound[stop - fade : stop + fade]
         starts = np.arange(first + fade, stop - least)
@@ -85,9 +85,9 @@ def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
         correlations[np.abs(10 * np.log10(energies / own)) > SEAM_DB] = -1
         good = np.flatnonzero(correlations >= max(LEAST_CORRELATION, correlations.max() - ALIKE))
         if len(good):
-            found.append(Loop(int(starts[good[0]]), int(stop) - 1, float(correlations[good[0]])))
-    best = max((loop.correlation for loop in found), default=0.0)
-    good_loops = [loop for loop in found if loop.correlation >= best - ALIKE]
+            loops.append(Loop(int(starts[good[0]]), int(stop) - 1, float(correlations[good[0]])))
+    best = max((loop.correlation for loop in loops), default=0.0)
+    good_loops = [loop for loop in loops if loop.correlation >= best - ALIKE]
     return max(good_loops, key=lambda loop: loop.end - loop.start, default=None)
 
 

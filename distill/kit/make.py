@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -211,7 +211,7 @@ class _Drawing:
         number, name = next(iter(self.labels.items()), (0, Path(self.source.path.name).stem))
         made: dict[int, list[Sound]] = {}
         refused, tried = {note: Counter[str]() for note in notes}, set[int]()
-        while beyond := [one for one in notes if one not in tried and not (made and min(made) <= one <= max(made))]:
+        while beyond := [note for note in notes if note not in tried and not _is_between(note, made)]:
             middle = beyond[len(beyond) // 2]
             tried.add(middle)
             drawn = self.draw(number, POOL * each, 0, POOL * each, f"sounds, {one_line(name, 40)}", middle)
@@ -245,6 +245,12 @@ class _Drawing:
         longest = max(1, round(self.settings.seconds * self.rate))
         sounds = [replace(sound, samples=sound.samples[:longest]) for sound in draws.accepted]
         return Drawn(sounds, count - len(sounds), draws.refused)
+
+
+def _is_between(note: int, made: Iterable[int]) -> bool:
+    """Whether a note is between others, or one of them."""
+    notes = [*made]
+    return bool(notes) and min(notes) <= note <= max(notes)
 
 
 def request_of(source: Source, settings: KitSettings, label: int, count: int, note: int | None) -> GenerationRequest:

@@ -62,18 +62,10 @@ CodewordSize = Annotated[int, Field(ge=1, le=1024)]
 ShardLength = Annotated[int, Field(ge=8, le=1 << 20)]
 ChunkSize = Annotated[int, Field(ge=1, le=4096)]
 KeySize = Annotated[int, Field(ge=1, le=256)]
-Sounds = Annotated[int, Field(ge=1, le=10_000)]
-Seconds = Annotated[float, Field(ge=0.01, le=3600)]
-SamplingSeed = Annotated[int, Field(ge=0, lt=2**63)]
 Temperature = Annotated[float, Field(ge=0.01, le=10)]
 TopK = Annotated[int, Field(ge=0)]
 TopP = Annotated[float, Field(ge=0.001, le=1)]
 Guidance = Annotated[float, Field(ge=0, le=20)]
-Semitones = Annotated[float, Field(ge=-48, le=48)]
-PerLabel = Annotated[int, Field(ge=1, le=64)]
-VelocityLayers = Annotated[int, Field(ge=1, le=16)]
-Every = Annotated[int, Field(ge=1, le=127)]
-KitSeconds = Annotated[float, Field(ge=0.01, le=60)]
 
 
 class CorpusConfig(Settings):

@@ -185,8 +185,8 @@ class GenerateTab:
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
             return self.vary(job.values["model"], False, str(path), strength, transpose, "")
-        for one in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}_nearest")):
-            one.unlink(missing_ok=True)
+        for file in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}_nearest")):
+            file.unlink(missing_ok=True)
         return self.show(name)
 
     def zip(self, name: str | None) -> str:
@@ -223,26 +223,27 @@ class GenerateTab:
         sounds = made.get("sounds") or made.get("takes") or []
         untrained = str(made.get("untrained") or "")
         unknown = "" if untrained else "Novelty unknown: the model has no codes of its recordings."
-        cards = [_card(folder / Path(one["file"]).name, number, one, unknown) for number, one in enumerate(sounds, 1)]
+        cards = [_card(folder / Path(row["file"]).name, number, row, unknown) for number, row in enumerate(sounds, 1)]
         reports = (made.get(name) or {} for name in ("tuning", "faults"))
         lines = "".join(f"<p>{escape(line)}</p>" for report in reports for line in report.get("in_words") or [])
         head += f"{view.note(untrained)}<p>seed {escape(str(made.get('seed')))}</p>"
         return f'{head}{lines}<div class="cards">{"".join(cards)}</div>'
 
 
-def _card(path: Path, number: int, one: dict[str, Any], unknown: str) -> str:
+def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
     """A card of a sound: players, spectrogram, verdict or `unknown`, buttons; "" where it was discarded."""
     if not path.is_file():
         return ""
-    verdict = str((one.get("novelty") or {}).get("verdict", ""))
-    said = one.get("explanation") or unknown
-    if one.get("faults"):
-        said = f"{said}. Faulty: {', '.join(one['faults'])}"
-    if heard := one.get("heard"):
-        said = f"{heard}. {said}"
-    if own := one.get("similarity"):
-        said = f"Beside the given sound: {own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart. {said}"
-    parts = [view.player(path, f"sound {number}, {one.get('seconds', 0):.2f} s")]
+    verdict, own = str((row.get("novelty") or {}).get("verdict", "")), row.get("similarity")
+    beside = own and f"{own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart"
+    sentences = [
+        beside and f"Beside the given sound: {beside}",
+        row.get("heard"),
+        row.get("explanation") or unknown,
+        row.get("faults") and f"Faulty: {', '.join(row['faults'])}",
+    ]
+    said = ". ".join(filter(None, sentences))
+    parts = [view.player(path, f"sound {number}, {row.get('seconds', 0):.2f} s")]
     nearest, picture = path.with_stem(f"{path.stem}_nearest"), path.with_suffix(".png")
     if nearest.is_file():
         parts.append(view.player(nearest, "its nearest training recording"))

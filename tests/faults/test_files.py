@@ -11,7 +11,7 @@ import pytest
 from faults.mutants import mutant, safetensors_mutant
 from faults.strange_audio import RATE, sound, valid, written, wrong
 from unit.audio.encoded import encoded
-from unit.tiny import tiny_codec
+from unit.tiny import any_codes, tiny_codec
 
 from distill.audio.decode import LEAST_SECONDS, Decoder
 from distill.codes.file import load_codes, write_codes
@@ -83,7 +83,7 @@ def test_uncommon_files_are_used_with_the_right_samples(decoder: Decoder, tmp_pa
 def test_a_mutant_of_codes_is_refused_or_its_codes_are_in_range(tmp_path: Path, exhaustive: bool) -> None:
     rng, draw, path = np.random.default_rng(0), random.Random(0), tmp_path / "some.codes"
     codec, step = tiny_codec(), tiny_codec().spectrogram.samples_per_frame
-    write_codes(path, codec, [(f"{size}.wav", step * size, rng.integers(0, 8, (size, 3))) for size in (9, 20)])
+    write_codes(path, codec, [(f"{size}.wav", step * size, any_codes(size, rng)) for size in (9, 20)])
     data, refused, count = path.read_bytes(), 0, 10_000 if exhaustive else 200
     for _ in range(count):
         path.write_bytes(safetensors_mutant(data, draw))

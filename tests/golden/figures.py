@@ -17,8 +17,8 @@ from unit.tiny import tiny_codec
 from unit.training.coded import config, data, fit, recordings
 
 import distill
+from distill.codec.decoder import gaussian_table
 from distill.codec.losses import DecoderLoss, MultiScaleMelLoss
-from distill.codec.model import gaussian_table
 from distill.codec.streaming import decode
 from distill.demo.recordings import demo_recordings
 from distill.seeds import Stream, derive_seed

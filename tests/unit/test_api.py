@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from unit.codec.tonal import sound_of
 from unit.pitched import write_pitched_model
-from unit.tiny import TRAINED, write_prior_model, write_tone
+from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
 
 import distill
 from distill.api import Model
@@ -18,8 +18,10 @@ from distill.codec.atoms import shipped_sets
 from distill.codec.layout import ATOM, NOTE
 from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
+from distill.generate.faults import FaultFinder
 from distill.generate.pitch import PitchMeter
 from distill.generate.refusals import MOST_DRAWS
+from distill.generate.sampling import Sequences
 from distill.generate.sounds import BATCH
 from distill.novelty.verdict import VERDICTS
 
@@ -65,7 +67,7 @@ def test_a_model_of_near_duplicates_says_what_its_verdicts_miss(
 def test_codes_go_there_and_back(model: Model) -> None:
     tone, step = np.sin(np.arange(8000) * 0.2).astype(np.float32), model.bundle.codec.spectrogram.samples_per_frame
     codes = model.encode(tone)
-    assert codes.shape == (-(-8000 // step), 2)
+    assert codes.shape == (-(-8000 // step), len(SIZES))
     assert len(model.decode(codes)) == codes.shape[0] * step
     assert len(model.encode(tone, 2 * model.sample_rate)) == pytest.approx(len(codes) / 2, abs=1)
     assert 0 <= model.novelty([codes])[0].percentile <= 1
@@ -140,8 +142,12 @@ def test_labels_are_compared_in_one_normal_form(tmp_path: Path, asked: str, numb
         model.label_number(asked)
 
 
-def test_sounds_that_end_with_the_prompt_are_counted(model: Model) -> None:
-    prompt = model.decode(np.zeros((20, 2), dtype=np.int64))
+def test_sounds_that_end_with_the_prompt_are_counted(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sampled(_: object, wanted: Sequences, *__: object) -> list[np.ndarray]:
+        return [np.zeros((1 + number % 10, len(SIZES)), np.int64) for number in range(wanted.count)]
+
+    monkeypatch.setattr("distill.generate.sounds.sample_codes", sampled)
+    prompt = model.decode(np.zeros((20, len(SIZES)), dtype=np.int64))
     made = model.generate(n=20, seed=3, prompt=prompt)
     begun = len(model.encode(prompt))
     added = [(len(codes) - begun) / model.bundle.codec.spectrogram.frame_rate for codes in made.codes]
@@ -170,7 +176,13 @@ def test_sounds_that_are_not_new_enough_are_drawn_again(model: Model) -> None:
         assert kept == np.array_equal(wanted.sounds[number], freely.sounds[number])
 
 
-def test_faulty_sounds_are_reported_and_drawn_again(model: Model) -> None:
+def test_faulty_sounds_are_reported_and_drawn_again(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all("length" not in (faults or ()) for faults in model.generate(n=20, seconds=0.02, seed=3).faults)
+
+    def odd(_: object, sounds: Sequence[np.ndarray], __: object = ()) -> list[tuple[str, ...]]:
+        return [("drone",) if codes[0, 0] % 2 else () for codes in sounds]
+
+    monkeypatch.setattr(FaultFinder, "__call__", odd)
     freely = model.generate(n=20, seed=3)
     assert freely.fault_report is not None
     assert freely.fault_report.rejected == 0
@@ -180,7 +192,6 @@ def test_faulty_sounds_are_reported_and_drawn_again(model: Model) -> None:
     assert wanted.fault_report is not None
     assert wanted.fault_report.rejected >= freely.fault_report.faulty > wanted.fault_report.faulty
     assert list(freely.table()["faults"]) == [list(one or ()) for one in freely.faults]
-    assert all("length" not in (one or ()) for one in model.generate(n=20, seconds=0.02, seed=3).faults)
 
 
 def test_sounds_are_handed_over_batch_by_batch(model: Model) -> None:
@@ -215,10 +226,10 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
         model.kit(write_tone(tmp_path / "mine" / "a.wav").parent)
     with pytest.raises(ParamsError, match=r"^load: expected the path of a model file, found None; name one"):
         distill.load(None)  # type: ignore[arg-type]
-    with pytest.raises(ParamsError, match=r"codes: expected whole numbers \[frames, 2\], found float64 \[3, 2\]"):
+    with pytest.raises(ParamsError, match=r"codes: expected whole numbers \[frames, 6\], found float64 \[3, 2\]"):
         model.decode(np.zeros((3, 2)))
-    with pytest.raises(ParamsError, match="codes: expected codes from 0 to 7 at level 1, found 8"):
-        model.decode(np.array([[0, 8]]))
+    with pytest.raises(ParamsError, match="codes: expected codes from 0 to 6 at level 3, found 7"):
+        model.decode(np.array([[0, 0, 0, 7, 0, 0]]))
     (tmp_path / "a.wav").write_text("no sound")
     with pytest.raises(AudioError, match=r"a\.wav: expected a recording, found a file that"):
         model.generate(prompt=tmp_path / "a.wav")

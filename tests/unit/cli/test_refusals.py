@@ -93,7 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("refusals")
     write_prior_model(found / "m.distill", labels=["kick", "snare"])
     write_prior_model(found / "bare.distill", reference=False)
-    write_model(found / "codec.distill")
+    write_model(found / "codec.distill", seed=1)
     write_pitched_model(found / "pitched.distill")
     write_tone(found / "a.wav")
     (found / "empty.wav").touch()

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from unit.tiny import tiny_codec, write_tone
+from unit.tiny import SIZES, tiny_codec, write_tone
 
 from distill import progress as progress_module
 from distill.audio.augment import waveform
@@ -20,6 +20,7 @@ from distill.audio.partials import Tone, tone_summary
 from distill.codec.artifact import load_codec
 from distill.codec.data import CodecData
 from distill.codec.fidelity import Fidelity, fidelity_line, held_out_fidelity, summary
+from distill.codec.layout import FrameLayout
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codec.training import (
@@ -139,12 +140,13 @@ def test_each_level_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with ProgressReport("codec") as progress:
         show = CodecConsole(progress)
         for number, used in enumerate([(0.5, 0.25), (0.5, 0.24), (0.2, 0.9)]):
-            told = utilization_warnings(health(*used), ("one", "two"))
-            show(VQEpochMetrics(number, 3, 1.5, 1.75, 1.7, 0.2, 0.1, 1e-3, 1.0, 1.0, health(*used), told))
+            measured = health(*[0.1] * 4, *used)
+            told = utilization_warnings(measured, FrameLayout(SIZES))
+            show(VQEpochMetrics(number, 3, 1.5, 1.75, 1.7, 0.2, 0.1, 1e-3, 1.0, 1.0, measured, told))
     advice = "of the codewords are used on held-out recordings (expected 30 % or more): lower the codebook size or add"
     assert screen.getvalue().splitlines() == [
-        f"warning: epoch 1: two: 25% {advice} recordings",
-        f"warning: epoch 3: one: 20% {advice} recordings",
+        f"warning: epoch 1: shape 2: 25% {advice} recordings",
+        f"warning: epoch 3: shape 1: 20% {advice} recordings",
     ]
 
 
@@ -162,9 +164,8 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     history = [{"train_loss": train, "val_loss": val} for train, val in rows]
     best = history[best_epoch] if best_epoch >= 0 else {"val_loss": 2.25}
     best |= dict.fromkeys(("val_recon_loss", "val_mel_loss", "val_envelope_loss", "val_commit_loss"), 0.5)
-    best |= {
-        f"codebook/{level}/{name}": value for level, row in health(0.5, 0.1, 0.9).items() for name, value in row.items()
-    }
+    measured = health(*[0.1] * 4, 0.5, 0.1)
+    best |= {f"codebook/{level}/{name}": value for level, row in measured.items() for name, value in row.items()}
     result = TrainingResult({}, {}, best_epoch, best, history, remarks=["it still fell"])
     screen = io.StringIO()
     tones = {"tone/tonal_originals": 0.5, "tone/tonal_decodes": 0.25}
@@ -174,6 +175,6 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     assert lines.pop(1) == "held-out tones: 50% tonal, 25% once decoded"
     losses = "recon 0.500, mel 0.500, envelope 0.500, commit 0.500"
     assert lines[0] == f"codec of 12 usable recordings, tier small: {line}; of the weights that are kept {losses}"
-    assert [text.partition("  ")[0] for text in lines[3:6]] == ["shape 1", "shape 2", "shape 3"]
-    assert lines[6].startswith("warning: shape 2: 10% of the codewords are used")
+    assert [text.partition("  ")[0] for text in lines[3:9]] == list(FrameLayout(SIZES).names)
+    assert lines[9].startswith("warning: shape 2: 10% of the codewords are used")
     assert lines[-1] == "it still fell"

@@ -8,7 +8,7 @@ SIZES = (LOUDNESS_SIZE, NOTES, TUNINGS, 7, 16, 16)
 
 
 def test_levels_are_the_loudness_a_tone_and_shapes() -> None:
-    layout = FrameLayout.of_codec(atoms=7, codebook_size=16, shapes=2)
+    layout = FrameLayout.of_codec(atoms=7, codebook_size=16, num_quantizers=6)
     assert layout == FrameLayout(SIZES)
     assert [level.size for level in layout] == list(SIZES)
     assert layout.names == ("loudness", "note", "tuning", "atom", "shape 1", "shape 2")

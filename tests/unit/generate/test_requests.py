@@ -1,8 +1,6 @@
 """Requests: one description of each field, for flags and for arguments in Python."""
 
 import inspect
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -107,10 +105,3 @@ def test_an_unknown_argument_is_no_request() -> None:
     model = object.__new__(Model)
     with pytest.raises(TypeError, match="tempo"):
         model.generate(tempo=3)  # type: ignore[call-arg]
-
-
-def test_help_needs_no_torch() -> None:
-    script = "import sys, distill.generate.requests; print('torch' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
-    )

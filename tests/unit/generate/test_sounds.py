@@ -10,10 +10,9 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.tiny import networks, prior_shape, tiny_codec
+from unit.tiny import SIZES, any_codes, networks, prior_shape, untrained_prior
 
 from distill.audio.write import AudioFormat, write_audio
-from distill.codec.coordinates import codewords_of
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.streaming import decode
 from distill.codes.store import Codes, out_of_range
@@ -37,7 +36,6 @@ from distill.generate.source import Source
 from distill.novelty.reference import make_reference
 from distill.novelty.scores import with_scores
 from distill.prior.architectures import ARCHITECTURES
-from distill.prior.artifact import build_prior
 from distill.prior.base import Prior
 
 CODEC, TINY = networks()
@@ -47,7 +45,7 @@ RNG = np.random.default_rng(0)
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
 def prior(request: pytest.FixtureRequest) -> Prior:
     torch.manual_seed(0)
-    return build_prior(prior_shape(request.param), CODEC.quantizer.codebooks).eval()
+    return untrained_prior(CODEC, prior_shape(request.param))
 
 
 def generated(request: GenerationRequest, seed: int) -> list[Sound]:
@@ -55,7 +53,7 @@ def generated(request: GenerationRequest, seed: int) -> list[Sound]:
 
 
 def some_codes(frames: int, seed: int = 1) -> Codes:
-    return np.random.default_rng(seed).integers(0, 8, (frames, 2))
+    return any_codes(frames, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.1, 0.3, 0.777])
@@ -72,11 +70,11 @@ def test_sounds_never_outlast_the_limit_nor_clip() -> None:
     sounds = generated(GenerationRequest(20, 0.5), 1)
     assert 1 <= min(len(one.codes) for one in sounds) < max(len(one.codes) for one in sounds)
     assert max(len(one.codes) for one in sounds) <= frames_for_seconds(CODEC, 0.5)
-    assert np.abs(decode_sounds(CODEC, [np.full((20, 2), 3, dtype=np.int64)])[0]).max() <= PEAK + 1e-6
+    assert np.abs(decode_sounds(CODEC, [np.full((20, len(SIZES)), 3, dtype=np.int64)])[0]).max() <= PEAK + 1e-6
 
 
 def test_only_half_a_millisecond_of_an_attack_is_faded() -> None:
-    codes = np.full((20, 2), 3, dtype=np.int64)
+    codes = np.full((20, len(SIZES)), 3, dtype=np.int64)
     whole = decode(CODEC, torch.from_numpy(codes)[None])[0].numpy()
     faded, rate = decode_sounds(CODEC, [codes])[0], CODEC.spectrogram.sample_rate
     begin, end = round(0.0005 * rate), round(0.005 * rate)
@@ -86,7 +84,7 @@ def test_only_half_a_millisecond_of_an_attack_is_faded() -> None:
 
 
 def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
-    prompt = np.zeros((3, 2), dtype=np.int64)
+    prompt = np.zeros((3, len(SIZES)), dtype=np.int64)
     assert GenerationRequest(1, 1.0).kinds == FAULTS
     assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack", "loud")
     assert GenerationRequest(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
@@ -108,25 +106,18 @@ def test_more_strength_keeps_less_and_the_coarser_levels_longer(
     assert one == 0 or not is_kept(one).all()
 
 
-LOUD = tiny_codec(gain_shape=True)
-LOUD_PRIOR = build_prior(prior_shape(codebook_sizes=(71, 8, 8), codeword_size=64), codewords_of(LOUD)).eval()
-
-
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0.01, 1), st.floats(0.1, 10), st.sampled_from(["recording", "prompt"]), st.integers(0, 2**40))
 def test_takes_and_continuations_hold_codes_of_their_levels(
     strength: float, temperature: float, given_as: str, seed: int
 ) -> None:
-    sizes, shared = (
-        LOUD.architecture.codebook_sizes,
-        {"count": 3, "max_seconds": 0.2, "sampling": Sampling(temperature)},
-    )
-    codes = np.random.default_rng(seed).integers(0, sizes, (12, 3))
+    shared = {"count": 3, "max_seconds": 0.2, "sampling": Sampling(temperature)}
+    codes = some_codes(12, seed)
     request: GenerationRequest = GenerationRequest(natural_ending=False, prompt=codes, **shared)  # type: ignore[arg-type]
     if given_as == "recording":
         request = TakeRequest(recording=codes, strength=strength, **shared)  # type: ignore[arg-type]
-    for sound in generate_sounds(Source(LOUD, LOUD_PRIOR), request, Seeds(seed)).sounds:
-        assert out_of_range(sound.codes, sizes) == ""
+    for sound in generate_sounds(Source(CODEC, TINY), request, Seeds(seed)).sounds:
+        assert out_of_range(sound.codes, SIZES) == ""
 
 
 @pytest.mark.parametrize(("strength", "drawn"), [(0.3, 0), (0.5, 0), (0.75, 50), (1.0, 100)])
@@ -147,12 +138,12 @@ def test_takes_that_must_be_equal_are_counted() -> None:
 def test_the_recording_is_a_copy_of_itself_and_other_codes_are_not() -> None:
     recording = some_codes(40)
     half = recording.copy()
-    half[:, 1] = (half[:, 1] + 1) % 8
-    takes = [recording, half, (recording + 3) % 8]
+    half[:, 4:] = (half[:, 4:] + 1) % 8  # of three levels that are compared two
+    takes = [recording, half, (recording + 3) % SIZES]
     reference = make_reference(["a"], [some_codes(30, 2)], [some_codes(30, seed) for seed in (3, 4, 5)])
     same, halfway, apart = similarities(CODEC, with_scores(reference, CODEC), recording, takes)
     assert (same.equal_codes, same.difference_db, same.verdict) == (1, 0, "copy")
-    assert halfway.equal_codes == 0.5
+    assert halfway.equal_codes == pytest.approx(1 / 3)
     assert 0 < halfway.difference_db < apart.difference_db
     assert (apart.equal_codes, apart.verdict) == (0, "new")
     assert replace(same, verdict=None) == similarities(CODEC, None, recording, [recording])[0]

@@ -225,12 +225,3 @@ def test_a_prior_that_counts_nothing_knows_all_notes_alike() -> None:
     plain = build_prior(prior.shape.model_copy(update={"count_experts": False}), None)
     Tuner(codec, plain).check([1, 127])
     assert hertz(69) == 440
-
-
-def test_codes_without_notes_are_a_sentence() -> None:
-    codec, prior = networks()
-    without = type(codec)(codec.architecture.model_copy(update={"partial_sets": 0}), codec.spectrogram)
-    with pytest.raises(
-        ArtifactError, match=r"^note: expected a model whose codes have notes, found one without; train it"
-    ):
-        Tuner(without, prior)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import networks, tiny_codec, write_prior_model
+from unit.tiny import SIZES, any_codes, networks, tiny_codec, write_prior_model
 
 import distill
 from distill.api import Model
@@ -120,7 +120,7 @@ def test_a_model_without_labels_gives_clusters_from_dark_to_bright(tmp_path: Pat
 
 def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
-    others = [np.random.default_rng(0).integers(0, 8, (30, 2)) for _ in range(3)]
+    others = [any_codes(30, np.random.default_rng(seed)) for seed in range(3)]
 
     def drawn(known: list[np.ndarray], allow_copies: bool = False, count: int = 4) -> tuple[list[bytes], Counter[str]]:
         names = [f"{number}.wav" for number in range(len(known))]
@@ -132,7 +132,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
         return [sound.codes.tobytes() for sound in sounds], refused
 
     first, refused = drawn([])
-    codes = [np.frombuffer(one, np.int64).reshape(-1, 2) for one in first]
+    codes = [np.frombuffer(one, np.int64).reshape(-1, len(SIZES)) for one in first]
     assert (len(first), refused) == (4, {})
     kept, refused = drawn(codes)
     assert refused["copy"] >= 4
@@ -142,7 +142,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
     same, _ = drawn([])
     assert len(set(same)) == len(same)
     (alone,), _ = drawn([], count=1)
-    assert drawn([np.frombuffer(alone, np.int64).reshape(-1, 2)], count=1) == ([], {"copy": MOST_DRAWS})
+    assert drawn([np.frombuffer(alone, np.int64).reshape(-1, len(SIZES))], count=1) == ([], {"copy": MOST_DRAWS})
 
 
 def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
@@ -162,12 +162,13 @@ def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
 
 def test_silence_is_judged_beside_the_recordings() -> None:
     """By their codes where they are known, else by the gain of the codec that was fitted to them."""
-    codec, codes = tiny_codec(gain_shape=True), np.zeros((20, 3), np.int64)
-    recordings = [codes + np.array([level, 0, 0]) for level in (12, 14, 20)]  # loudness in steps of 2 dB
+    codec, codes = tiny_codec(), np.zeros((20, len(SIZES)), np.int64)
+    louder = np.eye(1, len(SIZES), dtype=np.int64)  # by a step of 2 dB
+    recordings = [codes + louder * level for level in (12, 14, 20)]
     source = Source(codec, None, make_reference(["a", "b"], recordings[:2], recordings[2:]))
 
     def sound(level: int, peak: float = 0.0) -> Sound:
-        return Sound(codes + np.array([level, 0, 0]), None, None, np.full(9, peak, np.float32))
+        return Sound(codes + louder * level, None, None, np.full(9, peak, np.float32))
 
     assert [is_silent(source, sound(level)) for level in (4, 8, 12, 30)] == [True, False, False, False]
     soft = VQVAE(codec.architecture.model_copy(update={"input_gain": 1024}), codec.spectrogram)

@@ -61,9 +61,8 @@ def make_instrument(
 
     A sound that is transposed by more than `reach` semitones is noise. What is drawn at the notes `undrawn` has no pitch.
     """
-    codec = tiny_codec(gain_shape=True, partial_sets=2)
+    codec = tiny_codec()
     layer, rate = codec.tone, codec.spectrogram.sample_rate
-    assert layer is not None
 
     def generate(
         _: Source, request: GenerationRequest, __: Seeds, refusals: Sequence[Refusal], ___: Callable[..., None]
@@ -80,7 +79,7 @@ def make_instrument(
     def decode(_: VQVAE, sounds: list[Codes]) -> list[NDArray[np.float32]]:
         made = []
         for codes in sounds:
-            pitch, drawn_at = float(layer.pitches(torch.from_numpy(codes))[0]), codes[0, 4]
+            pitch, drawn_at = float(codec.pitches(torch.from_numpy(codes))[0]), codes[0, 4]
             noise = {"noise": 9.0} if abs(pitch - drawn_at) > reach else {}
             made.append(tone(pitch + off[round(pitch)], 1.5, rate, **{**tones, **noise}))
         return made

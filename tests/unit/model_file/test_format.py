@@ -61,7 +61,7 @@ def test_equal_models_give_equal_files_with_one_metadata_key(path: Path) -> None
     text = header["__metadata__"]["distill"]
     values = json.loads(text)
     assert text == json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    assert (values["codebook_size"], values["num_quantizers"], values["seq_len"]) == (8, 2, 20)
+    assert (values["codebook_size"], values["num_quantizers"], values["seq_len"]) == (8, 6, 60)
     for part in ("vqvae_config", "prior_config"):  # sizes stand once
         assert not {"codebook_size", "num_quantizers", "context_frames"} & set(values[part])
 
@@ -76,7 +76,7 @@ WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(has_prior=False), "found that has_prior is missing, or not as this version writes it"),
     (lambda v: v.pop("provenance"), "found that provenance is missing, .*; download it again; if an earlier version"),
     (lambda v: v["vqvae_config"].update(latent_size=1000), "expected latent_size to be no larger than the features"),
-    (lambda v: v["vqvae_config"].update(quantizer="residual", gain_shape=True), "expected gain_shape only with the overlapping"),
+    (lambda v: v["vqvae_config"].update(gain_shape=False), r"vqvae_config\.gain_shape: Input should be True.* train again"),
     (lambda v: v["prior_config"].update(codebook_sizes=[8, 8]), "found that prior_config is missing, or not as this version"),
     (lambda v: v["vqvae_config"].update(hidden_size=32), "expected the tensors that its metadata describes, found others"),
     (lambda v: v["prior_config"].update(num_heads=3), "expected num_heads to divide hidden_size"),

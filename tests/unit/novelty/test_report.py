@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from unit.tiny import tiny_codec
+from unit.tiny import any_codes, tiny_codec
 
 from distill.audio.partials import find_partials, steadiness
 from distill.codec.streaming import decode
@@ -85,7 +85,7 @@ def test_the_distance_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -> None:
     rng, codec = np.random.default_rng(0), tiny_codec()
     training, held_out, new = (
-        [rng.integers(0, 8, (frames, 3)) for _ in range(count)] for count, frames in ((20, 50), (30, 50), (9, 40))
+        [any_codes(frames, rng) for _ in range(count)] for count, frames in ((20, 50), (30, 50), (9, 40))
     )
     reference = with_scores(make_reference([str(n) for n in range(20)], training, held_out), codec)
     judge, queries = Judge(reference, codec), [*training[:3], *new]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from unit.tiny import tiny_codec
+from unit.tiny import any_codes, tiny_codec
 
 from distill.codec.layout import ATOM, NOTE
 from distill.codec.model import VQVAE
@@ -25,7 +25,7 @@ RNG = np.random.default_rng(0)
 
 
 def sounds(count: int, frames: int = 50) -> list[np.ndarray]:
-    return [RNG.integers(0, 8, (frames, 3)) for _ in range(count)]
+    return [any_codes(frames, RNG) for _ in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_copied_half_is_a_copy_and_located_in_a_long_sound(
 
 def test_other_notes_hide_no_copy_and_equal_notes_make_none() -> None:
     """A copy's notes are five semitones lower; another sound has the notes of a recording and all else of its own."""
-    codec, rng = tiny_codec(gain_shape=True, partial_sets=2), np.random.default_rng(3)
+    codec, rng = tiny_codec(), np.random.default_rng(3)
     sizes = [min(size, 60) for size in codec.architecture.codebook_sizes]
     recordings = [rng.integers(0, sizes, (50, len(sizes))) for _ in range(30)]
     for codes in recordings:
