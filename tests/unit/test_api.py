@@ -14,11 +14,11 @@ from unit.tiny import TRAINED, write_prior_model, write_tone
 import distill
 from distill.api import Model
 from distill.audio.write import write_audio
-from distill.codec.atoms import shipped_sets
 from distill.codec.layout import ATOM, NOTE
+from distill.codec.tones.atoms import shipped_sets
+from distill.codec.tones.meter import PitchMeter
 from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
-from distill.generate.pitch import PitchMeter
 from distill.generate.refusals import MOST_DRAWS
 from distill.generate.sounds import BATCH
 from distill.novelty.verdict import VERDICTS

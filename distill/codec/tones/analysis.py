@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from distill.codec.layout import NOTES, TUNINGS
+from distill.codec.scales import octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tone import (
+from distill.codec.tones.layer import (
     FLOORS,
     HIGHEST,
     LOWEST,
@@ -232,8 +233,7 @@ class PitchAnalysis(nn.Module):
         score = score / evidence.total.clamp_min(1e-6)
         score = torch.where(valid.gather(1, kept) & (explained >= LEAST_EXPLAINED), score, -torch.inf)
         best = score.topk(CANDIDATES, dim=1)
-        octaves = (base.gather(1, best.indices) - BELOW) / GRID_PER_OCTAVE + GRID_LOW
-        pitches = 12 * (octaves - math.log2(440.0)) + 69
+        pitches = semitones((base.gather(1, best.indices) - BELOW) / GRID_PER_OCTAVE + GRID_LOW)
         return Candidates(pitches, sets.gather(1, best.indices), best.values)
 
     def _cell(self, octaves: Tensor) -> Tensor:
@@ -250,7 +250,7 @@ class PitchAnalysis(nn.Module):
     def tuned(self, layer: ToneLayer, peaks: Peaks, pitch: Tensor, sets: Tensor) -> Tensor:
         """Pitches `[F]` moved by the weighted median of the deviations of the peaks that they explain."""
         ratios = torch.where(layer.ratios > 0, layer.ratios.log2(), torch.inf)[sets]
-        partials = (pitch[:, None] - 69) / 12 + math.log2(440.0) + ratios
+        partials = octaves(pitch[:, None]) + ratios
         deviation = peaks.octaves[..., None] - partials[:, None]  # [F, P, K]
         nearest = deviation.abs().argmin(dim=-1, keepdim=True)
         deviation = deviation.gather(-1, nearest)[..., 0]

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codec.pitch import MATCH_CELLS, RANGE_DB, STEP_CENTS, Candidates, Peaks, PitchAnalysis
-from distill.codec.tone import PARTIALS, ToneLayer, frequency
+from distill.codec.scales import hertz as hertz_of
+from distill.codec.tones.analysis import MATCH_CELLS, RANGE_DB, STEP_CENTS, Candidates, Peaks, PitchAnalysis
+from distill.codec.tones.layer import PARTIALS, ToneLayer
 
 FITTED = 14  # sets that are found in the recordings, at most
 MAX_FRAMES = 1500  # among which they are found
@@ -123,7 +124,7 @@ def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
         hertz = 2.0 ** peaks.octaves[frame][there].double().numpy()
         loud = 10.0 ** ((peaks.weights[frame][there].double().numpy() - 1) * RANGE_DB / 20)
         is_explained = known.scores[frame, 0] > -torch.inf
-        base = float(frequency(known.pitches[frame, 0])) if is_explained else hertz[loud.argmax()]
+        base = float(hertz_of(known.pitches[frame, 0])) if is_explained else hertz[loud.argmax()]
         kept = _apart(np.log2(hertz), loud)
         ratios, loud = hertz[kept] / base, loud[kept]
         near = (ratios >= LOWEST_RATIO) & (ratios <= PARTIALS)

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from distill.codec.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.pitch import PitchAnalysis
+from distill.codec.scales import hertz
 from distill.codec.spectral import FrameFeatures, SpectrogramConfig
-from distill.codec.tone import PARTIALS, ToneLayer
+from distill.codec.tones.analysis import PitchAnalysis
+from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
+from distill.codec.tones.layer import PARTIALS, ToneLayer
 
 FEW_PARTIALS = (2, 3, 4, 6, 10, 16)  # of dull sounds, whose higher partials are in noise
 LEAST_WORTH = 0.05  # of a partial that is not found: dull sounds are no high partials of lower ones
@@ -65,7 +66,7 @@ class PitchMeter:
         """A pitch of a sound `[N]`, or the multiple that has nearly all of its energy, which noise made frames show lower."""
         power = torch.fft.rfft(sound * torch.hann_window(len(sound))).abs().square().double()
         sums, numbers = nn.functional.pad(power.cumsum(0), (1, 0)), torch.arange(1, 1 + SUMMED)
-        bins = numbers * (440 * 2 ** ((pitch - 69) / 12) * len(sound) / self.config.sample_rate)
+        bins = numbers * (hertz(pitch) * len(sound) / self.config.sample_rate)
         first, last = ((bins * 2 ** (way * NEAR / 12)).long().clamp(max=len(power)) for way in (-1, 1))
         energy = sums[(last + 1).clamp(max=len(power))] - sums[first]
         for times in RAISES:
