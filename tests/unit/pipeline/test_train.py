@@ -120,7 +120,7 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     losses = {f"{side}_{kind}loss" for side in ("train", "val") for kind in ("", "recon_", "commit_")}
     assert set(metadata.loss_curve_history) == {f"vqvae/{name}" for name in losses}
     assert len(metadata.loss_curve_history["vqvae/val_commit_loss"]) == len(finished.codec.result.history)
-    assert set(metadata.codebook_health_snapshot) == {"level_0", "level_1"}
+    assert set(metadata.codebook_health_snapshot) == {f"level_{level}" for level in range(6)}
     assert metadata.provenance.codec_fingerprint
     assert names(finished.path.parent) == ["a.distill", "a.distill.md", "state"]
     assert names(finished.path.parent / "state") == ["corpora"]
