@@ -13,6 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from distill.audio.measure import peak_offset
+
 MOST_PARTIALS = 20  # of a frame, the loudest
 LOUD = 10 ** (-40 / 20)  # of a sound's loudest frame, and of a frame's loudest bin: what is softer does not count
 TONE = "tone/"  # prefix of metrics
@@ -106,7 +108,7 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
         frames, bins = _peaks(amplitudes)
         left, middle, right = (20 * np.log10(amplitudes[frames, bins + offset]) for offset in (-1, 0, 1))
         at = first + frames, np.arange(len(frames)) - np.searchsorted(frames, frames)  # from low to high in a frame
-        frequencies[at] = bins + 0.5 * (left - right) / (left - 2 * middle + right - 1e-9)
+        frequencies[at] = bins + peak_offset(left, middle, right)
         levels[at] = middle
     return Partials(
         frequencies=frequencies * (sample_rate / size),

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from distill.codec.layout import LOUDNESS_RANGE
 from distill.codec.model import VQVAE, feature_weights
-from distill.codec.spectral import SpectrogramConfig, mel_centres, spectrogram_config_for
+from distill.codec.scales import mel_centres
+from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 
 PATH = Path(__file__).parent / "pretrained" / "coordinates.safetensors"
 REFERENCE_RATE = 44_100  # Hz, whose bands codewords are described by

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, MAX_LOG_GAIN
 from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mask_gaps, mel_filterbank
-from distill.codec.tone import Tones, band_position, partials_spectrum
+from distill.codec.tones.layer import Tones, band_position, partials_spectrum
 from distill.seeds import STEP, mix
 
 KERNEL_SIZE = 7  # of convolutions

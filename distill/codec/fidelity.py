@@ -15,6 +15,7 @@ from torch import Tensor
 
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
+from distill.audio.measure import window_energies
 from distill.audio.partials import TONE, Tone, tone_summary
 from distill.codec.data import CodecData, evenly_spaced
 from distill.codec.model import VQVAE
@@ -156,9 +157,7 @@ def fidelity_line(metrics: Mapping[str, float]) -> str:
 
 def _powers(sound: Samples, window: int, hop: int) -> Doubles:
     """Mean squares of the windows of a sound `[N]` that lie in it."""
-    sums = np.concatenate([[0.0], np.cumsum(np.square(sound))])
-    starts = np.arange(0, len(sums) - window, hop)
-    return np.asarray(np.maximum(0.0, sums[starts + window] - sums[starts]) / window)
+    return np.asarray(np.maximum(0.0, window_energies(sound, window)[::hop]) / window)
 
 
 def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:

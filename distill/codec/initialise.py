@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, ManifestRow
-from distill.codec.atoms import FITTED, fit_sets, set_partials, shipped_sets
 from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, STRENGTHS, VIEWS
 from distill.codec.data import fixed_pieces
 from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_STEP
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
+from distill.codec.tones.atoms import FITTED, fit_sets, set_partials, shipped_sets
 from distill.errors import ParamsError
 from distill.params import VQVAEConfig
 from distill.seeds import Stream, derive_seed

@@ -19,10 +19,10 @@ from distill.audio.corpus import MOST_GAIN
 from distill.codec.decoder import ConvNeXtStack, FrameNoise, SpectrumHead, TextureHead, ToneHead
 from distill.codec.envelope import match_envelope, with_gains
 from distill.codec.layout import FrameLayout
-from distill.codec.pitch import PitchAnalysis
 from distill.codec.quantizer import QUANTIZERS
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask
-from distill.codec.tone import PARTIALS, Phases, ToneLayer, Tones, atoms_of
+from distill.codec.tones.analysis import PitchAnalysis
+from distill.codec.tones.layer import PARTIALS, Phases, ToneLayer, Tones, atoms_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 
 COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error

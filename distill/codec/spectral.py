@@ -4,10 +4,8 @@ import math
 import warnings
 from typing import Annotated, Any, Self, cast
 
-import numpy as np
 import torch
 import torchaudio
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -132,16 +130,6 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
         warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
         bank = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
     return cast(Tensor, bank)
-
-
-def mel_centres(sample_rate: int, n_mels: int) -> NDArray[np.float64]:
-    """Centres `[n_mels]` of the bands of `mel_filterbank`, in mel on the HTK scale."""
-    return np.arange(1, n_mels + 1) / (n_mels + 1) * highest_mel(sample_rate)
-
-
-def highest_mel(sample_rate: int) -> float:
-    """Half the sample rate, in mel on the HTK scale."""
-    return 2595.0 * math.log10(1.0 + sample_rate / 2 / 700.0)
 
 
 class _Magnitude(torch.autograd.Function):

@@ -20,7 +20,7 @@ from distill.codec.envelope import MATCHES
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
 from distill.codec.spectral import inside_mask
-from distill.codec.tone import STEADY_HOPS
+from distill.codec.tones.layer import STEADY_HOPS
 from distill.errors import AudioWarning
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz

@@ -5,10 +5,11 @@ the codec alone, so the codes of a corpus depend neither on what was encoded bef
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ BLOCK_RECORDINGS = 64
 BLOCK_FRAMES = 1 << 14  # about 6 minutes of sound
 
 Block = Sequence[tuple[ManifestRow, View]]  # views of a run of recordings
+CodedView = tuple[str, int, str, NDArray[np.uint16]]  # recording id, number of the view, group, codes [F, Q]
 
 
 def code_corpus(
@@ -60,75 +62,123 @@ def code_corpus(
     where `executor` works in this process, else on CPUs, and is moved back to the CPU. Codes of blocks are kept in
     `kept`, where one is given. `by_label` is as in the codec's split.
     """
-    corpus = load_corpus(corpus_folder)
-    seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
-    views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
-    transpose = params.prior_config(len(corpus.entries)).transpose
-    data = CodecData.split(corpus, fraction, params.seed, by_label)
-    rows: list[tuple[ManifestRow, Side]] = [(one, "train") for one in data.train]
-    rows = sorted(rows + [(one, "val") for one in data.held_out], key=lambda row: row[0].path)  # as in the corpus
-    codec.to(device_of(execution) if executor.is_here else "cpu")
-    shape, geometry = codec.architecture, codec.spectrogram
+    began, corpus = time.monotonic(), load_corpus(corpus_folder)
+    plan = _plan(codec, corpus, params, by_label)
     config = CodesConfig(
-        codebook_sizes=shape.codebook_sizes,
-        frame_rate=geometry.frame_rate,
+        codebook_sizes=codec.layout.codebook_sizes,
+        frame_rate=codec.spectrogram.frame_rate,
         codec_sha256=codec_sha256,
         sample_rate=corpus.sample_rate,
         corpus_sha256=sha256_file(corpus_folder / MANIFEST),
         shared_coordinates=True,
     )
-    has_labels = params.corpus.labels == "folder"
-    named = [RecordingRow(one.recording_id, one.path, one.label * has_labels, side) for one, side in rows]
-
-    made = [
-        views_of(entry, views if side == "train" else 1, geometry.samples_per_frame, params.seed, transpose)
-        for entry, side in rows
-    ]
-    above = [max(1.0, entry.peak * shape.input_gain / MOST_PEAK) for entry, _ in rows]  # see `within_full_scale`
-    made = [[replace(view, gain=view.gain / by) for view in own] for own, by in zip(made, above, strict=True)]
-    too_loud = sorted({entry.path for (entry, _), by in zip(rows, above, strict=True) if by > 1})
-    sizes = [
-        sum(geometry.frames_for(view.samples(one)) for view in own) for (one, _), own in zip(rows, made, strict=True)
-    ]
-    cuts = cut_blocks([one.recording_id for one, _ in rows], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
-    blocks: list[Block] = [[(rows[index][0], view) for index in cut for view in made[index]] for cut in cuts]
-    counts = torch.zeros(shape.num_quantizers, max(shape.codebook_sizes), dtype=torch.float64)
-    done, began = 0, time.monotonic()
+    codec.to(device_of(execution) if executor.is_here else "cpu")
+    counts = _LevelCounts(codec.layout.codebook_sizes)
     with ProgressReport("encode") as progress, atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
-        if too_loud:
+        if plan.too_loud:
             progress.say(
-                f"warning: {len(too_loud)} of {len(corpus.entries)} recordings are louder than those that the "
-                f"codec learnt, such as {one_line(too_loud[0])}; made softer"
+                f"warning: {len(plan.too_loud)} of {len(corpus.entries)} recordings are louder than those that the "
+                f"codec learnt, such as {one_line(plan.too_loud[0])}; made softer"
             )
-
-        def say(block: Block) -> None:
-            nonlocal done
-            done += sum(view.number == 0 for _, view in block)
-            progress(done, len(rows), block[-1][0].path)
-
-        def coded() -> Iterator[tuple[str, int, str, NDArray[np.uint16]]]:
-            for block, path in zip(blocks, paths, strict=True):
-                for (entry, view), codes in zip(block, _read_block(path), strict=True):
-                    if view.number == 0:
-                        counts.add_(codeword_counts(torch.from_numpy(codes.astype(np.int64)), shape.codebook_sizes))
-                    yield entry.recording_id, view.number, entry.group, codes
-
-        def key(block: Block) -> str:
-            views = [[entry.pcm_sha256, view.shift, view.gain, view.semitones, view.decibels] for entry, view in block]
-            return sha256_json(views)[:32]
-
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list
-        function = partial(_encode_block, codec, samples)
-        paths = map_cached(function, blocks, key, executor, cache, say, [samples.folder])
-        write_corpus_codes(temporary, config, codewords_of(codec).numpy(), named, coded())
+        show = _Shown(progress, len(plan.recordings))
+        encode = partial(_encode_block, codec, samples)
+        paths = map_cached(encode, plan.blocks, _key, executor, cache, show, [samples.folder])
+        views = counts.counting(_coded_views(plan.blocks, paths))
+        write_corpus_codes(temporary, config, codewords_of(codec).numpy(), plan.recordings, views)
         cache.keep_only(paths)
-        frames, taken = int(counts[0].sum()), time.monotonic() - began
-        progress.say(f"{frames} frames, {views} views of each training recording, {taken:.1f} s")
+        taken = time.monotonic() - began
+        progress.say(f"{counts.frames} frames, {plan.views} views of each training recording, {taken:.1f} s")
     codec.cpu()
-    health = codebook_health(counts, shape.codebook_sizes)
-    used = {f"{level}/{name}": row[name] for name in ("utilization", "perplexity") for level, row in health.items()}
-    return {"frames": frames, "tokens": frames * shape.num_quantizers, "views": views, **used}
+    tokens = counts.frames * codec.architecture.num_quantizers
+    return {"frames": counts.frames, "tokens": tokens, "views": plan.views, **counts.use()}
+
+
+class _Plan(NamedTuple):
+    """What is encoded: recordings in the order of the corpus, blocks of their views, how many views a training one has.
+
+    `too_loud` are the paths of recordings whose views are softer than they are.
+    """
+
+    recordings: list[RecordingRow]
+    blocks: Sequence[Block]
+    views: int
+    too_loud: list[str]
+
+
+def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan:
+    """Divide a corpus, and cut the views of its recordings into blocks."""
+    seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
+    count, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
+    transpose = params.prior_config(len(corpus.entries)).transpose
+    data = CodecData.split(corpus, fraction, params.seed, by_label)
+    rows: list[tuple[ManifestRow, Side]] = [(entry, "train") for entry in data.train]
+    rows = sorted(rows + [(entry, "val") for entry in data.held_out], key=lambda row: row[0].path)  # as in the corpus
+    has_labels, geometry = params.corpus.labels == "folder", codec.spectrogram
+    recordings = [RecordingRow(entry.recording_id, entry.path, entry.label * has_labels, side) for entry, side in rows]
+    own_views, sizes, too_loud = [], [], set()
+    for entry, side in rows:
+        views = views_of(entry, count if side == "train" else 1, geometry.samples_per_frame, params.seed, transpose)
+        above = max(1.0, entry.peak * codec.architecture.input_gain / MOST_PEAK)  # see `within_full_scale`
+        if above > 1:
+            too_loud.add(entry.path)
+        own_views.append([replace(view, gain=view.gain / above) for view in views])
+        sizes.append(sum(geometry.frames_for(view.samples(entry)) for view in own_views[-1]))
+    cuts = cut_blocks([row.recording_id for row in recordings], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
+    blocks = [[(rows[index][0], view) for index in cut for view in own_views[index]] for cut in cuts]
+    return _Plan(recordings, blocks, count, sorted(too_loud))
+
+
+class _LevelCounts:
+    """How often unmodified recordings use each codeword of each level."""
+
+    def __init__(self, codebook_sizes: tuple[int, ...]) -> None:
+        self._sizes = codebook_sizes
+        self._counts = torch.zeros(len(codebook_sizes), max(codebook_sizes), dtype=torch.float64)
+
+    def counting(self, views: Iterable[CodedView]) -> Iterator[CodedView]:
+        """Views as they are given; first views are counted as they pass."""
+        for view in views:
+            _, number, _, codes = view
+            if number == 0:
+                self._counts.add_(codeword_counts(torch.from_numpy(codes.astype(np.int64)), self._sizes))
+            yield view
+
+    @property
+    def frames(self) -> int:
+        """Frames that were counted."""
+        return int(self._counts[0].sum())
+
+    def use(self) -> dict[str, float]:
+        """Share of codewords that are used, and their perplexity, of each level."""
+        health = codebook_health(self._counts, self._sizes)
+        return {f"{level}/{name}": row[name] for name in ("utilization", "perplexity") for level, row in health.items()}
+
+
+class _Shown:
+    """Progress of blocks, by recordings."""
+
+    def __init__(self, progress: ProgressReport, recordings: int) -> None:
+        self._progress, self._recordings, self._done = progress, recordings, 0
+
+    def __call__(self, block: Block) -> None:
+        """Show that a block is done."""
+        self._done += sum(view.number == 0 for _, view in block)
+        self._progress(self._done, self._recordings, block[-1][0].path)
+
+
+def _key(block: Block) -> str:
+    """Key of a block in the cache: what its codes depend on besides the codec."""
+    views = [[entry.pcm_sha256, view.shift, view.gain, view.semitones, view.decibels] for entry, view in block]
+    return sha256_json(views)[:32]
+
+
+def _coded_views(blocks: Sequence[Block], paths: Iterable[Path]) -> Iterator[CodedView]:
+    """Codes of the views of blocks, which lie at `paths`."""
+    for block, path in zip(blocks, paths, strict=True):
+        for (entry, view), codes in zip(block, _read_block(path), strict=True):
+            yield entry.recording_id, view.number, entry.group, codes
 
 
 def _encode_block(codec: VQVAE, corpus: Corpus, block: Block, path: Path) -> None:
@@ -137,8 +187,8 @@ def _encode_block(codec: VQVAE, corpus: Corpus, block: Block, path: Path) -> Non
     def sound(entry: ManifestRow, view: View) -> tuple[int, Callable[[int, int], Tensor]]:
         return view.samples(entry), lambda start, stop: waveform(corpus, entry, start, stop - start, view)
 
-    found = encode_each_from(codec, (sound(entry, view) for entry, view in block))
-    write_bytes(path, save({f"{n:05d}": codes.cpu().numpy().astype(np.uint16) for n, codes in enumerate(found)}))
+    coded = encode_each_from(codec, (sound(entry, view) for entry, view in block))
+    write_bytes(path, save({f"{n:05d}": codes.cpu().numpy().astype(np.uint16) for n, codes in enumerate(coded)}))
 
 
 def _read_block(path: Path) -> list[NDArray[np.uint16]]:

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
-from distill.codec.tone import FLOORS, START, ToneLayer, steps_of
+from distill.codec.scales import semitones
+from distill.codec.tones.layer import FLOORS, START, ToneLayer, steps_of
+from distill.codec.tones.meter import LEAST_SHARE, PitchMeter
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.pitch import LEAST_SHARE, PitchMeter
 from distill.generate.policies import Draw, first_possible
 from distill.notes import note_name
 from distill.prior.base import Prior
@@ -137,7 +138,7 @@ def heard_intervals(layer: ToneLayer, measure: PitchMeter) -> Tensor:
         sound = (falling[:, None] * torch.cos(2 * math.pi * cycles)).sum(dim=0)
         pitch = measure((sound / sound.abs().max()).float().numpy())
         if pitch is not None:
-            intervals[row] = pitch - (69 + 12 * math.log2(base / 440))
+            intervals[row] = pitch - semitones(math.log2(base))
     return intervals
 
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.audio.measure import window_energies
+
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
 STEADY_DB = (6.0, 3.0)  # by which level and brightness of a steady part vary at most
 FALL_DB_A_SECOND = 4.0  # by which its level falls at most
@@ -71,7 +73,7 @@ def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
     if room <= 0:
         return None
 
-    energy = np.concatenate([[0.0], np.cumsum(sound**2)])
+    energy = window_energies(sound, 2 * fade)
     loops: list[Loop] = []
     for stop in last - fade - room * np.arange(ENDS) // (2 * ENDS):
         around = sound[stop - fade : stop + fade]
@@ -79,7 +81,7 @@ def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
         searched = sound[first : stop - least + fade - 1]
         spectrum = np.fft.rfft(searched) * np.fft.rfft(around, len(searched)).conj()
         products = np.fft.irfft(spectrum, len(searched))[: len(starts)]
-        energies = energy[starts + fade] - energy[starts - fade]
+        energies = energy[starts - fade]
         own = float(around @ around)
         correlations = products / np.sqrt(energies * own)
         correlations[np.abs(10 * np.log10(energies / own)) > SEAM_DB] = -1
@@ -111,8 +113,7 @@ def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
     starts = np.arange(0, len(samples) - window + 1, step)
     levels = np.empty((2, len(starts)))  # dB; brightness is that of differences, where high partials are louder
     for row, signal in zip(levels, (samples, np.diff(samples, prepend=samples[:1])), strict=True):
-        energy = np.concatenate([[0.0], np.cumsum(signal.astype(np.float64) ** 2)])
-        row[:] = 10 * np.log10(np.maximum(energy[starts + window] - energy[starts], 1e-12))
+        row[:] = 10 * np.log10(np.maximum(window_energies(signal, window)[starts], 1e-12))
     levels[1] -= levels[0]
     is_soft = levels[0] < levels[0].max(initial=-np.inf) + SOFTEST_DB
     first = count = 0

@@ -16,6 +16,7 @@ import soundfile
 import soxr
 import torch
 
+from distill.audio.measure import window_energies
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.refusals import COPY, MISTUNED, MOST_DRAWS, Refusal, equal_to
@@ -317,8 +318,7 @@ def normalised(samples: Samples | Doubles) -> Samples:
 def level_db(samples: Samples, sample_rate: int) -> float:
     """Level of samples `[N]` in dBFS: the RMS of the loudest 50 ms."""
     window = max(1, min(len(samples), round(0.05 * sample_rate)))
-    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
-    return float(10 * np.log10((energy[window:] - energy[:-window]).max() / window))
+    return float(10 * np.log10(window_energies(samples, window).max() / window))
 
 
 def _gain(decibels: float) -> float:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.model import VQVAE
+from distill.codec.scales import band_centres
 from distill.codec.search import REACH
-from distill.codec.tone import band_centres
 from distill.novelty.search import Costs, Flags, Index, Match, Sound, Windows
 
 BANDS = 20
@@ -38,7 +38,7 @@ class CodeSpectra:
     @torch.no_grad()
     def __init__(self, codec: VQVAE) -> None:
         self._codec, config = codec, codec.spectrogram
-        centres = band_centres(config.sample_rate, config.n_mels)[None]
+        centres = torch.from_numpy(band_centres(config.sample_rate, config.n_mels)).float()[None]
         self.centres: NDArray[np.float64] = nn.functional.adaptive_avg_pool1d(centres, BANDS)[0].double().numpy()  # Hz
         levels = codec.quantizer.levels()
         self._silence = max(len(books) for books, _ in levels)  # row of no codeword, the last of a level

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from unit.tiny import whole_codec
 
-from distill.codec.atoms import PartialSet, set_partials
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode
+from distill.codec.tones.atoms import PartialSet, set_partials
 from distill.model_file.format import BundleMetadata, save_bundle
 from distill.storage.weights import round_weights
 

@@ -7,10 +7,10 @@ import torch
 from unit.codec.tonal import RATE, fitted, sound_of
 from unit.tiny import TRAINED, prior_shape
 
-from distill.codec.atoms import shipped_sets
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
 from distill.codec.streaming import encode_each
+from distill.codec.tones.atoms import shipped_sets
 from distill.codes.sequences import CodedRecording
 from distill.model_file.format import BundleMetadata, save_bundle
 from distill.prior.artifact import build_prior

@@ -176,7 +176,7 @@ def test_what_is_said_wins_over_the_quality_and_that_over_the_tier(tmp_path: Pat
     for tier in get_args(TierName):
         for quality, levels in (("small", 6), ("standard", 10), ("high", 16)):
             assert default_params(tier=tier, vqvae={"quality": quality}).vqvae_config(5).num_quantizers == levels
-    assert get_adaptive_vqvae_config(5, quality="high", num_quantizers=3).num_quantizers == 3
+    assert get_adaptive_vqvae_config(5, quality="high", num_quantizers=7).num_quantizers == 7
 
     values: dict[str, Any] = deepcopy(default_values())
     values["tiers"]["small"]["max_recordings"] = 3

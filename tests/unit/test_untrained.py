@@ -10,8 +10,8 @@ import soundfile
 from numpy.typing import NDArray
 
 import distill
+from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
-from distill.generate.pitch import PitchMeter
 from distill.untrained import ModelOfOne
 
 RATE = 22_050

@@ -23,7 +23,7 @@ import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
 from distill.cli.flags import print_json
-from distill.codec.atoms import shipped_sets
+from distill.codec.tones.atoms import shipped_sets
 from distill.codes.file import load_codes
 from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle

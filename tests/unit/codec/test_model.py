@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.codec.atoms import set_partials, shipped_sets
 from distill.codec.decoder import FrameNoise
 from distill.codec.initialise import build_vqvae
 from distill.codec.layout import LOUDNESS_STEP
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 from distill.codec.streaming import decode, decode_each, encode, encode_each
-from distill.codec.tone import PARTIALS, Phases
+from distill.codec.tones.atoms import set_partials, shipped_sets
+from distill.codec.tones.layer import PARTIALS, Phases
 from distill.codes.store import out_of_range
 from distill.params import Quantizer, get_adaptive_vqvae_config
 

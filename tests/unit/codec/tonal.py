@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distill.codec.atoms import PartialSet, set_partials, shipped_sets
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
+from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
 
 RATE = 16_000
 

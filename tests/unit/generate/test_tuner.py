@@ -9,11 +9,11 @@ import torch
 from unit.codec.tonal import hertz, untrained
 from unit.pitched import LABELS, PITCHES, networks
 
-from distill.codec.atoms import PartialSet, set_partials, shipped_sets
 from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
-from distill.codec.tone import FLOORS
+from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
+from distill.codec.tones.layer import FLOORS
+from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.pitch import PitchMeter
 from distill.generate.policies import Draw
 from distill.generate.refusals import MISTUNED
 from distill.generate.sampling import Sequences, sample_codes

@@ -13,8 +13,8 @@ from unit.tiny import tiny_codec
 
 from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
+from distill.codec.tones.meter import PitchMeter
 from distill.codes.store import Codes
-from distill.generate.pitch import PitchMeter
 from distill.generate.refusals import Draws, Refusal, draw_again
 from distill.generate.requests import KitSettings
 from distill.generate.sounds import GenerationRequest, Seeds, Sound

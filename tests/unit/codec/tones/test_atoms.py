@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from unit.codec.tonal import padded, sound_of, untrained
 
-from distill.codec.atoms import CHORDS, PartialSet, fit_sets, set_partials, shipped_sets
 from distill.codec.model import VQVAE
-from distill.codec.tone import PARTIALS
+from distill.codec.tones.atoms import CHORDS, PartialSet, fit_sets, set_partials, shipped_sets
+from distill.codec.tones.layer import PARTIALS
 
 SHIPPED = shipped_sets()
 SPARE = 3

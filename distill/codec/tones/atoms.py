@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codec.pitch import MATCH_CELLS, RANGE_DB, STEP_CENTS, Candidates, Peaks, PitchAnalysis
-from distill.codec.tone import PARTIALS, ToneLayer, frequency
+from distill.codec.scales import APART_CENTS, CHORD_CENTS
+from distill.codec.scales import hertz as hertz_of
+from distill.codec.tones.analysis import RANGE_DB, Candidates, Peaks, PitchAnalysis
+from distill.codec.tones.layer import PARTIALS, ToneLayer
 
 FITTED = 14  # sets that are found in the recordings, at most
 MAX_FRAMES = 1500  # among which they are found
@@ -19,8 +21,6 @@ PROPOSALS = 192  # sets that are tried, at most
 LOWEST_RATIO = 1 / 8  # of a proposed set's partials to its pitch
 TONAL = 0.5  # of its energy that a frame has in peaks, to count as tonal
 LEAST_GAIN = 0.002  # of what a set must explain more, as a share of the frames
-NEAR = 2 * MATCH_CELLS * STEP_CENTS / 1200  # octaves, in which two partials of a set would count the same peak
-SAME = 25 / 1200  # octaves, between partials of a chord that count as one
 CHORD_PARTIALS = 24  # of each of its sounds
 
 CHORDS = (  # semitones above the lowest note
@@ -66,7 +66,7 @@ def _chord(steps: tuple[int, ...]) -> PartialSet:
     amplitudes = np.concatenate([1 / n] * (1 + len(steps)))
     order = np.argsort(ratios)
     ratios, amplitudes = ratios[order], amplitudes[order]
-    apart = np.diff(np.log2(ratios), prepend=-1.0) > SAME
+    apart = np.diff(np.log2(ratios), prepend=-1.0) > CHORD_CENTS / 1200
     return PartialSet(ratios[apart][:PARTIALS], amplitudes[apart][:PARTIALS])
 
 
@@ -123,7 +123,7 @@ def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
         hertz = 2.0 ** peaks.octaves[frame][there].double().numpy()
         loud = 10.0 ** ((peaks.weights[frame][there].double().numpy() - 1) * RANGE_DB / 20)
         is_explained = known.scores[frame, 0] > -torch.inf
-        base = float(frequency(known.pitches[frame, 0])) if is_explained else hertz[loud.argmax()]
+        base = float(hertz_of(known.pitches[frame, 0])) if is_explained else hertz[loud.argmax()]
         kept = _apart(np.log2(hertz), loud)
         ratios, loud = hertz[kept] / base, loud[kept]
         near = (ratios >= LOWEST_RATIO) & (ratios <= PARTIALS)
@@ -132,10 +132,10 @@ def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
 
 
 def _apart(octaves: Doubles, loud: Doubles) -> list[int]:
-    """Indices of peaks, by rising `octaves` `[P]`: of those that are `NEAR` to each other the loudest."""
+    """Indices of peaks, by rising `octaves` `[P]`: of those that are near to each other the loudest."""
     kept: list[int] = []
     for index in np.argsort(-loud, kind="stable").tolist():
-        if (np.abs(octaves[kept] - octaves[index]) > NEAR).all():
+        if (np.abs(octaves[kept] - octaves[index]) > APART_CENTS / 1200).all():
             kept.append(index)
     return sorted(kept, key=lambda index: octaves[index])
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from unit.codec.tonal import RATE, hertz, padded, sound_of, untrained
 
-from distill.codec.atoms import PartialSet, set_partials, shipped_sets
 from distill.codec.initialise import build_vqvae
 from distill.codec.layout import NOTE, TUNINGS
 from distill.codec.spectral import mel_filterbank, spectrogram_config_for
 from distill.codec.streaming import decode, encode
-from distill.codec.tone import (
+from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
+from distill.codec.tones.layer import (
     FLOORS,
     HIGHEST,
     LOWEST,

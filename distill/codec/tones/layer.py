@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from distill.codec.envelope import LOG_FLOOR
 from distill.codec.layout import NOTES, TUNINGS
-from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, highest_mel, mel_centres, mel_filterbank
+from distill.codec.scales import MEL_CORNER_HERTZ, MEL_FACTOR, band_centres, highest_mel
+from distill.codec.scales import hertz as hertz_of
+from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mel_filterbank
 from distill.seeds import STEP, mix
 
 PARTIALS = 64  # of a set at most
@@ -101,7 +103,8 @@ class ToneLayer(nn.Module):
             ("fine_", config.n_fft // 4, config.n_fine_mels),
         ):
             self.register_buffer(f"{prefix}bank", mel_filterbank(rate, n_fft, bands), persistent=False)
-            self.register_buffer(f"{prefix}centres", band_centres(rate, bands), persistent=False)
+            centres = torch.from_numpy(band_centres(rate, bands)).float()
+            self.register_buffer(f"{prefix}centres", centres, persistent=False)
 
     def forward(
         self, log_mel: Tensor, tones: Tensor, combs: Combs, phases: Phases | None = None, inside: Tensor | None = None
@@ -154,7 +157,7 @@ class ToneLayer(nn.Module):
         pitch, sets = self.pitches(tones), self.sets(tones)
         glides = pitch.diff(dim=1).abs() <= GLIDE
         begins = nn.functional.pad(~(glides & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
-        hertz = torch.where(pitch.isnan()[..., None], 0.0, frequency(self._by_hop(pitch)).unflatten(1, (-1, stack)))
+        hertz = torch.where(pitch.isnan()[..., None], 0.0, hertz_of(self._by_hop(pitch)).unflatten(1, (-1, stack)))
         cycles = hertz.flatten(1) * (self.config.hop_length / self.config.sample_rate)  # [B, T] of each hop
         total = cycles.cumsum(dim=1) - cycles / 2  # to its middle
         runs = begins.flatten().cumsum(0).reshape(begins.shape) - 1
@@ -205,7 +208,7 @@ class ToneLayer(nn.Module):
 
     def _heard(self, sets: Tensor, pitch: Tensor) -> Tensor:
         """Frequencies `[..., K]` in Hz of sets `[...]` at pitches `[...]`, 0 for too low or high ones, and for no tone."""
-        found = self.ratios[sets] * frequency(pitch).nan_to_num(0.0)[..., None].float()
+        found = self.ratios[sets] * hertz_of(pitch).nan_to_num(0.0)[..., None].float()
         return torch.where((found < HIGHEST * self.config.sample_rate) & (found > LOWEST), found, 0.0)
 
     def combs(self, tones: Tensor) -> Combs:
@@ -356,19 +359,9 @@ def atoms_of(sets: int) -> int:
     return 1 + len(FLOORS) * sets
 
 
-def frequency(pitch: Tensor) -> Tensor:
-    """Frequencies in Hz of pitches in semitones (MIDI: 69 is 440 Hz)."""
-    return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
-
-
-def band_centres(sample_rate: int, bands: int) -> Tensor:
-    """Centres `[bands]` in Hz of mel filters."""
-    return torch.from_numpy(700.0 * (10.0 ** (mel_centres(sample_rate, bands) / 2595.0) - 1.0)).float()
-
-
 def band_position(frequencies: Tensor, config: SpectrogramConfig) -> Tensor:
     """Positions of frequencies in Hz among the centres of mel bands, 0 to less than `n_mels - 1`."""
-    mel = 2595.0 * (1 + frequencies / 700.0).log10()
+    mel = MEL_FACTOR * (1 + frequencies / MEL_CORNER_HERTZ).log10()
     position = mel / highest_mel(config.sample_rate) * (config.n_mels + 1) - 1
     return position.clamp(0, config.n_mels - 1.001)
 

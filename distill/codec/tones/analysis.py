@@ -14,9 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distill.audio.measure import peak_offset
 from distill.codec.layout import NOTES, TUNINGS
+from distill.codec.scales import FOUND_STEPS, PEAK_CENTS, TUNED_CENTS, TUNING_CENTS, octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tone import (
+from distill.codec.tones.layer import (
     FLOORS,
     HIGHEST,
     LOWEST,
@@ -32,14 +34,11 @@ PEAKS = 32  # of a frame at most
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
 PROMINENCE_DB, NEIGHBOURHOOD = 9.0, 41  # that peaks stand out of the mean of so many bins
 SILENT_DB = -85.0  # of a sine: softer peaks do not count
-STEP_CENTS = 100 / TUNINGS  # of the grid
-SPREAD_CENTS = 8.0  # from a peak, at which a partial is worth 0.6 of it
-GRID_PER_OCTAVE = round(1200 / STEP_CENTS)
+GRID_PER_OCTAVE = 12 * TUNINGS
 GRID_LOW = math.log2(LOWEST)
 BELOW = 5 * GRID_PER_OCTAVE  # cells below the grid
 LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW  # cells of the lowest and the highest note
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
-MATCH_CELLS = 3  # cells of the grid to each side of a peak in which a partial counts as found
 FOUND = 0.05  # worth of a partial that counts as found
 PEAK_CHOICES, PARTIAL_CHOICES = 5, 6  # the loudest peaks, each of which may be one of a set's loudest partials
 FIRST_PARTIALS = 12  # of each candidate, its loudest, that are looked at first
@@ -48,7 +47,6 @@ CANDIDATES = 10  # among which neighbouring frames choose
 PENALTY = 0.3  # of a partial that is not found, as a share of what it would be worth
 LEAST_WORTH = 0.01  # of a partial that is not found: of sets that explain the same the smallest is chosen
 LEAST_EXPLAINED = 0.25  # share of a frame's energy that a tone explains
-TUNING_RANGE = 20 / 1200  # octaves from a partial, within which a peak moves the pitch
 REACH = 8  # frames to each side that decide a frame's tone
 JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.25, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
@@ -96,7 +94,7 @@ class PitchAnalysis(nn.Module):
     window: Tensor
     block_hertz: Tensor  # [blocks]
     between: Tensor  # [n_mels, grid]
-    kernel: Tensor  # [2 * MATCH_CELLS + 1]
+    kernel: Tensor  # [2 * FOUND_STEPS + 1]
 
     def __init__(self, config: SpectrogramConfig, least_worth: float = LEAST_WORTH) -> None:
         super().__init__()
@@ -112,8 +110,8 @@ class PitchAnalysis(nn.Module):
         position = band_position(hertz, config)
         distance = (position - torch.arange(config.n_mels)[:, None]).abs()
         self.register_buffer("between", (1 - distance).clamp_min(0), persistent=False)
-        cells = torch.arange(-MATCH_CELLS, MATCH_CELLS + 1)
-        self.register_buffer("kernel", (-0.5 * (cells * STEP_CENTS / SPREAD_CENTS).square()).exp(), persistent=False)
+        cells = torch.arange(-FOUND_STEPS, FOUND_STEPS + 1)
+        self.register_buffer("kernel", (-0.5 * (cells * TUNING_CENTS / PEAK_CENTS).square()).exp(), persistent=False)
 
     @property
     def margin(self) -> int:
@@ -154,7 +152,7 @@ class PitchAnalysis(nn.Module):
         there = value > -torch.inf
         index = index + 2
         left, centre, right = (db.gather(1, index + offset) for offset in (-1, 0, 1))
-        shift = 0.5 * (left - right) / (left - 2 * centre + right - 1e-9)
+        shift = peak_offset(left, centre, right)
         hertz = (index + shift.clamp(-0.5, 0.5)) * (self.config.sample_rate / self.n_fft)
         own = sum(power.gather(1, (index + offset).clamp(0, power.shape[1] - 1)) for offset in (-2, -1, 0, 1, 2))
         energies = own / power.sum(dim=1, keepdim=True).clamp_min(1e-12)
@@ -167,7 +165,7 @@ class PitchAnalysis(nn.Module):
         have, that of its band.
         """
         cells = self._cell(peaks.octaves)
-        near = cells[..., None] + torch.arange(-MATCH_CELLS, MATCH_CELLS + 1, device=cells.device)
+        near = cells[..., None] + torch.arange(-FOUND_STEPS, FOUND_STEPS + 1, device=cells.device)
         index = near.clamp(0, self.grid - 1).flatten(1)
         empty = log_mel.new_zeros(len(cells), self.grid)
         weight = (peaks.weights[..., None] * self.kernel).flatten(1)
@@ -232,8 +230,7 @@ class PitchAnalysis(nn.Module):
         score = score / evidence.total.clamp_min(1e-6)
         score = torch.where(valid.gather(1, kept) & (explained >= LEAST_EXPLAINED), score, -torch.inf)
         best = score.topk(CANDIDATES, dim=1)
-        octaves = (base.gather(1, best.indices) - BELOW) / GRID_PER_OCTAVE + GRID_LOW
-        pitches = 12 * (octaves - math.log2(440.0)) + 69
+        pitches = semitones((base.gather(1, best.indices) - BELOW) / GRID_PER_OCTAVE + GRID_LOW)
         return Candidates(pitches, sets.gather(1, best.indices), best.values)
 
     def _cell(self, octaves: Tensor) -> Tensor:
@@ -250,11 +247,11 @@ class PitchAnalysis(nn.Module):
     def tuned(self, layer: ToneLayer, peaks: Peaks, pitch: Tensor, sets: Tensor) -> Tensor:
         """Pitches `[F]` moved by the weighted median of the deviations of the peaks that they explain."""
         ratios = torch.where(layer.ratios > 0, layer.ratios.log2(), torch.inf)[sets]
-        partials = (pitch[:, None] - 69) / 12 + math.log2(440.0) + ratios
+        partials = octaves(pitch[:, None]) + ratios
         deviation = peaks.octaves[..., None] - partials[:, None]  # [F, P, K]
         nearest = deviation.abs().argmin(dim=-1, keepdim=True)
         deviation = deviation.gather(-1, nearest)[..., 0]
-        weights = peaks.weights * (deviation.abs() < TUNING_RANGE)
+        weights = peaks.weights * (deviation.abs() < TUNED_CENTS / 1200)
         order = deviation.argsort(dim=1)
         sums = weights.gather(1, order).cumsum(dim=1)
         middle = (sums < sums[:, -1:] / 2).sum(dim=1, keepdim=True).clamp_max(order.shape[1] - 1)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from unit.codec.tonal import RATE, sound_of, sweep
 
-from distill.codec.atoms import PartialSet, shipped_sets
 from distill.codec.spectral import spectrogram_config_for
-from distill.generate.pitch import PitchMeter
+from distill.codec.tones.atoms import PartialSet, shipped_sets
+from distill.codec.tones.meter import PitchMeter
 
 METER = PitchMeter(spectrogram_config_for(RATE))
 SETS = shipped_sets()

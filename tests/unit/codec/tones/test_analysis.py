@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from unit.codec.tonal import RATE, padded, sound_of, sweep, untrained
 
-from distill.codec.atoms import CHORDS, shipped_sets
 from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
-from distill.codec.pitch import CANDIDATES, CHANGE, JUMP, ONSET, REACH, SLOPE, Candidates, best_path
-from distill.codec.tone import FLOORS
+from distill.codec.tones.analysis import CANDIDATES, CHANGE, JUMP, ONSET, REACH, SLOPE, Candidates, best_path
+from distill.codec.tones.atoms import CHORDS, shipped_sets
+from distill.codec.tones.layer import FLOORS
 
 SETS = shipped_sets()
 STRINGS, PIPE, SINE, BARS, MEMBRANE, BELL = range(4), 4, 5, (6, 7), 8, 9

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from distill.codec.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.pitch import PitchAnalysis
+from distill.codec.scales import PITCH_CENTS, hertz
 from distill.codec.spectral import FrameFeatures, SpectrogramConfig
-from distill.codec.tone import PARTIALS, ToneLayer
+from distill.codec.tones.analysis import PitchAnalysis
+from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
+from distill.codec.tones.layer import PARTIALS, ToneLayer
 
 FEW_PARTIALS = (2, 3, 4, 6, 10, 16)  # of dull sounds, whose higher partials are in noise
 LEAST_WORTH = 0.05  # of a partial that is not found: dull sounds are no high partials of lower ones
-NEAR = 0.5  # semitones
 LEAST_SHARE = 0.5  # of a sound's amplitude that is near its pitch
 MOST_SECONDS = 30  # of a sound that are measured
 RAISES = (5, 3, 2)  # a pitch can be so many times higher than the one that frames show
@@ -58,15 +58,15 @@ class PitchMeter:
         order = pitches[there].argsort()
         sums = loud[there][order].cumsum()
         median = float(pitches[there][order][np.searchsorted(sums, sums[-1] / 2)])
-        share = loud[there][np.abs(pitches[there] - median) <= NEAR].sum() / loud.sum()
+        share = loud[there][np.abs(pitches[there] - median) <= PITCH_CENTS / 100].sum() / loud.sum()
         return self._raised(sound, median) if share >= LEAST_SHARE else None
 
     def _raised(self, sound: torch.Tensor, pitch: float) -> float:
         """A pitch of a sound `[N]`, or the multiple that has nearly all of its energy, which noise made frames show lower."""
         power = torch.fft.rfft(sound * torch.hann_window(len(sound))).abs().square().double()
         sums, numbers = nn.functional.pad(power.cumsum(0), (1, 0)), torch.arange(1, 1 + SUMMED)
-        bins = numbers * (440 * 2 ** ((pitch - 69) / 12) * len(sound) / self.config.sample_rate)
-        first, last = ((bins * 2 ** (way * NEAR / 12)).long().clamp(max=len(power)) for way in (-1, 1))
+        bins = numbers * (hertz(pitch) * len(sound) / self.config.sample_rate)
+        first, last = ((bins * 2 ** (way * PITCH_CENTS / 1200)).long().clamp(max=len(power)) for way in (-1, 1))
         energy = sums[(last + 1).clamp(max=len(power))] - sums[first]
         for times in RAISES:
             if energy[numbers % times > 0].sum() < ALONE * energy.sum():

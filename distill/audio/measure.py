@@ -1,0 +1,24 @@
+"""What several rooms measure of sounds and spectra alike."""
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # recordings are prepared without networks
+    from torch import Tensor
+
+Decibels = TypeVar("Decibels", NDArray[np.floating], "Tensor")
+
+
+def window_energies(sound: NDArray[np.floating], window: int) -> NDArray[np.float64]:
+    """Sums of squares `[N - window + 1]` of the windows of a sound `[N]`, from each of its samples on."""
+    sums = np.concatenate([[0.0], np.cumsum(np.square(sound, dtype=np.float64))])
+    energies: NDArray[np.float64] = sums[window:] - sums[: len(sums) - window]
+    return energies
+
+
+def peak_offset(left: Decibels, peak: Decibels, right: Decibels) -> Decibels:
+    """How far from its bin a peak of a spectrum lies, in bins, by the parabola through its level and its neighbours'."""
+    offset: Decibels = 0.5 * (left - right) / (left - 2 * peak + right - 1e-9)
+    return offset
