@@ -153,7 +153,7 @@ def _first_sound(stream: AudioStream) -> Iterator[F32]:
 def _spread(stream: AudioStream) -> Iterator[F32]:
     """Excerpts `[n, C]`, spread over the file; the beginning if the file has no more or its length is unknown.
 
-    There are five, in a short file one a second but two at least, in a long one one in ten seconds but at most 64.
+    There are five; in a short file one each second, but two at least; in a long file one each ten seconds, but 64 at most.
     """
     rate, frames, fewest = stream.sample_rate, _length(stream) or 0, 2
     length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate

@@ -27,7 +27,7 @@ class Header:
 
     @property
     def is_of_a_pipe(self) -> bool:
-        """Whether the stated size is such as programs leave that write to a pipe."""
+        """Whether a program that wrote to a pipe left the stated size, within 4 KB of 2 or 4 GB."""
         return any(end - 0x1000 <= self.stated <= end for end in (0x80000000, 0xFFFFFFFF))
 
 

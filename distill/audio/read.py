@@ -81,7 +81,7 @@ class _Decoding:
             block, self.failure = self._stream.read_block(int(min(4096, limit - self.frames)))
             if not len(block):
                 return
-            with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end
+            with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are counted, and rejected at the end
                 mono = self.mix.mono(block)
                 self.peak = max(self.peak, float(np.abs(mono).max(initial=0.0)))
                 self.statistics.add(block)
