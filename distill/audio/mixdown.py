@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from distill.audio.pcm import F32
 
 LEAST_OFFSET = 0.001
-
 _PART_FRAMES = 1024
 _TAPER = np.hanning(_PART_FRAMES) / np.hanning(_PART_FRAMES).sum()  # a low tone leaves little of itself in such a mean
 
