@@ -26,6 +26,7 @@ from distill.generate.requests import (
     Recording,
     Seconds,
     VarySettings,
+    silent,
     takes,
 )
 from distill.generate.results import Generated, Take, Varied, similarities
@@ -35,6 +36,7 @@ from distill.generate.sounds import (
     GenerationRequest,
     Samples,
     Seeds,
+    TakeRequest,
     decode_sounds,
     frames_for_seconds,
     generate_sounds,
@@ -132,7 +134,7 @@ class Model:
         """What sounds are drawn from and judged by."""
         bundle = self.bundle
         return Source(
-            bundle.codec, self.prior, bundle.reference, bundle.labels, self.path.name, self.metadata.payload_sha256
+            bundle.codec, self.prior, bundle.reference, bundle.labels, self.path, self.metadata.payload_sha256
         )
 
     @property
@@ -148,7 +150,6 @@ class Model:
     @property
     def tuner(self) -> Tuner:
         """What brings sounds to notes. Raises ArtifactError for a model that cannot."""
-        self._check_prior()
         return self.source.tuner
 
     @takes(GenerateSettings)
@@ -165,13 +166,17 @@ class Model:
         the index and samples of every sound as soon as it is generated, and no samples are kept. Raises ArtifactError
         when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
-        self._check(request)
+        label = self._check(request)
+        if request.min_novelty is not None or request.reject_faults:
+            self._reference("; leave min_novelty and reject_faults out")
+        if request.notes:
+            self.tuner.check(request.notes, label)
         wanted = GenerationRequest(
             count=request.count,
             max_seconds=LONGEST_SECONDS if request.seconds is None else request.seconds,
             natural_ending=request.seconds is None,
             sampling=Sampling(request.temperature, request.top_k, request.top_p, request.guidance_scale),
-            label=self.label_number(request.label),
+            label=label,
             prompt=None if request.prompt is None else self.encode(self.samples(request.prompt, request.prompt_rate)),
             notes=request.notes,
             finds_faults=True,
@@ -201,7 +206,6 @@ class Model:
         With `notes`, as of `generate`, it is an instrument over all keys, of one label or of a model without labels: it
         has `per_label` sounds at every `every`-th of these, by default at each.
         """
-        self._check_prior()
         return make_kit(self.source, request.model_copy(update={"seed": seed_or_any(request.seed)}))
 
     @takes(VarySettings)
@@ -215,8 +219,7 @@ class Model:
         other arguments are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments that are
         out of range, and for a recording without a pitch.
         """
-        self._check_prior()
-        label = self.label_number(request.label)
+        label = self._check(request)
         strength = self.source.strength if request.strength is None else request.strength
         samples = self.samples(request.recording, request.recording_rate)
         seconds = validated(Lengths, {"seconds": len(samples) / self.sample_rate}, "vary: ").seconds
@@ -225,10 +228,9 @@ class Model:
             recorded, notes = self.source.transposed(
                 Recorded(samples, recorded), request.transpose or 0.0, request.note
             )
-        wanted = GenerationRequest(
+        wanted = TakeRequest(
             count=request.n,
             max_seconds=seconds,
-            natural_ending=False,
             sampling=Sampling(request.temperature, guidance=request.guidance_scale),
             label=label,
             recording=recorded,
@@ -251,14 +253,10 @@ class Model:
             untrained=self.source.untrained,
         )
 
-    def _check(self, request: GenerateSettings) -> None:
-        """Check that the model has what a request needs. Raises ArtifactError or ParamsError."""
-        self._check_prior()
-        label = self.label_number(request.label)
-        if request.min_novelty is not None or request.reject_faults:
-            self._reference("; leave min_novelty and reject_faults out")
-        if request.notes:
-            self.tuner.check(request.notes, label)
+    def _check(self, request: GenerateSettings | VarySettings) -> int:
+        """The number of a request's label. Raises ArtifactError for a codec alone, and ParamsError for another label."""
+        assert self.source.trained_prior
+        return self.label_number(request.label)
 
     def _draws(
         self,
@@ -267,11 +265,10 @@ class Model:
         refusals: Sequence[Refusal],
         request: GenerateSettings | VarySettings,
     ) -> Draws:
-        def report(_: int, done: int, of: int, text: str) -> None:
-            if request.progress is not None:
-                request.progress(done, of, text)
-
-        return generate_sounds(self.source, wanted, Seeds(seed), refusals, report, request.take)
+        progress = request.progress or silent
+        return generate_sounds(
+            self.source, wanted, Seeds(seed), refusals, lambda _, *done: progress(*done), request.take
+        )
 
     def _ended_at_once(self, wanted: GenerationRequest, draws: Draws) -> int:
         """Number of sounds to which nothing was added after the prompt."""
@@ -355,14 +352,6 @@ class Model:
     def label_number(self, label: str | None) -> int:
         """Index of a label, from 1 on, 0 for none. Raises ParamsError that lists the labels. See `Source.label_number`."""
         return self.source.label_number(label)
-
-    def _check_prior(self) -> None:
-        """Raise ArtifactError for a codec without a prior."""
-        if self.prior is None:
-            raise ArtifactError(
-                f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
-                f"generate; give it one with `distill train-prior {self.path}`"
-            )
 
     def _reference(self, remedy: str = "") -> Reference:
         """The reference. Raises ArtifactError where the file has none."""

@@ -169,8 +169,8 @@ def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str 
     """The text of `README.md` for the model file `name`. Without a `license` it names none."""
     tags = ["audio", "neural-audio-codec"] + ["audio-generation"] * metadata.has_prior
     # The hub has no task for audio without a prompt.
-    head = {"license": license, "library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
-    head = {key: value for key, value in head.items() if value}
+    head = {"library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
+    head = {"license": license, **head} if license else head
     get = f"## Get it\n\n```sh\npip install 'distill-audio[hub]'\ndistill pull {repository}\n```\n"
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{card_text(name, metadata)}\n{get}"
 
@@ -274,8 +274,8 @@ def _sentence(error: BaseException, endpoint: str) -> str:
 
     retry = "check the network and HF_ENDPOINT, and run the same command again"
     chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
+    while cause := chain[-1].__cause__:
+        chain.append(cause)
     for cause in chain:
         status = str(cause.response.status_code) if isinstance(cause, errors.HfHubHTTPError) else ""
         for name, sentence in SENTENCES.items():

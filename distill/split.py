@@ -155,41 +155,49 @@ def split_remark(
     least, most = (share * total for share in bounds(fraction))
     size = split.end + _samples(recording for recording in recordings if recording.pcm_sha256 in split.held_out)
     groups = _grouped(recordings, lambda recording: recording.group, by_label)
-    remarks = []
+    cut = [recording for recording in recordings if recording.pcm_sha256 == split.cut]
     if split.is_apart:
         several = sum(len(group.recordings) for group in groups if len(group.recordings) > 1)
-        remarks.append(
+        remarks = [
             f"{several} recordings are near-duplicates or parts of others and are on both sides, as nothing else can be "
             "held out, so held-out figures flatter: add other sounds"
-        )
-    for group in [] if split.is_apart else groups:
-        longest = max(group.recordings, key=lambda recording: (recording.samples, recording.path)).path
-        if group.samples <= fraction * total or group.recordings[0].pcm_sha256 in split.held_out:
-            continue
-        if (number := len(group.recordings)) > 1:
-            remarks.append(
-                f"{longest} and its near-duplicates or parts, {number} recordings, are one group and are trained on"
-            )
-        elif size < least and group.recordings[0].pcm_sha256 != split.cut:
-            remarks.append(f"{longest} is longer than what is held out and is trained on")
-    cut = [recording for recording in recordings if recording.pcm_sha256 == split.cut]
+        ]
+        groups = _grouped(recordings, lambda recording: recording.pcm_sha256, by_label)
+    else:
+        large = [
+            group
+            for group in groups
+            if group.samples > fraction * total and group.recordings[0].pcm_sha256 not in split.held_out
+        ]
+        remarks = [
+            _trained_on(group)
+            for group in large
+            if len(group.recordings) > 1 or (size < least and group.recordings != cut)
+        ]
     for recording in cut:
         start = recording.trimmed_before + (recording.samples - split.end) / sample_rate
         remarks.append(f"the end of {recording.path} is held out, from {start:.1f} s on")
-    counted = _grouped(recordings, lambda recording: recording.pcm_sha256, by_label) if split.is_apart else groups
-    sounds = Counter(label for group in counted for label in group.labels)
-    held = {normal_form(recording.label) for recording in cut}
-    if single := sorted(label for label, number in sounds.items() if number == 1 and label not in held):
-        named, more = ", ".join(single[:5]), len(single) - 5
-        remarks.append(
-            f"of labels with one sound nothing is held out: {named}{f' and {more} more' if more > 0 else ''}"
-        )
+    sounds = Counter(label for group in groups for label in group.labels)
+    single = sorted(
+        {label for label, number in sounds.items() if number == 1} - {normal_form(recording.label) for recording in cut}
+    )
+    if single:
+        more = f" and {len(single) - 5} more" if len(single) > 5 else ""
+        remarks.append(f"of labels with one sound nothing is held out: {', '.join(single[:5])}{more}")
     if size < least:
         remarks.append("held-out figures rest on little sound")
     if not remarks and size <= most:
         return ""
     asked = f"({size / total:.0%}, asked {fraction:.0%})"
     return "; ".join([f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}", *remarks])
+
+
+def _trained_on(group: Group) -> str:
+    longest = max(group.recordings, key=lambda recording: (recording.samples, recording.path)).path
+    if len(group.recordings) == 1:
+        return f"{longest} is longer than what is held out and is trained on"
+    several = f"{len(group.recordings)} recordings"
+    return f"{longest} and its near-duplicates or parts, {several}, are one group and are trained on"
 
 
 def _samples(recordings: Iterable[Recording]) -> int:

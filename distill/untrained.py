@@ -65,7 +65,7 @@ class ModelOfOne(Model):
         self.source = Source(
             codec,
             prior,
-            name=path.name,
+            path=path,
             strength=COARSE_FROM,  # the most that leaves tones and coarse spectra as they are
             single=Recorded(self.recording, self.codes),
             untrained=(

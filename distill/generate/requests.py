@@ -101,6 +101,10 @@ Scale = Annotated[
 SomeNotes = Annotated[Notes | None, BeforeValidator(notes_text), Flag(metavar="NOTES", type=str)]
 
 
+def silent(done: int, of: int, text: str) -> None:
+    """Report no progress."""
+
+
 def default_guidance() -> float:
     """Scale of guidance towards a label, where none is given."""
     return float(default_values()["audition"]["guidance"])

@@ -8,6 +8,7 @@ frames, and of equal seeds the codes that a greater strength keeps are among tho
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from distill.generate.refusals import MISTUNED, MOST_DRAWS, Draws, Refusal, draw
 from distill.generate.sampling import Sampling, Sequences, follow_courses, sample_codes
 from distill.generate.source import Source
 from distill.novelty.verdict import Novelty
-from distill.prior.base import Prior
+from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
 BATCH = 64
@@ -64,15 +65,25 @@ class Sound:
         return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A draw of some sounds of a batch: their numbers, their seed, and that of what each keeps if it is a take."""
+
+    numbers: Sequence[int]
+    seed: int
+    take_seeds: Sequence[int]
+    progress: Progress
+
+
 @dataclass(frozen=True, eq=False)
 class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
-    They continue the codes `prompt` `[P, Q]`, if any, or are takes of the codes `recording` `[F, Q]`, `max_seconds` long;
-    `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none. With `notes`, in
-    semitones (MIDI), sounds are at these in turn. With `follow_tones` what is drawn of a take has the tones of its
-    recording, else any. With `finds_faults` sounds are searched for faults.
+    They continue the codes `prompt` `[P, Q]`, if any. `label` counts from 1, 0 is none. With `notes`, in semitones (MIDI),
+    sounds are at these in turn. With `finds_faults` sounds are searched for faults.
     """
+
+    AGAIN: ClassVar = Stream.REDRAWN_SOUNDS
 
     count: int
     max_seconds: float
@@ -80,10 +91,7 @@ class GenerationRequest:
     sampling: Sampling = DEFAULT
     label: int = 0
     prompt: Codes | None = None
-    recording: Codes | None = None
-    strength: float = 1.0
     notes: Sequence[float] = ()
-    follow_tones: bool = False
     finds_faults: bool = False
 
     @property
@@ -92,14 +100,70 @@ class GenerationRequest:
         by_length = FAULTS if self.natural_ending else WITH_LENGTH
         return tuple(kind for kind in by_length if self.prompt is None or kind in WITH_PROMPT)
 
-    def note_of(self, number: int) -> float | None:
-        """The note that a sound of this number should be at, if any."""
-        return self.notes[number % len(self.notes)] if self.notes else None
+    @property
+    def is_tuned(self) -> bool:
+        """Whether pitches of sounds are measured."""
+        return bool(self.notes)
 
     @property
     def prompt_frames(self) -> int:
         """Number of frames of the prompt."""
         return 0 if self.prompt is None else len(self.prompt)
+
+    def note_of(self, number: int) -> float | None:
+        """The note that a sound of this number should be at, if any."""
+        return self.notes[number % len(self.notes)] if self.notes else None
+
+    def draw(self, source: Source, attempt: Attempt) -> list[Codes]:
+        """Draw codes `[F, Q]` of some sounds, without those of the prompt."""
+        notes = [source.tuner.weights(list(map(self.note_of, attempt.numbers)))] if self.notes else []
+        return self._sampled(source, attempt, frames_for_seconds(source.codec, self.max_seconds), notes)
+
+    def _sampled(
+        self, source: Source, attempt: Attempt, frames: int, policies: Sequence[Policy], has_courses: bool = True
+    ) -> list[Codes]:
+        """Sample codes by policies; unless these say how loud each frame is, it follows courses of recordings."""
+        prior, generator = source.trained_prior, torch.Generator().manual_seed(attempt.seed)
+        wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
+        courses = follow_courses(prior, wanted, generator) if has_courses else []
+        return sample_codes(prior, wanted, generator, [*policies, *courses], attempt.progress)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TakeRequest(GenerationRequest):
+    """A request for takes of the codes `recording` `[F, Q]`, `max_seconds` long.
+
+    `strength`, in [0, 1], says how much of it is drawn again. With `follow_tones` what is drawn has the tones of the
+    recording, else any.
+    """
+
+    AGAIN: ClassVar = Stream.REDRAWN_TAKES
+
+    recording: Codes
+    strength: float
+    natural_ending: bool = False
+    follow_tones: bool = False
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether pitches of takes are measured."""
+        return bool(self.notes) or self.follow_tones
+
+    def draw(self, source: Source, attempt: Attempt) -> list[Codes]:
+        """Draw codes `[F, Q]` of some takes."""
+        recording, strength, codec, count = self.recording, self.strength, source.codec, len(attempt.numbers)
+        if not strength:
+            return [recording.copy() for _ in attempt.numbers]
+        policies: list[Policy] = [source.tuner.following(recording, count)] if self.is_tuned else []
+        if strength < 1:
+            kept = [
+                kept_codes(recording, codec.architecture.codebook_sizes, strength, own) for own in attempt.take_seeds
+            ]
+            policies += [
+                PullTo(codec.code_vectors(), torch.from_numpy(recording), strength),
+                KeptCodes(torch.from_numpy(np.stack(kept))),
+            ]
+        return self._sampled(source, attempt, len(recording), policies, has_courses=strength == 1)
 
 
 def in_tune(request: GenerationRequest) -> Refusal:
@@ -128,7 +192,7 @@ def generate_sounds(
     request: GenerationRequest,
     seeds: Seeds,
     refusals: Sequence[Refusal] = (),
-    report: Report | None = None,
+    report: Report = lambda *_: None,
     take: Callable[[int, Samples], None] | None = None,
 ) -> Draws:
     """Generate sounds in batches of at most BATCH, each from its own seed; those that are refused are drawn again.
@@ -138,13 +202,9 @@ def generate_sounds(
     kept. Raises ArtifactError when there is no prior, or when a network gives NaN or infinite values, or when a refusal
     with a remedy applies to all sounds of the first batch.
     """
-    if source.prior is None:
-        raise ArtifactError(
-            "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
-        )
     draws = Draws()
     for first in range(0, request.count, BATCH):
-        batch = _Batch(source, source.prior, request, seeds, refusals, first, report)
+        batch = _Batch(source, request, seeds, refusals, first, report)
         draws.add(batch.finished(draw_again(batch.numbers, batch.draw, refusals), take))
     return draws
 
@@ -155,18 +215,16 @@ class _Batch:
     def __init__(
         self,
         source: Source,
-        prior: Prior,
         request: GenerationRequest,
         seeds: Seeds,
         refusals: Sequence[Refusal],
         first: int,
-        report: Report | None,
+        report: Report,
     ) -> None:
-        self.source, self.prior, self.request, self.seeds, self.refusals = source, prior, request, seeds, refusals
+        self.source, self.request, self.seeds, self.refusals = source, request, seeds, refusals
         self.first, self.report, self.spectrogram = first, report, source.codec.spectrogram
         self.numbers = range(first, min(first + BATCH, request.count))
-        self.is_tuned = bool(request.notes) or request.follow_tones
-        self.is_decoded = self.is_tuned or any(refusal.hears for refusal in refusals)
+        self.is_decoded = request.is_tuned or any(refusal.hears for refusal in refusals)
         self.prompt_samples = request.prompt_frames * self.spectrogram.samples_per_frame
         self.length: int | None = None  # of each sound, where it is given
         if not request.natural_ending:
@@ -178,7 +236,7 @@ class _Batch:
         if not self.is_decoded:
             return sounds
         decoded = self._decoded(sounds)
-        return list(map(self._tuned, numbers, decoded)) if self.is_tuned else decoded
+        return list(map(self._tuned, numbers, decoded)) if self.request.is_tuned else decoded
 
     def finished(self, draws: Draws, take: Callable[[int, Samples], None] | None) -> Draws:
         """The sounds with samples, or without where `take` gets them. Raises ArtifactError where none can be drawn."""
@@ -198,51 +256,15 @@ class _Batch:
 
     def _codes(self, numbers: Sequence[int], attempt: int) -> list[Codes]:
         """Codes `[F, Q]` of the sounds of these numbers, without those of the prompt."""
-        request, recording = self.request, self.request.recording
-        if recording is not None and not request.strength:
-            return [recording.copy() for _ in numbers]
-        again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
-        generator = torch.Generator().manual_seed(self.seeds.of_batch(self.first, attempt, again))
-        frames = frames_for_seconds(self.source.codec, request.max_seconds) if recording is None else len(recording)
-        wanted = Sequences(
-            len(numbers), frames, request.natural_ending, request.label, request.prompt, request.sampling
-        )
-        policies = [*self._notes(numbers), *self._take(numbers, attempt), *self._courses(wanted, generator)]
-        return sample_codes(self.prior, wanted, generator, policies, self._progress(len(self.numbers) - len(numbers)))
-
-    def _notes(self, numbers: Sequence[int]) -> list[Policy]:
-        """The policy of sounds at notes, if any."""
-        if not self.is_tuned:
-            return []
-        if self.request.recording is not None:
-            return [self.source.tuner.following(self.request.recording, len(numbers))]
-        return [self.source.tuner.weights(list(map(self.request.note_of, numbers)))]
-
-    def _take(self, numbers: Sequence[int], attempt: int) -> list[Policy]:
-        """The policies of takes that keep a part of a recording, if any."""
-        recording, strength = self.request.recording, self.request.strength
-        if recording is None or strength >= 1:
-            return []
-        codec, seeds = self.source.codec, [self.seeds.of_take(number, attempt) for number in numbers]
-        kept = [kept_codes(recording, codec.architecture.codebook_sizes, strength, seed) for seed in seeds]
-        pull = PullTo(codec.code_vectors(), torch.from_numpy(recording), strength)
-        return [pull, KeptCodes(torch.from_numpy(np.stack(kept)))]
-
-    def _courses(self, wanted: Sequences, generator: torch.Generator) -> list[Policy]:
-        """The policy of sounds whose loudness follows recordings, if any: takes keep that of their own."""
-        is_take = self.request.recording is not None and self.request.strength < 1
-        return [] if is_take else follow_courses(self.prior, wanted, generator)
-
-    def _progress(self, accepted: int) -> Callable[[int, int, str], None]:
-        """What reports frames, of a batch of which so many sounds are accepted."""
-        last, count = self.numbers[-1] + 1, self.request.count
-        name = f"sounds {self.first + 1} to {last} of {count}: " if count > BATCH else ""
+        accepted, count = len(self.numbers) - len(numbers), self.request.count
+        name = f"sounds {self.first + 1} to {self.numbers[-1] + 1} of {count}: " if count > BATCH else ""
 
         def progress(done: int, of: int, text: str) -> None:
-            if self.report is not None:
-                self.report(self.first + accepted, done, of, name + text)
+            self.report(self.first + accepted, done, of, name + text)
 
-        return progress
+        seed = self.seeds.of_batch(self.first, attempt, self.request.AGAIN)
+        take_seeds = [self.seeds.of_take(number, attempt) for number in numbers]
+        return self.request.draw(self.source, Attempt(numbers, seed, take_seeds, progress))
 
     def _judged(self, drawn: Sequence[Codes]) -> list[Sound]:
         """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.errors import ParamsError
+from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder
 from distill.generate.tuner import Tuner
 from distill.notes import Notes, read_notes
@@ -34,7 +35,7 @@ class Recorded:
 class Source:
     """Codec and prior that sounds are drawn with, and the codes of the recordings that judge them, if they are known.
 
-    `single` is the recording that it was made of without training, if it was, and `untrained` the sentence that says so.
+    `path` is that of the file. `single` is the recording that it was made of without training, if it was, and `untrained` the sentence that says so.
     `strength` is that of takes for which none is given.
     """
 
@@ -42,7 +43,7 @@ class Source:
     prior: Prior | None
     reference: Reference | None = None
     labels: Sequence[str] = ()
-    name: str = ""  # of the file
+    path: Path = Path("model")
     sha256: str = ""  # of the model file's weights
     strength: float = TRAINED_STRENGTH
     single: Recorded | None = None
@@ -61,14 +62,23 @@ class Source:
     @cached_property
     def tuner(self) -> Tuner:
         """What brings sounds to notes. Raises ArtifactError for a codec without tones."""
-        assert self.prior is not None
-        return Tuner(self.codec, self.prior, self._recordings)
+        return Tuner(self.codec, self.trained_prior, self._recordings)
+
+    @property
+    def trained_prior(self) -> Prior:
+        """The prior. Raises ArtifactError for a codec alone."""
+        if self.prior is None:
+            raise ArtifactError(
+                f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
+                f"generate; give it one with `distill train-prior {self.path}`"
+            )
+        return self.prior
 
     @property
     def _recordings(self) -> Mapping[str, NDArray[np.integer]]:
         """Codes `[F, Q]` of the recordings that it was made of, by path; none where they are not known."""
         if self.single is not None:
-            return {self.name: self.single.codes}
+            return {self.path.name: self.single.codes}
         return {} if self.reference is None else dict(zip(self.reference.names, self.reference.codes, strict=True))
 
     def transposed(self, recorded: Recorded, semitones: float, note: Notes | None) -> tuple[Codes, list[float]]:

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -18,13 +19,14 @@ import torch
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.refusals import COPY, MISTUNED, MOST_DRAWS, Refusal, equal_to
-from distill.generate.requests import KitSettings, default_guidance
+from distill.generate.requests import KitSettings, default_guidance, silent
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     GenerationRequest,
     Samples,
     Seeds,
     Sound,
+    TakeRequest,
     decode_sounds,
     frames_for_seconds,
     generate_sounds,
@@ -35,19 +37,23 @@ from distill.kit.kit import (
     INDEX,
     MOST_CLUSTERS,
     MOST_VELOCITY,
+    ONE_SHOT,
     WRITERS,
     Kit,
     KitGroup,
     KitSound,
     Place,
+    Play,
     assign_keys,
     drum_keys,
     file_word,
+    held,
+    held_by,
     in_words,
     key_ranges,
     read_keys,
 )
-from distill.kit.loops import Doubles, Loop, looped
+from distill.kit.loops import Doubles, looped
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import MARK, atomic_folder, made_by_distill, write_bytes, write_json
@@ -84,7 +90,7 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
             groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused))
         kit = Kit(
             folder=out,
-            model=source.name,
+            model=source.path.name,
             model_sha256=source.sha256,
             sample_rate=drawing.rate,
             settings=settings,
@@ -95,7 +101,7 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
         )
         if not kit.sounds:
             raise ArtifactError(
-                f"{source.name}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
+                f"{source.path.name}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
                 f"({in_words(kit.refused)}); allow copies, or use another seed or temperature"
             )
         _write_files(folder, kit)
@@ -106,7 +112,7 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
 
 def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
     """Settings with the note of a single recording that has a pitch, and not the name of a drum: a kit at that note."""
-    if source.single is None or settings.notes is not None or any(drum_keys([Path(source.name).stem])):
+    if source.single is None or settings.notes is not None or any(drum_keys([source.path.stem])):
         return settings
     has_tones = source.codec.pitches(torch.from_numpy(source.single.codes)).isfinite().any()
     pitch = source.tuner.measure(source.single.samples) if has_tones else None
@@ -117,7 +123,7 @@ def chosen_labels(source: Source, settings: KitSettings) -> dict[int, str]:
     """The labels of a kit by their numbers: a single recording has its name as one, of number 0."""
     numbers = list(map(source.label_number, settings.labels)) or range(1, len(source.labels) + 1)
     if source.single is not None:
-        return {0: Path(source.name).stem}
+        return {0: source.path.stem}
     return {number: source.labels[number - 1] for number in numbers}
 
 
@@ -163,16 +169,11 @@ class _Drawing:
 
     def __init__(self, source: Source, settings: KitSettings) -> None:
         self.source, self.settings, self.refused = source, settings, Counter[str]()
-        self.rate = source.codec.spectrogram.sample_rate
+        self.rate, self.report = source.codec.spectrogram.sample_rate, settings.progress or silent
         self.labels = chosen_labels(source, settings)
         numbers = {label: source.label_number(label) for label in settings.keys}
         self.keys = read_keys({source.labels[numbers[label] - 1]: key for label, key in settings.keys.items()})
         check_notes(source, settings, self.labels)
-
-    def report(self, done: int, of: int, text: str) -> None:
-        """Report progress."""
-        if self.settings.progress is not None:
-            self.settings.progress(done, of, text)
 
     def groups(self) -> Iterator[tuple[str, Place, Drawn]]:
         """The label, the place and the sounds of each group. Raises ParamsError for too many labels."""
@@ -207,7 +208,7 @@ class _Drawing:
         instrument. Notes beyond these have others, drawn at the middle of what is left.
         """
         each, notes = self.settings.per_label, self.settings.sampled
-        number, name = next(iter(self.labels.items()), (0, Path(self.source.name).stem))
+        number, name = next(iter(self.labels.items()), (0, Path(self.source.path.name).stem))
         made: dict[int, list[Sound]] = {}
         refused, tried = {note: Counter[str]() for note in notes}, set[int]()
         while beyond := [one for one in notes if one not in tried and not (made and min(made) <= one <= max(made))]:
@@ -237,12 +238,10 @@ class _Drawing:
             self.report(before + ready, of, f"{title}: frame {done} of {frames}")
 
         request = request_of(self.source, self.settings, label, count, note)
-        known = set() if request.recording is None else {request.recording.tobytes()}
-        refusals = [Refusal("silent", partial(is_silent, self.source), hears=True), MISTUNED, equal_to(known)]
-        if not self.settings.allow_copies:
-            refusals.insert(1, COPY)
-        assert self.settings.seed is not None
-        draws = generate_sounds(self.source, request, KitSeeds(self.settings.seed, label), refusals, report)
+        silence = Refusal("silent", partial(is_silent, self.source), hears=True)
+        known = {request.recording.tobytes()} if isinstance(request, TakeRequest) else set[bytes]()
+        refusals = [silence, *[COPY] * (not self.settings.allow_copies), MISTUNED, equal_to(known)]
+        draws = generate_sounds(self.source, request, KitSeeds(self.settings.seed or 0, label), refusals, report)
         longest = max(1, round(self.settings.seconds * self.rate))
         sounds = [replace(sound, samples=sound.samples[:longest]) for sound in draws.accepted]
         return Drawn(sounds, count - len(sounds), draws.refused)
@@ -250,25 +249,15 @@ class _Drawing:
 
 def request_of(source: Source, settings: KitSettings, label: int, count: int, note: int | None) -> GenerationRequest:
     """The request for sounds of a label, or for takes of a single recording, at `note` if any."""
-    request = GenerationRequest(
-        count,
-        settings.seconds,
-        sampling=Sampling(settings.temperature, guidance=default_guidance() if label else 1.0),
-        label=label,
-        notes=() if note is None else (note,),
-    )
+    notes, guidance = [] if note is None else [note], default_guidance() if label else 1.0
+    shared: dict[str, Any] = {"count": count, "notes": notes, "label": label}
+    shared["sampling"] = Sampling(settings.temperature, guidance=guidance)
     if source.single is None:
-        return request
-    codes = source.single.codes if note is None else source.transposed(source.single, 0.0, note)[0]
+        return GenerationRequest(max_seconds=settings.seconds, **shared)
+    codes = source.transposed(source.single, 0.0, note)[0] if notes else source.single.codes
     recording = codes[: frames_for_seconds(source.codec, settings.seconds)]
-    return replace(
-        request,
-        max_seconds=len(recording) / source.codec.spectrogram.frame_rate,
-        natural_ending=False,
-        recording=recording,
-        strength=source.strength,
-        follow_tones=note is not None,
-    )
+    seconds = len(recording) / source.codec.spectrogram.frame_rate
+    return TakeRequest(max_seconds=seconds, recording=recording, strength=source.strength, **shared)
 
 
 def at_notes(source: Source, voice: Sound, notes: Sequence[int]) -> dict[int, Sound]:
@@ -337,47 +326,36 @@ def _write_sounds(
     layers = min(most_layers, len(drawn))
     if layers > 1:
         drawn = sorted(drawn, key=lambda sound: level_db(sound.samples, rate))
+    bounds = [len(drawn) * layer // max(1, layers) for layer in range(layers + 1)]
     sounds: list[KitSound] = []
-    for layer in range(layers):
-        first, last = (len(drawn) * number // layers for number in (layer, layer + 1))
+    for layer, (first, last) in enumerate(pairwise(bounds)):
+        velocities = (1 + MOST_VELOCITY * layer // layers, MOST_VELOCITY * (layer + 1) // layers)
         for position, sound in enumerate(drawn[first:last], start=1):
             file = f"samples/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav"
-            samples, tune, loop = _played(sound, rate)
-            wav = audio_file(folder / file, samples, rate, "wav", MARK)
-            if tune is not None:
-                wav = with_sampler_chunk(wav, rate, key, loop and loop[:2])
-            write_bytes(folder / file, wav)
-            sounds.append(
-                KitSound(
-                    file=file,
-                    low_velocity=1 + MOST_VELOCITY * layer // layers,
-                    high_velocity=MOST_VELOCITY * (layer + 1) // layers,
-                    position=position,
-                    round_robins=last - first,
-                    seconds=len(samples) / rate,
-                    level_db=level_db(sound.samples, rate),
-                    novelty=sound.novelty,
-                    tune=tune,
-                    loop=loop,
-                )
-            )
+            samples, play = _write_sound(folder / file, sound, key, rate)
+            seconds, level = len(samples) / rate, level_db(sound.samples, rate)
+            placed = (file, *velocities, position, last - first)
+            sounds.append(KitSound(*placed, seconds, level, sound.novelty, play))
     return tuple(sounds)
 
 
-def _played(sound: Sound, rate: int) -> tuple[Samples, int | None, Loop | None]:
-    """Samples `[N]` of a sound as a sampler plays it; of one at a note the cents to it, and a loop if it is steady."""
+def _write_sound(path: Path, sound: Sound, key: int, rate: int) -> tuple[Samples, Play]:
+    """Write a sound; gives its samples `[N]` as they are there, and how samplers play it."""
     samples = finish(sound.samples, rate)
     if sound.note is None or sound.pitch is None:
-        return samples, None, None
+        write_bytes(path, audio_file(path, samples, rate, "wav", MARK))
+        return samples, ONE_SHOT
     samples, loop = looped(samples, rate, len(samples) - int(FADE_SECONDS * rate))
-    # A loop that is levelled can be louder.
-    return normalised(samples), round(100 * (sound.note - sound.pitch)), loop
+    samples = normalised(samples)  # a loop that is levelled can be louder
+    wav, tune = audio_file(path, samples, rate, "wav", MARK), round(100 * (sound.note - sound.pitch))
+    write_bytes(path, with_sampler_chunk(wav, rate, key, loop and loop[:2]))
+    return samples, held_by(loop, tune, rate) if loop else held(tune)
 
 
 def _with_ranges(groups: Sequence[KitGroup]) -> tuple[KitGroup, ...]:
     """Groups at notes, upwards, with the keys that play each that has a sound."""
     ranges = key_ranges([group.key for group in groups if group.sounds])
-    return tuple(replace(group, keys=ranges.get(group.key)) for group in groups)
+    return tuple(replace(group, keys=ranges.get(group.key, ())) for group in groups)
 
 
 def _write_files(folder: Path, kit: Kit) -> None:
@@ -425,7 +403,7 @@ def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
     sounds = []
     for group in groups[:16]:
         samples, rate = soundfile.read(path.parent / group.sounds[0].file, dtype="float32")
-        title = f"{group.note} {group.key}  {group.label}{group.sounds[0].played(rate)}"
+        title = f"{group.note} {group.key}  {group.label}{group.sounds[0].play.in_words}"
         sounds.append((title, samples[: 4 * rate]))
     write_spectrograms(path, sounds, rate)
 
@@ -434,23 +412,29 @@ def kit_folder(out: Path, replace: bool) -> Path:
     """The resolved path of a folder that a kit may be written to as a whole. Raises ParamsError for any other."""
     try:
         folder = out.resolve()
-        if Path.cwd().is_relative_to(folder):
-            wrong = "a folder of its own, found the current folder or one above it; name a folder in it"
-        elif not folder.exists() or all(path.name in OF_SYSTEMS for path in folder.iterdir()):
-            tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.parents) if one.exists())).close()
-            return folder
-        elif not replace:
-            wrong = "a new or an empty folder, found one with files in it; name another, or let it replace a kit"
-        elif not (strange := _strange_file(folder)):
-            return folder
-        else:
-            wrong = (
-                f"a folder with a kit that Distill made and nothing else, to replace it, found {strange}; move your own "
-                "files away or name another folder"
-            )
+        wrong = _wrong_folder(folder, replace)
     except OSError as error:
         wrong = f"a folder to write to, found {error.strerror or error}; name another folder"
-    raise ParamsError(f"out {out}: expected {wrong}")
+    if wrong:
+        raise ParamsError(f"out {out}: expected {wrong}")
+    return folder
+
+
+def _wrong_folder(folder: Path, replace: bool) -> str:
+    """What is expected in place of a folder that no kit may be written to; "" for another one."""
+    if Path.cwd().is_relative_to(folder):
+        return "a folder of its own, found the current folder or one above it; name a folder in it"
+    if not folder.exists() or all(path.name in OF_SYSTEMS for path in folder.iterdir()):
+        tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.parents) if path.exists())).close()
+        return ""
+    if not replace:
+        return "a new or an empty folder, found one with files in it; name another, or let it replace a kit"
+    if strange := _strange_file(folder):
+        return (
+            f"a folder with a kit that Distill made and nothing else, to replace it, found {strange}; move your own files "
+            "away or name another folder"
+        )
+    return ""
 
 
 def _strange_file(folder: Path) -> str:

@@ -54,13 +54,14 @@ class Uploads:
 
     def _files(self, uploads: Sequence[tuple[Path, str]], archives: ExitStack) -> list[File]:
         """The uploaded files, and those of archives, which stay open."""
-        packed = [path.lower().endswith(".zip") and "/._" not in f"/{path}" for _, path in uploads]
-        plain = [pair for pair, is_packed in zip(uploads, packed, strict=True) if not is_packed]
-        files = _inside([File(partial(shutil.copyfile, upload), path.split("/")) for upload, path in plain])
-        for (upload, path), is_packed in zip(uploads, packed, strict=True):
-            if is_packed:
-                files += _inside(self._unpacked(upload, path, archives))
-        return files
+        plain: list[File] = []
+        unpacked: list[File] = []
+        for upload, path in uploads:
+            if path.lower().endswith(".zip") and "/._" not in f"/{path}":
+                unpacked += _inside(self._unpacked(upload, path, archives))
+            else:
+                plain.append(File(partial(shutil.copyfile, upload), path.split("/")))
+        return [*_inside(plain), *unpacked]
 
     def _unpacked(self, upload: Path, path: str, archives: ExitStack) -> list[File]:
         """The files of an archive; none where it is refused."""

@@ -57,36 +57,29 @@ def anchors(page: str) -> set[str]:
     return slugs | set(re.findall(r"^\(([\w-]+)\)=$", text, flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_commands_and_flags_exist(name: str) -> None:
-    known = reference.commands()
-    for line in named(TEXTS[name], "distill"):
+def test_commands_and_flags_exist_and_every_command_is_shown() -> None:
+    known, shown = reference.commands(), {"COMMAND", "--help"}
+    for line in (line for text in TEXTS.values() for line in named(text, "distill")):
         command = line.split()[1]
-        if command in ("COMMAND", "--help"):
-            continue
-        assert command in known, line
-        unknown = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", line)) - reference.flags(known[command])
-        assert not unknown, line
+        if command in known:
+            unknown = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", line)) - reference.flags(known[command])
+            assert not unknown, line
+        shown.add(command)
+    assert shown == {*known, "COMMAND", "--help"}
 
 
-def test_every_command_is_shown_somewhere() -> None:
-    shown = {line.split()[1] for text in TEXTS.values() for line in named(text, "distill")}
-    assert set(reference.commands()) <= shown
-
-
-@pytest.mark.parametrize("name", TEXTS)
-def test_make_targets_exist(name: str) -> None:
+def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    words = {word for line in named(TEXTS[name], "make") for word in line.split()[1:2] if "=" not in word}
-    assert words <= targets
+    lines = [line.split() for text in TEXTS.values() for line in named(text, "make")]
+    assert {word for line in lines for word in line[1:2] if "=" not in word} <= targets
 
 
-@pytest.mark.parametrize("name", sorted(set(TEXTS) - {"file-format"}))  # whose tensors are named alike
-def test_settings_named_with_a_section_exist(name: str) -> None:
+def test_settings_named_with_a_section_exist() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     sections = "|".join(key for key, value in params.items() if isinstance(value, dict))
-    given = re.findall(rf"-S ({sections})\.((?:\w+\.)?\w+)=", TEXTS[name])
-    for section, keys in given + re.findall(rf"`({sections})\.(?!py`)((?:\w+\.)?\w+)[`:]", TEXTS[name]):
+    text = "\n".join(TEXTS[name] for name in set(TEXTS) - {"file-format"})  # whose tensors are named alike
+    given = re.findall(rf"-S ({sections})\.((?:\w+\.)?\w+)=", text)
+    for section, keys in given + re.findall(rf"`({sections})\.(?!py`)((?:\w+\.)?\w+)[`:]", text):
         value: Any = params[section]
         for key in keys.split("."):
             assert key in value, f"{section}.{keys}"
@@ -104,17 +97,11 @@ def test_links_lead_somewhere(name: str) -> None:
             assert anchor in anchors(path.stem), f"{target}#{anchor}"
 
 
-@cache
-def modules() -> list[str]:
-    """Paths of the project's modules, relative to it."""
+def test_modules_that_are_named_exist() -> None:
     folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return [path.relative_to(ROOT).as_posix() for folder in folders for path in folder.rglob("*.py")]
-
-
-@pytest.mark.parametrize("name", TEXTS)
-def test_modules_that_are_named_exist(name: str) -> None:
-    for module in re.findall(r"`([\w/]+\.py)`", TEXTS[name]):
-        assert any(f"/{one}".endswith(f"/{module}") for one in modules()), module
+    modules = "\n".join(f"/{path.relative_to(ROOT).as_posix()}" for folder in folders for path in folder.rglob("*.py"))
+    for module in re.findall(r"`([\w/]+\.py)`", "".join(TEXTS.values())):
+        assert re.search(rf"/{re.escape(module)}$", modules, flags=re.MULTILINE), module
 
 
 def test_every_page_is_in_the_menu_and_has_one_title() -> None:

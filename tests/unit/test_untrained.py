@@ -85,7 +85,7 @@ def test_a_soft_recording_and_a_loud_one_keep_their_levels_and_a_note_its_pitch(
 def test_a_kit_of_a_hit_has_takes_on_the_key_of_its_name(of_hit: ModelOfOne, tmp_path: Path) -> None:
     kit = of_hit.kit(tmp_path / "kit", per_label=3, seed=1)
     (group,) = kit.groups
-    assert (group.key, group.label, group.is_drum, group.keys) == (38, "my snare", True, None)
+    assert (group.key, group.label, group.is_drum, group.keys) == (38, "my snare", True, ())
     assert [sound.position for sound in group.sounds] == [1, 2, 3]
     assert len({(tmp_path / "kit" / sound.file).read_bytes() for sound in group.sounds}) == 3
     assert kit.verdict_line == f"none: {of_hit.note}"

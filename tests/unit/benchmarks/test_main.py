@@ -13,7 +13,7 @@ from benchmarks.scale import library
 from benchmarks.scale.library import write_library
 from distill.params import Params
 
-SHAPE = {"codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
+SHAPE = {"codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
 CODEC = {**SHAPE, "crop_seconds": 0.25}
 PRIOR = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "epochs": 2, "pretrained": False}
 

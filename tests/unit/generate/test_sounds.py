@@ -27,6 +27,7 @@ from distill.generate.sounds import (
     GenerationRequest,
     Seeds,
     Sound,
+    TakeRequest,
     decode_sounds,
     frames_for_seconds,
     generate_sounds,
@@ -116,10 +117,14 @@ LOUD_PRIOR = build_prior(prior_shape(codebook_sizes=(71, 8, 8), codeword_size=64
 def test_takes_and_continuations_hold_codes_of_their_levels(
     strength: float, temperature: float, given_as: str, seed: int
 ) -> None:
-    sizes = LOUD.architecture.codebook_sizes
-    codes = {given_as: np.random.default_rng(seed).integers(0, sizes, (12, 3))}
-    sampling = Sampling(temperature)
-    request = GenerationRequest(3, 0.2, natural_ending=False, sampling=sampling, strength=strength, **codes)  # type: ignore[arg-type]
+    sizes, shared = (
+        LOUD.architecture.codebook_sizes,
+        {"count": 3, "max_seconds": 0.2, "sampling": Sampling(temperature)},
+    )
+    codes = np.random.default_rng(seed).integers(0, sizes, (12, 3))
+    request: GenerationRequest = GenerationRequest(natural_ending=False, prompt=codes, **shared)  # type: ignore[arg-type]
+    if given_as == "recording":
+        request = TakeRequest(recording=codes, strength=strength, **shared)  # type: ignore[arg-type]
     for sound in generate_sounds(Source(LOUD, LOUD_PRIOR), request, Seeds(seed)).sounds:
         assert out_of_range(sound.codes, sizes) == ""
 
@@ -132,7 +137,7 @@ def test_tones_are_kept_as_long_as_the_loudness(strength: float, drawn: int) -> 
 
 def test_takes_that_must_be_equal_are_counted() -> None:
     one = some_codes(1)
-    wanted = GenerationRequest(20, 0.1, natural_ending=False, recording=one, strength=0.01)
+    wanted = TakeRequest(20, 0.1, recording=one, strength=0.01)
     made = generate_sounds(Source(CODEC, TINY), wanted, Seeds(0), [equal_to({one.tobytes()})])
     different = {take.codes.tobytes() for take in made.sounds} - {one.tobytes()}
     assert made.redrawn["equal"] > 0

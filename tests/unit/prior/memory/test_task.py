@@ -35,6 +35,7 @@ SMALL, FEW = data(repeating(0, 8), repeating(1, 3)), data(repeating(0, 3), repea
 
 def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "WATCH_STEPS", 8)
+    monkeypatch.setattr(module, "FIRST_PROBES", frozenset())
     prior_data, events = data(repeating(0, 16, rounds=4), repeating(1, 4, rounds=4)), list[Any]()
     training = fit(prior_data, settings(epochs=2), callback=events.append)
     plain = fit(prior_data, config(architecture="frame", context_seconds=0.4, epochs=2))
