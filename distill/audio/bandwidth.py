@@ -101,7 +101,7 @@ def _measure(stream: AudioStream, spread: Iterator[F32]) -> Bandwidth | None:
     rate, frames = stream.sample_rate, _length(stream)
     if frames is not None and rate <= NARROW_RATE:
         return Bandwidth(rate, frames / rate, False)
-    excerpts = list(spread)
+    excerpts = [excerpt for excerpt in spread if len(excerpt)]
     if not np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0) <= LARGEST_PEAK:  # NaN is not, either
         return UNREADABLE
     statistics = ChannelStatistics(stream.channels)
@@ -153,22 +153,21 @@ def _first_sound(stream: AudioStream) -> Iterator[F32]:
 def _spread(stream: AudioStream) -> Iterator[F32]:
     """Excerpts `[n, C]`, spread over the file; the beginning if the file has no more or its length is unknown.
 
-    There are five, in a short file one a second but two at least, in a long one one in ten seconds but at most 64.
+    There are five; in a short file one each second, but two at least; in a long file one each ten seconds, but 64 at most.
     """
     rate, frames, fewest = stream.sample_rate, _length(stream) or 0, 2
     length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate
     count = min(64, max(fewest, min(round(seconds), USUAL_EXCERPTS), round(seconds / 10)))
+    if frames <= fewest * length:
+        yield stream.read_block(frames or USUAL_EXCERPTS * length)[0]
+        return
     # Uneven within equal parts of the file, by the golden ratio, so that no rhythm of the sound hides between them.
     offsets = (number + number * 0.618034 % 1 for number in range(count))
-    starts = [min(int(offset * frames / count), frames - length) for offset in offsets]
-    if frames <= fewest * length:
-        starts, length = [0], (fewest if frames else USUAL_EXCERPTS) * length
-    for start in starts:
+    for start in [min(int(offset * frames / count), frames - length) for offset in offsets]:
         if start and not stream.skip_to(start):
             return  # damaged: what came before counts
-        block, failure = stream.read_block(min(length, frames - start) if frames else length)
-        if len(block):
-            yield block
+        block, failure = stream.read_block(length)
+        yield block
         if failure:
             return
 

@@ -1,4 +1,4 @@
-"""Corpus on disk: the manifest, with a row for each audio file that was found, and the samples of recordings."""
+"""Corpus on disk: the manifest, with a row for each audio file of the source, and the samples of recordings."""
 
 import hashlib
 import math

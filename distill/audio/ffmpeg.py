@@ -49,7 +49,7 @@ class FFmpegStream(AudioStream):
                 raise AudioError(f"cannot be decoded: {self._failure or 'its track of sound is empty'}")
             self.sample_rate, self.channels, self.coding = first.sample_rate, first.layout.nb_channels, ""
             self.frames, self.announced = None, _announced(container, track, self.sample_rate)
-            # Where the header counts samples, what a codec had to add to fill its last packet is none.
+            # Where the header counts samples, the samples that fill the codec's last packet are left out.
             counts_samples = track.time_base == Fraction(1, self.sample_rate)
             self._blocks = self._samples(chain([first], frames), (counts_samples and self.announced) or 0)
             self._rest = np.empty((0, self.channels), np.float32)
@@ -142,7 +142,7 @@ def _announced(container: "InputContainer", track: "Track", sample_rate: int) ->
 
 
 def seconds_held(path: Path) -> float:
-    """Length of a FLAC or MP3 file by its frames, whatever its header states; 0 where none are found."""
+    """Length of a FLAC or MP3 file by its frames, whatever its header states; 0 where it has none."""
     import av
 
     with suppress(AudioError, av.FFmpegError), _opened(path, ("flac", "mp3")) as container:
@@ -186,7 +186,7 @@ def _scaled(frame: "AudioFrame") -> F32:
 
 
 def _reason(error: Exception) -> str:
-    """What FFmpeg says. A lack of memory is none of a file's faults: it is raised."""
+    """What FFmpeg says. A lack of memory is not the file's fault: it is raised."""
     if isinstance(error, MemoryError):
         raise error
     return str(getattr(error, "strerror", None) or error)

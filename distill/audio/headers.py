@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 _IN_DS64 = 0xFFFFFFFF  # a size that the chunk ds64 has
-_TAGS = (b"ID3", b"TAG", b"APET", b"LYRI")  # begin what programs append to any file
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Header:
 
     @property
     def is_of_a_pipe(self) -> bool:
-        """Whether the stated size is such as programs leave that write to a pipe."""
+        """Whether a program that wrote to a pipe left the stated size, within 4 KB of 2 or 4 GB."""
         return any(end - 0x1000 <= self.stated <= end for end in (0x80000000, 0xFFFFFFFF))
 
 
@@ -66,13 +65,12 @@ class _Chunks:
             position = body + length + -length % self.padding
 
     def _has_samples(self, file: BinaryIO, size: int, end: int) -> bool:
-        """Whether samples follow the stated end: neither a chunk, nor a tag, nor zeros."""
+        """Whether samples follow the stated end: neither a chunk, nor a tag of any format, nor zeros."""
         for position in (end, end + end % self.padding):
-            for name, _, length in self._chunks(file, size, position):
-                is_chunk = all(0x20 <= byte < 0x7F for byte in name) and length <= size - position
-                if is_chunk or name.startswith(_TAGS):
-                    return False
-                break
+            name, _, length = next(self._chunks(file, size, position), (b"\0", 0, 0))
+            is_chunk = all(0x20 <= byte < 0x7F for byte in name) and length <= size - position
+            if is_chunk or name.startswith((b"ID3", b"TAG", b"APET", b"LYRI")):
+                return False
         file.seek(min(end, size))
         return any(block.strip(b"\0") for block in iter(partial(file.read, 1 << 20), b""))
 

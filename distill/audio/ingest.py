@@ -408,7 +408,7 @@ def _report(rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, trim: boo
 
 
 def label_warnings(report: Mapping[str, Any]) -> list[str]:
-    """A sentence for each folder with audio files none of which is in the corpus: there is no such label."""
+    """A sentence for each folder whose audio files are all left out of the corpus: there is no label of its name."""
     sentence = (
         "label {label}: expected recordings of its own, found none ({path}: {reason}); nothing can be asked for by it"
     )

@@ -1,8 +1,8 @@
 """Mixing a recording to mono: which channels count, and the constant offset that is taken off.
 
 The mix is the mean of the channels. Those whose peak is 40 dB or more below the loudest one's do not count, so a stereo
-file with a silent channel is as loud as the other channel alone. Where the mean is 10 dB or more softer than that of
-channels that have nothing in common, the channels cancel out, and the one with the most power is used alone.
+file with a silent channel is as loud as the other channel alone. Where the mean is 10 dB or more softer than the mean of
+uncorrelated channels would be, the channels cancel out, and the channel with the most power is used alone.
 
 A constant offset is the mean of the mix, in which a part of the recording counts by the inverse of its level: what is
 soft shows it best. It is taken off where it is 0.001 (-60 dBFS) or more and five times its standard error. The swing of
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from distill.audio.pcm import F32
 
 LEAST_OFFSET = 0.001
-
 _PART_FRAMES = 1024
 _TAPER = np.hanning(_PART_FRAMES) / np.hanning(_PART_FRAMES).sum()  # a low tone leaves little of itself in such a mean
 

@@ -116,7 +116,7 @@ def error_rate_limit(bits: I64) -> NDArray[np.float64]:
 class NearDuplicates(NamedTuple):
     """For each recording the smallest index in its group, its own where it is alone; and those that are parts.
 
-    A part is cut out of a longer recording: its index leads to that of the longest one, and to the second of it at which
+    A part is cut out of a longer recording: its index leads to the index of the longest, and to the second of it at which
     the part begins.
     """
 

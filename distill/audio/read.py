@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,10 @@ from distill.audio.pcm import F32, FULL_SCALE, Pcm, pcm_of, samples_of
 from distill.audio.sndfile import AudioStream, is_chained
 from distill.errors import AudioError
 
-READERS: Mapping[str, type[AudioStream]] = {  # the seam of formats, by suffix
-    **dict.fromkeys(ffmpeg.SUFFIXES, FFmpegStream),
-    **dict.fromkeys(sndfile.SUFFIXES, AudioStream),
+Reader = Callable[[Path], AudioStream]  # opens a file, or raises AudioError
+READERS: Mapping[str, Sequence[Reader]] = {  # the seam of formats: by suffix, those that are tried
+    **dict.fromkeys(ffmpeg.SUFFIXES, (FFmpegStream,)),
+    **dict.fromkeys(sndfile.SUFFIXES, (AudioStream, partial(FFmpegStream, formats=ffmpeg.CONTAINERS))),
 }
 SUPPORTED_SUFFIXES = frozenset(READERS)
 EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of what can be read, in messages
@@ -81,7 +83,7 @@ class _Decoding:
             block, self.failure = self._stream.read_block(int(min(4096, limit - self.frames)))
             if not len(block):
                 return
-            with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end
+            with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are counted, and rejected at the end
                 mono = self.mix.mono(block)
                 self.peak = max(self.peak, float(np.abs(mono).max(initial=0.0)))
                 self.statistics.add(block)
@@ -238,32 +240,30 @@ def open_audio(path: Path) -> AudioStream:
 
 
 def _stream(path: Path) -> AudioStream:
-    """Open a file with the reader of its suffix; FFmpeg reads what libsndfile refuses, or does not read to the end."""
-    reader = READERS.get(path.suffix.lower(), AudioStream)
+    """Open a file with a reader of its suffix. Raises AudioError with the reason of the first."""
+    first, *others = READERS.get(path.suffix.lower(), READERS[".wav"])
     try:
-        stream = reader(path)
+        stream = first(path)
     except AudioError:
-        if reader is AudioStream:
+        for reader in others:
             with suppress(AudioError):
-                return FFmpegStream(path, ffmpeg.CONTAINERS)
+                return reader(path)
         raise
-    announced = stream.announced
-    if announced is None or not _is_longer(path, stream, announced):
-        return stream
-    with stream:
-        whole = FFmpegStream(path)
-    whole.announced = announced
-    return whole
+    return _whole(path, stream) if stream.coding in ("FLAC", "MP3") else stream
 
 
-def _is_longer(path: Path, stream: AudioStream, announced: int) -> bool:
-    """Whether a FLAC or MP3 file holds more than its header announces.
+def _whole(path: Path, stream: AudioStream) -> AudioStream:
+    """The stream of a FLAC or MP3 file, by FFmpeg where it holds more than its header announces.
 
     Less than half a second may be delay and padding of the encoder; of a chained file the first stream is read.
     """
-    if stream.coding not in ("FLAC", "MP3"):
-        return False
-    return ffmpeg.seconds_held(path) >= announced / stream.sample_rate + 0.5 and not is_chained(path)
+    announced = math.inf if stream.announced is None else stream.announced
+    if ffmpeg.seconds_held(path) < announced / stream.sample_rate + 0.5 or is_chained(path):
+        return stream
+    with stream:
+        whole = FFmpegStream(path)
+    whole.announced = stream.announced
+    return whole
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -112,7 +112,7 @@ def address(path: str | Path) -> str:
 def open_source(path: str | Path) -> "Source":
     """The source at a folder, in which a leading ~ is the home folder, or at a URL that fsspec understands.
 
-    Asks nothing of the place. Raises AudioError for an address that is none, or whose file system is not installed.
+    Asks nothing of the place. Raises AudioError where it is not an address, or its file system is not installed.
     """
     return ObjectStore(os.fspath(path)) if is_url(path) else LocalFolder(Path(path).expanduser())
 
@@ -167,7 +167,7 @@ class ObjectStore:
         self._root = self._files._strip_protocol(self.name).rstrip("/")
 
     def scan(self) -> Scan:
-        """List the recordings. Raises AudioError where there is no such place, or it cannot be read."""
+        """List the recordings. Raises AudioError where the place does not exist, or cannot be read."""
         try:
             listed = self._files.find(self._root, detail=True)
         except Exception as error:

@@ -15,7 +15,6 @@ from distill.storage.files import MARK, write_bytes
 
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
 
-BLOCK = 1 << 16  # samples
 SOFT_PEAK = 1 / 64  # -36 dBFS: below it 16 bits leave less than 60 dB between a sound and the noise of rounding
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -49,8 +48,9 @@ def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind:
         with soundfile.SoundFile(file, "w", sample_rate, 1, format=container, subtype=subtype) as sound:
             if comment:
                 sound.comment = comment
-            for start in range(0, len(samples), BLOCK):
-                sound.write(samples[start : start + BLOCK].clip(-1.0, 1.0))
+            block = 1 << 16
+            for start in range(0, len(samples), block):
+                sound.write(samples[start : start + block].clip(-1.0, 1.0))
     except soundfile.LibsndfileError as error:
         raise AudioError(
             f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} choose another format"

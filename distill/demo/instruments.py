@@ -17,9 +17,6 @@ DEMO_SAMPLE_RATE = 44100
 Samples = NDArray[np.float64]  # [N]
 
 _RING_DB = 42.0
-_BODY_RESONANCES = ((104.0, 8.0, 1.2), (207.0, 12.0, 0.9), (392.0, 14.0, 0.5))  # Hz, Q, gain: a small guitar
-_HAT_OSCILLATORS = (205.3, 304.4, 369.6, 522.7, 540.0, 800.0)  # Hz: the six square waves of the TR-808 cymbal
-_DRUMHEAD_RATIOS = (1.0, 1.59, 2.14, 2.30, 2.65, 2.92)  # ideal circular membrane: zeros of the Bessel functions
 
 
 def plucked_string(
@@ -53,9 +50,10 @@ def plucked_string(
     shift = max(1, round(pick_position * period))
     pluck[shift:] -= pluck[:-shift].copy()
     string: Samples = signal.lfilter(forward, feedback, pluck)
+    body = ((104.0, 8.0, 1.2), (207.0, 12.0, 0.9), (392.0, 14.0, 0.5))  # Hz, Q, gain of resonances: a small guitar
     return string + sum(
         gain * np.asarray(signal.lfilter(*signal.iirpeak(hertz, quality, DEMO_SAMPLE_RATE), string))
-        for hertz, quality, gain in _BODY_RESONANCES
+        for hertz, quality, gain in body
     )
 
 
@@ -87,7 +85,7 @@ def kick(rng: Generator, frequency: float, seconds: float, sweep: float, click: 
 
 def tom(rng: Generator, frequency: float, seconds: float) -> Samples:
     """Tom: the modes of a circular membrane, tightened by the blow so that the pitch sags, and the stick's noise."""
-    ratios = np.array(_DRUMHEAD_RATIOS)
+    ratios = np.array([1.0, 1.59, 2.14, 2.30, 2.65, 2.92])  # zeros of the Bessel functions
     amplitudes = 0.55 ** np.arange(ratios.size) * rng.uniform(0.8, 1.2, ratios.size)
     head = _modes(frequency * ratios, amplitudes, seconds / ratios**1.5, seconds, bend=0.12)
     stick = _filter(rng.standard_normal(head.size), "bandpass", (400, 5000))
@@ -105,10 +103,11 @@ def snare(rng: Generator, frequency: float, seconds: float, wires: float) -> Sam
 
 def hat(rng: Generator, seconds: float, cutoff: float) -> Samples:
     """Hi-hat: the odd harmonics of six clashing square waves and some noise, above `cutoff` Hz."""
+    oscillators = (205.3, 304.4, 369.6, 522.7, 540.0, 800.0)  # Hz, of the TR-808 cymbal
     harmonics = np.arange(1, 80, 2)
-    frequencies = np.outer(_HAT_OSCILLATORS, harmonics)
+    frequencies = np.outer(oscillators, harmonics)
     audible = (frequencies > cutoff / 2) & (frequencies < 18000)
-    amplitudes = (np.ones((len(_HAT_OSCILLATORS), 1)) / harmonics)[audible]
+    amplitudes = (np.ones((len(oscillators), 1)) / harmonics)[audible]
     phases = rng.uniform(0, 2 * np.pi, amplitudes.size)
     metal = _modes(frequencies[audible], amplitudes, np.array(seconds), seconds, phases)
     hiss = rng.standard_normal(metal.size) * _decay(0.7 * seconds, seconds)

@@ -49,20 +49,25 @@ def demo_recordings(seed: int = 0) -> Iterator[DemoRecording]:
 def write_demo(folder: Path, seed: int = 0) -> list[Path]:
     """Write the demo corpus below `folder` as 16-bit mono FLAC and return the files' paths, in corpus order.
 
-    Equal files may be there. Raises AudioError where `folder` has another of such a name.
+    Equal files may be there. Raises AudioError where `folder` has another file of one of the names.
     """
-    made = [(folder / recording.name, recording.samples) for recording in demo_recordings(seed)]
-    for path, samples in made:
-        if os.path.lexists(path) and not holds(path, _flac(path, samples)):
+    made = {folder / recording.name: recording.samples for recording in demo_recordings(seed)}
+    files = {path: _flac(path, samples) for path, samples in made.items()}
+    for path, data in files.items():
+        if os.path.lexists(path) and not holds(path, data):
             raise _another(path)  # before the first is written
-    for path, samples in made:
-        write_recording(path, samples)
-    return [path for path, _ in made]
+    for path, data in files.items():
+        _write(path, data)
+    return list(files)
 
 
 def write_recording(path: Path, samples: NDArray[np.float32]) -> None:
     """Write samples at `DEMO_SAMPLE_RATE` as 16-bit mono FLAC, atomically. Raises AudioError where another file is."""
-    if not write_new(path, _flac(path, samples)):
+    _write(path, _flac(path, samples))
+
+
+def _write(path: Path, data: bytes) -> None:
+    if not write_new(path, data):
         raise _another(path)
 
 

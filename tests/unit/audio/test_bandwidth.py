@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from distill.audio.bandwidth import UNREADABLE, Bandwidth, RateChoice, choose_rate, measure_bandwidth
 from distill.audio.ingest import ingest
-from distill.storage.work import Executor
 
 F64 = NDArray[np.float64]
 LSB = 1 / 32768
@@ -155,7 +154,7 @@ def test_ingest_decides_and_says_why(tmp_path: Path) -> None:
     for number in range(4):
         write(folder / f"bass_{number}.wav", noise(20, 800 * (1 + number), 44_100, -20, 1.0, number), 44_100)
     (folder / "broken.wav").write_text("no sound")
-    report = ingest(folder, tmp_path / "out", "auto", 0.5, Executor(2))
+    report = ingest(folder, tmp_path / "out", "auto", 0.5)
     written = json.loads((tmp_path / "out" / "report.json").read_text())
     sentence = "44100 Hz: 33.3 % of the sound has energy above 10 kHz"
     assert (report["seconds"], report["treble_share"]) == (pytest.approx(6.0), pytest.approx(1 / 3))

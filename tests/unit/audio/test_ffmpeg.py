@@ -158,6 +158,14 @@ def test_a_file_of_another_format_than_its_suffix_is_read(tmp_path: Path) -> Non
     assert len(read_recording(tmp_path / "plain.m4a", RATE).pcm) == RATE
 
 
+def test_a_file_is_read_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encoded(tmp_path / "a.m4a", SOUND, RATE, "aac")
+    monkeypatch.chdir(tmp_path)
+    for name in ("http:a.m4a", "concat:a.m4a|b.m4a", "new\nline%20?.m4a", "caf\udcff.m4a"):
+        path = path.rename(name)
+        assert len(read_recording(path, RATE).pcm) == RATE
+
+
 def test_the_treble_of_all_of_a_file_counts(tmp_path: Path) -> None:
     sound = np.concatenate([SOUND, 0.3 * np.random.default_rng(0).standard_normal(RATE)])
     assert measure_bandwidth(encoded(tmp_path / "a.m4a", sound, RATE, "aac")).has_treble

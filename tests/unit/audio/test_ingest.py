@@ -49,10 +49,11 @@ def write(path: Path, seed: int, gain: float = 1.0) -> Path:
     return path
 
 
-def write_session(path: Path, count: int, gain: float = 1.0) -> None:
-    """The sounds of `write` one after the other."""
+def write_session(path: Path, count: int, gain: float = 1.0, seconds_before: float = 0.0) -> None:
+    """The sounds of `write` one after the other, after silence."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, gain * np.concatenate([pluck(seed) for seed in range(count)]), RATE)
+    silence = np.zeros(round(seconds_before * RATE))
+    sf.write(path, gain * np.concatenate([silence, *(pluck(seed) for seed in range(count))]), RATE)
 
 
 @pytest.fixture
@@ -340,37 +341,22 @@ def test_one_usable_recording_and_many_copies_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("decoded")
-def test_one_recording_of_ten_seconds_is_a_corpus(tmp_path: Path) -> None:
-    write_session(tmp_path / "in" / "take.wav", 17)
-    assert counts(run(tmp_path / "in"), "used warned groups") == (1, 0, 1)
-
-
-@pytest.mark.usefixtures("decoded")
-def test_parts_of_a_session_are_told_from_copies(tmp_path: Path) -> None:
-    write_session(tmp_path / "in" / "session.wav", 5)
-    write_session(tmp_path / "in" / "session soft.wav", 5, 0.3)
+def test_parts_of_a_session_are_told_from_copies_and_placed_in_its_file(tmp_path: Path) -> None:
+    write_session(tmp_path / "in" / "session soft.wav", 17, 0.3, seconds_before=5.0)
+    assert counts(run(tmp_path / "in"), "used warned groups") == (1, 0, 1)  # it has ten seconds, and may be alone
+    write_session(tmp_path / "in" / "session.wav", 17)
     for number in range(5):
         write(tmp_path / "in" / f"hit {number}.wav", number)
     write(tmp_path / "in" / "hit 9.wav", 3, 0.4)
     write(tmp_path / "in" / "other.wav", 20)
     report, found = run(tmp_path / "in"), rows(tmp_path / "in")
     for number in range(5):
-        assert found[f"hit {number}.wav"].reason == f"part of session soft.wav, at {0.6 * number:.1f} s"
-    assert found["hit 9.wav"].reason == "part of session soft.wav, at 1.8 s"
+        assert found[f"hit {number}.wav"].reason == f"part of session soft.wav, at {5 + 0.6 * number:.1f} s"
+    assert found["hit 9.wav"].reason == "part of session soft.wav, at 6.8 s"
     assert found["session.wav"].reason == "near-duplicate of session soft.wav"
     assert (found["session soft.wav"].status, found["other.wav"].status) == ("used", "used")
     assert len({row.group for row in found.values()}) == 2
     assert counts(report, "used warned near_duplicates groups") == (2, 7, 7, 2)
-
-
-@pytest.mark.usefixtures("decoded")
-def test_a_part_is_found_at_its_time_in_the_file(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    sounds = [pluck(number) for number in range(5)]
-    sf.write(tmp_path / "in" / "session.wav", np.concatenate([np.zeros(5 * RATE), *sounds]), RATE)
-    sf.write(tmp_path / "in" / "hit.wav", sounds[3], RATE)
-    run(tmp_path / "in")
-    assert rows(tmp_path / "in")["hit.wav"].reason == "part of session.wav, at 6.8 s"
 
 
 @pytest.mark.usefixtures("decoded")

@@ -1,8 +1,9 @@
 """Near-duplicates: changed copies that must be found, and different recordings that must not."""
 
 import functools
-import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -37,11 +38,11 @@ def pcm(samples: F32) -> Pcm:
     return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
 
 
-def coded(samples: F32, kind: str, rate: int = 44100) -> F32:
-    buffer = io.BytesIO()
-    sf.write(buffer, soxr.resample(samples, RATE, rate), rate, format=kind)
-    buffer.seek(0)
-    decoded, _ = sf.read(buffer, dtype="float32")
+def coded(samples: F32, suffix: str, rate: int = 44100) -> F32:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.{suffix}"
+        sf.write(path, soxr.resample(samples, RATE, rate), rate)
+        decoded, _ = sf.read(path, dtype="float32")
     return np.asarray(soxr.resample(decoded, rate, RATE), dtype=np.float32)
 
 
@@ -51,15 +52,15 @@ def shifted(samples: F32, milliseconds: float) -> F32:
 
 CHANGES: dict[str, Callable[[F32], F32]] = {
     "gain -30 dB": lambda x: x * np.float32(0.0316),
-    "mp3": lambda x: coded(x, "MP3"),
-    "ogg": lambda x: coded(x, "OGG"),
+    "mp3": lambda x: coded(x, "mp3"),
+    "ogg": lambda x: coded(x, "ogg"),
     "via 48 kHz": lambda x: soxr.resample(soxr.resample(x, RATE, 48000), 48000, RATE),
     "27 ms later": lambda x: shifted(x, 27.3),
     "first 4 ms cut": lambda x: x[96:],
     "first half": lambda x: x[: len(x) // 2],
     "second half": lambda x: x[len(x) // 2 :],
     "middle half": lambda x: x[len(x) // 4 : 3 * len(x) // 4],
-    "mp3 of the middle, quieter": lambda x: coded(x, "MP3")[len(x) // 4 + 137 : 3 * len(x) // 4] / 2,
+    "mp3 of the middle, quieter": lambda x: coded(x, "mp3")[len(x) // 4 + 137 : 3 * len(x) // 4] / 2,
 }  # fmt: skip
 
 
