@@ -13,7 +13,7 @@ from distill.audio.ingest import corpus_of_one
 from distill.codec.coordinates import codewords_of
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.model import VQVAE
-from distill.codec.streaming import encode, within_full_scale
+from distill.codec.streaming import decode, encode, within_full_scale
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
@@ -51,8 +51,8 @@ class ModelOfOne(Model):
         fitted to this recording alone: with synthetic sounds, as in training, it would decode it no better.
         """
         codec, self.recording = _fitted(path)
+        self.codes: Codes = _at_its_level(codec, self.recording)
         self.path, sizes = path, codec.architecture.codebook_sizes
-        self.codes: Codes = encode(codec, torch.from_numpy(self.recording)[None])[0].numpy()
         counted = [CodedRecording([self.codes], path=path.name)]
         prior = pretrained_prior(codewords_of(codec), sizes, codec.spectrogram.frame_rate, counted)
         metadata = BundleMetadata(
@@ -90,6 +90,14 @@ def _fitted(path: Path) -> tuple[VQVAE, Samples]:
         with one_thread():
             initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
         return codec.eval(), within_full_scale(codec, corpus.read(entry), str(path))
+
+
+def _at_its_level(codec: VQVAE, recording: Samples) -> Codes:
+    """Codes `[F, Q]` of samples `[N]`, which the codec decodes as loud from now on: loudness has steps of 2 dB."""
+    audio = torch.from_numpy(recording)[None]
+    codes = encode(codec, audio)
+    codec.texture_head.amplify(float(audio.norm() / decode(codec, codes).norm()))
+    return codes[0].numpy()
 
 
 def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:

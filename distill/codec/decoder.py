@@ -4,6 +4,7 @@ Shapes: B batch, F code frames, T hops, W width.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from distill.seeds import STEP, mix
 KERNEL_SIZE = 7  # of convolutions
 MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
 NOISE_START = -3.0  # logarithm of the noise's share before training
+LEAST_WEIGHT = 0.1  # of a bin in all bands, below which it is silent
 MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
 TABLE_SAMPLES = 1 << 17  # of noise
 LEVEL_FACTOR, POSITION_FACTOR, DRAW_FACTOR = 40_503, 2_654_435_761, 97_654_321
@@ -90,12 +92,14 @@ class SpectrumHead(nn.Linear):
     """Head that changes the magnitudes of log-mel frames, and tells their phases."""
 
     inverse_bank: Tensor  # [n_mels, bins]
+    in_bands: Tensor  # [bins], 0 at both ends of the spectrum: no loss tells what sounds there
     phase_advance: Tensor  # [4, bins]
 
     def __init__(self, width: int, config: SpectrogramConfig) -> None:
         super().__init__(width, 2 * config.bins)
         bank = mel_filterbank(config.sample_rate, config.n_fft, config.n_mels)
         self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
+        self.register_buffer("in_bands", (bank.sum(dim=1) > LEAST_WEIGHT).float(), persistent=False)
         self.register_buffer("phase_advance", _phase_advance(config.bins), persistent=False)
         nn.init.normal_(self.weight, std=0.02)
         self.weight.data[: config.bins] = 0.0
@@ -137,6 +141,12 @@ class TextureHead(nn.Linear):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
         self.bias.data[: config.bins] = NOISE_START
+
+    @torch.no_grad()
+    def amplify(self, gain: float) -> None:
+        """Make all that is decoded louder by a factor."""
+        first, count, _ = self.sizes
+        self.bias[first : first + count] += math.log(gain)
 
     def texture(self, hidden: Tensor) -> Texture:
         """Texture of hidden states `[B, T, W]`."""

@@ -26,6 +26,7 @@ from distill.codec.tone import PARTIALS, Phases, ToneLayer, Tones, atoms_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 
 COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
+HEARD_BANDS = 5.0  # log10 of amplitudes: bands that are 100 dB softer than the loudest are equally soft to networks
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 
 
@@ -264,7 +265,10 @@ class VQVAE(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features, tones = self.with_tones(features, self.layout.split(codes)[1], phases, inside)
             log_mel, fine, envelope = self.spectrogram.by_hop(features)
-            inputs = torch.cat([log_mel, fine, envelope, tones.bands], dim=2) - CENTRE
+            # Clean tones, with silence beside them, are not among the sounds that the weights were trained with.
+            softest = log_mel.amax(dim=2, keepdim=True) - HEARD_BANDS
+            heard = (torch.maximum(log_mel, softest), torch.maximum(fine, softest), envelope)
+            inputs = torch.cat([*heard, tones.bands], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
         with torch.autocast(features.device.type, enabled=False):  # bf16 would round a phase to .01 cycles
             rest, hidden, envelope = (x.repeat(draws, 1, 1) for x in (tones.rest, hidden, envelope))
@@ -274,6 +278,7 @@ class VQVAE(nn.Module):
             texture = self.texture_head.texture(hidden)
             noise = torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
             spectrum = spectrum + texture.noise_level(base) * self.inverse_stft.transform(noise)
+            spectrum = spectrum * self.head.in_bands
             partials = self.tone_head.spectrum(hidden[: len(codes)], tones)
             spectrum = spectrum + partials.repeat(draws, 1, 1)
             audio = self.inverse_stft(spectrum, inside)

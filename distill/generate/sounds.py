@@ -30,7 +30,9 @@ from distill.seeds import Stream, derive_seed
 
 BATCH = 64
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
-PEAK = 0.98  # largest amplitude: louder sounds are made softer
+PEAK = 0.98  # largest amplitude
+MOST_SOFTER = 1.06  # factor by which peaks may be over it for the sound to be made softer, half a decibel
+MOST_CUT = 2.0  # factor by which peaks are cut at most, 6 dB
 IN_TUNE = 0.2  # semitones from the note, at most
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
@@ -316,7 +318,7 @@ def kept_codes(codes: Codes, codebook_sizes: Sequence[int], strength: float, see
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[Samples]:
-    """Decode codes `[F, Q]` of each sound to samples `[N]`, faded at both ends and limited to PEAK.
+    """Decode codes `[F, Q]` of each sound to samples `[N]`, faded at both ends and `limited`.
 
     With `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
     """
@@ -328,6 +330,24 @@ def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = No
         for seconds, part in ((FADE_IN_SECONDS, samples), (FADE_OUT_SECONDS, samples[::-1])):
             fade = min(int(seconds * codec.spectrogram.sample_rate), len(samples) // 2)
             part[:fade] *= np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
-        peak = float(np.abs(samples).max(initial=0.0))
-        finished.append(samples * np.float32(PEAK / peak) if peak > PEAK else samples)
+        finished.append(limited(samples))
     return finished
+
+
+def limited(samples: Samples) -> Samples:
+    """Samples `[N]` with peaks of at most PEAK: by up to half a decibel softer, and what is still higher is cut.
+
+    Codes have no phases, so that partials of a clipped recording come to higher peaks. What cutting takes from the level
+    is given back, but for peaks of more than twice PEAK.
+    """
+    over = float(np.abs(samples).max(initial=0.0)) / PEAK
+    if over <= 1:
+        return samples
+    if over <= MOST_SOFTER:
+        return samples * np.float32(1 / over)
+    samples = samples * np.float32(min(1 / MOST_SOFTER, MOST_CUT / over))
+    level, rounds = np.linalg.norm(samples), 8
+    for _ in range(rounds):
+        cut = samples.clip(-PEAK, PEAK)
+        samples = cut * (level / np.linalg.norm(cut))
+    return samples.clip(-PEAK, PEAK)

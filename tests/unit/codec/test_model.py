@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.codec.atoms import set_partials, shipped_sets
+from distill.codec.initialise import build_vqvae
 from distill.codec.layout import LOUDNESS_STEP
 from distill.codec.model import VQVAE, FrameNoise, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 from distill.codec.streaming import decode, decode_each, encode, encode_each
 from distill.codec.tone import PARTIALS, Phases
 from distill.codes.store import out_of_range
-from distill.params import Quantizer
+from distill.params import Quantizer, get_adaptive_vqvae_config
 
 RATE = 16_000
 
@@ -292,3 +293,15 @@ def test_noise_is_white_and_follows_from_codes_and_positions_alone() -> None:
     assert not torch.equal(noise(codes, places, 1), whole)
     gaps = noise(codes[:, :5], torch.tensor([0, 1, -1, -1, 0])).reshape(2, 5, noise.step)
     assert [bool(gaps[:, frame].any()) for frame in range(5)] == [True, True, False, False, True]
+
+
+def test_no_weights_make_bins_sound_that_no_band_hears() -> None:
+    codec = build_vqvae(44_100, get_adaptive_vqvae_config(20), 0, warm=False).eval()
+    features = torch.zeros(1, 8, codec.spectrogram.features)
+    codes = torch.zeros(1, 8, len(codec.architecture.codebook_sizes), dtype=torch.int64)
+    with torch.no_grad():
+        before = codec.synthesise(features, codes)
+        codec.head.bias[[0, *range(1021, 1025)]] += 8.0
+        torch.testing.assert_close(codec.synthesise(features, codes), before)
+        codec.head.bias[1015] += 8.0
+        assert (codec.synthesise(features, codes) - before).abs().max() > 1e-3
