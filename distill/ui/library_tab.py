@@ -46,8 +46,8 @@ class LibraryTab:
     def _show(self, **chosen: Any) -> list[Any]:
         """The table, and the list to choose from."""
         models = self._work.listed()
-        nothing = view.note("No models yet. Train one in the tab Train, or import one.")
-        table = view.table(HEAD, map(_row, models)) if models else nothing
+        nothing = "No models yet. Train one in the tab Train, or import one."
+        table = view.table(HEAD, [_row(model) for model in models], nothing)
         return [table, gr.update(choices=[model["file"] for model in models], **chosen)]
 
     def card_of(self, chosen: str | None) -> str:

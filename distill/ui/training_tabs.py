@@ -26,7 +26,6 @@ from distill.ui.workspace import Workspace
 WITH_PLACES = "(folder, files) => [folder, files, window.places['{}'] || []]"
 NO_FOLDERS = "No folders are in it, so there are none to take labels from."
 OWN = "the codec's own recordings"
-LABELS_BEFORE = "as in the model"
 STOP = "Stop and use best checkpoint"
 HOW_TO_STOP_HERE = f"Training never stops by itself for this: “{STOP}” ends it with the best weights so far"
 # Flags of `train-prior` and their settings.
@@ -120,7 +119,9 @@ class TrainingTab(ABC):
 def levels_of(quality: str) -> list[tuple[str, str]]:
     """Choices of the number of levels; the first is what the quality stands for."""
     by_quality = setting(f"qualities.{quality}.num_quantizers").default
-    return [(f"automatic: {by_quality}, by the quality", ""), *((str(number), str(number)) for number in range(2, 17))]
+    bounds = setting("vqvae.num_quantizers").bounds
+    numbers = map(str, range(int(bounds["ge"]), int(bounds["le"]) + 1))
+    return [(f"automatic: {by_quality}, by the quality", ""), *((number, number) for number in numbers)]
 
 
 class TrainTab(TrainingTab):
@@ -222,8 +223,8 @@ class PriorTab(TrainingTab):
             form[name] = field(f"prior.{key}", name.replace("_", " ").capitalize(), f"prior-{name}")
         with gr.Accordion("More settings", open=False):
             form["architecture"] = field("prior.architecture", "Architecture")
-            labels = [LABELS_BEFORE, *setting("corpus.labels").choices]
-            form["labels"] = gr.Dropdown(labels, label="Labels", info=setting("corpus.labels").help)
+            labels = [("as in the model", ""), *((name, name) for name in setting("corpus.labels").choices)]
+            form["labels"] = gr.Dropdown(labels, value="", label="Labels", info=setting("corpus.labels").help)
         form["copy"] = optional("Name of a copy to write it into", "into the model")
         form["replace"] = gr.Checkbox(label="Replace the prior that the model has", elem_id="prior-replace")
         return form
@@ -232,13 +233,11 @@ class PriorTab(TrainingTab):
         """Start a training with the values of the form."""
         form, work = dict(zip(self._form, values, strict=True)), self._work
         path = work.model(form["model"])
-        settings = {key: form[key] for key in (*SIZES, "architecture", "replace")}
+        settings = {key: form[key] for key in (*SIZES, "architecture", "labels", "replace")}
         if form["copy"]:
             settings["output"] = work.argument(work.new_model(form["copy"]))
         if form["data"] != OWN:
             settings["data"] = work.argument(work.corpus(form["data"]))
-        if form["labels"] != LABELS_BEFORE:
-            settings["labels"] = form["labels"]
         arguments = ["train-prior", work.argument(path), *flags(**settings)]
         work.jobs.start("prior", f"training a prior of {path.stem}", arguments, form)
         return self.show()
@@ -283,8 +282,8 @@ class CompareTab:
         names = [_name_of(run) for run in runs]
         return (
             f"{view.note(mixed, 'warning')}<h3>Settings that differ</h3>"
-            f"{_table_or_note('setting', names, settings, 'All settings are the same.')}"
-            f"<h3>Metrics of the weights that were kept</h3>{_table_or_note('metric', names, metrics, NONE_YET)}"
+            f"{view.table(('setting', *names), settings, 'All settings are the same.')}"
+            f"<h3>Metrics of the weights that were kept</h3>{view.table(('metric', *names), metrics, NONE_YET)}"
         )
 
     def open_mlflow(self) -> str:
@@ -335,10 +334,6 @@ def _rows(columns: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
     keys = sorted({key for column in columns for key in column}, key=order)
     return [(key, *(shown(column.get(key, "–")) for column in columns)) for key in keys]
-
-
-def _table_or_note(what: str, names: list[str], rows: list[tuple[str, ...]], nothing: str) -> str:
-    return view.table((what, *names), rows) if rows else view.note(nothing)
 
 
 def end_group(server: "subprocess.Popen[bytes]") -> None:

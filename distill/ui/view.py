@@ -1,7 +1,7 @@
 """HTML of what the page shows: progress, tables, notes, charts. All text from files is escaped."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from html import escape
 from pathlib import Path
@@ -36,8 +36,13 @@ CHARTS = (
 )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells are text. In a narrow window rows of many columns are lists, each cell after the name of its column."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], nothing: str = "") -> str:
+    """A table, or without rows the note `nothing`; cells are text.
+
+    In a narrow window rows of many columns are lists, each cell after the name of its column.
+    """
+    if not rows:
+        return note(nothing)
     headings = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     kind, openings = "wide", ["<td>"] * len(head)
     if len(head) > 5:  # columns, more than a narrow window shows side by side
@@ -124,8 +129,7 @@ def ingest(report: Mapping[str, Any], tier: str = "") -> str:
     rows = [(kind, row["path"], row["reason"]) for kind in ("rejected", "warned") for row in report[kind][:most]]
     alike = "alike: one side of the split where others can be held out"
     rows += [("near-duplicates", ", ".join(group["paths"]), alike) for group in report["groups"][:most]]
-    listed = table(("", "recording", "reason"), rows) if rows else ""
-    return f"<h3>Recordings</h3><p>{escape(line)}</p>{listed}"
+    return f"<h3>Recordings</h3><p>{escape(line)}</p>{table(('', 'recording', 'reason'), rows)}"
 
 
 def _codewords(counts: Mapping[str, int], tier: str) -> str:

@@ -112,7 +112,7 @@ def start_training(page: Any, name: str, epochs: str) -> None:
     write(page.locator("#name textarea, #name input").first, name)
     page.get_by_role("button", name="More settings").first.click()
     write(page.get_by_label("Most epochs"), epochs)
-    choose(page, "#levels", "2")
+    choose(page, "#levels", "6")
     page.locator("#train-start").click()
     waits(page, "#train-state", f"training {name} on sounds/few: at work")
 
@@ -131,7 +131,7 @@ def test_a_training_outlives_reload_and_the_page_itself(opened: Open, served: Se
     waits(page, "#train-state", "training first on sounds/few: done")
     assert (served.folder / "models" / "first.distill").is_file()
     rows = page.locator("#train-health tbody tr")
-    assert rows.count() == 2
+    assert rows.count() == 6
     assert re.fullmatch(r"loudness\s+\d+%.*\s+\d+\.\d\s+\d+", rows.first.inner_text().strip())
     assert page.locator("#train-charts figure").count() == 4
     assert page.locator("#train-previews audio").count() == 6
