@@ -2,74 +2,51 @@
 
 import argparse
 import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
-from benchmarks.arguments import add_write, count
-from benchmarks.codec import Plan, Say, measure_codec
+from benchmarks.arguments import add_write, refusals_said, say, whole
+from benchmarks.codec import Plan, measure_codec
 from benchmarks.memorization import measure_memorization
 from benchmarks.opus import MISSING, opus_is_installed
 from benchmarks.prior import measure_prior
-from benchmarks.report import RESULTS, Table, keep, show, update_page
+from benchmarks.report import Table, report
 from benchmarks.speed import measure_generation, measure_sampling, measure_training
-from distill.errors import DistillError
 from distill.execution import execution_from_environment
 from distill.params import load_params
-
-RECORDINGS = "recordings"  # a long table, which is written and not shown
 
 
 def main() -> None:
     """Measure what the flags ask for and print it. Exit status 2 for an unusable folder or model."""
     asked = _parser().parse_args()
-    console, progress = Console(), Console(stderr=True)
-
-    def say(text: str) -> None:
-        progress.print(text, highlight=False, markup=False)
-
     if asked.folders and not asked.prior:
         if importlib.util.find_spec("visqol") is None:
             say("ViSQOL is left out: visqol-python is not installed; make bench installs it")
         if not opus_is_installed():
             say(MISSING)
-    try:
-        for table in _measured(asked, say):
-            if table.name != RECORDINGS:
-                show(table, console)
-            if asked.write is not None:
-                keep(table, asked.write)
-    except DistillError as error:
-        say(str(error))
-        sys.exit(2)
-    if asked.write == RESULTS:
-        update_page()
+    with refusals_said("bench"):
+        report(_measured(asked), asked.write)
 
 
-def _measured(asked: argparse.Namespace, say: Say) -> Iterator[Table]:
+def _measured(asked: argparse.Namespace) -> Iterator[Table]:
     """The tables that the flags ask for, each when it is measured."""
     params, execution = load_params(Path("params.yaml")), execution_from_environment()
     for folder in asked.folders:
-
-        def note(text: str, name: str = folder.name) -> None:
-            say(f"{name}: {text}")
-
+        say(f"{folder.name}:")
         most = 60 * asked.max_minutes
         if asked.prior:
-            yield measure_prior(folder, params, asked.seconds, most, asked.seeds, execution, note)
+            yield measure_prior(folder, params, asked.seconds, most, asked.seeds, execution)
         else:
             plan = Plan(asked.seconds, most if asked.full else None, asked.profile)
-            yield from measure_codec(folder, params, plan, execution, note)
+            yield from measure_codec(folder, params, plan, execution)
     if asked.training:
-        yield measure_training(say)
+        yield measure_training()
     if asked.memorization:
-        yield measure_memorization(execution, say)
+        yield measure_memorization(execution)
     if asked.sampling:
-        yield measure_sampling(say)
+        yield measure_sampling()
         for model in sorted(Path("models").glob("*.distill")):
-            yield measure_generation(model, say)
+            yield measure_generation(model)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-minutes", type=float, default=30.0, help="longest full training, and longest training of a prior")
     add("--profile", action="store_true", help="profile the training step")
     add("--prior", action="store_true", help="measure priors on the codes of a codec, not the codec")
-    add("--seeds", type=count, default=1, help="number of seeds of our prior")
+    add("--seeds", type=whole(1), default=1, help="number of seeds of our prior")
     add("--training", action="store_true", help="training speed of the prior beside other libraries")
     add("--memorization", action="store_true", help="whether corpora that a prior learns by heart are told from others")
     add("--sampling", action="store_true", help="sampling speed beside other libraries, and with models/*.distill")

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,27 +25,37 @@ def add_write(parser: argparse.ArgumentParser, what: str, page: str) -> None:
 
 
 @contextmanager
-def refusals_said(program: str, console: Console) -> Iterator[None]:
-    """Say what is refused in one sentence, and exit with its status."""
+def refusals_said(program: str) -> Iterator[None]:
+    """Say a refusal on stderr in one sentence, and exit with its status."""
     try:
         yield
     except Exception as error:
         known = for_the_user(error)
         if known is None:
             raise
-        console.print(f"{program}: {known}")
+        say(f"{program}: {known}")
         sys.exit(known.exit_code)
 
 
-def count(text: str) -> int:
-    """A whole number from 1 on. Raises ArgumentTypeError."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text}")
-    return int(text)
+def say(text: str) -> None:
+    """Print text as it is on stderr."""
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Type of a flag: a whole number in a range. Raises ArgumentTypeError."""
+    expected = f"a whole number from {least} " + ("on" if most is None else f"to {most}")
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {text}")
+        return int(text)
+
+    return read
 
 
 def seconds(text: str) -> float:
-    """Seconds of a sound, from 0.05 to 600. Raises ArgumentTypeError."""
+    """Type of a flag: seconds of a sound, from 0.05 to 600. Raises ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:

@@ -3,36 +3,29 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from benchmarks.arguments import say
 from benchmarks.measures import HeldOut, Quality, Way, interleaved_speeds, padded
 from benchmarks.no_network import NoNetworkCodec
 from benchmarks.opus import KILOBITS, bits_per_second, opus_is_installed, through_opus
-from benchmarks.original_plan import OriginalCodec, train_original
 from benchmarks.report import MISSING, Table, interval, mean, number, spread
-from benchmarks.training import CodecTask, Trained, profile_steps, train_within
+from benchmarks.training import CodecTask, OurCodec, Trained, profile_steps, train_within
 from distill.audio.augment import waveform
-from distill.audio.corpus import ManifestRow, load_corpus
+from distill.audio.corpus import Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.partials import tone_summary
 from distill.codec.data import CodecData
-from distill.codec.fidelity import Fidelity
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.spectral import spectrogram_config_for
 from distill.execution import Execution
 from distill.params import Params
 from distill.storage.work import Executor
 from distill.training.distributed import make_fabric
-
-OURS, FULL, NO_NETWORK, ORIGINAL = "ours", "ours, full training", "no network", "original plan"
-MAX_SECONDS = 10.0
-SPEED_SECONDS = 20.0
-SPEED_ROUNDS = 5
 
 CORPORA = ("corpus", "tier", "training recordings", "seconds", "held out", "held-out seconds")
 CODECS = ("corpus", "codec", "kbit/s", "training s", "epochs", "mel L1", "ViSQOL")
@@ -47,9 +40,16 @@ TONE = (
     *("corpus", "codec", "kbit/s", "partials found again, F1", "tone to noise lost, dB", "cents off"),
     *("tonal originals", "tonal decodes", "told apart"),
 )
-RECORDINGS = ("corpus", "codec", "recording", "mel L1", "ViSQOL", "level, dB", "envelope", "partials F1")
-
-Say = Callable[[str], None]
+# Measures of `Fidelity` and their formats.
+FORMS = {
+    "level_db": "+.1f",
+    "peak_db": "+.1f",
+    "attack_ms": "+.1f",
+    "envelope": ".2f",
+    "pre_attack_db": "+.1f",
+    "treble_db": "+.1f",
+    "flutter_db": "+.1f",
+}
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,19 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class _System:
-    """A codec with its quality and the seconds of its training. Ours alone is `trained`, Opus takes no seconds."""
+    """A codec, its quality, and the cells of its training: seconds and epochs."""
 
     name: str
     bits_per_second: float
     quality: Quality
-    seconds: float | None = None
-    trained: Trained | None = None
+    training: tuple[str, str] = (MISSING, MISSING)
+
+    @property
+    def kilobits(self) -> str:
+        return f"{self.bits_per_second / 1000:.2f}"
 
 
-def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution, say: Say) -> list[Table]:
+def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution) -> list[Table]:
     """Ingest a folder, train our codec on its training recordings, measure it on held-out ones. Raises AudioError."""
     with tempfile.TemporaryDirectory() as temporary:
         ingested = Path(temporary) / "corpus"
@@ -82,135 +85,115 @@ def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution
         count, name = len(corpus.entries), folder.resolve().name
         fraction = params.split.resolve(count)
         task = CodecTask(corpus, params.vqvae_config(count), fraction, params.seed, make_fabric(execution))
-        held_out = _held_out(task)
-        ours = _train_ours(task, plan, held_out, say)
-        systems = [*ours, *_peers(task, plan, held_out, say), *_opus(held_out, say)]
-        last = ours[-1].trained
-        assert last is not None
+        data = CodecData.split(corpus, fraction, params.seed)
+        held_out = _held_out(corpus, data.held_out)
+        trained = _train(task, plan)
+        systems = [_ours(label, codec, held_out) for label, codec in trained.items()]
+        systems += [_no_network(task, data.train, held_out), *_opus(held_out)]
         say("measuring speed")
         tables = [
-            _corpus_table(name, params.tier_name(count), task, held_out),
-            Table("codec", CODECS, tuple((name, *_codec_row(one)) for one in systems)),
-            Table("fidelity", FIDELITY, tuple(_fidelity_rows(name, systems, held_out.attacks()))),
-            Table("tone", TONE, tuple((name, *_tone_row(one)) for one in systems)),
-            _speed_table(name, last, held_out),
-            Table("codebooks", USE, tuple((name, *row) for one in ours for row in _use_rows(one, held_out))),
-            Table("recordings", RECORDINGS, tuple(_recording_rows(name, systems, held_out))),
+            _corpus_table(name, params.tier_name(count), data.train, held_out),
+            Table("codec", CODECS, tuple((name, *_codec_row(system)) for system in systems)),
+            Table("fidelity", FIDELITY, tuple((name, *row) for row in _fidelity_rows(systems, held_out.attacks()))),
+            Table("tone", TONE, tuple((name, *_tone_row(system)) for system in systems)),
+            _speed_table(name, list(trained.values())[-1].codec, held_out),
+            Table(
+                "codebooks", USE, tuple((name, *row) for pair in trained.items() for row in _use_rows(*pair, held_out))
+            ),
         ]
         if plan.profile:
             say("profiling training steps")
-            found = profile_steps(task, plan.seconds / 4)
-            row = (name, str(found.steps), f"{found.milliseconds:.0f}", f"{found.outside:.1%}")
+            profile = profile_steps(task, plan.seconds / 4)
+            row = (name, str(profile.steps), f"{profile.milliseconds:.0f}", f"{profile.outside:.1%}")
             tables.append(Table("step", STEPS, (row,)))
         return tables
 
 
-def _entries(task: CodecTask, side: str) -> list[ManifestRow]:
-    data = CodecData.split(task.corpus, task.val_fraction, task.seed)
-    return [*(data.train if side == "train" else data.held_out)]
-
-
-def _held_out(task: CodecTask) -> HeldOut:
-    corpus, entries = task.corpus, _entries(task, "val")
+def _held_out(corpus: Corpus, entries: Sequence[ManifestRow]) -> HeldOut:
+    """Held-out recordings, of at most 10 s each."""
     rate = corpus.sample_rate
     step = spectrogram_config_for(rate).samples_per_frame
-    sounds = [waveform(corpus, entry, 0, min(entry.samples, int(MAX_SECONDS * rate))) for entry in entries]
+    sounds = [waveform(corpus, entry, 0, min(entry.samples, 10 * rate)) for entry in entries]
     whole = tuple(padded(sound, step) for sound in sounds)
     names, groups = tuple(entry.path for entry in entries), tuple(entry.group for entry in entries)
     return HeldOut(names, groups, tuple(sounds), whole, rate)
 
 
-def _train_ours(task: CodecTask, plan: Plan, held_out: HeldOut, say: Say) -> list[_System]:
+def _train(task: CodecTask, plan: Plan) -> dict[str, Trained]:
+    """Our codec by the names of its trainings."""
     say(f"training for {plan.seconds:.0f} s")
-    trained = {OURS: train_within(task, plan.seconds)}
+    trained = {"ours": train_within(task, plan.seconds)}
     if plan.full_seconds is not None:
         say(f"training in full, for {plan.full_seconds / 60:.0f} min at most")
-        trained[FULL] = train_within(task, plan.full_seconds, task.config.epochs)
-    systems = []
-    for name, one in trained.items():
-        say(f"measuring {name}")
-        with torch.no_grad():
-            decoded = [one.codec.decode(one.codec.encode(sound))[: len(sound)] for sound in held_out.padded]
-        systems.append(_System(name, one.codec.bits_per_second, held_out.judge(decoded), one.seconds, one))
-    return systems
+        trained["ours, full training"] = train_within(task, plan.full_seconds, task.config.epochs)
+    return trained
 
 
-def _peers(task: CodecTask, plan: Plan, held_out: HeldOut, say: Say) -> list[_System]:
-    """The codec without a network, and that of the original plan, trained for as long as ours."""
+def _ours(name: str, trained: Trained, held_out: HeldOut) -> _System:
+    epochs = f"{trained.epochs} of {trained.planned}, best {trained.best_epoch + 1}"
+    return _decoded(name, trained.codec, held_out, (f"{trained.seconds:.0f}", epochs))
+
+
+def _no_network(task: CodecTask, train: Sequence[ManifestRow], held_out: HeldOut) -> _System:
+    """The codec without a network, fitted to the training recordings."""
     config, rate = task.config, task.corpus.sample_rate
     hop, began = spectrogram_config_for(rate).hop_length, time.perf_counter()
-    recordings = [waveform(task.corpus, entry) for entry in _entries(task, "train")]
     say("fitting the codec without a network")
+    recordings = [waveform(task.corpus, entry) for entry in train]
     plain = NoNetworkCodec.fit(recordings, rate, hop, config.num_quantizers, config.codebook_size, task.seed)
-    seconds = {NO_NETWORK: time.perf_counter() - began}
-    say(f"training the codec of the original plan for {plan.seconds:.0f} s")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.seed)
-        original = OriginalCodec(rate, hop, config.codebook_size, config.ema_decay)
-    seconds[ORIGINAL] = train_original(
-        original, recordings, held_out.sounds, plan.seconds, task.seed, task.fabric.device
-    )
-    systems = []
-    for name, codec in ((NO_NETWORK, plain), (ORIGINAL, original)):
-        say(f"measuring {name}")
-        with torch.no_grad():
-            decoded = [codec.decode(codec.encode(sound))[: len(sound)] for sound in held_out.padded]
-        systems.append(_System(name, codec.bits_per_second, held_out.judge(decoded), seconds[name]))
-    return systems
+    return _decoded("no network", plain, held_out, (f"{time.perf_counter() - began:.0f}", MISSING))
 
 
-def _opus(held_out: HeldOut, say: Say) -> list[_System]:
+@torch.no_grad()
+def _decoded(name: str, codec: OurCodec | NoNetworkCodec, held_out: HeldOut, training: tuple[str, str]) -> _System:
+    """A codec with the quality of its decodes of the held-out recordings."""
+    say(f"measuring {name}")
+    decoded = [codec.decode(codec.encode(sound))[: len(sound)] for sound in held_out.padded]
+    return _System(name, codec.bits_per_second, held_out.judge(decoded), training)
+
+
+def _opus(held_out: HeldOut) -> list[_System]:
     """Opus at each bitrate, or nothing where it is not installed."""
     systems = []
     for kilobits in KILOBITS if opus_is_installed() else ():
         say(f"measuring Opus at {kilobits} kbit/s")
         made = [through_opus(sound.numpy(), held_out.sample_rate, kilobits) for sound in held_out.padded]
-        quality = held_out.judge([torch.from_numpy(one.samples) for one in made])
+        quality = held_out.judge([torch.from_numpy(sound.samples) for sound in made])
         systems.append(_System(f"Opus {kilobits}", bits_per_second(made), quality))
     return systems
 
 
-def _corpus_table(name: str, tier: str, task: CodecTask, held_out: HeldOut) -> Table:
-    train, rate = _entries(task, "train"), task.corpus.sample_rate
-    seconds = sum(entry.samples for entry in train) / rate, sum(map(len, held_out.sounds)) / rate
-    row = (name, tier, str(len(train)), f"{seconds[0]:.0f}", str(len(held_out.sounds)), f"{seconds[1]:.0f}")
-    return Table("corpora", CORPORA, (row,))
+def _corpus_table(name: str, tier: str, train: Sequence[ManifestRow], held_out: HeldOut) -> Table:
+    rate, held = held_out.sample_rate, held_out.sounds
+    trained_on = (str(len(train)), f"{sum(entry.samples for entry in train) / rate:.0f}")
+    measured_on = (str(len(held)), f"{sum(map(len, held)) / rate:.0f}")
+    return Table("corpora", CORPORA, ((name, tier, *trained_on, *measured_on),))
 
 
-def _codec_row(one: _System) -> tuple[str, ...]:
-    training = (MISSING if one.seconds is None else f"{one.seconds:.0f}", MISSING)
-    if one.trained is not None:
-        epochs = f"{one.trained.epochs} of {one.trained.planned}, best {one.trained.best_epoch + 1}"
-        training = (training[0], epochs)
-    quality = number(mean(one.quality.mel), ".3f"), number(mean(one.quality.visqol), ".2f")
-    return (one.name, f"{one.bits_per_second / 1000:.3f}", *training, *quality)
+def _codec_row(system: _System) -> tuple[str, ...]:
+    quality = number(mean(system.quality.mel), ".3f"), number(mean(system.quality.visqol), ".2f")
+    return (system.name, f"{system.bits_per_second / 1000:.3f}", *system.training, *quality)
 
 
-def _fidelity_rows(corpus: str, systems: Sequence[_System], attacks: Sequence[float]) -> list[tuple[str, ...]]:
+def _fidelity_rows(systems: Sequence[_System], attacks: Sequence[float]) -> list[tuple[str, ...]]:
     """Medians and 10th and 90th percentiles of decoded minus original; the absolute level is a mean."""
-    rows = [(corpus, "originals", *[MISSING] * 4, spread(attacks, ".1f"), *[MISSING] * 5)]
+    rows: list[tuple[str, ...]] = [("originals", *[MISSING] * 4, spread(attacks, ".1f"), *[MISSING] * 5)]
     for system in systems:
-        found = system.quality.fidelity
-        decoded = [before + one.attack_ms for before, one in zip(attacks, found, strict=True)]
-        row = (
-            f"{system.bits_per_second / 1000:.2f}",
-            _spread_of(found, "level_db", "+.1f"),
-            number(mean([abs(one.level_db) for one in found]), ".1f"),
-            _spread_of(found, "peak_db", "+.1f"),
-            spread(decoded, ".1f"),
-            _spread_of(found, "attack_ms", "+.1f"),
-            _spread_of(found, "envelope", ".2f"),
-            _spread_of(found, "pre_attack_db", "+.1f"),
-            _spread_of(found, "treble_db", "+.1f"),
-            _spread_of(found, "flutter_db", "+.1f"),
+        measured = system.quality.fidelity
+        level, peak, attack, of_envelope, before, treble, flutter = (
+            spread([getattr(fidelity, name) for fidelity in measured], form) for name, form in FORMS.items()
         )
-        rows.append((corpus, system.name, *row))
+        absolute = number(mean([abs(fidelity.level_db) for fidelity in measured]), ".1f")
+        decoded = [original + fidelity.attack_ms for original, fidelity in zip(attacks, measured, strict=True)]
+        attacked = (spread(decoded, ".1f"), attack)
+        rows.append(
+            (system.name, system.kilobits, level, absolute, peak, *attacked, of_envelope, before, treble, flutter)
+        )
     return rows
 
 
-def _tone_row(one: _System) -> tuple[str, ...]:
+def _tone_row(system: _System) -> tuple[str, ...]:
     """Medians over the recordings with a tone, shares of tonal sounds, and how often a decode is told."""
-    found = tone_summary(one.quality.tone)
     forms = {
         "f1": ".2f",
         "tone_to_noise_lost": "+.1f",
@@ -218,54 +201,30 @@ def _tone_row(one: _System) -> tuple[str, ...]:
         "tonal_originals": ".2f",
         "tonal_decodes": ".2f",
     }
-    figures = (number(found.get(name, math.nan), form) for name, form in forms.items())
-    return (one.name, f"{one.bits_per_second / 1000:.2f}", *figures, interval(one.quality.told, ".2f"))
+    summary = tone_summary(system.quality.tone)
+    figures = (number(summary.get(name, math.nan), form) for name, form in forms.items())
+    return (system.name, system.kilobits, *figures, interval(system.quality.told, ".2f"))
 
 
-def _spread_of(found: Sequence[Fidelity], name: str, form: str) -> str:
-    return spread([getattr(one, name) for one in found], form)
-
-
-def _speed_table(corpus: str, trained: Trained, held_out: HeldOut) -> Table:
-    codec, chosen = trained.codec, _first(held_out.padded, SPEED_SECONDS * held_out.sample_rate)
+def _speed_table(corpus: str, codec: OurCodec, held_out: HeldOut) -> Table:
+    """Speed on the first 20 s of the held-out recordings."""
+    ends = torch.tensor([len(sound) for sound in held_out.padded]).cumsum(0)
+    chosen = held_out.padded[: 1 + int((ends < 20 * held_out.sample_rate).sum())]
     alone = Way(
-        lambda sounds: [codec.encode(one) for one in sounds], lambda codes: [codec.decode(one) for one in codes]
+        lambda sounds: [codec.encode(sound) for sound in sounds], lambda codes: [codec.decode(each) for each in codes]
     )
     ways = {"a call for each": alone, "short ones together": codec.together()}
-    found = interleaved_speeds(ways, chosen, held_out.sample_rate, SPEED_ROUNDS)
-    rows = ((corpus, name, f"{one.encode:.0f}", f"{one.decode:.0f}") for name, one in found.items())
+    speeds = interleaved_speeds(ways, chosen, held_out.sample_rate, rounds=5)
+    rows = ((corpus, name, f"{speed.encode:.0f}", f"{speed.decode:.0f}") for name, speed in speeds.items())
     return Table("speed", SPEEDS, tuple(rows))
 
 
-def _first(sounds: Sequence[Tensor], samples: float) -> list[Tensor]:
-    """The first sounds that have `samples` samples together."""
-    chosen: list[Tensor] = []
-    for sound in sounds:
-        if sum(map(len, chosen)) < samples:
-            chosen.append(sound)
-    return chosen
-
-
-def _use_rows(system: _System, held_out: HeldOut) -> list[tuple[str, ...]]:
+def _use_rows(name: str, trained: Trained, held_out: HeldOut) -> list[tuple[str, ...]]:
     """Use of each codebook on the held-out recordings."""
-    assert system.trained is not None
-    codec = system.trained.codec
-    codes = torch.cat([codec.encode(sound) for sound in held_out.padded])
-    sizes = codec.model.architecture.codebook_sizes
+    codes = torch.cat([trained.codec.encode(sound) for sound in held_out.padded])
+    sizes = trained.codec.model.architecture.codebook_sizes
     health = codebook_health(codeword_counts(codes, sizes), sizes).values()
     return [
-        (system.name, str(level), f"{one['utilization']:.0%}", f"{one['perplexity']:.1f}")
-        for level, one in enumerate(health)
+        (name, str(level), f"{of_level['utilization']:.0%}", f"{of_level['perplexity']:.1f}")
+        for level, of_level in enumerate(health)
     ]
-
-
-def _recording_rows(corpus: str, systems: Sequence[_System], held_out: HeldOut) -> list[tuple[str, ...]]:
-    """Figures of each recording, to compare two runs pair by pair."""
-    rows = []
-    for one in systems:
-        quality = one.quality
-        values = zip(held_out.names, quality.mel, quality.visqol, quality.fidelity, quality.tone, strict=True)
-        for name, mel, visqol, found, tone in values:
-            figures = (mel, visqol, found.level_db, found.envelope, math.nan if tone.match is None else tone.match.f1)
-            rows.append((corpus, one.name, name, *(f"{value:.4f}" for value in figures)))
-    return rows

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
-from benchmarks.arguments import count, refusals_said, seconds
+from benchmarks.arguments import refusals_said, say, seconds, whole
 from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
@@ -134,17 +132,16 @@ def write_listening_page(output: Path, material: Material, most: int, longest: f
 def main() -> None:
     """Write the page that the flags ask for. Exit status 2 without a codec or recordings."""
     arguments = _parser().parse_args()
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    with refusals_said("listen", console), tempfile.TemporaryDirectory() as workplace:
+    with refusals_said("listen"), tempfile.TemporaryDirectory() as workplace:
         material = _material(arguments, Path(workplace))
         trials = write_listening_page(arguments.out, material, arguments.sounds, arguments.seconds)
-    console.print(f"{len(trials)} {material.kind}; open {arguments.out / PAGE} in a browser")
+    say(f"{len(trials)} {material.kind}; open {arguments.out / PAGE} in a browser")
 
 
 def _material(arguments: argparse.Namespace, workplace: Path) -> Material:
     if (arguments.model is None) != (arguments.folder is None):
-        found, missing = ("--model", "--folder") if arguments.folder is None else ("--folder", "--model")
-        raise ParamsError(f"{missing}: expected it together with {found}, found {found} alone; give both or neither")
+        given, missing = ("--model", "--folder") if arguments.folder is None else ("--folder", "--model")
+        raise ParamsError(f"{missing}: expected it together with {given}, found {given} alone; give both or neither")
     if arguments.model is None:
         return from_artifacts(arguments.artifacts)
     return from_model(arguments.model, arguments.folder, workplace)
@@ -177,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, metavar="FILE", help="a .distill model in its place, with --folder")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="recordings to hear through the model")
     parser.add_argument("--out", type=Path, default=Path("artifacts/listen"), help="folder of the page")
-    parser.add_argument("--sounds", type=count, default=24, help="most recordings")
+    parser.add_argument("--sounds", type=whole(1), default=24, help="most recordings")
     parser.add_argument("--seconds", type=seconds, default=5.0, help="most seconds of a recording")
     return parser
 

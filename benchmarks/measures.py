@@ -77,7 +77,7 @@ def opinions(sounds: Sequence[Tensor], reconstructions: Sequence[Tensor], sample
     """ViSQOL of each pair of sounds `[N]`. NaN where it has no score, and everywhere if it is not installed."""
     if importlib.util.find_spec("visqol") is None:
         return [float("nan")] * len(sounds)
-    pairs = [(one.numpy(), other.numpy()) for one, other in zip(sounds, reconstructions, strict=True)]
+    pairs = [(sound.numpy(), other.numpy()) for sound, other in zip(sounds, reconstructions, strict=True)]
     return visqol_scores(pairs, sample_rate)
 
 

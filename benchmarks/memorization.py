@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator, default_rng
 
+from benchmarks.arguments import say
 from benchmarks.report import Table
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
@@ -28,7 +29,6 @@ from distill.training.run import Run
 QUALITIES = ("small", "standard", "high")  # 4, 8 and 16 levels
 CODEC_EPOCHS = 2  # the shipped weights have learnt the most; codes of more epochs are of the same kinds
 COLUMNS = ("corpus", "memorised", "recordings", "levels", "perplexity", "of three coarse levels", "warns")
-Say = Callable[[str], None]
 Play = Callable[[Generator, int], play.Samples]  # the recording of that index
 
 
@@ -109,7 +109,7 @@ CASES = (
 )
 
 
-def measure_memorization(execution: Execution, say: Say) -> Table:
+def measure_memorization(execution: Execution) -> Table:
     """Train codec and prior on each corpus with 4, 8 and 16 levels: what the check is given, and whether it warns."""
     rows = []
     for quality in QUALITIES:

@@ -52,7 +52,7 @@ def through_opus(sound: Samples, sample_rate: int, kilobits: int) -> OpusSound:
 
 def bits_per_second(sounds: Sequence[OpusSound]) -> float:
     """Mean bitrate of sounds, without what the container costs."""
-    return sum(one.bits for one in sounds) / sum(one.seconds for one in sounds)
+    return sum(sound.bits for sound in sounds) / sum(sound.seconds for sound in sounds)
 
 
 def _run(tool: str, *arguments: str) -> None:

@@ -2,14 +2,11 @@
 
 import importlib
 import importlib.util
-import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-
-LLAMA_MLP = 688  # three matrices of this width have as many weights as two of width 4 x 256
 
 
 class Shape:
@@ -20,46 +17,38 @@ class Shape:
 
 def to_train() -> dict[str, Callable[[], nn.Module]]:
     """Builders of networks from tokens `[B, T]` to logits `[B, T, V]`; x-transformers where it is installed."""
-    found: dict[str, Callable[[], nn.Module]] = {"nanoGPT-style": PlainDecoder, "torch encoder": TorchEncoder}
-    if importlib.util.find_spec("x_transformers") is not None:
-        found["x-transformers"] = lambda: _x_transformers(Shape.tokens)
-    return found
+    x_transformers = (
+        {"x-transformers": lambda: _x_transformers(Shape.tokens)} if _is_installed("x_transformers") else {}
+    )
+    return {"nanoGPT-style": PlainDecoder, **x_transformers}
 
 
 def to_sample() -> dict[str, Callable[[int], Callable[[], object]]]:
     """For each library that is installed: from a batch size to a function that samples with a cache of keys and values."""
-    found: dict[str, Callable[[int], Callable[[], object]]] = {}
-    if importlib.util.find_spec("transformers") is not None:
-        found["transformers, Llama"] = _sample_llama
-    if importlib.util.find_spec("x_transformers") is not None:
-        found["x-transformers"] = _sample_x_transformers
-    return found
+    peers = {
+        "transformers": ("transformers, Llama", _sample_llama),
+        "x_transformers": ("x-transformers", _sample_x_transformers),
+    }
+    return dict(peer for package, peer in peers.items() if _is_installed(package))
 
 
-class _Embedded(nn.Module):
-    """Tokens and learnt positions."""
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+class PlainDecoder(nn.Module):
+    """nanoGPT-style decoder: learnt positions, fused attention, GELU, tied embedding, no dropout."""
 
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(Shape.codes, Shape.width)
         self.position = nn.Embedding(Shape.tokens, Shape.width)
-
-    def embedded(self, tokens: Tensor) -> Tensor:
-        """`[B, T, D]` of tokens `[B, T]`."""
-        return cast(Tensor, self.embed(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device)))
-
-
-class PlainDecoder(_Embedded):
-    """nanoGPT-style decoder: learnt positions, fused attention, GELU, tied embedding, no dropout."""
-
-    def __init__(self) -> None:
-        super().__init__()
         self.layers = nn.ModuleList(_PlainLayer() for _ in range(Shape.layers))
         self.norm = nn.LayerNorm(Shape.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits `[B, T, V]` of tokens `[B, T]`."""
-        x = self.embedded(tokens)
+        x = self.embed(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
         for layer in self.layers:
             x = layer(x)
         return cast(Tensor, self.norm(x) @ self.embed.weight.T)
@@ -82,24 +71,6 @@ class _PlainLayer(nn.Module):
         return cast(Tensor, x + self.down(nn.functional.gelu(self.up(self.second(x)))))
 
 
-class TorchEncoder(_Embedded):
-    """Encoder layers of torch with a causal mask."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        width = Shape.width
-        layer = nn.TransformerEncoderLayer(
-            width, Shape.heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, Shape.layers, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.head = nn.Linear(width, Shape.codes, bias=False)
-        self.register_buffer("mask", torch.full((Shape.tokens, Shape.tokens), -math.inf).triu(1), persistent=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits `[B, T, V]` of tokens `[B, T]`."""
-        return cast(Tensor, self.head(self.encoder(self.embedded(tokens), mask=self.mask, is_causal=True)))
-
-
 def _x_transformers(positions: int) -> Any:
     """Decoder of x-transformers for at most `positions` tokens."""
     library = importlib.import_module("x_transformers")
@@ -113,8 +84,8 @@ def _sample_x_transformers(batch: int) -> Callable[[], None]:
 
     @torch.inference_mode()
     def sample() -> None:
-        found: Tensor = model.generate(torch.zeros(batch, 1, dtype=torch.long), Shape.tokens, cache_kv=True)
-        assert found.shape[1] == Shape.tokens
+        tokens: Tensor = model.generate(torch.zeros(batch, 1, dtype=torch.long), Shape.tokens, cache_kv=True)
+        assert tokens.shape[1] == Shape.tokens
 
     return sample
 
@@ -125,7 +96,7 @@ def _sample_llama(batch: int) -> Callable[[], None]:
     config = library.LlamaConfig(
         vocab_size=Shape.codes,
         hidden_size=Shape.width,
-        intermediate_size=LLAMA_MLP,
+        intermediate_size=688,  # three matrices of this width have as many weights as two of width 4 x 256
         num_hidden_layers=Shape.layers,
         num_attention_heads=Shape.heads,
         num_key_value_heads=Shape.heads,
@@ -137,7 +108,7 @@ def _sample_llama(batch: int) -> Callable[[], None]:
     def sample() -> None:
         tokens, past = torch.zeros(batch, 1, dtype=torch.long), None
         for _ in range(Shape.tokens):
-            found = model(input_ids=tokens, past_key_values=past, use_cache=True)
-            tokens, past = torch.multinomial(found.logits[:, -1].softmax(-1), 1), found.past_key_values
+            output = model(input_ids=tokens, past_key_values=past, use_cache=True)
+            tokens, past = torch.multinomial(output.logits[:, -1].softmax(-1), 1), output.past_key_values
 
     return sample

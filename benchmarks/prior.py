@@ -2,12 +2,12 @@
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from lightning_fabric import Fabric
 
+from benchmarks.arguments import say
 from benchmarks.report import MISSING, Table
 from benchmarks.training import CodecTask, train_within
 from distill.audio.corpus import Corpus
@@ -34,11 +34,9 @@ COLUMNS = (
     *("perplexity by level", "best after s", "of s"),
 )
 
-Say = Callable[[str], None]
-
 
 def measure_prior(
-    folder: Path, params: Params, codec_seconds: float, most_seconds: float, seeds: int, execution: Execution, say: Say
+    folder: Path, params: Params, codec_seconds: float, most_seconds: float, seeds: int, execution: Execution
 ) -> Table:
     """Train a codec, encode the recordings, and train priors on these codes, each for `most_seconds` at most.
 
@@ -59,7 +57,7 @@ def measure_prior(
     counting = counting_bits_per_second(data)
     rows = [_row("uniform code", uniform, counting), _row("counting", counting, counting)]
     say("prior of the original plan")
-    unaugmented = replace(data, train=[replace(one, views=one.views[:1]) for one in data.train])
+    unaugmented = replace(data, train=[replace(recording, views=recording.views[:1]) for recording in data.train])
     plan = params.model_copy(update={"prior": default_params(prior=PLAN_SETTINGS).prior})
     rows.append(_trained("original plan", unaugmented, plan, fabric, most_seconds, counting))
     for seed in range(params.seed, params.seed + seeds):

@@ -7,20 +7,19 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table as ShownTable
+from numpy.typing import NDArray
 
 from distill.storage.files import write_bytes
+from distill.text import table as text_table
+from distill.text import terminal_width
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-RESAMPLES = 10_000  # of a bootstrap interval
-BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)  # of the page: the table of that name
 MISSING = "–"
 
 
@@ -43,37 +42,42 @@ def number(value: float, form: str) -> str:
 
 def spread(values: Sequence[float], form: str) -> str:
     """Median and 10th and 90th percentile of the values that are finite, or a dash."""
-    finite = [one for one in values if math.isfinite(one)]
-    if not finite:
+    finite = _finite(values)
+    if not len(finite):
         return MISSING
-    low, middle, high = (format(float(one), form) for one in np.percentile(finite, (10, 50, 90)))
+    low, middle, high = (format(float(value), form) for value in np.percentile(finite, (10, 50, 90)))
     return f"{middle} [{low}, {high}]"
 
 
 def interval(values: Sequence[float], form: str) -> str:
     """Mean of the values that are finite with its bootstrap 95 % interval, or a dash."""
-    finite = np.array([one for one in values if math.isfinite(one)])
+    finite = _finite(values)
     if not len(finite):
         return MISSING
-    drawn = np.random.default_rng(0).integers(len(finite), size=(RESAMPLES, len(finite)))
+    drawn = np.random.default_rng(0).integers(len(finite), size=(10_000, len(finite)))
     low, high = np.percentile(finite[drawn].mean(axis=1), (2.5, 97.5))
     return f"{format(float(finite.mean()), form)} [{format(float(low), form)}, {format(float(high), form)}]"
 
 
 def mean(values: Sequence[float]) -> float:
     """Mean of the values that are finite; NaN without any."""
-    finite = [one for one in values if math.isfinite(one)]
+    finite = _finite(values).tolist()
     return sum(finite) / len(finite) if finite else math.nan
 
 
-def show(table: Table, console: Console) -> None:
-    """Print a table on the terminal."""
-    shown = ShownTable(title=table.name)
-    for name in table.columns:
-        shown.add_column(name, overflow="fold")
-    for row in table.rows:
-        shown.add_row(*row)
-    console.print(shown)
+def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+    return np.array([value for value in values if math.isfinite(value)])
+
+
+def report(tables: Iterable[Table], folder: Path | None, page: Path = PAGE, hidden: str = "") -> None:
+    """Print tables as they come, but that of the name `hidden`; with a folder keep them, and of RESULTS the page too."""
+    for table in tables:
+        if table.name != hidden:
+            print(f"\n{table.name}", *text_table([table.columns, *table.rows], terminal_width()), sep="\n")
+        if folder is not None:
+            keep(table, folder)
+    if folder == RESULTS:
+        update_page(page)
 
 
 def keep(table: Table, folder: Path = RESULTS) -> None:
@@ -107,8 +111,8 @@ def update_page(page: Path = PAGE, folder: Path = RESULTS) -> None:
     def replaced(block: re.Match[str]) -> str:
         return block.group(1) + markdown(read(folder / f"{block.group(2)}.csv")) + block.group(3)
 
-    text = page.read_text(encoding="utf-8")
-    write_bytes(page, BLOCK.sub(replaced, text).encode())
+    text, block = page.read_text(encoding="utf-8"), r"(<!-- (\w+) -->\n).*?(<!-- end -->\n)"
+    write_bytes(page, re.sub(block, replaced, text, flags=re.DOTALL).encode())
 
 
 if __name__ == "__main__":

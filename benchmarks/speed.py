@@ -18,11 +18,13 @@ from typing import TypeVar, cast
 import torch
 from torch import nn
 
+from benchmarks.arguments import say
 from benchmarks.peers import Shape, to_sample, to_train
 from benchmarks.report import Table
 from distill.execution import Precision, execution_from_environment
 from distill.generate.sampling import Sequences, sample_codes
-from distill.generate.sounds import GenerationRequest, generate_sounds
+from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds
+from distill.generate.source import Source
 from distill.model_file.format import load_bundle
 from distill.prior.flat import CodePrior, FlatPrior, FlatShape
 from distill.process import keep_freed_memory
@@ -42,10 +44,9 @@ SAMPLED = ("network", "tokens/s, one", "tokens/s, 16", "ours / it, one", "ours /
 GENERATED = ("model", "x real time, one", "x real time, 16 at once", "cold start, s")
 
 K = TypeVar("K")
-Say = Callable[[str], None]
 
 
-def measure_training(say: Say) -> Table:
+def measure_training() -> Table:
     """Median throughput of training steps for the shape of `Shape`: forward, backward and AdamW."""
     say("training speed")
     names = (OURS, *to_train())
@@ -56,11 +57,11 @@ def measure_training(say: Say) -> Table:
     ours, rows = speed[OURS, "bf16"], []
     for name in names:
         its = [speed[name, precision] for precision in PRECISIONS]
-        rows.append((name, *(f"{one:.0f}" for one in its), *(f"{ours / one:.2f}" for one in reversed(its))))
+        rows.append((name, *(f"{value:.0f}" for value in its), *(f"{ours / value:.2f}" for value in reversed(its))))
     return Table("training", TRAINED, tuple(rows))
 
 
-def measure_sampling(say: Say) -> Table:
+def measure_sampling() -> Table:
     """Median speed of sampling 188 tokens with a cache in fp32, and of each round's ratio."""
     say("sampling speed")
     names = (OURS, *to_sample())
@@ -71,11 +72,11 @@ def measure_sampling(say: Say) -> Table:
         speeds = [TIMES * batch * Shape.tokens / statistics.median(seconds[name, batch]) for batch in BATCHES]
         pairs = [zip(seconds[name, batch], seconds[OURS, batch], strict=True) for batch in BATCHES]
         ratios = [statistics.median(its / mine for its, mine in both) for both in pairs]
-        rows.append((name, *(f"{one:.0f}" for one in speeds), *(f"{one:.2f}" for one in ratios)))
+        rows.append((name, *(f"{value:.0f}" for value in speeds), *(f"{value:.2f}" for value in ratios)))
     return Table("sampling", SAMPLED, tuple(rows))
 
 
-def measure_generation(model: Path, say: Say) -> Table:
+def measure_generation(model: Path) -> Table:
     """Median speed of generation with a loaded model, and of `distill generate` from its start to a file of a second."""
     say(f"generating with {model.name}")
     bundle, row = load_bundle(model), [model.name]
@@ -83,7 +84,8 @@ def measure_generation(model: Path, say: Say) -> Table:
         seconds = []
         for seed in range(ROUNDS):
             began = time.perf_counter()
-            generate_sounds(bundle.codec, bundle.prior, GenerationRequest(batch, SECONDS, natural_ending=False), seed)
+            request = GenerationRequest(batch, SECONDS, natural_ending=False)
+            generate_sounds(Source(bundle.codec, bundle.prior), request, Seeds(seed))
             seconds.append(time.perf_counter() - began)
         row.append(f"{batch * SECONDS / statistics.median(seconds[1:]):.1f}")
     starts = []

@@ -6,7 +6,9 @@ ring, noise where partials were), not what a sound lost. It is linear. Patch len
 among a few, by trials over several corpora; they are not tuned to a codec or a corpus.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +26,7 @@ RESOLUTIONS = ((128 / 24_000, 16), (512 / 24_000, 32))  # window in seconds, mel
 LAGS = (1, 4, 16)  # of the envelope's differences, in half milliseconds
 QUANTILES = np.linspace(0, 1, 9)
 REGULARISATION = 1.0  # beside features of variance 1
-UNDECIDED = 1e-9  # a score that is rounding error
 FINE_BANDS = 16  # in which single bins of long windows are looked at
-LOWEST_FINE = 4  # bin
 FOLDS = 8
 
 Samples = NDArray[np.float32]
@@ -78,7 +78,7 @@ def _fitted(pairs: Sequence[tuple[Values, Values]]) -> Callable[[Values], Values
 
     def answer(patches: Values) -> Values:
         scores = (patches - mean) / deviation @ slopes
-        return np.where(np.abs(scores) < UNDECIDED, 0.0, np.sign(scores))
+        return np.where(np.abs(scores) < 1e-9, 0.0, np.sign(scores))
 
     return answer
 
@@ -86,37 +86,41 @@ def _fitted(pairs: Sequence[tuple[Values, Values]]) -> Callable[[Values], Values
 def _pair(original: Samples, decoded: Samples, sample_rate: int) -> tuple[Values, Values]:
     """Features `[n, features]` of the same patches of both."""
     size = round(PATCH_SECONDS * sample_rate)
-    before, after = (np.pad(np.asarray(one, np.float64), (0, max(0, size - len(one)))) for one in (original, decoded))
+    before, after = (
+        np.pad(np.asarray(sound, np.float64), (0, max(0, size - len(sound)))) for sound in (original, decoded)
+    )
     starts = np.arange(len(before) // size) * size
     energies = np.array([np.square(before[start : start + size]).sum() for start in starts])
     audible = starts[energies > AUDIBLE * energies.max()]
     chosen = audible[evenly_spaced(len(audible), MAX_PATCHES)]
     parts: tuple[list[Values], list[Values]] = [], []
-    for seconds, bands in RESOLUTIONS:
-        window = 4 * round(seconds * sample_rate / 4)
-        floor = FLOOR * _bands(before, sample_rate, window, bands).max()
-        for sound, features in zip((before, after), parts, strict=True):
-            levels = np.log10(np.maximum(_bands(sound, sample_rate, window, bands), floor))
-            features.append(_each(levels, chosen, size, window // 4, _of_spectrogram))
-    window = window_size(sample_rate)
-    fine = [np.sqrt(_powers(sound, window)) for sound in (before, after)]
-    floor = FLOOR * fine[0].max()
-    for bins, features in zip(fine, parts, strict=True):
-        levels = np.log10(np.maximum(bins, floor))
-        features.append(_each(levels, chosen, size, window // 4, _of_bins))
-    hop = max(1, round(ENVELOPE_HOP_SECONDS * sample_rate))
-    floor = FLOOR * envelope(before, sample_rate).max()
-    for sound, features in zip((before, after), parts, strict=True):
-        levels = np.log10(np.maximum(envelope(sound, sample_rate), floor))
-        features.append(_each(levels, chosen, size, hop, _of_envelope))
+    for view in _views(sample_rate):
+        amplitudes = [view.amplitudes(sound) for sound in (before, after)]
+        floor = FLOOR * amplitudes[0].max()
+        for values, features in zip(amplitudes, parts, strict=True):
+            levels = np.log10(np.maximum(values, floor))
+            patches = [levels[start // view.hop : (start + size) // view.hop] for start in chosen.tolist()]
+            features.append(np.stack([view.describe(patch) for patch in patches]))
     return np.concatenate(parts[0], axis=1), np.concatenate(parts[1], axis=1)
 
 
-def _each(
-    levels: Values, starts: NDArray[np.int_], size: int, hop: int, describe: Callable[[Values], Values]
-) -> Values:
-    """Features `[n, features]` of the patches of `levels` `[T, ...]` that start at samples `starts` `[n]`."""
-    return np.stack([describe(levels[start // hop : (start + size) // hop]) for start in starts.tolist()])
+class _View(NamedTuple):
+    """How a sound is looked at: amplitudes `[T, ...]` of samples `[N]`, a row each `hop` samples; features of a patch."""
+
+    amplitudes: Callable[[Values], Values]
+    hop: int
+    describe: Callable[[Values], Values]
+
+
+def _views(sample_rate: int) -> Iterator[_View]:
+    """Spectrograms in mel bands, single bins of long windows, and the envelope."""
+    for seconds, bands in RESOLUTIONS:
+        window = 4 * round(seconds * sample_rate / 4)
+        yield _View(partial(_bands, sample_rate=sample_rate, window=window, bands=bands), window // 4, _of_spectrogram)
+    window = window_size(sample_rate)
+    yield _View(lambda sound: np.sqrt(_powers(sound, window)), window // 4, _of_bins)
+    hop = max(1, round(ENVELOPE_HOP_SECONDS * sample_rate))
+    yield _View(lambda sound: envelope(sound, sample_rate), hop, _of_envelope)
 
 
 def _of_spectrogram(patch: Values) -> Values:
@@ -130,7 +134,7 @@ def _of_bins(patch: Values) -> Values:
     """Of a patch `[T, bins]` of long windows, in each of FINE_BANDS bands: how far the bins differ from their neighbours,
     how far the highest is above the mean, and how much bins differ from frame to frame. A tone is a few high, steady
     bins, noise is many that flicker."""
-    edges = np.unique(np.geomspace(LOWEST_FINE, patch.shape[1], FINE_BANDS + 1).astype(int))[:-1]
+    edges = np.unique(np.geomspace(4, patch.shape[1], FINE_BANDS + 1).astype(int))[:-1]
     widths = np.diff(np.append(edges, patch.shape[1]))
 
     def mean(values: Values) -> Values:  # [T, bins] -> [bands]

@@ -1,80 +1,76 @@
-"""A model in Python: `distill.load` gives that of a file."""
+"""A model in Python: `distill.load` reads that of a file."""
 
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soxr
 import torch
 from numpy.typing import NDArray
 
-from distill import params
 from distill.audio.decode import Decoder
 from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder, FaultReport
-from distill.generate.results import Generated, Varied, similarities
+from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, equal_to, too_old
+from distill.generate.requests import (
+    LONGEST_SECONDS,
+    GenerateSettings,
+    KitSettings,
+    Recording,
+    Seconds,
+    VarySettings,
+    silent,
+    takes,
+)
+from distill.generate.results import Generated, Take, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
-    MISTUNED,
-    Checks,
-    Draws,
+    COARSE_FROM,
     GenerationRequest,
     Samples,
+    Seeds,
+    TakeRequest,
     decode_sounds,
     frames_for_seconds,
     generate_sounds,
+    in_tune,
 )
+from distill.generate.source import Recorded, Source
 from distill.generate.tuner import Tuner
-from distill.kit.kit import FORMATS, Kit, KitSettings, read_keys
-from distill.kit.make import KitSource, make_kit
+from distill.kit.kit import Kit
+from distill.kit.make import make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
-from distill.notes import Notes, read_notes
 from distill.novelty.reference import Reference
-from distill.novelty.report import report_on
-from distill.novelty.verdict import VERDICTS, Judge, Novelty
-from distill.params import Settings, default_values, validated
+from distill.novelty.report import SetReport, report_on
+from distill.novelty.verdict import Judge, Novelty
+from distill.params.settings import Settings, validated
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
-from distill.progress import Progress
 from distill.storage.tables import read_frame
-from distill.text import one_line, positions_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_NATURAL_SECONDS = 10.0  # of a sound that ends at EOS
 NEAREST_SECONDS = 8.0
 LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
 COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 
-class SoundRequest(Settings):
-    """Arguments of `Model.generate` and `Model.vary`, with the ranges of `distill.params`."""
+class Lengths(Settings):
+    """Lengths of recordings that can be varied."""
 
-    n: params.Sounds
-    seed: params.SamplingSeed | None
-    temperature: params.Temperature
-    guidance: params.Guidance | None
-    seconds: params.Seconds | None = None
-    top_k: params.TopK = 0
-    top_p: params.TopP = 1.0
-    strength: params.Share = 0.0
-    transpose: params.Semitones | None = None
+    seconds: Seconds
 
 
 class Model:
     """A model file: codec and prior in eval mode on the CPU."""
-
-    untrained = ""  # sentence of a model for which nothing was trained
-    default_strength = 0.3  # of `vary`
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read and check a model file. Raises ArtifactError."""
@@ -109,17 +105,17 @@ class Model:
 
     @cached_property
     def prior(self) -> Prior | None:
-        """The file's prior. For a codec alone it is the pretrained one, None where that cannot read its codes."""
+        """The file's prior. For a codec alone it is the pretrained prior, None where that cannot read its codes."""
         codec = self.bundle.codec
-        if self.bundle.prior is not None or not codec.architecture.gain_shape:
+        if self.bundle.prior is not None:
             return self.bundle.prior
         return pretrained_prior(codewords_of(codec), codec.architecture.codebook_sizes, codec.spectrogram.frame_rate)
 
     @property
     def note(self) -> str:
         """Sentence on what sounds are made with, where that is not a prior of the file, or what verdicts miss; else ""."""
-        if self.untrained:
-            return self.untrained
+        if self.source.untrained:
+            return self.source.untrained
         trained = self.metadata.prior_metadata
         if trained is not None and trained.memorization.is_of_copies:
             return (
@@ -134,116 +130,72 @@ class Model:
         )
 
     @cached_property
+    def source(self) -> Source:
+        """What sounds are drawn from and judged by."""
+        bundle = self.bundle
+        return Source(
+            bundle.codec, self.prior, bundle.reference, bundle.labels, self.path, self.metadata.payload_sha256
+        )
+
+    @property
     def judge(self) -> Judge | None:
         """Judge of novelty against the training recordings; None where the file has no reference."""
-        return None if self.bundle.reference is None else Judge(self.bundle.reference, self.bundle.codec)
+        return self.source.judge
 
-    @cached_property
+    @property
     def fault_finder(self) -> FaultFinder | None:
         """What finds faults of sounds, by the training recordings; None where the file has no reference."""
-        return None if self.bundle.reference is None else FaultFinder(self.bundle.reference, self.bundle.codec)
+        return self.source.finder
 
-    @cached_property
+    @property
     def tuner(self) -> Tuner:
         """What brings sounds to notes. Raises ArtifactError for a model that cannot."""
-        if self.prior is None:
-            raise self._no_prior()
-        return Tuner(self.bundle.codec, self.prior, self._learnt())
+        return self.source.tuner
 
-    def _learnt(self) -> Mapping[str, NDArray[np.integer]]:
-        """Codes `[F, Q]` of the recordings that the model learnt, by path; none where the file has no reference."""
-        reference = self.bundle.reference
-        return {} if reference is None else dict(zip(reference.names, reference.codes, strict=True))
-
-    def generate(
-        self,
-        n: int | None = None,
-        seconds: float | None = None,
-        seed: int | None = None,
-        *,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        label: str | None = None,
-        note: Notes | None = None,
-        guidance: float | None = None,
-        prompt: str | os.PathLike[str] | NDArray[np.floating] | None = None,
-        prompt_rate: int | None = None,
-        min_novelty: str | float | None = None,
-        reject_faults: bool = False,
-        progress: Progress | None = None,
-        take: Callable[[int, Samples], None] | None = None,
-    ) -> Generated:
+    @takes(GenerateSettings)
+    def generate(self, request: GenerateSettings) -> Generated:
         """Generate `n` sounds of `seconds` each; without `seconds` they end at EOS.
 
         With `note` they are at notes, in turn, by default one at each: a MIDI number (C4 is 60), a name such as "F#2", a
         range such as "C2:C4", or several of these in a sequence or with commas between. What is measured more than 20
         cents from its note, or without a clear pitch, is drawn again, and counted if it stays so.
         Equal seeds give equal sounds; without one the seed is random. `label` is one of `labels`; `guidance` is the
-        scale of classifier-free guidance: 1 is none, the default with a label 2.5. `prompt` is a file or samples `[N]`
-        at `prompt_rate` Hz, by default the model's rate; sounds continue it, and `seconds` leaves it out. `min_novelty`
-        redraws sounds: "close" those that are copies, "new" those that are not new, a number from 0 to 1 those whose
-        novelty percentile is above 1 - `min_novelty`. `reject_faults` redraws sounds with a fault, such as one that is
-        cut off. `progress` is called with (done, of, text). `take` is called with the index and samples of every sound
-        as soon as it is generated, and no samples are kept. Raises ArtifactError when the model lacks what is
-        requested, ParamsError for arguments that are out of range.
+        scale of classifier-free guidance: 1 is none. `prompt` is a file or samples `[N]` at `prompt_rate` Hz, by default
+        the model's rate; sounds continue it, and `seconds` leaves it out. A number as `min_novelty` redraws sounds whose
+        novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
+        the index and samples of every sound as soon as it is generated, and no samples are kept. Raises ArtifactError
+        when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
-        notes = self.check_request(label, min_novelty, reject_faults, note)
-        n = max(1, len(notes)) if n is None else n
-        given = {"n": n, "seed": seed, "temperature": temperature, "guidance": guidance}
-        validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate: ")
-        request = GenerationRequest(
-            count=n,
-            max_seconds=MAX_NATURAL_SECONDS if seconds is None else seconds,
-            natural_ending=seconds is None,
-            sampling=Sampling(temperature, top_k, top_p, guidance_of(label, guidance)),
-            label=self.label_number(label),
-            prompt=None if prompt is None else self.encode(self.samples(prompt, prompt_rate)),
-            notes=notes,
+        label = self._check(request)
+        if request.min_novelty is not None or request.reject_faults:
+            self._reference("; leave min_novelty and reject_faults out")
+        if request.notes:
+            self.tuner.check(request.notes, label)
+        wanted = GenerationRequest(
+            count=request.count,
+            max_seconds=LONGEST_SECONDS if request.seconds is None else request.seconds,
+            natural_ending=request.seconds is None,
+            sampling=Sampling(request.temperature, request.top_k, request.top_p, request.guidance_scale),
+            label=label,
+            prompt=None if request.prompt is None else self.encode(self.samples(request.prompt, request.prompt_rate)),
+            notes=request.notes,
+            finds_faults=True,
         )
-        seed, is_new = seed_or_any(seed), new_enough(0 if min_novelty is None else min_novelty)
-        checks = Checks(self.judge, is_new, self.fault_finder, reject_faults, self.tuner if notes else None)
-        draws = generate_sounds(self.bundle.codec, self.prior, request, seed, checks, progress, take)
-        sounds = list(draws.drawn.values())
-        judged = [sound.novelty for sound in sounds if sound.novelty is not None]
-        report = fault_report = None
-        before = request.prompt_frames / self.bundle.codec.spectrogram.frame_rate
-        if self.judge is not None and n >= COMPARED_FROM:
-            drawn = [sound.codes[request.prompt_frames :] for sound in sounds]
-            report = report_on(self.judge, drawn, [sound.seconds - before for sound in sounds], judged, seed)
-        if self.fault_finder is not None:
-            found, held_out = [sound.faults or () for sound in sounds], self.fault_finder.held_out(request.kinds)
-            fault_report = FaultReport(found, held_out, draws.redrawn["faulty"])
+        seed, is_old = seed_or_any(request.seed), too_old(request.min_novelty or 0)
+        refusals = [FAULTY] * request.reject_faults + [in_tune(wanted)] * bool(request.notes) + [is_old]
+        draws = self._draws(wanted, seed, refusals, request)
         return Generated(
-            **self._made(draws, seed, take is None),
-            faults=[sound.faults for sound in sounds],
-            redrawn=draws.redrawn["old"],
-            not_new=sum(not is_new(novelty) for novelty in judged),
-            ended_at_once=sum(
-                seconds is None and sound.seconds - before < LEAST_CONTINUED for sound in sounds if before
-            ),
-            report=report,
-            fault_report=fault_report,
+            draws=draws,
+            sample_rate=self.sample_rate,
+            seed=seed,
+            not_new=sum(map(is_old.applies, draws.sounds)),
+            ended_at_once=self._ended_at_once(wanted, draws),
+            report=self._report(wanted, draws, seed),
+            fault_report=self._fault_report(wanted, draws),
         )
 
-    def kit(
-        self,
-        out: str | os.PathLike[str],
-        *,
-        per_label: int = 4,
-        formats: Sequence[str] = FORMATS,
-        seed: int | None = None,
-        seconds: float = MAX_NATURAL_SECONDS,
-        temperature: float = 1.0,
-        velocity_layers: int = 1,
-        labels: Sequence[str] = (),
-        keys: Mapping[str, int | str] = MappingProxyType({}),
-        notes: Notes | None = None,
-        every: int | None = None,
-        allow_copies: bool = False,
-        replace: bool = False,
-        progress: Progress | None = None,
-    ) -> Kit:
+    @takes(KitSettings)
+    def kit(self, request: KitSettings) -> Kit:
         """Make a sampler's instrument in the folder `out`: `per_label` new sounds for each of `labels`, all by default.
 
         `keys` gives labels other keys than by their names: MIDI numbers or notes, such as {"oh": "F#4"}. A model
@@ -254,183 +206,94 @@ class Model:
         With `notes`, as of `generate`, it is an instrument over all keys, of one label or of a model without labels: it
         has `per_label` sounds at every `every`-th of these, by default at each.
         """
-        self.check_request()
-        notes = self._own_note() if notes is None else notes
-        numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
-        given = {
-            "per_label": per_label,
-            "velocity_layers": velocity_layers,
-            "seconds": seconds,
-            "seed": seed_or_any(seed),
-            "temperature": temperature,
-            "guidance": guidance_of(self.labels[0] if numbers else None, None),
-            "allow_copies": allow_copies,
-            "by_label": bool(numbers),
-            "formats": list(formats),
-            "notes": None if notes is None else ",".join(map(str, [notes] if isinstance(notes, int | str) else notes)),
-            "every": every,
-        }
-        settings = validated(KitSettings, given, "kit: ")
-        chosen = [(number, self.labels[number - 1]) for number in numbers]
-        given_keys = read_keys({self.labels[self.label_number(label) - 1]: key for label, key in keys.items()})
-        source = self._kit_source(self._instrument_tuner(settings, list(numbers), keys))
-        if source.recording_at is not None:
-            chosen = [(0, name) for name in source.labels]
-        return make_kit(Path(out), source, settings, chosen, given_keys, replace, progress)
+        return make_kit(self.source, request.model_copy(update={"seed": seed_or_any(request.seed)}))
 
-    def _own_note(self) -> int | None:
-        """The note of a kit for which none were asked for; None for a kit of labels or clusters."""
-        return None
-
-    def _kit_source(self, tuner: Tuner | None) -> KitSource:
-        """What a kit is made from."""
-        judged_by, sha256 = (self.judge, self.fault_finder), self.metadata.payload_sha256
-        return KitSource(self.bundle.codec, self.prior, *judged_by, self.path.name, sha256, self.labels, tuner)
-
-    def _instrument_tuner(
-        self, settings: KitSettings, numbers: Sequence[int], keys: Mapping[str, int | str]
-    ) -> Tuner | None:
-        """What brings a kit's sounds to its notes; None without notes. Raises ArtifactError and ParamsError."""
-        if settings.notes is None:
-            if settings.every is not None:
-                raise ParamsError(
-                    f"every {settings.every}: expected notes of which to take some, found none; give notes such as C1:C6"
-                )
-            return None
-        notes = settings.sampled
-        if len(numbers) > 1:
-            known = one_line(", ".join(self.labels[number - 1] for number in numbers), 1000)
-            raise ParamsError(f"labels: expected one for an instrument at notes, found {known}; choose one of them")
-        if keys:
-            raise ParamsError(
-                f"keys {one_line(', '.join(keys), 60)}: expected none for an instrument at notes, which has all keys; leave "
-                "keys or notes out"
-            )
-        self.tuner.check(notes, *numbers)
-        return self.tuner
-
-    def vary(
-        self,
-        recording: str | os.PathLike[str] | NDArray[np.floating],
-        n: int = 8,
-        strength: float | None = None,
-        seed: int | None = None,
-        *,
-        recording_rate: int | None = None,
-        transpose: float | None = None,
-        note: int | str | None = None,
-        temperature: float = 1.0,
-        label: str | None = None,
-        guidance: float | None = None,
-        progress: Progress | None = None,
-        take: Callable[[int, Samples], None] | None = None,
-    ) -> Varied:
+    @takes(VarySettings)
+    def vary(self, request: VarySettings) -> Varied:
         """Make `n` takes of a recording, a file or samples `[N]` at `recording_rate` Hz, by default the model's rate.
 
         A take has the recording's length. `strength` says how much of it is drawn again: 0 nothing, which gives the
         decoded recording, 1 all, which gives `generate` with the same length and seed; 0.3 by default, 0.5 of a model of
-        one recording, whose codes are more alike. Between, no two takes are the same, unless `equal` of the result says so.
-        `transpose` moves its tones by so many semitones, `note` to a note: what is drawn again follows. The other arguments
-        are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments that are out of range, and
-        for a recording without a pitch.
+        a single recording, whose codes are more alike. Between, no two takes are the same, unless `equal` of the result
+        says so. `transpose` moves its tones by so many semitones, `note` to a note: what is drawn again follows. The
+        other arguments are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments that are
+        out of range, and for a recording without a pitch.
         """
-        self.check_request(label)
-        strength = self.default_strength if strength is None else strength
-        samples = self.samples(recording, recording_rate)
-        seconds = len(samples) / self.sample_rate
-        given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
-        validated(SoundRequest, {**given, "seconds": seconds, "transpose": transpose}, "vary: ")
-        recorded, pitch, moves = self.encode(samples), None, transpose is not None or note is not None
-        if moves:
-            recorded, pitch = self._transposed(recorded, samples, transpose, note)
-        request = GenerationRequest(
-            count=n,
+        label = self._check(request)
+        strength = self.source.strength if request.strength is None else request.strength
+        samples = self.samples(request.recording, request.recording_rate)
+        seconds = validated(Lengths, {"seconds": len(samples) / self.sample_rate}, "vary: ").seconds
+        recorded, notes = self.encode(samples), list[float]()
+        if request.is_moved:
+            recorded, notes = self.source.transposed(
+                Recorded(samples, recorded), request.transpose or 0.0, request.note
+            )
+        wanted = TakeRequest(
+            count=request.n,
             max_seconds=seconds,
-            natural_ending=False,
-            sampling=Sampling(temperature, guidance=guidance_of(label, guidance)),
-            label=self.label_number(label),
+            sampling=Sampling(request.temperature, guidance=request.guidance_scale),
+            label=label,
             recording=recorded,
             strength=strength,
-            notes=() if pitch is None else (pitch,),
-            follow_tones=moves,
+            notes=notes,
+            follow_tones=request.is_moved,
         )
-        seed, checks = seed_or_any(seed), Checks(self.judge, tuner=self.tuner if moves else None)
-        draws = generate_sounds(self.bundle.codec, self.prior, request, seed, checks, progress, take)
-        takes = list(draws.drawn.values())
-        codes = [one.codes for one in takes]
+        seed = seed_or_any(request.seed)
+        # Drawing again changes no pitch where tones are kept, and nothing where all is.
+        refusals = [MISTUNED] * (strength > COARSE_FROM) + [equal_to({recorded.tobytes()})] * (strength > 0)
+        draws = self._draws(wanted, seed, refusals, request)
+        alike = similarities(self.bundle.codec, self.bundle.reference, recorded, [one.codes for one in draws.sounds])
+        draws.drawn = {number: Take(**vars(draws.drawn[number]), similarity=own) for number, own in enumerate(alike)}
         return Varied(
-            **self._made(draws, seed, take is None),
-            untrained=self.untrained,
-            similarity=similarities(self.bundle.codec, self.bundle.reference, recorded, codes),
+            draws=draws,
+            sample_rate=self.sample_rate,
+            seed=seed,
             strength=strength,
-            transposed=moves,
-            redrawn=draws.redrawn["equal"],
-            equal=list(draws.left.values()).count("equal"),
+            transposed=request.is_moved,
+            untrained=self.source.untrained,
         )
 
-    def _transposed(
-        self, codes: Codes, samples: Samples, semitones: float | None, note: int | str | None
-    ) -> tuple[Codes, float | None]:
-        """Transposed codes `[F, Q]` of samples `[N]`, and their pitch, None where there is no clear one."""
-        wanted = [] if note is None else read_notes(note)
-        if wanted and semitones is not None:
-            raise ParamsError(f"note {note}: expected one note, or a number of semitones, found both; give one of them")
-        if len(wanted) > 1:
-            raise ParamsError(
-                f"note {note}: expected one note for takes, found {len(wanted)}; give one, or make an instrument of a "
-                "recording at several with `distill kit`"
-            )
-        tuner, given = self.tuner, torch.from_numpy(codes)
-        pitch = tuner.measure(samples)
-        if wanted and pitch is None:
-            raise ParamsError(
-                f"note {note}: expected a recording with a clear pitch, found none; transpose it by a number of semitones"
-            )
-        if not tuner.layer.pitches(given).isfinite().any():
-            raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
-        semitones = wanted[0] - (pitch or 0.0) if semitones is None else semitones
-        moved: Codes = tuner.layer.transposed(given, semitones).numpy()
-        return moved, None if pitch is None else pitch + semitones
+    def _check(self, request: GenerateSettings | VarySettings) -> int:
+        """The number of a request's label. Raises ArtifactError for a codec alone, and ParamsError for another label."""
+        assert self.source.trained_prior
+        return self.label_number(request.label)
 
-    def _made(self, draws: Draws, seed: int, with_samples: bool) -> dict[str, Any]:
-        """The fields that every result has."""
-        sounds = list(draws.drawn.values())
-        return {
-            "sounds": [sound.samples for sound in sounds if with_samples],
-            "seconds": [sound.seconds for sound in sounds],
-            "codes": [sound.codes for sound in sounds],
-            "novelty": [sound.novelty for sound in sounds],
-            "notes": [sound.note for sound in sounds],
-            "pitches": [sound.pitch for sound in sounds],
-            "redrawn_off_note": draws.redrawn[MISTUNED],
-            "off_note": sum(not sound.is_at_note for sound in sounds),
-            "sample_rate": self.sample_rate,
-            "seed": seed,
-        }
-
-    def check_request(
+    def _draws(
         self,
-        label: str | None = None,
-        min_novelty: str | float | None = None,
-        reject_faults: bool = False,
-        note: Notes | None = None,
-    ) -> list[int]:
-        """Check that the model can `generate` with these arguments; gives the notes. Raises ArtifactError or ParamsError."""
-        if self.prior is None:
-            raise self._no_prior()
-        self.label_number(label)
-        if min_novelty is not None:
-            new_enough(min_novelty)
-        if min_novelty is not None or reject_faults:
-            self._reference("; leave min_novelty and reject_faults out")
-        notes = [] if note is None else read_notes(note)
-        if notes:
-            self.tuner.check(notes, self.label_number(label))
-        return notes
+        wanted: GenerationRequest,
+        seed: int,
+        refusals: Sequence[Refusal],
+        request: GenerateSettings | VarySettings,
+    ) -> Draws:
+        progress = request.progress or silent
+        return generate_sounds(
+            self.source, wanted, Seeds(seed), refusals, lambda _, *done: progress(*done), request.take
+        )
 
-    def samples(
-        self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None = None
-    ) -> Samples:
+    def _ended_at_once(self, wanted: GenerationRequest, draws: Draws) -> int:
+        """Number of sounds to which nothing was added after the prompt."""
+        if wanted.prompt is None or not wanted.natural_ending:
+            return 0
+        before = wanted.prompt_frames / self.bundle.codec.spectrogram.frame_rate
+        return sum(sound.seconds - before < LEAST_CONTINUED for sound in draws.sounds)
+
+    def _report(self, wanted: GenerationRequest, draws: Draws, seed: int) -> SetReport | None:
+        """The report on all sounds together; None of few sounds, and where the file has no reference."""
+        if self.judge is None or wanted.count < COMPARED_FROM:
+            return None
+        before = wanted.prompt_frames / self.bundle.codec.spectrogram.frame_rate
+        added = [sound.codes[wanted.prompt_frames :] for sound in draws.sounds]
+        seconds = [sound.seconds - before for sound in draws.sounds]
+        return report_on(self.judge, added, seconds, [sound.novelty for sound in draws.sounds if sound.novelty], seed)
+
+    def _fault_report(self, wanted: GenerationRequest, draws: Draws) -> FaultReport | None:
+        """The report on faults; None where the file has no reference."""
+        if self.fault_finder is None:
+            return None
+        faults, held_out = [sound.faults or () for sound in draws.sounds], self.fault_finder.held_out(wanted.kinds)
+        return FaultReport(faults, held_out, draws.redrawn["faulty"])
+
+    def samples(self, recording: Recording, sample_rate: int | None = None) -> Samples:
         """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz, by default the model's.
 
         A remark on a file is an AudioWarning; so is that a sound, louder than the recordings that the model learnt, was
@@ -487,31 +350,8 @@ class Model:
         return decode_sounds(self.bundle.codec, [codes[start : start + most].astype(np.int64)])[0]
 
     def label_number(self, label: str | None) -> int:
-        """Index of a label, from 1 on, 0 for none; the last part of a label is enough where that is unique.
-
-        Accents may be written in any way of Unicode. Case counts where labels differ in it alone. Raises ParamsError
-        that lists the labels.
-        """
-        if label is None:
-            return 0
-        if not self.labels:
-            raise ParamsError(
-                f"label {label}: expected a model trained with labels, found one without; train with corpus.labels: folder"
-            )
-        ends = [name.split("/")[-1] for name in self.labels]
-        places = positions_of(label, self.labels, ends)
-        if len(places) == 1:
-            return places[0] + 1
-        none = "none of them (a folder is none if all in it was rejected, held out or a copy)"
-        found = "one that fits several" if places else none
-        known = one_line(", ".join(self.labels), 1000)
-        raise ParamsError(f"label {label}: expected one of {known}; found {found}")
-
-    def _no_prior(self) -> ArtifactError:
-        return ArtifactError(
-            f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
-            f"generate; give it one with `distill train-prior {self.path}`"
-        )
+        """Index of a label, from 1 on, 0 for none. Raises ParamsError that lists the labels. See `Source.label_number`."""
+        return self.source.label_number(label)
 
     def _reference(self, remedy: str = "") -> Reference:
         """The reference. Raises ArtifactError where the file has none."""
@@ -540,25 +380,3 @@ def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":
 def seed_or_any(seed: int | None) -> int:
     """The given seed, or a random one."""
     return secrets.randbelow(2**31) if seed is None else seed
-
-
-def new_enough(least: str | float) -> Callable[[Novelty], bool]:
-    """Build the test of a sound's novelty from `least`: "close", "new" or a number from 0 to 1. Raises ParamsError."""
-    if least in VERDICTS:
-        return lambda novelty: VERDICTS.index(novelty.verdict) >= VERDICTS.index(least)
-    try:
-        share = float(least)
-    except ValueError:
-        share = float("nan")
-    if not 0 <= share <= 1:
-        raise ParamsError(f"min_novelty {least}: expected close, new or a number from 0 to 1, found neither")
-    return lambda novelty: 1 - novelty.percentile >= share
-
-
-def guidance_of(label: str | None, guidance: float | None) -> float:
-    """The scale of guidance, by default 1 without a label. Raises ParamsError for one without a label."""
-    if guidance is None:
-        return 1.0 if label is None else float(default_values()["audition"]["guidance"])
-    if guidance != 1 and label is None:
-        raise ParamsError(f"guidance {guidance:g}: expected a label to guide towards, found none; name a label")
-    return guidance

@@ -23,7 +23,6 @@ from distill.storage.files import sha256_files, sha256_json
 from distill.storage.work import LIBRARIES, Executor
 
 CONNECT_SECONDS = 10
-TASKS_PER_THREAD = 3  # in flight: enough that no worker waits, and little is done again when one is lost
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,12 +36,12 @@ class ClusterError(DistillError):
 
 @contextmanager
 def executor_of(execution: Execution) -> Iterator[Executor]:
-    """The cluster that `execution` names, or this process with all its workers where it names none."""
-    if not execution.cluster:
+    """The cluster that `execution` names, or without a name this process with all its workers."""
+    if execution.cluster:
+        with closing(Dask(execution.cluster)) as dask:
+            yield dask
+    else:
         yield Executor(execution.workers)
-        return
-    with closing(Dask(execution.cluster)) as dask:
-        yield dask
 
 
 class Dask(Executor):
@@ -67,9 +66,9 @@ class Dask(Executor):
     def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:
         """As `Executor.map`, by the workers. The function is sent to each of them once.
 
-        Waits for workers where there are none yet. Raises ClusterError where nothing answers, where the package is not
-        installed, when the scheduler is lost, when a call ends the workers that try it, and where a worker has other
-        code or lacks a folder.
+        Waits until a worker joins. Raises ClusterError where nothing answers, where the package is not installed, when
+        the scheduler is lost, when a call ends the workers that try it, and where a worker has other code or lacks a
+        folder.
         """
         waiting = iter(items)
         ahead = list(islice(waiting, 1))
@@ -87,25 +86,22 @@ class Dask(Executor):
                 _log.warning(idle, self.address, self.address)
             shared = client.submit(bytes, dumps(function), pure=False)  # workers fetch it from each other
             done = as_completed(loop=client.loop)
-            while True:
-                workers = client.scheduler_info(n_workers=-1)["workers"].values()
-                most = TASKS_PER_THREAD * max(1, sum(int(one["nthreads"]) for one in workers))
-                for item in [*ahead, *islice(waiting, max(0, most - len(running) - len(ahead)))]:
+            ahead += islice(waiting, _most_tasks(client) - 1)
+            while ahead or running:
+                for item in ahead:
                     future = client.submit(_on_worker, shared, dumps(item), _version(), tuple(folders), pure=False)
                     running[future] = item
                     done.add(future)
-                ahead = []
-                if not running:
-                    return
                 future = next(done)
                 yield running.pop(future), future.result()
+                ahead = list(islice(waiting, max(0, _most_tasks(client) - len(running))))
         except KilledWorker as error:
             raise ClusterError(
                 f"cluster {self.address}: expected workers that end a task, found that {error.allowed_failures + 1} of "
                 "them ended in the middle of the same one; give workers more memory and run again"
             ) from error
         except (CancelledError, CommClosedError, OSError, TimeoutError) as error:
-            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            if getattr(error, "errno", None) and not isinstance(error, ConnectionError):
                 raise  # of a file
             raise ClusterError(
                 f"cluster {self.address}: expected the scheduler to go on, found that it is gone; what was done is kept: "
@@ -114,6 +110,12 @@ class Dask(Executor):
         finally:
             for future in running:
                 future.release()
+
+
+def _most_tasks(client: Any) -> int:
+    """Number of tasks to have in flight: enough that no worker waits, and little is done again when one is lost."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return 3 * max(1, sum(int(worker["nthreads"]) for worker in workers))
 
 
 def _connected(address: str) -> Any:

@@ -13,14 +13,17 @@ CODE = {
     "ingest": ("audio", "params", "storage"),
     "train_vqvae": ("audio", "codec", "params", "seeds.py", "split.py", "storage", "training"),
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
-    "split": ("codec/constants.py", "codes", "params", "split.py", "storage"),
+    "split": ("codec/layout.py", "codes", "params", "split.py", "storage"),
     "train_prior": (
-        *("codec/constants.py", "codes", "generate/calibration.py", "generate/sampling.py", "novelty", "params"),
-        *("prior", "seeds.py", "split.py", "storage", "training"),
+        *("codec/layout.py", "codes"),
+        *("novelty/memorization.py", "novelty/reference.py", "novelty/search.py"),
+        *("params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "bundle": (
-        *("audio", "code_version.py", "codec", "codes", "generate/calibration.py", "generate/sampling.py"),
-        *("model_file", "novelty", "params", "prior", "seeds.py", "split.py", "storage", "training"),
+        *("audio", "code_version.py", "codec", "codes"),
+        "model_file",
+        *("novelty/memorization.py", "novelty/reference.py", "novelty/scores.py", "novelty/search.py"),
+        *("novelty/spectra.py", "params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "audition": (
         *("audio", "codec", "codes", "generate", "model_file", "notes.py", "novelty", "params", "prior"),

@@ -46,28 +46,28 @@ def check_environment() -> None:
 
 def date_from_environment() -> int:
     """SOURCE_DATE_EPOCH (https://reproducible-builds.org) in seconds since 1970, else now. Raises ParamsError."""
-    found = os.environ.get("SOURCE_DATE_EPOCH", f"{time.time():.0f}")
-    if found.isascii() and found.isdigit() and int(found) < 1 << 37:  # in the year 6325
-        return int(found)
-    raise ParamsError(f"SOURCE_DATE_EPOCH: expected whole seconds since 1970, found {found!r}; correct or unset it")
+    value = os.environ.get("SOURCE_DATE_EPOCH", f"{time.time():.0f}")
+    if value.isascii() and value.isdigit() and int(value) < 1 << 37:  # in the year 6325
+        return int(value)
+    raise ParamsError(f"SOURCE_DATE_EPOCH: expected whole seconds since 1970, found {value!r}; correct or unset it")
 
 
 def number_from_environment(name: str, default: str) -> int | None:
     """Read a number of workers or processes, None for auto. Raises ParamsError for a wrong value."""
-    found = os.environ.get(name, default)
-    if found == "auto":
+    value = os.environ.get(name, default)
+    if value == "auto":
         return None
-    if found.isascii() and found.isdigit() and 1 <= int(found) <= 1024:
-        return int(found)
-    raise ParamsError(f"{name}: expected auto or a whole number from 1 to 1024, found {found!r}; correct or unset it")
+    if value.isascii() and value.isdigit() and 1 <= int(value) <= 1024:
+        return int(value)
+    raise ParamsError(f"{name}: expected auto or a whole number from 1 to 1024, found {value!r}; correct or unset it")
 
 
 def _choice(name: str, allowed: tuple[str, ...]) -> str:
-    found = os.environ.get(name, "auto")
-    if found not in allowed:
+    value = os.environ.get(name, "auto")
+    if value not in allowed:
         expected = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-        raise ParamsError(f"{name}: expected {expected}, found {found!r}; correct or unset it")
-    return found
+        raise ParamsError(f"{name}: expected {expected}, found {value!r}; correct or unset it")
+    return value
 
 
 def processors() -> int:

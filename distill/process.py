@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
-LARGEST_THRESHOLD = 32 << 20  # bytes, that glibc takes
 SPINS = "10000"  # a fraction of a millisecond; by default libgomp spins 300,000 times
 ROOM = 256 << 20  # bytes on the disk, or allowed in a file: with less, a compiled module may be cut off
 
@@ -86,7 +85,8 @@ def keep_freed_blocks() -> bool:
 
     For a process that decodes one file after another: it returns what a large file took.
     """
-    return _mallopt((MMAP_THRESHOLD, LARGEST_THRESHOLD), (TRIM_THRESHOLD, 2 * LARGEST_THRESHOLD))
+    largest = 32 << 20  # bytes, that glibc takes for the first of the two
+    return _mallopt((MMAP_THRESHOLD, largest), (TRIM_THRESHOLD, 2 * largest))
 
 
 def _mallopt(*options: tuple[int, int]) -> bool:

@@ -7,6 +7,7 @@ what the command keeps for its watchers.
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import time
@@ -25,8 +26,7 @@ from distill.text import one_line, shown
 
 VARIABLE = "DISTILL_STATUS"
 STATUS, SAID, EVENTS = "status.json", "said.txt", "events.jsonl"
-SECONDS = 0.5  # between writes
-LINE_SECONDS = 10.0
+LINE_SECONDS = 10.0  # between lines where no terminal is
 HEALTH_TITLE = "codebooks on held-out sound"
 
 Progress = Callable[[int, int, str], None]
@@ -39,14 +39,14 @@ class Status:
     def __init__(self, folder: Path | None, label: str = "") -> None:
         """Without a folder nothing is written."""
         self.folder, self._label = folder, label
-        self._written, self._first = -SECONDS, (0, time.monotonic())
+        self._written, self._first = -math.inf, (0, time.monotonic())
 
     def progress(self, done: int, total: int, text: str) -> None:
         """Record that `done` of `total` steps are done."""
         now = time.monotonic()
         if done <= self._first[0]:
             self._first = (done, now)
-        if self.folder is None or (now - self._written < SECONDS and done != total):
+        if self.folder is None or (now - self._written < 0.5 and done != total):
             return
         self._written = now
         first, began = self._first
@@ -71,18 +71,20 @@ class Status:
 
     def keep(self, path: Path, name: str) -> None:
         """Keep a copy of a file or folder for those who watch."""
-        if self.folder is not None:
-            with contextlib.suppress(OSError, shutil.Error):
-                if path.is_dir():
-                    shutil.copytree(path, self.folder / name, dirs_exist_ok=True)
-                else:
-                    shutil.copyfile(path, self.folder / name)
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError, shutil.Error):
+            if path.is_dir():
+                shutil.copytree(path, self.folder / name, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(path, self.folder / name)
 
     def _append(self, name: str, line: str) -> None:
-        if self.folder is not None:
-            path = self.folder / name
-            with contextlib.suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(line + "\n")
+        if self.folder is None:
+            return
+        path = self.folder / name
+        with contextlib.suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(line + "\n")
 
 
 class ProgressReport:
@@ -96,31 +98,29 @@ class ProgressReport:
         folder = os.environ.get(VARIABLE)
         self.status = Status(Path(folder) if folder and not quiet else None, label)
         self._console = Console(stderr=True, quiet=quiet)
-        self._bar: Bar | None = None
         self._printed = time.monotonic()
-        if self._console.is_terminal and not quiet:
-            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
-            text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
-            self._bar = Bar(*columns, TimeRemainingColumn(), text, console=self._console)
+        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
+        self._has_bar = self._console.is_terminal and not quiet
+        self._bar = Bar(*columns, TimeRemainingColumn(), text, console=self._console, disable=not self._has_bar)
+        self._task = self._bar.add_task(label, total=None, text="", start=False)
 
     def __enter__(self) -> "ProgressReport":
         self.status.progress(0, 0, "")
-        if self._bar is not None:
-            self._bar.start()
-            self._bar.add_task(self._label, total=None, text="")
+        self._bar.start()
+        self._bar.start_task(self._task)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            with contextlib.suppress(OSError):
-                self._bar.stop()
+        with contextlib.suppress(OSError):
+            self._bar.stop()
 
     def __call__(self, done: int, total: int, text: str) -> None:
         """Report that `done` of `total` steps are done."""
         self.status.progress(done, total, text)
         text = shown(text)
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total, text=text)
+        if self._has_bar:
+            self._bar.update(self._task, completed=done, total=total, text=text)
         elif time.monotonic() - self._printed > LINE_SECONDS or done == total:
             self._printed = time.monotonic()
             self._print(f"{self._label} {done}/{total} {text}")

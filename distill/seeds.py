@@ -41,7 +41,6 @@ class Stream(IntEnum):
     KIT_SOUNDS = 19  # by label and attempt
     PRETRAINING_COLLECTIONS = 20  # of recordings, by number
     COUNT_FOLDS = 21  # which recordings are left out of counts together
-    CALIBRATION = 22  # sounds that calibrate a prior, by round
     VIEW_KEYS = 23  # keys of the views of a recording, by recording
     VIEW_EQUALISERS = 24  # equalisers of the views of a recording, by recording
 

@@ -29,14 +29,9 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import ModelInfo
 
-# What Distill notes in the two free parts of the metadata. Other keys, which a program may have added, are not shared.
-NOTES = ("recordings", "tier", "val_bits_per_second", WRITTEN)
-TRAINING = ("vqvae", "split", "prior")
-WINDOWS = '\\:*?"<>|'  # characters that are no part of a name there
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 CARD = "README.md"
-RETRY = "check the network and HF_ENDPOINT, and run the same command again"
-SENTENCES = {  # of the client's errors, the more special ones first, and of statuses
+SENTENCES = {  # of the client's errors, the more special ones first, and of HTTP statuses
     "GatedRepoError": "expected access, found that its owner gives it on request; ask for it on its page, then log in",
     "RevisionNotFoundError": "expected the revision that --revision names, found none; name a branch, a tag or a commit",
     "RepositoryNotFoundError": "expected a model repository, found none that you may read; check its name, or "
@@ -81,8 +76,36 @@ def push(
     ParamsError for the arguments, and HubError.
     """
     hub = open_hub(repository)
-    from huggingface_hub import CommitOperationAdd, get_token
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub import CommitOperationAdd
+
+    _check_push(hub, repository, model, license)
+    with tempfile.TemporaryDirectory(prefix="distill-push-") as folder:
+        copy = Path(folder) / model.name
+        metadata = write_shared(model, copy, with_reference)
+        card = hub_card(repository, model.name, metadata, license).encode()
+        with hub_errors(hub, repository):
+            models, takes_card = _contents(hub, repository, private)
+            if others := [name for name in models if name != model.name]:
+                raise HubError(
+                    f"{hub.endpoint}/{repository}: expected a repository for {model.name}, found {', '.join(others[:3])} in "
+                    "it; push under that name, or choose another repository"
+                )
+            additions = [CommitOperationAdd(model.name, copy)] + [CommitOperationAdd(CARD, card)] * takes_card
+            commit = hub.create_commit(repository, additions, commit_message=message or f"Share {model.name}")
+        return Pushed(
+            url=f"{hub.endpoint}/{repository}",
+            commit=commit.oid,
+            bytes=copy.stat().st_size,
+            replaces=bool(models),
+            reference_recordings=metadata.metadata.get("reference_recordings", 0),
+            labels=[] if metadata.prior_config is None else metadata.prior_config.labels,
+            has_card=takes_card,
+        )
+
+
+def _check_push(hub: "HfApi", repository: str, model: Path, license: str | None) -> None:
+    """Refuse what no push is begun with. Raises ParamsError, and HubError without a token."""
+    from huggingface_hub import get_token
 
     if model.suffix != SUFFIX or not _is_plain(model.name):
         raise ParamsError(f"{model}: expected a name that ends in {SUFFIX}, in plain characters; rename the file")
@@ -90,52 +113,36 @@ def push(
         raise ParamsError(
             f"--license: expected an identifier of the hub, such as mit, cc-by-4.0 or other, found {license!r}; correct it"
         )
-    place = f"{hub.endpoint}/{repository}"
     if get_token() is None:
-        raise HubError(f"{place}: expected a token to write with, found none; {LOG_IN}")
-    with tempfile.TemporaryDirectory(prefix="distill-push-") as folder:
-        copy = Path(folder) / model.name
-        metadata = write_shared(model, copy, with_reference)
-        card = hub_card(repository, model.name, metadata, license).encode()
-        info, has_card = None, True
-        with hub_errors(hub, repository):
-            try:
-                info = hub.model_info(repository)
-                if private and info.private is not True:
-                    raise HubError(
-                        f"{place}: expected a private repository or a new one, found one that everybody can read; make it "
-                        "private in its settings, or choose another name"
-                    )
-                if others := [one for one in _models_of(info) if one != model.name]:
-                    raise HubError(
-                        f"{place}: expected a repository for {model.name}, found {', '.join(others[:3])} in it; push under "
-                        "that name, or choose another repository"
-                    )
-                if CARD in [one.rfilename for one in info.siblings or []]:
-                    has_card = made_by_distill(Path(hub.hf_hub_download(repository, CARD, revision=info.sha)))
-            except GatedRepoError:
-                raise
-            except RepositoryNotFoundError:  # or none that one may read
-                hub.create_repo(repository, private=private, exist_ok=True)
-            additions = [CommitOperationAdd(model.name, copy)] + [CommitOperationAdd(CARD, card)] * has_card
-            commit = hub.create_commit(repository, additions, commit_message=message or f"Share {model.name}")
-        return Pushed(
-            url=place,
-            commit=commit.oid,
-            bytes=copy.stat().st_size,
-            replaces=info is not None and bool(_models_of(info)),
-            reference_recordings=metadata.metadata.get("reference_recordings", 0),
-            labels=[] if metadata.prior_config is None else metadata.prior_config.labels,
-            has_card=has_card,
+        raise HubError(f"{hub.endpoint}/{repository}: expected a token to write with, found none; {LOG_IN}")
+
+
+def _contents(hub: "HfApi", repository: str, private: bool) -> tuple[list[str], bool]:
+    """Model files of a repository, and whether its README.md may be replaced; it is made where there is none.
+
+    Raises HubError for a public one if `private`.
+    """
+    if not hub.repo_exists(repository):  # or this token may not read it
+        hub.create_repo(repository, private=private, exist_ok=True)
+        return [], True
+    info = hub.model_info(repository)
+    if private and info.private is not True:
+        raise HubError(
+            f"{hub.endpoint}/{repository}: expected a private repository or a new one, found one that everybody can read; "
+            "make it private in its settings, or choose another name"
         )
+    has_card = CARD in [file.rfilename for file in info.siblings or []]
+    takes_card = not has_card or made_by_distill(Path(hub.hf_hub_download(repository, CARD, revision=info.sha)))
+    return _models_of(info), takes_card
 
 
 def _is_plain(name: str) -> bool:
-    return name.isprintable() and is_utf8(name) and not name.startswith(".") and not set(name) & set(WINDOWS)
+    """Whether a name can be that of a file on every system."""
+    return name.isprintable() and is_utf8(name) and not name.startswith(".") and not set(name) & set('\\:*?"<>|')
 
 
 def _models_of(info: "ModelInfo") -> list[str]:
-    return sorted(one.rfilename for one in info.siblings or [] if one.rfilename.endswith(SUFFIX))
+    return sorted(file.rfilename for file in info.siblings or [] if file.rfilename.endswith(SUFFIX))
 
 
 def write_shared(model: Path, copy: Path, with_reference: bool) -> BundleMetadata:
@@ -145,10 +152,13 @@ def write_shared(model: Path, copy: Path, with_reference: bool) -> BundleMetadat
     """
     bundle = load_bundle(model)
     metadata, reference = bundle.metadata, bundle.reference if with_reference else None
-    notes = {key: metadata.metadata[key] for key in NOTES if key in metadata.metadata}
+    # What Distill itself writes. Other keys, which a program may have added, are not shared.
+    keys = ("recordings", "tier", "val_bits_per_second", WRITTEN)
+    notes = {key: value for key, value in metadata.metadata.items() if key in keys}
     if reference is not None:
         notes["reference_recordings"] = len(reference.codes)
-    training = {key: metadata.training_config[key] for key in TRAINING if key in metadata.training_config}
+    sections = ("vqvae", "split", "prior")
+    training = {key: value for key, value in metadata.training_config.items() if key in sections}
     shared = metadata.model_copy(update={"metadata": notes, "training_config": training})
     written = save_bundle(copy, bundle.codec, bundle.prior, shared, reference)
     verify(copy)
@@ -159,8 +169,8 @@ def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str 
     """The text of `README.md` for the model file `name`. Without a `license` it names none."""
     tags = ["audio", "neural-audio-codec"] + ["audio-generation"] * metadata.has_prior
     # The hub has no task for audio without a prompt.
-    named = {} if license is None else {"license": license}
-    head = {**named, "library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
+    head = {"library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
+    head = {"license": license, **head} if license else head
     get = f"## Get it\n\n```sh\npip install 'distill-audio[hub]'\ndistill pull {repository}\n```\n"
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{card_text(name, metadata)}\n{get}"
 
@@ -181,32 +191,38 @@ def pull(repository: str, folder: Path, revision: str | None = None, replace: bo
     for again in (False, True):
         with hub_errors(hub, repository):
             downloaded = Path(hub.hf_hub_download(repository, listed, revision=commit, force_download=again))
-        if model.exists() or model.is_symlink():
-            if model.is_file() and sha256_file(model) == sha256_file(downloaded):
-                return model, commit, verify(model)
-            check_replaceable("--out", [model], replace=True)
-            if not replace:
-                raise ParamsError(
-                    f"{model}: expected no file, or the one of {repository}, found another; use --replace to replace "
-                    "it, or another --out"
-                )
         try:
-            with atomic_path(model) as temporary:
-                shutil.copyfile(downloaded, temporary)
-                return model, commit, verify(temporary)
+            return model, commit, _put(downloaded, model, repository, replace)
         except ArtifactError as error:
-            said = str(error).replace(str(temporary), f"{place}: {one_line(listed)}")
-            refused = ArtifactError(f"{said}; if that does not help, tell its owner")
+            text = str(error).replace(str(downloaded), f"{place}: {one_line(listed)}")
+            refused = ArtifactError(f"{text}; if that does not help, tell its owner")
     raise refused
 
 
+def _put(downloaded: Path, model: Path, repository: str, replace: bool) -> Facts:
+    """Copy a download to its place: what was verified of it. An equal file stays."""
+    if model.is_file() and sha256_file(model) == sha256_file(downloaded):
+        return verify(model)
+    check_replaceable("--out", [model], replace=True)
+    if (model.exists() or model.is_symlink()) and not replace:
+        raise ParamsError(
+            f"{model}: expected no file, or the one of {repository}, found another; use --replace to replace it, or "
+            "another --out"
+        )
+    verified = verify(downloaded)
+    with atomic_path(model) as temporary:
+        shutil.copyfile(downloaded, temporary)
+    return verified
+
+
 def _the_model(place: str, listed: list[str]) -> str:
-    """The only model file of a repository. Refuse none, several, and a name that would leave the folder."""
+    """The only model file of a repository. Raises HubError for none, several, and a name that would leave the folder."""
     if len(listed) != 1:
-        found = ", ".join(one_line(one, 100) for one in listed[:5]) or "none"
+        names = ", ".join(one_line(name, 100) for name in listed[:5]) or "none"
+        more = " and more" if len(listed) > 5 else ""
         raise HubError(
-            f"{place}: expected one {SUFFIX} file, found {found}{' and more' if len(listed) > 5 else ''}; check the name of "
-            "the repository, or download the one that you want yourself"
+            f"{place}: expected one {SUFFIX} file, found {names}{more}; check the name of the repository, or download the "
+            "one that you want yourself"
         )
     path = PurePosixPath(listed[0])
     if path.is_absolute() or ".." in path.parts or not _is_plain(path.name):
@@ -253,18 +269,21 @@ def hub_errors(hub: "HfApi", repository: str) -> Iterator[None]:
 
 
 def _sentence(error: BaseException, endpoint: str) -> str:
+    """What was expected and found, by the first error with a sentence among an error and its causes."""
     from huggingface_hub import errors
 
-    one: BaseException | None = error
-    while one is not None:  # an error and what caused it
-        status = str(one.response.status_code) if isinstance(one, errors.HfHubHTTPError) else ""
+    retry = "check the network and HF_ENDPOINT, and run the same command again"
+    chain = [error]
+    while cause := chain[-1].__cause__:
+        chain.append(cause)
+    for cause in chain:
+        status = str(cause.response.status_code) if isinstance(cause, errors.HfHubHTTPError) else ""
         for name, sentence in SENTENCES.items():
-            if name == status or (not name.isdigit() and isinstance(one, getattr(errors, name))):
+            if name == status or (not name.isdigit() and isinstance(cause, getattr(errors, name))):
                 return sentence
-        if isinstance(one, errors.HfHubHTTPError):
-            said = one_line(one.server_message or "nothing more", 200)
-            return f"expected an answer of the hub, found HTTP status {status} ({said}); {RETRY}"
-        if type(one).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
-            return f"expected to reach {endpoint}, found: {one_line(one) or type(one).__name__}; {RETRY}"
-        error, one = one, one.__cause__
-    return f"expected an answer of the hub, found: {one_line(error) or type(error).__name__}; {RETRY}"
+        if isinstance(cause, errors.HfHubHTTPError):
+            answer = one_line(cause.server_message or "nothing more", 200)
+            return f"expected an answer of the hub, found HTTP status {status} ({answer}); {retry}"
+        if type(cause).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
+            return f"expected to reach {endpoint}, found: {one_line(cause) or type(cause).__name__}; {retry}"
+    return f"expected an answer of the hub, found: {one_line(chain[-1]) or type(chain[-1]).__name__}; {retry}"

@@ -14,8 +14,8 @@ be, as when there is one, near-duplicates are split as if they were not alike.
 
 import hashlib
 import math
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from distill.text import normal_form
@@ -23,7 +23,6 @@ from distill.text import normal_form
 Side = Literal["train", "val"]
 
 END = ":end"  # what the id and the group of the end of a recording have beside those of the recording
-MOST_NAMED = 5  # labels in a sentence
 
 
 class Recording(Protocol):
@@ -58,6 +57,19 @@ class Split(NamedTuple):
     is_apart: bool = False
 
 
+class Group(NamedTuple):
+    """Recordings that are on one side."""
+
+    name: str
+    recordings: list[Recording]
+    labels: set[str]
+
+    @property
+    def samples(self) -> int:
+        """Samples of all recordings."""
+        return _samples(self.recordings)
+
+
 def draw(group: str, seed: int) -> float:
     """Hash of the group and the seed, uniform in [0, 1)."""
     digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
@@ -74,98 +86,127 @@ def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float
 
     Neither side is empty, but for a recording of one sample. Raises ValueError for no recordings.
     """
-    every = sorted(recordings, key=lambda one: one.pcm_sha256)
+    every = sorted(recordings, key=lambda recording: recording.pcm_sha256)
     if not every:
         raise ValueError("a split needs recordings, found none")
-    least = math.ceil(bounds(fraction)[0] * sum(one.samples for one in every))
-    groups: dict[str, list[Recording]] = defaultdict(list)
-    for one in every:
-        groups[one.group].append(one)
-    for is_apart, units in enumerate((groups, {one.pcm_sha256[:16]: [one] for one in every})):
-        drawn, nearest = _drawn(units, seed, fraction, by_label)
-        held_out = frozenset(one.pcm_sha256 for one in drawn)
-        if sum(one.samples for one in drawn) < least:
-            rest = [own[0] for own in units.values() if len(own) == 1 and own[0].pcm_sha256 not in held_out]
-            longest = max(rest, key=lambda one: one.samples, default=None)
-            if longest is not None and longest.samples >= 2 * least:
-                return Split(held_out, longest.pcm_sha256, least, bool(is_apart))
-        if drawn or nearest:
-            return Split(held_out or frozenset(one.pcm_sha256 for one in nearest), is_apart=bool(is_apart))
-    longest = max(every, key=lambda one: one.samples)
-    return Split(frozenset(), longest.pcm_sha256, min(least, longest.samples // 2), len(groups) < len(every))
+    least = math.ceil(bounds(fraction)[0] * _samples(every))
+    alike = _grouped(every, lambda recording: recording.group, by_label)
+    apart = _grouped(every, lambda recording: recording.pcm_sha256[:16], by_label)
+    for groups in (alike, apart):
+        chosen, count = _chosen(groups, seed, fraction)
+        drawn = [recording for group in chosen[:count] for recording in group.recordings]
+        held_out, is_apart = _hashes(drawn), groups is apart
+        if _samples(drawn) < least:
+            single = [group.recordings[0] for group in groups if len(group.recordings) == 1]
+            long = [
+                recording
+                for recording in single
+                if recording.samples >= 2 * least and recording.pcm_sha256 not in held_out
+            ]
+            if long:
+                return Split(held_out, _longest(long).pcm_sha256, least, is_apart)
+        if chosen:
+            return Split(held_out or _hashes(chosen[0].recordings), is_apart=is_apart)
+    longest = _longest(every)
+    return Split(frozenset(), longest.pcm_sha256, min(least, longest.samples // 2), len(alike) < len(every))
 
 
-def _drawn(
-    groups: Mapping[str, Sequence[Recording]], seed: int, fraction: float, by_label: bool
-) -> tuple[list[Recording], list[Recording]]:
-    """Recordings of the groups that are held out, and those of the group that is the first to be where there are none."""
-    sizes = {group: sum(one.samples for one in own) for group, own in groups.items()}
-    labels = {group: {normal_form(one.label) for one in own if one.label and by_label} for group, own in groups.items()}
-    totals, taken = Counter(label for own in labels.values() for label in own), Counter[str]()
-    movable = [group for group in groups if all(totals[label] > 1 for label in labels[group])]
-    total = sum(sizes.values())
+def _grouped(recordings: Iterable[Recording], name: Callable[[Recording], str], by_label: bool) -> list[Group]:
+    groups: dict[str, Group] = {}
+    for recording in recordings:
+        group = groups.setdefault(name(recording), Group(name(recording), [], set()))
+        group.recordings.append(recording)
+        if by_label and recording.label:
+            group.labels.add(normal_form(recording.label))
+    return list(groups.values())
+
+
+def _chosen(groups: Sequence[Group], seed: int, fraction: float) -> tuple[list[Group], int]:
+    """Groups in the order in which they are held out, and how many of them are."""
+    totals, taken = Counter(label for group in groups for label in group.labels), Counter[str]()
+    movable = [group for group in groups if all(totals[label] > 1 for label in group.labels)]
+    total = sum(group.samples for group in groups)
     least, most = (share * total for share in bounds(fraction))
-    smallest = min((sizes[group] for group in movable), default=total)
+    smallest = min((group.samples for group in movable), default=total)
     if smallest > max(most, total / 2):
-        return [], []
-    most_groups = math.floor(bounds(fraction)[1] * len(groups))
-    most_of_one, most = max(fraction * total, smallest), max(most, smallest)
-    chosen: list[str] = []
+        return [], 0
+    most, most_of_one = max(most, smallest), max(fraction * total, smallest)
+    most_groups = max(1, math.floor(bounds(fraction)[1] * len(groups)))
+    chosen: list[Group] = []
     size = by_draw = 0
-    for value, group in sorted((draw(group, seed), group) for group in movable):
+    for value, group in sorted(((draw(group.name, seed), group) for group in movable), key=lambda drawn: drawn[0]):
         if value >= fraction and (size >= least or len(chosen) >= math.ceil(fraction * len(groups))):
             break
-        are_labels_kept = all(taken[label] < totals[label] // 2 for label in labels[group])
-        is_within = sizes[group] <= min(most_of_one, most - size) and len(chosen) < max(1, most_groups)
+        are_labels_kept = all(taken[label] < totals[label] // 2 for label in group.labels)
+        is_within = group.samples <= min(most_of_one, most - size) and len(chosen) < most_groups
         if is_within and are_labels_kept:
             chosen.append(group)
-            size += sizes[group]
-            taken.update(labels[group])
+            size += group.samples
+            taken.update(group.labels)
             by_draw += value < fraction
-    drawn = chosen if size >= least else chosen[:by_draw]  # too little: the rest may as well be learnt
-    return [one for group in drawn for one in groups[group]], list(groups[chosen[0]])
+    return chosen, len(chosen) if size >= least else by_draw  # too little: the rest may as well be learnt
 
 
 def split_remark(
     recordings: Collection[Recording], split: Split, sample_rate: int, fraction: float, by_label: bool
 ) -> str:
     """What could not be held out, and what it costs, in a sentence; "" where the split is as asked for."""
-    groups, sounds_of = defaultdict(list), defaultdict(set)
-    for one in recordings:
-        groups[one.group].append(one)
-        if by_label and one.label:
-            sounds_of[normal_form(one.label)].add(one.pcm_sha256 if split.is_apart else one.group)
-    total = sum(one.samples for one in recordings)
-    size = split.end + sum(one.samples for one in recordings if one.pcm_sha256 in split.held_out)
+    total = _samples(recordings)
     least, most = (share * total for share in bounds(fraction))
-    found = []
+    size = split.end + _samples(recording for recording in recordings if recording.pcm_sha256 in split.held_out)
+    groups = _grouped(recordings, lambda recording: recording.group, by_label)
+    cut = [recording for recording in recordings if recording.pcm_sha256 == split.cut]
     if split.is_apart:
-        many = sum(len(own) for own in groups.values() if len(own) > 1)
-        found.append(
-            f"{many} recordings are near-duplicates or parts of others and are on both sides, as nothing else can be held "
-            "out, so held-out figures flatter: add other sounds"
-        )
-    for own in groups.values():
-        samples, longest = sum(one.samples for one in own), max(own, key=lambda one: (one.samples, one.path))
-        if split.is_apart or samples <= fraction * total or own[0].pcm_sha256 in split.held_out:
-            continue
-        if len(own) > 1:
-            found.append(
-                f"{longest.path} and its near-duplicates or parts, {len(own)} recordings, are one group and are trained on"
-            )
-        elif size < least and longest.pcm_sha256 != split.cut:
-            found.append(f"{longest.path} is longer than what is held out and is trained on")
-    for one in recordings:
-        if one.pcm_sha256 == split.cut:
-            start = one.trimmed_before + (one.samples - split.end) / sample_rate
-            found.append(f"the end of {one.path} is held out, from {start:.1f} s on")
-            sounds_of.pop(normal_form(one.label), None)
-    if single := sorted(label for label, sounds in sounds_of.items() if len(sounds) == 1):
-        more = f" and {len(single) - MOST_NAMED} more" if len(single) > MOST_NAMED else ""
-        found.append(f"of labels with one sound nothing is held out: {', '.join(single[:MOST_NAMED])}{more}")
+        several = sum(len(group.recordings) for group in groups if len(group.recordings) > 1)
+        remarks = [
+            f"{several} recordings are near-duplicates or parts of others and are on both sides, as nothing else can be "
+            "held out, so held-out figures flatter: add other sounds"
+        ]
+        groups = _grouped(recordings, lambda recording: recording.pcm_sha256, by_label)
+    else:
+        large = [
+            group
+            for group in groups
+            if group.samples > fraction * total and group.recordings[0].pcm_sha256 not in split.held_out
+        ]
+        remarks = [
+            _trained_on(group)
+            for group in large
+            if len(group.recordings) > 1 or (size < least and group.recordings != cut)
+        ]
+    for recording in cut:
+        start = recording.trimmed_before + (recording.samples - split.end) / sample_rate
+        remarks.append(f"the end of {recording.path} is held out, from {start:.1f} s on")
+    sounds = Counter(label for group in groups for label in group.labels)
+    single = sorted(
+        {label for label, number in sounds.items() if number == 1} - {normal_form(recording.label) for recording in cut}
+    )
+    if single:
+        more = f" and {len(single) - 5} more" if len(single) > 5 else ""
+        remarks.append(f"of labels with one sound nothing is held out: {', '.join(single[:5])}{more}")
     if size < least:
-        found.append("held-out figures rest on little sound")
-    if not found and size <= most:
+        remarks.append("held-out figures rest on little sound")
+    if not remarks and size <= most:
         return ""
     asked = f"({size / total:.0%}, asked {fraction:.0%})"
-    return "; ".join([f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}", *found])
+    return "; ".join([f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}", *remarks])
+
+
+def _trained_on(group: Group) -> str:
+    longest = max(group.recordings, key=lambda recording: (recording.samples, recording.path)).path
+    if len(group.recordings) == 1:
+        return f"{longest} is longer than what is held out and is trained on"
+    several = f"{len(group.recordings)} recordings"
+    return f"{longest} and its near-duplicates or parts, {several}, are one group and are trained on"
+
+
+def _samples(recordings: Iterable[Recording]) -> int:
+    return sum(recording.samples for recording in recordings)
+
+
+def _hashes(recordings: Iterable[Recording]) -> frozenset[str]:
+    return frozenset(recording.pcm_sha256 for recording in recordings)
+
+
+def _longest(recordings: Iterable[Recording]) -> Recording:
+    return max(recordings, key=lambda recording: recording.samples)

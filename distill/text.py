@@ -12,13 +12,11 @@ from rich.cells import cell_len, chop_cells
 _REORDERING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 _LONGEST_LINE = 4000  # characters
-_LONGEST_VALUE = 1000
-_LEAST_NAME = 12  # columns of a table's names
 
 
-def one_line(found: object, most: int = 300) -> str:
-    """Text of `found` on one line, without control characters, of at most `most` characters."""
-    text = " ".join(str(found).split())
+def one_line(value: object, most: int = 300) -> str:
+    """Text of a value on one line, without control characters, of at most `most` characters."""
+    text = " ".join(str(value).split())
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     return text if len(text) <= most else text[: most - 1] + "…"
 
@@ -29,10 +27,13 @@ def normal_form(name: str) -> str:
 
 
 def positions_of(name: str, *lists: Sequence[str]) -> list[int]:
-    """Where `name` is in the first list that has it: as it is, else in its normal form, else in either case."""
-    forms: tuple[Callable[[str], str], ...] = (str, normal_form, lambda one: normal_form(one).casefold())
-    found = ([at for at, one in enumerate(names) if form(one) == form(name)] for form in forms for names in lists)
-    return next(filter(None, found), [])
+    """Positions of `name` in the first list that has it: as it is, else in its normal form, else in either case."""
+    forms: tuple[Callable[[str], str], ...] = (str, normal_form, lambda text: normal_form(text).casefold())
+    for form in forms:
+        for names in lists:
+            if positions := [position for position, each in enumerate(names) if form(each) == form(name)]:
+                return positions
+    return []
 
 
 def is_utf8(text: str) -> bool:
@@ -73,7 +74,7 @@ def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     longest, *widths = (max(map(cell_len, column)) for column in zip(*rows, strict=True))
     room = min(longest, width - sum(widths) - 2 * len(widths))
     lines = []
-    if room < min(longest, _LEAST_NAME):
+    if room < min(longest, 12):  # columns for names
         titles, *records = rows
         for record in records:
             lines += [*named_values(zip(titles, record, strict=True), width), ""]
@@ -86,7 +87,7 @@ def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 
 def named_values(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
     """Lines with names and values side by side, values below names where `width` is narrow. Words stay whole."""
-    rows = [(one_line(name, _LONGEST_VALUE), one_line(value, _LONGEST_VALUE)) for name, value in rows]
+    rows = [(one_line(name, 1000), one_line(value, 1000)) for name, value in rows]
     indent = max((cell_len(name) for name, _ in rows), default=0) + 2
     is_narrow = 2 * indent > width
     lines = []

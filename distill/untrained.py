@@ -1,28 +1,24 @@
 """A model of one recording, made in a second: with the shipped weights, and nothing trained."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from distill.api import Model
 from distill.audio.ingest import corpus_of_one
 from distill.codec.coordinates import codewords_of
 from distill.codec.initialise import build_vqvae, initialise
-from distill.codec.streaming import encode, within_full_scale
+from distill.codec.model import VQVAE
+from distill.codec.streaming import decode, encode, within_full_scale
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
-from distill.generate.sounds import COARSE_FROM
-from distill.generate.tuner import Tuner
-from distill.kit.kit import drum_keys
-from distill.kit.make import KitSource
+from distill.generate.sounds import COARSE_FROM, Samples
+from distill.generate.source import Recorded, Source
 from distill.model_file.format import Bundle, BundleMetadata
 from distill.params import default_params
 from distill.prior.pretrained import pretrained_prior
@@ -43,9 +39,10 @@ def one_thread() -> Iterator[None]:
 
 
 class ModelOfOne(Model):
-    """A model of one recording with the shipped weights, for which nothing was trained: codec and prior on the CPU."""
+    """A model of a single recording with the shipped weights, for which nothing was trained, on the CPU.
 
-    default_strength = COARSE_FROM  # the most that leaves tones and coarse spectra as they are
+    `recording` are its samples `[N]`, `codes` its codes `[F, Q]`.
+    """
 
     def __init__(self, path: Path) -> None:
         """Make it of an audio file. Remarks on the file are AudioWarnings. Raises AudioError.
@@ -53,21 +50,10 @@ class ModelOfOne(Model):
         The codec has the pretrained decoder, and projection, codebooks and sets of partials as training begins with,
         fitted to this recording alone: with synthetic sounds, as in training, it would decode it no better.
         """
-        self.path, params = path, default_params()
-        with TemporaryDirectory() as folder:
-            corpus = corpus_of_one(path, Path(folder))
-            (entry,) = corpus.entries
-            if entry.seconds < SHORTEST_SECONDS:
-                raise AudioError(
-                    f"{path}: expected at least {SHORTEST_SECONDS} s of sound, found {entry.seconds:.3f} s; name a longer "
-                    "recording"
-                )
-            codec = build_vqvae(corpus.sample_rate, params.vqvae_config(len(corpus.entries)), params.seed)
-            with one_thread():
-                initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
-            self.recording = within_full_scale(codec.eval(), corpus.read(entry), str(path))  # samples `[N]`
-        self.codes: Codes = encode(codec, torch.from_numpy(self.recording)[None])[0].numpy()  # `[F, Q]`
-        sizes, counted = codec.architecture.codebook_sizes, [CodedRecording([self.codes], path=path.name)]
+        codec, self.recording = _fitted(path)
+        self.codes: Codes = _at_its_level(codec, self.recording)
+        self.path, sizes = path, codec.architecture.codebook_sizes
+        counted = [CodedRecording([self.codes], path=path.name)]
         prior = pretrained_prior(codewords_of(codec), sizes, codec.spectrogram.frame_rate, counted)
         metadata = BundleMetadata(
             vqvae_config=codec.architecture,
@@ -76,30 +62,42 @@ class ModelOfOne(Model):
             codec_sha256=weights_sha256(codec),
         )
         self.bundle = Bundle(codec, prior, metadata)
-        self.untrained = (
-            f"made from {path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
-            "recording alone, and are meant to be near it"
+        self.source = Source(
+            codec,
+            prior,
+            path=path,
+            strength=COARSE_FROM,  # the most that leaves tones and coarse spectra as they are
+            single=Recorded(self.recording, self.codes),
+            untrained=(
+                f"made from {path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
+                "recording alone, and are meant to be near it"
+            ),
         )
 
-    def _learnt(self) -> Mapping[str, NDArray[np.integer]]:
-        """Those of the recording."""
-        return {self.path.name: self.codes}
 
-    def _own_note(self) -> int | None:
-        """That of the recording: a kit of what has a pitch, and not the name of a drum, is an instrument."""
-        tones = self.tuner.layer.pitches(torch.from_numpy(self.codes)).isfinite()
-        is_drum = any(drum_keys([self.path.stem]))
-        pitch = None if is_drum or not tones.any() else self.tuner.measure(self.recording)
-        return None if pitch is None else round(pitch)
+def _fitted(path: Path) -> tuple[VQVAE, Samples]:
+    """A codec that is fitted to an audio file, and its samples `[N]`. Raises AudioError."""
+    params = default_params()
+    with TemporaryDirectory() as folder:
+        corpus = corpus_of_one(path, Path(folder))
+        (entry,) = corpus.entries
+        if entry.seconds < SHORTEST_SECONDS:
+            raise AudioError(
+                f"{path}: expected at least {SHORTEST_SECONDS} s of sound, found {entry.seconds:.3f} s; name a longer "
+                "recording"
+            )
+        codec = build_vqvae(corpus.sample_rate, params.vqvae_config(len(corpus.entries)), params.seed)
+        with one_thread():
+            initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
+        return codec.eval(), within_full_scale(codec, corpus.read(entry), str(path))
 
-    def _kit_source(self, tuner: Tuner | None) -> KitSource:
-        """What a kit of takes of the recording is made from."""
 
-        def recording_at(note: int | None) -> Codes:
-            return self.codes if note is None else self._transposed(self.codes, self.recording, None, note)[0]
-
-        source = super()._kit_source(tuner)
-        return replace(source, labels=[self.path.stem], recording_at=recording_at, untrained=self.untrained)
+def _at_its_level(codec: VQVAE, recording: Samples) -> Codes:
+    """Codes `[F, Q]` of samples `[N]`, which the codec decodes as loud from now on: loudness has steps of 2 dB."""
+    audio = torch.from_numpy(recording)[None]
+    codes = encode(codec, audio)
+    codec.texture_head.amplify(float(audio.norm() / decode(codec, codes).norm()))
+    return codes[0].numpy()
 
 
 def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:

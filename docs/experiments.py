@@ -37,9 +37,9 @@ SECONDS = 60.0  # that MLflow's page may take to answer
 
 def commands(page: str) -> list[list[str]]:
     """The page's commands, as words: experiments, their table, their curves, and the choice of one."""
-    found = COMMANDS.search(page)
-    assert found
-    return [words for line in found[1].splitlines() if (words := shlex.split(line, comments=True))]
+    block = COMMANDS.search(page)
+    assert block
+    return [words for line in block[1].splitlines() if (words := shlex.split(line, comments=True))]
 
 
 def draw_curves(plots: dict[str, Any], path: Path) -> None:

@@ -116,11 +116,11 @@ def show(kit: Path, folder: Path) -> None:
     samples = play(soundfont_of(kit, folder)[0], scale(keys, HELD, GAP), RATE, folder)
     begins = [round((GAP + number * (GAP + HELD)) * RATE) for number in range(len(keys))]
     held = [samples[begin : begin + round(HELD * RATE)] for begin in begins]
-    cents = [cents_off(one, RATE, key) for one, key in zip(held, keys, strict=True)]
+    cents = [cents_off(sound, RATE, key) for sound, key in zip(held, keys, strict=True)]
     draw(samples, keys, cents, PICTURE)
     lines = ["| octave | " + " | ".join(WHITE[0]) + " |", "|---" * 8 + "|"]
     for octave, row in zip(OCTAVES, np.array_split(cents, len(OCTAVES)), strict=True):
-        lines.append(f"| {octave} | " + " | ".join(f"{one + 0.0:+.1f}" for one in row.round(1)) + " |")
+        lines.append(f"| {octave} | " + " | ".join(f"{value + 0.0:+.1f}" for value in row.round(1)) + " |")
     before, after = map(re.escape, TABLE)
     block = "".join((TABLE[0], *(f"{line}\n" for line in lines), TABLE[1]))
     text = PAGE.read_text(encoding="utf-8")

@@ -48,7 +48,7 @@ def write_picture(path: Path) -> None:
     """Recordings above, below each the new sound that it is nearest to: the longest ones, no recording twice."""
     report = json.loads((AUDITION / "report.json").read_text(encoding="utf-8"))
     pairs: dict[str, tuple[Sound, Sound, int]] = {}
-    for entry in sorted(report["generated"], key=lambda one: -float(one["seconds"])):
+    for entry in sorted(report["generated"], key=lambda sound: -float(sound["seconds"])):
         new, rate = soundfile.read(AUDITION / entry["file"], dtype="float32")
         recording, _ = soundfile.read(AUDITION / entry["nearest_file"], dtype="float32")
         pairs.setdefault(Path(entry["nearest_path"]).stem, (recording, new, rate))

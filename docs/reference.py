@@ -19,8 +19,8 @@ TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text
 def commands() -> dict[str, Any]:
     """The subcommands of `distill` by name."""
     group: Any = typer.main.get_command(app)
-    found: dict[str, Any] = group.commands
-    return found
+    subcommands: dict[str, Any] = group.commands
+    return subcommands
 
 
 def flags(command: Any) -> set[str]:
@@ -52,17 +52,23 @@ GENERATED: dict[str, Callable[[], str]] = {"commands": commands_markdown, "setti
 
 
 def _section(name: str, command: Any) -> str:
-    arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one.param_type_name == "option"]
-    usage = " ".join(["distill", name, *(one.metavar or one.name.upper() for one in arguments), "[options]"])
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    usage = " ".join(
+        ["distill", name, *(parameter.metavar or parameter.name.upper() for parameter in arguments), "[options]"]
+    )
     rows = [
-        _row(f"`{one.metavar or one.name.upper()}`", "required" if one.required else "", one.help or "")
-        for one in arguments
+        _row(
+            f"`{argument.metavar or argument.name.upper()}`",
+            "required" if argument.required else "",
+            argument.help or "",
+        )
+        for argument in arguments
     ]
-    for one in options:
-        value = "" if one.is_flag else f" {_value(one)}"
-        shown = ", ".join(f"`{flag}{value}`" for flag in sorted([*one.opts, *one.secondary_opts], key=len))
-        rows.append(_row(shown, _default(one), _help(one)))
+    for option in options:
+        value = "" if option.is_flag else f" {_value(option)}"
+        shown = ", ".join(f"`{flag}{value}`" for flag in sorted([*option.opts, *option.secondary_opts], key=len))
+        rows.append(_row(shown, _default(option), _help(option)))
     table = "\n".join([_row("argument or flag", "default", "meaning"), _row("---", "---", "---"), *rows])
     return f"## `distill {name}`\n\n{_literal(command.help.strip())}\n\n```sh\n{usage}\n```\n\n{table}"
 
@@ -104,7 +110,7 @@ def _paths(values: Any, before: str = "") -> Iterator[str]:
 
 def _allowed(about: Setting) -> str:
     bounds = [f"{word} {_plain(about.bounds[name])}" for name, word in BOUNDS.items() if name in about.bounds]
-    choices = [f"`{one}`" for one in (*about.choices, *(["auto"] if about.auto_by else []))]
+    choices = [f"`{choice}`" for choice in (*about.choices, *(["auto"] if about.auto_by else []))]
     kind = [] if about.choices and about.type is str else [" ".join([TYPES[about.type], *bounds])]
     return " or ".join([*kind, ", ".join(choices)] if choices else kind)
 

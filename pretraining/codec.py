@@ -30,14 +30,14 @@ from distill.codec.initialise import (
     pretrained_path,
 )
 from distill.codec.losses import DecoderLoss
-from distill.codec.model import VQVAE, join_codes
-from distill.codec.quantizer import ResidualQuantizer
+from distill.codec.model import VQVAE
+from distill.codec.quantizer import OverlappingQuantizer
 from distill.execution import STATE, execution_from_environment
 from distill.params import get_adaptive_vqvae_config
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
-from distill.training.checkpoints import CheckpointStore
+from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings
@@ -63,7 +63,7 @@ class _Coding:
 
     mean: Tensor
     components: Tensor
-    quantizer: ResidualQuantizer
+    quantizer: OverlappingQuantizer
 
 
 class _Decoding(nn.Module):
@@ -141,7 +141,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
             features = codec.unproject(coding.quantizer.decode(codes))
         else:  # for the noise alone
             codes = (features[..., :4] * 1e4).long()
-        return features, join_codes(codes, tones), self.fabric.to_device(audio)
+        return features, codec.layout.join(codes, tones), self.fabric.to_device(audio)
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         length = CROP_FRAMES * self.step
@@ -168,12 +168,12 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         codec.fit_projection(torch.cat(pieces))
         codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
         levels = CORPUS_LEVELS[number % len(CORPUS_LEVELS)]
-        sizes = (codec.architecture.latent_size, codewords, levels)
-        quantizer = ResidualQuantizer(*sizes, ema_decay=1.0, loudness_scale=codec.loudness_scale).eval()
+        sizes = (codec.architecture.latent_size, codewords, levels - 1)
+        quantizer = OverlappingQuantizer(*sizes, ema_decay=1.0, loudness_scale=codec.quantizer.loudness_scale).eval()
         quantizer.fit([codec.project(piece) for piece in pieces], generator)
         progress(number + 1, CORPORA, "synthetic corpora")
         mean, components = codec.mean.clone(), codec.components.clone()
-        return _Coding(mean, components, cast(ResidualQuantizer, self.fabric.to_device(quantizer)))
+        return _Coding(mean, components, cast(OverlappingQuantizer, self.fabric.to_device(quantizer)))
 
 
 def _named(side: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -197,7 +197,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
             validate_initial=True,
             average=0.999,
         )
-        Trainer(task, settings, Run(fabric, store, [PretrainingConsole(progress)])).run()
+        Trainer(task, settings, Run(fabric, store or NO_CHECKPOINTS, [PretrainingConsole(progress)])).run()
     write_pretrained(task.codec)
     return task.codec
 

@@ -20,7 +20,8 @@ from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
 from distill.codec.coordinates import ABSENT, COORDINATES, REFERENCE_RATE, SharedCoordinates, resampled_bands
 from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, build_vqvae, features_of, fit_tones
-from distill.codec.model import TONE_LEVELS, VQVAE, feature_weights
+from distill.codec.layout import ATOM
+from distill.codec.model import VQVAE, feature_weights
 from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
@@ -67,8 +68,7 @@ class CodedCollection:
     def codec(self) -> VQVAE:
         """The codec, which is not kept: it is large."""
         shape_levels, size, _ = self.fit["codebooks"].shape
-        codec = _build(self.sample_rate, size, 1 + TONE_LEVELS + shape_levels)
-        assert codec.tone is not None
+        codec = _build(self.sample_rate, size, ATOM + 1 + shape_levels)
         codec.quantizer.codebooks.copy_(self.fit["codebooks"])
         codec.tone.ratios.copy_(self.fit["ratios"])
         codec.tone.amplitudes.copy_(self.fit["amplitudes"])
@@ -107,18 +107,17 @@ def make_collection(path: Path, number: int, seed: int) -> None:
     torch.set_num_threads(1)
     rng, codec, sounds = practice_recordings(number, seed)
     instruments = sorted({sound.instrument for sound in sounds})
-    unfitted = {one for one in instruments[1:] if rng.random() < UNFITTED_SHARE}
+    unfitted = {instrument for instrument in instruments[1:] if rng.random() < UNFITTED_SHARE}
     strength = float(rng.choice(STRENGTHS))
     is_fitted = [sound.instrument not in unfitted for sound in sounds]
     samples = [torch.from_numpy(sound.samples) for sound in sounds]
-    fit_tones(codec, (one for one, is_used in zip(samples, is_fitted, strict=True) if is_used), _generator(rng))
-    views = [_views(codec, rng, one, strength) for one in samples]
+    fit_tones(codec, (sound for sound, is_used in zip(samples, is_fitted, strict=True) if is_used), _generator(rng))
+    views = [_views(codec, rng, sound, strength) for sound in samples]
     fitted = [view for own, is_used in zip(views, is_fitted, strict=True) if is_used for view, _ in own]
     _fit(codec, rng, fitted)
     codes = _codes(codec, [view for own in views for view in own])
     shapes = reference_shapes(codec, torch.cat([own[0][0] for own in views]))
     quantizer = codec.quantizer
-    assert codec.tone is not None
     tensors = {
         "codes": torch.cat(codes).to(torch.int16),
         "lengths": torch.tensor([len(part) for part in codes]),
@@ -163,7 +162,7 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
 
     Scales lie half-way between those of single coordinates and that of their level, so that fine detail is not lost.
     """
-    shapes = torch.cat([one.shapes for one in collections])
+    shapes = torch.cat([collection.shapes for collection in collections])
     mean, weights = shapes.mean(dim=0), feature_weights(spectrogram_config_for(REFERENCE_RATE))
     _, vectors = torch.linalg.eigh(((shapes - mean) * weights).double().T.cov())
     components = vectors.flip(1)[:, :COORDINATES]
@@ -171,8 +170,9 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     plain = SharedCoordinates(mean, (components * signs).float(), torch.ones(SCALED_LEVELS - 1, COORDINATES))
     squares = torch.zeros(SCALED_LEVELS - 1, COORDINATES)
     seen = torch.zeros(SCALED_LEVELS - 1, 1)
-    for one in collections:
-        energies = torch.stack(plain.of_codec(one.codec())[1 + TONE_LEVELS :]).square().mean(dim=1)
+    for collection in collections:
+        codec = collection.codec()
+        energies = torch.stack(plain.of_codec(codec)[codec.layout.first_shape :]).square().mean(dim=1)
         squares[: len(energies)] += energies
         seen[: len(energies)] += 1
     sizes = (squares / seen.clamp_min(1)).sqrt()
@@ -187,7 +187,7 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
 def reference_shapes(codec: VQVAE, features: Tensor) -> Tensor:
     """Features `[n, features]` of a codec less their loudness, resampled to those at the reference rate."""
     resampling, present = resampled_bands(codec.spectrogram)
-    shapes = (features - codec.loudness(features)) @ resampling
+    shapes = (features - codec.frame_features.loudness(features)) @ resampling
     shapes[:, ~present] = ABSENT
     return shapes
 

@@ -149,8 +149,8 @@ def string(rng: Generator, sample_rate: int) -> Play:
             if frequency > HIGHEST_SHARE * sample_rate:
                 break
             decay = ring / (1 + faster * order)
-            for one in range(strings):
-                cycles = frequency * (1 + detune * one) * time
+            for number in range(strings):
+                cycles = frequency * (1 + detune * number) * time
                 total += level * np.sin(2 * np.pi * cycles + take.uniform(0, 6.3)) * np.exp(-time / decay)
         attack = take.standard_normal(len(time)) * np.exp(-time / 0.006) * noise * strength
         total += _resonating(attack, sample_rate, body, widths) + 0.3 * _resonating(total, sample_rate, body, widths)

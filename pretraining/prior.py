@@ -120,7 +120,7 @@ class AnyCodecPrior(nn.Module):
         prefix = "input_embedding."
         embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
         table = torch.func.functional_call(skeleton.input_embedding, embedding, (example.codewords,))
-        num_labels = max((one.label for one in example.labelled), default=1)
+        num_labels = max((recording.label for recording in example.labelled), default=1)
         summaries = label_summaries(table.float(), example.labelled, num_labels)
         values["label"] = label_vectors(self.label_projection, summaries)
         logits: Tensor = torch.func.functional_call(skeleton, values, (example.batch,))
@@ -178,7 +178,7 @@ class _PretrainingTask(Task[PretrainingBatch]):
             self.model = AnyCodecPrior()
         if pretrained.PATH.is_file():
             self.model.load({name: value.float() for name, value in load_file(pretrained.PATH).items()})
-        codewords = [[level.half() for level in coordinates.of_codec(one.codec())] for one in collections]
+        codewords = [[level.half() for level in coordinates.of_codec(collection.codec())] for collection in collections]
         pairs = [pair for pair in zip(collections, codewords, strict=True) if len(pair[0].recordings) > 1]
         self.held_out = pairs[HELD_OUT // 2 :: HELD_OUT][:MAX_HELD_OUT]
         chosen = {id(collection) for collection, _ in self.held_out}

@@ -118,9 +118,9 @@ def _melodies(rng: Generator, sample_rate: int, count: int) -> PlayNumber:
         step = int(sample_rate * take.uniform(0.1, 0.5))
         pitches = take.choice((-5, -3, 0, 2, 4, 5, 7, 9, 12), int(take.integers(2, 9)))
         notes = [resampled(note, 2 ** (float(pitch) / 12)) for pitch in pitches]
-        melody = np.zeros(max(index * step + len(one) for index, one in enumerate(notes)))
-        for index, one in enumerate(notes):
-            _add(melody, index * step, one, 1.0)
+        melody = np.zeros(max(index * step + len(sound) for index, sound in enumerate(notes)))
+        for index, sound in enumerate(notes):
+            _add(melody, index * step, sound, 1.0)
         return melody
 
     return play

@@ -1,7 +1,7 @@
 """Progress of a pre-training: a line for each step, one that stays for each epoch."""
 
+from distill.training.console import ToConsole
 from distill.training.events import Epoch
-from distill.training.tracking import ToConsole
 
 
 class PretrainingConsole(ToConsole):

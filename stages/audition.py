@@ -8,17 +8,16 @@ def main(params: Params) -> None:
     from distill.audio.corpus import load_corpus
     from distill.generate.audition import audition
     from distill.model_file.format import load_bundle
-    from distill.novelty.verdict import with_scores
+    from distill.novelty.scores import with_scores
     from distill.prior.data import read_prior_data
     from distill.storage.files import atomic_folder
     from distill.training.tracking import track_audition
 
     bundle, corpus = load_bundle(bundle_path(params)), load_corpus(FOLDERS.corpus)
     with atomic_folder(AUDITION) as folder:
-        reference = bundle.reference
-        if reference is None:  # a model may be made without it; its audition still compares
-            unscored = read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference()
-            reference = with_scores(unscored, bundle.codec)
+        reference = bundle.reference or with_scores(  # a model may be made without it; its audition still compares
+            read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference(), bundle.codec
+        )
         networks = (bundle.codec, bundle.prior, bundle.labels)
         metrics, times_real_time = audition(*networks, reference, corpus, params.audition, params.seed, folder)
     write_metrics("audition", metrics)

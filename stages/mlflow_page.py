@@ -4,24 +4,19 @@ import os
 import sys
 from pathlib import Path
 
-from distill.errors import ParamsError, for_the_user
-from distill.training.tracking import page_command
+from distill.errors import ParamsError
+from distill.training.mlflow_store import page_command
+from stages.running import status_of
 
 
-def main() -> None:
-    """Become MLflow's server, or exit with status 2 after a sentence where it cannot."""
+def serve() -> int:
+    """Become MLflow's server. Raises ParamsError for a wrong port."""
     port = os.environ.get("PORT") or "5000"
-    try:
-        if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-            raise ParamsError(f"PORT: expected a number from 1 to 65535, found {port!r}")
-        command = page_command(Path(), int(port))
-    except Exception as error:
-        if known := for_the_user(error):
-            print(f"distill: {known}", file=sys.stderr)
-            sys.exit(known.exit_code)
-        raise
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        raise ParamsError(f"PORT: expected a number from 1 to 65535, found {port!r}")
+    command = page_command(Path(), int(port))
     os.execv(command[0], command)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(status_of(serve, "distill: "))

@@ -17,9 +17,8 @@ PREPARED = Path("artifacts/prepared.txt")
 
 
 def main(params: Params) -> None:
-    kept = keep_other_model(bundle_path(params))
-    if kept is not None:
-        print(kept, file=sys.stderr)
+    if remark := keep_other_model(bundle_path(params)):
+        print(remark, file=sys.stderr)
     if tracking_root() != Path.cwd():
         lead_to_recordings(tracking_root(), params.corpus.path)
     write_bytes(PREPARED, os.fsencode(f"{params.corpus.path}\n"))

@@ -4,21 +4,23 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from distill.audio.source import is_url, list_recordings, open_source, printable
-from distill.errors import AudioError, DistillError, for_the_user
+from distill.errors import AudioError, DistillError
 from distill.execution import STATE, usable_memory
 from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
 from distill.process import print_any_text
+from distill.text import is_utf8
 from stages.ingest import note_corpus
 from stages.ops import dvc
 from stages.ops.models import keep_other_model
 from stages.ops.results import pull_missing
 from stages.ops.summary import run_log, summarise
-from stages.running import AT_WORK, PARAMS, bundle_path
+from stages.running import AT_WORK, PARAMS, bundle_path, status_of
 
 LISTED = 10
 ROOM = 1 << 20  # bytes: with less, a disk is full
@@ -26,22 +28,19 @@ NO_PULL = "--no-pull"  # of ours, not of DVC
 
 
 def main(arguments: list[str]) -> int:
-    """Run `dvc repro ARGUMENTS` and return the exit status: that of the stage that failed, if one did.
+    """Run `dvc repro ARGUMENTS` and return the exit status: the failed stage's, if a stage failed.
 
     Without arguments missing results are pulled from a remote before. `--no-pull` prevents that, and DVC does not see it.
     """
     print_any_text()
-    try:
-        params = load_params(PARAMS)
-        _check_corpus(params.corpus.path)
-        with workplace(STATE / "repro", STATE, what="this pipeline"):
-            return _reproduce(params, arguments)
-    except Exception as error:
-        known = for_the_user(error)
-        if known is None:
-            raise
-        print(known, file=sys.stderr)
-        return known.exit_code
+    return status_of(lambda: _checked(arguments))
+
+
+def _checked(arguments: list[str]) -> int:
+    params = load_params(PARAMS)
+    _check_corpus(params.corpus.path)
+    with workplace(STATE / "repro", STATE, what="this pipeline"):
+        return _reproduce(params, arguments)
 
 
 def _check_corpus(path: str) -> None:
@@ -51,10 +50,10 @@ def _check_corpus(path: str) -> None:
         return
     corpus = Path(path)
     if not corpus.is_dir():
-        found = "a file" if corpus.exists() else "nothing there"
+        what = "a file" if corpus.exists() else "nothing there"
         home = ", in which ~ is no home folder for DVC" if path.startswith("~") else ""
         raise AudioError(
-            f"{PARAMS}: corpus.path: expected a folder of recordings, found {found} at {corpus}{home}; "
+            f"{PARAMS}: corpus.path: expected a folder of recordings, found {what} at {corpus}{home}; "
             "set it to the folder with your sounds"
         )
     _refuse_unhashable(corpus)
@@ -62,26 +61,28 @@ def _check_corpus(path: str) -> None:
 
 def _reproduce(params: Params, arguments: list[str]) -> int:
     began, earlier = time.monotonic(), len(run_log())
-    mended = dvc.mend(STATE)
-    if mended is not None:
-        print(mended, file=sys.stderr)
-    kept = keep_other_model(bundle_path(params))
-    if kept is not None:
-        print(kept, file=sys.stderr)
+    for remark in filter(None, (dvc.mend(STATE), keep_other_model(bundle_path(params)))):
+        print(remark, file=sys.stderr)
     AT_WORK.unlink(missing_ok=True)
     if not arguments:
         pull_missing()
     status = dvc.run_dvc("repro", *(argument for argument in arguments if argument != NO_PULL)).returncode
     ran = run_log()[earlier:]
     if status != 0:
-        refused = next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), None)
-        if refused is None:
-            _check_what_no_stage_says(params)
-        return refused or 1
+        return _failed(params, ran)
     dvc.keep_lock(STATE)
     note_corpus(params)  # also where `ingest` was up to date
     summarise(params, ran, time.monotonic() - began)
     return 0
+
+
+def _failed(params: Params, ran: list[dict[str, Any]]) -> int:
+    """Exit status of the stage that failed, or of DVC. Raises DistillError where no stage says why, and it is known."""
+    for entry in ran:
+        if entry["exit"] != 0:
+            return int(entry["exit"])
+    _check_what_no_stage_says(params)
+    return 1
 
 
 def _check_what_no_stage_says(params: Params) -> None:
@@ -113,24 +114,23 @@ def _refuse_unhashable(corpus: Path) -> None:
         )
 
 
-def _unhashable(folder: Path) -> Iterator[tuple[str, str]]:
-    """(entry, reason) of everything below `folder` that DVC cannot hash, or behind which it sees no change."""
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(parent, name)
-            reason = ""
-            if name != name.encode("utf-8", "replace").decode("utf-8"):
-                reason = "its name is not UTF-8"
-            elif not path.exists():
-                reason = "a link that leads nowhere"
-            elif path.is_dir():
-                reason = "a link to a folder, behind which DVC sees no change" if path.is_symlink() else ""
-            elif not path.is_file():
-                reason = "neither a file nor a folder"
-            elif not os.access(path, os.R_OK):
-                reason = "no permission to read it"
-            if reason:
-                yield printable(os.path.relpath(path, folder)), reason
+def _unhashable(corpus: Path) -> Iterator[tuple[str, str]]:
+    """(entry, reason) of everything below `corpus` that DVC cannot hash, or behind which it sees no change."""
+    for parent, folders, files in os.walk(corpus):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if reason := _why_unhashable(path):
+                yield printable(os.path.relpath(path, corpus)), reason
+
+
+def _why_unhashable(path: Path) -> str:
+    reasons: dict[str, Callable[[], bool]] = {
+        "its name is not UTF-8": lambda: not is_utf8(path.name),
+        "a link that leads nowhere": lambda: not path.exists(),
+        "a link to a folder, behind which DVC sees no change": lambda: path.is_dir() and path.is_symlink(),
+        "neither a file nor a folder": lambda: not (path.is_dir() or path.is_file()),
+        "no permission to read it": lambda: path.is_file() and not os.access(path, os.R_OK),
+    }
+    return next((reason for reason, holds in reasons.items() if holds()), "")
 
 
 if __name__ == "__main__":

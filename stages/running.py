@@ -46,13 +46,25 @@ def conclude(stage: str, trained: "Trained") -> None:
 def tracking_root() -> Path:
     """Folder of MLflow's store: the repository, also for queued experiments, which DVC runs in a copy below it."""
     here = Path.cwd()
-    below = next((parent for parent in here.parents if (parent.name, parent.parent.name) == ("tmp", ".dvc")), None)
-    return here if below is None else below.parent.parent
+    copies = (folder for folder in here.parents if (folder.name, folder.parent.name) == ("tmp", ".dvc"))
+    return next((folder.parent.parent for folder in copies), here)
 
 
 def write_metrics(stage: str, values: Mapping[str, object]) -> None:
     """Write `metrics/<stage>.json`."""
     write_json(METRICS / f"{stage}.json", dict(values))
+
+
+def status_of(action: Callable[[], int], before: str = "") -> int:
+    """Exit status of what is no stage; an error that the user can act on is one sentence on stderr, after `before`."""
+    try:
+        return action()
+    except Exception as error:
+        known = for_the_user(error)
+        if known is None:
+            raise
+        print(f"{before}{known}", file=sys.stderr)
+        return known.exit_code
 
 
 def run_stage(name: str, body: Callable[[Params], None]) -> None:

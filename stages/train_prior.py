@@ -10,12 +10,11 @@ def main(params: Params) -> None:
     from rich.console import Console
 
     from distill.execution import execution_from_environment
-    from distill.generate.calibration import calibrate
     from distill.prior.training import print_prior, train_prior_of_codes
 
     execution = execution_from_environment()
     trained = train_prior_of_codes(
-        FOLDERS.codes, FOLDERS.split, FOLDERS.prior, params, execution, calibrate, STATE, tracking_root()
+        FOLDERS.codes, FOLDERS.split, FOLDERS.prior, params, execution, STATE, tracking_root()
     )
     if trained.metrics:
         print_prior(trained, Console(stderr=True, highlight=False))

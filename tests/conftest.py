@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +75,18 @@ def trained(make_once: "MakeOnce") -> Path:
     from unit.tiny import train_in
 
     return make_once("trained", train_in)
+
+
+@pytest.fixture(scope="session")
+def database(make_once: "MakeOnce") -> Path:
+    """MLflow's database without a run, which takes a second to make."""
+    from distill.training.mlflow_store import client_of
+
+    def make(folder: Path) -> None:
+        with warnings.catch_warnings(action="ignore"):
+            client_of(f"sqlite:///{folder}/mlflow.db")
+
+    return make_once("mlflow", make) / "mlflow.db"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import get_args
 
 from benchmarks.acceptance.check import check_recordings
 from benchmarks.acceptance.point import COLUMNS, summary
-from benchmarks.arguments import add_write
+from benchmarks.arguments import add_write, whole
 from benchmarks.report import RESULTS, Table, keep, update_page
 from distill.errors import DistillError, ParamsError
 from distill.execution import Device, execution_from_environment
@@ -58,8 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of recordings; without it synthesised ones with repeated motifs",
     )
-    parser.add_argument("--steps", type=_steps, default=LEAST_STEPS, help="steps of the measured training")
-    parser.add_argument("--seed", type=_seed, default=0, help="random seed of recordings, split, weights and probes")
+    parser.add_argument("--steps", type=whole(LEAST_STEPS), default=LEAST_STEPS, help="steps of the measured training")
+    parser.add_argument(
+        "--seed", type=whole(0, 2**32 - 1), default=0, help="random seed of recordings, split, weights and probes"
+    )
     parser.add_argument(
         "--device", type=_device, help="auto, cpu or cuda; without it what DISTILL_DEVICE says, as elsewhere"
     )
@@ -72,18 +74,6 @@ def _device(text: str) -> str:
     if text not in get_args(Device):
         raise argparse.ArgumentTypeError(f"expected {', '.join(get_args(Device))}, found {text}")
     return text
-
-
-def _steps(text: str) -> int:
-    if not text.isdecimal() or int(text) < LEAST_STEPS:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {LEAST_STEPS} on, found {text}")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, found {text}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,7 @@ from typing import Any, TypeVar
 
 from lightning_fabric import Fabric
 
-from benchmarks.acceptance.layer import (
-    FEATURES,
-    PLAIN,
-    ChunkSpeed,
-    boundary_error,
-    chunk_speeds,
-    norm_growth,
-    shard_gradients,
-)
+from benchmarks.acceptance.layer import boundary_error, chunk_figures, norm_growth, shard_gradients
 from benchmarks.acceptance.motifs import write_motifs
 from benchmarks.acceptance.point import Figure, Point
 from benchmarks.acceptance.probes import worst_findings
@@ -26,7 +18,7 @@ from distill.codec.model import VQVAE
 from distill.codec.training import train_vqvae
 from distill.errors import DistillError, Interrupted
 from distill.execution import Execution
-from distill.params import Params, default_values
+from distill.params import Params
 from distill.pipeline.train import code_folder
 from distill.prior.data import PriorData
 from distill.prior.memory.network import MemoryPrior
@@ -36,13 +28,6 @@ from distill.training.distributed import make_fabric
 from distill.training.rollback import MAX_ROLLBACKS, WATCH_STEPS
 
 LENGTH, ROUNDS = 4096, 5
-SAME = 1e-4  # largest relative difference between chunk sizes
-NEARLY_BEST = 0.7  # least speed relative to the best chunk size
-SUMS_SAME, NORM_RATIO = 1e-3, 3.0
-PROBE_SHARE, GROWTH = 0.01, 0.05
-LEAST_PROBES = 5  # four while a training goes on, one at its end
-SEEDS = 3
-RECORDINGS = 24  # to synthesise where there is no folder
 COST, RETRIEVAL = "cost of probes", "retrieval"
 FAULTS = ("learning rate", "weights", "loss")
 
@@ -55,7 +40,7 @@ def check_recordings(folder: Path | None, steps: int, seed: int, execution: Exec
         work = Path(temporary)
         if folder is None:
             folder = work / "motifs"
-            write_motifs(folder, seed, RECORDINGS)
+            write_motifs(folder, seed, 24)
         changes = {"corpus": {"path": str(folder)}, "vqvae": {"epochs": 1}, "codes": {"views": 1}}
         params, fabric = Params.model_validate({"seed": seed, **changes}), make_fabric(execution)
 
@@ -98,32 +83,21 @@ def _shown(measure: Callable[[ProgressReport], T]) -> T:
 
 
 def _chunks(progress: ProgressReport) -> Point:
-    speeds: list[ChunkSpeed] = []
-    for number, kind in enumerate((PLAIN, FEATURES)):
-        progress(number, 2, "chunk sizes")
-        speeds += chunk_speeds(kind, LENGTH, ROUNDS)
-    chosen = int(default_values()["prior"]["memory"]["chunk_size"])
-    worst = max(speed.difference for speed in speeds)
-    figures = [Figure("relative difference of chunks of 8 to 256", worst, "<=", SAME)]
-    for kind in (PLAIN, FEATURES):
-        by_chunk = {speed.chunk: speed.tokens_per_second for speed in speeds if speed.kind == kind.name}
-        speed_of_chosen = by_chunk[chosen] / max(by_chunk.values())
-        figures.append(Figure(f"speed with {kind.name}, beside the best", speed_of_chosen, ">=", NEARLY_BEST))
-    return Point(1, "chunk sizes on the CPU", tuple(figures))
+    return Point(1, "chunk sizes on the CPU", tuple(chunk_figures(LENGTH, ROUNDS, progress)))
 
 
 def _norm(seed: int) -> Point:
     growth, without = norm_growth(seed), norm_growth(seed, with_norm=False)
     figures = (
-        Figure("difference of sums to those of persistent keys", boundary_error(seed), "<=", SUMS_SAME),
-        Figure("ratio of norms at 1 and 2048 positions", max(growth, 1 / growth), "<", NORM_RATIO),
-        Figure("the same without the norm", without, ">", NORM_RATIO),
+        Figure("difference of sums to those of persistent keys", boundary_error(seed), "<=", 1e-3),
+        Figure("ratio of norms at 1 and 2048 positions", max(growth, 1 / growth), "<", 3.0),
+        Figure("the same without the norm", without, ">", 3.0),
     )
     return Point(3, "norm in the projection", figures)
 
 
 def _gradients(seed: int) -> Point:
-    return Point(7, "gradients stop at shards", shard_gradients(seed).figures)
+    return Point(7, "gradients stop at shards", shard_gradients(seed))
 
 
 def _recovery(
@@ -132,7 +106,7 @@ def _recovery(
     figures: list[Figure] = []
     for number, fault in enumerate(FAULTS):
         progress(number, len(FAULTS) + 1, f"a training with a fault: {fault}")
-        figures += recover(data, fault, seed, fabric, **changes).figures
+        figures += recover(data, fault, seed, fabric, **changes)
     progress(len(FAULTS), len(FAULTS) + 1, "a training with a permanent fault")
     times, stopped = rollbacks_of_a_lasting_fault(data, seed, fabric, **changes)
     figures.append(
@@ -147,7 +121,7 @@ def _steps(trial: Trial) -> Point:
         Figure("rollbacks", trial.result.counts["rollbacks"], "=", 0),
         Figure("losses and weights that are not finite", trial.not_finite, "=", 0),
         Figure("loss at the end, of that at the start", trial.fall, "<", 1),
-        Figure("growth of memory in use after step 100", trial.growth, "<=", GROWTH),
+        Figure("growth of memory in use after step 100", trial.growth, "<=", 0.05),
         Figure("changes of perplexity on record", len(trial.changes), ">=", trial.steps // WATCH_STEPS),
         Figure("held-out perplexity with the memory ablated, less that with it", trial.worth[-1], ">=", 0),
     )
@@ -156,8 +130,8 @@ def _steps(trial: Trial) -> Point:
 
 def _probe_cost(trial: Trial) -> Point:
     figures = (
-        Figure("share of time", sum(trial.probe_seconds) / sum(trial.seconds), "<", PROBE_SHARE),
-        Figure("probes", len(trial.probe_seconds), ">=", LEAST_PROBES),
+        Figure("share of time", sum(trial.probe_seconds) / sum(trial.seconds), "<", 0.01),
+        Figure("probes", len(trial.probe_seconds), ">=", 5),  # four while the training goes on, one at its end
     )
     return Point(2, COST, figures)
 
@@ -166,6 +140,6 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
     assert trial.training is not None
     model = trial.training.model
     assert isinstance(model, MemoryPrior)
-    source = FrameSource([one.codes for one in data.held_out], data.codes.codebook_sizes)
+    source = FrameSource([recording.codes for recording in data.held_out], data.codes.codebook_sizes)
     progress(0, 1, "probes")
-    return Point(5, RETRIEVAL, worst_findings(model, source, fabric, seed, SEEDS).figures)
+    return Point(5, RETRIEVAL, worst_findings(model, source, fabric, seed, seeds=3).figures)

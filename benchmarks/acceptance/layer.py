@@ -2,13 +2,13 @@
 
 import statistics
 import time
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.acceptance.point import Figure
+from distill.params import default_values
 from distill.prior.memory.block import (
     DEGREE,
     AtlasMAGBlock,
@@ -20,64 +20,52 @@ from distill.prior.memory.block import (
     project,
     shards,
 )
+from distill.progress import Progress
 
-CHUNKS = (8, 16, 32, 64, 128, 256)
 SHARD, HEADS, VALUE_SIZE, PERSISTENT_SIZE = 2048, 4, 64, 64
 
 
-@dataclass(frozen=True)
-class Kind:
-    """Key size and feature degree of a memory with 4 heads and values of size 64."""
+def chunk_figures(length: int, rounds: int, progress: Progress) -> list[Figure]:
+    """Agreement of all chunk sizes, and speed of the chosen one beside the best, of two kinds of keys."""
+    chosen = int(default_values()["prior"]["memory"]["chunk_size"])
+    differences, figures = [], []
+    for number, (name, key_size, degree) in enumerate((("keys of 64", 64, 1), ("features of keys of 32", 32, DEGREE))):
+        progress(number, 2, "chunk sizes")
+        seconds, difference = _chunk_seconds(key_size, degree, length, rounds)
+        differences.append(difference)
+        speed = min(seconds.values()) / seconds[chosen]
+        figures.append(Figure(f"speed with {name}, beside the best", speed, ">=", 0.7))
+    return [Figure("relative difference of chunks of 8 to 256", max(differences), "<=", 1e-4), *figures]
 
-    name: str
-    key_size: int
-    degree: int
 
+def _chunk_seconds(key_size: int, degree: int, length: int, rounds: int) -> tuple[dict[int, float], float]:
+    """Median seconds of forward and backward by chunk size, over interleaved rounds.
 
-PLAIN, FEATURES = Kind("keys of 64", 64, 1), Kind("features of keys of 32", 32, DEGREE)
-
-
-@dataclass(frozen=True)
-class ChunkSpeed:
-    """Tokens per second of forward and backward by chunk size.
-
-    `difference` is the largest relative difference of outputs to those of the smallest chunks.
+    And the largest relative difference of outputs to those of the smallest chunks.
     """
-
-    kind: str
-    chunk: int
-    tokens_per_second: float
-    difference: float
-
-
-def chunk_speeds(kind: Kind, length: int, rounds: int, chunks: tuple[int, ...] = CHUNKS) -> list[ChunkSpeed]:
-    """Median speed of each chunk size over `rounds` interleaved rounds."""
-    sizes = (kind.key_size, kind.key_size, VALUE_SIZE)
+    sizes, chunks = (key_size, key_size, VALUE_SIZE), (8, 16, 32, 64, 128, 256)
     parts = [_unit(seed, 1, HEADS, length, size).requires_grad_() for seed, size in enumerate(sizes)]
-    first = _read(kind, parts, chunks[0]).detach()
-    scale = float(first.abs().max())
-    differences = [float((_read(kind, parts, chunk).detach() - first).abs().max()) / scale for chunk in chunks]
+    first = _read(degree, parts, chunks[0]).detach()
+    differences = [float((_read(degree, parts, chunk).detach() - first).abs().max()) for chunk in chunks]
     seconds: dict[int, list[float]] = {chunk: [] for chunk in chunks}
     for _ in range(rounds):
         for chunk in chunks:
             began = time.perf_counter()
-            _read(kind, parts, chunk).sum().backward()
+            _read(degree, parts, chunk).sum().backward()
             seconds[chunk].append(time.perf_counter() - began)
-    return [
-        ChunkSpeed(kind.name, chunk, length / statistics.median(seconds[chunk]), difference)
-        for chunk, difference in zip(chunks, differences, strict=True)
-    ]
+    medians = {chunk: statistics.median(times) for chunk, times in seconds.items()}
+    return medians, max(differences) / float(first.abs().max())
 
 
-def _read(kind: Kind, parts: list[Tensor], chunk: int) -> Tensor:
+def _read(degree: int, parts: list[Tensor], chunk: int) -> Tensor:
     """Outputs of a memory whose state is carried from shard to shard."""
     query, key, value = parts
-    sums, read = features(key[:, :, :1], kind.degree).mT @ torch.zeros_like(value[:, :, :1]), []
+    sums, outputs = features(key[:, :, :1], degree).mT @ torch.zeros_like(value[:, :, :1]), []
     for part in shards(0, query.shape[2], SHARD):
         queries, keys, values = (tensor[:, :, part] for tensor in (query, key, value))
-        found, sums = associate(queries, keys, values, sums.detach(), chunk, kind.degree)
-        read.append(found)
-    return torch.cat(read, dim=2)
+        output, sums = associate(queries, keys, values, sums.detach(), chunk, degree)
+        outputs.append(output)
+    return torch.cat(outputs, dim=2)
 
 
 def norm_growth(seed: int, with_norm: bool = True) -> float:
@@ -100,38 +88,17 @@ def boundary_error(seed: int, count: int = 4) -> float:
     for shard in range(count):
         state = memory.begin_shard(state)
         sums = torch.einsum("hni,hnj->hij", keys, keys), keys.square().sum(dim=(1, 2))
-        for found, expected in zip((state.matrix[0], state.norm[0]), sums, strict=True):
-            worst = max(worst, float((found.detach() - expected).abs().max()))
+        for actual, expected in zip((state.matrix[0], state.norm[0]), sums, strict=True):
+            worst = max(worst, float((actual.detach() - expected).abs().max()))
         state = memory(_unit(seed + 3 + shard, 1, SHARD, HEADS * VALUE_SIZE), state)
     return worst
 
 
-@dataclass(frozen=True)
-class ShardGradients:
-    """Gradients of a loss in the second of three shards.
+def shard_gradients(seed: int) -> tuple[Figure, ...]:
+    """Gradients of a loss in the second of three shards, through two blocks with windows and memories.
 
-    The largest norm in other shards, the smallest in its own and at persistent keys; and the largest absolute value
-    that the memories carry into the next shard.
+    None is to cross a shard boundary, while state does.
     """
-
-    outside: float
-    inside: float
-    persistent: float
-    carried: float
-
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """No gradient is to cross a shard boundary, while state does."""
-        return (
-            Figure("gradient at other shards", self.outside, "=", 0),
-            Figure("least in the shard", self.inside, ">", 0),
-            Figure("least at persistent keys", self.persistent, ">", 0),
-            Figure("state carried on", self.carried, ">", 0),
-        )
-
-
-def shard_gradients(seed: int) -> ShardGradients:
-    """Gradients through two blocks with windows and memories."""
     length = 128
     shape = _shape(num_layers=2, hidden_size=32, context_frames=8, shard_length=length, chunk_size=32, key_size=8)
     with torch.random.fork_rng(devices=[]):
@@ -148,11 +115,12 @@ def shard_gradients(seed: int) -> ShardGradients:
     memories = [cast(AtlasMAGBlock, block).memory for block in stack.blocks]
     gradients = [memory.persistent.keys.grad for memory in memories]
     carried = [memory.begin_shard(state).values for memory, state in zip(memories, states, strict=True)]
-    return ShardGradients(
-        float(norms[[0, 2]].max()),
-        float(norms[1].min()),
-        min(0.0 if grad is None else float(grad.norm(dim=-1).min()) for grad in gradients),
-        max(float(values.detach().abs().max()) for values in carried),
+    persistent = min(0.0 if grad is None else float(grad.norm(dim=-1).min()) for grad in gradients)
+    return (
+        Figure("gradient at other shards", float(norms[[0, 2]].max()), "=", 0),
+        Figure("least in the shard", float(norms[1].min()), ">", 0),
+        Figure("least at persistent keys", persistent, ">", 0),
+        Figure("state carried on", max(float(values.detach().abs().max()) for values in carried), ">", 0),
     )
 
 

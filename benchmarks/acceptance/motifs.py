@@ -50,7 +50,7 @@ def _order(rng: Generator, rounds: int) -> Iterator[int]:
     for _ in range(rounds):
         remaining: list[int] = rng.permutation(MOTIFS).tolist()
         while remaining:
-            index = next(one for one in remaining if one not in recent)
+            index = next(motif for motif in remaining if motif not in recent)
             remaining.remove(index)
             recent = [*recent, index][-MIN_DISTANCE:]
             yield index

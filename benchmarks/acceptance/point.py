@@ -23,17 +23,17 @@ class Figure:
     """A measured figure, which is accepted where it is less than, at most, ... (`sign`) its `bound`; NaN never is."""
 
     name: str
-    found: float
+    value: float
     sign: str
     bound: float
 
     @property
     def passed(self) -> bool:
         """Whether the figure is within its bound."""
-        return SIGNS[self.sign](self.found, self.bound)
+        return SIGNS[self.sign](self.value, self.bound)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.found:.4g} ({self.sign} {self.bound:.4g})"
+        return f"{self.name} {self.value:.4g} ({self.sign} {self.bound:.4g})"
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,12 @@ class Point:
         return {
             **{"number": self.number, "name": self.name, "passed": self.passed, "problem": self.problem},
             "figures": [
-                {**asdict(one), "passed": one.passed, "found": one.found if math.isfinite(one.found) else None}
-                for one in self.figures
+                {
+                    **asdict(figure),
+                    "passed": figure.passed,
+                    "found": figure.value if math.isfinite(figure.value) else None,
+                }
+                for figure in self.figures
             ],
         }
 
@@ -68,7 +72,7 @@ class Point:
         """Rows of `COLUMNS` for a table of measurements."""
         first = (corpus, str(self.number), self.name)
         rows: list[tuple[str, ...]] = [
-            (*first, one.name, f"{one.found:.4g}", f"{one.sign} {one.bound:.4g}") for one in self.figures
+            (*first, figure.name, f"{figure.value:.4g}", f"{figure.sign} {figure.bound:.4g}") for figure in self.figures
         ]
         return rows or [(*first, self.problem, MISSING, MISSING)]
 

@@ -56,14 +56,14 @@ class Findings:
     @classmethod
     def worst(cls, every: Sequence["Findings"]) -> "Findings":
         """The worst of each result, but the mean with the memory ablated: of draws from chance the worst is above it."""
-        found = {}
+        results = {}
         for name in (part.name for part in fields(cls)):
             values = [getattr(findings, name) for findings in every]
             worst = (
                 statistics.mean if name.endswith("ablated") else max if name.endswith(("absent", "shuffled")) else min
             )
-            found[name] = worst(values)
-        return cls(**found)
+            results[name] = worst(values)
+        return cls(**results)
 
 
 def worst_findings(model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int) -> Findings:

@@ -1,18 +1,16 @@
 """An instrumented training of a memory, and trainings with injected faults."""
 
 import math
-import mmap
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import psutil
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -34,15 +32,11 @@ from distill.training.run import Run
 from distill.training.trainer import Trainer
 
 CONTEXT_SECONDS = 1.0
-MOST_EPOCHS = 100_000  # upper bound of the setting
-SETTLED = 100  # steps until memory use is stable
-RATE_TIMES = 100.0
-SMALL_BATCH = 8  # windows, in trainings with a fault
 
 
 def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
     """Settings of `architecture: memory` with a window that is short compared with the recordings."""
-    longest = max(len(one.views[0]) for one in data.train) / data.codes.frame_rate
+    longest = max(len(recording.views[0]) for recording in data.train) / data.codes.frame_rate
     most = float(default_values()["prior"]["memory"]["span_seconds"])
     memory = {"span_seconds": min(max(CONTEXT_SECONDS, longest), most)}
     settings: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
@@ -54,7 +48,7 @@ def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
     config = memory_config(data, **changes)
     shape = MemoryShape.of(config, data.codes, data.codewords.shape[2])
     sampler = SpanSampler(data.train, shape, config.batch_size, seed=0)
-    return min(MOST_EPOCHS, math.ceil(steps / sampler.batches_per_epoch))
+    return min(100_000, math.ceil(steps / sampler.batches_per_epoch))
 
 
 @dataclass
@@ -99,8 +93,8 @@ class Trial:
 
     @property
     def growth(self) -> float:
-        """Relative growth of memory use over the steps after `SETTLED`, first to last tenth; NaN without these."""
-        settled = self.resident[SETTLED:]
+        """Relative growth of memory use over the steps after the hundredth, first to last tenth; NaN without these."""
+        settled = self.resident[100:]
         tenth = len(settled) // 10
         if not tenth:
             return math.nan
@@ -139,59 +133,35 @@ def timed_probes(seconds: list[float]) -> Iterator[None]:
 
     def timed(*given: Any) -> dict[str, float]:
         began = time.perf_counter()
-        found = probe(*given)
+        results = probe(*given)
         seconds.append(time.perf_counter() - began)
-        return found
+        return results
 
     with patch.object(MemoryTask, "probe_memory", timed):
         yield
 
 
 def memory_in_use(fabric: Fabric) -> float:
-    """Bytes in use by this process and on its GPU; on systems without /proc the peak."""
-    on_gpu = float(torch.cuda.memory_allocated(fabric.device)) if fabric.device.type == "cuda" else 0.0
-    status = Path("/proc/self/statm")
-    if status.is_file():
-        return on_gpu + float(status.read_text().split()[1]) * mmap.PAGESIZE
-    if sys.platform == "win32":
-        return on_gpu
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return on_gpu + float(most if sys.platform == "darwin" else most * 1024)
+    """Bytes in use by this process and on its GPU."""
+    on_gpu = torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
+    return float(on_gpu + psutil.Process().memory_info().rss)
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """Recovery from a fault.
+def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> tuple[Figure, ...]:
+    """Train with one injected `fault`: "learning rate", "weights" or "loss".
 
-    `looks` inspections until detection, whether weights and moments equal those of an earlier inspection bit for bit,
-    and whether each batch was used once, in order.
+    It is to be noticed within two inspections and undone: weights and moments equal those of an earlier inspection bit for
+    bit. Training is to go on with new data, each batch used once, in order.
     """
-
-    fault: str
-    looks: float
-    is_restored: bool
-    skips_data: bool
-
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """A fault is to be found within two inspections and undone, and training to go on with new data."""
-        return (
-            Figure(f"{self.fault}: looks until it is found", self.looks, "<=", 2),
-            Figure(f"{self.fault}: restored bit for bit", float(self.is_restored), "=", 1),
-            Figure(f"{self.fault}: goes on with new data", float(self.skips_data), "=", 1),
-        )
-
-
-def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> Recovery:
-    """Train with one injected `fault`: "learning rate", "weights" or "loss"."""
     run = _FaultyRun(data, fault, seed, fabric, True, changes)
     run.trainer.run()
-    if run.first_rollback is None:
-        return Recovery(fault, math.inf, False, False)
     looks = (run.first_rollback - run.task.at) / WATCH_STEPS
-    return Recovery(fault, looks, run.is_restored, run.task.used == list(range(len(run.task.used))))
+    in_order = run.task.used == list(range(len(run.task.used)))
+    return (
+        Figure(f"{fault}: looks until it is found", looks, "<=", 2),
+        Figure(f"{fault}: restored bit for bit", float(run.is_restored), "=", 1),
+        Figure(f"{fault}: goes on with new data", float(in_order), "=", 1),
+    )
 
 
 def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **changes: Any) -> tuple[int, bool]:
@@ -242,7 +212,7 @@ class _FaultyTrainer(Trainer[BatchShare]):
 
     def _rate_at(self, step: int) -> float:
         is_high = self.task.fault == "learning rate" and self.task.at <= step and not self.state.rollbacks
-        return super()._rate_at(step) * (RATE_TIMES if is_high else 1.0)
+        return super()._rate_at(step) * (100.0 if is_high else 1.0)
 
 
 class _FaultyRun:
@@ -251,7 +221,7 @@ class _FaultyRun:
     def __init__(
         self, data: PriorData, fault: str, seed: int, fabric: Fabric, once: bool, changes: Mapping[str, Any]
     ) -> None:
-        changes = {"batch_size": SMALL_BATCH, **changes}
+        changes = {"batch_size": 8, **changes}
         config = memory_config(data, epochs=epochs_for(data, 4 * WATCH_STEPS, **changes), **changes)
         assert config.memory is not None
         config = config.model_copy(update={"memory": config.memory.model_copy(update={"fast_fail": False})})
@@ -261,7 +231,7 @@ class _FaultyRun:
         self.task.fault, self.task.at, self.task.lasts = fault, 5 * WATCH_STEPS // 2, not once
         settings = trainer_settings(config, seed, self.task.steps_per_epoch)
         self.trainer = _FaultyTrainer(self.task, settings, Run(fabric, observers=[self._compare]))
-        self.first_rollback: int | None = None
+        self.first_rollback = math.inf  # the step before it
         self.is_restored, self._digests = False, {0: self._digest()}
 
     def _compare(self, event: object) -> None:

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
-from benchmarks.arguments import add_write, count, refusals_said
+from benchmarks.arguments import add_write, refusals_said, whole
 from benchmarks.judge.features import panel
 from benchmarks.judge.measures import FEWEST, MEASURES, Comparison, Null
 from benchmarks.judge.sounds import Sides, decoded, followed, made_by, probes
 from benchmarks.listen import MAX_REJECTED, heard_by
-from benchmarks.report import RESULTS, Table, keep, number, show, update_page
+from benchmarks.report import RESULTS, Table, number, report
 from distill.api import Model
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
@@ -40,15 +39,8 @@ KERNEL, NEAREST = (MEASURES.index(name) for name in ("kernel distance", "nearest
 def main() -> None:
     """Judge what the arguments name and print it. Exit status 2 for an unusable model or folder."""
     asked = _parser().parse_args()
-    console = Console()
-    with refusals_said("judge", Console(stderr=True, highlight=False, markup=False, soft_wrap=True)):
-        for table in _judged(asked):
-            if table.name != FIGURES:
-                show(table, console)
-            if asked.write is not None:
-                keep(table, asked.write)
-    if asked.write == RESULTS:
-        update_page(PAGE)
+    with refusals_said("judge"):
+        report(_judged(asked), asked.write, PAGE, hidden=FIGURES)
 
 
 def _judged(asked: argparse.Namespace) -> Iterator[Table]:
@@ -63,9 +55,9 @@ def _judged(asked: argparse.Namespace) -> Iterator[Table]:
                 else:
                     model, folder = (_trained(path, work), path) if path.is_dir() else (Model(path), asked.folder)
                     sides = trained_sides(model, folder, work / "corpus")
-                with ProgressReport(name) as report:
-                    found = tables(name, model, sides, asked.count, asked.seed, report)
-                yield from found
+                with ProgressReport(name) as progress:
+                    measured = tables(name, model, sides, asked.count, asked.seed, progress)
+                yield from measured
 
 
 def trained_sides(model: Model, folder: Path | None, output: Path) -> Sides:
@@ -101,7 +93,7 @@ def taken_sides(folder: Path, taken: int, seed: int, work: Path) -> tuple[Model,
         target = work / "taken" / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / entry.path, target)
-    groups = {one.group for one in chosen}
+    groups = {entry.group for entry in chosen}
     others = [entries[place].path for place in order[taken:] if entries[place].group not in groups]
     if len(others) < 4 * FEWEST:
         raise ParamsError(
@@ -110,8 +102,8 @@ def taken_sides(folder: Path, taken: int, seed: int, work: Path) -> tuple[Model,
         )
     model = _trained(work / "taken", work)
     corpus, _ = heard_by(model.bundle, folder, work / "corpus")
-    row = {one.path: one for one in corpus.entries}
-    training, rest = ([row[name] for name in own if name in row] for own in ([one.path for one in chosen], others))
+    row = {entry.path: entry for entry in corpus.entries}
+    training, rest = ([row[name] for name in own if name in row] for own in ([entry.path for entry in chosen], others))
     return model, Sides(corpus, training, rest[1::2], rest[::2])
 
 
@@ -148,9 +140,9 @@ def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int, progre
         null = Null.of(beside[as_null], counted, generator)
         for kind, comparison in beside.items():
             values, p_value = comparison.mean(counted, generator), f"{comparison.p_value(generator):.3f}"
-            apart = [number(one, "+.1f") for one in null.deviations(values)]
+            apart = [number(value, "+.1f") for value in null.deviations(values)]
             if kind == as_null:
-                apart = [f"± {one:.2f}" for one in null.deviation]
+                apart = [f"± {value:.2f}" for value in null.deviation]
             shown = (f"{value:.2f} ({off})" for value, off in zip(values, apart, strict=True))
             figures.append((name, judge, kind, *shown, p_value))
             cells[kind].append(("" if kind == as_null else f"{apart[KERNEL]}, {apart[NEAREST]}; ") + f"p {p_value}")
@@ -167,8 +159,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, help="model files, or folders of recordings to train models of")
     add("--folder", type=Path, metavar="DIR", help="the recordings that the model file was trained on")
-    add("--take", nargs="+", type=count, metavar="N", help="train on so many recordings of a folder; the others judge")
-    add("--count", type=count, default=64, help="sounds of each generator")
+    add(
+        "--take",
+        nargs="+",
+        type=whole(1),
+        metavar="N",
+        help="train on so many recordings of a folder; the others judge",
+    )
+    add("--count", type=whole(1), default=64, help="sounds of each generator")
     add("--seed", type=int, default=0, help="of sounds, draws and what is taken")
     add_write(parser, "tables", "judges.md")
     return parser

@@ -43,11 +43,11 @@ def panel(codec: VQVAE) -> Mapping[str, Callable[[Sequence[Samples]], Statistics
 
     def own(sounds: Sequence[Samples]) -> Statistics:
         codes = encode_each(codec, map(torch.from_numpy, sounds))
-        return sound_statistics(spectra(one.cpu().numpy()) for one in codes)
+        return sound_statistics(spectra(each.cpu().numpy()) for each in codes)
 
     return {
-        "pitch": lambda sounds: sound_statistics(pitches(one, rate) for one in sounds),
-        "speech": lambda sounds: sound_statistics(speech(one, rate) for one in sounds),
+        "pitch": lambda sounds: sound_statistics(pitches(sound, rate) for sound in sounds),
+        "speech": lambda sounds: sound_statistics(speech(sound, rate) for sound in sounds),
         "spectra": own,
     }
 
@@ -63,8 +63,10 @@ def pitches(sound: Samples, rate: int) -> Frames:
     starts = range(0, len(played), PITCH_WINDOW - 2 * edge)
     windows = np.stack([padded[start : start + PITCH_WINDOW, None] for start in starts])
     onsets, notes, contours = (f"StatefulPartitionedCall:{number}" for number in (2, 1, 0))
-    found = np.concatenate(_network("pitch").run([onsets, notes, contours], {"serving_default_input_2:0": windows}), 2)
-    inner: Frames = found[:, PITCH_EDGE:-PITCH_EDGE].reshape(-1, found.shape[2])
+    outputs = np.concatenate(
+        _network("pitch").run([onsets, notes, contours], {"serving_default_input_2:0": windows}), 2
+    )
+    inner: Frames = outputs[:, PITCH_EDGE:-PITCH_EDGE].reshape(-1, outputs.shape[2])
     return inner[: max(1, len(played) // PITCH_HOP)]
 
 
@@ -78,8 +80,8 @@ def speech(sound: Samples, rate: int) -> Frames:
     scaled = heard / 10 + 2  # as the embedding was trained on
     starts = range(0, len(scaled) - SPEECH_WINDOW + 1, SPEECH_STEP)
     windows = np.stack([scaled[start : start + SPEECH_WINDOW, :, None] for start in starts])
-    found: Frames = _network("speech").run(None, {"input_1": windows})[0].reshape(len(windows), -1)
-    return found
+    embeddings: Frames = _network("speech").run(None, {"input_1": windows})[0].reshape(len(windows), -1)
+    return embeddings
 
 
 def _resampled(sound: Samples, rate: int, to: int) -> Samples:

@@ -71,8 +71,8 @@ class Comparison:
         nearest = self._nearest(np.arange(len(self.within)))
         labels = np.arange(len(nearest)) >= len(self.held_out)
         permuted = generator.permuted(np.tile(labels, (PERMUTATIONS, 1)), axis=1)
-        found = _told(labels[None], nearest)[0]
-        return float(1 + (_told(permuted, nearest) >= found - 1e-12).sum()) / (1 + PERMUTATIONS)
+        accuracy = _told(labels[None], nearest)[0]
+        return float(1 + (_told(permuted, nearest) >= accuracy - 1e-12).sum()) / (1 + PERMUTATIONS)
 
     def _kernel_distance(self, chosen: Chosen) -> float:
         """Unbiased squared MMD with a Gaussian kernel as wide as the median distance of held-out recordings.

@@ -51,14 +51,14 @@ class Sides:
     def read(self, entries: Sequence[ManifestRow]) -> list[Samples]:
         """Samples `[N]` of some of the recordings, of at most MAX_SECONDS each."""
         longest = round(MAX_SECONDS * self.corpus.sample_rate)
-        return [self.corpus.read(one, 0, min(one.samples, longest)) for one in evenly(entries, MOST_RECORDINGS)]
+        return [self.corpus.read(entry, 0, min(entry.samples, longest)) for entry in evenly(entries, MOST_RECORDINGS)]
 
 
 def followed(items: Collection[One], progress: Progress, text: str) -> Iterator[One]:
     """Show before each of some items how many are done."""
-    for done, one in enumerate(items):
+    for done, item in enumerate(items):
         progress(done, len(items), text)
-        yield one
+        yield item
 
 
 def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progress) -> dict[str, list[Samples]]:
@@ -66,14 +66,14 @@ def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progres
     rng, recordings = np.random.default_rng(seed), sides.read(sides.training)
     turns = followed(range(count), progress, "recordings varied")
     varied = [model.vary(recordings[rng.integers(len(recordings))], 1, STRENGTH, seed + turn) for turn in turns]
-    groups = [one.group for one in evenly(sides.training, MOST_RECORDINGS)]
+    groups = [entry.group for entry in evenly(sides.training, MOST_RECORDINGS)]
     coded = [CodedRecording([model.encode(own)], group) for own, group in zip(recordings, groups, strict=True)]
     counting = CountingModel(coded, model.bundle.codec.architecture.codebook_sizes)
-    lengths, longest = [len(one.codes) for one in coded], round(MAX_SECONDS * model.sample_rate)
+    lengths, longest = [len(recording.codes) for recording in coded], round(MAX_SECONDS * model.sample_rate)
     counted = followed(range(count), progress, "sounds by counting")
     return {
         "generated": [sound[:longest] for sound in model.generate(count, seed=seed, progress=progress).sounds],
-        f"varied, strength {STRENGTH:g}": [one.sounds[0] for one in varied],
+        f"varied, strength {STRENGTH:g}": [takes.sounds[0] for takes in varied],
         "counting": [model.decode(sampled(counting, int(rng.choice(lengths)), rng)) for _ in counted],
     }
 
@@ -125,10 +125,10 @@ def noise_like(sound: Samples, rate: int, rng: Rng) -> Samples:
     """Noise with the levels of a sound `[N]` in mel bands, window by window."""
     noise = rng.standard_normal(len(sound))
     spectra = [
-        scipy.signal.stft(np.pad(one, (0, NOISE_WINDOW)), rate, nperseg=NOISE_WINDOW)[2] for one in (sound, noise)
+        scipy.signal.stft(np.pad(signal, (0, NOISE_WINDOW)), rate, nperseg=NOISE_WINDOW)[2] for signal in (sound, noise)
     ]
     bank = mel_filterbank(rate, NOISE_WINDOW, NOISE_BANDS).numpy().astype(np.float64)  # [bins, bands]
-    bands = [bank.T @ np.square(np.abs(one)) for one in spectra]
+    bands = [bank.T @ np.square(np.abs(spectrum)) for spectrum in spectra]
     gains = np.sqrt((bank @ (bands[0] / (bands[1] + 1e-20))) / (bank.sum(axis=1, keepdims=True) + 1e-20))
     made = scipy.signal.istft(spectra[1] * gains, rate, nperseg=NOISE_WINDOW)[1][: len(sound)]
     return np.asarray(made, dtype=np.float32)

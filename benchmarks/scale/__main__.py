@@ -10,16 +10,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
-from benchmarks.arguments import count
+from benchmarks.arguments import say, whole
 from benchmarks.report import MISSING, Table, markdown
 from benchmarks.scale.library import PER_FOLDER, write_library
-from benchmarks.scale.measure import Cost, measured
 from distill.storage.files import read_json, write_json
 
 STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
@@ -27,12 +31,58 @@ OUTS = {"ingest": "corpus", "train_vqvae": "vqvae", "encode_codes": "codes", "sp
 ADDED = 100
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a command took, and the most memory in bytes, of its largest process and of all together.
+
+    Pages of files are left out: the system takes them back when it needs them.
+    """
+
+    seconds: float
+    largest: int
+    together: int
+    status: int
+
+
+def measured(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Cost:
+    """Run a command in a folder, its output to `run.log` there."""
+    began = time.monotonic()
+    with (folder / "run.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+        )
+        peaks = [0, 0]
+        ended = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
+        watcher.start()
+        status = process.wait()
+        ended.set()
+        watcher.join()
+    return Cost(time.monotonic() - began, peaks[0], peaks[1], status)
+
+
+def _watch(pid: int, peaks: list[int], ended: threading.Event) -> None:
+    while not ended.wait(0.2):
+        with suppress(psutil.Error):
+            parent = psutil.Process(pid)
+            held = [_own_memory(process) for process in (parent, *parent.children(recursive=True))]
+            peaks[:] = max(peaks[0], *held), max(peaks[1], sum(held))
+
+
+def _own_memory(process: psutil.Process) -> int:
+    try:
+        memory = process.memory_info()
+    except psutil.Error:
+        return 0
+    return int(memory.rss - memory.shared)
+
+
 def main() -> None:
     """Measure each size, and print a table of all that were measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--recordings", type=count, nargs="+", default=[1000, 10_000], help=f"multiples of {PER_FOLDER}"
+        "--recordings", type=whole(1), nargs="+", default=[1000, 10_000], help=f"multiples of {PER_FOLDER}"
     )
     parser.add_argument("--minutes", type=float, default=3.0, help="budget of each training")
     given = parser.parse_args()
@@ -40,7 +90,7 @@ def main() -> None:
     for recordings in given.recordings:
         _Scale(folder, recordings, given.minutes).measure()
     results = [read_json(path, "what was measured") for path in sorted(folder.glob("*.json"))]
-    print(markdown(_table(sorted(results, key=lambda one: int(one["recordings"])))))
+    print(markdown(_table(sorted(results, key=lambda result: int(result["recordings"])))))
 
 
 class _Scale:
@@ -50,9 +100,9 @@ class _Scale:
         self._recordings, self._minutes = recordings, minutes
         self._library, self._project = folder / f"library-{recordings}", folder / f"project-{recordings}"
         self._all, self._file = folder / "library", folder / f"{recordings}.json"
-        self._found: dict[str, Any] = {"recordings": recordings, "minutes": minutes, "stages": {}}
+        self._result: dict[str, Any] = {"recordings": recordings, "minutes": minutes, "stages": {}}
         if self._file.exists():
-            self._found = read_json(self._file, "what was measured")
+            self._result = read_json(self._file, "what was measured")
 
     def measure(self) -> None:
         self._prepare()
@@ -64,7 +114,7 @@ class _Scale:
         self._once("added: encode_codes", lambda: self._run("-s", "encode_codes"))
 
     def _prepare(self) -> None:
-        write_library(self._all, self._recordings, say=_say)
+        write_library(self._all, self._recordings, say=say)
         if not self._library.exists():
             for number in range(self._recordings // PER_FOLDER):
                 name = f"set-{number:04d}"
@@ -84,26 +134,26 @@ class _Scale:
         """Add ADDED recordings that no smaller library has, as a folder of their own."""
         more = self._library / "set-more"
         if not more.exists():
-            write_library(self._all.with_name("more"), PER_FOLDER, seed=1, say=_say)
+            write_library(self._all.with_name("more"), PER_FOLDER, seed=1, say=say)
             more.mkdir()
             for path in sorted((self._all.with_name("more") / "set-0000").iterdir())[:ADDED]:
                 os.link(path, more / path.name)
 
     def _once(self, name: str, run: Callable[[], Cost], out: str | None = None) -> None:
-        if name in self._found["stages"]:
+        if name in self._result["stages"]:
             return
-        _say(f"{self._recordings} recordings: {name}")
+        say(f"{self._recordings} recordings: {name}")
         cost = run()
         if cost.status != 0:
             sys.exit(f"{self._project}: {name} ended with {cost.status}, see run.log there")
         files = [path for path in (self._project / "artifacts" / out).rglob("*") if path.is_file()] if out else []
-        self._found["stages"][name] = {
+        self._result["stages"][name] = {
             **vars(cost),
             "stage_seconds": self._stage_seconds(name.removeprefix("added: ")),
             "files": len(files),
             "bytes": sum(path.stat().st_size for path in files),
         }
-        write_json(self._file, self._found)
+        write_json(self._file, self._result)
 
     def _run(self, *arguments: str) -> Cost:
         paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -114,7 +164,7 @@ class _Scale:
         """Seconds of the last run of a stage without DVC's own, 0 where it did not run."""
         log = self._project / ".distill" / "stages.jsonl"
         entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-        return next((float(one["seconds"]) for one in reversed(entries) if one["stage"] == stage), 0.0)
+        return next((float(entry["seconds"]) for entry in reversed(entries) if entry["stage"] == stage), 0.0)
 
 
 def _table(results: Sequence[dict[str, Any]]) -> Table:
@@ -122,22 +172,18 @@ def _table(results: Sequence[dict[str, Any]]) -> Table:
     columns = ("recordings", "step", "seconds", "of these the stage", "largest process, MB", "all processes, MB")
     rows = [
         (
-            f"{found['recordings']:,}",
+            f"{result['recordings']:,}",
             name,
-            f"{one['seconds']:.0f}",
-            f"{one['stage_seconds']:.1f}",
-            *(f"{one[memory] / 1e6:.0f}" for memory in ("largest", "together")),
-            str(one["files"] or MISSING),
-            f"{one['bytes'] / 1e6:.0f}",
+            f"{cost['seconds']:.0f}",
+            f"{cost['stage_seconds']:.1f}",
+            *(f"{cost[memory] / 1e6:.0f}" for memory in ("largest", "together")),
+            str(cost["files"] or MISSING),
+            f"{cost['bytes'] / 1e6:.0f}",
         )
-        for found in results
-        for name, one in found["stages"].items()
+        for result in results
+        for name, cost in result["stages"].items()
     ]
     return Table("scale", (*columns, "files", "MB"), tuple(rows))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Samples of recordings for training, and augmented views of them: shifted, louder or softer, equalised, in other keys."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -13,11 +13,7 @@ from distill.audio.corpus import Corpus, ManifestRow
 from distill.seeds import Stream, derive_seed
 
 VARISPEED_SEMITONES = 3.0
-VIEW_GAINS_DB = (-8.0, 2.0)
-MOST_DENOMINATOR = 120  # of the speed of a view: within 1 cent of a semitone's
-MARGIN = 1 << 12  # samples to either side of what is resampled, beyond the reach of the filter
 EQUALISED_HERTZ = (60.0, 250.0, 1000.0, 4000.0, 16_000.0)
-EQUALISED_DB = 6.0  # deviation at each of these frequencies
 TAPS = 1023  # of the filter: 24 to 47 Hz apart
 
 
@@ -37,8 +33,8 @@ class View:
 
     @property
     def speed(self) -> Fraction:
-        """How much faster it plays."""
-        return Fraction(2 ** (self.semitones / 12)).limit_denominator(MOST_DENOMINATOR)
+        """How much faster it plays, within 1 cent of its semitones."""
+        return Fraction(2 ** (self.semitones / 12)).limit_denominator(120)
 
     def samples(self, entry: ManifestRow) -> int:
         """Number of samples of the view of a recording, at least one."""
@@ -51,14 +47,14 @@ AS_IS = View()
 def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int, transpose: int = 0) -> list[View]:
     """Views of a recording, `count` of them: itself, then shifted by less than a frame, by -8 to 2 dB, and equalised.
 
-    Every other one is in another key, up to `transpose` semitones away. Very short recordings are not shifted.
+    Every other view is in another key, up to `transpose` semitones away. Very short recordings are not shifted.
     """
     streams = (Stream.VIEWS, Stream.VIEW_KEYS, Stream.VIEW_EQUALISERS)
     seeds = (derive_seed(seed, stream, int(entry.recording_id[:15], 16)) for stream in streams)
     generator, keys, equalisers = map(np.random.default_rng, seeds)
     views = [AS_IS]
     for number in range(1, count):
-        shift, level = int(generator.integers(samples_per_frame)), generator.uniform(*VIEW_GAINS_DB)
+        shift, level = int(generator.integers(samples_per_frame)), generator.uniform(-8.0, 2.0)
         semitones = int(keys.integers(-transpose, transpose + 1)) if number % 2 else 0
         shift = shift if entry.samples > 2 * shift else 0
         views.append(View(number, shift, float(10 ** (level / 20)), semitones, draw_equaliser(equalisers)))
@@ -69,34 +65,34 @@ def waveform(
     corpus: Corpus, entry: ManifestRow, start: int = 0, length: int | None = None, view: View = AS_IS
 ) -> Tensor:
     """Samples `[N]` of a view from `start` on, fp32 in [-1, 1]; to the end if `length` is None."""
-    if view.decibels:
-        return _equalised(corpus, entry, start, length, view).mul_(view.gain).clamp_(-1.0, 1.0)
-    if not view.semitones:
-        samples = torch.from_numpy(corpus.read(entry, start + view.shift, length))
-        return samples if view.gain == 1.0 else (samples * view.gain).clamp_(-1.0, 1.0)
-    length = view.samples(entry) - start if length is None else length
-    speed, whole = view.speed, entry.samples - view.shift
-    # The filter begins where samples of both rates coincide, so that parts of a view are those of the whole.
-    first = max(0, start - MARGIN) // speed.denominator
-    last = (start + length + MARGIN) // speed.denominator + 1
-    source = corpus.read(
-        entry, view.shift + first * speed.numerator, min(whole, last * speed.numerator) - first * speed.numerator
-    )
-    resampled = soxr.resample(source, speed.numerator, speed.denominator, "HQ")
-    offset = start - first * speed.denominator
-    samples = torch.from_numpy(resampled[offset : offset + length].copy())
-    samples = nn.functional.pad(samples, (0, length - len(samples)))
+    stop = view.samples(entry) if length is None else start + length
+    samples = (_equalised if view.decibels else _transposed)(corpus, entry, start, stop, view)
     return (samples * view.gain).clamp_(-1.0, 1.0)
 
 
-def _equalised(corpus: Corpus, entry: ManifestRow, start: int, length: int | None, view: View) -> Tensor:
+def _equalised(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view: View) -> Tensor:
     """Samples of a view before its gain. The filter has linear phase, and its delay is taken off."""
-    stop = view.samples(entry) if length is None else start + length
     reach = TAPS // 2
     first, last = max(0, start - reach), min(view.samples(entry), stop + reach)
-    plain = waveform(corpus, entry, first, last - first, replace(view, gain=1.0, decibels=()))
+    plain = _transposed(corpus, entry, first, last, view).clamp_(-1.0, 1.0)
     padded = nn.functional.pad(plain, (reach - (start - first), reach - (last - stop)))
     return _filtered(padded, corpus.sample_rate, view.decibels)
+
+
+def _transposed(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view: View) -> Tensor:
+    """Samples of a view before its equaliser and its gain."""
+    if not view.semitones:
+        return torch.from_numpy(corpus.read(entry, start + view.shift, stop - start))
+    margin = 1 << 12  # samples to either side, beyond the reach of the filter
+    speed, whole = view.speed, entry.samples - view.shift
+    # The filter begins where samples of both rates coincide, so that parts of a view are those of the whole.
+    first, last = max(0, start - margin) // speed.denominator, (stop + margin) // speed.denominator + 1
+    begin, end = first * speed.numerator, min(whole, last * speed.numerator)
+    source = corpus.read(entry, view.shift + begin, end - begin)
+    resampled = soxr.resample(source, speed.numerator, speed.denominator, "HQ")
+    offset = start - first * speed.denominator
+    samples = torch.from_numpy(resampled[offset : offset + stop - start].copy())
+    return nn.functional.pad(samples, (0, stop - start - len(samples)))
 
 
 def equalised(audio: Tensor, sample_rate: int, decibels: Sequence[float]) -> Tensor:
@@ -105,8 +101,8 @@ def equalised(audio: Tensor, sample_rate: int, decibels: Sequence[float]) -> Ten
 
 
 def draw_equaliser(generator: np.random.Generator) -> tuple[float, ...]:
-    """Random decibels at EQUALISED_HERTZ, on average 0."""
-    decibels = generator.normal(0.0, EQUALISED_DB, len(EQUALISED_HERTZ))
+    """Random decibels at EQUALISED_HERTZ, of a deviation of 6 dB and on average 0."""
+    decibels = generator.normal(0.0, 6.0, len(EQUALISED_HERTZ))
     return tuple((decibels - decibels.mean()).tolist())
 
 

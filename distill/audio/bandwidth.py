@@ -10,6 +10,7 @@ Only excerpts are decoded, so that it costs little beside decoding the whole. Sh
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,21 +19,18 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from distill.audio.mixdown import ChannelStatistics
-from distill.audio.pcm import FULL_SCALE, is_whole
+from distill.audio.pcm import F32, FULL_SCALE, is_whole
 from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, open_audio
-from distill.audio.sndfile import F32, AudioStream
+from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError
 
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
-TREBLE_HZ, HIGHEST_HZ = 10_000, 20_000
+TREBLE_HZ = 10_000
 LEAST_ENERGY_SHARE = 1e-5  # of treble in a recording: -50 dB
 LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dBFS; 16-bit dither has -100, shaped up to -80
 LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: less does not pay for a codec that costs more for all of it
 EXCERPT_SECONDS = 0.1  # decoded at a time
-FEWEST_EXCERPTS, USUAL_EXCERPTS, MOST_EXCERPTS = 2, 5, 64  # one a second up to the usual, then one in SPACING_SECONDS
-SPACING_SECONDS = 10.0
-GOLDEN_RATIO = 0.618034
-WINDOW_SECONDS = 0.0058  # so short that the window's edge takes little of an attack at the start of a file
+USUAL_EXCERPTS = 5
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,14 @@ def measure_bandwidth(path: Path) -> Bandwidth:
 
     Where these are silent, the first half second that is not decides.
     """
-    try:
-        with open_audio(path) as stream:
-            found, has_length = _measure(stream, _excerpts(stream)), _length(stream) is not None
-        if found is None and has_length:
+    with suppress(AudioError):  # `read_recording` says why
+        for excerpts_of in (_spread, _first_sound):
             with open_audio(path) as stream:
-                found = _measure(stream, _first_sound(stream))
-        return found or UNREADABLE
-    except AudioError:
-        return UNREADABLE  # `read_recording` says why
+                if bandwidth := _measure(stream, excerpts_of(stream)):
+                    return bandwidth
+                if _length(stream) is None:  # its beginning was measured
+                    break
+    return UNREADABLE
 
 
 def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) -> RateChoice:
@@ -79,20 +76,19 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
     files of 48 kHz and more, else 44.1 kHz.
     """
     total = treble = studio = 0.0
-    for one in recordings:
-        total += one.seconds
-        if one.has_treble:
-            treble += one.seconds
-            studio += one.seconds if one.sample_rate >= STUDIO_RATE else 0.0
+    for recording in recordings:
+        total += recording.seconds
+        treble += recording.seconds * recording.has_treble
+        studio += recording.seconds * (recording.has_treble and recording.sample_rate >= STUDIO_RATE)
     share = treble / total if total else 0.0  # said rounded down: it never claims to reach a bound that it misses
-    found = f"{math.floor(1000 * share) / 10:g} % of the sound has energy above {TREBLE_HZ // 1000} kHz"
+    reason = f"{math.floor(1000 * share) / 10:g} % of the sound has energy above {TREBLE_HZ // 1000} kHz"
     if wanted != "auto":
-        return RateChoice(wanted, share, f"{wanted} Hz, as set: {found}")
+        return RateChoice(wanted, share, f"{wanted} Hz, as set: {reason}")
     if share < LEAST_TREBLE_SHARE:
-        return RateChoice(NARROW_RATE, share, f"{NARROW_RATE} Hz: {found}, less than {100 * LEAST_TREBLE_SHARE:.0f} %")
+        return RateChoice(NARROW_RATE, share, f"{NARROW_RATE} Hz: {reason}, less than {100 * LEAST_TREBLE_SHARE:.0f} %")
     if studio > treble / 2:
-        return RateChoice(STUDIO_RATE, share, f"{STUDIO_RATE} Hz: {found}, most of it in files of 48 kHz and more")
-    return RateChoice(FULL_RATE, share, f"{FULL_RATE} Hz: {found}")
+        return RateChoice(STUDIO_RATE, share, f"{STUDIO_RATE} Hz: {reason}, most of it in files of 48 kHz and more")
+    return RateChoice(FULL_RATE, share, f"{FULL_RATE} Hz: {reason}")
 
 
 def _length(stream: AudioStream) -> int | None:
@@ -116,17 +112,30 @@ def _measure(stream: AudioStream, spread: Iterator[F32]) -> Bandwidth | None:
     peak = max((float(np.abs(excerpt).max()) for excerpt in mono), default=0.0)
     if peak < SILENT_PEAK:
         return None
+    may_be_dither = all(is_whole(excerpt * np.float32(FULL_SCALE)) for excerpt in excerpts)
+    has_treble = rate > NARROW_RATE and _has_treble(mono, peak, rate, may_be_dither)
+    frames = sum(map(len, excerpts)) + _rest(stream, excerpts[-1]) if frames is None else frames
+    return Bandwidth(rate, frames / rate, has_treble)
+
+
+def _has_treble(excerpts: Sequence[F32], peak: float, rate: int, may_be_dither: bool) -> bool:
+    """Whether treble has -50 dB of the energy in mono excerpts `[n]`, and where it may be dither -70 dBFS in a window.
+
+    16-bit dither has -100 dBFS, shaped dither up to -80.
+    """
     # Relative to the peak, since squares of the largest samples that `read_recording` takes have no float32.
-    whole, treble = _window_powers([excerpt / peak for excerpt in mono], rate)
-    has_dither = all(is_whole(excerpt * np.float32(FULL_SCALE)) for excerpt in excerpts)
-    is_heard = not has_dither or float(treble.max()) * float(peak) ** 2 >= LEAST_TREBLE_POWER
-    has_treble = is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum()
-    if frames is None:  # the header does not say: the rest is read to its end
-        frames, failure, block = sum(map(len, excerpts)), "", excerpts[-1]
-        while len(block) and not failure:
-            block, failure = stream.read_block(1 << 16)
-            frames += len(block)
-    return Bandwidth(rate, frames / rate, bool(rate > NARROW_RATE and has_treble))
+    whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
+    is_heard = not may_be_dither or float(treble.max()) * peak**2 >= LEAST_TREBLE_POWER
+    return bool(is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum())
+
+
+def _rest(stream: AudioStream, block: F32) -> int:
+    """Frames up to the end of a stream whose last block is given."""
+    frames, failure = 0, ""
+    while len(block) and not failure:
+        block, failure = stream.read_block(1 << 16)
+        frames += len(block)
+    return frames
 
 
 def _first_sound(stream: AudioStream) -> Iterator[F32]:
@@ -141,17 +150,19 @@ def _first_sound(stream: AudioStream) -> Iterator[F32]:
             yield block
 
 
-def _excerpts(stream: AudioStream) -> Iterator[F32]:
-    """Excerpts `[n, C]`, spread over the file; the beginning if the file has no more or its length is unknown."""
-    rate, frames = stream.sample_rate, _length(stream) or 0
+def _spread(stream: AudioStream) -> Iterator[F32]:
+    """Excerpts `[n, C]`, spread over the file; the beginning if the file has no more or its length is unknown.
+
+    There are five, in a short file one a second but two at least, in a long one one in ten seconds but at most 64.
+    """
+    rate, frames, fewest = stream.sample_rate, _length(stream) or 0, 2
     length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate
-    count = max(FEWEST_EXCERPTS, min(round(seconds), USUAL_EXCERPTS), round(seconds / SPACING_SECONDS))
-    count = min(count, MOST_EXCERPTS)
-    # Uneven within equal parts of the file, so that no rhythm of the sound hides between them.
-    offsets = (number + number * GOLDEN_RATIO % 1 for number in range(count))
+    count = min(64, max(fewest, min(round(seconds), USUAL_EXCERPTS), round(seconds / 10)))
+    # Uneven within equal parts of the file, by the golden ratio, so that no rhythm of the sound hides between them.
+    offsets = (number + number * 0.618034 % 1 for number in range(count))
     starts = [min(int(offset * frames / count), frames - length) for offset in offsets]
-    if frames <= FEWEST_EXCERPTS * length:
-        starts, length = [0], (FEWEST_EXCERPTS if frames else USUAL_EXCERPTS) * length
+    if frames <= fewest * length:
+        starts, length = [0], (fewest if frames else USUAL_EXCERPTS) * length
     for start in starts:
         if start and not stream.skip_to(start):
             return  # damaged: what came before counts
@@ -165,14 +176,15 @@ def _excerpts(stream: AudioStream) -> Iterator[F32]:
 def _window_powers(excerpts: Sequence[F32], rate: int) -> tuple[F32, F32]:
     """Mean square of each window of the excerpts, of all frequencies but 0 Hz, and of the treble: both `[W]`.
 
-    Windows overlap by half; an excerpt that is shorter than one is padded.
+    Windows of 5.8 ms overlap by half: the edge of a longer one takes more of an attack at the start of a file. An excerpt
+    that is shorter is padded.
     """
-    size = 2 ** round(math.log2(rate * WINDOW_SECONDS))
+    size, highest_hz = 2 ** round(math.log2(rate * 0.0058)), 20_000
     taper = np.hanning(size + 1)[:size].astype(np.float32)
     centred = [excerpt - excerpt.mean() for excerpt in excerpts]
-    padded = [np.pad(one, (0, max(0, size - len(one)))) for one in centred]
-    windows = np.concatenate([sliding_window_view(one, size)[:: size // 2] for one in padded]) * taper  # [W, size]
-    low, high = (math.ceil(hertz * size / rate) for hertz in (TREBLE_HZ, HIGHEST_HZ))
+    padded = [np.pad(excerpt, (0, max(0, size - len(excerpt)))) for excerpt in centred]
+    windows = np.concatenate([sliding_window_view(excerpt, size)[:: size // 2] for excerpt in padded]) * taper
+    low, high = (math.ceil(hertz * size / rate) for hertz in (TREBLE_HZ, highest_hz))
     treble = np.ascontiguousarray(np.fft.rfft(windows)[:, low:high]).view(np.float32)
     power = float(np.square(taper).sum())
     whole, high_part = (np.einsum("ws,ws->w", rows, rows) for rows in (windows, treble))

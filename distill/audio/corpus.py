@@ -85,10 +85,10 @@ class Corpus:
 
     def read(self, entry: ManifestRow, start: int = 0, length: int | None = None) -> NDArray[np.float32]:
         """Samples `[length]`, in [-1, 1], of `entry` from `start` on, to its end if `length` is None; no others are read."""
-        length = entry.samples - start if length is None else length
-        if not 0 <= start <= start + length <= entry.samples:
-            raise ValueError(f"{entry.path}: samples {start} to {start + length} asked for, it has {entry.samples}")
-        return samples_of(self._shards.read(entry.shard, entry.offset + start, length), entry.exponent)
+        stop = entry.samples if length is None else start + length
+        if not 0 <= start <= stop <= entry.samples:
+            raise ValueError(f"{entry.path}: samples {start} to {stop} asked for, it has {entry.samples}")
+        return samples_of(self._shards.read(entry.shard, entry.offset + start, stop - start), entry.exponent)
 
     @property
     def gain(self) -> int:
@@ -105,7 +105,7 @@ def load_corpus(folder: Path) -> Corpus:
     """Open the corpus that `ingest` wrote to `folder`. Raises ArtifactError if it is missing or damaged."""
     rows = read_manifest(folder / MANIFEST)
     report = read_json(folder / REPORT, "the report of a corpus")
-    sample_rate = report.get("sample_rate") if isinstance(report, dict) else None
-    if not isinstance(sample_rate, int):
-        raise damaged(folder / REPORT, "a corpus sample rate", "none")
-    return Corpus(folder, sample_rate, tuple(kept_rows(rows)), report.get("trim") is not False)
+    match report:
+        case {"sample_rate": int(sample_rate)}:
+            return Corpus(folder, sample_rate, tuple(kept_rows(rows)), report.get("trim", True))
+    raise damaged(folder / REPORT, "a corpus sample rate", "none")

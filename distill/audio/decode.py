@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,33 +42,33 @@ LEAST_SECONDS = 30  # of processor time for opening a file, or for one block of 
 OPENED_PER_SECOND = 5_000_000  # bytes; opening reads the metadata, and all headers of an MP3 file
 LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # for all of a file, with a slow disk, a busy computer, or one that sleeps
 
-_PACKAGES = Path(__file__).parents[2]
-
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
 
 def decode(path: Path, sample_rate: int, trim: bool = False) -> Recording:
     """As `read_recording`, with hashes and fingerprint. What cannot be used is said in `reason`."""
     try:
-        found = read_recording(path, sample_rate, trim)
+        recording = read_recording(path, sample_rate, trim)
     except AudioError as error:
         return Recording(str(error), sha256=_readable_sha256(path), is_certain=os.path.lexists(path))
-    own, prints = pcm_sha256(found.pcm, found.exponent), fingerprint(found.pcm, sample_rate)
-    return replace(found, sha256=_readable_sha256(path), pcm_sha256=own, fingerprint=prints)
+    return replace(
+        recording,
+        sha256=_readable_sha256(path),
+        pcm_sha256=pcm_sha256(recording.pcm, recording.exponent),
+        fingerprint=fingerprint(recording.pcm, sample_rate),
+    )
 
 
 def _readable_sha256(path: Path) -> str:
-    try:
+    with suppress(OSError):
         return sha256_file(path) if path.is_file() else ""
-    except OSError:
-        return ""
+    return ""
 
 
 def _file_size(path: Path) -> int:
-    try:
+    with suppress(OSError):
         return path.stat().st_size
-    except OSError:
-        return 0
+    return 0
 
 
 class Stopped(Exception):
@@ -124,54 +125,42 @@ class Decoder:
 
         Both name the file.
         """
-        found = self.decoded(path, sample_rate)
-        if not found.pcm_sha256:
+        recording = self.decoded(path, sample_rate)
+        if not recording.pcm_sha256:
             raise AudioError(
-                f"{path}: expected a recording, found a file that {found.reason}; check the path or name another one"
+                f"{path}: expected a recording, found a file that {recording.reason}; check the path or name another one"
             )
-        if found.reason:
-            warnings.warn(f"{path}: {found.reason}", AudioWarning, stacklevel=3)
-        return found
+        if recording.reason:
+            warnings.warn(f"{path}: {recording.reason}", AudioWarning, stacklevel=3)
+        return recording
 
     def _ask(self, path: Path, sample_rate: int = 0, trim: bool = False) -> Answer:
-        most = LEAST_MEMORY + MEMORY_PER_BYTE * _file_size(path)
-        with suppress(AudioError):
-            return self._ask_once(path, sample_rate, trim, min(most, usable_memory() // (4 * self._count)))
-        with self._second_try:
-            return self._ask_once(path, sample_rate, trim, min(most, usable_memory() // 2))
-
-    def _ask_once(self, path: Path, sample_rate: int, trim: bool, memory: int) -> Answer:
         size = _file_size(path)
-        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "trim": trim, "memory": memory}
+        memory = LEAST_MEMORY + MEMORY_PER_BYTE * size
+        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "trim": trim}
         request["seconds"] = LEAST_SECONDS + size // OPENED_PER_SECOND
-        process = self._started()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        late, wait = threading.Event(), LEAST_WAIT + size // BYTES_PER_SECOND
+        with suppress(AudioError):
+            return self._answer_to({**request, "memory": min(memory, usable_memory() // (4 * self._count))}, size)
+        with self._second_try:
+            return self._answer_to({**request, "memory": min(memory, usable_memory() // 2)}, size)
 
-        def kill() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(wait, kill)
+    def _answer_to(self, request: Mapping[str, object], size: int) -> Answer:
+        """What the process answers for a file of `size` bytes. Raises Stopped, and AudioError with the reason."""
+        process, began, wait = self._started(), time.monotonic(), LEAST_WAIT + size // BYTES_PER_SECOND
+        timer = threading.Timer(wait, process.kill)
         timer.daemon = True
         timer.start()
         try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            answer: dict[str, Any] = json.loads(process.stdout.readline())
-            packed = process.stdout.read(answer["size"])
-        except (OSError, ValueError):  # it has ended, was closed, or has not answered in its terms
-            answer, packed = {"size": 1}, b""
-        finally:
-            timer.cancel()
-        if len(packed) < answer["size"]:
+            answer, packed = _exchanged(process, request)
+        except (OSError, ValueError) as error:  # it has ended, was closed, or has not answered in its terms
             status = self._end()
             if self._closed:
-                raise Stopped
-            if late.is_set():
-                raise AudioError(f"takes more than {wait} s to decode, too long for its {size} bytes")
-            raise _ended(status, size)
+                raise Stopped from error
+            if time.monotonic() - began >= wait:
+                raise AudioError(f"takes more than {wait} s to decode, too long for its {size} bytes") from error
+            raise _ended(status, size) from error
+        finally:
+            timer.cancel()
         if answer["refused"]:
             raise AudioError(answer["refused"])
         return answer["values"], load(packed) if packed else {}
@@ -182,7 +171,8 @@ class Decoder:
                 raise Stopped
             if self._process is None:
                 # -P: no module is imported from the folder in which it starts. One thread, so that memory is the file's.
-                paths = os.pathsep.join([os.fspath(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
+                packages = os.fspath(Path(__file__).parents[2])
+                paths = os.pathsep.join([packages, *filter(None, [os.environ.get("PYTHONPATH")])])
                 environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
                 command = [sys.executable, "-P", "-m", "distill.audio.decode"]
                 try:
@@ -206,6 +196,19 @@ class Decoder:
             with suppress(OSError):
                 stream.close()
         return status
+
+
+def _exchanged(process: subprocess.Popen[bytes], request: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
+    """Answer and arrays of a process for a request. Raises OSError and ValueError where there is no whole answer."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.flush()
+    answer: dict[str, Any] = json.loads(process.stdout.readline())
+    packed = process.stdout.read(answer["size"])
+    if len(packed) < answer["size"]:
+        raise ValueError("a part of an answer")
+    return answer, packed
 
 
 def _ended(status: int, size: int) -> Exception:
@@ -247,14 +250,14 @@ def _answer(path: str, sample_rate: int, trim: bool, memory: int, seconds: int) 
     values: dict[str, Any] = {}
     refused, packed = "", b""
     try:
-        if not sample_rate:
-            values = vars(measure_bandwidth(Path(path)))
-        else:
+        if sample_rate:
             values = dict(vars(decode(Path(path), sample_rate, trim)))
             pcm, prints = values.pop("pcm"), values.pop("fingerprint")
-            if prints is not None:
+            if prints:
                 np.empty(3 * pcm.nbytes, dtype=np.uint8)  # MemoryError where safetensors would end the process
                 packed = save({"pcm": pcm, **prints._asdict()})
+        else:
+            values = vars(measure_bandwidth(Path(path)))
     except MemoryError:
         refused = f"takes more than {memory >> 20} MB of memory, too much for its {_file_size(Path(path))} bytes"
     answer = {"refused": refused, "values": values, "size": len(packed)}

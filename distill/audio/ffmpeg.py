@@ -1,7 +1,7 @@
 """Sound files of FFmpeg's formats, by PyAV, read from front to back. Shapes: `n` frames of the file, `C` channels."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distill.audio.sndfile import F32, AudioStream
+from distill.audio.pcm import F32
+from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ CONTAINERS = (
 )
 BARE = ("aac", "ac3", "amr", "dts", "eac3", "mp3")
 # fmt: on
-_LOCKED = ("aavd", "drms", "enca")  # tags of tracks that a shop has encrypted
-_SKIPPED = 1 << 16  # frames that are decoded together on the way to an excerpt
 
 
 class FFmpegStream(AudioStream):
@@ -51,8 +50,8 @@ class FFmpegStream(AudioStream):
             self.sample_rate, self.channels, self.coding = first.sample_rate, first.layout.nb_channels, ""
             self.frames, self.announced = None, _announced(container, track, self.sample_rate)
             # Where the header counts samples, what a codec had to add to fill its last packet is none.
-            self._end = self.announced if track.time_base == Fraction(1, self.sample_rate) else None
-            self._blocks = self._samples(chain([first], frames))
+            counts_samples = track.time_base == Fraction(1, self.sample_rate)
+            self._blocks = self._samples(chain([first], frames), (counts_samples and self.announced) or 0)
             self._rest = np.empty((0, self.channels), np.float32)
             self._opened = opened.pop_all()
 
@@ -61,21 +60,22 @@ class FFmpegStream(AudioStream):
         AudioStream.watch(True)
         while len(self._rest) < most and (block := next(self._blocks, None)) is not None:
             self._rest = np.concatenate([self._rest, block])
-        found, self._rest = self._rest[:most], self._rest[most:]
-        self._position += len(found)
-        return found, "" if len(found) == most else self._failure
+        block, self._rest = self._rest[:most], self._rest[most:]
+        self._position += len(block)
+        return block, "" if len(block) == most else self._failure
 
     def skip_to(self, frame: int) -> bool:
         """Go on with `frame`, which lies ahead, by decoding up to it. False where the file ends before."""
+        at_once = 1 << 16
         while self._position < frame:
-            if not len(self.read_block(min(_SKIPPED, frame - self._position))[0]):
+            if not len(self.read_block(min(at_once, frame - self._position))[0]):
                 return False
         return True
 
     def remarks(self) -> list[str]:
         """What was noticed up to here, as parts of a sentence."""
-        found = "1 damaged packet was" if self._damaged == 1 else f"{self._damaged} damaged packets were"
-        return [f"{found} left out"] if self._damaged else []
+        packets = "packet was" if self._damaged == 1 else "packets were"
+        return [f"{self._damaged} damaged {packets} left out"] * bool(self._damaged)
 
     def _frames(self, container: "InputContainer", track: "Track") -> "Iterator[AudioFrame]":
         """What is decoded, without damaged packets, up to the end or an error of the container."""
@@ -93,9 +93,9 @@ class FFmpegStream(AudioStream):
         except (av.FFmpegError, OSError) as error:
             self._failure = _reason(error)
 
-    def _samples(self, frames: "Iterable[AudioFrame]") -> Iterator[F32]:
-        """Samples of frames, while they are as the first, without the padding of the last one."""
-        held, done, end = np.empty((0, self.channels), np.float32), 0, self._end or 0
+    def _samples(self, frames: "Iterable[AudioFrame]", end: int) -> Iterator[F32]:
+        """Samples of frames, while they are as the first; without padding of the last one, behind `end` where it is known."""
+        held, done = np.empty((0, self.channels), np.float32), 0
         for frame in frames:
             if (frame.sample_rate, frame.layout.nb_channels) != (self.sample_rate, self.channels):
                 self._failure = f"it goes on with {frame.layout.nb_channels} channels at {frame.sample_rate} Hz"
@@ -105,19 +105,15 @@ class FFmpegStream(AudioStream):
         yield held[: end - done] if done < end < done + len(held) else held
 
 
-@contextmanager
-def _opened(path: Path, formats: Iterable[str]) -> "Iterator[InputContainer]":
+def _opened(path: Path, formats: Iterable[str]) -> "InputContainer":
     import av
 
     options = {"format_whitelist": ",".join(formats)}
-    with ExitStack() as opened:
-        try:
-            file = opened.enter_context(path.open("rb"))
-            container = opened.enter_context(av.open(file, "r", container_options=options, metadata_errors="replace"))
-        except (av.FFmpegError, OSError) as error:
-            found = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
-            raise AudioError(f"is not audio in a known format, or only a part of it ({found})") from error
-        yield container
+    try:
+        return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        file = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
+        raise AudioError(f"is not audio in a known format, or only a part of it ({file})") from error
 
 
 def _track_of(container: "InputContainer") -> "Track":
@@ -128,39 +124,44 @@ def _track_of(container: "InputContainer") -> "Track":
     if track.codec_context is None:
         raise AudioError("holds sound in a coding that no decoder is known for")
     with suppress(UnicodeDecodeError):  # a tag that is no text
-        if track.codec_context.codec_tag in _LOCKED:
+        if track.codec_context.codec_tag in ("aavd", "drms", "enca"):
             raise AudioError("is encrypted (DRM): only the programs of its shop play it")
     track.codec_context.thread_count = 1
     return track
 
 
 def _announced(container: "InputContainer", track: "Track", sample_rate: int) -> int | None:
-    """Frames by the header. The length of a whole container also counts pictures."""
-    names, seconds = container.format.name.split(","), None
+    """Frames by the header, None where it does not tell. The length of a whole container also counts pictures."""
+    if not {*container.format.name.split(",")}.isdisjoint(BARE):
+        return None
     if track.duration and track.time_base:
-        seconds = float(track.duration * track.time_base)
-    elif container.duration and not container.streams.video:
-        seconds = container.duration / 1e6
-    return None if seconds is None or not {*names}.isdisjoint(BARE) else round(seconds * sample_rate)
+        return round(float(track.duration * track.time_base) * sample_rate)
+    if container.duration and not container.streams.video:
+        return round(container.duration / 1e6 * sample_rate)
+    return None
 
 
 def seconds_held(path: Path) -> float:
     """Length of a FLAC or MP3 file by its frames, whatever its header states; 0 where none are found."""
     import av
 
-    held = 0
     with suppress(AudioError, av.FFmpegError), _opened(path, ("flac", "mp3")) as container:
         track = _track_of(container)
-        if is_flac := container.format.name == "flac":  # its frames tell where they belong: those at the end are enough
-            container.seek(1 << 62, stream=track)
-        for packet in container.demux(track):
-            length = packet.duration or 0
-            if is_flac:
-                held = max(held, (packet.pts or 0) + length)
-            elif bytes(packet)[:2] >= b"\xff\xe0":  # others are what a tag holds, up to bytes that look like a frame's
-                held += length
-        return float(held * (track.time_base or 0))
+        length_of = _flac_length if container.format.name == "flac" else _mp3_length
+        return float(length_of(container, track) * (track.time_base or 0))
     return 0.0
+
+
+def _flac_length(container: "InputContainer", track: "Track") -> int:
+    """Length in units of the track; frames tell where they belong, so that those at the end are enough."""
+    container.seek(1 << 62, stream=track)
+    return max((packet.pts or 0) + (packet.duration or 0) for packet in container.demux(track))
+
+
+def _mp3_length(container: "InputContainer", track: "Track") -> int:
+    """Length in units of the track, by frames; other packets are what a tag holds, up to bytes that look like a frame's."""
+    packets = (packet for packet in container.demux(track) if bytes(packet)[:2] >= b"\xff\xe0")
+    return sum(packet.duration or 0 for packet in packets)
 
 
 def _scaled(frame: "AudioFrame") -> F32:
@@ -170,7 +171,8 @@ def _scaled(frame: "AudioFrame") -> F32:
     """
     from av.audio.frame import format_dtypes
 
-    channels, dtype = frame.layout.nb_channels, np.dtype(format_dtypes[frame.format.name])
+    # PyAV knows no dtype of 64 bits.
+    channels, dtype = frame.layout.nb_channels, np.dtype(format_dtypes.get(frame.format.name, "i8"))
     planes: list[Any] = [*frame.planes]
     if frame.format.is_planar:
         columns = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes[:channels]], axis=1)

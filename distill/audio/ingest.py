@@ -57,9 +57,6 @@ from distill.storage.tables import read_rows, schema_of, write_rows
 from distill.storage.work import HERE, Cache, Executor, cut_blocks, map_cached, work_folder, work_version
 
 BLOCK_FILES = 512
-BLOCK_BYTES = 64 << 20  # of files, compressed or not
-MINIMUM_RECORDINGS, RECOMMENDED_RECORDINGS = 2, 5
-SHORTEST_ALONE = 10.0  # seconds of a recording that is the only one: its end is held out
 
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
@@ -69,13 +66,31 @@ R = TypeVar("R")
 FileBlock = tuple[AudioFile, ...]  # a run of files
 
 
+class _FileProgress:
+    """Reports files as they are measured, and each once as it is decoded, here or elsewhere."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._total, self._progress = total, progress
+        self._decoded: set[AudioFile] = set()
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, files: FileBlock, is_decoded: bool = True) -> None:
+        with self._one_at_a_time:
+            for file in files:
+                if file in self._decoded:
+                    continue
+                if is_decoded:
+                    self._decoded.add(file)
+                self._progress(len(self._decoded), self._total, file.path)
+
+
 def ingest(
     folder: Path | str,
     output: Path,
     sample_rate: int | Literal["auto"],
     max_rejected: float,
     executor: Executor = HERE,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
     kept: Path | None = None,
     *,
     trim: bool = True,
@@ -91,20 +106,8 @@ def ingest(
     Returns what is written as `report.json`, see `_report`.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
-    found, place = list_recordings(open_source(folder)), address(folder)
-    ready: set[AudioFile] = set()  # decoded, here or elsewhere
-    one_at_a_time = threading.Lock()
-
-    def say(files: FileBlock, is_decoded: bool = True) -> None:
-        with one_at_a_time:
-            for file in files:
-                if progress is not None and file not in ready:
-                    if is_decoded:
-                        ready.add(file)
-                    progress(len(ready), len(found.audio), file.path)
-
-    names, sizes = [file.path for file in found.audio], [file.size for file in found.audio]
-    blocks = [found.audio[cut.start : cut.stop] for cut in cut_blocks(names, sizes, BLOCK_FILES, BLOCK_BYTES)]
+    scan, place = list_recordings(open_source(folder)), address(folder)
+    say, blocks = _FileProgress(len(scan.audio), progress), _blocks(scan)
     reads = [] if is_url(place) else [Path(place)]
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic_folder(output))
@@ -119,14 +122,19 @@ def ingest(
         decode = partial(worker.decode, rate.sample_rate, trim)
         folders = map_cached(decode, blocks, _key, executor, decoded, say, reads)
         manifest = _assemble(folders, temporary)
-        report = _report(manifest, found, rate, trim)
+        report = _report(manifest, scan, rate, trim)
         _check(folder, report, max_rejected)
         write_json(temporary / REPORT, report)
         write_rows(temporary / MANIFEST, manifest, SCHEMA)
-    if kept is not None:
         measured.keep_only(bandwidths)
         decoded.keep_only(folders)
     return report
+
+
+def _blocks(scan: Scan) -> list[FileBlock]:
+    """The files in blocks of up to 64 MB, compressed or not."""
+    names, sizes = [file.path for file in scan.audio], [file.size for file in scan.audio]
+    return [scan.audio[cut.start : cut.stop] for cut in cut_blocks(names, sizes, BLOCK_FILES, 64 << 20)]
 
 
 def ingest_folder(
@@ -159,11 +167,11 @@ def corpus_of_one(path: Path, folder: Path) -> Corpus:
     """
     with Decoder() as decoder:
         rate = choose_rate([decoder.bandwidth(path) or UNREADABLE], "auto").sample_rate
-        found = decoder.recording(path, rate)
+        recording = decoder.recording(path, rate)
     with ShardWriter(folder, PREFIX) as shards:
-        place = shards.append(found.pcm)
+        place = shards.append(recording.pcm)
     name = printable(path.name)
-    row = replace(_row(AudioFile(name, name), found, rate, *place), group=found.pcm_sha256[:16])
+    row = replace(_row(AudioFile(name, name), recording, rate, *place), group=recording.pcm_sha256[:16])
     return Corpus(folder, rate, (row,), trim=False)
 
 
@@ -208,26 +216,26 @@ class BlockWorker(Executor):
 
     def measure(self, block: FileBlock, path: Path) -> bool:
         """Write the bandwidths of a block's files. False where some may be others another time."""
-        found = [one for _, one in self._each(block, False, Decoder.bandwidth)]
-        write_rows(path, [one or UNREADABLE for one in found], _BANDWIDTHS)
-        return None not in found
+        measured = [bandwidth for _, bandwidth in self._each(block, False, Decoder.bandwidth)]
+        write_rows(path, [bandwidth or UNREADABLE for bandwidth in measured], _BANDWIDTHS)
+        return None not in measured
 
     def decode(self, sample_rate: int, trim: bool, block: FileBlock, folder: Path) -> bool:
         """Write a decoded block. False where some files may decode to something else another time."""
         rows: list[ManifestRow] = []
         prints: dict[str, NDArray[Any]] = {}
-        places: dict[str, tuple[str, int]] = {}
+        places: dict[str, tuple[str, int]] = {"": ("", 0)}  # by pcm_sha256, which is empty without samples
         is_certain = True
         with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
                 call = partial(Decoder.decoded, sample_rate=sample_rate, trim=trim)
-                for file, found in self._each(block, True, call):
-                    if found.fingerprint is not None and found.pcm_sha256 not in places:
-                        places[found.pcm_sha256] = shards.append(found.pcm)
-                        for name, values in found.fingerprint._asdict().items():
-                            prints[f"{found.pcm_sha256} {name}"] = values
-                    rows.append(_row(file, found, sample_rate, *places.get(found.pcm_sha256, ("", 0))))
-                    is_certain &= found.is_certain
+                for file, recording in self._each(block, True, call):
+                    sha256 = recording.pcm_sha256
+                    if sha256 not in places:
+                        places[sha256] = shards.append(recording.pcm)
+                        prints |= _named_prints(recording)
+                    rows.append(_row(file, recording, sample_rate, *places[sha256]))
+                    is_certain &= recording.is_certain
             (temporary / _FINGERPRINTS).write_bytes(save(prints))
             write_rows(temporary / MANIFEST, rows, SCHEMA)
         return is_certain
@@ -245,9 +253,19 @@ class BlockWorker(Executor):
             finally:
                 self._idle.append(decoder)
 
-        for file, found in zip(block, self._threads.map(called, block), strict=True):
-            yield file, found
+        for file, result in zip(block, self._threads.map(called, block), strict=True):
+            yield file, result
             self._said((file,), is_decoded)
+
+
+def _named_prints(recording: Recording) -> dict[str, NDArray[Any]]:
+    """The arrays of a recording's fingerprint by the names that `_print_of` knows them by."""
+    assert recording.fingerprint
+    return {f"{recording.pcm_sha256} {name}": values for name, values in recording.fingerprint._asdict().items()}
+
+
+def _print_of(pcm_sha256: str, prints: Mapping[str, NDArray[Any]]) -> Fingerprint:
+    return Fingerprint(*(prints[f"{pcm_sha256} {name}"] for name in Fingerprint._fields))
 
 
 def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offset: int) -> ManifestRow:
@@ -284,18 +302,22 @@ def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
     with ShardWriter(output, PREFIX) as shards:
         for block in blocks:
             own = read_manifest(block / MANIFEST)
-            sounds: dict[str, ManifestRow] = {}  # the first row of each
-            for row in own:
-                if row.pcm_sha256:
-                    sounds.setdefault(row.pcm_sha256, row)
-            new = [row for row in sounds.values() if row.pcm_sha256 not in originals]
+            sounds = _firsts((row for row in own if row.pcm_sha256), "pcm_sha256")
+            new = [row for sha256, row in sounds.items() if sha256 not in originals]
             for row, (shard, offset) in zip(new, _copied(block, new, len(new) == len(sounds), shards), strict=True):
                 originals[row.pcm_sha256] = replace(row, shard=shard, offset=offset)
             prints = load_file(block / _FINGERPRINTS)
-            for row in new:
-                fingerprints.append(Fingerprint(*(prints[f"{row.pcm_sha256} {name}"] for name in Fingerprint._fields)))
+            fingerprints += [_print_of(row.pcm_sha256, prints) for row in new]
             rows += own
     return _related(rows, originals, find_near_duplicates(fingerprints))
+
+
+def _firsts(rows: Iterable[ManifestRow], column: str) -> dict[str, ManifestRow]:
+    """The first row of each value in a column, by that value."""
+    firsts: dict[str, ManifestRow] = {}
+    for row in rows:
+        firsts.setdefault(getattr(row, column), row)
+    return firsts
 
 
 def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: ShardWriter) -> list[tuple[str, int]]:
@@ -314,23 +336,14 @@ def _related(
 
     A group is named by the smallest PCM hash in it: renaming files does not move it.
     """
-    firsts = [*originals.values()]
     group_of = dict(zip(originals, alike.groups, strict=True))
     names = {group: sha256[:16] for sha256, group in sorted(group_of.items(), reverse=True)}
-    wholes: dict[int, int] = {}  # the first of each group that is no part of another
-    notes: dict[str, str] = {}  # by pcm_sha256
-    for index, (sha256, group) in enumerate(group_of.items()):
-        if index in alike.parts:
-            whole, seconds = alike.parts[index]
-            notes[sha256] = f"part of {firsts[whole].path}, at {firsts[whole].trimmed_before + seconds:.1f} s"
-        elif wholes.setdefault(group, index) != index:
-            notes[sha256] = f"near-duplicate of {firsts[wholes[group]].path}"
+    notes = _notes([*originals.values()], alike)
     related = []
     for row in rows:
         if row.pcm_sha256:
-            original, group = originals[row.pcm_sha256], group_of[row.pcm_sha256]
-            row = replace(row, group=names[group], shard=original.shard, offset=original.offset)
-            note = notes.get(row.pcm_sha256, "")
+            original, note = originals[row.pcm_sha256], notes[row.pcm_sha256]
+            row = replace(row, group=names[group_of[row.pcm_sha256]], shard=original.shard, offset=original.offset)
             if row.recording_id != original.recording_id:
                 note = f"exact copy of {original.path}"
                 row = replace(row, duplicate_of=original.recording_id)
@@ -340,18 +353,32 @@ def _related(
     return related
 
 
-def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice, trim: bool) -> dict[str, Any]:
+def _notes(originals: Sequence[ManifestRow], alike: NearDuplicates) -> dict[str, str]:
+    """By pcm_sha256, what a sound is part or near-duplicate of; "" for the first of each group that is no part."""
+    wholes: dict[int, int] = {}
+    notes = {}
+    for index, (row, group) in enumerate(zip(originals, alike.groups, strict=True)):
+        if index in alike.parts:
+            part, seconds = alike.parts[index]
+            whole = originals[part]
+            note = f"part of {whole.path}, at {whole.trimmed_before + seconds:.1f} s"
+        else:
+            first = wholes.setdefault(group, index)
+            note = f"near-duplicate of {originals[first].path}" if first != index else ""
+        notes[row.pcm_sha256] = note
+    return notes
+
+
+def _report(rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, trim: bool) -> dict[str, Any]:
     """What became of the files, as JSON. Of copies one is in the corpus; its seconds count once."""
     kept = kept_rows(rows)
+    labels, groups = {"", *(row.label for row in kept)}, {row.group for row in kept}
+    empty = _firsts((row for row in rows if row.label not in labels), "label")
     members: dict[str, list[str]] = defaultdict(list)
-    labels, empty = {row.label for row in kept}, dict[str, ManifestRow]()
     listed: dict[str, list[dict[str, str]]] = {"used": [], "warned": [], "rejected": []}
     for row in rows:
         members[row.group].append(row.path)
-        if row.label not in labels:
-            empty.setdefault(row.label, row)
         listed[row.status].append({"path": row.path, "reason": row.reason})
-    groups = {row.group for row in kept}
     lengths = [row.seconds for row in kept] or [0.0]
     counts = {
         "audio_files": len(rows),
@@ -359,7 +386,7 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice, trim: bo
         "duplicates": sum(bool(row.duplicate_of) for row in rows),
         "near_duplicates": len(kept) - len(groups),  # share a group with an earlier one; all are kept
         "groups": len(groups),  # different sounds
-        "ignored": sum(found.ignored.values()),  # hidden entries and files that are not audio
+        "ignored": sum(scan.ignored.values()),  # hidden entries and files that are not audio
     }
     return {
         "sample_rate": rate.sample_rate,
@@ -372,38 +399,36 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice, trim: bo
         "durations": {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)},
         "rejected": listed["rejected"],
         "warned": listed["warned"],
-        "groups": [{"group": one, "paths": members[one]} for one in sorted(groups) if len(members[one]) > 1],
-        "left_out": found.left_out,
-        "empty_labels": [
-            {"label": label, "path": row.path, "reason": row.reason} for label, row in empty.items() if label
-        ],
-        "ignored_by_suffix": found.ignored,
-        "skipped_folders": [{"path": path, "reason": reason} for path, reason in found.skipped],
+        "groups": [{"group": name, "paths": members[name]} for name in sorted(groups) if len(members[name]) > 1],
+        "left_out": scan.left_out,
+        "empty_labels": [{"label": label, "path": row.path, "reason": row.reason} for label, row in empty.items()],
+        "ignored_by_suffix": scan.ignored,
+        "skipped_folders": [{"path": path, "reason": reason} for path, reason in scan.skipped],
     }
 
 
 def label_warnings(report: Mapping[str, Any]) -> list[str]:
     """A sentence for each folder with audio files none of which is in the corpus: there is no such label."""
-    return [
-        f"label {one['label']}: expected recordings of its own, found none ({one['path']}: {one['reason']}); nothing can "
-        "be asked for by it"
-        for one in report["empty_labels"]
-    ]
+    sentence = (
+        "label {label}: expected recordings of its own, found none ({path}: {reason}); nothing can be asked for by it"
+    )
+    return [sentence.format(**label) for label in report["empty_labels"]]
 
 
 def listed_rejections(report: Mapping[str, Any]) -> list[str]:
     """The first rejections of a report as indented lines, and how many more there are."""
-    lines = [f"  {one['path']}: {one['reason']}" for one in report["rejected"]]
+    lines = ["  {path}: {reason}".format(**file) for file in report["rejected"]]
     return lines if len(lines) <= LISTED else [*lines[:LISTED], f"  and {len(lines) - LISTED} more"]
 
 
 def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -> None:
     """Raise AudioError where the files make no corpus."""
-    counts = report["counts"]
-    files, rejected, wrong = counts["audio_files"], counts["rejected"], ""
+    counts, least, least_seconds = report["counts"], 2, 10.0  # of a recording that is the only one the end is held out
+    files, rejected, copies = counts["audio_files"], counts["rejected"], counts["duplicates"]
+    wrong = ""
     if rejected == files:
         wrong = (
-            f"expected at least {MINIMUM_RECORDINGS} usable recordings, found none among {files} audio files; "
+            f"expected at least {least} usable recordings, found none among {files} audio files; "
             "replace or repair these files"
         )
     elif rejected > max_rejected * files:
@@ -413,10 +438,10 @@ def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -
         )
     if wrong:
         raise AudioError("\n".join([f"{folder}: {wrong}:", *listed_rejections(report)]))
-    copies, seconds = counts["duplicates"], report["seconds"]
-    if files - rejected - copies < MINIMUM_RECORDINGS and seconds < SHORTEST_ALONE:
-        found = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"
+    seconds = report["seconds"]
+    if files - rejected - copies < least and seconds < least_seconds:
+        usable = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"
         raise AudioError(
-            f"{folder}: found {found} of {seconds:.1f} s; at least {MINIMUM_RECORDINGS} are needed, or one of "
-            f"{SHORTEST_ALONE:.0f} s, so that sound can be held out, {RECOMMENDED_RECORDINGS} or more recommended"
+            f"{folder}: found {usable} of {seconds:.1f} s; at least {least} are needed, or one of {least_seconds:.0f} s, "
+            "so that sound can be held out, 5 or more recommended"
         )

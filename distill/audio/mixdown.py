@@ -16,13 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
+from distill.audio.pcm import F32
 
-SILENT_CHANNEL = 0.01  # peak beside that of the loudest channel
-CANCELLED = 0.1  # power of the mix beside that of the mix of uncorrelated channels
 LEAST_OFFSET = 0.001
-SURE_OFFSET = 5.0  # standard errors
-FEWEST_PARTS = 8
 
 _PART_FRAMES = 1024
 _TAPER = np.hanning(_PART_FRAMES) / np.hanning(_PART_FRAMES).sum()  # a low tone leaves little of itself in such a mean
@@ -82,19 +78,19 @@ class ChannelStatistics:
         mean = self._sum / max(1, self._frames)
         peaks = np.maximum(self._high - mean, mean - self._low)
         covariance = self._products / max(1, self._frames) - np.outer(mean, mean)
-        counted = np.flatnonzero(peaks >= SILENT_CHANNEL * peaks.max())
+        counted = np.flatnonzero(peaks >= 0.01 * peaks.max())
         own = covariance[np.ix_(counted, counted)]
-        is_cancelled = len(counted) > 1 and float(own.sum()) < CANCELLED * float(np.trace(own))
+        is_cancelled = len(counted) > 1 and float(own.sum()) < 0.1 * float(np.trace(own))
         if is_cancelled:
             counted = counted[[np.diag(own).argmax()]]
         return Mix(tuple(counted.tolist()), self._offset(counted)), is_cancelled
 
     def _offset(self, counted: NDArray[np.intp]) -> float:
-        """The offset of a mix, 0 where there is none for sure."""
+        """The offset of a mix, 0 where it is not five times its standard error."""
         parts = self._weights**2 / max(self._squared_weights, 1e-30)  # that would tell as much if all told the same
-        if parts < FEWEST_PARTS:
+        if parts < 8:
             return 0.0
         offset = float(self._part_sum[counted].mean()) / self._weights
         power = float(self._part_products[np.ix_(counted, counted)].mean()) / self._weights
         squared_error = max(0.0, power - offset**2) / parts
-        return offset if abs(offset) >= max(LEAST_OFFSET, SURE_OFFSET * squared_error**0.5) else 0.0
+        return offset if abs(offset) >= max(LEAST_OFFSET, 5.0 * squared_error**0.5) else 0.0

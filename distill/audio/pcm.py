@@ -25,7 +25,7 @@ def pcm_of(parts: Sequence[F32], peak: float) -> tuple[Pcm, int]:
     pcm = np.empty(sum(map(len, parts)), dtype=np.int16)
     start = 0
     for part in parts:
-        pcm[start : start + len(part)] = np.clip(np.rint(part * scale), -32768, 32767)
+        pcm[start : start + len(part)] = np.clip(np.rint(part * scale), -FULL_SCALE, FULL_SCALE - 1)
         start += len(part)
     return pcm, exponent
 

@@ -16,13 +16,11 @@ from distill.storage.files import MARK, atomic_path
 from distill.text import one_line
 
 FLOOR_DB = -90.0
-WINDOW_SECONDS = 0.043
-GOLDEN = 0.6180339887
 
 
 def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """Spectrogram `[bins, T]` of samples `[N]`, in dB relative to a full-scale sine, floored at -90."""
-    size = max(64, int(2 ** round(np.log2(sample_rate * WINDOW_SECONDS))))
+    """Spectrogram `[bins, T]` of samples `[N]` by windows of 43 ms, in dB of a full-scale sine, floored at -90."""
+    size = max(64, int(2 ** round(np.log2(sample_rate * 0.043))))
     hop = size // 4
     padded = np.pad(samples.astype(np.float64), (size // 2, size // 2 + hop))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * np.hanning(size)
@@ -38,32 +36,39 @@ def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float3
     """
     peak = max(float(np.abs(samples).max(initial=0.0)) for _, samples in sounds)
     gain = level_gain(peak) if peak < SOFT_PEAK else 1
-    longest, font = max(len(samples) for _, samples in sounds) / sample_rate, get_font(findfont(FontProperties()))
+    longest = max(1, *(len(samples) for _, samples in sounds)) / sample_rate
     with _rows(path, len(sounds), 2.0, 0.26) as axes:
         for axis, (title, samples) in zip(axes, sounds, strict=True):
-            levels = spectrogram_db(gain * samples, sample_rate)
-            frequencies = np.linspace(0, sample_rate / 2000, len(levels))
-            seconds = np.linspace(0, max(len(samples), 1) / sample_rate, levels.shape[1])
-            axis.pcolormesh(
-                seconds, frequencies, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, shading="nearest", rasterized=True
-            )
-            axis.set_yscale("asinh", linear_width=0.7)
-            ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20) if tick <= frequencies[-1]]
-            axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-            axis.set_ylim(0, frequencies[-1])
-            axis.set_xlim(0, max(longest, 1 / sample_rate))
-            title = "".join(one if font.get_char_index(ord(one)) else "?" for one in one_line(title, 120))
-            axis.set_title(title, fontsize=8, loc="left", parse_math=False)
-            axis.set_ylabel("kHz", fontsize=8)
+            _draw_spectrogram(axis, gain * samples, sample_rate)
+            axis.set_xlim(0, longest)
+            axis.set_title(_drawable(title), fontsize=8, loc="left", parse_math=False)
             axis.tick_params(labelsize=7, labelbottom=axis is axes[-1])
         axes[-1].set_xlabel("seconds", fontsize=8)
+
+
+def _draw_spectrogram(axis: Axes, samples: NDArray[np.float32], sample_rate: int) -> None:
+    levels = spectrogram_db(samples, sample_rate)
+    kilohertz = np.linspace(0, sample_rate / 2000, len(levels))
+    seconds = np.linspace(0, max(len(samples), 1) / sample_rate, levels.shape[1])
+    axis.pcolormesh(seconds, kilohertz, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, shading="nearest", rasterized=True)
+    axis.set_yscale("asinh", linear_width=0.7)
+    ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20) if tick <= kilohertz[-1]]
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_ylim(0, kilohertz[-1])
+    axis.set_ylabel("kHz", fontsize=8)
+
+
+def _drawable(title: str) -> str:
+    """A title with `?` for what the font has not."""
+    font = get_font(findfont(FontProperties()))
+    return "".join(character if font.get_char_index(ord(character)) else "?" for character in one_line(title, 120))
 
 
 def write_codes(path: Path, codes: NDArray[np.integer]) -> None:
     """Plot codes `[F, Q]` as PNG: a row for each level, coarse ones above, a colour for each code."""
     with _rows(path, 1, 0.5) as (axis,):
-        # Steps of the golden ratio give neighbouring indices unlike colours.
-        axis.imshow((codes.T * GOLDEN) % 1.0, cmap="twilight", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        colours = (codes.T * 0.6180339887) % 1.0  # by steps of the golden ratio: neighbouring indices are unlike
+        axis.imshow(colours, cmap="twilight", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axis.set_yticks(range(codes.shape[1]))
         axis.set_ylabel("level", fontsize=8)
         axis.set_xlabel("frames", fontsize=8)

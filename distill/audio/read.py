@@ -9,8 +9,8 @@ Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
 import codecs
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from distill.audio import ffmpeg, sndfile
 from distill.audio.ffmpeg import FFmpegStream
 from distill.audio.mixdown import ChannelStatistics, Mix, all_channels
 from distill.audio.near_duplicates import Fingerprint
-from distill.audio.pcm import FULL_SCALE, Pcm, pcm_of, samples_of
-from distill.audio.sndfile import F32, AudioStream, is_chained
+from distill.audio.pcm import F32, FULL_SCALE, Pcm, pcm_of, samples_of
+from distill.audio.sndfile import AudioStream, is_chained
 from distill.errors import AudioError
 
 READERS: Mapping[str, type[AudioStream]] = {  # the seam of formats, by suffix
@@ -35,16 +35,7 @@ EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of what can be read, in
 
 SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
-LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 1_000, 768_000, 64
 LARGEST_PEAK = 1e30  # resampling beyond it would overflow
-TOLD_OFFSET = 0.01  # -40 dBFS
-TRIMMED_RANGE = 1e-3  # what is trimmed is below SILENT_PEAK, and below this share of the recording's peak: 60 dB
-LEAST_TRIMMED_SECONDS, KEPT_BEFORE_SECONDS, KEPT_AFTER_SECONDS = 0.1, 0.01, 0.05
-
-_BLOCK_FRAMES = 4096
-_MISSING = 0.02  # share of the announced duration that may be missing without a warning: MP3 headers estimate it
-_PADDED_SECONDS = 0.5  # less than this in the frames of an MP3 file may be its encoder's delay and padding
-_NEARLY_NOTHING = 0.01  # share of the announced duration below which a file is rejected
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +68,7 @@ class _Decoding:
     """Mono blocks `[n]` of a stream up to its end or the first error, and statistics of what was decoded."""
 
     def __init__(self, stream: AudioStream, mix: Mix) -> None:
-        self._stream, self._mix = stream, mix
+        self._stream, self.mix = stream, mix
         self.rate, self.channels, self.announced = stream.sample_rate, stream.channels, stream.announced
         self.statistics = ChannelStatistics(stream.channels)
         self.frames = self.not_finite = 0
@@ -85,14 +76,13 @@ class _Decoding:
         self.failure = ""
 
     def __iter__(self) -> Iterator[F32]:
-        limit = self._stream.frames
-        while not self.failure and (limit is None or self.frames < limit):
-            most = _BLOCK_FRAMES if limit is None else min(_BLOCK_FRAMES, limit - self.frames)
-            block, self.failure = self._stream.read_block(most)
+        limit = math.inf if self._stream.frames is None else self._stream.frames
+        while not self.failure and self.frames < limit:
+            block, self.failure = self._stream.read_block(int(min(4096, limit - self.frames)))
             if not len(block):
                 return
             with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end
-                mono = self._mix.mono(block)
+                mono = self.mix.mono(block)
                 self.peak = max(self.peak, float(np.abs(mono).max(initial=0.0)))
                 self.statistics.add(block)
             self.frames += len(block)
@@ -100,48 +90,41 @@ class _Decoding:
             yield mono
 
     @property
-    def is_short(self) -> bool:
-        """Whether there was much less than the header announces."""
-        return self.announced is not None and self.announced - self.frames > self._tolerance
+    def _missing(self) -> float:
+        """Frames that the header announces and the file does not hold; 0 where they are few, negative where it holds more.
 
-    @property
-    def is_longer(self) -> bool:
-        """Whether there was much more than the header announces."""
-        return self.announced is not None and self.frames - self.announced > self._tolerance
-
-    @property
-    def _tolerance(self) -> float:
-        """Frames by which a header may be wrong without a remark."""
-        return max(_MISSING * (self.announced or 0), SHORT_SECONDS * self.rate)
+        MP3 headers estimate the length: two hundredths may be missing without a remark.
+        """
+        if self.announced is None:
+            return 0.0
+        missing, tolerance = self.announced - self.frames, max(0.02 * self.announced, SHORT_SECONDS * self.rate)
+        return missing if abs(missing) > tolerance else 0.0
 
     def check(self, size: int) -> None:
         """Raise AudioError where what was decoded of a file of `size` bytes cannot be used."""
         decoded, announced = self.frames / self.rate, (self.announced or 0) / self.rate
-        refusal = ""
-        if self.is_short and decoded < min(1.0, _NEARLY_NOTHING * announced):
-            refusal = f"announces {_duration(announced)} but holds {_duration(decoded)} ({size} bytes)"
-        elif not self.frames:
-            refusal = f"holds no samples ({size} bytes){self._cause}"
-        elif self.not_finite:
-            refusal = f"holds {self.not_finite} samples of {self.frames * self.channels} that are NaN or infinite"
-        elif self.peak > LARGEST_PEAK:
-            refusal = f"has a peak of {self.peak:.3g}, too large for any scale"
-        if refusal:
-            raise AudioError(refusal)
+        if self._missing > 0 and decoded < min(1.0, 0.01 * announced):
+            raise AudioError(f"announces {_duration(announced)} but holds {_duration(decoded)} ({size} bytes)")
+        if not self.frames:
+            raise AudioError(f"holds no samples ({size} bytes){self._cause}")
+        if self.not_finite:
+            samples = self.frames * self.channels
+            raise AudioError(f"holds {self.not_finite} samples of {samples} that are NaN or infinite")
+        if self.peak > LARGEST_PEAK:
+            raise AudioError(f"has a peak of {self.peak:.3g}, too large for any scale")
 
     def warnings(self) -> Iterator[str]:
         """What a user should know about what was decoded."""
-        decoded, announced = self.frames / self.rate, (self.announced or 0) / self.rate
-        if self.is_short:
-            yield f"incomplete: {_duration(decoded)} decoded, {_duration(announced)} announced{self._cause}"
-        elif self.is_longer:
-            found = f"its header announces {_duration(announced)}, it holds {_duration(decoded)}: all of it was read"
-            yield f"{found}{self._cause}"
+        decoded, announced = _duration(self.frames / self.rate), _duration((self.announced or 0) / self.rate)
+        if self._missing > 0:
+            yield f"incomplete: {decoded} decoded, {announced} announced{self._cause}"
+        elif self._missing < 0:
+            yield f"its header announces {announced}, it holds {decoded}: all of it was read{self._cause}"
         elif self.failure:
-            yield f"decoding stopped after {_duration(decoded)}{self._cause}"
+            yield f"decoding stopped after {decoded}{self._cause}"
         yield from self._stream.remarks()
-        if abs(self._mix.offset) >= TOLD_OFFSET:
-            yield f"a constant offset of {self._mix.offset:.2g} was taken off"
+        if abs(self.mix.offset) >= 0.01:  # -40 dBFS
+            yield f"a constant offset of {self.mix.offset:.2g} was taken off"
         if self.peak > 1.0:
             yield f"peak {self.peak:.3g} is above full scale; scaled to 1.0"
 
@@ -163,36 +146,29 @@ def read_recording(path: Path, sample_rate: int, trim: bool = False) -> Recordin
     With `trim` silence at its beginning and end is trimmed, see `_sound`.
     Raises AudioError with the reason alone, without the path: the caller knows where the file belongs.
     """
-    decoding, parts = _decoded(path, sample_rate, None)
-    decoding.check(path.stat().st_size)
+    decoding, parts = _decoded(path, sample_rate, all_channels)
     mix, is_cancelled = decoding.statistics.mix()
-    if mix != all_channels(decoding.channels):  # only such a file is decoded twice
+    if mix != decoding.mix:  # only such a file is decoded twice
         parts.clear()
-        decoding, parts = _decoded(path, sample_rate, mix)
-        decoding.check(path.stat().st_size)
-    if decoding.peak < SILENT_PEAK:
-        raise AudioError(f"is silent (peak {f'{20 * np.log10(decoding.peak):.0f} dBFS' if decoding.peak else '0'})")
-    warnings = [*decoding.warnings()]
-    channels_used = ",".join(str(1 + channel) for channel in mix.channels)
-    if is_cancelled:
-        warnings.insert(0, f"its channels nearly cancel out when mixed to mono; channel {channels_used} was used alone")
-    if is_chained(path):
-        warnings.append("holds several recordings one after another (a chained file), of which the first was decoded")
-    peak = max((float(np.abs(part).max(initial=0.0)) for part in parts), default=0.0)
-    if peak < SILENT_PEAK:
-        found = f"{decoding.frames} samples at {decoding.rate} Hz leave silence"
-        raise AudioError(f"holds no sound at {sample_rate} Hz: {found}")
+        decoding, parts = _decoded(path, sample_rate, lambda _: mix)
+    peak = _peak(decoding, parts, sample_rate)
     pcm, exponent = pcm_of(parts, peak)
     parts.clear()
-    silence = min(SILENT_PEAK, TRIMMED_RANGE * peak)
-    sound = _sound(pcm, silence * 2.0**-exponent, sample_rate) if trim else slice(0, len(pcm))
+    # What is trimmed is below SILENT_PEAK, and 60 dB below the peak of the recording.
+    silence = min(SILENT_PEAK, 1e-3 * peak) * 2.0**-exponent
+    sound = _sound(pcm, silence, sample_rate) if trim else slice(0, len(pcm))
+    used = ",".join(str(1 + channel) for channel in mix.channels)
+    warnings = [f"its channels nearly cancel out when mixed to mono; channel {used} was used alone"] * is_cancelled
+    warnings += decoding.warnings()
+    if is_chained(path):
+        warnings.append("holds several recordings one after another (a chained file), of which the first was decoded")
     if sound.stop - sound.start < SHORT_SECONDS * sample_rate:
         warnings.append(f"very short: {_duration((sound.stop - sound.start) / sample_rate)}")
     return Recording(
         reason="; ".join(warnings),
         sample_rate=decoding.rate,
         channels=decoding.channels,
-        channels_used=channels_used,
+        channels_used=used,
         trimmed_before=sound.start / sample_rate,
         trimmed_after=(len(pcm) - sound.stop) / sample_rate,
         pcm=pcm[sound],
@@ -200,24 +176,49 @@ def read_recording(path: Path, sample_rate: int, trim: bool = False) -> Recordin
     )
 
 
-def _decoded(path: Path, sample_rate: int, mix: Mix | None) -> tuple[_Decoding, list[F32]]:
-    """Decode a file and return the statistics, and its samples in parts; None mixes all channels as they are."""
+def _decoded(path: Path, sample_rate: int, mix_of: Callable[[int], Mix]) -> tuple[_Decoding, list[F32]]:
+    """Decode a file, with the mix of as many channels as it has, and return statistics, and its samples in parts."""
     with open_audio(path) as stream:
         size, rate = path.stat().st_size, stream.sample_rate
         if stream.frames is not None and stream.frames <= size:  # of compressed files the header alone tells how many
             np.empty(int(stream.frames * (sample_rate / rate)), dtype=np.float32)  # MemoryError at once
-        decoding = _Decoding(stream, mix or all_channels(stream.channels))
-        return decoding, list(_resampled(decoding, rate, sample_rate))
+        decoding = _Decoding(stream, mix_of(stream.channels))
+        parts = list(_resampled(decoding, rate, sample_rate))
+    decoding.check(size)
+    return decoding, parts
+
+
+def _resampled(blocks: Iterable[F32], rate: int, sample_rate: int) -> Iterator[F32]:
+    if rate == sample_rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block))
+    yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+
+
+def _peak(decoding: _Decoding, parts: Sequence[F32], sample_rate: int) -> float:
+    """The largest magnitude of resampled parts. Raises AudioError where they are silent."""
+    if decoding.peak < SILENT_PEAK:
+        level = f"{20 * np.log10(decoding.peak):.0f} dBFS" if decoding.peak else "0"
+        raise AudioError(f"is silent (peak {level})")
+    peak = max((float(np.abs(part).max(initial=0.0)) for part in parts), default=0.0)
+    if peak < SILENT_PEAK:
+        samples = f"{decoding.frames} samples at {decoding.rate} Hz"
+        raise AudioError(f"holds no sound at {sample_rate} Hz: {samples} leave silence")
+    return peak
 
 
 def _sound(pcm: Pcm, silence: float, sample_rate: int) -> slice:
-    """Where the sound is: from the first to the last sample of the level `silence` or more, with a little around it."""
+    """Where the sound is: from the first to the last sample of the level `silence` or more.
+
+    Less than 0.1 s of silence is left as it is; of more, 0.01 s before and 0.05 s after the sound.
+    """
+    least, before, after = (round(seconds * sample_rate) for seconds in (0.1, 0.01, 0.05))
     least_loud = math.ceil(silence * FULL_SCALE)
     loud = (pcm >= least_loud) | (pcm <= -least_loud)
     start, stop = int(loud.argmax()), len(loud) - int(loud[::-1].argmax())
-    least, before, after = (
-        round(seconds * sample_rate) for seconds in (LEAST_TRIMMED_SECONDS, KEPT_BEFORE_SECONDS, KEPT_AFTER_SECONDS)
-    )
     return slice(start - before if start > least else 0, stop + after if len(loud) - stop > least else len(loud))
 
 
@@ -225,24 +226,19 @@ def open_audio(path: Path) -> AudioStream:
     """Open an audio file. Raises AudioError with the reason alone, as `read_recording` does."""
     if text := _as_text(_first_bytes(path)):
         raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
-    stream = _stream(path)
-    rate, channels = stream.sample_rate, stream.channels
-    refusal = ""
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        refusal = f"has a sample rate of {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used"
-    elif channels > MOST_CHANNELS:
-        refusal = f"has {channels} channels; at most {MOST_CHANNELS} can be used"
-    if refusal:
-        with stream:
-            raise AudioError(refusal)
+    with ExitStack() as opened:
+        stream = opened.enter_context(_stream(path))
+        rate, channels, lowest, highest, most = stream.sample_rate, stream.channels, 1_000, 768_000, 64
+        if not lowest <= rate <= highest:
+            raise AudioError(f"has a sample rate of {rate} Hz; {lowest} to {highest} Hz can be used")
+        if channels > most:
+            raise AudioError(f"has {channels} channels; at most {most} can be used")
+        opened.pop_all()
     return stream
 
 
 def _stream(path: Path) -> AudioStream:
-    """Open a file with the reader of its suffix.
-
-    FFmpeg reads what libsndfile refuses, and the FLAC and MP3 files that hold more than their header states.
-    """
+    """Open a file with the reader of its suffix; FFmpeg reads what libsndfile refuses, or does not read to the end."""
     reader = READERS.get(path.suffix.lower(), AudioStream)
     try:
         stream = reader(path)
@@ -252,14 +248,22 @@ def _stream(path: Path) -> AudioStream:
                 return FFmpegStream(path, ffmpeg.CONTAINERS)
         raise
     announced = stream.announced
-    if stream.coding not in ("FLAC", "MP3") or announced is None:
-        return stream
-    if ffmpeg.seconds_held(path) < announced / stream.sample_rate + _PADDED_SECONDS or is_chained(path):
+    if announced is None or not _is_longer(path, stream, announced):
         return stream
     with stream:
         whole = FFmpegStream(path)
     whole.announced = announced
     return whole
+
+
+def _is_longer(path: Path, stream: AudioStream, announced: int) -> bool:
+    """Whether a FLAC or MP3 file holds more than its header announces.
+
+    Less than half a second may be delay and padding of the encoder; of a chained file the first stream is read.
+    """
+    if stream.coding not in ("FLAC", "MP3"):
+        return False
+    return ffmpeg.seconds_held(path) >= announced / stream.sample_rate + 0.5 and not is_chained(path)
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -286,16 +290,6 @@ def _as_text(head: bytes) -> str:
         return ""
     printable = all(character.isprintable() or character in "\t\n\r" for character in text)
     return text if printable and not head.startswith(b"NIST_1A") else ""
-
-
-def _resampled(blocks: Iterable[F32], rate: int, sample_rate: int) -> Iterator[F32]:
-    if rate == sample_rate:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-    for block in blocks:
-        yield resampler.resample_chunk(np.ascontiguousarray(block))
-    yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
 
 
 def _duration(seconds: float) -> str:

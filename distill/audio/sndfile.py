@@ -6,17 +6,16 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import soundfile as sf
-from numpy.typing import NDArray
 
-from distill.audio.chunks import samples_behind_end
+from distill.audio.headers import Header, read_header
+from distill.audio.pcm import F32
 from distill.errors import AudioError
-
-F32 = NDArray[np.float32]
 
 # fmt: off
 SUFFIXES = (
@@ -25,27 +24,17 @@ SUFFIXES = (
 )
 # fmt: on
 
-_LONGEST_PATH = 1000  # libsndfile refuses longer ones, but reads from a descriptor
-# Sizes in the headers that writers to a pipe leave.
-_UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
 # Of codings without blocks, whose samples can be read without a header.
 _SAMPLE_BYTES = {
     **{"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4},
     **{"FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1},
-}
-_LEAST_BEHIND = 0.1  # seconds of samples behind their end: less may be what another program appended
-_UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
-# By the first bytes of a file: what is in its first stream, and what begins another one. Of Ogg (RFC 3533) a page that is
-# not the first of a stream, then one that is; of FLAC (RFC 9639) its name, then that with its STREAMINFO.
-_CHAINS = {
-    b"OggS": (rb"OggS\x00[\x00\x01\x04\x05]", rb"OggS\x00[\x02\x06]"),
-    b"fLaC": (rb"fLaC", rb"fLaC[\x00\x80]\x00\x00\x22"),
 }
 
 
 class AudioStream:
     """Sound file that is open, by libsndfile. Use as a context manager; a reader of other formats is a subclass.
 
+    `frames` is what can be read at most, and `announced` what the header states; None where that is not known.
     `watch` is called with True before each block, and with False when there are no more.
     """
 
@@ -54,15 +43,14 @@ class AudioStream:
     def __init__(self, path: Path) -> None:
         """Open a file. Raises AudioError with the reason alone."""
         with ExitStack() as opened:
-            self._file = file = opened.enter_context(_opened(path))
+            file = opened.enter_context(_opened(path))
             self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
-            # What can be read at most, and what the header announces; None where that is not known.
-            self.frames = int(file.frames) if file.frames < _UNKNOWN_FRAMES else None
-            self.announced = _announced(file, self.frames)
-            if (start := _start_of_more(path, file)) is not None:
-                whole = opened.enter_context(_From(path, start))
-                self._file = opened.enter_context(_FrontToBack(whole, **_as_raw(file)))
-                self.frames = int(self._file.frames)
+            header = read_header(path)
+            self.announced = _announced(file, header)
+            if header is not None and _holds_more(file, header):
+                whole = opened.enter_context(_From(path, header.start))
+                file = opened.enter_context(_FrontToBack(whole, **_as_raw(file)))
+            self._file, self.frames = file, _frames(file)
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -109,30 +97,53 @@ class _FrontToBack(sf.SoundFile):  # type: ignore[misc]
 def _opened(path: Path) -> _FrontToBack:
     name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
     try:
-        if len(name) <= _LONGEST_PATH:
+        if len(name) <= 1000:
             return _FrontToBack(name)
-        return _FrontToBack(os.open(path, os.O_RDONLY), closefd=True)
+        return _FrontToBack(os.open(path, os.O_RDONLY), closefd=True)  # libsndfile refuses a longer path
     except sf.LibsndfileError as error:
         if error.code == 1 or path.suffix.lower() == ".mp3":  # for MP3 libsndfile blames the file system
-            found = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
-            raise AudioError(f"is not audio in a known format ({found})") from error
+            file = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
+            raise AudioError(f"is not audio in a known format ({file})") from error
         raise AudioError(f"cannot be decoded: {_short(error)}") from error
     except (OSError, sf.SoundFileError) as error:
         raise AudioError(f"cannot be opened: {error}") from error
 
 
-def _start_of_more(path: Path, file: sf.SoundFile) -> int | None:
-    """The first byte of the samples in a file that has more of them than its header states, None in others."""
-    size = _SAMPLE_BYTES.get(file.subtype, 0) * file.channels
-    found = samples_behind_end(path) if size else None
-    if found is None or (found.held - found.stated) / size < _LEAST_BEHIND * file.samplerate:
+def _short(error: sf.LibsndfileError) -> str:
+    """Message of libsndfile without the prefix that names the file."""
+    return re.sub(r"^Error(?: ?: | in .+? file[.,] )", "", error.error_string).rstrip(".")
+
+
+def _frames(file: sf.SoundFile) -> int | None:
+    """Frames as libsndfile counts them, None for a stream of unknown length, where it reports about 2^63."""
+    return int(file.frames) if file.frames < 1 << 62 else None
+
+
+def _frame_bytes(file: sf.SoundFile) -> int:
+    """Bytes of a frame, 0 in a coding with blocks."""
+    return _SAMPLE_BYTES.get(file.subtype, 0) * int(file.channels)
+
+
+def _announced(file: sf.SoundFile, header: Header | None) -> int | None:
+    """Frames by the header, None where it does not tell; libsndfile counts what an uncompressed file can hold."""
+    if header is None or header.stated == header.held:
+        return _frames(file)
+    if header.stated > header.held and header.is_of_a_pipe:
         return None
-    return found.start
+    if frame_bytes := _frame_bytes(file):
+        return header.stated // frame_bytes
+    return round(int(file.frames) * max(1.0, header.stated / max(1, header.held)))
+
+
+def _holds_more(file: sf.SoundFile, header: Header) -> bool:
+    """Whether enough samples follow the end in the header: less than 0.1 s may be what another program appended."""
+    return header.is_short and header.held - header.stated >= 0.1 * int(file.samplerate) * _frame_bytes(file) > 0
 
 
 def _as_raw(file: sf.SoundFile) -> dict[str, Any]:
     """How to open the samples of a file without its header."""
-    order = file.endian if file.endian != "FILE" else "BIG" if file.format in ("AIFF", "CAF") else "LITTLE"
+    orders = {"AIFF": "BIG", "CAF": "BIG"}
+    order = orders.get(file.format, "LITTLE") if file.endian == "FILE" else file.endian
     shape = {"samplerate": file.samplerate, "channels": file.channels}
     return {"format": "RAW", "subtype": file.subtype, "endian": order, **shape}
 
@@ -152,34 +163,18 @@ class _From(io.FileIO):
         return super().tell() - self._start
 
 
-def _announced(file: sf.SoundFile, frames: int | None) -> int | None:
-    """Frames by the header. In `frames` libsndfile has what an uncompressed file can hold; its log has the original."""
-    log = str(file.extra_info)
-    align = re.search(r"Block Align *: ([1-9]\d*)", log)
-    if found := re.search(r"from '(?:ds64|COMM)' chunk (?:of )?\(?(\d+)\)?", log):
-        return int(found[1]) if file.subtype in _SAMPLE_BYTES else frames  # others count packets
-    if found := re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
-        size, held = int(found[1]), int(found[2])
-        if any(size in sizes for sizes in _UNKNOWN_SIZES):
-            return None
-        if file.frames:
-            return round(int(file.frames) * size / held)
-        return size // int(align[1]) if align else None
-    if file.format == "W64" and (found := re.search(r"^ *data : (\d+)", log, re.MULTILINE)):
-        return (int(found[1]) - 24) // int(align[1]) if align else None  # the size counts the chunk's own header
-    return frames
-
-
 def is_chained(path: Path) -> bool:
-    """Whether more streams follow the first one in an Ogg or FLAC file, as recorders of radio and `cat` make it."""
+    """Whether more streams follow the first one in an Ogg or FLAC file, as recorders of radio and `cat` make it.
+
+    In Ogg (RFC 3533) a page that begins a stream follows another one; in FLAC (RFC 9639) its name and STREAMINFO follow.
+    """
+    patterns = {
+        b"OggS": (rb"OggS\x00[\x00\x01\x04\x05]", rb"OggS\x00[\x02\x06]"),
+        b"fLaC": (rb"fLaC", rb"fLaC[\x00\x80]\x00\x00\x22"),
+    }
     with path.open("rb") as file:
-        if (patterns := _CHAINS.get(file.read(4))) is None:
+        if (pattern := patterns.get(file.read(4))) is None:
             return False
         held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    first = re.search(patterns[0], held)
-    return first is not None and re.compile(patterns[1]).search(held, first.end()) is not None
-
-
-def _short(error: sf.LibsndfileError) -> str:
-    """Message of libsndfile without the prefix that names the file."""
-    return re.sub(r"^Error(?: ?: | in .+? file[.,] )", "", error.error_string).rstrip(".")
+    before, behind = map(re.compile, pattern)
+    return any(behind.search(held, first.end()) for first in islice(before.finditer(held), 1))

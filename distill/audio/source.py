@@ -22,18 +22,12 @@ from distill.text import escaped, one_line
 
 HIDDEN, NO_SUFFIX = "(hidden)", "(no suffix)"
 LISTED = 20  # entries in a message
-LISTED_SUFFIXES = 8
-BLOCK_BYTES = 8 << 20  # of an object, fetched by one request and held in memory
 
 _URL = re.compile(r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)  # one letter: a drive of Windows
-# What of an object's listing changes with its content, in the file systems that fsspec knows.
-_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "mtime", "modified", "LastModified", "created")
 _SECRET_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _REPLACED = (
     "expected it to stay as it was listed, found that it was replaced meanwhile; run again when nothing writes there"
 )
-# In the names of the classes of errors, which come from several libraries; none need be installed.
-_OF_CREDENTIALS = re.compile("Credential|Token|SSO|Login|Profile|Config|PermissionError")
 
 
 @dataclass(frozen=True)
@@ -67,14 +61,13 @@ class Scan:
     def left_out(self) -> dict[str, int]:
         """Suffix to number of the files that are no audio, apart from hidden ones; the most first."""
         seen = [(suffix, count) for suffix, count in self.ignored.items() if suffix != HIDDEN]
-        return dict(sorted(seen, key=lambda one: -one[1]))
+        return dict(sorted(seen, key=lambda entry: -entry[1]))
 
 
 def suffixes_line(left_out: Mapping[str, int]) -> str:
     """Files that were left out, by suffix: "2 .mid, 1 .txt"."""
-    counted = [f"{count} {suffix}" for suffix, count in left_out.items()]
-    others = [f"{sum([*left_out.values()][LISTED_SUFFIXES:])} others"] if len(counted) > LISTED_SUFFIXES else []
-    return ", ".join(counted[:LISTED_SUFFIXES] + others)
+    listed, others = [*left_out.items()][:8], [*left_out.values()][8:]
+    return ", ".join([f"{count} {suffix}" for suffix, count in listed] + [f"{sum(others)} others"] * bool(others))
 
 
 def left_out_line(left_out: Mapping[str, int]) -> str:
@@ -133,16 +126,15 @@ class LocalFolder:
     def scan(self) -> Scan:
         """List the recordings, links followed. Raises AudioError where there is no folder, or it cannot be read."""
         if not self._folder.is_dir():
-            found, remedy = "nothing there", "check the path"
-            if self._folder.exists():
-                found, remedy = "a file", "give the folder that holds it"
-            raise AudioError(f"{self.name}: expected a folder of recordings, found {found}; {remedy}")
+            is_file = self._folder.exists()
+            place = "a file; give the folder that holds it" if is_file else "nothing there; check the path"
+            raise AudioError(f"{self.name}: expected a folder of recordings, found {place}")
         skipped: list[tuple[str, str]] = []
         try:
             return scan_names(dict(_walk(self.name, skipped)), skipped)
         except OSError as error:
-            found = error.strerror or str(error)
-            raise AudioError(f"{self.name}: expected a folder that can be read, found: {found}") from error
+            reason = error.strerror or str(error)
+            raise AudioError(f"{self.name}: expected a folder that can be read, found: {reason}") from error
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
@@ -185,8 +177,11 @@ class ObjectStore:
                 f"{self.name}: expected a prefix with recordings below it, found an object; give the prefix that holds it"
             )
         prefix = f"{self._root}/"
-        found = {name.removeprefix(prefix): one for name, one in listed.items() if name.startswith(prefix)}
-        return scan_names({name: (int(one.get("size") or 0), _identity(one)) for name, one in found.items()})
+        below = {name: details for name, details in listed.items() if name.startswith(prefix)}
+        sizes = {name: int(details.get("size") or 0) for name, details in below.items()}
+        return scan_names(
+            {name.removeprefix(prefix): (sizes[name], _identity(details)) for name, details in below.items()}
+        )
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
@@ -205,7 +200,9 @@ class ObjectStore:
                     if details and file.identity and _identity(details) != file.identity:
                         raise AudioError(f"{place}: {_REPLACED}")
                     with path.open("wb") as copy:
-                        shutil.copyfileobj(stream, copy, BLOCK_BYTES)  # s3 refuses what is replaced from here on
+                        shutil.copyfileobj(
+                            stream, copy, 8 << 20
+                        )  # by requests; s3 refuses what is replaced from here on
             except AudioError:
                 raise
             except FileNotFoundError:
@@ -220,17 +217,17 @@ Source = LocalFolder | ObjectStore
 
 def list_recordings(source: Source) -> Scan:
     """`scan` of a source that has recordings. Raises AudioError, also where it has none."""
-    found = source.scan()
-    if not found.audio:
-        others = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.items())
-        what = f"no audio in it, only {others}" if others else "an empty folder"
-        skipped = "; ".join(f"{path} {reason}" for path, reason in found.skipped[:LISTED])
+    scan = source.scan()
+    if not scan.audio:
+        others = ", ".join(f"{count} {suffix}" for suffix, count in scan.ignored.items())
+        content = f"no audio in it, only {others}" if others else "an empty folder"
+        skipped = "; ".join(f"{path} {reason}" for path, reason in scan.skipped[:LISTED])
         unread = f" (folders not entered: {skipped})" if skipped else ""
         raise AudioError(
-            f"{source.name}: expected audio files {EXAMPLES}, found {what}{unread}; "
+            f"{source.name}: expected audio files {EXAMPLES}, found {content}{unread}; "
             "put recordings there or name another folder"
         )
-    return found
+    return scan
 
 
 def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[int, str]]]:
@@ -261,16 +258,17 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
                 skipped.append((name, f"leads to the same folder as {seen}, which was read once"))
                 folders.clear()
                 continue
-            links += [prefix + one for one in folders if os.path.islink(f"{parent}/{one}") and one[0] != "."]  # noqa: PTH114
-            for one in (*files, *(one for one in folders if one[0] == ".")):
+            hidden = [folder for folder in folders if folder[0] == "."]
+            folders[:] = [folder for folder in folders if folder[0] != "."]  # links are not entered by os.walk
+            links += [prefix + folder for folder in folders if os.path.islink(f"{parent}/{folder}")]  # noqa: PTH114
+            for entry in (*files, *hidden):
                 try:
-                    found = os.stat(f"{parent}/{one}")  # noqa: PTH116
+                    status = os.stat(f"{parent}/{entry}")  # noqa: PTH116
                 except OSError:  # a link that leads nowhere
-                    yield prefix + one, (0, "")
+                    yield prefix + entry, (0, "")
                 else:
-                    identity = f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
-                    yield prefix + one, (found.st_size, identity)
-            folders[:] = [one for one in folders if one[0] != "."]  # links are not entered by os.walk
+                    times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
+                    yield prefix + entry, (status.st_size, f"{status.st_size}:{times}:{status.st_ino}")
 
 
 def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[str, str]] = ()) -> Scan:
@@ -284,10 +282,10 @@ def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[st
     ignored: Counter[str] = Counter()
     for relative, size_and_identity in listed.items():
         parts = relative.split("/")
-        first_hidden = next((number for number, part in enumerate(parts) if part.startswith(".")), None)
+        is_hidden = [part.startswith(".") for part in parts]
         suffix = os.path.splitext(relative)[1].lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
-        if first_hidden is not None:
-            hidden.add("/".join(parts[: first_hidden + 1]))
+        if any(is_hidden):
+            hidden.add("/".join(parts[: is_hidden.index(True) + 1]))
         elif parts[-1] and suffix in SUPPORTED_SUFFIXES:
             audio.append(AudioFile(relative, printable(relative), *size_and_identity))
         elif parts[-1]:
@@ -299,9 +297,13 @@ def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[st
 
 
 def _identity(details: Mapping[str, Any]) -> str:
-    """An object's size, and the first of what its store may say of its version; "" where it says nothing."""
-    version = next((details[name] for name in _VERSIONS if details.get(name) is not None), None)
-    return "" if version is None else f"{details.get('size')} {version}"
+    """An object's size, and the first of what its store may say of its version; "" where it says nothing.
+
+    The names are those of the file systems that fsspec knows.
+    """
+    names = ["ETag", "etag", "generation", "md5Hash", "content_md5", "mtime", "modified", "LastModified", "created"]
+    versions = [details[name] for name in names if details.get(name) is not None]
+    return f"{details.get('size')} {versions[0]}" if versions else ""
 
 
 def _refusal(url: str, error: Exception) -> AudioError:
@@ -309,24 +311,24 @@ def _refusal(url: str, error: Exception) -> AudioError:
 
     Raises the error itself where it can come from no library of stores: that is a defect.
     """
-    names = {kind.__name__ for kind in type(error).__mro__}
-    found = one_line(error) or type(error).__name__
+    names = {kind.__name__ for kind in type(error).__mro__}  # no library of a store need be installed
+    answer = one_line(error) or type(error).__name__
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     at = f" at {server}" if server else ""
     if "FileExpired" in names:
         return AudioError(f"{url}: {_REPLACED}")
     if "FileNotFoundError" in names:
         return AudioError(
-            f"{url}: expected a bucket with recordings, found none of that name{at} ({found}); check the address"
+            f"{url}: expected a bucket with recordings, found none of that name{at} ({answer}); check the address"
         )
-    if _OF_CREDENTIALS.search(" ".join(names)):
+    if re.search("Credential|Token|SSO|Login|Profile|Config|PermissionError", " ".join(names)):
         return AudioError(
-            f"{url}: expected credentials that may list and read it, found: {found}; check {_SECRET_KEYS}, or AWS_PROFILE "
+            f"{url}: expected credentials that may list and read it, found: {answer}; check {_SECRET_KEYS}, or AWS_PROFILE "
             "and the profiles in ~/.aws, and the rights that they have"
         )
-    if type(error).__module__ == "builtins" and not isinstance(error, OSError) and "endpoint" not in found:
+    if type(error).__module__ == "builtins" and not isinstance(error, OSError) and "endpoint" not in answer:
         raise error
     return AudioError(
-        f"{url}: expected an answer of the store{at}, found: {found}; check the network, the address and AWS_ENDPOINT_URL, "
+        f"{url}: expected an answer of the store{at}, found: {answer}; check the network, the address and AWS_ENDPOINT_URL, "
         "and run again: nothing was changed"
     )

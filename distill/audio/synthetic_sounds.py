@@ -5,67 +5,80 @@ modulation, clicks, glides, a voice-like buzz) under an envelope and a filter. T
 laid on a noise floor and low-pass filtered. No sound imitates a particular recording.
 """
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import signal
 
 Samples = NDArray[np.float64]  # [N]
+T = TypeVar("T")
 
-_LOWEST, _HIGHEST_SHARE = 30.0, 0.45  # Hz, and as a share of the sample rate
+_HIGHEST_SHARE = 0.45  # of the sample rate
 
 
 def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
     """Synthesise a sound `[length]` in [-1, 1] at `sample_rate` Hz, quantised to 16 bits as recordings are."""
-    kind = rng.random()
-    if kind < 0.05:
-        return _sixteen_bits(_bare_clicks(rng, length))
+    make = _drawn(rng, ((0.05, _bare_clicks), (0.25, _hits), (0.7, _layers)))
+    total = make(rng, sample_rate, length)
+    if make is not _bare_clicks:
+        total = total / (np.abs(total).max() or 1.0)
+        for chance, effect in _EFFECTS:
+            if rng.random() < chance:
+                total = effect(rng, sample_rate, total)
+        total *= _level(rng, -40) / max(1e-9, np.abs(total).max())
+        if rng.random() < 0.3:  # digital silence before or after
+            edge = int(rng.integers(length))
+            total[slice(0, edge) if rng.random() < 0.5 else slice(edge, length)] = 0.0
+    return (np.round(total * 32767) / 32768).astype(np.float32)
+
+
+def _drawn(rng: Generator, choices: Sequence[tuple[float, T]]) -> T:
+    """A choice, of (probability, choice)."""
+    bounds = np.cumsum([chance for chance, _ in choices])
+    return choices[int(np.searchsorted(bounds, rng.random(), side="right"))][1]
+
+
+def log_uniform(rng: Generator, low: float, high: float) -> float:
+    """A random number, uniform in its logarithm."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _level(rng: Generator, lowest: float, highest: float = 0) -> float:
+    """A random amplitude, uniform in dB."""
+    return float(10 ** (rng.uniform(lowest, highest) / 20))
+
+
+def _layers(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """A few layers, most of them at random times."""
     total = np.zeros(length)
-    if kind < 0.3:
-        _add_hits(rng, sample_rate, total)
-    else:
-        for _ in range(int(rng.integers(1, 5))):
-            start = int(rng.integers(length)) if rng.random() < 0.7 else 0
-            total[start:] += sound_layer(rng, sample_rate, length - start) * 10 ** (rng.uniform(-30, 0) / 20)
-    peak = np.abs(total).max()
-    if peak > 0:
-        total /= peak
-    if rng.random() < 0.2:
-        total = np.tanh(total * rng.uniform(1, 8))
-    if rng.random() < 0.3:
-        total = _reverberated(rng, sample_rate, total)
-    if rng.random() < 0.6:
-        total += 10 ** (rng.uniform(-100, -40) / 20) * coloured_noise(rng, sample_rate, length)
-    if rng.random() < 0.25:
-        total = _band_limited(rng, sample_rate, total)
-    total *= 10 ** (rng.uniform(-40, 0) / 20) / max(1e-9, np.abs(total).max())
-    if rng.random() < 0.3:  # digital silence before or after
-        edge = int(rng.integers(length))
-        total[slice(0, edge) if rng.random() < 0.5 else slice(edge, length)] = 0.0
-    return _sixteen_bits(total)
-
-
-def _sixteen_bits(sound: Samples) -> NDArray[np.float32]:
-    return (np.round(sound * 32767) / 32768).astype(np.float32)
-
-
-def _bare_clicks(rng: Generator, length: int) -> Samples:
-    """A few clicks of one to four samples in digital silence, as loud as can be."""
-    total = np.zeros(length)
-    for start in rng.integers(0, max(1, length - 4), int(rng.integers(3, 12))):
-        total[start : start + int(rng.integers(1, 5))] = rng.choice((-1.0, 1.0)) * 10 ** (rng.uniform(-12, 0) / 20)
+    for _ in range(int(rng.integers(1, 5))):
+        start = int(rng.integers(length)) if rng.random() < 0.7 else 0
+        total[start:] += sound_layer(rng, sample_rate, length - start) * _level(rng, -30)
     return total
 
 
-def _add_hits(rng: Generator, sample_rate: int, total: Samples) -> None:
-    """Add struck sounds to `total` `[N]`: equal ones in a rhythm, or different ones at random times."""
+def _bare_clicks(rng: Generator, sample_rate: int, length: int) -> Samples:  # noqa: ARG001 - as others
+    """A few clicks of one to four samples in digital silence, as loud as can be."""
+    total = np.zeros(length)
+    for start in rng.integers(0, max(1, length - 4), int(rng.integers(3, 12))):
+        total[start : start + int(rng.integers(1, 5))] = rng.choice((-1.0, 1.0)) * _level(rng, -12)
+    return total
+
+
+def _hits(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """Struck sounds: equal ones in a rhythm, or different ones at random times."""
+    total = np.zeros(length)
     if rng.random() < 0.5:
-        hit, gap = struck_sound(rng, sample_rate, len(total)), int(sample_rate * rng.uniform(0.08, 0.8))
-        for start in range(int(rng.integers(gap)), len(total), gap):
-            total[start:] += hit[: len(total) - start] * 10 ** (rng.uniform(-9, 0) / 20)
+        hit, gap = struck_sound(rng, sample_rate, length), int(sample_rate * rng.uniform(0.08, 0.8))
+        for start in range(int(rng.integers(gap)), length, gap):
+            total[start:] += hit[: length - start] * _level(rng, -9)
     else:
-        for start in rng.integers(0, len(total), int(rng.integers(1, 5))):
-            total[start:] += struck_sound(rng, sample_rate, len(total) - int(start)) * 10 ** (rng.uniform(-20, 0) / 20)
+        for start in rng.integers(0, length, int(rng.integers(1, 5))):
+            total[start:] += struck_sound(rng, sample_rate, length - int(start)) * _level(rng, -20)
+    return total
 
 
 def struck_sound(rng: Generator, sample_rate: int, length: int) -> Samples:
@@ -76,9 +89,9 @@ def struck_sound(rng: Generator, sample_rate: int, length: int) -> Samples:
     pitch = _pitch(rng, sample_rate, high=400.0)
     fall = pitch * rng.uniform(0, 8) * np.exp(-time / rng.uniform(0.003, 0.06))
     tone = np.sin(2 * np.pi * np.cumsum(pitch + fall) / sample_rate + rng.choice((0.0, np.pi / 2)))
-    tone *= np.exp(-time / np.exp(rng.uniform(np.log(0.02), np.log(0.6))))
+    tone *= np.exp(-time / log_uniform(rng, 0.02, 0.6))
     noise = randomly_filtered(rng, sample_rate, rng.standard_normal(length) / 3)
-    noise *= np.exp(-time / np.exp(rng.uniform(np.log(0.004), np.log(0.4))))
+    noise *= np.exp(-time / log_uniform(rng, 0.004, 0.4))
     click = np.zeros(length)
     width = min(length, 1 + int(sample_rate * rng.uniform(0, 0.001)))
     click[:width] = np.hanning(width + 2)[1:-1]
@@ -88,26 +101,18 @@ def struck_sound(rng: Generator, sample_rate: int, length: int) -> Samples:
     return hit
 
 
-def _band_limited(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
-    """Low-pass filter at 2 kHz or more, as of a lower sample rate or a lossy file."""
-    highest = np.exp(rng.uniform(np.log(2000.0), np.log(0.48 * sample_rate)))
-    sections = signal.ellip(8, 0.1, 80, highest, fs=sample_rate, output="sos")
-    filtered: Samples = signal.sosfiltfilt(sections, sound, padlen=min(27, len(sound) - 1))
-    return filtered
-
-
 def sound_layer(rng: Generator, sample_rate: int, length: int) -> Samples:
     """A source under an envelope and a filter, of peak 1."""
-    source = _SOURCES[int(rng.choice(len(_SOURCES), p=_WEIGHTS))]
+    sources = (coloured_noise, harmonic_wave, ringing_modes, frequency_modulation, _clicks, glide, voice_buzz)
+    source = sources[int(rng.choice(len(sources), p=(0.27, 0.2, 0.18, 0.1, 0.06, 0.09, 0.1)))]
     sound = source(rng, sample_rate, length) * _envelope(rng, sample_rate, length)
     sound = randomly_filtered(rng, sample_rate, sound)
-    level: float = np.abs(sound).max()
-    return sound / level if level > 0 else sound
+    return np.asarray(sound / (np.abs(sound).max() or 1.0))
 
 
-def _pitch(rng: Generator, sample_rate: int, low: float = _LOWEST, high: float = 4000.0) -> float:
+def _pitch(rng: Generator, sample_rate: int, low: float = 30.0, high: float = 4000.0) -> float:
     """Random frequency in Hz, uniform in its logarithm."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(min(high, _HIGHEST_SHARE * sample_rate)))))
+    return log_uniform(rng, low, min(high, _HIGHEST_SHARE * sample_rate))
 
 
 def _time(sample_rate: int, length: int) -> Samples:
@@ -123,8 +128,7 @@ def _wander(rng: Generator, sample_rate: int, length: int) -> Samples:
     if rng.random() < 0.4:
         target, pace = rng.normal(0, 900), rng.uniform(0.02, 1.0)
         cents += target * (np.exp(-time / pace) if rng.random() < 0.7 else time / time[-1] if length > 1 else 0.0)
-    factor: Samples = 2 ** (cents / 1200)
-    return factor
+    return np.asarray(2 ** (cents / 1200))
 
 
 def coloured_noise(rng: Generator, sample_rate: int, length: int) -> Samples:
@@ -178,8 +182,7 @@ def frequency_modulation(rng: Generator, sample_rate: int, length: int) -> Sampl
     index = rng.uniform(0.2, 8) * np.exp(-time / rng.uniform(0.05, 2))
     modulator = np.sin(2 * np.pi * carrier * rng.uniform(0.25, 5) * time)
     cycles = np.cumsum(carrier * _wander(rng, sample_rate, length)) / sample_rate
-    tone: Samples = np.sin(2 * np.pi * cycles + index * modulator)
-    return tone
+    return np.asarray(np.sin(2 * np.pi * cycles + index * modulator))
 
 
 def _clicks(rng: Generator, sample_rate: int, length: int) -> Samples:
@@ -198,8 +201,7 @@ def glide(rng: Generator, sample_rate: int, length: int) -> Samples:
     start, end = _pitch(rng, sample_rate, high=9000.0), _pitch(rng, sample_rate, high=3000.0)
     pace = rng.uniform(0.005, 0.5)
     frequency = end + (start - end) * np.exp(-_time(sample_rate, length) / pace)
-    sweep: Samples = np.sin(2 * np.pi * np.cumsum(frequency) / sample_rate + rng.uniform(0, 6.3))
-    return sweep
+    return np.asarray(np.sin(2 * np.pi * np.cumsum(frequency) / sample_rate + rng.uniform(0, 6.3)))
 
 
 def voice_buzz(rng: Generator, sample_rate: int, length: int) -> Samples:
@@ -220,49 +222,63 @@ def voice_buzz(rng: Generator, sample_rate: int, length: int) -> Samples:
     return total
 
 
-_SOURCES = (coloured_noise, harmonic_wave, ringing_modes, frequency_modulation, _clicks, glide, voice_buzz)
-_WEIGHTS = (0.27, 0.2, 0.18, 0.1, 0.06, 0.09, 0.1)
-
-
 def _envelope(rng: Generator, sample_rate: int, length: int) -> Samples:
     """Envelope `[length]`: percussive, swelling, gated or held, some with tremolo."""
     time = _time(sample_rate, length)
-    envelope: Samples
-    kind = rng.random()
-    if kind < 0.5:
-        attack, decay = rng.exponential(0.003), np.exp(rng.uniform(np.log(0.01), np.log(1.5)))
-        envelope = np.minimum(1, (time + 1 / sample_rate) / max(attack, 1 / sample_rate)) * np.exp(-time / decay)
-    elif kind < 0.7:
-        knots = np.sort(rng.uniform(0, time[-1] + 1e-3, 4))
-        envelope = np.interp(time, knots, np.concatenate([[0], rng.uniform(0.3, 1, 2), [0]]))
-    elif kind < 0.8:
-        period = rng.uniform(0.03, 0.4)
-        envelope = ((time / period) % 1 < rng.uniform(0.2, 0.8)).astype(np.float64)
-    else:
-        envelope = np.ones(length)
+    envelope = _drawn(rng, ((0.5, _percussive), (0.2, _swelling), (0.1, _gated), (0.2, _held)))(rng, time, sample_rate)
     if rng.random() < 0.15:
         envelope = envelope * (1 - rng.uniform(0.2, 1) * (0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(2, 30) * time)))
     return envelope
 
 
+def _percussive(rng: Generator, time: Samples, sample_rate: int) -> Samples:
+    attack, decay = rng.exponential(0.003), log_uniform(rng, 0.01, 1.5)
+    rise = np.minimum(1, (time + 1 / sample_rate) / max(attack, 1 / sample_rate))
+    return np.asarray(rise * np.exp(-time / decay))
+
+
+def _swelling(rng: Generator, time: Samples, sample_rate: int) -> Samples:  # noqa: ARG001 - as others
+    knots = np.sort(rng.uniform(0, time[-1] + 1e-3, 4))
+    return np.asarray(np.interp(time, knots, np.concatenate([[0], rng.uniform(0.3, 1, 2), [0]])))
+
+
+def _gated(rng: Generator, time: Samples, sample_rate: int) -> Samples:  # noqa: ARG001 - as others
+    period = rng.uniform(0.03, 0.4)
+    return ((time / period) % 1 < rng.uniform(0.2, 0.8)).astype(np.float64)
+
+
+def _held(rng: Generator, time: Samples, sample_rate: int) -> Samples:  # noqa: ARG001 - as others
+    return np.ones(time.size)
+
+
 def randomly_filtered(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
     """Low-pass, high-pass or band-pass filter at a random frequency, or none."""
-    kind = rng.random()
-    top = _HIGHEST_SHARE * sample_rate
-    if kind < 0.35:
-        sections = signal.butter(
-            int(rng.integers(1, 5)), _pitch(rng, sample_rate, 200, top), "lowpass", fs=sample_rate, output="sos"
-        )
-    elif kind < 0.45:
-        sections = signal.butter(2, _pitch(rng, sample_rate, 60, 5000), "highpass", fs=sample_rate, output="sos")
-    elif kind < 0.65:
-        centre = _pitch(rng, sample_rate, 100, top / 1.5)
-        width = rng.uniform(1.1, 1.45)
-        sections = signal.butter(2, (centre / width, centre * width), "bandpass", fs=sample_rate, output="sos")
-    else:
-        return sound
-    filtered: Samples = signal.sosfilt(sections, sound)
-    return filtered
+    filtered = _drawn(rng, ((0.35, _low_passed), (0.1, _high_passed), (0.2, _band_passed), (0.35, _unfiltered)))
+    return filtered(rng, sample_rate, sound)
+
+
+def _low_passed(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    order, hertz = int(rng.integers(1, 5)), _pitch(rng, sample_rate, 200, _HIGHEST_SHARE * sample_rate)
+    return np.asarray(signal.sosfilt(signal.butter(order, hertz, "lowpass", fs=sample_rate, output="sos"), sound))
+
+
+def _high_passed(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    hertz = _pitch(rng, sample_rate, 60, 5000)
+    return np.asarray(signal.sosfilt(signal.butter(2, hertz, "highpass", fs=sample_rate, output="sos"), sound))
+
+
+def _band_passed(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    centre, width = _pitch(rng, sample_rate, 100, _HIGHEST_SHARE * sample_rate / 1.5), rng.uniform(1.1, 1.45)
+    edges = centre / width, centre * width
+    return np.asarray(signal.sosfilt(signal.butter(2, edges, "bandpass", fs=sample_rate, output="sos"), sound))
+
+
+def _unfiltered(rng: Generator, sample_rate: int, sound: Samples) -> Samples:  # noqa: ARG001 - as others
+    return sound
+
+
+def _overdriven(rng: Generator, sample_rate: int, sound: Samples) -> Samples:  # noqa: ARG001 - as others
+    return np.asarray(np.tanh(sound * rng.uniform(1, 8)))
 
 
 def _reverberated(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
@@ -270,6 +286,20 @@ def _reverberated(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
     tail = rng.standard_normal(int(sample_rate * rng.uniform(0.05, 0.8)))
     tail *= np.exp(-6.9 * np.arange(tail.size) / tail.size)
     wet = signal.fftconvolve(sound, tail)[: sound.size]
-    peak: float = np.abs(wet).max()
-    reverberated: Samples = sound + wet * (rng.uniform(0.05, 1) / peak if peak > 0 else 0.0)
-    return reverberated
+    peak = np.abs(wet).max()
+    return np.asarray(sound + wet * (rng.uniform(0.05, 1) / peak if peak > 0 else 0.0))
+
+
+def _with_noise(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    """Lay a sound on a noise floor."""
+    return np.asarray(sound + _level(rng, -100, -40) * coloured_noise(rng, sample_rate, sound.size))
+
+
+def _band_limited(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    """Low-pass filter at 2 kHz or more, as of a lower sample rate or a lossy file."""
+    highest = log_uniform(rng, 2000.0, 0.48 * sample_rate)
+    sections = signal.ellip(8, 0.1, 80, highest, fs=sample_rate, output="sos")
+    return np.asarray(signal.sosfiltfilt(sections, sound, padlen=min(27, len(sound) - 1)))
+
+
+_EFFECTS = ((0.2, _overdriven), (0.3, _reverberated), (0.6, _with_noise), (0.25, _band_limited))

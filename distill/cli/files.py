@@ -1,16 +1,18 @@
 """Commands on files: `encode`, `decode`, `inspect`, `verify`, `list`, `push` and `pull`."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 from typer import Argument, Option
 
 from distill.audio.write import AudioFormat
-from distill.cli.flags import Json, ModelPath, Replace, check_output, make_folder, print_json, remarks_said, spelt
+from distill.cli.flags import Json, ModelPath, Replace, answer, check_output, make_folder, remarks_said, spelt
 from distill.errors import ParamsError
 from distill.text import table, terminal_width
+
+if TYPE_CHECKING:
+    from distill.model_file.inspect import ListedModel
 
 Repository = Annotated[str, Argument(metavar="REPO_ID", help="OWNER/NAME on the hub", show_default=False)]
 
@@ -34,11 +36,9 @@ def encode(
     codec.to(device_of(execution_from_environment()))
     with remarks_said() as warnings, ProgressReport("encode") as progress:
         done = encode_files(codec, audio, output, progress, replace)
-    if as_json:
-        print_json({"file": str(output), **asdict(done), "warnings": warnings})
-    else:
-        recordings = f"{done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s"
-        print(f"{output}  {recordings}, {done.frames} frames, {done.times_real_time:.0f} x real time")
+    recordings = f"{done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s"
+    line = f"{output}  {recordings}, {done.frames} frames, {done.times_real_time:.0f} x real time"
+    answer(as_json, {"file": str(output), **asdict(done), "warnings": warnings}, line)
 
 
 def decode(
@@ -66,27 +66,26 @@ def decode(
     fabric.to_device(codec)
     with ProgressReport("decode") as progress, fabric.autocast():
         written = decode_file(codec, recordings, output, chosen, progress, replace)
-    if as_json:
-        rows = [{"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db} for sound in written]
-        rate = codec.spectrogram.sample_rate
-        print_json({"model": str(model), "codes": str(codes), "sample_rate": rate, "sounds": rows})
-        return
+    rows = [{"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db} for sound in written]
+    about = {"model": str(model), "codes": str(codes), "sample_rate": codec.spectrogram.sample_rate}
+    lines = []
     for sound in written:
         softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping" if sound.gain_db < 0 else ""
-        print(f"{sound.path}  {sound.seconds:.2f} s{softer}")
+        lines.append(f"{sound.path}  {sound.seconds:.2f} s{softer}")
+    answer(as_json, {**about, "sounds": rows}, *lines)
 
 
 def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
-    """The format to decode to: that of `kind` or of the suffix. Raises ParamsError when `output` does not fit."""
+    """The format to decode to, by `kind` or the suffix. Raises ParamsError when `output` does not fit."""
     suffix = output.suffix.lower().removeprefix(".")
     named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
-    if recordings > 1 and (named is not None or (output.exists() and not output.is_dir())):
+    if recordings > 1 and (named or output.is_file()):
         raise ParamsError(f"-o {output}: expected a folder for {recordings} recordings, found a file's name")
     if recordings == 1 and output.is_dir():
         raise ParamsError(f"-o {output}: expected a file for one recording, found a folder; name a file in it")
-    if recordings == 1 and (named or kind) is None:
+    if recordings == 1 and not (named or kind):
         raise ParamsError(f"-o {output}: expected the suffix .wav, .flac, .ogg or .mp3, or --format, found neither")
-    if named is not None and kind not in (None, named):
+    if named and kind not in (None, named):
         raise ParamsError(f"--format {kind}: expected the format that {output} names; leave one of them out")
     return kind or named or "wav"
 
@@ -104,21 +103,17 @@ def inspect(
     metadata = load_bundle(model).metadata
     if card:
         print(card_text(model.name, metadata), end="")
-    elif as_json:
-        print_json(metadata.file_json())
     else:
-        print(*describe(model, metadata, terminal_width()), sep="\n")
+        answer(as_json, metadata.file_json(), *describe(model, metadata, terminal_width()))
 
 
 def verify(model: ModelPath, as_json: Json = False) -> None:
     """Check everything about a model file: form, metadata, weights, hashes; and try its networks."""
     from distill.model_file.inspect import verify as verified
 
-    found = verified(model)
-    if as_json:
-        print_json({"model": str(model), "ok": True, "checks": dict(found)})
-    else:
-        print(*(f"ok  {what:10}{result}" for what, result in found), sep="\n")
+    checks = verified(model)
+    lines = (f"ok  {what:10}{result}" for what, result in checks)
+    answer(as_json, {"model": str(model), "ok": True, "checks": dict(checks)}, *lines)
 
 
 def list_folder(
@@ -132,20 +127,25 @@ def list_folder(
     from distill.model_file.inspect import list_models
 
     models = list_models(folder)
-    if as_json:
-        print_json({"folder": str(folder), "models": [asdict(model) for model in models]})
-        return
-    rows: list[Sequence[str]] = [("model", "written (UTC)", "recordings", "tier", "used", "bits/s", "can")]
-    for one in [one for one in models if not one.problem]:
-        figures = ((one.recordings, "d"), (one.tier, "s"), (one.utilization, ".0%"), (one.val_bits_per_second, ".0f"))
-        known = ["–" if value is None else f"{value:{form}}" for value, form in figures]
-        can = (
-            ["generate"] * one.can_generate + ["judge"] * one.can_judge + ["repeat its recordings"] * one.was_memorizing
-        )
-        rows.append((one.name, one.date[:16].replace("T", " "), *known, ", ".join(can) or "encode, decode"))
-    lines = table(rows, terminal_width()) if len(rows) > 1 else []
-    lines += [f"no model: {one.problem}" for one in models if one.problem]
-    print(*(lines if models else [f"no model files in {folder}"]), sep="\n")
+    head = ("model", "written (UTC)", "recordings", "tier", "used", "bits/s", "can")
+    rows = [_row(model) for model in models if not model.problem]
+    lines = table([head, *rows], terminal_width()) if rows else []
+    lines += [f"no model: {model.problem}" for model in models if model.problem]
+    document = {"folder": str(folder), "models": [asdict(model) for model in models]}
+    answer(as_json, document, *(lines or [f"no model files in {folder}"]))
+
+
+def _row(model: "ListedModel") -> tuple[str, ...]:
+    """A model in the table of `distill list`."""
+    figures = {"d": model.recordings, "s": model.tier, ".0%": model.utilization, ".0f": model.val_bits_per_second}
+    known = ["–" if value is None else f"{value:{form}}" for form, value in figures.items()]
+    abilities = {
+        "generate": model.can_generate,
+        "judge": model.can_judge,
+        "repeat its recordings": model.was_memorizing,
+    }
+    can = ", ".join(ability for ability, has_it in abilities.items() if has_it)
+    return (model.name, model.date[:16].replace("T", " "), *known, can or "encode, decode")
 
 
 def push(
@@ -166,18 +166,21 @@ def push(
     from distill.sharing import push as pushed
 
     done = pushed(model, repository, private, with_reference, message, license)
-    if as_json:
-        print_json({"model": str(model), "repository": repository, **asdict(done)})
-        return
-    print(f"{done.url}  {model.name}, {done.bytes / 1e6:.1f} MB, commit {done.commit[:12]}")
     codes = "names and codes of training recordings"
-    print(f"sent with {codes}, which whoever has the file can decode" if with_reference else f"sent without {codes}")
-    if done.labels:
-        print(f"sent with its labels, which can be names of your folders: {', '.join(done.labels)}")
-    if not done.has_card:
-        print("the README.md there is no card of Distill and stays; delete it there to have one at the next push")
-    if done.replaces:
-        print("what earlier pushes sent, with their references if they had any, stays in the history of the repository")
+    remarks = {
+        f"sent with {codes}, which whoever has the file can decode": with_reference,
+        f"sent without {codes}": not with_reference,
+        f"sent with its labels, which can be names of your folders: {', '.join(done.labels)}": done.labels,
+        "the README.md there is no card of Distill and stays; delete it there to have one at the next push": (
+            not done.has_card
+        ),
+        "what earlier pushes sent, with their references if they had any, stays in the history of the repository": (
+            done.replaces
+        ),
+    }
+    lines = (remark for remark, is_true in remarks.items() if is_true)
+    line = f"{done.url}  {model.name}, {done.bytes / 1e6:.1f} MB, commit {done.commit[:12]}"
+    answer(as_json, {"model": str(model), "repository": repository, **asdict(done)}, line, *lines)
 
 
 def pull(
@@ -193,8 +196,5 @@ def pull(
     make_folder("--out", out)
     model, commit, checks = pulled(repository, out, revision, replace)
     size = model.stat().st_size
-    if as_json:
-        about = {"repository": repository, "commit": commit, "bytes": size}
-        print_json({"model": str(model), **about, "checks": dict(checks)})
-    else:
-        print(f"{model}  {size / 1e6:.1f} MB, verified, commit {commit[:12]}")
+    document = {"model": str(model), "repository": repository, "commit": commit, "bytes": size, "checks": dict(checks)}
+    answer(as_json, document, f"{model}  {size / 1e6:.1f} MB, verified, commit {commit[:12]}")

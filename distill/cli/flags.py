@@ -17,8 +17,9 @@ from typer import Argument, Option
 
 from distill.audio.source import is_url
 from distill.errors import AudioWarning, ParamsError
-from distill.params import SamplingSeed, Temperature, setting
-from distill.params.settings import setting_of
+from distill.generate import requests
+from distill.params import setting
+from distill.params.settings import Settings, setting_of
 from distill.storage.files import as_on_disk
 from distill.text import shown
 
@@ -43,14 +44,10 @@ def spelt(given: Any) -> Any:
 
 
 ModelPath = Annotated[Path, Argument(callback=spelt, metavar="MODEL.distill", help="a model file", show_default=False)]
-SeedOrAny = Annotated[
-    int | None, Option(help="equal seeds give equal files; else a random one", **limits(SamplingSeed))
-]
-SamplingTemperature = Annotated[float, Option(help="below 1 less random, above 1 more", **limits(Temperature))]
 Replace = Annotated[bool, Option("--replace", help="replace files of these names that Distill made")]
 Json = Annotated[bool, Option("--json", help="print one JSON document on stdout and nothing else")]
 Given = dict[str, Any]
-"""Values of the flags of settings that were used, by setting: {"vqvae.epochs": 3}."""
+"""Values of the flags that were used, by setting: {"vqvae.epochs": 3}, or by field of a request: {"seconds": 2.0}."""
 
 
 def flag_of(path: str) -> str:
@@ -64,30 +61,55 @@ def takes_settings(*paths: str) -> Callable[[Callable[..., None]], Callable[...,
 
     Type, range, help and default are those of the setting.
     """
-    names = {path.replace(".", "_"): path for path in paths}
+    return _takes({path: inspect.Parameter(path.replace(".", "_"), KEYWORD, **_of_setting(path)) for path in paths})
+
+
+def takes_request(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, in place of its argument `given`, a flag for each field of a request's class that has help."""
+    fields = requests.fields_of(kind).items()
+    return _takes({name: inspect.Parameter(name, KEYWORD, **_of_field(name, field)) for name, field in fields})
+
+
+def _takes(flags: dict[str, inspect.Parameter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command flags, by the keys of their values in its argument `given`, which has those that are not None."""
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**values: Any) -> None:
-            given = {path: values.pop(name) for name, path in names.items()}
-            command(**values, given={path: value for path, value in given.items() if value is not None})
+            given = {key: values.pop(flag.name) for key, flag in flags.items()}
+            command(**values, given={key: value for key, value in given.items() if value is not None})
 
-        flags = [inspect.Parameter(name, KEYWORD, default=None, annotation=_flag(path)) for name, path in names.items()]
         own = inspect.signature(command, eval_str=True).parameters.values()
-        others = [one.replace(kind=KEYWORD) for one in own if one.name != "given"]
-        run.__signature__ = inspect.Signature([*flags, *others])  # type: ignore[attr-defined]
+        others = [argument.replace(kind=KEYWORD) for argument in own if argument.name != "given"]
+        run.__signature__ = inspect.Signature([*flags.values(), *others])  # type: ignore[attr-defined]
         return run
 
     return decorated
 
 
-def _flag(path: str) -> Any:
-    """The annotation of a setting's flag; what fills in `auto` is the default, and no value of the flag."""
+def _of_setting(path: str) -> dict[str, Any]:
+    """Default and annotation of a setting's flag; what fills in `auto` is the default, and no value of the flag."""
     about = setting(path)
     kind: Any = Literal[about.choices] if about.choices and about.choices != ("auto",) else about.type
     shown: dict[str, Any] = {"help": about.help, "show_default": about.shown, **limits(about.bounds)}
     flag = flag_of(path)
-    return Annotated[kind | None, Option(f"{flag}/--no{flag[1:]}" if kind is bool else flag, **shown)]
+    names = f"{flag}/--no{flag[1:]}" if kind is bool else flag
+    return {"default": None, "annotation": Annotated[kind | None, Option(names, **shown)]}
+
+
+def _of_field(name: str, field: FieldInfo) -> dict[str, Any]:
+    """Default and annotation of the flag of a request's field."""
+    about, flag = setting_of(field), requests.flag_of(name, field)
+    shown: dict[str, Any] = {"help": about.help, "metavar": flag.metavar, **limits(about.bounds)}
+    if flag.type is Path:
+        shown["callback"] = spelt
+    if flag.otherwise:
+        shown["show_default"] = flag.otherwise
+    option = Option(*filter(None, (flag.name, flag.short)), **shown)
+    if field.is_required():
+        return {"annotation": Annotated[flag.type, option]}
+    default = field.default if flag.type in (int, float, bool) else None
+    return {"default": default, "annotation": Annotated[flag.type if default is not None else flag.type | None, option]}
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:
@@ -137,6 +159,14 @@ def remarks_said() -> Iterator[list[str]]:
         warnings.simplefilter("always", AudioWarning)
         warnings.showwarning = say  # type: ignore[assignment]
         yield said
+
+
+def answer(as_json: bool, document: Any, *lines: str) -> None:
+    """Say what a command did on stdout: one JSON document, or lines."""
+    if as_json:
+        print_json(document)
+    else:
+        print(*lines, sep="\n")
 
 
 def print_json(value: Any) -> None:

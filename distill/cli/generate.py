@@ -4,7 +4,7 @@ import itertools
 import os
 import re
 import sys
-from functools import partial
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,30 +14,17 @@ from typer import Argument, Option
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.write import AudioFormat, audio_file
 from distill.cli.flags import (
+    Given,
     Json,
     ModelPath,
-    SamplingTemperature,
-    SeedOrAny,
     check_folder,
-    limits,
     print_json,
     remarks_said,
     spelt,
+    takes_request,
 )
 from distill.errors import ParamsError
-from distill.params import (
-    Every,
-    Guidance,
-    KitSeconds,
-    PerLabel,
-    Seconds,
-    Semitones,
-    Share,
-    Sounds,
-    TopK,
-    TopP,
-    VelocityLayers,
-)
+from distill.generate.requests import GenerateSettings, KitSettings, VarySettings
 from distill.progress import ProgressReport
 from distill.storage.files import MARK, write_new
 from distill.text import one_line
@@ -45,67 +32,32 @@ from distill.text import one_line
 if TYPE_CHECKING:
     from distill.api import Model
     from distill.generate.results import Result
-    from distill.generate.sounds import Samples
-    from distill.novelty.verdict import Novelty
-    from distill.untrained import ModelOfOne
+    from distill.generate.sounds import Samples, Sound
 
-Label = Annotated[str | None, Option(help="label of the sounds, for models trained with labels")]
-GuidanceScale = Annotated[
-    float | None,
-    Option(help="with --label: 1 as learnt, above 1 follows the label more", show_default="2.5", **limits(Guidance)),
-]
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the sounds go")]
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
 Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, and the nearest recordings")]
 
 
+@takes_request(GenerateSettings)
 def generate(
     model: ModelPath,
-    count: Annotated[
-        int | None,
-        Option("-n", "--count", help="how many sounds", show_default="1, or one for each note", **limits(Sounds)),
-    ] = None,
-    note: Annotated[
-        str | None,
-        Option(metavar="NOTES", help="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60"),
-    ] = None,
-    seconds: Annotated[
-        float | None, Option(help="length of each; without it sounds end by themselves", **limits(Seconds))
-    ] = None,
-    seed: SeedOrAny = None,
-    temperature: SamplingTemperature = 1.0,
-    top_k: Annotated[int, Option(help="sample from the K likeliest codes; 0 = all", **limits(TopK))] = 0,
-    top_p: Annotated[float, Option(help="sample from the likeliest codes that sum to this", **limits(TopP))] = 1.0,
-    prompt: Annotated[
-        Path | None,
-        Option(callback=spelt, metavar="AUDIO", help="a recording to continue; --seconds is what is added"),
-    ] = None,
-    label: Label = None,
-    guidance: GuidanceScale = None,
-    min_novelty: Annotated[
-        str | None,
-        Option(
-            metavar="close|new|0...1",
-            help="redraw copies (close), all that is not new (new), or a novelty percentile above 1 - X",
-        ),
-    ] = None,
-    reject_faults: Annotated[bool, Option("--reject-faults", help="redraw faulty sounds, and say how many")] = False,
+    given: Given,
     out: Out = Path("generated"),
     kind: Format = "wav",
     pictures: Pictures = False,
     as_json: Json = False,
 ) -> None:
     """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
-    redrawn: dict[str, Any] = {"min_novelty": min_novelty, "reject_faults": reject_faults, "note": note}
-    sampled: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
-    loaded = _open(model, label, **redrawn)
     with remarks_said() as warnings:
-        begun = None if prompt is None else loaded.samples(prompt)
-    make = partial(loaded.generate, count, seconds, label=label, prompt=begun, **sampled, **redrawn)
-    about = {"model": str(model), "label": label, "warnings": warnings} if as_json else None
-    _make(loaded, make, seed, out, model, kind, pictures, about)
+        loaded = _open(model)
+        files = SoundFiles(loaded, out, model, given, kind, pictures)
+        made = files.made_by(loaded.generate, given)
+    about = {"model": str(model), "label": given.get("label"), "warnings": warnings}
+    files.say(made, about if as_json else None)
 
 
+@takes_request(VarySettings)
 def vary(
     model: Annotated[
         Path,
@@ -116,26 +68,10 @@ def vary(
             show_default=False,
         ),
     ],
+    given: Given,
     audio: Annotated[
         Path | None, Argument(callback=spelt, metavar="AUDIO", help="the recording to vary", show_default=False)
     ] = None,
-    count: Annotated[int, Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
-    strength: Annotated[
-        float | None,
-        Option(
-            help="share that changes: 0 nothing, 1 everything",
-            show_default="0.3; of a recording alone 0.5",
-            **limits(Share),
-        ),
-    ] = None,
-    transpose: Annotated[
-        float | None, Option(metavar="SEMITONES", help="move its tones up, or down below 0", **limits(Semitones))
-    ] = None,
-    note: Annotated[str | None, Option(metavar="NOTE", help="bring it to one note, such as C3 or 48")] = None,
-    seed: SeedOrAny = None,
-    temperature: SamplingTemperature = 1.0,
-    label: Label = None,
-    guidance: GuidanceScale = None,
     out: Out = Path("varied"),
     kind: Format = "wav",
     pictures: Pictures = False,
@@ -148,22 +84,16 @@ def vary(
     recording = audio or model
     if audio is None and model.suffix == ".distill":
         raise ParamsError(f"{model}: expected a recording to vary, found a model file alone; name a recording after it")
-    loaded: Model
     with remarks_said() as warnings:
-        if audio is None:
-            made = _model_of(recording)
-            made.check_request(label)
-            loaded, samples = made, made.recording
-        else:
-            loaded = _open(model, label)
-            samples = loaded.samples(audio)
-    sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
-    make = partial(loaded.vary, samples, count, strength, transpose=transpose, note=note, **sampled)
-    named = {"model": str(model) if audio else None, "recording": str(recording)}
-    about = {**named, "label": label, "warnings": warnings} if as_json else None
-    _make(loaded, make, seed, out, recording, kind, pictures, about)
+        loaded = _open(model, is_recording=audio is None)
+        files = SoundFiles(loaded, out, recording, given, kind, pictures)
+        alone = loaded.source.single
+        made = files.made_by(loaded.vary, {**given, "recording": alone.samples if alone else recording})
+    about = {"model": str(model) if audio else None, "recording": str(recording), "label": given.get("label")}
+    files.say(made, {**about, "warnings": warnings} if as_json else None)
 
 
+@takes_request(KitSettings)
 def kit(
     model: Annotated[
         Path,
@@ -174,31 +104,7 @@ def kit(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")],
-    per_label: Annotated[int, Option(help="sounds of each label, or note", **limits(PerLabel))] = 4,
-    formats: Annotated[str, Option("--format", metavar="FORMATS", help="sfz, dspreset, or both")] = "sfz,dspreset",
-    seed: SeedOrAny = None,
-    seconds: Annotated[float, Option(help="the longest sound; most end before", **limits(KitSeconds))] = 10.0,
-    temperature: SamplingTemperature = 1.0,
-    velocity_layers: Annotated[
-        int, Option(help="layers by loudness, at most one a sound", **limits(VelocityLayers))
-    ] = 1,
-    label: Annotated[list[str] | None, Option(help="only this label; may be repeated", show_default="all")] = None,
-    keys: Annotated[
-        list[str] | None,
-        Option(
-            metavar="LABEL=NOTE,...", help="other keys than by name: MIDI numbers or notes, C4 is 60; may be repeated"
-        ),
-    ] = None,
-    notes: Annotated[
-        str | None,
-        Option(metavar="NOTES", help="an instrument at these notes, such as C1:C6 or C2,G2,C3, of one label"),
-    ] = None,
-    every: Annotated[
-        int | None, Option(help="with --notes: only every so many-th note", show_default="1", **limits(Every))
-    ] = None,
-    allow_copies: Annotated[bool, Option("--allow-copies", help="keep copies of training recordings")] = False,
-    replace: Annotated[bool, Option("--replace", help="replace the kit in that folder")] = False,
+    given: Given,
     as_json: Json = False,
 ) -> None:
     """Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files.
@@ -206,26 +112,22 @@ def kit(
     Drums are on the keys of General MIDI, other sounds on white keys from C1 (24) upwards. Sounds of one label are round
     robins. Sounds that are copies of training recordings are left out. With --notes all keys play one instrument in tune.
     """
-    with remarks_said():
-        loaded = _model_of(model) if model.suffix.lower() in SUPPORTED_SUFFIXES else _open(model)
-    chosen = [name.strip() for name in formats.split(",")]
-    sampled: dict[str, Any] = {"seed": seed, "seconds": seconds, "temperature": temperature}
-    laid: dict[str, Any] = {"per_label": per_label, "velocity_layers": velocity_layers, "labels": label or []}
-    laid |= {"keys": _keys_of(keys or []), "notes": notes, "every": every}
-    kept: dict[str, Any] = {"formats": chosen, "allow_copies": allow_copies, "replace": replace}
-    with ProgressReport("kit") as progress:
-        made = loaded.kit(out, progress=progress, **sampled, **laid, **kept)
+    given["keys"] = _keys_of(given.get("keys", []))
+    with remarks_said(), ProgressReport("kit") as progress:
+        loaded = _open(model, is_recording=model.suffix.lower() in SUPPORTED_SUFFIXES)
+        made = loaded.kit(**given, progress=progress)
+    _say_note(loaded)
     for line in made.missing_lines:
         print(f"distill: warning: {line}", file=sys.stderr)
     if as_json:
-        print_json({"folder": str(out), **made.json()})
+        print_json({"folder": str(made.folder), **made.json()})
         return
     sounding = [group for group in made.groups if group.sounds]
     for group in sounding:
         print(f"{group.note:<4} {group.key:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
     sounds, at = len(made.sounds), len(sounding)
-    place, over = ("key", "") if notes is None else ("note", ", over all keys")
-    print(f"{out}  {sounds} sound{'s' * (sounds != 1)} on {at} {place}{'s' * (at != 1)}{over}")
+    place, over = ("note", ", over all keys") if given.get("notes") else ("key", "")
+    print(f"{made.folder}  {sounds} sound{'s' * (sounds != 1)} on {at} {place}{'s' * (at != 1)}{over}")
     print(f"verdicts {made.verdict_line}\nseed {made.settings.seed}")
 
 
@@ -242,92 +144,90 @@ def _keys_of(given: list[str]) -> dict[str, str]:
     return notes
 
 
-def _open(path: Path, label: str | None = None, **redrawn: Any) -> "Model":
-    """The model, if it can make what is asked for, and its note."""
+def _open(path: Path, is_recording: bool = False) -> "Model":
+    """The model of a file, or a model of a single recording."""
     from distill.api import Model
-
-    loaded = Model(path)
-    loaded.check_request(label, **redrawn)
-    if loaded.note:
-        print(f"distill: note: {loaded.note}", file=sys.stderr)
-    return loaded
-
-
-def _model_of(recording: Path) -> "ModelOfOne":
-    """A model of one recording."""
     from distill.untrained import model_of
 
-    return model_of(recording)
+    return model_of(path) if is_recording else Model(path)
 
 
-def _make(
-    model: "Model",
-    make: partial[Any],
-    seed: int | None,
-    out: Path,
-    source: Path,
-    kind: AudioFormat,
-    pictures: bool,
-    about: dict[str, Any] | None,
-) -> None:
-    """Write each sound, with the name of its source and the seed in its name, as soon as it is made; then what lies beside.
+class SoundFiles:
+    """Files of sounds in a folder, with the name of their source and the seed in their names.
 
-    A sound has the next number whose name is free, or has this very sound already: no file is replaced. Prints `about` and
-    all as JSON, or lines of text.
+    A sound has the next number whose name is free, or has this very sound already: no file is replaced.
     """
-    from distill.api import seed_or_any
-    from distill.codes.file import printable_stem
-    from distill.generate.sounds import NO_SAMPLES
 
-    check_folder("--out", out)  # it is made with its first sound: what is refused leaves none
-    audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
-    stem, seed = printable_stem(source), seed_or_any(seed)
-    names = (out / f"{stem}_{seed}_{number:03d}.{kind}" for number in itertools.count())
-    paths: list[Path] = []
-    passed: list[Path] = []
+    def __init__(
+        self, model: "Model", out: Path, source: Path, given: Given, kind: AudioFormat, pictures: bool
+    ) -> None:
+        from distill.api import seed_or_any
+        from distill.codes.file import printable_stem
+        from distill.generate.sounds import NO_SAMPLES
 
-    def take(_: int, samples: "Samples") -> None:
-        data = audio_file(out, samples, model.sample_rate, kind, MARK)
-        out.mkdir(parents=True, exist_ok=True)
-        for path in names:
-            taken = pictures and not os.path.lexists(path) and any(map(os.path.lexists, _companions(path)))
-            if not taken and write_new(path, data):
-                paths.append(path)
+        check_folder("--out", out)  # it is made with its first sound: what is refused leaves none
+        audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
+        given["seed"] = seed_or_any(given.get("seed"))
+        self.model, self.out, self.kind, self.pictures = model, out, kind, pictures
+        self.paths: list[Path] = []
+        self._has_passed = False  # names that were taken
+        stem = f"{printable_stem(source)}_{given['seed']}"
+        self._names = (out / f"{stem}_{number:03d}.{kind}" for number in itertools.count())
+
+    def made_by(self, make: Callable[..., Any], given: Given) -> "Result":
+        """What `generate` or `vary` make, each sound written as soon as it is made, and what lies beside them."""
+        with ProgressReport(make.__name__) as progress:
+            made: Result = make(**given, progress=progress, take=self._take)
+        if self.pictures:
+            with ProgressReport("pictures") as progress:
+                for number, (path, sound) in enumerate(zip(self.paths, made.draws.sounds, strict=True)):
+                    self._write_companions(path, sound)
+                    progress(number + 1, len(self.paths), path.name)
+        return made
+
+    def say(self, made: "Result", about: dict[str, Any] | None) -> None:
+        """Print notes, and `about` and all of the sounds as JSON, or lines of text."""
+        if self._has_passed:
+            print(
+                f"distill: note: {self.out} holds other files of these names, which stay; these sounds have higher numbers",
+                file=sys.stderr,
+            )
+        _say_note(self.model)
+        if about is not None:
+            print_json({**about, **made.json(self.paths)})
+        else:
+            print(*made.lines(self.paths), sep="\n")
+
+    def _take(self, _: int, samples: "Samples") -> None:
+        data = audio_file(self.out, samples, self.model.sample_rate, self.kind, MARK)
+        self.out.mkdir(parents=True, exist_ok=True)
+        for path in self._names:
+            is_beside = not os.path.lexists(path) and any(map(os.path.lexists, _companions(path)))
+            if not (self.pictures and is_beside) and write_new(path, data):
+                self.paths.append(path)
                 return
-            passed.append(path)
+            self._has_passed = True
 
-    with ProgressReport(make.func.__name__) as progress:
-        made: Result = make(seed=seed, progress=progress, take=take)
-    if passed:
-        print(
-            f"distill: note: {out} holds other files of these names, which stay; these sounds have higher numbers",
-            file=sys.stderr,
-        )
-    if pictures:
-        _write_companions(model, paths, made.novelty)
-    if about is not None:
-        print_json({**about, **made.json(paths)})
-    else:
-        print(*made.lines(paths), sep="\n")
+    def _write_companions(self, path: Path, sound: "Sound") -> None:
+        """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside a sound that has none."""
+        import soundfile
+
+        from distill.audio.plots import write_spectrograms
+
+        samples, rate = soundfile.read(BytesIO(path.read_bytes()), dtype="float32")
+        rows, (picture, recording) = [(path.stem, samples)], _companions(path)
+        if sound.novelty is not None:
+            nearest = self.model.nearest(sound.novelty)
+            write_new(recording, audio_file(recording, nearest, self.model.sample_rate, "wav", MARK))
+            rows.append((f"nearest training recording: {sound.novelty.nearest.nearest}", nearest))
+        if not os.path.lexists(picture):
+            write_spectrograms(picture, rows, rate)
 
 
-def _write_companions(model: "Model", paths: list[Path], novelty: "list[Novelty | None]") -> None:
-    """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside each sound that has none."""
-    import soundfile
-
-    from distill.audio.plots import write_spectrograms
-
-    with ProgressReport("pictures") as progress:
-        for number, (path, one) in enumerate(zip(paths, novelty, strict=True)):
-            samples, rate = soundfile.read(BytesIO(path.read_bytes()), dtype="float32")
-            rows, (picture, recording) = [(path.stem, samples)], _companions(path)
-            if one is not None:
-                nearest = model.nearest(one)
-                write_new(recording, audio_file(recording, nearest, model.sample_rate, "wav", MARK))
-                rows.append((f"nearest training recording: {one.nearest.nearest}", nearest))
-            if not os.path.lexists(picture):
-                write_spectrograms(picture, rows, rate)
-            progress(number + 1, len(paths), path.name)
+def _say_note(model: "Model") -> None:
+    """Say what sounds were made with; results say it where nothing was trained."""
+    if model.note and not model.source.untrained:
+        print(f"distill: note: {model.note}", file=sys.stderr)
 
 
 def _companions(path: Path) -> tuple[Path, Path]:

@@ -12,11 +12,11 @@ from distill.cli.flags import (
     Given,
     Json,
     ModelPath,
+    answer,
     check_output,
     flag_of,
     limits,
     make_folder,
-    print_json,
     spelt,
     takes_settings,
 )
@@ -35,7 +35,6 @@ PRIOR = ("architecture", "epochs", "hidden_size", "num_layers", "num_heads")
 CORPUS = ("corpus.sample_rate", "corpus.labels", "corpus.trim")
 TRAIN = ("tier", *(f"vqvae.{key}" for key in CODEC), *CORPUS, "seed")
 TRAIN_PRIOR = (*(f"prior.{key}" for key in PRIOR), "corpus.labels")
-OTHERS = {"corpus.path": "DIR", "bundle.name": "--name"}
 
 
 def params_of_flags(given: Mapping[str, Any]) -> Params:
@@ -49,10 +48,11 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
     try:
         return default_params(**sections)
     except ParamsError as error:
-        name, _, said = str(error).partition(": ")
-        flag = flag_of(name) if name in (*TRAIN, *TRAIN_PRIOR) else OTHERS.get(name, name)
-        said = said.replace(" or auto, found ", ", found ")  # no flag takes it
-        raise ParamsError(f"{flag}: {said}") from error
+        name, _, sentence = str(error).partition(": ")
+        flags = {path: flag_of(path) for path in (*TRAIN, *TRAIN_PRIOR)}
+        flags |= {"corpus.path": "DIR", "bundle.name": "--name"}
+        sentence = sentence.replace(" or auto, found ", ", found ")  # no flag takes it
+        raise ParamsError(f"{flags.get(name, name)}: {sentence}") from error
 
 
 def demo(
@@ -65,10 +65,8 @@ def demo(
 
     make_folder("DIR", folder)
     paths = write_demo(folder, seed)
-    if as_json:
-        print_json({"folder": str(folder), "seed": seed, "files": [str(path) for path in paths]})
-    else:
-        print(f"{len(paths)} recordings in {folder}")
+    document = {"folder": str(folder), "seed": seed, "files": [str(path) for path in paths]}
+    answer(as_json, document, f"{len(paths)} recordings in {folder}")
 
 
 @takes_settings(*TRAIN)
@@ -146,23 +144,21 @@ def train_prior(
     with executor_of(execution) as executor:
         trained = add_prior(model, written, data, params, execution, executor)
     print_prior(trained, Console(stderr=as_json, highlight=False))
-    if as_json:
-        print_json({"model": str(written), "recordings": trained.recordings, **trained.metrics})
-    else:
-        print(f"{written}  {written.stat().st_size / 1e6:.1f} MB")
+    document = {"model": str(written), "recordings": trained.recordings, **trained.metrics}
+    answer(as_json, document, f"{written}  {written.stat().st_size / 1e6:.1f} MB")
 
 
 def _check_folder(flag: str, folder: str) -> None:
-    """Refuse a path that is not a folder, and an address that is none. Raises ParamsError, AudioError."""
+    """Refuse a path that is no folder, and an address that cannot be read. Raises ParamsError, AudioError."""
     if is_url(folder):
         open_source(folder)
     elif not Path(folder).is_dir():
-        found = "a file; name the folder that holds it" if Path(folder).exists() else "nothing there; check the path"
-        raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {found}")
+        other = "a file; name the folder that holds it" if Path(folder).exists() else "nothing there; check the path"
+        raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {other}")
 
 
 def _check_model(flag: str, model: Path) -> None:
-    """Refuse a path for a model that none can be read from, and one whose card would replace a person's own file."""
+    """Refuse a path for a model that is not UTF-8, and one whose card would replace a person's own file."""
     from distill.model_file.build import card_path
 
     if not is_utf8(str(model)):
@@ -183,18 +179,17 @@ def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> 
     lines += filter(None, [left_out_line(report["left_out"])])
     console.print(*lines, sep="\n", markup=False, soft_wrap=True)
     print_codec(codec, console)
+    document = {
+        name: report[name] for name in ("seconds", "sample_rate", "treble_share", "trimmed_seconds", "left_out")
+    }
+    document |= {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
+    document["rejected"] = [f"{row['path']}: {row['reason']}" for row in report["rejected"]]
+    warnings = [*(label_warnings(report) if has_labels else []), *codec.warnings]
+    document["codebook_health"] = codec.codebook_health
+    document |= {key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")}
     if trained.prior is not None:
         print_prior(trained.prior, console)
-    if not as_json:
-        print(f"{trained.path}  {size / 1e6:.1f} MB")
-        return
-    corpus = {name: report[name] for name in ("seconds", "sample_rate", "treble_share", "trimmed_seconds")}
-    about = {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
-    corpus["left_out"] = report["left_out"]
-    rejected = [f"{one['path']}: {one['reason']}" for one in report["rejected"]]
-    memorised = "" if trained.prior is None else trained.prior.facts.memorization.message
-    of_labels = label_warnings(report) if has_labels else []
-    said = {"rejected": rejected, "warnings": [*of_labels, *codec.warnings, *([memorised] if memorised else [])]}
-    metrics = {key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")}
-    prior = {} if trained.prior is None else {"prior": dict(trained.prior.metrics)}
-    print_json({**about, **corpus, **said, "codebook_health": codec.codebook_health, **metrics, **prior})
+        warnings.append(trained.prior.facts.memorization.message)
+        document["prior"] = dict(trained.prior.metrics)
+    document["warnings"] = list(filter(None, warnings))
+    answer(as_json, document, f"{trained.path}  {size / 1e6:.1f} MB")

@@ -22,13 +22,7 @@ STRENGTHS = (0.0, 0.3, 1.0)  # candidates for the strength of the augmentation: 
 GAIN_RANGE_DB = (-8.0, 2.0)  # of the augmentation at its whole strength
 
 # Codes.
-NOTE, TUNING, ATOM = 1, 2, 3  # levels
-NOTES, TUNINGS = 128, 16  # note 0 is no tone, the others are MIDI notes; a tuning is a sixteenth of a semitone
-LOUDNESS_RANGE = (-5.0, 2.0)  # log10 of an amplitude, from silence to full scale
-LOUDNESS_STEP = 0.1  # 2 dB: smaller steps cost the prior bits
-LOUDNESS_SIZE = 1 + round((LOUDNESS_RANGE[1] - LOUDNESS_RANGE[0]) / LOUDNESS_STEP)  # codes of the loudness
-PLAIN_LEVELS = 2  # levels that code each frame by itself
-PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
+PLAIN_REACH = 1  # frames to either side over which the first shape level is smoothed in decoding
 DEAD_CODE_SHARE = 0.2  # of the latents that a codeword has when all are used alike
 FIT_ROUNDS = 5  # of codes and codewords in turn
 FIT_WEIGHT = 5.0  # latents' worth of trust in a codeword as it is when all are fitted together

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from distill.codec.constants import LOUDNESS_RANGE
+from distill.codec.layout import LOUDNESS_RANGE
 from distill.codec.model import VQVAE, feature_weights
 from distill.codec.spectral import SpectrogramConfig, mel_centres, spectrogram_config_for
 
@@ -44,16 +44,15 @@ class SharedCoordinates:
         return cls(**{name: value.float() for name, value in load_file(PATH).items()})
 
     def of_codec(self, codec: VQVAE) -> list[Tensor]:
-        """Coordinates `[V, COORDINATES]` of the codewords of each level of a codec whose first one codes the loudness.
+        """Coordinates `[V, COORDINATES]` of the codewords of each level of a codec.
 
         Loudness and spectra are as windows of `REFERENCE_RATE` measure them. The second level's spectra are absolute,
         those of finer levels differences.
         """
-        assert codec.architecture.gain_shape
         config, codebooks = codec.spectrogram, codec.quantizer.codebooks.detach().float().cpu()
         steps = codec.quantizer.levels()[0].codewords[:, 0].cpu()
         reference = spectrogram_config_for(REFERENCE_RATE)
-        loudness = steps / codec.loudness_scale + math.log10(reference.n_fft / config.n_fft)
+        loudness = steps / codec.quantizer.loudness_scale + math.log10(reference.n_fft / config.n_fft)
         resampling, present = resampled_bands(config)
         spectra = codebooks @ codec.components.detach().cpu().T / feature_weights(config)
         spectra[:1] += codec.mean.detach().cpu()
@@ -63,20 +62,12 @@ class SharedCoordinates:
         levels = torch.arange(len(spectra)).clamp_max(len(self.scales) - 1)
         weights = feature_weights(spectrogram_config_for(REFERENCE_RATE))
         coordinates = (spectra * weights) @ self.components / self.scales[levels][:, None]
-        tones = [] if codec.tone is None else codec.tone.vectors()
-        return [loudness_coordinates(loudness), *tones, *coordinates]
+        return [loudness_coordinates(loudness), *codec.tone.vectors(), *coordinates]
 
 
 def codewords_of(codec: VQVAE) -> Tensor:
-    """Codewords `[Q, V, C]` of a codec in shared coordinates; of one without `gain_shape`, in its own.
-
-    V is the largest codebook size; a smaller codebook is followed by zeros. Own coordinates are scaled to mean square 1
-    in each level: codewords of finer levels are smaller and matter as much.
-    """
-    if codec.architecture.gain_shape:
-        return nn.utils.rnn.pad_sequence(SharedCoordinates.load().of_codec(codec), batch_first=True)
-    codebooks = codec.quantizer.codebooks.detach().cpu()
-    return codebooks / codebooks.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
+    """Codewords `[Q, V, C]` of a codec in shared coordinates; V is the largest codebook size, zeros follow smaller ones."""
+    return nn.utils.rnn.pad_sequence(SharedCoordinates.load().of_codec(codec), batch_first=True)
 
 
 def loudness_coordinates(loudness: Tensor) -> Tensor:

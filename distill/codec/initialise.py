@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.codec.atoms import FITTED, fit_sets, set_partials, shipped_sets
-from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, LOUDNESS_RANGE, LOUDNESS_STEP, STRENGTHS, VIEWS
+from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, STRENGTHS, VIEWS
 from distill.codec.data import fixed_pieces
-from distill.codec.model import TONE_LEVELS, VQVAE, VQVAEArchitecture
+from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_STEP
+from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
 from distill.errors import ParamsError
 from distill.params import VQVAEConfig
@@ -49,22 +50,16 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
     if config.encoder_rate:
         frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
         model.quantizer.dead_code_threshold = DEAD_CODE_SHARE * frames / config.codebook_size
-    if model.tone is not None:
-        set_partials(model.tone, shipped_sets())
+    set_partials(model.tone, shipped_sets())
     if warm:
         load_pretrained(model)
     return model
 
 
 def architecture_of(config: VQVAEConfig) -> VQVAEArchitecture:
-    """Architecture of a codec with these settings: loudness has a level, and tones have three if two or more are left."""
-    gain_shape = config.quantizer == "overlapping" and config.num_quantizers > 1
-    has_tones = gain_shape and config.num_quantizers > TONE_LEVELS + 2
-    return VQVAEArchitecture(
-        **config.model_dump(include=set(VQVAEArchitecture.model_fields)),
-        gain_shape=gain_shape,
-        partial_sets=len(shipped_sets()) + FITTED if has_tones else 0,
-    )
+    """Architecture of a codec with these settings."""
+    sizes = config.model_dump(include=set(VQVAEArchitecture.model_fields))
+    return VQVAEArchitecture(**sizes, partial_sets=len(shipped_sets()) + FITTED)
 
 
 def pretrained_path(n_fft: int) -> Path:
@@ -79,10 +74,6 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
         return False
     own = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
     pretrained = {key: value.float() for key, value in load_file(path).items() if key.startswith(parts)}
-    if model.tone is None:  # what is there for tones comes last
-        embed = pretrained["decoder.embed.weight"][:, : model.spectrogram.features_per_hop]
-        pretrained = {key: value for key, value in pretrained.items() if not key.startswith("tone_head.")}
-        pretrained["decoder.embed.weight"] = embed
     if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in pretrained.items()}:
         return False
     model.load_state_dict(pretrained, strict=False)
@@ -100,8 +91,7 @@ def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], see
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
     fit_input_gain(model, corpus, entries)
-    if model.tone is not None:
-        fit_tones(model, _tone_pieces(model, corpus, entries, generator), generator)
+    fit_tones(model, _tone_pieces(model, corpus, entries, generator), generator)
     strength = _best_strength(model, corpus, entries, generator)
     pieces = _view_features(model, corpus, entries, strength, MAX_FIT_FRAMES, generator)
     if synthetic:
@@ -119,7 +109,7 @@ def fit_input_gain(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow])
     step, gain = model.spectrogram.samples_per_frame, float(corpus.gain)
     pieces = fixed_pieces(corpus, entries, MIN_PIECE_FRAMES * step, MAX_GAIN_PIECES)
     padded = nn.functional.pad(pieces * gain, (model.spectrogram.margin, model.spectrogram.margin))
-    loudest = max(float(model.loudness(model.frame_features(one)).max()) for one in padded.split(8))
+    loudest = max(float(model.frame_features.loudness(model.frame_features(one)).max()) for one in padded.split(8))
     too_loud = max(0.0, loudest - LOUDNESS_RANGE[1] - LOUDNESS_STEP)
     gain /= 2 ** math.ceil(too_loud / math.log10(2))
     model.architecture = model.architecture.model_copy(update={"input_gain": gain})
@@ -147,9 +137,7 @@ def _error(model: VQVAE, features: Tensor) -> float:
 
 
 def fit_tones(model: VQVAE, pieces: Iterable[Tensor], generator: torch.Generator) -> None:
-    """Find sets of partials in pieces of sound `[N]` for a model with tones."""
-    assert model.tone is not None
-    assert model.pitch is not None
+    """Find sets of partials in pieces of sound `[N]`."""
     sounds = []
     for piece in pieces:
         padded = model.amplified(model.spectrogram.padded(piece, model.margin))
@@ -221,7 +209,7 @@ def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator)
 
 
 def features_of(model: VQVAE, audio: Tensor, shift: int = 0) -> tuple[Tensor, Tensor]:
-    """Features `[F, features]` without combs, and codes of tones `[F, 3]` or none, of samples `[N]`.
+    """Features `[F, features]` without combs, and codes of tones `[F, 3]`, of samples `[N]`.
 
     They begin `shift` samples late, with silence around them.
     """

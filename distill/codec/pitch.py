@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import NOTE, NOTES, TUNINGS
+from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.spectral import SpectrogramConfig
 from distill.codec.tone import (
     FLOORS,
@@ -191,8 +191,7 @@ class PitchAnalysis(nn.Module):
         `features` `[B, F, features]` are theirs; `inside` `[F]` is 0 in gaps. With the codes come their combs.
         """
         batch, frames, _ = features.shape
-        coarse = features[..., : self.config.coarse_features]
-        log_mel = coarse.flatten(0, 1).unflatten(1, (self.config.stack, -1)).mean(dim=1)
+        log_mel = self.config.mean_log_mel(features).flatten(0, 1)
         power = self.power(audio)
         peaks, noise = self.peaks(power), self.noise(power)
         candidates = self.candidates(layer, peaks, self.evidence(peaks, log_mel))
@@ -205,7 +204,7 @@ class PitchAnalysis(nn.Module):
         is_tone &= (note > 0) & (note < NOTES)
         codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
         codes, log_mel = (part.unflatten(0, (batch, frames)) for part in (codes, log_mel))
-        combs = layer.combs(nn.functional.pad(codes, (NOTE, 0)))
+        combs = layer.combs(codes)
         noise = Noise(*(part.unflatten(0, (batch, frames)) for part in noise))
         return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs
 

@@ -1,20 +1,23 @@
-"""Residual vector quantisation whose finer levels overlap in time, and the plain kind of a library beside it.
+"""Residual vector quantisation: a kind whose finer levels overlap in time, and beside it the plain kind of a library.
 
-Codes of a frame are those of the loudness, a scalar, and of the shape levels, whose codewords add up. The first two
-levels code each frame by itself, so that equal frames get equal codes and a prior can predict them. Their residual is
-coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames around its
-own, weighted by a kernel. In steady sound, where a plain quantizer repeats the same codewords, several frames share
-theirs: at equal bitrate 6 to 33 % less squared error (docs/decisions). Shapes as in `search`.
+Codes of a frame are those of the loudness, a scalar, and of the shape levels, whose codewords add up. Of the overlapping
+kind the first shape level codes each frame by itself, so that equal frames get equal codes and a prior can predict them.
+Its residual is coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames
+around its own, weighted by a kernel. In steady sound, where a plain quantizer repeats the same codewords, several frames
+share theirs: at equal bitrate 6 to 33 % less squared error (docs/decisions). Shapes as in `search`.
 """
 
 import functools
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from distill.codec import constants
+from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_SIZE, LOUDNESS_STEP
 from distill.codec.search import (
     KERNEL_FRAMES,
     REACH,
@@ -30,6 +33,7 @@ from distill.codec.search import (
     sum_codewords,
 )
 from distill.codec.spectral import mask_gaps
+from distill.params import Quantizer
 from distill.training.events import HEALTH
 
 KMEANS_ITERATIONS = 25
@@ -38,7 +42,7 @@ MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with t
 
 
 class Quantized(NamedTuple):
-    """`latents` `[B, F, D]` with straight-through gradient, `codes` `[B, F, Q]` int64, `commit_loss` scalar."""
+    """`latents` `[B, F, D]` with straight-through gradient, `codes` `[B, F, 1 + S]` int64, `commit_loss` scalar."""
 
     latents: Tensor
     codes: Tensor
@@ -52,57 +56,38 @@ class Level(NamedTuple):
     kernel: Tensor
 
 
-class ResidualQuantizer(nn.Module):
-    """Residual quantizer of S shape levels of V codewords, the finer of which overlap in time, and of loudness.
+class ResidualQuantizer(nn.Module, ABC):
+    """Residual quantizer of the loudness, in equal steps, and of S shape levels of V codewords.
 
-    Codebooks move by exponential averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1), in training mode
-    only. Everything is fp32: under autocast the nearest codeword is not reliably found.
-
-    With a `loudness_scale` the first component of latents is the loudness (log10 of an amplitude) times this scale. The
-    first of the Q levels codes it in equal steps, and the shape levels, the last S, have 0 there. Else S is Q.
+    The first component of latents is the loudness (log10 of an amplitude) times `loudness_scale`, and codewords of shape
+    levels have 0 there. A kind of quantizer says how codes are searched for, how codebooks are fitted, and how they move
+    in training mode. Everything is fp32: under autocast the nearest codeword is not reliably found.
     """
 
-    dead_code_threshold = 0.0  # of `PlainResidualQuantizer`
+    search_context = 0  # frames before and after a frame that can decide its codes
+    dead_code_threshold = 0.0  # latents of a batch that a codeword has on average, below which some kinds replace it
     codebooks: Tensor  # [S, V, D]
-    # [2, KERNEL_FRAMES, D], of plain and finer levels: entry k weighs the codewords of frame t + k - REACH in frame t
+    # [2, KERNEL_FRAMES, D], of the first and of finer levels: entry k weighs codewords of frame t + k - REACH in frame t
     kernels: Tensor
     counts: Tensor  # [S, V], moving averages of how many latents have a codeword
     sums: Tensor  # [S, V, D], moving averages of the sum of these latents' targets for it
 
     def __init__(
-        self,
-        latent_size: int,
-        codebook_size: int,
-        num_quantizers: int,
-        ema_decay: float,
-        loudness_scale: float | None = None,
+        self, latent_size: int, codebook_size: int, shapes: int, ema_decay: float, loudness_scale: float
     ) -> None:
         super().__init__()
-        self.loudness_scale = loudness_scale
-        self.codebook_size, self.num_quantizers, self.ema_decay = codebook_size, num_quantizers, ema_decay
-        self.first = 0 if loudness_scale is None else 1  # level of the first codebook
-        shape_levels = num_quantizers - self.first
-        plain = min(shape_levels, constants.PLAIN_LEVELS - self.first)
-        self.plain, self.finer, self.has_finer = slice(plain), slice(plain, shape_levels), shape_levels > plain
-        self.register_buffer("codebooks", torch.zeros(shape_levels, codebook_size, latent_size))
+        self.codebook_size, self.ema_decay, self.loudness_scale = codebook_size, ema_decay, loudness_scale
+        self.register_buffer("codebooks", torch.zeros(shapes, codebook_size, latent_size))
         self.register_buffer("kernels", identity_kernel(latent_size).repeat(2, 1, 1))
-        self.register_buffer("counts", torch.ones(shape_levels, codebook_size))
-        self.register_buffer("sums", torch.zeros(shape_levels, codebook_size, latent_size))
-
-    @property
-    def search_context(self) -> int:
-        """Frames before and after a frame that can decide its codes."""
-        return SEARCH_CONTEXT if self.has_finer else 0
+        self.register_buffer("counts", torch.ones(shapes, codebook_size))
+        self.register_buffer("sums", torch.zeros(shapes, codebook_size, latent_size))
 
     def levels(self) -> list[Level]:
-        """Each of the Q levels: summed over levels, what codewords add to a frame is its latent."""
-        levels = [Level(book, self.kernels[int(level >= self.plain.stop)]) for level, book in enumerate(self.codebooks)]
-        if self.loudness_scale is None:
-            return levels
-        loudness = self._loudness(torch.arange(constants.LOUDNESS_SIZE, device=self.kernels.device))[:, None]
+        """The levels of loudness and shape: summed over them, what codewords add to a frame is its latent."""
+        loudness = self._loudness(torch.arange(LOUDNESS_SIZE, device=self.kernels.device))[:, None]
         width = self.kernels.shape[2]
-        kernel = identity_kernel(width).to(loudness.device)
-        return [Level(nn.functional.pad(loudness, (0, width - 1)), kernel), *levels]
+        steps = Level(nn.functional.pad(loudness, (0, width - 1)), identity_kernel(width).to(loudness.device))
+        return [steps, *(Level(book, self.kernels[min(level, 1)]) for level, book in enumerate(self.codebooks))]
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantise `[B, F, D]`. The commitment loss is the mean squared error of the whole stack, unweighted."""
@@ -112,63 +97,37 @@ class ResidualQuantizer(nn.Module):
             quantized = self.decode(codes)
             commit_loss = (latents - quantized).square().mean()
             if self.training:
-                self._update_codebooks(latents.detach(), codes)
+                self._update_codebooks(_shape(latents.detach()), codes[..., 1:])
             return Quantized(latents + (quantized - latents).detach(), codes, commit_loss)
 
     @torch.no_grad()
     def search(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Codes `[B, F, Q]` of latents `[B, F, D]` at `positions` `[F]` of their sound, 0 to F - 1 if None.
+        """Codes `[B, F, 1 + S]` of latents `[B, F, D]` at `positions` `[F]` of their sound, 0 to F - 1 if None.
 
         A frame's codes depend on its position and `search_context` frames to each side. Position -1 is a gap.
         """
-        batch, frames, _ = latents.shape
-        rows, turns = join_sequences(self._shape(latents), positions)
-        codes, inside = self._plain_search(rows, turns)
-        if self.has_finer:
-            residual = rows - overlap(self._sum(codes, self.plain) * inside[:, None], self.kernels[0])
-            codes[:, self.finer] = overlapping_search(residual, turns, self.codebooks[self.finer], self.kernels[1])
-        codes = codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
-        return codes if self.loudness_scale is None else torch.cat([self._loudness_codes(latents), codes], dim=2)
+        steps = (latents[..., :1] / self.loudness_scale - LOUDNESS_RANGE[0]) / LOUDNESS_STEP
+        loudness = steps.nan_to_num().round().clamp(0, LOUDNESS_SIZE - 1).long()
+        return torch.cat([loudness, self._search_shape(_shape(latents), positions)], dim=2)
 
     def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Latents `[B, F, D]` of codes `[B, F, Q]`; `inside` `[F]` is 0 in gaps, whose codes are ignored.
+        """Latents `[B, F, D]` of codes `[B, F, 1 + S]`; `inside` `[F]` is 0 in gaps, whose codes are ignored.
 
         `REACH` frames before and after a frame decide its latent.
         """
-        shape = codes[..., self.first :]
-        latents = overlap(mask_gaps(self._sum(shape, self.plain), inside), self.kernels[0])
-        if self.has_finer:
-            latents = latents + overlap(mask_gaps(self._sum(shape, self.finer), inside), self.kernels[1])
-        if self.loudness_scale is None:
-            return latents
-        return torch.cat([mask_gaps(self._loudness(codes[..., :1]), inside), latents[..., 1:]], dim=-1)
+        loudness, first, finer = codes.tensor_split([1, 2], dim=-1)
+        shape = overlap(mask_gaps(sum_codewords(self.codebooks[:1], first), inside), self.kernels[0])
+        shape = shape + overlap(mask_gaps(sum_codewords(self.codebooks[1:], finer), inside), self.kernels[1])
+        return torch.cat([mask_gaps(self._loudness(loudness), inside), shape[..., 1:]], dim=-1)
 
-    @torch.no_grad()
+    @abstractmethod
     def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = constants.FIT_ROUNDS) -> None:
-        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound, finer ones in turn with the search."""
-        self.fit_frames(torch.cat(list(pieces)), generator)
-        parts = [join_sequences(self._shape(piece[None].float())) for piece in pieces]
-        rows, turns = torch.cat([rows for rows, _ in parts]), torch.cat([turns for _, turns in parts])
-        codes, inside = self._plain_search(rows, turns)
-        plain = self._sum(codes, self.plain) * inside[:, None]
-        self.kernels[0] = fitted_kernel(plain, rows, inside, constants.PLAIN_REACH)
-        if self.has_finer:
-            codebooks, residual = self.codebooks[self.finer], rows - overlap(plain, self.kernels[0])
-            finer = None
-            for fit_round in range(rounds):
-                finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
-                codewords = sum_codewords(codebooks, finer) * inside[:, None]
-                self.kernels[1] = fitted_kernel(codewords, residual, inside, REACH)
-                if fit_round:  # the first search was without a kernel
-                    codebooks.copy_(fitted_codebooks(codebooks, finer, residual, inside, self.kernels[1]))
-            codes[:, self.finer] = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
-        for level, chosen in enumerate(codes[inside].unbind(1)):
-            self._start_averages(level, chosen)
+        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound, in so many rounds."""
 
     @torch.no_grad()
     def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
         """Fit codebooks to latents `[n, D]` by k-means, level after level; no codeword overlaps another frame."""
-        residual = self._shape(latents.float())
+        residual = _shape(latents.float())
         self.kernels.copy_(identity_kernel(residual.shape[1]))
         for level, codebook in enumerate(self.codebooks):
             centres, assignment = kmeans(residual, self.codebook_size, generator)
@@ -176,57 +135,82 @@ class ResidualQuantizer(nn.Module):
             residual = residual - codebook[assignment]
             self._start_averages(level, assignment)
 
-    def _shape(self, latents: Tensor) -> Tensor:
-        """Latents `[..., D]` with 0 for the loudness, where it is coded: what the shape levels code."""
-        return latents if self.loudness_scale is None else nn.functional.pad(latents[..., 1:], (1, 0))
+    @abstractmethod
+    def _search_shape(self, latents: Tensor, positions: Tensor | None) -> Tensor:
+        """Codes `[B, F, S]` of latents `[B, F, D]` whose loudness is 0."""
 
-    def _loudness_codes(self, latents: Tensor) -> Tensor:
-        """Codes `[..., 1]` of the loudness of latents `[..., D]`: the nearest step."""
-        assert self.loudness_scale is not None
-        steps = (latents[..., :1] / self.loudness_scale - constants.LOUDNESS_RANGE[0]) / constants.LOUDNESS_STEP
-        return steps.nan_to_num().round().clamp(0, constants.LOUDNESS_SIZE - 1).long()
+    @abstractmethod
+    def _update_codebooks(self, latents: Tensor, codes: Tensor) -> None:
+        """Move codebooks by one step, given latents `[B, F, D]` whose loudness is 0 and their codes `[B, F, S]`."""
 
     def _loudness(self, codes: Tensor) -> Tensor:
         """Loudness of its codes, times the scale."""
-        assert self.loudness_scale is not None
-        return (constants.LOUDNESS_RANGE[0] + constants.LOUDNESS_STEP * codes) * self.loudness_scale
-
-    def _plain_search(self, rows: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes `[n, S]` of joined rows, 0 but for the plain levels, and whether rows are no gaps, `[n]`."""
-        inside = turns >= 0
-        codes = torch.zeros(len(rows), len(self.codebooks), dtype=torch.int64, device=rows.device)
-        codes[inside, self.plain] = BeamSearch(self.codebooks[self.plain])(rows[inside])
-        return codes, inside
+        return (LOUDNESS_RANGE[0] + LOUDNESS_STEP * codes) * self.loudness_scale
 
     def _start_averages(self, level: int, chosen: Tensor) -> None:
         """Start a level's moving averages with how often each codeword was chosen."""
         self.counts[level] = torch.bincount(chosen, minlength=self.codebook_size).clamp_min(1).float()
         self.sums[level] = self.codebooks[level] * self.counts[level][:, None]
 
-    def _sum(self, codes: Tensor, levels: slice) -> Tensor:
-        """Sums `[..., D]` of the codewords of some shape levels for codes `[..., S]`."""
-        return sum_codewords(self.codebooks[levels], codes[..., levels])
+
+class OverlappingQuantizer(ResidualQuantizer):
+    """Quantizer whose finer levels overlap in time.
+
+    Codebooks move by exponential averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1).
+    """
+
+    search_context = SEARCH_CONTEXT
+
+    @torch.no_grad()
+    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = constants.FIT_ROUNDS) -> None:
+        """See `ResidualQuantizer`; finer levels are fitted in turn with the search for their codes."""
+        self.fit_frames(torch.cat(list(pieces)), generator)
+        parts = [join_sequences(_shape(piece[None].float())) for piece in pieces]
+        rows, turns = torch.cat([rows for rows, _ in parts]), torch.cat([turns for _, turns in parts])
+        inside = turns >= 0
+        first = self._first_codes(rows, inside)
+        plain = sum_codewords(self.codebooks[:1], first) * inside[:, None]
+        self.kernels[0] = fitted_kernel(plain, rows, inside, constants.PLAIN_REACH)
+        codebooks, residual = self.codebooks[1:], rows - overlap(plain, self.kernels[0])
+        finer = None
+        for fit_round in range(rounds):
+            finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
+            codewords = sum_codewords(codebooks, finer) * inside[:, None]
+            self.kernels[1] = fitted_kernel(codewords, residual, inside, REACH)
+            if fit_round:  # the first search was without a kernel
+                codebooks.copy_(fitted_codebooks(codebooks, finer, residual, inside, self.kernels[1]))
+        finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
+        for level, chosen in enumerate(torch.cat([first, finer], dim=1)[inside].unbind(1)):
+            self._start_averages(level, chosen)
+
+    def _search_shape(self, latents: Tensor, positions: Tensor | None) -> Tensor:
+        batch, frames, _ = latents.shape
+        rows, turns = join_sequences(latents, positions)
+        inside = turns >= 0
+        first = self._first_codes(rows, inside)
+        plain = sum_codewords(self.codebooks[:1], first) * inside[:, None]
+        residual = rows - overlap(plain, self.kernels[0])
+        finer = overlapping_search(residual, turns, self.codebooks[1:], self.kernels[1])
+        codes = torch.cat([first, finer], dim=1)
+        return codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
+
+    def _first_codes(self, rows: Tensor, inside: Tensor) -> Tensor:
+        """Codes `[n, 1]` of the first shape level of joined rows `[n, D]`; 0 in gaps, where `inside` `[n]` is False."""
+        codes = torch.zeros(len(rows), 1, dtype=torch.int64, device=rows.device)
+        codes[inside] = BeamSearch(self.codebooks[:1])(rows[inside])
+        return codes
 
     @torch.no_grad()
     def _update_codebooks(self, latents: Tensor, codes: Tensor) -> None:
         """Advance the moving averages by one step, summed over all processes of a training.
 
-        A plain level's codeword moves towards the mean residual of the other plain level. The finer levels' codewords,
-        all at once, take a step down the residual of the plain ones. A batch that is not finite moves none.
+        The first level's codewords move towards the mean of their latents. The finer levels' codewords, all at once, take
+        a step down the residual of the first. A batch that is not finite moves none.
         """
-        latents, codes = self._shape(latents), codes[..., self.first :]
         finite = latents.isfinite().all()
-        plain = self._sum(codes, self.plain)
-        errors = [(latents - plain).flatten(0, 1)] * self.plain.stop
-        if self.has_finer:
-            rows, turns = join_sequences(latents - overlap(plain, self.kernels[0]))
-            inside = turns >= 0
-            finer = torch.zeros_like(rows)
-            finer[inside] = self._sum(codes, self.finer).flatten(0, 1)
-            neighbours, weights = overlap_weights(inside, inside.nonzero()[:, 0], self.kernels[1])
-            steps = ((rows - overlap(finer, self.kernels[1]))[neighbours] * weights).sum(dim=1)
-            finer_levels = self.finer.stop - self.finer.start
-            errors += [steps / self.kernels[1].abs().sum(dim=0).square()] * finer_levels
+        plain = sum_codewords(self.codebooks[:1], codes[..., :1])
+        steps = self._finer_steps(latents - overlap(plain, self.kernels[0]), codes[..., 1:])
+        errors = [(latents - plain).flatten(0, 1), *[steps] * (len(self.codebooks) - 1)]
         for level, (codebook, chosen) in enumerate(zip(self.codebooks, codes.flatten(0, 1).unbind(1), strict=True)):
             count = torch.bincount(chosen, minlength=self.codebook_size).float() * finite
             total = torch.zeros_like(codebook).index_add_(0, chosen, errors[level] + codebook[chosen])
@@ -240,26 +224,34 @@ class ResidualQuantizer(nn.Module):
             counts = self.counts[level][:, None]
             self.codebooks[level] = torch.where(counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), codebook)
 
+    def _finer_steps(self, residual: Tensor, codes: Tensor) -> Tensor:
+        """Steps `[B * F, D]` of the finer levels' codewords down their error of a residual `[B, F, D]`."""
+        rows, turns = join_sequences(residual)
+        inside, kernel = turns >= 0, self.kernels[1]
+        coded = torch.zeros_like(rows)
+        coded[inside] = sum_codewords(self.codebooks[1:], codes).flatten(0, 1)
+        neighbours, weights = overlap_weights(inside, inside.nonzero()[:, 0], kernel)
+        steps = ((rows - overlap(coded, kernel))[neighbours] * weights).sum(dim=1)
+        return steps / kernel.abs().sum(dim=0).square()
 
-class PlainResidualQuantizer(ResidualQuantizer):
-    """Plain residual quantizer: each level codes the residual of those before, and no codeword overlaps.
+
+class LibraryQuantizer(ResidualQuantizer):
+    """Quantizer of which each level codes the residual of those before, and no codeword overlaps another frame.
 
     The `ResidualVQ` of vector-quantize-pytorch moves its codebooks. It replaces a codeword that is nearest to fewer
     latents of a batch, on average, than `dead_code_threshold` by one of them.
     """
 
-    @torch.no_grad()
-    def search(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Codes `[B, F, Q]` of latents `[B, F, D]`, level after level; `positions` are not needed."""
+    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = 0) -> None:  # noqa: ARG002
+        """See `ResidualQuantizer`; it takes no rounds."""
+        self.fit_frames(torch.cat(list(pieces)), generator)
+
+    def _search_shape(self, latents: Tensor, positions: Tensor | None) -> Tensor:  # noqa: ARG002
         residual, codes = latents.float().flatten(0, 1), []
         for codebook in self.codebooks:
             codes.append(_nearest(residual, codebook)[1])
             residual = residual - codebook[codes[-1]]
         return torch.stack(codes, dim=1).reshape(*latents.shape[:2], -1)
-
-    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = 0) -> None:  # noqa: ARG002
-        """Fit the codebooks to latents `[F, D]` of pieces of sound from the whole corpus."""
-        self.fit_frames(torch.cat(list(pieces)), generator)
 
     @functools.cached_property  # which does not make it a submodule: files know nothing of it
     def _library(self) -> Any:
@@ -268,7 +260,7 @@ class PlainResidualQuantizer(ResidualQuantizer):
         return ResidualVQ(
             dim=self.codebooks.shape[2],
             codebook_size=self.codebook_size,
-            num_quantizers=self.num_quantizers,
+            num_quantizers=len(self.codebooks),
             decay=self.ema_decay,
             kmeans_init=False,
             commitment_weight=0.0,
@@ -286,6 +278,16 @@ class PlainResidualQuantizer(ResidualQuantizer):
         library(latents)
         for book, codebook, counts, sums in zip(books, self.codebooks, self.counts, self.sums, strict=True):
             codebook[:], counts[:], sums[:] = book.embed[0], book.cluster_size[0], book.embed_avg[0]
+
+
+QUANTIZERS: Mapping[Quantizer, type[ResidualQuantizer]] = MappingProxyType(
+    {"overlapping": OverlappingQuantizer, "residual": LibraryQuantizer}
+)
+
+
+def _shape(latents: Tensor) -> Tensor:
+    """Latents `[..., D]` with 0 for the loudness: what the shape levels code."""
+    return nn.functional.pad(latents[..., 1:], (1, 0))
 
 
 def codeword_counts(codes: Tensor, codebook_sizes: Sequence[int]) -> Tensor:

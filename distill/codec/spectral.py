@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, log_envelope
+from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, log_envelope
 from distill.params import Settings
 
 SMALLEST_MAGNITUDE = 1e-20  # lower bound of a divisor
 MAX_LOG_MEL = 4.0  # log10 of an amplitude far above a full-scale sound's
+LOUD_BANDS = 2.0  # log10 of amplitudes: bands that are 40 dB softer than the loudest are left as they are
+LOUDNESS_ROUNDS = 3
 ENVELOPE_STEPS = 8  # values of the envelope a hop: one every 1.3 ms
 
 
@@ -75,6 +77,16 @@ class SpectrogramConfig(Settings):
         return self.stack * self.features_per_hop
 
     @property
+    def feature_sizes(self) -> list[int]:
+        """Numbers of values of one code frame: log-mel frames, then fine ones, then the envelope."""
+        return [self.coarse_features, self.stack * 2 * self.n_fine_mels, self.stack * self.envelope_steps]
+
+    @property
+    def bins(self) -> int:
+        """Bins of a spectrum."""
+        return self.n_fft // 2 + 1
+
+    @property
     def margin(self) -> int:
         """Samples that the analysis window reaches beyond each end of its hop."""
         return (self.n_fft - self.hop_length) // 2
@@ -82,6 +94,16 @@ class SpectrogramConfig(Settings):
     def frames_for(self, samples: int) -> int:
         """Code frames that cover `samples` samples; at least one."""
         return max(1, math.ceil(samples / self.samples_per_frame))
+
+    def by_hop(self, features: Tensor) -> list[Tensor]:
+        """Log-mel frames, fine ones and the envelope of features `[B, F, features]`, each `[B, F * stack, ...]`."""
+        batch, frames, _ = features.shape
+        return [part.reshape(batch, frames * self.stack, -1) for part in features.split(self.feature_sizes, dim=-1)]
+
+    def mean_log_mel(self, features: Tensor) -> Tensor:
+        """Mean `[..., n_mels]` of the log-mel frames of code frames with features `[..., features]`."""
+        by_hop: Tensor = features[..., : self.coarse_features].unflatten(-1, (self.stack, -1))
+        return by_hop.mean(dim=-2)
 
     def padded(self, audio: Tensor, margin: int, shift: int = 0) -> Tensor:
         """Samples `[1, margin + F * samples_per_frame + margin]` of `[N]` that begin `shift` samples late."""
@@ -181,11 +203,25 @@ class FrameFeatures(nn.Module):
         frames = parts[0].shape[1] // config.stack
         return torch.cat([part.reshape(len(audio), frames, -1) for part in parts], dim=2)
 
-    def by_hop(self, features: Tensor) -> list[Tensor]:
-        """Log-mel frames, fine ones and the envelope of features `[B, F, features]`, each `[B, F * stack, ...]`."""
-        config, (batch, frames, _) = self.config, features.shape
-        sizes = [config.coarse_features, config.stack * 2 * config.n_fine_mels, config.stack * config.envelope_steps]
-        return [part.reshape(batch, frames * config.stack, -1) for part in features.split(sizes, dim=-1)]
+    def loudness(self, features: Tensor) -> Tensor:
+        """Loudness `[..., 1]` of frames with features `[..., features]`: log10 of the root mean square of mel bands."""
+        coarse = features[..., : self.config.coarse_features]
+        offset = math.log(self.config.coarse_features) / (2 * LOG_TEN)
+        return (coarse * (2 * LOG_TEN)).logsumexp(dim=-1, keepdim=True) / (2 * LOG_TEN) - offset
+
+    def moved_to(self, features: Tensor, loudness: Tensor) -> Tensor:
+        """Features with all bands moved to this loudness `[..., 1]`, and the envelope as it is."""
+        bands, envelope = features.tensor_split([-self.config.feature_sizes[-1]], dim=-1)
+        return torch.cat([bands + (loudness - self.loudness(features)), envelope], dim=-1)
+
+    def with_loudness(self, features: Tensor, loudness: Tensor) -> Tensor:
+        """Features with loud bands moved to this loudness `[..., 1]`: soft ones would get errors of the loud ones."""
+        coarse, rest = features.tensor_split([self.config.coarse_features], dim=-1)
+        softness = (coarse.amax(dim=-1, keepdim=True) - coarse) / LOUD_BANDS
+        loud = (2 * (1 - softness)).clamp(0, 1)
+        for _ in range(LOUDNESS_ROUNDS):
+            coarse = coarse + (loudness - self.loudness(coarse)) * loud
+        return torch.cat([coarse, rest], dim=-1)
 
 
 def inside_mask(positions: Tensor) -> Tensor | None:

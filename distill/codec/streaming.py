@@ -80,17 +80,16 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
     frames, step = codes.shape[1], codec.spectrogram.samples_per_frame
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
     # Each match of the envelope reaches into the next frame, and that of tones into the one after it.
-    steady = 0 if codec.tone is None else STEADY_HOPS
-    context = -(-(steady + codec.decoder.context + overlap) // codec.spectrogram.stack) + 2 * MATCHES
+    context = -(-(STEADY_HOPS + codec.decoder.context + overlap) // codec.spectrogram.stack) + 2 * MATCHES
     audio = torch.empty(len(codes), frames * step, device=codes.device)
-    phases = None if codec.tone is None else codec.tone.phases(codes)
+    phases = codec.tone.phases(codec.layout.split(codes)[1])
     for start in range(0, frames, chunk_frames):
         stop = min(frames, start + chunk_frames)
         first, last = max(0, start - context), min(frames, stop + context)
         summed, until = max(0, first - REACH), min(frames, last + REACH)
         latents = codec.dequantise(codes[:, summed:until])[:, first - summed : last - summed]
         features, positions = codec.unproject(latents), torch.arange(first, last, device=latents.device)
-        own = None if phases is None else phases.frames(first, last, codec.spectrogram.stack)
+        own = phases.frames(first, last, codec.spectrogram.stack)
         piece = codec.synthesise(features, codes[:, first:last], positions, phases=own)
         audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
     return audio

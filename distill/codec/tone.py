@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
-from distill.codec.envelope import LOG_FLOOR, MAX_LOG_GAIN
+from distill.codec.envelope import LOG_FLOOR
+from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, highest_mel, mel_centres, mel_filterbank
 from distill.seeds import STEP, mix
 
@@ -104,17 +104,17 @@ class ToneLayer(nn.Module):
             self.register_buffer(f"{prefix}centres", band_centres(rate, bands), persistent=False)
 
     def forward(
-        self, log_mel: Tensor, codes: Tensor, combs: Combs, phases: Phases | None = None, inside: Tensor | None = None
+        self, log_mel: Tensor, tones: Tensor, combs: Combs, phases: Phases | None = None, inside: Tensor | None = None
     ) -> Tones:
-        """Tones of codes `[B, F, Q]`, with their combs, whose amplitudes come from log-mel frames `[B, T, M]` with combs.
+        """Partials of tones `[B, F, 3]`, with their combs, whose amplitudes come from log-mel frames `[B, T, M]` with combs.
 
-        `phases` are those of the codes as whole sounds if None; `inside` `[T]` is 0 in gaps between sounds. What is
+        `phases` are those of the tones as of whole sounds if None; `inside` `[T]` is 0 in gaps between sounds. What is
         tonal is a matter of proportions, through which no gradient goes: that of the rest goes to the frames as it is.
         """
         with torch.no_grad():
-            phases = self.phases(codes) if phases is None else phases
-            frequencies, relative, turns = self.partials(codes, phases)
-            share = self.share(codes, combs).repeat_interleave(self.config.stack, dim=1)
+            phases = self.phases(tones) if phases is None else phases
+            frequencies, relative, turns = self.partials(tones, phases)
+            share = self.share(tones, combs).repeat_interleave(self.config.stack, dim=1)
             bands = 10.0 ** steady(log_mel, inside).clamp_max(MAX_LOG_MEL)
             amplitudes, rest = self.separate(frequencies, relative, bands, share)
             rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
@@ -123,41 +123,35 @@ class ToneLayer(nn.Module):
             log_parts = parts.clamp_min(LOG_FLOOR).log10()
         return Tones(frequencies, amplitudes, turns, log_parts, log_mel + rest.log10(), tonal)
 
-    def spectrum(self, tones: Tones, gains: Tensor) -> Tensor:
-        """Complex spectrum `[B, T, bins]` of tones with logarithms of gains by band, `[B, T, M]`."""
-        position = band_position(tones.frequencies, self.config)
-        gains, low = gains.clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN), position.long()
-        gain = torch.lerp(gains.gather(-1, low), gains.gather(-1, low + 1), position - low)
-        return partials_spectrum(tones.frequencies, tones.amplitudes * gain.exp(), tones.phases, self.config)
+    def pitches(self, tones: Tensor) -> Tensor:
+        """Pitches `[..., F]` in semitones (MIDI) of tones `[..., F, 3]`, NaN where there is no tone."""
+        note, tuning, atom = tones.unbind(-1)
+        pitch = steps_of(note, tuning).double() / TUNINGS
+        return torch.where((note > 0) & (atom > 0), pitch, torch.nan)
 
-    def pitches(self, codes: Tensor) -> Tensor:
-        """Pitches `[B, F]` in semitones (MIDI) of codes `[B, F, Q]`, NaN where there is no tone."""
-        pitch = steps_of(codes[..., NOTE], codes[..., TUNING]).double() / TUNINGS
-        return torch.where((codes[..., NOTE] > 0) & (codes[..., ATOM] > 0), pitch, torch.nan)
+    def transposed(self, tones: Tensor, semitones: float) -> Tensor:
+        """Tones `[..., F, 3]` with other notes and tunings; those beyond what can be coded are left out."""
+        note, tuning, atom = tones.unbind(-1)
+        moved_note, moved_tuning = note_and_tuning(steps_of(note, tuning) + round(semitones * TUNINGS))
+        moved = torch.stack([moved_note, moved_tuning, atom], dim=-1)
+        can_be_coded = (note > 0) & (moved_note > 0) & (moved_note < NOTES)
+        return torch.where(can_be_coded[..., None], moved, 0)
 
-    def transposed(self, codes: Tensor, semitones: float) -> Tensor:
-        """Codes `[B, F, Q]` with other notes and tunings; tones beyond what can be coded are left out."""
-        steps = steps_of(codes[..., NOTE], codes[..., TUNING]) + round(semitones * TUNINGS)
-        tones = torch.stack([*note_and_tuning(steps), codes[..., ATOM]], dim=-1)
-        note = tones[..., :1]
-        tones = torch.where((note > 0) & (note < NOTES) & (codes[..., NOTE : NOTE + 1] > 0), tones, 0)
-        return torch.cat([codes[..., :NOTE], tones, codes[..., ATOM + 1 :]], dim=-1)
+    def sets(self, tones: Tensor) -> Tensor:
+        """Indices `[..., F]` of the partial sets of tones `[..., F, 3]`; any where there is no tone."""
+        return (tones[..., 2] - 1).clamp_min(0) // len(FLOORS)
 
-    def sets(self, codes: Tensor) -> Tensor:
-        """Indices `[B, F]` of the partial sets of codes `[B, F, Q]`; any where there is no tone."""
-        return (codes[..., ATOM] - 1).clamp_min(0) // len(FLOORS)
+    def floors(self, tones: Tensor) -> Tensor:
+        """Numbers `[..., F]` of the floors of tones `[..., F, 3]`; any where there is no tone."""
+        return (tones[..., 2] - 1).clamp_min(0) % len(FLOORS)
 
-    def floors(self, codes: Tensor) -> Tensor:
-        """Numbers `[B, F]` of the floors of codes `[B, F, Q]`; any where there is no tone."""
-        return (codes[..., ATOM] - 1).clamp_min(0) % len(FLOORS)
-
-    def phases(self, codes: Tensor) -> Phases:
-        """Phases of all frames of codes `[B, F, Q]`, on the CPU, in one pass.
+    def phases(self, tones: Tensor) -> Phases:
+        """Phases of all frames of tones `[B, F, 3]`, on the CPU, in one pass.
 
         A run is frames of one set whose pitch glides: its phases are running sums of the frequency.
         """
-        stack, codes = self.config.stack, codes.cpu()
-        pitch, sets = self.pitches(codes), self.sets(codes)
+        stack, tones = self.config.stack, tones.cpu()
+        pitch, sets = self.pitches(tones), self.sets(tones)
         glides = pitch.diff(dim=1).abs() <= GLIDE
         begins = nn.functional.pad(~(glides & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
         hertz = torch.where(pitch.isnan()[..., None], 0.0, frequency(self._by_hop(pitch)).unflatten(1, (-1, stack)))
@@ -196,27 +190,27 @@ class ToneLayer(nn.Module):
         offset = ((torch.arange(stack, device=pitch.device) + 0.5) / stack - 0.5).to(pitch)
         return (pitch[..., None] + torch.where(offset < 0, before[..., None], after[..., None]) * offset).flatten(1)
 
-    def partials(self, codes: Tensor, phases: Phases) -> tuple[Tensor, Tensor, Tensor]:
-        """Frequencies `[B, T, K]` (0: none), relative amplitudes and phases in cycles of codes `[B, F, Q]`."""
+    def partials(self, tones: Tensor, phases: Phases) -> tuple[Tensor, Tensor, Tensor]:
+        """Frequencies `[B, T, K]` (0: none), relative amplitudes and phases in cycles of tones `[B, F, 3]`."""
         stack = self.config.stack
-        sets = self.sets(codes).repeat_interleave(stack, dim=1)
-        found = self._heard(sets, self._by_hop(self.pitches(codes)))
+        sets = self.sets(tones).repeat_interleave(stack, dim=1)
+        found = self._heard(sets, self._by_hop(self.pitches(tones)))
         start = phases.start[phases.runs].repeat_interleave(stack, dim=1)
         turns = (start + self.ratios[sets].cpu().double() * phases.elapsed[..., None]) % 1
         return found, self.amplitudes[sets] * (found > 0), turns.to(found)
 
-    def comb(self, codes: Tensor) -> Tensor:
+    def comb(self, tones: Tensor) -> Tensor:
         """Frequencies `[B, F, K]` in Hz of the partials of frames, 0 where there is none."""
-        return self._heard(self.sets(codes), self.pitches(codes))
+        return self._heard(self.sets(tones), self.pitches(tones))
 
     def _heard(self, sets: Tensor, pitch: Tensor) -> Tensor:
         """Frequencies `[..., K]` in Hz of sets `[...]` at pitches `[...]`, 0 for too low or high ones, and for no tone."""
         found = self.ratios[sets] * frequency(pitch).nan_to_num(0.0)[..., None].float()
         return torch.where((found < HIGHEST * self.config.sample_rate) & (found > LOWEST), found, 0.0)
 
-    def combs(self, codes: Tensor) -> Combs:
-        """Combs of codes `[B, F, Q]`, whatever their floors; zeros where there is no tone."""
-        found = self.comb(codes)
+    def combs(self, tones: Tensor) -> Combs:
+        """Combs of tones `[B, F, 3]`, whatever their floors; zeros where there is no tone."""
+        found = self.comb(tones)
         both = []
         for bank in (self.bank, self.fine_bank):
             response = lobes(found, (found > 0).float(), 2 * (len(bank) - 1), self.config.sample_rate) @ bank
@@ -229,18 +223,18 @@ class ToneLayer(nn.Module):
         numbers = torch.arange(len(FLOORS), device=mean.device)[:, None, None]
         return _pattern(response, noise_share(numbers, self.centres) * mean, mean)
 
-    def pattern(self, codes: Tensor, combs: Combs) -> Tensor:
+    def pattern(self, tones: Tensor, combs: Combs) -> Tensor:
         """Pattern `[B, F, features]` that frames' combs leave in their log-mel features, 0 where there is no tone."""
-        floors = self.floors(codes)
+        floors = self.floors(tones)
         coarse = _pattern(combs.coarse, noise_share(floors, self.centres) * combs.coarse_mean, combs.coarse_mean)
         fine = _pattern(combs.fine, noise_share(floors, self.fine_centres) * combs.fine_mean, combs.fine_mean)
         stack = self.config.stack
-        envelope = coarse.new_zeros(*codes.shape[:2], stack * self.config.envelope_steps)
+        envelope = coarse.new_zeros(*tones.shape[:2], stack * self.config.envelope_steps)
         return torch.cat([coarse.repeat(1, 1, stack), fine.repeat(1, 1, 2 * stack), envelope], dim=-1)
 
-    def share(self, codes: Tensor, combs: Combs) -> Tensor:
+    def share(self, tones: Tensor, combs: Combs) -> Tensor:
         """Share `[B, F, M]` of each band's amplitude that is tonal, as the atom says."""
-        noise = noise_share(self.floors(codes), self.centres) * combs.coarse_mean
+        noise = noise_share(self.floors(tones), self.centres) * combs.coarse_mean
         return combs.coarse / (combs.coarse + noise + SMALLEST)
 
     def separate(self, frequencies: Tensor, relative: Tensor, bands: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,8 +24,9 @@ from distill.codec.constants import BETAS, DRAWS, RATE_DROPS, WARMUP_STEPS
 from distill.codec.data import CodecData, CropSampler, fixed_pieces
 from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
 from distill.codec.initialise import build_vqvae, initialise
+from distill.codec.layout import FrameLayout
 from distill.codec.losses import DecoderLoss
-from distill.codec.model import LOUDNESS, TONE_NAMES, VQVAE, VQVAEOutput
+from distill.codec.model import VQVAE, VQVAEOutput
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
@@ -33,7 +34,8 @@ from distill.params import Params, VQVAEConfig
 from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_table
 from distill.storage.files import sha256_file
 from distill.storage.weights import round_weights, weights_sha256
-from distill.training.checkpoints import CheckpointStore, save_artifact
+from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore, save_artifact
+from distill.training.console import ToConsole, public_events
 from distill.training.distributed import Distributed, make_fabric, share_of
 from distill.training.events import (
     LOW_UTILIZATION,
@@ -49,7 +51,6 @@ from distill.training.events import (
 from distill.training.interruption import Interruption
 from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import Task, TrainerSettings, budget_seconds
-from distill.training.tracking import ToConsole, public_events
 from distill.training.trainer import Trainer
 
 MAX_VAL_PIECES = 64
@@ -75,7 +76,7 @@ class CodecTraining(Trained):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings of what cannot be held out, and of levels that use few of their codewords."""
-        of_levels = utilization_warnings(self.codebook_health, self.model.architecture.level_names)
+        of_levels = utilization_warnings(self.codebook_health, self.model.layout)
         return (self.split_remark, *of_levels) if self.split_remark else of_levels
 
 
@@ -97,9 +98,9 @@ def train_vqvae(
     Raises Interrupted after saving when `interruption` asks, DistillError when training diverges.
     """
     data = CodecData.split(corpus, val_fraction, seed)
-    observers = () if callback is None else (public_events(callback),)
     cancel = cancel_event or threading.Event()
-    run = Run(fabric, store, observers, interruption or Interruption(), cancel.is_set)
+    kept = store or NO_CHECKPOINTS
+    run = Run(fabric, kept, public_events(callback), interruption or Interruption(), cancel.is_set)
     return _trained(data, config, seed, run)
 
 
@@ -279,7 +280,7 @@ class CodecTask(Task[Tensor]):
                 overall_total_steps=report.total_steps,
             )
         elif isinstance(report, Epoch):
-            metrics, names = report.metrics, self.model.architecture.level_names
+            metrics, layout = report.metrics, self.model.layout
             self._health = health_from_metrics(metrics)
             yield VQEpochMetrics(
                 **{name: metrics[name] for name in ("train_loss", "val_loss", "val_recon_loss", "val_commit_loss")},
@@ -290,21 +291,21 @@ class CodecTask(Task[Tensor]):
                 eta_seconds=(self.config.epochs - report.epoch - 1) * report.epoch_time_s,
                 elapsed_seconds=report.elapsed_seconds,
                 codebook_health=self._health,
-                utilization_warnings=utilization_warnings(self._health, names),
-                level_names=names,
+                utilization_warnings=utilization_warnings(self._health, layout),
+                level_names=layout.names,
             )
 
 
-def utilization_warnings(health: CodebookHealth, level_names: Sequence[str]) -> tuple[str, ...]:
-    """Warnings, one sentence for every level that uses less than 30 % of its codewords on held-out recordings.
+def utilization_warnings(health: CodebookHealth, layout: FrameLayout) -> tuple[str, ...]:
+    """Warnings, one sentence for every shape level that uses less than 30 % of its codewords on held-out recordings.
 
-    Loudness and tones are left out: they have codes for other sounds than there are.
+    Loudness and tones have codes for other sounds than there are.
     """
     return tuple(
-        f"{name}: {int(100 * values['utilization'])}% of the codewords are used on held-out recordings (expected 30 % or "
+        f"{level.name}: {int(100 * values['utilization'])}% of the codewords are used on held-out recordings (expected 30 % or "
         "more): lower the codebook size or add recordings"
-        for name, values in zip(level_names, health.values(), strict=True)
-        if values["utilization"] < LOW_UTILIZATION and name not in (LOUDNESS, *TONE_NAMES)
+        for level, values in zip(layout, health.values(), strict=True)
+        if values["utilization"] < LOW_UTILIZATION and level.kind == "shape"
     )
 
 
@@ -359,7 +360,7 @@ def print_codec(training: CodecTraining, console: Console) -> None:
         console.print(line, soft_wrap=True)
     if line := tone_line(training.metrics):
         console.print(f"held-out tones: {line}", soft_wrap=True)
-    named = dict(zip(training.model.architecture.level_names, training.codebook_health.values(), strict=True))
+    named = dict(zip(training.model.layout.names, training.codebook_health.values(), strict=True))
     console.print(health_table(named, f"{HEALTH_TITLE}, best epoch"))
     for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.remarks):
         console.print(line, soft_wrap=True)

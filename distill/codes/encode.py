@@ -75,7 +75,7 @@ def code_corpus(
         codec_sha256=codec_sha256,
         sample_rate=corpus.sample_rate,
         corpus_sha256=sha256_file(corpus_folder / MANIFEST),
-        shared_coordinates=shape.gain_shape,
+        shared_coordinates=True,
     )
     has_labels = params.corpus.labels == "folder"
     named = [RecordingRow(one.recording_id, one.path, one.label * has_labels, side) for one, side in rows]

@@ -30,14 +30,21 @@ from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
 from distill.progress import Progress
 from distill.storage.files import atomic_folder, canonical_json, check_replaceable, write_bytes
-from distill.storage.weights import Limits, read_header, weights_sha256
+from distill.storage.weights import Kind, read_header, weights_sha256
 from distill.text import normal_form
 
 FORMAT = "distill_codes"
 OWN = {"format": FORMAT, "version": [1, 0]}
-LIMITS = Limits(header_bytes=64 << 20, json_bytes=64 << 20, depth=4)  # some 300,000 recordings
-WHAT = "a file of codes that `distill encode` wrote"
 AGAIN = "encode the recordings again"
+KIND = Kind(
+    "a file of codes that `distill encode` wrote",
+    FORMAT,
+    OWN,
+    AGAIN,
+    header_bytes=64 << 20,  # some 300,000 recordings
+    json_bytes=64 << 20,
+    depth=4,
+)
 MAX_STEM_BYTES = 200  # file systems take 255, and a number and a suffix follow
 
 NamedCodes = tuple[str, int, Codes]  # of one recording: name of its file, length in samples, codes [F, Q]
@@ -83,7 +90,7 @@ def write_codes(path: Path, codec: VQVAE, recordings: Iterable[NamedCodes]) -> N
 
 def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
     """The recordings in a file of this codec's codes, checked. Raises ArtifactError."""
-    values, stored = read_header(path, FORMAT, WHAT, LIMITS, OWN, AGAIN)
+    values, stored = read_header(path, KIND)
     try:
         header = CodesHeader.model_validate({key: value for key, value in values.items() if key not in OWN})
     except ValidationError as error:
@@ -108,7 +115,7 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: expected {WHAT}, found a damaged file ({error}); {AGAIN}") from error
+        raise ArtifactError(f"{path}: expected {KIND.name}, found a damaged file ({error}); {AGAIN}") from error
     for entry in header.recordings:
         if problem := out_of_range(tensors[entry.key], header.codebook_sizes):
             raise ArtifactError(f"{path}: {entry.name}: {problem}; {AGAIN}")

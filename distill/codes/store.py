@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from distill.codec.constants import ATOM, NOTE, NOTES, TUNINGS
+from distill.codec.layout import FrameLayout
 from distill.errors import ArtifactError
 from distill.params import CodebookSizes, Params, Settings
 from distill.split import END, Side
@@ -26,21 +26,9 @@ Codes = NDArray[np.int64]
 Vectors = NDArray[np.float32]  # [Q, V, C]
 
 
-def tone_levels(codebook_sizes: Sequence[int]) -> range:
-    """Levels of note, tuning and atom among levels of such sizes, of which no others differ as these do."""
-    has_tones = len(codebook_sizes) > ATOM and tuple(codebook_sizes[NOTE:ATOM]) == (NOTES, TUNINGS)
-    return range(NOTE, ATOM + 1) if has_tones else range(NOTE, NOTE)
-
-
 def uniform_bits(codebook_sizes: Sequence[int]) -> float:
     """Bits of a frame's codes to a prediction for which all codes of a level are alike."""
     return sum(map(math.log2, codebook_sizes))
-
-
-def other_levels(codebook_sizes: Sequence[int]) -> list[int]:
-    """Levels of loudness and shape, the coarsest first: those that are no `tone_levels`."""
-    tones = tone_levels(codebook_sizes)
-    return [level for level in range(len(codebook_sizes)) if level not in tones]
 
 
 class CodeLevels(Settings):
@@ -59,9 +47,9 @@ class CodeLevels(Settings):
         return len(self.codebook_sizes)
 
     @property
-    def tone_levels(self) -> range:
-        """Levels of note, tuning and atom; none where codes have no tones."""
-        return tone_levels(self.codebook_sizes)
+    def layout(self) -> FrameLayout:
+        """What each level is."""
+        return FrameLayout(self.codebook_sizes)
 
     @property
     def uniform_bits(self) -> float:

@@ -1,12 +1,15 @@
 """The audition page: generated sounds beside their nearest training recordings, in one HTML file without a server."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
@@ -15,7 +18,8 @@ from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import GenerationRequest, Sound, frames_for_seconds, generate_sounds
+from distill.generate.sounds import GenerationRequest, Seeds, Sound, frames_for_seconds, generate_sounds
+from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import MOST_DECODED, report_on
 from distill.novelty.verdict import Judge, explain
@@ -45,39 +49,52 @@ def audition(
     or when a network gives NaN or infinite values.
     """
     began = time.monotonic()
+    sounds = _generated(Source(codec, prior, labels=labels), params, seed)
+    generation_seconds = time.monotonic() - began
+    judge, finder, codes = Judge(reference, codec), FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
+    novelty, lengths = judge(codes), [sound.seconds for _, sound in sounds]
+    longest = round(min(params.max_seconds, MAX_NEAREST_SECONDS) * corpus.sample_rate)
+    most_frames, originals = (
+        frames_for_seconds(codec, params.max_seconds),
+        _originals(codec, reference, corpus, longest),
+    )
+    report = report_on(judge, codes, lengths, novelty, seed, most_frames, originals)
+    faults = FaultReport(finder(codes), finder.held_out())
+    entries = {entry.path: entry for entry in corpus.entries}
+    rows = []
+    for number, ((label, sound), new, faulty) in enumerate(zip(sounds, novelty, faults.sounds, strict=True)):
+        entry, offset = entries[new.nearest.nearest], new.nearest.offset_seconds
+        written = _write_sound(output, number, sound, corpus, entry, offset)
+        rows.append({**written, "label": label, "explanation": explain(new), **new.json(), "faults": list(faulty)})
+    figures = {**report.json(), "faults": faults.json(), "seed": seed, "generated": rows}
+    write_json(output / "report.json", figures)
+    write_page(output / "index.html", [*report.lines, *faults.lines], rows)
+    return {**report.metrics(), **faults.metrics()}, report.seconds / generation_seconds
+
+
+def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[str, Sound]]:
+    """Sounds with their labels, as many of each label."""
+    labels = source.labels or [""]
     sounds: list[tuple[str, Sound]] = []
-    for number, label in enumerate((labels or [""])[: params.count]):
+    for number, label in enumerate(labels[: params.count]):
         wanted = GenerationRequest(
-            count=len(range(number, params.count, max(1, len(labels)))),
+            count=len(range(number, params.count, len(labels))),
             max_seconds=params.max_seconds,
             sampling=Sampling(params.temperature, params.top_k, params.top_p, params.guidance),
             label=number + 1 if label else 0,
         )
         own_seed = derive_seed(seed, Stream.AUDITION_LABELS, number) if len(labels) > 1 else seed
-        sounds += [(label, sound) for sound in generate_sounds(codec, prior, wanted, own_seed).drawn.values()]
-    generation_seconds = time.monotonic() - began
-    judge, finder, codes = Judge(reference, codec), FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
-    novelty = judge(codes)
-    lengths = [sound.seconds for _, sound in sounds]
-    longest = round(min(params.max_seconds, MAX_NEAREST_SECONDS) * corpus.sample_rate)
+        sounds += [(label, sound) for sound in generate_sounds(source, wanted, Seeds(own_seed)).sounds]
+    return sounds
+
+
+def _originals(codec: VQVAE, reference: Reference, corpus: Corpus, longest: int) -> Iterator[NDArray[np.float32]]:
+    """Samples `[N]` of evenly spaced recordings that are held out, or of what a reference leaves out of long ones."""
     step = codec.spectrogram.samples_per_frame
     trained = {name: step * len(codes) for name, codes in zip(reference.names, reference.codes, strict=True)}
-    begins = [(entry, trained.get(entry.path, 0)) for entry in corpus.entries]  # of what is held out, perhaps an end
-    held_out = evenly([(entry, start) for entry, start in begins if start < entry.samples], MOST_DECODED)
-    originals = (waveform(corpus, one, start, min(one.samples - start, longest)).numpy() for one, start in held_out)
-    report = report_on(judge, codes, lengths, novelty, seed, frames_for_seconds(codec, params.max_seconds), originals)
-    faults = FaultReport(finder(codes), finder.held_out())
-    entries = {entry.path: entry for entry in corpus.entries}
-    rows = []
-    for number, ((label, sound), new, found) in enumerate(zip(sounds, novelty, faults.sounds, strict=True)):
-        entry, offset = entries[new.nearest.nearest], new.nearest.offset_seconds
-        written = _write_sound(output, number, sound, corpus, entry, offset)
-        judged = {"explanation": explain(new), **new.json(), "faults": list(found)}
-        rows.append({**written, "label": label, **judged})
-    figures = {**report.json(), "faults": faults.json(), "seed": seed, "generated": rows}
-    write_json(output / "report.json", figures)
-    write_page(output / "index.html", [*report.lines, *faults.lines], rows)
-    return {**report.metrics(), **faults.metrics()}, report.seconds / generation_seconds
+    begins = [(entry, trained.get(entry.path, 0)) for entry in corpus.entries]
+    for entry, start in evenly([(entry, start) for entry, start in begins if start < entry.samples], MOST_DECODED):
+        yield waveform(corpus, entry, start, min(entry.samples - start, longest)).numpy()
 
 
 def _write_sound(
@@ -120,5 +137,5 @@ def write_page(path: Path, lines: Sequence[str], rows: Sequence[Mapping[str, Any
 def _escaped(value: Any) -> Any:
     """A value of JSON with its texts as HTML."""
     if isinstance(value, dict):
-        return {name: _escaped(one) for name, one in value.items()}
+        return {name: _escaped(inner) for name, inner in value.items()}
     return escape(value) if isinstance(value, str) else value

@@ -125,7 +125,7 @@ def measured(codec: VQVAE, codes: NDArray[np.integer]) -> Measures:
         kept = np.concatenate([codes[:MOST_FRAMES], codes[-1:]])
     on_device = torch.from_numpy(kept.astype(np.int64))[None].to(codec.quantizer.codebooks.device)
     features = codec.unproject(codec.dequantise(on_device))[0]
-    levels = cast(Levels, (20 * codec.loudness(features)[:, 0]).double().cpu().numpy())
+    levels = cast(Levels, (20 * codec.frame_features.loudness(features)[:, 0]).double().cpu().numpy())
     bands = band_levels(codec, features).cpu().numpy()  # [F, BANDS]
     return Measures(
         levels=levels[:MOST_FRAMES],

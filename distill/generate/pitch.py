@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from distill.codec.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.constants import NOTE
 from distill.codec.pitch import PitchAnalysis
 from distill.codec.spectral import FrameFeatures, SpectrogramConfig
 from distill.codec.tone import PARTIALS, ToneLayer
@@ -51,7 +50,7 @@ class PitchMeter:
         margin, step = self.analysis.margin, self.config.samples_per_frame
         spare, wide = margin - self.config.margin, self.config.padded(sound, margin)
         tones, _ = self.analysis(self.layer, wide, self.features(wide[:, spare:-spare]))
-        pitches = self.layer.pitches(nn.functional.pad(tones, (NOTE, 0)))[0].numpy()
+        pitches = self.layer.pitches(tones)[0].numpy()
         loud = wide[0, margin:-margin].unflatten(0, (-1, step)).square().mean(dim=1).sqrt().double().numpy()
         there = np.isfinite(pitches) & (loud > 0)
         if not there.any():

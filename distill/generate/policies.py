@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import NOTE
+from distill.codec.layout import NOTE, FrameLayout
 from distill.codes.sequences import eos_token
 
 TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too often
@@ -55,23 +55,24 @@ def only(codes: Tensor, shares: Tensor) -> Tensor:
 class CoolFineShapes:
     """Beside a tone shapes are drawn cooler, from the coarsest level, which says how spectra move, to the finest."""
 
-    def __init__(self, tone_levels: range, levels: int) -> None:
-        self._tones = tone_levels
-        self._exponents = torch.linspace(1.0, 1 / FINEST_TEMPERATURE, levels - tone_levels.stop).tolist()
+    def __init__(self, layout: FrameLayout) -> None:
+        shapes = layout.shapes if layout.tones else []
+        exponents = torch.linspace(1.0, 1 / FINEST_TEMPERATURE, len(shapes)).tolist()
+        self._exponents = dict(zip(shapes, exponents, strict=True))
 
     def __call__(self, shares: Tensor, step: Draw) -> Tensor:
         """See the module."""
-        if not self._tones or step.level < self._tones.stop:
+        if step.level not in self._exponents:
             return shares
         has_tone = step.coarser[:, NOTE, None] > 0
-        return torch.where(has_tone, shares.pow(self._exponents[step.level - self._tones.stop]), shares)
+        return torch.where(has_tone, shares.pow(self._exponents[step.level]), shares)
 
 
 class Truncation:
     """Temperature, top-k (0: all) and top-p; of tones `TONE_TOP_P` at most."""
 
-    def __init__(self, temperature: float, top_k: int, top_p: float, tone_levels: range = range(0)) -> None:
-        self._temperature, self._top_k, self._top_p, self._tones = temperature, top_k, top_p, tone_levels
+    def __init__(self, temperature: float, top_k: int, top_p: float, layout: FrameLayout) -> None:
+        self._temperature, self._top_k, self._top_p, self._tones = temperature, top_k, top_p, layout.tones
 
     def __call__(self, shares: Tensor, step: Draw) -> Tensor:
         """See the module."""

@@ -1,18 +1,18 @@
 """What a model made: the results of `Model.generate` and `Model.vary`, with their tables, JSON and lines of text."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, FaultReport
-from distill.generate.sounds import IN_TUNE
+from distill.generate.refusals import Draws
+from distill.generate.sounds import IN_TUNE, Samples, Sound
 from distill.notes import pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
@@ -27,98 +27,150 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result(ABC):
-    """Sounds: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, and their seed."""
+    """Sounds that were made of a seed, and how often some were drawn again."""
 
     KIND: ClassVar[str]  # what one sound is called
+    REDRAWN: ClassVar[str]  # the refusal that `redrawn` counts
 
-    sounds: list[NDArray[np.float32]]  # empty where `take` was given
-    seconds: list[float]
-    codes: list[Codes]
-    novelty: list[Novelty | None]  # against the training recordings; None where the model has no reference
+    draws: Draws
     sample_rate: int  # Hz
     seed: int
-    notes: list[float | None]  # asked for, in semitones (MIDI)
-    pitches: list[float | None]  # that were measured, where notes were asked for; None where there is no clear one
-    redrawn: int = 0  # number of redraws for lack of novelty, of takes for equality
-    redrawn_off_note: int = 0  # number of redraws of sounds that were not at their note
-    off_note: int = 0  # number of sounds that still are not
+
+    @property
+    def sounds(self) -> list[Samples]:
+        """Samples `[N]` in [-1, 1] of each; none where `take` got them."""
+        return [sound.samples for sound in self.draws.sounds if len(sound.samples)]
+
+    @property
+    def seconds(self) -> list[float]:
+        """The length of each."""
+        return [sound.seconds for sound in self.draws.sounds]
+
+    @property
+    def codes(self) -> list[Codes]:
+        """Codes `[F, Q]` of each."""
+        return [sound.codes for sound in self.draws.sounds]
+
+    @property
+    def novelty(self) -> list[Novelty | None]:
+        """The novelty of each against the training recordings; None where the model has no reference."""
+        return [sound.novelty for sound in self.draws.sounds]
+
+    @property
+    def notes(self) -> list[float | None]:
+        """The note of each that was asked for, in semitones (MIDI)."""
+        return [sound.note for sound in self.draws.sounds]
+
+    @property
+    def pitches(self) -> list[float | None]:
+        """The pitch of each that was measured, where notes were asked for; None where there is no clear one."""
+        return [sound.pitch for sound in self.draws.sounds]
+
+    @property
+    def redrawn(self) -> int:
+        """Number of redraws for lack of novelty, of takes for equality."""
+        return self.draws.redrawn[self.REDRAWN]
+
+    @property
+    def redrawn_off_note(self) -> int:
+        """Number of redraws of sounds that were not at their note."""
+        return self.draws.redrawn["mistuned"]
+
+    @property
+    def off_note(self) -> int:
+        """Number of sounds that still are not at their note."""
+        return sum(not sound.is_at_note for sound in self.draws.sounds)
 
     def table(self) -> "pd.DataFrame":
         """A row a sound: `seconds`, `frames` and, where known, what it was judged by, named as in `--json`."""
         import pandas as pd
 
-        rows = []
-        judged = zip(self.seconds, self.codes, self.novelty, self._tuned(), self._each(), strict=True)
-        for seconds, codes, novelty, (tuned, _), (own, _) in judged:
-            rows.append(
-                {"seconds": seconds, "frames": len(codes), **tuned, **own, **(novelty.json() if novelty else {})}
-            )
+        rows = [
+            {"seconds": sound.seconds, "frames": len(sound.codes), **_tuned(sound), **self._own(sound)}
+            | (sound.novelty.json() if sound.novelty else {})
+            for sound in self.draws.sounds
+        ]
         return pd.json_normalize(rows).dropna(axis=1, how="all").rename_axis(self.KIND)
 
     def json(self, paths: Sequence[Path]) -> Json:
         """What `--json` prints of sounds in files of these names."""
         rows: list[Json] = []
-        each = zip(paths, self.seconds, self.novelty, self._tuned(), self._each(), strict=True)
-        for path, seconds, novelty, (tuned, _), (own, _) in each:
+        for path, sound in zip(paths, self.draws.sounds, strict=True):
+            novelty = sound.novelty
             judged = {"novelty": novelty and novelty.json(), "explanation": novelty and explain(novelty)}
-            rows.append({"file": str(path), "seconds": seconds, **tuned, **judged, **own})
-        shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
-        if tuning := self._tuning():
-            shared["tuning"] = tuning
-        return {**shared, f"{self.KIND}s": rows, **self._together()[0]}
+            rows.append({"file": str(path), "seconds": sound.seconds, **_tuned(sound), **judged, **self._own(sound)})
+        shared = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
+        counts = {"redrawn": self.redrawn_off_note, "off_note": self.off_note, "in_words": self._tuning_lines()}
+        tuning = {"tuning": counts} if self._tuning_lines() else {}
+        return {**shared, **tuning, f"{self.KIND}s": rows, **self._together()}
 
     def lines(self, paths: Sequence[Path]) -> list[str]:
         """A line a sound, in files of these names, then lines on all of them."""
-        each = zip(paths, self.seconds, self._tuned(), self._each(), strict=True)
-        sounds = [f"{path}  {seconds:.2f} s{tuned}{text}" for path, seconds, (_, tuned), (_, text) in each]
-        return [*sounds, *(self._tuning() or {"in_words": []})["in_words"], *self._together()[1], f"seed {self.seed}"]
+        sounds = []
+        for path, sound in zip(paths, self.draws.sounds, strict=True):
+            heard = "  ".join(["", _tuned(sound)["heard"]]) if sound.note is not None else ""
+            sounds.append(f"{path}  {sound.seconds:.2f} s{heard}{self._in_words(sound)}")
+        return [*sounds, *self._tuning_lines(), *self._lines(), f"seed {self.seed}"]
 
-    def _tuned(self) -> Iterator[tuple[Json, str]]:
-        """Note and pitch of each as fields, and what follows its length on its line; nothing where none was asked for."""
-        for note, pitch in zip(self.notes, self.pitches, strict=True):
-            if note is None:
-                yield {}, ""
-            else:
-                heard = f"{pitch_name(note)}: {_heard(note, pitch)}"
-                yield {"note": note, "pitch": pitch, "heard": heard}, f"  {heard}"
-
-    def _tuning(self) -> Json | None:
-        """How many sounds are at their notes, where these were asked for."""
-        if not (asked := len(self.notes) - self.notes.count(None)):
-            return None
+    def _tuning_lines(self) -> list[str]:
+        """A line on how many sounds are at their notes, where these were asked for."""
+        asked = len(self.notes) - self.notes.count(None)
+        if not asked:
+            return []
         again = self.redrawn_off_note
         drawn = f"; {again} other{'s' * (again != 1)} drawn again" if again else ""
-        said = f"{asked - self.off_note} of {asked} {self.KIND}s at their note within {100 * IN_TUNE:.0f} cents{drawn}"
-        return {"redrawn": self.redrawn_off_note, "off_note": self.off_note, "in_words": [said]}
+        at_note = f"{asked - self.off_note} of {asked} {self.KIND}s at their note"
+        return [f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}"]
 
     @abstractmethod
-    def _each(self) -> Iterator[tuple[Json, str]]:
-        """What only such sounds have: fields of each, and what follows its name and length on its line."""
+    def _own(self, sound: Any) -> Json:
+        """Fields that only such a sound has."""
 
     @abstractmethod
-    def _together(self) -> tuple[Json, list[str]]:
-        """Fields and lines on all sounds."""
+    def _in_words(self, sound: Any) -> str:
+        """What follows name, length and note on the line of a sound."""
+
+    @abstractmethod
+    def _together(self) -> Json:
+        """Fields on all sounds."""
+
+    @abstractmethod
+    def _lines(self) -> list[str]:
+        """Lines on all sounds."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Generated(Result):
-    """Generated sounds: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, faults, and their seed."""
+    """Generated sounds."""
 
-    KIND = "sound"
+    KIND, REDRAWN = "sound", "old"
 
-    faults: list[tuple[Fault, ...] | None]  # None where the model has no reference
     not_new: int = 0  # number of sounds that are still not new enough
     ended_at_once: int = 0  # number of sounds to which nothing was added after the prompt
     report: SetReport | None = None  # on all sounds together
     fault_report: FaultReport | None = None  # None where the model has no reference
 
-    def _each(self) -> Iterator[tuple[Json, str]]:
-        for novelty, faults in zip(self.novelty, self.faults, strict=True):
-            judged = "" if novelty is None else f"  {explain(novelty)}"
-            faulty = f"  Faulty: {', '.join(faults)}" if faults else ""
-            yield {"faults": None if faults is None else list(faults)}, judged + faulty
+    @property
+    def faults(self) -> list[tuple[Fault, ...] | None]:
+        """The faults of each; None where the model has no reference."""
+        return [sound.faults for sound in self.draws.sounds]
 
-    def _together(self) -> tuple[Json, list[str]]:
+    def _own(self, sound: Sound) -> Json:
+        return {"faults": None if sound.faults is None else list(sound.faults)}
+
+    def _in_words(self, sound: Sound) -> str:
+        judged = f"  {explain(sound.novelty)}" if sound.novelty else ""
+        return judged + (f"  Faulty: {', '.join(sound.faults)}" if sound.faults else "")
+
+    def _together(self) -> Json:
+        return {
+            "not_new": self.not_new,
+            "ended_at_once": self.ended_at_once,
+            "summary": self.report and self.report.json(),
+            "faults": self.fault_report and self.fault_report.json(),
+        }
+
+    def _lines(self) -> list[str]:
         lines: list[str] = []
         if self.redrawn:
             left = f"; {self.not_new} still are not new enough" if self.not_new else ""
@@ -131,11 +183,17 @@ class Generated(Result):
             )
         if self.report is not None:
             lines += self.report.lines
-        unknown = ["novelty and faults unknown: the model has no codes of its training recordings"]
-        lines += unknown if self.fault_report is None else self.fault_report.lines
-        faults = self.fault_report and self.fault_report.json()
-        counts = {"not_new": self.not_new, "ended_at_once": self.ended_at_once}
-        return {**counts, "summary": self.report and self.report.json(), "faults": faults}, lines
+        if self.fault_report is None:
+            return [*lines, "novelty and faults unknown: the model has no codes of its training recordings"]
+        return [*lines, *self.fault_report.lines]
+
+
+def _tuned(sound: Sound) -> Json:
+    """Note and pitch of a sound, also in words; nothing where no note was asked for."""
+    if sound.note is None:
+        return {}
+    heard = f"{pitch_name(sound.note)}: {_heard(sound.note, sound.pitch)}"
+    return {"note": sound.note, "pitch": sound.pitch, "heard": heard}
 
 
 def _heard(note: float, pitch: float | None) -> str:
@@ -158,6 +216,13 @@ class Similarity:
     verdict: Verdict | None
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Take(Sound):
+    """A take of a recording, with its similarity to it."""
+
+    similarity: Similarity
+
+
 def similarities(
     codec: VQVAE, reference: Reference | None, recording: Codes, takes: Sequence[Codes]
 ) -> list[Similarity]:
@@ -169,35 +234,50 @@ def similarities(
     if reference is not None:
         alone = replace(reference, names=["recording"], codes=[recording.astype(np.uint16)])
         verdicts = [novelty.verdict for novelty in Judge(alone, codec)(takes)]
-    found = []
+    alike = []
     for codes, verdict in zip(takes, verdicts, strict=True):
         difference = np.square(spectra(codes) - spectra(recording), dtype=np.float64).mean(axis=1)
-        found.append(Similarity(float((codes == recording).mean()), float(np.sqrt(difference).mean()), verdict))
-    return found
+        alike.append(Similarity(float((codes == recording).mean()), float(np.sqrt(difference).mean()), verdict))
+    return alike
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Varied(Result):
-    """Takes of a recording: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, similarity to it, and their seed."""
+    """Takes of a recording."""
 
-    KIND = "take"
+    KIND, REDRAWN = "take", "equal"
 
-    similarity: list[Similarity]  # to the recording itself
     strength: float
     transposed: bool = False  # which the recording that they are compared with is, too
-    equal: int = 0  # number of takes that are still equal to another
     untrained: str = ""  # sentence of a model that nothing was trained for
 
-    def _each(self) -> Iterator[tuple[Json, str]]:
-        for one, novelty in zip(self.similarity, self.novelty, strict=True):
-            is_itself = self.transposed and not self.strength
-            verdict = "" if one.verdict is None or is_itself else f"{one.verdict}: "
-            alike = f"{verdict}{one.equal_codes:.0%} of codes equal, {one.difference_db:.1f} dB"
-            own = f"  beside the {'transposed ' * self.transposed}recording {alike}"
-            among = "" if novelty is None else f"; among the training recordings: {explain(novelty)}"
-            yield {"similarity": asdict(one)}, own + among
+    @property
+    def similarity(self) -> list[Similarity]:
+        """The similarity of each to the recording itself."""
+        takes: list[Any] = self.draws.sounds
+        return [take.similarity for take in takes]
 
-    def _together(self) -> tuple[Json, list[str]]:
+    @property
+    def equal(self) -> int:
+        """Number of takes that are still equal to another."""
+        return list(self.draws.left.values()).count("equal")
+
+    def _own(self, sound: Take) -> Json:
+        return {"similarity": asdict(sound.similarity)}
+
+    def _in_words(self, sound: Take) -> str:
+        own = sound.similarity
+        is_itself = self.transposed and not self.strength
+        verdict = "" if own.verdict is None or is_itself else f"{own.verdict}: "
+        alike = f"{verdict}{own.equal_codes:.0%} of codes equal, {own.difference_db:.1f} dB"
+        among = f"; among the training recordings: {explain(sound.novelty)}" if sound.novelty else ""
+        return f"  beside the {'transposed ' * self.transposed}recording {alike}{among}"
+
+    def _together(self) -> Json:
+        about = {"untrained": self.untrained} if self.untrained else {}
+        return {"strength": self.strength, "equal": self.equal, **about}
+
+    def _lines(self) -> list[str]:
         lines = []
         if self.equal:
             lines.append(
@@ -208,5 +288,4 @@ class Varied(Result):
             lines.append(self.untrained)
         elif None in self.novelty:
             lines.append("novelty unknown: the model has no codes of its training recordings")
-        about = {"untrained": self.untrained} if self.untrained else {}
-        return {"strength": self.strength, "equal": self.equal, **about}, lines
+        return lines

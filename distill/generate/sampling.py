@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.policies import CoolFineShapes, Draw, FollowCourses, Policy, Truncation
-from distill.prior.base import Prior, Sampler
+from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
@@ -67,10 +68,10 @@ def sample_codes(
     give equal codes. Beyond its context the prior continues from the last half of its window. Raises ArtifactError where
     the prior gives NaN or infinite values.
     """
-    sizes, smoothing, tones = prior.shape.codebook_sizes, prior.smoothing.tolist(), prior.shape.tone_levels
+    layout, sizes, smoothing = prior.shape.layout, prior.shape.codebook_sizes, prior.smoothing.tolist()
     sampling, most_frames = wanted.sampling, wanted.most_frames(prior)
-    truncation = Truncation(sampling.temperature, sampling.top_k, sampling.top_p, tones)
-    chain = [CoolFineShapes(tones, len(sizes)), *policies, truncation]
+    truncation = Truncation(sampling.temperature, sampling.top_k, sampling.top_p, layout)
+    chain: list[Policy] = [CoolFineShapes(layout), *policies, truncation]
     codes = torch.zeros(wanted.count, most_frames, len(sizes), dtype=torch.int64)
     lengths, active = torch.full((wanted.count,), most_frames), torch.arange(wanted.count)
     sampler = _sampler(prior, wanted)
@@ -123,15 +124,13 @@ def follow_courses(prior: Prior, wanted: Sequences, generator: torch.Generator) 
 
 def _sampler(prior: Prior, wanted: Sequences) -> "Sampler | GuidedSampler":
     """What runs the prior: with a label and a scale of guidance, beside sequences without the label."""
-    history = None
-    if wanted.prompt is not None:
-        history = torch.from_numpy(wanted.prompt)[None].expand(wanted.count, -1, -1)
-    scale, tones = wanted.sampling.guidance, prior.shape.tone_levels
-    labels = torch.full((wanted.count,), wanted.label)
+    labels, scale = torch.full((wanted.count,), wanted.label), wanted.sampling.guidance
+    prompt = np.empty((0, prior.num_quantizers), np.int64) if wanted.prompt is None else wanted.prompt
+    history = torch.from_numpy(prompt).expand(wanted.count, -1, -1)
     if not wanted.label or scale == 1:
-        return Sampler(prior, wanted.count, history, labels)
+        return Sampler(prior, history, labels)
     scales = [scale] * prior.num_quantizers
-    if tones:
+    if prior.shape.layout.tones:
         scales[0] = 1.0  # labels tell kinds of sound, and guided loudness ends sounds at odd times
     return GuidedSampler(prior, history, labels, scales)
 
@@ -139,12 +138,11 @@ def _sampler(prior: Prior, wanted: Sequences) -> "Sampler | GuidedSampler":
 class GuidedSampler:
     """A `Sampler` of labelled sequences, guided by the same sequences without a label; `scales` are those of the levels."""
 
-    def __init__(self, prior: Prior, history: Tensor | None, labels: Tensor, scales: Sequence[float]) -> None:
-        twice = None if history is None else history.repeat(2, 1, 1)
-        self._sampler = Sampler(prior, 2 * len(labels), twice, torch.cat([labels, torch.zeros_like(labels)]))
+    def __init__(self, prior: Prior, history: Tensor, labels: Tensor, scales: Sequence[float]) -> None:
+        self._sampler = Sampler(prior, history.repeat(2, 1, 1), torch.cat([labels, torch.zeros_like(labels)]))
         self._count, self._scales = len(labels), scales
 
-    def next_frame(self, draw: Policy) -> Tensor:
+    def next_frame(self, draw: DrawCode) -> Tensor:
         """See `Sampler`."""
 
         def draw_guided(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:

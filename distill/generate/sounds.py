@@ -1,52 +1,56 @@
-"""Generation of sounds and of variations: sample codes, judge them, draw again what is refused, decode, fade.
+"""Generation of sounds and of takes: sample codes, judge them, draw again what is refused, decode, fade.
 
-A variation, or take, keeps a part of a recording's codes, and the prior draws the rest given these. The coarser levels of
+A take keeps a part of a recording's codes, and the prior draws the rest given these. The coarser levels of
 a frame are kept first, and tones with the coarsest. With strength finer levels go before coarser ones, in runs of
 frames, and of equal seeds the codes that a greater strength keeps are among those that a smaller one keeps.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.codec.layout import FrameLayout
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
-from distill.codes.store import Codes, tone_levels
+from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
+from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault
 from distill.generate.policies import KeptCodes, Policy, PullTo
+from distill.generate.refusals import MISTUNED, MOST_DRAWS, Draws, Refusal, draw_again
 from distill.generate.sampling import Sampling, Sequences, follow_courses, sample_codes
-from distill.generate.tuner import Tuner
-from distill.novelty.verdict import Judge, Novelty
-from distill.prior.base import Prior
+from distill.generate.source import Source
+from distill.novelty.verdict import Novelty
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
 BATCH = 64
-MOST_DRAWS = 20  # attempts at a sound that is refused
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
-PEAK = 0.98  # largest amplitude: louder sounds are made softer
+PEAK = 0.98  # largest amplitude
+MOST_SOFTER = 1.06  # factor by which peaks may be over it for the sound to be made softer, half a decibel
+MOST_CUT = 2.0  # factor by which peaks are cut at most, 6 dB
 IN_TUNE = 0.2  # semitones from the note, at most
-MISTUNED = "mistuned"  # why a sound at a note is drawn again
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
+Report = Callable[
+    [int, int, int, str], None
+]  # numbers of sounds that are ready, of frames and of all frames, and a text
 DEFAULT = Sampling()
 NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples, empty
-    until decoded, with their length; the note asked for and the pitch measured, in semitones (MIDI), None without.
+    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`, empty until decoded.
 
-    The codes begin with those of a prompt; the novelty is that of the rest.
+    The codes begin with those of a prompt; the novelty is that of the rest. A sound at a note has the note that was
+    asked for and the pitch that was measured, in semitones (MIDI), None where it is not clear.
     """
 
     codes: Codes
@@ -63,15 +67,25 @@ class Sound:
         return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A draw of some sounds of a batch: their numbers, their seed, and that of what each keeps if it is a take."""
+
+    numbers: Sequence[int]
+    seed: int
+    take_seeds: Sequence[int]
+    progress: Progress
+
+
 @dataclass(frozen=True, eq=False)
 class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
-    They continue the codes `prompt` `[P, Q]`, if any, or are takes of the codes `recording` `[F, Q]`, `max_seconds` long;
-    `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none. With `notes`, in
-    semitones (MIDI), sounds are at these in turn; what is measured elsewhere is drawn again. With `follow_tones` what is
-    drawn of a take has the tones of its recording, else any.
+    They continue the codes `prompt` `[P, Q]`, if any. `label` counts from 1, 0 is none. With `notes`, in semitones (MIDI),
+    sounds are at these in turn. With `finds_faults` sounds are searched for faults.
     """
+
+    AGAIN: ClassVar = Stream.REDRAWN_SOUNDS
 
     count: int
     max_seconds: float
@@ -79,10 +93,8 @@ class GenerationRequest:
     sampling: Sampling = DEFAULT
     label: int = 0
     prompt: Codes | None = None
-    recording: Codes | None = None
-    strength: float = 1.0
     notes: Sequence[float] = ()
-    follow_tones: bool = False
+    finds_faults: bool = False
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
@@ -90,207 +102,197 @@ class GenerationRequest:
         by_length = FAULTS if self.natural_ending else WITH_LENGTH
         return tuple(kind for kind in by_length if self.prompt is None or kind in WITH_PROMPT)
 
-    def note_of(self, number: int) -> float | None:
-        """The note that a sound of this number should be at, if any."""
-        return self.notes[number % len(self.notes)] if self.notes else None
+    @property
+    def is_tuned(self) -> bool:
+        """Whether pitches of sounds are measured."""
+        return bool(self.notes)
 
     @property
     def prompt_frames(self) -> int:
         """Number of frames of the prompt."""
         return 0 if self.prompt is None else len(self.prompt)
 
+    def note_of(self, number: int) -> float | None:
+        """The note that a sound of this number should be at, if any."""
+        return self.notes[number % len(self.notes)] if self.notes else None
 
-@dataclass(frozen=True)
-class Checks:
-    """What sounds are judged by, and which are drawn again: those that `is_new` refuses, with `reject_faults` faulty ones."""
+    def draw(self, source: Source, attempt: Attempt) -> list[Codes]:
+        """Draw codes `[F, Q]` of some sounds, without those of the prompt."""
+        notes = [source.tuner.weights(list(map(self.note_of, attempt.numbers)))] if self.notes else []
+        return self._sampled(source, attempt, frames_for_seconds(source.codec, self.max_seconds), notes)
 
-    judge: Judge | None = None
-    is_new: Callable[[Novelty], bool] = lambda _: True
-    finder: FaultFinder | None = None
-    reject_faults: bool = False
-    tuner: Tuner | None = None  # of sounds at notes; made where there is none
-
-    def judged(self, request: GenerationRequest, drawn: Sequence[Codes]) -> list[Sound]:
-        """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""
-        whole = drawn if request.prompt is None else [np.concatenate([request.prompt, codes]) for codes in drawn]
-        novelty = [None] * len(drawn) if self.judge is None else self.judge(drawn)
-        faults = [None] * len(drawn) if self.finder is None else self.finder(whole, request.kinds)
-        return [Sound(*judged, NO_SAMPLES) for judged in zip(whole, novelty, faults, strict=True)]
-
-    def refusal(self, sound: Sound) -> str:
-        """Why a sound is drawn again; "" where it is not."""
-        if self.reject_faults and sound.faults:
-            return "faulty"
-        if not sound.is_at_note:
-            return MISTUNED
-        return "" if sound.novelty is None or self.is_new(sound.novelty) else "old"
+    def _sampled(
+        self, source: Source, attempt: Attempt, frames: int, policies: Sequence[Policy], has_courses: bool = True
+    ) -> list[Codes]:
+        """Sample codes by policies; unless these say how loud each frame is, it follows courses of recordings."""
+        prior, generator = source.trained_prior, torch.Generator().manual_seed(attempt.seed)
+        wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
+        courses = follow_courses(prior, wanted, generator) if has_courses else []
+        return sample_codes(prior, wanted, generator, [*policies, *courses], attempt.progress)
 
 
-@dataclass(frozen=True)
-class Draws:
-    """What was drawn, by number, what was drawn again last; why others were drawn again, and why some are still refused."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TakeRequest(GenerationRequest):
+    """A request for takes of the codes `recording` `[F, Q]`, `max_seconds` long.
 
-    drawn: dict[int, Sound]
-    redrawn: Counter[str]
-    left: dict[int, str]
-
-
-def draw_again(
-    numbers: Sequence[int], draw: Callable[[Sequence[int], int], Sequence[Sound]], refusal: Callable[[Sound], str]
-) -> Draws:
-    """Draw, and draw again that for which `refusal` gives a reason, at most MOST_DRAWS times in all.
-
-    `draw` is called with the numbers of what is missing and that of the attempt.
+    `strength`, in [0, 1], says how much of it is drawn again. With `follow_tones` what is drawn has the tones of the
+    recording, else any.
     """
-    drawn: dict[int, Sound] = {}
-    redrawn: Counter[str] = Counter()
-    left: dict[int, str] = {}
-    for attempt in range(MOST_DRAWS):
-        redrawn.update(left.values())
-        for number, sound in zip(numbers, draw(numbers, attempt), strict=True):
-            drawn.pop(number, None)  # so that it goes to the end
-            drawn[number] = sound
-        left = {number: reason for number in numbers if (reason := refusal(drawn[number]))}
-        if not left:
-            break
-        numbers = list(left)
-    return Draws(drawn, redrawn, left)
+
+    AGAIN: ClassVar = Stream.REDRAWN_TAKES
+
+    recording: Codes
+    strength: float
+    natural_ending: bool = False
+    follow_tones: bool = False
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether pitches of takes are measured."""
+        return bool(self.notes) or self.follow_tones
+
+    def draw(self, source: Source, attempt: Attempt) -> list[Codes]:
+        """Draw codes `[F, Q]` of some takes."""
+        recording, strength, codec, count = self.recording, self.strength, source.codec, len(attempt.numbers)
+        if not strength:
+            return [recording.copy() for _ in attempt.numbers]
+        policies: list[Policy] = [source.tuner.following(recording, count)] if self.is_tuned else []
+        if strength < 1:
+            kept = [
+                kept_codes(recording, codec.architecture.codebook_sizes, strength, own) for own in attempt.take_seeds
+            ]
+            policies += [
+                PullTo(codec.code_vectors(), torch.from_numpy(recording), strength),
+                KeptCodes(torch.from_numpy(np.stack(kept))),
+            ]
+        return self._sampled(source, attempt, len(recording), policies, has_courses=strength == 1)
+
+
+def in_tune(request: GenerationRequest) -> Refusal:
+    """Refuse sounds that are not at their note; where none of a batch is, generation ends."""
+    other = "choose another label" if request.prompt is None else "give a length: what goes on may be short"
+    return replace(MISTUNED, remedy=other)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds of a request: each batch has one, by its first sound, and each take."""
+
+    seed: int
+
+    def of_batch(self, first: int, attempt: int, again: Stream) -> int:
+        """The seed of the codes that are drawn for a batch, from the second attempt on of the stream `again`."""
+        return derive_seed(self.seed, again, first, attempt) if attempt else derive_seed(self.seed, first)
+
+    def of_take(self, number: int, attempt: int) -> int:
+        """The seed of what a take keeps."""
+        return derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt)
 
 
 def generate_sounds(
-    codec: VQVAE,
-    prior: Prior | None,
+    source: Source,
     request: GenerationRequest,
-    seed: int,
-    checks: Checks | None = None,
-    progress: Progress | None = None,
+    seeds: Seeds,
+    refusals: Sequence[Refusal] = (),
+    report: Report = lambda *_: None,
     take: Callable[[int, Samples], None] | None = None,
 ) -> Draws:
-    """Generate sounds in batches of at most BATCH, each from its own seed; what `checks` refuse is drawn again.
+    """Generate sounds in batches of at most BATCH, each from its own seed; those that are refused are drawn again.
 
-    At strength 0 all takes are the recording, at strength 1 they are as without it; in between those that equal the
-    recording or another take are drawn again. `take` is called with the index and samples of every sound as soon as its
-    batch is ready; then no samples are kept. Raises ArtifactError when there is no prior, or when a network gives NaN or
-    infinite values, or when no sound is at its note.
+    At strength 0 all takes are the recording, at strength 1 they are as without it. `report` is called while codes are
+    drawn. `take` is called with the number and samples of every sound as soon as its batch is ready; then no samples are
+    kept. Raises ArtifactError when there is no prior, or when a network gives NaN or infinite values, or when a refusal
+    with a remedy applies to all sounds of the first batch.
     """
-    if prior is None:
-        raise ArtifactError(
-            "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
-        )
-    drawing = _Drawing(codec, prior, request, seed, checks or Checks(), progress)
-    made = drawing.made
+    draws = Draws()
     for first in range(0, request.count, BATCH):
-        numbers = range(first, min(first + BATCH, request.count))
-        batch = draw_again(numbers, drawing.draw, drawing.refusal)
-        if not first and request.recording is None and list(batch.left.values()) == [MISTUNED] * len(numbers):
-            other = "choose another label" if request.prompt is None else "give a length: what goes on may be short"
-            raise ArtifactError(
-                f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
-                f"{MOST_DRAWS * len(numbers)} that were drawn; leave the note out, or {other}"
-            )
-        for number, samples in zip(numbers, drawing.samples([batch.drawn[number] for number in numbers]), strict=True):
-            if take is not None:
-                take(number, samples)
-            seconds = len(samples) / codec.spectrogram.sample_rate
-            made.drawn[number] = replace(batch.drawn[number], samples=NO_SAMPLES if take else samples, seconds=seconds)
-        made.redrawn.update(batch.redrawn)
-        made.left.update(batch.left)
-    return made
+        batch = _Batch(source, request, seeds, refusals, first, report)
+        draws.add(batch.finished(draw_again(batch.numbers, batch.draw, refusals), take))
+    return draws
 
 
-class _Drawing:
-    """Draws the sounds of a request for `draw_again`; `made` has those of the batches before."""
+class _Batch:
+    """Sounds of a request, from the number `first` on, that are drawn together."""
 
     def __init__(
         self,
-        codec: VQVAE,
-        prior: Prior,
+        source: Source,
         request: GenerationRequest,
-        seed: int,
-        checks: Checks,
-        progress: Progress | None,
+        seeds: Seeds,
+        refusals: Sequence[Refusal],
+        first: int,
+        report: Report,
     ) -> None:
-        self.codec, self.prior, self.request, self.seed = codec, prior, request, seed
-        self.checks, self.progress, self.made = checks, progress, Draws({}, Counter(), {})
-        recording = request.recording
-        self.frames = frames_for_seconds(codec, request.max_seconds) if recording is None else len(recording)
-        self.prompt_samples = request.prompt_frames * codec.spectrogram.samples_per_frame
+        self.source, self.request, self.seeds, self.refusals = source, request, seeds, refusals
+        self.first, self.report, self.spectrogram = first, report, source.codec.spectrogram
+        self.numbers = range(first, min(first + BATCH, request.count))
+        self.is_decoded = request.is_tuned or any(refusal.hears for refusal in refusals)
+        self.prompt_samples = request.prompt_frames * self.spectrogram.samples_per_frame
         self.length: int | None = None  # of each sound, where it is given
         if not request.natural_ending:
-            self.length = self.prompt_samples + max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
-        self.tuner = (checks.tuner or Tuner(codec, prior)) if request.notes or request.follow_tones else None
-        self.known = set() if recording is None else {recording.tobytes()}
+            self.length = self.prompt_samples + max(1, round(request.max_seconds * self.spectrogram.sample_rate))
 
     def draw(self, numbers: Sequence[int], attempt: int) -> list[Sound]:
-        """Draw the sounds of these numbers and judge them; those at notes are decoded, and their pitch is measured."""
-        sounds = self.checks.judged(self.request, self._codes(numbers, attempt))
-        if self.tuner is None:
+        """Draw the sounds of these numbers, judge them, and decode those that are to be heard before they are refused."""
+        sounds = self._judged(self._codes(numbers, attempt))
+        if not self.is_decoded:
             return sounds
-        decoded = decode_sounds(self.codec, [sound.codes for sound in sounds], self.length)
-        pitches = [self.tuner.measure(samples[self.prompt_samples :]) for samples in decoded]
-        return [
-            replace(sound, samples=samples, note=self.request.note_of(number), pitch=pitch)
-            for number, sound, samples, pitch in zip(numbers, sounds, decoded, pitches, strict=True)
-        ]
+        decoded = self._decoded(sounds)
+        return list(map(self._tuned, numbers, decoded)) if self.request.is_tuned else decoded
+
+    def finished(self, draws: Draws, take: Callable[[int, Samples], None] | None) -> Draws:
+        """The sounds with samples, or without where `take` gets them. Raises ArtifactError where none can be drawn."""
+        for refusal in self.refusals:
+            if refusal.remedy and not self.first and list(draws.left.values()) == [refusal.name] * len(self.numbers):
+                raise ArtifactError(
+                    f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
+                    f"{MOST_DRAWS * len(self.numbers)} that were drawn; leave the note out, or {refusal.remedy}"
+                )
+        if not self.is_decoded:
+            draws.drawn = dict(zip(self.numbers, self._decoded(draws.sounds), strict=True))
+        if take is not None:
+            for number in self.numbers:
+                take(number, draws.drawn[number].samples)
+                draws.drawn[number] = replace(draws.drawn[number], samples=NO_SAMPLES)
+        return draws
 
     def _codes(self, numbers: Sequence[int], attempt: int) -> list[Codes]:
         """Codes `[F, Q]` of the sounds of these numbers, without those of the prompt."""
-        request, recording = self.request, self.request.recording
-        if recording is not None and not request.strength:
-            return [recording.copy() for _ in numbers]
-        again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
-        first = len(self.made.drawn)  # the number of the batch's first sound
-        seed = derive_seed(self.seed, again, first, attempt) if attempt else derive_seed(self.seed, first)
-        generator = torch.Generator().manual_seed(seed)
-        wanted = Sequences(
-            len(numbers), self.frames, request.natural_ending, request.label, request.prompt, request.sampling
+        accepted, count = len(self.numbers) - len(numbers), self.request.count
+        name = f"sounds {self.first + 1} to {self.numbers[-1] + 1} of {count}: " if count > BATCH else ""
+
+        def progress(done: int, of: int, text: str) -> None:
+            self.report(self.first + accepted, done, of, name + text)
+
+        seed = self.seeds.of_batch(self.first, attempt, self.request.AGAIN)
+        take_seeds = [self.seeds.of_take(number, attempt) for number in numbers]
+        return self.request.draw(self.source, Attempt(numbers, seed, take_seeds, progress))
+
+    def _judged(self, drawn: Sequence[Codes]) -> list[Sound]:
+        """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""
+        request, judge, finder = (
+            self.request,
+            self.source.judge,
+            self.source.finder if self.request.finds_faults else None,
         )
-        policies = [*self._notes(numbers), *self._take(numbers, attempt), *self._courses(wanted, generator)]
-        return sample_codes(self.prior, wanted, generator, policies, self._report)
+        whole = drawn if request.prompt is None else [np.concatenate([request.prompt, codes]) for codes in drawn]
+        novelty = [None] * len(drawn) if judge is None else judge(drawn)
+        faults = [None] * len(drawn) if finder is None else finder(whole, request.kinds)
+        return [Sound(*judged, NO_SAMPLES) for judged in zip(whole, novelty, faults, strict=True)]
 
-    def _notes(self, numbers: Sequence[int]) -> list[Policy]:
-        """The policy of sounds at notes, if any."""
-        if self.tuner is None:
-            return []
-        if self.request.recording is not None:
-            return [self.tuner.following(self.request.recording, len(numbers))]
-        return [self.tuner.weights(list(map(self.request.note_of, numbers)))]
+    def _decoded(self, sounds: Sequence[Sound]) -> list[Sound]:
+        """Sounds with their samples."""
+        rate = self.spectrogram.sample_rate
+        decoded = decode_sounds(self.source.codec, [sound.codes for sound in sounds], self.length)
+        return [
+            replace(sound, samples=samples, seconds=len(samples) / rate)
+            for sound, samples in zip(sounds, decoded, strict=True)
+        ]
 
-    def _take(self, numbers: Sequence[int], attempt: int) -> list[Policy]:
-        """The policies of takes that keep a part of a recording, if any."""
-        recording, strength = self.request.recording, self.request.strength
-        if recording is None or strength >= 1:
-            return []
-        seeds = [derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
-        sizes = self.codec.architecture.codebook_sizes
-        kept = torch.from_numpy(np.stack([kept_codes(recording, sizes, strength, seed) for seed in seeds]))
-        return [PullTo(self.codec.code_vectors(), torch.from_numpy(recording), strength), KeptCodes(kept)]
-
-    def _courses(self, wanted: Sequences, generator: torch.Generator) -> list[Policy]:
-        """The policy of sounds whose loudness follows recordings, if any: takes keep that of their own."""
-        is_take = self.request.recording is not None and self.request.strength < 1
-        return [] if is_take else follow_courses(self.prior, wanted, generator)
-
-    def _report(self, done: int, of: int, text: str) -> None:
-        if self.progress is not None:
-            first, count = len(self.made.drawn), self.request.count
-            name = f"sounds {first + 1} to {min(first + BATCH, count)} of {count}: " if count > BATCH else ""
-            self.progress(done, of, name + text)
-
-    def refusal(self, sound: Sound) -> str:
-        """Why a sound is drawn again; "" where it is not."""
-        codes, recording, strength = sound.codes.tobytes(), self.request.recording, self.request.strength
-        is_equal = recording is not None and strength > 0 and codes in self.known
-        self.known.add(codes)
-        reason = "equal" if is_equal else self.checks.refusal(sound)
-        keeps_tones = recording is not None and strength <= COARSE_FROM  # so that drawing again changes no pitch
-        return "" if reason == MISTUNED and keeps_tones else reason
-
-    def samples(self, sounds: Sequence[Sound]) -> list[Samples]:
-        """Samples `[N]` of sounds, decoded unless they were for their pitch."""
-        if self.tuner is not None:
-            return [sound.samples for sound in sounds]
-        return decode_sounds(self.codec, [sound.codes for sound in sounds], self.length)
+    def _tuned(self, number: int, sound: Sound) -> Sound:
+        """A sound with its note and pitch."""
+        pitch = self.source.tuner.measure(sound.samples[self.prompt_samples :])
+        return replace(sound, note=self.request.note_of(number), pitch=pitch)
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
@@ -308,7 +310,7 @@ def kept_codes(codes: Codes, codebook_sizes: Sequence[int], strength: float, see
     noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
     ranks = np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames  # [F], in [0, 1)
     # The proportion of frames in which each level is drawn: it rises from its strength on.
-    steps = (np.arange(levels) - len(tone_levels(codebook_sizes))).clip(0)  # from the coarsest level
+    steps = (np.arange(levels) - len(FrameLayout(tuple(codebook_sizes)).tones)).clip(0)  # from the coarsest level
     rises_from = COARSE_FROM * (1 - steps / steps[-1]) if levels > 1 else np.zeros(1)
     drawn = ((strength - rises_from) / (1 - COARSE_FROM if levels > 1 else 1.0)).clip(0.0, 1.0)
     kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], levels
@@ -316,7 +318,7 @@ def kept_codes(codes: Codes, codebook_sizes: Sequence[int], strength: float, see
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[Samples]:
-    """Decode codes `[F, Q]` of each sound to samples `[N]`, faded at both ends and limited to PEAK.
+    """Decode codes `[F, Q]` of each sound to samples `[N]`, faded at both ends and `limited`.
 
     With `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
     """
@@ -328,6 +330,24 @@ def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = No
         for seconds, part in ((FADE_IN_SECONDS, samples), (FADE_OUT_SECONDS, samples[::-1])):
             fade = min(int(seconds * codec.spectrogram.sample_rate), len(samples) // 2)
             part[:fade] *= np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
-        peak = float(np.abs(samples).max(initial=0.0))
-        finished.append(samples * np.float32(PEAK / peak) if peak > PEAK else samples)
+        finished.append(limited(samples))
     return finished
+
+
+def limited(samples: Samples) -> Samples:
+    """Samples `[N]` with peaks of at most PEAK: by up to half a decibel softer, and what is still higher is cut.
+
+    Codes have no phases, so that partials of a clipped recording come to higher peaks. What cutting takes from the level
+    is given back, but for peaks of more than twice PEAK.
+    """
+    over = float(np.abs(samples).max(initial=0.0)) / PEAK
+    if over <= 1:
+        return samples
+    if over <= MOST_SOFTER:
+        return samples * np.float32(1 / over)
+    samples = samples * np.float32(min(1 / MOST_SOFTER, MOST_CUT / over))
+    level, rounds = np.linalg.norm(samples), 8
+    for _ in range(rounds):
+        cut = samples.clip(-PEAK, PEAK)
+        samples = cut * (level / np.linalg.norm(cut))
+    return samples.clip(-PEAK, PEAK)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codec.constants import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
+from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tone import FLOORS, START, ToneLayer, steps_of
 from distill.codes.store import Codes
@@ -47,9 +47,7 @@ class Tuner:
     """
 
     def __init__(self, codec: VQVAE, prior: Prior, recordings: Mapping[str, Coded] = MappingProxyType({})) -> None:
-        if codec.tone is None:
-            raise ArtifactError("note: expected a model whose codes have notes, found one without; train it again")
-        self.layer, self.measure = codec.tone, PitchMeter(codec.spectrogram)
+        self.layer, self.layout, self.measure = codec.tone, codec.layout, PitchMeter(codec.spectrogram)
         self.labels, self.recordings = prior.shape.labels, recordings
         intervals, counted = heard_intervals(codec.tone, self.measure), prior.counted_tones()
         self.notes = counted.notes.double().softmax(dim=1)  # [L + 1, NOTES], entry 0 of any label
@@ -64,12 +62,7 @@ class Tuner:
         Raises ArtifactError and ParamsError.
         """
         name = f" with the label {self.labels[label - 1]}" if label else ""
-        found = [
-            self._notes_of(one)
-            for path, one in self.recordings.items()
-            if not label or dirname(path) == self.labels[label - 1]
-        ]
-        by_note = torch.stack(found).mean(dim=0) if found else self._counted_notes(label)
+        by_note = self._by_note(label)
         tonal = float(by_note.sum())
         if tonal < LEAST_TONAL:
             raise ArtifactError(
@@ -85,6 +78,15 @@ class Tuner:
                     f"octave from those of the recordings{name}, {note_name(low)} to {note_name(high)}; choose another note"
                 )
 
+    def _by_note(self, label: int) -> Tensor:
+        """Shares `[NOTES]` of what recordings with a label, 0 for any, sound at each note."""
+        shares = [
+            self._notes_of(codes)
+            for path, codes in self.recordings.items()
+            if not label or dirname(path) == self.labels[label - 1]
+        ]
+        return torch.stack(shares).mean(dim=0) if shares else self._counted_notes(label)
+
     def weights(self, notes: Sequence[float | None]) -> "NoteWeights":
         """Weights for B sounds at notes, in semitones (MIDI), None for any."""
         targets = torch.tensor([math.nan if note is None else note for note in notes])
@@ -96,7 +98,8 @@ class Tuner:
 
     def _heard(self, codes: Tensor) -> Tensor:
         """Pitches `[F]` at which codes `[F, Q]` are heard, in semitones (MIDI); NaN for none."""
-        heard = self.layer.pitches(codes) + self.intervals[self.layer.sets(codes)]
+        _, tones = self.layout.split(codes)
+        heard = self.layer.pitches(tones) + self.intervals[self.layer.sets(tones)]
         return torch.where(heard < NOTES, heard, torch.nan)
 
     def _notes_of(self, recording: Coded) -> Tensor:

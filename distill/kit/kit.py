@@ -11,16 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
-
-from pydantic import Field
 
 from distill import __version__
 from distill.errors import ParamsError
+from distill.generate.requests import KitFormat, KitSettings, default_guidance
 from distill.kit.loops import Loop
-from distill.notes import KEYS, note_name, read_note, read_notes
-from distill.params import Every, Guidance, KitSeconds, PerLabel, SamplingSeed, Settings, Temperature, VelocityLayers
+from distill.notes import KEYS, note_name, read_note
 from distill.text import one_line
 
 if TYPE_CHECKING:
@@ -28,17 +26,28 @@ if TYPE_CHECKING:
 
     from distill.novelty.verdict import Novelty
 
-KitFormat = Literal["sfz", "dspreset"]
-FORMATS: tuple[KitFormat, ...] = get_args(KitFormat)
 FORMAT = "distill_kit"
 INDEX = "kit.json"
-REFUSALS = ("copies", "silent", "repeats")  # why a draw is refused; repeats are of a sound drawn before
+REFUSALS = {"copy": "copies", "silent": "silent", "equal": "repeats"}  # reasons in files of a kit
+RECORDED = (
+    *(
+        "per_label",
+        "velocity_layers",
+        "seconds",
+        "seed",
+        "temperature",
+        "guidance",
+        "allow_copies",
+        "by_label",
+        "formats",
+    ),
+    *("notes", "every"),
+)
 MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
 MOST_CHARACTERS = 40  # of a label in a file's name
 UNNAMED = "sound"  # for labels without a Latin letter or digit
 FIRST_KEY = 24  # C1, where C4 is 60
-OF_NOTES = ("keys", "tune", "loop")  # left out of `kit.json` where there is none
 RELEASE_SECONDS = 0.3  # after the end of a note, of an instrument at notes
 KICK, SNARE, CLOSED_HAT, OPEN_HAT = (36, 35), (38, 40), (42,), (46,)
 HATS = frozenset({42, 44, 46})  # closed, pedal, open
@@ -163,34 +172,10 @@ def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
     return dict(zip(notes, zip(firsts, lasts, strict=True), strict=True))
 
 
-class KitSettings(Settings):
-    """Settings of a kit: sounds of each label, layers, the longest sound in seconds, sampling, and what it may hold.
-
-    There are at most as many layers as sounds. Without `by_label` the groups are clusters by spectrum. With `notes`, as
-    `read_notes` takes them, they are every `every`-th of these instead.
-    """
-
-    per_label: PerLabel
-    velocity_layers: VelocityLayers
-    seconds: KitSeconds
-    seed: SamplingSeed
-    temperature: Temperature
-    guidance: Guidance
-    allow_copies: bool
-    by_label: bool
-    formats: Annotated[list[KitFormat], Field(min_length=1)]
-    notes: str | None = None
-    every: Every | None = None
-
-    @property
-    def sampled(self) -> list[int]:
-        """The keys that have sounds of their own, upwards; none without notes. Raises ParamsError for what is no note."""
-        return [] if self.notes is None else sorted({*read_notes(self.notes)})[:: self.every]
-
-
 def by_reason(refused: Counter[str]) -> dict[str, int]:
-    """Numbers of refused draws for all reasons, in one order; instruments at notes have another one."""
-    return {reason: refused[reason] for reason in (*REFUSALS, *({*refused} - {*REFUSALS}))}
+    """Numbers of refused draws as `kit.json` names their reasons; instruments at notes have another one."""
+    others = {reason: count for reason, count in refused.items() if reason not in REFUSALS}
+    return {word: refused[reason] for reason, word in REFUSALS.items()} | others
 
 
 def in_words(refused: Counter[str]) -> str:
@@ -198,17 +183,42 @@ def in_words(refused: Counter[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in by_reason(refused).items() if count) or "none"
 
 
-def _known(values: dict[str, Any]) -> dict[str, Any]:
-    """Values of `kit.json` without those of notes and loops that there are not."""
-    return {name: value for name, value in values.items() if value is not None or name not in OF_NOTES}
+@dataclass(frozen=True)
+class Play:
+    """How samplers play a sound, as each file of a kit says it: opcodes, words, fields, and attributes of a sample."""
+
+    sfz: str
+    in_words: str
+    json: dict[str, Any]
+    dspreset: dict[str, Any]
+
+
+ONE_SHOT = Play("", "", {}, {"ampEnvEnabled": "false", "loopEnabled": "false"})  # to its end, however long the note is
+
+
+def held(tune: int) -> Play:
+    """Play a sound `tune` cents higher, to its end, or while its note is held."""
+    sample = {"ampEnvEnabled": "true", "tuning": tune / 100, "loopEnabled": "false"}
+    return Play(f" tune={tune} loop_mode=no_loop", f", tune {tune:+d}, no loop", {"tune": tune}, sample)
+
+
+def held_by(loop: Loop, tune: int, sample_rate: int) -> Play:
+    """Play a steady sound `tune` cents higher, and repeat a part of it while its note is held."""
+    seconds = f"{loop.start / sample_rate:.2f}-{loop.end / sample_rate:.2f} s"
+    once, around = held(tune), {"loopEnabled": "true", "loopStart": loop.start, "loopEnd": loop.end}
+    return Play(
+        f" tune={tune} loop_mode=loop_sustain loop_start={loop.start} loop_end={loop.end}",
+        f", tune {tune:+d}, loop {seconds}",
+        {**once.json, "loop": loop._asdict()},
+        {**once.dspreset, **around},
+    )
 
 
 @dataclass(frozen=True)
 class KitSound:
     """A sound of a kit: its file within the kit, the velocities that play it, its position among the round robins.
 
-    `level_db` is the level before it was normalised, in dBFS. `novelty` is None where the model has no reference. A sound
-    at a note has `tune`, the cents from its pitch to the note, and where it is steady a loop.
+    `level_db` is the level before it was normalised, in dBFS. `novelty` is None where the model has no reference.
     """
 
     file: str
@@ -219,27 +229,17 @@ class KitSound:
     seconds: float
     level_db: float
     novelty: "Novelty | None"
-    tune: int | None = None
-    loop: Loop | None = None
+    play: Play = ONE_SHOT
 
     @property
     def verdict(self) -> str:
         """The verdict of novelty, or `unknown`."""
-        return "unknown" if self.novelty is None else self.novelty.verdict
-
-    def played(self, sample_rate: int) -> str:
-        """How a sound at a note is tuned, and where it is repeated; "" for others."""
-        if self.tune is None:
-            return ""
-        loop = self.loop and f"loop {self.loop.start / sample_rate:.2f}-{self.loop.end / sample_rate:.2f} s"
-        return f", tune {self.tune:+d}, {loop or 'no loop'}"
+        return self.novelty.verdict if self.novelty else "unknown"
 
     def json(self) -> dict[str, Any]:
         """The sound as `kit.json` holds it."""
-        loop = self.loop and self.loop._asdict()
-        return _known(
-            {**vars(self), "verdict": self.verdict, "novelty": self.novelty and self.novelty.json(), "loop": loop}
-        )
+        values = {name: value for name, value in vars(self).items() if name != "play"}
+        return {**values, "verdict": self.verdict, "novelty": self.novelty and self.novelty.json(), **self.play.json}
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ class KitGroup:
     sounds: tuple[KitSound, ...]
     missing: int
     refused: Counter[str]
-    keys: tuple[int, int] | None = None  # the lowest and the highest that play a group at a note
+    keys: tuple[int, ...] = ()  # the lowest and the highest that play a group at a note
 
     @property
     def note(self) -> str:
@@ -262,16 +262,9 @@ class KitGroup:
 
     def json(self) -> dict[str, Any]:
         """The group as `kit.json` holds it."""
-        sounds = [sound.json() for sound in self.sounds]
-        return _known(
-            {
-                **vars(self),
-                "note": self.note,
-                "refused": by_reason(self.refused),
-                "sounds": sounds,
-                "keys": self.keys and [*self.keys],
-            }
-        )
+        values = {**vars(self), "note": self.note, "refused": by_reason(self.refused)}
+        values |= {"sounds": [sound.json() for sound in self.sounds], "keys": list(self.keys)}
+        return {name: value for name, value in values.items() if name != "keys" or value}
 
 
 @dataclass(frozen=True)
@@ -283,6 +276,7 @@ class Kit:
     model_sha256: str  # of its weights
     sample_rate: int  # Hz
     settings: KitSettings
+    by_label: bool  # whether its groups are labels of the model; else clusters by spectrum, takes, or an instrument
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # in all
     untrained: str = ""  # sentence of a model for which nothing was trained
@@ -297,6 +291,13 @@ class Kit:
         """All files, as paths within the folder."""
         presets = (f"kit.{kind}" for kind in self.settings.formats)
         return sorted({INDEX, "kit.png", "kit.txt", *presets, *(sound.file for sound in self.sounds)})
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The settings as its files hold them."""
+        given = {**self.settings.model_dump(), "guidance": default_guidance() if self.by_label else 1.0}
+        given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
+        return {name: given[name] for name in RECORDED if given[name] is not None}
 
     @property
     def missing_lines(self) -> list[str]:
@@ -332,7 +333,7 @@ class Kit:
             **({"untrained": self.untrained} if self.untrained else {}),
             "model": {"file": self.model, "payload_sha256": self.model_sha256},
             "sample_rate": self.sample_rate,
-            "settings": self.settings.model_dump(exclude_none=True),
+            "settings": self.recorded,
             "files": self.files,
             "missing": sum(group.missing for group in self.groups),
             "refused": by_reason(self.refused),
@@ -353,18 +354,18 @@ class Kit:
             f"A kit of {len(self.sounds)} sounds, made by Distill {__version__}",
             "",
             f"model       {one_line(self.model)}{weights}",
-            *(f"{name:<11} {value}" for name, value in self.settings.model_dump(exclude_none=True).items()),
+            *(f"{name:<11} {value}" for name, value in self.recorded.items()),
             f"verdicts    {self.verdict_line}",
             f"refused     draws that were made again: {in_words(self.refused)}",
             *(f"missing     {line}" for line in self.missing_lines),
         ]
         for group in self.groups:
-            keys = "" if group.keys is None else ", keys {}-{}".format(*group.keys)
+            keys = ", keys {}-{}".format(*group.keys) if group.keys else ""
             lines += ["", f"{group.note:<4} {group.key:>3}  {one_line(group.label)}{keys}"]
             for sound in group.sounds:
                 played = (
                     f"velocity {sound.low_velocity}-{sound.high_velocity}, {sound.position} of {sound.round_robins}"
-                    f"{sound.played(self.sample_rate)}"
+                    f"{sound.play.in_words}"
                 )
                 near = f", nearest recording {one_line(sound.novelty.nearest.nearest)}" if sound.novelty else ""
                 lines.append(f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}")
@@ -397,16 +398,8 @@ def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
                 lines.append("group=1 off_by=1")
             for sound in (first, *rest):
                 position = f" seq_position={sound.position}" if rest else ""
-                lines.append(f"<region> sample={sound.file}{position}{_sfz_of_note(sound)}")
+                lines.append(f"<region> sample={sound.file}{position}{sound.play.sfz}")
     return ("\n".join(lines) + "\n").encode("ascii")
-
-
-def _sfz_of_note(sound: KitSound) -> str:
-    if sound.tune is None:
-        return ""
-    if sound.loop is None:
-        return f" tune={sound.tune} loop_mode=no_loop"
-    return f" tune={sound.tune} loop_mode=loop_sustain loop_start={sound.loop.start} loop_end={sound.loop.end}"
 
 
 def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
@@ -427,7 +420,7 @@ def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
                 **{"rootNote": group.key, "loNote": low, "hiNote": high},
                 "loVel": sound.low_velocity,
                 "hiVel": sound.high_velocity,
-                **_dspreset_of_note(sound),
+                **sound.play.dspreset,
             }
             if sound.round_robins > 1:
                 sample |= {"seqMode": "round_robin", "seqLength": sound.round_robins, "seqPosition": sound.position}
@@ -435,15 +428,6 @@ def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
-
-
-def _dspreset_of_note(sound: KitSound) -> dict[str, Any]:
-    if sound.tune is None:
-        return dict.fromkeys(("ampEnvEnabled", "loopEnabled"), "false")
-    played = {"ampEnvEnabled": "true", "tuning": sound.tune / 100}
-    if sound.loop is None:
-        return {**played, "loopEnabled": "false"}
-    return {**played, "loopEnabled": "true", "loopStart": sound.loop.start, "loopEnd": sound.loop.end}
 
 
 WRITERS: dict[KitFormat, Callable[[Sequence[KitGroup]], bytes]] = {"sfz": sfz_bytes, "dspreset": dspreset_bytes}

@@ -1,12 +1,15 @@
-"""Making of a kit: draw sounds for each label or cluster, finish them, lay them out on keys, write the folder."""
+"""Making of a kit: draw sounds for each label, cluster or note, finish them, lay them out on keys, write the folder."""
 
 import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -14,278 +17,276 @@ import soxr
 import torch
 
 from distill.audio.write import audio_file, with_sampler_chunk
-from distill.codec.model import VQVAE
-from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.faults import FaultFinder
+from distill.generate.refusals import COPY, MISTUNED, MOST_DRAWS, Refusal, equal_to
+from distill.generate.requests import KitSettings, default_guidance, silent
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
-    COARSE_FROM,
-    IN_TUNE,
-    MISTUNED,
-    MOST_DRAWS,
-    Checks,
     GenerationRequest,
     Samples,
+    Seeds,
     Sound,
+    TakeRequest,
     decode_sounds,
-    draw_again,
     frames_for_seconds,
     generate_sounds,
 )
-from distill.generate.tuner import Tuner
+from distill.generate.source import Source
 from distill.kit.kit import (
     FORMAT,
     INDEX,
     MOST_CLUSTERS,
     MOST_VELOCITY,
+    ONE_SHOT,
     WRITERS,
     Kit,
     KitGroup,
-    KitSettings,
     KitSound,
     Place,
+    Play,
     assign_keys,
+    drum_keys,
     file_word,
+    held,
+    held_by,
     in_words,
     key_ranges,
+    read_keys,
 )
 from distill.kit.loops import Doubles, looped
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
-from distill.novelty.verdict import Judge
-from distill.prior.base import Prior
-from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import MARK, atomic_folder, made_by_distill, write_bytes, write_json
 from distill.text import one_line
 
 POOL = 2  # sounds that clusters and instruments are made of, for each that they can hold
-SAMPLES = "samples"  # folder of the sounds within a kit
 TRIM_DB = -60.0  # relative to a sound's peak: what is lower at both ends is cut off
 PEAK_DB = -1.0  # dBFS of every sound
 FADE_SECONDS = 0.02  # at the end of a sound
-SILENT_DB = -60.0  # of the peak, relative to the loudest recording: what is lower is silent, if recordings are unknown
 LEAD_SECONDS = 0.001  # kept before the first sample above the threshold, faded in
-LEVEL_SECONDS = 0.05  # window of the level
-LEAST_BAND_DB = -200.0  # of a cluster's spectrum
-MOST_BYTES = 64 << 20  # of a kit.json that is read
-NAMES = re.compile(r"kit\.(json|txt|png|sfz|dspreset)|samples/\d{3}_[a-z0-9-]+_\d{2}\.wav")  # of a kit's files
 OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave in a folder that they showed
-MOST_ROWS, MOST_SECONDS = 16, 4  # of the picture: keys, and of a sound
-
-Report = Callable[[int, str], None]
 
 
-@dataclass(frozen=True)
-class KitSource:
-    """What a kit is made from: codec, prior, judge and finder (None without a reference), name of the model and its hash.
+class Drawn(NamedTuple):
+    """The sounds of a group, how many are missing, and the draws that were refused for it, by reason."""
 
-    `tuner` brings sounds to the notes of an instrument. With `recording_at`, which gives the codes `[F, Q]` of a recording
-    at a note, or as it is for None, sounds are takes of it. `untrained` is the sentence of a model for which nothing was
-    trained.
+    sounds: list[Sound]
+    missing: int
+    refused: Counter[str]
+
+
+def make_kit(source: Source, settings: KitSettings) -> Kit:
+    """Make a kit in the folder `settings.out`, which appears whole or not at all; `settings` have a seed.
+
+    The same source and settings give the same bytes. Raises ParamsError for a folder that cannot be used, or for labels,
+    keys or notes that cannot be, ArtifactError when the model cannot generate or gives no sound to use.
     """
-
-    codec: VQVAE
-    prior: Prior | None
-    judge: Judge | None
-    finder: FaultFinder | None
-    model: str
-    model_sha256: str
-    labels: Sequence[str]  # all that the model has
-    tuner: Tuner | None = None
-    recording_at: Callable[[int | None], Codes] | None = None
-    untrained: str = ""
-
-
-def make_kit(
-    out: Path,
-    source: KitSource,
-    settings: KitSettings,
-    labels: Sequence[tuple[int, str]],
-    given_keys: Mapping[str, int],
-    replace_kit: bool = False,
-    progress: Progress | None = None,
-) -> Kit:
-    """Make a kit of `labels` with their numbers (none: clusters) in the folder `out`, which appears whole or not at all.
-
-    Of a label in `given_keys` its key is that.
-    The same source and settings give the same bytes. `progress` is called with (done, of, text). Raises ParamsError for
-    a folder that cannot be used or too many labels, ArtifactError when the model cannot generate or gives no sound to
-    use.
-    """
-    each, rate, refused = settings.per_label, source.codec.spectrogram.sample_rate, Counter[str]()
-    notes, groups = settings.sampled, list[KitGroup]()
-    if notes:
-        names = [labels[0][1] if labels else Path(source.model).stem] * len(notes)
-        places, total = [Place(note, False, False) for note in notes], POOL * each
-    else:
-        names = [label for _, label in labels] or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
-        places, total = assign_keys(names, source.labels, given_keys), each * (len(labels) or POOL * MOST_CLUSTERS)
-
-    def report(found: int, text: str) -> None:
-        if progress is not None:
-            what = f"sounds, {one_line(names[len(groups)], 40)}" if labels or notes else "sounds to choose from"
-            progress(len(groups) * each + found, total, f"{what}: {text}")
-
-    def drawn() -> Iterator[tuple[list[Sound], int, Counter[str]]]:
-        """The sounds of each group, with how many are missing and which draws were refused for it."""
-        if notes:
-            made = draw_instrument(source, settings, labels[0][0] if labels else 0, notes, report)
-            yield from ((made[note][0], each - len(made[note][0]), made[note][1]) for note in notes)
-            return
-        for number, _ in labels:
-            sounds, found = draw_sounds(source, settings, number, each, report)
-            yield sounds, each - len(sounds), found
-        if not labels:
-            pool, found = draw_sounds(source, settings, 0, total, report)
-            refused.update(found)
-            spectra = CodeSpectra(source.codec)
-            for members in spectral_clusters([spectra(sound.codes) for sound in pool], each):
-                yield [pool[one] for one in members], 0, Counter()
-
-    with atomic_folder(kit_folder(out, replace_kit)) as temporary:
-        for label, place, (drawings, missing, found) in zip(names, places, drawn(), strict=bool(labels or notes)):
-            refused.update(found)
-            sounds = _write_sounds(temporary, label, place.key, drawings, settings, rate)
-            groups.append(KitGroup(label, *place, sounds, missing, found))
-        groups.sort(key=lambda group: group.key)
-        if notes and any(group.sounds for group in groups):
-            ranges = key_ranges([group.key for group in groups if group.sounds])
-            groups = [replace(group, keys=ranges.get(group.key)) for group in groups]
-        kit = Kit(out, source.model, source.model_sha256, rate, settings, tuple(groups), refused, source.untrained)
+    out, settings = Path(settings.out), with_own_note(source, settings)
+    drawing = _Drawing(source, settings)
+    with atomic_folder(kit_folder(out, settings.replace)) as folder:
+        groups = []
+        for label, place, drawn in drawing.groups():
+            sounds = _write_sounds(folder, label, place.key, drawn.sounds, settings.velocity_layers, drawing.rate)
+            groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused))
+        kit = Kit(
+            folder=out,
+            model=source.path.name,
+            model_sha256=source.sha256,
+            sample_rate=drawing.rate,
+            settings=settings,
+            by_label=bool(source.labels),
+            groups=_with_ranges(groups) if settings.notes else tuple(sorted(groups, key=lambda group: group.key)),
+            refused=drawing.refused,
+            untrained=source.untrained,
+        )
         if not kit.sounds:
             raise ArtifactError(
-                f"{source.model}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
-                f"({in_words(refused)}); allow copies, or use another seed or temperature"
+                f"{source.path.name}: expected sounds for the kit, found none in {MOST_DRAWS} draws for each place "
+                f"({in_words(kit.refused)}); allow copies, or use another seed or temperature"
             )
-        _write_files(temporary, kit)
-        kit_folder(out, replace_kit)  # it may have changed while sounds were drawn
-    if progress is not None:
-        progress(len(kit.sounds), len(kit.sounds), "sounds written")
+        _write_files(folder, kit)
+        kit_folder(out, settings.replace)  # it may have changed while sounds were drawn
+    drawing.report(len(kit.sounds), len(kit.sounds), "sounds written")
     return kit
 
 
+def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
+    """Settings with the note of a single recording that has a pitch, and not the name of a drum: a kit at that note."""
+    if source.single is None or settings.notes is not None or any(drum_keys([source.path.stem])):
+        return settings
+    has_tones = source.codec.pitches(torch.from_numpy(source.single.codes)).isfinite().any()
+    pitch = source.tuner.measure(source.single.samples) if has_tones else None
+    return settings if pitch is None else settings.model_copy(update={"notes": str(round(pitch))})
+
+
+def chosen_labels(source: Source, settings: KitSettings) -> dict[int, str]:
+    """The labels of a kit by their numbers: a single recording has its name as one, of number 0."""
+    numbers = list(map(source.label_number, settings.labels)) or range(1, len(source.labels) + 1)
+    if source.single is not None:
+        return {0: source.path.stem}
+    return {number: source.labels[number - 1] for number in numbers}
+
+
+def check_notes(source: Source, settings: KitSettings, labels: dict[int, str]) -> None:
+    """Refuse notes that no instrument of these labels can have. Raises ArtifactError and ParamsError."""
+    if settings.notes is None:
+        if settings.every is not None:
+            raise ParamsError(
+                f"every {settings.every}: expected notes of which to take some, found none; give notes such as C1:C6"
+            )
+        return
+    if len(labels) > 1:
+        known = one_line(", ".join(labels.values()), 1000)
+        raise ParamsError(f"labels: expected one for an instrument at notes, found {known}; choose one of them")
+    if settings.keys:
+        raise ParamsError(
+            f"keys {one_line(', '.join(settings.keys), 60)}: expected none for an instrument at notes, which has all keys; "
+            "leave keys or notes out"
+        )
+    source.tuner.check(settings.sampled, *labels)
+
+
 @dataclass(frozen=True)
-class JudgeAlone(Checks):
-    """Judges sounds and refuses none: a kit has reasons of its own."""
+class KitSeeds(Seeds):
+    """Seeds of the sounds of a label: each attempt is a draw of its own."""
 
-    def refusal(self, _: Sound) -> str:
-        """None."""
-        return ""
+    label: int
+
+    def of_batch(self, first: int, attempt: int, again: Stream) -> int:
+        """The seed of the codes that are drawn for a batch."""
+        return self._of_attempt(attempt).of_batch(first, 0, again)
+
+    def of_take(self, number: int, attempt: int) -> int:
+        """The seed of what a take keeps."""
+        return self._of_attempt(attempt).of_take(number, 0)
+
+    def _of_attempt(self, attempt: int) -> Seeds:
+        return Seeds(derive_seed(self.seed, Stream.KIT_SOUNDS, self.label, attempt))
 
 
-def request_of(source: KitSource, settings: KitSettings, label: int, count: int, note: int | None) -> GenerationRequest:
-    """The request for sounds of a label, or takes of a recording if the source is one, at `note` if any."""
-    request = GenerationRequest(
-        count,
-        settings.seconds,
-        sampling=Sampling(settings.temperature, guidance=settings.guidance if label else 1.0),
-        label=label,
-        notes=() if note is None else (note,),
-        follow_tones=source.recording_at is not None and note is not None,
-    )
-    if source.recording_at is None:
-        return request
-    recording = source.recording_at(note)[: frames_for_seconds(source.codec, settings.seconds)]
+class _Drawing:
+    """Draws the sounds of a kit, counts the draws that are refused, and reports how many sounds there are."""
+
+    def __init__(self, source: Source, settings: KitSettings) -> None:
+        self.source, self.settings, self.refused = source, settings, Counter[str]()
+        self.rate, self.report = source.codec.spectrogram.sample_rate, settings.progress or silent
+        self.labels = chosen_labels(source, settings)
+        numbers = {label: source.label_number(label) for label in settings.keys}
+        self.keys = read_keys({source.labels[numbers[label] - 1]: key for label, key in settings.keys.items()})
+        check_notes(source, settings, self.labels)
+
+    def groups(self) -> Iterator[tuple[str, Place, Drawn]]:
+        """The label, the place and the sounds of each group. Raises ParamsError for too many labels."""
+        if self.settings.notes is not None:
+            yield from self._at_notes()
+            return
+        names = list(self.labels.values()) or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
+        places = assign_keys(names, self.source.labels or names, self.keys)
+        drawn = self._of_labels() if self.labels else self._of_clusters()
+        yield from zip(names, places, drawn, strict=False)
+
+    def _of_labels(self) -> Iterator[Drawn]:
+        each = self.settings.per_label
+        for position, (number, name) in enumerate(self.labels.items()):
+            before, total = position * each, len(self.labels) * each
+            drawn = self.draw(number, each, before, total, f"sounds, {one_line(name, 40)}")
+            self.refused.update(drawn.refused)
+            yield drawn
+
+    def _of_clusters(self) -> Iterator[Drawn]:
+        most, spectra = self.settings.per_label, CodeSpectra(self.source.codec)
+        total = most * POOL * MOST_CLUSTERS
+        pool = self.draw(0, total, 0, total, "sounds to choose from")
+        self.refused.update(pool.refused)
+        for members in spectral_clusters([spectra(sound.codes) for sound in pool.sounds], most):
+            yield Drawn([pool.sounds[member] for member in members], 0, Counter())
+
+    def _at_notes(self) -> Iterator[tuple[str, Place, Drawn]]:
+        """Sounds at each note, as many as the settings say or fewer.
+
+        The same sounds, drawn at the middle note, are at all notes where they have a clear pitch, so that all keys play one
+        instrument. Notes beyond these have others, drawn at the middle of what is left.
+        """
+        each, notes = self.settings.per_label, self.settings.sampled
+        number, name = next(iter(self.labels.items()), (0, Path(self.source.path.name).stem))
+        made: dict[int, list[Sound]] = {}
+        refused, tried = {note: Counter[str]() for note in notes}, set[int]()
+        while beyond := [one for one in notes if one not in tried and not (made and min(made) <= one <= max(made))]:
+            middle = beyond[len(beyond) // 2]
+            tried.add(middle)
+            drawn = self.draw(number, POOL * each, 0, POOL * each, f"sounds, {one_line(name, 40)}", middle)
+            refused[middle].update(drawn.refused)
+            left = [note for note in notes if note not in made]
+            voices = sorted((at_notes(self.source, sound, left) for sound in drawn.sounds), key=len, reverse=True)
+            for note in left:
+                there = [voice[note] for voice in voices[:each] if note in voice]
+                refused[note][MISTUNED.name] += min(each, len(voices)) - len(there)
+                if there:
+                    made[note] = there
+        for note in notes:
+            self.refused.update(refused[note])
+            sounds = made.get(note, [])
+            yield name, Place(note, False, False), Drawn(sounds, each - len(sounds), refused[note])
+
+    def draw(self, label: int, count: int, before: int, of: int, title: str, note: int | None = None) -> Drawn:
+        """Draw `count` sounds of a label, fewer if there are not more, at a note if any; `before` were drawn `of` all.
+
+        Raises as `generate_sounds`.
+        """
+
+        def report(ready: int, done: int, frames: int, _: str) -> None:
+            self.report(before + ready, of, f"{title}: frame {done} of {frames}")
+
+        request = request_of(self.source, self.settings, label, count, note)
+        silence = Refusal("silent", partial(is_silent, self.source), hears=True)
+        known = {request.recording.tobytes()} if isinstance(request, TakeRequest) else set[bytes]()
+        refusals = [silence, *[COPY] * (not self.settings.allow_copies), MISTUNED, equal_to(known)]
+        draws = generate_sounds(self.source, request, KitSeeds(self.settings.seed or 0, label), refusals, report)
+        longest = max(1, round(self.settings.seconds * self.rate))
+        sounds = [replace(sound, samples=sound.samples[:longest]) for sound in draws.accepted]
+        return Drawn(sounds, count - len(sounds), draws.refused)
+
+
+def request_of(source: Source, settings: KitSettings, label: int, count: int, note: int | None) -> GenerationRequest:
+    """The request for sounds of a label, or for takes of a single recording, at `note` if any."""
+    notes, guidance = [] if note is None else [note], default_guidance() if label else 1.0
+    shared: dict[str, Any] = {"count": count, "notes": notes, "label": label}
+    shared["sampling"] = Sampling(settings.temperature, guidance=guidance)
+    if source.single is None:
+        return GenerationRequest(max_seconds=settings.seconds, **shared)
+    codes = source.transposed(source.single, 0.0, note)[0] if notes else source.single.codes
+    recording = codes[: frames_for_seconds(source.codec, settings.seconds)]
     seconds = len(recording) / source.codec.spectrogram.frame_rate
-    return replace(request, max_seconds=seconds, natural_ending=False, recording=recording, strength=COARSE_FROM)
+    return TakeRequest(max_seconds=seconds, recording=recording, strength=source.strength, **shared)
 
 
-def draw_sounds(
-    source: KitSource,
-    settings: KitSettings,
-    label: int,
-    count: int,
-    report: Report = lambda *_: None,
-    note: int | None = None,
-) -> tuple[list[Sound], Counter[str]]:
-    """Draw `count` sounds, fewer if there are not more, at `note` if any, and count the refused draws, by reason.
-
-    `report` is called with the number of sounds that there are, and a text. Raises as `generate_sounds`.
-    """
-    seen, longest = set[bytes](), max(1, round(settings.seconds * source.codec.spectrogram.sample_rate))
-    request, checks = request_of(source, settings, label, count, note), JudgeAlone(source.judge, tuner=source.tuner)
-
-    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
-        def progress(done: int, of: int, _: str) -> None:
-            report(count - len(numbers), f"frame {done} of {of}")
-
-        seed = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
-        again = replace(request, count=len(numbers))
-        drawn = generate_sounds(source.codec, source.prior, again, seed, checks, progress).drawn
-        return [replace(sound, samples=sound.samples[:longest]) for sound in drawn.values()]
-
-    def refusal(sound: Sound) -> str:
-        codes = sound.codes.tobytes()
-        if is_silent(source, sound):
-            return "silent"
-        if not settings.allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
-            return "copies"
-        if not sound.is_at_note:
-            return MISTUNED
-        if codes in seen:
-            return "repeats"
-        seen.add(codes)
-        return ""
-
-    draws = draw_again(range(count), draw, refusal)
-    sounds = [sound for number, sound in draws.drawn.items() if number not in draws.left]
-    return sounds, draws.redrawn + Counter(draws.left.values())
-
-
-def draw_instrument(
-    source: KitSource, settings: KitSettings, label: int, notes: Sequence[int], report: Report = lambda *_: None
-) -> dict[int, tuple[list[Sound], Counter[str]]]:
-    """Sounds at each of some notes, as many as the settings say or fewer, and the draws that were refused, by reason.
-
-    The same sounds, drawn at the middle note, are at all notes where they have a clear pitch, so that all keys play one
-    instrument. Notes beyond these have others, drawn at the middle of what is left. Raises as `generate_sounds`.
-    """
-    made: dict[int, list[Sound]] = {}
-    refused, tried = {note: Counter[str]() for note in notes}, set[int]()
-    while beyond := [one for one in notes if one not in tried and not (made and min(made) <= one <= max(made))]:
-        middle = beyond[len(beyond) // 2]
-        tried.add(middle)
-        drawn, found = draw_sounds(source, settings, label, POOL * settings.per_label, report, middle)
-        refused[middle].update(found)
-        left = [note for note in notes if note not in made]
-        voices = sorted((at_notes(source, sound, left) for sound in drawn), key=len, reverse=True)
-        for note in left:
-            there = [voice[note] for voice in voices[: settings.per_label] if note in voice]
-            refused[note][MISTUNED] += min(settings.per_label, len(voices)) - len(there)
-            if there:
-                made[note] = there
-    return {note: (made.get(note, []), refused[note]) for note in notes}
-
-
-def at_notes(source: KitSource, voice: Sound, notes: Sequence[int]) -> dict[int, Sound]:
+def at_notes(source: Source, voice: Sound, notes: Sequence[int]) -> dict[int, Sound]:
     """A sound with a pitch at each of some notes, in tune, where it has a clear pitch there.
 
     Its codes are transposed, so that length and formants stay. What the codes cannot say is tuned by resampling, so that
     it is in tune in samplers that know no `tune`, too.
     """
-    assert source.tuner is not None
     assert voice.pitch is not None
-    measure, codes = source.tuner.measure, torch.from_numpy(voice.codes)
-    moved = [source.tuner.layer.transposed(codes, note - voice.pitch).numpy() for note in notes]
-    sounds = {}
+    measure, codes, sounds = source.tuner.measure, torch.from_numpy(voice.codes), {}
+    moved = [source.codec.transposed(codes, note - voice.pitch).numpy() for note in notes]
     for note, own, decoded in zip(notes, moved, decode_sounds(source.codec, moved), strict=True):
         samples = decoded[: len(voice.samples)]
-        pitch = measure(samples)
-        if pitch is not None and abs(pitch - note) <= IN_TUNE:
-            samples = soxr.resample(samples, 1, 2 ** ((pitch - note) / 12), "VHQ")
-            sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(samples))
-            if sound.is_at_note:
-                sounds[note] = sound
+        sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(samples))
+        if sound.pitch is None or not sound.is_at_note:
+            continue
+        tuned = soxr.resample(samples, 1, 2 ** ((sound.pitch - note) / 12), "VHQ")
+        sound = replace(sound, samples=tuned, pitch=measure(tuned))
+        if sound.is_at_note:
+            sounds[note] = sound
     return sounds
 
 
-def is_silent(source: KitSource, sound: Sound) -> bool:
+def is_silent(source: Source, sound: Sound) -> bool:
     """Whether a sound is much softer than any recording."""
     if source.finder is not None:
         return source.finder.is_silent(sound.codes)
     peak = float(np.abs(sound.samples).max(initial=0.0)) * source.codec.architecture.input_gain
-    return peak < _gain(SILENT_DB)
+    return peak < _gain(-60.0)  # of the peak of the loudest recording
 
 
 def finish(samples: Samples, sample_rate: int) -> Samples:
@@ -309,7 +310,7 @@ def normalised(samples: Samples | Doubles) -> Samples:
 
 def level_db(samples: Samples, sample_rate: int) -> float:
     """Level of samples `[N]` in dBFS: the RMS of the loudest 50 ms."""
-    window = max(1, min(len(samples), round(LEVEL_SECONDS * sample_rate)))
+    window = max(1, min(len(samples), round(0.05 * sample_rate)))
     energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
     return float(10 * np.log10((energy[window:] - energy[:-window]).max() / window))
 
@@ -319,44 +320,42 @@ def _gain(decibels: float) -> float:
 
 
 def _write_sounds(
-    folder: Path,
-    label: str,
-    key: int,
-    drawn: Sequence[Sound],
-    settings: KitSettings,
-    rate: int,
+    folder: Path, label: str, key: int, drawn: Sequence[Sound], most_layers: int, rate: int
 ) -> tuple[KitSound, ...]:
     """Write the sounds of a group, soft ones first where there are layers."""
-    layers = min(settings.velocity_layers, len(drawn))
+    layers = min(most_layers, len(drawn))
     if layers > 1:
-        drawn = sorted(drawn, key=lambda one: level_db(one.samples, rate))
+        drawn = sorted(drawn, key=lambda sound: level_db(sound.samples, rate))
+    bounds = [len(drawn) * layer // max(1, layers) for layer in range(layers + 1)]
     sounds: list[KitSound] = []
-    for layer in range(layers):
-        first, last = (len(drawn) * one // layers for one in (layer, layer + 1))
-        for position, one in enumerate(drawn[first:last], start=1):
-            samples, tune, loop = finish(one.samples, rate), None, None
-            if one.note is not None and one.pitch is not None:
-                tune = round(100 * (one.note - one.pitch))
-                samples, loop = looped(samples, rate, len(samples) - int(FADE_SECONDS * rate))
-                samples = normalised(samples)  # a loop that is levelled can be louder
-            sound = KitSound(
-                file=f"{SAMPLES}/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
-                low_velocity=1 + MOST_VELOCITY * layer // layers,
-                high_velocity=MOST_VELOCITY * (layer + 1) // layers,
-                position=position,
-                round_robins=last - first,
-                seconds=len(samples) / rate,
-                level_db=level_db(one.samples, rate),
-                novelty=one.novelty,
-                tune=tune,
-                loop=loop,
-            )
-            wav = audio_file(folder / sound.file, samples, rate, "wav", MARK)
-            if tune is not None:
-                wav = with_sampler_chunk(wav, rate, key, loop and loop[:2])
-            write_bytes(folder / sound.file, wav)
-            sounds.append(sound)
+    for layer, (first, last) in enumerate(pairwise(bounds)):
+        velocities = (1 + MOST_VELOCITY * layer // layers, MOST_VELOCITY * (layer + 1) // layers)
+        for position, sound in enumerate(drawn[first:last], start=1):
+            file = f"samples/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav"
+            samples, play = _write_sound(folder / file, sound, key, rate)
+            seconds, level = len(samples) / rate, level_db(sound.samples, rate)
+            placed = (file, *velocities, position, last - first)
+            sounds.append(KitSound(*placed, seconds, level, sound.novelty, play))
     return tuple(sounds)
+
+
+def _write_sound(path: Path, sound: Sound, key: int, rate: int) -> tuple[Samples, Play]:
+    """Write a sound; gives its samples `[N]` as they are there, and how samplers play it."""
+    samples = finish(sound.samples, rate)
+    if sound.note is None or sound.pitch is None:
+        write_bytes(path, audio_file(path, samples, rate, "wav", MARK))
+        return samples, ONE_SHOT
+    samples, loop = looped(samples, rate, len(samples) - int(FADE_SECONDS * rate))
+    samples = normalised(samples)  # a loop that is levelled can be louder
+    wav, tune = audio_file(path, samples, rate, "wav", MARK), round(100 * (sound.note - sound.pitch))
+    write_bytes(path, with_sampler_chunk(wav, rate, key, loop and loop[:2]))
+    return samples, held_by(loop, tune, rate) if loop else held(tune)
+
+
+def _with_ranges(groups: Sequence[KitGroup]) -> tuple[KitGroup, ...]:
+    """Groups at notes, upwards, with the keys that play each that has a sound."""
+    ranges = key_ranges([group.key for group in groups if group.sounds])
+    return tuple(replace(group, keys=ranges.get(group.key, ())) for group in groups)
 
 
 def _write_files(folder: Path, kit: Kit) -> None:
@@ -380,7 +379,7 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     shapes = np.empty((len(sounds), BANDS))  # mean power of each band in dB, relative to that of all
     for shape, spectra in zip(shapes, sounds, strict=True):
         power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)
-        shape[:] = 10 * np.log10(np.maximum(power / power.sum(), 10 ** (LEAST_BAND_DB / 10)))
+        shape[:] = 10 * np.log10(np.maximum(power / power.sum(), 1e-20))
     from scipy.cluster.hierarchy import fcluster, linkage  # it and Matplotlib take a second to load
 
     numbers = np.arange(len(sounds))
@@ -402,11 +401,10 @@ def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
     from distill.audio.plots import write_spectrograms
 
     sounds = []
-    for group in groups[:MOST_ROWS]:
+    for group in groups[:16]:
         samples, rate = soundfile.read(path.parent / group.sounds[0].file, dtype="float32")
-        sounds.append(
-            (f"{group.note} {group.key}  {group.label}{group.sounds[0].played(rate)}", samples[: MOST_SECONDS * rate])
-        )
+        title = f"{group.note} {group.key}  {group.label}{group.sounds[0].play.in_words}"
+        sounds.append((title, samples[: 4 * rate]))
     write_spectrograms(path, sounds, rate)
 
 
@@ -414,32 +412,39 @@ def kit_folder(out: Path, replace: bool) -> Path:
     """The resolved path of a folder that a kit may be written to as a whole. Raises ParamsError for any other."""
     try:
         folder = out.resolve()
-        if Path.cwd().is_relative_to(folder):
-            wrong = "a folder of its own, found the current folder or one above it; name a folder in it"
-        elif not folder.exists() or all(path.name in OF_SYSTEMS for path in folder.iterdir()):
-            tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.parents) if one.exists())).close()
-            return folder
-        elif not replace:
-            wrong = "a new or an empty folder, found one with files in it; name another, or let it replace a kit"
-        elif not (strange := _strange_file(folder)):
-            return folder
-        else:
-            wrong = (
-                f"a folder with a kit that Distill made and nothing else, to replace it, found {strange}; move your own "
-                "files away or name another folder"
-            )
+        wrong = _wrong_folder(folder, replace)
     except OSError as error:
         wrong = f"a folder to write to, found {error.strerror or error}; name another folder"
-    raise ParamsError(f"out {out}: expected {wrong}")
+    if wrong:
+        raise ParamsError(f"out {out}: expected {wrong}")
+    return folder
+
+
+def _wrong_folder(folder: Path, replace: bool) -> str:
+    """What is expected in place of a folder that no kit may be written to; "" for another one."""
+    if Path.cwd().is_relative_to(folder):
+        return "a folder of its own, found the current folder or one above it; name a folder in it"
+    if not folder.exists() or all(path.name in OF_SYSTEMS for path in folder.iterdir()):
+        tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.parents) if path.exists())).close()
+        return ""
+    if not replace:
+        return "a new or an empty folder, found one with files in it; name another, or let it replace a kit"
+    if strange := _strange_file(folder):
+        return (
+            f"a folder with a kit that Distill made and nothing else, to replace it, found {strange}; move your own files "
+            "away or name another folder"
+        )
+    return ""
 
 
 def _strange_file(folder: Path) -> str:
     """What shows that a folder is more or other than a kit; "" for a kit alone."""
+    of_kits = re.compile(r"kit\.(json|txt|png|sfz|dspreset)|samples/\d{3}_[a-z0-9-]+_\d{2}\.wav")
     try:
-        if (folder / INDEX).stat().st_size > MOST_BYTES or (folder / INDEX).is_symlink():
+        if (folder / INDEX).stat().st_size > 64 << 20 or (folder / INDEX).is_symlink():
             raise ValueError
         kit = json.loads((folder / INDEX).read_bytes())
-        known = {name for name in kit["files"] if NAMES.fullmatch(name)} if kit["format"] == FORMAT else set()
+        known = {name for name in kit["files"] if of_kits.fullmatch(name)} if kit["format"] == FORMAT else set()
     except (OSError, LookupError, TypeError, ValueError, RecursionError):
         known = set()
     if INDEX not in known:

@@ -21,7 +21,7 @@ from distill.model_file.format import (
     save_bundle,
 )
 from distill.novelty.reference import Reference
-from distill.novelty.verdict import with_scores
+from distill.novelty.scores import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
@@ -31,7 +31,6 @@ from distill.training.checkpoints import loss_curves
 Facts = list[tuple[str, str]]
 
 KEPT = {"epochs_trained", "final_perplexity", "best_perplexity", "memorization"}  # of a prior's training
-MOST_NAMES = 20
 WRITTEN = "written"  # key of the date in `metadata`
 
 
@@ -62,7 +61,7 @@ def bundle_artifacts(
         codec_sha256=config.codec_sha256,
     )
     bundle = Bundle(codec, None, metadata)
-    return _save(path, bundle) if prior is None else bundle_prior(path, bundle, prior, reference, date)
+    return bundle_prior(path, bundle, prior, reference, date) if prior else _save(path, bundle)
 
 
 def bundle_prior(
@@ -95,7 +94,7 @@ def save_with_prior(
     }
     notes = {"tier": metadata.metadata["tier"]} if "tier" in metadata.metadata else {}
     notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **_dated(date)}
-    if reference is not None:
+    if reference:
         reference = with_scores(reference, bundle.codec)
         notes["reference_recordings"] = len(reference.codes)
     changes = {
@@ -118,51 +117,63 @@ def _save(path: Path, bundle: Bundle) -> BundleMetadata:
 
 
 def _dated(date: str | None) -> dict[str, str]:
-    return {} if date is None else {WRITTEN: date}
+    return {WRITTEN: date} if date else {}
 
 
 def facts(metadata: BundleMetadata) -> Facts:
     """Rows (name, value) on sound, codec, its codebooks on held-out recordings, and prior, from the metadata."""
-    codec, prior, trained = metadata.vqvae_config, metadata.prior_config, metadata.prior_metadata
-    rate = metadata.spectrogram_config.frame_rate
-    alike = [(size, len(list(levels))) for size, levels in groupby(codec.codebook_sizes)]
-    sizes = " + ".join(f"{number} × {size}" if number > 1 else str(size) for size, number in alike)
-    bits = rate * uniform_bits(codec.codebook_sizes)
-    rows = [
-        ("sound", f"mono, {metadata.spectrogram_config.sample_rate} Hz"),
-        (
-            "codec",
-            f"{codec.num_quantizers} levels of {sizes} codes, {rate:.1f} frames per second: {bits / 1000:.2f} kbit/s",
-        ),
+    notes = [(key.replace("_", " "), _as_text(value)) for key, value in metadata.metadata.items()]
+    levels = zip(metadata.vqvae_config.layout.names, metadata.codebook_health_snapshot.values(), strict=False)
+    health = [
+        (level, f"{of.utilization:.0%} of codewords used, perplexity {of.perplexity:.1f}") for level, of in levels
     ]
-    if prior is None or trained is None:
-        rows.append(("prior", "none: new sounds are drawn by the pretrained prior, if it can read the codes"))
-    else:
-        size = f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads"
-        beyond = ARCHITECTURES[prior.architecture].beyond_context
-        rows.append(
-            ("prior", f"{size}, context {prior.context_frames / rate:.1f} s" + (f" and {beyond}" if beyond else ""))
-        )
-        if prior.labels:
-            more = f" and {len(prior.labels) - MOST_NAMES} more" if len(prior.labels) > MOST_NAMES else ""
-            rows.append(("labels", ", ".join(prior.labels[:MOST_NAMES]) + more))
-        rows.append(("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"))
-        if trained.memorization.message:
-            rows.append(("warning", trained.memorization.message))
-    for key, value in metadata.metadata.items():
-        rows.append((key.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value)))
-    for level, health in zip(codec.level_names, metadata.codebook_health_snapshot.values(), strict=False):
-        rows.append((level, f"{health.utilization:.0%} of codewords used, perplexity {health.perplexity:.1f}"))
-    return rows
+    return [*_codec_facts(metadata), *_prior_facts(metadata), *notes, *health]
+
+
+def _as_text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _codec_facts(metadata: BundleMetadata) -> Facts:
+    codec, rate = metadata.vqvae_config, metadata.spectrogram_config.frame_rate
+    equal = [(size, len(list(levels))) for size, levels in groupby(codec.codebook_sizes)]
+    sizes = " + ".join(f"{number} × {size}" if number > 1 else str(size) for size, number in equal)
+    kilobits = rate * uniform_bits(codec.codebook_sizes) / 1000
+    of_codec = f"{codec.num_quantizers} levels of {sizes} codes, {rate:.1f} frames per second: {kilobits:.2f} kbit/s"
+    return [("sound", f"mono, {metadata.spectrogram_config.sample_rate} Hz"), ("codec", of_codec)]
+
+
+def _prior_facts(metadata: BundleMetadata) -> Facts:
+    prior, trained = metadata.prior_config, metadata.prior_metadata
+    if not (prior and trained):
+        return [("prior", "none: new sounds are drawn by the pretrained prior, if it can read the codes")]
+    seconds = prior.context_frames / metadata.spectrogram_config.frame_rate
+    context = f"context {seconds:.1f} s"
+    if beyond := ARCHITECTURES[prior.architecture].beyond_context:
+        context += f" and {beyond}"
+    size = f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads"
+    rows = [
+        ("prior", f"{size}, {context}"),
+        ("labels", _named(prior.labels)),
+        ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),
+        ("warning", trained.memorization.message),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _named(labels: Sequence[str], most: int = 20) -> str:
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return ", ".join(labels[:most]) + more
 
 
 def origins(metadata: BundleMetadata) -> Facts:
     """Rows (name, SHA-256) of the file's own weights and of its sources; of a run it is the fingerprint."""
-    rows = [("weights", metadata.payload_sha256), ("codec", metadata.codec_sha256)]
-    for key, value in metadata.provenance.model_dump().items():
-        if value:
-            rows.append((key.removesuffix("_sha256").replace("fingerprint", "run").replace("_", " "), value))
-    return rows
+    sources = {
+        key.removesuffix("_sha256").replace("fingerprint", "run").replace("_", " "): value
+        for key, value in metadata.provenance.model_dump().items()
+        if value
+    }
+    return [("weights", metadata.payload_sha256), ("codec", metadata.codec_sha256), *sources.items()]
 
 
 def card_path(model: Path) -> Path:
@@ -217,12 +228,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _escaped(text: str) -> str:
     """Escape text for one line of Markdown."""
-    printable = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
     return re.sub(r"[\\`*_\[\]<>|#!]", r"\\\g<0>", printable)
 
 
 def date_now() -> str:
-    """UTC in ISO 8601, such as 2026-01-31T12:00:00Z; that of the environment where it is set. Raises ParamsError."""
+    """UTC in ISO 8601 (2026-01-31T12:00:00Z), of the environment where it sets a date. Raises ParamsError."""
     return date_of(date_from_environment())
 
 

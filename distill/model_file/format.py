@@ -5,7 +5,8 @@ an `architecture` to its class. Every number in it, and the name, type and shape
 tensor is read, so that a file costs at most twice its own size in memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -14,7 +15,7 @@ import torch
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
@@ -26,7 +27,7 @@ from distill.prior.artifact import AnyShape, build_prior
 from distill.prior.base import Prior
 from distill.storage.files import canonical_json, identity, write_bytes
 from distill.storage.weights import (
-    Limits,
+    Kind,
     StoredTensor,
     read_header,
     stored_weights,
@@ -41,9 +42,8 @@ SUFFIX = ".distill"
 VERSION = (2, 0)
 VERSION_TEXT = ".".join(map(str, VERSION))
 OWN = {"format": "distill_model", "version": list(VERSION), "model_type": "vqvae"}
-KEY, WHAT = "distill", "a Distill model"
 AGAIN = "train again with `distill train` or `dvc repro`"
-LIMITS = Limits(header_bytes=1 << 20, json_bytes=256 << 10, depth=8)
+KIND = Kind("a Distill model", "distill", OWN, AGAIN, header_bytes=1 << 20, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 KINDS = {torch.float16: "F16", torch.float32: "F32"}  # of tensors, by the names of safetensors
 SIZES = ("codebook_size", "num_quantizers")  # of the codec: the prior's sizes follow from them
@@ -96,10 +96,10 @@ class BundleMetadata(Settings):
 
     @field_validator("prior_config", mode="before")
     @classmethod
-    def _with_sizes(cls, found: Any, info: ValidationInfo) -> Any:
+    def _with_sizes(cls, shape: Any, info: ValidationInfo) -> Any:
         """The prior's shape with the sizes of the codec's codes, which a file holds once."""
         codec = info.data.get("vqvae_config")
-        return {**found, "codebook_sizes": codec.codebook_sizes} if isinstance(found, dict) and codec else found
+        return {**shape, "codebook_sizes": codec.codebook_sizes} if isinstance(shape, dict) and codec else shape
 
     @field_validator("codebook_health_snapshot")
     @classmethod
@@ -117,30 +117,33 @@ class BundleMetadata(Settings):
         """Whether the file has a prior."""
         return self.prior_config is not None
 
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the prior, in the order of their indices."""
+        return self.prior_config.labels if self.prior_config else []
+
     def file_json(self) -> dict[str, Any]:
         """The JSON as it stands in a file: every key, and the sizes of the codes once."""
         values = self.model_dump(mode="json")
-        codec, prior, seq_len = values["vqvae_config"], values["prior_config"], None
-        sizes = {key: codec.pop(key) for key in SIZES}
-        if prior is not None:
+        sizes = {key: values["vqvae_config"].pop(key) for key in SIZES}
+        seq_len = None
+        if prior := values["prior_config"]:
             seq_len = prior.pop("context_frames") * sizes["num_quantizers"]
             del prior["codebook_sizes"]
         return {**OWN, "has_prior": self.has_prior, "seq_len": seq_len, **sizes, **values}
 
     @classmethod
-    def of_file(cls, found: Mapping[str, Any]) -> Self:
+    def of_file(cls, stored: Mapping[str, Any]) -> Self:
         """The metadata of a file's JSON. Raises ValueError (of pydantic, too) where it is not as `file_json` writes it."""
-        values = {key: value for key, value in found.items() if key not in (*OWN, "has_prior", "seq_len", *SIZES)}
-        sizes = {key: found.get(key) for key in SIZES}
-        if isinstance(values.get("vqvae_config"), dict):
-            values["vqvae_config"] = {**values["vqvae_config"], **sizes}
-        seq_len, levels = found.get("seq_len"), sizes["num_quantizers"]
-        if isinstance(values.get("prior_config"), dict) and isinstance(seq_len, int) and isinstance(levels, int):
-            values["prior_config"] = {**values["prior_config"], "context_frames": seq_len // max(1, levels)}
+        values = {key: value for key, value in stored.items() if key not in (*OWN, "has_prior", "seq_len", *SIZES)}
+        with suppress(KeyError, TypeError):  # what is missing or of another type is refused below
+            values["vqvae_config"] = {**values["vqvae_config"], **{key: stored.get(key) for key in SIZES}}
+            context_frames = stored["seq_len"] // max(1, stored["num_quantizers"])
+            values["prior_config"] = {**values["prior_config"], "context_frames": context_frames}
         metadata = cls.model_validate(values)
         written = metadata.file_json()
-        for key in sorted(written.keys() | found.keys()):
-            if key not in found or written.get(key) != found[key]:
+        for key in sorted(written.keys() | stored.keys()):
+            if key not in stored or written.get(key) != stored[key]:
                 raise ValueError(f"{key} is missing, or not as this version writes it")
         return metadata
 
@@ -166,22 +169,36 @@ class Bundle:
     @property
     def labels(self) -> list[str]:
         """Labels of the prior, in the order of their indices."""
-        return [] if self.metadata.prior_config is None else self.metadata.prior_config.labels
+        return self.metadata.labels
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks by the prefixes of their tensors in a file."""
+        return {CODEC_PREFIX: self.codec} | ({PRIOR_PREFIX: self.prior} if self.prior else {})
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights of all networks by their names in a file."""
+        return {
+            name: value
+            for prefix, network in self.networks.items()
+            for name, value in stored_weights(network, prefix).items()
+        }
 
 
 def save_bundle(
     path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None = None
 ) -> BundleMetadata:
     """Write a model file atomically and return its metadata with the hashes filled in. Raises ArtifactError."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _state(codec, prior).items()}
-    if reference is not None:
+    weights = Bundle(codec, prior, metadata).weights()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    if reference:
         tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
     hashes = {"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
     written = metadata.model_copy(update=hashes)
     text = canonical_json(written.file_json())
-    if (size := len(text.encode())) > LIMITS.json_bytes:
-        raise ArtifactError(f"{path}: expected at most {LIMITS.json_bytes} bytes of metadata, found {size}")
-    write_bytes(path, save(tensors, {KEY: text}))
+    if (size := len(text.encode())) > KIND.json_bytes:
+        raise ArtifactError(f"{path}: expected at most {KIND.json_bytes} bytes of metadata, found {size}")
+    write_bytes(path, save(tensors, {KIND.key: text}))
     return written
 
 
@@ -201,9 +218,9 @@ def load_bundle(path: Path) -> Bundle:
 
 def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor]]:
     """Read and check the metadata, and read the names and shapes of the tensors. Raises ArtifactError."""
-    found, tensors = read_header(path, KEY, WHAT, LIMITS, OWN, AGAIN)
+    values, tensors = read_header(path, KIND)
     try:
-        return BundleMetadata.of_file(found), tensors
+        return BundleMetadata.of_file(values), tensors
     except ValueError as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else f"that {one_line(error)}"
         raise ArtifactError(
@@ -218,13 +235,13 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError as error:
         raise ArtifactError(
-            f"{path}: expected {WHAT}, found that it was removed while it was read; put it back"
+            f"{path}: expected {KIND.name}, found that it was removed while it was read; put it back"
         ) from error
 
 
 def _load(path: Path) -> Bundle:
     metadata, stored = read_contents(path)
-    architecture, spectrogram, shape = metadata.vqvae_config, metadata.spectrogram_config, metadata.prior_config
+    architecture, spectrogram = metadata.vqvae_config, metadata.spectrogram_config
     if 2 * architecture.least_weights(spectrogram) > size_of(path):
         raise ArtifactError(
             f"{path}: expected the weights of the codec it describes, found too small a file; download it again"
@@ -232,21 +249,14 @@ def _load(path: Path) -> Bundle:
     codec = VQVAE(architecture, spectrogram)
     try:
         with torch.device("meta"):  # a prior without memory for its weights, which may be too many
-            _check_tensors(stored, _state(codec, None if shape is None else build_prior(shape)))
-        prior = None if shape is None else build_prior(shape)
+            _check_tensors(stored, Bundle(codec, _prior_of(metadata), metadata).weights())
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in stored}
         _check_values(metadata, tensors)
-        codec.load_state_dict(under(CODEC_PREFIX, tensors))
-        if prior is not None:
-            prior.load_state_dict(under(PRIOR_PREFIX, tensors))
-        arrays = {key: value.numpy() for key, value in under(REFERENCE_PREFIX, tensors).items()}
-        reference = read_reference(arrays, architecture.codebook_sizes) if arrays else None
-        if reference is not None and not (len(reference.scores) and len(reference.reencoded)):
-            raise ValueError("scores of the baseline are missing")
+        reference = _reference_of(tensors, architecture.codebook_sizes)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(
-            f"{path}: expected {WHAT}, found a damaged file ({one_line(error)}); download it again"
+            f"{path}: expected {KIND.name}, found a damaged file ({one_line(error)}); download it again"
         ) from error
     except ValueError as error:
         raise ArtifactError(
@@ -254,12 +264,25 @@ def _load(path: Path) -> Bundle:
         ) from error
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}; download it again") from error
-    return Bundle(codec.eval(), None if prior is None else prior.eval(), metadata, reference)
+    bundle = Bundle(codec, _prior_of(metadata), metadata, reference)
+    for prefix, network in bundle.networks.items():
+        network.eval().load_state_dict(under(prefix, tensors))
+    return bundle
 
 
-def _state(codec: VQVAE, prior: Prior | None) -> dict[str, Tensor]:
-    """The weights of both networks by their names in a file."""
-    return stored_weights(codec, CODEC_PREFIX) | ({} if prior is None else stored_weights(prior, PRIOR_PREFIX))
+def _prior_of(metadata: BundleMetadata) -> Prior | None:
+    return build_prior(metadata.prior_config) if metadata.prior_config else None
+
+
+def _reference_of(tensors: Mapping[str, Tensor], codebook_sizes: Sequence[int]) -> Reference | None:
+    """The reference among the tensors of a file. Raises ValueError where it is not as it should be."""
+    arrays = {key: value.numpy() for key, value in under(REFERENCE_PREFIX, tensors).items()}
+    if not arrays:
+        return None
+    reference = read_reference(arrays, codebook_sizes)
+    if not (len(reference.scores) and len(reference.reencoded)):
+        raise ValueError("scores of the baseline are missing")
+    return reference
 
 
 def _check_tensors(stored: Mapping[str, StoredTensor], weights: Mapping[str, Tensor]) -> None:
@@ -277,19 +300,19 @@ def _check_tensors(stored: Mapping[str, StoredTensor], weights: Mapping[str, Ten
 
 
 def _described(tensor: StoredTensor | None) -> str:
-    return "missing" if tensor is None else f"{one_line(tensor.dtype, 20)} {one_line(list(tensor.shape), 80)}"
+    return f"{one_line(tensor.dtype, 20)} {one_line(list(tensor.shape), 80)}" if tensor else "missing"
 
 
 def _check_values(metadata: BundleMetadata, tensors: Mapping[str, Tensor]) -> None:
     """Compare the weights with their hashes, and refuse those that no network has."""
-    hashes = {
-        "weights": (metadata.payload_sha256, tensors_sha256(tensors)),
-        "a codec": (metadata.codec_sha256, tensors_sha256(under(CODEC_PREFIX, tensors))),
-    }
-    for what, (expected, found) in hashes.items():
-        if expected != found:
+    for what, expected, prefix in (
+        ("weights", metadata.payload_sha256, ""),
+        ("a codec", metadata.codec_sha256, CODEC_PREFIX),
+    ):
+        actual = tensors_sha256(under(prefix, tensors))
+        if expected != actual:
             raise ArtifactError(
-                f"expected {what} with SHA-256 {expected[:12]}…, found {found[:12]}…: the file was changed after it was written"
+                f"expected {what} with SHA-256 {expected[:12]}…, found {actual[:12]}…: the file was changed after it was written"
             )
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):

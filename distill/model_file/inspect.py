@@ -17,6 +17,7 @@ from distill.model_file.format import (
     REFERENCE_PREFIX,
     SUFFIX,
     VERSION_TEXT,
+    Bundle,
     BundleMetadata,
     load_bundle,
     read_contents,
@@ -26,9 +27,7 @@ from distill.novelty.reference import TENSORS
 from distill.params import TierName
 from distill.text import named_values, one_line
 
-MOST_RECORDINGS = 1 << 31  # a larger number is not believed
 LONGEST = 5000  # characters of a value or path on the terminal
-TRIAL_SECONDS, TRIAL_PITCH = 0.5, 220.0
 
 
 def describe(path: Path, metadata: BundleMetadata, width: int) -> list[str]:
@@ -60,9 +59,10 @@ class ListedModel:
 
 def list_models(folder: Path) -> list[ListedModel]:
     """The files `*.distill` of a folder, by name. Hashes and weights are not checked. Raises ParamsError."""
+    if not folder.exists():
+        raise ParamsError(f"DIR {folder}: expected a folder of models, found nothing there; check the path")
     if not folder.is_dir():
-        found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
-        raise ParamsError(f"DIR {folder}: expected a folder of models, found {found}")
+        raise ParamsError(f"DIR {folder}: expected a folder of models, found a file; name the folder that holds it")
     return [_listed(path) for path in sorted(folder.iterdir()) if path.suffix == SUFFIX]
 
 
@@ -73,19 +73,19 @@ def _listed(path: Path) -> ListedModel:
         metadata, tensors = read_contents(path)
     except (ArtifactError, OSError) as error:
         return ListedModel(**told, problem=one_line(error, most=1000))
-    noted, prior, trained = metadata.metadata, metadata.prior_config, metadata.prior_metadata
-    recordings, tier, bits = (noted.get(key) for key in ("recordings", "tier", "val_bits_per_second"))  # of any type
+    noted, trained = metadata.metadata, metadata.prior_metadata  # notes are of any type
+    recordings, tier, bits = (noted.get(key) for key in ("recordings", "tier", "val_bits_per_second"))
     health = [level.utilization for level in metadata.codebook_health_snapshot.values()]
     return ListedModel(
         **told,
-        recordings=recordings if isinstance(recordings, int) and 0 < recordings <= MOST_RECORDINGS else None,
+        recordings=recordings if isinstance(recordings, int) and 0 < recordings <= 1 << 31 else None,
         tier=tier if tier in ("small", "medium", "large") else None,
         utilization=fmean(health) if health else None,
         val_bits_per_second=bits if isinstance(bits, float) else None,
-        labels=() if prior is None else tuple(one_line(label) for label in prior.labels),
-        can_generate=prior is not None,
+        labels=tuple(map(one_line, metadata.labels)),
+        can_generate=metadata.has_prior,
         can_judge=all(REFERENCE_PREFIX + name in tensors for name in TENSORS),
-        was_memorizing=trained is not None and trained.memorization.was_memorizing,
+        was_memorizing=bool(trained and trained.memorization.was_memorizing),
     )
 
 
@@ -95,31 +95,34 @@ def verify(path: Path) -> Facts:
     Returns rows (check, finding). Raises ArtifactError at the first fault.
     """
     bundle = load_bundle(path)
-    codec, prior, reference = bundle.codec, bundle.prior, bundle.reference
-    weights = sum(value.numel() for one in (codec, prior) if one is not None for value in one.state_dict().values())
+    weights = sum(value.numel() for network in bundle.networks.values() for value in network.state_dict().values())
     checks = [
         ("form", f"safetensors without gaps or overlaps, {size_of(path)} bytes, no pickle"),
         ("metadata", f"format {VERSION_TEXT}, every value in its range"),
         ("weights", f"{weights} numbers, all finite, of the names, types and shapes that the metadata describes"),
         ("hash", f"SHA-256 {bundle.metadata.payload_sha256} as written"),
     ]
-    if reference is not None:
+    if reference := bundle.reference:
         held_out = f"{len(reference.held_out)} held out"
         checks.append(
             ("reference", f"codes of {len(reference.codes)} recordings to compare new sounds with, {held_out}")
         )
-    rate = codec.spectrogram.sample_rate
-    time = torch.arange(round(TRIAL_SECONDS * rate)) / rate
     try:
-        codes = encode(codec, 0.5 * torch.sin(2 * math.pi * TRIAL_PITCH * time)[None])[0]
-        decode_sounds(codec, [codes.numpy()])
-        checks.append(("codec", f"{TRIAL_SECONDS} s of a tone to {codes.numel()} codes and back"))
-        if prior is not None:
-            drawn = sample_codes(
-                prior, Sequences(1, len(codes), natural_ending=False), torch.Generator().manual_seed(0)
-            )[0]
-            decode_sounds(codec, [drawn])
-            checks.append(("prior", f"{TRIAL_SECONDS} s drawn, {drawn.size} codes of this codec"))
+        return [*checks, *_trial(bundle)]
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
+
+
+def _trial(bundle: Bundle, seconds: float = 0.5, pitch: float = 220.0) -> Facts:
+    """Code and decode a tone, and draw a sound as long. Raises ArtifactError."""
+    codec, rate = bundle.codec, bundle.codec.spectrogram.sample_rate
+    time = torch.arange(round(seconds * rate)) / rate
+    codes = encode(codec, 0.5 * torch.sin(2 * math.pi * pitch * time)[None])[0]
+    decode_sounds(codec, [codes.numpy()])
+    checks = [("codec", f"{seconds} s of a tone to {codes.numel()} codes and back")]
+    if bundle.prior:
+        sequences = Sequences(1, len(codes), natural_ending=False)
+        (drawn,) = sample_codes(bundle.prior, sequences, torch.Generator().manual_seed(0))
+        decode_sounds(codec, [drawn])
+        checks.append(("prior", f"{seconds} s drawn, {drawn.size} codes of this codec"))
     return checks

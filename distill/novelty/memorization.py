@@ -10,17 +10,13 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from distill.codes.store import Codes, other_levels
+from distill.codec.layout import FrameLayout
+from distill.codes.store import Codes
 from distill.novelty.search import CodeIndex
 from distill.params import Settings, get_adaptive_prior_config
 from distill.training.events import HOW_TO_STOP
 
-ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
-COARSE_LEVELS = 2  # of these; no tones
 JUDGED_LEVELS = 3  # the first levels but tones
-COARSE_PERPLEXITY = 2.5  # theirs that warns, where the tier's is not less
-MOST_COMPARED, MOST_FRAMES = 64, 256  # held-out recordings, and frames of each
-
 MOST_PERPLEXITY = 1e9
 Perplexity = Annotated[float, Field(ge=0, le=MOST_PERPLEXITY)]
 Number = Annotated[int, Field(ge=0, le=1 << 31)]
@@ -36,8 +32,8 @@ class MemorizationCheck(NamedTuple):
 class Memorization(Settings):
     """Result of the check at the best epoch, with its figures, as artefact and model file keep it.
 
-    `val_perplexity` and `threshold` are of all codes but tones, or of the first `JUDGED_LEVELS` of these levels where these
-    are what is known.
+    `val_perplexity` and `threshold` are of all codes but tones, or of the first `JUDGED_LEVELS` levels but tones where the
+    prior knows only those by heart.
     `alike` of `compared` held-out recordings have a near-duplicate among training recordings, which makes them easy to
     predict for a prior that generalises, too; null where that was not looked for. `codebook_size` is the perplexity of a
     prediction for which all codes of a level are alike: where levels differ in size, the geometric mean.
@@ -54,63 +50,65 @@ class Memorization(Settings):
     @property
     def is_of_copies(self) -> bool:
         """Whether half of the held-out recordings have a near-duplicate among training recordings, as far as is known."""
-        return self.compared is not None and 2 * (self.alike or 0) >= self.compared
+        return bool(self.compared) and 2 * (self.alike or 0) >= (self.compared or 0)
 
     @property
     def message(self) -> str:
         """What it means and what to do, the same words wherever it is shown; "" where nothing was memorised."""
         if not self.was_memorizing:
             return ""
-        if self.alike is None or self.compared is None:
-            cause = (
-                "Either it memorises, or recordings on both sides of the split are alike: look for copies among them, "
-                "add more varied recordings, or lower prior.hidden_size or prior.epochs"
-            )
-        elif self.is_of_copies:
-            cause = (
-                f"Near-duplicates explain it: {self.alike} of {self.compared} held-out recordings have a near-duplicate "
-                "among training recordings, so that held-out figures mean nothing; remove copies or add other recordings"
-            )
-        else:
-            cause = (
-                f"Few held-out recordings ({self.alike} of {self.compared}) have a near-duplicate among training "
-                "recordings, so copies do not explain it: the sounds vary so little that the prior memorises them. Add "
-                "more varied recordings, lower prior.hidden_size or prior.epochs, or stop now and use the best weights "
-                "so far"
-            )
         return (
             f"the prior predicts held-out recordings almost exactly (perplexity {self.val_perplexity:.2f}, below "
             f"{self.threshold:g} for {self.recordings} recordings; a uniform prediction has {self.codebook_size}; of all "
-            f"levels but tones or of the three coarsest): new sounds will repeat the recordings. {cause}. {HOW_TO_STOP}"
+            f"levels but tones or of the three coarsest): new sounds will repeat the recordings. {self._cause}. {HOW_TO_STOP}"
+        )
+
+    @property
+    def _cause(self) -> str:
+        if not self.compared:
+            return (
+                "Either it memorises, or recordings on both sides of the split are alike: look for copies among them, "
+                "add more varied recordings, or lower prior.hidden_size or prior.epochs"
+            )
+        if self.is_of_copies:
+            return (
+                f"Near-duplicates explain it: {self.alike} of {self.compared} held-out recordings have a near-duplicate "
+                "among training recordings, so that held-out figures mean nothing; remove copies or add other recordings"
+            )
+        return (
+            f"Few held-out recordings ({self.alike or 0} of {self.compared}) have a near-duplicate among training "
+            "recordings, so copies do not explain it: the sounds vary so little that the prior memorises them. Add more "
+            "varied recordings, lower prior.hidden_size or prior.epochs, or stop now and use the best weights so far"
         )
 
 
 def check_memorization(val_perplexity: float, codebook_size: int, dataset_file_count: int) -> MemorizationCheck:
     """Compare held-out perplexity with the threshold of the tier: 2, 3 or 5 from small to large corpora."""
     threshold = get_adaptive_prior_config(dataset_file_count).memorization_perplexity
-    found = Memorization(
+    memorization = Memorization(
         was_memorizing=val_perplexity < threshold,
         val_perplexity=min(val_perplexity, MOST_PERPLEXITY),
         threshold=threshold,
         codebook_size=codebook_size,
         recordings=dataset_file_count,
     )
-    return MemorizationCheck(found.was_memorizing, found.message)
+    return MemorizationCheck(memorization.was_memorizing, memorization.message)
 
 
 def judged(val_perplexity: float, coarse_perplexity: float, threshold: float) -> tuple[float, float]:
     """The perplexity that decides and its threshold: those of the coarse levels where they are memorised, else of all."""
-    coarse_threshold = min(COARSE_PERPLEXITY, threshold)
+    coarse_threshold = min(2.5, threshold)
     if coarse_perplexity < coarse_threshold:
         return coarse_perplexity, coarse_threshold
     return val_perplexity, threshold
 
 
-def alike_recordings(
-    train: Sequence[Codes], held_out: Sequence[Codes], codebook_sizes: Sequence[int]
-) -> tuple[int, int]:
-    """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, by coarse levels; of how many."""
-    coarse = other_levels(codebook_sizes)[:COARSE_LEVELS]
-    queries = [codes[:MOST_FRAMES, coarse] for codes in held_out[:MOST_COMPARED]]
+def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes], layout: FrameLayout) -> tuple[int, int]:
+    """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, of how many compared.
+
+    60 % of the codes of the two coarsest levels but tones are equal in it, at the best alignment.
+    """
+    coarse = layout.spectral[:2]
+    queries = [codes[:256, coarse] for codes in held_out[:64]]
     matches = CodeIndex([codes[:, coarse] for codes in train]).match(queries)
-    return sum(match.likeness >= ALIKE for match in matches), len(queries)
+    return sum(match.likeness >= 0.6 for match in matches), len(queries)

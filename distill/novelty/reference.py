@@ -49,10 +49,10 @@ class Reference:
         """The arrays of the file format, named and typed as in TENSORS."""
         values = {
             "codes": np.concatenate(self.codes),
-            "lengths": [len(one) for one in self.codes],
+            "lengths": list(map(len, self.codes)),
             "names": np.frombuffer(bytearray("\n".join(self.names).encode()), dtype=np.uint8),
             "held_out": np.concatenate(self.held_out),
-            "held_out_lengths": [len(one) for one in self.held_out],
+            "held_out_lengths": list(map(len, self.held_out)),
             "scores": self.scores,
             "reencoded": self.reencoded,
         }

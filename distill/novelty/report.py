@@ -17,15 +17,10 @@ from distill.novelty.reference import MOST_FRAMES, evenly
 from distill.novelty.spectra import Spectra
 from distill.novelty.verdict import Judge, Novelty
 
-MOST_COMPARED = 200  # recordings of each side in distances
 MOST_DECODED = 64  # sounds and recordings whose tones are looked at
 FEWEST = 2  # sounds of a distance
-NULL_DRAWS = 200
-DIVERSITY_DRAWS = 20
 SCALE = 100.0
 ROWS = 1000  # sounds whose distances to all others are held at once: of 10,000 with each other they take gigabytes
-NOTICED_SHARE = 0.5  # of the sounds: when so many are unrelated to the recordings, a distance shows it
-DEVIATIONS = 2.0  # of the null distribution, by which it shows
 
 Statistics = NDArray[np.float64]  # [sounds, values]
 
@@ -51,7 +46,7 @@ class KernelDistance:
         Squared MMD grows with the square of the share of other sounds (it is quadratic in the difference of the
         distributions), so half of them add a quarter of `unrelated`. That has to be two deviations.
         """
-        return self.unrelated * NOTICED_SHARE**2 / DEVIATIONS
+        return self.unrelated * 0.5**2 / 2
 
     @property
     def is_conclusive(self) -> bool:
@@ -66,7 +61,7 @@ class KernelDistance:
 
 @dataclass(frozen=True)
 class SetReport:
-    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording, of these in whole frames.
+    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording, of recordings in frames.
 
     Distance and diversity are None where there are too few sounds for them.
     """
@@ -84,7 +79,7 @@ class SetReport:
     longest_copied_seconds: float
     tonal_rate: float  # share of tonal sounds
     tonal_rate_held_out: float  # of held-out recordings, decoded from their codes
-    tonal_rate_originals: float | None  # of these themselves, where they are known
+    tonal_rate_originals: float | None  # of held-out recordings as they were, where they are known
     distance: KernelDistance | None
     diversity: float | None  # Vendi score: the effective number of different sounds
     diversity_of_recordings: float | None  # of as many training recordings
@@ -96,7 +91,7 @@ class SetReport:
         """
         left_out = ("sounds", "distance")
         values = {name: value for name, value in vars(self).items() if name not in left_out and value is not None}
-        if self.distance is not None and self.distance.is_conclusive:
+        if self.distance and self.distance.is_conclusive:
             values |= {
                 "kernel_distance": self.distance.value,
                 "kernel_distance_null_mean": self.distance.null_mean,
@@ -136,15 +131,16 @@ class SetReport:
     @property
     def distance_sentence(self) -> str:
         """The kernel distance beside its null distribution, or that there are too few sounds for one."""
-        what, found = "kernel distance to held-out recordings", self.distance
-        if found is None:
+        what, distance = "kernel distance to held-out recordings", self.distance
+        if not distance:
             return f"too few sounds or recordings for a {what}"
-        if found.is_conclusive:
-            null = f"{found.null_mean:.1f} ± {found.null_deviation:.1f}"
-            return f"{what} {found.value:.1f}, of {found.compared} training recordings {null}"
-        more = f"; generate {found.needed} or more" if found.compared == self.sounds < found.needed else ""
+        recordings = f"{distance.compared} training recordings"
+        if distance.is_conclusive:
+            null = f"{distance.null_mean:.1f} ± {distance.null_deviation:.1f}"
+            return f"{what} {distance.value:.1f}, of {recordings} {null}"
+        more = f"; generate {distance.needed} or more" if distance.compared == self.sounds < distance.needed else ""
         few = f"{self.sounds} sounds are too few for a {what}"
-        return f"{few}: among {found.compared} training recordings it differs by ± {found.null_deviation:.1f}{more}"
+        return f"{few}: among {recordings} it differs by ± {distance.null_deviation:.1f}{more}"
 
 
 def report_on(
@@ -162,25 +158,24 @@ def report_on(
     recordings, where they are known.
     """
     reference, rate, longest = judge.reference, judge.frame_rate, min(most_frames, MOST_FRAMES)
-    verdicts, tonal_originals = [one.verdict for one in novelty], _tonal(originals, judge)
+    verdicts, tonal_originals = [judged.verdict for judged in novelty], _tonal(originals, judge)
     generated, held_out, training = (
         sound_statistics(judge.spectra(codes[:longest]) for codes in side)
-        for side in (sounds, evenly(reference.held_out, MOST_COMPARED), evenly(reference.codes, MOST_COMPARED))
+        for side in (sounds, evenly(reference.held_out, most=200), evenly(reference.codes, most=200))
     )
-
     score, baseline = diversity(generated, held_out, training, seed) or (None, None)
     return SetReport(
         sounds=len(sounds),
         seconds=sum(seconds),
-        mean_seconds=float(np.mean([min(one, longest / rate) for one in seconds])),
+        mean_seconds=float(np.mean([min(length, longest / rate) for length in seconds])),
         held_out_mean_seconds=float(np.mean([min(len(codes), longest) for codes in reference.held_out])) / rate,
         new=verdicts.count("new"),
         close=verdicts.count("close"),
         copies=verdicts.count("copy"),
-        mean_agreement=float(np.mean([one.codes.likeness for one in novelty])),
-        mean_percentile_codes=float(np.mean([one.codes.percentile for one in novelty])),
-        mean_percentile_spectra=float(np.mean([one.spectra.percentile for one in novelty])),
-        longest_copied_seconds=max(one.codes.copied_seconds for one in novelty),
+        mean_agreement=float(np.mean([judged.codes.likeness for judged in novelty])),
+        mean_percentile_codes=float(np.mean([judged.codes.percentile for judged in novelty])),
+        mean_percentile_spectra=float(np.mean([judged.spectra.percentile for judged in novelty])),
+        longest_copied_seconds=max(judged.codes.copied_seconds for judged in novelty),
         tonal_rate=float(np.mean(_tonal(_decoded(judge, longest, sounds), judge))),
         tonal_rate_held_out=_tonal_rate_held_out(judge, longest),
         tonal_rate_originals=float(np.mean(tonal_originals)) if tonal_originals else None,
@@ -234,7 +229,7 @@ def kernel_distance(
     if min(others, count) < FEWEST:
         return None
     bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
-    draws = [_mmd(drawn, held_out, bandwidth) for drawn in _drawn(generator, training, count, NULL_DRAWS)]
+    draws = [_mmd(drawn, held_out, bandwidth) for drawn in _drawn(generator, training, count, 200)]
     unrelated = SCALE * _kernel_mean(held_out, bandwidth)
     value = _mmd(generated, held_out, bandwidth)
     return KernelDistance(value, float(np.mean(draws)), float(np.std(draws)), unrelated, count)
@@ -245,15 +240,15 @@ def diversity(
 ) -> tuple[float, float] | None:
     """Vendi score of generated sounds and of as many recordings (Friedman and Dieng 2022), None of too few sounds.
 
-    The kernel is that of `kernel_distance`.
+    The kernel is the one of `kernel_distance`.
     """
     count = min(len(generated), len(training))
     if min(count, len(held_out)) < FEWEST:
         return None
     bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
-    draws = DIVERSITY_DRAWS if count < len(generated) else 1
-    baseline = [_vendi(drawn, bandwidth) for drawn in _drawn(generator, training, count, DIVERSITY_DRAWS)]
-    values = [_vendi(drawn, bandwidth) for drawn in _drawn(generator, generated, count, draws)]
+    baseline = [_vendi(drawn, bandwidth) for drawn in _drawn(generator, training, count, 20)]
+    draws = _drawn(generator, generated, count, 20 if count < len(generated) else 1)
+    values = [_vendi(drawn, bandwidth) for drawn in draws]
     return float(np.mean(values)), float(np.mean(baseline))
 
 
@@ -273,9 +268,9 @@ def _vendi(sounds: Statistics, bandwidth: float) -> float:
     return float(np.exp(-(weights * np.log(weights)).sum()))
 
 
-def _mmd(one: Statistics, other: Statistics, bandwidth: float) -> float:
-    across = _kernel_sum(one, other, bandwidth) / (len(one) * len(other))
-    return (_kernel_mean(one, bandwidth) + _kernel_mean(other, bandwidth) - 2 * across) * SCALE
+def _mmd(left: Statistics, right: Statistics, bandwidth: float) -> float:
+    across = _kernel_sum(left, right, bandwidth) / (len(left) * len(right))
+    return (_kernel_mean(left, bandwidth) + _kernel_mean(right, bandwidth) - 2 * across) * SCALE
 
 
 def _kernel_mean(sounds: Statistics, bandwidth: float) -> float:
@@ -283,14 +278,14 @@ def _kernel_mean(sounds: Statistics, bandwidth: float) -> float:
     return (_kernel_sum(sounds, sounds, bandwidth) - len(sounds)) / (len(sounds) * (len(sounds) - 1))
 
 
-def _kernel_sum(one: Statistics, other: Statistics, bandwidth: float) -> float:
+def _kernel_sum(left: Statistics, right: Statistics, bandwidth: float) -> float:
     """Sum of the Gaussian kernel over all pairs of rows."""
-    blocks = (one[first : first + ROWS] for first in range(0, len(one), ROWS))
-    return sum(float(np.exp(-squared_distances(block, other) / bandwidth).sum()) for block in blocks)
+    blocks = (left[first : first + ROWS] for first in range(0, len(left), ROWS))
+    return sum(float(np.exp(-squared_distances(block, right) / bandwidth).sum()) for block in blocks)
 
 
-def squared_distances(one: Statistics, other: Statistics) -> NDArray[np.float64]:
-    """Squared Euclidean distances `[N, M]` of the rows of `one` `[N, D]` and `other` `[M, D]`."""
-    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
+def squared_distances(left: Statistics, right: Statistics) -> NDArray[np.float64]:
+    """Squared Euclidean distances `[N, M]` of the rows of `left` `[N, D]` and `right` `[M, D]`."""
+    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None] - 2 * left @ right.T
     result: NDArray[np.float64] = np.maximum(squares, 0.0)
     return result

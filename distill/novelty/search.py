@@ -17,15 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-SLACK = 16  # frames by which edits may shift a sound from its alignment
 SEGMENT = 32  # frames of a segment
 GROUP = 8  # neighbouring lags of which the best score counts
-BEST_GROUPS = 8  # groups of lags that are candidates, for each segment
-ROWS = 1 << 13  # windows in one matrix product
 EXHAUSTIVE = 1 << 18  # frames times lags up to which all lags are candidates
-SIGNS = 16  # dimensions of the random projection of a code
-SIGNS_SEED = 0
-COPIED = 0.75  # share of a frame's codes that are equal in a copied frame
 
 Sound = NDArray[Any]  # [F, ...]
 Lags = NDArray[np.int64]  # [K]
@@ -119,12 +113,12 @@ class Index(ABC):
     def candidate_lags(self, sounds: Sequence[Sound]) -> list[Lags]:
         """The lags at which each of `sounds` is tried, ascending and unique."""
         count = len(self.frames)
-        found: list[list[Lags]] = [[] for _ in sounds]
+        candidates: list[list[Lags]] = [[] for _ in sounds]
         segments: list[tuple[int, int]] = []  # sound, first frame in it
         features: list[Tensor] = []
         for number, sound in enumerate(sounds):
             if len(sound) * (count + len(sound)) <= EXHAUSTIVE:
-                found[number].append(np.arange(1 - len(sound), count))
+                candidates[number].append(np.arange(1 - len(sound), count))
                 continue
             query = self._query(sound)
             for start in range(0, len(sound), SEGMENT):
@@ -134,11 +128,11 @@ class Index(ABC):
         for (number, start), first in zip(segments, groups, strict=True):
             length = min(SEGMENT, len(sounds[number]) - start)
             overlapping = first[first + GROUP - 1 + length > 0]
-            found[number].append((overlapping[:, None] + np.arange(1 - self.pool, GROUP) - start).flatten())
-        lags = [np.unique(np.concatenate(one)) for one in found]
-        return [one[(one > -len(sound)) & (one < count)] for one, sound in zip(lags, sounds, strict=True)]
+            candidates[number].append((overlapping[:, None] + np.arange(1 - self.pool, GROUP) - start).flatten())
+        lags = [np.unique(np.concatenate(parts)) for parts in candidates]
+        return [own[(own > -len(sound)) & (own < count)] for own, sound in zip(lags, sounds, strict=True)]
 
-    def _best_groups(self, segments: Tensor) -> NDArray[np.int64]:
+    def _best_groups(self, segments: Tensor, most: int = 8, windows_at_once: int = 1 << 13) -> NDArray[np.int64]:
         """First frames `[S, n]` of the groups of lags at which segments `[SEGMENT / pool * C, S]` correlate most.
 
         Features of the recordings are never held together.
@@ -146,16 +140,16 @@ class Index(ABC):
         total, width, per_group = len(self.frames), SEGMENT // self.pool, GROUP // self.pool
         best, where = torch.empty(segments.shape[1], 0), torch.empty(segments.shape[1], 0, dtype=torch.int64)
         # The first window ends with the first frame, the last begins with the last one.
-        for first in range(self.pool - SEGMENT, total, ROWS * self.pool):
-            count = -(-min(ROWS * self.pool, total - first) // GROUP) * per_group
+        for first in range(self.pool - SEGMENT, total, windows_at_once * self.pool):
+            count = -(-min(windows_at_once * self.pool, total - first) // GROUP) * per_group
             stop = min(total, max(0, first + (count + width - 1) * self.pool))
             piece = nn.functional.pad(self._features_at(max(0, first), stop), (0, 0, max(0, -first), 0))
             windows = self._pooled(piece, count + width - 1).unfold(0, width, 1).transpose(1, 2).reshape(count, -1)
             scores = (windows @ segments).view(count // per_group, per_group, -1).amax(dim=1).T  # [S, groups]
-            top = scores.topk(min(BEST_GROUPS, scores.shape[1]), dim=1)
+            top = scores.topk(min(most, scores.shape[1]), dim=1)
             best = torch.cat([best, top.values], dim=1)
             where = torch.cat([where, top.indices * GROUP + first], dim=1)
-            best, kept = best.topk(min(BEST_GROUPS, best.shape[1]), dim=1)
+            best, kept = best.topk(min(most, best.shape[1]), dim=1)
             where = where.gather(1, kept)
         return where.numpy()
 
@@ -170,8 +164,8 @@ class Index(ABC):
         likeness, copied, gains = self._compare(sound, windows)
         index, recording, best = windows.best_piece(likeness)
         begin, end = self.starts[recording : recording + 2].tolist()
-        lag = int(lags[index])
-        stretch = self.frames[max(begin, lag - SLACK) : min(end, lag + len(sound) + SLACK)]
+        lag, slack = int(lags[index]), 16  # frames by which edits may shift a sound from its alignment
+        stretch = self.frames[max(begin, lag - slack) : min(end, lag + len(sound) + slack)]
         gain = gains[index][windows.owners[index] == recording][0]
         edits = edit_distance(self._costs(sound, stretch, gain))
         return Match(recording, lag - begin, best, windows.longest_run(copied), edits)
@@ -206,15 +200,15 @@ class CodeIndex(Index):
         """`recordings` are codes `[F, Q]`."""
         codes = np.concatenate(recordings).astype(np.uint16, copy=False)
         super().__init__(codes, list(map(len, recordings)))
-        generator = torch.Generator().manual_seed(SIGNS_SEED)
-        sizes = (codes.shape[1], int(codes.max()) + 1, SIGNS)
+        generator = torch.Generator().manual_seed(0)
+        sizes = (codes.shape[1], int(codes.max()) + 1, 16)  # levels, codewords, dimensions of the projection
         self._signs = torch.randint(0, 2, sizes, generator=generator).float() * 2 - 1
 
     def _features_at(self, start: int, stop: int) -> Tensor:
         return self._query(self.frames[start:stop])
 
     def _query(self, sound: Sound) -> Tensor:
-        """Random projection of codes `[F, Q]` to sums of sign vectors `[F, SIGNS]`, nearly orthogonal."""
+        """Random projection of codes `[F, Q]` to sums of sign vectors `[F, 16]`, nearly orthogonal."""
         levels, sizes, _ = self._signs.shape
         rows = torch.from_numpy(sound.astype(np.int64)).clamp_max(sizes - 1) + sizes * torch.arange(levels)
         return nn.functional.embedding_bag(rows, self._signs.flatten(0, 1), mode="sum")
@@ -222,7 +216,7 @@ class CodeIndex(Index):
     def _compare(self, sound: Sound, windows: Windows) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
         equal = (self.frames[windows.frames] == sound.astype(np.uint16)) & (windows.owners >= 0)[..., None]
         agreement = np.einsum("kfq->kf", equal.view(np.uint8)) / equal.shape[2]  # a fifth of the time of a mean
-        return agreement, equal[..., 0] & (agreement >= COPIED), np.zeros(windows.frames.shape, np.float32)
+        return agreement, equal[..., 0] & (agreement >= 0.75), np.zeros(windows.frames.shape, np.float32)
 
     def _costs(self, sound: Sound, stretch: Sound, gain: np.float32) -> Costs:  # noqa: ARG002
         costs: Costs = (stretch != sound.astype(np.uint16)[:, None]).mean(axis=2, dtype=np.float32)

@@ -69,7 +69,8 @@ class CodeSpectra:
             around = frames[:, None] + np.arange(-REACH, REACH + 1)  # [frames, KERNEL_FRAMES]
             inside = (around >= starts[owners, None]) & (around < starts[owners + 1, None])
             near = torch.from_numpy(codes[around.clip(0, len(codes) - 1)].astype(np.int64))
-            near = self._codec.without_tones(near).masked_fill(torch.from_numpy(~inside)[..., None], self._silence)
+            near, _ = self._codec.layout.split(near)
+            near = near.masked_fill(torch.from_numpy(~inside)[..., None], self._silence)
             rows = near.transpose(1, 2) + self._first
             latents = nn.functional.embedding_bag(rows.flatten(1), self._table, mode="sum").to(self._codec.device)
             result[frames] = band_levels(self._codec, self._codec.unproject(latents)).cpu().numpy()
@@ -78,17 +79,13 @@ class CodeSpectra:
 
 def band_levels(codec: VQVAE, features: Tensor) -> Tensor:
     """Band levels in dB `[F, BANDS]` of decoded features `[F, C]`."""
-    config = codec.spectrogram
-    log_mel = features[:, : config.coarse_features].view(len(features), config.stack, -1).mean(dim=1)
-    return 20 * nn.functional.adaptive_avg_pool1d(log_mel, BANDS)
+    return 20 * nn.functional.adaptive_avg_pool1d(codec.spectrogram.mean_log_mel(features), BANDS)
 
 
 def pitches(codec: VQVAE, codes: NDArray[np.integer]) -> Pitches:
     """Pitches `[F]` of codes `[F, Q]`."""
-    if codec.tone is None:
-        return np.full(len(codes), np.nan)
-    found: Pitches = codec.tone.pitches(torch.from_numpy(codes.astype(np.int64))).numpy()
-    return found
+    pitches: Pitches = codec.pitches(torch.from_numpy(codes.astype(np.int64))).numpy()
+    return pitches
 
 
 def interval(sound: Pitches, recording: Pitches) -> int:

@@ -49,7 +49,7 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 Clip = Annotated[float, Field(gt=0)]
 LossWeight = Annotated[float, Field(ge=0, le=100)]
 CodebookSize = Annotated[int, Field(ge=2, le=65_536)]
-Levels = Annotated[int, Field(ge=1, le=16)]
+Levels = Annotated[int, Field(ge=6, le=16)]
 CodebookSizes = Annotated[tuple[CodebookSize, ...], Field(min_length=1, max_length=16, strict=False)]  # of each level
 LatentSize = Annotated[int, Field(ge=2, le=1024)]
 CodecWidth = Annotated[int, Field(ge=8, le=4096)]

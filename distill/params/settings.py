@@ -56,7 +56,7 @@ class Setting(NamedTuple):
     type: type  # int, float, bool or str
     bounds: dict[str, float]  # by "ge", "gt", "le" and "lt"
     choices: tuple[str, ...]  # in place of a value of the type, or beside it
-    auto_by: str  # what fills in `auto`; "" where it is none of the values, or a choice
+    auto_by: str  # what fills in `auto`; "" where `auto` is not allowed, or a choice
     help: str
     default: Any
 
@@ -69,12 +69,12 @@ class Setting(NamedTuple):
 def setting_of(field: FieldInfo, comment: str = "", default: Any = None) -> Setting:
     """What is shown of a field, with its comment and its value in the file of defaults."""
     union, by = get_origin(field.annotation) in (Union, UnionType), field.title or ""
-    parts = [FieldInfo.from_annotation(one) for one in get_args(field.annotation)] if union else [field]
+    parts = [FieldInfo.from_annotation(part) for part in get_args(field.annotation)] if union else [field]
     names = [name for part in parts if get_origin(part.annotation) is Literal for name in get_args(part.annotation)]
-    choices, metadata = () if by else tuple(names), [one for part in parts for one in part.metadata]
+    choices, metadata = () if by else tuple(names), [limit for part in parts for limit in part.metadata]
     return Setting(
         type=next((part.annotation for part in parts if isinstance(part.annotation, type)), str),
-        bounds={name: getattr(one, name) for one in metadata for name in BOUNDS if hasattr(one, name)},
+        bounds={name: getattr(limit, name) for limit in metadata for name in BOUNDS if hasattr(limit, name)},
         choices=choices,
         auto_by=by,
         help=field.description or comment.removeprefix(" | ".join(choices)).removeprefix(": "),
@@ -94,7 +94,7 @@ def field_at(kind: type[Settings], keys: Sequence[Any]) -> tuple[list[str], type
         named, field = [*named, one_line(key, 80)], owner.model_fields.get(key)
         annotation = None if field is None else field.annotation
         parts = (annotation, *get_args(annotation))
-        inner = [one for one in parts if isinstance(one, type) and issubclass(one, Settings)]
+        inner = [part for part in parts if isinstance(part, type) and issubclass(part, Settings)]
         if get_origin(annotation) is dict:  # of sections
             named += [one_line(name, 80) for name in islice(rest, 1)]
     return named, owner, field
@@ -116,12 +116,15 @@ def first_problem(error: ValidationError) -> str:
 
 def expectation(message: str) -> str:
     """What was expected, by a message of pydantic."""
-    if message.startswith("Input should be a valid dictionary"):
-        return "a section of `key: value` lines"
-    if message.startswith("String should match pattern"):
-        return "up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
+    own = {
+        "Input should be a valid dictionary": "a section of `key: value` lines",
+        "String should match pattern": (
+            "up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
+        ),
+    }
     shortened = message.removeprefix("Input should be ").removeprefix("String should ")
-    return shortened.partition(", unable to")[0].rstrip(".")
+    plain = shortened.partition(", unable to")[0].rstrip(".")
+    return next((text for start, text in own.items() if message.startswith(start)), plain)
 
 
 def _problem(kind: type[Settings], error: ValidationError) -> str:
@@ -129,20 +132,26 @@ def _problem(kind: type[Settings], error: ValidationError) -> str:
     first = error.errors()[0]
     keys, owner, field = field_at(kind, first["loc"])
     key = ".".join(keys)
-    if first["type"] == "value_error":  # of a check of ours, which begins with the key
-        return ".".join([*keys, first["msg"].removeprefix("Value error, ")])
-    if first["type"] == "extra_forbidden":
-        *section, last = keys
-        nearest = difflib.get_close_matches(last, owner.model_fields, n=1, cutoff=0.5)
-        known = f"{'.'.join(section) or 'the file'} has {', '.join(owner.model_fields)}"
-        other = f"did you mean {'.'.join([*section, *nearest])}?" if nearest else known
-        return f"{key}: expected a known key, found an unknown one; {other}"
-    if first["type"] == "missing":
-        return f"{key}: expected a value, found none; add it"
-    about = None if field is None else setting_of(field)
-    takes_auto = about is not None and (about.auto_by or about.choices == ("auto",))
+    match first["type"]:
+        case "value_error":  # of a check of ours, which begins with the key
+            return ".".join([*keys, first["msg"].removeprefix("Value error, ")])
+        case "extra_forbidden":
+            return f"{key}: expected a known key, found an unknown one; {_known_keys(keys, owner)}"
+        case "missing":
+            return f"{key}: expected a value, found none; add it"
+    about = setting_of(field) if field else None
+    takes_auto = about and (about.auto_by or about.choices == ("auto",))
     expected = expectation(first["msg"]).removeprefix("a valid ") + (" or auto" if takes_auto else "")
     return f"{key}: expected {expected}, found {one_line(repr(first['input']), 80)}"
+
+
+def _known_keys(keys: list[str], owner: type[Settings]) -> str:
+    """The known key that is nearest to the last of `keys`, or all that its section has."""
+    *section, last = keys
+    nearest = difflib.get_close_matches(last, owner.model_fields, n=1, cutoff=0.5)
+    if nearest:
+        return f"did you mean {'.'.join([*section, *nearest])}?"
+    return f"{'.'.join(section) or 'the file'} has {', '.join(owner.model_fields)}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -156,8 +165,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: expected YAML, found a syntax error: {one_line(error)}") from error
     if not isinstance(values, dict):
-        found = one_line(repr(values), 80)
-        raise ParamsError(f"{path}: expected sections such as `corpus:` and `prior:`, found {found}")
+        text = one_line(repr(values), 80)
+        raise ParamsError(f"{path}: expected sections such as `corpus:` and `prior:`, found {text}")
     return values
 
 
@@ -193,9 +202,9 @@ def default_values() -> dict[str, Any]:
 def comments() -> dict[str, str]:
     """The comment behind each key of the file that ships, by its path, such as "vqvae.epochs"."""
     keys: list[str] = []
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for line in default_file().read_text(encoding="utf-8").splitlines():
         if part := re.match(r"( *)(\w+):", line):
             keys = [*keys[: len(part[1]) // 2], part[2]]
-            found[".".join(keys)] = line.partition(" # ")[2]
-    return found
+            texts[".".join(keys)] = line.partition(" # ")[2]
+    return texts

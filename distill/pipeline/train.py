@@ -22,7 +22,6 @@ from distill.codes.encode import code_corpus
 from distill.codes.store import split_codes
 from distill.errors import ArtifactError, ParamsError
 from distill.execution import STATE, Execution, execution_from_environment
-from distill.generate.calibration import calibrate
 from distill.model_file.build import bundle_artifacts, bundle_prior, date_now, save_with_prior
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
@@ -34,9 +33,9 @@ from distill.storage.files import canonical_json, remove_folder, sha256_file, sh
 from distill.storage.weights import weights_sha256
 from distill.storage.work import Executor
 from distill.training.checkpoints import curves_of
+from distill.training.console import public_events
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
-from distill.training.tracking import public_events
 
 
 @dataclass(frozen=True)
@@ -83,20 +82,18 @@ def train_model(
     existed = model.exists()
     with _work("train", folder, params, state) as folders:
         corpus = ingest_folder(folder, folders.corpus, params.corpus, executor, kept=folders.decoded)
-        codec = train_codec(folders.corpus, folders.vqvae, params, execution, state)
-        trained = None
+        trained = train_codec(folders.corpus, folders.vqvae, params, execution, state)
+        of_prior: list[PriorTraining] = []
         if prior:
-            network, config = load_codec(folders.vqvae)
-            code_and_split(network, config.codec_sha256, folders, params, execution, executor, config.by_label)
-            made = (folders.codes, folders.split, folders.prior)
-            trained = train_prior_of_codes(*made, params, execution, calibrate, state)
+            codec, config = load_codec(folders.vqvae)
+            code_and_split(codec, config.codec_sha256, folders, params, execution, executor, config.by_label)
+            of_prior.append(_train_prior(folders, params, execution, state))
         _check_still_free(model, existed)
         bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date_now())
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), address(folder))
-        codec.clear_checkpoints()
-        if trained is not None:
-            trained.clear_checkpoints()
-    return TrainedModel(model, corpus, codec, trained)
+        for training in (trained, *of_prior):
+            training.clear_checkpoints()
+    return TrainedModel(model, corpus, trained, next(iter(of_prior), None))
 
 
 def add_prior(
@@ -116,28 +113,37 @@ def add_prior(
     """
     existed, bundle = output.exists(), load_bundle(model)
     data_sha256, codec_sha256 = bundle.metadata.provenance.data_sha256, bundle.metadata.codec_sha256
-    chosen = folder if folder is not None else find_corpus(state, data_sha256)
-    if chosen is None:
-        raise ParamsError(
-            f"{model}: expected the folder of its recordings, found no record of it in {state}; name it with --data"
-        )
+    chosen = _recordings_of(model, data_sha256, state) if folder is None else folder
     params = _with_codec_split(params, bundle)
     with _work(f"prior{codec_sha256}", chosen, params, state) as folders:
         ingest_folder(chosen, folders.corpus, params.corpus, executor, kept=folders.decoded)
-        found = sha256_file(folders.corpus / MANIFEST)
-        if folder is None and found != data_sha256:
+        manifest = sha256_file(folders.corpus / MANIFEST)
+        if folder is None and manifest != data_sha256:
             raise ParamsError(
                 f"{chosen}: expected the training recordings of {model}, found others; "
                 f"to train on them nevertheless, use --data {chosen}"
             )
         code_and_split(bundle.codec, codec_sha256, folders, params, execution, executor, _is_by_label(bundle))
-        made = (folders.codes, folders.split, folders.prior)
-        trained = train_prior_of_codes(*made, params, execution, calibrate, state)
+        trained = _train_prior(folders, params, execution, state)
         _check_still_free(output, existed)
         bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now())
-        remember_corpus(state, found, address(chosen))
+        remember_corpus(state, manifest, address(chosen))
         trained.clear_checkpoints()
     return trained
+
+
+def _recordings_of(model: Path, data_sha256: str, state: Path) -> str:
+    """Where the training recordings of a model were on this computer. Raises ParamsError where it has no record of it."""
+    if recordings := find_corpus(state, data_sha256):
+        return recordings
+    raise ParamsError(
+        f"{model}: expected the folder of its recordings, found no record of it in {state}; name it with --data"
+    )
+
+
+def _train_prior(folders: PipelineFolders, params: Params, execution: Execution, state: Path) -> PriorTraining:
+    made = (folders.codes, folders.split, folders.prior)
+    return train_prior_of_codes(*made, params, execution, state)
 
 
 @contextmanager
@@ -182,10 +188,9 @@ def train_prior(
     params = _with_codec_split(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
     with TemporaryDirectory() as work:
         data = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec, _is_by_label(bundle))
-    observers = () if callback is None else (public_events(callback),)
     cancel = cancel_event or threading.Event()
-    run = Run(make_fabric(execution), observers=observers, cancel=cancel.is_set)
-    training = fit_prior(data, prior_config, params.seed, run, calibrate)
+    run = Run(make_fabric(execution), observers=public_events(callback), cancel=cancel.is_set)
+    training = fit_prior(data, prior_config, params.seed, run)
     return TrainedPrior(**vars(training), bundle=bundle, reference=data.reference())
 
 

@@ -1,4 +1,4 @@
-"""Where work lies: folders of artefacts, the lock of work in progress, and where the corpora of this computer come from."""
+"""Folders of artefacts, the lock of work in progress, and a record of where the corpora of this computer come from."""
 
 import contextlib
 import os
@@ -83,7 +83,7 @@ def remember_corpus(state: Path, data_sha256: str, address: str) -> None:
 def find_corpus(state: Path, data_sha256: str) -> str | None:
     """The recorded address of a corpus; None where there is no record, or the folder no longer exists."""
     try:
-        found = os.fsdecode((state / REGISTRY / data_sha256).read_bytes())
+        address = os.fsdecode((state / REGISTRY / data_sha256).read_bytes())
     except OSError:
         return None
-    return found if "://" in found or Path(found).is_dir() else None
+    return address if "://" in address or Path(address).is_dir() else None

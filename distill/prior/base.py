@@ -8,12 +8,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distill.codec.constants import ATOM, NOTE
+from distill.codec.layout import ATOM, NOTE
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, bos_token, possible_tokens, window_start
 from distill.codes.store import CodeLevels, CodesConfig
 from distill.params import Heads, PriorConfig, PriorLayers, PriorWidth
 from distill.prior.architectures import ArchitectureName
-from distill.prior.loudness_course import FEW, KnownCourses
+from distill.prior.courses import MOST_COURSES, Courses
 from distill.prior.transformer import INIT_STD
 
 MOST_LABELS = 1000
@@ -36,7 +36,8 @@ class PriorShape(CodeLevels):
     num_heads: Heads
     labels: Annotated[list[Label], Field(max_length=MOST_LABELS)]
     courses: Annotated[
-        list[Annotated[int, Field(ge=1, le=1 << 20)]], Field(max_length=FEW, exclude_if=lambda frames: not frames)
+        list[Annotated[int, Field(ge=1, le=1 << 20)]],
+        Field(max_length=MOST_COURSES, exclude_if=lambda frames: not frames),
     ] = []
 
     head_divisor: ClassVar[int] = 2  # of a head's size: rotary positions turn pairs of features
@@ -89,7 +90,7 @@ class Prior(nn.Module):
         self.impossible = nn.Buffer(impossible, persistent=False)  # [Q, V + 2], what is added to logits: 0 or -inf
         self.smoothing = nn.Buffer(torch.zeros(shape.num_quantizers))  # [Q], label smoothing of levels in training
         self.longest = nn.Buffer(torch.zeros(1))  # frames of the longest training recording, 0 if unknown
-        self.courses = KnownCourses(shape.courses, shape.codebook_sizes) if shape.courses else None
+        self.courses = Courses(shape.courses, shape.codebook_sizes) if shape.courses else None
         self.label: nn.Parameter | None = None  # [labels + 1, D], label embeddings; row 0: no label
         if shape.labels:
             self.label = nn.Parameter(torch.randn(len(shape.labels) + 1, shape.hidden_size) * label_std)
@@ -98,15 +99,15 @@ class Prior(nn.Module):
     def most_frames(self) -> int:
         """Frames after which a sound is cut that has not ended; 0 for no such number.
 
-        These are those of the longest recording; sounds that end as recordings do may be longer.
+        These are those of the longest recording; sounds that follow recordings may be longer.
         """
         longest = self.longest.item()
         known = int(longest) if 1 <= longest < math.inf else 0  # a file may hold any number
         return round(known * LONGER) if self.courses else known
 
-    def begin_courses(self, frames: Sequence[int]) -> KnownCourses:
+    def begin_courses(self, frames: Sequence[int]) -> Courses:
         """Give the prior courses of recordings of so many frames, which sounds that end by themselves follow; return them."""
-        self.courses = KnownCourses(frames, self.shape.codebook_sizes).to(self.smoothing.device)
+        self.courses = Courses(frames, self.shape.codebook_sizes).to(self.smoothing.device)
         self.shape = self.shape.model_copy(update={"courses": self.courses.frames})
         return self.courses
 
@@ -127,8 +128,8 @@ class Prior(nn.Module):
         """Start of the window that the next frame is predicted from, after so many frames. BOS counts."""
         return window_start(frames, self.context_frames)
 
-    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> Any:
-        """State of sequences that begin at `position`, for `advance`, `next_logits`, and its own `keep(rows)`."""
+    def start(self, labels: Tensor, position: int = 0) -> Any:
+        """State of sequences with labels `[B]` that begin at `position`, for `advance`, `next_logits`, and its own `keep(rows)`."""
         raise NotImplementedError
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
@@ -147,31 +148,31 @@ class Prior(nn.Module):
         return x + rows[:, None].to(x.dtype)
 
 
-Draw = Callable[[Tensor, Tensor, int], Tensor]
+DrawCode = Callable[[Tensor, Tensor, int], Tensor]
 """Sampling function: logits `[B, V + 2]`, the L coarser codes `[B, L]` of the frame and its index to a code `[B]` each."""
 
 
 class Sampler:
     """B sequences being sampled. Beyond the context of the prior, windows advance as in `Prior.window_start`."""
 
-    def __init__(self, prior: Prior, count: int, history: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Start `count` sequences, or continue `history` `[count, F, Q]`; `labels` `[count]` count from 1, 0 is none."""
+    def __init__(self, prior: Prior, history: Tensor, labels: Tensor) -> None:
+        """Continue `history` `[B, F, Q]`, F at least 0; `labels` `[B]` count from 1, 0 is none."""
         device = prior.smoothing.device
-        self.prior, self.labels = prior, None if labels is None else labels.to(device)
-        bos = torch.full((count, 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device)
-        self.frames = bos if history is None else torch.cat([bos, history.to(device)], dim=1)  # the last [B, S, Q]
+        self.prior, self.labels = prior, labels.to(device)
+        bos = torch.full((len(labels), 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device)
+        self.frames = torch.cat([bos, history.to(device)], dim=1)  # the last [B, S, Q]
         self.frame = self.frames.shape[1] - 1  # index of the next one
         self.start = -1  # position of the first frame of the window; -1: no window yet
         self.state: Any = None
 
     @torch.inference_mode()
-    def next_frame(self, draw: Draw) -> Tensor:
+    def next_frame(self, draw: DrawCode) -> Tensor:
         """Sample the next frame `[B, Q]`. A row whose first code is EOS has ended before this frame."""
         prior, start = self.prior, self.prior.window_start(self.frame + 1)
         if start == self.start:
             prior.advance(self.frames[:, -1:], self.state)
         else:
-            self.start, self.state = start, prior.start(len(self.frames), self.labels, start)
+            self.start, self.state = start, prior.start(self.labels, start)
             prior.advance(self.frames[:, start - self.frame - 1 :], self.state, newest=1)
         codes = self.frames[:, 0, :0]
         for _ in range(prior.num_quantizers):
@@ -184,5 +185,5 @@ class Sampler:
     @torch.inference_mode()
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
-        self.frames, self.labels = self.frames[rows], None if self.labels is None else self.labels[rows]
+        self.frames, self.labels = self.frames[rows], self.labels[rows]
         self.state.keep(rows)

@@ -29,14 +29,17 @@ class CountingModel:
     def __init__(self, recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int]) -> None:
         self.codebook_sizes, self.codebook_size = codebook_sizes, max(codebook_sizes)
         levels = len(codebook_sizes)
-        first = set(sorted({one.group for one in recordings})[::2])
-        halves = [[one for one in recordings if (one.group in first) == is_first] for is_first in (True, False)]
+        first = set(sorted({recording.group for recording in recordings})[::2])
+        halves = [
+            [recording for recording in recordings if (recording.group in first) == is_first]
+            for is_first in (True, False)
+        ]
         self.weights = np.full((levels, 3 + len(CACHE_DECAYS)), 1 / (3 + len(CACHE_DECAYS)))
         if all(halves):
             self._count(halves[0])
-            frames = sum(len(one.views[0]) for one in halves[1])
+            frames = sum(len(recording.views[0]) for recording in halves[1])
             fitted = halves[1][:: -(-frames // MOST_FITTED_FRAMES)]
-            found = np.concatenate([self.probabilities(one.codes) for one in fitted])
+            found = np.concatenate([self.probabilities(recording.codes) for recording in fitted])
             for _ in range(EM_ROUNDS):
                 shares = found * self.weights
                 self.weights = (shares / shares.sum(axis=2, keepdims=True)).mean(axis=0)
@@ -44,7 +47,7 @@ class CountingModel:
 
     def _count(self, recordings: Sequence[CodedRecording]) -> None:
         size, uniform = self.codebook_size, 1 / np.array(self.codebook_sizes, dtype=np.float64)[:, None]
-        counts = count(recordings, self.codebook_sizes, max(one.label for one in recordings))
+        counts = count(recordings, self.codebook_sizes, max(recording.label for recording in recordings))
         single = counts.unigram[:, :size]
         self.single = (single + PRIOR_COUNT * uniform) / (single.sum(axis=1, keepdims=True) + PRIOR_COUNT)
         self.previous = counts.previous[:, :, :size]
@@ -90,5 +93,5 @@ def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
 def counting_bits_per_second(data: PriorData) -> float:
     """Held-out bits per second of a `CountingModel` of the training recordings; EOS is not counted."""
     model = CountingModel(data.train, data.codes.codebook_sizes)
-    nats = sum(float(model.nats(one.codes).sum()) for one in data.held_out)
+    nats = sum(float(model.nats(recording.codes).sum()) for recording in data.held_out)
     return nats / math.log(2) / data.held_out_seconds

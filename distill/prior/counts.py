@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.constants import NOTE
+from distill.codec.layout import NOTE, FrameLayout
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequences, possible_tokens
-from distill.codes.store import frame_counts, tone_levels
+from distill.codes.store import frame_counts
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
@@ -38,15 +38,10 @@ class Counts(NamedTuple):
     labelled: Probabilities
 
 
-def first_shape(codebook_sizes: Sequence[int]) -> int:
-    """Number of the level that says most about a spectrum: the first after the loudness and tones."""
-    return min(len(codebook_sizes) - 1, max(1, tone_levels(codebook_sizes).stop))
-
-
 def given_tokens(before: Tensor, frame: Tensor, shape: int, levels: slice = slice(None)) -> Tensor:
     """Context of `Counts.given` for `levels` of `frame` `[..., Q]`, which follows `before` `[..., Q]`: `[..., L]`.
 
-    A level is given the token of level `shape` of its frame, see `first_shape`. That is given the one before, tuning and
+    A level is given the token of level `shape` of its frame, see `FrameLayout.first_shape`. That is given the one before, tuning and
     atom are given the note, the note the loudness, and the loudness is given level `shape` of the frame before. Of
     `frame` no more is read. Levels after `shape` alone are given `[..., 1]`.
     """
@@ -77,21 +72,24 @@ def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], n
         if frames < COUNTED_FRAMES and stop < len(recordings):
             continue
         part = recordings[first:stop]
-        sequences = CodeSequences([codes for one in part for codes in one.views], codebook_sizes)
+        sequences = CodeSequences([codes for recording in part for codes in recording.views], codebook_sizes)
         tokens, ends = torch.from_numpy(sequences.joined()), np.cumsum(sequences.lengths)
         kept = np.ones(tokens.shape, dtype=bool)
         kept[ends - sequences.lengths] = False  # BOS
         kept[ends - 1, 1:] = False  # EOS is one token
-        views = [len(one.views) for one in part]
+        views = [len(recording.views) for recording in part]
         own_label, weight = (
             np.broadcast_to(np.repeat(np.repeat(values, views), sequences.lengths)[:, None], kept.shape)
-            for values in ([one.label for one in part], 1 / np.array(views))
+            for values in ([recording.label for recording in part], 1 / np.array(views))
         )
         before = tokens.roll(1, dims=0)
         for table, contexts in (
             (counts.unigram, offsets),
             (counts.previous, (offsets + before) * size),
-            (counts.given, (offsets + given_tokens(before, tokens, first_shape(codebook_sizes))) * size),
+            (
+                counts.given,
+                (offsets + given_tokens(before, tokens, FrameLayout(tuple(codebook_sizes)).first_shape)) * size,
+            ),
             (counts.labelled, offsets + torch.tensor(own_label) * levels * size),
         ):
             np.add.at(table.reshape(-1), (contexts + tokens).numpy()[kept], weight[kept])
@@ -161,8 +159,8 @@ def fold_tables(
 ) -> list[CountTables]:
     """Tables of all recordings, and then of all but those of each fold."""
     parts = []
-    for fold in range(1, max(one.fold for one in recordings) + 1):
-        own = [one for one in recordings if one.fold == fold]
+    for fold in range(1, max(recording.fold for recording in recordings) + 1):
+        own = [recording for recording in recordings if recording.fold == fold]
         parts.append(count(own, codebook_sizes, num_labels))
     whole = Counts(*map(sum, zip(*parts, strict=True)))  # type: ignore[arg-type]
     rest = [Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True))) for part in parts]
@@ -207,7 +205,7 @@ class CountExperts(nn.Module):
     def __init__(self, codebook_sizes: Sequence[int], width: int, num_labels: int = 0) -> None:
         super().__init__()
         levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
-        self.levels, self.size, self.shape = levels, size, first_shape(codebook_sizes)
+        self.levels, self.size, self.shape = levels, size, FrameLayout(tuple(codebook_sizes)).first_shape
         shapes = [(levels, size), (levels, size, size), (levels, size, size), (levels, size), (levels, size)]
         if num_labels:
             shapes += [(num_labels + 1, levels, size), (num_labels + 1, levels)]

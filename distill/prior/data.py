@@ -60,17 +60,17 @@ class PriorData:
     @property
     def recordings(self) -> int:
         """Number of recordings on both sides; one whose end is held out counts once."""
-        return len(self.train) + sum(not one.group.endswith(END) for one in self.held_out)
+        return len(self.train) + sum(not recording.group.endswith(END) for recording in self.held_out)
 
     @property
     def held_out_seconds(self) -> float:
         """Length of the held-out recordings."""
-        return sum(len(one.views[0]) for one in self.held_out) / self.codes.frame_rate
+        return sum(len(recording.views[0]) for recording in self.held_out) / self.codes.frame_rate
 
     def reference(self) -> Reference:
         """Novelty reference of generated sounds, without scores."""
-        train, held_out = ([one.views[0] for one in side] for side in (self.train, self.held_out))
-        return make_reference([one.path for one in self.train], train, held_out)
+        train, held_out = ([recording.views[0] for recording in side] for side in (self.train, self.held_out))
+        return make_reference([recording.path for recording in self.train], train, held_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +100,10 @@ class WindowSampler:
         label_dropout: float = 0.0,
     ) -> None:
         self.shape, self.batch_size, self.seed, self.label_dropout = shape, batch_size, seed, label_dropout
-        every_view = [view for one in recordings for view in one.views]
-        self.views = np.array([len(one.views) for one in recordings])
+        every_view = [view for recording in recordings for view in recording.views]
+        self.views = np.array([len(recording.views) for recording in recordings])
         self.first = self.views.cumsum() - self.views  # index of the first view of each recording
-        labels, folds = np.repeat([(one.label, one.fold) for one in recordings], self.views, axis=0).T
+        labels, folds = np.repeat([(recording.label, recording.fold) for recording in recordings], self.views, axis=0).T
         self.sequences = CodeSequences(every_view, shape.codebook_sizes, labels, folds)
         self.counts = -(-(self.sequences.lengths[self.first] - 1) // shape.context_frames)  # of windows
         self.batches_per_pass = self._count_batches()
@@ -156,14 +156,14 @@ class WindowSampler:
         self, chosen: NDArray[np.int64], counts: NDArray[np.int64], frames: int, generator: Generator
     ) -> list[Window]:
         windows = random_windows(self.sequences.lengths[chosen].tolist(), counts.tolist(), frames, generator)
-        return [replace(one, sequence=int(chosen[one.sequence])) for one in windows]
+        return [replace(window, sequence=int(chosen[window.sequence])) for window in windows]
 
     def probe(self) -> Batch:
         """A fixed batch of windows of views without augmentation."""
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         lengths = self.sequences.lengths[self.first].tolist()
         windows = shuffled(covering_windows(lengths, self.shape.context_frames), generator)
-        chosen = [replace(one, sequence=int(self.first[one.sequence])) for one in windows[:PROBE_WINDOWS]]
+        chosen = [replace(window, sequence=int(self.first[window.sequence])) for window in windows[:PROBE_WINDOWS]]
         return pad_batch(self.sequences, chosen)
 
 
@@ -205,5 +205,5 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
         label = label_ids.get(normal_form(about[name].label), 0)
         return CodedRecording(views, group, label, folds.get(group, 0), about[name].path)
 
-    train, held_out = ([recording(*one) for one in sides[side].items()] for side in ("train", "val"))
+    train, held_out = ([recording(*rows) for rows in sides[side].items()] for side in ("train", "val"))
     return PriorData(train, held_out, torch.from_numpy(reader.codewords()), reader.config, labels, lost_labels)

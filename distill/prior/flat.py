@@ -102,9 +102,9 @@ class FlatPrior(Prior):
         logits = self.tokens(flatten_window(batch.inputs, batch.targets), None, self.label_embedding(batch.labels))
         return unflatten_codes(logits, self.num_quantizers) + self.impossible
 
-    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FlatState:  # noqa: ARG002
+    def start(self, labels: Tensor, position: int = 0) -> FlatState:  # noqa: ARG002
         """See `Prior`."""
-        cache = KeyValueCache(self.tokens.stack, batch_size, self.tokens.seq_len)
+        cache = KeyValueCache(self.tokens.stack, len(labels), self.tokens.seq_len)
         return FlatState(cache, self.label_embedding(labels))
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:  # noqa: ARG002

@@ -7,15 +7,14 @@ from typing import Any, Literal, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import ATOM, NOTE
+from distill.codec.layout import ATOM, NOTE
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.params import CodewordSize, DepthLayers, PriorConfig
 from distill.prior.attention import without_autocast
-from distill.prior.base import LONGER, CountedTones, Prior, PriorShape
+from distill.prior.base import CountedTones, Prior, PriorShape
 from distill.prior.counts import ChosenTables, CountExperts
-from distill.prior.loudness_course import LoudnessCourse
 from distill.prior.pointer_mixture import History, PointerMixture, mix
 from distill.prior.transformer import (
     INIT_STD,
@@ -58,13 +57,9 @@ class DepthShape(PriorShape):
 
 
 class FrameShape(DepthShape):
-    """`PriorShape` of a `FramePrior`.
-
-    `calibrated`: it has a table of how loudness goes on, after training.
-    """
+    """`PriorShape` of a `FramePrior`."""
 
     architecture: Literal["frame"] = "frame"
-    calibrated: bool = False
 
 
 class CodewordEmbedding(nn.Module):
@@ -150,8 +145,6 @@ class FrameState:
     history: History | None = None  # of the pointer mixture, at each of the newest
     experts: tuple[list[Tensor], Tensor] | None = None  # of `CountExperts.look_up`, after the first shape level for all
     copied: Tensor | None = None  # [B, L, 1, S], scores of the L levels from that of `next_logits` on
-    loudest: Tensor | None = None  # [B], dB, of the frames so far
-    raised: Tensor | None = None  # [B, T, V + 2], logits of the loudness after the newest, with a `LoudnessCourse`
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
@@ -161,7 +154,6 @@ class FrameState:
         self.positions, self.frames = self.positions[rows], self.frames[rows]
         self.labels = None if self.labels is None else self.labels[rows]
         self.counts = None if self.counts is None else self.counts.rows(rows)
-        self.loudest = None if self.loudest is None else self.loudest[rows]
 
 
 class FramePrior(Prior):
@@ -193,7 +185,6 @@ class FramePrior(Prior):
         self.count_experts = (
             CountExperts(shape.codebook_sizes, hidden_size, len(shape.labels)) if shape.count_experts else None
         )
-        self.loudness_course = LoudnessCourse(size) if isinstance(shape, FrameShape) and shape.calibrated else None
         self.bias = nn.Parameter(torch.zeros(levels, 1, size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, shape.depth_layers))
@@ -202,17 +193,6 @@ class FramePrior(Prior):
         """The network over frames."""
         shape = self.shape
         return Transformer(shape.hidden_size, shape.num_layers, shape.num_heads, dropout, rotary=True)
-
-    @property
-    def most_frames(self) -> int:
-        """See `Prior`."""
-        return round(super().most_frames * (1 if self.loudness_course is None else LONGER))
-
-    def begin_calibration(self) -> LoudnessCourse:
-        """Give the prior a `LoudnessCourse` that adds nothing yet, and return it."""
-        self.loudness_course = LoudnessCourse(self.codebook_size).to(self.bias.device)
-        self.shape = self.shape.model_copy(update={"calibrated": True})
-        return self.loudness_course
 
     def counted_tones(self) -> CountedTones:
         """See `Prior`."""
@@ -235,22 +215,18 @@ class FramePrior(Prior):
         counts = None if self.count_experts is None else self.count_experts.choose(labels, folds)
         return FrameState(self.tables(), positions, labels, counts)
 
-    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FrameState:
+    def start(self, labels: Tensor, position: int = 0) -> FrameState:
         """See `Prior`."""
-        state = self._state(torch.full((batch_size,), position, device=self.bias.device), labels)
+        state = self._state(torch.full_like(labels, position), labels)
         state.layers = self.layers(state.tables)
         if isinstance(self.stack, Transformer):
-            state.cache = KeyValueCache(self.stack, batch_size, self.context_frames)
+            state.cache = KeyValueCache(self.stack, len(labels), self.context_frames)
         return state
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
         """See `Prior`."""
         newest = newest or frames.shape[1]
         hidden = self.to_depth(self.stack(self.embed(frames, state), state.cache))
-        if self.loudness_course is not None:
-            positions = state.positions + state.count
-            raised, state.loudest = self.loudness_course(frames[:, :, 0], positions, state.loudest)
-            state.raised = raised[:, -newest:]
         state.count += frames.shape[1]
         state.frames = frames if state.frames is None else torch.cat([state.frames, frames], dim=1)
         state.newest, state.hidden = frames[:, -newest:], hidden[:, -newest:]
@@ -272,8 +248,6 @@ class FramePrior(Prior):
         logits = logits.transpose(0, 1).reshape(*hidden.shape[:3], -1)
         if self.count_experts is not None and state.counts is not None:
             logits = self.count_experts(logits, hidden, state.counts, state.newest, codes)
-        if state.raised is not None:
-            logits = torch.cat([logits[:, :, :1] + state.raised[:, :, None], logits[:, :, 1:]], dim=2)
         with without_autocast(hidden.device.type):
             sentinel = self.pointer_mixture.sentinel(hidden.float())[..., 0]
         retrieved = self._retrieved(codes, state, slice(0, self.num_quantizers))
@@ -297,8 +271,6 @@ class FramePrior(Prior):
             index = max(0, level - finer)
             logs, evidence = state.experts
             logits = experts.add(logits, weights + evidence[:, :, index], [log[:, :, index] for log in logs])
-        if state.raised is not None and not level:
-            logits = logits + state.raised
         state.copied = self.pointer_mixture.next_scores(state.history, codes, state.copied)
         retrieved = self._retrieved(codes[:, None], state, slice(level, level + 1))
         mixed = mix(

@@ -1,4 +1,4 @@
-"""Pretrained weights: what a prior knows of sounds before it has heard the user's."""
+"""Pretrained weights: what a prior knows of sounds before it has heard the user's; and tasks that begin with them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,11 +7,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from distill.codec.layout import FrameLayout
 from distill.codes.sequences import CodedRecording
-from distill.codes.store import tone_levels
-from distill.params import PRETRAINED_SIZES
-from distill.prior.counts import count, count_tables
+from distill.codes.store import CodesConfig
+from distill.params import PRETRAINED_SIZES, PriorConfig
+from distill.prior.base import Prior
+from distill.prior.counts import count, count_tables, fold_tables
+from distill.prior.data import PriorData
 from distill.prior.frame import FramePrior, FrameShape, look_up
+from distill.prior.task import PriorTask
 
 PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
 LABELS = "label_projection"
@@ -42,7 +46,7 @@ def for_levels(parameters: Mapping[str, Tensor], codebook_sizes: Sequence[int]) 
 
     Each level has its number's, not counting tones, whose levels are the last.
     """
-    tones = tone_levels(codebook_sizes)
+    tones = FrameLayout(tuple(codebook_sizes)).tones
     others = iter(range(MAX_LEVELS))
     rows = [MAX_LEVELS - tones.stop + level if level in tones else next(others) for level in range(len(codebook_sizes))]
     chosen = {name: value[rows] if name.startswith(PER_LEVEL) else value for name, value in parameters.items()}
@@ -59,11 +63,11 @@ def label_summaries(table: Tensor, recordings: Sequence[CodedRecording], num_lab
     """
     sums = torch.zeros(num_labels + 1, 2 * table.shape[2])
     counts = torch.zeros(num_labels + 1, 1)
-    for one in recordings:
-        frames = look_up(table, torch.from_numpy(one.codes)).sum(dim=1)
+    for recording in recordings:
+        frames = look_up(table, torch.from_numpy(recording.codes)).sum(dim=1)
         summary = torch.cat([frames[:BEGINNING].mean(0), frames.mean(0)])
-        sums = sums.index_add(0, torch.tensor([one.label]), summary[None])
-        counts[one.label] += 1
+        sums = sums.index_add(0, torch.tensor([recording.label]), summary[None])
+        counts[recording.label] += 1
     return (sums / counts.clamp_min(1))[1:]
 
 
@@ -93,6 +97,38 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording
     if model.label is not None:
         summaries = label_summaries(model.tables().input, recordings, len(model.label) - 1)
         model.label.copy_(LABEL_GAIN * label_vectors(projection, summaries))
+
+
+class DepthTask(PriorTask):
+    """Task of a prior with a depth network: it begins with pretrained weights, where they fit, and with counts."""
+
+    model: FramePrior
+
+    @staticmethod
+    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
+        """See `PriorTask`."""
+        assert isinstance(model, FramePrior)
+        if starts_pretrained(config, data.codes):
+            load_pretrained_prior(model, data.train)
+        if model.count_experts is not None:
+            model.count_experts.set_tables(fold_tables(data.train, data.codes.codebook_sizes, len(data.labels)))
+
+
+class FrameTask(DepthTask):
+    """`DepthTask` of a prior that copies no loudness."""
+
+    @staticmethod
+    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
+        """See `PriorTask`."""
+        DepthTask.initialise(model, data, config)
+        assert isinstance(model, FramePrior)
+        if data.codes.shared_coordinates:
+            model.pointer_mixture.copy_nothing(0)
+
+
+def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
+    """Whether a prior begins with pretrained weights: if they fit, and can read the codes."""
+    return config.fits_pretrained and codes.shared_coordinates
 
 
 def pretrained_prior(

@@ -19,7 +19,6 @@ from distill.codes.sequences import (
     covering_windows,
     pad_batch,
 )
-from distill.codes.store import other_levels
 from distill.novelty.memorization import JUDGED_LEVELS, MOST_PERPLEXITY, Memorization, alike_recordings, judged
 from distill.params import PriorConfig
 from distill.prior.base import Prior
@@ -102,13 +101,19 @@ class PriorTask(Task[BatchShare]):
     model: Prior
     sampler_kind: type[WindowSampler] = WindowSampler
 
+    @staticmethod
+    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
+        """Give a new network, before training, what it can know by then."""
+
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         self.model, self.data, self.config, self.fabric = model, data, config, fabric
         sampling = config.batch_size, seed, config.label_dropout
         self.sampler = self.sampler_kind(data.train, model.shape, *sampling)
         self.steps_per_epoch = self.sampler.batches_per_epoch
-        labels = [one.label for one in data.held_out]
-        self.held_out = CodeSequences([one.views[0] for one in data.held_out], data.codes.codebook_sizes, labels)
+        labels = [recording.label for recording in data.held_out]
+        self.held_out = CodeSequences(
+            [recording.views[0] for recording in data.held_out], data.codes.codebook_sizes, labels
+        )
         self.probe_batch = self.sampler.probe().map(fabric.to_device)
         self.smoothing = fabric.to_device(model.smoothing.clone())
 
@@ -132,7 +137,7 @@ class PriorTask(Task[BatchShare]):
         """Loss of all held-out codes, perplexity of levels, each and several together, and bits per second of audio."""
         nats, tokens = validate_prior_epoch(self.model, self.held_out, self.config.batch_size, self.fabric)
         loss, levels = float(nats.sum() / tokens.sum()), (nats / tokens.clamp_min(1)).tolist()
-        others = other_levels(self.data.codes.codebook_sizes)
+        others = self.data.codes.layout.spectral
         measured = {
             "val_loss": loss,
             "val_perplexity": _perplexity(loss),
@@ -177,8 +182,8 @@ class PriorTask(Task[BatchShare]):
     @cached_property
     def alike(self) -> tuple[int, int]:
         """See `alike_recordings`."""
-        train, held_out = ([one.codes for one in side] for side in (self.data.train, self.data.held_out))
-        return alike_recordings(train, held_out, self.data.codes.codebook_sizes)
+        train, held_out = ([recording.codes for recording in side] for side in (self.data.train, self.data.held_out))
+        return alike_recordings(train, held_out, self.data.codes.layout)
 
     def check_memorization(self, metrics: Mapping[str, float]) -> Memorization:
         """Whether metrics of `validate` say that the prior memorises; near-duplicates are looked for where they do."""
@@ -194,7 +199,7 @@ class PriorTask(Task[BatchShare]):
             was_memorizing=is_memorizing,
             val_perplexity=min(perplexity, MOST_PERPLEXITY),
             threshold=threshold,
-            codebook_size=round(geometric_mean(sizes[level] for level in other_levels(sizes))),
+            codebook_size=round(geometric_mean(sizes[level] for level in data.codes.layout.spectral)),
             recordings=data.recordings,
             alike=alike,
             compared=compared,

@@ -1,11 +1,11 @@
 """Training of a prior on coded recordings; the weights with the lowest held-out loss are kept."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,26 +13,25 @@ from rich.console import Console
 
 from distill.codes.store import Codes, CodesConfig
 from distill.execution import Execution
+from distill.novelty.reference import evenly
 from distill.params import PRETRAINED_SIZES, Params, PriorConfig
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import SHAPES, PriorArtifact, build_prior, save_reference
 from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
-from distill.prior.counts import fold_tables
+from distill.prior.courses import MOST_COURSES
 from distill.prior.data import PriorData, read_prior_data
-from distill.prior.frame import FramePrior, FrameShape
-from distill.prior.loudness_course import FEW
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import DISTRACTORS, PROBE_STEPS, RETRIEVED
-from distill.prior.pretrained import load_pretrained_prior
+from distill.prior.pretrained import starts_pretrained
 from distill.prior.task import PriorTask
-from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 from distill.split import END
 from distill.storage.files import sha256_file, sha256_files
 from distill.storage.weights import round_weights
 from distill.text import one_line
 from distill.training.checkpoints import save_artifact
+from distill.training.console import ToConsole
 from distill.training.distributed import make_fabric
 from distill.training.events import (
     Epoch,
@@ -42,10 +41,8 @@ from distill.training.events import (
     PriorTrainingCompleteEvent,
     by_level,
 )
-from distill.training.interruption import raise_interrupted
 from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import TrainerSettings, budget_seconds
-from distill.training.tracking import ToConsole
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
@@ -57,8 +54,6 @@ PRETRAINED_MIXTURE_RATE, PRETRAINED_LABEL_RATE = 3.0, 60.0
 RATE_DROPS = 2  # from pretrained weights: how soon they are unlearnt depends on the recordings
 
 Callback = Callable[[PriorEvent], None]
-Calibrate = Callable[[FramePrior, Sequence[Codes], int, Progress], list[float]]
-"""Calibration of a prior for training recordings `[F, Q]`, from a seed; returns distances that go down."""
 
 
 class PriorConsole(ToConsole):
@@ -88,14 +83,10 @@ class PriorConsole(ToConsole):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PriorTraining(Trained):
-    """A trained prior (on the CPU, best weights, eval mode), and its facts, which an artefact and a model file keep.
-
-    `calibration` are the distances that calibration returned, empty where the prior is not calibrated.
-    """
+    """A trained prior (on the CPU, best weights, eval mode), and its facts, which an artefact and a model file keep."""
 
     model: Prior
     facts: PriorArtifact
-    calibration: Sequence[float]
 
 
 def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
@@ -107,25 +98,15 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
     # Finer levels are less predictable.
     shares = [*SMOOTHING_SHARES, *[1.0] * shape.num_quantizers][: shape.num_quantizers]
     model.smoothing.copy_(config.label_smoothing * torch.tensor(shares))
-    model.longest.fill_(max(len(one.views[0]) for one in data.train))
-    if isinstance(model, FramePrior):
-        if starts_pretrained(config, data.codes):
-            load_pretrained_prior(model, data.train)
-        if can_be_calibrated(model, data.codes):
-            model.pointer_mixture.copy_nothing(0)
-        if model.count_experts is not None:
-            model.count_experts.set_tables(fold_tables(data.train, data.codes.codebook_sizes, len(data.labels)))
+    model.longest.fill_(max(len(recording.views[0]) for recording in data.train))
+    _task_of(config).initialise(model, data, config)
     return model
 
 
-def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
-    """Whether a prior begins with pretrained weights: if they fit, and can read the codes."""
-    return config.fits_pretrained and codes.shared_coordinates
-
-
-def can_be_calibrated(model: Prior, codes: CodesConfig) -> TypeGuard[FramePrior]:
-    """Whether a prior is of the kind that is calibrated: of frames whose first level is the loudness."""
-    return isinstance(model.shape, FrameShape) and codes.shared_coordinates
+def _task_of(config: PriorConfig) -> type[PriorTask]:
+    """The class of the training task of an architecture."""
+    task: type[PriorTask] = resolve_name(ARCHITECTURES[config.architecture].task)
+    return task
 
 
 def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
@@ -161,17 +142,13 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
     )
 
 
-def fit_prior(
-    data: PriorData, config: PriorConfig, seed: int, run: Run, calibrate: Calibrate | None = None
-) -> PriorTraining:
-    """Train a prior on coded recordings.
-
-    With `calibrate` it is calibrated in the end, if it is of that kind; from few recordings it gets their courses.
+def fit_prior(data: PriorData, config: PriorConfig, seed: int, run: Run) -> PriorTraining:
+    """Train a prior on coded recordings; in the end it gets their courses, which sounds follow.
 
     Raises Interrupted after saving when `run` asks, DistillError when training diverges.
     """
     model = prior_to_train(data, config, seed)
-    task: PriorTask = resolve_name(ARCHITECTURES[config.architecture].task)(model, data, config, seed, run.fabric)
+    task = _task_of(config)(model, data, config, seed, run.fabric)
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
     trainer = Trainer(task, settings, run)
     result = trainer.run()
@@ -180,14 +157,8 @@ def fit_prior(
         run.emit(PriorMemoryMetrics(trainer.state.step, gates={}, probe=probe))
         probed = {f"probe/{name}": value for name, value in probe.items()}
         result = replace(result, best_metrics={**result.best_metrics, **probed})
-    distances: list[float] = []
-    if calibrate is not None and can_be_calibrated(model, data.codes):
-        if len(data.train) <= FEW:
-            courses = whole_courses(data)
-            model.begin_courses([*map(len, courses)]).fit(courses, [one.label for one in data.train])
-        else:
-            distances = calibrate(model, [one.codes for one in data.train], seed, _interruptible(run))
-            result = replace(result, best_metrics={**result.best_metrics, **task.validate()})
+    followed = evenly(whole_courses(data), MOST_COURSES)
+    model.begin_courses([len(course) for course, _ in followed]).fit(followed)
     last = result.history[-1] if result.history else result.start_metrics
     memorization = task.check_memorization(result.best_metrics)
     complete = PriorTrainingCompleteEvent(
@@ -211,26 +182,20 @@ def fit_prior(
         codec_sha256=data.codes.codec_sha256,
         memorization=memorization,
     )
-    return PriorTraining(result=result, model=model.cpu().eval(), facts=facts, calibration=distances)
+    return PriorTraining(result=result, model=model.cpu().eval(), facts=facts)
 
 
-def whole_courses(data: PriorData) -> list[Codes]:
-    """Loudness `[F, 1]` of the training recordings; one whose end is held out has its end here, as sounds shall end."""
-    ends = {one.group.removesuffix(END): one.codes[:, :1] for one in data.held_out if one.group.endswith(END)}
-    none = np.empty((0, 1), np.int64)
-    return [np.concatenate([one.codes[:, :1], ends.get(one.group, none)]) for one in data.train]
+def whole_courses(data: PriorData) -> list[tuple[Codes, int]]:
+    """Loudness `[F, 1]` of the training recordings, and their labels, 0 for none.
 
-
-def _interruptible(run: Run) -> Progress:
-    """Progress of `run` that raises Interrupted when it asks; checkpoints hold the whole training by then."""
-
-    def show(done: int, total: int, text: str) -> None:
-        if run.interruption.signal is not None:
-            saved = "training is saved, the calibration is not; run the same command to continue"
-            raise_interrupted(run.interruption.signal, saved)
-        run.console(done, total, text)
-
-    return show
+    A recording whose end is held out has its end here, as sounds shall end.
+    """
+    ends = {end.group.removesuffix(END): end.codes[:, :1] for end in data.held_out if end.group.endswith(END)}
+    no_end = np.empty((0, 1), np.int64)
+    return [
+        (np.concatenate([recording.codes[:, :1], ends.get(recording.group, no_end)]), recording.label)
+        for recording in data.train
+    ]
 
 
 def train_prior_of_codes(
@@ -239,7 +204,6 @@ def train_prior_of_codes(
     folder: Path,
     params: Params,
     execution: Execution,
-    calibrate: Calibrate,
     state: Path,
     tracking_root: Path | None = None,
 ) -> PriorTraining:
@@ -251,13 +215,7 @@ def train_prior_of_codes(
     data, seed = read_prior_data(codes, split, params.seed), params.seed
     recordings = data.recordings
     config, tier = params.prior_config(recordings), params.tier_name(recordings)
-    memory = config.model_dump()["memory"] or {}
-    settings = {
-        **config.model_dump(exclude={"memory"}),
-        **{f"memory.{key}": value for key, value in memory.items()},
-        "seed": seed,
-        "tier": tier,
-    }
+    settings = {**_settings_by_name(config), "seed": seed, "tier": tier}
     inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
     about = {
         **about_corpus(params, data.codes.corpus_sha256, data.codes.sample_rate, recordings),
@@ -269,20 +227,12 @@ def train_prior_of_codes(
     with tracked_run(
         "train_prior", inputs, settings, about, derived, PriorConsole, fabric, state, tracking_root
     ) as run:
-        if remark := why_not_pretrained(config, data.codes):
+        for remark in filter(None, (why_not_pretrained(config, data.codes), _lost_labels(data))):
             run.console.say(remark)
-        if data.lost_labels:
-            run.console.say(
-                f"warning: labels {one_line(', '.join(data.lost_labels))}: expected a recording of each to train on, found "
-                "that the codec, which was trained without labels, holds them out; train the codec with labels, too"
-            )
-        trained = fit_prior(data, config, seed, run, calibrate)
+        trained = fit_prior(data, config, seed, run)
         if not run.is_first:
             return trained
         measured = {"val_bits_per_second_counting": counting_bits_per_second(data)}
-        if trained.calibration:
-            start, best = trained.calibration[0], min(trained.calibration)
-            measured |= {"calibration_distance_start": start, "calibration_distance": best}
         facts, reference = trained.facts.model_copy(update={"fingerprint": run.fingerprint}), data.reference()
         history = trained.result.history
         save_artifact(folder, trained.model, facts, history, lambda path: save_reference(path, reference))
@@ -293,23 +243,35 @@ def train_prior_of_codes(
     )
 
 
+def _settings_by_name(config: PriorConfig) -> dict[str, Any]:
+    """The settings of a prior by name, those of the memory as `memory.`…."""
+    values = config.model_dump()
+    memory = values.pop("memory") or {}
+    return {**values, **{f"memory.{key}": value for key, value in memory.items()}}
+
+
+def _lost_labels(data: PriorData) -> str:
+    """Warning about labels without a recording to train on; "" where there are none."""
+    if not data.lost_labels:
+        return ""
+    return (
+        f"warning: labels {one_line(', '.join(data.lost_labels))}: expected a recording of each to train on, found "
+        "that the codec, which was trained without labels, holds them out; train the codec with labels, too"
+    )
+
+
 def print_prior(training: PriorTraining, console: Console) -> None:
-    """Print the result of a training: losses, perplexity, bits beside counting, calibration, warnings and remarks."""
+    """Print the result of a training: losses, perplexity, bits beside counting, warnings and remarks."""
     result, metrics, memorization = training.result, training.metrics, training.facts.memorization
     levels = sorted((name.split("/")[0] for name in metrics if name.startswith("level_")), key=by_level)
-    found, counting = metrics["val_bits_per_second"], metrics["val_bits_per_second_counting"]
-    start = metrics.get("val_bits_per_second_start")
-    started = "" if start is None else f", before training {start:.0f}"
-    before = f" ({math.exp(result.kept['val_loss']):.1f} before calibration)" if training.calibration else ""
+    bits = {name: metrics.get(f"val_bits_per_second{name}") for name in ("", "_counting", "_start")}
+    started = f", before training {bits['_start']:.0f}" if bits["_start"] else ""
     lines = [
         f"prior of {training.made_of}: {result.summary}",
-        f"held-out perplexity {training.facts.best_perplexity:.1f}{before}; by level "
+        f"held-out perplexity {training.facts.best_perplexity:.1f}; by level "
         + ", ".join(f"{metrics[f'{level}/val_perplexity']:.1f}" for level in levels),
-        f"{found:.0f} bits per second of held-out audio; counting alone {counting:.0f}{started}",
+        f"{bits['']:.0f} bits per second of held-out audio; counting alone {bits['_counting']:.0f}{started}",
     ]
-    if training.calibration:
-        first, best = training.calibration[0], min(training.calibration)
-        lines.append(f"sounds of the prior go on unlike the recordings by {first:.2f}, calibrated by {best:.2f}")
     lines += [f"warning: {memorization.message}" if memorization.was_memorizing else "no sign of memorisation"]
     for line in (*lines, *result.remarks):
         console.print(line, soft_wrap=True)

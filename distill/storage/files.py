@@ -18,8 +18,6 @@ from distill.text import normal_form, one_line
 MARK = "made with Distill"  # in the comment of a sound or picture
 CARD_MARK = f"A model of one collection of recordings, {MARK}"  # begins a model card; notes of a person may hold MARK
 _TEXT_MARKS = (CARD_MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
-_LONG = 200  # bytes of a name, to which no more may be added: file systems take 255
-_HEAD, _TAIL = 4096, 128  # bytes in which a mark is looked for; an MP3's comment is at its end
 # Of a name, a computer and a process; also what SQLite writes beside a database that is being made.
 _LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)[-a-z]*", re.DOTALL)
 _COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # several may write into one folder
@@ -29,12 +27,15 @@ _COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # several 
 def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it onto `path`, else remove it.
 
-    With `replaces` False a file that is at `path` by then stays. Raises ArtifactError where there is something else, such
-    as a device, which root could replace by a file.
+    With `replaces` False a file that is at `path` by then stays. Raises ArtifactError for a folder or a device, which root
+    could replace by a file.
     """
+    if path.is_dir():
+        raise ArtifactError(f"{path}: expected a file to write, found a folder; choose another name")
     if path.exists() and not path.is_file():
-        found = "a folder" if path.is_dir() else "something else, such as a device"
-        raise ArtifactError(f"{path}: expected a file to write, found {found}; choose another name")
+        raise ArtifactError(
+            f"{path}: expected a file to write, found something else, such as a device; choose another name"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers_once(path.parent)
     temporary = _beside(path, "tmp")
@@ -91,7 +92,7 @@ def remove_folder(folder: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes of this computer that no longer exist left half-written or half-deleted in a folder.
 
-    What such a process had hidden to replace it comes back where nothing has replaced it.
+    A folder that one of those processes had hidden to replace it comes back where nothing has replaced it.
     """
     import psutil
 
@@ -131,7 +132,7 @@ def holds(path: Path, data: bytes) -> bool:
 
 
 def write_new(path: Path, data: bytes) -> bool:
-    """Write `data` to `path` if nothing is there; whatever is there stays. Whether `path` holds `data` then."""
+    """Write `data` to `path` if nothing is there; what is there stays. Returns whether `path` holds `data` then."""
     if not os.path.lexists(path):
         with atomic_path(path, replaces=False) as temporary:
             temporary.write_bytes(data)
@@ -152,18 +153,18 @@ def as_on_disk(path: Path) -> Path:
     with suppress(OSError):
         if not path.exists() and path != path.parent:
             folder = as_on_disk(path.parent)
-            names = sorted(one.name for one in folder.iterdir())
-            return folder / next((one for one in names if normal_form(one) == normal_form(path.name)), path.name)
+            names = sorted(entry.name for entry in folder.iterdir())
+            return folder / next((name for name in names if normal_form(name) == normal_form(path.name)), path.name)
     return path
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another of its name: number and time, only for equality; None where there is no file."""
+    """Inode and time of a file, which tell it from another of its name; None where there is no file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def check_replaceable(flag: str, paths: Iterable[Path], replace: bool) -> None:
@@ -171,26 +172,25 @@ def check_replaceable(flag: str, paths: Iterable[Path], replace: bool) -> None:
 
     What Distill made is known by a mark in the file itself, which goes where the file goes.
     """
-    for path in paths:
-        is_ours = made_by_distill(path)
-        if os.path.lexists(path) and not (is_ours and replace):
-            found = "one that Distill did not make and never replaces;"
-            if is_ours:
-                found = "one that Distill made; use --replace to replace it, or"
-            raise ParamsError(f"{flag} {path}: expected a new file, found {found} choose another name or folder")
+    for path in filter(os.path.lexists, paths):
+        expected, remedy = f"{flag} {path}: expected a new file, found", "choose another name or folder"
+        if not made_by_distill(path):
+            raise ParamsError(f"{expected} one that Distill did not make and never replaces; {remedy}")
+        if not replace:
+            raise ParamsError(f"{expected} one that Distill made; use --replace to replace it, or {remedy}")
 
 
 def made_by_distill(path: Path) -> bool:
-    """Whether a file has Distill's mark."""
+    """Whether a file has Distill's mark, at its beginning or, in the comment of an MP3, at its end."""
     try:
         with path.open("rb") as file:
-            found = file.read(_HEAD)
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            found += file.read(_TAIL)
-            is_binary = b"\0" in found
-            return (is_binary and MARK.encode() in found) or any(mark in found for mark in _TEXT_MARKS)
+            head = file.read(4096)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 128))
+            ends = head + file.read()
     except OSError:
         return False
+    is_binary = b"\0" in ends
+    return (is_binary and MARK.encode() in ends) or any(mark in ends for mark in _TEXT_MARKS)
 
 
 def canonical_json(value: Any) -> str:
@@ -220,9 +220,14 @@ def read_json(path: Path, what: str) -> Any:
 
 def damaged(path: Path, expected: str, found: object) -> ArtifactError:
     """Error of a file of the pipeline; `found` is what is wrong with it, or what was raised when it was read."""
-    if isinstance(found, Exception):
-        found = "no such file" if isinstance(found, FileNotFoundError) else f"a damaged file ({one_line(found)})"
-    return ArtifactError(f"{path}: expected {expected}, found {found}; run `dvc repro` again")
+    match found:
+        case FileNotFoundError():
+            problem: object = "no such file"
+        case Exception():
+            problem = f"a damaged file ({one_line(found)})"
+        case _:
+            problem = found
+    return ArtifactError(f"{path}: expected {expected}, found {problem}; run `dvc repro` again")
 
 
 def sha256_file(path: Path) -> str:
@@ -248,8 +253,9 @@ def sha256_json(value: Any) -> str:
 
 
 def _beside(path: Path, kind: str) -> Path:
+    """A hidden name beside `path`. File systems take 255 bytes: of a long name it has the hash."""
     name = os.fsencode(path.name)
-    if len(name) > _LONG and kind == "tmp":
+    if len(name) > 200 and kind == "tmp":
         name = hashlib.sha256(name).hexdigest().encode()
     return path.with_name(f".{os.fsdecode(name)}.{_COMPUTER}-{os.getpid()}.{kind}")
 

@@ -34,7 +34,7 @@ class ShardWriter:
 
     def append(self, rows: NDArray[Any]) -> tuple[str, int]:
         """Add `rows` `[n, ...]`, not to be changed until `close`; return (shard file name, offset of the first row)."""
-        if self._rows and sum(one.nbytes for one in self._rows) + rows.nbytes > self._shard_bytes:
+        if self._rows and sum(kept.nbytes for kept in self._rows) + rows.nbytes > self._shard_bytes:
             self.close()
         position = (self._name, sum(map(len, self._rows)))
         self._rows.append(rows)

@@ -19,7 +19,9 @@ R = TypeVar("R")
 def schema_of(kind: type, **columns: pa.DataType) -> pa.Schema:
     """The columns of a dataclass of numbers and text, in the order of its fields; `columns` are those of another type."""
     types: dict[Any, pa.DataType] = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    return pa.schema([(one.name, columns.get(one.name) or types.get(one.type, pa.string())) for one in fields(kind)])
+    return pa.schema(
+        [(field.name, columns.get(field.name) or types.get(field.type, pa.string())) for field in fields(kind)]
+    )
 
 
 def write_rows(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
@@ -67,7 +69,6 @@ def _read(path: Path, what: str, schema: pa.Schema | None) -> pa.Table:
             table = file.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, what, error) from error
-    if schema is not None and not table.schema.equals(schema):
-        expected, found = (", ".join(one.names) for one in (schema, table.schema))
-        raise damaged(path, f"{what} with the columns {expected}", found)
+    if schema and not table.schema.equals(schema):
+        raise damaged(path, f"{what} with the columns {', '.join(schema.names)}", ", ".join(table.schema.names))
     return table

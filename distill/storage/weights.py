@@ -68,12 +68,16 @@ def load_weights(path: Path, module: M) -> M:
     return module.eval()
 
 
-class Limits(NamedTuple):
-    """Upper bounds of a header: its bytes, and the bytes and the depth of Distill's JSON in it."""
+class Kind(NamedTuple):
+    """A kind of Distill's safetensors files, with upper bounds of what is read of a header."""
 
+    name: str  # in messages
+    key: str  # of the JSON in the header
+    own: Mapping[str, Any]  # "format" and "version" in the JSON
+    again: str  # how to make a file of this version
     header_bytes: int
     json_bytes: int
-    depth: int
+    depth: int  # of the JSON
 
 
 class StoredTensor(NamedTuple):
@@ -83,16 +87,35 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_header(
-    path: Path, key: str, what: str, limits: Limits, own: Mapping[str, Any], again: str
-) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """Read and check the header of a safetensors file: the JSON under Distill's key, and the tensors by name.
+def read_header(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
+    """Read and check the header of a safetensors file: Distill's JSON, and the tensors by name.
 
-    `what` names the kind of file in messages, `own` has its "format" and "version", and `again` says how to make one of
-    this version. Raises ArtifactError for anything but a safetensors file within the limits whose tensors fill it without
-    gaps and overlaps. Duplicate keys and NaN or infinite values in JSON are refused.
+    Raises ArtifactError for anything but a safetensors file within the limits whose tensors fill it without gaps and
+    overlaps. Duplicate keys and NaN or infinite values in JSON are refused.
     """
-    expected = f"{path}: expected {what}, found"
+    expected = f"{path}: expected {kind.name}, found"
+    text = _header_text(path, expected, kind.header_bytes)
+    try:
+        header = _parsed(text)
+        with safe_open(path, framework="numpy"):
+            pass  # checks the tensors against the size of the file
+        values = _own_values(header.pop("__metadata__", None) or {}, kind)
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{expected} a damaged file ({one_line(error)}); download it again") from error
+    own = kind.own
+    if not isinstance(values, dict) or values.get("format", own["format"]) != own["format"] or "version" not in values:
+        raise ArtifactError(f"{expected} another kind of safetensors file; check the path")
+    if values["version"] != own["version"]:
+        version, other = ".".join(map(str, own["version"])), one_line(repr(values["version"]), 80)
+        raise ArtifactError(
+            f"{path}: expected format version {version}, found {other}; {kind.again}, or use the version of Distill that "
+            "wrote it"
+        )
+    return values, {name: StoredTensor(tensor["dtype"], tuple(tensor["shape"])) for name, tensor in header.items()}
+
+
+def _header_text(path: Path, expected: str, most: int) -> bytes:
+    """The header, JSON of at most `most` bytes. Raises ArtifactError for what cannot be a safetensors file."""
     if path.is_dir():
         raise ArtifactError(f"{expected} a folder; name the file in it")
     if path.exists() and not path.is_file():
@@ -101,7 +124,7 @@ def read_header(
         with path.open("rb") as stream:
             head, size = stream.read(8), path.stat().st_size
             length = int.from_bytes(head, "little")
-            text = stream.read(length) if length <= limits.header_bytes else b""
+            text = stream.read(length) if length <= most else b""
     except FileNotFoundError as error:
         raise ArtifactError(f"{expected} no such file; check the path") from error
     except OSError as error:
@@ -111,31 +134,24 @@ def read_header(
             f"{path}: expected a path in UTF-8, found other bytes in it; rename it, or set a UTF-8 locale"
         )
     if len(head) < 8 or length > size:
-        raise ArtifactError(f"{expected} {_kind(head)}")
-    if length > limits.header_bytes:
-        raise ArtifactError(f"{expected} a header of {length} bytes; at most {limits.header_bytes} are read")
-    try:
-        header = _parsed(text)
-        with safe_open(path, framework="numpy"):
-            pass  # checks the tensors against the size of the file
-        values = header.pop("__metadata__", None) or {}
-        if key in values:
-            if len(text := values[key].encode()) > limits.json_bytes:
-                raise ValueError(f"{len(text)} bytes of {key}, more than {limits.json_bytes}")
-            values = _parsed(text)
-            json.dumps(values, ensure_ascii=False).encode()  # fails on a lone surrogate, which no terminal can show
-            if _depth(values) > limits.depth:
-                raise ValueError(f"{key} nested deeper than {limits.depth}")
-    except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{expected} a damaged file ({one_line(error)}); download it again") from error
-    if not isinstance(values, dict) or values.get("format", own["format"]) != own["format"] or "version" not in values:
-        raise ArtifactError(f"{expected} another kind of safetensors file; check the path")
-    if values["version"] != own["version"]:
-        version, found = ".".join(map(str, own["version"])), one_line(repr(values["version"]), 80)
-        raise ArtifactError(
-            f"{path}: expected format version {version}, found {found}; {again}, or use the version of Distill that wrote it"
-        )
-    return values, {name: StoredTensor(one["dtype"], tuple(one["shape"])) for name, one in header.items()}
+        raise ArtifactError(f"{expected} {_described(head)}")
+    if length > most:
+        raise ArtifactError(f"{expected} a header of {length} bytes; at most {most} are read")
+    return text
+
+
+def _own_values(metadata: dict[str, str], kind: Kind) -> Any:
+    """Distill's JSON in the metadata of a header, or the metadata where it has none. Raises ValueError beyond limits."""
+    if kind.key not in metadata:
+        return metadata
+    text = metadata[kind.key].encode()
+    if len(text) > kind.json_bytes:
+        raise ValueError(f"{len(text)} bytes of {kind.key}, more than {kind.json_bytes}")
+    values = _parsed(text)
+    json.dumps(values, ensure_ascii=False).encode()  # fails on a lone surrogate, which no terminal can show
+    if _depth(values) > kind.depth:
+        raise ValueError(f"{kind.key} nested deeper than {kind.depth}")
+    return values
 
 
 def _parsed(data: bytes) -> Any:
@@ -143,10 +159,10 @@ def _parsed(data: bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         raise ValueError("a duplicate key")
-    return found
+    return values
 
 
 def _finite(text: str) -> float:
@@ -158,12 +174,15 @@ def _finite(text: str) -> float:
 
 def _depth(value: Any) -> int:
     """Nesting depth of objects and arrays."""
-    if not isinstance(value, (dict, list)):
-        return 0
-    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
+    match value:
+        case dict():
+            return 1 + max(map(_depth, value.values()), default=0)
+        case list():
+            return 1 + max(map(_depth, value), default=0)
+    return 0
 
 
-def _kind(head: bytes) -> str:
+def _described(head: bytes) -> str:
     """Description of a file that is not a safetensors file, with the remedy."""
     if not head:
         return "an empty file (0 bytes); download it again"

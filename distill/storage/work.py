@@ -109,10 +109,11 @@ def work_version(stage: str, *made_of: str) -> str:
 @contextmanager
 def work_folder(kept: Path | None, output: Path) -> Iterator[Path]:
     """`kept`, or where nothing is to be kept a folder inside `output` that lasts as long as the context."""
-    folder = output / ".work" if kept is None else kept
-    yield folder
-    if kept is None:
-        remove_folder(folder)
+    if kept:
+        yield kept
+        return
+    yield output / ".work"
+    remove_folder(output / ".work")
 
 
 def cut_blocks(names: Sequence[str], sizes: Sequence[int], items: int, size: int) -> list[range]:

@@ -17,13 +17,8 @@ from distill.storage.files import atomic_folder, damaged, read_json, remove_fold
 from distill.storage.tables import read_frame, write_history
 from distill.storage.weights import save_weights, tensors_sha256
 
-MAX_CURVE_POINTS = 1000
-CURVES = (
-    *("train_loss", "val_loss"),
-    *("train_recon_loss", "val_recon_loss", "train_commit_loss", "val_commit_loss"),  # of the codec
-)
 WEIGHTS = "model.safetensors"
-KEPT = 5  # checkpoints of a run
+CURVES = ("train_loss", "val_loss", "train_recon_loss", "val_recon_loss", "train_commit_loss", "val_commit_loss")
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +41,15 @@ class CheckpointStore:
         return sorted(self.folder.glob("step_*.safetensors"))
 
     def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Write a checkpoint after `values["step"]` steps, atomically, and delete those that are too old."""
+        """Write a checkpoint after `values["step"]` steps, atomically, and delete all but the newest five."""
         on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         header = {"distill": json.dumps(values), "sha256": tensors_sha256(on_cpu)}
         write_bytes(self.folder / f"step_{values['step']:09d}.safetensors", save(on_cpu, header))
-        for path in self.paths[:-KEPT]:
+        for path in self.paths[:-5]:
             path.unlink(missing_ok=True)
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and values of the newest checkpoint that is not damaged, None where there is none at all.
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and values of the newest checkpoint that is not damaged, both empty without a checkpoint.
 
         Says in a warning which ones are damaged, and deletes them. Raises ArtifactError where all are.
         """
@@ -70,24 +65,46 @@ class CheckpointStore:
             except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
                 problems[path] = error
                 continue
-            for damaged_one, problem in problems.items():
-                logger.warning(
-                    "%s: expected a checkpoint to resume from, found a damaged file (%s); it is deleted, and training "
-                    "goes on from the one before, after %s steps",
-                    *(damaged_one, problem, values["step"]),
-                )
-                damaged_one.unlink(missing_ok=True)
+            _delete(problems, values["step"])
             return tensors, values
         for newest, problem in problems.items():
             raise ArtifactError(
                 f"{newest}: expected a checkpoint to resume from, found a damaged file ({problem}), as are all before it; "
                 f"delete {self.folder} to start this training again"
             ) from problem
-        return None
+        return {}, {}
 
     def clear(self) -> None:
         """Delete the checkpoints of the run."""
         remove_folder(self.folder)
+
+
+class NoCheckpoints(CheckpointStore):
+    """The checkpoints of a training that keeps none."""
+
+    def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Keep nothing."""
+
+    def clear(self) -> None:
+        """Nothing is there."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """None."""
+        return []
+
+
+NO_CHECKPOINTS = NoCheckpoints(Path())
+
+
+def _delete(damaged_files: Mapping[Path, Exception], step: int) -> None:
+    for path, problem in damaged_files.items():
+        logger.warning(
+            "%s: expected a checkpoint to resume from, found a damaged file (%s); it is deleted, and training goes on "
+            "from the one before, after %s steps",
+            *(path, problem, step),
+        )
+        path.unlink(missing_ok=True)
 
 
 def save_artifact(
@@ -125,7 +142,7 @@ def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
 
 def curves_of(history: Sequence[Mapping[str, float]], name: str) -> dict[str, list[float]]:
     """Losses by epoch that every row of a history has, as `<name>/<loss>`; at most 1000 points each."""
-    rows = history[:: max(1, -(-len(history) // MAX_CURVE_POINTS))]
+    rows = history[:: max(1, -(-len(history) // 1000))]
     return {
         f"{name}/{loss}": [row[loss] for row in rows] for loss in CURVES if rows and all(loss in row for row in rows)
     }

@@ -35,8 +35,16 @@ def make_fabric(execution: Execution) -> "Fabric":
     """
     device = device_of(execution).type
     from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
+    fabric = Fabric(accelerator=device, **_precision(execution, device), **_processes(device))
+    fabric.launch()
+    return fabric
+
+
+def _precision(execution: Execution, device: str) -> dict[str, Any]:
+    """Settings of Fabric for fp32, or bf16 where it is asked for or fast."""
     from lightning_fabric.plugins.precision import MixedPrecision
-    from lightning_fabric.strategies.ddp import DDPStrategy
 
     class UnconvertedInputs(MixedPrecision):
         """Fabric's own rounds waveforms to 8 bits of mantissa first, a rounding noise 50 dB below the loudest part."""
@@ -44,23 +52,23 @@ def make_fabric(execution: Execution) -> "Fabric":
         def convert_input(self, data: Any) -> Any:
             return data
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
-    on_gpu = device == "cuda"
-    fast_bf16 = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
-    settings: dict[str, Any] = {"accelerator": device, "devices": 1}
-    if execution.precision == "bf16" or (execution.precision == "auto" and fast_bf16):
-        settings["plugins"] = [UnconvertedInputs("bf16-mixed", device)]
-    else:
-        settings["precision"] = "32-true"
+    is_fast = torch.cuda.is_bf16_supported if device == "cuda" else torch.cpu._is_avx512_bf16_supported
+    if execution.precision == "bf16" or (execution.precision == "auto" and is_fast()):
+        return {"plugins": [UnconvertedInputs("bf16-mixed", device)]}
+    return {"precision": "32-true"}
+
+
+def _processes(device: str) -> dict[str, Any]:
+    """Settings of Fabric for one device, or for the processes that `torchrun` has started."""
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of depthwise convolutions
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        strategy = DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo")
-        settings |= {"devices": here, "num_nodes": processes // here, "strategy": strategy}
-    fabric = Fabric(**settings)
-    fabric.launch()
-    return fabric
+    if processes == 1:
+        return {"devices": 1}
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of depthwise convolutions
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    strategy = DDPStrategy(process_group_backend="nccl" if device == "cuda" else "gloo")
+    return {"devices": here, "num_nodes": processes // here, "strategy": strategy}
 
 
 WHOLE = slice(0, None, 1)  # the share of a single process

@@ -73,6 +73,11 @@ class Epoch:
     elapsed_seconds: float
     best_loss: float
 
+    @property
+    def all_metrics(self) -> dict[str, float]:
+        """The metrics with the time and the learning rate of the epoch."""
+        return {**self.metrics, "learning_rate": self.learning_rate, "epoch_time_s": self.epoch_time_s}
+
 
 @dataclass(frozen=True)
 class VQStepMetrics:
@@ -227,7 +232,7 @@ class TrainingResult:
 
     @property
     def kept(self) -> dict[str, float]:
-        """Metrics of the weights that are kept, as they were when they were validated: before any calibration."""
+        """Metrics of the weights that are kept, as they were when they were validated."""
         return self.history[self.best_epoch] if self.best_epoch >= 0 else self.start_metrics or self.best_metrics
 
     @property

@@ -12,21 +12,20 @@ from torch import Tensor, nn
 from distill.storage.weights import under
 from distill.training.task import TrainerSettings
 
-MIN_RATE_SHARE = 0.05  # the cosine schedule ends at this share of the learning rate
-
 Tensors = dict[str, Tensor]
 
 
 def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings, time_share: float = 0.0) -> float:
     """Learning rate of a step, counted from 0: linear warm-up, then a cosine down to 5 % of the peak.
 
-    The cosine follows the share of the steps, or `time_share`, that of the budget, where that is larger.
+    The cosine follows the larger of two shares: of the steps, and `time_share`, of the budget.
     """
     warmup = min(settings.warmup_steps, max(1, total_steps // 10))
     if step < warmup:
         return settings.learning_rate * (step + 1) / (warmup + 1)
     progress = max((step - warmup) / max(1, total_steps - warmup), time_share)
-    share = MIN_RATE_SHARE + (1 - MIN_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
+    last = 0.05
+    share = last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress))
     return settings.learning_rate * share
 
 

@@ -9,13 +9,8 @@ from distill.training.events import WatchMetrics
 MAX_ROLLBACKS = 3
 MAX_BAD_STEPS = 3  # in a row, not finite: fewer are skipped, so many are rolled back
 EARLY_PROBES = frozenset({1, 2, 3, 4, 8, 16, 32})  # steps; a training of any length is watched from its beginning
-WATCH_STEPS = 50  # between the later probes
-MIN_THRESHOLD = 0.05
 EARLY_ALLOWANCE = 7.5  # over the number of steps: what figures may rise by when training has just begun
-EMA_WEIGHT = 0.5  # of the newest value: a fixed probe is not noisy, and a slow mean would lag behind the training
-WARM_UP = 2  # values before anything counts as a spike
-RECENT = 100  # changes whose rises decide the threshold
-QUANTILE = 0.99
+WATCH_STEPS = 50  # between the later probes
 
 
 def is_probe_due(step: int) -> bool:
@@ -27,9 +22,9 @@ def is_probe_due(step: int) -> bool:
 class SpikeDetector:
     """Detector of spikes: figures that are not finite, or too far above their moving average.
 
-    Too far is more than 5 %, more than the 99th percentile of recent rises plus one standard deviation, and more than
-    is usual that early. A fall is a rise of 0, however far it goes: it must not allow more. A spike changes neither the
-    average nor the threshold. Nothing is far above an average of 0, as that of silence is.
+    Too far is more than 5 %, more than the 99th percentile of the last 100 rises plus one standard deviation, and more than
+    `EARLY_ALLOWANCE` over the number of steps. The first two values are no spikes. A fall is a rise of 0, however far it goes: it must not allow more. A spike changes neither the
+    average nor the threshold. Nothing is far above an average of 0, which silence has.
     """
 
     average: float | None = None
@@ -42,11 +37,11 @@ class SpikeDetector:
         if not math.isfinite(value):
             return WatchMetrics(step, figure, value, math.inf, threshold, True, {})
         change = (value - self.average) / self.average if self.average else 0.0
-        is_spike = self.seen >= WARM_UP and change > threshold
+        is_spike = self.seen >= 2 and change > threshold
         if not is_spike:
             if self.average:
-                self.changes = [*self.changes, change][-RECENT:]
-                self.average += EMA_WEIGHT * (value - self.average)
+                self.changes = [*self.changes, change][-100:]
+                self.average += 0.5 * (value - self.average)  # a fixed probe is not noisy, and a slow mean would lag
             else:
                 self.average = value
             self.seen += 1
@@ -55,8 +50,9 @@ class SpikeDetector:
     @property
     def threshold(self) -> float:
         """The largest change that is no spike, late in a training."""
+        least = 0.05
         if len(self.changes) < 2:
-            return MIN_THRESHOLD
+            return least
         ordered = sorted(max(0.0, change) for change in self.changes)
-        quantile = ordered[min(len(ordered) - 1, int(QUANTILE * len(ordered)))]
-        return max(MIN_THRESHOLD, quantile + statistics.pstdev(ordered))
+        quantile = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
+        return max(least, quantile + statistics.pstdev(ordered))

@@ -14,10 +14,11 @@ from distill.code_version import code_sha256
 from distill.params import Params
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import sha256_json
-from distill.training.checkpoints import WEIGHTS, CheckpointStore
+from distill.training.checkpoints import NO_CHECKPOINTS, WEIGHTS, CheckpointStore
+from distill.training.console import Observer, ToConsole
 from distill.training.events import TrainingResult
 from distill.training.interruption import Interruption, catch_interruption
-from distill.training.tracking import Observer, ToConsole, Tracker
+from distill.training.tracking import Tracker
 
 
 def about_corpus(params: Params, sha256: str, sample_rate: int, recordings: int) -> dict[str, Any]:
@@ -41,7 +42,7 @@ class Run:
     """
 
     fabric: Fabric
-    store: CheckpointStore | None = None
+    store: CheckpointStore = NO_CHECKPOINTS
     observers: Sequence[Observer] = ()
     interruption: Interruption = field(default_factory=Interruption)
     cancel: Callable[[], bool] = lambda: False
@@ -118,7 +119,7 @@ class Trained:
     metrics: Mapping[str, float] = field(default_factory=dict)
     recordings: int = 0
     tier: str = ""
-    store: CheckpointStore | None = None
+    store: CheckpointStore = NO_CHECKPOINTS
 
     @property
     def made_of(self) -> str:
@@ -127,5 +128,4 @@ class Trained:
 
     def clear_checkpoints(self) -> None:
         """Delete the checkpoints of the training, whose result is safe."""
-        if self.store is not None:
-            self.store.clear()
+        self.store.clear()

@@ -9,9 +9,6 @@ from torch import Tensor, nn
 
 from distill.training.events import Epoch, Step, WatchMetrics
 
-AUTO_STEPS = 200_000  # of all epochs: more than a day at half a second each
-AUTO_MINUTES = 480.0
-
 B = TypeVar("B")
 
 
@@ -49,7 +46,7 @@ class Task(ABC, Generic[B]):
         """
 
     def probe(self) -> float | None:
-        """Figure of a fixed batch of training data, for the spike detector; None where there is none."""
+        """Figure of a fixed batch of training data, for the spike detector; None where a task has no probe."""
         return None
 
     def inspect(self, step: int, earlier: Sequence[Mapping[str, float]]) -> dict[str, float]:  # noqa: ARG002
@@ -84,7 +81,7 @@ class TrainerSettings:
 
 
 def budget_seconds(minutes: float | Literal["auto"], total_steps: int) -> float:
-    """Seconds of a budget of `minutes`; 0 is none. `auto` is none but for trainings of days: above `AUTO_STEPS`."""
+    """Seconds of a budget of `minutes`; 0 is no bound. `auto` is 480 above 200,000 steps, days at half a second each."""
     if minutes == "auto":
-        minutes = AUTO_MINUTES if total_steps > AUTO_STEPS else 0.0
+        minutes = 480.0 if total_steps > 200_000 else 0.0
     return 60.0 * minutes

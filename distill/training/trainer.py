@@ -265,17 +265,17 @@ class Trainer(Generic[B]):
         self.state.snapshot_step = self.state.schedule_step
         self._snapshot = {key: value.detach().clone() for key, value in self.optimizer_step.tensors().items()}
 
-    def _skip(self, found: str) -> None:
+    def _skip(self, cause: str) -> None:
         """Leave out a step that is not finite; roll back where there are many in a row, or it has spoilt a buffer."""
         state = self.state
         state.bad_steps += 1
         is_spoilt = any(value.is_floating_point() and not value.isfinite().all() for value in self.model.buffers())
         if state.bad_steps == MAX_BAD_STEPS or self.distributed.sum(torch.tensor(float(is_spoilt))) > 0:
-            self._roll_back(f"{found}, {state.bad_steps} steps in a row" if state.bad_steps > 1 else found)
+            self._roll_back(f"{cause}, {state.bad_steps} steps in a row" if state.bad_steps > 1 else cause)
         else:
             state.skipped_steps += 1
             state.lost_steps += 1
-            state.skip_reason = f"at step {state.step}: {found}"
+            state.skip_reason = f"at step {state.step}: {cause}"
 
     def _roll_back(self, reason: str) -> None:
         """Return to the snapshot and continue with the data that comes next; the last time, end training."""
@@ -292,10 +292,10 @@ class Trainer(Generic[B]):
         elif not state.best_metrics or not (state.snapshot_step or state.start):  # nothing was learnt
             raise self._failure("finite, falling losses", f"{reason} after {MAX_ROLLBACKS} rollbacks")
 
-    def _failure(self, expected: str, found: str) -> DistillError:
+    def _failure(self, expected: str, cause: str) -> DistillError:
         """Error of a training that has nothing to continue from."""
         return DistillError(
-            f"training stopped after step {self.state.step}: expected {expected}, {found}; lower learning_rate or "
+            f"training stopped after step {self.state.step}: expected {expected}, {cause}; lower learning_rate or "
             "gradient_clip and run again"
         )
 
@@ -345,26 +345,25 @@ class Trainer(Generic[B]):
 
     def _save(self) -> None:
         """Write a checkpoint, on the first process."""
-        began, store = time.monotonic(), self.services.store
-        if store is not None and self.services.is_first:
+        began = time.monotonic()
+        if self.services.is_first:
             kept = {**_named("best.", self.best_tensors), **_named("snapshot.", self._snapshot)}
-            store.save({**self.optimizer_step.tensors(), **kept}, asdict(self.state))
+            self.services.store.save({**self.optimizer_step.tensors(), **kept}, asdict(self.state))
         self._saved = time.monotonic()
         self._save_seconds = self._saved - began
 
     def _restore(self) -> None:
         """Continue from the checkpoint, where there is one, which must be the same for all processes."""
         store, processes = self.services.store, self.services.fabric.world_size
-        last = store.load() if store is not None else None
-        step = -1 if last is None else last[1]["step"]
+        tensors, state = store.load()
+        step = state.get("step", -1)
         others = int(self.distributed.sum(torch.tensor(float(step != self.distributed.decide(step)))))
-        if others and store is not None:
+        if others:
             raise DistillError(
                 f"{store.folder}: expected the checkpoints of the first process for all {processes} of them, found others "
                 f"or none for {others}; run it on all computers in one folder that they share"
             )
-        if last is not None:
-            tensors, state = last
+        if state:
             self.state = TrainerState(**{**state, "detector": SpikeDetector(**state["detector"])})
             self.optimizer_step.load_state(tensors)
             self.best_tensors, self._snapshot = under("best.", tensors), under("snapshot.", tensors)
@@ -372,7 +371,7 @@ class Trainer(Generic[B]):
 
 
 def is_better(losses: Sequence[float], start: Sequence[float]) -> bool:
-    """Whether the mean of `losses` is below that of `start`, losses of the same parts, by more than its standard error.
+    """Whether the mean of `losses` is below the mean of `start`, of the same parts, by more than its standard error.
 
     A single part has no error.
     """

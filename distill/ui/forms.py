@@ -1,13 +1,17 @@
 """Forms: fields of settings, values as flags of a command, and the sentence for what cannot be done."""
 
 import traceback
+from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from distill.errors import for_the_user
-from distill.params import setting
+from distill.generate.requests import flag_of
+from distill.params import Setting, Settings, setting
+from distill.params.settings import setting_of
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # of events that are no endpoints for programs
 QUIET: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}  # of events that nobody waits for
@@ -30,8 +34,41 @@ def field(path: str, label: str, elem_id: str | None = None) -> Any:
         return gr.Dropdown(list(about.choices), value=about.default, label=label, info=about.help)
     if about.default == "auto":
         return optional(label, about.auto_by or "auto", f"{about.help}; ", elem_id)
+    return _number(about, about.default, label, elem_id)
+
+
+def request_field(kind: type[Settings], name: str, label: str = "", value: Any = None) -> Any:
+    """A field for one of a request: its bounds, help and default, or another label and value."""
+    about, flag = setting_of(kind.model_fields[name]), flag_of(name, kind.model_fields[name])
+    label, value = (
+        label or name.replace("_", " ").capitalize(),
+        kind.model_fields[name].default if value is None else value,
+    )
+    if flag.type is Path:
+        return sound(label)
+    if flag.type is bool:
+        return gr.Checkbox(value, label=label, info=about.help)
+    if flag.type in (int, float) and value is not None:
+        return _number(about, value, label, name)
+    info = "; empty: ".join(filter(None, (about.help, flag.otherwise)))
+    return gr.Textbox(value or "", label=label, info=info, max_length=1000, elem_id=name)
+
+
+def request_flags(kind: type[Settings], values: Mapping[str, Any]) -> list[str]:
+    """Flags of a command from values of the fields of its request."""
+    named = {flag_of(name, kind.model_fields[name]).name.removeprefix("--"): value for name, value in values.items()}
+    return flags(**named)
+
+
+def sound(label: str, elem_id: str | None = None) -> gr.Audio:
+    """A field for a sound: a file, or a recording."""
+    return gr.Audio(sources=["upload", "microphone"], type="filepath", label=label, elem_id=elem_id)
+
+
+def _number(about: Setting, value: Any, label: str, elem_id: str | None) -> gr.Number:
     low, high, whole = about.bounds.get("ge"), about.bounds.get("le"), 0 if about.type is int else None
-    return gr.Number(about.default, label=label, info=about.help, minimum=low, maximum=high, precision=whole)
+    shown: Any = {"minimum": low, "maximum": high, "precision": whole}
+    return gr.Number(value, label=label, info=about.help, elem_id=elem_id, **shown)
 
 
 def optional(label: str, otherwise: str, text: str = "", elem_id: str | None = None) -> gr.Textbox:

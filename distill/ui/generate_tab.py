@@ -1,6 +1,7 @@
 """The tab Generate: new sounds, their verdicts, variations and kits."""
 
 import shutil
+from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import gradio as gr
 
 from distill.errors import ParamsError
+from distill.generate.requests import GenerateSettings, KitSettings, VarySettings, fields_of
 from distill.ui import view
-from distill.ui.forms import PRIVATE, QUIET, flags, optional
-from distill.ui.jobs import OTHERS, STDOUT, Job, read_end
+from distill.ui.forms import PRIVATE, QUIET, flags, request_field, request_flags, sound
+from distill.ui.jobs import NO_JOB, OTHERS, STDOUT, Job, read_end
 from distill.ui.workspace import Workspace
 
 MOST_SOUNDS = 32
+USUAL = ("n", "seconds", "seed", "temperature", "label", "note", "min_novelty")
 NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
 NOVELTY = [("any", ""), ("no copies", "close"), ("new only", "new")]
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
@@ -52,40 +55,36 @@ class GenerateTab:
         self._listen(timer, page, tab)
 
     def _build_form(self) -> dict[str, Any]:
-        form: dict[str, Any] = {}
-        form["model"] = gr.Dropdown(self._work.names(True), label="Model", elem_id="generate-model")
-        form["count"] = gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds")
-        form["seconds"] = optional("Seconds", "each ends by itself")
-        form["seed"] = optional("Seed", "another one each time", elem_id="generate-seed")
-        tamer = "below 1 tamer, above 1 wilder"
-        form["temperature"] = gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info=tamer)
-        form["label"] = gr.Dropdown([], label="Label", info="of models trained with labels")
-        form["note"] = gr.Textbox(
-            "", label="Notes", info="such as C3, or C3,E3,G3, or C2:C4; empty: any", max_length=1000, elem_id="notes"
-        )
-        form["min_novelty"] = gr.Radio(NOVELTY, value="", label="Least novelty", info="others are drawn again")
+        """A field for each of a request, the usual ones first."""
+        form: dict[str, Any] = {"model": gr.Dropdown(self._work.names(True), label="Model", elem_id="generate-model")}
+        own: dict[str, Callable[[], Any]] = {
+            "n": lambda: gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds"),
+            "temperature": lambda: gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info="above 1 more random"),
+            "label": lambda: gr.Dropdown([], label="Label", info="of models trained with labels"),
+            "min_novelty": lambda: gr.Radio(NOVELTY, value="", label="Least novelty", info="others are drawn again"),
+        }
+
+        def build(names: Iterable[str]) -> None:
+            form.update({name: own[name]() if name in own else request_field(GenerateSettings, name) for name in names})
+
+        build(USUAL)
         with gr.Accordion("More settings", open=False):
-            form["top_k"] = gr.Number(0, label="Top-k", info="0: all codes", precision=0, minimum=0)
-            form["top_p"] = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p")
-            form["guidance"] = optional("Guidance", "2.5, with a label")
-            form["prompt"] = _sound("Prompt: a sound to continue")
+            build([name for name in fields_of(GenerateSettings) if name not in USUAL])
         return form
 
     def _build_variations(self) -> None:
         with gr.Accordion("Variations and kits", open=not self._work.names(True)):
-            self._source = _sound("A sound to vary", "source")
+            self._source = sound("A sound to vary", "source")
             self._alone = gr.Checkbox(
                 label="Of this sound alone, without a model", info="at once: nothing is trained", elem_id="alone"
             )
-            much = "from 0, nothing changes, to 1, all does; "
-            self._strength = optional("Strength of variations", "0.3; of a sound alone 0.5", much)
-            self._transpose = optional("Transpose by semitones", "as it is", elem_id="transpose")
+            self._strength = request_field(VarySettings, "strength", "Strength of variations")
+            self._transpose = request_field(VarySettings, "transpose", "Transpose by semitones")
             self._vary = gr.Button("Make variations")
-            self._per_label = gr.Slider(1, 16, 4, step=1, label="Sounds of each kind in a kit")
+            self._per_label = request_field(KitSettings, "per_label", "Sounds of each kind in a kit")
             self._kit = gr.Button("Make a kit", elem_id="kit-start")
-            of = "such as C1:C6; of the label above, with as many sounds as a kit"
-            self._notes = gr.Textbox("C2:C6", label="Notes of an instrument", info=of, max_length=1000)
-            self._every = gr.Slider(1, 12, 3, step=1, label="Every so many-th note")
+            self._notes = request_field(KitSettings, "notes", "Notes of an instrument", "C2:C6")
+            self._every = request_field(KitSettings, "every", "Every so many-th note", 3)
             self._instrument = gr.Button("Make an instrument", elem_id="instrument-start")
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
@@ -115,8 +114,7 @@ class GenerateTab:
 
     def newest(self) -> list[Any]:
         """The newest of what was made."""
-        job = self._work.jobs.newest(*OTHERS)
-        return self.show(None if job is None else job.id)
+        return self.show(next((job.id for job in self._work.jobs.all(*OTHERS)), None))
 
     def tick(self, name: str | None, now: str | None) -> list[Any]:
         """State of a job, and the sounds of what is done; those that are shown `now` stay as they are."""
@@ -125,59 +123,49 @@ class GenerateTab:
         state = view.progress(self._work.jobs.get(name), NOTHING)
         return [state, gr.update(visible=bool(cards)), same, cards]
 
-    def _done(self, name: str | None) -> Job | None:
+    def _done(self, name: str | None) -> Job:
         """The job of this name; where it is at work or made nothing, the newest before it that is done."""
-        return next(
-            (job for job in self._work.jobs.all(*OTHERS) if job.id <= (name or "") and job.state == "done"), None
-        )
+        until_then = (job for job in self._work.jobs.all(*OTHERS) if job.id <= (name or ""))
+        return next((job for job in until_then if job.state == "done"), NO_JOB)
 
     def generate(self, *values: Any) -> list[Any]:
         """Start `distill generate` with the values of the form."""
         given = dict(zip(self._form, values, strict=True))
         settings = {key: value for key, value in given.items() if key != "model"}
         self._work.model(given["model"])  # without one nothing is generated
-        return self._begin("generate", f"{given['count']} sounds", given, flags(**settings, pictures=True))
+        arguments = [*request_flags(GenerateSettings, settings), *flags(pictures=True)]
+        return self._begin("generate", f"{given['n']} sounds", given, arguments)
 
-    def vary(
-        self, name: str | None, alone: bool, sound: str | None, strength: str, transpose: str, seed: str
-    ) -> list[Any]:
-        """Start `distill vary` with a sound."""
-        if sound is None:
+    def vary(self, name: str | None, alone: bool, path: str | None, *values: Any) -> list[Any]:
+        """Start `distill vary` with a sound, and values of strength, semitones and seed."""
+        if path is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        more = flags(count=8, strength=strength, transpose=transpose, seed=seed, pictures=True)
-        given = {"model": None if alone else name}
-        return self._begin("vary", f"8 variations of {Path(sound).name}", given, [sound, *more])
+        settings = {"n": 8, **dict(zip(("strength", "transpose", "seed"), values, strict=True))}
+        arguments = [path, *request_flags(VarySettings, settings), *flags(pictures=True)]
+        return self._begin("vary", f"8 variations of {Path(path).name}", {"model": None if alone else name}, arguments)
 
-    def kit(self, name: str | None, alone: bool, sound: str | None, per_label: float, seed: str) -> list[Any]:
+    def kit(self, name: str | None, alone: bool, path: str | None, per_label: float, seed: str) -> list[Any]:
         """Start `distill kit`."""
-        return self._begin_kit("a kit", name, alone, sound, flags(per_label=per_label, seed=seed))
+        return self._begin_kit("a kit", None if alone else name, path, {"per_label": per_label, "seed": seed})
 
     def instrument(
-        self,
-        name: str | None,
-        alone: bool,
-        sound: str | None,
-        label: str | None,
-        notes: str,
-        every: float,
-        per_label: float,
-        seed: str,
+        self, name: str | None, alone: bool, path: str | None, label: str | None, notes: str, *values: Any
     ) -> list[Any]:
-        """Start `distill kit` at notes."""
+        """Start `distill kit` at notes, with values of every, sounds and seed."""
         if not notes.strip():
             raise ParamsError("notes of an instrument: expected some, found none; give notes such as C1:C6")
-        more = flags(label=None if alone else label, notes=notes, every=every, per_label=per_label, seed=seed)
-        return self._begin_kit("an instrument", name, alone, sound, more)
+        settings = dict(zip(("every", "per_label", "seed"), values, strict=True))
+        settings |= {"notes": notes, "labels": None if alone else label}
+        return self._begin_kit("an instrument", None if alone else name, path, settings)
 
-    def _begin_kit(
-        self, title: str, name: str | None, alone: bool, sound: str | None, arguments: list[str]
-    ) -> list[Any]:
+    def _begin_kit(self, title: str, name: str | None, path: str | None, settings: dict[str, Any]) -> list[Any]:
         """Start `distill kit` with a model, or with a sound."""
-        if name is not None and not alone:
+        arguments = request_flags(KitSettings, settings)
+        if name is not None:
             return self._begin("kit", title, {"model": name}, arguments)
-        if sound is None:
+        if path is None:
             raise ParamsError("a kit: expected a model or a sound to vary, found neither; choose a sound or record one")
-        return self._begin("kit", f"{title} of {Path(sound).name}", {"model": None}, [sound, *arguments])
+        return self._begin("kit", f"{title} of {Path(path).name}", {"model": None}, [path, *arguments])
 
     def _begin(self, kind: str, title: str, given: dict[str, Any], arguments: list[str]) -> list[Any]:
         """Start a command with a model, or without one where `given` names none."""
@@ -191,8 +179,6 @@ class GenerateTab:
     def act(self, name: str | None, strength: str, transpose: str, event: gr.EventData) -> list[Any]:
         """Discard or vary a sound, as a button on its card says."""
         job = self._done(name)
-        if job is None:
-            return self.newest()
         sound = Path(str(event.sound)).name
         path = self._work.generated / job.id / sound
         if path.suffix != ".wav" or not path.is_file():
@@ -206,7 +192,8 @@ class GenerateTab:
     def zip(self, name: str | None) -> str:
         """An archive of all sounds that are shown."""
         job = self._done(name)
-        if job is None or not (made := self._work.generated / job.id).is_dir():
+        made = self._work.generated / job.id
+        if not made.is_dir():
             raise ParamsError("download: expected sounds, found none; wait until they are made")
         for path in made.rglob("*"):
             self._work.check_inside(path)
@@ -214,8 +201,7 @@ class GenerateTab:
 
     def cancel(self, name: str | None) -> list[Any]:
         """Cancel what is shown."""
-        if (job := self._work.jobs.get(name)) is not None:
-            job.cancel()
+        self._work.jobs.get(name).cancel()
         return self.show(name)
 
     def _labels(self, name: str | None) -> list[str]:
@@ -226,9 +212,9 @@ class GenerateTab:
         model = self._work.preselected(now, can_generate=True)
         return [gr.update(choices=self._work.names(True), value=model), gr.update(choices=self._labels(model))]
 
-    def _cards_of(self, job: Job | None) -> str:
+    def _cards_of(self, job: Job) -> str:
         """A card for each sound, or that of a kit."""
-        if job is None:
+        if not job.is_there:
             return ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
         head = f"<h3>{escape(job.title)}</h3>" + "".join(view.note(text, "warning") for text in job.warnings)
@@ -242,10 +228,6 @@ class GenerateTab:
         lines = "".join(f"<p>{escape(line)}</p>" for report in reports for line in report.get("in_words") or [])
         head += f"{view.note(untrained)}<p>seed {escape(str(made.get('seed')))}</p>"
         return f'{head}{lines}<div class="cards">{"".join(cards)}</div>'
-
-
-def _sound(label: str, elem_id: str | None = None) -> gr.Audio:
-    return gr.Audio(sources=["upload", "microphone"], type="filepath", label=label, elem_id=elem_id)
 
 
 def _card(path: Path, number: int, one: dict[str, Any], unknown: str) -> str:

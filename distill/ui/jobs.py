@@ -28,21 +28,18 @@ from distill.errors import ParamsError
 from distill.progress import EVENTS, SAID, STATUS, VARIABLE
 from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
-from distill.training.tracking import tracking_uri
+from distill.training.mlflow_store import tracking_uri
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
-ENDS: dict[int | None, State] = {0: "done", 2: "refused", None: "gone"}
+ENDS: dict[int | None, State] = {0: "done", 2: "refused", None: "gone"}  # by exit status; others are defects
 ENDS |= {128 + number: "interrupted" for number in SIGNALS}
 JOB, PROCESS, EXIT, STDOUT, STDERR = "job.json", "process.json", "exit.json", "stdout.txt", "stderr.txt"
 TRAININGS = ("train", "prior")
 OTHERS = ("generate", "vary", "kit")
 MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
-TAIL = 64 << 10  # bytes read of the end of a text
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
-NICE = 5  # the page and what else is played on this computer come first
 _RUN = [sys.executable, "-P", "-m", "distill.ui.jobs"]
-_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{7}")
 
 
 @dataclass(frozen=True)
@@ -61,9 +58,14 @@ class Job:
         return self.folder.name
 
     @property
+    def is_there(self) -> bool:
+        """False for NO_JOB alone."""
+        return bool(self.kind)
+
+    @property
     def state(self) -> State:
         """`refused` is exit status 2, `defect` any other failure; `gone` is a process that was killed."""
-        return "running" if self._running() is not None else ENDS.get(self.read(EXIT).get("status"), "defect")
+        return "running" if self.processes() else ENDS.get(self.read(EXIT).get("status"), "defect")
 
     @property
     def is_resumable(self) -> bool:
@@ -73,9 +75,9 @@ class Job:
     @property
     def message(self) -> str:
         """What a refused command said at its end: the sentence that says why, with its list of files, if any."""
-        said = "\n" + read_end(self.folder / STDERR).strip()
-        _, found, sentence = said.rpartition("\ndistill: ")
-        return sentence if found else said.rpartition("\n")[2]
+        text = "\n" + read_end(self.folder / STDERR).strip()
+        separator = "\ndistill: " if "\ndistill: " in text else "\n"
+        return text.rpartition(separator)[2]
 
     @property
     def warnings(self) -> list[str]:
@@ -95,23 +97,26 @@ class Job:
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     def read(self, name: str) -> dict[str, Any]:
-        """A JSON object in its folder; {} where there is none."""
+        """A JSON object of its folder, as `read_json`."""
         return read_json(self.folder / name)
 
     def cancel(self) -> None:
         """Ask the command to save its work and end, as Ctrl-C does."""
-        if (process := self._running()) is not None:
+        for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGINT)
 
-    def _running(self) -> psutil.Process | None:
-        """Its process, if it still runs; another one may have got its number."""
+    def processes(self) -> list[psutil.Process]:
+        """Its process while it runs, else []. Another process may have its number by then."""
         recorded = self.read(PROCESS)
         with suppress(psutil.Error, KeyError):
             process = psutil.Process(recorded["pid"])
             is_same = abs(process.create_time() - recorded["created"]) < 1
-            return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
-        return None
+            return [process] * (is_same and process.status() != psutil.STATUS_ZOMBIE)
+        return []
+
+
+NO_JOB = Job(Path(os.devnull), "", "", (), {})  # in place of one that is not there; its files are empty
 
 
 class Jobs:
@@ -144,7 +149,7 @@ class Jobs:
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / "lock"):  # beside other pages of the folder
             if len(running := self.running(*kinds)) >= most:
-                titles = ", ".join(one.title for one in running)
+                titles = ", ".join(other.title for other in running)
                 raise ParamsError(
                     f"at work already ({titles}): expected {most} at a time; wait until one ends or cancel it"
                 )
@@ -156,21 +161,21 @@ class Jobs:
     def all(self, *kinds: str) -> list[Job]:
         """Jobs of these kinds, the newest first."""
         names = sorted((path.parent.name for path in self._folder.glob("*/" + JOB)), reverse=True)
-        return [job for name in names if (job := self.get(name)) is not None and job.kind in kinds]
+        return [job for job in map(self.get, names) if job.kind in kinds]
 
-    def newest(self, *kinds: str) -> Job | None:
-        """The newest job of these kinds."""
-        return next(iter(self.all(*kinds)), None)
+    def newest(self, *kinds: str) -> Job:
+        """The newest job of these kinds, or NO_JOB."""
+        return next(iter(self.all(*kinds)), NO_JOB)
 
-    def get(self, name: str | None) -> Job | None:
-        """The job of this name; None where there is none."""
-        if not _ID.fullmatch(name or ""):
-            return None
+    def get(self, name: str | None) -> Job:
+        """The job of this name, or NO_JOB."""
+        if not re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{7}", name or ""):
+            return NO_JOB
         folder = self._folder / str(name)
         try:
             return Job(folder, **read_json(folder / JOB))
         except TypeError:  # no such file, or one of another version
-            return None
+            return NO_JOB
 
     def running(self, *kinds: str) -> list[Job]:
         """Jobs of these kinds that run."""
@@ -201,8 +206,8 @@ class Jobs:
         write_json(job.folder / JOB, described)  # last: from now on it is listed
 
 
-def read_end(path: Path, most: int = TAIL) -> str:
-    """The last bytes of a file as text; "" where there is none."""
+def read_end(path: Path, most: int = 64 << 10) -> str:
+    """The last `most` bytes of a file as text; "" where there is no file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - most))
@@ -212,7 +217,7 @@ def read_end(path: Path, most: int = TAIL) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object that a command wrote; {} where there is none."""
+    """A JSON object that a command wrote; {} where there is no file, or another value in it."""
     try:
         values = json.loads(read_end(path, MOST_BYTES))
     except ValueError:
@@ -225,7 +230,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a page that was started in the background ignores it
     folder, status = Path(sys.argv.pop(1)), 0
     if hasattr(os, "nice"):
-        os.nice(NICE)
+        os.nice(5)  # the page and what else is played on this computer come first
     try:
         runpy.run_module("distill", run_name="__main__", alter_sys=True)
     except SystemExit as ended:

@@ -16,7 +16,6 @@ from distill.ui.workspace import Workspace, distill
 HEAD = ("model", "written (UTC)", "recordings", "preset", "codewords used", "bits per second", "labels", "can")
 # The browser asks before a model is deleted.
 ASK = "(name) => name && confirm(`Delete ${name}? It cannot be brought back.`) ? name : null"
-VERIFY_SECONDS = 300
 
 
 class LibraryTab:
@@ -49,10 +48,10 @@ class LibraryTab:
         models = self._work.listed()
         nothing = view.note("No models yet. Train one in the tab Train, or import one.")
         table = view.table(HEAD, map(_row, models)) if models else nothing
-        return [table, gr.update(choices=[one["file"] for one in models], **chosen)]
+        return [table, gr.update(choices=[model["file"] for model in models], **chosen)]
 
     def card_of(self, chosen: str | None) -> str:
-        """The card of a model; "" where it has none."""
+        """The card of a model; "" without one."""
         if not chosen:
             return ""
         card = self._work.check_inside(_card(self._work.model(chosen)))
@@ -103,21 +102,24 @@ def _card(model: Path) -> Path:
 def _asked(command: str, upload: Path, *rest: str) -> str:
     """What a command says of an uploaded model. Raises ParamsError with its sentence where it refuses the file."""
     try:
-        done = distill(command, str(upload), *rest, seconds=VERIFY_SECONDS)
+        done = distill(command, str(upload), *rest, seconds=300)
     except subprocess.TimeoutExpired as error:
         text = f"{upload.name}: expected a Distill model, found a file that takes minutes to check"
         raise ParamsError(text) from error
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("distill: ")]
-        said = lines[-1].removeprefix("distill: ") if lines else "it cannot be checked"
-        raise ParamsError(f"not imported: {said.replace(str(upload), upload.name)}")
+        sentences = [
+            line.removeprefix("distill: ") for line in done.stderr.splitlines() if line.startswith("distill: ")
+        ]
+        refusal = ["it cannot be checked", *sentences][-1]
+        raise ParamsError(f"not imported: {refusal.replace(str(upload), upload.name)}")
     return done.stdout
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
-    figures = ((one["recordings"], "d"), (one["utilization"], ".0%"), (one["val_bits_per_second"], ".0f"))
+def _row(model: dict[str, Any]) -> tuple[str, ...]:
+    """A row of the table, from a model of `distill list --json`."""
+    figures = ((model["recordings"], "d"), (model["utilization"], ".0%"), (model["val_bits_per_second"], ".0f"))
     recordings, used, bits = ("–" if value is None else f"{value:{form}}" for value, form in figures)
-    labels = textwrap.shorten(", ".join(one["labels"]), 80, placeholder=" …")
-    can = ", ".join(["generate"] * one["can_generate"] + ["judge"] * one["can_judge"]) or "encode, decode"
-    date = one["date"][:16].replace("T", " ")
-    return (one["name"], date, recordings, one["tier"] or "–", used, bits, labels, one["problem"] or can)
+    labels = textwrap.shorten(", ".join(model["labels"]), 80, placeholder=" …")
+    can = ", ".join(["generate"] * model["can_generate"] + ["judge"] * model["can_judge"]) or "encode, decode"
+    date = model["date"][:16].replace("T", " ")
+    return (model["name"], date, recordings, model["tier"] or "–", used, bits, labels, model["problem"] or can)

@@ -32,12 +32,7 @@ from distill.ui.library_tab import LibraryTab
 from distill.ui.training_tabs import CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
 
-FIRST_PORT, PORTS = 7860, 40
-MAX_UPLOAD = "2gb"  # of one file
-MOST_SESSIONS = 100  # open pages whose state is kept, those that asked last; a page that is loaded again is another one
-SECONDS = 1.0  # between looks at the files
-CLEANING = (3600, 24 * 3600)  # seconds between removals of uploads, and of the age from which on they are removed
-LOGIN = "Any user name will do. The password is the one that distill ui was started with."
+PORTS = range(7860, 7900)
 # What the browser may do with the page: nothing is fetched from elsewhere, and no other page shows it in a frame.
 HEADERS = {
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
@@ -46,7 +41,6 @@ HEADERS = {
     "referrer-policy": "same-origin",
 }
 HERE = Path(__file__).parent
-_WEB_FILE = re.compile(r"/file[=/]\s*\w+:/")
 
 
 def theme() -> gr.Theme:
@@ -74,38 +68,40 @@ class Page(gr.Blocks):
             raise error_to_show(error) from error
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any) -> list[Any]:
-        """Inputs of an event as its handler gets them. Raises gr.Error where a file is none that was uploaded."""
+        """Inputs of an event as its handler gets them. Raises gr.Error for a file that was not uploaded."""
         if _names_address(inputs):
-            raise error_to_show(
-                ParamsError("expected a file that was uploaded, found a web address; download the file and choose it")
-            )
+            address = "expected a file that was uploaded, found a web address; download the file and choose it"
+            raise error_to_show(ParamsError(address))
         try:
             prepared: list[Any] = await super().preprocess_data(block_fn, inputs, *rest, **more)
         except InvalidPathError as error:
-            raise error_to_show(
-                ParamsError("expected an uploaded file, found another or a hidden one; rename it")
-            ) from error
+            other = "expected an uploaded file, found another or a hidden one; rename it"
+            raise error_to_show(ParamsError(other)) from error
         return prepared
 
 
 def _names_address(value: Any) -> bool:
-    """Whether anything within a value of JSON is a file with an address."""
-    if isinstance(value, list):
-        return any(map(_names_address, value))
-    if not isinstance(value, dict):
-        return False
-    return "://" in str(value.get("path")) or any(map(_names_address, value.values()))
+    """Whether anything within a value of JSON is a file with a web address."""
+    match value:
+        case {"path": path} if "://" in str(path):
+            return True
+        case dict():
+            return any(map(_names_address, value.values()))
+        case list():
+            return any(map(_names_address, value))
+    return False
 
 
 def build_page(workspace: Workspace) -> gr.Blocks:
     """The page of a working folder."""
     page: gr.Blocks
-    with Page(title="Distill", analytics_enabled=False, fill_width=True, delete_cache=CLEANING) as page:
+    cleaning = (3600, 24 * 3600)  # seconds between removals of uploads, and the age from which they are removed
+    with Page(title="Distill", analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
         gr.Markdown(
             "# Distill\nLearns a generative model of your own sounds, makes new ones, and says how new they are. "
             "To hear something at once, give one recording in the tab Generate."
         )
-        timer = gr.Timer(SECONDS)
+        timer = gr.Timer(1.0)  # second between looks at the files
         with gr.Tabs():
             with gr.Tab("Train"):
                 TrainTab(workspace, timer, page)
@@ -123,7 +119,7 @@ def build_page(workspace: Workspace) -> gr.Blocks:
 class Guard:
     """ASGI middleware: lets in who has the token, from the address once and from a cookie then; no other pages.
 
-    With a password there is no token: Gradio's login asks for it.
+    Without a token everybody comes in: Gradio's login asks for a password then.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, port: int) -> None:
@@ -147,23 +143,23 @@ class Guard:
         origin = request.headers.get("origin")
         if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
             return _sentence("expected a request of this page, found one of another page", 403)
-        if _WEB_FILE.search(request.url.path):  # Gradio would fetch it
+        if re.search(r"/file[=/]\s*\w+:/", request.url.path):  # Gradio would fetch it
             return _sentence("expected a file of this page, found a web address", 403)
-        if self._token is None or self._is_token(request.cookies.get(self._cookie, "")):
+        if self._token is None or _are_equal(request.cookies.get(self._cookie, ""), self._token):
             return None
-        given = request.query_params.get("token", "")
-        if self._is_token(given):
-            rest = request.url.remove_query_params("token").query
-            answer = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
-            answer.set_cookie(self._cookie, given, httponly=True, samesite="strict")
-            return answer
-        found = "a wrong one" if given else "none"
-        return _sentence(
-            f"expected the token of this page, found {found}; open the address that distill ui printed", 401
-        )
+        token = request.query_params.get("token", "")
+        if not _are_equal(token, self._token):
+            other = "a wrong one" if token else "none"
+            text = f"expected the token of this page, found {other}; open the address that distill ui printed"
+            return _sentence(text, 401)
+        answer = RedirectResponse(f"/?{request.url.remove_query_params('token').query}".rstrip("?"), 303)
+        answer.set_cookie(self._cookie, token, httponly=True, samesite="strict")
+        return answer
 
-    def _is_token(self, given: str) -> bool:
-        return secrets.compare_digest(given.encode(), str(self._token).encode())
+
+def _are_equal(given: str, secret: str) -> bool:
+    """Whether two texts are equal, in a time that does not tell where they differ."""
+    return secrets.compare_digest(given.encode(), secret.encode())
 
 
 def make_app(workspace: Workspace, token: str, password: str | None, port: int, host: str = "127.0.0.1") -> FastAPI:
@@ -171,7 +167,7 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
     os.environ["GRADIO_TEMP_DIR"] = str(workspace.uploads)
     guard = Middleware(Guard, token=token if password is None else None, port=port)
     page = build_page(workspace)
-    page.state_session_capacity = MOST_SESSIONS
+    page.state_session_capacity = 100  # open pages whose state is kept, those that asked last
     page.queue(default_concurrency_limit=8)
     app: FastAPI = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[guard]),
@@ -181,11 +177,11 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         server_port=port,
         footer_links=[],
         run_history=False,
-        auth=None if password is None else lambda _, given: secrets.compare_digest(given.encode(), password.encode()),
-        auth_message=LOGIN,
+        auth=None if password is None else lambda _, given: _are_equal(given, password),
+        auth_message="Any user name will do. The password is the one that distill ui was started with.",
         allowed_paths=[str(workspace.generated), str(workspace.state / "jobs")],
         show_error=False,
-        max_file_size=MAX_UPLOAD,
+        max_file_size="2gb",
         enable_monitoring=False,
         theme=theme(),
         css_paths=HERE / "page.css",
@@ -202,7 +198,7 @@ def serve(workspace: Workspace, host: str, port: int | None, password: str | Non
     port = bound.getsockname()[1]
     token = _token(workspace)
     shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{port}/" + ("" if password is not None else f"?token={token}")
+    address = f"http://{shown}:{port}/" + (f"?token={token}" if password is None else "")
     app = make_app(workspace, token, password, port, host)
     server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error", timeout_graceful_shutdown=2))
     print(address, flush=True)  # the socket listens: who asks before the server has started waits
@@ -218,14 +214,16 @@ def serve(workspace: Workspace, host: str, port: int | None, password: str | Non
 
 
 def _bound(host: str, port: int | None) -> socket.socket:
-    """A socket at the port, or at the first free one where none is given. Raises ParamsError."""
+    """A socket at the port, or without a number at the first free one. Raises ParamsError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for one in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS):
+    ports, where = PORTS, f"ports {PORTS[0]} to {PORTS[-1]}"
+    if port is not None:
+        ports, where = range(port, port + 1), f"--port {port}"
+    for number in ports:
         try:
-            return socket.create_server((host, one), family=family)
+            return socket.create_server((host, number), family=family)
         except OSError as error:
             failure = str(error.strerror or error).partition(" (while")[0]
-    where = f"--port {port}" if port is not None else f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1}"
     raise ParamsError(f"{where}: expected a free port at {host}, found {failure}; choose another --port or --host")
 
 

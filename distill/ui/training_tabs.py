@@ -16,7 +16,7 @@ import gradio as gr
 from distill.errors import ParamsError
 from distill.params import setting
 from distill.training.events import HOW_TO_STOP
-from distill.training.tracking import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
+from distill.training.mlflow_store import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
 from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET, field, flags, optional
 from distill.ui.jobs import Job
@@ -25,15 +25,12 @@ from distill.ui.workspace import Workspace
 # The paths of the files that were chosen or dropped, which Gradio leaves out, noted by the script in the page's head.
 WITH_PLACES = "(folder, files) => [folder, files, window.places['{}'] || []]"
 NO_FOLDERS = "No folders are in it, so there are none to take labels from."
-MOST_REFUSED = 20  # files that the page names
 OWN = "the codec's own recordings"
 LABELS_BEFORE = "as in the model"
 STOP = "Stop and use best checkpoint"
 HOW_TO_STOP_HERE = f"Training never stops by itself for this: “{STOP}” ends it with the best weights so far"
 # Flags of `train-prior` and their settings.
 SIZES = {"epochs": "epochs", "hidden_size": "hidden_size", "layers": "num_layers", "heads": "num_heads"}
-MOST_RUNS = 200
-COMPARED = ("best/", "audition/")  # metrics of the weights that were kept, and of their sounds
 NONE_YET = "A training has these metrics when it has ended: they are of the weights that it keeps."
 
 
@@ -81,20 +78,18 @@ class TrainingTab(ABC):
         # Shown after a training that began meanwhile, what took long would leave Stop and Cancel to the one before.
         return shown if self._work.jobs.newest(self.kind) == job else self.show()
 
-    def _parts(self, job: Job | None) -> list[Any]:
+    def _parts(self, job: Job) -> list[Any]:
         state = view.progress(job, "No training yet. Fill in the form and press Start.")
-        buttons = [gr.update(visible=job is not None and job.state == "running")] * 2
-        if job is None:
-            return ["", state, *buttons, gr.update(visible=False), "", "", "", ""]
+        buttons = [gr.update(visible=job.state == "running")] * 2
         metrics = {task: job.events(task) for task in ("codec", "prior")}
         prior = job.events("prior", "PriorEpochMetrics")
         message = str(prior[-1].get("memorization_message", "")) if prior else ""
         warnings = [view.note(text, "warning") for text in job.warnings if HOW_TO_STOP not in text]
         health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
         charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics)
-        found = view.ingest(job.read("ingest.json"), job.values.get("tier"))
+        recordings = view.ingest(job.read("ingest.json"), job.values.get("tier", ""))
         resume = gr.update(visible=job.is_resumable)
-        return [job.id, state, *buttons, resume, found, health, charts, view.previews(job)]
+        return [job.id, state, *buttons, resume, recordings, health, charts, view.previews(job)]
 
     def cancel(self, shown: str) -> list[Any]:
         """Cancel the training that is shown."""
@@ -109,14 +104,15 @@ class TrainingTab(ABC):
 
     def go_on(self, shown: str) -> list[Any]:
         """Go on with the training that is shown."""
-        if (job := self._work.jobs.get(shown)) is not None:
+        job = self._work.jobs.get(shown)
+        if job.is_resumable:
             self._work.jobs.run(job)
         return self.show()
 
     def _at_work(self, shown: str) -> Job:
         """The training that is shown, for a program that shows nothing the newest."""
         job = self._work.jobs.get(shown) if shown else self._work.jobs.newest(self.kind)
-        if job is None or job.state != "running":
+        if job.state != "running":
             raise ParamsError("expected a training at work, found none")
         return job
 
@@ -157,7 +153,7 @@ class TrainTab(TrainingTab):
         form["quality"] = field("vqvae.quality", "Quality")
         about, choices = setting("vqvae.num_quantizers").help, levels_of(form["quality"].value)
         levels = gr.Dropdown(choices, value="", label="RVQ levels", info=about, elem_id="levels")
-        form["quality"].change(lambda one: gr.update(choices=levels_of(one)), form["quality"], levels, **QUIET)
+        form["quality"].change(lambda quality: gr.update(choices=levels_of(quality)), form["quality"], levels, **QUIET)
         form["rvq_levels"] = levels
         prior = gr.Checkbox(True, label="Also train a prior", info="without one new sounds are not like the recordings")
         with gr.Accordion("More settings", open=False):
@@ -171,41 +167,39 @@ class TrainTab(TrainingTab):
 
     def add(self, folder: str, uploads: list[str] | None, places: list[str] | None) -> list[Any]:
         """Add uploaded recordings to the folder of this name."""
-        if not uploads:
+        files = [Path(upload) for upload in uploads or []]
+        if not files:
             return [gr.skip(), "", gr.skip()]
-        files = [Path(one) for one in uploads]
-        if not places or len(places) != len(files):
-            places = [file.name for file in files]
-        uploaded = list(zip(files, places, strict=True))
-        target, count, refused = self._work.add_recordings(folder, uploaded)
-        said = [view.note(f"{count} recordings added to {target}")]
-        if not any(path.is_dir() for path in (self._work.root / target).glob("*")):
-            said.append(view.note(NO_FOLDERS))
-        said += [view.note(sentence, "warning") for sentence in refused[:MOST_REFUSED]]
-        if len(refused) > MOST_REFUSED:
-            said.append(view.note(f"and {len(refused) - MOST_REFUSED} more files were left out", "warning"))
+        names = places if places and len(places) == len(files) else [file.name for file in files]
+        target = self._work.recordings_to(folder)
+        target.add(list(zip(files, names, strict=True)))
         for file in files:  # the folder has them now, and the next ones are added to an empty list
             file.unlink(missing_ok=True)
-        corpora = self._work.corpora()
-        return [gr.update(choices=corpora, value=target if target in corpora else None), "".join(said), None]
+        corpus, corpora = target.folder.relative_to(self._work.root).as_posix(), self._work.corpora()
+        notes = view.note(f"{target.count} recordings added to {corpus}")
+        if not any(path.is_dir() for path in target.folder.glob("*")):
+            notes += view.note(NO_FOLDERS)
+        most = 20  # files that the page names
+        more = [f"and {len(target.refused) - most} more files were left out"] * (len(target.refused) > most)
+        notes += "".join(view.note(sentence, "warning") for sentence in [*target.refused[:most], *more])
+        return [gr.update(choices=corpora, value=corpus if corpus in corpora else None), notes, None]
 
     def begin(self, *values: Any) -> list[Any]:
         """Start a training with the values of the form."""
-        given = dict(zip(self._form, values, strict=True))
-        folder = self._work.corpus(given["corpus"] or "")
-        path = self._work.new_model(given["name"] or time.strftime("model-%Y%m%d-%H%M%S"))
-        given["name"] = path.stem
-        settings = {key: value for key, value in given.items() if key != "corpus"}
-        arguments = ["train", self._work.argument(folder), *flags(**settings)]
-        self._work.jobs.start("train", f"training {path.stem} on {given['corpus']}", arguments, given)
+        form, work = dict(zip(self._form, values, strict=True)), self._work
+        folder = work.corpus(form["corpus"] or "")
+        form["name"] = work.new_model(form["name"] or time.strftime("model-%Y%m%d-%H%M%S")).stem
+        settings = {key: value for key, value in form.items() if key != "corpus"}
+        arguments = ["train", work.argument(folder), *flags(**settings)]
+        work.jobs.start("train", f"training {form['name']} on {form['corpus']}", arguments, form)
         return self.show()
 
     def restored(self) -> list[Any]:
         """The form as it was filled in for the newest training, but for the name."""
         job, corpora = self._work.jobs.newest(self.kind), self._work.corpora()
-        values = {} if job is None else job.values
-        chosen = values.get("corpus") if values.get("corpus") in corpora else next(iter(corpora), None)
-        rest = [values.get(key, one.value) for key, one in list(self._form.items())[2:]]
+        before = job.values.get("corpus")
+        chosen = before if before in corpora else next(iter(corpora), None)
+        rest = [job.values.get(key, field.value) for key, field in list(self._form.items())[2:]]
         return [gr.update(choices=corpora, value=chosen), "", *rest, gr.update(interactive=True)]
 
 
@@ -236,14 +230,17 @@ class PriorTab(TrainingTab):
 
     def begin(self, *values: Any) -> list[Any]:
         """Start a training with the values of the form."""
-        given, work = dict(zip(self._form, values, strict=True)), self._work
-        path = work.model(given["model"])
-        output = work.argument(work.new_model(given["copy"])) if given["copy"] else None
-        data = None if given["data"] == OWN else work.argument(work.corpus(given["data"]))
-        settings = {key: given[key] for key in (*SIZES, "architecture", "replace")}
-        settings["labels"] = None if given["labels"] == LABELS_BEFORE else given["labels"]
-        arguments = ["train-prior", work.argument(path), *flags(data=data, output=output, **settings)]
-        work.jobs.start("prior", f"training a prior of {path.stem}", arguments, given)
+        form, work = dict(zip(self._form, values, strict=True)), self._work
+        path = work.model(form["model"])
+        settings = {key: form[key] for key in (*SIZES, "architecture", "replace")}
+        if form["copy"]:
+            settings["output"] = work.argument(work.new_model(form["copy"]))
+        if form["data"] != OWN:
+            settings["data"] = work.argument(work.corpus(form["data"]))
+        if form["labels"] != LABELS_BEFORE:
+            settings["labels"] = form["labels"]
+        arguments = ["train-prior", work.argument(path), *flags(**settings)]
+        work.jobs.start("prior", f"training a prior of {path.stem}", arguments, form)
         return self.show()
 
     def restored(self, now: str | None) -> list[Any]:
@@ -257,7 +254,7 @@ class CompareTab:
 
     def __init__(self, work: Workspace, tab: gr.Tab) -> None:
         self._root = work.root
-        self._server: tuple[subprocess.Popen[bytes], int] | None = None
+        self._addresses: dict[subprocess.Popen[bytes], str] = {}  # of MLflow's pages that were opened
         runs = gr.CheckboxGroup([], label="Trainings", info="choose two or more", elem_id="runs")
         mlflow = gr.Button("Open MLflow")
         link, compared = gr.HTML(), gr.HTML(elem_id="compared")
@@ -267,47 +264,59 @@ class CompareTab:
 
     def show(self) -> list[Any]:
         """The list of trainings."""
-        found = self._runs()
-        said = "" if found else view.note("MLflow has no training of this folder yet.")
-        return [gr.update(choices=[(_name_of(run), run.info.run_id) for run in found]), said]
+        runs = self._runs()
+        nothing = "" if runs else view.note("MLflow has no training of this folder yet.")
+        return [gr.update(choices=[(_name_of(run), run.info.run_id) for run in runs]), nothing]
 
     def compare(self, chosen: list[str]) -> str:
         """Settings that differ and metrics of the trainings that are chosen."""
         by_id = {run.info.run_id: run for run in self._runs()}
-        runs = [by_id[one] for one in chosen if one in by_id]
+        runs = [by_id[run_id] for run_id in chosen if run_id in by_id]
         if len(runs) < 2:
             return view.note("Choose two trainings or more.")
+        mixed = ""
+        if len({run.data.tags.get("dvc.stage") for run in runs}) > 1:
+            mixed = "These are trainings of codecs and of priors: their losses cannot be compared."
+        kept = ("best/", "audition/")  # metrics of the weights that were kept, and of their sounds
+        metrics = [row for row in _rows([run.data.metrics for run in runs]) if row[0].startswith(kept)]
+        settings = [row for row in _rows([run.data.params for run in runs]) if len(set(row[1:])) > 1]
         names = [_name_of(run) for run in runs]
-        text = "These are trainings of codecs and of priors: their losses cannot be compared."
-        kinds = {run.data.tags.get("dvc.stage") for run in runs}
-        mixed = view.note(text, "warning") if len(kinds) > 1 else ""
-        differing = [row for row in _rows([run.data.params for run in runs]) if len(set(row[1:])) > 1]
-        same = view.table(("setting", *names), differing) if differing else view.note("All settings are the same.")
-        metrics = [row for row in _rows([run.data.metrics for run in runs]) if row[0].startswith(COMPARED)]
-        measured = view.table(("metric", *names), metrics) if metrics else view.note(NONE_YET)
-        return f"{mixed}<h3>Settings that differ</h3>{same}<h3>Metrics of the weights that were kept</h3>{measured}"
+        return (
+            f"{view.note(mixed, 'warning')}<h3>Settings that differ</h3>"
+            f"{_table_or_note('setting', names, settings, 'All settings are the same.')}"
+            f"<h3>Metrics of the weights that were kept</h3>{_table_or_note('metric', names, metrics, NONE_YET)}"
+        )
 
     def open_mlflow(self) -> str:
         """Start MLflow's page, unless it runs."""
-        if self._server is None or self._server[0].poll() is not None:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-            quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            command, environment = page_command(self._root, port), {**os.environ, **ENVIRONMENT}
-            self._server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet), port
-            atexit.register(end_group, self._server[0])
-        address = f"http://127.0.0.1:{self._server[1]}"
+        running = (address for server, address in self._addresses.items() if server.poll() is None)
+        address = next(running, None) or self._start_mlflow()
         text = f'<a href="{address}" target="_blank" rel="noopener">{address}</a>'
         return f"<p>MLflow answers at {text} in a few seconds, on this computer alone, until this page is closed.</p>"
+
+    def _start_mlflow(self) -> str:
+        """Address of a new server of MLflow's page, which ends with this process."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server = subprocess.Popen(
+            page_command(self._root, port),
+            env={**os.environ, **ENVIRONMENT},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        atexit.register(end_group, server)
+        self._addresses[server] = f"http://127.0.0.1:{port}"
+        return self._addresses[server]
 
     def _runs(self) -> list[Any]:
         database = database_of(tracking_uri(self._root))
         if database is not None and not database.exists():
             return []
         client = client_of(tracking_uri(self._root))
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        return [] if experiment is None else list(client.search_runs([experiment.experiment_id], max_results=MOST_RUNS))
+        experiments = [each.experiment_id for each in client.search_experiments() if each.name == EXPERIMENT]
+        return list(client.search_runs(experiments, max_results=200)) if experiments else []
 
 
 def _name_of(run: Any) -> str:
@@ -317,11 +326,19 @@ def _name_of(run: Any) -> str:
 
 def _rows(columns: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """A row for each key of any column, in the order of their letters and numbers."""
-    shown = [{key: f"{one:.4g}" if isinstance(one, float) else str(one) for key, one in row.items()} for row in columns]
-    keys = sorted(
-        {key for row in shown for key in row}, key=lambda key: re.sub(r"\d+", lambda number: f"{number[0]:>9}", key)
-    )
-    return [(key, *(row.get(key, "–") for row in shown)) for key in keys]
+
+    def order(key: str) -> str:
+        return re.sub(r"\d+", lambda number: f"{number[0]:>9}", key)
+
+    def shown(value: Any) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    keys = sorted({key for column in columns for key in column}, key=order)
+    return [(key, *(shown(column.get(key, "–")) for column in columns)) for key in keys]
+
+
+def _table_or_note(what: str, names: list[str], rows: list[tuple[str, ...]], nothing: str) -> str:
+    return view.table((what, *names), rows) if rows else view.note(nothing)
 
 
 def end_group(server: "subprocess.Popen[bytes]") -> None:

@@ -14,8 +14,6 @@ from distill.progress import STATUS
 from distill.training.events import HEALTH
 from distill.ui.jobs import Job
 
-MOST_COLUMNS = 5  # that a narrow window shows side by side
-MOST_ROWS = 100  # recordings of a kind in the report of a folder
 STATES = {
     "running": "at work",
     "done": "done",
@@ -30,9 +28,6 @@ TASKS = {
     "encode": "encoding",
     "prior": "training the prior",
 }
-WIDTH, HEIGHT = 640, 260  # of a chart
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
-COLOURS = ("var(--d-1)", "var(--d-2)", "var(--d-3)")  # of its lines
 CHARTS = (
     ("codec", "Codec: loss", {"train_loss": "training", "val_loss": "validation", "train_commit_loss": "commitment"}),
     ("prior", "Prior: perplexity", {"val_perplexity": "held out"}),
@@ -43,12 +38,14 @@ CHARTS = (
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; cells are text. In a narrow window rows of many columns are lists, each cell after the name of its column."""
-    is_many = len(head) > MOST_COLUMNS
-    cells = [f' data-name="{escape(name)}"' if is_many else "" for name in head]
-    lines = ((f"<td{cell}>{escape(str(text))}</td>" for cell, text in zip(cells, row, strict=True)) for row in rows)
-    body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
     headings = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    kind = "wide many" if is_many else "wide"
+    kind, openings = "wide", ["<td>"] * len(head)
+    if len(head) > 5:  # columns, more than a narrow window shows side by side
+        kind, openings = "wide many", [f'<td data-name="{escape(name)}">' for name in head]
+    body = ""
+    for row in rows:
+        cells = [opening + escape(str(text)) + "</td>" for opening, text in zip(openings, row, strict=True)]
+        body += f"<tr>{''.join(cells)}</tr>"
     return f'<div class="{kind}"><table><thead><tr>{headings}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -74,25 +71,28 @@ def picture(path: Path, label: str) -> str:
     return f'<img loading="lazy" src="{address(path)}" alt="{escape(label)}">'
 
 
-def progress(job: Job | None, nothing: str) -> str:
-    """What a job does now, with the time left, or how it ended."""
-    if job is None:
+def progress(job: Job, nothing: str) -> str:
+    """What a job does now, with the time left, or how it ended; the note `nothing` without a job."""
+    if not job.is_there:
         return note(nothing)
     state = job.state
-    head = f"<strong>{escape(job.title)}</strong>: {escape(STATES[state])}"
-    shown = f'<p class="state {state}" role="status">{head}</p>'
+    shown = f'<p class="state {state}" role="status"><strong>{escape(job.title)}</strong>: {escape(STATES[state])}</p>'
     if state == "running":
-        now = job.read(STATUS)
-        label, total, done, left = (now.get(key) for key in ("label", "total", "done", "seconds_left"))
-        what = escape(TASKS.get(label or "", label or "starting"))
-        time = f", about {timedelta(seconds=round(left))} left of this step" if _is_finite(left) else ""
-        bar = f'{what}: {done} of {total}{time}<progress max="{total}" value="{done}"></progress>'
-        text = f'<p class="small">{escape(now["text"])}</p>' if now.get("text") else ""
-        return shown + (f'<label class="progress">{bar}</label>' if total else f"<p>{what} …</p>") + text
-    if state == "refused":
-        return shown + note(job.message, "alarm")
-    report = f"this is a defect of Distill; its report is in {job.folder.name}"
-    return shown + (note(report, "alarm") if state == "defect" else "")
+        return shown + _bar(job.read(STATUS))
+    defect = f"this is a defect of Distill; its report is in {job.id}"
+    return shown + note({"refused": job.message, "defect": defect}.get(state, ""), "alarm")
+
+
+def _bar(status: Mapping[str, Any]) -> str:
+    """The bar of the task at work, with the time left."""
+    label, total, done, left = (status.get(key) for key in ("label", "total", "done", "seconds_left"))
+    task = escape(TASKS.get(label or "", label or "starting"))
+    text = f'<p class="small">{escape(status["text"])}</p>' if status.get("text") else ""
+    if not total:
+        return f"<p>{task} …</p>{text}"
+    time = f", about {timedelta(seconds=round(left))} left of this step" if _is_finite(left) else ""
+    bar = f'{task}: {done} of {total}{time}<progress max="{total}" value="{done}"></progress>'
+    return f'<label class="progress">{bar}</label>{text}'
 
 
 def previews(job: Job) -> str:
@@ -104,32 +104,34 @@ def previews(job: Job) -> str:
     return f"<h3>Held-out recordings, before and after the codec</h3>{rows}" if rows else ""
 
 
-def ingest(report: Mapping[str, Any], tier: str | None = None) -> str:
-    """What was found in the folder of recordings: counts, rejected files with reasons, near-duplicates.
+def ingest(report: Mapping[str, Any], tier: str = "") -> str:
+    """Report on a folder of recordings: counts, rejected files with reasons, near-duplicates.
 
-    For the codec of a `tier`, also how many codewords its codebooks have by the number of usable recordings.
+    With the `tier` of a codec, also how many codewords its codebooks have by the number of usable recordings.
     """
     if not report:
         return ""
     counts = report["counts"]
-    line = (
+    facts = [
         f"{counts['used']} used, {counts['warned']} used with a warning, {counts['rejected']} rejected, "
-        f"{counts['duplicates']} exact copies left out, {counts['near_duplicates']} near-duplicates; "
-        f"{report['seconds']:.1f} s of sound"
-    )
-    if reason := report.get("sample_rate_reason"):
-        line += f"; {reason}"
-    if left_out := left_out_line(report.get("left_out", {})):
-        line += f"; {left_out}"
-    if tier is not None:
-        usable, params = counts["audio_files"] - counts["rejected"] - counts["duplicates"], default_params(tier=tier)
-        codewords, preset = params.vqvae_config(usable).codebook_size, params.tier_name(usable)
-        line += f". {usable} usable recordings: {codewords} codewords in each codebook, by the preset {preset}"
-    rows = [(kind, one["path"], one["reason"]) for kind in ("rejected", "warned") for one in report[kind][:MOST_ROWS]]
-    alike = [", ".join(group["paths"]) for group in report["groups"][:MOST_ROWS]]
-    rows += [("near-duplicates", paths, "alike: one side of the split where others can be held out") for paths in alike]
+        f"{counts['duplicates']} exact copies left out, {counts['near_duplicates']} near-duplicates",
+        f"{report['seconds']:.1f} s of sound",
+        report.get("sample_rate_reason"),
+        left_out_line(report.get("left_out", {})),
+    ]
+    line = "; ".join(filter(None, facts)) + (_codewords(counts, tier) if tier else "")
+    most = 100  # recordings of a kind
+    rows = [(kind, row["path"], row["reason"]) for kind in ("rejected", "warned") for row in report[kind][:most]]
+    alike = "alike: one side of the split where others can be held out"
+    rows += [("near-duplicates", ", ".join(group["paths"]), alike) for group in report["groups"][:most]]
     listed = table(("", "recording", "reason"), rows) if rows else ""
     return f"<h3>Recordings</h3><p>{escape(line)}</p>{listed}"
+
+
+def _codewords(counts: Mapping[str, int], tier: str) -> str:
+    usable, params = counts["audio_files"] - counts["rejected"] - counts["duplicates"], default_params(tier=tier)
+    size, preset = params.vqvae_config(usable).codebook_size, params.tier_name(usable)
+    return f". {usable} usable recordings: {size} codewords in each codebook, by the preset {preset}"
 
 
 def health(epochs: Sequence[Mapping[str, Any]]) -> str:
@@ -138,10 +140,9 @@ def health(epochs: Sequence[Mapping[str, Any]]) -> str:
         return ""
     last, rows = epochs[-1], []
     warned = {warning.partition(":")[0] for warning in last["utilization_warnings"]}
-    for level, figures in zip(last.get("level_names", ()), last["codebook_health"].values(), strict=False):
-        used, perplexity, dead = (float(one) if _is_finite(one) else 0.0 for one in map(figures.get, HEALTH))
-        low = " ⚠" if level in warned else ""
-        rows.append((level, f"{used:.0%}{low}", f"{perplexity:.1f}", f"{dead:.0f}"))
+    for level, health_of in zip(last.get("level_names", ()), last["codebook_health"].values(), strict=False):
+        used, perplexity, dead = (value if _is_finite(value) else 0.0 for value in map(health_of.get, HEALTH))
+        rows.append((level, f"{used:.0%}" + " ⚠" * (level in warned), f"{perplexity:.1f}", f"{dead:.0f}"))
     title = f"<h3>Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}</h3>"
     return title + table(("level", "utilisation", "perplexity", "dead codes"), rows) if rows else ""
 
@@ -155,49 +156,71 @@ def _is_finite(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+Points = list[tuple[float, float]]  # epoch and value
+
+
 def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
     """A chart of metrics by epoch, as SVG in the page's colours: `names` are the metrics and what their lines are called.
 
     A vertical line marks the epoch with the lowest `val_loss`. A dot ends each line; the legend has its value there.
     """
-    lines = {
-        shown: [(one["epoch"] + 1, float(one[name])) for one in metrics if _is_finite(one.get(name))]
-        for name, shown in names.items()
-    }
-    lines = {name: points for name, points in lines.items() if points}
+    lines = {shown: points for name, shown in names.items() if (points := _points(metrics, name))}
     if not lines:
         return ""
-    epochs, values = zip(*(point for points in lines.values() for point in points), strict=True)
-    first, last, low, high = min(epochs), max(epochs), min(values), max(values)
-
-    def at(epoch: float, value: float) -> tuple[str, str]:
-        x = LEFT + (epoch - first) / max(last - first, 1) * (WIDTH - LEFT - RIGHT)
-        y = HEIGHT - BOTTOM - (value - low) / (high - low or 1.0) * (HEIGHT - TOP - BOTTOM)
-        return f"{x:.1f}", f"{y:.1f}"
-
-    parts = []
-    for value in sorted({low, high}):
-        _, y = at(first, value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{value:.4g}</text>')
-    for epoch, anchor in {last: "end", first: "start"}.items():
-        parts.append(f'<text x="{at(epoch, low)[0]}" y="{HEIGHT - 8}" text-anchor="{anchor}">epoch {epoch}</text>')
-    scored = [one for one in metrics if _is_finite(one.get("val_loss")) and first <= one["epoch"] + 1 <= last]
-    if scored:
-        best = min(scored, key=lambda one: one["val_loss"])["epoch"] + 1
+    area = _Area([point for points in lines.values() for point in points])
+    parts, legend = area.axes(), {}
+    losses = [(loss, epoch) for epoch, loss in _points(metrics, "val_loss") if area.first <= epoch <= area.last]
+    if losses:
+        _, best = min(losses)
         title += f", best epoch {best}"
-        x, _ = at(best, low)
-        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    legend = {}
-    for colour, (name, points) in zip(COLOURS, lines.items(), strict=False):
-        places = [at(*point) for point in points]
-        path, (x, y) = " ".join(map(",".join, places)), places[-1]
+        x = area.x(best)
+        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{area.top}" y2="{area.bottom}"/>')
+    for number, (name, points) in enumerate(lines.items(), 1):
+        colour, (epoch, value) = f"var(--d-{number})", points[-1]
+        path = " ".join(f"{area.x(epoch)},{area.y(value)}" for epoch, value in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke-width="2" stroke="{colour}"/>')
-        parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>')
-        legend[f"{name}: {points[-1][1]:.3g}"] = f'<span style="color: {colour}">━</span>'
-    named = "".join(f"<span>{sample} {escape(said)}</span>" for said, sample in legend.items())
+        parts.append(f'<circle cx="{area.x(epoch)}" cy="{area.y(value)}" r="4" fill="{colour}"/>')
+        legend[f"{name}: {value:.3g}"] = f'<span style="color: {colour}">━</span>'
+    samples = "".join(f"<span>{sample} {escape(text)}</span>" for text, sample in legend.items())
     return (
         f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape("; ".join([title, *legend]))}">'
-        f'{"".join(parts)}</svg><div class="legend">{named}</div></figure>'
+        f'<svg viewBox="0 0 {area.width} {area.height}" role="img" aria-label="{escape("; ".join([title, *legend]))}">'
+        f'{"".join(parts)}</svg><div class="legend">{samples}</div></figure>'
     )
+
+
+def _points(metrics: Sequence[Mapping[str, Any]], name: str) -> Points:
+    return [(epoch["epoch"] + 1, epoch[name]) for epoch in metrics if _is_finite(epoch.get(name))]
+
+
+class _Area:
+    """The area of a chart around its points; positions are in units of its view box."""
+
+    width, height = 640, 260
+    left, right, top, bottom = 56, 628, 14, 226
+
+    def __init__(self, points: Points) -> None:
+        epochs, values = zip(*points, strict=True)
+        self.first, self.last = min(epochs), max(epochs)
+        self.low, self.high = min(values), max(values)
+
+    def x(self, epoch: float) -> str:
+        """Position of an epoch."""
+        share = (epoch - self.first) / max(self.last - self.first, 1)
+        return f"{self.left + share * (self.right - self.left):.1f}"
+
+    def y(self, value: float) -> str:
+        """Position of a value."""
+        share = (value - self.low) / (self.high - self.low or 1.0)
+        return f"{self.bottom - share * (self.bottom - self.top):.1f}"
+
+    def axes(self) -> list[str]:
+        """Lines at the lowest and the highest value, and names of the first and last epoch."""
+        parts = []
+        for value in sorted({self.low, self.high}):
+            y = self.y(value)
+            parts.append(f'<line class="grid" x1="{self.left}" x2="{self.right}" y1="{y}" y2="{y}"/>')
+            parts.append(f'<text x="{self.left - 6}" y="{y}" dy="4" text-anchor="end">{value:.4g}</text>')
+        for epoch, anchor in {self.last: "end", self.first: "start"}.items():
+            parts.append(f'<text x="{self.x(epoch)}" y="{self.height - 8}" text-anchor="{anchor}">epoch {epoch}</text>')
+        return parts

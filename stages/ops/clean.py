@@ -6,29 +6,28 @@ Other models stay, and so does what `distill train` and the page keep in `.disti
 import sys
 from pathlib import Path
 
-from distill.errors import DistillError
 from distill.execution import STATE
 from distill.model_file.build import card_path
 from distill.pipeline.workspace import workplace
 from distill.storage.files import remove_folder
 from stages.ops.dvc import KEPT, locked_results
 from stages.ops.models import is_of_pipeline
-from stages.running import AT_WORK, FOLDERS, RUN_LOG
+from stages.running import AT_WORK, FOLDERS, RUN_LOG, status_of
 
 TRAINED = STATE / "train"  # of `distill train` and `train-prior`, whose checkpoints lie beside those of the pipeline
 
 
 def main() -> int:
     """Remove it. Returns the exit status."""
-    try:
-        with workplace(STATE / "repro", STATE, what="this pipeline"):
-            found = results()
-            print("\n".join(["removing:", *(f"  {path}" for path in found)] if found else ["nothing to remove"]))
-            for path in found:
-                remove_folder(path) if path.is_dir() else path.unlink()
-    except DistillError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    return status_of(_clean)
+
+
+def _clean() -> int:
+    with workplace(STATE / "repro", STATE, what="this pipeline"):
+        paths = results()
+        print("\n".join(["removing:", *(f"  {path}" for path in paths)] if paths else ["nothing to remove"]))
+        for path in paths:
+            remove_folder(path) if path.is_dir() else path.unlink()
     return 0
 
 
@@ -39,8 +38,8 @@ def results() -> list[Path]:
     work = [STATE / "ingest", STATE / "codes", RUN_LOG, AT_WORK, STATE / KEPT]
     if not TRAINED.exists():
         work.append(STATE / "checkpoints")
-    found = [FOLDERS.corpus.parent, *models, *map(card_path, models), *work]
-    return [path for path in found if path.exists()]
+    paths = [FOLDERS.corpus.parent, *models, *map(card_path, models), *work]
+    return [path for path in paths if path.exists()]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 
@@ -39,11 +40,11 @@ def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subp
     Then raises Interrupted, which says what is `kept`, where that is given.
     """
     received: list[int] = []
-    process: subprocess.Popen[str] | None = None
+    started: list[subprocess.Popen[str]] = []
 
     def forward(number: int, _: FrameType | None = None) -> None:
         received.append(number)
-        if process is not None and os.name != "nt":
+        for process in started if os.name != "nt" else ():
             os.killpg(process.pid, signal.SIGINT)
 
     # Before DVC begins: what is caught here is not ignored there, as a shell's background lets it be.
@@ -55,6 +56,7 @@ def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subp
             text=True,
             start_new_session=os.name != "nt",
         )
+        started.append(process)
         if received:
             forward(received[0])
         output, _ = process.communicate()
@@ -72,13 +74,14 @@ def keep_lock(folder: Path) -> None:
         write_bytes(folder / KEPT, LOCK.read_bytes())
 
 
-def mend(folder: Path) -> str | None:
-    """Mend DVC's files, `dvc.lock` from its copy in a folder. Returns what was mended, in a sentence."""
-    if LOCKED.exists() and ((holders := _holders()) is None or (holders and not any(holders))):
+def mend(folder: Path) -> str:
+    """Mend DVC's files, `dvc.lock` from its copy in a folder. Returns what was mended, in a sentence, or ""."""
+    holders = _holders()
+    if holders and not any(holders):
         LOCKED.unlink()
     _remove_half_copies()
     if not LOCK.exists() or _is_whole(LOCK):
-        return None
+        return ""
     kept = folder / KEPT
     if kept.exists() and _is_whole(kept):
         write_bytes(LOCK, kept.read_bytes())
@@ -98,7 +101,7 @@ def locked_results() -> list[Path]:
 
 def is_busy() -> bool:
     """Whether another process of DVC works here: it runs a stage, or holds DVC's lock."""
-    if LOCKED.exists() and any(_holders() or ()):
+    if any(_holders()):
         return True
     try:
         with closing(LockFile(str(HELD))):  # what DVC locks with
@@ -129,14 +132,16 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _holders() -> list[bool] | None:
-    """For each process in DVC's list of locks, whether it is one of DVC that runs; None where the list is cut off."""
+def _holders() -> list[bool]:
+    """For each process in DVC's list of locks, whether it is one of DVC that runs; none does where the list is cut off."""
     try:
-        found = json.loads(LOCKED.read_text(encoding="utf-8"))
-        readers = [one for many in found.get("read", {}).values() for one in many]
-        return [_is_dvc(int(entry["pid"])) for entry in (*found.get("write", {}).values(), *readers)]
+        locks = json.loads(LOCKED.read_text(encoding="utf-8"))
+        readers = chain.from_iterable(locks.get("read", {}).values())
+        return [_is_dvc(int(entry["pid"])) for entry in (*locks.get("write", {}).values(), *readers)]
+    except FileNotFoundError:
+        return []
     except (ValueError, TypeError, AttributeError, KeyError):
-        return None
+        return [False]
 
 
 def _is_dvc(process: int) -> bool:

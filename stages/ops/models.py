@@ -14,10 +14,10 @@ from stages.ops.dvc import CACHE, LOCK
 from stages.running import FOLDERS
 
 
-def keep_other_model(model: Path) -> str | None:
-    """Give a model file that the pipeline did not make, and its card, another name. Returns that in a sentence."""
+def keep_other_model(model: Path) -> str:
+    """Give a model file that the pipeline did not make, and its card, another name. Returns that in a sentence, or ""."""
     if not model.exists() or is_of_pipeline(model):
-        return None
+        return ""
     from distill.model_file.build import card_path
 
     number = 1

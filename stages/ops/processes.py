@@ -72,34 +72,12 @@ def _run(name: str, processes: int) -> None:
 
     torchrun's own restarts do not tell a killed process from wrong input, or from one that was asked to stop.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    for logger in (one for one in logging.root.manager.loggerDict if one.startswith("torch.distributed.elastic")):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)  # the same is said here
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // processes)))
-    caught = [number.name for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     for attempt in range(1 + MAX_RESTARTS):
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            run_id=f"{name}-{os.getpid()}-{attempt}",
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            max_restarts=0,
-            signals_to_handle=",".join(caught),
-        )
-        try:
-            elastic_launch(config, sys.executable)("-m", f"stages.{name}")
+        killed = _launch(name, processes, f"{name}-{os.getpid()}-{attempt}")
+        if not killed:
             return
-        except SignalException as error:
-            ended = f"interrupted by {signal.Signals(error.sigval).name}, and so were its {processes} processes"
-            raise Interrupted(ended, 128 + error.sigval) from None
-        except ChildFailedError as error:
-            killed = _killed_by([failure.exitcode for failure in error.failures.values()])
         if attempt < MAX_RESTARTS:
             print(
                 f"{name}: a process was killed by {killed}; all start again from the last checkpoint", file=sys.stderr
@@ -108,6 +86,38 @@ def _run(name: str, processes: int) -> None:
         f"processes: expected {processes} of them to train to the end, found one killed by {killed} each of {attempt + 1} "
         "times; if memory ran out, take a smaller batch_size or lower DISTILL_PROCESSES, and run again to continue"
     )
+
+
+def _launch(name: str, processes: int, run_id: str) -> str:
+    """Run a stage in so many processes. Returns the signal that killed one of them, "" where they ended well.
+
+    Raises Interrupted, and EndedError where a process ended with a reason.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for logger in (known for known in logging.root.manager.loggerDict if known.startswith("torch.distributed.elastic")):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # the same is said here
+    caught = [number.name for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=run_id,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        signals_to_handle=",".join(caught),
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", f"stages.{name}")
+    except SignalException as error:
+        ended = f"interrupted by {signal.Signals(error.sigval).name}, and so were its {processes} processes"
+        raise Interrupted(ended, 128 + error.sigval) from None
+    except ChildFailedError as error:
+        return _killed_by([failure.exitcode for failure in error.failures.values()])
+    return ""
 
 
 def _killed_by(exit_codes: list[int]) -> str:

@@ -28,10 +28,10 @@ def pull_missing() -> None:
         remote = Config.from_cwd().get("core", {}).get("remote")
         if remote is None or all(path.exists() for path in locked_results()):
             return
-        found = json.loads(run_dvc("status", "--json", wants_output=True, kept="nothing was fetched").stdout)
+        status = json.loads(run_dvc("status", "--json", wants_output=True, kept="nothing was fetched").stdout)
     except (DvcException, ValueError):
         return  # `dvc repro`, which comes next, says what is wrong
-    stages = pullable({name: entries for name, entries in found.items() if isinstance(entries, list)})
+    stages = pullable({name: entries for name, entries in status.items() if isinstance(entries, list)})
     if not stages:
         return
     names = ", ".join(stages)
@@ -49,7 +49,7 @@ def pull_missing() -> None:
 def pullable(status: Changes) -> list[str]:
     """Stages whose results are missing and would come out as the lock file has them, from `dvc status --json`.
 
-    Nothing that they read has changed: at most it is missing, too, and is a result of another such stage.
+    Nothing that they read has changed: at most it is missing, too, and is a result of another stage that can be pulled.
     """
     reads: dict[str, set[str]] = {}
     makes: dict[str, set[str]] = {}

@@ -37,7 +37,6 @@ def codec() -> VQVAE:
     model = whole_codec()
     model.load_state_dict({name: torch.randn_like(value) * 0.3 for name, value in model.state_dict().items()})
     model.components.mul_(0.05)  # amplitudes as of sounds: of others the tonal share of a band is told to fewer digits
-    assert model.tone is not None
     bell = PartialSet(np.array([0.5, 1.0, 1.2, 1.51, 2.0, 2.67]), np.array([0.4, 1.0, 0.3, 0.7, 0.5, 0.2]))
     string = PartialSet(1.003 * np.arange(1.0, 30), 1 / np.arange(1.0, 30))
     set_partials(model.tone, [bell, string])

@@ -197,12 +197,19 @@ def test_deps_are_the_code_of_a_stage_which_is_what_it_imports(name: str) -> Non
     assert not sorted(one for one in declared if not any(is_in(path, {one}) for path in used))
 
 
+@pytest.mark.parametrize("module", ["verdict", "report"])
+def test_a_threshold_of_the_verdict_runs_the_audition_alone_again(module: str) -> None:
+    path = f"distill/novelty/{module}.py"
+    assert [name for name, stage in pipeline().items() if is_in(path, list(map(str, stage["deps"])))] == ["audition"]
+
+
 def test_the_hash_of_the_code_follows_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "distill"
     shutil.copytree(ROOT / "distill", package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code_version, "PACKAGE", package)
     before = code_version.code_sha256.__wrapped__("train_prior")
-    for changed, same in (("cli/app.py", True), ("codec/model.py", True), ("prior/frame.py", False)):
+    elsewhere = ("cli/app.py", "codec/model.py", "novelty/report.py", "novelty/verdict.py")
+    for changed, same in (*((path, True) for path in elsewhere), ("prior/frame.py", False)):
         with (package / changed).open("a") as file:
             file.write("# changed\n")
         assert (code_version.code_sha256.__wrapped__("train_prior") == before) is same, changed

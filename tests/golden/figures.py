@@ -66,7 +66,7 @@ def codec() -> Figures:
     """Decoded loudness of an untrained codec, and losses of a tone that is half as loud."""
     network = tiny_codec()
     tone = torch.sin(torch.arange(8192) * 0.1)[None] * 0.5
-    codes = torch.arange(30).reshape(1, 10, 3) % 8
+    codes = torch.arange(60).reshape(1, 10, 6) % 7
     with torch.no_grad():
         decoded = decode(network, codes)
     losses = DecoderLoss(16_000)(torch.cat([0.5 * tone, 0.4 * tone]), tone)

@@ -2,26 +2,12 @@
 
 import json
 import shutil
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pipeline.project import Project, new_project
 from programs import MakeOnce
-
-from distill.training.tracking import client_of
-
-
-@pytest.fixture(scope="session")
-def database(make_once: MakeOnce) -> Path:
-    """MLflow's database without a run, which takes a second to make."""
-
-    def make(folder: Path) -> None:
-        with warnings.catch_warnings(action="ignore"):
-            client_of(f"sqlite:///{folder}/mlflow.db")
-
-    return make_once("mlflow", make) / "mlflow.db"
 
 
 @pytest.fixture

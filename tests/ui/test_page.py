@@ -165,7 +165,7 @@ def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
     choose(page, "#generate-model", "tiny.distill")
     made = []
     for number in range(2):
-        write(page.locator("#generate-seed textarea, #generate-seed input").first, "7")
+        write(page.locator("#seed textarea, #seed input").first, "7")
         page.locator("#generate-start").click()
         job = finished(page, served, "generate", number + 1)
         folder = served.folder / "generated" / job.id
@@ -189,7 +189,7 @@ def test_sounds_are_made_at_notes_and_variations_transposed(opened: Open, served
     model = write_pitched_model(served.folder / "models" / "pitched.distill")
     page = opened("Generate")
     choose(page, "#generate-model", "pitched.distill")
-    notes = page.locator("#notes textarea, #notes input").first
+    notes = page.locator("#note textarea, #note input").first
     write(notes, "C3,E3")
     page.locator("#generate-start").click()
     waits(page, "#cards", "4 of 4 sounds at their note within 20 cents")

@@ -52,6 +52,58 @@ def of_hit(made: Callable[..., ModelOfOne]) -> ModelOfOne:
     return made("my snare.wav", hit())
 
 
+def waves(seconds: float, rate: int, *parts: tuple[float, float]) -> NDArray[np.float64]:
+    """A sum of sines of such frequencies in Hz and amplitudes."""
+    time = np.arange(round(seconds * rate)) / rate
+    return np.sum([loud * np.sin(2 * np.pi * hertz * time) for hertz, loud in parts], axis=0)
+
+
+def steady_sounds() -> dict[str, tuple[NDArray[np.float64], int]]:
+    """Sixty steady sounds with their sample rates."""
+    rates, sounds = (24_000, 44_100, 48_000, 22_050), {}
+    hertz = (40, 60, 90, 220, 440, 880, 1500, 2000, 3000, 4000, 5000, 6000, 7500, 8500, 9000, 10_000)
+    for number, pitch in enumerate(hertz):
+        rate = rates[number % len(rates)]
+        for other in {rate, 24_000, 44_100} if pitch in (3000, 6000, 9000) else {rate}:
+            sounds[f"sine {pitch} at {other}"] = waves(0.4 + 0.1 * (number % 4), other, (pitch, 0.5)), other
+    for pitch in (41, 55, 110, 440, 1000, 3000, 5000):
+        orders = np.arange(1, 1 + int(19_000 / pitch))
+        odd = orders[::2]
+        for name, numbers, loud in (
+            ("saw", orders, 0.3 / orders),
+            ("square", odd, 0.5 / odd),
+            ("triangle", odd, 0.5 * np.sin(np.pi * odd / 2) / odd**2),
+            ("clipped sine", orders[:1], orders[:1] * 2.0),
+        ):
+            sound = waves(0.5, 44_100, *zip(numbers * pitch, loud, strict=True))
+            sounds[f"{name} {pitch}"] = sound.clip(-0.9, 0.9), 44_100
+    for first, second in ((3000, 3600), (3000, 4500), (440, 480), (1000, 7000)):
+        sounds[f"beep {first} {second}"] = waves(0.5, 24_000, (first, 0.4), (second, 0.3)), 24_000
+    for pitch in (130, 1200):
+        chord = [(order * pitch * step, 0.2 / order) for order in range(1, 9) for step in (1, 1.26, 1.5)]
+        sounds[f"chord {pitch}"] = waves(0.5, 44_100, *chord), 44_100
+    time, noise = np.arange(20_000) / 44_100, np.random.default_rng(0).standard_normal(20_000)
+    for pitch, ratio, index in ((400, 1.4, 2), (800, 3.5, 4), (3000, 0.3, 1.5)):
+        phase = 2 * np.pi * pitch * time + index * np.sin(2 * np.pi * pitch * ratio * time)
+        sounds[f"fm {pitch}"] = 0.5 * np.sin(phase), 44_100
+    sounds |= {"white": (0.2 * noise, 44_100), "brown": (np.diff(noise) / 9, 24_000), "soft": (1e-3 * noise, 44_100)}
+    return sounds
+
+
+STEADY = steady_sounds()
+
+
+@pytest.mark.parametrize("name", [*STEADY][::4])
+def test_takes_of_any_steady_sound_are_as_loud_as_it(name: str, tmp_path: Path) -> None:
+    sound, rate = STEADY[name]
+    soundfile.write(tmp_path / "steady.wav", sound, rate, subtype="FLOAT")
+    model = distill.model_of(tmp_path / "steady.wav")
+    middle = slice(len(model.recording) // 5, 4 * len(model.recording) // 5)
+    kept, varied = (model.vary(model.recording, 1, strength, seed=1).sounds[0] for strength in (0, None))
+    levels = [20 * np.log10(np.linalg.norm(samples[middle])) for samples in (model.recording, kept, varied)]
+    assert levels[1:] == pytest.approx([levels[0]] * 2, abs=1.0)
+
+
 def test_takes_are_near_the_recording_and_none_is_another(of_hit: ModelOfOne) -> None:
     varied = of_hit.vary(of_hit.recording, n=6, seed=1)
     assert (of_hit.sample_rate, varied.strength, varied.equal) == (24_000, 0.5, 0)
@@ -85,7 +137,7 @@ def test_a_soft_recording_and_a_loud_one_keep_their_levels_and_a_note_its_pitch(
 def test_a_kit_of_a_hit_has_takes_on_the_key_of_its_name(of_hit: ModelOfOne, tmp_path: Path) -> None:
     kit = of_hit.kit(tmp_path / "kit", per_label=3, seed=1)
     (group,) = kit.groups
-    assert (group.key, group.label, group.is_drum, group.keys) == (38, "my snare", True, None)
+    assert (group.key, group.label, group.is_drum, group.keys) == (38, "my snare", True, ())
     assert [sound.position for sound in group.sounds] == [1, 2, 3]
     assert len({(tmp_path / "kit" / sound.file).read_bytes() for sound in group.sounds}) == 3
     assert kit.verdict_line == f"none: {of_hit.note}"

@@ -11,33 +11,36 @@ from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
+from distill.codes.store import Codes
 from distill.execution import Execution
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, save_bundle
 from distill.novelty.memorization import Memorization
 from distill.novelty.reference import make_reference
-from distill.novelty.verdict import with_scores
+from distill.novelty.scores import with_scores
+from distill.params import Quantizer, get_adaptive_prior_config
 from distill.prior.architectures import ArchitectureName
-from distill.prior.artifact import SHAPES, build_prior
+from distill.prior.artifact import SHAPES, PriorArtifact, build_prior
 from distill.prior.base import Prior, PriorShape
 from distill.storage.weights import round_weights
 
 RATE = 16_000
+SIZES = (71, 128, 16, 7, 8, 8)  # of the levels of `tiny_codec`: loudness, note, tuning, atom, and two of the shape
+LONGEST = 12  # frames
 TINY_SHAPE = {
-    "codebook_sizes": (8, 8),
+    "codebook_sizes": SIZES,
     "context_frames": 10,
     "hidden_size": 16,
     "num_layers": 1,
     "num_heads": 2,
     "labels": [],
     "depth_layers": 1,
-    "codeword_size": 8,
+    "codeword_size": 64,
     "count_experts": False,
-    "calibrated": False,
     "shard_length": 16,
     "chunk_size": 4,
     "key_size": 3,
     "span_frames": 40,
-}  # of a prior for a codec with two levels of 8 codewords; an architecture takes what it has
+}  # of a prior for `tiny_codec`; an architecture takes what it has
 
 
 def prior_shape(architecture: ArchitectureName = "frame", **changes: Any) -> PriorShape:
@@ -49,7 +52,6 @@ def prior_shape(architecture: ArchitectureName = "frame", **changes: Any) -> Pri
 
 PRIOR, MEMORY, FLAT = prior_shape(), prior_shape("memory"), prior_shape("flat")
 SPECTROGRAM = spectrogram_config_for(RATE)
-PLAIN = {"quantizer": "overlapping", "gain_shape": False, "partial_sets": 0}  # loudness is not coded apart
 TRAINED = PriorMetadata(
     epochs_trained=3,
     final_perplexity=5.0,
@@ -59,33 +61,25 @@ TRAINED = PriorMetadata(
 )
 
 
-def tiny_codec(seed: int = 0, gain_shape: bool = False, partial_sets: int = 0) -> VQVAE:
-    """An untrained codec at 16 kHz: 3 levels of 8 codewords, with `gain_shape` loudness in place of the first.
-
-    With `partial_sets` there are three levels of tones more.
-    """
+def tiny_codec(seed: int = 0, quantizer: Quantizer = "overlapping") -> VQVAE:
+    """An untrained codec at 16 kHz with the levels `SIZES`, whose sets of partials are empty."""
     torch.manual_seed(seed)
-    levels = 6 if partial_sets else 3
-    shape = {
-        "codebook_size": 8,
-        "num_quantizers": levels,
-        "latent_size": 8,
-        "hidden_size": 16,
-        "num_layers": 1,
-        **PLAIN,
-    }
-    kinds = {"gain_shape": gain_shape, "partial_sets": partial_sets}
-    codec = VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds}), SPECTROGRAM)
+    shape = {"codebook_size": 8, "num_quantizers": 6, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    codec = VQVAE(VQVAEArchitecture(**shape, quantizer=quantizer, partial_sets=2), SPECTROGRAM)
     codec.quantizer.fit([torch.randn(200, 8) * 3], torch.Generator().manual_seed(seed))
     return round_weights(codec.eval())
 
 
 def whole_codec() -> VQVAE:
-    """An untrained codec at 8 kHz with every part that a codec may have: loudness, tones, and 2 levels of 8 codewords."""
+    """An untrained codec at 8 kHz with an input gain and layers that are as small as can be."""
     spectrogram = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4)
     shape = {"codebook_size": 8, "num_quantizers": 6, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
-    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": 2, "input_gain": 4}
-    return VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds}), spectrogram)
+    return VQVAE(VQVAEArchitecture(**shape, quantizer="overlapping", partial_sets=2, input_gain=4), spectrogram)
+
+
+def any_codes(frames: int, generator: np.random.Generator) -> Codes:
+    """Random codes `[frames, Q]` of `tiny_codec`."""
+    return generator.integers(0, SIZES, (frames, len(SIZES)))
 
 
 def write_model(path: Path, seed: int = 0) -> VQVAE:
@@ -101,13 +95,17 @@ def write_model(path: Path, seed: int = 0) -> VQVAE:
 
 
 def networks() -> tuple[VQVAE, Prior]:
-    """An untrained codec of two levels of 8 codewords and a prior of its codes, which short recordings teach by heart."""
+    """`tiny_codec` and an untrained prior of its codes."""
+    codec = tiny_codec()
+    return codec, untrained_prior(codec, PRIOR)
+
+
+def untrained_prior(codec: VQVAE, shape: PriorShape) -> Prior:
+    """An untrained prior of a codec's codes, which knows of recordings of at most `LONGEST` frames."""
     torch.manual_seed(0)
-    shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1, **PLAIN}
-    codec = VQVAE(VQVAEArchitecture(**shape), SPECTROGRAM)
-    latents = 3 * torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    codec.quantizer.fit([latents], torch.Generator().manual_seed(0))
-    return round_weights(codec.eval()), round_weights(build_prior(PRIOR, codewords_of(codec)).eval())
+    prior = build_prior(shape, codewords_of(codec)).eval()
+    prior.longest.fill_(LONGEST)
+    return round_weights(prior)
 
 
 def write_prior_model(
@@ -117,12 +115,12 @@ def write_prior_model(
     codec, prior = networks()
     shape = of.model_copy(update={"labels": list(labels)})
     if shape != PRIOR:
-        prior = round_weights(build_prior(shape, codewords_of(codec)).eval())
+        prior = untrained_prior(codec, shape)
     generator = np.random.default_rng(0)
     unscored = make_reference(
         [f"{number}.wav" for number in range(5)],
-        [generator.integers(0, 8, (20 + number, 2)) for number in range(5)],
-        [generator.integers(0, 8, (30, 2)) for _ in range(3)],
+        [any_codes(20 + number, generator) for number in range(5)],
+        [any_codes(30, generator) for _ in range(3)],
     )
     metadata = BundleMetadata(
         vqvae_config=codec.architecture,
@@ -134,6 +132,16 @@ def write_prior_model(
         prior_metadata=TRAINED,
     )
     return save_bundle(path, codec, prior, metadata, with_scores(unscored, codec) if reference else None)
+
+
+def prior_artifact(**changes: Any) -> PriorArtifact:
+    """What a training notes of that prior."""
+    facts: dict[str, Any] = {
+        **{"shape": PRIOR, "training": get_adaptive_prior_config(5), "recordings": 5},
+        **{"best_epoch": 1, "epochs_trained": 3, "final_perplexity": 2.0, "best_perplexity": 1.5},
+        **{"val_bits_per_second": 9.0, "codec_sha256": "", "fingerprint": "", "memorization": TRAINED.memorization},
+    }
+    return PriorArtifact(**{**facts, **changes})
 
 
 def write_tone(path: Path, seconds: float = 0.3, rate: int = RATE, pitch: float = 440.0) -> Path:
@@ -152,7 +160,7 @@ def train_in(folder: Path) -> None:
 
     for number in range(5):
         write_tone(folder / f"sounds/{'ab'[number % 2]}/{number}.wav", 0.4 + 0.1 * number, pitch=200.0 * (number + 1))
-    codec = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "crop_seconds": 0.25}
+    codec = {"codebook_size": 8, "num_quantizers": 6, "latent_size": 8, "crop_seconds": 0.25}
     prior = {"depth_layers": 1, "batch_size": 2, "num_heads": 2, "context_seconds": 0.5}
     small = {"epochs": 2, "hidden_size": 16, "num_layers": 1}
     params = default_params(

@@ -24,7 +24,8 @@ from distill.params import MemoryConfig, PriorConfig
 from distill.prior.data import BatchShare, PriorData, WindowSampler, shuffled
 from distill.prior.memory.block import MemoryShape
 from distill.prior.memory.network import MemoryPrior, ablated
-from distill.prior.task import PriorTask, target_nats, targets_in
+from distill.prior.pretrained import DepthTask
+from distill.prior.task import target_nats, targets_in
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
@@ -115,8 +116,8 @@ def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
     return [list(windows[first:last]) for first, last in itertools.pairwise(edges)] if count else []
 
 
-class MemoryTask(PriorTask):
-    """`PriorTask` with polarisation loss, motif sequences, gate statistics, memory probes and ablated validation."""
+class MemoryTask(DepthTask):
+    """`DepthTask` with polarisation loss, motif sequences, gate statistics, memory probes and ablated validation."""
 
     model: MemoryPrior
     sampler_kind = SpanSampler
@@ -126,8 +127,8 @@ class MemoryTask(PriorTask):
         super().__init__(model, data, config, seed, fabric)
         self.seed, self.memory = seed, config.memory
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.source = FrameSource([one.codes for one in data.train], data.codes.codebook_sizes)
-        self.probe_source = FrameSource([one.codes for one in data.held_out], data.codes.codebook_sizes)
+        self.source = FrameSource([recording.codes for recording in data.train], data.codes.codebook_sizes)
+        self.probe_source = FrameSource([recording.codes for recording in data.held_out], data.codes.codebook_sizes)
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         losses = super().losses(model, batch)
@@ -169,12 +170,12 @@ class MemoryTask(PriorTask):
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
         yield from super().events(report)
         if isinstance(report, WatchMetrics) and report.inspected:
-            found: defaultdict[str, dict[str, float]] = defaultdict(dict)
+            groups: defaultdict[str, dict[str, float]] = defaultdict(dict)
             for name, value in report.inspected.items():
                 group, _, statistic = name.removeprefix("gates/").rpartition("/")
-                found[group][statistic] = value
-            found.pop("", None)
-            yield PriorMemoryMetrics(report.step, probe=found.pop("probe", {}), gates=dict(found))
+                groups[group][statistic] = value
+            groups.pop("", None)
+            yield PriorMemoryMetrics(report.step, probe=groups.pop("probe", {}), gates=dict(groups))
 
     def _motif_batch(self, step: int) -> Batch | None:
         """For a share of the steps a sequence whose motifs recur from beyond the receptive field; else None.
@@ -238,7 +239,9 @@ def stop_if_gates_collapse(
     problem = ""
     if step >= FIRST_CHECK * scale and std < MIN_STD:
         problem = f"that differ, with a standard deviation of at least {MIN_STD}, found {std:.4f}"
-    before = [one for one in earlier if one["step"] >= FIRST_CHECK * scale and "gates/layer_0/std" in one]
+    before = [
+        metrics for metrics in earlier if metrics["step"] >= FIRST_CHECK * scale and "gates/layer_0/std" in metrics
+    ]
     if not problem and step >= SECOND_CHECK * scale and before:
         first = largest(before[0], "/std")
         polarised = max(line[key] + line[key.replace("/closed", "/open")] for key in line if key.endswith("/closed"))
@@ -343,12 +346,12 @@ def probe_memory(
         with ablated(model):
             present = [(frames, motifs[: DISTRACTORS + 1]) for frames, motifs in stacks]
             without = torch.stack([_query(model, *stack, questions)[0] for stack in present]).mean(dim=0)
-    found = {
+    metrics = {
         f"{name}{kind}": value
         for kind, row in zip(("", "_absent", "_ablated"), [*scores.tolist(), without.tolist()], strict=True)
         for name, value in zip(("top1", "ranked", "in_situ"), row, strict=True)
     }
-    return {**found, "chance": float(source.shares[0].max())}
+    return {**metrics, "chance": float(source.shares[0].max())}
 
 
 def _query(model: MemoryPrior, frames: Frames, motifs: Frames, questions: int) -> Tensor:
@@ -364,7 +367,7 @@ def _query(model: MemoryPrior, frames: Frames, motifs: Frames, questions: int) -
     queries = torch.from_numpy(motifs[asked]).to(device)
     distractors = torch.from_numpy(motifs[np.concatenate([others] * kinds)][:, :, KEY_FRAMES]).to(device)
     candidates = torch.cat([queries[:, None, KEY_FRAMES], distractors], dim=1)  # the right one is first
-    state: Any = model.start(1)
+    state: Any = model.start(torch.zeros(1, dtype=torch.int64, device=model.bias.device))
     model.advance(with_bos(frames, model.codebook_size).to(device), state, newest=1)
     state.keep(torch.zeros(len(queries), dtype=torch.int64))
     model.advance(queries[:, :KEY_FRAMES], state, newest=1)

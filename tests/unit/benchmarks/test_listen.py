@@ -74,7 +74,7 @@ def test_silent_recordings_are_left_out_and_no_name_ends_the_script(tmp_path: Pa
 
 
 def test_of_a_pipeline_they_are_the_recordings_that_its_codec_held_out(sounds: Path, tmp_path: Path) -> None:
-    shape = {"codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
+    shape = {"codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
     settings = {"corpus": {"path": str(sounds)}, "seed": 3, "split": {"val_fraction": 0.5}}
     params = Params.model_validate({**settings, "vqvae": {**shape, "epochs": 1, "crop_seconds": 0.25}})
     material_of(sounds, tmp_path)

@@ -13,7 +13,7 @@ from benchmarks.scale import library
 from benchmarks.scale.library import write_library
 from distill.params import Params
 
-SHAPE = {"codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
+SHAPE = {"codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
 CODEC = {**SHAPE, "crop_seconds": 0.25}
 PRIOR = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "epochs": 2, "pretrained": False}
 
@@ -30,13 +30,11 @@ def test_a_folder_becomes_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         monkeypatch.setattr(sys, "argv", ["benchmarks", *given])
         command.main()
     tables = {path.stem: read(path) for path in (tmp_path / "out").iterdir()}
-    assert set(tables) == {"codebooks", "codec", "corpora", "fidelity", "prior", "recordings", "speed", "step", "tone"}
+    assert set(tables) == {"codebooks", "codec", "corpora", "fidelity", "prior", "speed", "step", "tone"}
     for table in tables.values():
         assert all(row[0] == "mine" and len(row) == len(table.columns) for row in table.rows)
-    assert [row[1] for row in tables["tone"].rows][:3] == ["ours", "no network", "original plan"]
+    assert [row[1] for row in tables["tone"].rows][:2] == ["ours", "no network"]
     assert all(float(row[6]) > 0 for row in tables["tone"].rows)  # the originals are tones
-    held_out = int(tables["corpora"].rows[0][4])
-    assert len([row for row in tables["recordings"].rows if row[1] == "ours"]) == held_out > 0
 
 
 def test_a_larger_library_holds_the_smaller_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from distill.codec.atoms import shipped_sets
 from distill.codes.file import load_codes
 from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle
-from distill.params import default_values
 from distill.storage.files import write_new
 from distill.storage.weights import weights_sha256
 
@@ -375,11 +374,8 @@ def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
 
 def test_help_shows_the_defaults_of_the_settings() -> None:
     group: Any = typer.main.get_command(cli.app)
-    options = {name: {one.name: one for one in command.params} for name, command in group.commands.items()}
-    assert options["train"]["vqvae_commitment_weight"].show_default == "0.25"
-    for name in ("temperature", "top_k", "top_p"):
-        assert options["generate"][name].default == default_values()["audition"][name]
-    assert options["generate"]["guidance"].show_default == f"{default_values()['audition']['guidance']:g}"
+    (weight,) = (one for one in group.commands["train"].params if one.name == "vqvae_commitment_weight")
+    assert weight.show_default == "0.25"
 
 
 @pytest.mark.parametrize(

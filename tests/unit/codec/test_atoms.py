@@ -26,12 +26,9 @@ def given(codec: VQVAE, sound: Tensor) -> tuple[Tensor, Tensor]:
 def found_in(sounds: list[Tensor], seed: int = 0) -> tuple[Tensor, Tensor]:
     """Ratios and amplitudes `[SPARE, K]` of the sets that are found."""
     codec = untrained(spare_sets=SPARE)
-    assert codec.tone is not None
-    assert codec.pitch is not None
     generator = torch.Generator().manual_seed(seed)
     fit_sets(codec.tone, codec.pitch, [given(codec, sound) for sound in sounds], generator)
     expected = untrained().tone
-    assert expected is not None
     assert torch.equal(codec.tone.ratios[:-SPARE], expected.ratios)
     return codec.tone.ratios[-SPARE:], codec.tone.amplitudes[-SPARE:]
 
@@ -46,7 +43,6 @@ def test_shipped_sets_rise_and_chords_hold_their_notes() -> None:
 
 def test_of_too_many_partials_the_loudest_are_kept_and_further_sets_are_empty() -> None:
     codec = untrained(spare_sets=SPARE)
-    assert codec.tone is not None
     loud = np.tile([0.5, 2.0], PARTIALS)
     set_partials(codec.tone, [PartialSet(np.arange(1.0, 2 * PARTIALS + 1), loud)], len(SHIPPED))
     ratios, amplitudes = codec.tone.ratios[-SPARE:], codec.tone.amplitudes[-SPARE:]

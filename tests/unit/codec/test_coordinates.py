@@ -14,12 +14,12 @@ def tone(codec: VQVAE, frequency: float, level: float) -> torch.Tensor:
     """Features `[1, 8, features]` of a tone."""
     config = codec.spectrogram
     time = torch.arange(8 * config.samples_per_frame + 2 * config.margin) / config.sample_rate
-    return codec.features(level * torch.sin(2 * torch.pi * frequency * time)[None])
+    return codec.frame_features(level * torch.sin(2 * torch.pi * frequency * time)[None])
 
 
 def fitted_codec(sample_rate: int, seed: int, **changes: object) -> VQVAE:
     """A codec fitted to tones below 3 kHz, the same at every rate."""
-    values = {"codebook_size": 16, "num_quantizers": 3, "hidden_size": 8, "num_layers": 1, **changes}
+    values = {"codebook_size": 16, "num_quantizers": 6, "hidden_size": 8, "num_layers": 1, **changes}
     codec = build_vqvae(sample_rate, get_adaptive_vqvae_config(1, **values), 0, warm=False).eval()
     generator = torch.Generator().manual_seed(seed)
     draws = torch.rand(60, 2, generator=generator).tolist()
@@ -30,9 +30,9 @@ def fitted_codec(sample_rate: int, seed: int, **changes: object) -> VQVAE:
 
 
 def described(codec: VQVAE, frequency: float) -> torch.Tensor:
-    """Coordinates of the second level's codeword of a tone."""
+    """Coordinates of the first shape's codeword of a tone."""
     code = int(codec.quantizer.search(codec.project(tone(codec, frequency, 0.5)))[0, 4, 1])
-    return codewords_of(codec)[1, code]
+    return codewords_of(codec)[codec.layout.first_shape, code]
 
 
 def test_a_sound_is_described_alike_by_codecs_of_other_rates_and_fits() -> None:
@@ -60,8 +60,3 @@ def test_bands_are_resampled_to_those_of_the_reference(rate: int) -> None:
     assert bool(present.all()) is (rate >= 44_100)
     if rate == 44_100:
         torch.testing.assert_close(matrix, torch.eye(config.features))
-
-
-def test_a_codec_that_codes_no_loudness_has_its_own_coordinates() -> None:
-    vectors = codewords_of(fitted_codec(24_000, 0, quantizer="residual"))
-    torch.testing.assert_close(vectors.square().mean(dim=(1, 2)), torch.ones(3))

@@ -37,7 +37,7 @@ from distill.progress import ProgressReport
 from distill.training.distributed import make_fabric
 from distill.training.events import TrainingResult, VQEpochMetrics
 
-SMALL = {"epochs": 3, "codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
+SMALL = {"epochs": 3, "codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
 PARAMS = Params.model_validate(
     {"corpus": {"path": "unused"}, "vqvae": {**SMALL, "crop_seconds": 0.25}, "split": {"val_fraction": 0.5}}
 )

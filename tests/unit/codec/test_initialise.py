@@ -16,7 +16,7 @@ from distill.codec import initialise as initialise_module
 from distill.codec.initialise import PRETRAINED, build_vqvae, initialise, load_pretrained
 from distill.params import get_adaptive_vqvae_config
 
-SMALL = get_adaptive_vqvae_config(8, codebook_size=16, num_quantizers=2, hidden_size=32, num_layers=2, latent_size=16)
+SMALL = get_adaptive_vqvae_config(8, codebook_size=16, num_quantizers=6, hidden_size=32, num_layers=2, latent_size=16)
 
 
 Sounds = list[NDArray[np.floating]]
@@ -99,7 +99,7 @@ def test_augmentation_is_strong_only_where_that_helps(tmp_path: Path, alike: boo
         for g, b in zip(gain, detune, strict=True)
     ]
     corpus = corpus_of(tmp_path, sounds)
-    model = build_vqvae(16_000, SMALL.model_copy(update={"codebook_size": 64, "num_quantizers": 4}), 0).eval()
+    model = build_vqvae(16_000, SMALL.model_copy(update={"codebook_size": 64, "num_quantizers": 7}), 0).eval()
     with torch.no_grad():
         strength = initialise_module._best_strength(model, corpus, corpus.entries, torch.Generator().manual_seed(0))
     assert (strength == 0.0) if alike else (strength > 0.0)
@@ -113,11 +113,6 @@ def test_the_shipped_weights_fit_the_default_codec_and_no_other(rate: int, n_fft
     shipped = {key: value.float() for key, value in load_file(PRETRAINED / f"n_fft_{n_fft}.safetensors").items()}
     assert load_pretrained(model)
     assert all(torch.equal(value, {**expected, **shipped}[key]) for key, value in model.state_dict().items())
-    without_tones = build_vqvae(rate, default.model_copy(update={"num_quantizers": 4}), 0)
-    own, embed = without_tones.state_dict(), "decoder.embed.weight"
-    assert without_tones.tone is None
-    shipped[embed] = shipped[embed][:, : without_tones.spectrogram.features_per_hop]
-    assert all(torch.equal(own[key], value) for key, value in shipped.items() if not key.startswith("tone_head."))
     for other_rate, changes in ((rate, {"hidden_size": 128}), (rate, {"num_layers": 3}), (8_000, {})):
         other = build_vqvae(other_rate, default.model_copy(update=changes), 0, warm=False)
         weights = {key: value.clone() for key, value in other.state_dict().items()}

@@ -8,38 +8,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.codec.atoms import set_partials, shipped_sets
-from distill.codec.constants import LOUDNESS_STEP
+from distill.codec.initialise import build_vqvae
+from distill.codec.layout import LOUDNESS_STEP
 from distill.codec.model import VQVAE, FrameNoise, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 from distill.codec.streaming import decode, decode_each, encode, encode_each
+from distill.codec.tone import PARTIALS, Phases
 from distill.codes.store import out_of_range
+from distill.params import Quantizer, get_adaptive_vqvae_config
 
 RATE = 16_000
 
 
-def fitted(kind: str, codebook_size: int, hidden_size: int, num_layers: int) -> VQVAE:
-    """A codec fitted to noise of one loudness: "plain", "with loudness", or "with tones" and loudness."""
+def fitted(quantizer: Quantizer, codebook_size: int, hidden_size: int, num_layers: int) -> VQVAE:
+    """A codec with a kind of quantizer, fitted to noise of one loudness."""
     torch.manual_seed(0)
     spectrogram = spectrogram_config_for(RATE)
     sizes = {"codebook_size": codebook_size, "hidden_size": hidden_size, "num_layers": num_layers}
-    has_tones = kind == "with tones"
-    kinds = {"quantizer": "overlapping", "gain_shape": kind != "plain", "partial_sets": 2 * has_tones}
-    fixed = {"num_quantizers": 6 if has_tones else 3, "latent_size": 12}
-    model = VQVAE(VQVAEArchitecture.model_validate({**fixed, **sizes, **kinds}), spectrogram).eval()
-    if model.tone is not None:
-        set_partials(model.tone, shipped_sets()[::5][:2])
-        torch.nn.init.normal_(model.tone_head.weight, std=0.1)
-        torch.nn.init.normal_(model.decoder.embed.weight, std=0.1)
-    torch.nn.init.normal_(model.texture_head.weight, std=0.1)
+    fixed = {"num_quantizers": 6, "latent_size": 12, "partial_sets": 2}
+    model = VQVAE(VQVAEArchitecture(**fixed, **sizes, quantizer=quantizer), spectrogram).eval()
+    set_partials(model.tone, shipped_sets()[::5][:2])
+    for part in (model.tone_head, model.decoder.embed, model.texture_head):
+        torch.nn.init.normal_(part.weight, std=0.1)
     torch.nn.init.normal_(model.encoder.weight, std=0.05)
-    noise = torch.randn(4, 20 * spectrogram.samples_per_frame + 2 * spectrogram.margin) * 0.1
+    noise = torch.randn(4, 20 * spectrogram.samples_per_frame + 2 * model.margin) * 0.1
     with torch.no_grad():
         model.fit_projection(model.features(noise).flatten(0, 1))
         model.quantizer.fit(list(model.latents(model.features(noise))), torch.Generator().manual_seed(0))
     return model
 
 
-@pytest.fixture(scope="module", params=["with tones", "with loudness", "plain"])
+@pytest.fixture(scope="module", params=["overlapping", "residual"])
 def codec(request: pytest.FixtureRequest) -> VQVAE:
     return fitted(request.param, 16, 32, 2)
 
@@ -53,7 +52,7 @@ def any_codes(codec: VQVAE, frames: int, seed: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def loud() -> VQVAE:
-    return fitted("with loudness", 64, 16, 1)
+    return fitted("overlapping", 64, 16, 1)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 44_100, 48_000, 96_000])
@@ -93,16 +92,19 @@ class Encoder(torch.nn.Module):
 
 class Decoder(Encoder):
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        return self.codec.synthesise(self.codec.unproject(self.codec.quantizer.decode(codes)), codes)
+        """With phases that are all 0: those of a sound are sums that no graph has."""
+        runs, hops = torch.zeros_like(codes[..., 0]), codes.shape[1] * self.codec.spectrogram.stack
+        phases = Phases(torch.zeros(1, hops, dtype=torch.float64), runs, torch.zeros(1, PARTIALS, dtype=torch.float64))
+        return self.codec.synthesise(self.codec.unproject(self.codec.dequantise(codes)), codes, phases=phases)
 
 
 @torch.no_grad()
 def test_the_network_can_be_exported_for_sounds_of_any_length(loud: VQVAE) -> None:
-    step, margin = loud.spectrogram.samples_per_frame, loud.spectrogram.margin
+    step, margin = loud.spectrogram.samples_per_frame, loud.margin
     frames = torch.export.Dim("frames", min=9, max=4000)
     for network, length, make in (
         (Encoder(loud), step * frames + 2 * margin, lambda n: torch.randn(1, n * step + 2 * margin) * 0.1),
-        (Decoder(loud), frames, lambda n: torch.randint(16, (1, n, 3))),
+        (Decoder(loud), frames, lambda n: torch.randint(7, (1, n, 6))),
     ):
         exported = torch.export.export(network.eval(), (make(20),), dynamic_shapes=({1: length},)).module()
         for count in (9, 300):
@@ -136,11 +138,12 @@ def test_each_of_many_sounds_comes_out_as_if_alone(codec: VQVAE, lengths: list[i
 
 @pytest.mark.parametrize("gain", [1.0, 0.1, 0.001, 10.0])
 def test_features_of_codes_are_as_loud_as_the_sound_however_loud(loud: VQVAE, gain: float) -> None:
-    margin, step = loud.spectrogram.margin, loud.spectrogram.samples_per_frame
+    margin, step = loud.margin, loud.spectrogram.samples_per_frame
     generator = torch.Generator().manual_seed(3)
     features = loud.features(torch.randn(1, 12 * step + 2 * margin, generator=generator) * 0.1 * gain)
     coded = loud.unproject(loud.quantizer.decode(loud.quantizer.search(loud.project(features))))
-    difference = loud.loudness(coded) - loud.loudness(features)
+    loudness = loud.frame_features.loudness
+    difference = loudness(coded) - loudness(features)
     assert float(difference.abs().max()) < LOUDNESS_STEP / 2 + 0.01
 
 
@@ -148,7 +151,7 @@ def test_only_the_first_level_has_loudness_in_training_too(loud: VQVAE) -> None:
     first, *shape = loud.quantizer.levels()
     assert all(float(level.codewords[:, 0].abs().max()) == 0 for level in shape)
     assert float(first.codewords[:, 1:].abs().max()) == 0
-    steps = first.codewords[:, 0].diff() / loud.loudness_scale
+    steps = first.codewords[:, 0].diff() / loud.quantizer.loudness_scale
     torch.testing.assert_close(steps, torch.full((70,), 0.1), rtol=0, atol=1e-5)  # 140 dB in steps of 2
     model = copy.deepcopy(loud).train()
     before = model.quantizer.codebooks.clone()
@@ -163,12 +166,10 @@ def test_only_the_first_level_has_loudness_in_training_too(loud: VQVAE) -> None:
 def test_codes_are_those_of_their_level_however_loud_a_sound_is(codec: VQVAE, gain: float, seed: int) -> None:
     audio = torch.randn(1, 6000, generator=torch.Generator().manual_seed(seed)) * 10**gain
     sizes = codec.architecture.codebook_sizes
-    tones = () if codec.tone is None else (128, 16, 7)
-    assert sizes == ((71, *tones, 16, 16) if codec.architecture.gain_shape else (16, 16, 16))
+    assert sizes == (71, 128, 16, 7, 16, 16)
     assert [len(vectors) for vectors in codec.code_vectors()] == list(sizes)
-    of_quantizer = codec.without_tones(torch.tensor(sizes)).tolist()
+    of_quantizer = codec.layout.split(torch.tensor(sizes))[0].tolist()
     assert [len(level.codewords) for level in codec.quantizer.levels()] == of_quantizer
-    assert len(codec.architecture.level_names) == len(sizes)
     assert out_of_range(encode(codec, audio)[0].numpy(), sizes) == ""
 
 
@@ -205,7 +206,7 @@ def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
 
 @pytest.mark.parametrize("part", ["tone_head", "texture_head", "head", "decoder", "encoder"])
 def test_training_moves_every_part_of_a_codec_with_tones(part: str) -> None:
-    codec = fitted("with tones", 16, 32, 2).train()
+    codec = fitted("overlapping", 16, 32, 2).train()
     length = 8 * codec.spectrogram.samples_per_frame
     note = 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(length) / RATE)[None]
     codec(note).audio.square().mean().backward()
@@ -215,10 +216,9 @@ def test_training_moves_every_part_of_a_codec_with_tones(part: str) -> None:
 
 
 def test_the_gradient_of_what_is_not_tonal_goes_through_to_the_bands() -> None:
-    tone = fitted("with tones", 16, 32, 2).tone
-    assert tone is not None
+    tone = fitted("overlapping", 16, 32, 2).tone
     log_mel = torch.full((1, 4 * tone.config.stack, tone.config.n_mels), -2.0, requires_grad=True)
-    codes = torch.tensor([0, 60, 8, 1, 0, 0]).repeat(1, 4, 1)
+    codes = torch.tensor([60, 8, 1]).repeat(1, 4, 1)
     found = tone(log_mel, codes, tone.combs(codes))
     (gradient,) = torch.autograd.grad(found.rest.sum(), log_mel)
     assert torch.equal(gradient, torch.ones_like(gradient))
@@ -226,25 +226,25 @@ def test_the_gradient_of_what_is_not_tonal_goes_through_to_the_bands() -> None:
     assert not found.bands.requires_grad
 
 
+SHAPE = {"codebook_size": 8, "num_quantizers": 6, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+ARCHITECTURE = {**SHAPE, "quantizer": "overlapping", "partial_sets": 3}
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{"gain_shape": False}, {"num_quantizers": 4}, {"partial_sets": -1}, {"partial_sets": 1001}],
+    [
+        {"gain_shape": False},
+        {"num_quantizers": 5},
+        {"partial_sets": 0},
+        {"partial_sets": 1001},
+        *({"input_gain": gain} for gain in (0, 3, -2, 0.3, 1 << 25)),
+    ],
     ids=str,
 )
-def test_tones_need_loudness_and_a_level_of_shape(changes: dict[str, object]) -> None:
-    shape = {"codebook_size": 8, "num_quantizers": 5, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
-    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": 3}
-    assert VQVAEArchitecture.model_validate({**shape, **kinds}).codebook_sizes == (71, 128, 16, 10, 8)
-    with pytest.raises(ValueError, match=r"partial_sets"):
-        VQVAEArchitecture.model_validate({**shape, **kinds, **changes})
-
-
-@pytest.mark.parametrize("gain", [0, 3, -2, 0.3, 1 << 25])
-def test_the_input_gain_is_a_power_of_two(gain: int) -> None:
-    shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
-    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": 0}
-    with pytest.raises(ValueError, match=r"input_gain"):
-        VQVAEArchitecture.model_validate({**shape, **kinds, "input_gain": gain})
+def test_a_codec_has_loudness_tones_shapes_and_a_gain_that_is_a_power_of_two(changes: dict[str, object]) -> None:
+    assert VQVAEArchitecture.model_validate(ARCHITECTURE).codebook_sizes == (71, 128, 16, 10, 8, 8)
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        VQVAEArchitecture.model_validate({**ARCHITECTURE, **changes})
 
 
 def test_a_codec_of_soft_sounds_codes_them_as_one_of_loud_sounds_does(codec: VQVAE) -> None:
@@ -293,3 +293,15 @@ def test_noise_is_white_and_follows_from_codes_and_positions_alone() -> None:
     assert not torch.equal(noise(codes, places, 1), whole)
     gaps = noise(codes[:, :5], torch.tensor([0, 1, -1, -1, 0])).reshape(2, 5, noise.step)
     assert [bool(gaps[:, frame].any()) for frame in range(5)] == [True, True, False, False, True]
+
+
+def test_no_weights_make_bins_sound_that_no_band_hears() -> None:
+    codec = build_vqvae(44_100, get_adaptive_vqvae_config(20), 0, warm=False).eval()
+    features = torch.zeros(1, 8, codec.spectrogram.features)
+    codes = torch.zeros(1, 8, len(codec.architecture.codebook_sizes), dtype=torch.int64)
+    with torch.no_grad():
+        before = codec.synthesise(features, codes)
+        codec.head.bias[[0, *range(1021, 1025)]] += 8.0
+        torch.testing.assert_close(codec.synthesise(features, codes), before)
+        codec.head.bias[1015] += 8.0
+        assert (codec.synthesise(features, codes) - before).abs().max() > 1e-3

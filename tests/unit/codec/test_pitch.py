@@ -9,7 +9,7 @@ from torch import Tensor
 from unit.codec.tonal import RATE, padded, sound_of, sweep, untrained
 
 from distill.codec.atoms import CHORDS, shipped_sets
-from distill.codec.constants import TUNINGS
+from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.pitch import CANDIDATES, CHANGE, JUMP, ONSET, REACH, SLOPE, Candidates, best_path
 from distill.codec.tone import FLOORS
@@ -74,8 +74,7 @@ def test_note_tuning_and_set_of_known_sounds_are_found(codec: VQVAE, number: int
 def test_a_partial_of_what_is_found_is_where_a_sine_is(codec: VQVAE, frequency: float) -> None:
     pitch = 69 + 12 * math.log2(frequency / 440)
     tones = tones_of(codec, sound_of(SETS[SINE], pitch))[2:-4]
-    assert codec.tone is not None
-    comb = codec.tone.comb(torch.nn.functional.pad(tones, (1, 0))[None])[0]
+    comb = codec.tone.comb(tones[None])[0]
     cents = 1200 * (comb.clamp_min(1) / frequency).log2()
     assert float(cents.abs().amin(dim=1).max()) < 5
 
@@ -148,17 +147,13 @@ def test_noise_as_loud_as_a_tone_gives_it_the_highest_floor_or_the_next(codec: V
 @torch.no_grad()
 def test_a_frame_needs_its_context_and_no_more(codec: VQVAE) -> None:
     """Of two voices in noise, where candidates are near each other."""
-    assert codec.tone is not None
-    assert codec.pitch is not None
     sound = sweep(60 + 3 * TIME) + 0.9 * sweep(67 - 4 * TIME) + NOISE
     audio, step, margin = padded(codec, sound)[0], codec.spectrogram.samples_per_frame, codec.margin
     frames = codec.spectrogram.frames_for(len(sound))
 
     def tones(first: int, last: int) -> Tensor:
         piece = audio[first * step : last * step + 2 * margin]
-        spare = margin - codec.spectrogram.margin
-        features = codec.features(piece[None, spare : len(piece) - spare])
-        return codec.pitch(codec.tone, piece[None], features)[0][0]
+        return codec.pitch(codec.tone, piece[None], codec.features(piece[None]))[0][0]
 
     whole = tones(0, frames)
     for context, is_enough in ((codec.pitch.context, True), (1, False)):

@@ -10,9 +10,16 @@ from torch import Tensor
 from unit.tiny import tiny_codec
 
 from distill.codec import search
-from distill.codec.constants import BEAM_SIZE, FIT_WEIGHT, PLAIN_LEVELS
-from distill.codec.model import VQVAE
-from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer, fitted_codebooks, fitted_kernel, kmeans
+from distill.codec.constants import BEAM_SIZE, FIT_WEIGHT
+from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_STEP
+from distill.codec.quantizer import (
+    LibraryQuantizer,
+    OverlappingQuantizer,
+    ResidualQuantizer,
+    fitted_codebooks,
+    fitted_kernel,
+    kmeans,
+)
 from distill.codec.search import (
     KERNEL_FRAMES,
     REACH,
@@ -25,9 +32,8 @@ from distill.codec.search import (
 )
 from distill.codec.streaming import decode, encode, encode_each
 from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
-from distill.storage.weights import round_weights
 
-WIDTH = 6
+WIDTH, SCALE = 6, 1.0  # of latents, and of the loudness in them
 
 
 def steady(count: int, frames: int, seed: int) -> list[Tensor]:
@@ -40,7 +46,7 @@ def steady(count: int, frames: int, seed: int) -> list[Tensor]:
 
 @pytest.fixture(scope="module")
 def quantizer() -> ResidualQuantizer:
-    fitted = ResidualQuantizer(WIDTH, 16, 4, 0.9).eval()
+    fitted = OverlappingQuantizer(WIDTH, 16, 4, 0.9, SCALE).eval()
     fitted.fit(steady(20, 40, 0), torch.Generator().manual_seed(0))
     return fitted
 
@@ -51,17 +57,17 @@ def squared_error(quantizer: ResidualQuantizer, pieces: list[Tensor]) -> float:
 
 
 def test_overlapping_levels_code_steady_sound_better(quantizer: ResidualQuantizer) -> None:
-    plain = ResidualQuantizer(WIDTH, 16, 4, 0.9).eval()
+    plain = OverlappingQuantizer(WIDTH, 16, 4, 0.9, SCALE).eval()
     plain.fit_frames(torch.cat(steady(20, 40, 0)), torch.Generator().manual_seed(0))
     held_out = steady(10, 40, 1)
     assert squared_error(quantizer, held_out) < 0.85 * squared_error(plain, held_out)
 
 
-def test_plain_levels_depend_on_one_frame_only(quantizer: ResidualQuantizer) -> None:
+def test_loudness_and_the_first_shape_depend_on_one_frame_only(quantizer: ResidualQuantizer) -> None:
     latents = torch.cat(steady(1, 60, 2))
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
     codes, moved = quantizer.search(latents[None])[0], quantizer.search(latents[order][None])[0]
-    assert torch.equal(codes[order, :PLAIN_LEVELS], moved[:, :PLAIN_LEVELS])
+    assert torch.equal(codes[order, :2], moved[:, :2])
     assert not torch.equal(codes[order], moved)
 
 
@@ -156,26 +162,26 @@ def test_a_kernel_is_recovered() -> None:
     torch.testing.assert_close(silent, torch.full((KERNEL_FRAMES, WIDTH), 1 / KERNEL_FRAMES))
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+@pytest.mark.parametrize("levels", [2, 3, 4])
 def test_any_number_of_levels_and_pieces_shorter_than_a_kernel(levels: int) -> None:
-    quantizer = ResidualQuantizer(WIDTH, 8, levels, 0.9)
+    quantizer = OverlappingQuantizer(WIDTH, 8, levels, 0.9, SCALE)
     pieces = [piece[: 1 + number % 5] for number, piece in enumerate(steady(60, 5, 10))]
     quantizer.fit(pieces, torch.Generator().manual_seed(0))
     assert quantizer.codebooks.isfinite().all()
     for piece in pieces[:5]:
         codes = quantizer.search(piece[None])
-        assert codes.shape == (1, len(piece), levels)
+        assert codes.shape == (1, len(piece), 1 + levels)
         assert quantizer.decode(codes).shape == (1, len(piece), WIDTH)
 
 
 def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> None:
-    moving = ResidualQuantizer(WIDTH, 16, 4, 0.75)
+    moving = OverlappingQuantizer(WIDTH, 16, 4, 0.75, SCALE)
     moving.load_state_dict(quantizer.state_dict())
     batch = torch.stack(steady(2, 20, 12))
-    codes = moving.search(batch)
+    codes, shape = moving.search(batch)[..., 1:], batch * (torch.arange(WIDTH) > 0)
     codebooks, counts, sums = moving.codebooks.clone(), moving.counts.clone(), moving.sums.clone()
-    plain, finer = (sum_codewords(codebooks[part], codes[..., part]) for part in (slice(0, 2), slice(2, 4)))
-    residual_rows = batch - overlap(plain, moving.kernels[0])
+    plain, finer = (sum_codewords(codebooks[part], codes[..., part]) for part in (slice(0, 1), slice(1, 4)))
+    residual_rows = shape - overlap(plain, moving.kernels[0])
     for level in range(4):
         rows: dict[int, list[Tensor]] = {word: [] for word in range(16)}
         for sound in range(2):
@@ -183,8 +189,8 @@ def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> No
             joined_codewords, _ = join_sequences(finer[sound : sound + 1])
             for frame in range(20):
                 code = int(codes[sound, frame, level])
-                if level < PLAIN_LEVELS:
-                    row = batch[sound, frame] - plain[sound, frame]
+                if level == 0:
+                    row = shape[sound, frame] - plain[sound, frame]
                 else:
                     kernel = moving.kernels[1]
                     positions, weights = overlap_weights(turns >= 0, torch.tensor([REACH + frame]), kernel)
@@ -203,7 +209,7 @@ def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> No
 
 
 def test_latents_that_are_not_finite_move_no_codebook(quantizer: ResidualQuantizer) -> None:
-    moving = ResidualQuantizer(WIDTH, 16, 4, 0.8)
+    moving = OverlappingQuantizer(WIDTH, 16, 4, 0.8, SCALE)
     moving.load_state_dict(quantizer.state_dict())
     batch = torch.stack(steady(2, 50, 13)) + 1
     batch[1, 7:9] = torch.tensor([[torch.nan], [torch.inf]])
@@ -220,23 +226,25 @@ def test_kmeans_with_fewer_points_than_clusters(count: int) -> None:
     torch.testing.assert_close(centres[assignment], points)
 
 
-SIZE, LEVELS = 8, 3  # of the plain quantizer
+SIZE, SHAPES = 8, 3  # of the library's quantizer
 
 
-def plain_quantizer() -> tuple[PlainResidualQuantizer, torch.Tensor]:
+def library_quantizer() -> tuple[LibraryQuantizer, torch.Tensor]:
     torch.manual_seed(0)
-    quantizer = PlainResidualQuantizer(WIDTH, SIZE, LEVELS, 0.9)
+    quantizer = LibraryQuantizer(WIDTH, SIZE, SHAPES, 0.9, SCALE)
     latents = torch.randn(4, 50, WIDTH)
     quantizer.fit([latents.flatten(0, 1)], torch.Generator().manual_seed(0))
     return quantizer.eval(), latents
 
 
 def test_codes_are_the_nearest_codewords_level_after_level() -> None:
-    quantizer, latents = plain_quantizer()
-    residual, sums = latents.clone(), torch.zeros_like(latents)
+    quantizer, latents = library_quantizer()
+    residual, sums = latents * (torch.arange(WIDTH) > 0), torch.zeros_like(latents)
     codes = quantizer.search(latents)
-    for level in range(LEVELS):
-        book = quantizer.codebooks[level]
+    sums[..., 0] = LOUDNESS_RANGE[0] + LOUDNESS_STEP * codes[..., 0]
+    within = (latents[..., 0] > LOUDNESS_RANGE[0]) & (latents[..., 0] < LOUDNESS_RANGE[1])
+    assert float((sums - latents)[..., 0][within].abs().max()) <= LOUDNESS_STEP / 2 + 1e-5
+    for level, book in enumerate(quantizer.codebooks, start=1):
         nearest = (residual[:, :, None] - book).square().sum(dim=3).argmin(dim=2)
         assert torch.equal(codes[:, :, level], nearest)
         sums, residual = sums + book[nearest], residual - book[nearest]
@@ -245,19 +253,20 @@ def test_codes_are_the_nearest_codewords_level_after_level() -> None:
 
 
 def test_the_gradient_goes_straight_through_and_training_alone_moves_codebooks() -> None:
-    quantizer, latents = plain_quantizer()
+    quantizer, latents = library_quantizer()
     before = {name: value.clone() for name, value in quantizer.state_dict().items()}
     assert list(before) == ["codebooks", "kernels", "counts", "sums"]  # those of the other quantizer
     latents = latents.requires_grad_()
-    found = quantizer(latents)
-    found.latents.sum().backward()
+    quantized = quantizer(latents)
+    quantized.latents.sum().backward()
     assert torch.equal(latents.grad, torch.ones_like(latents))  # type: ignore[arg-type]
     quantizer.train().search(latents)
     assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
     quantizer(latents)
-    nearest = found.codes[..., 0].flatten()
-    for word in range(SIZE):  # of the first level, as moving averages: by hand
-        own = latents.detach().flatten(0, 1)[nearest == word]
+    nearest = quantized.codes[..., 1].flatten()
+    shape = (latents.detach() * (torch.arange(WIDTH) > 0)).flatten(0, 1)
+    for word in range(SIZE):  # of the first shape level, as moving averages: by hand
+        own = shape[nearest == word]
         count = 0.9 * before["counts"][0, word] + 0.1 * len(own)
         total = 0.9 * before["sums"][0, word] + 0.1 * own.sum(dim=0)
         torch.testing.assert_close(quantizer.codebooks[0, word], total / count, rtol=1e-3, atol=1e-3)
@@ -265,7 +274,7 @@ def test_the_gradient_goes_straight_through_and_training_alone_moves_codebooks()
 
 def test_dead_codewords_are_replaced_where_there_is_a_threshold() -> None:
     for threshold, is_replaced in ((0.0, False), (0.5, True)):
-        quantizer, latents = plain_quantizer()
+        quantizer, latents = library_quantizer()
         quantizer.dead_code_threshold = threshold
         quantizer.codebooks[0, 3], quantizer.counts[0, 3] = 1e6, 0.0
         quantizer.train()(latents)
@@ -273,15 +282,12 @@ def test_dead_codewords_are_replaced_where_there_is_a_threshold() -> None:
 
 
 def test_a_model_file_names_its_quantizer(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    tiny = tiny_codec()
-    architecture = tiny.architecture.model_copy(update={"quantizer": "residual"})
-    model = round_weights(VQVAE(architecture, tiny.spectrogram)).eval()
-    model.quantizer.fit([torch.randn(100, 8)], torch.Generator().manual_seed(0))
+    model = tiny_codec(quantizer="residual")
     metadata = BundleMetadata(vqvae_config=model.architecture, spectrogram_config=model.spectrogram)
     save_bundle(tmp_path / "m.distill", model, None, metadata)
     loaded, sound = load_bundle(tmp_path / "m.distill").codec, torch.randn(1, 4000)
     assert loaded.architecture.quantizer == "residual"
+    assert isinstance(loaded.quantizer, LibraryQuantizer)
     codes = encode(model, sound)
     assert torch.equal(encode(loaded, sound), codes)
     assert torch.equal(decode(loaded, codes), decode(model, codes))

@@ -9,8 +9,8 @@ from torch import Tensor
 from unit.codec.tonal import RATE, hertz, padded, sound_of, untrained
 
 from distill.codec.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.constants import ATOM, NOTE, TUNINGS
 from distill.codec.initialise import build_vqvae
+from distill.codec.layout import NOTE, TUNINGS
 from distill.codec.spectral import mel_filterbank, spectrogram_config_for
 from distill.codec.streaming import decode, encode
 from distill.codec.tone import (
@@ -40,12 +40,12 @@ def layer() -> ToneLayer:
 
 
 def codes_of(*tones: tuple[float, int] | None, floor: int = 0) -> Tensor:
-    """Codes `[1, F, 4]` of pitches in semitones with sets, None for no tone."""
-    codes = torch.zeros(1, len(tones), 4, dtype=torch.int64)
+    """Codes `[1, F, 3]` of tones: pitches in semitones with sets, None for no tone."""
+    codes = torch.zeros(1, len(tones), 3, dtype=torch.int64)
     for frame, tone in enumerate(tones):
         if tone is not None:
             steps = round(tone[0] * TUNINGS) + TUNINGS // 2
-            codes[0, frame, 1:] = torch.tensor([steps // TUNINGS, steps % TUNINGS, 1 + len(FLOORS) * tone[1] + floor])
+            codes[0, frame] = torch.tensor([steps // TUNINGS, steps % TUNINGS, 1 + len(FLOORS) * tone[1] + floor])
     return codes
 
 
@@ -82,14 +82,14 @@ def test_transposed_codes_have_other_pitches_and_nothing_else(layer: ToneLayer, 
     codes = codes_of((60.0, 0), None, (67.3125, 2), floor=1)
     moved = layer.transposed(codes, semitones)
     torch.testing.assert_close(layer.pitches(moved), layer.pitches(codes) + semitones, equal_nan=True)
-    assert torch.equal(moved[..., [0, ATOM]], codes[..., [0, ATOM]])
+    assert torch.equal(moved[..., 2], codes[..., 2])
     assert torch.equal(layer.transposed(moved, -semitones), codes)
 
 
 @pytest.mark.parametrize("semitones", [40.0, -100.0])
 def test_tones_beyond_what_can_be_coded_are_left_out(layer: ToneLayer, semitones: float) -> None:
     moved = layer.transposed(codes_of((95.0, 1), None), semitones)
-    assert not moved[..., NOTE:].any()
+    assert not moved.any()
 
 
 def unlike(phases: Tensor, expected: Tensor) -> float:
@@ -148,7 +148,7 @@ def test_after_a_gap_phases_begin_again_and_another_floor_changes_nothing(
     _, phases = turns(layer, codes)
     assert torch.equal(phases[: 2 * CONFIG.stack], phases[3 * CONFIG.stack :])
     assert unlike(phases[0, :3], START * torch.arange(1, 4).double().square()) < 1e-6
-    codes[0, 1, ATOM] += 1
+    codes[0, 1, 2] += 1
     assert torch.equal(turns(layer, codes)[1], phases)
 
 
@@ -199,17 +199,16 @@ def test_steady_bands_lose_their_flutter_and_attacks_stay() -> None:
 def test_features_lose_the_comb_of_their_tone_and_get_it_back(number: int) -> None:
     codec = untrained()
     audio = padded(codec, sound_of(shipped_sets()[number], 60.3))
-    spare = codec.margin - codec.spectrogram.margin
-    features = codec.features(audio[:, spare : audio.shape[1] - spare])
+    features = codec.features(audio)
     flat, tones = codec.flat_features(audio)
     assert float((tones[..., 0] > 0).float().mean()) > 0.8
-    torch.testing.assert_close(codec.loudness(flat), codec.loudness(features), rtol=0, atol=1e-4)
+    loudness = codec.frame_features.loudness
+    torch.testing.assert_close(loudness(flat), loudness(features), rtol=0, atol=1e-4)
     bands = [
         part[..., : codec.spectrogram.n_mels].diff(n=2).abs().mean() for part in (features[:, 2:-3], flat[:, 2:-3])
     ]
     assert float(bands[1] / bands[0]) < 0.7
-    codes = torch.nn.functional.pad(tones, (NOTE, 0))
-    torch.testing.assert_close(codec.with_tones(flat, codes)[0], features, rtol=0, atol=1e-3)
+    torch.testing.assert_close(codec.with_tones(flat, tones)[0], features, rtol=0, atol=1e-3)
 
 
 @torch.no_grad()

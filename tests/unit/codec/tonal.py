@@ -46,9 +46,8 @@ def untrained(rate: int = RATE, spare_sets: int = 0) -> VQVAE:
     torch.manual_seed(0)
     sets = shipped_sets()
     sizes = {"codebook_size": 16, "num_quantizers": 6, "latent_size": 12, "hidden_size": 32, "num_layers": 2}
-    kinds = {"quantizer": "overlapping", "gain_shape": True, "partial_sets": len(sets) + spare_sets}
-    codec = VQVAE(VQVAEArchitecture.model_validate({**sizes, **kinds}), spectrogram_config_for(rate)).eval()
-    assert codec.tone is not None
+    architecture = VQVAEArchitecture(**sizes, quantizer="overlapping", partial_sets=len(sets) + spare_sets)
+    codec = VQVAE(architecture, spectrogram_config_for(rate)).eval()
     set_partials(codec.tone, sets)
     return codec
 

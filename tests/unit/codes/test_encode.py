@@ -9,7 +9,7 @@ import pytest
 import soxr
 import torch
 from safetensors.numpy import save_file
-from unit.tiny import RATE, tiny_codec
+from unit.tiny import RATE, SIZES, tiny_codec
 
 from distill.audio.augment import AS_IS, View, views_of, waveform
 from distill.audio.corpus import MANIFEST, SCHEMA, Corpus, ManifestRow, load_corpus, read_manifest
@@ -54,10 +54,10 @@ def settings(views: int) -> Params:
 
 
 def encoded(
-    corpus: Path, folder: Path, views: int = 1, kept: Path | None = None, sha256: str = "abc", gain_shape: bool = False
+    corpus: Path, folder: Path, views: int = 1, kept: Path | None = None, sha256: str = "abc"
 ) -> dict[str, float]:
     execution = Execution("cpu", "fp32", 1)
-    return code_corpus(tiny_codec(0, gain_shape), sha256, corpus, folder, settings(views), execution, HERE, kept)
+    return code_corpus(tiny_codec(), sha256, corpus, folder, settings(views), execution, HERE, kept)
 
 
 @pytest.mark.parametrize(("window", "together"), [(1, 1), (100, 40), (10_000, 10_000)])
@@ -72,13 +72,13 @@ def test_codes_do_not_depend_on_what_is_coded_together(
     entries = sorted([*data.train, *data.held_out], key=lambda entry: entry.path)
     assert [row.recording_id for row in reader.rows] == [entry.recording_id for entry in entries]
     assert not [path for path in (tmp_path / "codes").iterdir() if path.is_dir()]
-    counts = torch.zeros(3, 8, dtype=torch.float64)
+    counts = torch.zeros(len(SIZES), max(SIZES), dtype=torch.float64)
     for row, entry in zip(reader.rows, entries, strict=True):
         alone = encode(tiny_codec(), waveform(corpus, entry)[None])[0]
         np.testing.assert_array_equal(reader.codes(row), alone.numpy())
-        counts += codeword_counts(alone, (8, 8, 8))
+        counts += codeword_counts(alone, SIZES)
     assert {"frames": counts[0].sum(), "tokens": counts.sum(), "views": 1}.items() <= metrics.items()
-    for level, used in codebook_health(counts, (8, 8, 8)).items():
+    for level, used in codebook_health(counts, SIZES).items():
         assert used["utilization"] == metrics[f"{level}/utilization"]
         assert used["perplexity"] == metrics[f"{level}/perplexity"]
 
@@ -86,7 +86,7 @@ def test_codes_do_not_depend_on_what_is_coded_together(
 def test_recordings_louder_than_those_of_the_codec_are_coded_softer_and_said(
     tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    codec = tiny_codec(gain_shape=True)
+    codec = tiny_codec()
     codec.architecture = codec.architecture.model_copy(update={"input_gain": 64.0})
     code_corpus(codec, "abc", corpus.folder, tmp_path / "codes", settings(1), Execution("cpu", "fp32", 1), HERE)
     reader = CodesReader(tmp_path / "codes")
@@ -181,19 +181,16 @@ def test_views_are_equalised_each_in_its_own_way(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("gain_shape", [False, True])
-def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus, gain_shape: bool) -> None:
-    codec, split = tiny_codec(0, gain_shape), tmp_path / "split.parquet"
-    used = encoded(corpus.folder, tmp_path / "codes", 3, gain_shape=gain_shape)
+def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> None:
+    codec, split = tiny_codec(), tmp_path / "split.parquet"
+    used = encoded(corpus.folder, tmp_path / "codes", 3)
     reader = CodesReader(tmp_path / "codes")
-    assert (
-        reader.config.codebook_sizes == codec.architecture.codebook_sizes == ((71, 8, 8) if gain_shape else (8, 8, 8))
-    )
+    assert reader.config.codebook_sizes == codec.architecture.codebook_sizes == SIZES
     assert not any(out_of_range(reader.codes(row), reader.config.codebook_sizes) for row in reader.rows)
     loudness = np.concatenate([reader.codes(row)[:, 0] for row in reader.rows if row.view == 0])
     assert used["level_0/utilization"] == len(set(loudness.tolist())) / reader.config.codebook_sizes[0]
     np.testing.assert_array_equal(reader.codewords(), codewords_of(codec).numpy())
-    assert reader.config.shared_coordinates == codec.architecture.gain_shape
+    assert reader.config.shared_coordinates
     assert reader.config.codec_sha256 == "abc"
     metrics = split_codes(tmp_path / "codes", split, settings(3))
     sides = rows_by_side(reader, split)
@@ -229,8 +226,8 @@ def test_an_empty_side_and_codewords_of_another_codec_are_sentences(tmp_path: Pa
         with pytest.raises(ArtifactError, match=sentence):
             rows_by_side(reader, split)
     codewords = tmp_path / "codes" / "codewords.safetensors"
-    save_file({"codewords": np.zeros((3, 9, 8), dtype=np.float32)}, codewords)
-    with pytest.raises(ArtifactError, match=r"expected up to 8 codewords for each of 3 levels.*found \[3, 9, 8\]"):
+    save_file({"codewords": np.zeros((6, 9, 8), dtype=np.float32)}, codewords)
+    with pytest.raises(ArtifactError, match=r"expected up to 128 codewords for each of 6 levels.*found \[6, 9, 8\]"):
         reader.codewords()
     codewords.unlink()
     with pytest.raises(ArtifactError, match="expected the codec's codewords, found no such file"):

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
-from unit.tiny import RATE, tiny_codec, write_tone
+from unit.tiny import RATE, SIZES, tiny_codec, write_tone
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codes.file import decode_file, encode_files, file_names, load_codes, write_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning
 
-CODEC = tiny_codec()  # three levels of 8 codewords, 256 samples a frame
+CODEC = tiny_codec()  # 256 samples a frame
 
 
 def written(path: Path) -> Path:
-    first, second = np.arange(9).reshape(3, 3) % 8, np.full((1, 3), 7)
+    first, second = np.arange(18).reshape(3, 6) % 7, np.full((1, 6), 6)
     write_codes(path, CODEC, [("a.wav", 700, first), ("a.wav", 5, second)])
     return path
 
@@ -46,7 +46,7 @@ def is_refused(path: Path, message: str) -> None:
 
 @given(
     st.lists(
-        arrays.arrays(np.int64, st.tuples(st.integers(1, 30), st.just(3)), elements=st.integers(0, 7)),
+        arrays.arrays(np.int64, st.tuples(st.integers(1, 30), st.just(6)), elements=st.integers(0, 6)),
         min_size=1,
         max_size=12,
     )
@@ -67,7 +67,7 @@ def test_the_file_is_uint16_with_one_canonical_header_key(tmp_path: Path) -> Non
     assert values["format"] == "distill_codes"
     assert values["version"] == [1, 0]
     assert (values["sample_rate"], values["frame_rate"]) == (RATE, 62.5)
-    assert values["codebook_sizes"] == [8, 8, 8]
+    assert values["codebook_sizes"] == list(SIZES)
     assert [(entry["name"], entry["samples"]) for entry in values["recordings"]] == [("a.wav", 700), ("a.wav", 5)]
     tensors = load_file(path)
     assert [tensors[entry["key"]].shape for entry in values["recordings"]] == [(3, 3), (1, 3)]
@@ -83,13 +83,13 @@ def test_the_file_is_uint16_with_one_canonical_header_key(tmp_path: Path) -> Non
         ({"version": "1.0"}, r"expected format version 1\.0, found '1\.0'"),
         ({"recordings": []}, "expected a valid header, found recordings: .* at least 1 item"),
         ({"surprise": 1}, "expected a valid header, found surprise"),
-        ({"codebook_sizes": [8, "8", 8]}, r"expected a valid header, found codebook_sizes\.1"),
+        ({"codebook_sizes": [71, "128", 16, 7, 8, 8]}, r"expected a valid header, found codebook_sizes\.1"),
         (
             {"codec_sha256": "ab" * 32},
             r"expected codes of the codec \w+…, found those of abababababab…: decode them with",
         ),
         ({"sample_rate": 44_100}, "expected the geometry of its codec, found another; encode"),
-        ({"codebook_sizes": [8, 8]}, "expected the geometry of its codec, found another; encode"),
+        ({"codebook_sizes": [71, 8]}, "expected the geometry of its codec, found another; encode"),
         *(
             ({"recordings": [{"name": name, "samples": 700, "key": "00000000"}]}, r"found recordings\.0\.name")
             for name in ("", "../a.wav", "a/b.wav", "a\\b.wav", "a\nb.wav", "x" * 256)
@@ -102,7 +102,7 @@ def test_a_wrong_header_is_one_sentence(tmp_path: Path, changes: dict[str, Any],
     is_refused(path, message)
 
 
-CODES, LAST = np.zeros((3, 3), np.uint16), np.zeros((1, 3), np.uint16)
+CODES, LAST = np.zeros((3, 6), np.uint16), np.zeros((1, 6), np.uint16)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ CODES, LAST = np.zeros((3, 3), np.uint16), np.zeros((1, 3), np.uint16)
         ([CODES], "expected one tensor for each recording it names, found others"),
         ([CODES] * 3, "expected one tensor for each recording it names, found others"),
         (
-            [CODES + np.array([0, 0, 8], np.uint16), LAST],
-            r"a\.wav: expected codes from 0 to 7 at level 2, found 8; encode",
+            [CODES + np.array([0, 0, 0, 0, 8, 0], np.uint16), LAST],
+            r"a\.wav: expected codes from 0 to 7 at level 4, found 8; encode",
         ),
         *(
-            ([tensor, LAST], r"expected uint16 codes \[3, 3\] for the 700 samples of a\.wav, found .*; encode")
-            for tensor in (CODES.astype(np.int64), CODES.astype(np.float32), CODES.reshape(9), CODES[:0], CODES[:, :2])
+            ([tensor, LAST], r"expected uint16 codes \[3, 6\] for the 700 samples of a\.wav, found .*; encode")
+            for tensor in (CODES.astype(np.int64), CODES.astype(np.float32), CODES.reshape(18), CODES[:0], CODES[:, :2])
         ),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from unit.pitched import networks
 from unit.tiny import prior_shape
 
-from distill.codec.constants import NOTE, NOTES, TUNINGS
+from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codes.sequences import eos_token
 from distill.codes.store import out_of_range
 from distill.generate.policies import (
@@ -37,7 +37,7 @@ from distill.generate.tuner import NoteWeights, Tuner
 from distill.prior.artifact import build_prior
 
 SIZES = (71, NOTES, TUNINGS, 7, 8, 8)
-TONES = range(1, 4)
+LAYOUT = FrameLayout(SIZES)
 EOS = eos_token(max(SIZES))
 COUNT, FRAMES = 4, 6
 STRING = 2
@@ -61,7 +61,7 @@ def policies(seed: int) -> dict[str, Policy]:
     courses = torch.from_numpy(rng.integers(0, 71, (COUNT, FRAMES)))
     courses[:, int(rng.integers(1, FRAMES)) :] = EOS
     return {
-        "cool": CoolFineShapes(TONES, len(SIZES)),
+        "cool": CoolFineShapes(LAYOUT),
         "notes": NoteWeights(targets, intervals, sets),
         "pull": PullTo(codebooks, some_codes(seed + 1)[0], float(rng.random())),
         "kept": KeptCodes(kept),
@@ -70,7 +70,7 @@ def policies(seed: int) -> dict[str, Policy]:
             float(rng.choice([0.01, 0.5, 1.0, 10.0])),
             int(rng.integers(0, 9)),
             float(rng.choice([1e-3, 0.5, 1.0])),
-            TONES,
+            LAYOUT,
         ),
     }
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.tiny import prior_shape
 
-from distill.codec.constants import NOTE, NOTES, TUNINGS
+from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import Codes, out_of_range
 from distill.generate.policies import FINEST_TEMPERATURE, TONE_TOP_P, Draw, Policy, Truncation
@@ -35,7 +35,7 @@ LEVELS, SIZE, CONTEXT = len(SIZES), max(SIZES), 8
 def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> Prior:
     """A prior sharp enough that its samples depend on its inputs."""
     sizes = {"codebook_sizes": SIZES, "context_frames": CONTEXT, "hidden_size": 32}
-    more = {"depth_layers": 2, "codeword_size": 5, "count_experts": True, "calibrated": True} if kind == "frame" else {}
+    more = {"depth_layers": 2, "codeword_size": 5, "count_experts": True} if kind == "frame" else {}
     shape = prior_shape(kind, **sizes, num_layers=2, num_heads=4, labels=labels, **more)
     torch.manual_seed(0)
     model = build_prior(shape, torch.randn(LEVELS, SIZE, 5)).eval()
@@ -48,8 +48,6 @@ def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> 
         if isinstance(model, FramePrior) and model.count_experts is not None:
             for table in model.count_experts.buffers():
                 table.normal_(std=0.05)
-        if isinstance(model, FramePrior) and model.loudness_course is not None:
-            model.loudness_course.table.normal_()
     return model
 
 
@@ -89,7 +87,7 @@ def test_cached_logits_are_those_of_the_window_at_every_frame(kind: str, labelle
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([0, 1, 2]) if labelled else None
     past = torch.randint(0, SIZE, (3, prompted, LEVELS), generator=generator)
-    sampler = Sampler(prior, 3, past if prompted else None, labels)
+    sampler = Sampler(prior, past, torch.zeros(3, dtype=torch.int64) if labels is None else labels)
     seen: dict[tuple[int, int], torch.Tensor] = {}
 
     def draw_any(logits: torch.Tensor, coarser: torch.Tensor, frame: int) -> torch.Tensor:
@@ -114,7 +112,7 @@ def test_sounds_that_are_left_out_change_nothing_for_the_others(kind: str) -> No
     seen: list[list[torch.Tensor]] = [[], []]
     with torch.no_grad():
         for number, logits_of_frames in enumerate(seen):
-            sampler, rows = Sampler(prior, 4, past, labels), torch.arange(4)
+            sampler, rows = Sampler(prior, past, labels), torch.arange(4)
 
             def draw_given(logits: torch.Tensor, coarser: torch.Tensor, frame: int) -> torch.Tensor:
                 logits_of_frames.append(logits[-2:] if len(logits) == 2 else logits[1:3])  # noqa: B023
@@ -213,7 +211,7 @@ def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: in
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, 11, generator=generator)
     step = Draw(0, 0, torch.arange(6), torch.zeros(6, 0, dtype=torch.int64), torch.zeros(6, 1, 1, dtype=torch.int64))
-    drawn = draw(Truncation(0.8, top_k, top_p)(logits.softmax(dim=-1), step), generator)
+    drawn = draw(Truncation(0.8, top_k, top_p, FrameLayout(SIZES))(logits.softmax(dim=-1), step), generator)
     for row, token in zip((logits / 0.8).softmax(dim=-1), drawn, strict=True):
         order = row.argsort(descending=True)
         rank = int((order == token).nonzero())
@@ -259,7 +257,7 @@ def test_fine_shapes_beside_a_tone_are_drawn_cooler() -> None:
 def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
     endless, prompt = sharp_prior("frame", []), np.zeros((4, LEVELS), dtype=np.int64)
     lengths = [len(codes) for codes in sampled(endless, count=40, max_frames=20)]
-    endless.longest.fill_(4)  # a calibrated prior may go on for half as long again
+    endless.longest.fill_(6)
     limited = [len(codes) for codes in sampled(endless, count=40, max_frames=20)]
     assert max(lengths) > 6
     assert limited == [min(6, length) for length in lengths]

@@ -13,24 +13,29 @@ from hypothesis import strategies as st
 from unit.tiny import networks, prior_shape, tiny_codec
 
 from distill.audio.write import AudioFormat, write_audio
-from distill.codec.constants import NOTES, TUNINGS
 from distill.codec.coordinates import codewords_of
+from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.streaming import decode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError
 from distill.generate.faults import FAULTS
+from distill.generate.refusals import equal_to
 from distill.generate.results import similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     PEAK,
     GenerationRequest,
+    Seeds,
+    Sound,
+    TakeRequest,
     decode_sounds,
     frames_for_seconds,
     generate_sounds,
     kept_codes,
 )
+from distill.generate.source import Source
 from distill.novelty.reference import make_reference
-from distill.novelty.verdict import with_scores
+from distill.novelty.scores import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import build_prior
 from distill.prior.base import Prior
@@ -45,13 +50,17 @@ def prior(request: pytest.FixtureRequest) -> Prior:
     return build_prior(prior_shape(request.param), CODEC.quantizer.codebooks).eval()
 
 
+def generated(request: GenerationRequest, seed: int) -> list[Sound]:
+    return generate_sounds(Source(CODEC, TINY), request, Seeds(seed)).sounds
+
+
 def some_codes(frames: int, seed: int = 1) -> Codes:
     return np.random.default_rng(seed).integers(0, 8, (frames, 2))
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.1, 0.3, 0.777])
 def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(seconds: float) -> None:
-    for sound in generate_sounds(CODEC, TINY, GenerationRequest(2, seconds, natural_ending=False), 0).drawn.values():
+    for sound in generated(GenerationRequest(2, seconds, natural_ending=False), 0):
         assert len(sound.samples) == max(1, round(seconds * 16_000)) == round(sound.seconds * 16_000)
         assert np.abs(sound.samples).max() <= PEAK + 1e-6
         if len(sound.samples) > 200:
@@ -60,7 +69,7 @@ def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(seconds: float) ->
 
 
 def test_sounds_never_outlast_the_limit_nor_clip() -> None:
-    sounds = generate_sounds(CODEC, TINY, GenerationRequest(20, 0.5), 1).drawn.values()
+    sounds = generated(GenerationRequest(20, 0.5), 1)
     assert 1 <= min(len(one.codes) for one in sounds) < max(len(one.codes) for one in sounds)
     assert max(len(one.codes) for one in sounds) <= frames_for_seconds(CODEC, 0.5)
     assert np.abs(decode_sounds(CODEC, [np.full((20, 2), 3, dtype=np.int64)])[0]).max() <= PEAK + 1e-6
@@ -108,11 +117,15 @@ LOUD_PRIOR = build_prior(prior_shape(codebook_sizes=(71, 8, 8), codeword_size=64
 def test_takes_and_continuations_hold_codes_of_their_levels(
     strength: float, temperature: float, given_as: str, seed: int
 ) -> None:
-    sizes = LOUD.architecture.codebook_sizes
-    codes = {given_as: np.random.default_rng(seed).integers(0, sizes, (12, 3))}
-    sampling = Sampling(temperature)
-    request = GenerationRequest(3, 0.2, natural_ending=False, sampling=sampling, strength=strength, **codes)  # type: ignore[arg-type]
-    for sound in generate_sounds(LOUD, LOUD_PRIOR, request, seed).drawn.values():
+    sizes, shared = (
+        LOUD.architecture.codebook_sizes,
+        {"count": 3, "max_seconds": 0.2, "sampling": Sampling(temperature)},
+    )
+    codes = np.random.default_rng(seed).integers(0, sizes, (12, 3))
+    request: GenerationRequest = GenerationRequest(natural_ending=False, prompt=codes, **shared)  # type: ignore[arg-type]
+    if given_as == "recording":
+        request = TakeRequest(recording=codes, strength=strength, **shared)  # type: ignore[arg-type]
+    for sound in generate_sounds(Source(LOUD, LOUD_PRIOR), request, Seeds(seed)).sounds:
         assert out_of_range(sound.codes, sizes) == ""
 
 
@@ -124,9 +137,9 @@ def test_tones_are_kept_as_long_as_the_loudness(strength: float, drawn: int) -> 
 
 def test_takes_that_must_be_equal_are_counted() -> None:
     one = some_codes(1)
-    wanted = GenerationRequest(20, 0.1, natural_ending=False, recording=one, strength=0.01)
-    made = generate_sounds(CODEC, TINY, wanted, 0)
-    different = {take.codes.tobytes() for take in made.drawn.values()} - {one.tobytes()}
+    wanted = TakeRequest(20, 0.1, recording=one, strength=0.01)
+    made = generate_sounds(Source(CODEC, TINY), wanted, Seeds(0), [equal_to({one.tobytes()})])
+    different = {take.codes.tobytes() for take in made.sounds} - {one.tobytes()}
     assert made.redrawn["equal"] > 0
     assert list(made.left.values()) == ["equal"] * (20 - len(different)) != []
 

@@ -10,13 +10,15 @@ from unit.codec.tonal import hertz, untrained
 from unit.pitched import LABELS, PITCHES, networks
 
 from distill.codec.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.constants import ATOM, NOTE, NOTES, TUNING, TUNINGS
+from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.tone import FLOORS
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.pitch import PitchMeter
 from distill.generate.policies import Draw
+from distill.generate.refusals import MISTUNED
 from distill.generate.sampling import Sequences, sample_codes
-from distill.generate.sounds import Checks, GenerationRequest, generate_sounds
+from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds, in_tune
+from distill.generate.source import Source
 from distill.generate.tuner import SPREAD, NoteWeights, Tuner, heard_intervals
 from distill.prior.artifact import build_prior
 
@@ -51,7 +53,6 @@ def weighted(weights: NoteWeights, coarser: torch.Tensor, size: int, frame: int 
 def test_sets_that_are_found_in_recordings_are_heard_at_their_interval(interval: float) -> None:
     """And those of noise at none."""
     codec, string = untrained(spare_sets=2), shipped_sets()[0]
-    assert codec.tone is not None
     noise = np.sort(np.random.default_rng(0).uniform(1, 16, 60))
     own = PartialSet(string.ratios[:12] * 2 ** (interval / 12), string.amplitudes[:12])
     set_partials(codec.tone, [own, PartialSet(noise, np.ones(60))], len(shipped_sets()))
@@ -110,21 +111,19 @@ def test_frames_without_a_target_are_free_and_the_last_one_goes_on() -> None:
 
 def test_sequences_are_drawn_each_at_its_note_also_after_some_have_ended() -> None:
     codec, prior = networks()
-    assert codec.tone is not None
     notes = [48, 52, 56, 60, 64, 68, 72] * 4
     tuner = Tuner(codec, prior)
     wanted = Sequences(len(notes), 40, label=STRING)
     drawn = sample_codes(prior, wanted, torch.Generator().manual_seed(1), [tuner.weights(notes)])
     assert len({len(codes) for codes in drawn}) > 1
     for note, codes in zip(notes, drawn, strict=True):
-        pitches = codec.tone.pitches(torch.from_numpy(codes)[None])[0].numpy()
+        pitches = codec.pitches(torch.from_numpy(codes)[None])[0].numpy()
         assert pitches[0] == note
         assert np.nanmax(np.abs(pitches - note)) <= 1
 
 
 def test_a_take_follows_the_tones_of_its_recording() -> None:
     codec, prior = networks()
-    assert codec.tone is not None
     recording = np.zeros((12, prior.num_quantizers), np.int64)
     recording[:, [NOTE, TUNING, ATOM]] = np.repeat([[52, 8, 1], [0, 0, 0], [64, 8, 1]], 4, axis=0)
     following = Tuner(codec, prior).following(recording, 5)
@@ -137,13 +136,14 @@ def test_a_take_follows_the_tones_of_its_recording() -> None:
 
 def test_what_is_not_at_its_note_is_drawn_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
-    tuner = Tuner(codec, prior)
+    source = Source(codec, prior)
+    tuner = source.tuner
     heard = iter([None, 60.25, 59.75])
     measure = PitchMeter.__call__
     monkeypatch.setattr(PitchMeter, "__call__", lambda self, samples: next(heard, measure(self, samples)))
     request = GenerationRequest(7, 1.0, label=STRING, notes=list(PITCHES))
-    made = generate_sounds(codec, prior, request, 8, Checks(tuner=tuner))
-    sounds = list(made.drawn.values())
+    made = generate_sounds(source, request, Seeds(8), [MISTUNED])
+    sounds = made.sounds
     assert sorted(made.drawn) == list(range(7))
     assert all(sound.is_at_note and sound.note == PITCHES[number] for number, sound in made.drawn.items())
     assert made.redrawn == {"mistuned": 3}
@@ -195,14 +195,14 @@ def test_the_range_is_that_of_recordings_with_a_pitch() -> None:
 
 def test_sounds_that_never_are_at_their_note_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
-    tuner = Tuner(codec, prior)
+    source = Source(codec, prior)
     monkeypatch.setattr(PitchMeter, "__call__", lambda *_: None)
     taken: list[int] = []
     request = GenerationRequest(2, 0.1, natural_ending=False, label=STRING, notes=[60])
     prompted = replace(request, natural_ending=True, prompt=np.zeros((2, prior.num_quantizers), dtype=np.int64))
     for one, remedy in ((request, "choose another label"), (prompted, "give a length: what goes on may be short")):
         with pytest.raises(ArtifactError) as caught:
-            generate_sounds(codec, prior, one, 0, Checks(tuner=tuner), take=lambda number, _: taken.append(number))
+            generate_sounds(source, one, Seeds(0), [in_tune(one)], take=lambda number, _: taken.append(number))
         found = "found none among 40 that were drawn; leave the note out, or"
         assert str(caught.value) == f"note: expected a sound at its note within 20 cents, {found} {remedy}"
     assert not taken

@@ -17,6 +17,8 @@ from distill.kit.kit import (
     drum_keys,
     dspreset_bytes,
     file_word,
+    held,
+    held_by,
     key_ranges,
     read_keys,
     sfz_bytes,
@@ -90,8 +92,8 @@ def test_presets_have_keys_velocities_and_round_robins_and_hats_silence_each_oth
 
 
 def test_presets_of_an_instrument_have_key_ranges_tunings_and_loops() -> None:
-    looped = KitSound("samples/a.wav", 1, 127, 1, 2, 1.0, -9.0, None, -3, Loop(100, 899, 0.99))
-    plain = KitSound("samples/b.wav", 1, 127, 2, 2, 1.0, -9.0, None, 0)
+    looped = KitSound("samples/a.wav", 1, 127, 1, 2, 1.0, -9.0, None, held_by(Loop(100, 899, 0.99), -3, 16_000))
+    plain = KitSound("samples/b.wav", 1, 127, 2, 2, 1.0, -9.0, None, held(0))
     groups = [KitGroup("bass", 36, False, False, (looped, plain), 0, Counter(), (0, 127))]
     assert sfz_bytes(groups).decode("ascii").splitlines()[1:] == [
         *("<global>", "ampeg_release=0.3", "", "// C2 bass", "<group>"),

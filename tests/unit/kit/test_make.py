@@ -15,16 +15,17 @@ from distill.api import Model
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.faults import FaultFinder
-from distill.generate.sounds import MOST_DRAWS, Sound
+from distill.generate.refusals import MOST_DRAWS
+from distill.generate.requests import KitSettings
+from distill.generate.sounds import Sound
+from distill.generate.source import Source
 from distill.kit import make
-from distill.kit.kit import Kit, KitGroup, KitSettings, KitSound
+from distill.kit.kit import Kit, KitGroup, KitSound
 from distill.kit.make import (
     FADE_SECONDS,
     LEAD_SECONDS,
     PEAK_DB,
-    KitSource,
-    draw_sounds,
+    _Drawing,
     finish,
     is_silent,
     kit_folder,
@@ -33,7 +34,7 @@ from distill.kit.make import (
     write_picture,
 )
 from distill.novelty.reference import make_reference
-from distill.novelty.verdict import Judge, with_scores
+from distill.novelty.scores import with_scores
 
 RATE = 16_000
 PEAK = 10 ** (PEAK_DB / 20)
@@ -122,13 +123,11 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
     others = [np.random.default_rng(0).integers(0, 8, (30, 2)) for _ in range(3)]
 
     def drawn(known: list[np.ndarray], allow_copies: bool = False, count: int = 4) -> tuple[list[bytes], Counter[str]]:
-        judge = None
-        if known:
-            names = [f"{number}.wav" for number in range(len(known))]
-            judge = Judge(with_scores(make_reference(names, known, others), codec), codec)
-        given = {"per_label": 4, "velocity_layers": 1, "seconds": 0.3, "seed": 0, "temperature": 1, "guidance": 1}
-        settings = KitSettings(**given, allow_copies=allow_copies, by_label=True, formats=["sfz"])
-        sounds, refused = draw_sounds(KitSource(codec, prior, judge, None, "m.distill", "", []), settings, 0, count)
+        names = [f"{number}.wav" for number in range(len(known))]
+        reference = with_scores(make_reference(names, known, others), codec) if known else None
+        settings = KitSettings(out="kit", seconds=0.3, seed=0, allow_copies=allow_copies)
+        sounds, missing, refused = _Drawing(Source(codec, prior, reference), settings).draw(0, count, 0, count, "")
+        assert len(sounds) + missing == count
         assert not known or allow_copies == any(sound.novelty.verdict == "copy" for sound in sounds if sound.novelty)
         return [sound.codes.tobytes() for sound in sounds], refused
 
@@ -136,14 +135,14 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
     codes = [np.frombuffer(one, np.int64).reshape(-1, 2) for one in first]
     assert (len(first), refused) == (4, {})
     kept, refused = drawn(codes)
-    assert refused["copies"] >= 4
+    assert refused["copy"] >= 4
     assert not set(kept) & set(first)
     assert drawn(codes, allow_copies=True)[0] == first
     monkeypatch.setattr(make, "derive_seed", lambda *_: 0)
     same, _ = drawn([])
     assert len(set(same)) == len(same)
     (alone,), _ = drawn([], count=1)
-    assert drawn([np.frombuffer(alone, np.int64).reshape(-1, 2)], count=1) == ([], {"copies": MOST_DRAWS})
+    assert drawn([np.frombuffer(alone, np.int64).reshape(-1, 2)], count=1) == ([], {"copy": MOST_DRAWS})
 
 
 def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
@@ -165,8 +164,7 @@ def test_silence_is_judged_beside_the_recordings() -> None:
     """By their codes where they are known, else by the gain of the codec that was fitted to them."""
     codec, codes = tiny_codec(gain_shape=True), np.zeros((20, 3), np.int64)
     recordings = [codes + np.array([level, 0, 0]) for level in (12, 14, 20)]  # loudness in steps of 2 dB
-    finder = FaultFinder(make_reference(["a", "b"], recordings[:2], recordings[2:]), codec)
-    source = KitSource(codec, None, None, finder, "m.distill", "", [])
+    source = Source(codec, None, make_reference(["a", "b"], recordings[:2], recordings[2:]))
 
     def sound(level: int, peak: float = 0.0) -> Sound:
         return Sound(codes + np.array([level, 0, 0]), None, None, np.full(9, peak, np.float32))
@@ -174,7 +172,7 @@ def test_silence_is_judged_beside_the_recordings() -> None:
     assert [is_silent(source, sound(level)) for level in (4, 8, 12, 30)] == [True, False, False, False]
     soft = VQVAE(codec.architecture.model_copy(update={"input_gain": 1024}), codec.spectrogram)
     for of, quiet in ((codec, 0.0005), (soft, 0.0005 / 1024)):
-        unknown = KitSource(of, None, None, None, "m.distill", "", [])
+        unknown = Source(of, None)
         assert is_silent(unknown, sound(0, quiet))
         assert not is_silent(unknown, sound(0, 4 * quiet))
 

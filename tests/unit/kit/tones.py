@@ -1,6 +1,6 @@
 """Synthesised tones, and an instrument that is made of them."""
 
-from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,14 +11,17 @@ import torch
 from numpy.typing import NDArray
 from unit.tiny import tiny_codec
 
-from distill.codec.constants import TUNINGS
+from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.pitch import PitchMeter
-from distill.generate.sounds import Draws, GenerationRequest, Sound
+from distill.generate.refusals import Draws, Refusal, draw_again
+from distill.generate.requests import KitSettings
+from distill.generate.sounds import GenerationRequest, Seeds, Sound
+from distill.generate.source import Source
 from distill.kit import make
-from distill.kit.kit import Kit, KitSettings
-from distill.kit.make import KitSource, make_kit
+from distill.kit.kit import Kit
+from distill.kit.make import make_kit
 
 
 def tone(
@@ -62,14 +65,17 @@ def make_instrument(
     layer, rate = codec.tone, codec.spectrogram.sample_rate
     assert layer is not None
 
-    def generate(_: VQVAE, __: None, request: GenerationRequest, *___: Any) -> Draws:
+    def generate(
+        _: Source, request: GenerationRequest, __: Seeds, refusals: Sequence[Refusal], ___: Callable[..., None]
+    ) -> Draws:
         (note,) = map(int, request.notes)
-        numbers = range(request.count)
-        codes = [np.array([[number, note, TUNINGS // 2, 1, note, 0]]) for number in numbers]
-        sounds = [
-            Sound(one, None, None, tone(note, 1.5, rate), 1.5, note, None if note in undrawn else note) for one in codes
-        ]
-        return Draws(dict(zip(numbers, sounds, strict=True)), Counter(), {})
+        pitch, samples = None if note in undrawn else note, tone(note, 1.5, rate)
+
+        def draw(numbers: Sequence[int], _: int) -> list[Sound]:
+            codes = [np.array([[number, note, TUNINGS // 2, 1, note, 0]]) for number in numbers]
+            return [Sound(own, None, None, samples, 1.5, note, pitch) for own in codes]
+
+        return draw_again(range(request.count), draw, refusals)
 
     def decode(_: VQVAE, sounds: list[Codes]) -> list[NDArray[np.float32]]:
         made = []
@@ -81,17 +87,7 @@ def make_instrument(
 
     monkeypatch.setattr(make, "generate_sounds", generate)
     monkeypatch.setattr(make, "decode_sounds", decode)
-    given = {
-        "per_label": 1,
-        "velocity_layers": 1,
-        "seconds": 10.0,
-        "seed": 0,
-        "temperature": 1.0,
-        "guidance": 1.0,
-    }
-    notes = {"notes": ",".join(map(str, off)), "every": 1}
-    settings = KitSettings.model_validate(
-        {**given, **notes, "allow_copies": False, "by_label": False, "formats": ["sfz", "dspreset"]}
-    )
-    tuner: Any = SimpleNamespace(layer=layer, measure=PitchMeter(codec.spectrogram))
-    return make_kit(out, KitSource(codec, None, None, None, "flute.distill", "", [], tuner), settings, [], {})
+    source = Source(codec, None, path=Path("flute.distill"))
+    measure = PitchMeter(codec.spectrogram)
+    vars(source)["tuner"] = SimpleNamespace(layer=layer, measure=measure, check=lambda *_: None)
+    return make_kit(source, KitSettings(out=out, per_label=1, seed=0, notes=[*off], every=1))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.codec.constants import NOTES, TUNINGS
+from distill.codec.layout import NOTES, TUNINGS, FrameLayout
 from distill.novelty.memorization import Memorization, alike_recordings, check_memorization, judged
 from distill.params import get_adaptive_prior_config
 from distill.training.events import HOW_TO_STOP
@@ -56,7 +56,7 @@ def test_near_duplicates_are_found_at_any_lag() -> None:
     part = train[1][7:30].copy()
     part[:, 2:] = rng.integers(0, 64, (23, 2))  # finer levels differ, as they do in another format
     part[::5, 0] = 1
-    assert alike_recordings(train, [part, rng.integers(0, 64, (23, 4))], (64,) * 4) == (1, 2)
+    assert alike_recordings(train, [part, rng.integers(0, 64, (23, 4))], FrameLayout((64,) * 4)) == (1, 2)
 
 
 def test_equal_notes_make_no_near_duplicates_and_other_notes_hide_none() -> None:
@@ -65,4 +65,4 @@ def test_equal_notes_make_no_near_duplicates_and_other_notes_hide_none() -> None
     other_key, same_notes = train.copy(), train.copy()
     other_key[:, 1:4] = rng.integers(0, 16, (40, 3))
     same_notes[:, [0, 4, 5]] = rng.integers(0, 64, (40, 3))
-    assert alike_recordings(recording, [other_key, same_notes], (71, NOTES, TUNINGS, 97, 64, 64)) == (1, 2)
+    assert alike_recordings(recording, [other_key, same_notes], FrameLayout((71, NOTES, TUNINGS, 97, 64, 64))) == (1, 2)

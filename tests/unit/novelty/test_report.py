@@ -12,7 +12,8 @@ from distill.codec.streaming import decode
 from distill.novelty import report
 from distill.novelty.reference import MOST_FRAMES, make_reference
 from distill.novelty.report import KernelDistance, diversity, kernel_distance, report_on, sound_statistics
-from distill.novelty.verdict import Judge, with_scores
+from distill.novelty.scores import with_scores
+from distill.novelty.verdict import Judge
 
 SINE_AND_NOISE = (np.sin(np.arange(8000) * 0.2), np.random.default_rng(0).standard_normal(8000))
 

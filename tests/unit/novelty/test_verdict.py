@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from unit.tiny import tiny_codec
 
-from distill.codec.constants import ATOM, NOTE
+from distill.codec.layout import ATOM, NOTE
 from distill.codec.model import VQVAE
 from distill.novelty.reference import MOST_FRAMES, make_reference, rows
+from distill.novelty.scores import Score, with_scores
 from distill.novelty.search import Match
 from distill.novelty.spectra import NOWHERE
 from distill.novelty.verdict import (
@@ -14,12 +15,10 @@ from distill.novelty.verdict import (
     Basis,
     Judge,
     Novelty,
-    Score,
     Shared,
     Verdict,
     comparable,
     explain,
-    with_scores,
 )
 
 RNG = np.random.default_rng(0)
@@ -96,7 +95,7 @@ def test_other_notes_hide_no_copy_and_equal_notes_make_none() -> None:
 def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
     baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5, 0, 0, 1], dtype=np.float32), (30, 1))
     score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0), keys=NOWHERE)
-    assert judge.verdict(score, rows(baseline))[0] == verdict
+    assert judge.verdict(score, rows(baseline), "codes")[0] == verdict
 
 
 def test_sounds_are_judged_by_pieces_about_as_long() -> None:

@@ -36,7 +36,7 @@ EXECUTION = Execution("cpu", "fp32", 2)
 SECTIONS: dict[str, dict[str, Any]] = {
     "corpus": {"path": "unused", "sample_rate": 16_000},
     "vqvae": {
-        **{"epochs": 4, "codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1},
+        **{"epochs": 4, "codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1},
         **{"latent_size": 8, "crop_seconds": 0.25},
     },
     "prior": {

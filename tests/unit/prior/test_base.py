@@ -96,7 +96,8 @@ def test_samplers_see_the_logits_of_the_forward_pass(architecture: ArchitectureN
     model = prior(architecture)
     batch = window()
     expected = model(batch)
-    sampler, seen = Sampler(model, 2), torch.zeros(2, CONTEXT, LEVELS, SIZE + 2)
+    sampler = Sampler(model, torch.zeros(2, 0, LEVELS, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+    seen = torch.zeros(2, CONTEXT, LEVELS, SIZE + 2)
 
     def follow(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
         level = coarser.shape[1]

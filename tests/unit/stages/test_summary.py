@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from unit.tiny import PRIOR
+from unit.tiny import prior_artifact
 
 from distill.novelty.memorization import Memorization
-from distill.params import Params, get_adaptive_prior_config
-from distill.prior.artifact import PriorArtifact
+from distill.params import Params
 from stages.ops.summary import summarise
 
 MEMORIZED = Memorization(was_memorizing=True, val_perplexity=1.5, threshold=2, codebook_size=8, recordings=5)
@@ -34,19 +33,7 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     write("metrics/audition.json", {"new": 0, "close": 0, "copies": 2, "tonal_rate": 0.5})
     ingest = {"used": 5, "warned": 0, "duplicates": 0, "rejected": 0, "seconds": 1.0, "trimmed_seconds": 2.0}
     write("metrics/ingest.json", {**ingest, "left_out": 3, "left_out_suffixes": "2 .mid, 1 .txt"})
-    artifact = PriorArtifact(
-        shape=PRIOR,
-        training=get_adaptive_prior_config(5),
-        recordings=5,
-        best_epoch=1,
-        epochs_trained=3,
-        final_perplexity=2.0,
-        best_perplexity=1.5,
-        val_bits_per_second=9.0,
-        codec_sha256="",
-        fingerprint="",
-        memorization=MEMORIZED,
-    )
+    artifact = prior_artifact(memorization=MEMORIZED)
     write("artifacts/prior/config.json", artifact.model_dump(mode="json"))
     summarise(Params.model_validate({"corpus": {"path": "sounds"}}), [], 1.0)
     printed = " ".join(capsys.readouterr().out.split())

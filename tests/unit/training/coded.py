@@ -22,9 +22,9 @@ from distill.prior.data import PriorData
 from distill.prior.training import PriorTraining, fit_prior
 from distill.training import PriorStepMetrics
 from distill.training.checkpoints import CheckpointStore
+from distill.training.console import public_events
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
-from distill.training.tracking import public_events
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 
@@ -93,7 +93,7 @@ def fit(
     seed: int = 0,
 ) -> PriorTraining:
     """Train a prior on the CPU."""
-    observers, cancel = () if callback is None else (public_events(callback),), cancel_event or threading.Event()
+    observers, cancel = public_events(callback), cancel_event or threading.Event()
     return fit_prior(prior_data, settings, seed, Run(FABRIC, observers=observers, cancel=cancel.is_set))
 
 

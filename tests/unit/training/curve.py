@@ -41,7 +41,7 @@ def curve(what: str, folder: Path) -> dict[str, Any]:
         for number in range(3):
             write_tone(tones / "in" / f"{number}.wav", 1.2, pitch=130.0 * (number + 1))
         ingest(tones / "in", tones / "out", 16_000, 0.0)
-        corpus, sizes = load_corpus(tones / "out"), {"codebook_size": 8, "num_quantizers": 3, "hidden_size": 32}
+        corpus, sizes = load_corpus(tones / "out"), {"codebook_size": 8, "num_quantizers": 6, "hidden_size": 32}
         settings: dict[str, Any] = {**sizes, "epochs": 3, "batch_size": 5, "latent_size": 16}
         settings |= {"num_layers": 1, "crop_seconds": 0.25, "dropout": 0.0}
         vqvae = get_adaptive_vqvae_config(3, **settings)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.execution import Execution
 from distill.seeds import derive_seed
-from distill.training.checkpoints import CheckpointStore
+from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore
 from distill.training.distributed import make_fabric
 from distill.training.events import Step, TrainingResult
 from distill.training.interruption import Interruption
@@ -87,7 +87,7 @@ class Seen:
 def trainer(
     task: Task[Tensor],
     seen: Seen | None = None,
-    store: CheckpointStore | None = None,
+    store: CheckpointStore = NO_CHECKPOINTS,
     interruption: Interruption | None = None,
     cancel: Callable[[], bool] = lambda: False,
     **changes: Any,

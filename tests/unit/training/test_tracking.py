@@ -11,6 +11,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
@@ -20,17 +22,10 @@ from distill.novelty.memorization import check_memorization
 from distill.prior.training import PriorConsole
 from distill.progress import EVENTS, SAID, VARIABLE, ProgressReport
 from distill.training import PriorEpochMetrics, PriorMemoryMetrics, RollbackEvent, WatchMetrics
+from distill.training.console import Observer, ToConsole, public_events
 from distill.training.events import HOW_TO_STOP, Epoch, Step, TrainingResult, VQEpochMetrics
-from distill.training.tracking import (
-    Observer,
-    ToConsole,
-    Tracker,
-    client_of,
-    page_command,
-    public_events,
-    track_audition,
-    track_model,
-)
+from distill.training.mlflow_store import client_of, page_command
+from distill.training.tracking import Tracker, track_audition, track_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours
 
@@ -50,6 +45,13 @@ SHOWN = {**METRICS, "learning_rate": 1e-3, "epoch_time_s": 2.0}
 def local_store(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def root(tmp_path: Path, database: Path) -> Path:
+    """A project with MLflow's database."""
+    shutil.copy(database, tmp_path)
+    return tmp_path
 
 
 def step(number: int) -> Step:
@@ -109,7 +111,7 @@ def test_the_status_files_have_the_metrics_of_each_epoch_and_whether_a_prior_mem
 
 def test_a_callback_gets_the_public_events() -> None:
     got: list[Any] = []
-    send(public_events(got.append), step(1), WATCH, ROLLBACK, EPOCH, PRIOR_EPOCH, END)
+    send(*public_events(got.append), step(1), WATCH, ROLLBACK, EPOCH, PRIOR_EPOCH, END)
     assert got == [WATCH, ROLLBACK, PRIOR_EPOCH]
 
 
@@ -120,17 +122,17 @@ def stored(root: Path) -> tuple[Any, Any]:
     return store, run
 
 
-def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "loud-bell")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "abc123")
-    (tmp_path / "note.txt").write_text("hello")
-    with Tracker(tmp_path, "train_prior", "f00d", {"epochs": 3}, about=ABOUT) as tracker:
+    (root / "note.txt").write_text("hello")
+    with Tracker(root, "train_prior", "f00d", {"epochs": 3}, about=ABOUT) as tracker:
         send(tracker, step(3), step(10), WATCH, EPOCH, PRIOR_EPOCH, CODEC_EPOCH, ROLLBACK, END)
         tracker.kept({"val_loss": 1.5, "epoch": 1}, {"codec_sha256": "beef"})
         tracker.metrics({"val_loss": 1.25, "broken": float("nan")}, 2)
-        tracker.artifact(tmp_path / "note.txt", "checkpoint")
+        tracker.artifact(root / "note.txt", "checkpoint")
         watching = threading.enumerate()
-    store, run = stored(tmp_path)
+    store, run = stored(root)
     assert run.info.status == "FINISHED"
     about = {key: str(value) for key, value in ABOUT.items()}
     assert run.data.params == {"epochs": "3", **about, "codec_sha256": "beef", "dvc.baseline_rev": "abc123"}
@@ -161,7 +163,7 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(tmp_path: Path, m
 
 
 def test_the_names_of_runs_begin_with_what_differs_from_the_first_and_was_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, named = {"batch": 1, "epochs": 3, "patience": 1}, list[str]()
     for number, (changed, experiment, expected) in enumerate(
@@ -177,25 +179,25 @@ def test_the_names_of_runs_begin_with_what_differs_from_the_first_and_was_asked_
         monkeypatch.setenv("DVC_EXP_NAME", experiment)
         about = {**ABOUT, **{key: value for key, value in changed.items() if key in ABOUT}}
         params = {**settings, **{key: value for key, value in changed.items() if key not in ABOUT}}
-        with Tracker(tmp_path, "train_prior", f"f00d{number}", params, about=about, derived={"batch"}):
+        with Tracker(root, "train_prior", f"f00d{number}", params, about=about, derived={"batch"}):
             named.append(expected)
-    store = client_of(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    store = client_of(f"sqlite:///{root / 'mlflow.db'}")
     runs = store.search_runs([store.get_experiment_by_name("distill").experiment_id], order_by=["start_time ASC"])
     assert [run.info.run_name for run in runs] == named
 
 
-def test_a_run_gets_the_model_and_every_audition_of_it(tmp_path: Path) -> None:
-    model, sounds = tmp_path / "demo.distill", tmp_path / "sounds"
+def test_a_run_gets_the_model_and_every_audition_of_it(root: Path) -> None:
+    model, sounds = root / "demo.distill", root / "sounds"
     model.write_text("a model")
     sounds.mkdir()
-    with Tracker(tmp_path, "train_prior", "f00d", {"epochs": 3}):
+    with Tracker(root, "train_prior", "f00d", {"epochs": 3}):
         pass
     for _ in range(2):
-        track_model(tmp_path, "f00d", model)
+        track_model(root, "f00d", model)
     for number in range(2):
         (sounds / "one.wav").write_text(f"take {number}")
-        track_audition(tmp_path, "f00d", {"new": 4.0 + number}, {"count": 2, "seed": number}, sounds)
-    store, run = stored(tmp_path)
+        track_audition(root, "f00d", {"new": 4.0 + number}, {"count": 2, "seed": number}, sounds)
+    store, run = stored(root)
     assert [file.path for file in store.list_artifacts(run.info.run_id, "model")] == ["model/demo.distill"]
     version = store.get_model_version_by_alias("demo", "newest")
     assert (version.run_id, version.version) == (run.info.run_id, 2)
@@ -222,13 +224,13 @@ def test_without_a_root_or_where_it_is_not_active_nothing_is_tracked(
     assert stored(tmp_path)[1].data.metrics == {"val_loss": 2.0}
 
 
-def test_an_interrupted_run_is_marked_killed_and_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted), Tracker(tmp_path, "train_vqvae", "cafe", {}):
+def test_an_interrupted_run_is_marked_killed_and_goes_on(root: Path) -> None:
+    with pytest.raises(Interrupted), Tracker(root, "train_vqvae", "cafe", {}):
         raise Interrupted("interrupted by SIGINT")
-    assert stored(tmp_path)[1].info.status == "KILLED"
-    with Tracker(tmp_path, "train_vqvae", "cafe", {}):
+    assert stored(root)[1].info.status == "KILLED"
+    with Tracker(root, "train_vqvae", "cafe", {}):
         pass
-    assert stored(tmp_path)[1].info.status == "FINISHED"
+    assert stored(root)[1].info.status == "FINISHED"
 
 
 BROKEN = "this is no database, and long enough to be read as one " * 20
@@ -239,18 +241,18 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_store_that_breaks_is_one_warning_and_gets_the_metrics_that_it_missed_when_it_is_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    root: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    store, away = tmp_path / "mlflow.db", tmp_path / "away"
-    with caplog.at_level(logging.WARNING), Tracker(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:
+    store, away = root / "mlflow.db", root / "away"
+    with caplog.at_level(logging.WARNING), Tracker(root, "train_vqvae", "cafe", {"a": 1}) as tracker:
         store.rename(away)
         store.write_text(BROKEN)
         for number, loss in enumerate((3.0, 2.0)):
             tracker.metrics({"loss": loss}, number)
             tracker.flush()
         away.rename(store)
-        assert stored(tmp_path)[1].data.metrics == {}  # it waits
-    client, run = stored(tmp_path)
+        assert stored(root)[1].data.metrics == {}  # it waits
+    client, run = stored(root)
     assert [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")] == [3.0, 2.0]
     assert run.info.status == "FINISHED"
     (warning,) = warnings_of(caplog)
@@ -289,34 +291,58 @@ def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [(path.name, path.stat().st_ino) for path in tmp_path.iterdir()] == [("mlflow.db", before)]
 
 
-def test_artifacts_lie_in_the_folder_of_a_project_that_was_moved_or_copied(tmp_path: Path) -> None:
-    """Those of earlier runs and models, too; each copy has its own; the old folder does not come back."""
+def test_a_project_that_was_moved_or_copied_has_an_experiment_of_its_own_and_is_told_what_shows_earlier_files(
+    tmp_path: Path, database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     first, moved, copied = tmp_path / "a b/first", tmp_path / "Stücke 1/moved", tmp_path / "copied"
 
     def train(root: Path, fingerprint: str) -> set[str]:
-        """Train, and return what the model files of all runs contain."""
+        """Train, and return what the model files of the experiment's runs contain."""
+        caplog.clear()
         model = tmp_path / "tiny.distill"
         model.write_text(fingerprint)
         with Tracker(root, "train_prior", fingerprint, {"a": 1}):
             pass
         track_model(root, fingerprint, model)
-        store = client_of(f"sqlite:///{root / 'mlflow.db'}")
-        runs = store.search_runs([store.get_experiment_by_name("distill").experiment_id])
-        files = [store.download_artifacts(run.info.run_id, "model/tiny.distill") for run in runs]
-        versions = store.search_model_versions("name='tiny'")
-        places = {store.get_model_version_download_uri(one.name, one.version) for one in versions}
-        assert places == {(root / "mlruns").as_uri() + f"/{run.info.run_id}/artifacts/model" for run in runs}
-        return {Path(file).read_text() for file in files}
+        newest = client(root).get_model_version_by_alias("tiny", "newest")
+        source = Path(url2pathname(urlsplit(newest.source).path))
+        assert source.resolve() == root / "mlruns" / newest.run_id / "artifacts/model"
+        return models(root, "distill")
+
+    def client(root: Path) -> Any:
+        return client_of(f"sqlite:///{root / 'mlflow.db'}")
+
+    def models(root: Path, experiment: str) -> set[str]:
+        store = client(root)
+        runs = store.search_runs([store.get_experiment_by_name(experiment).experiment_id])
+        return {Path(store.download_artifacts(run.info.run_id, "model/tiny.distill")).read_text() for run in runs}
 
     first.mkdir(parents=True)
+    shutil.copy(database, first)
     assert train(first, "f00d") == {"f00d"}
     moved.parent.mkdir()
     first.rename(moved)
-    assert train(moved, "cafe") == {"f00d", "cafe"}
+    page_command(moved, 5000)
+    link = f"`ln -s '{moved / 'mlruns'}' '{first / 'mlruns'}'` shows the files of earlier runs, too"
+    assert [warning.endswith(link) for warning in warnings_of(caplog)] == [True]
+    assert train(moved, "cafe") == {"cafe"}
+    assert [warning.endswith(link) for warning in warnings_of(caplog)] == [True]
     assert not first.exists()
+    first.mkdir()
+    (first / "mlruns").symlink_to(moved / "mlruns")
+    assert models(moved, f"distill in {(first / 'mlruns').as_uri()}") == {"f00d"}
     shutil.copytree(moved, copied)
-    assert train(copied, "beef") == {"f00d", "cafe", "beef"}
-    assert train(moved, "babe") == {"f00d", "cafe", "babe"}
+    assert train(copied, "beef") == {"beef"}
+    assert train(moved, "babe") == {"cafe", "babe"}
+    assert warnings_of(caplog) == []
+    (first / "mlruns").unlink()
+    first.rmdir()
+    moved.rename(first)
+    assert train(first, "face") == {"f00d", "face"}
+    first.rename(moved)
+    first.symlink_to(moved)
+    assert train(moved, "fade") == {"f00d", "face", "fade"}
+    assert warnings_of(caplog) == []
 
 
 def test_a_store_that_the_environment_names_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

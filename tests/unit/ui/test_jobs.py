@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 import pytest
 from programs import until
+from unit.ui.handmade import ID, write_job
 
 from distill.errors import ParamsError
 from distill.progress import STATUS
-from distill.ui.jobs import STDOUT, Job, Jobs
+from distill.ui.jobs import NO_JOB, STDOUT, Job, Jobs
 
-ID = "20260101-000000-abcdef0"
 WAITS = "print('ready', flush=True); import time; time.sleep(100)"
 # Runs a program in place of the command.
 RUN = (
@@ -56,31 +56,22 @@ def run(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
     yield started
     for job in made:
-        if (process := job._running()) is not None:
+        for process in job.processes():
             process.kill()
-            ended(job)
+        ended(job)
 
 
 def hand_made(tmp_path: Path, **files: object) -> Job:
-    """A job whose files were written by hand; text is written as it is."""
-    folder = tmp_path / ".distill" / "jobs" / ID
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {"kind": "train", "title": "one", "arguments": ["train", "--help"], "values": {}}
-    for name, content in {"job_json": values, **files}.items():
-        text = content if isinstance(content, str) else json.dumps(content)
-        (folder / name.replace("_", ".")).write_text(text)
-    found = Jobs(tmp_path).get(ID)
-    assert found is not None
-    return found
+    """A job whose files were written by hand, as the page finds it."""
+    write_job(tmp_path / ".distill" / "jobs" / ID, arguments=("train", "--help"), **files)
+    return Jobs(tmp_path).get(ID)
 
 
 def test_a_command_runs_to_its_end_or_is_refused_in_its_words(jobs: Jobs, tmp_path: Path) -> None:
     job = ended(jobs.start("train", "help", ["demo", "--help"], {"name": "x"}))
     assert (job.state, job.message) == ("done", "")
     assert "Synthesise the demo corpus" in (job.folder / STDOUT).read_text()
-    again = Jobs(tmp_path).get(job.id)
-    assert again is not None
-    assert (again.title, again.kind, again.values) == ("help", "train", {"name": "x"})
+    assert Jobs(tmp_path).get(job.id) == job
     job = ended(jobs.start("generate", "sounds", ["demo"], {}))
     assert (job.state, list(job.arguments)[1:]) == ("refused", ["--out", f"generated/{job.id}", "--json"])
     job = ended(jobs.start("train", "a corpus", ["demo", "x", "--seed", "y"], {}))
@@ -124,9 +115,8 @@ def test_one_training_at_a_time_and_few_commands_beside_it(
     running = run(WAITS)
     for page in (jobs, Jobs(tmp_path)):  # this page and another one of the same folder
         for kind in ("train", "prior"):
-            with pytest.raises(
-                ParamsError, match=r"at work already \(training one\): expected 1 at a time; wait until one"
-            ):
+            said = r"at work already \(training one\): expected 1 at a time; wait until one"
+            with pytest.raises(ParamsError, match=said):
                 page.start(kind, "another", ["train", "--help"], {})
     with pytest.raises(ParamsError, match="at work already"):
         jobs.run(hand_made(tmp_path))
@@ -189,7 +179,8 @@ def test_files_that_are_cut_off_tell_nothing(tmp_path: Path, rubbish: str) -> No
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "../ui", f"../jobs/{ID}", f"{ID}/", "\0", f"{ID}\n", None])
 def test_names_of_jobs_are_no_paths(jobs: Jobs, tmp_path: Path, name: str | None) -> None:
     hand_made(tmp_path)
-    assert jobs.get(name) is None
+    assert jobs.get(name) is NO_JOB
+    assert jobs.get(name).events("codec") == []
 
 
 def test_events_are_by_epoch_and_warnings_said_once(tmp_path: Path) -> None:

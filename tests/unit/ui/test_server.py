@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +21,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from unit.ui.handmade import ID as JOB
+from unit.ui.handmade import write_job
 
 from distill.errors import ParamsError
 from distill.training.events import RollbackEvent
 from distill.training.tracking import Tracker
 from distill.ui import server, view
 from distill.ui.generate_tab import GenerateTab
-from distill.ui.jobs import Jobs
+from distill.ui.jobs import Job, Jobs
 from distill.ui.server import HEADERS, Guard, Page, make_app
 from distill.ui.training_tabs import NO_FOLDERS, NONE_YET, end_group
 from distill.ui.workspace import Workspace
@@ -35,7 +37,7 @@ from distill.ui.workspace import Workspace
 # Gradio asks pandas for it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting", "ignore:The copy keyword is deprecated")
 
-TOKEN, PORT, JOB = "t" * 43, 7860, "20260101-000000-abcdef0"
+TOKEN, PORT = "t" * 43, 7860
 HERE = f"http://127.0.0.1:{PORT}"
 COOKIE = f"distill_{PORT}={TOKEN}"
 SECRET = b"a file of somebody else"
@@ -106,10 +108,22 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     for folder in (workspace.state / "jobs" / JOB / "previews", workspace.generated / JOB):
         folder.mkdir(parents=True)
         (folder / "one.wav").write_bytes(b"sound")
-    described = {"kind": "generate", "title": "t", "arguments": [], "values": {}}
-    for name, content in {"job.json": described, "exit.json": {"status": 0}, "stdout.txt": {"seed": 7}}.items():
-        (workspace.state / "jobs" / JOB / name).write_text(json.dumps(content))
+    write_job(workspace.state / "jobs" / JOB, "generate", exit_json={"status": 0}, stdout_txt={"seed": 7})
     return workspace
+
+
+@pytest.fixture
+def job(workspace: Workspace) -> Iterator[Callable[..., Job]]:
+    """Makes jobs by hand; they end with the test, as the folder is that of other tests, too."""
+    made: list[Job] = []
+
+    def make(day: int, kind: str, **files: object) -> Job:
+        made.append(write_job(workspace.state / "jobs" / f"202601{day:02d}-000000-abcdef0", kind, **files))
+        return made[-1]
+
+    yield make
+    for one in made:
+        shutil.rmtree(one.folder)
 
 
 @pytest.fixture(scope="module")
@@ -151,34 +165,24 @@ def test_links_that_lead_out_of_the_folder_are_not_served(page: TestClient, work
     assert Path(handlers["zip"](JOB)).is_file()
 
 
-def test_remarks_on_a_recording_are_above_its_takes(workspace: Workspace) -> None:
-    folder = workspace.state / "jobs" / JOB.replace("abcdef0", "abcdef2")
-    folder.mkdir()
-    described = {"kind": "vary", "title": "v", "arguments": [], "values": {}}
-    files = {"job.json": described, "exit.json": {"status": 0}, "stdout.txt": {"seed": 1, "takes": []}}
-    for name, content in files.items():
-        (folder / name).write_text(json.dumps(content))
-    (folder / "stderr.txt").write_text("distill: warning: a.wav: very short: 0.030 s\nvary 1/1\n")
-    shown = GenerateTab._cards_of(SimpleNamespace(_work=workspace), workspace.jobs.get(folder.name))  # type: ignore[arg-type]
-    assert shown.startswith('<h3>v</h3><p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>')
-    shutil.rmtree(folder)
+def test_remarks_on_a_recording_are_above_its_takes(workspace: Workspace, job: Callable[..., Job]) -> None:
+    said = "distill: warning: a.wav: very short: 0.030 s\nvary 1/1\n"
+    varied = job(2, "vary", exit_json={"status": 0}, stdout_txt={"seed": 1, "takes": []}, stderr_txt=said)
+    shown = GenerateTab._cards_of(SimpleNamespace(_work=workspace), varied)  # type: ignore[arg-type]
+    assert shown.startswith('<h3>t</h3><p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>')
 
 
 @pytest.mark.usefixtures("page")
-def test_what_is_at_work_or_refused_leaves_the_sounds_before_it_on_the_page(workspace: Workspace) -> None:
+def test_what_is_at_work_or_refused_leaves_the_sounds_before_it_on_the_page(job: Callable[..., Job]) -> None:
     tab = next(one.fn.__self__ for one in blocks().fns.values() if one.api_name == "zip")
     with pytest.raises(ParamsError, match="download: expected sounds, found none; wait until they are made"):
         tab.zip("20250101-000000-abcdef0")
-    later = workspace.state / "jobs" / JOB.replace("20260101", "20260102")
-    later.mkdir()
-    (later / "job.json").write_text(json.dumps({"kind": "kit", "title": "k", "arguments": [], "values": {}}))
-    (later / "exit.json").write_text(json.dumps({"status": 2}))
-    (later / "stderr.txt").write_text("distill: note H3: expected notes such as C3\n")
-    _, state, _, cards, _ = tab.show(later.name)
+    said = "distill: note H3: expected notes such as C3\n"
+    later = job(2, "kit", exit_json={"status": 2}, stderr_txt=said)
+    _, state, _, cards, _ = tab.show(later.id)
     assert "note H3: expected notes such as C3" in state
     assert cards.startswith("<h3>t</h3><p>seed 7</p>")
-    assert Path(tab.zip(later.name)).stem == JOB
-    shutil.rmtree(later)  # the folder is that of other tests, too
+    assert Path(tab.zip(later.id)).stem == JOB
 
 
 @pytest.mark.parametrize("route", ["/gradio_api/file=", "/gradio_api/file/"])
@@ -256,41 +260,62 @@ def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: py
     assert page.post("/gradio_api/upload", files={"files": ("a.wav", b"sound")}).status_code == 413
 
 
-def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
-    values = [None, "<b>", "auto", "small", "4", 0.25, "", "", "", "none", 0, True]
-    answer = _call(page, "train", values)
+NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a sound or record one"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        (
+            "train",
+            [None, "<b>", "auto", "small", "4", 0.25, "", "", "", "none", 0, True],
+            "recordings &#x27;&#x27;: expected a folder of the list",
+        ),
+        ("cancel", [None], "expected a training at work, found none"),
+        ("stop", [None], "expected a training at work, found none"),
+        (
+            "generate",
+            [None, 4, "", "", 1.0, None, "", "", "", 0, 1.0, None, False],
+            "model &#x27;&#x27;: expected one of the",
+        ),
+        ("kit", [None, False, None, 4, ""], NEITHER),
+        ("instrument", [None, True, None, None, "C3", 3, 4, ""], NEITHER),
+        (
+            "instrument",
+            [None, False, None, None, " ", 3, 4, ""],
+            "notes of an instrument: expected some, found none; give",
+        ),
+        (
+            "vary",
+            [None, False, None, "", "", ""],
+            "a sound to vary: expected one, found none; choose a file or record one",
+        ),
+    ],
+)
+def test_a_refusal_is_a_sentence_without_markup(page: TestClient, name: str, values: list[Any], said: str) -> None:
+    answer = _call(page, name, values)
     assert answer["success"] is False
-    assert answer["output"]["error"].startswith("recordings &#x27;&#x27;: expected a folder of the list")
-
-    for name in ("cancel", "stop"):
-        assert _call(page, name, [None])["output"]["error"] == "expected a training at work, found none"
-    answer = _call(page, "generate", [None, 4, "", "", 1.0, None, "", "", 0, 1.0, "", None])
-    assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
-    neither = "a kit: expected a model or a sound to vary, found neither; choose a sound or record one"
-    assert _call(page, "kit", [None, False, None, 4, ""])["output"]["error"] == neither
-    assert _call(page, "instrument", [None, True, None, None, "C3", 3, 4, ""])["output"]["error"] == neither
-    answer = _call(page, "instrument", [None, False, None, None, " ", 3, 4, ""])
-    assert answer["output"]["error"].startswith("notes of an instrument: expected some, found none; give notes such")
-    answer = _call(page, "vary", [None, False, None, "", "", ""])
-    assert answer["output"]["error"] == "a sound to vary: expected one, found none; choose a file or record one"
+    assert answer["output"]["error"].startswith(said)
 
 
-@pytest.mark.usefixtures("page")
-@pytest.mark.parametrize("kind", ["train", "prior"])
-def test_both_tabs_show_what_a_training_warns_of(workspace: Workspace, kind: str) -> None:
-    folder = workspace.state / "jobs" / f"20260102-000000-{'abcdef0' if kind == 'train' else 'abcdef1'}"
-    folder.mkdir()
-    (folder / "job.json").write_text(json.dumps({"kind": kind, "title": "t", "arguments": [], "values": {}}))
-    back = RollbackEvent(90, 40, 1, is_last=False, reason="perplexity 9.1 is 20 % above its average").message
-    said = (back, "warning: after 1000 steps the memory retrieves 25% of motifs among 31 distractors", "a line")
-    (folder / "said.txt").write_text("\n".join(said))
-    (looks,) = (
+def looks(kind: str) -> Callable[[], list[Any]]:
+    """What the page asks of a tab of trainings every second."""
+    (handler,) = (
         one.fn
         for one in blocks().fns.values()
         if f"{kind}-health" in [each.elem_id for each in one.outputs]
         and any(event == "tick" for _, event in one.targets)
     )
-    shown = "".join(part for part in looks() if isinstance(part, str))
+    return handler
+
+
+@pytest.mark.usefixtures("page")
+@pytest.mark.parametrize("kind", ["train", "prior"])
+def test_both_tabs_show_what_a_training_warns_of(job: Callable[..., Job], kind: str) -> None:
+    back = RollbackEvent(90, 40, 1, is_last=False, reason="perplexity 9.1 is 20 % above its average").message
+    said = (back, "warning: after 1000 steps the memory retrieves 25% of motifs among 31 distractors", "a line")
+    job(2, kind, said_txt="\n".join(said))
+    shown = "".join(part for part in looks(kind)() if isinstance(part, str))
     for warning in said[:2]:
         assert f'<p class="warning" role="status">{warning.removeprefix("warning: ")}</p>' in shown
     assert "a line" not in shown
@@ -298,31 +323,18 @@ def test_both_tabs_show_what_a_training_warns_of(workspace: Workspace, kind: str
 
 @pytest.mark.usefixtures("page")
 def test_a_training_that_begins_while_the_page_looks_is_the_one_that_is_shown(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else Stop would act on the one before, and be refused."""
-    jobs = [workspace.state / "jobs" / f"20260103-00000{number}-abcdef0" for number in range(2)]
-    described = json.dumps({"kind": "prior", "title": "t", "arguments": [], "values": {}})
-
-    def begin(folder: Path) -> None:
-        folder.mkdir()
-        (folder / "job.json").write_text(described)
+    job(3, "prior")
+    begun: list[Job] = []
 
     def charts(_: object) -> str:
-        if not jobs[1].exists():
-            begin(jobs[1])
+        begun.append(begun[0] if begun else job(4, "prior"))
         return ""
 
-    begin(jobs[0])
     monkeypatch.setattr("distill.ui.view.charts", charts)
-    (looks,) = (
-        one.fn
-        for one in blocks().fns.values()
-        if "prior-health" in [each.elem_id for each in one.outputs] and any(event == "tick" for _, event in one.targets)
-    )
-    assert looks()[0] == jobs[1].name
-    for folder in jobs:  # the folder is that of other tests, too
-        shutil.rmtree(folder)
+    assert looks("prior")()[0] == begun[0].id
 
 
 @pytest.mark.usefixtures("page")

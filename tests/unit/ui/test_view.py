@@ -1,7 +1,6 @@
 """HTML of the page: text is text, files that are damaged are no defect, and charts are finite."""
 
 import errno
-import json
 import math
 import os
 import re
@@ -13,24 +12,23 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.ui.handmade import write_job
 
 from distill.errors import ParamsError
 from distill.ui import view
 from distill.ui.forms import error_to_show, flags
-from distill.ui.jobs import Job
+from distill.ui.jobs import NO_JOB, Job
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;&amp;"
 COUNTS = {"audio_files": 22, "used": 5, "warned": 1, "rejected": 1, "duplicates": 2, "near_duplicates": 3}
+EPOCH = {"epoch": 0, "codebook_health": {"level_0": {}}, "utilization_warnings": []}
 NUMBERS = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.inf])
 
 
 def job(folder: Path, **files: object) -> Job:
-    """A job with these JSON files."""
-    for name, content in files.items():
-        text = content if isinstance(content, str) else json.dumps(content)
-        (folder / name.replace("_", ".")).write_text(text)
-    return Job(folder, "train", HOSTILE, ["x"], {})
+    """A job with these files."""
+    return write_job(folder, title=HOSTILE, **files)
 
 
 def running(folder: Path, status: object) -> Job:
@@ -48,9 +46,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
         view.table([HOSTILE], [[HOSTILE]]),
         view.player(tmp_path / HOSTILE, HOSTILE),
         view.ingest(report),
-        view.health(
-            [{"epoch": 0, "codebook_health": {"level_0": {}}, "level_names": [HOSTILE], "utilization_warnings": []}]
-        ),
+        view.health([{**EPOCH, "level_names": [HOSTILE]}]),
         view.progress(running(tmp_path, said), ""),
         view.progress(job(tmp_path, process_json={}, exit_json={"status": 2}, stderr_txt=f"distill: {HOSTILE}"), ""),
     ]
@@ -61,7 +57,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 
 def test_nothing_is_said_of_nothing() -> None:
     assert view.note("") == view.health([]) == view.ingest({}) == view.charts({"codec": [], "prior": []}) == ""
-    assert view.progress(None, "No training yet.") == '<p class="note" role="status">No training yet.</p>'
+    assert view.progress(NO_JOB, "No training yet.") == '<p class="note" role="status">No training yet.</p>'
     assert view.chart("loss", [{"epoch": 0, "a": math.nan, "b": "1"}], {"a": "a", "b": "b"}) == ""
 
 
@@ -71,12 +67,8 @@ def test_progress_says_what_is_left_and_how_it_ended(tmp_path: Path) -> None:
     assert "training the codec: 5 of 20, about 0:01:30 left of this step" in shown
     assert '<progress max="20" value="5">' in shown
     stderr = "Traceback\ndistill: one: expected two"
-    for status, text in {
-        0: "done",
-        1: "this is a defect of Dis",
-        2: "one: expected two",
-        130: "cancelled; what",
-    }.items():
+    ends = {0: "done", 1: "this is a defect of Dis", 2: "one: expected two", 130: "cancelled; what"}
+    for status, text in ends.items():
         shown = view.progress(job(tmp_path, process_json={}, exit_json={"status": status}, stderr_txt=stderr), "")
         assert (text in shown, "Traceback" in shown) == (True, False)
 
@@ -131,11 +123,8 @@ def test_no_chart_has_numbers_that_are_none(metrics: list[dict[str, float]]) -> 
 
 
 def test_points_keep_their_order_and_place() -> None:
-    metrics = [
-        {"epoch": 0, "val_loss": 3.0, "b": 2.0},
-        {"epoch": 1, "val_loss": math.nan},
-        {"epoch": 2, "val_loss": 1.0},
-    ]
+    metrics = [{"epoch": epoch, "val_loss": loss} for epoch, loss in enumerate((3.0, math.nan, 1.0))]
+    metrics[0]["b"] = 2.0
     text = view.chart(HOSTILE, metrics, {"val_loss": HOSTILE, "b": "one point"})
     assert "<img" not in text
     chart = ElementTree.fromstring(text)  # which fails where a tag or a quote is left open

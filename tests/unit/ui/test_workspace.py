@@ -23,6 +23,13 @@ def work(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "work")
 
 
+def added(work: Workspace, name: str, uploads: list[tuple[Path, str]]) -> tuple[str, int, list[str]]:
+    """The folder that uploads were added to, the number of recordings, and the sentences for what was refused."""
+    target = work.recordings_to(name)
+    target.add(uploads)
+    return target.folder.relative_to(work.root).as_posix(), target.count, target.refused
+
+
 @settings(max_examples=50)
 @given(TEXT)
 def test_no_name_of_a_model_leads_elsewhere(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
@@ -42,9 +49,8 @@ def test_no_name_of_a_model_leads_elsewhere(tmp_path_factory: pytest.TempPathFac
 def test_odd_names_of_new_models_are_refused(work: Workspace, name: str) -> None:
     with pytest.raises(ParamsError) as caught:
         work.new_model(name)
-    assert (
-        str(caught.value) == f"name {name!r}: expected up to 100 letters, digits, dots and dashes; choose another name"
-    )
+    said = f"name {name!r}: expected up to 100 letters, digits, dots and dashes; choose another name"
+    assert str(caught.value) == said
 
 
 ELSEWHERE = "expected a name of a file or folder, found one that leads elsewhere; rename it"
@@ -57,7 +63,7 @@ ELSEWHERE = "expected a name of a file or folder, found one that leads elsewhere
 )
 def test_a_folder_of_recordings_is_one_of_the_page(work: Workspace, name: str, said: str) -> None:
     with pytest.raises(ParamsError) as caught:
-        work.add_recordings(name, [])
+        added(work, name, [])
     assert str(caught.value) == f"{name!r}: {said}"
 
 
@@ -79,10 +85,8 @@ def test_a_new_model_replaces_none(work: Workspace, tmp_path: Path) -> None:
 
 def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
     assert (work.listed(), work.names(), work.known("x")) == ([], [], {})
-    held = (
-        "sounds/b sounds/a/kick sounds/a/snare sounds/models takes -n ~ .hidden models generated/x deep/e/r/x data/one"
-    )
-    for name in held.split():
+    held = "sounds/b sounds/a/kick sounds/a/snare sounds/models takes -n ~ .hidden models generated/x deep/e/r/x"
+    for name in (*held.split(), "data/one"):
         (work.root / name).mkdir(parents=True, exist_ok=True)
         (work.root / name / "one.wav").touch()
     (work.root / "texts").mkdir()
@@ -115,24 +119,17 @@ def test_names_are_compared_in_one_normal_form(work: Workspace) -> None:
     assert [work.model(f"{form}.distill").stem for form in (composed, decomposed)] == [composed, decomposed]
 
 
-def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace, tmp_path: Path) -> None:
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
     (tmp_path / "one").write_bytes(b"1")
-    places = [
-        "one.WAV",
-        "one.WAV",
-        "snare/Größe.wav",
-        "snare/._Größe.wav",
-        "._pack.zip",
-        ".DS_Store",
-        "notes.txt",
-        "Kit.WAV.asd",
-        "license",
-    ]
-    uploads = [
-        *((tmp_path / "one", place) for place in (*places, "../one.wav", "/one.wav")),
-        (tmp_path / "none", "none.wav"),
-    ]
-    folder, count, refused = work.add_recordings(" mine ", uploads)
+    return tmp_path / "one"
+
+
+def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace, sound: Path) -> None:
+    places = ["one.WAV", "one.WAV", "snare/Größe.wav", "../one.wav", "/one.wav"]
+    places += ["snare/._Größe.wav", "._pack.zip", ".DS_Store", "notes.txt", "Kit.WAV.asd", "license"]
+    uploads = [*((sound, place) for place in places), (sound.with_name("none"), "none.wav")]
+    folder, count, refused = added(work, " mine ", uploads)
     assert (folder, count) == ("sounds/mine", 3)
     assert written(work) == {"one.WAV", "one 2.WAV", "snare/Gr\u00f6\u00dfe.wav"}
     assert (work.sounds / "mine" / "one 2.WAV").read_bytes() == b"1"
@@ -153,10 +150,9 @@ def test_recordings_are_copied_with_their_folders_beside_others(work: Workspace,
     ],
 )
 def test_of_the_folders_that_are_added_one_around_others_is_left_out(
-    work: Workspace, tmp_path: Path, places: list[str], kept: set[str]
+    work: Workspace, sound: Path, places: list[str], kept: set[str]
 ) -> None:
-    (tmp_path / "one").write_bytes(b"1")
-    assert work.add_recordings("mine", [(tmp_path / "one", place) for place in places]) == ("sounds/mine", 2, [])
+    assert added(work, "mine", [(sound, place) for place in places]) == ("sounds/mine", 2, [])
     assert written(work) == kept
 
 
@@ -175,17 +171,15 @@ NAMES = [
 ]
 
 
-def test_a_name_stays_as_it_is(work: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "one").write_bytes(b"1")
-    uploads = [(tmp_path / "one", place) for name in NAMES for place in (name, f"{name} folder/{name}")]
+def test_a_name_stays_as_it_is(work: Workspace, sound: Path) -> None:
+    uploads = [(sound, place) for name in NAMES for place in (name, f"{name} folder/{name}")]
     folders = sum(len(f"{name} folder".encode()) <= 255 for name in NAMES)
-    _, count, refused = work.add_recordings("mine", uploads)
+    _, count, refused = added(work, "mine", uploads)
     assert count == len(NAMES) + folders
     assert set(NAMES) <= written(work)
     assert len(written(work)) == count
-    assert refused == [
-        f"{name[:100]}: expected a file that can be copied, found: File name too long" for name in NAMES[-2:]
-    ]
+    too_long = "expected a file that can be copied, found: File name too long"
+    assert refused == [f"{name[:100]}: {too_long}" for name in NAMES[-2:]]
 
 
 def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) -> tuple[Path, str]:
@@ -204,17 +198,13 @@ def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) 
     ("names", "kept"),
     [
         (["kick/1.wav", "snare/1.wav"], {"kick/1.wav", "snare/1.wav"}),
-        (
-            ["pack/", "pack/kick/1.wav", "pack/b/2.wav", "__MACOSX/pack/._1.wav"],
-            {"kick/1.wav", "b/2.wav"},
-        ),
+        (["pack/", "pack/kick/1.wav", "pack/b/2.wav", "__MACOSX/pack/._1.wav"], {"kick/1.wav", "b/2.wav"}),
         (["1.wav", "2.wav", ".DS_Store"], {"my pack/1.wav", "my pack/2.wav"}),
     ],
 )
-def test_an_archive_is_added_as_its_folder(work: Workspace, tmp_path: Path, names: list[str], kept: set[str]) -> None:
-    (tmp_path / "one").write_bytes(b"1")
-    uploads = [zipped(tmp_path / "a.zip", names), (tmp_path / "one", "beside.wav")]
-    assert work.add_recordings("mine", uploads) == ("sounds/mine", len(kept) + 1, [])
+def test_an_archive_is_added_as_its_folder(work: Workspace, sound: Path, names: list[str], kept: set[str]) -> None:
+    uploads = [zipped(sound.with_name("a.zip"), names), (sound, "beside.wav")]
+    assert added(work, "mine", uploads) == ("sounds/mine", len(kept) + 1, [])
     assert written(work) == {*kept, "beside.wav"}
 
 
@@ -228,7 +218,7 @@ def test_names_in_an_archive_stay_as_they_are(work: Workspace, tmp_path: Path) -
     ]
     upload, _ = zipped(tmp_path / "dos.zip", ["dos/Xtnde.wav"], system=0)  # in the characters of DOS
     upload.write_bytes(upload.read_bytes().replace(b"Xtnde", b"\x99tnde"))
-    _, count, refused = work.add_recordings("mine", [*uploads, (upload, "dos.zip")])
+    _, count, refused = added(work, "mine", [*uploads, (upload, "dos.zip")])
     assert refused == []
     assert written(work) == {*(f"pack/{name}" for name in names), *others, "tom/lo/1.wav", "tom/2.wav", "dos/Ötnde.wav"}
     assert count == len(written(work))
@@ -238,7 +228,7 @@ def test_what_cannot_be_unpacked_is_said(work: Workspace, tmp_path: Path) -> Non
     (tmp_path / "text.zip").write_bytes(b"no archive")
     damaged, _ = zipped(tmp_path / "damaged.zip", ["kick/1.wav", "kick/2.wav", "../3.wav"])
     damaged.write_bytes(damaged.read_bytes().replace(b"kick/2.wavsound", b"kick/2.wavnoise"))
-    _, count, refused = work.add_recordings("mine", [(tmp_path / "text.zip", "text.zip"), (damaged, "pack.zip")])
+    _, count, refused = added(work, "mine", [(tmp_path / "text.zip", "text.zip"), (damaged, "pack.zip")])
     assert count == 1
     assert [path.name for path in work.root.rglob("*.wav")] == ["1.wav"]
     assert refused == [
@@ -252,14 +242,11 @@ def test_an_archive_that_the_disk_has_no_room_for_is_refused(
     work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9))  # two sounds have ten bytes
-    _, count, refused = work.add_recordings("mine", [zipped(tmp_path / "a.zip", ["1.wav", "2.wav"])])
-    assert (count, refused) == (
-        0,
-        [
-            "my pack.zip: expected an archive that can be unpacked, found: more than the disk has room for; unpack it and "
-            "add the folder"
-        ],
+    _, count, refused = added(work, "mine", [zipped(tmp_path / "a.zip", ["1.wav", "2.wav"])])
+    said = (
+        "expected an archive that can be unpacked, found: more than the disk has room for; unpack it and add the folder"
     )
+    assert (count, refused) == (0, [f"my pack.zip: {said}"])
 
 
 @settings(max_examples=50)
@@ -269,7 +256,7 @@ def test_no_upload_is_written_elsewhere(tmp_path_factory: pytest.TempPathFactory
     (root / "one.wav").write_bytes(b"1")
     work = Workspace(root / "work")
     odd = ("../x", "a/../../x", "/x", "a//x", "a\0b", "\udc2e./x")
-    _, count, refused = work.add_recordings("mine", [(root / "one.wav", f"{name}.wav") for name in (*names, *odd)])
+    _, count, refused = added(work, "mine", [(root / "one.wav", f"{name}.wav") for name in (*names, *odd)])
     written = [path for path in root.rglob("*") if path.is_file() and path != root / "one.wav"]
     assert len(written) == count
     assert len(refused) >= len(odd)

@@ -6,11 +6,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from benchmarks.acceptance.layer import (
-    boundary_error,
-    norm_growth,
-    shard_gradients,
-)
+from benchmarks.acceptance.layer import boundary_error, norm_growth, shard_gradients
 from benchmarks.acceptance.probes import Findings
 from distill.prior.memory.block import BlockState, LongMemory
 
@@ -58,7 +54,7 @@ def test_shards_begin_anew_and_stop_gradients(
     monkeypatch.setattr(LongMemory, "begin_shard", begin_shard)
     assert (boundary_error(0) > 1e-4) == error
     if not error:
-        assert all(figure.passed for figure in shard_gradients(0).figures) == stops
+        assert all(figure.passed for figure in shard_gradients(0)) == stops
 
 
 def findings(**changes: float) -> Findings:

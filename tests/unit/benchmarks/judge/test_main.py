@@ -25,7 +25,7 @@ def tiny_params(val_fraction: float = 0.4) -> Params:
     return default_params(
         corpus={"sample_rate": RATE},
         split={"val_fraction": val_fraction},
-        vqvae={"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "crop_seconds": 0.25, **small},
+        vqvae={"codebook_size": 8, "num_quantizers": 6, "latent_size": 8, "crop_seconds": 0.25, **small},
         prior={
             "depth_layers": 1,
             "batch_size": 2,

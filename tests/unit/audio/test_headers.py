@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 
 from distill.audio.bandwidth import measure_bandwidth
-from distill.audio.chunks import samples_behind_end
+from distill.audio.headers import read_header
 from distill.audio.read import read_recording
 
 RATE = 8000
@@ -82,10 +82,20 @@ def test_what_follows_the_sound_without_being_any_is_none(tmp_path: Path, name: 
         np.testing.assert_array_equal(found.pcm, expected)
 
 
-def test_a_chunk_that_leads_back_ends_the_search(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [-12, 1 << 62])
+def test_a_chunk_that_leads_back_or_out_of_the_file_ends_the_search(tmp_path: Path, size: int) -> None:
     path = tmp_path / "a.caf"
-    path.write_bytes(b"caff\0\x01\0\0" + b"free" + struct.pack(">q", -12))
-    assert samples_behind_end(path) is None
+    path.write_bytes(b"caff\0\x01\0\0" + b"free" + struct.pack(">q", size))
+    assert read_header(path) is None
+
+
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "GSM610"])
+def test_what_is_missing_of_a_coding_with_blocks_is_said(tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "a.w64"
+    sf.write(path, SOUND, RATE, format="W64", subtype=subtype)
+    assert read_recording(path, RATE).reason == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert read_recording(path, RATE).reason.startswith("incomplete: ")
 
 
 def with_short_streaminfo(data: bytes) -> bytes:

@@ -1,0 +1,215 @@
+"""Parts of the codec's decoder: a ConvNeXt backbone, heads that read spectra from it, and noise.
+
+Shapes: B batch, F code frames, T hops, W width.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, MAX_LOG_GAIN
+from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mask_gaps, mel_filterbank
+from distill.codec.tone import Tones, band_position, partials_spectrum
+from distill.seeds import STEP, mix
+
+KERNEL_SIZE = 7  # of convolutions
+MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
+NOISE_START = -3.0  # logarithm of the noise's share before training
+LEAST_WEIGHT = 0.1  # of a bin in all bands, below which it is silent
+MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
+TABLE_SAMPLES = 1 << 17  # of noise
+LEVEL_FACTOR, POSITION_FACTOR, DRAW_FACTOR = 40_503, 2_654_435_761, 97_654_321
+MIXER = 6_364_136_223_846_793_005  # of Knuth's linear congruential generator; products wrap around at 64 bits
+
+
+class ConvNeXtStack(nn.Module):
+    """ConvNeXt backbone over time (Liu et al. 2022, arXiv 2201.03545; one-dimensional as in Vocos, arXiv 2306.00814).
+
+    `context` is the receptive field in steps to each side. Under autocast only the blocks' MLPs have its precision:
+    convolutions and norms are faster and safer in fp32.
+    """
+
+    def __init__(self, inputs: int, width: int, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Conv1d(inputs, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
+        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width, dropout, 1 / num_layers) for _ in range(num_layers))
+        self.final_norm = nn.LayerNorm(width)
+        self.context = (KERNEL_SIZE // 2) * (num_layers + 1)
+
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Hidden states `[B, T, width]` of `[B, T, inputs]`, fp32. Steps where `inside` `[T]` is 0 count as padding."""
+        x = self.norm(convolve_time(mask_gaps(x, inside), self.embed))
+        for block in self.blocks:
+            x = block(mask_gaps(x, inside))
+        y: Tensor = self.final_norm(x)
+        return y
+
+
+class ConvNeXtBlock(nn.Module):
+    """ConvNeXt block: depthwise convolution, LayerNorm, MLP of three times the width, layer scale, residual."""
+
+    def __init__(self, width: int, dropout: float, scale: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 3 * width)
+        self.dropout = nn.Dropout(dropout)
+        self.contract = nn.Linear(3 * width, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Hidden states `[B, T, D]` of `[B, T, D]`, fp32."""
+        y = nn.functional.gelu(self.expand(self.norm(convolve_time(x, self.depthwise))))
+        if self.training and self.dropout.p:
+            # Whole channels of a crop drop out: to draw single values took as long as both layers.
+            y = y * self.dropout(y.new_ones(len(y), 1, y.shape[2]))
+        return torch.addcmul(x, self.scale, self.contract(y).float())
+
+
+def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """Convolution over T of `[B, T, inputs]` to `[B, T, outputs]`, in fp32.
+
+    As an image of height 1 with the channels last it needs no copies: two to three times as fast, forward and back.
+    """
+    margin = KERNEL_SIZE // 2
+    with torch.autocast(x.device.type, enabled=False):
+        is_short = x.device.type == "cpu" and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS
+        if conv.groups == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and is_short:
+            windows = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
+            return nn.functional.linear(windows, conv.weight.flatten(1), conv.bias)
+        image, weight = x.transpose(1, 2)[:, :, None], conv.weight[:, :, None]
+        y = nn.functional.conv2d(image, weight, conv.bias, padding=(0, margin), groups=conv.groups)
+        return y[:, :, 0].transpose(1, 2)
+
+
+class SpectrumHead(nn.Linear):
+    """Head that changes the magnitudes of log-mel frames, and tells their phases."""
+
+    inverse_bank: Tensor  # [n_mels, bins]
+    in_bands: Tensor  # [bins], 0 at both ends of the spectrum: no loss tells what sounds there
+    phase_advance: Tensor  # [4, bins]
+
+    def __init__(self, width: int, config: SpectrogramConfig) -> None:
+        super().__init__(width, 2 * config.bins)
+        bank = mel_filterbank(config.sample_rate, config.n_fft, config.n_mels)
+        self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
+        self.register_buffer("in_bands", (bank.sum(dim=1) > LEAST_WEIGHT).float(), persistent=False)
+        self.register_buffer("phase_advance", _phase_advance(config.bins), persistent=False)
+        nn.init.normal_(self.weight, std=0.02)
+        self.weight.data[: config.bins] = 0.0
+        nn.init.zeros_(self.bias)
+
+    def log_magnitudes(self, log_mel: Tensor) -> Tensor:
+        """Natural logarithms of magnitudes `[B, T, bins]` that log-mel frames `[B, T, n_mels]` alone give."""
+        return (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ self.inverse_bank).clamp_min(LOG_FLOOR).log()
+
+    def spectrum(self, hidden: Tensor, base: Tensor, hops: Tensor) -> Tensor:
+        """Complex spectrum `[B, T, bins]` of hidden states `[B, T, W]` and `log_magnitudes`, at hops `[T]` of a sound."""
+        change, phase = self(hidden).chunk(2, dim=-1)
+        phase = phase + self.phase_advance[hops % 4]
+        magnitude = (base + change).clamp_max(MAX_LOG_MAGNITUDE).exp()
+        return torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # twice as fast as polar
+
+
+class Texture(NamedTuple):
+    """Logarithms of the noise's `share` `[B, T, bins]` and of `gains` `[B, T, GAIN_STEPS]`, and `trust` in the envelope.
+
+    Trust `[B, T, envelope_steps]` is from 0 to 1.
+    """
+
+    share: Tensor
+    gains: Tensor
+    trust: Tensor
+
+    def noise_level(self, base: Tensor) -> Tensor:
+        """Magnitudes `[B, T, bins]` of the noise in a spectrum with `log_magnitudes` `base`."""
+        return (base + self.share).clamp_max(MAX_LOG_MAGNITUDE).exp()
+
+
+class TextureHead(nn.Linear):
+    """Head of what a spectrum of one window does not hold: noise, and the course of levels within it."""
+
+    def __init__(self, width: int, config: SpectrogramConfig) -> None:
+        self.sizes = [config.bins, GAIN_STEPS, config.envelope_steps]
+        super().__init__(width, sum(self.sizes))
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.bias.data[: config.bins] = NOISE_START
+
+    @torch.no_grad()
+    def amplify(self, gain: float) -> None:
+        """Make all that is decoded louder by a factor."""
+        first, count, _ = self.sizes
+        self.bias[first : first + count] += math.log(gain)
+
+    def texture(self, hidden: Tensor) -> Texture:
+        """Texture of hidden states `[B, T, W]`."""
+        share, gains, trust = self(hidden).split(self.sizes, dim=-1)
+        return Texture(share, gains, trust.sigmoid())
+
+
+class ToneHead(nn.Linear):
+    """Head of learnt gains on the partials of tones, band by band."""
+
+    def __init__(self, width: int, config: SpectrogramConfig) -> None:
+        super().__init__(width, config.n_mels)
+        self.config = config
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def spectrum(self, hidden: Tensor, tones: Tones) -> Tensor:
+        """Complex spectrum `[B, T, bins]` of tones with the gains of hidden states `[B, T, W]`."""
+        position = band_position(tones.frequencies, self.config)
+        gains, low = self(hidden).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN), position.long()
+        gain = torch.lerp(gains.gather(-1, low), gains.gather(-1, low + 1), position - low)
+        return partials_spectrum(tones.frequencies, tones.amplitudes * gain.exp(), tones.phases, self.config)
+
+
+class FrameNoise(nn.Module):
+    """White Gaussian noise, a piece of a fixed table for each frame, of mean square 1 in each bin of a transform.
+
+    Where a piece begins follows from the frame's codes and position alone: the same codes give the same samples,
+    whatever is decoded beside them, and steady sound does not repeat its noise.
+    """
+
+    table: Tensor  # [TABLE_SAMPLES + step], which begins again at its end
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.step = config.samples_per_frame
+        scale = torch.hann_window(config.n_fft).square().sum().rsqrt()
+        table = torch.from_numpy(gaussian_table().copy()) * scale
+        self.register_buffer("table", torch.cat([table, table[: self.step]]), persistent=False)
+
+    def forward(self, codes: Tensor, positions: Tensor, draw: int = 0) -> Tensor:
+        """Noise `[B, F * samples_per_frame]` for codes `[B, F, Q]`; zeros where `positions` `[F]` is -1."""
+        batch, frames, levels = codes.shape
+        factors = LEVEL_FACTOR ** torch.arange(1, levels + 1, device=codes.device)
+        mixed = (codes * factors).sum(dim=-1) + positions * POSITION_FACTOR + draw * DRAW_FACTOR
+        starts = (mixed * MIXER) >> 40
+        pieces = self.table.unfold(0, self.step, 1)[starts % TABLE_SAMPLES]
+        return (pieces * (positions >= 0)[:, None]).reshape(batch, frames * self.step)
+
+
+@functools.cache
+def gaussian_table() -> NDArray[np.float32]:
+    """Gaussian numbers `[TABLE_SAMPLES]` of variance 1: the Box-Muller transform of SplitMix64's first words."""
+    words = mix(np.arange(1, 2 * TABLE_SAMPLES + 1, dtype=np.uint64) * np.uint64(STEP))
+    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    radius, turn = uniform.reshape(-1, 2).T
+    return np.asarray(np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * turn), dtype=np.float32)
+
+
+def _phase_advance(bins: int) -> Tensor:
+    """Phase of each bin's centre frequency at spectrogram frames 0 to 3, `[4, bins]` in radians; then it repeats.
+
+    A hop is a quarter of the window: the phase of bin k advances by k quarters of a cycle. k halves more put a pulse in
+    the middle of its window. The network predicts the difference: a convolution cannot count a steady tone's frames.
+    """
+    return ((torch.arange(4)[:, None] + 2) * torch.arange(bins) % 4).float() * (torch.pi / 2)

@@ -1,0 +1,105 @@
+"""Refusals: the reasons to draw a sound again, as objects in a list, and the loop that draws until none applies."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from distill.novelty.verdict import VERDICTS
+
+if TYPE_CHECKING:
+    from distill.generate.sounds import Sound
+
+MOST_DRAWS = 20  # attempts at a sound
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A reason to draw a sound again."""
+
+    name: str
+    applies: "Callable[[Sound], bool]"
+    hears: bool = False  # whether it needs samples
+    remedy: str = ""  # where no sound of the first batch is without it, generation ends; "": it never does
+
+
+FAULTY = Refusal("faulty", lambda sound: bool(sound.faults))
+MISTUNED = Refusal("mistuned", lambda sound: not sound.is_at_note, hears=True)
+COPY = Refusal("copy", lambda sound: sound.novelty is not None and sound.novelty.verdict == "copy")
+
+
+def too_old(least: str | float) -> Refusal:
+    """Refuse sounds that are less new than a verdict, or than a number from 0 to 1."""
+    if isinstance(least, str):
+        refused = VERDICTS[: VERDICTS.index(least)]
+        return Refusal("old", lambda sound: sound.novelty is not None and sound.novelty.verdict in refused)
+    return Refusal("old", lambda sound: sound.novelty is not None and not 1 - sound.novelty.percentile >= least)
+
+
+def equal_to(known: set[bytes]) -> Refusal:
+    """Refuse sounds whose codes are known, as bytes, or those of a sound that was not refused before: the last reason."""
+
+    def is_known(sound: "Sound") -> bool:
+        codes = sound.codes.tobytes()
+        before = len(known)
+        known.add(codes)
+        return len(known) == before
+
+    return Refusal("equal", is_known)
+
+
+@dataclass
+class Draws:
+    """Sounds by number; why others were drawn again, and why some are still refused."""
+
+    drawn: "dict[int, Sound]" = field(default_factory=dict)  # in the order in which they were drawn
+    redrawn: Counter[str] = field(default_factory=Counter)
+    left: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def sounds(self) -> "list[Sound]":
+        """All sounds, by number."""
+        return [self.drawn[number] for number in sorted(self.drawn)]
+
+    @property
+    def accepted(self) -> "list[Sound]":
+        """The sounds that are not refused, in the order in which they were drawn."""
+        return [sound for number, sound in self.drawn.items() if number not in self.left]
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Numbers of draws that were refused, the last ones included, by reason."""
+        return self.redrawn + Counter(self.left.values())
+
+    def add(self, others: "Draws") -> None:
+        """Add those of other numbers."""
+        self.drawn.update(others.drawn)
+        self.redrawn.update(others.redrawn)
+        self.left.update(others.left)
+
+
+def draw_again(
+    numbers: Sequence[int], draw: "Callable[[Sequence[int], int], Sequence[Sound]]", refusals: Sequence[Refusal]
+) -> Draws:
+    """Draw sounds, and those that are refused again, at most MOST_DRAWS times in all.
+
+    `draw` is called with the numbers of the sounds to draw and that of the attempt. The first of `refusals` that applies
+    counts.
+    """
+    draws = Draws()
+    for attempt in range(MOST_DRAWS):
+        draws.redrawn.update(draws.left.values())
+        for number, sound in zip(numbers, draw(numbers, attempt), strict=True):
+            draws.drawn.pop(number, None)  # so that it goes to the end
+            draws.drawn[number] = sound
+        reasons = {number: _reason(refusals, draws.drawn[number]) for number in numbers}
+        draws.left = {number: reason for number, reason in reasons.items() if reason}
+        numbers = list(draws.left)
+        if not numbers:
+            break
+    return draws
+
+
+def _reason(refusals: Sequence[Refusal], sound: "Sound") -> str:
+    """The name of the first refusal that applies to a sound; "" for none."""
+    return next((refusal.name for refusal in refusals if refusal.applies(sound)), "")

@@ -1,0 +1,291 @@
+"""Requests: what `generate`, `vary` and `kit` are asked for, on the command line, on the page and in Python.
+
+A field states type, range, default and help once. Flags, fields of the page, arguments of `distill.api.Model` and the
+documentation of all three are made from it. A field without help is an argument in Python alone.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
+from pydantic.fields import FieldInfo
+
+from distill.errors import ParamsError
+from distill.notes import Notes, read_notes
+from distill.params import Guidance, Share, Temperature, TopK, TopP, default_values
+from distill.params.settings import Settings, setting_of, validated
+from distill.progress import Progress
+
+KitFormat = Literal["sfz", "dspreset"]
+FORMATS: tuple[KitFormat, ...] = get_args(KitFormat)
+LONGEST_SECONDS = 10.0  # of a sound that ends at EOS, where no length is given
+
+P = ParamSpec("P")
+S = TypeVar("S", bound=Settings)
+Owner = TypeVar("Owner")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How the command line shows a field, where that does not follow from the field itself."""
+
+    name: str = ""
+    short: str = ""
+    metavar: str | None = None
+    type: Any = None
+    otherwise: str = ""  # what stands in for None, or for nothing
+
+
+def flag_of(name: str, field: FieldInfo) -> Flag:
+    """The flag of a field, with a name and a type."""
+    own = next((part for part in field.metadata if isinstance(part, Flag)), Flag())
+    return replace(own, name=own.name or "--" + name.replace("_", "-"), type=own.type or setting_of(field).type)
+
+
+def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
+    """The fields of a request that have help, those first that Python takes by position."""
+    fields = [(name, field) for name, field in kind.model_fields.items() if field.description]
+    return dict(sorted(fields, key=lambda named: named[1].kw_only is not False))
+
+
+def notes_text(given: Any) -> Any:
+    """Notes, as `read_notes` takes them, as one text. Raises ParamsError for what is no note."""
+    if given is None:
+        return None
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    text = ",".join(map(str, given)) if several else str(given)
+    read_notes(text)
+    return text
+
+
+def least_novelty(given: str | float | None) -> str | float | None:
+    """A verdict, or a number from 0 to 1. Raises ParamsError."""
+    if given is None or given in ("copy", "close", "new"):
+        return given
+    try:
+        share = float(given)
+    except ValueError:
+        share = float("nan")
+    if not 0 <= share <= 1:
+        raise ParamsError(f"min_novelty {given}: expected close, new or a number from 0 to 1, found neither")
+    return share
+
+
+def split_text(given: Any) -> Any:
+    """The parts of a text with commas between them; anything else as it is."""
+    return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
+
+
+Count = Annotated[int, Field(ge=1, le=10_000)]
+SamplingSeed = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0.01, le=3600)]
+Recording = str | os.PathLike[str] | NDArray[np.floating]
+AS_IT_IS = PlainValidator(lambda given: given)  # of what is checked where it is read
+Take = Callable[[int, NDArray[np.float32]], None]
+Seed = Annotated[SamplingSeed | None, Field(description="equal seeds give equal files; else a random one")]
+Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
+Label = Annotated[str | None, Field(description="label of the sounds, for models trained with labels")]
+Scale = Annotated[
+    Guidance | None,
+    Field(description="with --label: 1 as learnt, above 1 follows the label more"),
+    Flag(otherwise="2.5"),
+]
+SomeNotes = Annotated[Notes | None, BeforeValidator(notes_text), Flag(metavar="NOTES", type=str)]
+
+
+def silent(done: int, of: int, text: str) -> None:
+    """Report no progress."""
+
+
+def default_guidance() -> float:
+    """Scale of guidance towards a label, where none is given."""
+    return float(default_values()["audition"]["guidance"])
+
+
+class Guided(Settings):
+    """Settings that may have a label, and guide sounds towards it."""
+
+    label: Label = None
+    guidance: Scale = None
+
+    @model_validator(mode="after")
+    def _check_guidance(self) -> Self:
+        if self.label is None and self.guidance not in (None, 1):
+            raise ParamsError(
+                f"guidance {self.guidance:g}: expected a label to guide towards, found none; name a label"
+            )
+        return self
+
+    @property
+    def guidance_scale(self) -> float:
+        """The scale of classifier-free guidance: 1 is none."""
+        if self.label is None:
+            return 1.0
+        return default_guidance() if self.guidance is None else self.guidance
+
+
+class GenerateSettings(Guided):
+    """What `generate` is asked for."""
+
+    n: Annotated[Count | None, Flag("--count", "-n", otherwise="1, or one for each note")] = Field(
+        default=None, kw_only=False, description="how many sounds"
+    )
+    seconds: Seconds | None = Field(
+        default=None, kw_only=False, description="length of each; without it sounds end by themselves"
+    )
+    seed: Seed = Field(default=None, kw_only=False)
+    temperature: Coolness = 1.0
+    top_k: TopK = Field(default=0, description="sample from the K likeliest codes; 0 = all")
+    top_p: TopP = Field(default=1.0, description="sample from the likeliest codes that sum to this")
+    note: SomeNotes = Field(
+        default=None, description="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60"
+    )
+    prompt: Annotated[Recording | None, AS_IT_IS, Flag(metavar="AUDIO", type=Path)] = Field(
+        default=None, description="a recording to continue; --seconds is what is added"
+    )
+    prompt_rate: int | None = None
+    min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
+        default=None,
+        description="redraw copies (close), all that is not new (new), or a novelty percentile above 1 - X",
+    )
+    reject_faults: bool = Field(default=False, description="redraw faulty sounds, and say how many")
+    progress: Progress | None = None
+    take: Take | None = None
+
+    @property
+    def notes(self) -> list[int]:
+        """MIDI keys that sounds are at in turn; none for sounds at any."""
+        return [] if self.note is None else read_notes(self.note)
+
+    @property
+    def count(self) -> int:
+        """Number of sounds: by default one, or one for each note."""
+        return max(1, len(self.notes)) if self.n is None else self.n
+
+
+class VarySettings(Guided):
+    """What `vary` is asked for."""
+
+    recording: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
+    n: Annotated[Count, Flag("--count", "-n")] = Field(default=8, kw_only=False, description="how many takes")
+    strength: Annotated[Share | None, Flag(otherwise="0.3; of a recording alone 0.5")] = Field(
+        default=None, kw_only=False, description="share that changes: 0 nothing, 1 everything"
+    )
+    seed: Seed = Field(default=None, kw_only=False)
+    recording_rate: int | None = None
+    transpose: Annotated[Annotated[float, Field(ge=-48, le=48)] | None, Flag(metavar="SEMITONES")] = Field(
+        default=None, description="move its tones up, or down below 0"
+    )
+    note: Annotated[Notes | None, BeforeValidator(notes_text), Flag(metavar="NOTE", type=str)] = Field(
+        default=None, description="bring it to one note, such as C3 or 48"
+    )
+    temperature: Coolness = 1.0
+    progress: Progress | None = None
+    take: Take | None = None
+
+    @model_validator(mode="after")
+    def _check_note(self) -> Self:
+        if self.note is None:
+            return self
+        if self.transpose is not None:
+            raise ParamsError(
+                f"note {self.note}: expected one note, or a number of semitones, found both; give one of them"
+            )
+        if len(notes := read_notes(self.note)) > 1:
+            raise ParamsError(
+                f"note {self.note}: expected one note for takes, found {len(notes)}; give one, or make an instrument of a "
+                "recording at several with `distill kit`"
+            )
+        return self
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether takes are at other pitches than the recording."""
+        return self.transpose is not None or self.note is not None
+
+
+class KitSettings(Settings):
+    """What `kit` is asked for."""
+
+    out: Annotated[str | os.PathLike[str], AS_IT_IS, Flag("--out", "-o", metavar="DIR", type=Path)] = Field(
+        kw_only=False, description="where the kit goes: a new or an empty folder"
+    )
+    per_label: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="sounds of each label, or note")
+    formats: Annotated[
+        Sequence[KitFormat],
+        Field(min_length=1),
+        BeforeValidator(split_text),
+        Flag("--format", metavar="FORMATS", type=str, otherwise=",".join(FORMATS)),
+    ] = Field(default=FORMATS, description="sfz, dspreset, or both")
+    seed: Seed = None
+    seconds: Annotated[float, Field(ge=0.01, le=60)] = Field(
+        default=LONGEST_SECONDS, description="the longest sound; most end before"
+    )
+    temperature: Coolness = 1.0
+    velocity_layers: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1, description="layers by loudness, at most one a sound"
+    )
+    labels: Annotated[Sequence[str], Flag("--label", type=list[str], otherwise="all")] = Field(
+        default=(), description="only this label; may be repeated"
+    )
+    keys: Annotated[Mapping[str, int | str], Flag(metavar="LABEL=NOTE,...", type=list[str])] = Field(
+        default={}, description="other keys than by name: MIDI numbers or notes, C4 is 60; may be repeated"
+    )
+    notes: SomeNotes = Field(
+        default=None, description="an instrument at these notes, such as C1:C6 or C2,G2,C3, of one label"
+    )
+    every: Annotated[Annotated[int, Field(ge=1, le=127)] | None, Flag(otherwise="1")] = Field(
+        default=None, description="with --notes: only every so many-th note"
+    )
+    allow_copies: bool = Field(default=False, description="keep copies of training recordings")
+    replace: bool = Field(default=False, description="replace the kit in that folder")
+    progress: Progress | None = None
+
+    @property
+    def sampled(self) -> list[int]:
+        """The MIDI keys that have sounds of their own, upwards; none without notes."""
+        return [] if self.notes is None else sorted({*read_notes(self.notes)})[:: self.every]
+
+
+def takes(kind: Callable[P, S]) -> Callable[[Callable[[Owner, S], Result]], Callable[Concatenate[Owner, P], Result]]:
+    """Give a method, in place of its request, the fields of the request's class as arguments, and their help.
+
+    The method raises ParamsError for arguments out of range.
+    """
+    settings = cast(type[Settings], kind)
+    types = get_type_hints(settings)
+    arguments = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD if field.kw_only is False else inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.is_required() else field.default,
+            annotation=types[name],
+        )
+        for name, field in settings.model_fields.items()
+    ]
+    arguments.sort(key=lambda argument: argument.kind)
+    helps = [f"- `{name}`: {field.description}" for name, field in fields_of(settings).items()]
+
+    def decorated(method: Callable[[Owner, S], Result]) -> Callable[Concatenate[Owner, P], Result]:
+        signature = inspect.Signature(arguments)
+
+        @wraps(method)
+        def run(self: Owner, *given: P.args, **named: P.kwargs) -> Result:
+            values = signature.bind(*given, **named).arguments
+            return method(self, cast(S, validated(settings, values, f"{method.__name__}: ")))
+
+        itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        returns = inspect.signature(method).return_annotation
+        vars(run)["__signature__"] = inspect.Signature([itself, *arguments], return_annotation=returns)
+        run.__doc__ = "\n".join([inspect.getdoc(method) or "", "", *helps])
+        return cast(Callable[Concatenate[Owner, P], Result], run)
+
+    return decorated

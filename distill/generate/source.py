@@ -1,0 +1,121 @@
+"""Sources of sounds: what a model file holds, or a model of a single recording, with what judges and tunes its sounds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distill.codec.model import VQVAE
+from distill.codes.store import Codes
+from distill.errors import ArtifactError, ParamsError
+from distill.generate.faults import FaultFinder
+from distill.generate.tuner import Tuner
+from distill.notes import Notes, read_notes
+from distill.novelty.reference import Reference
+from distill.novelty.verdict import Judge
+from distill.prior.base import Prior
+from distill.text import one_line, positions_of
+
+TRAINED_STRENGTH = 0.3  # of takes, of a model that learnt more than the recording
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A recording to make takes of: samples `[N]`, and codes `[F, Q]`."""
+
+    samples: NDArray[np.float32]
+    codes: Codes
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Codec and prior that sounds are drawn with, and the codes of the recordings that judge them, if they are known.
+
+    `path` is that of the file. `single` is the recording that it was made of without training, if it was, and `untrained` the sentence that says so.
+    `strength` is that of takes for which none is given.
+    """
+
+    codec: VQVAE
+    prior: Prior | None
+    reference: Reference | None = None
+    labels: Sequence[str] = ()
+    path: Path = Path("model")
+    sha256: str = ""  # of the model file's weights
+    strength: float = TRAINED_STRENGTH
+    single: Recorded | None = None
+    untrained: str = ""
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """Judge of novelty against the training recordings; None without a reference."""
+        return None if self.reference is None else Judge(self.reference, self.codec)
+
+    @cached_property
+    def finder(self) -> FaultFinder | None:
+        """Finder of faults, with limits from the training recordings; None without a reference."""
+        return None if self.reference is None else FaultFinder(self.reference, self.codec)
+
+    @cached_property
+    def tuner(self) -> Tuner:
+        """What brings sounds to notes. Raises ArtifactError for a codec without tones."""
+        return Tuner(self.codec, self.trained_prior, self._recordings)
+
+    @property
+    def trained_prior(self) -> Prior:
+        """The prior. Raises ArtifactError for a codec alone."""
+        if self.prior is None:
+            raise ArtifactError(
+                f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
+                f"generate; give it one with `distill train-prior {self.path}`"
+            )
+        return self.prior
+
+    @property
+    def _recordings(self) -> Mapping[str, NDArray[np.integer]]:
+        """Codes `[F, Q]` of the recordings that it was made of, by path; none where they are not known."""
+        if self.single is not None:
+            return {self.path.name: self.single.codes}
+        return {} if self.reference is None else dict(zip(self.reference.names, self.reference.codes, strict=True))
+
+    def transposed(self, recorded: Recorded, semitones: float, note: Notes | None) -> tuple[Codes, list[float]]:
+        """Codes `[F, Q]` of a recording that is moved by semitones, or to a note, and its pitch then, if it has a clear one.
+
+        Raises ParamsError for a recording without tones, or without a clear pitch to bring to a note.
+        """
+        codes, pitch = torch.from_numpy(recorded.codes), self.tuner.measure(recorded.samples)
+        if note is not None:
+            if pitch is None:
+                raise ParamsError(
+                    f"note {note}: expected a recording with a clear pitch, found none; transpose it by a number of "
+                    "semitones"
+                )
+            semitones = read_notes(note)[0] - pitch
+        if not self.codec.pitches(codes).isfinite().any():
+            raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
+        moved: Codes = self.codec.transposed(codes, semitones).numpy()
+        return moved, [] if pitch is None else [pitch + semitones]
+
+    def label_number(self, label: str | None) -> int:
+        """Index of a label, from 1 on, 0 for none; the last part of a label is enough where that is unique.
+
+        Accents may be written in any way of Unicode. Case counts where labels differ in it alone. Raises ParamsError
+        that lists the labels.
+        """
+        if label is None:
+            return 0
+        if not self.labels:
+            raise ParamsError(
+                f"label {label}: expected a model trained with labels, found one without; train with corpus.labels: folder"
+            )
+        ends = [name.split("/")[-1] for name in self.labels]
+        positions = positions_of(label, self.labels, ends)
+        if len(positions) == 1:
+            return positions[0] + 1
+        none = "none of them (a folder is none if all in it was rejected, held out or a copy)"
+        fitting = "one that fits several" if positions else none
+        known = one_line(", ".join(self.labels), 1000)
+        raise ParamsError(f"label {label}: expected one of {known}; found {fitting}")

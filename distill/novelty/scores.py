@@ -1,0 +1,89 @@
+"""Scores: how similar a passage is to the training recordings, and how similar held-out recordings are to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distill.codec.model import VQVAE
+from distill.codec.streaming import decode_each, encode_each
+from distill.codes.store import Codes
+from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Coded, Reference, evenly
+from distill.novelty.search import CodeIndex, Match
+from distill.novelty.spectra import CodeSpectra, Pitches, SpectralIndex, interval, pitches
+
+SHORTEST = 6  # frames of the shortest piece in the baseline
+
+
+@dataclass(frozen=True)
+class Score:
+    """The best alignments of a passage in codes, in spectra, and in spectra as if played in another key."""
+
+    frames: int
+    codes: Match
+    spectra: Match
+    keys: Match
+
+    @property
+    def row(self) -> list[float]:
+        """The score as a row of the reference: see `reference.ROW`."""
+        return [self.frames, *(getattr(getattr(self, space), name) for space in SPACES for name in SPACE)]
+
+
+class Scorer:
+    """Scorer of passages against training recordings."""
+
+    def __init__(self, recordings: Sequence[Coded], codec: VQVAE) -> None:
+        """`recordings` are codes `[F, Q]`."""
+        self.codec, self.spectra = codec, CodeSpectra(codec)
+        self._levels = codec.layout.spectral  # equal notes are no sign of a copy
+        self._in_codes = CodeIndex([codes[:, self._levels] for codes in recordings])
+        self._pitches = np.concatenate([pitches(codec, codes) for codes in recordings])
+        self._in_spectra = SpectralIndex(self.spectra.joined(recordings), list(map(len, recordings)))
+
+    def __call__(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
+        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
+        spectra = [self.spectra(codes) for codes in passages]
+        notes = [pitches(self.codec, codes) for codes in passages]
+        in_codes = self._in_codes.match([codes[:, self._levels] for codes in passages])
+        in_spectra = self._in_spectra.match(spectra)
+        in_keys = self._in_spectra.match_in_keys(spectra, notes, self._pitches, self.spectra.centres)
+        return [
+            Score(len(own), self._with_interval(codes, own), self._with_interval(plain, own), keyed)
+            for own, codes, plain, keyed in zip(notes, in_codes, in_spectra, in_keys, strict=True)
+        ]
+
+    def _with_interval(self, match: Match, notes: Pitches) -> Match:
+        """A match with the interval between the notes `[F]` of a sound and those beside them."""
+        begin, end = self._in_spectra.starts[match.recording : match.recording + 2]
+        positions = begin + match.offset + np.arange(len(notes))
+        inside = (positions >= begin) & (positions < end)
+        beside = np.where(inside, self._pitches[positions.clip(begin, end - 1)], np.nan)
+        return replace(match, semitones=interval(notes, beside))
+
+
+def with_scores(reference: Reference, codec: VQVAE) -> Reference:
+    """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings."""
+    pieces = [piece for codes in reference.held_out for piece in halved(codes)]
+    passages: list[NDArray[np.integer]] = [*pieces, *reencoded(reference, codec)]
+    scores = Scorer(reference.codes, codec)(passages)
+    rows = np.array([score.row for score in scores], np.float32)
+    return replace(reference, scores=rows[: len(pieces)], reencoded=rows[len(pieces) :])
+
+
+def halved(codes: Coded) -> list[Coded]:
+    """Codes `[F, Q]` whole, their first half, its first half, and so on, down to `SHORTEST` frames."""
+    pieces = [codes]
+    while len(pieces[-1]) >= 2 * SHORTEST:
+        pieces.append(pieces[-1][: len(pieces[-1]) // 2])
+    return pieces
+
+
+def reencoded(reference: Reference, codec: VQVAE, most: int = 64, gain: float = 0.7) -> list[Codes]:
+    """Codes `[F, Q]` of training recordings, evenly spaced, decoded, shifted by half a frame, softer, encoded again."""
+    shift = codec.spectrogram.samples_per_frame // 2
+    chosen = (torch.from_numpy(codes[:MOST_FRAMES].astype(np.int64)) for codes in evenly(reference.codes, most))
+    sounds = [gain * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decode_each(codec, chosen)]
+    return [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
