@@ -46,7 +46,7 @@ CONTEXT, HELD_OUT = 7, recordings(1, 5)
 def counting(request: pytest.FixtureRequest) -> tuple[PriorTraining, list[Any]]:
     """A training on recordings that count up, in windows of seven frames, and its events."""
     events: list[Any] = []
-    settings = config(architecture=request.param, epochs=11, context_seconds=CONTEXT / 10)
+    settings = config(architecture=request.param, epochs=5, context_seconds=CONTEXT / 10)
     return fit(data(recordings(0, 40), HELD_OUT), settings, events.append), events
 
 
@@ -186,10 +186,10 @@ def test_history_dropout_needs_labels(labels: tuple[str, ...], share: float) -> 
 @pytest.mark.parametrize("architecture", ["frame", "flat"])
 def test_labels_condition_samples(architecture: str) -> None:
     """Label 1 counts up, label 2 down, and nothing else says which."""
-    up, down = ([codes[:2][::way].copy() for codes in recordings(seed, 70)] for seed, way in ((0, 1), (1, -1)))
+    up, down = ([codes[:2][::way].copy() for codes in recordings(seed, 150)] for seed, way in ((0, 1), (1, -1)))
     train, held_out = (
         [codes for pair in zip(up[part], down[part], strict=True) for codes in pair]
-        for part in (slice(60), slice(60, 70))
+        for part in (slice(140), slice(140, 150))
     )
     some = replace(
         data([], []), train=coded(train, 1, [1, 2]), held_out=coded(held_out, 1, [1, 2]), labels=["up", "down"]
