@@ -21,11 +21,10 @@ from torch import nn
 from benchmarks.arguments import say
 from benchmarks.peers import Shape, to_sample, to_train
 from benchmarks.report import Table
+from distill.api import Model
 from distill.execution import Precision, execution_from_environment
 from distill.generate.sampling import Sequences, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds
-from distill.generate.source import Source
-from distill.model_file.format import load_bundle
 from distill.prior.flat import CodePrior, FlatPrior, FlatShape
 from distill.process import keep_freed_memory
 from distill.training.distributed import make_fabric
@@ -79,13 +78,13 @@ def measure_sampling() -> Table:
 def measure_generation(model: Path) -> Table:
     """Median speed of generation with a loaded model, and of `distill generate` from its start to a file of a second."""
     say(f"generating with {model.name}")
-    bundle, row = load_bundle(model), [model.name]
+    source, row = Model(model).source, [model.name]
     for batch in BATCHES:
         seconds = []
         for seed in range(ROUNDS):
             began = time.perf_counter()
             request = GenerationRequest(batch, SECONDS, natural_ending=False)
-            generate_sounds(Source(bundle.codec, bundle.prior), request, Seeds(seed))
+            generate_sounds(source, request, Seeds(seed))
             seconds.append(time.perf_counter() - began)
         row.append(f"{batch * SECONDS / statistics.median(seconds[1:]):.1f}")
     starts = []

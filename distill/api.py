@@ -104,8 +104,8 @@ class Model:
         return self.bundle.labels
 
     @cached_property
-    def prior(self) -> Prior | None:
-        """The file's prior. For a codec alone it is the pretrained prior, None where that cannot read its codes."""
+    def prior(self) -> Prior:
+        """The file's prior; for a codec alone it is the pretrained prior."""
         codec = self.bundle.codec
         if self.bundle.prior is not None:
             return self.bundle.prior
@@ -122,7 +122,7 @@ class Model:
                 f"{self.path} learned recordings that are near-duplicates of the held-out ones, which verdicts are measured "
                 "by: a copy may be called new"
             )
-        if self.bundle.prior is not None or self.prior is None:
+        if self.bundle.prior is not None:
             return ""
         return (
             f"{self.path} holds a codec and no prior: sounds are drawn by the pretrained prior, which has not heard its "
@@ -166,7 +166,7 @@ class Model:
         the index and samples of every sound as soon as it is generated, and no samples are kept. Raises ArtifactError
         when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
-        label = self._check(request)
+        label = self.label_number(request.label)
         if request.min_novelty is not None or request.reject_faults:
             self._reference("; leave min_novelty and reject_faults out")
         if request.notes:
@@ -219,7 +219,7 @@ class Model:
         other arguments are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments that are
         out of range, and for a recording without a pitch.
         """
-        label = self._check(request)
+        label = self.label_number(request.label)
         strength = self.source.strength if request.strength is None else request.strength
         samples = self.samples(request.recording, request.recording_rate)
         seconds = validated(Lengths, {"seconds": len(samples) / self.sample_rate}, "vary: ").seconds
@@ -252,11 +252,6 @@ class Model:
             transposed=request.is_moved,
             untrained=self.source.untrained,
         )
-
-    def _check(self, request: GenerateSettings | VarySettings) -> int:
-        """The number of a request's label. Raises ArtifactError for a codec alone, and ParamsError for another label."""
-        assert self.source.trained_prior
-        return self.label_number(request.label)
 
     def _draws(
         self,

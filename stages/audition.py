@@ -18,6 +18,7 @@ def main(params: Params) -> None:
         reference = bundle.reference or with_scores(  # a model may be made without it; its audition still compares
             read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference(), bundle.codec
         )
+        assert bundle.prior is not None  # which the stage before wrote
         networks = (bundle.codec, bundle.prior, bundle.labels)
         metrics, times_real_time = audition(*networks, reference, corpus, params.audition, params.seed, folder)
     write_metrics("audition", metrics)

@@ -70,7 +70,6 @@ def code_corpus(
         codec_sha256=codec_sha256,
         sample_rate=corpus.sample_rate,
         corpus_sha256=sha256_file(corpus_folder / MANIFEST),
-        shared_coordinates=True,
     )
     codec.to(device_of(execution) if executor.is_here else "cpu")
     counts = _LevelCounts(codec.layout.codebook_sizes)

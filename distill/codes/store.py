@@ -64,7 +64,6 @@ class CodesConfig(CodeLevels):
     codec_sha256: str
     sample_rate: int = 0  # of the recordings, in Hz
     corpus_sha256: str = ""  # of their manifest
-    shared_coordinates: bool = False  # whether codewords are in coordinates that all codecs share
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ TEMPLATES = ("audition.html", "audition_card.html")
 
 def audition(
     codec: VQVAE,
-    prior: Prior | None,
+    prior: Prior,
     labels: Sequence[str],
     reference: Reference,
     corpus: Corpus,
@@ -45,8 +45,8 @@ def audition(
     """Generate sounds, compare them with `reference`, and write sounds, pictures, page and report into `output`.
 
     The corpus holds the audio of the nearest recordings. With labels, the sounds are divided among them in turn. Gives
-    the metrics of `report.json`, and seconds of sound generated in a second. Raises ArtifactError when there is no prior,
-    or when a network gives NaN or infinite values.
+    the metrics of `report.json`, and seconds of sound generated in a second. Raises ArtifactError
+    when a network gives NaN or infinite values.
     """
     began = time.monotonic()
     sounds = _generated(Source(codec, prior, labels=labels), params, seed)

@@ -125,7 +125,7 @@ class GenerationRequest:
         self, source: Source, attempt: Attempt, frames: int, policies: Sequence[Policy], has_courses: bool = True
     ) -> list[Codes]:
         """Sample codes by policies; unless these say how loud each frame is, it follows courses of recordings."""
-        prior, generator = source.trained_prior, torch.Generator().manual_seed(attempt.seed)
+        prior, generator = source.prior, torch.Generator().manual_seed(attempt.seed)
         wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
         courses = follow_courses(prior, wanted, generator) if has_courses else []
         return sample_codes(prior, wanted, generator, [*policies, *courses], attempt.progress)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.errors import ArtifactError, ParamsError
+from distill.errors import ParamsError
 from distill.generate.faults import FaultFinder
 from distill.generate.tuner import Tuner
 from distill.notes import Notes, read_notes
@@ -40,7 +40,7 @@ class Source:
     """
 
     codec: VQVAE
-    prior: Prior | None
+    prior: Prior
     reference: Reference | None = None
     labels: Sequence[str] = ()
     path: Path = Path("model")
@@ -62,17 +62,7 @@ class Source:
     @cached_property
     def tuner(self) -> Tuner:
         """What brings sounds to notes. Raises ArtifactError for a codec without tones."""
-        return Tuner(self.codec, self.trained_prior, self._recordings)
-
-    @property
-    def trained_prior(self) -> Prior:
-        """The prior. Raises ArtifactError for a codec alone."""
-        if self.prior is None:
-            raise ArtifactError(
-                f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
-                f"generate; give it one with `distill train-prior {self.path}`"
-            )
-        return self.prior
+        return Tuner(self.codec, self.prior, self._recordings)
 
     @property
     def _recordings(self) -> Mapping[str, NDArray[np.integer]]:

@@ -24,7 +24,7 @@ ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
         "a transformer with one position for each frame, and a small network that goes through the levels of a frame",
         "distill.prior.frame:FrameShape",
         "distill.prior.frame:FramePrior",
-        "distill.prior.pretrained:FrameTask",
+        "distill.prior.task:FrameTask",
         settings=WITH_DEPTH,
     ),
     "memory": Architecture(

@@ -1,4 +1,4 @@
-"""Pretrained weights: what a prior knows of sounds before it has heard the user's; and tasks that begin with them."""
+"""Pretrained weights: what a prior knows of sounds before it has heard the user's."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,13 +9,9 @@ from torch import Tensor, nn
 
 from distill.codec.layout import FrameLayout
 from distill.codes.sequences import CodedRecording
-from distill.codes.store import CodesConfig
-from distill.params import PRETRAINED_SIZES, PriorConfig
-from distill.prior.base import Prior
-from distill.prior.counts import count, count_tables, fold_tables
-from distill.prior.data import PriorData
+from distill.params import PRETRAINED_SIZES
+from distill.prior.counts import count, count_tables
 from distill.prior.frame import FramePrior, FrameShape, look_up
-from distill.prior.task import PriorTask
 
 PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
 LABELS = "label_projection"
@@ -99,45 +95,13 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording
         model.label.copy_(LABEL_GAIN * label_vectors(projection, summaries))
 
 
-class DepthTask(PriorTask):
-    """Task of a prior with a depth network: it begins with pretrained weights, where they fit, and with counts."""
-
-    model: FramePrior
-
-    @staticmethod
-    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
-        """See `PriorTask`."""
-        assert isinstance(model, FramePrior)
-        if starts_pretrained(config, data.codes):
-            load_pretrained_prior(model, data.train)
-        if model.count_experts is not None:
-            model.count_experts.set_tables(fold_tables(data.train, data.codes.codebook_sizes, len(data.labels)))
-
-
-class FrameTask(DepthTask):
-    """`DepthTask` of a prior that copies no loudness."""
-
-    @staticmethod
-    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
-        """See `PriorTask`."""
-        DepthTask.initialise(model, data, config)
-        assert isinstance(model, FramePrior)
-        if data.codes.shared_coordinates:
-            model.pointer_mixture.copy_nothing(0)
-
-
-def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
-    """Whether a prior begins with pretrained weights: if they fit, and can read the codes."""
-    return config.fits_pretrained and codes.shared_coordinates
-
-
 def pretrained_prior(
     codewords: Tensor,
     codebook_sizes: tuple[int, ...],
     frame_rate: float,
     counted: Sequence[CodedRecording] = (),
 ) -> FramePrior:
-    """Pretrained prior for codewords `[Q, V, C]` in the coordinates that all codecs share, with counts of recordings."""
+    """Pretrained prior for codewords `[Q, V, C]`, with counts of recordings."""
     shape = FrameShape(
         codebook_sizes=codebook_sizes,
         context_frames=round(CONTEXT_SECONDS * frame_rate),

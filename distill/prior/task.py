@@ -1,4 +1,4 @@
-"""Loss and validation of a prior, and its training task."""
+"""Loss and validation of priors, and their training tasks."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,10 @@ from distill.codes.sequences import (
 from distill.novelty.memorization import JUDGED_LEVELS, MOST_PERPLEXITY, Memorization, alike_recordings, judged
 from distill.params import PriorConfig
 from distill.prior.base import Prior
+from distill.prior.counts import fold_tables
 from distill.prior.data import BatchShare, PriorData, WindowSampler
+from distill.prior.frame import FramePrior
+from distill.prior.pretrained import load_pretrained_prior
 from distill.training.distributed import Distributed, share_of
 from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorStepMetrics, Step, WatchMetrics
 from distill.training.task import Task
@@ -204,3 +207,29 @@ class PriorTask(Task[BatchShare]):
             alike=alike,
             compared=compared,
         )
+
+
+class DepthTask(PriorTask):
+    """Task of a prior with a depth network: it begins with pretrained weights, where they fit, and with counts."""
+
+    model: FramePrior
+
+    @staticmethod
+    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
+        """See `PriorTask`."""
+        assert isinstance(model, FramePrior)
+        if config.fits_pretrained:
+            load_pretrained_prior(model, data.train)
+        if model.count_experts is not None:
+            model.count_experts.set_tables(fold_tables(data.train, data.codes.codebook_sizes, len(data.labels)))
+
+
+class FrameTask(DepthTask):
+    """`DepthTask` of a prior that copies no loudness."""
+
+    @staticmethod
+    def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
+        """See `PriorTask`."""
+        DepthTask.initialise(model, data, config)
+        assert isinstance(model, FramePrior)
+        model.pointer_mixture.copy_nothing(0)

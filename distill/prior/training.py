@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from distill.codes.store import Codes, CodesConfig
+from distill.codes.store import Codes
 from distill.execution import Execution
 from distill.novelty.reference import evenly
 from distill.params import PRETRAINED_SIZES, Params, PriorConfig
@@ -23,7 +23,6 @@ from distill.prior.courses import MOST_COURSES
 from distill.prior.data import PriorData, read_prior_data
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import DISTRACTORS, PROBE_STEPS, RETRIEVED
-from distill.prior.pretrained import starts_pretrained
 from distill.prior.task import PriorTask
 from distill.seeds import Stream, derive_seed
 from distill.split import END
@@ -109,15 +108,15 @@ def _task_of(config: PriorConfig) -> type[PriorTask]:
     return task
 
 
-def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
+def why_not_pretrained(config: PriorConfig) -> str:
     """Sentence for a prior that cannot begin with pretrained weights though it may; "" for others."""
     takes_them = "pretrained" in ARCHITECTURES[config.architecture].settings
-    if not config.pretrained or not takes_them or starts_pretrained(config, codes):
+    if not config.pretrained or not takes_them or config.fits_pretrained:
         return ""
     sizes = ", ".join(f"{name} {value}" for name, value in PRETRAINED_SIZES.items())
     return (
-        f"prior.pretrained: the prior begins from nothing, as pretrained weights need {sizes}, count_experts and "
-        "a codec with the overlapping quantizer; set prior.pretrained: false to be told no more"
+        f"prior.pretrained: the prior begins from nothing, as pretrained weights need {sizes} and "
+        "count_experts; set prior.pretrained: false to be told no more"
     )
 
 
@@ -149,7 +148,7 @@ def fit_prior(data: PriorData, config: PriorConfig, seed: int, run: Run) -> Prio
     """
     model = prior_to_train(data, config, seed)
     task = _task_of(config)(model, data, config, seed, run.fabric)
-    settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
+    settings = trainer_settings(config, seed, task.steps_per_epoch, config.fits_pretrained)
     trainer = Trainer(task, settings, run)
     result = trainer.run()
     round_weights(model.eval())
@@ -227,7 +226,7 @@ def train_prior_of_codes(
     with tracked_run(
         "train_prior", inputs, settings, about, derived, PriorConsole, fabric, state, tracking_root
     ) as run:
-        for remark in filter(None, (why_not_pretrained(config, data.codes), _lost_labels(data))):
+        for remark in filter(None, (why_not_pretrained(config), _lost_labels(data))):
             run.console.say(remark)
         trained = fit_prior(data, config, seed, run)
         if not run.is_first:

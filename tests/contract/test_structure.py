@@ -219,7 +219,7 @@ TIERS = ("small", "medium", "large")
 # What a stage calls with all settings at once, and the sections behind the shorthands of `Params`.
 TAKES_PARAMS = {
     "train_vqvae": ("distill/codec/training.py", "def train_codec"),
-    "encode_codes": ("distill/codes/encode.py", "def code_corpus"),
+    "encode_codes": ("distill/codes/encode.py", "def _plan"),
     "split": ("distill/codes/store.py", "def split_codes"),
     "train_prior": ("distill/prior/training.py", "def train_prior_of_codes"),
 }

@@ -60,7 +60,7 @@ def _distill(arguments: str, *results: str, replaces: bool = False) -> Command:
     return Command(arguments.split()[0], f"distill {arguments}", results, replaces)
 
 
-TRAIN = "train sounds --epochs 1 --quality small --rvq-levels 1 --codebook-size 8 --prior --name new"
+TRAIN = "train sounds --epochs 1 --quality small --rvq-levels 6 --codebook-size 8 --prior --name new"
 PRIOR = f"train-prior {MODEL} -o models/prior.distill --data sounds --epochs 1 --hidden-size 16 --layers 1 --heads 2"
 OUTS = {name: stage["outs"] for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()}
 COMMANDS = (

@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -149,14 +150,15 @@ def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
     return event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
 
 
-def load_all(path: Path, data: bytes, mutants: int, tried: slice) -> dict[str, Any]:
-    """Load invalid files, those that are `tried`, and so many mutants; counts of what came of it."""
+def load_all(path: Path, data: bytes, mutants: int, every: int, first: int) -> dict[str, Any]:
+    """Load each `every`-th invalid file from `first`, and so many mutants; counts of what came of it."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, hard))
     watch, draw, refused, wrong, slowest = Watch(), random.Random(0), 0, [], 0.0
-    files = [*list(invalid(data))[tried], *((f"mutant {number}", None) for number in range(mutants))]
-    for name, content in files:
+    count, spoilt = 0, ((f"mutant {number}", None) for number in range(mutants))
+    for name, content in chain(islice(invalid(data), first, None, every), spoilt):
+        count += 1
         path.write_bytes(safetensors_mutant(data, draw) if content is None else content)
         began, watch.looking = time.perf_counter(), True
         try:
@@ -176,7 +178,7 @@ def load_all(path: Path, data: bytes, mutants: int, tried: slice) -> dict[str, A
     watch.looking = False
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     assert len(watch.seen) > len(seen)  # it would have seen
-    return {"files": len(files), "refused": refused, "wrong": wrong, "seen": seen, "slowest": slowest}
+    return {"files": count, "refused": refused, "wrong": wrong, "seen": seen, "slowest": slowest}
 
 
 def use_all(path: Path, data: bytes, count: int) -> dict[str, Any]:
@@ -207,10 +209,9 @@ def use(path: Path) -> Iterator[str]:
     model = Model(path)
     tone = 0.5 * np.sin(np.arange(3000) * 0.2).astype(np.float32)
     made: dict[str, Callable[[], Any]] = {"decode": lambda: [model.decode(model.encode(tone, model.sample_rate))]}
-    if model.prior is not None:
-        made["generate"] = lambda: model.generate(n=1, seconds=0.2, seed=0).sounds
-        made["generate to the end"] = lambda: model.generate(n=1, seed=0).sounds
-        made["vary"] = lambda: model.vary(tone, n=1, seed=0, recording_rate=model.sample_rate).sounds
+    made["generate"] = lambda: model.generate(n=1, seconds=0.2, seed=0).sounds
+    made["generate to the end"] = lambda: model.generate(n=1, seed=0).sounds
+    made["vary"] = lambda: model.vary(tone, n=1, seed=0, recording_rate=model.sample_rate).sounds
     for name, make in made.items():
         with contextlib.suppress(DistillError):
             for sound in make():
@@ -227,7 +228,7 @@ def main(model: Path, mutants: int, forgeries: int, every: int, first: int) -> N
     list(use(model))  # what is imported at the first use
     with contextlib.suppress(ArtifactError):
         load_bundle(Path("none.distill"))
-    found = load_all(path, data, mutants, slice(first, None, every)) | use_all(path, data, forgeries)
+    found = load_all(path, data, mutants, every, first) | use_all(path, data, forgeries)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(json.dumps({**found, "reached": Path("reached").exists(), "megabytes": most}))
 

@@ -95,7 +95,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ingested(recordings: Path, folder: Path, executor: Executor, say: Say | None = None) -> dict[str, str]:
+def ingested(recordings: Path, folder: Path, executor: Executor, say: Say = lambda *_: None) -> dict[str, str]:
     ingest(recordings, folder / "corpus", RATE, 0.5, executor, say, folder / "kept")
     return contents(folder / "corpus")
 

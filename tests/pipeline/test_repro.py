@@ -45,9 +45,9 @@ def test_the_first_run_leaves_every_artefact_and_says_what_came_out(first_run: F
     for recording, side in split.items():
         views = [row.view for row in codes.rows if row.recording_id == recording]
         assert views == ([0] if side == "val" else [0, 1, 2])
-    assert codes.config.codebook_sizes == (71, 16)
+    assert codes.config.codebook_sizes == (71, 128, 16, 127, 16, 16)
     for row in codes.rows:
-        assert codes.codes(row).shape == (row.frames, 2)
+        assert codes.codes(row).shape == (row.frames, 6)
         assert out_of_range(codes.codes(row), codes.config.codebook_sizes) == ""
     bundle = load_bundle(folder / "models/tiny.distill")
     assert bundle.prior is not None

@@ -274,7 +274,7 @@ def test_takes_of_a_recording_are_as_long_as_it_and_can_be_had_again(model: Mode
 
 
 def test_strength_goes_from_the_decoded_recording_to_a_free_draw(model: Model) -> None:
-    tone = np.sin(np.arange(6000) * 0.2).astype(np.float32)
+    tone = 0.2 * np.sin(np.arange(6000) * 0.2).astype(np.float32)
     codes = model.encode(tone)
     whole = model.vary(tone, n=2, strength=0.0)
     assert same(whole.codes, [codes, codes])

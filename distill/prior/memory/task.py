@@ -24,8 +24,7 @@ from distill.params import MemoryConfig, PriorConfig
 from distill.prior.data import BatchShare, PriorData, WindowSampler, shuffled
 from distill.prior.memory.block import MemoryShape
 from distill.prior.memory.network import MemoryPrior, ablated
-from distill.prior.pretrained import DepthTask
-from distill.prior.task import target_nats, targets_in
+from distill.prior.task import DepthTask, target_nats, targets_in
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 

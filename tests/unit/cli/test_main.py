@@ -32,7 +32,7 @@ from distill.storage.weights import weights_sha256
 
 KIT = ("kit", "m.distill", "--out", "kit", "--seconds", "0.2", "--seed", "3")
 ROOT = Path(__file__).parents[3]
-TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "16")
+TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "6", "--epochs", "16")
 
 
 def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
@@ -430,7 +430,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     assert (stopped / report["model"]).read_bytes() == (whole / "models/one.distill").read_bytes()
     assert load_bundle(stopped / report["model"]).metadata.metadata["written"] == "2001-09-09T01:46:40Z"
     assert report["bytes"] == (stopped / report["model"]).stat().st_size
-    assert set(report["codebook_health"]) == {"level_0"}
+    assert set(report["codebook_health"]) == {f"level_{number}" for number in range(6)}
     assert {"val_loss", "best_epoch", "epochs_trained", "warnings", "tier", "recordings"} <= set(report)
     assert sorted(path.name for path in stopped.iterdir()) == [".distill", "models", "sounds"]
     assert [path.name for path in (stopped / ".distill").iterdir()] == ["corpora"]
@@ -553,7 +553,7 @@ def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empt
     assert not Path("kit/kit.dspreset").exists()
 
     # With a nearly sure choice of every code, draws are softer than the recordings until all attempts are spent.
-    done = shell(*KIT, "--per-label", "9", "--label", "bell", "--temperature", "0.1", "--replace")
+    done = shell(*KIT, "--per-label", "9", "--label", "bell", "--temperature", "0.01", "--replace")
     missing = json.loads(Path("kit/kit.json").read_text(encoding="utf-8"))["missing"]
     line = f"bell: {9 - missing} of 9 sounds; refused draws: "
     assert missing > 0

@@ -47,7 +47,6 @@ REFUSED = {
     "train . --codebook-size 1": "--codebook-size: expected greater than or equal to 2, found 1; see distill train --help",
     "train-prior codec.distill": "codec.distill: expected the folder of its recordings, found no record of it in",
     "train-prior codec.distill --heads 3": "--heads: expected heads of an even size, found 3 for hidden_size 128",
-    "generate codec.distill": "codec.distill: expected a model with a prior, found a codec alone, which encodes and",
     "generate m.distill --label tom": "label tom: expected one of kick, snare; found none of them (a folder is",
     "generate bare.distill --label tom": "label tom: expected a model trained with labels, found one without",
     "generate bare.distill --min-novelty close": f"{NO_REFERENCE} judge sounds by, found one made without (bundle.refe",

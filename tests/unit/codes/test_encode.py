@@ -190,7 +190,6 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> No
     loudness = np.concatenate([reader.codes(row)[:, 0] for row in reader.rows if row.view == 0])
     assert used["level_0/utilization"] == len(set(loudness.tolist())) / reader.config.codebook_sizes[0]
     np.testing.assert_array_equal(reader.codewords(), codewords_of(codec).numpy())
-    assert reader.config.shared_coordinates
     assert reader.config.codec_sha256 == "abc"
     metrics = split_codes(tmp_path / "codes", split, settings(3))
     sides = rows_by_side(reader, split)

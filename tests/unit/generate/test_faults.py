@@ -61,7 +61,7 @@ FAULTY: dict[str, Samples] = {
 @pytest.fixture(scope="module")
 def codec() -> VQVAE:
     model = build_vqvae(RATE, get_adaptive_vqvae_config(20), 0, warm=False).eval()
-    margin, step = model.spectrogram.margin, model.spectrogram.samples_per_frame
+    margin, step = model.margin, model.spectrogram.samples_per_frame
     pieces = []
     for sound in (*RECORDINGS, *FAULTY.values()):
         padded = np.pad(sound, (margin, margin + model.spectrogram.frames_for(len(sound)) * step - len(sound)))

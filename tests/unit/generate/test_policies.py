@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.pitched import networks
-from unit.tiny import prior_shape
+from unit.tiny import any_codes
 
 from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codes.sequences import eos_token
@@ -34,7 +34,6 @@ from distill.generate.sampling import (
     undo_label_smoothing,
 )
 from distill.generate.tuner import NoteWeights, Tuner
-from distill.prior.artifact import build_prior
 
 SIZES = (71, NOTES, TUNINGS, 7, 8, 8)
 LAYOUT = FrameLayout(SIZES)
@@ -136,10 +135,9 @@ def test_each_pair_of_what_a_sound_can_be_asked_for_gives_codes(pair: tuple[str,
 
 def test_kept_codes_stay_and_the_others_are_drawn_given_them() -> None:
     """Through several windows; drawn codes follow what is kept before them, and not what is kept after them."""
-    torch.manual_seed(0)
-    prior = build_prior(prior_shape(), torch.randn(2, 8, 8)).eval()
-    codes = np.random.default_rng(1).integers(0, 8, (35, 2))
-    kept = np.where(np.random.default_rng(2).random((6, 35, 2)) < 0.6, codes, -1)
+    _, prior = networks()
+    codes = any_codes(35, np.random.default_rng(1))
+    kept = np.where(np.random.default_rng(2).random((6, *codes.shape)) < 0.6, codes, -1)
     late = kept.copy()
     late[:, 30:] = 0
     takes, again = (

@@ -99,14 +99,11 @@ def test_only_the_default_sizes_fit() -> None:
 
 
 def test_what_pretrained_weights_need_is_said_where_they_do_not_fit() -> None:
-    codes = CodesConfig(codebook_sizes=(4, 4), frame_rate=50.0, codec_sha256="", shared_coordinates=True)
-    other_codes = codes.model_copy(update={"shared_coordinates": False})
     said = "begins from nothing, as pretrained weights need hidden_size 128, num_layers 3"
-    assert why_not_pretrained(settings(), codes) == ""
-    assert said in why_not_pretrained(settings(num_layers=2), codes)
-    assert said in why_not_pretrained(settings(), other_codes)
-    assert why_not_pretrained(settings(pretrained=False), other_codes) == ""
-    assert why_not_pretrained(settings(architecture="flat"), other_codes) == ""
+    assert why_not_pretrained(settings()) == ""
+    assert said in why_not_pretrained(settings(num_layers=2))
+    assert why_not_pretrained(settings(pretrained=False, num_layers=2)) == ""
+    assert why_not_pretrained(settings(architecture="flat", num_layers=2)) == ""
 
 
 def test_labels_start_with_what_their_recordings_are() -> None:
@@ -131,17 +128,17 @@ def test_labels_start_with_what_their_recordings_are() -> None:
     torch.testing.assert_close(model.label, expected)
 
 
-@pytest.mark.parametrize(("architecture", "shared"), [("frame", True), ("frame", False), ("memory", True)])
-def test_a_prior_of_frames_copies_no_loudness(architecture: str, shared: bool) -> None:
-    """Where the first level is no loudness, or a memory gives what returns, it can be copied."""
+@pytest.mark.parametrize("architecture", ["frame", "memory"])
+def test_a_prior_of_frames_copies_no_loudness(architecture: str) -> None:
+    """Where a memory gives what returns, it can be copied."""
     codes = np.random.default_rng(0).integers(8, size=(30, 3))
-    about = CodesConfig(codebook_sizes=(8, 8, 8), frame_rate=46.9, codec_sha256="", shared_coordinates=shared)
+    about = CodesConfig(codebook_sizes=(8, 8, 8), frame_rate=46.9, codec_sha256="")
     data = PriorData(coded([codes] * 3), coded([codes]), torch.randn(3, 8, 64), about)
     config = get_adaptive_prior_config(50, **{"architecture": architecture})
     model = prior_to_train(data, config, 0)
     assert isinstance(model, FramePrior)
     assert (model.pointer_mixture.threshold == NETWORK_ALONE).tolist() == [
-        shared and architecture == "frame",
+        architecture == "frame",
         False,
         False,
     ]

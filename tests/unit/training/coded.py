@@ -122,6 +122,5 @@ def killed_and_resumed(
 def pretrained_start() -> tuple[PriorData, PriorConfig]:
     """Recordings and settings of a prior that starts pretrained."""
     prior_data = data(recordings(0, 12), recordings(1, 5))
-    shared = GEOMETRY.model_copy(update={"shared_coordinates": True})
-    prior_data = replace(prior_data, codewords=torch.zeros(LEVELS, SIZE, COORDINATES), codes=shared)
+    prior_data = replace(prior_data, codewords=torch.zeros(LEVELS, SIZE, COORDINATES))
     return prior_data, config(**PRETRAINED_SIZES, count_experts=True, epochs=1)

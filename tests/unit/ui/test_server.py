@@ -268,7 +268,7 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
     [
         (
             "train",
-            [None, "<b>", "auto", "small", "4", 0.25, "", "", "", "none", 0, True],
+            [None, "<b>", "auto", "small", "6", 0.25, "", "", "", "none", 0, True],
             "recordings &#x27;&#x27;: expected a folder of the list",
         ),
         ("cancel", [None], "expected a training at work, found none"),
