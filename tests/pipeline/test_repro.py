@@ -143,7 +143,7 @@ def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> N
     table = finished.dvc(*show[1:], COLUMNS="100").stdout
     for name, width in widths.items():
         (row,) = (line for line in table.splitlines() if f"[{name}]" in line)
-        assert (float(row.split()[-2]), row.split()[-1]) == (pytest.approx(best[name], rel=1e-3), width)
+        assert (float(row.split()[-3]), row.split()[-1]) == (pytest.approx(best[name], rel=1e-3), width)
     done = finished.dvc(*diff[1:], "--json")
     (curves,) = json.loads(done.stdout)["data"][experiments.CURVES]
     assert {point["rev"] for point in curves["content"]["data"]["values"]} == {"HEAD", *widths}

@@ -274,11 +274,12 @@ def test_takes_of_a_recording_are_as_long_as_it_and_can_be_had_again(model: Mode
 
 
 def test_strength_goes_from_the_decoded_recording_to_a_free_draw(model: Model) -> None:
-    tone = 0.2 * np.sin(np.arange(6000) * 0.2).astype(np.float32)
+    tone = np.sin(np.arange(6000) * 0.2).astype(np.float32)
     codes = model.encode(tone)
     whole = model.vary(tone, n=2, strength=0.0)
     assert same(whole.codes, [codes, codes])
-    np.testing.assert_allclose(whole.sounds[1][:5900], model.decode(codes)[:5900], atol=1e-6)  # then it fades
+    alike = np.corrcoef(whole.sounds[1][:5900], model.decode(codes)[:5900])[0, 1]  # then it fades
+    assert alike > 0.9999  # high peaks are cut
     for label in (None, "kick"):
         free = model.generate(n=2, seconds=6000 / 16_000, seed=4, label=label)
         assert same(model.vary(tone, n=2, strength=1.0, seed=4, label=label).sounds, free.sounds)

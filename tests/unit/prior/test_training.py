@@ -172,7 +172,7 @@ def test_an_overfitting_training_keeps_its_best_epoch_and_the_seed_decides() -> 
     assert losses[-1] > min(losses) + 0.2
     assert training.result.best_epoch == losses.index(min(losses))
     nats, tokens = validate_prior_epoch(training.model, CodeSequences(noise(1, 6), GEOMETRY.codebook_sizes), 4, FABRIC)
-    assert float(nats.sum() / tokens.sum()) == pytest.approx(min(losses), rel=1e-5)
+    assert float(nats.sum() / tokens.sum()) == pytest.approx(min(losses), rel=1e-4)
     assert training.facts.final_perplexity > training.facts.best_perplexity
     assert training.result.history != other.result.history
 

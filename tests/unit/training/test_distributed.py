@@ -48,7 +48,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, what: str, los
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     alone = curve(what, tmp_path / "alone")
     assert len(alone["train"]) == losses
-    assert first["train"] == pytest.approx(alone["train"], rel=2e-4)
+    assert first["train"] == pytest.approx(alone["train"], rel=5e-4)  # where rounding changes a code
     assert first["val"] == pytest.approx(alone["val"], rel=2e-4)
     assert first["weights"] == pytest.approx(
         alone["weights"], rel=5e-3, abs=1e-3
