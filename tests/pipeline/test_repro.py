@@ -82,7 +82,7 @@ def test_runs_are_in_mlflow_with_curves_and_sounds(finished: Project, monkeypatc
     client = MlflowClient(tracking_uri="sqlite:///mlflow.db")
     found = client.search_runs([client.get_experiment_by_name("distill").experiment_id])
     runs = {run.data.tags["dvc.stage"]: run for run in found}
-    assert len(found) == 2
+    assert [run.info.experiment_id for run in found] == ["1", "1"]  # as docs/comparing-runs.md links to it
     assert set(runs) == {"train_vqvae", "train_prior"}
     files = {stage: {file.path for file in client.list_artifacts(run.info.run_id)} for stage, run in runs.items()}
     for stage, run in runs.items():
@@ -153,10 +153,8 @@ def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> N
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     found = client.search_runs([client.get_experiment_by_name("distill").experiment_id], experiments.PRIORS)
     runs = {run.data.tags["dvc.exp_name"]: run for run in found if "dvc.exp_name" in run.data.tags}
-    for name, width in widths.items():
-        assert runs[name].info.experiment_id == "1"  # as the page links to it
-        assert runs[name].info.run_name.startswith(f"hidden_size={width} ")
-        assert runs[name].info.run_name.endswith(f" train_prior {name}")
+    for name in widths:
+        assert f"train_prior {name}" in runs[name].info.run_name
         assert runs[name].data.metrics["best/val_perplexity"] == pytest.approx(best[name])
 
     done = finished.dvc(*apply[1:])
