@@ -80,7 +80,10 @@ class FrameLayout:
 
     def split(self, codes: "Tensor") -> "tuple[Tensor, Tensor]":
         """Codes `[..., 1 + S]` of the spectrum and `[..., 3]` of tones, of all codes `[..., Q]`."""
-        return codes[..., self.spectral], codes[..., self.tones.start : self.tones.stop]
+        import torch
+
+        others = self.tones.stop
+        return torch.cat([codes[..., :NOTE], codes[..., others:]], dim=-1), codes[..., NOTE:others]
 
     def join(self, spectral: "Tensor", tones: "Tensor") -> "Tensor":
         """Codes `[..., Q]` of the two parts that `split` gives."""
