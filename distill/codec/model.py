@@ -22,7 +22,7 @@ from distill.codec.layout import FrameLayout
 from distill.codec.quantizer import QUANTIZERS
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask
 from distill.codec.tones.analysis import PitchAnalysis
-from distill.codec.tones.layer import PARTIALS, Phases, ToneLayer, Tones, atoms_of
+from distill.codec.tones.layer import PARTIALS, Combs, Phases, ToneLayer, Tones, atoms_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 
 COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
@@ -238,11 +238,16 @@ class VQVAE(nn.Module):
 
         `phases` are as for `synthesise`; `inside` `[T]` is 0 in gaps between sounds.
         """
-        combs, loudness = self.tone.combs(tones), self.frame_features.loudness(features)
-        combed = self.frame_features.moved_to(features + self.tone.pattern(tones, combs), loudness)
-        features = self.frame_features.with_loudness(combed, loudness)
+        combs = self.tone.combs(tones)
+        features = self.with_combs(features, tones, combs)
         log_mel, _, _ = self.spectrogram.by_hop(features)
         return features, self.tone(log_mel, tones, combs, phases, inside)
+
+    def with_combs(self, features: Tensor, tones: Tensor, combs: Combs) -> Tensor:
+        """Features `[B, F, features]` with the combs of tones `[B, F, 3]` that `flat_features` left out."""
+        loudness = self.frame_features.loudness(features)
+        combed = self.frame_features.moved_to(features + self.tone.pattern(tones, combs), loudness)
+        return self.frame_features.with_loudness(combed, loudness)
 
     def synthesise(
         self,

@@ -59,7 +59,7 @@ def audition(
         _originals(codec, reference, corpus, longest),
     )
     report = report_on(judge, codes, lengths, novelty, seed, most_frames, originals)
-    faults = FaultReport(finder(codes), finder.held_out())
+    faults = FaultReport(finder(codes, [sound.samples for _, sound in sounds]), finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}
     rows = []
     for number, ((label, sound), new, faulty) in enumerate(zip(sounds, novelty, faults.sounds, strict=True)):

@@ -1,19 +1,23 @@
 """Faults of sounds: what is heard as broken because no recording of the corpus does it.
 
-A sound is measured on the features that its codes decode to, before the decoder's network. The limits come from the
-training recordings, so that a corpus of pads may stand still and one of loops may start again and again. Held-out
-recordings, which the limits have not seen, tell how often a sound without fault is beyond them.
+A sound is measured on the features that its codes decode to, before the decoder's network. Only what it sounds like in
+each band is measured on its samples: the network may add what no code says. The limits come from the training
+recordings, so that a corpus of pads may stand still and one of loops may start again and again. Held-out recordings,
+which the limits have not seen, tell how often a sound without fault is beyond them.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from distill.codec.envelope import LOG_FLOOR
 from distill.codec.model import VQVAE
+from distill.codec.scales import band_centres
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.spectra import band_levels
@@ -23,6 +27,7 @@ STILL_DB = 2.0  # root mean square over bands, up to which a spectrum stands sti
 FLOOR_DB = 60.0  # below the loudest band or frame: what is softer is not heard beside it
 RETURN_DB = 20.0  # that a sound falls and rises again to count as started again
 ENDED_DB = 40.0  # below the loudest frame: a sound that is softer at its end has ended, however soft recordings end
+NEAR_OCTAVES = 1.0  # a sound may sound so far from where recordings do: held-out notes lie between and beyond others
 SOFTER_DB = 12.0  # than the loudest frame of the softest recording: where a sound has not started yet
 SLACK = 1.5  # limits on times and rates are exceeded by more than this factor
 SLACK_FRAMES = 5  # the same for limits on frames
@@ -32,18 +37,22 @@ MOST_FRAMES = 2048  # of a sound or recording that are measured: about 45 s
 SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its mean spectrum
 
 
-Fault = Literal["drone", "stutter", "attack", "loud", "ending", "length"]
+Fault = Literal["drone", "stutter", "attack", "loud", "band", "ending", "length"]
 Levels = NDArray[np.float64]  # [F], dB
 MEANINGS: dict[Fault, str] = {
     "drone": "it stands still for longer than recordings do",
     "stutter": "it falls silent and starts again",
     "attack": "it starts later, or stays softer, than recordings",
     "loud": "it is louder than any recording",
+    "band": "it sounds in a band of the spectrum in which no recording does",
     "ending": "it is cut off while it is loud",
     "length": "it is shorter than any recording",
 }
 FAULTS = tuple(MEANINGS)
-WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud")  # of sounds of a requested length
+WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "band")  # of sounds of a requested length
+AT_NOTES: tuple[Fault, ...] = tuple(
+    kind for kind in FAULTS if kind != "band"
+)  # of sounds at notes: any may be asked for
 WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds that begin with a prompt
 
 
@@ -56,6 +65,7 @@ class Measures:
     still_frames: int
     returns_per_second: float  # how often it fell silent and started again
     end_level: float  # of the last frame, in dB relative to the loudest
+    bands: Levels  # [bands], each at its loudest, in dB relative to the loudest band
 
     def onset(self, level: float) -> int:
         """The first frame of this level; MOST_FRAMES where there is none."""
@@ -77,6 +87,8 @@ class Limits:
         self.returns_per_second = SLACK * most(one.returns_per_second for one in recordings)
         self.end_level = max(-ENDED_DB, most(one.end_level for one in recordings)) + SLACK_DB
         self.frames = -most(-one.frames for one in recordings) / SLACK
+        loudest = np.quantile([one.bands for one in recordings], COMMON, axis=0, method="higher")
+        self.bands: list[float] = (loudest + SLACK_DB).tolist()
 
     def faults(self, measures: Measures, kinds: Collection[Fault] = FAULTS) -> tuple[Fault, ...]:
         """The faults of a sound, of these kinds."""
@@ -85,6 +97,7 @@ class Limits:
             "stutter": measures.returns_per_second > self.returns_per_second,
             "attack": measures.onset(self.onset_level) > self.onset_frames,
             "loud": measures.levels.max() > self.loudest_level,
+            "band": (measures.bands > self.bands).any(),
             "ending": measures.end_level > self.end_level,
             "length": measures.frames < self.frames,
         }
@@ -96,14 +109,22 @@ class FaultFinder:
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
         self._codec = codec
-        self._limits = Limits([measured(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)])
+        recordings = [measured(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)]
+        self._limits = Limits([replace(one, bands=spread(codec, one.bands)) for one in recordings])
         self._held_out = [measured(codec, codes) for codes in reference.held_out]
 
     def __call__(
-        self, sounds: Iterable[NDArray[np.integer]], kinds: Collection[Fault] = FAULTS
+        self,
+        sounds: Iterable[NDArray[np.integer]],
+        samples: Iterable[NDArray[np.float32]],
+        kinds: Collection[Fault] = FAULTS,
     ) -> list[tuple[Fault, ...]]:
-        """The faults of each sound, given its codes `[F, Q]`; only these kinds are looked for."""
-        return [self._limits.faults(measured(self._codec, codes), kinds) for codes in sounds]
+        """The faults of each sound, given its codes `[F, Q]` and samples `[N]`; only these kinds are looked for."""
+        measures = (
+            replace(measured(self._codec, codes), bands=heard_bands(self._codec, audio))
+            for codes, audio in zip(sounds, samples, strict=True)
+        )
+        return [self._limits.faults(one, kinds) for one in measures]
 
     def is_silent(self, codes: NDArray[np.integer]) -> bool:
         """Whether a sound, given its codes `[F, Q]`, never comes within SOFTER_DB of the softest recording."""
@@ -134,7 +155,52 @@ def measured(codec: VQVAE, codes: NDArray[np.integer]) -> Measures:
         returns_per_second=count_returns(levels[:MOST_FRAMES])
         / max(1.0, min(frames, MOST_FRAMES) / codec.spectrogram.frame_rate),
         end_level=float(levels[-1] - levels.max()),
+        bands=coded_bands(codec, features[:MOST_FRAMES], on_device[:, :MOST_FRAMES]),
     )
+
+
+def coded_bands(codec: VQVAE, features: Tensor, codes: Tensor) -> Levels:
+    """Band levels `[n_mels + 2]` of features `[F, features]` and their codes `[1, F, Q]`, as `heard_bands` has them.
+
+    Of both ends of the spectrum codes say nothing.
+    """
+    tones = codec.layout.split(codes)[1]
+    combed = codec.with_combs(features[None], tones, codec.tone.combs(tones))[0]
+    return np.pad(loudest_bands(20 * codec.spectrogram.mean_log_mel(combed)), 1, constant_values=-FLOOR_DB)
+
+
+@torch.no_grad()
+def heard_bands(codec: VQVAE, samples: NDArray[np.float32]) -> Levels:
+    """Band levels `[n_mels + 2]` of samples `[N]`: of the mel bands, and of what lies below and above their centres."""
+    config, bank = codec.spectrogram, codec.frame_features.log_mel.bank
+    kept = torch.from_numpy(samples[: MOST_FRAMES * config.samples_per_frame]).to(codec.device)
+    spectrum = codec.inverse_stft.transform(codec.amplified(config.padded(kept, 0)))[0].abs()  # [T, bins]
+    below, above = (1 - bank.sum(dim=1, keepdim=True)).tensor_split([len(bank) // 2])
+    below, above = nn.functional.pad(below, (0, 0, 0, len(above))), nn.functional.pad(above, (0, 0, len(below), 0))
+    bands = 20 * (spectrum @ torch.cat([below, bank, above], dim=1)).clamp_min(LOG_FLOOR).log10()
+    return loudest_bands(bands.unflatten(0, (-1, config.stack)).mean(dim=1))
+
+
+def loudest_bands(bands: Tensor) -> Levels:
+    """The highest level of each of the bands `[F, bands]` in dB, relative to the loudest, -FLOOR_DB and more; silence has none."""
+    levels = smoothed(bands.double().cpu().numpy()).max(axis=0)
+    loudest = max(levels.max(), 20 * np.log10(LOG_FLOOR) + FLOOR_DB)
+    return cast(Levels, np.maximum(levels - loudest, -FLOOR_DB))
+
+
+def spread(codec: VQVAE, bands: Levels) -> Levels:
+    """Band levels `[n_mels + 2]` of a recording as limits: the highest within NEAR_OCTAVES, at both ends of the next band."""
+    inner, octaves = bands[1:-1], np.log2(band_centres(codec.spectrogram.sample_rate, codec.spectrogram.n_mels))
+    is_near = np.abs(octaves[:, None] - octaves) <= NEAR_OCTAVES
+    near = np.where(is_near, inner, -FLOOR_DB).max(axis=1)
+    return cast(Levels, np.concatenate([inner[:1], near, inner[-1:]]))
+
+
+def smoothed(bands: Levels) -> Levels:
+    """Means of bands `[F, bands]` over SMOOTHED_FRAMES, or over all frames where they are fewer."""
+    window = min(SMOOTHED_FRAMES, len(bands))
+    sums = np.concatenate([np.zeros((1, bands.shape[1])), np.cumsum(bands, axis=0)])
+    return cast(Levels, (sums[window:] - sums[:-window]) / window)
 
 
 def longest_still(bands: NDArray[np.floating]) -> int:
@@ -142,16 +208,13 @@ def longest_still(bands: NDArray[np.floating]) -> int:
 
     Spectra are smoothed over SMOOTHED_FRAMES. Silence stands still, too.
     """
-    heard = np.maximum(bands, bands.max() - FLOOR_DB).astype(np.float64)
-    window = min(SMOOTHED_FRAMES, len(heard))
-    sums = np.concatenate([np.zeros((1, heard.shape[1])), np.cumsum(heard, axis=0)])
-    smooth = (sums[window:] - sums[:-window]) / window
+    smooth = smoothed(np.maximum(bands, bands.max() - FLOOR_DB).astype(np.float64))
     is_still, span = np.ones(len(smooth), dtype=bool), 0
     while is_still.any():  # is_still[i]: the stretch from i to i + span does not change
         span += 1
         apart = np.sqrt(np.square(smooth[span:] - smooth[: len(smooth) - span]).mean(axis=1))
         is_still = is_still[: len(apart)] & (apart <= STILL_DB)
-    return span - 1 + window
+    return span + len(bands) - len(smooth)
 
 
 def count_returns(levels: Levels) -> int:

@@ -23,7 +23,7 @@ class Refusal:
     remedy: str = ""  # where no sound of the first batch is without it, generation ends; "": it never does
 
 
-FAULTY = Refusal("faulty", lambda sound: bool(sound.faults))
+FAULTY = Refusal("faulty", lambda sound: bool(sound.faults), hears=True)
 MISTUNED = Refusal("mistuned", lambda sound: not sound.is_at_note, hears=True)
 COPY = Refusal("copy", lambda sound: sound.novelty is not None and sound.novelty.verdict == "copy")
 

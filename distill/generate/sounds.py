@@ -19,7 +19,7 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault
+from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault
 from distill.generate.policies import KeptCodes, Policy, PullTo
 from distill.generate.refusals import MISTUNED, MOST_DRAWS, Draws, Refusal, draw_again
 from distill.generate.sampling import Sampling, Sequences, follow_courses, sample_codes
@@ -98,9 +98,10 @@ class GenerationRequest:
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
-        """The faults that such sounds can have: whoever asks for a length or a beginning gets it."""
-        by_length = FAULTS if self.natural_ending else WITH_LENGTH
-        return tuple(kind for kind in by_length if self.prompt is None or kind in WITH_PROMPT)
+        """The faults that such sounds can have: whoever asks for a length, a beginning or notes gets them."""
+        asked = [WITH_LENGTH] * (not self.natural_ending) + [WITH_PROMPT] * (self.prompt is not None)
+        asked += [AT_NOTES] * bool(self.notes)
+        return tuple(kind for kind in FAULTS if all(kind in kinds for kinds in asked))
 
     @property
     def is_tuned(self) -> bool:
@@ -269,24 +270,21 @@ class _Batch:
         return self.request.draw(self.source, Attempt(numbers, seed, take_seeds, progress))
 
     def _judged(self, drawn: Sequence[Codes]) -> list[Sound]:
-        """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""
-        request, judge, finder = (
-            self.request,
-            self.source.judge,
-            self.source.finder if self.request.finds_faults else None,
-        )
-        whole = drawn if request.prompt is None else [np.concatenate([request.prompt, codes]) for codes in drawn]
+        """Sounds with novelty, given the codes `[F, Q]` that were drawn after the prompt."""
+        prompt, judge = self.request.prompt, self.source.judge
+        whole = drawn if prompt is None else [np.concatenate([prompt, codes]) for codes in drawn]
         novelty = [None] * len(drawn) if judge is None else judge(drawn)
-        faults = [None] * len(drawn) if finder is None else finder(whole, request.kinds)
-        return [Sound(*judged, NO_SAMPLES) for judged in zip(whole, novelty, faults, strict=True)]
+        return [Sound(codes, new, None, NO_SAMPLES) for codes, new in zip(whole, novelty, strict=True)]
 
     def _decoded(self, sounds: Sequence[Sound]) -> list[Sound]:
-        """Sounds with their samples."""
-        rate = self.spectrogram.sample_rate
-        decoded = decode_sounds(self.source.codec, [sound.codes for sound in sounds], self.length)
+        """Sounds with their samples and faults."""
+        rate, codes = self.spectrogram.sample_rate, [sound.codes for sound in sounds]
+        decoded = decode_sounds(self.source.codec, codes, self.length)
+        finder = self.source.finder if self.request.finds_faults else None
+        faults = [None] * len(sounds) if finder is None else finder(codes, decoded, self.request.kinds)
         return [
-            replace(sound, samples=samples, seconds=len(samples) / rate)
-            for sound, samples in zip(sounds, decoded, strict=True)
+            replace(sound, samples=samples, seconds=len(samples) / rate, faults=faulty)
+            for sound, samples, faulty in zip(sounds, decoded, faults, strict=True)
         ]
 
     def _tuned(self, number: int, sound: Sound) -> Sound:
