@@ -6,18 +6,20 @@ recordings, so that a corpus of pads may stand still and one of loops may start 
 which the limits have not seen, tell how often a sound without fault is beyond them.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill.codec.envelope import LOG_FLOOR
 from distill.codec.model import VQVAE
 from distill.codec.scales import band_centres
+from distill.codec.streaming import decode_each
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.spectra import band_levels
@@ -38,7 +40,9 @@ SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its me
 
 
 Fault = Literal["drone", "stutter", "attack", "loud", "band", "ending", "length"]
-Levels = NDArray[np.float64]  # [F], dB
+Codes = NDArray[np.integer]  # [F, Q]
+Samples = NDArray[np.float32]  # [N]
+Levels = NDArray[np.float64]  # [F] or [bands], dB
 MEANINGS: dict[Fault, str] = {
     "drone": "it stands still for longer than recordings do",
     "stutter": "it falls silent and starts again",
@@ -50,9 +54,7 @@ MEANINGS: dict[Fault, str] = {
 }
 FAULTS = tuple(MEANINGS)
 WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "band")  # of sounds of a requested length
-AT_NOTES: tuple[Fault, ...] = tuple(
-    kind for kind in FAULTS if kind != "band"
-)  # of sounds at notes: any may be asked for
+AT_NOTES: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "ending", "length")  # of sounds at notes
 WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds that begin with a prompt
 
 
@@ -65,7 +67,7 @@ class Measures:
     still_frames: int
     returns_per_second: float  # how often it fell silent and started again
     end_level: float  # of the last frame, in dB relative to the loudest
-    bands: Levels  # [bands], each at its loudest, in dB relative to the loudest band
+    bands: Levels  # [bands], of a sound as heard, of a training recording what it allows; in dB relative to the loudest
 
     def onset(self, level: float) -> int:
         """The first frame of this level; MOST_FRAMES where there is none."""
@@ -108,25 +110,20 @@ class FaultFinder:
     """Finds faults of sounds, by the limits that the training recordings of a reference set."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        self._codec = codec
-        recordings = [measured(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)]
-        self._limits = Limits([replace(one, bands=spread(codec, one.bands)) for one in recordings])
-        self._held_out = [measured(codec, codes) for codes in reference.held_out]
+        self._codec, self._reference = codec, reference
+        self._limits = Limits([measured(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)])
 
     def __call__(
-        self,
-        sounds: Iterable[NDArray[np.integer]],
-        samples: Iterable[NDArray[np.float32]],
-        kinds: Collection[Fault] = FAULTS,
+        self, sounds: Iterable[Codes], samples: Iterable[Samples], kinds: Collection[Fault] = FAULTS
     ) -> list[tuple[Fault, ...]]:
         """The faults of each sound, given its codes `[F, Q]` and samples `[N]`; only these kinds are looked for."""
-        measures = (
-            replace(measured(self._codec, codes), bands=heard_bands(self._codec, audio))
-            for codes, audio in zip(sounds, samples, strict=True)
-        )
-        return [self._limits.faults(one, kinds) for one in measures]
+        return [self._limits.faults(one, kinds) for one in self._heard(sounds, samples)]
 
-    def is_silent(self, codes: NDArray[np.integer]) -> bool:
+    def _heard(self, sounds: Iterable[Codes], samples: Iterable[Samples]) -> Iterator[Measures]:
+        for codes, audio in zip(sounds, samples, strict=True):
+            yield replace(measured(self._codec, codes), bands=heard_bands(self._codec, audio))
+
+    def is_silent(self, codes: Codes) -> bool:
         """Whether a sound, given its codes `[F, Q]`, never comes within SOFTER_DB of the softest recording."""
         return bool(measured(self._codec, codes).levels.max() < self._limits.onset_level)
 
@@ -137,9 +134,15 @@ class FaultFinder:
             for one in self._held_out
         ]
 
+    @cached_property
+    def _held_out(self) -> list[Measures]:
+        codes = [one.astype(np.int64) for one in self._reference.held_out]
+        decoded = decode_each(self._codec, map(torch.from_numpy, codes))
+        return [*self._heard(codes, (audio.cpu().numpy() for audio in decoded))]
+
 
 @torch.no_grad()
-def measured(codec: VQVAE, codes: NDArray[np.integer]) -> Measures:
+def measured(codec: VQVAE, codes: Codes) -> Measures:
     """Measure a sound, given its codes `[F, Q]`: the first MOST_FRAMES frames, and the last one."""
     frames, kept = len(codes), codes
     if frames > MOST_FRAMES:
@@ -155,45 +158,39 @@ def measured(codec: VQVAE, codes: NDArray[np.integer]) -> Measures:
         returns_per_second=count_returns(levels[:MOST_FRAMES])
         / max(1.0, min(frames, MOST_FRAMES) / codec.spectrogram.frame_rate),
         end_level=float(levels[-1] - levels.max()),
-        bands=coded_bands(codec, features[:MOST_FRAMES], on_device[:, :MOST_FRAMES]),
+        bands=allowed_bands(codec, features[:MOST_FRAMES], codec.layout.split(on_device)[1][0, :MOST_FRAMES]),
     )
 
 
-def coded_bands(codec: VQVAE, features: Tensor, codes: Tensor) -> Levels:
-    """Band levels `[n_mels + 2]` of features `[F, features]` and their codes `[1, F, Q]`, as `heard_bands` has them.
+def allowed_bands(codec: VQVAE, features: Tensor, tones: Tensor) -> Levels:
+    """What a recording, of features `[F, features]` and tones `[F, 3]`, allows `heard_bands` to be.
 
-    Of both ends of the spectrum codes say nothing.
+    A band may be as loud as the loudest within NEAR_OCTAVES; the ends of the spectrum, of which codes say nothing, as loud
+    as the band beside them.
     """
-    tones = codec.layout.split(codes)[1]
-    combed = codec.with_combs(features[None], tones, codec.tone.combs(tones))[0]
-    return np.pad(loudest_bands(20 * codec.spectrogram.mean_log_mel(combed)), 1, constant_values=-FLOOR_DB)
+    combed = codec.with_combs(features[None], tones[None], codec.tone.combs(tones[None]))[0]
+    levels = loudest_bands(20 * codec.spectrogram.mean_log_mel(combed))
+    octaves = np.log2(band_centres(codec.spectrogram.sample_rate, codec.spectrogram.n_mels))
+    is_near = np.abs(octaves[:, None] - octaves) <= NEAR_OCTAVES
+    return np.concatenate([levels[:1], np.where(is_near, levels, -FLOOR_DB).max(axis=1), levels[-1:]])
 
 
 @torch.no_grad()
-def heard_bands(codec: VQVAE, samples: NDArray[np.float32]) -> Levels:
+def heard_bands(codec: VQVAE, samples: Samples) -> Levels:
     """Band levels `[n_mels + 2]` of samples `[N]`: of the mel bands, and of what lies below and above their centres."""
     config, bank = codec.spectrogram, codec.frame_features.log_mel.bank
     kept = torch.from_numpy(samples[: MOST_FRAMES * config.samples_per_frame]).to(codec.device)
     spectrum = codec.inverse_stft.transform(codec.amplified(config.padded(kept, 0)))[0].abs()  # [T, bins]
-    below, above = (1 - bank.sum(dim=1, keepdim=True)).tensor_split([len(bank) // 2])
-    below, above = nn.functional.pad(below, (0, 0, 0, len(above))), nn.functional.pad(above, (0, 0, len(below), 0))
-    bands = 20 * (spectrum @ torch.cat([below, bank, above], dim=1)).clamp_min(LOG_FLOOR).log10()
+    ends = [half.sum(dim=1, keepdim=True) for half in (spectrum * (1 - bank.sum(dim=1))).tensor_split(2, dim=1)]
+    bands = 20 * torch.cat([ends[0], spectrum @ bank, ends[1]], dim=1).clamp_min(LOG_FLOOR).log10()
     return loudest_bands(bands.unflatten(0, (-1, config.stack)).mean(dim=1))
 
 
 def loudest_bands(bands: Tensor) -> Levels:
-    """The highest level of each of the bands `[F, bands]` in dB, relative to the loudest, -FLOOR_DB and more; silence has none."""
+    """The highest level of each of the bands `[F, bands]` in dB, relative to the loudest, at least -FLOOR_DB, as in silence."""
     levels = smoothed(bands.double().cpu().numpy()).max(axis=0)
     loudest = max(levels.max(), 20 * np.log10(LOG_FLOOR) + FLOOR_DB)
     return cast(Levels, np.maximum(levels - loudest, -FLOOR_DB))
-
-
-def spread(codec: VQVAE, bands: Levels) -> Levels:
-    """Band levels `[n_mels + 2]` of a recording as limits: the highest within NEAR_OCTAVES, at both ends of the next band."""
-    inner, octaves = bands[1:-1], np.log2(band_centres(codec.spectrogram.sample_rate, codec.spectrogram.n_mels))
-    is_near = np.abs(octaves[:, None] - octaves) <= NEAR_OCTAVES
-    near = np.where(is_near, inner, -FLOOR_DB).max(axis=1)
-    return cast(Levels, np.concatenate([inner[:1], near, inner[-1:]]))
 
 
 def smoothed(bands: Levels) -> Levels:

@@ -25,14 +25,17 @@ from distill.generate.faults import (
     Limits,
     Measures,
     count_returns,
+    heard_bands,
     longest_still,
 )
+from distill.generate.sounds import decode_sounds
 from distill.novelty.reference import make_reference
 from distill.params import get_adaptive_vqvae_config
 
 RATE = 16_000
 Samples = NDArray[np.float32]
 Coder = Callable[[Samples], Codes]
+Found = Callable[..., list[tuple[str, ...]]]
 SPECTRA = arrays(np.float64, st.tuples(st.integers(1, 20), st.just(3)), elements=st.integers(-2, 2))
 LEVELS = arrays(np.float64, st.integers(1, 30), elements=st.integers(-8, 8).map(lambda step: 10.0 * step))
 
@@ -46,6 +49,16 @@ def tone(seconds: float, pitch: float, decay: float) -> Samples:
     return sound
 
 
+def with_whistle(sound: Samples, hertz: float, level_db: float = -20.0) -> Samples:
+    """A sound with a sine that follows its level, so much softer than it."""
+    time = np.arange(len(sound)) / RATE
+    level = np.sqrt(np.convolve(np.square(sound), np.full(801, 1 / 801), mode="same"))
+    whistling: Samples = (sound + 10 ** (level_db / 20) * 2**0.5 * level * np.sin(2 * np.pi * hertz * time)).astype(
+        np.float32
+    )
+    return whistling
+
+
 RECORDINGS = [tone(0.5 + 0.05 * number, 110 * 2 ** (number / 12), 5 + number % 3) for number in range(20)]
 SILENCE = np.zeros(RATE // 4, dtype=np.float32)
 FAULTY: dict[str, Samples] = {
@@ -53,6 +66,7 @@ FAULTY: dict[str, Samples] = {
     "stutter": np.concatenate([RECORDINGS[3], SILENCE, RECORDINGS[3], SILENCE, RECORDINGS[3]]),
     "attack": np.concatenate([SILENCE, SILENCE, RECORDINGS[4]]),
     "loud": 4 * RECORDINGS[5],
+    "band": with_whistle(RECORDINGS[6], 6_000),
     "ending": tone(1.0, 220, 3)[: RATE // 2],
     "length": tone(0.21, 220, 30),
 }
@@ -82,29 +96,57 @@ def finder(codec: VQVAE, coded: Coder) -> FaultFinder:
     return FaultFinder(make_reference([str(number) for number in range(15)], codes[:15], codes[15:]), codec)
 
 
+@pytest.fixture(scope="module")
+def found(finder: FaultFinder, codec: VQVAE) -> Found:
+    """The faults of codes, as they are decoded."""
+    return lambda codes, kinds=FAULTS: finder(codes, decode_sounds(codec, codes), kinds)
+
+
 @pytest.mark.parametrize("kind", FAULTS)
-def test_each_fault_is_found(finder: FaultFinder, coded: Coder, kind: str) -> None:
-    assert finder([coded(FAULTY[kind])]) == [(kind,)]
+def test_each_fault_is_found(found: Found, coded: Coder, kind: str) -> None:
+    assert found([coded(FAULTY[kind])]) == [(kind,)]
 
 
-def test_recordings_have_none_but_soft_sounds_and_single_frames(finder: FaultFinder, coded: Coder) -> None:
-    assert finder(map(coded, RECORDINGS)) == [()] * len(RECORDINGS)
+def test_recordings_have_none_but_soft_sounds_and_single_frames(
+    finder: FaultFinder, found: Found, coded: Coder
+) -> None:
+    assert found([*map(coded, RECORDINGS)]) == [()] * len(RECORDINGS)
     assert finder.held_out() == [()] * 5
-    assert finder([coded(0.1 * RECORDINGS[0])]) == [("attack",)]
-    assert finder([coded(1.7 * RECORDINGS[0])]) == [()]
+    assert found([coded(0.1 * RECORDINGS[0])]) == [("attack",)]
+    assert found([coded(1.7 * RECORDINGS[0])]) == [()]
     assert finder.is_silent(coded(0.1 * RECORDINGS[0]))
     assert not finder.is_silent(coded(0.4 * RECORDINGS[0]))
-    (found,) = finder([coded(RECORDINGS[0])[:1]])
-    assert set(found) == {"ending", "length"}
+    (faults,) = found([coded(RECORDINGS[0])[:1]])
+    assert set(faults) == {"ending", "length"}
 
 
-def test_what_recordings_do_and_what_is_not_asked_for_is_no_fault(
-    finder: FaultFinder, codec: VQVAE, coded: Coder
+@pytest.mark.parametrize(
+    ("hertz", "level_db", "expected"),
+    [
+        (7_960, -40, ("band",)),  # beyond the centre of the last band, of which codes say nothing
+        (7_960, -70, ()),  # not heard
+        (20, -20, ()),
+        (3_000, -20, ()),  # less than an octave above what recordings have
+    ],
+)
+def test_what_the_decoder_adds_is_found_where_no_recording_sounds(
+    finder: FaultFinder, codec: VQVAE, coded: Coder, hertz: float, level_db: float, expected: tuple[str, ...]
 ) -> None:
+    codes = coded(RECORDINGS[6])
+    (samples,) = decode_sounds(codec, [codes])
+    assert finder([codes], [with_whistle(samples, hertz, level_db)]) == [expected]
+
+
+def test_silence_sounds_in_no_band(finder: FaultFinder, codec: VQVAE) -> None:
+    assert heard_bands(codec, SILENCE).tolist() == [-FLOOR_DB] * (codec.spectrogram.n_mels + 2)
+
+
+def test_what_recordings_do_and_what_is_not_asked_for_is_no_fault(found: Found, codec: VQVAE, coded: Coder) -> None:
     sounds = [coded(FAULTY[kind]) for kind in FAULTS]
-    assert finder(sounds, ("drone", "length")) == [("drone",), (), (), (), (), ("length",)]
+    assert found(sounds, ("drone", "length")) == [("drone",), (), (), (), (), (), ("length",)]
     for codes in sounds:
-        assert FaultFinder(make_reference(["a"], [codes], [codes]), codec)([codes]) == [()]
+        alone = FaultFinder(make_reference(["a"], [codes], [codes]), codec)
+        assert alone([codes], decode_sounds(codec, [codes])) == alone.held_out() == [()]
 
 
 @given(SPECTRA)
@@ -136,7 +178,7 @@ def test_returns_are_those_of_the_slow_count(levels: NDArray[np.float64]) -> Non
 
 
 def measures(still: int = 10, returns: float = 0.0, loudest: float = 20.0, end: float = -50.0) -> Measures:
-    return Measures(np.array([loudest, loudest + end]), 30, still, returns, end)
+    return Measures(np.array([loudest, loudest + end]), 30, still, returns, end, np.array([0.0, -FLOOR_DB]))
 
 
 def test_limits_come_from_most_recordings_and_a_sound_need_not_end_as_softly() -> None:
