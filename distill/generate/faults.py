@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distill.codec.envelope import LOG_FLOOR
 from distill.codec.model import VQVAE
-from distill.codec.scales import band_centres
+from distill.codec.scales import mel_centres
 from distill.codec.streaming import decode_each
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import Reference, evenly
@@ -29,7 +29,7 @@ STILL_DB = 2.0  # root mean square over bands, up to which a spectrum stands sti
 FLOOR_DB = 60.0  # below the loudest band or frame: what is softer is not heard beside it
 RETURN_DB = 20.0  # that a sound falls and rises again to count as started again
 ENDED_DB = 40.0  # below the loudest frame: a sound that is softer at its end has ended, however soft recordings end
-NEAR_OCTAVES = 1.0  # a sound may sound so far from where recordings do: held-out notes lie between and beyond others
+NEAR_MELS = 800.0  # an octave of the treble, that a sound may be from where recordings sound: they are other notes
 SOFTER_DB = 12.0  # than the loudest frame of the softest recording: where a sound has not started yet
 SLACK = 1.5  # limits on times and rates are exceeded by more than this factor
 SLACK_FRAMES = 5  # the same for limits on frames
@@ -165,24 +165,24 @@ def measured(codec: VQVAE, codes: Codes) -> Measures:
 def allowed_bands(codec: VQVAE, features: Tensor, tones: Tensor) -> Levels:
     """What a recording, of features `[F, features]` and tones `[F, 3]`, allows `heard_bands` to be.
 
-    A band may be as loud as the loudest within NEAR_OCTAVES; the ends of the spectrum, of which codes say nothing, as loud
-    as the band beside them.
+    A band may be as loud as the loudest within NEAR_MELS. What lies above all bands, of which codes say nothing, may be as
+    loud as the last one.
     """
     combed = codec.with_combs(features[None], tones[None], codec.tone.combs(tones[None]))[0]
     levels = loudest_bands(20 * codec.spectrogram.mean_log_mel(combed))
-    octaves = np.log2(band_centres(codec.spectrogram.sample_rate, codec.spectrogram.n_mels))
-    is_near = np.abs(octaves[:, None] - octaves) <= NEAR_OCTAVES
-    return np.concatenate([levels[:1], np.where(is_near, levels, -FLOOR_DB).max(axis=1), levels[-1:]])
+    mels = mel_centres(codec.spectrogram.sample_rate, codec.spectrogram.n_mels)
+    is_near = np.abs(mels[:, None] - mels) <= NEAR_MELS
+    return np.append(np.where(is_near, levels, -FLOOR_DB).max(axis=1), levels[-1])
 
 
 @torch.no_grad()
 def heard_bands(codec: VQVAE, samples: Samples) -> Levels:
-    """Band levels `[n_mels + 2]` of samples `[N]`: of the mel bands, and of what lies below and above their centres."""
+    """Levels `[n_mels + 1]` of samples `[N]` in the mel bands, and in what the last band misses above its centre."""
     config, bank = codec.spectrogram, codec.frame_features.log_mel.bank
     kept = torch.from_numpy(samples[: MOST_FRAMES * config.samples_per_frame]).to(codec.device)
     spectrum = codec.inverse_stft.transform(codec.amplified(config.padded(kept, 0)))[0].abs()  # [T, bins]
-    ends = [half.sum(dim=1, keepdim=True) for half in (spectrum * (1 - bank.sum(dim=1))).tensor_split(2, dim=1)]
-    bands = 20 * torch.cat([ends[0], spectrum @ bank, ends[1]], dim=1).clamp_min(LOG_FLOOR).log10()
+    _, above = (spectrum * (1 - bank.sum(dim=1))).tensor_split(2, dim=1)
+    bands = 20 * torch.cat([spectrum @ bank, above.sum(dim=1, keepdim=True)], dim=1).clamp_min(LOG_FLOOR).log10()
     return loudest_bands(bands.unflatten(0, (-1, config.stack)).mean(dim=1))
 
 
