@@ -179,7 +179,7 @@ def test_sounds_that_are_not_new_enough_are_drawn_again(model: Model) -> None:
 def test_faulty_sounds_are_reported_and_drawn_again(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all("length" not in (faults or ()) for faults in model.generate(n=20, seconds=0.02, seed=3).faults)
 
-    def odd(_: object, sounds: Sequence[np.ndarray], __: object = ()) -> list[tuple[str, ...]]:
+    def odd(_: object, sounds: Sequence[np.ndarray], *__: object) -> list[tuple[str, ...]]:
         return [("drone",) if codes[0, 0] % 2 else () for codes in sounds]
 
     monkeypatch.setattr(FaultFinder, "__call__", odd)

@@ -83,10 +83,11 @@ def test_only_half_a_millisecond_of_an_attack_is_faded() -> None:
     assert abs(faded[0]) == abs(faded[-1]) == 0
 
 
-def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
+def test_whoever_asks_for_a_length_a_beginning_or_notes_gets_them() -> None:
     prompt = np.zeros((3, len(SIZES)), dtype=np.int64)
     assert GenerationRequest(1, 1.0).kinds == FAULTS
-    assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack", "loud")
+    assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack", "loud", "band")
+    assert GenerationRequest(1, 1.0, notes=[60.0]).kinds == tuple(kind for kind in FAULTS if kind != "band")
     assert GenerationRequest(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
     assert GenerationRequest(1, 1.0, natural_ending=False, prompt=prompt).kinds == ("drone", "stutter")
 
