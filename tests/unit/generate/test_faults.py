@@ -138,7 +138,7 @@ def test_what_the_decoder_adds_is_found_where_no_recording_sounds(
     assert finder([codes], [with_whistle(samples, hertz, level_db)]) == [expected]
 
 
-def test_silence_sounds_in_no_band(finder: FaultFinder, codec: VQVAE) -> None:
+def test_silence_sounds_in_no_band(codec: VQVAE) -> None:
     assert heard_bands(codec, SILENCE).tolist() == [-FLOOR_DB] * (codec.spectrogram.n_mels + 1)
 
 
