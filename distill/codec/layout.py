@@ -80,13 +80,12 @@ class FrameLayout:
 
     def split(self, codes: "Tensor") -> "tuple[Tensor, Tensor]":
         """Codes `[..., 1 + S]` of the spectrum and `[..., 3]` of tones, of all codes `[..., Q]`."""
-        import torch
-
-        others = self.tones.stop
-        return torch.cat([codes[..., :NOTE], codes[..., others:]], dim=-1), codes[..., NOTE:others]
+        spectral = [level for level in range(codes.shape[-1]) if level not in self.tones]
+        return codes[..., spectral], codes[..., self.tones.start : self.tones.stop]
 
     def join(self, spectral: "Tensor", tones: "Tensor") -> "Tensor":
         """Codes `[..., Q]` of the two parts that `split` gives."""
-        import torch
-
-        return torch.cat([spectral[..., :NOTE], tones, spectral[..., NOTE:]], dim=-1)
+        after = NOTE + tones.shape[-1]
+        codes = spectral.new_empty(*spectral.shape[:-1], spectral.shape[-1] + tones.shape[-1])
+        codes[..., :NOTE], codes[..., NOTE:after], codes[..., after:] = spectral[..., :NOTE], tones, spectral[..., NOTE:]
+        return codes
