@@ -5,7 +5,6 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -65,12 +64,11 @@ class Trial:
     resident: list[float] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
     probe_seconds: list[float] = field(default_factory=list)
-    training: PriorTraining | None = None
+    training: PriorTraining = field(init=False)  # once it has ended
 
     @property
     def result(self) -> TrainingResult:
         """Record of the finished training."""
-        assert self.training is not None
         return self.training.result
 
     @property
@@ -106,7 +104,13 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
 
     Raises DistillError where the gates are dead or the training diverges.
     """
-    trial, stop = Trial(steps), threading.Event()
+    trial, stop, probe = Trial(steps), threading.Event(), MemoryTask.probe_memory
+
+    def timed(*given: Any) -> dict[str, float]:
+        began = time.perf_counter()
+        results = probe(*given)
+        trial.probe_seconds.append(time.perf_counter() - began)
+        return results
 
     def watch(event: Any) -> None:
         if isinstance(event, WatchMetrics):
@@ -114,37 +118,17 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
         elif isinstance(event, PriorStepMetrics):
             trial.losses.append(event.train_loss)
             trial.seconds.append(event.step_time_s)
-            trial.resident.append(memory_in_use(fabric))
+            on_gpu = torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
+            trial.resident.append(float(on_gpu + psutil.Process().memory_info().rss))
             progress(event.overall_step, steps, f"steps of a training, loss {event.train_loss:.3f}")
             if event.overall_step == steps:
                 stop.set()
 
     config = memory_config(data, epochs=epochs_for(data, steps, **changes), **changes)
     run = Run(fabric, observers=[watch], cancel=stop.is_set)
-    with timed_probes(trial.probe_seconds):
+    with patch.object(MemoryTask, "probe_memory", timed):
         trial.training = fit_prior(data, config, seed, run)
     return trial
-
-
-@contextmanager
-def timed_probes(seconds: list[float]) -> Iterator[None]:
-    """Context that adds the seconds of each probe of a memory to a list."""
-    probe = MemoryTask.probe_memory
-
-    def timed(*given: Any) -> dict[str, float]:
-        began = time.perf_counter()
-        results = probe(*given)
-        seconds.append(time.perf_counter() - began)
-        return results
-
-    with patch.object(MemoryTask, "probe_memory", timed):
-        yield
-
-
-def memory_in_use(fabric: Fabric) -> float:
-    """Bytes in use by this process and on its GPU."""
-    on_gpu = torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
-    return float(on_gpu + psutil.Process().memory_info().rss)
 
 
 def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> tuple[Figure, ...]:
@@ -167,7 +151,6 @@ def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: A
 def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **changes: Any) -> tuple[int, bool]:
     """Rollbacks of a loss that stays NaN, and whether training then stopped."""
     run = _FaultyRun(data, "loss", seed, fabric, False, changes)
-    stopped = False
     try:
         stopped = bool(run.trainer.run().counts["diverged"])
     except Interrupted:
