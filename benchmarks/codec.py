@@ -41,16 +41,6 @@ TONE = (
     *("corpus", "codec", "kbit/s", "partials found again, F1", "tone to noise lost, dB", "cents off"),
     *("tonal originals", "tonal decodes", "told apart"),
 )
-# Measures of `Fidelity` and their formats.
-FORMS = {
-    "level_db": "+.1f",
-    "peak_db": "+.1f",
-    "attack_ms": "+.1f",
-    "envelope": ".2f",
-    "pre_attack_db": "+.1f",
-    "treble_db": "+.1f",
-    "flutter_db": "+.1f",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,27 +167,22 @@ def _fidelity_rows(systems: Sequence[_System], attacks: Sequence[float]) -> list
     rows: list[tuple[str, ...]] = [("originals", *[MISSING] * 4, spread(attacks, ".1f"), *[MISSING] * 5)]
     for system in systems:
         measured = system.quality.fidelity
-        level, peak, attack, of_envelope, before, treble, flutter = (
-            spread([getattr(fidelity, name) for fidelity in measured], form) for name, form in FORMS.items()
-        )
+        names = ("level_db", "peak_db", "attack_ms", "pre_attack_db", "treble_db", "flutter_db")
+        values = ([getattr(fidelity, name) for fidelity in measured] for name in names)
+        level, peak, attack, *others = (spread(of_measure, "+.1f") for of_measure in values)
+        of_envelope = spread([fidelity.envelope for fidelity in measured], ".2f")
         absolute = number(mean([abs(fidelity.level_db) for fidelity in measured]), ".1f")
         decoded = [original + fidelity.attack_ms for original, fidelity in zip(attacks, measured, strict=True)]
-        attacked = (spread(decoded, ".1f"), attack)
-        rows.append((*_named(system), level, absolute, peak, *attacked, of_envelope, before, treble, flutter))
+        rows.append((*_named(system), level, absolute, peak, spread(decoded, ".1f"), attack, of_envelope, *others))
     return rows
 
 
 def _tone_row(system: _System) -> tuple[str, ...]:
     """Medians over the recordings with a tone, shares of tonal sounds, and how often a decode is told."""
-    forms = {
-        "f1": ".2f",
-        "tone_to_noise_lost": "+.1f",
-        "cents": ".1f",
-        "tonal_originals": ".2f",
-        "tonal_decodes": ".2f",
-    }
     summary = tone_summary(system.quality.tone)
-    figures = (number(summary.get(name, math.nan), form) for name, form in forms.items())
+    names = ("f1", "tone_to_noise_lost", "cents", "tonal_originals", "tonal_decodes")
+    forms = (".2f", "+.1f", ".1f", ".2f", ".2f")
+    figures = (number(summary.get(name, math.nan), form) for name, form in zip(names, forms, strict=True))
     return (*_named(system), *figures, interval(system.quality.told, ".2f"))
 
 
@@ -205,9 +190,7 @@ def _speed_rows(codec: OurCodec, held_out: HeldOut) -> list[tuple[str, ...]]:
     """Speed on the first 20 s of the held-out recordings."""
     ends = torch.tensor([len(sound) for sound in held_out.padded]).cumsum(0)
     chosen = held_out.padded[: 1 + int((ends < 20 * held_out.sample_rate).sum())]
-    alone = Way(
-        lambda sounds: [codec.encode(sound) for sound in sounds], lambda codes: [codec.decode(each) for each in codes]
-    )
+    alone = Way(lambda sounds: list(map(codec.encode, sounds)), lambda codes: list(map(codec.decode, codes)))
     ways = {"a call for each": alone, "short ones together": codec.together()}
     speeds = interleaved_speeds(ways, chosen, held_out.sample_rate, rounds=5)
     return [(name, f"{encode:.0f}", f"{decode:.0f}") for name, (encode, decode) in speeds.items()]

@@ -55,10 +55,7 @@ def check_recordings(folder: Path | None, steps: int, seed: int, execution: Exec
 
 
 def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **changes: Any) -> Iterator[Point]:
-    """Yield the seven criteria as they are measured: first those of the layers, then those of trainings on `data`.
-
-    One training has `steps` steps; `changes` override settings. A training that fails misses its criteria.
-    """
+    """Yield the seven criteria as they are measured. A training of `steps` steps that fails misses its criteria."""
     yield _shown(lambda progress: Point(1, "chunk sizes on the CPU", tuple(chunk_figures(LENGTH, ROUNDS, progress))))
     yield _norm(seed)
     yield Point(7, "gradients stop at shards", shard_gradients(seed))

@@ -30,24 +30,17 @@ from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, WATCH_STEPS
 from distill.training.run import Run
 from distill.training.trainer import Trainer
 
-CONTEXT_SECONDS = 1.0
 
-
-def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
-    """Settings of `architecture: memory` with a window that is short compared with the recordings."""
+def memory_config(data: PriorData, steps: int, **changes: Any) -> PriorConfig:
+    """Settings of `architecture: memory` with a window that is short compared with the recordings, for at least `steps`."""
     longest = max(len(recording.views[0]) for recording in data.train) / data.codes.frame_rate
     most = float(default_values()["prior"]["memory"]["span_seconds"])
-    memory = {"span_seconds": min(max(CONTEXT_SECONDS, longest), most)}
-    settings: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
-    return get_adaptive_prior_config(data.recordings, **{**settings, "memory": memory, **changes})
-
-
-def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
-    """Number of epochs with at least `steps` steps; `changes` override settings."""
-    config = memory_config(data, **changes)
+    memory = {"span_seconds": min(max(1.0, longest), most)}
+    settings: dict[str, Any] = {"architecture": "memory", "context_seconds": 1.0, "patience": 0}
+    config = get_adaptive_prior_config(data.recordings, **{**settings, "memory": memory, **changes})
     shape = MemoryShape.of(config, data.codes, data.codewords.shape[2])
     sampler = SpanSampler(data.train, shape, config.batch_size, seed=0)
-    return min(100_000, math.ceil(steps / sampler.batches_per_epoch))
+    return config.model_copy(update={"epochs": min(100_000, math.ceil(steps / sampler.batches_per_epoch))})
 
 
 @dataclass
@@ -100,10 +93,7 @@ class Trial:
 
 
 def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Progress, **changes: Any) -> Trial:
-    """Train with probes and fast-fail for `steps` steps; `changes` override settings.
-
-    Raises DistillError where the gates are dead or the training diverges.
-    """
+    """Train with probes and fast-fail. Raises DistillError where the gates are dead or the training diverges."""
     trial, stop, probe = Trial(steps), threading.Event(), MemoryTask.probe_memory
 
     def timed(*given: Any) -> dict[str, float]:
@@ -124,7 +114,7 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
             if event.overall_step == steps:
                 stop.set()
 
-    config = memory_config(data, epochs=epochs_for(data, steps, **changes), **changes)
+    config = memory_config(data, steps, **changes)
     run = Run(fabric, observers=[watch], cancel=stop.is_set)
     with patch.object(MemoryTask, "probe_memory", timed):
         trial.training = fit_prior(data, config, seed, run)
@@ -134,8 +124,7 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
 def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> tuple[Figure, ...]:
     """Train with one injected `fault`: "learning rate", "weights" or "loss".
 
-    It is to be noticed within two inspections and undone: weights and moments equal those of an earlier inspection bit for
-    bit. Training is to go on with new data, each batch used once, in order.
+    It is to be noticed within two inspections and undone bit for bit. Training is to go on with new data, in order.
     """
     run = _FaultyRun(data, fault, seed, fabric, True, changes)
     run.trainer.run()
@@ -204,8 +193,7 @@ class _FaultyRun:
     def __init__(
         self, data: PriorData, fault: str, seed: int, fabric: Fabric, once: bool, changes: Mapping[str, Any]
     ) -> None:
-        changes = {"batch_size": 8, **changes}
-        config = memory_config(data, epochs=epochs_for(data, 4 * WATCH_STEPS, **changes), **changes)
+        config = memory_config(data, 4 * WATCH_STEPS, **{"batch_size": 8, **changes})
         assert config.memory is not None
         config = config.model_copy(update={"memory": config.memory.model_copy(update={"fast_fail": False})})
         model = prior_to_train(data, config, seed)
