@@ -83,7 +83,7 @@ check-memory: $(STAMP) ## seven points that a memory is accepted by: CORPUS=fold
 	@$(BIN)/python -m benchmarks.acceptance $(CORPUS) $(ARGS)
 
 bench: $(BENCH_STAMP) ## measure codec, prior and speed beside others: CORPUS="folder..." ARGS="--full --prior ..."
-	@$(BIN)/python -m benchmarks $(or $(CORPUS),$(if $(ARGS),,data/demo)) $(or $(ARGS),--profile)
+	@$(BIN)/python -m benchmarks $(or $(CORPUS),$(if $(ARGS),,data/demo)) $(ARGS)
 
 judge: $(JUDGE_STAMP) ## compare a model's sounds with held-out recordings by features of others: ARGS="FILE --count 64"
 	@$(BIN)/python -m benchmarks.judge $(or $(ARGS),models/demo.distill)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.arguments import add_write, refusals_said, say, whole
-from benchmarks.codec import Plan, measure_codec
+from benchmarks.codec import measure_codec
 from benchmarks.memorization import measure_memorization
 from benchmarks.opus import MISSING, opus_is_installed
 from benchmarks.prior import measure_prior
@@ -37,8 +37,7 @@ def _measured(asked: argparse.Namespace) -> Iterator[Table]:
         if asked.prior:
             yield measure_prior(folder, params, asked.seconds, most, asked.seeds, execution)
         else:
-            plan = Plan(asked.seconds, most if asked.full else None, asked.profile)
-            yield from measure_codec(folder, params, plan, execution)
+            yield from measure_codec(folder, params, asked.seconds, most if asked.full else None, execution)
     if asked.training:
         yield measure_training()
     if asked.memorization:
@@ -56,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=120.0, help="training time of our codec")
     add("--full", action="store_true", help="also train it for all epochs of its tier")
     add("--max-minutes", type=float, default=30.0, help="longest full training, and longest training of a prior")
-    add("--profile", action="store_true", help="profile the training step")
     add("--prior", action="store_true", help="measure priors on the codes of a codec, not the codec")
     add("--seeds", type=whole(1), default=1, help="number of seeds of our prior")
     add("--training", action="store_true", help="training speed of the prior beside other libraries")

@@ -1,9 +1,10 @@
 """Our codec beside others on the held-out recordings of a folder: quality, fidelity, tone, speed, use of codebooks."""
 
 import math
+import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from benchmarks.measures import HeldOut, Quality, Way, interleaved_speeds, padde
 from benchmarks.no_network import NoNetworkCodec
 from benchmarks.opus import KILOBITS, bits_per_second, opus_is_installed, through_opus
 from benchmarks.report import MISSING, Table, interval, mean, number, spread
-from benchmarks.training import CodecTask, OurCodec, Trained, profile_steps, train_within
+from benchmarks.training import CodecTask, OurCodec, Trained, train_within
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
@@ -40,25 +41,6 @@ TONE = (
     *("corpus", "codec", "kbit/s", "partials found again, F1", "tone to noise lost, dB", "cents off"),
     *("tonal originals", "tonal decodes", "told apart"),
 )
-# Measures of `Fidelity` and their formats.
-FORMS = {
-    "level_db": "+.1f",
-    "peak_db": "+.1f",
-    "attack_ms": "+.1f",
-    "envelope": ".2f",
-    "pre_attack_db": "+.1f",
-    "treble_db": "+.1f",
-    "flutter_db": "+.1f",
-}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Measurements to make on a corpus."""
-
-    seconds: float  # of training
-    full_seconds: float | None  # of the tier's whole training, at most; None leaves it out
-    profile: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +48,18 @@ class _System:
     """A codec, its quality, and the cells of its training: seconds and epochs."""
 
     name: str
-    bits_per_second: float
+    kilobits: float  # a second
     quality: Quality
     training: tuple[str, str] = (MISSING, MISSING)
 
-    @property
-    def kilobits(self) -> str:
-        return f"{self.bits_per_second / 1000:.2f}"
 
+def measure_codec(
+    folder: Path, params: Params, seconds: float, full_seconds: float | None, execution: Execution
+) -> list[Table]:
+    """Ingest a folder, train our codec on its training recordings, measure it on held-out ones. Raises AudioError.
 
-def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution) -> list[Table]:
-    """Ingest a folder, train our codec on its training recordings, measure it on held-out ones. Raises AudioError."""
+    Training takes so many `seconds`, and where `full_seconds` are given all epochs of the tier once more, within these.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         ingested = Path(temporary) / "corpus"
         given, executor = params.corpus, Executor(execution.workers)
@@ -87,26 +70,27 @@ def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution
         task = CodecTask(corpus, params.vqvae_config(count), fraction, params.seed, make_fabric(execution))
         data = CodecData.split(corpus, fraction, params.seed)
         held_out = _held_out(corpus, data.held_out)
-        trained = _train(task, plan)
+        trained = _train(task, seconds, full_seconds)
         systems = [_ours(label, codec, held_out) for label, codec in trained.items()]
         systems += [_no_network(task, data.train, held_out), *_opus(held_out)]
         say("measuring speed")
-        tables = [
-            _corpus_table(name, params.tier_name(count), data.train, held_out),
+        corpus_row = (name, params.tier_name(count), *_lengths(data.train, held_out))
+        last = list(trained.values())[-1]
+        steps = (
+            str(len(last.clock.warm)),
+            f"{1000 * statistics.mean(last.clock.warm):.0f}",
+            f"{last.clock.outside():.1%}",
+        )
+        uses = (row for pair in trained.items() for row in _use_rows(*pair, held_out))
+        return [
+            Table("corpora", CORPORA, (corpus_row,)),
             Table("codec", CODECS, tuple((name, *_codec_row(system)) for system in systems)),
             Table("fidelity", FIDELITY, tuple((name, *row) for row in _fidelity_rows(systems, held_out.attacks()))),
             Table("tone", TONE, tuple((name, *_tone_row(system)) for system in systems)),
-            _speed_table(name, list(trained.values())[-1].codec, held_out),
-            Table(
-                "codebooks", USE, tuple((name, *row) for pair in trained.items() for row in _use_rows(*pair, held_out))
-            ),
+            Table("speed", SPEEDS, tuple((name, *row) for row in _speed_rows(last.codec, held_out))),
+            Table("codebooks", USE, tuple((name, *row) for row in uses)),
+            Table("step", STEPS, ((name, *steps),)),
         ]
-        if plan.profile:
-            say("profiling training steps")
-            profile = profile_steps(task, plan.seconds / 4)
-            row = (name, str(profile.steps), f"{profile.milliseconds:.0f}", f"{profile.outside:.1%}")
-            tables.append(Table("step", STEPS, (row,)))
-        return tables
 
 
 def _held_out(corpus: Corpus, entries: Sequence[ManifestRow]) -> HeldOut:
@@ -119,13 +103,13 @@ def _held_out(corpus: Corpus, entries: Sequence[ManifestRow]) -> HeldOut:
     return HeldOut(names, groups, tuple(sounds), whole, rate)
 
 
-def _train(task: CodecTask, plan: Plan) -> dict[str, Trained]:
+def _train(task: CodecTask, seconds: float, full_seconds: float | None) -> dict[str, Trained]:
     """Our codec by the names of its trainings."""
-    say(f"training for {plan.seconds:.0f} s")
-    trained = {"ours": train_within(task, plan.seconds)}
-    if plan.full_seconds is not None:
-        say(f"training in full, for {plan.full_seconds / 60:.0f} min at most")
-        trained["ours, full training"] = train_within(task, plan.full_seconds, task.config.epochs)
+    say(f"training for {seconds:.0f} s")
+    trained = {"ours": train_within(task, seconds)}
+    if full_seconds is not None:
+        say(f"training in full, for {full_seconds / 60:.0f} min at most")
+        trained["ours, full training"] = train_within(task, full_seconds, task.config.epochs)
     return trained
 
 
@@ -149,7 +133,7 @@ def _decoded(name: str, codec: OurCodec | NoNetworkCodec, held_out: HeldOut, tra
     """A codec with the quality of its decodes of the held-out recordings."""
     say(f"measuring {name}")
     decoded = [codec.decode(codec.encode(sound))[: len(sound)] for sound in held_out.padded]
-    return _System(name, codec.bits_per_second, held_out.judge(decoded), training)
+    return _System(name, codec.bits_per_second / 1000, held_out.judge(decoded), training)
 
 
 def _opus(held_out: HeldOut) -> list[_System]:
@@ -159,20 +143,23 @@ def _opus(held_out: HeldOut) -> list[_System]:
         say(f"measuring Opus at {kilobits} kbit/s")
         made = [through_opus(sound.numpy(), held_out.sample_rate, kilobits) for sound in held_out.padded]
         quality = held_out.judge([torch.from_numpy(sound.samples) for sound in made])
-        systems.append(_System(f"Opus {kilobits}", bits_per_second(made), quality))
+        systems.append(_System(f"Opus {kilobits}", bits_per_second(made) / 1000, quality))
     return systems
 
 
-def _corpus_table(name: str, tier: str, train: Sequence[ManifestRow], held_out: HeldOut) -> Table:
-    rate, held = held_out.sample_rate, held_out.sounds
-    trained_on = (str(len(train)), f"{sum(entry.samples for entry in train) / rate:.0f}")
-    measured_on = (str(len(held)), f"{sum(map(len, held)) / rate:.0f}")
-    return Table("corpora", CORPORA, ((name, tier, *trained_on, *measured_on),))
+def _lengths(train: Sequence[ManifestRow], held_out: HeldOut) -> Iterator[str]:
+    """Number and seconds of the recordings of each side."""
+    for samples in ([entry.samples for entry in train], list(map(len, held_out.sounds))):
+        yield from (str(len(samples)), f"{sum(samples) / held_out.sample_rate:.0f}")
+
+
+def _named(system: _System) -> tuple[str, str]:
+    return system.name, f"{system.kilobits:.2f}"
 
 
 def _codec_row(system: _System) -> tuple[str, ...]:
     quality = number(mean(system.quality.mel), ".3f"), number(mean(system.quality.visqol), ".2f")
-    return (system.name, f"{system.bits_per_second / 1000:.3f}", *system.training, *quality)
+    return (system.name, f"{system.kilobits:.3f}", *system.training, *quality)
 
 
 def _fidelity_rows(systems: Sequence[_System], attacks: Sequence[float]) -> list[tuple[str, ...]]:
@@ -180,43 +167,33 @@ def _fidelity_rows(systems: Sequence[_System], attacks: Sequence[float]) -> list
     rows: list[tuple[str, ...]] = [("originals", *[MISSING] * 4, spread(attacks, ".1f"), *[MISSING] * 5)]
     for system in systems:
         measured = system.quality.fidelity
-        level, peak, attack, of_envelope, before, treble, flutter = (
-            spread([getattr(fidelity, name) for fidelity in measured], form) for name, form in FORMS.items()
-        )
+        names = ("level_db", "peak_db", "attack_ms", "pre_attack_db", "treble_db", "flutter_db")
+        values = ([getattr(fidelity, name) for fidelity in measured] for name in names)
+        level, peak, attack, *others = (spread(of_measure, "+.1f") for of_measure in values)
+        of_envelope = spread([fidelity.envelope for fidelity in measured], ".2f")
         absolute = number(mean([abs(fidelity.level_db) for fidelity in measured]), ".1f")
         decoded = [original + fidelity.attack_ms for original, fidelity in zip(attacks, measured, strict=True)]
-        attacked = (spread(decoded, ".1f"), attack)
-        rows.append(
-            (system.name, system.kilobits, level, absolute, peak, *attacked, of_envelope, before, treble, flutter)
-        )
+        rows.append((*_named(system), level, absolute, peak, spread(decoded, ".1f"), attack, of_envelope, *others))
     return rows
 
 
 def _tone_row(system: _System) -> tuple[str, ...]:
     """Medians over the recordings with a tone, shares of tonal sounds, and how often a decode is told."""
-    forms = {
-        "f1": ".2f",
-        "tone_to_noise_lost": "+.1f",
-        "cents": ".1f",
-        "tonal_originals": ".2f",
-        "tonal_decodes": ".2f",
-    }
     summary = tone_summary(system.quality.tone)
-    figures = (number(summary.get(name, math.nan), form) for name, form in forms.items())
-    return (system.name, system.kilobits, *figures, interval(system.quality.told, ".2f"))
+    names = ("f1", "tone_to_noise_lost", "cents", "tonal_originals", "tonal_decodes")
+    forms = (".2f", "+.1f", ".1f", ".2f", ".2f")
+    figures = (number(summary.get(name, math.nan), form) for name, form in zip(names, forms, strict=True))
+    return (*_named(system), *figures, interval(system.quality.told, ".2f"))
 
 
-def _speed_table(corpus: str, codec: OurCodec, held_out: HeldOut) -> Table:
+def _speed_rows(codec: OurCodec, held_out: HeldOut) -> list[tuple[str, ...]]:
     """Speed on the first 20 s of the held-out recordings."""
     ends = torch.tensor([len(sound) for sound in held_out.padded]).cumsum(0)
     chosen = held_out.padded[: 1 + int((ends < 20 * held_out.sample_rate).sum())]
-    alone = Way(
-        lambda sounds: [codec.encode(sound) for sound in sounds], lambda codes: [codec.decode(each) for each in codes]
-    )
+    alone = Way(lambda sounds: list(map(codec.encode, sounds)), lambda codes: list(map(codec.decode, codes)))
     ways = {"a call for each": alone, "short ones together": codec.together()}
     speeds = interleaved_speeds(ways, chosen, held_out.sample_rate, rounds=5)
-    rows = ((corpus, name, f"{speed.encode:.0f}", f"{speed.decode:.0f}") for name, speed in speeds.items())
-    return Table("speed", SPEEDS, tuple(rows))
+    return [(name, f"{encode:.0f}", f"{decode:.0f}") for name, (encode, decode) in speeds.items()]
 
 
 def _use_rows(name: str, trained: Trained, held_out: HeldOut) -> list[tuple[str, ...]]:

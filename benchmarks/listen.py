@@ -25,8 +25,6 @@ from distill.storage.files import atomic_folder, sha256_file
 from distill.training.checkpoints import WEIGHTS
 
 PAGE = "index.html"
-TITLE = "Distill: blind listening"  # of the page, by which a folder is known to be one of ours
-TEMPLATE = Path(__file__).with_name("listen.html")
 DATA = "/* data */ null"  # in the template, what becomes the sounds
 MAX_REJECTED = 0.5  # share of the files of a folder
 HELD_OUT = "held-out recordings"
@@ -67,16 +65,14 @@ def from_artifacts(folder: Path) -> Material:
         raise ArtifactError(
             f"{folders.corpus}: expected the corpus that the codec was trained on, found another; run make repro again"
         )
-    return Material(
-        codec, corpus, CodecData.split(corpus, config.val_fraction, config.seed, config.by_label).held_out, HELD_OUT
-    )
+    sides = CodecData.split(corpus, config.val_fraction, config.seed, config.by_label)
+    return Material(codec, corpus, sides.held_out, HELD_OUT)
 
 
 def from_model(model: Path, folder: Path, workplace: Path) -> Material:
     """Codec of a model file, and the recordings of a folder, whose corpus is written into `workplace`.
 
-    They are the held-out ones where the folder is that of the codec's training, otherwise all. Raises ArtifactError,
-    AudioError.
+    They are the held-out ones where the folder is that of the codec's training, otherwise all. Raises DistillError.
     """
     bundle = load_bundle(model)
     corpus, sides = heard_by(bundle, folder, workplace / "corpus")
@@ -85,10 +81,7 @@ def from_model(model: Path, folder: Path, workplace: Path) -> Material:
 
 
 def heard_by(bundle: Bundle, folder: Path | str, output: Path) -> tuple[Corpus, CodecData | None]:
-    """The recordings of a folder as a model hears them, written to `output`, and their sides in its training.
-
-    None where the folder is not that of its training. Raises AudioError.
-    """
+    """The recordings of a folder as a model hears them, written to `output`, and their sides, if it was trained on them."""
     ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED, trim=bundle.metadata.trim)
     corpus, split = load_corpus(output), bundle.metadata.training_config.get("split")
     if not split or sha256_file(output / MANIFEST) != bundle.metadata.provenance.data_sha256:
@@ -100,8 +93,7 @@ def heard_by(bundle: Bundle, folder: Path | str, output: Path) -> tuple[Corpus, 
 def write_listening_page(output: Path, material: Material, most: int, longest: float) -> list[Trial]:
     """Write the page and its sounds, `most` recordings at most, evenly spaced, `longest` seconds of each.
 
-    Levels are as they are. Replaces an earlier page. Raises ParamsError where something else is there, AudioError where
-    every recording is silent.
+    Replaces an earlier page. Raises ParamsError where something else is there, AudioError where all are silent.
     """
     if output.exists() and not _is_ours(output):
         raise ParamsError(
@@ -114,12 +106,10 @@ def write_listening_page(output: Path, material: Material, most: int, longest: f
         pairs = decoded_pairs(material.codec, material.corpus, entries, longest)
         for number, (entry, (original, decoded)) in enumerate(zip(entries, pairs, strict=True)):
             if original.any():
-                trial = Trial(
-                    entry.path, f"{number:02d}_original.wav", f"{number:02d}_decoded.wav", len(original) / rate
-                )
-                write_audio(folder / trial.original, original, rate)
-                write_audio(folder / trial.decoded, decoded, rate)
-                trials.append(trial)
+                files = f"{number:02d}_original.wav", f"{number:02d}_decoded.wav"
+                for file, samples in zip(files, (original, decoded), strict=True):
+                    write_audio(folder / file, samples, rate)
+                trials.append(Trial(entry.path, *files, len(original) / rate))
         if not trials:
             raise AudioError(
                 f"{entries[0].path}: expected {material.kind} with sound, found silence in the first {longest:g} s of "
@@ -151,8 +141,8 @@ def _is_ours(folder: Path) -> bool:
     """Whether a folder is empty or has a page of ours, so that it can be replaced."""
     if not folder.is_dir():
         return False
-    page = folder / PAGE
-    return not any(folder.iterdir()) or (page.is_file() and f"<title>{TITLE}</title>" in page.read_text("utf-8"))
+    page, title = folder / PAGE, "<title>Distill: blind listening</title>"
+    return not any(folder.iterdir()) or (page.is_file() and title in page.read_text("utf-8"))
 
 
 def _page(trials: Sequence[Trial], material: Material) -> str:
@@ -163,7 +153,7 @@ def _page(trials: Sequence[Trial], material: Material) -> str:
         "sounds": [vars(trial) for trial in trials],
     }
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no name of a file can end the script
-    template = TEMPLATE.read_text(encoding="utf-8")
+    template = Path(__file__).with_name("listen.html").read_text(encoding="utf-8")
     assert template.count(DATA) == 1
     return template.replace(DATA, text)
 

@@ -1,10 +1,10 @@
 """Measures of a codec on held-out recordings: mel distance, ViSQOL, fidelity, tone, telling apart and speed."""
 
 import importlib.util
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class HeldOut:
 
     def judge(self, decoded: Sequence[Tensor]) -> Quality:
         """Quality of decodes `[N]` of the padded recordings."""
-        loss = mel_loss(self.sample_rate)
+        loss = MultiScaleMelLoss(self.sample_rate, REPORT_WINDOWS)
         originals = [sound.numpy().astype(np.float32) for sound in self.sounds]
         cut = [made[: len(sound)].float().numpy() for sound, made in zip(self.sounds, decoded, strict=True)]
         pairs = list(zip(originals, cut, strict=True))
@@ -62,13 +62,8 @@ def padded(sound: Tensor, multiple: int) -> Tensor:
     return nn.functional.pad(sound, (0, -len(sound) % multiple))
 
 
-def mel_loss(sample_rate: int) -> MultiScaleMelLoss:
-    """The reported mel distance, equal to that of training."""
-    return MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
-
-
 def mel_distance(loss: MultiScaleMelLoss, sound: Tensor, reconstruction: Tensor) -> float:
-    """7-scale log10-mel L1 of two sounds `[N]`, `loss` being `mel_loss(rate)`."""
+    """7-scale log10-mel L1 of two sounds `[N]`, as training reports it."""
     with torch.no_grad():
         return float(loss(reconstruction[None], sound[None]))
 
@@ -81,29 +76,18 @@ def opinions(sounds: Sequence[Tensor], reconstructions: Sequence[Tensor], sample
     return visqol_scores(pairs, sample_rate)
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """Batch functions: sounds `[N]` to codes `[F, Q]`, and codes to sounds."""
 
     encode: Callable[[Sequence[Tensor]], Sequence[Tensor]]
     decode: Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Real-time factors of encoding and decoding."""
-
-    encode: float
-    decode: float
-
-
 def interleaved_speeds(
     ways: Mapping[str, Way], sounds: Sequence[Tensor], sample_rate: int, rounds: int
-) -> dict[str, Speed]:
-    """Median real-time factors over interleaved rounds on equal sounds `[N]`, after one warm-up round."""
-    seconds = sum(map(len, sounds)) / sample_rate
-    encoding: dict[str, list[float]] = {name: [] for name in ways}
-    decoding: dict[str, list[float]] = {name: [] for name in ways}
+) -> dict[str, tuple[float, float]]:
+    """Median real-time factors of encoding and decoding equal sounds `[N]`, interleaved, after one warm-up round."""
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     with torch.no_grad():
         for _ in range(rounds + 1):
             for name, way in ways.items():
@@ -111,7 +95,7 @@ def interleaved_speeds(
                 codes = way.encode(sounds)
                 encoded = time.perf_counter()
                 way.decode(codes)
-                encoding[name].append(encoded - began)
-                decoding[name].append(time.perf_counter() - encoded)
-    median = statistics.median
-    return {name: Speed(seconds / median(encoding[name][1:]), seconds / median(decoding[name][1:])) for name in ways}
+                took[name].append((encoded - began, time.perf_counter() - encoded))
+    seconds = sum(map(len, sounds)) / sample_rate
+    medians = {name: np.median(times[1:], axis=0) for name, times in took.items()}
+    return {name: (seconds / encoding, seconds / decoding) for name, (encoding, decoding) in medians.items()}

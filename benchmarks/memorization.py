@@ -1,7 +1,6 @@
 """Is memorisation told from learning? Corpora of which that is known, through codec and prior.
 
-Five corpora are takes of the same few sounds, which a prior can only learn by heart; ten vary as a musician's do. All are
-synthesised here.
+Five corpora are takes of the same few sounds, which a prior can only learn by heart; ten vary as a musician's do.
 """
 
 import tempfile
@@ -26,8 +25,6 @@ from distill.prior.training import PriorTraining, fit_prior
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
 
-QUALITIES = ("small", "standard", "high")  # 4, 8 and 16 levels
-CODEC_EPOCHS = 2  # the shipped weights have learnt the most; codes of more epochs are of the same kinds
 COLUMNS = ("corpus", "memorised", "recordings", "levels", "perplexity", "of three coarse levels", "warns")
 Play = Callable[[Generator, int], play.Samples]  # the recording of that index
 
@@ -112,7 +109,7 @@ CASES = (
 def measure_memorization(execution: Execution) -> Table:
     """Train codec and prior on each corpus with 4, 8 and 16 levels: what the check is given, and whether it warns."""
     rows = []
-    for quality in QUALITIES:
+    for quality in ("small", "standard", "high"):
         for case in CASES:
             say(f"{case.name}, {quality}")
             training = _trained(case, quality, execution)
@@ -130,7 +127,8 @@ def measure_memorization(execution: Execution) -> Table:
 def _trained(case: Case, quality: str, execution: Execution) -> PriorTraining:
     """A prior of a codec of the recordings of a case."""
     fabric = make_fabric(execution)
-    params = default_params(vqvae={"quality": quality, "epochs": CODEC_EPOCHS})
+    # The shipped weights have learnt the most; codes of more epochs are of the same kinds.
+    params = default_params(vqvae={"quality": quality, "epochs": 2})
 
     def train(corpus: Corpus) -> VQVAE:
         count = len(corpus.entries)

@@ -16,9 +16,6 @@ from distill.errors import AudioError
 KILOBITS = (6, 12, 24)  # per second
 TOOLS = ("opusenc", "opusdec")
 MISSING = "Opus is left out: opusenc and opusdec are not installed (Debian's package opus-tools)."
-PAD_SECONDS = 0.1  # of silence after the sound: Opus rounds lengths
-HEADER_PAGES = 2  # of an Ogg file, before those with sound
-PAGE_HEADER_BYTES = 27
 
 Samples = NDArray[np.float32]
 
@@ -39,7 +36,7 @@ def opus_is_installed() -> bool:
 
 def through_opus(sound: Samples, sample_rate: int, kilobits: int) -> OpusSound:
     """Encode samples `[N]` at `kilobits` kbit/s, variable, and decode them. Raises AudioError where a program fails."""
-    padded = np.pad(sound, (0, round(PAD_SECONDS * sample_rate)))
+    padded = np.pad(sound, (0, round(0.1 * sample_rate)))  # Opus rounds lengths
     with tempfile.TemporaryDirectory() as folder:
         wav, ogg, back = (Path(folder) / name for name in ("sound.wav", "sound.opus", "decoded.wav"))
         soundfile.write(wav, padded, sample_rate, subtype="FLOAT")
@@ -66,11 +63,11 @@ def _run(tool: str, *arguments: str) -> None:
 
 def _packet_bytes(data: bytes) -> int:
     """Bytes of the packets with sound in an Ogg file: what its pages hold, without their headers (RFC 3533)."""
-    position, page, total = 0, 0, 0
+    position = 0
+    pages: list[int] = []
     while position < len(data):
-        segments = data[position + PAGE_HEADER_BYTES - 1]
-        start = position + PAGE_HEADER_BYTES + segments
-        held = sum(data[start - segments : start])
-        total += held if page >= HEADER_PAGES else 0
-        position, page = start + held, page + 1
-    return total
+        segments = data[position + 26]
+        start = position + 27 + segments
+        pages.append(sum(data[start - segments : start]))
+        position = start + pages[-1]
+    return sum(pages[2:])

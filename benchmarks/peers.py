@@ -1,9 +1,9 @@
-"""Peers of the prior for the same shape: transformers written plainly or taken from a library, to train and to sample."""
+"""Peers of the prior for the same shape: transformers of libraries, to train and to sample."""
 
 import importlib
 import importlib.util
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,8 @@ class Shape:
 
 
 def to_train() -> dict[str, Callable[[], nn.Module]]:
-    """Builders of networks from tokens `[B, T]` to logits `[B, T, V]`; x-transformers where it is installed."""
-    x_transformers = (
-        {"x-transformers": lambda: _x_transformers(Shape.tokens)} if _is_installed("x_transformers") else {}
-    )
-    return {"nanoGPT-style": PlainDecoder, **x_transformers}
+    """For each library that is installed: a builder of a network from tokens `[B, T]` to logits `[B, T, V]`."""
+    return {"x-transformers": lambda: _x_transformers(Shape.tokens)} if _is_installed("x_transformers") else {}
 
 
 def to_sample() -> dict[str, Callable[[int], Callable[[], object]]]:
@@ -34,41 +31,6 @@ def to_sample() -> dict[str, Callable[[int], Callable[[], object]]]:
 
 def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
-
-
-class PlainDecoder(nn.Module):
-    """nanoGPT-style decoder: learnt positions, fused attention, GELU, tied embedding, no dropout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(Shape.codes, Shape.width)
-        self.position = nn.Embedding(Shape.tokens, Shape.width)
-        self.layers = nn.ModuleList(_PlainLayer() for _ in range(Shape.layers))
-        self.norm = nn.LayerNorm(Shape.width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits `[B, T, V]` of tokens `[B, T]`."""
-        x = self.embed(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
-        for layer in self.layers:
-            x = layer(x)
-        return cast(Tensor, self.norm(x) @ self.embed.weight.T)
-
-
-class _PlainLayer(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        width = Shape.width
-        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, count, width = x.shape
-        parts = self.qkv(self.first(x)).split(width, dim=2)
-        query, key, value = (part.view(batch, count, Shape.heads, -1).transpose(1, 2) for part in parts)
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, count, width))
-        return cast(Tensor, x + self.down(nn.functional.gelu(self.up(self.second(x)))))
 
 
 def _x_transformers(positions: int) -> Any:

@@ -22,13 +22,6 @@ from distill.training.distributed import make_fabric
 from distill.training.events import Epoch
 from distill.training.run import Run
 
-PLAN_SETTINGS = {
-    "architecture": "flat",
-    "context_seconds": 1.0,
-    "weight_decay": 0.01,
-    "label_smoothing": 0.0,
-    "weight_averaging": 0.0,
-}
 COLUMNS = (
     *("corpus", "prior", "weights", "bits/s", "of counting", "before training"),
     *("perplexity by level", "best after s", "of s"),
@@ -58,7 +51,9 @@ def measure_prior(
     rows = [_row("uniform code", uniform, counting), _row("counting", counting, counting)]
     say("prior of the original plan")
     unaugmented = replace(data, train=[replace(recording, views=recording.views[:1]) for recording in data.train])
-    plan = params.model_copy(update={"prior": default_params(prior=PLAN_SETTINGS).prior})
+    settings = {"architecture": "flat", "context_seconds": 1.0, "weight_decay": 0.01}
+    unlike_ours = default_params(prior={**settings, "label_smoothing": 0.0, "weight_averaging": 0.0})
+    plan = params.model_copy(update={"prior": unlike_ours.prior})
     rows.append(_trained("original plan", unaugmented, plan, fabric, most_seconds, counting))
     for seed in range(params.seed, params.seed + seeds):
         say(f"our prior, seed {seed}")
@@ -73,12 +68,7 @@ def _row(name: str, bits: float, counting: float, weights: str = MISSING, *more:
 
 
 def _trained(
-    name: str,
-    data: PriorData,
-    params: Params,
-    fabric: Fabric,
-    most_seconds: float,
-    counting: float,
+    name: str, data: PriorData, params: Params, fabric: Fabric, most_seconds: float, counting: float
 ) -> tuple[str, ...]:
     """Row of a prior at its best epoch; where its start takes part in the choice, that counts as an epoch at 0 s."""
     config = params.prior_config(data.recordings)
@@ -96,13 +86,6 @@ def _trained(
     best = training.result.best_metrics
     levels = [best[f"level_{level}/val_perplexity"] for level in range(data.codes.num_quantizers)]
     weights = sum(parameter.numel() for parameter in training.model.parameters())
-    return _row(
-        name,
-        bits,
-        counting,
-        f"{weights / 1e6:.2f} M",
-        MISSING if start is None else f"{start:.0f}",
-        ", ".join(f"{value:.1f}" for value in levels),
-        f"{seconds:.0f}",
-        f"{curve[-1][1]:.0f}",
-    )
+    before, by_level = MISSING if start is None else f"{start:.0f}", ", ".join(f"{value:.1f}" for value in levels)
+    times = f"{seconds:.0f}", f"{curve[-1][1]:.0f}"
+    return _row(name, bits, counting, f"{weights / 1e6:.2f} M", before, by_level, *times)

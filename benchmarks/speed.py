@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -32,13 +32,11 @@ from distill.training.distributed import make_fabric
 OURS = "ours, CodePrior"
 LEVELS = 4
 BATCHES = (1, 16)
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 ROUNDS = 9
-STEPS, FIRST_STEPS = 4, 8  # training steps in a round, and to warm up: memory is still being allocated
-TIMES, FIRST_TIMES = 2, 2  # of sampling a batch
+STEPS, TIMES = 4, 2  # training steps and sampled batches in a round
 SECONDS = 4.0  # length of a generated sound
 
-TRAINED = ("network", "tokens/s, fp32", "tokens/s, bf16", "ours bf16 / its bf16", "ours bf16 / its fp32")
+TRAINED = ("network", "tokens/s, fp32", "tokens/s, bf16", "ours bf16 / its fp32", "ours bf16 / its bf16")
 SAMPLED = ("network", "tokens/s, one", "tokens/s, 16", "ours / it, one", "ours / it, 16")
 GENERATED = ("model", "x real time, one", "x real time, 16 at once", "cold start, s")
 
@@ -48,31 +46,32 @@ K = TypeVar("K")
 def measure_training() -> Table:
     """Median throughput of training steps for the shape of `Shape`: forward, backward and AdamW."""
     say("training speed")
-    names = (OURS, *to_train())
-    turns = {(name, precision): _Turn("training", name, precision) for name in names for precision in PRECISIONS}
-    seconds = _in_turn(turns, STEPS, FIRST_STEPS)
-    tokens = STEPS * Shape.batch * Shape.tokens
-    speed = {key: tokens / statistics.median(times) for key, times in seconds.items()}
-    ours, rows = speed[OURS, "bf16"], []
-    for name in names:
-        its = [speed[name, precision] for precision in PRECISIONS]
-        rows.append((name, *(f"{value:.0f}" for value in its), *(f"{ours / value:.2f}" for value in reversed(its))))
-    return Table("training", TRAINED, tuple(rows))
+    beside = dict.fromkeys(("fp32", "bf16"), "bf16")
+    rows = _compared("training", to_train(), beside, lambda _: STEPS * Shape.batch * Shape.tokens, STEPS)
+    return Table("training", TRAINED, rows)
 
 
 def measure_sampling() -> Table:
-    """Median speed of sampling 188 tokens with a cache in fp32, and of each round's ratio."""
+    """Median speed of sampling 188 tokens with a cache in fp32."""
     say("sampling speed")
-    names = (OURS, *to_sample())
-    turns = {(name, batch): _Turn("sampling", name, str(batch)) for name in names for batch in BATCHES}
-    seconds = _in_turn(turns, TIMES, FIRST_TIMES)
+    batches = {str(batch): str(batch) for batch in BATCHES}
+    rows = _compared("sampling", to_sample(), batches, lambda batch: TIMES * int(batch) * Shape.tokens, TIMES)
+    return Table("sampling", SAMPLED, rows)
+
+
+def _compared(
+    kind: str, peers: Iterable[str], beside: Mapping[str, str], tokens: Callable[[str], int], times: int
+) -> tuple[tuple[str, ...], ...]:
+    """Rows of a network: its speed in each setting of `beside`, and the median of ours beside it, in that other setting."""
+    names = (OURS, *peers)
+    seconds = _in_turn({(name, setting): _Turn(kind, name, setting) for name in names for setting in beside}, times)
     rows = []
     for name in names:
-        speeds = [TIMES * batch * Shape.tokens / statistics.median(seconds[name, batch]) for batch in BATCHES]
-        pairs = [zip(seconds[name, batch], seconds[OURS, batch], strict=True) for batch in BATCHES]
-        ratios = [statistics.median(its / mine for its, mine in both) for both in pairs]
+        speeds = [tokens(setting) / statistics.median(seconds[name, setting]) for setting in beside]
+        pairs = [zip(seconds[name, setting], seconds[OURS, other], strict=True) for setting, other in beside.items()]
+        ratios = [statistics.median(its / ours for its, ours in both) for both in pairs]
         rows.append((name, *(f"{value:.0f}" for value in speeds), *(f"{value:.2f}" for value in ratios)))
-    return Table("sampling", SAMPLED, tuple(rows))
+    return tuple(rows)
 
 
 def measure_generation(model: Path) -> Table:
@@ -98,15 +97,12 @@ def measure_generation(model: Path) -> Table:
     return Table("generation", GENERATED, ((*row, f"{statistics.median(starts):.1f}"),))
 
 
-class _Turn:
+class _Turn(AbstractContextManager["_Turn"]):
     """A process of this module that works on request. See `_serve`."""
 
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "benchmarks.speed", *arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> "_Turn":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.process.communicate()
@@ -119,13 +115,13 @@ class _Turn:
         return float(self.process.stdout.readline())
 
 
-def _in_turn(turns: Mapping[K, _Turn], times: int, first: int) -> dict[K, list[float]]:
-    """Seconds of each interleaved round of `times` calls, after `first` warm-up calls."""
+def _in_turn(turns: Mapping[K, _Turn], times: int) -> dict[K, list[float]]:
+    """Seconds of each interleaved round of `times` calls, after two rounds in which memory is still being allocated."""
     with ExitStack() as stack:
         for turn in turns.values():
             stack.enter_context(turn)
         for turn in turns.values():
-            turn.seconds(first)
+            turn.seconds(2 * times)
         seconds: dict[K, list[float]] = {key: [] for key in turns}
         for _ in range(ROUNDS):
             for key, turn in turns.items():
@@ -147,7 +143,8 @@ def _training(name: str, precision: str) -> Callable[[], object]:
     if name == OURS:
         keep_freed_memory()  # as our training does
     fabric = make_fabric(replace(execution_from_environment(), precision=cast(Precision, precision)))
-    model = _code_prior() if name == OURS else to_train()[name]()
+    sizes = (Shape.codes, Shape.tokens, LEVELS, Shape.width, Shape.layers, Shape.heads)
+    model = CodePrior(*sizes, dropout=0.0) if name == OURS else to_train()[name]()
     wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
     tokens = torch.randint(Shape.codes, (Shape.batch, Shape.tokens + 1), generator=torch.Generator().manual_seed(0))
     tokens = fabric.to_device(tokens)
@@ -164,10 +161,6 @@ def _training(name: str, precision: str) -> Callable[[], object]:
     return step
 
 
-def _code_prior() -> nn.Module:
-    return CodePrior(Shape.codes, Shape.tokens, LEVELS, Shape.width, Shape.layers, Shape.heads, 0.0)
-
-
 def _sampling(name: str, batch: str) -> Callable[[], object]:
     if name != OURS:
         return to_sample()[name](int(batch))
@@ -181,9 +174,8 @@ def _sampling(name: str, batch: str) -> Callable[[], object]:
         labels=[],
     )
     prior = FlatPrior(shape).eval()
-    return lambda: sample_codes(
-        prior, Sequences(int(batch), frames, natural_ending=False), torch.Generator().manual_seed(0)
-    )
+    sequences = Sequences(int(batch), frames, natural_ending=False)
+    return lambda: sample_codes(prior, sequences, torch.Generator().manual_seed(0))
 
 
 if __name__ == "__main__":

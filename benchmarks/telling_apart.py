@@ -2,8 +2,7 @@
 
 Half of its answers are right where nothing tells them apart, all where every patch betrays the codec. It hears single
 patches without their originals, so it finds what a codec does to all sounds (no treble, smeared attacks, a metallic
-ring, noise where partials were), not what a sound lost. It is linear. Patch length and regularisation were chosen once,
-among a few, by trials over several corpora; they are not tuned to a codec or a corpus.
+ring, noise where partials were), not what a sound lost. It is linear, and not tuned to a codec or a corpus.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +17,6 @@ from distill.codec.data import evenly_spaced
 from distill.codec.fidelity import ENVELOPE_HOP_SECONDS, envelope
 from distill.codec.spectral import mel_filterbank
 
-PATCH_SECONDS = 0.256
-MAX_PATCHES = 24  # of a recording, evenly spaced
-AUDIBLE = 1e-5  # of the energy of the original's loudest patch: softer patches are left out
-FLOOR = 1e-3  # of the original's loudest band or envelope: -60 dB; what is softer counts as this
-RESOLUTIONS = ((128 / 24_000, 16), (512 / 24_000, 32))  # window in seconds, mel bands
-LAGS = (1, 4, 16)  # of the envelope's differences, in half milliseconds
-QUANTILES = np.linspace(0, 1, 9)
-REGULARISATION = 1.0  # beside features of variance 1
-FINE_BANDS = 16  # in which single bins of long windows are looked at
-FOLDS = 8
-
 Samples = NDArray[np.float32]
 Values = NDArray[np.float64]
 
@@ -38,15 +26,14 @@ def telling_apart(
 ) -> tuple[float, ...]:
     """Share of right answers on the patches of each recording, of originals `[N]` and decodes `[N]` in equal parts.
 
-    Recordings of a group, each with its decode, are in the same fold. NaN for a silent recording, and for all where
-    there are fewer than two groups with sound.
+    Recordings of a group are in the same fold. NaN for silence, and for all of fewer than two groups with sound.
     """
     names = sorted({group for group, sound in zip(groups, originals, strict=True) if sound.any()})
     right = np.full(len(originals), np.nan)
     if len(names) < 2:
         return tuple(right.tolist())
     order = np.random.default_rng(seed).permutation(len(names))
-    fold_of = {names[index]: place % FOLDS for place, index in enumerate(order)}
+    fold_of = {names[index]: place % 8 for place, index in enumerate(order)}
     pairs = {
         number: _pair(original, other, sample_rate)
         for number, (original, other) in enumerate(zip(originals, decoded, strict=True))
@@ -74,7 +61,7 @@ def _fitted(pairs: Sequence[tuple[Values, Values]]) -> Callable[[Values], Values
     deviation = np.sqrt(weights @ np.square(features - mean)) + 1e-6
     scaled = (features - mean) / deviation
     weighted = scaled * weights[:, None]
-    slopes = np.linalg.solve(weighted.T @ scaled + REGULARISATION * np.eye(features.shape[1]), weighted.T @ answers)
+    slopes = np.linalg.solve(weighted.T @ scaled + np.eye(features.shape[1]), weighted.T @ answers)
 
     def answer(patches: Values) -> Values:
         scores = (patches - mean) / deviation @ slopes
@@ -84,19 +71,22 @@ def _fitted(pairs: Sequence[tuple[Values, Values]]) -> Callable[[Values], Values
 
 
 def _pair(original: Samples, decoded: Samples, sample_rate: int) -> tuple[Values, Values]:
-    """Features `[n, features]` of the same patches of both."""
-    size = round(PATCH_SECONDS * sample_rate)
+    """Features `[n, features]` of the same patches of both: at most 24, evenly spaced, where the original is audible.
+
+    What is 60 dB below the original's loudest band or envelope counts as that.
+    """
+    size = round(0.256 * sample_rate)
     before, after = (
         np.pad(np.asarray(sound, np.float64), (0, max(0, size - len(sound)))) for sound in (original, decoded)
     )
     starts = np.arange(len(before) // size) * size
     energies = np.array([np.square(before[start : start + size]).sum() for start in starts])
-    audible = starts[energies > AUDIBLE * energies.max()]
-    chosen = audible[evenly_spaced(len(audible), MAX_PATCHES)]
+    audible = starts[energies > 1e-5 * energies.max()]
+    chosen = audible[evenly_spaced(len(audible), 24)]
     parts: tuple[list[Values], list[Values]] = [], []
     for view in _views(sample_rate):
         amplitudes = [view.amplitudes(sound) for sound in (before, after)]
-        floor = FLOOR * amplitudes[0].max()
+        floor = 1e-3 * amplitudes[0].max()
         for values, features in zip(amplitudes, parts, strict=True):
             levels = np.log10(np.maximum(values, floor))
             patches = [levels[start // view.hop : (start + size) // view.hop] for start in chosen.tolist()]
@@ -114,7 +104,7 @@ class _View(NamedTuple):
 
 def _views(sample_rate: int) -> Iterator[_View]:
     """Spectrograms in mel bands, single bins of long windows, and the envelope."""
-    for seconds, bands in RESOLUTIONS:
+    for seconds, bands in ((128 / 24_000, 16), (512 / 24_000, 32)):
         window = 4 * round(seconds * sample_rate / 4)
         yield _View(partial(_bands, sample_rate=sample_rate, window=window, bands=bands), window // 4, _of_spectrogram)
     window = window_size(sample_rate)
@@ -131,10 +121,9 @@ def _of_spectrogram(patch: Values) -> Values:
 
 
 def _of_bins(patch: Values) -> Values:
-    """Of a patch `[T, bins]` of long windows, in each of FINE_BANDS bands: how far the bins differ from their neighbours,
-    how far the highest is above the mean, and how much bins differ from frame to frame. A tone is a few high, steady
-    bins, noise is many that flicker."""
-    edges = np.unique(np.geomspace(4, patch.shape[1], FINE_BANDS + 1).astype(int))[:-1]
+    """Of a patch `[T, bins]` of long windows, in each of 16 bands: how far the bins differ from their neighbours,
+    how far the highest is above the mean, and how much bins differ from frame to frame."""
+    edges = np.unique(np.geomspace(4, patch.shape[1], 17).astype(int))[:-1]
     widths = np.diff(np.append(edges, patch.shape[1]))
 
     def mean(values: Values) -> Values:  # [T, bins] -> [bands]
@@ -149,10 +138,11 @@ def _of_bins(patch: Values) -> Values:
 
 def _of_envelope(patch: Values) -> Values:
     """Of a patch `[T]`: quantiles of its levels, and of their differences at several distances, wherever they are."""
-    values = [np.quantile(patch, QUANTILES)]
-    for lag in LAGS:
+    quantiles = np.linspace(0, 1, 9)
+    values = [np.quantile(patch, quantiles)]
+    for lag in (1, 4, 16):  # in half milliseconds
         steps = patch[lag:] - patch[:-lag]
-        values += [np.quantile(steps, QUANTILES), np.abs(steps).mean(keepdims=True)]
+        values += [np.quantile(steps, quantiles), np.abs(steps).mean(keepdims=True)]
     return np.concatenate(values)
 
 

@@ -1,4 +1,4 @@
-"""Training of our codec within a time budget, and profile of a training step."""
+"""Training of our codec within a time budget, and what a step of it takes."""
 
 import math
 import statistics
@@ -18,7 +18,7 @@ from distill.codec.training import CodecTraining, train_vqvae
 from distill.params import VQVAEConfig
 from distill.training.events import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
 
-WARM_STEPS = 3  # warm-up: memory is still being allocated
+WARM_STEPS = 3
 PACE_STEPS, PACE_SECONDS = 20, 15.0
 UNENDING = 100_000  # epochs
 
@@ -67,34 +67,15 @@ class OurCodec:
 
     def together(self) -> Way:
         """Batch functions of `distill encode` and `distill decode`."""
-        return Way(lambda sounds: list(encode_each(self.model, sounds)), self._decode_together)
 
-    def _decode_together(self, codes: Sequence[Tensor]) -> list[Tensor]:
-        with self.fabric.autocast():
-            return list(decode_each(self.model, codes))
+        def decode_together(codes: Sequence[Tensor]) -> list[Tensor]:
+            with self.fabric.autocast():
+                return list(decode_each(self.model, codes))
 
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A trained codec with its seconds, its epochs and the epochs of its schedule."""
-
-    codec: OurCodec
-    seconds: float  # initialisation included
-    epochs: int
-    planned: int
-    best_epoch: int
+        return Way(lambda sounds: list(encode_each(self.model, sounds)), decode_together)
 
 
-@dataclass(frozen=True)
-class StepProfile:
-    """Means over the steps of a training run, validation left out."""
-
-    steps: int
-    milliseconds: float
-    outside: float  # share outside network, loss and optimiser: batches, transfers, logging, checks
-
-
-class _Clock:
+class Clock:
     """Callback of `train_vqvae` that times steps and epochs, in seconds since its construction."""
 
     def __init__(self) -> None:
@@ -113,27 +94,57 @@ class _Clock:
         if isinstance(event, VQEpochMetrics):
             self.epochs.append(self.elapsed)
             return
-        if not self.intervals:
-            self.first_step = self.elapsed
+        self.first_step = self.first_step or self.elapsed
         self.intervals.append(self.elapsed - before)
         self.inside.append(event.step_time_s)
         self.steps_per_epoch = event.total_steps
+
+    @property
+    def warm(self) -> list[float]:
+        """Seconds of the steps after the first ones, in which memory is still being allocated."""
+        return self.intervals[WARM_STEPS:] or self.intervals
 
     def epoch_seconds(self) -> float:
         """Seconds of an epoch with validation; before the second has ended, an estimate without."""
         if len(self.epochs) > 1:
             return (self.epochs[-1] - self.epochs[0]) / (len(self.epochs) - 1)
-        return self.steps_per_epoch * statistics.mean(self.intervals[WARM_STEPS:])
+        return self.steps_per_epoch * statistics.mean(self.warm)
+
+    def outside(self) -> float:
+        """Share of the steps outside of network, loss and optimiser: batches, transfers, logging, checks."""
+        inside = sum(self.inside[-len(self.warm) :])
+        return max(0.0, 1 - inside / sum(self.warm))
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained codec with its seconds, its epochs and the epochs of its schedule, and the clock of its steps."""
+
+    codec: OurCodec
+    seconds: float  # initialisation included
+    epochs: int
+    planned: int
+    best_epoch: int
+    clock: Clock
 
 
 def train_within(task: CodecTask, seconds: float, most_epochs: int = UNENDING) -> Trained:
     """Train with a whole learning-rate schedule within `seconds`, initialisation included.
 
-    The time of an epoch is measured first, in a run of its own.
+    The time of an epoch is measured first, in a run of its own: of two epochs, or of 15 s.
     """
-    pace = _train_for(task, PACE_SECONDS, PACE_STEPS)
+    pace, ended = Clock(), threading.Event()
+
+    def watch_pace(event: Event) -> None:
+        pace(event)
+        counted = len(pace.intervals) - WARM_STEPS
+        is_late = pace.elapsed - pace.first_step >= PACE_SECONDS
+        if counted > 0 and (is_late or (counted >= PACE_STEPS and len(pace.epochs) > 1)):
+            ended.set()
+
+    task.train(UNENDING, watch_pace, ended, patience=0)
     planned = min(most_epochs, max(1, int((seconds - pace.first_step) / pace.epoch_seconds())))
-    clock, cancel = _Clock(), threading.Event()
+    clock, cancel = Clock(), threading.Event()
 
     def watch(event: Event) -> None:
         clock(event)
@@ -142,26 +153,4 @@ def train_within(task: CodecTask, seconds: float, most_epochs: int = UNENDING) -
 
     training = task.train(planned, watch, cancel)
     taken, result = time.perf_counter() - clock.began, training.result
-    return Trained(OurCodec(training.model, task.fabric), taken, len(result.history), planned, result.best_epoch)
-
-
-def profile_steps(task: CodecTask, seconds: float) -> StepProfile:
-    """Train for `seconds` and measure the share of a step outside of network, loss and optimiser."""
-    clock = _train_for(task, seconds, UNENDING)
-    whole, inside = statistics.mean(clock.intervals[WARM_STEPS:]), statistics.mean(clock.inside[WARM_STEPS:])
-    return StepProfile(len(clock.intervals) - WARM_STEPS, 1000 * whole, max(0.0, whole - inside) / whole)
-
-
-def _train_for(task: CodecTask, seconds: float, steps: int) -> _Clock:
-    """Train for two epochs and `steps` steps, or for `seconds` from the first step on."""
-    clock, cancel = _Clock(), threading.Event()
-
-    def watch(event: Event) -> None:
-        clock(event)
-        counted = len(clock.intervals) - WARM_STEPS
-        late = clock.elapsed - clock.first_step >= seconds
-        if counted > 0 and (late or (counted >= steps and len(clock.epochs) > 1)):
-            cancel.set()
-
-    task.train(UNENDING, watch, cancel, patience=0)
-    return clock
+    return Trained(OurCodec(training.model, task.fabric), taken, len(result.history), planned, result.best_epoch, clock)

@@ -24,8 +24,7 @@ Samples = NDArray[np.float32]
 def visqol_scores(pairs: Sequence[tuple[Samples, Samples]], rate: int, workers: int | None = None) -> list[float]:
     """The predicted mean opinion score, 1 to about 4.75, of each (original `[N]`, reconstruction `[N]`) at `rate` Hz.
 
-    NaN where there is nothing to score: one of the two is silent or holds values that are not finite. Needs the
-    package visqol-python; `workers` processes (by default one per core) share the work.
+    NaN where one of the two is silent or not finite. `workers` processes (by default one per core) share the work.
     """
     workers = min(len(pairs), workers or os.cpu_count() or 1)
     jobs = [(np.asarray(original), np.asarray(reconstruction), rate) for original, reconstruction in pairs]
@@ -39,8 +38,7 @@ def visqol_scores(pairs: Sequence[tuple[Samples, Samples]], rate: int, workers: 
 def padded(sound: Samples, rate: int) -> Samples:
     """Resample `[N]` at `rate` Hz to 48 kHz, and pad with silence to whole patches.
 
-    ViSQOL skips the first 0.28 s and an incomplete last patch of 0.6 s, which is all of a drum hit. The end gets no
-    more silence than needed, because silence counts as perfect.
+    ViSQOL skips the first 0.28 s and an incomplete last patch of 0.6 s. Silence counts as perfect: none more is added.
     """
     resampled = np.asarray(soxr.resample(sound, rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)
     patches = max(1, math.ceil((LEAD + len(resampled) - FIRST_FRAME * HOP) / (PATCH_FRAMES * HOP)))

@@ -1,14 +1,13 @@
 """Pre-training of the decoder on synthetic sounds; the weights are shipped.
 
-`make pretrain PART=decoder` writes `distill/codec/pretrained/`, starting from the weights that are there. No recordings are used:
-the sounds are those of `synthetic_sounds`. They are coded with codebooks fitted to small synthetic corpora, so that the
-decoder is trained on the quantisation error of real use.
+`make pretrain PART=decoder` writes `distill/codec/pretrained/`, starting from the weights that are there. Sounds are
+coded with codebooks fitted to small synthetic corpora, so that the decoder is trained on the errors of real use.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -49,12 +48,8 @@ CROP_FRAMES = 32  # code frames
 CORPORA = 6  # synthetic corpora, each with a projection and codebooks of its own
 CORPUS_SOUNDS = (60, 200, 400)
 CORPUS_CODEWORDS = (64, 128, 64, 64)
-CORPUS_FRAMES = 5_000
 CORPUS_LEVELS = (7, 3, 7, 13, 7)  # without those of tones
-FIRST_N_FFT = 1024  # without weights of its own a window's pre-training starts from the convolutions of this one
 BATCH_SIZE, STEPS_PER_EPOCH = 4, 250
-UNQUANTISED_SHARE = 0.15
-MAX_SEMITONES = 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +82,8 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
     def __init__(self, sample_rate: int, seed: int, fabric: Fabric, progress: ProgressReport) -> None:
         config = get_adaptive_vqvae_config(1000, dropout=0.0)
         self.codec = build_vqvae(sample_rate, config, seed, warm=False).eval()
-        if not load_pretrained(self.codec):
-            load_pretrained(self.codec, FIRST_N_FFT, ("decoder.",))
+        if not load_pretrained(self.codec):  # it starts from the convolutions of the window of 1024
+            load_pretrained(self.codec, 1024, ("decoder.",))
         self.model = _Decoding(self.codec)
         self.seed, self.fabric = seed, fabric
         self.step = self.codec.spectrogram.samples_per_frame
@@ -106,7 +101,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         for step in range(skip, STEPS_PER_EPOCH):
             rng = np.random.default_rng(derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step))
             audio = torch.stack([self._crop(rng) for _ in range(BATCH_SIZE)])
-            coding = self.codings[int(rng.integers(CORPORA))] if rng.random() >= UNQUANTISED_SHARE else None
+            coding = self.codings[int(rng.integers(CORPORA))] if rng.random() >= 0.15 else None
             yield self._pair(audio, coding)
 
     def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
@@ -116,18 +111,14 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
 
     def validate(self) -> dict[str, float]:
         """Mean loss on the held-out sounds."""
-        batches = list(self._held_out())
-        totals: dict[str, float] = {}
+        held_out = torch.from_numpy(np.stack(self.sounds[-HELD_OUT:])[:, : CROP_FRAMES * self.step])
+        batches = held_out.split(BATCH_SIZE)
+        totals: dict[str, float] = defaultdict(float)
         for number, audio in enumerate(batches):
             features, codes, samples = self._pair(audio, self.codings[number % CORPORA])
             for name, value in _named("val", self.loss(self.model(features, codes), samples)).items():
-                totals[name] = totals.get(name, 0.0) + float(value) / len(batches)
+                totals[name] += float(value) / len(batches)
         return totals
-
-    def _held_out(self) -> Iterator[Tensor]:
-        pool = [torch.from_numpy(sound[: CROP_FRAMES * self.step]) for sound in self.sounds[-HELD_OUT:]]
-        for start in range(0, HELD_OUT, BATCH_SIZE):
-            yield torch.stack(pool[start : start + BATCH_SIZE])
 
     @torch.no_grad()
     def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,7 +136,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         length = CROP_FRAMES * self.step
-        speed = 2.0 ** (rng.uniform(-MAX_SEMITONES, MAX_SEMITONES) / 12)
+        speed = 2.0 ** (rng.uniform(-6.0, 6.0) / 12)
         needed = int(length * speed) + 1
         sound = self.sounds[int(rng.integers(SOUNDS - HELD_OUT))]
         start = int(rng.integers(len(sound) - needed))
@@ -160,11 +151,9 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, Stream.PRETRAINING_CODECS, number))
         count = CORPUS_SOUNDS[number % len(CORPUS_SOUNDS)]
         chosen = torch.randperm(SOUNDS - HELD_OUT, generator=generator)[:count].tolist()
-        margin = codec.margin
-        padded = (np.pad(self.sounds[index], margin) for index in chosen)
-        pieces = [
-            codec.flat_features(torch.from_numpy(sound)[None])[0][0, : CORPUS_FRAMES // count] for sound in padded
-        ]
+        padded = (np.pad(self.sounds[index], codec.margin) for index in chosen)
+        features = (codec.flat_features(torch.from_numpy(sound)[None])[0][0] for sound in padded)
+        pieces = [piece[: 5_000 // count] for piece in features]
         codec.fit_projection(torch.cat(pieces))
         codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
         levels = CORPUS_LEVELS[number % len(CORPUS_LEVELS)]
@@ -202,13 +191,11 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
     return task.codec
 
 
-def write_pretrained(codec: VQVAE) -> Path:
+def write_pretrained(codec: VQVAE) -> None:
     """Write a decoder's weights where `load_pretrained` reads them, in half precision."""
     path = pretrained_path(codec.spectrogram.n_fft)
     tensors = {key: value for key, value in codec.state_dict().items() if key.startswith(PRETRAINED_PARTS)}
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, save({key: value.detach().cpu().half().contiguous() for key, value in tensors.items()}))
-    return path
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Synthetic collections of recordings, each coded by a codec that was fitted to it.
 
-A prior that shall start well on any codec has to see the codes of many: of several rates, qualities and sizes, fitted
-to few recordings and to many. None is trained, as the fit decides most of what codes are.
+A prior that shall start well on any codec has to see the codes of many. None is trained: the fit decides most.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,35 +30,28 @@ from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_files, write_bytes
 from distill.storage.work import Cache, Executor, map_cached, work_version
-from pretraining.recordings import Recording, synthetic_collection
+from pretraining.recordings import synthetic_collection
 
 SAMPLE_RATES = (24_000, 44_100, 44_100, 48_000)
-LEVELS, LEVEL_SHARES = (6, 10, 16), (0.2, 0.7, 0.1)
-CODEBOOK_SIZES, SIZE_SHARES = (64, 128), (0.9, 0.1)  # codewords of a level
-FIT = ("codebooks", "mean", "components", "ratios", "amplitudes")  # of a codec
+LEVELS = (6, 10, 16)
+CODEBOOK_SIZES = (64, 128)  # codewords of a level
 RECORDINGS = (3, 200)
 MAX_SECONDS = 60.0
 VIEWS = 3  # of each recording
-MAX_SEMITONES = 5.0
-UNFITTED_SHARE = 0.3  # of the instruments the codec is not fitted to
 MAX_FIT_FRAMES, MAX_SYNTHETIC_FRAMES, FIT_ROUNDS = 7_000, 3_000, 2
 SCALED_LEVELS = 16  # levels with scales of their own in `SharedCoordinates`; further ones have the last one's
-SAMPLE_FRAMES = 200  # of a collection, for the components of `SharedCoordinates`
 
 
 @dataclass(frozen=True, eq=False)
 class CodedCollection:
-    """Views `[F, Q]` of the codes of each recording, its instrument, and whether the codec was fitted to it.
-
-    `shapes` `[n, features]` are some spectra, as `reference_shapes` returns them.
-    """
+    """Views `[F, Q]` of the codes of each recording, its instrument, and whether the codec was fitted to it."""
 
     sample_rate: int
     fit: Mapping[str, Tensor]  # what was fitted of the codec
     recordings: Sequence[Sequence[Codes]]
     instruments: Sequence[int]
     is_fitted: Sequence[bool]
-    shapes: Tensor
+    shapes: Tensor  # [n, features], some spectra, of `reference_shapes`
 
     @property
     def frame_rate(self) -> float:
@@ -69,45 +62,44 @@ class CodedCollection:
         """The codec, which is not kept: it is large."""
         shape_levels, size, _ = self.fit["codebooks"].shape
         codec = _build(self.sample_rate, size, ATOM + 1 + shape_levels)
-        codec.quantizer.codebooks.copy_(self.fit["codebooks"])
-        codec.tone.ratios.copy_(self.fit["ratios"])
-        codec.tone.amplitudes.copy_(self.fit["amplitudes"])
-        codec.mean.copy_(self.fit["mean"])
-        codec.components.copy_(self.fit["components"])
+        for name, value in _fitted(codec).items():
+            value.copy_(self.fit[name])
         return codec
+
+
+def _fitted(codec: VQVAE) -> dict[str, Tensor]:
+    """What is fitted of a codec, by the names in files."""
+    tone = {"ratios": codec.tone.ratios, "amplitudes": codec.tone.amplitudes}
+    return {"codebooks": codec.quantizer.codebooks, "mean": codec.mean, "components": codec.components, **tone}
 
 
 def coded_collections(
     folder: Path, count: int, seed: int, executor: Executor, progress: Progress
 ) -> list[CodedCollection]:
     """Make collections 0 to `count` - 1 in `folder`, but for those that are there, and read them all."""
-    done = 0
+    own, numbers = Path(__file__).parent, itertools.count(1)
+    cache = Cache(folder, work_version("encode_codes", sha256_files(own.glob("*.py"), own)))
+    make = partial(make_collection, seed)
 
     def say(_: int) -> None:
-        nonlocal done
-        done += 1
-        progress(done, count, "coded collections")
+        progress(next(numbers), count, "coded collections")
 
-    own = Path(__file__).parent
-    cache = Cache(folder, work_version("encode_codes", sha256_files(own.glob("*.py"), own)))
-    function = partial(_make, seed)
-    paths = map_cached(function, range(count), lambda number: f"{number}-{seed}", executor, cache, say)
+    paths = map_cached(make, range(count), lambda number: f"{number}-{seed}", executor, cache, say)
     return [read_collection(path) for path in paths]
 
 
-def _make(seed: int, number: int, path: Path) -> None:
-    threads = torch.get_num_threads()
-    make_collection(path, number, seed)
-    torch.set_num_threads(threads)  # its process does other work, too
-
-
 @torch.no_grad()
-def make_collection(path: Path, number: int, seed: int) -> None:
+def make_collection(seed: int, number: int, path: Path) -> None:
     """Synthesise a collection, fit a codec to it, code it with that and write what came out."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rng, codec, sounds = practice_recordings(number, seed)
+    rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_COLLECTIONS, number))
+    count = int(np.exp(rng.uniform(*np.log(RECORDINGS))))
+    size, levels = int(rng.choice(CODEBOOK_SIZES, p=(0.9, 0.1))), int(rng.choice(LEVELS, p=(0.2, 0.7, 0.1)))
+    codec = _build(int(rng.choice(SAMPLE_RATES)), size, levels)
+    sounds = synthetic_collection(rng, codec.spectrogram.sample_rate, count, MAX_SECONDS)
     instruments = sorted({sound.instrument for sound in sounds})
-    unfitted = {instrument for instrument in instruments[1:] if rng.random() < UNFITTED_SHARE}
+    unfitted = {instrument for instrument in instruments[1:] if rng.random() < 0.3}
     strength = float(rng.choice(STRENGTHS))
     is_fitted = [sound.instrument not in unfitted for sound in sounds]
     samples = [torch.from_numpy(sound.samples) for sound in sounds]
@@ -117,29 +109,17 @@ def make_collection(path: Path, number: int, seed: int) -> None:
     _fit(codec, rng, fitted)
     codes = _codes(codec, [view for own in views for view in own])
     shapes = reference_shapes(codec, torch.cat([own[0][0] for own in views]))
-    quantizer = codec.quantizer
     tensors = {
         "codes": torch.cat(codes).to(torch.int16),
         "lengths": torch.tensor([len(part) for part in codes]),
         "instruments": torch.tensor([sound.instrument for sound in sounds]),
         "is_fitted": torch.tensor(is_fitted),
-        "shapes": shapes[torch.randperm(len(shapes), generator=_generator(rng))[:SAMPLE_FRAMES]].half(),
-        "codebooks": quantizer.codebooks.clone(),
-        "mean": codec.mean.clone(),
-        "components": codec.components.clone(),
-        "ratios": codec.tone.ratios.clone(),
-        "amplitudes": codec.tone.amplitudes.clone(),
+        "shapes": shapes[torch.randperm(len(shapes), generator=_generator(rng))[:200]].half(),
+        **{name: value.clone() for name, value in _fitted(codec).items()},
         "sample_rate": torch.tensor(codec.spectrogram.sample_rate),
     }
     write_bytes(path, save(tensors))
-
-
-def practice_recordings(number: int, seed: int) -> tuple[Generator, VQVAE, list[Recording]]:
-    """Recordings of a collection, its codec before it is fitted, and the generator after both were drawn."""
-    rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_COLLECTIONS, number))
-    count = int(np.exp(rng.uniform(*np.log(RECORDINGS))))
-    codec = _codec(rng)
-    return rng, codec, synthetic_collection(rng, codec.spectrogram.sample_rate, count, MAX_SECONDS)
+    torch.set_num_threads(threads)  # its process does other work, too
 
 
 def read_collection(path: Path) -> CodedCollection:
@@ -149,7 +129,7 @@ def read_collection(path: Path) -> CodedCollection:
     recordings = [parts[first : first + VIEWS] for first in range(0, len(parts), VIEWS)]
     return CodedCollection(
         sample_rate=int(tensors["sample_rate"]),
-        fit={name: tensors[name] for name in FIT},
+        fit={name: tensors[name] for name in ("codebooks", "mean", "components", "ratios", "amplitudes")},
         recordings=recordings,
         instruments=tensors["instruments"].tolist(),
         is_fitted=tensors["is_fitted"].tolist(),
@@ -192,13 +172,6 @@ def reference_shapes(codec: VQVAE, features: Tensor) -> Tensor:
     return shapes
 
 
-def _codec(rng: Generator) -> VQVAE:
-    """Draw the rate, levels and codebook size of a codec."""
-    size = int(rng.choice(CODEBOOK_SIZES, p=SIZE_SHARES))
-    levels = int(rng.choice(LEVELS, p=LEVEL_SHARES))
-    return _build(int(rng.choice(SAMPLE_RATES)), size, levels)
-
-
 def _build(sample_rate: int, codebook_size: int, levels: int) -> VQVAE:
     """A codec without a trained decoder, as small as can be: only its fit counts."""
     sizes = {"codebook_size": codebook_size, "num_quantizers": levels, "hidden_size": 8, "num_layers": 1}
@@ -211,7 +184,7 @@ def _views(codec: VQVAE, rng: Generator, sound: Tensor, strength: float) -> list
     views = [features_of(codec, sound)]
     for _ in range(VIEWS - 1):
         gain = 10 ** (float(rng.choice((0.0, strength))) * rng.uniform(*GAIN_RANGE_DB) / 20)
-        semitones = strength * rng.uniform(-MAX_SEMITONES, MAX_SEMITONES)
+        semitones = strength * rng.uniform(-5.0, 5.0)
         played = varispeed(sound, 2 ** (semitones / 12)) if semitones else sound
         played = equalised(played, codec.spectrogram.sample_rate, draw_equaliser(rng))
         views.append(features_of(codec, played * gain, int(rng.integers(codec.spectrogram.samples_per_frame))))

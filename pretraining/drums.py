@@ -7,12 +7,11 @@ import numpy as np
 from numpy.random import Generator
 from scipy import signal
 
-from distill.audio.synthetic_sounds import Samples
-from pretraining.instruments import HIGHEST_SHARE, Play, log_uniform
+from distill.audio.synthetic_sounds import HIGHEST_SHARE, Samples, log_uniform
+from pretraining.instruments import Play
 
 # Frequencies of a circular membrane's modes, as multiples of the lowest (zeros of Bessel functions).
 MEMBRANE = np.array((1.0, 1.593, 2.136, 2.296, 2.653, 2.918, 3.156, 3.501, 3.6, 4.06))
-SOFTEST_DB = -24.0
 
 
 def _velocity(take: Generator) -> float:
@@ -20,7 +19,7 @@ def _velocity(take: Generator) -> float:
 
 
 def _level(velocity: float) -> float:
-    return float(10 ** (SOFTEST_DB * (1 - velocity) / 20))
+    return float(10 ** (-24.0 * (1 - velocity) / 20))
 
 
 def _decay(time: Samples, seconds: float) -> Samples:
@@ -75,9 +74,8 @@ def membrane(rng: Generator, sample_rate: int) -> Play:
     def play(take: Generator) -> Samples:
         velocity = _velocity(take)
         time = _time(sample_rate, 6 * ring + 0.02)
-        cycles = (
-            np.cumsum(1 + bend * velocity * _decay(time, bend_seconds)) * pitch * take.normal(1, 0.005) / sample_rate
-        )
+        bent = np.cumsum(1 + bend * velocity * _decay(time, bend_seconds))
+        cycles = bent * pitch * take.normal(1, 0.005) / sample_rate
         places = levels * np.exp(take.normal(0, 0.25, len(levels)))  # the stick hits elsewhere each time
         sound = np.zeros(len(time))
         for ratio, level in zip(MEMBRANE * detune, places, strict=True):
@@ -100,10 +98,9 @@ def snare(rng: Generator, sample_rate: int) -> Play:
     def play(take: Generator) -> Samples:
         velocity = _velocity(take)
         time = _time(sample_rate, max(6 * ring, 0.1))
-        start = int(delay * sample_rate)
         decay = (1 - second) * _decay(time, ring * (0.7 + 0.3 * velocity)) + second * _decay(time, 2.5 * ring)
         noise = _band(take, sample_rate, len(time), low, high) * decay * 0.3
-        noise = np.pad(noise, (start, 0))
+        noise = np.pad(noise, (int(delay * sample_rate), 0))
         hit = skin(take)
         hit *= _decay(np.arange(len(hit)) / sample_rate, stop)
         sound = np.zeros(max(len(noise), len(hit)))

@@ -8,11 +8,13 @@ from numpy.random import Generator
 from scipy import signal
 
 from distill.audio.synthetic_sounds import (
+    HIGHEST_SHARE,
     Samples,
     coloured_noise,
     frequency_modulation,
     glide,
     harmonic_wave,
+    log_uniform,
     randomly_filtered,
     ringing_modes,
     sound_layer,
@@ -21,15 +23,9 @@ from distill.audio.synthetic_sounds import (
     voice_buzz,
 )
 
-HIGHEST_SHARE = 0.45  # of the sample rate: the highest frequency of a filter
-
 Source = Callable[[Generator, int], Samples]
 Play = Callable[[Generator], Samples]  # plays an instrument once
 Make = Callable[[Generator, int], Play]  # draws an instrument for a sample rate
-
-
-def log_uniform(rng: Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def resampled(sound: Samples, factor: float) -> Samples:
@@ -140,9 +136,8 @@ def string(rng: Generator, sample_rate: int) -> Play:
         strength, damped = take.uniform(0.2, 1), seconds * take.uniform(0.4, 1)
         time = np.arange(int(sample_rate * damped)) / sample_rate
         orders = np.arange(1, 1 + int(min(60, HIGHEST_SHARE * sample_rate / pitch)))
-        levels = np.abs(np.sin(np.pi * orders * (place + take.normal(0, 0.01)))) * orders ** -(
-            slope + 0.6 * (1 - strength)
-        )
+        plucked = np.abs(np.sin(np.pi * orders * (place + take.normal(0, 0.01))))
+        levels = plucked * orders ** -(slope + 0.6 * (1 - strength))
         total = np.zeros(len(time))
         for order, level in zip(orders, levels, strict=True):
             frequency = pitch * order * np.sqrt(1 + stiffness * order**2)

@@ -1,12 +1,11 @@
 """Pre-training of the prior on coded collections of synthetic recordings; the weights are shipped.
 
-`make pretrain PART=prior` writes `distill/codec/pretrained/coordinates.safetensors` and `distill/prior/pretrained/`. No recordings
-are used. Each step takes one collection, counts some of its recordings and predicts others, as a prior does with the
-recordings of its user: so it also learns how far to trust counts.
+`make pretrain PART=prior` writes `distill/codec/pretrained/coordinates.safetensors` and `distill/prior/pretrained/`. Each
+step counts some recordings of a collection and predicts others: so the prior also learns how far to trust counts.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -56,44 +55,18 @@ R = TypeVar("R")
 
 STEPS_PER_EPOCH = 250
 HELD_OUT = 15  # one collection in so many is held out
-MAX_HELD_OUT = 40
 BATCH_CODES = 12_000  # about so many codes a batch, of windows of similar length
-MIN_FRAME_COST = 4  # codes that a frame costs besides its own
-NO_COUNTS_SHARE = 0.3  # of the steps count a recording less: often none where there are few
-LABEL_SHARE = 0.5  # of the windows are given their label
-GROUPED = (1, 1, 2, 4)  # instruments under one label: one folder of recordings often has several
-LABEL_RECORDINGS = 40  # of a collection, at most, tell the labels
-DROPOUT = 0.1
-CODEWORD_NOISE = 0.15  # deviation of what is added to codewords in each step: no codec is met twice
-MIXTURE_RATE = 5.0  # factor of the learning rate of mixture weights, which have far to go
-SETTINGS = TrainerSettings(
-    epochs=1,
-    learning_rate=1.5e-3,
-    weight_decay=0.1,
-    betas=(0.9, 0.98),
-    gradient_clip=1.0,
-    warmup_steps=50,
-    patience=0,
-    seed=0,
-    rate_shares={"prior.pointer_mixture.": MIXTURE_RATE, "prior.count_experts.": MIXTURE_RATE},
-    validate_initial=True,
-    average=0.998,
-)
 
 
 @dataclass(frozen=True, eq=False)
 class PretrainingBatch:
-    """Windows of some recordings of a collection, and what is known of the others.
-
-    `codewords` `[Q, V, C]` are the codec's, `tables` counts of the others, and `labelled` those that tell the labels of
-    the windows.
-    """
+    """Windows of some recordings of a collection, and what is known of the others."""
 
     codebook_sizes: tuple[int, ...]
-    codewords: Tensor
-    tables: CountTables
+    codewords: Tensor  # [Q, V, C], the codec's
+    tables: CountTables  # of the others
     batch: Batch
-    labelled: Sequence[CodedRecording]
+    labelled: Sequence[CodedRecording]  # those that tell the labels of the windows
 
 
 class AnyCodecPrior(nn.Module):
@@ -113,10 +86,8 @@ class AnyCodecPrior(nn.Module):
         skeleton.codewords = example.codewords
         assert skeleton.count_experts is not None
         skeleton.count_experts.set_tables([example.tables])
-        values = for_levels(
-            {name: value for name, value in self.prior.named_parameters() if not is_own(name)},
-            example.codebook_sizes,
-        )
+        shared = {name: value for name, value in self.prior.named_parameters() if not is_own(name)}
+        values = for_levels(shared, example.codebook_sizes)
         prefix = "input_embedding."
         embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
         table = torch.func.functional_call(skeleton.input_embedding, embedding, (example.codewords,))
@@ -145,22 +116,14 @@ class AnyCodecPrior(nn.Module):
             labels=["a label"],
             **PRETRAINED_SIZES,
         )
-        prior = FramePrior(shape, dropout=DROPOUT)
+        prior = FramePrior(shape, dropout=0.1)
         prior.pointer_mixture.copy_nothing(0)
         return prior
 
-    @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Start from what is shipped."""
-        for name, value in [*self.prior.named_parameters(), (LABELS, self.label_projection)]:
-            if name in tensors:
-                value.copy_(tensors[name])
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What is shipped, in half precision."""
-        own = {name: value for name, value in self.prior.named_parameters() if not is_own(name)}
-        shipped = {**own, LABELS: self.label_projection}
-        return {name: value.detach().cpu().half().contiguous() for name, value in shipped.items()}
+    def shipped(self) -> dict[str, Tensor]:
+        """The parameters that are shipped."""
+        of_prior = {name: value for name, value in self.prior.named_parameters() if not is_own(name)}
+        return {**of_prior, LABELS: self.label_projection}
 
 
 class _PretrainingTask(Task[PretrainingBatch]):
@@ -177,10 +140,13 @@ class _PretrainingTask(Task[PretrainingBatch]):
             torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
             self.model = AnyCodecPrior()
         if pretrained.PATH.is_file():
-            self.model.load({name: value.float() for name, value in load_file(pretrained.PATH).items()})
+            tensors, shipped = load_file(pretrained.PATH), self.model.shipped()
+            with torch.no_grad():
+                for name in tensors.keys() & shipped:
+                    shipped[name].copy_(tensors[name])
         codewords = [[level.half() for level in coordinates.of_codec(collection.codec())] for collection in collections]
         pairs = [pair for pair in zip(collections, codewords, strict=True) if len(pair[0].recordings) > 1]
-        self.held_out = pairs[HELD_OUT // 2 :: HELD_OUT][:MAX_HELD_OUT]
+        self.held_out = pairs[HELD_OUT // 2 :: HELD_OUT][:40]
         chosen = {id(collection) for collection, _ in self.held_out}
         self.train = [pair for pair in pairs if id(pair[0]) not in chosen]
 
@@ -189,8 +155,9 @@ class _PretrainingTask(Task[PretrainingBatch]):
         for step in range(skip, STEPS_PER_EPOCH):
             rng = np.random.default_rng(derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step))
             batch = self._batch(rng, *self.train[int(rng.integers(len(self.train)))])
-            noise = torch.from_numpy(rng.standard_normal(batch.codewords.shape, dtype=np.float32))
-            yield replace(batch, codewords=batch.codewords + CODEWORD_NOISE * self.fabric.to_device(noise))
+            # No codec is met twice.
+            noise = 0.15 * torch.from_numpy(rng.standard_normal(batch.codewords.shape, dtype=np.float32))
+            yield replace(batch, codewords=batch.codewords + self.fabric.to_device(noise))
 
     def losses(self, model: nn.Module, batch: PretrainingBatch) -> dict[str, Tensor]:
         """Nats per code."""
@@ -210,14 +177,12 @@ class _PretrainingTask(Task[PretrainingBatch]):
         known, others = _parted(rng, collection)
         sizes = tuple(len(level) for level in codewords)
         context = round(CONTEXT_SECONDS * collection.frame_rate)
-        budget = BATCH_CODES // (MIN_FRAME_COST + len(sizes) // 2)
+        budget = BATCH_CODES // (4 + len(sizes) // 2)  # a frame costs as much as 4 codes besides its own
         views = [collection.recordings[index][int(rng.integers(len(collection.recordings[index])))] for index in others]
         chosen = _of_similar_length(rng, [min(len(view) + 1, context) for view in views], budget)
         sequences = CodeSequences([views[index] for index in chosen], sizes)
-        windows = random_windows(
-            sequences.lengths.tolist(), [1] * len(chosen), context, rng
-        )  # in the order of the sequences
-        grouped = int(rng.choice(GROUPED))
+        windows = random_windows(sequences.lengths.tolist(), [1] * len(chosen), context, rng)
+        grouped = int(rng.choice((1, 1, 2, 4)))  # instruments under one label, as in a folder
         numbers = [1 + instrument // grouped for instrument in collection.instruments]
         labels, labelled = _labels(rng, numbers, [others[index] for index in chosen], known)
         pairs = zip(collection.recordings, numbers, strict=True)
@@ -234,12 +199,9 @@ class _PretrainingTask(Task[PretrainingBatch]):
 
 
 def _parted(rng: Generator, collection: CodedCollection) -> tuple[list[int], list[int]]:
-    """Recordings that are known, and others to predict: at least one. Few are known as often as many.
-
-    Those that the codec was fitted to are known first.
-    """
+    """Recordings that are known, first those that the codec was fitted to, and at least one other to predict."""
     total = len(collection.recordings)
-    known = int(np.exp(rng.uniform(0, np.log(total))) - (rng.random() < NO_COUNTS_SHARE))
+    known = int(np.exp(rng.uniform(0, np.log(total))) - (rng.random() < 0.3))  # where there are few, often none
     shuffled = rng.permutation(total)
     is_fitted = np.array(collection.is_fitted)[shuffled]
     order = np.concatenate([shuffled[is_fitted], shuffled[~is_fitted]]).tolist()
@@ -264,32 +226,40 @@ def _labels(
     rng: Generator, labels: Sequence[int], predicted: Sequence[int], known: Sequence[int]
 ) -> tuple[Tensor, list[int]]:
     """Label of each predicted recording, 0 for none, and the known recordings that tell the labels."""
-    told = [int(index) for index in known[:LABEL_RECORDINGS]]
+    told = [int(index) for index in known[:40]]
     available = {labels[index] for index in told}
-    given = [labels[index] if labels[index] in available and rng.random() < LABEL_SHARE else 0 for index in predicted]
+    given = [labels[index] if labels[index] in available and rng.random() < 0.5 else 0 for index in predicted]
     return torch.tensor(given), [index for index in told if labels[index] in given]
 
 
 def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, executor: Executor, folder: Path) -> None:
     """Make collections in `folder`, pre-train from what is shipped, and write it; fit the shared coordinates if none are.
 
-    Goes on where it was interrupted. An epoch has 250 steps. `executor` makes the collections.
+    Goes on where it was interrupted. `executor` makes the collections.
     """
     with ProgressReport("pretraining") as progress:
         coded = coded_collections(folder / "collections", collections, seed, executor, progress)
         coordinates = SharedCoordinates.load() if codec_coordinates.PATH.is_file() else fit_coordinates(coded)
         task = _PretrainingTask(coded, coordinates, seed, fabric)
-        settings = replace(SETTINGS, epochs=epochs, seed=seed)
+        settings = TrainerSettings(
+            epochs=epochs,
+            learning_rate=1.5e-3,
+            weight_decay=0.1,
+            betas=(0.9, 0.98),
+            gradient_clip=1.0,
+            warmup_steps=50,
+            patience=0,
+            seed=seed,
+            rate_shares={"prior.pointer_mixture.": 5.0, "prior.count_experts.": 5.0},  # these weights have far to go
+            validate_initial=True,
+            average=0.998,
+        )
         store = CheckpointStore(folder / f"{collections}-{epochs}-{seed}")
         Trainer(task, settings, Run(fabric, store, [PretrainingConsole(progress)])).run()
-    _write(codec_coordinates.PATH, {name: value.half().contiguous() for name, value in vars(coordinates).items()})
-    _write(pretrained.PATH, task.model.tensors())
+    for path, tensors in ((codec_coordinates.PATH, vars(coordinates)), (pretrained.PATH, task.model.shipped())):
+        halves = {name: value.detach().cpu().half().contiguous() for name, value in tensors.items()}
+        write_bytes(path, save(halves))
     store.clear()
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, save(dict(tensors)))
 
 
 class Processes(Executor):

@@ -1,8 +1,7 @@
 """Synthetic collections of whole recordings, to pre-train a prior on.
 
 A collection is what one person might have in a folder: a few instruments played at several pitches, velocities and
-lengths, in one room, cut in one way; or drum kits, loops, rolls, melodies, words or songs. Recordings begin, decay,
-repeat and end as recordings do. No recording imitates a particular one.
+lengths, in one room, cut in one way; or drum kits, loops, rolls, melodies, words or songs.
 """
 
 from collections.abc import Callable

@@ -7,13 +7,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import signal
 
-from distill.audio.synthetic_sounds import Samples
-from pretraining.instruments import HIGHEST_SHARE, log_uniform, normalised
+from distill.audio.synthetic_sounds import HIGHEST_SHARE, Samples, log_uniform
+from pretraining.instruments import normalised
 
 MAX_SECONDS = 8.0
-MIN_SECONDS = 0.04
-BANDS = 5
-LOW_RATES = (8_000, 11_025, 16_000, 22_050, 32_000)
 
 Finish = Callable[[Generator, Samples], NDArray[np.float32]]
 
@@ -23,7 +20,7 @@ def room_and_cutting(rng: Generator, sample_rate: int) -> Finish:
     is_roomy, is_dull, is_driven = rng.random() < 0.5, rng.random() < 0.15, rng.random() < 0.2
     response = _room(rng, sample_rate) if is_roomy else None
     tone = _tone_control(rng, sample_rate) if rng.random() < 0.5 else None
-    highest = 0.46 * float(rng.choice(LOW_RATES)) if is_dull else sample_rate
+    highest = 0.46 * float(rng.choice((8_000, 11_025, 16_000, 22_050, 32_000))) if is_dull else sample_rate
     drive = rng.uniform(1, 6) if is_driven else 0.0
     wet = rng.uniform(0.05, 0.8)
     levels, floor = float(rng.choice((0.5, 3.0, 8.0))), float(rng.choice((0.0, 0.0, -90.0, -70.0, -50.0)))
@@ -62,7 +59,7 @@ def room_and_cutting(rng: Generator, sample_rate: int) -> Finish:
         if take.random() < 0.7:
             fade = min(len(sound), int(sample_rate * take.exponential(0.01)) + 1)
             sound[-fade:] *= np.linspace(1, 0, fade)
-        sound = np.pad(sound, (0, max(0, int(sample_rate * MIN_SECONDS) - len(sound))))
+        sound = np.pad(sound, (0, max(0, int(sample_rate * 0.04) - len(sound))))
         return (np.round(np.clip(np.nan_to_num(sound), -1, 1) * 32767) / 32768).astype(np.float32)
 
     return finish
@@ -70,12 +67,12 @@ def room_and_cutting(rng: Generator, sample_rate: int) -> Finish:
 
 def _room(rng: Generator, sample_rate: int) -> Samples:
     """An impulse response `[N]`: a few early reflections, and noise whose high bands decay first."""
-    seconds = log_uniform(rng, 0.04, 1.4)
+    seconds, bands = log_uniform(rng, 0.04, 1.4), 5
     time = np.arange(int(sample_rate * seconds)) / sample_rate
     response = np.zeros(len(time))
-    edges = np.exp(np.linspace(np.log(60), np.log(HIGHEST_SHARE * sample_rate), BANDS + 1))
-    decays = seconds / 6.9 * np.linspace(1, rng.uniform(0.15, 1), BANDS)
-    levels = 10 ** (rng.uniform(-12, 0, BANDS) / 20)
+    edges = np.exp(np.linspace(np.log(60), np.log(HIGHEST_SHARE * sample_rate), bands + 1))
+    decays = seconds / 6.9 * np.linspace(1, rng.uniform(0.15, 1), bands)
+    levels = 10 ** (rng.uniform(-12, 0, bands) / 20)
     for low, high, level, decay in zip(edges, edges[1:], levels, decays, strict=False):
         sections = signal.butter(1, (low, high), "bandpass", fs=sample_rate, output="sos")
         response += level * signal.sosfilt(sections, rng.standard_normal(len(time))) * np.exp(-time / decay)
@@ -89,9 +86,8 @@ def _room(rng: Generator, sample_rate: int) -> Samples:
 def _tone_control(rng: Generator, sample_rate: int) -> NDArray[np.float64]:
     """Second-order sections of a gentle slope at a random frequency."""
     frequency = log_uniform(rng, 100, HIGHEST_SHARE * sample_rate)
-    sections: NDArray[np.float64] = signal.butter(
-        1, frequency, str(rng.choice(("lowpass", "highpass"))), fs=sample_rate, output="sos"
-    )
+    kind = str(rng.choice(("lowpass", "highpass")))
+    sections: NDArray[np.float64] = signal.butter(1, frequency, kind, fs=sample_rate, output="sos")
     gain = rng.uniform(0.1, 0.9)  # of the sound as it is, beside the filtered one
     sections[0, :3] = sections[0, :3] * (1 - gain) + sections[0, 3:] * gain
     return sections

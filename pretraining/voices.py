@@ -1,7 +1,6 @@
 """Synthetic speech and singing, to pre-train a prior on: harmonics and noise through formants that move.
 
-Words are sequences of phones. Each phone has targets for voicing, noise and formants; what is heard moves between them,
-so that neighbours colour each other. Formants of vowels: Peterson and Barney (1952), the means of men.
+Each phone of a word has targets, between which sounds move. Vowels: Peterson and Barney (1952), the means of men.
 """
 
 from collections.abc import Callable
@@ -12,8 +11,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from distill.audio.synthetic_sounds import Samples
-from pretraining.instruments import HIGHEST_SHARE, log_uniform
+from distill.audio.synthetic_sounds import HIGHEST_SHARE, Samples, log_uniform
 
 FRAME_SECONDS = 0.005
 VOWELS = (
@@ -30,9 +28,7 @@ VOWELS = (
 )
 NASALS = ((250.0, 1100.0, 2200.0), (250.0, 1500.0, 2500.0))
 GLIDES = ((300.0, 700.0, 2300.0), (280.0, 2200.0, 2900.0), (350.0, 1200.0, 1600.0), (360.0, 1100.0, 2700.0))
-HIGHEST_FORMANTS = (3500.0, 4500.0)
 BANDWIDTHS = (70.0, 100.0, 150.0, 250.0, 350.0)
-HIGHEST_VOICED = 7000.0  # Hz
 
 
 class _Phone(NamedTuple):
@@ -58,17 +54,14 @@ def _consonant(rng: Generator) -> list[_Phone]:
     if kind < 0.35:  # fricative
         is_voiced, centre = rng.random() < 0.35, log_uniform(rng, 1500, 8500)
         loud = log_uniform(rng, 0.05, 0.7)
-        return [
-            _Phone(rng.uniform(0.05, 0.16), 0.25 * is_voiced, 0.0, loud, centre, centre * rng.uniform(0.2, 0.8), near)
-        ]
+        seconds, width = rng.uniform(0.05, 0.16), centre * rng.uniform(0.2, 0.8)
+        return [_Phone(seconds, 0.25 * is_voiced, 0.0, loud, centre, width, near)]
     if kind < 0.65:  # plosive: closure, burst, breath
         is_voiced, centre = rng.random() < 0.5, log_uniform(rng, 500, 5000)
         closure = _Phone(rng.uniform(0.03, 0.09), 0.06 * is_voiced, 0.0, 0.0, centre, centre, near)
         burst = _Phone(0.012, 0.1 * is_voiced, 0.1, rng.uniform(0.2, 1), centre, 0.7 * centre, near)
-        breath = _Phone(
-            0.01 if is_voiced else rng.uniform(0.02, 0.07), 0.3 * is_voiced, 0.4, 0.05, centre, centre, near
-        )
-        return [closure, burst, breath]
+        seconds = 0.01 if is_voiced else rng.uniform(0.02, 0.07)
+        return [closure, burst, _Phone(seconds, 0.3 * is_voiced, 0.4, 0.05, centre, centre, near)]
     if kind < 0.82:
         target = NASALS[int(rng.integers(len(NASALS)))]
         return [_Phone(rng.uniform(0.04, 0.11), 0.45, 0.0, 0.0, 3000.0, 1000.0, target)]
@@ -156,9 +149,9 @@ def _say(
     pace = speaker.pace * (1.0 if pitch else take.uniform(0.88, 1.14))
     lengths = [max(2, round(phone.seconds * take.uniform(0.85, 1.18) / pace / FRAME_SECONDS)) for phone in phones]
     edge = int(take.integers(4, 24))
+    lengths[-1] += edge
     steps = np.repeat(np.arange(len(phones)), lengths)
-    steps = np.concatenate([steps, [len(phones) - 1] * edge])
-    values = np.array([[*phone[1:6], *phone.formants, *HIGHEST_FORMANTS] for phone in phones])
+    values = np.array([[*phone[1:6], *phone.formants, 3500.0, 4500.0] for phone in phones])
     values[:, 5:] *= speaker.size * take.normal(1, 0.03, (len(phones), 5))
     values[:, :3] *= 10 ** (take.normal(0, 1.5, (len(phones), 1)) / 20)
     tracks = values[steps]
@@ -207,16 +200,15 @@ def _rendered(take: Generator, sample_rate: int, speaker: _Speaker, pitches: Sam
     cycles = np.cumsum(np.interp(places, frames, pitches)) / sample_rate
     formants = tracks[:, 5:]
     voiced = np.zeros(length)
-    top = min(HIGHEST_VOICED, HIGHEST_SHARE * sample_rate)
-    count = int(top / pitches.min())
-    orders = np.arange(1, count + 1)
+    top = min(7000.0, HIGHEST_SHARE * sample_rate)
+    orders = np.arange(1, int(top / pitches.min()) + 1)
     harmonics = pitches[:, None] * orders
     levels = _resonance(harmonics, formants) * orders ** (speaker.slope / 6.02) * (harmonics < top)
     levels *= tracks[:, :1]
     turn, wave = np.exp(2j * np.pi * cycles), np.ones(length, dtype=complex)
-    for order in range(count):
+    for level in levels.T:
         wave = wave * turn
-        voiced += np.interp(places, frames, levels[:, order]) * wave.imag
+        voiced += np.interp(places, frames, level) * wave.imag
     frequencies = np.arange(hop + 1) * sample_rate / (2.0 * hop)
     breath = _resonance(frequencies[None], formants) * (tracks[:, 1:2] + 0.03 * tracks[:, :1]) * speaker.breath
     centre, width = tracks[:, 3:4], tracks[:, 4:5]

@@ -51,22 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.acceptance", description=__doc__)
-    parser.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        metavar="DIR",
-        help="folder of recordings; without it synthesised ones with repeated motifs",
-    )
-    parser.add_argument("--steps", type=whole(LEAST_STEPS), default=LEAST_STEPS, help="steps of the measured training")
-    parser.add_argument(
-        "--seed", type=whole(0, 2**32 - 1), default=0, help="random seed of recordings, split, weights and probes"
-    )
-    parser.add_argument(
-        "--device", type=_device, help="auto, cpu or cuda; without it what DISTILL_DEVICE says, as elsewhere"
-    )
+    add = parser.add_argument
+    recordings = "folder of recordings; without it synthesised ones with repeated motifs"
+    add("folder", nargs="?", type=Path, metavar="DIR", help=recordings)
+    add("--steps", type=whole(LEAST_STEPS), default=LEAST_STEPS, help="steps of the measured training")
+    add("--seed", type=whole(0, 2**32 - 1), default=0, help="random seed of recordings, split, weights and probes")
+    add("--device", type=_device, help="auto, cpu or cuda; without it what DISTILL_DEVICE says, as elsewhere")
     add_write(parser, "figures", "benchmarks.md")
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
+    add("--json", action="store_true", help="print one JSON document on stdout and nothing else")
     return parser
 
 

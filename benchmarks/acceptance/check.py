@@ -55,13 +55,10 @@ def check_recordings(folder: Path | None, steps: int, seed: int, execution: Exec
 
 
 def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **changes: Any) -> Iterator[Point]:
-    """Yield the seven criteria as they are measured: first those of the layers, then those of trainings on `data`.
-
-    One training has `steps` steps; `changes` override settings. A training that fails misses its criteria.
-    """
-    yield _shown(_chunks)
+    """Yield the seven criteria as they are measured. A training of `steps` steps that fails misses its criteria."""
+    yield _shown(lambda progress: Point(1, "chunk sizes on the CPU", tuple(chunk_figures(LENGTH, ROUNDS, progress))))
     yield _norm(seed)
-    yield _gradients(seed)
+    yield Point(7, "gradients stop at shards", shard_gradients(seed))
     yield _shown(lambda progress: _recovery(data, seed, fabric, progress, changes))
     try:
         trial = _shown(lambda progress: try_training(data, steps, seed, fabric, progress, **changes))
@@ -72,7 +69,9 @@ def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **chang
             yield Point(number, name, (), str(error))
         return
     yield _steps(trial)
-    yield _probe_cost(trial)
+    cost = Figure("share of time", sum(trial.probe_seconds) / sum(trial.seconds), "<", 0.01)
+    probes = Figure("probes", len(trial.probe_seconds), ">=", 5)  # four while the training goes on, one at its end
+    yield Point(2, COST, (cost, probes))
     yield _shown(lambda progress: _retrieval(trial, data, seed, fabric, progress))
 
 
@@ -80,10 +79,6 @@ def _shown(measure: Callable[[ProgressReport], T]) -> T:
     """Measure with progress on stderr, which is cleared before the result is printed."""
     with ProgressReport("memory") as progress:
         return measure(progress)
-
-
-def _chunks(progress: ProgressReport) -> Point:
-    return Point(1, "chunk sizes on the CPU", tuple(chunk_figures(LENGTH, ROUNDS, progress)))
 
 
 def _norm(seed: int) -> Point:
@@ -96,10 +91,6 @@ def _norm(seed: int) -> Point:
     return Point(3, "norm in the projection", figures)
 
 
-def _gradients(seed: int) -> Point:
-    return Point(7, "gradients stop at shards", shard_gradients(seed))
-
-
 def _recovery(
     data: PriorData, seed: int, fabric: Fabric, progress: ProgressReport, changes: Mapping[str, Any]
 ) -> Point:
@@ -109,10 +100,9 @@ def _recovery(
         figures += recover(data, fault, seed, fabric, **changes)
     progress(len(FAULTS), len(FAULTS) + 1, "a training with a permanent fault")
     times, stopped = rollbacks_of_a_lasting_fault(data, seed, fabric, **changes)
-    figures.append(
-        Figure("rollbacks until a permanent fault stops it", times if stopped else math.inf, "=", MAX_ROLLBACKS)
-    )
-    return Point(6, "rollback", tuple(figures))
+    rollbacks = times if stopped else math.inf
+    last = Figure("rollbacks until a permanent fault stops it", rollbacks, "=", MAX_ROLLBACKS)
+    return Point(6, "rollback", (*figures, last))
 
 
 def _steps(trial: Trial) -> Point:
@@ -128,16 +118,7 @@ def _steps(trial: Trial) -> Point:
     return Point(4, f"{trial.steps} steps", figures)
 
 
-def _probe_cost(trial: Trial) -> Point:
-    figures = (
-        Figure("share of time", sum(trial.probe_seconds) / sum(trial.seconds), "<", 0.01),
-        Figure("probes", len(trial.probe_seconds), ">=", 5),  # four while the training goes on, one at its end
-    )
-    return Point(2, COST, figures)
-
-
 def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progress: ProgressReport) -> Point:
-    assert trial.training is not None
     model = trial.training.model
     assert isinstance(model, MemoryPrior)
     source = FrameSource([recording.codes for recording in data.held_out], data.codes.codebook_sizes)

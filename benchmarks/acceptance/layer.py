@@ -39,10 +39,7 @@ def chunk_figures(length: int, rounds: int, progress: Progress) -> list[Figure]:
 
 
 def _chunk_seconds(key_size: int, degree: int, length: int, rounds: int) -> tuple[dict[int, float], float]:
-    """Median seconds of forward and backward by chunk size, over interleaved rounds.
-
-    And the largest relative difference of outputs to those of the smallest chunks.
-    """
+    """Median seconds of forward and backward by chunk size, interleaved, and the largest relative difference of outputs."""
     sizes, chunks = (key_size, key_size, VALUE_SIZE), (8, 16, 32, 64, 128, 256)
     parts = [_unit(seed, 1, HEADS, length, size).requires_grad_() for seed, size in enumerate(sizes)]
     first = _read(degree, parts, chunks[0]).detach()
@@ -69,10 +66,7 @@ def _read(degree: int, parts: list[Tensor], chunk: int) -> Tensor:
 
 
 def norm_growth(seed: int, with_norm: bool = True) -> float:
-    """Ratio of the norms of projected queries after 1 key and after a whole shard.
-
-    Without the norm of the persistent keys the first queries are divided by almost 0.
-    """
+    """Ratio of the norms of projected queries after 1 key and after a whole shard: without the norm it is large."""
     memory = _memory(seed)
     state = memory.begin_shard(memory.initial_state(1))
     query, key = _unit(seed + 1, 1, HEADS, SHARD, PERSISTENT_SIZE), _unit(seed + 2, 1, HEADS, SHARD, PERSISTENT_SIZE)

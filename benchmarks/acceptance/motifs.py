@@ -14,20 +14,18 @@ from distill.demo.recordings import MARIMBA, write_recording
 STEP_SECONDS = 0.125  # of a sequencer at 120 beats a minute
 STEPS = 8  # of a motif
 MOTIFS = 6  # of a recording
-RECORDINGS, ROUNDS = 64, 3
 MIN_DISTANCE = 4  # motifs at least, before one recurs
 RING_SECONDS = 0.4  # of the longest note
-PEAK = 0.5
 _SCALE = (0, 3, 5, 7, 10, 12, 15, 17)  # semitones: A minor, without what clashes
 
 Voice = Callable[[Generator, float], Samples]
 
 
-def write_motifs(folder: Path, seed: int = 0, count: int = RECORDINGS) -> list[Path]:
+def write_motifs(folder: Path, seed: int, count: int) -> list[Path]:
     """Write `count` recordings below `folder` as 16-bit mono FLAC, which follow from the seed. Raises AudioError."""
     paths = [folder / f"motifs_{number:03d}.flac" for number in range(count)]
     for number, path in enumerate(paths):
-        write_recording(path, motif_recording(default_rng([seed, number]), ROUNDS))
+        write_recording(path, motif_recording(default_rng([seed, number]), 3))
     return paths
 
 
@@ -41,7 +39,7 @@ def motif_recording(rng: Generator, rounds: int) -> NDArray[np.float32]:
     for position, index in enumerate(order):
         sound[position * motif_samples :][: len(motifs[index])] += motifs[index]
     sound = sound[: len(order) * motif_samples]
-    return np.asarray(sound * (PEAK / np.abs(sound).max()), dtype=np.float32)
+    return np.asarray(sound * (0.5 / np.abs(sound).max()), dtype=np.float32)
 
 
 def _order(rng: Generator, rounds: int) -> Iterator[int]:
@@ -74,7 +72,6 @@ def _voices(rng: Generator) -> list[Voice]:
     ring = float(rng.uniform(0.2, RING_SECONDS))
     bright, ratio, index = rng.uniform(0.2, 1.0), rng.uniform(1.2, 3.6), rng.uniform(2.0, 7.0)
     hardness, cutoff, shell = rng.uniform(0.1, 0.9), rng.uniform(5000.0, 9000.0), rng.uniform(150.0, 250.0)
-
     pick = float(rng.uniform(0.1, 0.4))
     every: list[Voice] = [
         lambda rng, hertz: instruments.plucked_string(rng, hertz, ring, bright, pick),

@@ -56,17 +56,12 @@ class Point:
 
     def as_json(self) -> dict[str, Any]:
         """The criterion for a JSON document."""
-        return {
-            **{"number": self.number, "name": self.name, "passed": self.passed, "problem": self.problem},
-            "figures": [
-                {
-                    **asdict(figure),
-                    "passed": figure.passed,
-                    "found": figure.value if math.isfinite(figure.value) else None,
-                }
-                for figure in self.figures
-            ],
-        }
+        finite = [figure.value if math.isfinite(figure.value) else None for figure in self.figures]
+        figures = [
+            {**asdict(figure), "passed": figure.passed, "found": value}
+            for figure, value in zip(self.figures, finite, strict=True)
+        ]
+        return {**asdict(self), "passed": self.passed, "figures": figures}
 
     def rows(self, corpus: str) -> list[tuple[str, ...]]:
         """Rows of `COLUMNS` for a table of measurements."""

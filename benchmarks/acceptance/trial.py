@@ -5,7 +5,6 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -31,24 +30,17 @@ from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, WATCH_STEPS
 from distill.training.run import Run
 from distill.training.trainer import Trainer
 
-CONTEXT_SECONDS = 1.0
 
-
-def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
-    """Settings of `architecture: memory` with a window that is short compared with the recordings."""
+def memory_config(data: PriorData, steps: int, **changes: Any) -> PriorConfig:
+    """Settings of `architecture: memory` with a window that is short compared with the recordings, for at least `steps`."""
     longest = max(len(recording.views[0]) for recording in data.train) / data.codes.frame_rate
     most = float(default_values()["prior"]["memory"]["span_seconds"])
-    memory = {"span_seconds": min(max(CONTEXT_SECONDS, longest), most)}
-    settings: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
-    return get_adaptive_prior_config(data.recordings, **{**settings, "memory": memory, **changes})
-
-
-def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
-    """Number of epochs with at least `steps` steps; `changes` override settings."""
-    config = memory_config(data, **changes)
+    memory = {"span_seconds": min(max(1.0, longest), most)}
+    settings: dict[str, Any] = {"architecture": "memory", "context_seconds": 1.0, "patience": 0}
+    config = get_adaptive_prior_config(data.recordings, **{**settings, "memory": memory, **changes})
     shape = MemoryShape.of(config, data.codes, data.codewords.shape[2])
     sampler = SpanSampler(data.train, shape, config.batch_size, seed=0)
-    return min(100_000, math.ceil(steps / sampler.batches_per_epoch))
+    return config.model_copy(update={"epochs": min(100_000, math.ceil(steps / sampler.batches_per_epoch))})
 
 
 @dataclass
@@ -65,12 +57,11 @@ class Trial:
     resident: list[float] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
     probe_seconds: list[float] = field(default_factory=list)
-    training: PriorTraining | None = None
+    training: PriorTraining = field(init=False)  # once it has ended
 
     @property
     def result(self) -> TrainingResult:
         """Record of the finished training."""
-        assert self.training is not None
         return self.training.result
 
     @property
@@ -102,11 +93,14 @@ class Trial:
 
 
 def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Progress, **changes: Any) -> Trial:
-    """Train with probes and fast-fail for `steps` steps; `changes` override settings.
+    """Train with probes and fast-fail. Raises DistillError where the gates are dead or the training diverges."""
+    trial, stop, probe = Trial(steps), threading.Event(), MemoryTask.probe_memory
 
-    Raises DistillError where the gates are dead or the training diverges.
-    """
-    trial, stop = Trial(steps), threading.Event()
+    def timed(*given: Any) -> dict[str, float]:
+        began = time.perf_counter()
+        results = probe(*given)
+        trial.probe_seconds.append(time.perf_counter() - began)
+        return results
 
     def watch(event: Any) -> None:
         if isinstance(event, WatchMetrics):
@@ -114,44 +108,23 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
         elif isinstance(event, PriorStepMetrics):
             trial.losses.append(event.train_loss)
             trial.seconds.append(event.step_time_s)
-            trial.resident.append(memory_in_use(fabric))
+            on_gpu = torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
+            trial.resident.append(float(on_gpu + psutil.Process().memory_info().rss))
             progress(event.overall_step, steps, f"steps of a training, loss {event.train_loss:.3f}")
             if event.overall_step == steps:
                 stop.set()
 
-    config = memory_config(data, epochs=epochs_for(data, steps, **changes), **changes)
+    config = memory_config(data, steps, **changes)
     run = Run(fabric, observers=[watch], cancel=stop.is_set)
-    with timed_probes(trial.probe_seconds):
+    with patch.object(MemoryTask, "probe_memory", timed):
         trial.training = fit_prior(data, config, seed, run)
     return trial
-
-
-@contextmanager
-def timed_probes(seconds: list[float]) -> Iterator[None]:
-    """Context that adds the seconds of each probe of a memory to a list."""
-    probe = MemoryTask.probe_memory
-
-    def timed(*given: Any) -> dict[str, float]:
-        began = time.perf_counter()
-        results = probe(*given)
-        seconds.append(time.perf_counter() - began)
-        return results
-
-    with patch.object(MemoryTask, "probe_memory", timed):
-        yield
-
-
-def memory_in_use(fabric: Fabric) -> float:
-    """Bytes in use by this process and on its GPU."""
-    on_gpu = torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
-    return float(on_gpu + psutil.Process().memory_info().rss)
 
 
 def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> tuple[Figure, ...]:
     """Train with one injected `fault`: "learning rate", "weights" or "loss".
 
-    It is to be noticed within two inspections and undone: weights and moments equal those of an earlier inspection bit for
-    bit. Training is to go on with new data, each batch used once, in order.
+    It is to be noticed within two inspections and undone bit for bit. Training is to go on with new data, in order.
     """
     run = _FaultyRun(data, fault, seed, fabric, True, changes)
     run.trainer.run()
@@ -167,7 +140,6 @@ def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: A
 def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **changes: Any) -> tuple[int, bool]:
     """Rollbacks of a loss that stays NaN, and whether training then stopped."""
     run = _FaultyRun(data, "loss", seed, fabric, False, changes)
-    stopped = False
     try:
         stopped = bool(run.trainer.run().counts["diverged"])
     except Interrupted:
@@ -221,8 +193,7 @@ class _FaultyRun:
     def __init__(
         self, data: PriorData, fault: str, seed: int, fabric: Fabric, once: bool, changes: Mapping[str, Any]
     ) -> None:
-        changes = {"batch_size": 8, **changes}
-        config = memory_config(data, epochs=epochs_for(data, 4 * WATCH_STEPS, **changes), **changes)
+        config = memory_config(data, 4 * WATCH_STEPS, **{"batch_size": 8, **changes})
         assert config.memory is not None
         config = config.model_copy(update={"memory": config.memory.model_copy(update={"fast_fail": False})})
         model = prior_to_train(data, config, seed)

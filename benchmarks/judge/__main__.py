@@ -28,10 +28,7 @@ from distill.pipeline.workspace import find_corpus
 from distill.progress import Progress, ProgressReport
 from distill.storage.work import Executor
 
-PAGE = RESULTS.parents[1] / "docs" / "judges.md"
 FIGURES = "judges"  # a long table, which is written and not shown
-COLUMNS = ("corpus", "judge", "sounds", *MEASURES, "p")
-SHOWN = ("corpus", "sounds")  # and a column for each judge
 DECODED, TRAINING, OTHERS = "held out, decoded", "training recordings", "other recordings"
 KERNEL, NEAREST = (MEASURES.index(name) for name in ("kernel distance", "nearest neighbour"))
 
@@ -40,7 +37,7 @@ def main() -> None:
     """Judge what the arguments name and print it. Exit status 2 for an unusable model or folder."""
     asked = _parser().parse_args()
     with refusals_said("judge"):
-        report(_judged(asked), asked.write, PAGE, hidden=FIGURES)
+        report(_judged(asked), asked.write, RESULTS.parents[1] / "docs" / "judges.md", hidden=FIGURES)
 
 
 def _judged(asked: argparse.Namespace) -> Iterator[Table]:
@@ -139,18 +136,19 @@ def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int, progre
             beside[kind] = Comparison(recordings, hear(sounds), paired=kind == DECODED)
         null = Null.of(beside[as_null], counted, generator)
         for kind, comparison in beside.items():
-            values, p_value = comparison.mean(counted, generator), f"{comparison.p_value(generator):.3f}"
+            values, p_value = comparison.draws(counted, generator).mean(axis=0), f"{comparison.p_value(generator):.3f}"
             apart = [number(value, "+.1f") for value in null.deviations(values)]
             if kind == as_null:
                 apart = [f"± {value:.2f}" for value in null.deviation]
-            shown = (f"{value:.2f} ({off})" for value, off in zip(values, apart, strict=True))
-            figures.append((name, judge, kind, *shown, p_value))
+            with_off = (f"{value:.2f} ({off})" for value, off in zip(values, apart, strict=True))
+            figures.append((name, judge, kind, *with_off, p_value))
             cells[kind].append(("" if kind == as_null else f"{apart[KERNEL]}, {apart[NEAREST]}; ") + f"p {p_value}")
     rows = {kind: (name, kind, *own) for kind, own in cells.items()}
+    shown = ("corpus", "sounds", *judges)
     return [
-        Table("judged", (*SHOWN, *judges), tuple(rows[kind] for kind in (as_null, *made))),
-        Table("hearing", (*SHOWN, *judges), tuple(rows[kind] for kind in wrong)),
-        Table(FIGURES, COLUMNS, tuple(figures)),
+        Table("judged", shown, tuple(rows[kind] for kind in (as_null, *made))),
+        Table("hearing", shown, tuple(rows[kind] for kind in wrong)),
+        Table(FIGURES, ("corpus", "judge", "sounds", *MEASURES, "p"), tuple(figures)),
     ]
 
 
@@ -159,13 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, help="model files, or folders of recordings to train models of")
     add("--folder", type=Path, metavar="DIR", help="the recordings that the model file was trained on")
-    add(
-        "--take",
-        nargs="+",
-        type=whole(1),
-        metavar="N",
-        help="train on so many recordings of a folder; the others judge",
-    )
+    taken = "train on so many recordings of a folder; the others judge"
+    add("--take", nargs="+", type=whole(1), metavar="N", help=taken)
     add("--count", type=whole(1), default=64, help="sounds of each generator")
     add("--seed", type=int, default=0, help="of sounds, draws and what is taken")
     add_write(parser, "tables", "judges.md")

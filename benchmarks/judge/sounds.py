@@ -5,7 +5,6 @@ A probe is a set that something is wrong with on purpose, made of recordings: it
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -28,9 +27,6 @@ from distill.progress import Progress
 MAX_SECONDS = 8.0  # of a recording or a sound
 MOST_RECORDINGS = 200  # of a side, evenly spaced
 STRENGTH = 0.3  # of vary
-NOISE_WINDOW, NOISE_BANDS = 1024, 64  # samples, mel bands
-PIECE_SECONDS = 0.1  # that the shuffled probe moves
-REPEATED = 4  # times that the probe of few sounds has each
 
 Rng = np.random.Generator
 One = TypeVar("One")
@@ -116,27 +112,24 @@ def probes(recordings: Sequence[Samples], rate: int, seed: int) -> dict[str, lis
         "half a semitone higher": lambda sound: soxr.resample(sound, 2 ** (1 / 24) * rate, rate, "HQ"),
         "6 dB softer": lambda sound: sound / np.float32(2),
     }
-    few = recordings[::REPEATED]
     made = {name: [change(sound) for sound in recordings] for name, change in changes.items()}
-    return {**made, f"every fourth, {REPEATED} times": list(chain.from_iterable([few] * REPEATED))}
+    return {**made, "every fourth, 4 times": 4 * list(recordings[::4])}
 
 
-def noise_like(sound: Samples, rate: int, rng: Rng) -> Samples:
-    """Noise with the levels of a sound `[N]` in mel bands, window by window."""
-    noise = rng.standard_normal(len(sound))
-    spectra = [
-        scipy.signal.stft(np.pad(signal, (0, NOISE_WINDOW)), rate, nperseg=NOISE_WINDOW)[2] for signal in (sound, noise)
-    ]
-    bank = mel_filterbank(rate, NOISE_WINDOW, NOISE_BANDS).numpy().astype(np.float64)  # [bins, bands]
+def noise_like(sound: Samples, rate: int, rng: Rng, window: int = 1024) -> Samples:
+    """Noise with the levels of a sound `[N]` in 64 mel bands, window by window."""
+    both = np.pad([sound, rng.standard_normal(len(sound))], ((0, 0), (0, window)))
+    spectra = scipy.signal.stft(both, rate, nperseg=window)[2]
+    bank = mel_filterbank(rate, window, 64).numpy().astype(np.float64)  # [bins, bands]
     bands = [bank.T @ np.square(np.abs(spectrum)) for spectrum in spectra]
     gains = np.sqrt((bank @ (bands[0] / (bands[1] + 1e-20))) / (bank.sum(axis=1, keepdims=True) + 1e-20))
-    made = scipy.signal.istft(spectra[1] * gains, rate, nperseg=NOISE_WINDOW)[1][: len(sound)]
+    made = scipy.signal.istft(spectra[1] * gains, rate, nperseg=window)[1][: len(sound)]
     return np.asarray(made, dtype=np.float32)
 
 
 def in_another_order(sound: Samples, rate: int, rng: Rng) -> Samples:
-    """A sound `[N]` cut into pieces of PIECE_SECONDS, faded at their ends, which change places."""
-    size = max(2, round(PIECE_SECONDS * rate))
+    """A sound `[N]` cut into pieces of 0.1 s, faded at their ends, which change places."""
+    size = max(2, round(0.1 * rate))
     fade = np.minimum(1, np.minimum(np.arange(size), np.arange(size)[::-1]) / (size / 20)).astype(np.float32)
     pieces = [piece * fade[-len(piece) :] for piece in np.split(sound, range(size, len(sound), size))]
     shuffled: NDArray[np.float32] = np.concatenate([pieces[place] for place in rng.permutation(len(pieces))])

@@ -1,7 +1,7 @@
 """`python -m benchmarks.scale FOLDER`: the pipeline on libraries of synthetic recordings, stage by stage.
 
-For each size a clone of the last commit is made in FOLDER, its stages are run by DVC one by one, then all again, then
-with more recordings. What was measured is kept, so that a run that is cut off goes on.
+For each size DVC runs the stages of a clone in FOLDER one by one, then all again, then with more recordings. What was
+measured is kept, so that a run that is cut off goes on.
 """
 
 import argparse
@@ -28,15 +28,11 @@ from distill.storage.files import read_json, write_json
 
 STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
 OUTS = {"ingest": "corpus", "train_vqvae": "vqvae", "encode_codes": "codes", "split": "split", "train_prior": "prior"}
-ADDED = 100
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds that a command took, and the most memory in bytes, of its largest process and of all together.
-
-    Pages of files are left out: the system takes them back when it needs them.
-    """
+    """Seconds that a command took, and its most memory in bytes, without pages of files: of a process and of all."""
 
     seconds: float
     largest: int
@@ -44,13 +40,11 @@ class Cost:
     status: int
 
 
-def measured(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Cost:
+def measured(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Cost:
     """Run a command in a folder, its output to `run.log` there."""
     began = time.monotonic()
     with (folder / "run.log").open("ab") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
-        )
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **environment})
         peaks = [0, 0]
         ended = threading.Event()
         watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
@@ -65,26 +59,18 @@ def _watch(pid: int, peaks: list[int], ended: threading.Event) -> None:
     while not ended.wait(0.2):
         with suppress(psutil.Error):
             parent = psutil.Process(pid)
-            held = [_own_memory(process) for process in (parent, *parent.children(recursive=True))]
+            memory = [process.memory_info() for process in (parent, *parent.children(recursive=True))]
+            held = [int(own.rss - own.shared) for own in memory]
             peaks[:] = max(peaks[0], *held), max(peaks[1], sum(held))
-
-
-def _own_memory(process: psutil.Process) -> int:
-    try:
-        memory = process.memory_info()
-    except psutil.Error:
-        return 0
-    return int(memory.rss - memory.shared)
 
 
 def main() -> None:
     """Measure each size, and print a table of all that were measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--recordings", type=whole(1), nargs="+", default=[1000, 10_000], help=f"multiples of {PER_FOLDER}"
-    )
-    parser.add_argument("--minutes", type=float, default=3.0, help="budget of each training")
+    add = parser.add_argument
+    add("folder", type=Path)
+    add("--recordings", type=whole(1), nargs="+", default=[1000, 10_000], help=f"multiples of {PER_FOLDER}")
+    add("--minutes", type=float, default=3.0, help="budget of each training")
     given = parser.parse_args()
     folder: Path = given.folder.absolute()
     for recordings in given.recordings:
@@ -131,12 +117,12 @@ class _Scale:
             config.write_text('[cache]\n    type = "hardlink,copy"\n')
 
     def _add(self) -> None:
-        """Add ADDED recordings that no smaller library has, as a folder of their own."""
+        """Add 100 recordings that no smaller library has, as a folder of their own."""
         more = self._library / "set-more"
         if not more.exists():
             write_library(self._all.with_name("more"), PER_FOLDER, seed=1, say=say)
             more.mkdir()
-            for path in sorted((self._all.with_name("more") / "set-0000").iterdir())[:ADDED]:
+            for path in sorted((self._all.with_name("more") / "set-0000").iterdir())[:100]:
                 os.link(path, more / path.name)
 
     def _once(self, name: str, run: Callable[[], Cost], out: str | None = None) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-from numpy.typing import NDArray
 
+from distill.audio.synthetic_sounds import Samples
 from distill.storage.files import atomic_folder
+from pretraining.instruments import resampled
 from pretraining.recordings import synthetic_collection
 
 PER_FOLDER = 200
@@ -15,9 +16,6 @@ SOURCES = 20  # sounds of which those of a folder are made, two at a time, at ot
 SAMPLE_RATE = 44_100
 SECONDS = (0.2, 1.3)
 SEMITONES = 9.0
-FADE_SECONDS = 0.02
-
-Samples = NDArray[np.float32]  # [N]
 
 
 def write_library(folder: Path, recordings: int, seed: int = 0, say: Callable[[str], None] = print) -> None:
@@ -37,22 +35,16 @@ def _write_folder(folder: Path, rng: np.random.Generator) -> None:
     most = SOURCES * SECONDS[1]
     sources: list[Samples] = []
     while len(sources) < SOURCES:
-        sources += [sound for sound, _ in synthetic_collection(rng, SAMPLE_RATE, SOURCES - len(sources), most)]
+        made = synthetic_collection(rng, SAMPLE_RATE, SOURCES - len(sources), most)
+        sources += [sound.astype(np.float64) for sound, _ in made]
     for number in range(PER_FOLDER):
         length = int(rng.uniform(*SECONDS) * SAMPLE_RATE)
         sound = np.zeros(length, dtype=np.float32)
         for level in (1.0, float(10 ** (-rng.uniform(0, 20) / 20))):
-            part = _at_pitch(sources[int(rng.integers(SOURCES))], rng.uniform(-SEMITONES, SEMITONES), length)
+            source, semitones = sources[int(rng.integers(SOURCES))], rng.uniform(-SEMITONES, SEMITONES)
+            part = resampled(source, 2 ** (semitones / 12))[:length].astype(np.float32)
             sound[: len(part)] += level * part
         sound *= 10 ** (-rng.uniform(0, 12) / 20) / max(1e-3, float(np.abs(sound).max()))
-        fade = int(FADE_SECONDS * SAMPLE_RATE)
+        fade = int(0.02 * SAMPLE_RATE)
         sound[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
         sf.write(folder / f"{number:03d}.wav", sound, SAMPLE_RATE, subtype="PCM_16")
-
-
-def _at_pitch(source: Samples, semitones: float, most: int) -> Samples:
-    """A sound played faster or slower, of at most so many samples; linear interpolation."""
-    speed = 2 ** (semitones / 12)
-    positions = np.arange(0, len(source) - 1, speed)[:most]
-    played: Samples = np.interp(positions, np.arange(len(source)), source).astype(np.float32)
-    return played

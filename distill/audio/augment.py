@@ -14,7 +14,7 @@ from distill.seeds import Stream, derive_seed
 
 VARISPEED_SEMITONES = 3.0
 EQUALISED_HERTZ = (60.0, 250.0, 1000.0, 4000.0, 16_000.0)
-TAPS = 1023  # of the filter: 24 to 47 Hz apart
+REACH = 511  # samples to either side that the equaliser looks at: its frequencies are 24 to 47 Hz apart
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,10 @@ def waveform(
 
 def _equalised(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view: View) -> Tensor:
     """Samples of a view before its gain. The filter has linear phase, and its delay is taken off."""
-    reach = TAPS // 2
-    first, last = max(0, start - reach), min(view.samples(entry), stop + reach)
+    first, last = max(0, start - REACH), min(view.samples(entry), stop + REACH)
     plain = _transposed(corpus, entry, first, last, view).clamp_(-1.0, 1.0)
-    padded = nn.functional.pad(plain, (reach - (start - first), reach - (last - stop)))
-    return _filtered(padded, corpus.sample_rate, view.decibels)
+    silence = (REACH - (start - first), REACH - (last - stop))
+    return equalised(plain, corpus.sample_rate, view.decibels, silence)
 
 
 def _transposed(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view: View) -> Tensor:
@@ -95,25 +94,24 @@ def _transposed(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view:
     return nn.functional.pad(samples, (0, stop - start - len(samples)))
 
 
-def equalised(audio: Tensor, sample_rate: int, decibels: Sequence[float]) -> Tensor:
-    """Audio `[N]` through an equaliser of `decibels` at EQUALISED_HERTZ, `[N]`, as of views."""
-    return _filtered(nn.functional.pad(audio, (TAPS // 2, TAPS // 2)), sample_rate, decibels)
+def equalised(
+    audio: Tensor, sample_rate: int, decibels: Sequence[float], silence: tuple[int, int] = (REACH, REACH)
+) -> Tensor:
+    """Audio `[N]` through an equaliser of `decibels` at EQUALISED_HERTZ, `[N]`; shorter with less `silence` around it."""
+    from scipy.signal import fftconvolve  # it takes a while to load
+
+    count = 2 * REACH + 1  # of the filter's taps
+    hertz = np.fft.rfftfreq(count, 1 / sample_rate)
+    course = np.interp(np.log2(hertz.clip(1.0)), np.log2(EQUALISED_HERTZ), decibels)
+    taps = np.fft.fftshift(np.fft.irfft(10 ** (course / 20), count)) * np.hanning(count)
+    padded = nn.functional.pad(audio, silence).numpy()
+    return torch.from_numpy(fftconvolve(padded, taps, mode="valid").astype(np.float32))
 
 
 def draw_equaliser(generator: np.random.Generator) -> tuple[float, ...]:
     """Random decibels at EQUALISED_HERTZ, of a deviation of 6 dB and on average 0."""
     decibels = generator.normal(0.0, 6.0, len(EQUALISED_HERTZ))
     return tuple((decibels - decibels.mean()).tolist())
-
-
-def _filtered(audio: Tensor, sample_rate: int, decibels: Sequence[float]) -> Tensor:
-    """Audio `[TAPS - 1 + N]` through an equaliser, without its ends, `[N]`."""
-    from scipy.signal import fftconvolve  # it takes a while to load
-
-    hertz = np.fft.rfftfreq(TAPS, 1 / sample_rate)
-    course = np.interp(np.log2(hertz.clip(1.0)), np.log2(EQUALISED_HERTZ), decibels)
-    taps = np.fft.fftshift(np.fft.irfft(10 ** (course / 20), TAPS)) * np.hanning(TAPS)
-    return torch.from_numpy(fftconvolve(audio.numpy(), taps, mode="valid").astype(np.float32))
 
 
 def varispeed(audio: Tensor, speed: float) -> Tensor:

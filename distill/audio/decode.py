@@ -17,10 +17,10 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,6 @@ from distill.storage.files import sha256_file
 
 LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or speech at 9 kbit/s of any length
 LEAST_SECONDS = 30  # of processor time for opening a file, or for one block of it; usual files take milliseconds
-OPENED_PER_SECOND = 5_000_000  # bytes; opening reads the metadata, and all headers of an MP3 file
 LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # for all of a file, with a slow disk, a busy computer, or one that sleeps
 
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
@@ -75,7 +74,7 @@ class Stopped(Exception):
     """The decoder was closed while it was at work."""
 
 
-class Decoder:
+class Decoder(AbstractContextManager["Decoder"]):
     """A process that decodes one file at a time. It starts with the first file, and again after a file has ended it.
 
     Use it in one thread, as a context manager; `close` may be called from any. `count` decoders are at work together,
@@ -90,9 +89,6 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._starting = threading.Lock()  # so that no process starts after `close`
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -138,7 +134,7 @@ class Decoder:
         size = _file_size(path)
         memory = LEAST_MEMORY + MEMORY_PER_BYTE * size
         request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "trim": trim}
-        request["seconds"] = LEAST_SECONDS + size // OPENED_PER_SECOND
+        request["seconds"] = LEAST_SECONDS + size // 5_000_000  # opening reads metadata, and all headers of an MP3 file
         with suppress(AudioError):
             return self._answer_to({**request, "memory": min(memory, usable_memory() // (4 * self._count))}, size)
         with self._second_try:
@@ -172,11 +168,11 @@ class Decoder:
             if self._process is None:
                 # -P: no module is imported from the folder in which it starts. One thread, so that memory is the file's.
                 packages = os.fspath(Path(__file__).parents[2])
-                paths = os.pathsep.join([packages, *filter(None, [os.environ.get("PYTHONPATH")])])
+                paths = os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")]))
                 environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
                 command = [sys.executable, "-P", "-m", "distill.audio.decode"]
+                pipe = subprocess.PIPE
                 try:
-                    pipe = subprocess.PIPE
                     self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
                 except OSError as error:
                     raise DistillError(

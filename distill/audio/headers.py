@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-_IN_DS64 = 0xFFFFFFFF  # a size that the chunk ds64 has
-
 
 @dataclass(frozen=True)
 class Header:
@@ -43,13 +41,13 @@ class _Chunks:
 
     def read(self, file: BinaryIO, size: int) -> Header | None:
         """The header of a file of `size` bytes, None where no chunk holds samples."""
-        in_ds64 = _IN_DS64
+        in_ds64 = unstated = 0xFFFFFFFF  # for a size that the chunk ds64 has
         for name, body, length in self._chunks(file, size, self.first):
             if name == b"ds64":
                 in_ds64 = int.from_bytes(file.read(16)[8:], "little")
             if name == self.samples and length >= 0:
                 start = body + self.before
-                stated = in_ds64 if length == _IN_DS64 else max(0, length - self.before)
+                stated = in_ds64 if length == unstated else max(0, length - self.before)
                 return Header(start, stated, max(0, size - start), self._has_samples(file, size, start + stated))
         return None
 
@@ -86,14 +84,15 @@ def _read_au(order: str, file: BinaryIO, size: int) -> Header | None:
 
 
 _RIFF, _RIFX = struct.Struct("<4sI"), struct.Struct(">4sI")
-_W64_DATA = bytes.fromhex("64617461 f3acd311 8cd100c0 4f8edb8a")
 _READERS: dict[bytes, Callable[[BinaryIO, int], Header | None]] = {  # by the first bytes of a file
     b"RIFF": _Chunks(_RIFF, 12, b"data").read,
     b"RIFX": _Chunks(_RIFX, 12, b"data").read,
     b"RF64": _Chunks(_RIFF, 12, b"data").read,
     b"FORM": _Chunks(_RIFX, 12, b"SSND", before=8).read,
     b"caff": _Chunks(struct.Struct(">4sq"), 8, b"data", before=4, padding=1).read,
-    b"riff": _Chunks(struct.Struct("<16sQ"), 40, _W64_DATA, padding=8, head_in_size=24).read,
+    b"riff": _Chunks(
+        struct.Struct("<16sQ"), 40, bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), padding=8, head_in_size=24
+    ).read,
     b".snd": partial(_read_au, ">"),
     b"dns.": partial(_read_au, "<"),
 }

@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +54,13 @@ from distill.progress import Progress, ProgressReport
 from distill.storage.files import atomic_folder, sha256_json, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 from distill.storage.tables import read_rows, schema_of, write_rows
-from distill.storage.work import HERE, Cache, Executor, cut_blocks, map_cached, work_folder, work_version
+from distill.storage.work import HERE, Cache, Executor, R, T, cut_blocks, map_cached, work_folder, work_version
 
 BLOCK_FILES = 512
 
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
 
-T = TypeVar("T")
-R = TypeVar("R")
 FileBlock = tuple[AudioFile, ...]  # a run of files
 
 
@@ -76,11 +74,8 @@ class _FileProgress:
 
     def __call__(self, files: FileBlock, is_decoded: bool = True) -> None:
         with self._one_at_a_time:
-            for file in files:
-                if file in self._decoded:
-                    continue
-                if is_decoded:
-                    self._decoded.add(file)
+            for file in filter(lambda file: file not in self._decoded, files):
+                self._decoded.update([file] * is_decoded)
                 self._progress(len(self._decoded), self._total, file.path)
 
 
@@ -142,21 +137,22 @@ def ingest_folder(
 ) -> dict[str, Any]:
     """`ingest` with the settings `params`, reporting progress and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
-        rate, trim = params.sample_rate, params.trim
-        report = ingest(folder, output, rate, params.max_rejected, executor, progress, kept, trim=trim)
-        counted = "{used} used, {warned} used with a warning, {rejected} rejected, {duplicates} exact copies"
-        progress.say(f"{counted.format(**report['counts'])}, {report['seconds']:.1f} s of sound")
-        if left_out := left_out_line(report["left_out"]):
-            progress.say(left_out)
-        progress.say(report["sample_rate_reason"])
-        if report["trimmed_seconds"]:
-            progress.say(f"{report['trimmed_seconds']:.1f} s of silence at beginnings and ends trimmed (corpus.trim)")
+        settings = (params.sample_rate, params.max_rejected)
+        report = ingest(folder, output, *settings, executor, progress, kept, trim=params.trim)
         progress.status.keep(output / REPORT, "ingest.json")
-        if params.labels == "folder":
-            for sentence in label_warnings(report):
-                progress.say(f"warning: {sentence}")
-        if report["rejected"]:
-            progress.say("\n".join([f"rejected, as {output / REPORT} says:", *listed_rejections(report)]))
+        counted = "{used} used, {warned} used with a warning, {rejected} rejected, {duplicates} exact copies"
+        trimmed = f"{report['trimmed_seconds']:.1f} s of silence at beginnings and ends trimmed (corpus.trim)"
+        rejected = "\n".join([f"rejected, as {output / REPORT} says:", *listed_rejections(report)])
+        sentences = [
+            f"{counted.format(**report['counts'])}, {report['seconds']:.1f} s of sound",
+            left_out_line(report["left_out"]),
+            report["sample_rate_reason"],
+            trimmed * bool(report["trimmed_seconds"]),
+            *(f"warning: {sentence}" for sentence in label_warnings(report) if params.labels == "folder"),
+            rejected * bool(report["rejected"]),
+        ]
+        for sentence in filter(None, sentences):
+            progress.say(sentence)
     return report
 
 
@@ -233,7 +229,9 @@ class BlockWorker(Executor):
                     sha256 = recording.pcm_sha256
                     if sha256 not in places:
                         places[sha256] = shards.append(recording.pcm)
-                        prints |= _named_prints(recording)
+                        assert recording.fingerprint
+                        for name, values in recording.fingerprint._asdict().items():
+                            prints[f"{sha256} {name}"] = values
                     rows.append(_row(file, recording, sample_rate, *places[sha256]))
                     is_certain &= recording.is_certain
             (temporary / _FINGERPRINTS).write_bytes(save(prints))
@@ -256,16 +254,6 @@ class BlockWorker(Executor):
         for file, result in zip(block, self._threads.map(called, block), strict=True):
             yield file, result
             self._said((file,), is_decoded)
-
-
-def _named_prints(recording: Recording) -> dict[str, NDArray[Any]]:
-    """The arrays of a recording's fingerprint by the names that `_print_of` knows them by."""
-    assert recording.fingerprint
-    return {f"{recording.pcm_sha256} {name}": values for name, values in recording.fingerprint._asdict().items()}
-
-
-def _print_of(pcm_sha256: str, prints: Mapping[str, NDArray[Any]]) -> Fingerprint:
-    return Fingerprint(*(prints[f"{pcm_sha256} {name}"] for name in Fingerprint._fields))
 
 
 def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offset: int) -> ManifestRow:
@@ -307,7 +295,8 @@ def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
             for row, (shard, offset) in zip(new, _copied(block, new, len(new) == len(sounds), shards), strict=True):
                 originals[row.pcm_sha256] = replace(row, shard=shard, offset=offset)
             prints = load_file(block / _FINGERPRINTS)
-            fingerprints += [_print_of(row.pcm_sha256, prints) for row in new]
+            for row in new:
+                fingerprints.append(Fingerprint(*(prints[f"{row.pcm_sha256} {name}"] for name in Fingerprint._fields)))
             rows += own
     return _related(rows, originals, find_near_duplicates(fingerprints))
 
@@ -409,10 +398,8 @@ def _report(rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, trim: boo
 
 def label_warnings(report: Mapping[str, Any]) -> list[str]:
     """A sentence for each folder whose audio files are all left out of the corpus: there is no label of its name."""
-    sentence = (
-        "label {label}: expected recordings of its own, found none ({path}: {reason}); nothing can be asked for by it"
-    )
-    return [sentence.format(**label) for label in report["empty_labels"]]
+    expected = "label {label}: expected recordings of its own, found none ({path}: {reason})"
+    return [f"{expected}; nothing can be asked for by it".format(**label) for label in report["empty_labels"]]
 
 
 def listed_rejections(report: Mapping[str, Any]) -> list[str]:

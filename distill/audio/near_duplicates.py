@@ -32,7 +32,6 @@ _AT_ONCE = 1 << 18  # frames or pairs of frames in temporary arrays
 
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
-U64 = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
 
@@ -220,7 +219,7 @@ def _sorted_votes(frames: _Frames) -> I64:
     return votes
 
 
-def _keys(frames: _Frames, at: I64, bands: I64) -> U64:
+def _keys(frames: _Frames, at: I64, bands: I64) -> NDArray[np.uint64]:
     """The bits of the frames `at` in the order of bands, the first in the highest bits; sure before sign."""
     pairs = (_spread(frames.sure[at]) << np.uint64(1)) | _spread(frames.signs[at])
     keys = np.zeros(len(at), dtype=np.uint64)
@@ -229,9 +228,9 @@ def _keys(frames: _Frames, at: I64, bands: I64) -> U64:
     return keys
 
 
-def _spread(bits: U32) -> U64:
+def _spread(bits: U32) -> NDArray[np.uint64]:
     """Bit `b` at position `2 b`."""
-    spread: U64 = bits.astype(np.uint64)
+    spread: NDArray[np.uint64] = bits.astype(np.uint64)
     for shift in (16, 8, 4, 2, 1):
         spread = (spread | (spread << np.uint64(shift))) & np.uint64(((1 << 64) - 1) // ((1 << shift) + 1))
     return spread

@@ -105,15 +105,15 @@ class _Decoding:
     def check(self, size: int) -> None:
         """Raise AudioError where what was decoded of a file of `size` bytes cannot be used."""
         decoded, announced = self.frames / self.rate, (self.announced or 0) / self.rate
-        if self._missing > 0 and decoded < min(1.0, 0.01 * announced):
-            raise AudioError(f"announces {_duration(announced)} but holds {_duration(decoded)} ({size} bytes)")
-        if not self.frames:
-            raise AudioError(f"holds no samples ({size} bytes){self._cause}")
-        if self.not_finite:
-            samples = self.frames * self.channels
-            raise AudioError(f"holds {self.not_finite} samples of {samples} that are NaN or infinite")
-        if self.peak > LARGEST_PEAK:
-            raise AudioError(f"has a peak of {self.peak:.3g}, too large for any scale")
+        lacks, samples = f"announces {_duration(announced)} but holds {_duration(decoded)}", self.frames * self.channels
+        reasons = {
+            f"{lacks} ({size} bytes)": self._missing > 0 and decoded < min(1.0, 0.01 * announced),
+            f"holds no samples ({size} bytes){self._cause}": not self.frames,
+            f"holds {self.not_finite} samples of {samples} that are NaN or infinite": self.not_finite > 0,
+            f"has a peak of {self.peak:.3g}, too large for any scale": self.peak > LARGEST_PEAK,
+        }
+        if reason := next(filter(reasons.get, reasons), ""):
+            raise AudioError(reason)
 
     def warnings(self) -> Iterator[str]:
         """What a user should know about what was decoded."""
@@ -230,11 +230,11 @@ def open_audio(path: Path) -> AudioStream:
         raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
     with ExitStack() as opened:
         stream = opened.enter_context(_stream(path))
-        rate, channels, lowest, highest, most = stream.sample_rate, stream.channels, 1_000, 768_000, 64
-        if not lowest <= rate <= highest:
-            raise AudioError(f"has a sample rate of {rate} Hz; {lowest} to {highest} Hz can be used")
-        if channels > most:
-            raise AudioError(f"has {channels} channels; at most {most} can be used")
+        rate, channels = stream.sample_rate, stream.channels
+        if not 1_000 <= rate <= 768_000:
+            raise AudioError(f"has a sample rate of {rate} Hz; 1000 to 768000 Hz can be used")
+        if channels > 64:
+            raise AudioError(f"has {channels} channels; at most 64 can be used")
         opened.pop_all()
     return stream
 

@@ -5,10 +5,10 @@ import mmap
 import os
 import re
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import soundfile as sf
@@ -24,14 +24,8 @@ SUFFIXES = (
 )
 # fmt: on
 
-# Of codings without blocks, whose samples can be read without a header.
-_SAMPLE_BYTES = {
-    **{"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4},
-    **{"FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1},
-}
 
-
-class AudioStream:
+class AudioStream(AbstractContextManager["AudioStream"]):
     """Sound file that is open, by libsndfile. Use as a context manager; a reader of other formats is a subclass.
 
     `frames` is what can be read at most, and `announced` what the header states; None where that is not known.
@@ -52,9 +46,6 @@ class AudioStream:
                 file = opened.enter_context(_FrontToBack(whole, **_as_raw(file)))
             self._file, self.frames = file, _frames(file)
             self._opened = opened.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
@@ -120,8 +111,10 @@ def _frames(file: sf.SoundFile) -> int | None:
 
 
 def _frame_bytes(file: sf.SoundFile) -> int:
-    """Bytes of a frame, 0 in a coding with blocks."""
-    return _SAMPLE_BYTES.get(file.subtype, 0) * int(file.channels)
+    """Bytes of a frame, 0 in a coding with blocks, whose samples cannot be read without a header."""
+    whole = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4}
+    others = {"FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
+    return (whole | others).get(file.subtype, 0) * int(file.channels)
 
 
 def _announced(file: sf.SoundFile, header: Header | None) -> int | None:

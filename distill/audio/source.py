@@ -60,8 +60,9 @@ class Scan:
     @property
     def left_out(self) -> dict[str, int]:
         """Suffix to number of the files that are no audio, apart from hidden ones; the most first."""
-        seen = [(suffix, count) for suffix, count in self.ignored.items() if suffix != HIDDEN]
-        return dict(sorted(seen, key=lambda entry: -entry[1]))
+        seen = Counter(self.ignored)
+        del seen[HIDDEN]
+        return dict(seen.most_common())
 
 
 def suffixes_line(left_out: Mapping[str, int]) -> str:
@@ -99,7 +100,7 @@ def address(path: str | Path) -> str:
     expected = f"{printable(match[0])}: expected an address such as s3://bucket/prefix, found"
     if protocol in ("file", "local"):
         raise AudioError(f"{expected} one of this computer; write the folder without {protocol}://")
-    if not rest.startswith("/") or not rest.strip("/") or rest.startswith("//"):
+    if not re.match("/[^/]", rest):
         raise AudioError(f"{expected} no bucket in it; write it with two slashes and the name of a bucket")
     if "@" in rest.split("/")[1]:
         raise AudioError(
@@ -177,11 +178,12 @@ class ObjectStore:
                 f"{self.name}: expected a prefix with recordings below it, found an object; give the prefix that holds it"
             )
         prefix = f"{self._root}/"
-        below = {name: details for name, details in listed.items() if name.startswith(prefix)}
-        sizes = {name: int(details.get("size") or 0) for name, details in below.items()}
-        return scan_names(
-            {name.removeprefix(prefix): (sizes[name], _identity(details)) for name, details in below.items()}
-        )
+        below = {
+            name.removeprefix(prefix): (int(details.get("size") or 0), _identity(details))
+            for name, details in listed.items()
+            if name.startswith(prefix)
+        }
+        return scan_names(below)
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
@@ -200,9 +202,7 @@ class ObjectStore:
                     if details and file.identity and _identity(details) != file.identity:
                         raise AudioError(f"{place}: {_REPLACED}")
                     with path.open("wb") as copy:
-                        shutil.copyfileobj(
-                            stream, copy, 8 << 20
-                        )  # by requests; s3 refuses what is replaced from here on
+                        shutil.copyfileobj(stream, copy, 8 << 20)  # s3 refuses what is replaced from here on
             except AudioError:
                 raise
             except FileNotFoundError:

@@ -16,7 +16,7 @@ from scipy import signal
 Samples = NDArray[np.float64]  # [N]
 T = TypeVar("T")
 
-_HIGHEST_SHARE = 0.45  # of the sample rate
+HIGHEST_SHARE = 0.45  # of the sample rate
 
 
 def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
@@ -112,7 +112,7 @@ def sound_layer(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 def _pitch(rng: Generator, sample_rate: int, low: float = 30.0, high: float = 4000.0) -> float:
     """Random frequency in Hz, uniform in its logarithm."""
-    return log_uniform(rng, low, min(high, _HIGHEST_SHARE * sample_rate))
+    return log_uniform(rng, low, min(high, HIGHEST_SHARE * sample_rate))
 
 
 def _time(sample_rate: int, length: int) -> Samples:
@@ -149,7 +149,7 @@ def harmonic_wave(rng: Generator, sample_rate: int, length: int) -> Samples:
         pitch = _pitch(rng, sample_rate, high=1500.0)
         factor = _wander(rng, sample_rate, length)
         rotation_factors = np.exp(2j * np.pi * np.cumsum(pitch * factor) / sample_rate)
-        count = int(min(60, _HIGHEST_SHARE * sample_rate / (pitch * factor.max())))
+        count = int(min(60, HIGHEST_SHARE * sample_rate / (pitch * factor.max())))
         order = np.arange(1, max(2, count + 1))
         weights = order ** -rng.uniform(0.5, 2.5) * np.exp(1j * rng.uniform(0, 2 * np.pi, order.size))
         if rng.random() < 0.3:
@@ -169,7 +169,7 @@ def ringing_modes(rng: Generator, sample_rate: int, length: int) -> Samples:
     ring = rng.uniform(0.02, 2.0) / stretch ** rng.uniform(0, 1)
     total = np.zeros(length)
     for ratio, seconds in zip(stretch, ring, strict=True):
-        if base * ratio < _HIGHEST_SHARE * sample_rate:
+        if base * ratio < HIGHEST_SHARE * sample_rate:
             level = rng.uniform(0.1, 1) / ratio ** rng.uniform(0, 1)
             total += level * np.sin(2 * np.pi * base * ratio * time + rng.uniform(0, 6.3)) * np.exp(-time / seconds)
     return total
@@ -214,7 +214,7 @@ def voice_buzz(rng: Generator, sample_rate: int, length: int) -> Samples:
         width = rng.uniform(5, 15)
         frequencies = rng.uniform(low, high, 2)
         parts = [
-            signal.lfilter(*signal.iirpeak(min(f, _HIGHEST_SHARE * sample_rate), width, sample_rate), buzz)
+            signal.lfilter(*signal.iirpeak(min(f, HIGHEST_SHARE * sample_rate), width, sample_rate), buzz)
             for f in frequencies
         ]
         blend = np.linspace(0, 1, length)
@@ -225,56 +225,40 @@ def voice_buzz(rng: Generator, sample_rate: int, length: int) -> Samples:
 def _envelope(rng: Generator, sample_rate: int, length: int) -> Samples:
     """Envelope `[length]`: percussive, swelling, gated or held, some with tremolo."""
     time = _time(sample_rate, length)
-    envelope = _drawn(rng, ((0.5, _percussive), (0.2, _swelling), (0.1, _gated), (0.2, _held)))(rng, time, sample_rate)
+    match _drawn(rng, ((0.5, "percussive"), (0.2, "swelling"), (0.1, "gated"), (0.2, "held"))):
+        case "percussive":
+            attack, decay = rng.exponential(0.003), log_uniform(rng, 0.01, 1.5)
+            rise = np.minimum(1, (time + 1 / sample_rate) / max(attack, 1 / sample_rate))
+            envelope = rise * np.exp(-time / decay)
+        case "swelling":
+            knots = np.sort(rng.uniform(0, time[-1] + 1e-3, 4))
+            envelope = np.interp(time, knots, np.concatenate([[0], rng.uniform(0.3, 1, 2), [0]]))
+        case "gated":
+            period = rng.uniform(0.03, 0.4)
+            envelope = ((time / period) % 1 < rng.uniform(0.2, 0.8)).astype(np.float64)
+        case _:
+            envelope = np.ones(length)
     if rng.random() < 0.15:
         envelope = envelope * (1 - rng.uniform(0.2, 1) * (0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(2, 30) * time)))
-    return envelope
-
-
-def _percussive(rng: Generator, time: Samples, sample_rate: int) -> Samples:
-    attack, decay = rng.exponential(0.003), log_uniform(rng, 0.01, 1.5)
-    rise = np.minimum(1, (time + 1 / sample_rate) / max(attack, 1 / sample_rate))
-    return np.asarray(rise * np.exp(-time / decay))
-
-
-def _swelling(rng: Generator, time: Samples, sample_rate: int) -> Samples:  # noqa: ARG001 - as others
-    knots = np.sort(rng.uniform(0, time[-1] + 1e-3, 4))
-    return np.asarray(np.interp(time, knots, np.concatenate([[0], rng.uniform(0.3, 1, 2), [0]])))
-
-
-def _gated(rng: Generator, time: Samples, sample_rate: int) -> Samples:  # noqa: ARG001 - as others
-    period = rng.uniform(0.03, 0.4)
-    return ((time / period) % 1 < rng.uniform(0.2, 0.8)).astype(np.float64)
-
-
-def _held(rng: Generator, time: Samples, sample_rate: int) -> Samples:  # noqa: ARG001 - as others
-    return np.ones(time.size)
+    return np.asarray(envelope)
 
 
 def randomly_filtered(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
     """Low-pass, high-pass or band-pass filter at a random frequency, or none."""
-    filtered = _drawn(rng, ((0.35, _low_passed), (0.1, _high_passed), (0.2, _band_passed), (0.35, _unfiltered)))
-    return filtered(rng, sample_rate, sound)
-
-
-def _low_passed(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
-    order, hertz = int(rng.integers(1, 5)), _pitch(rng, sample_rate, 200, _HIGHEST_SHARE * sample_rate)
-    return np.asarray(signal.sosfilt(signal.butter(order, hertz, "lowpass", fs=sample_rate, output="sos"), sound))
-
-
-def _high_passed(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
-    hertz = _pitch(rng, sample_rate, 60, 5000)
-    return np.asarray(signal.sosfilt(signal.butter(2, hertz, "highpass", fs=sample_rate, output="sos"), sound))
-
-
-def _band_passed(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
-    centre, width = _pitch(rng, sample_rate, 100, _HIGHEST_SHARE * sample_rate / 1.5), rng.uniform(1.1, 1.45)
-    edges = centre / width, centre * width
-    return np.asarray(signal.sosfilt(signal.butter(2, edges, "bandpass", fs=sample_rate, output="sos"), sound))
-
-
-def _unfiltered(rng: Generator, sample_rate: int, sound: Samples) -> Samples:  # noqa: ARG001 - as others
-    return sound
+    order, highest = 2, HIGHEST_SHARE * sample_rate
+    edges: float | tuple[float, float]
+    kind = _drawn(rng, ((0.35, "lowpass"), (0.1, "highpass"), (0.2, "bandpass"), (0.35, "")))
+    match kind:
+        case "lowpass":
+            order, edges = int(rng.integers(1, 5)), _pitch(rng, sample_rate, 200, highest)
+        case "highpass":
+            edges = _pitch(rng, sample_rate, 60, 5000)
+        case "bandpass":
+            centre, width = _pitch(rng, sample_rate, 100, highest / 1.5), rng.uniform(1.1, 1.45)
+            edges = centre / width, centre * width
+        case _:
+            return sound
+    return np.asarray(signal.sosfilt(signal.butter(order, edges, kind, fs=sample_rate, output="sos"), sound))
 
 
 def _overdriven(rng: Generator, sample_rate: int, sound: Samples) -> Samples:  # noqa: ARG001 - as others

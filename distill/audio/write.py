@@ -16,14 +16,6 @@ from distill.storage.files import MARK, write_bytes
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
 
 SOFT_PEAK = 1 / 64  # -36 dBFS: below it 16 bits leave less than 60 dB between a sound and the noise of rounding
-_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
-_FORMATS: dict[str, tuple[str, str]] = {
-    "wav": ("WAV", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "ogg": ("OGG", "VORBIS"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-}
 
 
 def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat = "wav") -> None:
@@ -40,12 +32,11 @@ def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind:
     Where `kind` has them they are in 16 bits, a soft sound in 24. Equal samples give equal bytes.
     They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
     """
-    container, subtype = _FORMATS[kind]
-    if subtype == "PCM_16" and np.abs(samples).max(initial=0.0) < SOFT_PEAK:
-        subtype = "PCM_24"
+    pcm = "PCM_24" if np.abs(samples).max(initial=0.0) < SOFT_PEAK else "PCM_16"
+    subtype = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}.get(kind, pcm)
     file = io.BytesIO()
     try:
-        with soundfile.SoundFile(file, "w", sample_rate, 1, format=container, subtype=subtype) as sound:
+        with soundfile.SoundFile(file, "w", sample_rate, 1, format=kind.upper(), subtype=subtype) as sound:
             if comment:
                 sound.comment = comment
             block = 1 << 16
@@ -75,13 +66,14 @@ def with_sampler_chunk(wav: bytes, sample_rate: int, key: int, loop: tuple[int, 
 def _with_serial_number(stream: bytes) -> bytes:
     """An Ogg stream whose pages have the serial number 0; libsndfile takes one from the clock (RFC 3533, section 6)."""
     pages, start = bytearray(stream), 0
+    mirrored = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
     while start < len(pages):
         segments = start + 27
         end = segments + pages[start + 26]
         end += sum(pages[segments:end])
         pages[start + 14 : start + 18] = pages[start + 22 : start + 26] = bytes(4)
         # Its CRC begins with the highest bit of each byte, and zlib's with the lowest.
-        crc = zlib.crc32(pages[start:end].translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-        pages[start + 22 : start + 26] = crc.to_bytes(4, "big").translate(_MIRRORED)
+        crc = zlib.crc32(pages[start:end].translate(mirrored), 0xFFFFFFFF) ^ 0xFFFFFFFF
+        pages[start + 22 : start + 26] = crc.to_bytes(4, "big").translate(mirrored)
         start = end
     return bytes(pages)

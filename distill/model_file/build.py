@@ -30,7 +30,6 @@ from distill.training.checkpoints import loss_curves
 
 Facts = list[tuple[str, str]]
 
-KEPT = {"epochs_trained", "final_perplexity", "best_perplexity", "memorization"}  # of a prior's training
 WRITTEN = "written"  # key of the date in `metadata`
 
 
@@ -97,11 +96,12 @@ def save_with_prior(
     if reference:
         reference = with_scores(reference, bundle.codec)
         notes["reference_recordings"] = len(reference.codes)
+    kept = {"epochs_trained", "final_perplexity", "best_perplexity", "memorization"}
     changes = {
         "training_config": training,
         "loss_curve_history": {**metadata.loss_curve_history, **curves},
         "prior_config": config.shape,
-        "prior_metadata": PriorMetadata(**config.model_dump(include=KEPT), training_date=date),
+        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=date),
         "metadata": notes,
         "provenance": metadata.provenance.model_copy(update=sources),
     }
@@ -122,16 +122,15 @@ def _dated(date: str | None) -> dict[str, str]:
 
 def facts(metadata: BundleMetadata) -> Facts:
     """Rows (name, value) on sound, codec, its codebooks on held-out recordings, and prior, from the metadata."""
-    notes = [(key.replace("_", " "), _as_text(value)) for key, value in metadata.metadata.items()]
+    notes = [
+        (key.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value))
+        for key, value in metadata.metadata.items()
+    ]
     levels = zip(metadata.vqvae_config.layout.names, metadata.codebook_health_snapshot.values(), strict=False)
     health = [
         (level, f"{of.utilization:.0%} of codewords used, perplexity {of.perplexity:.1f}") for level, of in levels
     ]
     return [*_codec_facts(metadata), *_prior_facts(metadata), *notes, *health]
-
-
-def _as_text(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _codec_facts(metadata: BundleMetadata) -> Facts:
@@ -151,19 +150,15 @@ def _prior_facts(metadata: BundleMetadata) -> Facts:
     context = f"context {seconds:.1f} s"
     if beyond := ARCHITECTURES[prior.architecture].beyond_context:
         context += f" and {beyond}"
+    more = f" and {len(prior.labels) - 20} more" * (len(prior.labels) > 20)
     size = f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads"
     rows = [
         ("prior", f"{size}, {context}"),
-        ("labels", _named(prior.labels)),
+        ("labels", ", ".join(prior.labels[:20]) + more),
         ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),
         ("warning", trained.memorization.message),
     ]
     return [(name, value) for name, value in rows if value]
-
-
-def _named(labels: Sequence[str], most: int = 20) -> str:
-    more = f" and {len(labels) - most} more" if len(labels) > most else ""
-    return ", ".join(labels[:most]) + more
 
 
 def origins(metadata: BundleMetadata) -> Facts:

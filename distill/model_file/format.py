@@ -45,7 +45,6 @@ OWN = {"format": "distill_model", "version": list(VERSION), "model_type": "vqvae
 AGAIN = "train again with `distill train` or `dvc repro`"
 KIND = Kind("a Distill model", "distill", OWN, AGAIN, header_bytes=1 << 20, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
-KINDS = {torch.float16: "F16", torch.float32: "F32"}  # of tensors, by the names of safetensors
 SIZES = ("codebook_size", "num_quantizers")  # of the codec: the prior's sizes follow from them
 
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where unknown
@@ -178,11 +177,10 @@ class Bundle:
 
     def weights(self) -> dict[str, Tensor]:
         """The weights of all networks by their names in a file."""
-        return {
-            name: value
-            for prefix, network in self.networks.items()
-            for name, value in stored_weights(network, prefix).items()
-        }
+        weights: dict[str, Tensor] = {}
+        for prefix, network in self.networks.items():
+            weights |= stored_weights(network, prefix)
+        return weights
 
 
 def save_bundle(
@@ -287,7 +285,8 @@ def _reference_of(tensors: Mapping[str, Tensor], codebook_sizes: Sequence[int]) 
 
 def _check_tensors(stored: Mapping[str, StoredTensor], weights: Mapping[str, Tensor]) -> None:
     """Compare the tensors of a file with the weights of its networks, before any is read; a reference may have any length."""
-    expected = {name: StoredTensor(KINDS[value.dtype], tuple(value.shape)) for name, value in weights.items()}
+    kinds = {torch.float16: "F16", torch.float32: "F32"}
+    expected = {name: StoredTensor(kinds[value.dtype], tuple(value.shape)) for name, value in weights.items()}
     for key, (kind, _) in TENSORS.items():
         if (name := REFERENCE_PREFIX + key) in stored:
             expected[name] = StoredTensor(kind, stored[name].shape)
@@ -305,10 +304,8 @@ def _described(tensor: StoredTensor | None) -> str:
 
 def _check_values(metadata: BundleMetadata, tensors: Mapping[str, Tensor]) -> None:
     """Compare the weights with their hashes, and refuse those that no network has."""
-    for what, expected, prefix in (
-        ("weights", metadata.payload_sha256, ""),
-        ("a codec", metadata.codec_sha256, CODEC_PREFIX),
-    ):
+    hashes = (("weights", metadata.payload_sha256, ""), ("a codec", metadata.codec_sha256, CODEC_PREFIX))
+    for what, expected, prefix in hashes:
         actual = tensors_sha256(under(prefix, tensors))
         if expected != actual:
             raise ArtifactError(
@@ -317,7 +314,6 @@ def _check_values(metadata: BundleMetadata, tensors: Mapping[str, Tensor]) -> No
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise ArtifactError(f"expected finite weights, found NaN or infinite values in {name}")
-    if (smoothing := tensors.get(f"{PRIOR_PREFIX}smoothing")) is not None and float(smoothing.min()) < 0:
-        raise ArtifactError(
-            f"expected label smoothing of 0 or more in prior.smoothing, found {float(smoothing.min()):.3g}"
-        )
+    least = float(tensors.get(f"{PRIOR_PREFIX}smoothing", torch.zeros(1)).min())
+    if least < 0:
+        raise ArtifactError(f"expected label smoothing of 0 or more in prior.smoothing, found {least:.3g}")

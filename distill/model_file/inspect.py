@@ -27,12 +27,10 @@ from distill.novelty.reference import TENSORS
 from distill.params import TierName
 from distill.text import named_values, one_line
 
-LONGEST = 5000  # characters of a value or path on the terminal
-
 
 def describe(path: Path, metadata: BundleMetadata, width: int) -> list[str]:
     """Lines with the facts and sources of a model file. Paths and hashes stay in one piece, also where they are wider."""
-    head = [one_line(path, LONGEST), f"{size_of(path) / 1e6:.1f} MB, format {VERSION_TEXT}, weights intact", ""]
+    head = [one_line(path, most=5000), f"{size_of(path) / 1e6:.1f} MB, format {VERSION_TEXT}, weights intact", ""]
     return [*head, *named_values(facts(metadata), width), "", *named_values(origins(metadata), width)]
 
 

@@ -86,27 +86,29 @@ def make_reference(
 def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: Sequence[int]) -> Reference:
     """Build and check a reference from the arrays of `Reference.tensors`. Raises ValueError."""
     arrays: dict[str, NDArray[Any]] = dict(tensors)
-    levels = len(codebook_sizes)
-    columns = {"codes": levels, "held_out": levels, "scores": SCORES, "reencoded": SCORES}
     for name, (kind, dimensions) in TENSORS.items():
-        if name not in arrays or arrays[name].dtype != _DTYPES[kind] or arrays[name].ndim != dimensions:
-            raise ValueError(f"{name} is missing or of another type or shape")
-        if name in columns and arrays[name].shape[1] != columns[name]:
-            raise ValueError(f"{name} has {arrays[name].shape[1]} columns, not {columns[name]}")
+        is_there = name in arrays and arrays[name].dtype == _DTYPES[kind] and arrays[name].ndim == dimensions
+        _expect(is_there, f"{name} is missing or of another type or shape")
+    levels = len(codebook_sizes)
+    for name, columns in {"codes": levels, "held_out": levels, "scores": SCORES, "reencoded": SCORES}.items():
+        width = arrays[name].shape[1]
+        _expect(width == columns, f"{name} has {width} columns, not {columns}")
     sides: list[list[Coded]] = []
     for name, lengths in (("codes", "lengths"), ("held_out", "held_out_lengths")):
         codes, counts = arrays[name], arrays[lengths]
-        if len(counts) == 0 or counts.min() < 1 or counts.max() > len(codes) or counts.sum() != len(codes):
-            raise ValueError(f"{lengths} do not add up to {name}")
-        if (codes.max(axis=0) >= codebook_sizes).any():
-            raise ValueError(f"{name} holds codewords that the codec does not have")
+        are_lengths = len(counts) > 0 and counts.min() >= 1 and counts.max() <= len(codes)
+        _expect(are_lengths and counts.sum() == len(codes), f"{lengths} do not add up to {name}")
+        _expect((codes.max(axis=0) < codebook_sizes).all(), f"{name} holds codewords that the codec does not have")
         sides.append(np.split(codes, np.cumsum(counts)[:-1]))
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
-    if len(names) != len(sides[0]):
-        raise ValueError(f"there are {len(names)} names for {len(sides[0])} recordings")
+    _expect(len(names) == len(sides[0]), f"there are {len(names)} names for {len(sides[0])} recordings")
     for name in ("scores", "reencoded"):
-        if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{name} holds NaN or infinite values")
-        if (arrays[name] < 0).any() or (arrays[name][:, 0] < 1).any():
-            raise ValueError(f"{name} holds values out of range")
+        values = arrays[name]
+        _expect(np.isfinite(values).all(), f"{name} holds NaN or infinite values")
+        _expect((values >= 0).all() and (values[:, 0] >= 1).all(), f"{name} holds values out of range")
     return Reference(names, sides[0], sides[1], arrays["scores"], arrays["reencoded"])
+
+
+def _expect(is_met: bool | np.bool_, problem: str) -> None:
+    if not is_met:
+        raise ValueError(problem)

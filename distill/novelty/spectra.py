@@ -19,10 +19,8 @@ from distill.novelty.search import Costs, Flags, Index, Match, Sound, Windows
 BANDS = 20
 MOST_FRAMES = 1 << 13  # at once
 MOST_IN_MEMORY = 1 << 23  # frames, of about 50 hours: the spectra of more lie in a temporary file
-STEP_WEIGHT = 0.5  # weight of the change of level, against that of a band, in the cross-correlation
 UNLIKE_DB = 20.0  # spectral difference at which the similarity of two frames is 0
 ALIKE_DB = 3.0  # spectral difference up to which frames match: that of a recording and its re-encoded self
-MOST_GAIN_DB = 12.0  # largest gain of an alignment, up or down
 KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones by which copies are looked for in other keys
 SAME_NOTE, SAME_NOTES = 0.5, 0.3  # semitones apart at most, in at least this share of a passage's frames
 
@@ -141,7 +139,7 @@ class SpectralIndex(Index):
                 same = candidates[(np.abs(own - beside) <= SAME_NOTE).mean(axis=1) >= SAME_NOTES]
                 if len(same):
                     match = replace(self._best_match(spectra, same), semitones=key)
-                    best[number] = max(best[number], match, key=lambda one: one.likeness)
+                    best[number] = max(best[number], match, key=lambda tried: tried.likeness)
         return best
 
     def _features_at(self, start: int, stop: int) -> Tensor:
@@ -159,8 +157,7 @@ class SpectralIndex(Index):
         difference = self.frames[windows.frames]  # [K, F, BANDS]
         np.subtract(sound, difference, out=difference)
         levels = np.einsum("kfb->kf", difference).astype(np.float64) / BANDS
-        gains = windows.per_piece(levels) / windows.lengths
-        gains = gains.clip(-MOST_GAIN_DB, MOST_GAIN_DB)
+        gains = (windows.per_piece(levels) / windows.lengths).clip(-12.0, 12.0)
         each = np.repeat(gains, windows.lengths).reshape(windows.frames.shape).astype(np.float32)
         difference -= each[..., None]
         apart = _root_mean_square(difference)  # [K, F]
@@ -184,5 +181,5 @@ def _features(sound: Spectra) -> Tensor:
     levels = spectrum.mean(dim=1)
     features = torch.zeros(len(sound), BANDS + 2)
     torch.sub(spectrum, levels[:, None], out=features[:, :BANDS])
-    features[1:, BANDS] = levels.diff() * STEP_WEIGHT
+    features[1:, BANDS] = levels.diff() * 0.5  # its weight against that of a band
     return features

@@ -16,7 +16,6 @@ from distill.novelty.search import Match
 from distill.novelty.spectra import UNLIKE_DB
 from distill.text import one_line
 
-SURELY_COPIED = 0.94  # share of equal codes that is a copy in any corpus
 CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
 LONG_ENOUGH = 12  # frames from which spectra alone can show a copy: many short sounds are alike
 
@@ -125,7 +124,7 @@ class Judge:
             for values in (codes["likeness"], spectra["likeness"], codes["copied_frames"])
         )
         fewest_edits = float(np.quantile(spectra["edit_distance"], 1 - CLOSE_PERCENTILE, method="lower"))
-        copied_from = min((1.0 + close) / 2, SURELY_COPIED)
+        copied_from = min((1.0 + close) / 2, 0.94)  # which is a copy in any corpus
         run = score.codes.copied_frames
         if score.codes.likeness >= copied_from:
             return "copy", "codes"

@@ -14,17 +14,23 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from distill.errors import ParamsError
-from distill.params.settings import Auto, comments, field_at, read_yaml, setting_of, some_of
-from distill.params.settings import Setting as Setting
-from distill.params.settings import Settings as Settings
-from distill.params.settings import default_values as default_values
-from distill.params.settings import first_problem as first_problem
-from distill.params.settings import validated as validated
+from distill.params.settings import (
+    Auto,
+    Setting,
+    Settings,
+    comments,
+    default_values,
+    field_at,
+    first_problem,
+    read_yaml,
+    setting_of,
+    some_of,
+    validated,
+)
 from distill.prior.architectures import ARCHITECTURES, DEFAULT, SUMMARIES, ArchitectureName
 
-MOST_VIEWS = 16
-VIEWED_SECONDS = 16 * 3600.0  # most seconds of sound to encode, over all views
-MOST_BATCH_SECONDS = 600.0  # of sound in a batch of the codec, in which training takes about 36 GB
+__all__ = ["Setting", "Settings", "default_values", "first_problem", "validated"]
+
 # Sizes that a prior must have for the pretrained weights.
 PRETRAINED_SIZES: dict[str, Any] = {"hidden_size": 128, "num_layers": 3, "num_heads": 4, "depth_layers": 2}
 
@@ -32,9 +38,7 @@ TierName = Literal["small", "medium", "large"]
 QualityName = Literal["small", "standard", "high"]
 Quantizer = Literal["overlapping", "residual"]
 Labels = Literal["none", "folder"]
-# What fills in `auto`: the title of a field.
-BY_TIER, BY_QUALITY = Field(title="by the tier"), Field(title="by the quality")
-BY_RECORDINGS = Field(title="by the number of recordings")
+BY_TIER = Field(title="by the tier")  # the title of a field: what fills in `auto`
 
 # Ranges that sections share with each other, with shapes in model files and with arguments of commands.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -83,7 +87,7 @@ class VQVAEConfig(Settings):
 
     quality: QualityName = "standard"
     codebook_size: Annotated[CodebookSize, BY_TIER]
-    num_quantizers: Annotated[Levels, BY_QUALITY]
+    num_quantizers: Annotated[Levels, Field(title="by the quality")]
     quantizer: Quantizer = "overlapping"
     epochs: Annotated[Epochs, BY_TIER]
     learning_rate: Annotated[Rate, BY_TIER]
@@ -103,7 +107,7 @@ class VQVAEConfig(Settings):
 
     @model_validator(mode="after")
     def _check_batch(self) -> Self:
-        most = int(MOST_BATCH_SECONDS / self.crop_seconds)
+        most = int(600 / self.crop_seconds)  # seconds, in which training takes about 36 GB
         if self.batch_size > most:
             raise ValueError(
                 f"batch_size: expected at most {most}, ten minutes of sound at crop_seconds {self.crop_seconds:g}, found "
@@ -133,8 +137,8 @@ class CodesConfig(Settings):
     views: Annotated[int, Field(ge=1, le=256)] | Auto
 
     def resolve(self, seconds: float) -> int:
-        """Number of views of each recording, inversely proportional to the corpus's length in seconds."""
-        return max(1, min(MOST_VIEWS, int(VIEWED_SECONDS / max(seconds, 1.0)))) if self.views == "auto" else self.views
+        """Number of views of each recording, up to 16: by default all views together have up to 16 hours."""
+        return max(1, min(16, int(16 * 3600 / max(seconds, 1.0)))) if self.views == "auto" else self.views
 
 
 class MemoryConfig(Settings):
@@ -167,7 +171,7 @@ class PriorConfig(Settings):
     weight_averaging: Dropout
     epochs: Annotated[Epochs, BY_TIER]
     learning_rate: Annotated[Rate, BY_TIER]
-    batch_size: Annotated[Count, BY_RECORDINGS]
+    batch_size: Annotated[Count, Field(title="by the number of recordings")]
     context_seconds: Annotated[float, Field(ge=0.1, le=600)]
     transpose: Annotated[int, Field(ge=0, le=12), BY_TIER] = 0
     weight_decay: Share

@@ -87,7 +87,7 @@ def train_model(
         if prior:
             codec, config = load_codec(folders.vqvae)
             code_and_split(codec, config.codec_sha256, folders, params, execution, executor, config.by_label)
-            of_prior.append(_train_prior(folders, params, execution, state))
+            of_prior.append(train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, state))
         _check_still_free(model, existed)
         bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date_now())
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), address(folder))
@@ -124,7 +124,7 @@ def add_prior(
                 f"to train on them nevertheless, use --data {chosen}"
             )
         code_and_split(bundle.codec, codec_sha256, folders, params, execution, executor, _is_by_label(bundle))
-        trained = _train_prior(folders, params, execution, state)
+        trained = train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, state)
         _check_still_free(output, existed)
         bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now())
         remember_corpus(state, manifest, address(chosen))
@@ -139,11 +139,6 @@ def _recordings_of(model: Path, data_sha256: str, state: Path) -> str:
     raise ParamsError(
         f"{model}: expected the folder of its recordings, found no record of it in {state}; name it with --data"
     )
-
-
-def _train_prior(folders: PipelineFolders, params: Params, execution: Execution, state: Path) -> PriorTraining:
-    made = (folders.codes, folders.split, folders.prior)
-    return train_prior_of_codes(*made, params, execution, state)
 
 
 @contextmanager

@@ -17,9 +17,6 @@ from distill.text import normal_form, one_line
 
 MARK = "made with Distill"  # in the comment of a sound or picture
 CARD_MARK = f"A model of one collection of recordings, {MARK}"  # begins a model card; notes of a person may hold MARK
-_TEXT_MARKS = (CARD_MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
-# Of a name, a computer and a process; also what SQLite writes beside a database that is being made.
-_LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)[-a-z]*", re.DOTALL)
 _COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # several may write into one folder
 
 
@@ -96,9 +93,11 @@ def remove_leftovers(folder: Path) -> None:
     """
     import psutil
 
+    # Of a name, a computer and a process; also what SQLite writes beside a database that is being made.
+    leftover = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)[-a-z]*", re.DOTALL)
     with suppress(OSError):  # of another process that does the same
         for path in folder.iterdir():
-            match = _LEFTOVER.fullmatch(path.name)
+            match = leftover.fullmatch(path.name)
             if match and match[2] == _COMPUTER and not psutil.pid_exists(int(match[3])):
                 if path.suffix == ".old" and not path.with_name(match[1]).exists():
                     path.replace(path.with_name(match[1]))
@@ -189,8 +188,8 @@ def made_by_distill(path: Path) -> bool:
             ends = head + file.read()
     except OSError:
         return False
-    is_binary = b"\0" in ends
-    return (is_binary and MARK.encode() in ends) or any(mark in ends for mark in _TEXT_MARKS)
+    text_marks = (CARD_MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
+    return (b"\0" in ends and MARK.encode() in ends) or any(mark in ends for mark in text_marks)
 
 
 def canonical_json(value: Any) -> str:

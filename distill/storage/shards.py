@@ -1,7 +1,8 @@
 """Sharded arrays on disk: many recordings in a few safetensors files, read by slices through memory maps."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,23 +11,19 @@ from safetensors.numpy import save
 
 from distill.storage.files import damaged, link_or_copy, write_bytes
 
-SHARD_BYTES = 64 << 20
 MAPPED_BYTES = 8 << 20  # read before maps are reopened: resident pages would add up to the whole shard
 
 
-class ShardWriter:
+class ShardWriter(AbstractContextManager["ShardWriter"]):
     """Writer of arrays `[n, ...]`, equal in type and trailing shape, as `<prefix>-00000.safetensors`, ….
 
     Holds the rows of one shard. `close()` writes the last one; as a context manager, an error leaves it out.
     """
 
-    def __init__(self, folder: Path, prefix: str, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(self, folder: Path, prefix: str, shard_bytes: int = 64 << 20) -> None:
         self._folder, self._prefix, self._shard_bytes = folder, prefix, shard_bytes
         self._rows: list[NDArray[Any]] = []
         self._shards = 0
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:

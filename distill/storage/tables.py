@@ -48,27 +48,24 @@ def _write(path: Path, frame: "pd.DataFrame", schema: pa.Schema | None = None) -
         pq.write_table(table, temporary)
 
 
-def read_frame(path: Path, what: str, schema: pa.Schema | None = None) -> "pd.DataFrame":
-    """A parquet file as a data frame, with exactly the columns of `schema` where one is given.
-
-    `what` names it in the ArtifactError for any other file.
-    """
-    frame: pd.DataFrame = _read(path, what, schema).to_pandas(use_threads=False)
+def read_frame(path: Path, what: str) -> "pd.DataFrame":
+    """A parquet file as a data frame. `what` names it in the ArtifactError for any other file."""
+    frame: pd.DataFrame = _read(path, what).to_pandas(use_threads=False)
     return frame
 
 
 def read_rows(path: Path, kind: type[R], what: str, schema: pa.Schema) -> list[R]:
     """Rows of a parquet file as instances of the dataclass `kind`, whose fields are the columns. Raises ArtifactError."""
-    columns: list[list[Any]] = [column.to_pylist() for column in _read(path, what, schema).columns]
+    table = _read(path, what)
+    if not table.schema.equals(schema):
+        raise damaged(path, f"{what} with the columns {', '.join(schema.names)}", ", ".join(table.schema.names))
+    columns: list[list[Any]] = [column.to_pylist() for column in table.columns]
     return [kind(*row) for row in zip(*columns, strict=True)]
 
 
-def _read(path: Path, what: str, schema: pa.Schema | None) -> pa.Table:
+def _read(path: Path, what: str) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:  # without threads: where none can start, Arrow waits for ever
-            table = file.read(use_threads=False)
+            return file.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, what, error) from error
-    if schema and not table.schema.equals(schema):
-        raise damaged(path, f"{what} with the columns {', '.join(schema.names)}", ", ".join(table.schema.names))
-    return table

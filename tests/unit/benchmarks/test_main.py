@@ -25,7 +25,7 @@ def test_a_folder_becomes_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     params = Params.model_validate({"corpus": {"path": str(tmp_path / "mine")}, **sections})
     monkeypatch.setattr(command, "load_params", lambda _: params)
     monkeypatch.setattr(training, "PACE_STEPS", 2)
-    for flags in (("--profile",), ("--prior",)):
+    for flags in ((), ("--prior",)):
         given = [str(tmp_path / "mine"), "--seconds", "4", *flags, "--write", str(tmp_path / "out")]
         monkeypatch.setattr(sys, "argv", ["benchmarks", *given])
         command.main()
