@@ -65,11 +65,8 @@ def test_queued_and_temporary_experiments_run_on_recordings_that_git_does_not_tr
     with accented.start("dvc", "queue", "start") as process:
         assert process.wait() == 0
     until(lambda: "/queued" in git(accented, "for-each-ref", "refs/exps"))
-    dvc(accented, "exp", "apply", "queued")
-    assert sounds_of(accented) == 1
     assert tracked() == {first}
 
-    git(accented, "restore", ".")
     (folder / "sounds").rename(folder.parent / "my sounds")
     accented.set(corpus={"path": "../my sounds"})
     assert dvc(accented, "repro") == ["prepare", "ingest"]
@@ -77,8 +74,10 @@ def test_queued_and_temporary_experiments_run_on_recordings_that_git_does_not_tr
     (new := folder.parent / "my sounds/new.wav").write_text("another file")
     assert "modified" in accented.dvc("status", "ingest").stdout
     new.unlink()
-    accented.commit()
-    assert dvc(accented, "exp", "run", "--temp", "-S", "audition.count=1") == ["prepare", "audition"]
+    assert dvc(accented, "exp", "run", "--temp", "-S", "audition.count=3") == ["prepare", "audition"]
+    assert sounds_of(accented) == 2
+    dvc(accented, "exp", "apply", "queued")
+    assert sounds_of(accented) == 1
 
 
 def test_recordings_may_lie_in_a_bucket(project: Project, store: Store, tmp_path: Path) -> None:
