@@ -36,7 +36,7 @@ EXECUTION = Execution("cpu", "fp32", 2)
 SECTIONS: dict[str, dict[str, Any]] = {
     "corpus": {"path": "unused", "sample_rate": 16_000},
     "vqvae": {
-        **{"epochs": 4, "codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1},
+        **{"epochs": 3, "codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1},
         **{"latent_size": 8, "crop_seconds": 0.25},
     },
     "prior": {
@@ -89,8 +89,9 @@ def after_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], o
 
 @pytest.fixture(autouse=True, scope="module")
 def steady() -> Iterator[None]:
-    """No tracking, and the same date in every file."""
+    """No tracking, the same date in every file, and codecs fitted to fewer views."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.codec.initialise.VIEWS", 2)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("SOURCE_DATE_EPOCH", "0")
         yield
@@ -115,7 +116,7 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     metadata = bundle.metadata
     assert bundle.prior is None
     assert not metadata.has_prior
-    assert metadata.training_config["vqvae"]["epochs"] == 4
+    assert metadata.training_config["vqvae"]["epochs"] == 3
     assert metadata.metadata == {"recordings": 5, "tier": "small", "written": "1970-01-01T00:00:00Z"}
     losses = {f"{side}_{kind}loss" for side in ("train", "val") for kind in ("", "recon_", "commit_")}
     assert set(metadata.loss_curve_history) == {f"vqvae/{name}" for name in losses}
