@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from object_store import Store
     from programs import MakeOnce
     from unit.command import CommandLine
+
+# The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Networks of tests are small, and threads that wait for each other cost more. For processes that tests start, too.
 for _name, _value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():

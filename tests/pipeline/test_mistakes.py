@@ -1,9 +1,9 @@
-"""Wrong input, through DVC and `make repro`'s entry point; and a corpus that is as small as it may be."""
+"""Wrong input, through DVC and `make repro`'s entry point."""
 
 import os
 from pathlib import Path
 
-from pipeline.project import STAGES, Project, write_sounds
+from pipeline.project import Project, write_sounds
 
 from distill.pipeline.workspace import workplace
 
@@ -41,10 +41,3 @@ def test_wrong_settings_and_folders_are_refused(project: Project) -> None:
     said = project.refused("repro")
     assert "params.yaml: prior.epoch: expected a known key" in said
     assert "did you mean prior.epochs?" in said
-
-
-def test_two_recordings_are_enough(project: Project) -> None:
-    write_sounds(project.folder / "sounds", 2)
-    for name in STAGES:
-        project.done(name)
-    assert (project.folder / "artifacts/audition/index.html").exists()

@@ -235,19 +235,6 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
         model.generate(prompt=tmp_path / "a.wav")
 
 
-def test_a_remark_on_a_recording_is_a_warning(model: Model, tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, np.full(4000, 2.5), 16_000, subtype="FLOAT")
-    calls: dict[str, dict[str, object]] = {
-        "samples": {"recording": path},
-        "vary": {"recording": path, "n": 1},
-        "generate": {"prompt": path, "seconds": 0.1},
-    }
-    for name, given in calls.items():
-        with pytest.warns(AudioWarning, match=r"a\.wav: peak 2\.5 is above full scale; scaled to 1\.0"):
-            getattr(model, name)(**given)
-
-
 def test_models_that_lack_what_is_requested_are_refused(tmp_path: Path) -> None:
     write_prior_model(tmp_path / "b.distill", reference=False)
     model = distill.load(tmp_path / "b.distill")

@@ -1,7 +1,5 @@
 """Formats of FFmpeg: samples and lengths of each, what cannot be played, and files whose suffix is another's."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -196,8 +194,3 @@ def test_a_process_of_its_own_decodes_within_limits_and_says_nothing(
         assert decoder.decoded(tmp_path / "damaged.m4a", RATE).reason
     read_recording(tmp_path / "damaged.m4a", RATE)
     assert capfd.readouterr() == ("", "")
-
-
-def test_ffmpeg_is_loaded_when_it_is_needed() -> None:
-    code = "import sys, distill.audio.read, distill.cli.main; sys.exit('av' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -381,11 +381,11 @@ def test_help_shows_the_defaults_of_the_settings() -> None:
 @pytest.mark.parametrize(
     ("modules", "unused"),
     [
-        ("distill.cli.main", ("torch", "mlflow", "pandas", "scipy")),  # what --help imports
+        ("distill.cli.main", ("torch", "mlflow", "pandas", "scipy", "av")),  # what --help imports
         ("distill.ui.jobs", ("torch", "mlflow", "scipy")),  # each of the page's jobs is a process
         (
             "distill.api, distill.codes.encode, distill.generate.audition, distill.kit.make",
-            ("lightning_fabric", "mlflow", "scipy.signal", "torch._dynamo", "vector_quantize_pytorch"),
+            ("av", "lightning_fabric", "mlflow", "scipy.signal", "torch._dynamo", "vector_quantize_pytorch"),
         ),
     ],
 )

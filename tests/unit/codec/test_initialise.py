@@ -30,7 +30,7 @@ def corpus_of(folder: Path, sounds: Sounds) -> Corpus:
 
 
 def tones(count: int, rng: np.random.Generator) -> Sounds:
-    time = np.arange(8_000) / 16_000
+    time = np.arange(4_000) / 16_000
     levels, pitches = rng.uniform(0.2, 0.8, count), rng.uniform(100, 900, count)
     return [g * np.sin(2 * np.pi * f * time) * np.exp(-3 * time) for g, f in zip(levels, pitches, strict=True)]
 
@@ -49,10 +49,10 @@ def test_codebooks_hold_the_corpus_and_have_codewords_for_what_it_lacks(
 ) -> None:
     """Codebooks of noise code tones badly, and those of tones alone clicks; synthetic sounds among them help."""
     rng = np.random.default_rng(0)
-    tonal = corpus_of(tmp_path / "tones", tones(8, rng))
-    noisy = corpus_of(tmp_path / "noise", [0.3 * rng.standard_normal(8_000) for _ in range(8)])
+    tonal = corpus_of(tmp_path / "tones", tones(4, rng))
+    noisy = corpus_of(tmp_path / "noise", [0.3 * rng.standard_normal(4_000) for _ in range(4)])
     assert coding_error(tonal, tonal) < 0.5 * coding_error(noisy, tonal)
-    clicks = corpus_of(tmp_path / "clicks", [np.where(rng.random(8_000) < 1e-3, 0.9, 0.0) for _ in range(4)])
+    clicks = corpus_of(tmp_path / "clicks", [np.where(rng.random(4_000) < 1e-3, 0.9, 0.0) for _ in range(4)])
     with_synthetic = coding_error(tonal, clicks)
     monkeypatch.setattr(initialise_module, "_synthetic_features", lambda *_: [])
     assert with_synthetic < 0.8 * coding_error(tonal, clicks)

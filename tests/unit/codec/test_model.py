@@ -14,7 +14,6 @@ from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 from distill.codec.streaming import decode, decode_each, encode, encode_each
 from distill.codec.tones.atoms import set_partials, shipped_sets
-from distill.codec.tones.layer import PARTIALS, Phases
 from distill.codes.store import out_of_range
 from distill.params import Quantizer, get_adaptive_vqvae_config
 
@@ -80,37 +79,6 @@ def test_log_mel_of_a_sine_peaks_in_its_band() -> None:
     )[0]
     centres = 700 * (10 ** (torch.linspace(0, 2840.023, config.n_mels + 2)[1:-1] / 2595) - 1)
     assert abs(float(centres[mel.mean(dim=0).argmax()]) - 1000) < 80
-
-
-class Encoder(torch.nn.Module):
-    def __init__(self, codec: VQVAE) -> None:
-        super().__init__()
-        self.codec = codec
-
-    def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        return self.codec.latents(self.codec.features(audio))
-
-
-class Decoder(Encoder):
-    def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        """With phases that are all 0: those of a sound are sums that no graph has."""
-        runs, hops = torch.zeros_like(codes[..., 0]), codes.shape[1] * self.codec.spectrogram.stack
-        phases = Phases(torch.zeros(1, hops, dtype=torch.float64), runs, torch.zeros(1, PARTIALS, dtype=torch.float64))
-        return self.codec.synthesise(self.codec.unproject(self.codec.dequantise(codes)), codes, phases=phases)
-
-
-@torch.no_grad()
-def test_the_network_can_be_exported_for_sounds_of_any_length(loud: VQVAE) -> None:
-    step, margin = loud.spectrogram.samples_per_frame, loud.margin
-    frames = torch.export.Dim("frames", min=9, max=4000)
-    for network, length, make in (
-        (Encoder(loud), step * frames + 2 * margin, lambda n: torch.randn(1, n * step + 2 * margin) * 0.1),
-        (Decoder(loud), frames, lambda n: torch.randint(7, (1, n, 6))),
-    ):
-        exported = torch.export.export(network.eval(), (make(20),), dynamic_shapes=({1: length},)).module()
-        for count in (9, 300):
-            given = make(count)
-            torch.testing.assert_close(exported(given), network(given), rtol=0, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=12)

@@ -82,20 +82,20 @@ def test_a_batch_that_memory_does_not_hold_is_refused(corpus: Corpus, monkeypatc
 
 def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus) -> None:
     events: list[Any] = []
-    config = CONFIG.model_copy(update={"epochs": 32, "patience": 0, "codebook_size": 128})
+    config = CONFIG.model_copy(update={"epochs": 8, "patience": 0, "codebook_size": 128})
     training = train(corpus, config, callback=events.append)
     rows = training.result.history
     epochs = [event for event in events if isinstance(event, VQEpochMetrics)]
     steps = [event for event in events if isinstance(event, VQStepMetrics)]
-    assert epochs[-1].val_recon_loss < 0.97 * epochs[0].val_recon_loss
-    assert [event.epoch for event in epochs] == list(range(32)) == [row["epoch"] for row in rows]
+    assert epochs[-1].val_recon_loss < 0.99 * epochs[0].val_recon_loss
+    assert [event.epoch for event in epochs] == list(range(8)) == [row["epoch"] for row in rows]
     assert steps[0].codebook_health == {}
     assert list(epochs[0].codebook_health) == [f"level_{level}" for level in range(6)]
     assert set(epochs[0].codebook_health["level_0"]) == {"utilization", "perplexity", "dead_codes"}
     assert epochs[0].overfitting_gap == pytest.approx(epochs[0].val_recon_loss - rows[0]["train_recon_loss"])
     assert rows[0]["codebook/level_1/perplexity"] == epochs[0].codebook_health["level_1"]["perplexity"]
     size = steps[0].total_steps
-    assert [event.step for event in steps] == [*range(1, size + 1)] * 32
+    assert [event.step for event in steps] == [*range(1, size + 1)] * 8
     assert [event.overall_step for event in steps] == [*range(1, steps[-1].overall_total_steps + 1)]
     assert not training.model.training
     best = min(epochs, key=lambda event: event.val_loss)

@@ -98,11 +98,13 @@ def test_text_index_and_table_say_what_is_in_it(kit: Kit, model: Model) -> None:
     assert {"label", "key", "note", "verdict", "seconds", "novelty.percentile"} <= set(kit.table().columns)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model: Model, kit: Kit, tmp_path: Path) -> None:
-    again = model.kit(tmp_path / "again", per_label=3, velocity_layers=2, seconds=0.3, seed=1)
-    assert content(again.folder) == content(kit.folder)
-    other = model.kit(tmp_path / "other", per_label=3, velocity_layers=2, seconds=0.3, seed=2, labels=["kick"])
-    assert content(other.folder)["samples/036_drum-kick_01.wav"] != content(kit.folder)["samples/036_drum-kick_01.wav"]
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model: Model, tmp_path: Path) -> None:
+    one, again, other = (
+        content(model.kit(tmp_path / name, velocity_layers=2, seconds=0.3, seed=seed, labels=["kick", "../x"]).folder)
+        for name, seed in (("one", 1), ("again", 1), ("other", 2))
+    )
+    assert again == one
+    assert other["samples/036_drum-kick_01.wav"] != one["samples/036_drum-kick_01.wav"]
 
 
 def test_a_model_without_labels_gives_clusters_from_dark_to_bright(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ EXECUTION = Execution("cpu", "fp32", 2)
 SECTIONS: dict[str, dict[str, Any]] = {
     "corpus": {"path": "unused", "sample_rate": 16_000},
     "vqvae": {
-        **{"epochs": 4, "codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1},
+        **{"epochs": 3, "codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1},
         **{"latent_size": 8, "crop_seconds": 0.25},
     },
     "prior": {
@@ -89,8 +89,9 @@ def after_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], o
 
 @pytest.fixture(autouse=True, scope="module")
 def steady() -> Iterator[None]:
-    """No tracking, and the same date in every file."""
+    """No tracking, the same date in every file, and codecs fitted to fewer views."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.codec.initialise.VIEWS", 2)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("SOURCE_DATE_EPOCH", "0")
         yield
@@ -115,7 +116,7 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     metadata = bundle.metadata
     assert bundle.prior is None
     assert not metadata.has_prior
-    assert metadata.training_config["vqvae"]["epochs"] == 4
+    assert metadata.training_config["vqvae"]["epochs"] == 3
     assert metadata.metadata == {"recordings": 5, "tier": "small", "written": "1970-01-01T00:00:00Z"}
     losses = {f"{side}_{kind}loss" for side in ("train", "val") for kind in ("", "recon_", "commit_")}
     assert set(metadata.loss_curve_history) == {f"vqvae/{name}" for name in losses}
@@ -275,6 +276,24 @@ SHORT = default_params(**{**SECTIONS, **{name: {**SECTIONS[name], "epochs": 1} f
 LABELLED = SHORT.model_copy(update={"corpus": SHORT.corpus.model_copy(update={"labels": "folder"})})
 
 
+def auditioned(sounds: Path, model: Path) -> dict[str, float]:
+    """Figures of the audition of a model of these recordings."""
+    ingest(sounds, model.parent / "corpus", 16_000, 0.0)
+    one = distill.load(model)
+    assert one.bundle.reference is not None
+    networks = (one.bundle.codec, one.bundle.prior, one.labels, one.bundle.reference)
+    settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
+    return audition(*networks, load_corpus(model.parent / "corpus"), settings, 0, model.parent / "audition")[0]
+
+
+def test_two_recordings_are_enough(tmp_path: Path) -> None:
+    for number in range(2):
+        write_tone(tmp_path / "sounds" / f"{number}.wav", 0.4, pitch=200.0 * (number + 1))
+    trained = train(tmp_path / "sounds", tmp_path / "a.distill", SHORT, prior=True)
+    assert len(trained_paths(trained.path)) == 1
+    assert auditioned(tmp_path / "sounds", trained.path)["tonal_rate_originals"] == 1
+
+
 def test_one_long_recording_is_trained_on_but_for_its_end(tmp_path: Path) -> None:
     write_plucks(tmp_path / "sounds" / "take.wav", range(24))
     trained = train(tmp_path / "sounds", tmp_path / "a.distill", SHORT, prior=True)
@@ -289,11 +308,7 @@ def test_one_long_recording_is_trained_on_but_for_its_end(tmp_path: Path) -> Non
     rate = model.bundle.codec.spectrogram.frame_rate
     assert [len(codes) for codes in reference.codes] == [pytest.approx(10.8 * rate, abs=1)]
     assert [len(codes) for codes in reference.held_out] == [pytest.approx(1.2 * rate, abs=1)]
-    ingest(tmp_path / "sounds", tmp_path / "corpus", 16_000, 0.0)
-    networks = (model.bundle.codec, model.bundle.prior, model.labels, reference)
-    settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
-    figures, _ = audition(*networks, load_corpus(tmp_path / "corpus"), settings, 0, tmp_path / "audition")
-    assert figures["tonal_rate_originals"] == 0
+    assert auditioned(tmp_path / "sounds", trained.path)["tonal_rate_originals"] == 0
 
 
 def test_velocities_of_one_sound_are_split_by_recording(tmp_path: Path) -> None:

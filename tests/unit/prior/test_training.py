@@ -33,6 +33,7 @@ from distill.generate.sampling import Sampling, Sequences, sample_codes
 from distill.params import get_adaptive_prior_config
 from distill.prior.data import MIN_STEPS, PriorData, WindowSampler
 from distill.prior.frame import FrameShape
+from distill.prior.memory import task as memory_task
 from distill.prior.task import validate_prior_epoch
 from distill.prior.training import PriorTraining, prior_metrics, prior_to_train
 from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
@@ -47,7 +48,9 @@ def counting(request: pytest.FixtureRequest) -> tuple[PriorTraining, list[Any]]:
     """A training on recordings that count up, in windows of seven frames, and its events."""
     events: list[Any] = []
     settings = config(architecture=request.param, epochs=5, context_seconds=CONTEXT / 10)
-    return fit(data(recordings(0, 40), HELD_OUT), settings, events.append), events
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_task, "DISTRACTORS", 12)  # probes in short haystacks
+        return fit(data(recordings(0, 40), HELD_OUT), settings, events.append), events
 
 
 def test_a_pattern_is_learnt_and_events_are_reported(counting: tuple[PriorTraining, list[Any]]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -17,7 +16,7 @@ from urllib.request import url2pathname
 import pytest
 
 from distill.codec.training import CodecConsole
-from distill.errors import Interrupted
+from distill.errors import Interrupted, ParamsError
 from distill.novelty.memorization import check_memorization
 from distill.prior.training import PriorConsole
 from distill.progress import EVENTS, SAID, VARIABLE, ProgressReport
@@ -26,6 +25,7 @@ from distill.training.console import Observer, ToConsole, public_events
 from distill.training.events import HOW_TO_STOP, Epoch, Step, TrainingResult, VQEpochMetrics
 from distill.training.mlflow_store import client_of, page_command
 from distill.training.tracking import Tracker, track_audition, track_model
+from stages.mlflow_page import serve
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours
 
@@ -209,7 +209,7 @@ def test_a_run_gets_the_model_and_every_audition_of_it(root: Path) -> None:
 
 
 def test_without_a_root_or_where_it_is_not_active_nothing_is_tracked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A root of None has a store only where the environment names one."""
     monkeypatch.chdir(tmp_path)
@@ -218,6 +218,7 @@ def test_without_a_root_or_where_it_is_not_active_nothing_is_tracked(
             tracker.metrics({"val_loss": 2.0}, 0)
             tracker.artifact(tmp_path)
     assert list(tmp_path.iterdir()) == []
+    shutil.copy(database, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     with Tracker(None, "train_vqvae", "f00d", {"epochs": 3}) as tracker:
         tracker.metrics({"val_loss": 2.0}, 0)
@@ -261,7 +262,9 @@ def test_a_store_that_breaks_is_one_warning_and_gets_the_metrics_that_it_missed_
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_run_begins_late_where_the_store_is_broken_at_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_begins_late_where_the_store_is_broken_at_first(
+    tmp_path: Path, database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = tmp_path / "away"
     root.touch()
     with caplog.at_level(logging.WARNING), Tracker(root, "train_vqvae", "cafe", {"a": 1}) as tracker:
@@ -269,6 +272,7 @@ def test_a_run_begins_late_where_the_store_is_broken_at_first(tmp_path: Path, ca
         tracker.artifact(tmp_path)
         root.unlink()
         root.mkdir()
+        shutil.copy(database, root)
     assert len(warnings_of(caplog)) == 1
     _, run = stored(root)
     assert (run.info.status, run.data.params, run.data.metrics) == ("FINISHED", {"a": "1"}, {"loss": 3.0})
@@ -343,7 +347,11 @@ def test_a_project_that_was_moved_or_copied_has_an_experiment_of_its_own_and_is_
     assert warnings_of(caplog) == []
 
 
-def test_a_store_that_the_environment_names_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_the_environment_names_is_left_as_it_is(
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()
+    shutil.copy(database, tmp_path / "first")
     with Tracker(tmp_path / "first", "train_prior", "f00d", {}):
         pass
     uri = f"sqlite:///{tmp_path / 'second/mlflow.db'}"
@@ -355,10 +363,7 @@ def test_a_store_that_the_environment_names_is_left_as_it_is(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("port", ["x", "65536"])
-def test_a_wrong_port_is_a_sentence(tmp_path: Path, port: str) -> None:
-    environment = {**os.environ, "PORT": port, "PYTHONPATH": str(Path(__file__).parents[3])}
-    command = [sys.executable, "-m", "stages.mlflow_page"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == f"distill: PORT: expected a number from 1 to 65535, found {port!r}\n"
-    assert list(tmp_path.iterdir()) == []
+def test_a_wrong_port_is_a_sentence(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv("PORT", port)
+    with pytest.raises(ParamsError, match=f"^PORT: expected a number from 1 to 65535, found '{port}'$"):
+        serve()

@@ -171,17 +171,18 @@ def test_candidates_of_neighbours_are_chosen_together(seed: int, inside: list[fl
     pitch = 60 + torch.randint(40, (1, frames, CANDIDATES), generator=generator) / 8
     sets = torch.randint(3, (1, frames, CANDIDATES), generator=generator)
     score = torch.rand(1, frames, CANDIDATES, generator=generator) / 3
+    pitches, kinds, scores = (part[0].tolist() for part in (pitch, sets, score))
 
     def cost(path: tuple[int, ...]) -> float:
-        total = -sum(float(score[0, t, c]) for t, c in enumerate(path) if c < CANDIDATES and (not inside or inside[t]))
+        total = -sum(scores[t][c] for t, c in enumerate(path) if c < CANDIDATES and (not inside or inside[t]))
         for t, (before, after) in enumerate(itertools.pairwise(path)):
             if inside and not (inside[t] and inside[t + 1]):
                 continue
             if (before < CANDIDATES) != (after < CANDIDATES):
                 total += ONSET
             elif before < CANDIDATES:
-                semitones = abs(float(pitch[0, t, before] - pitch[0, t + 1, after]))
-                total += min(JUMP, SLOPE * semitones) + CHANGE * bool(sets[0, t, before] != sets[0, t + 1, after])
+                semitones = abs(pitches[t][before] - pitches[t + 1][after])
+                total += min(JUMP, SLOPE * semitones) + CHANGE * (kinds[t][before] != kinds[t + 1][after])
         return total
 
     best = min(itertools.product(range(CANDIDATES + 1), repeat=frames), key=cost)

@@ -212,8 +212,7 @@ def test_features_lose_the_comb_of_their_tone_and_get_it_back(number: int) -> No
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("number", [0, 6, 20])
-@pytest.mark.parametrize("begins", [24.0, 24.4, 24.8])
+@pytest.mark.parametrize(("number", "begins"), [(0, 24.0), (6, 24.4), (20, 24.8)])
 def test_nothing_tonal_sounds_before_an_attack(number: int, begins: float) -> None:
     """With the shipped weights, in the 21 and 43 ms that windows of the attack reach back; it begins within a frame."""
     codec = build_vqvae(24_000, get_adaptive_vqvae_config(8), 0).eval()

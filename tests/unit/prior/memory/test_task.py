@@ -30,15 +30,22 @@ def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfi
     return config(architecture="memory", memory={**kept, **(memory or {})}, **{"context_seconds": 0.4, **changes})
 
 
+@pytest.fixture
+def few_distractors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes in short haystacks."""
+    monkeypatch.setattr(module, "DISTRACTORS", 12)
+
+
 SMALL, FEW = data(repeating(0, 8), repeating(1, 3)), data(repeating(0, 3), repeating(1, 3))
 
 
 def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "WATCH_STEPS", 8)
     monkeypatch.setattr(module, "FIRST_PROBES", frozenset())
-    prior_data, events = data(repeating(0, 16, rounds=4), repeating(1, 4, rounds=4)), list[Any]()
-    training = fit(prior_data, settings(epochs=2), callback=events.append)
-    plain = fit(prior_data, config(architecture="frame", context_seconds=0.4, epochs=2))
+    prior_data, events = data(repeating(0, 10, rounds=4), repeating(1, 4, rounds=4)), list[Any]()
+    quick: dict[str, Any] = {"epochs": 1, "learning_rate": 6e-3}
+    training = fit(prior_data, settings(**quick), callback=events.append)
+    plain = fit(prior_data, config(architecture="frame", context_seconds=0.4, **quick))
     model, best = training.model, training.result.best_metrics
     assert isinstance(model, MemoryPrior)
     assert model.stack.reach < 24
@@ -50,6 +57,7 @@ def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pyt
     assert not looks[8].probe
 
 
+@pytest.mark.usefixtures("few_distractors")
 @pytest.mark.parametrize(
     ("stop_at", "changes", "probed", "steps"),
     [
@@ -86,12 +94,14 @@ def test_a_memory_is_probed_in_any_training_and_at_its_end(
     assert found[-1].probe == kept == module.probe_memory(training.model, source, FABRIC, seed)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("few_distractors")
 def test_a_killed_training_and_one_without_probes_end_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(engine, "CHECKPOINT_SHARE", 1e9)
-    monkeypatch.setattr(rollback, "WATCH_STEPS", 3)
+    monkeypatch.setattr(rollback, "WATCH_STEPS", 4)
+    monkeypatch.setattr(module, "MOTIFS", 6)
     asked = settings(epochs=1, dropout=0.2, memory={"motif_share": 0.5})
     probed = killed_and_resumed(FEW, asked, CheckpointStore(tmp_path / "run"), 5)
     monkeypatch.setattr(module, "FIRST_PROBES", frozenset())
