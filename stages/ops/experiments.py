@@ -1,7 +1,8 @@
 """The copy of the project in which DVC runs `dvc exp run --temp` and `--queue`: it has what git tracks, and nothing else."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from distill.errors import AudioError
@@ -9,7 +10,11 @@ from stages.running import PARAMS
 
 
 def lead_to_recordings(project: Path, folder: str) -> None:
-    """Link what this copy of `project` lacks of `folder`, a path relative to both. Raises AudioError."""
+    """Link what this copy of `project` lacks of `folder`, a path relative to both. Raises AudioError.
+
+    DVC would commit links in the copy with the experiment, and `dvc exp apply` write them over the recordings: the copy's
+    git leaves them out.
+    """
     copy = next(parent for parent in (Path.cwd(), *Path.cwd().parents) if (parent / ".git").exists())
     here, there = Path(os.path.normpath(Path.cwd() / folder)), (project / folder).resolve()
     if here.is_relative_to(copy):
@@ -23,11 +28,23 @@ def lead_to_recordings(project: Path, folder: str) -> None:
             f"{PARAMS}: corpus.path: expected a path that leads from .dvc/tmp/exps, where DVC runs experiments, to nothing "
             f"else, found {folder}, which is {here} there; write the absolute path {there}"
         )
-    for name, target in _missing(here, there) if is_copied else [(here, there)]:
+    links = list(_missing(here, there)) if is_copied else [(here, there)]
+    if here.is_relative_to(copy):
+        _exclude(copy, [name for name, _ in links])
+    for name, target in links:
         name.parent.mkdir(parents=True, exist_ok=True)
         temporary = name.with_name(f".{name.name}.{os.getpid()}")
         temporary.symlink_to(target)
         temporary.replace(name)  # another experiment may do the same
+
+
+def _exclude(copy: Path, names: Sequence[Path]) -> None:
+    """Let git leave out files of the copy."""
+    patterns = (re.sub(r"([\\*?\[ ])", r"\\\1", name.relative_to(copy).as_posix()) for name in names)
+    path = copy / ".git" / "info" / "exclude"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as file:
+        file.write(os.fsencode("".join(f"/{pattern}\n" for pattern in patterns)))
 
 
 def _missing(here: Path, there: Path) -> Iterator[tuple[Path, Path]]:

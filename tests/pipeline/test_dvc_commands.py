@@ -78,6 +78,7 @@ def test_queued_and_temporary_experiments_run_on_recordings_that_git_does_not_tr
     assert sounds_of(accented) == 2
     dvc(accented, "exp", "apply", "queued")
     assert sounds_of(accented) == 1
+    assert not any(path.is_symlink() for path in (folder / "sounds").rglob("*"))
 
 
 def test_recordings_may_lie_in_a_bucket(project: Project, store: Store, tmp_path: Path) -> None:

@@ -51,6 +51,18 @@ def test_what_git_does_not_track_of_a_folder_is_added_and_the_rest_left_alone(pr
     assert not Path("sounds/kick/1.wav").is_symlink()
 
 
+def test_git_leaves_links_out(project: Path) -> None:
+    """Of names that mean something in a list of patterns, too."""
+    Path(".git").rmdir()
+    subprocess.run(["git", "init", "-q"], check=True)
+    recordings(project / "sounds", "a [1]/#b*?.wav", "!c.wav", "\\d .wav", "e.wav ")
+    recordings(Path("sounds"), "kept.wav")
+    lead_to_recordings(project, "sounds")
+    subprocess.run(["git", "add", "sounds"], check=True)
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout
+    assert listed == "sounds/kept.wav\n"
+
+
 def test_a_link_that_git_tracks_stays(project: Path) -> None:
     there = recordings(project.parent / "library", "1.wav")
     for folder in (project, Path()):
