@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,6 @@ from distill.generate.requests import (
     GenerateSettings,
     KitSettings,
     Recording,
-    Seconds,
     VarySettings,
     silent,
     takes,
@@ -33,6 +33,7 @@ from distill.generate.results import Generated, Take, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     COARSE_FROM,
+    NEAREST_SECONDS,
     GenerationRequest,
     Samples,
     Seeds,
@@ -48,9 +49,9 @@ from distill.kit.kit import Kit
 from distill.kit.make import make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
-from distill.novelty.report import SetReport, report_on
+from distill.novelty.report import report_on
 from distill.novelty.verdict import Judge, Novelty
-from distill.params.settings import Settings, validated
+from distill.params.settings import validated
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
 from distill.storage.tables import read_frame
@@ -58,15 +59,8 @@ from distill.storage.tables import read_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-NEAREST_SECONDS = 8.0
 LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
 COMPARED_FROM = 2  # sounds from which there is a report on the set
-
-
-class Lengths(Settings):
-    """Lengths of recordings that can be varied."""
-
-    seconds: Seconds
 
 
 class Model:
@@ -107,9 +101,8 @@ class Model:
     def prior(self) -> Prior:
         """The file's prior; for a codec alone it is the pretrained prior."""
         codec = self.bundle.codec
-        if self.bundle.prior is not None:
-            return self.bundle.prior
-        return pretrained_prior(codewords_of(codec), codec.architecture.codebook_sizes, codec.spectrogram.frame_rate)
+        sizes, rate = codec.architecture.codebook_sizes, codec.spectrogram.frame_rate
+        return self.bundle.prior or pretrained_prior(codewords_of(codec), sizes, rate)
 
     @property
     def note(self) -> str:
@@ -132,10 +125,8 @@ class Model:
     @cached_property
     def source(self) -> Source:
         """What sounds are drawn from and judged by."""
-        bundle = self.bundle
-        return Source(
-            bundle.codec, self.prior, bundle.reference, bundle.labels, self.path, self.metadata.payload_sha256
-        )
+        known = (self.bundle.reference, self.labels, self.path, self.metadata.payload_sha256)
+        return Source(self.bundle.codec, self.prior, *known)
 
     @property
     def judge(self) -> Judge | None:
@@ -184,15 +175,13 @@ class Model:
         seed, is_old = seed_or_any(request.seed), too_old(request.min_novelty or 0)
         refusals = [FAULTY] * request.reject_faults + [in_tune(wanted)] * bool(request.notes) + [is_old]
         draws = self._draws(wanted, seed, refusals, request)
-        return Generated(
+        made = Generated(
             draws=draws,
             sample_rate=self.sample_rate,
             seed=seed,
             not_new=sum(map(is_old.applies, draws.sounds)),
-            ended_at_once=self._ended_at_once(wanted, draws),
-            report=self._report(wanted, draws, seed),
-            fault_report=self._fault_report(wanted, draws),
         )
+        return self._reported(made, wanted)
 
     @takes(KitSettings)
     def kit(self, request: KitSettings) -> Kit:
@@ -222,7 +211,8 @@ class Model:
         label = self.label_number(request.label)
         strength = self.source.strength if request.strength is None else request.strength
         samples = self.samples(request.recording, request.recording_rate)
-        seconds = validated(Lengths, {"seconds": len(samples) / self.sample_rate}, "vary: ").seconds
+        seconds = len(samples) / self.sample_rate
+        validated(GenerateSettings, {"seconds": seconds}, "vary: ")  # the same bounds
         recorded, notes = self.encode(samples), list[float]()
         if request.is_moved:
             recorded, notes = self.source.transposed(
@@ -265,28 +255,21 @@ class Model:
             self.source, wanted, Seeds(seed), refusals, lambda _, *done: progress(*done), request.take
         )
 
-    def _ended_at_once(self, wanted: GenerationRequest, draws: Draws) -> int:
-        """Number of sounds to which nothing was added after the prompt."""
-        if wanted.prompt is None or not wanted.natural_ending:
-            return 0
+    def _reported(self, made: Generated, wanted: GenerationRequest) -> Generated:
+        """Sounds with what is said of all of them together; little where the file has no reference."""
         before = wanted.prompt_frames / self.bundle.codec.spectrogram.frame_rate
-        return sum(sound.seconds - before < LEAST_CONTINUED for sound in draws.sounds)
-
-    def _report(self, wanted: GenerationRequest, draws: Draws, seed: int) -> SetReport | None:
-        """The report on all sounds together; None of few sounds, and where the file has no reference."""
-        if self.judge is None or wanted.count < COMPARED_FROM:
-            return None
-        before = wanted.prompt_frames / self.bundle.codec.spectrogram.frame_rate
-        added = [sound.codes[wanted.prompt_frames :] for sound in draws.sounds]
-        seconds = [sound.seconds - before for sound in draws.sounds]
-        return report_on(self.judge, added, seconds, [sound.novelty for sound in draws.sounds if sound.novelty], seed)
-
-    def _fault_report(self, wanted: GenerationRequest, draws: Draws) -> FaultReport | None:
-        """The report on faults; None where the file has no reference."""
-        if self.fault_finder is None:
-            return None
-        faults, held_out = [sound.faults or () for sound in draws.sounds], self.fault_finder.held_out(wanted.kinds)
-        return FaultReport(faults, held_out, draws.redrawn["faulty"])
+        seconds = [length - before for length in made.seconds]  # of what was added to the prompt
+        if wanted.prompt is not None and wanted.natural_ending:
+            made = replace(made, ended_at_once=sum(length < LEAST_CONTINUED for length in seconds))
+        if self.judge is None or self.fault_finder is None:
+            return made
+        held_out = self.fault_finder.held_out(wanted.kinds)
+        faults = FaultReport([own or () for own in made.faults], held_out, made.draws.redrawn["faulty"])
+        if wanted.count < COMPARED_FROM:
+            return replace(made, fault_report=faults)
+        added = [codes[wanted.prompt_frames :] for codes in made.codes]
+        report = report_on(self.judge, added, seconds, list(filter(None, made.novelty)), made.seed)
+        return replace(made, report=report, fault_report=faults)
 
     def samples(self, recording: Recording, sample_rate: int | None = None) -> Samples:
         """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz, by default the model's.

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from distill.errors import ParamsError
 
@@ -32,8 +32,8 @@ class Execution:
 
 def execution_from_environment() -> Execution:
     """Read DISTILL_DEVICE, DISTILL_PRECISION, DISTILL_WORKERS and DISTILL_CLUSTER. Raises ParamsError for a wrong value."""
-    device = cast(Device, _choice("DISTILL_DEVICE", get_args(Device)))
-    precision = cast(Precision, _choice("DISTILL_PRECISION", get_args(Precision)))
+    device: Any = _choice("DISTILL_DEVICE", get_args(Device))
+    precision: Any = _choice("DISTILL_PRECISION", get_args(Precision))
     workers = number_from_environment("DISTILL_WORKERS", "auto") or min(16, processors())
     return Execution(device, precision, workers, os.environ.get("DISTILL_CLUSTER", "").strip())
 

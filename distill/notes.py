@@ -28,13 +28,18 @@ def pitch_name(pitch: float) -> str:
 
 def read_note(text: str) -> int | None:
     """The MIDI key of a number or a note such as "60", "C4", "f#2" or "Bb3"; None where it is none from 0 to 127."""
-    parts = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?[0-9]{1,2})", text)
-    if parts:
-        letter, sign, octave = parts.groups()
-        key = NAMES.index(letter.upper()) + STEPS[sign] + 12 * (int(octave) + 1)
+    if re.fullmatch(r"[0-9]{1,3}", text):
+        key = int(text)
+    elif parts := re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?[0-9]{1,2})", text):
+        key = NAMES.index(parts[1].upper()) + STEPS[parts[2]] + 12 * (int(parts[3]) + 1)
     else:
-        key = int(text) if re.fullmatch(r"[0-9]{1,3}", text) else -1
+        return None
     return key if key in KEYS else None
+
+
+def notes_text(given: Notes) -> str:
+    """Notes as one text, with commas between them."""
+    return str(given) if isinstance(given, str) or not isinstance(given, Iterable) else ",".join(map(str, given))
 
 
 def read_notes(given: Notes) -> list[int]:
@@ -42,14 +47,13 @@ def read_notes(given: Notes) -> list[int]:
 
     Raises ParamsError for what is none, and for none at all.
     """
-    texts = [str(one) for one in ([given] if isinstance(given, str) or not isinstance(given, Iterable) else given)]
-    keys: list[int] = []
-    for text in map(str.strip, ",".join(texts).split(",")):
+    every, keys = notes_text(given), list[int]()
+    for text in map(str.strip, every.split(",")):
         ends = [read_note(end.strip()) for end in text.split(":")]
         first, last = ends[0], ends[-1]
         if len(ends) > 2 or first is None or last is None:
-            found = one_line(text, 60) if text else "nothing"
-            raise ParamsError(f"note {one_line(','.join(texts), 60)}: expected {EXPECTED}, found {found}")
+            other = one_line(text, 60) or "nothing"
+            raise ParamsError(f"note {one_line(every, 60)}: expected {EXPECTED}, found {other}")
         if first > last:
             raise ParamsError(
                 f"note {one_line(text, 60)}: expected a range from a lower to a higher note, found the higher one first; "

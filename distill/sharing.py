@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -153,24 +153,26 @@ def write_shared(model: Path, copy: Path, with_reference: bool) -> BundleMetadat
     bundle = load_bundle(model)
     metadata, reference = bundle.metadata, bundle.reference if with_reference else None
     # What Distill itself writes. Other keys, which a program may have added, are not shared.
-    keys = ("recordings", "tier", "val_bits_per_second", WRITTEN)
-    notes = {key: value for key, value in metadata.metadata.items() if key in keys}
+    notes = _of(metadata.metadata, "recordings", "tier", "val_bits_per_second", WRITTEN)
     if reference is not None:
         notes["reference_recordings"] = len(reference.codes)
-    sections = ("vqvae", "split", "prior")
-    training = {key: value for key, value in metadata.training_config.items() if key in sections}
+    training = _of(metadata.training_config, "vqvae", "split", "prior")
     shared = metadata.model_copy(update={"metadata": notes, "training_config": training})
     written = save_bundle(copy, bundle.codec, bundle.prior, shared, reference)
     verify(copy)
     return written
 
 
+def _of(values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key in keys}
+
+
 def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str | None) -> str:
     """The text of `README.md` for the model file `name`. Without a `license` it names none."""
     tags = ["audio", "neural-audio-codec"] + ["audio-generation"] * metadata.has_prior
     # The hub has no task for audio without a prompt.
-    head = {"library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
-    head = {"license": license, **head} if license else head
+    head: dict[str, Any] = {"license": license} if license else {}
+    head |= {"library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
     get = f"## Get it\n\n```sh\npip install 'distill-audio[hub]'\ndistill pull {repository}\n```\n"
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{card_text(name, metadata)}\n{get}"
 
@@ -219,7 +221,7 @@ def _the_model(place: str, listed: list[str]) -> str:
     """The only model file of a repository. Raises HubError for none, several, and a name that would leave the folder."""
     if len(listed) != 1:
         names = ", ".join(one_line(name, 100) for name in listed[:5]) or "none"
-        more = " and more" if len(listed) > 5 else ""
+        more = " and more" * (len(listed) > 5)
         raise HubError(
             f"{place}: expected one {SUFFIX} file, found {names}{more}; check the name of the repository, or download the "
             "one that you want yourself"

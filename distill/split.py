@@ -96,15 +96,10 @@ def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float
         chosen, count = _chosen(groups, seed, fraction)
         drawn = [recording for group in chosen[:count] for recording in group.recordings]
         held_out, is_apart = _hashes(drawn), groups is apart
-        if _samples(drawn) < least:
-            single = [group.recordings[0] for group in groups if len(group.recordings) == 1]
-            long = [
-                recording
-                for recording in single
-                if recording.samples >= 2 * least and recording.pcm_sha256 not in held_out
-            ]
-            if long:
-                return Split(held_out, _longest(long).pcm_sha256, least, is_apart)
+        single = [group.recordings[0] for group in groups if len(group.recordings) == 1]
+        long = [each for each in single if each.samples >= 2 * least and each.pcm_sha256 not in held_out]
+        if long and _samples(drawn) < least:
+            return Split(held_out, _longest(long).pcm_sha256, least, is_apart)
         if chosen:
             return Split(held_out or _hashes(chosen[0].recordings), is_apart=is_apart)
     longest = _longest(every)
@@ -164,16 +159,11 @@ def split_remark(
         ]
         groups = _grouped(recordings, lambda recording: recording.pcm_sha256, by_label)
     else:
-        large = [
-            group
-            for group in groups
-            if group.samples > fraction * total and group.recordings[0].pcm_sha256 not in split.held_out
-        ]
-        remarks = [
-            _trained_on(group)
-            for group in large
-            if len(group.recordings) > 1 or (size < least and group.recordings != cut)
-        ]
+        remarks = []
+        for group in groups:
+            is_trained_on = group.samples > fraction * total and group.recordings[0].pcm_sha256 not in split.held_out
+            if is_trained_on and (len(group.recordings) > 1 or (size < least and group.recordings != cut)):
+                remarks.append(_trained_on(group))
     for recording in cut:
         start = recording.trimmed_before + (recording.samples - split.end) / sample_rate
         remarks.append(f"the end of {recording.path} is held out, from {start:.1f} s on")
@@ -182,7 +172,7 @@ def split_remark(
         {label for label, number in sounds.items() if number == 1} - {normal_form(recording.label) for recording in cut}
     )
     if single:
-        more = f" and {len(single) - 5} more" if len(single) > 5 else ""
+        more = f" and {len(single) - 5} more" * (len(single) > 5)
         remarks.append(f"of labels with one sound nothing is held out: {', '.join(single[:5])}{more}")
     if size < least:
         remarks.append("held-out figures rest on little sound")
@@ -196,8 +186,8 @@ def _trained_on(group: Group) -> str:
     longest = max(group.recordings, key=lambda recording: (recording.samples, recording.path)).path
     if len(group.recordings) == 1:
         return f"{longest} is longer than what is held out and is trained on"
-    several = f"{len(group.recordings)} recordings"
-    return f"{longest} and its near-duplicates or parts, {several}, are one group and are trained on"
+    alike = f"{len(group.recordings)} recordings"
+    return f"{longest} and its near-duplicates or parts, {alike}, are one group and are trained on"
 
 
 def _samples(recordings: Iterable[Recording]) -> int:

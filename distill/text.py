@@ -21,6 +21,11 @@ def one_line(value: object, most: int = 300) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def several(number: int, name: str) -> str:
+    """A number of things: "1 sound", "2 sounds"."""
+    return f"{number} {name}{'s' * (number != 1)}"
+
+
 def normal_form(name: str) -> str:
     """A name as names are compared, NFC: keyboards write an accent as a part of its letter, macOS apart from it."""
     return unicodedata.normalize("NFC", name)
@@ -73,12 +78,11 @@ def table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """
     longest, *widths = (max(map(cell_len, column)) for column in zip(*rows, strict=True))
     room = min(longest, width - sum(widths) - 2 * len(widths))
-    lines = []
     if room < min(longest, 12):  # columns for names
         titles, *records = rows
-        for record in records:
-            lines += [*named_values(zip(titles, record, strict=True), width), ""]
-        return lines
+        values = [named_values(zip(titles, record, strict=True), width) for record in records]
+        return [line for lines in values for line in (*lines, "")]
+    lines = []
     for name, *others in rows:
         first, *more = chop_cells(name, room)
         lines += ["  ".join(map(_padded, (first, *others), (room, *widths))).rstrip(), *more]

@@ -51,7 +51,10 @@ class ModelOfOne(Model):
         fitted to this recording alone: with synthetic sounds, as in training, it would decode it no better.
         """
         codec, self.recording = _fitted(path)
-        self.codes: Codes = _at_its_level(codec, self.recording)
+        audio = torch.from_numpy(self.recording)[None]
+        codes = encode(codec, audio)
+        codec.texture_head.amplify(float(audio.norm() / decode(codec, codes).norm()))  # loudness has steps of 2 dB
+        self.codes: Codes = codes[0].numpy()
         self.path, sizes = path, codec.architecture.codebook_sizes
         counted = [CodedRecording([self.codes], path=path.name)]
         prior = pretrained_prior(codewords_of(codec), sizes, codec.spectrogram.frame_rate, counted)
@@ -90,14 +93,6 @@ def _fitted(path: Path) -> tuple[VQVAE, Samples]:
         with one_thread():
             initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
         return codec.eval(), within_full_scale(codec, corpus.read(entry), str(path))
-
-
-def _at_its_level(codec: VQVAE, recording: Samples) -> Codes:
-    """Codes `[F, Q]` of samples `[N]`, which the codec decodes as loud from now on: loudness has steps of 2 dB."""
-    audio = torch.from_numpy(recording)[None]
-    codes = encode(codec, audio)
-    codec.texture_head.amplify(float(audio.norm() / decode(codec, codes).norm()))
-    return codes[0].numpy()
 
 
 def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:

@@ -9,7 +9,7 @@ from typer import Argument, Option
 from distill.audio.write import AudioFormat
 from distill.cli.flags import Json, ModelPath, Replace, answer, check_output, make_folder, remarks_said, spelt
 from distill.errors import ParamsError
-from distill.text import table, terminal_width
+from distill.text import several, table, terminal_width
 
 if TYPE_CHECKING:
     from distill.model_file.inspect import ListedModel
@@ -36,8 +36,8 @@ def encode(
     codec.to(device_of(execution_from_environment()))
     with remarks_said() as warnings, ProgressReport("encode") as progress:
         done = encode_files(codec, audio, output, progress, replace)
-    recordings = f"{done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s"
-    line = f"{output}  {recordings}, {done.frames} frames, {done.times_real_time:.0f} x real time"
+    sizes = f"{several(done.recordings, 'recording')}, {done.seconds:.2f} s, {done.frames} frames"
+    line = f"{output}  {sizes}, {done.times_real_time:.0f} x real time"
     answer(as_json, {"file": str(output), **asdict(done), "warnings": warnings}, line)
 
 
@@ -61,7 +61,7 @@ def decode(
 
     codec = load_bundle(model).codec
     recordings = load_codes(codec, codes)
-    chosen = format_of(output, kind, len(recordings))
+    chosen = _format_of(output, kind, len(recordings))
     fabric = make_fabric(execution_from_environment())
     fabric.to_device(codec)
     with ProgressReport("decode") as progress, fabric.autocast():
@@ -75,7 +75,7 @@ def decode(
     answer(as_json, {**about, "sounds": rows}, *lines)
 
 
-def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
+def _format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
     """The format to decode to, by `kind` or the suffix. Raises ParamsError when `output` does not fit."""
     suffix = output.suffix.lower().removeprefix(".")
     named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
@@ -139,13 +139,9 @@ def _row(model: "ListedModel") -> tuple[str, ...]:
     """A model in the table of `distill list`."""
     figures = {"d": model.recordings, "s": model.tier, ".0%": model.utilization, ".0f": model.val_bits_per_second}
     known = ["–" if value is None else f"{value:{form}}" for form, value in figures.items()]
-    abilities = {
-        "generate": model.can_generate,
-        "judge": model.can_judge,
-        "repeat its recordings": model.was_memorizing,
-    }
-    can = ", ".join(ability for ability, has_it in abilities.items() if has_it)
-    return (model.name, model.date[:16].replace("T", " "), *known, can or "encode, decode")
+    can = ["generate"] * model.can_generate + ["judge"] * model.can_judge
+    can += ["repeat its recordings"] * model.was_memorizing
+    return (model.name, model.date[:16].replace("T", " "), *known, ", ".join(can) or "encode, decode")
 
 
 def push(

@@ -18,7 +18,7 @@ from typer import Argument, Option
 from distill.audio.source import is_url
 from distill.errors import AudioWarning, ParamsError
 from distill.generate import requests
-from distill.params import setting
+from distill.params import Setting, setting
 from distill.params.settings import Settings, setting_of
 from distill.storage.files import as_on_disk
 from distill.text import shown
@@ -38,9 +38,10 @@ def spelt(given: Any) -> Any:
     """A path to read from, or several, as their names are spelt on disk; an address as it is."""
     if isinstance(given, list):
         return [spelt(path) for path in given]
-    if given is None or is_url(given) or (found := as_on_disk(Path(given))) == Path(given):
+    if given is None or is_url(given):
         return given
-    return type(given)(found)
+    on_disk = as_on_disk(Path(given))
+    return given if on_disk == Path(given) else type(given)(on_disk)
 
 
 ModelPath = Annotated[Path, Argument(callback=spelt, metavar="MODEL.distill", help="a model file", show_default=False)]
@@ -61,13 +62,12 @@ def takes_settings(*paths: str) -> Callable[[Callable[..., None]], Callable[...,
 
     Type, range, help and default are those of the setting.
     """
-    return _takes({path: inspect.Parameter(path.replace(".", "_"), KEYWORD, **_of_setting(path)) for path in paths})
+    return _takes({path: _of_setting(path) for path in paths})
 
 
 def takes_request(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of its argument `given`, a flag for each field of a request's class that has help."""
-    fields = requests.fields_of(kind).items()
-    return _takes({name: inspect.Parameter(name, KEYWORD, **_of_field(name, field)) for name, field in fields})
+    return _takes({name: _of_field(name, field) for name, field in requests.fields_of(kind).items()})
 
 
 def _takes(flags: dict[str, inspect.Parameter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -87,29 +87,30 @@ def _takes(flags: dict[str, inspect.Parameter]) -> Callable[[Callable[..., None]
     return decorated
 
 
-def _of_setting(path: str) -> dict[str, Any]:
-    """Default and annotation of a setting's flag; what fills in `auto` is the default, and no value of the flag."""
-    about = setting(path)
+def _of_setting(path: str) -> inspect.Parameter:
+    """The flag of a setting; what fills in `auto` is the default, and no value of the flag."""
+    about, flag = setting(path), flag_of(path)
     kind: Any = Literal[about.choices] if about.choices and about.choices != ("auto",) else about.type
-    shown: dict[str, Any] = {"help": about.help, "show_default": about.shown, **limits(about.bounds)}
-    flag = flag_of(path)
     names = f"{flag}/--no{flag[1:]}" if kind is bool else flag
-    return {"default": None, "annotation": Annotated[kind | None, Option(names, **shown)]}
+    return _flag(path.replace(".", "_"), kind | None, None, about, names, show_default=about.shown)
 
 
-def _of_field(name: str, field: FieldInfo) -> dict[str, Any]:
-    """Default and annotation of the flag of a request's field."""
+def _of_field(name: str, field: FieldInfo) -> inspect.Parameter:
+    """The flag of a request's field."""
     about, flag = setting_of(field), requests.flag_of(name, field)
-    shown: dict[str, Any] = {"help": about.help, "metavar": flag.metavar, **limits(about.bounds)}
-    if flag.type is Path:
-        shown["callback"] = spelt
-    if flag.otherwise:
-        shown["show_default"] = flag.otherwise
-    option = Option(*filter(None, (flag.name, flag.short)), **shown)
+    kind, default = flag.type, field.default
     if field.is_required():
-        return {"annotation": Annotated[flag.type, option]}
-    default = field.default if flag.type in (int, float, bool) else None
-    return {"default": default, "annotation": Annotated[flag.type if default is not None else flag.type | None, option]}
+        default = inspect.Parameter.empty
+    elif default is None or kind not in (int, float, bool):
+        kind, default = kind | None, None
+    shown = {"metavar": flag.metavar, "show_default": flag.otherwise or True}
+    names = filter(None, (flag.name, flag.short))
+    return _flag(name, kind, default, about, *names, callback=spelt if flag.type is Path else None, **shown)
+
+
+def _flag(name: str, kind: Any, default: Any, about: Setting, *names: str, **shown: Any) -> inspect.Parameter:
+    option = Option(*names, **{"help": about.help, **limits(about.bounds), **shown})
+    return inspect.Parameter(name, KEYWORD, default=default, annotation=Annotated[kind, option])
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:
@@ -144,9 +145,7 @@ def make_folder(flag: str, folder: Path) -> None:
 @contextmanager
 def remarks_said() -> Iterator[list[str]]:
     """Say remarks on recordings on stderr, and give them for `--json`."""
-    said: list[str] = []
-
-    others = warnings.showwarning
+    said, others = list[str](), warnings.showwarning
 
     def say(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if category is AudioWarning:
@@ -163,17 +162,12 @@ def remarks_said() -> Iterator[list[str]]:
 
 def answer(as_json: bool, document: Any, *lines: str) -> None:
     """Say what a command did on stdout: one JSON document, or lines."""
-    if as_json:
-        print_json(document)
-    else:
+    if not as_json:
         print(*lines, sep="\n")
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON document on stdout."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+        return
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")  # stdout may be closed
     except UnicodeEncodeError:
-        text = json.dumps(value, indent=2, sort_keys=True)  # with escapes
+        text = json.dumps(document, indent=2, sort_keys=True)  # with escapes
     print(text)

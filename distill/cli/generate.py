@@ -17,8 +17,8 @@ from distill.cli.flags import (
     Given,
     Json,
     ModelPath,
+    answer,
     check_folder,
-    print_json,
     remarks_said,
     spelt,
     takes_request,
@@ -27,7 +27,7 @@ from distill.errors import ParamsError
 from distill.generate.requests import GenerateSettings, KitSettings, VarySettings
 from distill.progress import ProgressReport
 from distill.storage.files import MARK, write_new
-from distill.text import one_line
+from distill.text import one_line, several
 
 if TYPE_CHECKING:
     from distill.api import Model
@@ -53,8 +53,7 @@ def generate(
         loaded = _open(model)
         files = SoundFiles(loaded, out, model, given, kind, pictures)
         made = files.made_by(loaded.generate, given)
-    about = {"model": str(model), "label": given.get("label"), "warnings": warnings}
-    files.say(made, about if as_json else None)
+    files.say(made, as_json, {"model": str(model), "label": given.get("label"), "warnings": warnings})
 
 
 @takes_request(VarySettings)
@@ -90,7 +89,7 @@ def vary(
         alone = loaded.source.single
         made = files.made_by(loaded.vary, {**given, "recording": alone.samples if alone else recording})
     about = {"model": str(model) if audio else None, "recording": str(recording), "label": given.get("label")}
-    files.say(made, {**about, "warnings": warnings} if as_json else None)
+    files.say(made, as_json, {**about, "warnings": warnings})
 
 
 @takes_request(KitSettings)
@@ -119,16 +118,16 @@ def kit(
     _say_note(loaded)
     for line in made.missing_lines:
         print(f"distill: warning: {line}", file=sys.stderr)
-    if as_json:
-        print_json({"folder": str(made.folder), **made.json()})
-        return
-    sounding = [group for group in made.groups if group.sounds]
-    for group in sounding:
-        print(f"{group.note:<4} {group.key:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
-    sounds, at = len(made.sounds), len(sounding)
+    lines = [
+        f"{group.note:<4} {group.key:>3}  {len(group.sounds)} x {one_line(group.label, 60)}"
+        for group in made.groups
+        if group.sounds
+    ]
     place, over = ("note", ", over all keys") if given.get("notes") else ("key", "")
-    print(f"{made.folder}  {sounds} sound{'s' * (sounds != 1)} on {at} {place}{'s' * (at != 1)}{over}")
-    print(f"verdicts {made.verdict_line}\nseed {made.settings.seed}")
+    places = several(len(lines), place) + over
+    lines.append(f"{made.folder}  {several(len(made.sounds), 'sound')} on {places}")
+    lines += [f"verdicts {made.verdict_line}", f"seed {made.settings.seed}"]
+    answer(as_json, {"folder": str(made.folder), **made.json()}, *lines)
 
 
 def _keys_of(given: list[str]) -> dict[str, str]:
@@ -185,7 +184,7 @@ class SoundFiles:
                     progress(number + 1, len(self.paths), path.name)
         return made
 
-    def say(self, made: "Result", about: dict[str, Any] | None) -> None:
+    def say(self, made: "Result", as_json: bool, about: dict[str, Any]) -> None:
         """Print notes, and `about` and all of the sounds as JSON, or lines of text."""
         if self._has_passed:
             print(
@@ -193,10 +192,7 @@ class SoundFiles:
                 file=sys.stderr,
             )
         _say_note(self.model)
-        if about is not None:
-            print_json({**about, **made.json(self.paths)})
-        else:
-            print(*made.lines(self.paths), sep="\n")
+        answer(as_json, {**about, **made.json(self.paths)}, *made.lines(self.paths))
 
     def _take(self, _: int, samples: "Samples") -> None:
         data = audio_file(self.out, samples, self.model.sample_rate, self.kind, MARK)

@@ -30,19 +30,22 @@ if TYPE_CHECKING:
     from distill.pipeline.train import TrainedModel
 
 # Settings that are flags; what each may be, its help and its default are those of the setting.
-CODEC = ("epochs", "codebook_size", "quality", "num_quantizers", "commitment_weight", "learning_rate")
-PRIOR = ("architecture", "epochs", "hidden_size", "num_layers", "num_heads")
-CORPUS = ("corpus.sample_rate", "corpus.labels", "corpus.trim")
-TRAIN = ("tier", *(f"vqvae.{key}" for key in CODEC), *CORPUS, "seed")
-TRAIN_PRIOR = (*(f"prior.{key}" for key in PRIOR), "corpus.labels")
+TRAIN = (
+    *("tier", "vqvae.epochs", "vqvae.codebook_size", "vqvae.quality", "vqvae.num_quantizers"),
+    *("vqvae.commitment_weight", "vqvae.learning_rate", "corpus.sample_rate", "corpus.labels", "corpus.trim", "seed"),
+)
+TRAIN_PRIOR = (
+    *("prior.architecture", "prior.epochs", "prior.hidden_size", "prior.num_layers", "prior.num_heads"),
+    "corpus.labels",
+)
 
 
 def params_of_flags(given: Mapping[str, Any]) -> Params:
     """Settings by their names in `params.yaml`, with the defaults for the rest. Raises ParamsError that names the flag."""
     sections: dict[str, Any] = {}
     for name, value in given.items():
-        *section, key = name.split(".")
-        within = sections.setdefault(section[0], {}) if section else sections
+        section, _, key = name.rpartition(".")
+        within = sections.setdefault(section, {}) if section else sections
         within[key] = value
     default_params()  # of a checkout, whose file may be wrong: then no flag is
     try:
@@ -179,14 +182,15 @@ def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> 
     lines += filter(None, [left_out_line(report["left_out"])])
     console.print(*lines, sep="\n", markup=False, soft_wrap=True)
     print_codec(codec, console)
+    names = ("seconds", "sample_rate", "treble_share", "trimmed_seconds", "left_out")
     document = {
-        name: report[name] for name in ("seconds", "sample_rate", "treble_share", "trimmed_seconds", "left_out")
+        **{name: report[name] for name in names},
+        **{"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings},
+        "rejected": [f"{row['path']}: {row['reason']}" for row in report["rejected"]],
+        "codebook_health": codec.codebook_health,
+        **{key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")},
     }
-    document |= {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
-    document["rejected"] = [f"{row['path']}: {row['reason']}" for row in report["rejected"]]
     warnings = [*(label_warnings(report) if has_labels else []), *codec.warnings]
-    document["codebook_health"] = codec.codebook_health
-    document |= {key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")}
     if trained.prior is not None:
         print_prior(trained.prior, console)
         warnings.append(trained.prior.facts.memorization.message)

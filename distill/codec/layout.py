@@ -87,5 +87,9 @@ class FrameLayout:
         """Codes `[..., Q]` of the two parts that `split` gives."""
         after = NOTE + tones.shape[-1]
         codes = spectral.new_empty(*spectral.shape[:-1], spectral.shape[-1] + tones.shape[-1])
-        codes[..., :NOTE], codes[..., NOTE:after], codes[..., after:] = spectral[..., :NOTE], tones, spectral[..., NOTE:]
+        codes[..., :NOTE], codes[..., NOTE:after], codes[..., after:] = (
+            spectral[..., :NOTE],
+            tones,
+            spectral[..., NOTE:],
+        )
         return codes

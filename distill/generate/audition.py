@@ -18,7 +18,14 @@ from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import GenerationRequest, Seeds, Sound, frames_for_seconds, generate_sounds
+from distill.generate.sounds import (
+    NEAREST_SECONDS,
+    GenerationRequest,
+    Seeds,
+    Sound,
+    frames_for_seconds,
+    generate_sounds,
+)
 from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import MOST_DECODED, report_on
@@ -27,9 +34,6 @@ from distill.params import AuditionConfig
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes, write_json
-
-MAX_NEAREST_SECONDS = 8.0
-TEMPLATES = ("audition.html", "audition_card.html")
 
 
 def audition(
@@ -53,11 +57,9 @@ def audition(
     generation_seconds = time.monotonic() - began
     judge, finder, codes = Judge(reference, codec), FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
     novelty, lengths = judge(codes), [sound.seconds for _, sound in sounds]
-    longest = round(min(params.max_seconds, MAX_NEAREST_SECONDS) * corpus.sample_rate)
-    most_frames, originals = (
-        frames_for_seconds(codec, params.max_seconds),
-        _originals(codec, reference, corpus, longest),
-    )
+    longest = round(min(params.max_seconds, NEAREST_SECONDS) * corpus.sample_rate)
+    originals = _originals(codec, reference, corpus, longest)
+    most_frames = frames_for_seconds(codec, params.max_seconds)
     report = report_on(judge, codes, lengths, novelty, seed, most_frames, originals)
     faults = FaultReport(finder(codes, [sound.samples for _, sound in sounds]), finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}
@@ -102,9 +104,9 @@ def _write_sound(
 ) -> dict[str, Any]:
     """Write a sound, its pictures and the recording of `entry`; of a long one the part that the sound was aligned with."""
     rate, name = corpus.sample_rate, f"sound_{number:03d}"
-    is_long = entry.samples > MAX_NEAREST_SECONDS * rate
-    start = max(0, round(offset_seconds * rate)) if is_long else 0
-    recording = waveform(corpus, entry, start, min(entry.samples - start, int(MAX_NEAREST_SECONDS * rate))).numpy()
+    most = int(NEAREST_SECONDS * rate)
+    start = max(0, round(offset_seconds * rate)) if entry.samples > most else 0
+    recording = waveform(corpus, entry, start, min(entry.samples - start, most)).numpy()
     write_audio(output / f"{name}.wav", sound.samples, rate)
     write_audio(output / f"{name}_nearest.wav", recording, rate)
     pictures = [(f"generated {number}", sound.samples), (f"nearest training recording: {entry.path}", recording)]
@@ -123,11 +125,12 @@ def _write_sound(
 
 def write_page(path: Path, lines: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the page for the sounds of `report.json`, with lines on all of them."""
-    page, card = (files("distill.generate").joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES)
+    names = ("audition.html", "audition_card.html")
+    page, card = (files("distill.generate").joinpath(name).read_text(encoding="utf-8") for name in names)
     cards = []
     for number, row in enumerate(rows):
-        label = f", {row['label']}" if row["label"] else ""
-        faults = f" Faulty: {', '.join(row['faults'])}." if row["faults"] else ""
+        label = f", {row['label']}" * bool(row["label"])
+        faults = f" Faulty: {', '.join(row['faults'])}." * bool(row["faults"])
         cards.append(card.format(number=number, **_escaped({**row, "label": label, "faults": faults})))
     summary = "\n".join(f"<p>{escape(line.strip())}</p>" for line in lines)
     text = Template(page).substitute(summary=summary, sounds="\n".join(cards))

@@ -1,8 +1,8 @@
 """Policies of drawing codes: each turns the probabilities of a level's codes into others.
 
 A policy is called with unnormalised probabilities `[B, V]` and the `Draw` that they are for. It returns finite ones that
-are not negative, of which one at least is above 0 in each row. A new policy is a class here, and a place in the list of
-whoever samples.
+are not negative, of which one at least is above 0 in each row. A new policy is a function here that makes it, and
+a place in the list of whoever samples.
 
 Shapes: B sounds that go on, F frames, L coarser levels of a frame, Q levels, V codes of a level.
 """
@@ -52,96 +52,89 @@ def only(codes: Tensor, shares: Tensor) -> Tensor:
     return torch.zeros_like(shares).scatter_(1, codes[:, None], 1.0)
 
 
-class CoolFineShapes:
+def cool_fine_shapes(layout: FrameLayout) -> Policy:
     """Beside a tone shapes are drawn cooler, from the coarsest level, which says how spectra move, to the finest."""
+    shapes = layout.shapes if layout.tones else []
+    exponents = torch.linspace(1.0, 1 / FINEST_TEMPERATURE, len(shapes)).tolist()
+    exponent_of = dict(zip(shapes, exponents, strict=True))
 
-    def __init__(self, layout: FrameLayout) -> None:
-        shapes = layout.shapes if layout.tones else []
-        exponents = torch.linspace(1.0, 1 / FINEST_TEMPERATURE, len(shapes)).tolist()
-        self._exponents = dict(zip(shapes, exponents, strict=True))
-
-    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
-        """See the module."""
-        if step.level not in self._exponents:
+    def cool(shares: Tensor, step: Draw) -> Tensor:
+        if step.level not in exponent_of:
             return shares
         has_tone = step.coarser[:, NOTE, None] > 0
-        return torch.where(has_tone, shares.pow(self._exponents[step.level]), shares)
+        return torch.where(has_tone, shares.pow(exponent_of[step.level]), shares)
+
+    return cool
 
 
-class Truncation:
+def truncation(temperature: float, top_k: int, top_p: float, layout: FrameLayout) -> Policy:
     """Temperature, top-k (0: all) and top-p; of tones `TONE_TOP_P` at most."""
+    tones = layout.tones
 
-    def __init__(self, temperature: float, top_k: int, top_p: float, layout: FrameLayout) -> None:
-        self._temperature, self._top_k, self._top_p, self._tones = temperature, top_k, top_p, layout.tones
-
-    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
-        """See the module."""
-        top_p = min(self._top_p, TONE_TOP_P) if step.level in self._tones else self._top_p
-        if (self._temperature, self._top_k, top_p) == (1.0, 0, 1.0):
+    def truncate(shares: Tensor, step: Draw) -> Tensor:
+        most = min(top_p, TONE_TOP_P) if step.level in tones else top_p
+        if (temperature, top_k, most) == (1.0, 0, 1.0):
             return shares
-        logits = shares.log() / self._temperature
-        if 0 < self._top_k < logits.shape[1]:
-            least = logits.topk(self._top_k).values[:, -1:]
+        logits = shares.log() / temperature
+        if 0 < top_k < logits.shape[1]:
+            least = logits.topk(top_k).values[:, -1:]
             logits = logits.masked_fill(logits < least, -torch.inf)
-        if top_p < 1.0:
+        if most < 1.0:
             ordered, order = logits.sort(descending=True)
             sorted_shares = ordered.softmax(dim=-1)
             # A code stays while those before it hold less than top_p, so that at least one always does.
-            dropped = sorted_shares.cumsum(dim=-1) - sorted_shares >= top_p
+            dropped = sorted_shares.cumsum(dim=-1) - sorted_shares >= most
             logits = logits.masked_fill(dropped.scatter(1, order, dropped), -torch.inf)
         return logits.softmax(dim=-1)
 
-
-class KeptCodes:
-    """Codes `[count, F, Q]` that are kept, -1 where to draw."""
-
-    def __init__(self, codes: Tensor) -> None:
-        self._codes = codes
-
-    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
-        """See the module."""
-        kept = self._codes[step.rows, step.frame, step.level]
-        return torch.where(kept[:, None] < 0, shares, only(kept.clamp_min(0), shares))
+    return truncate
 
 
-class PullTo:
+def keep(codes: Tensor) -> Policy:
+    """Codes `[count, F, Q]` are kept, -1 where to draw."""
+
+    def kept(shares: Tensor, step: Draw) -> Tensor:
+        own = codes[step.rows, step.frame, step.level]
+        return torch.where(own[:, None] < 0, shares, only(own.clamp_min(0), shares))
+
+    return kept
+
+
+def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Policy:
     """Codes are drawn nearer to those of a recording `[F, Q]`, by the squared distance of their codewords.
 
     `codebooks` are `[V, D]` of each level. The unit of distance is the mean squared distance of two codewords of the
     level; `strength`, in [0, 1), is how far sounds may be from the recording.
     """
+    exponent = PULL * (1 - strength)
+    spreads = [2 * (book - book.mean(dim=0)).square().sum(dim=1).mean() for book in codebooks]
 
-    def __init__(self, codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> None:
-        self._codebooks, self._codes, self._exponent = codebooks, codes, PULL * (1 - strength)
-        spreads = [2 * (book - book.mean(dim=0)).square().sum(dim=1).mean() for book in codebooks]
-        self._spreads = [spread.clamp_min(1e-12) for spread in spreads]
-
-    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
-        """See the module."""
-        codebook = self._codebooks[step.level]
-        distances = (codebook - codebook[self._codes[step.frame, step.level]]).square().sum(dim=1)
-        weights = (-self._exponent * distances / self._spreads[step.level]).exp()
+    def pull(shares: Tensor, step: Draw) -> Tensor:
+        codebook = codebooks[step.level]
+        distances = (codebook - codebook[codes[step.frame, step.level]]).square().sum(dim=1)
+        weights = (-exponent * distances / spreads[step.level].clamp_min(1e-12)).exp()
         with_eos = nn.functional.pad(weights, (0, shares.shape[1] - len(weights)), value=1.0)
         return first_possible(shares * with_eos, shares)
 
+    return pull
 
-class FollowCourses:
+
+def follow(courses: Tensor, codebook_size: int) -> Policy:
     """Loudness follows courses `[count, F]` of tokens, EOS where they have ended.
 
     A sound ends earlier where it is soft and the prior is sure of the end.
     """
+    eos = eos_token(codebook_size)
 
-    def __init__(self, courses: Tensor, codebook_size: int) -> None:
-        self._courses, self._eos = courses, eos_token(codebook_size)
-
-    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
-        """See the module."""
+    def of_course(shares: Tensor, step: Draw) -> Tensor:
         if step.level:
             return shares
-        tokens = self._courses[step.rows, step.frame]
-        if step.frame and shares.shape[1] > self._eos:
+        tokens = courses[step.rows, step.frame]
+        if step.frame and shares.shape[1] > eos:
             so_far = step.codes[step.rows, : step.frame, 0]
             is_soft = so_far[:, -1] <= so_far.amax(dim=1) - SOFT_STEPS
-            is_sure = shares[:, self._eos] > SURE * shares.sum(dim=1)
-            tokens = tokens.masked_fill(is_soft & is_sure, self._eos)
+            is_sure = shares[:, eos] > SURE * shares.sum(dim=1)
+            tokens = tokens.masked_fill(is_soft & is_sure, eos)
         return only(tokens, shares)
+
+    return of_course

@@ -6,7 +6,8 @@ documentation of all three are made from it. A field without help is an argument
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, mod
 from pydantic.fields import FieldInfo
 
 from distill.errors import ParamsError
-from distill.notes import Notes, read_notes
+from distill.notes import Notes, notes_text, read_notes
 from distill.params import Guidance, Share, Temperature, TopK, TopP, default_values
 from distill.params.settings import Settings, setting_of, validated
 from distill.progress import Progress
@@ -56,12 +57,11 @@ def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
     return dict(sorted(fields, key=lambda named: named[1].kw_only is not False))
 
 
-def notes_text(given: Any) -> Any:
-    """Notes, as `read_notes` takes them, as one text. Raises ParamsError for what is no note."""
+def checked_notes(given: Notes | None) -> str | None:
+    """Notes as one text. Raises ParamsError for what is no note."""
     if given is None:
         return None
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    text = ",".join(map(str, given)) if several else str(given)
+    text = notes_text(given)
     read_notes(text)
     return text
 
@@ -70,13 +70,10 @@ def least_novelty(given: str | float | None) -> str | float | None:
     """A verdict, or a number from 0 to 1. Raises ParamsError."""
     if given is None or given in ("copy", "close", "new"):
         return given
-    try:
-        share = float(given)
-    except ValueError:
-        share = float("nan")
-    if not 0 <= share <= 1:
-        raise ParamsError(f"min_novelty {given}: expected close, new or a number from 0 to 1, found neither")
-    return share
+    with suppress(ValueError):
+        if 0 <= float(given) <= 1:
+            return float(given)
+    raise ParamsError(f"min_novelty {given}: expected close, new or a number from 0 to 1, found neither")
 
 
 def split_text(given: Any) -> Any:
@@ -92,13 +89,7 @@ AS_IT_IS = PlainValidator(lambda given: given)  # of what is checked where it is
 Take = Callable[[int, NDArray[np.float32]], None]
 Seed = Annotated[SamplingSeed | None, Field(description="equal seeds give equal files; else a random one")]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
-Label = Annotated[str | None, Field(description="label of the sounds, for models trained with labels")]
-Scale = Annotated[
-    Guidance | None,
-    Field(description="with --label: 1 as learnt, above 1 follows the label more"),
-    Flag(otherwise="2.5"),
-]
-SomeNotes = Annotated[Notes | None, BeforeValidator(notes_text), Flag(metavar="NOTES", type=str)]
+SomeNotes = Annotated[Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTES", type=str)]
 
 
 def silent(done: int, of: int, text: str) -> None:
@@ -113,8 +104,10 @@ def default_guidance() -> float:
 class Guided(Settings):
     """Settings that may have a label, and guide sounds towards it."""
 
-    label: Label = None
-    guidance: Scale = None
+    label: str | None = Field(default=None, description="label of the sounds, for models trained with labels")
+    guidance: Annotated[Guidance | None, Flag(otherwise="2.5")] = Field(
+        default=None, description="with --label: 1 as learnt, above 1 follows the label more"
+    )
 
     @model_validator(mode="after")
     def _check_guidance(self) -> Self:
@@ -184,7 +177,7 @@ class VarySettings(Guided):
     transpose: Annotated[Annotated[float, Field(ge=-48, le=48)] | None, Flag(metavar="SEMITONES")] = Field(
         default=None, description="move its tones up, or down below 0"
     )
-    note: Annotated[Notes | None, BeforeValidator(notes_text), Flag(metavar="NOTE", type=str)] = Field(
+    note: Annotated[Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTE", type=str)] = Field(
         default=None, description="bring it to one note, such as C3 or 48"
     )
     temperature: Coolness = 1.0
@@ -260,31 +253,26 @@ def takes(kind: Callable[P, S]) -> Callable[[Callable[[Owner, S], Result]], Call
 
     The method raises ParamsError for arguments out of range.
     """
-    settings = cast(type[Settings], kind)
-    types = get_type_hints(settings)
-    arguments = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD if field.kw_only is False else inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.is_required() else field.default,
-            annotation=types[name],
-        )
-        for name, field in settings.model_fields.items()
-    ]
+    settings, types = cast(type[Settings], kind), get_type_hints(kind)
+    arguments = []
+    for name, argument in inspect.signature(settings).parameters.items():
+        is_positional = settings.model_fields[name].kw_only is False
+        kind_of = inspect.Parameter.POSITIONAL_OR_KEYWORD if is_positional else argument.kind
+        arguments.append(argument.replace(kind=kind_of, annotation=types[name]))
     arguments.sort(key=lambda argument: argument.kind)
     helps = [f"- `{name}`: {field.description}" for name, field in fields_of(settings).items()]
 
     def decorated(method: Callable[[Owner, S], Result]) -> Callable[Concatenate[Owner, P], Result]:
-        signature = inspect.Signature(arguments)
+        itself, *_ = inspect.signature(method).parameters.values()
+        signature = inspect.signature(method).replace(parameters=[itself, *arguments])
 
         @wraps(method)
         def run(self: Owner, *given: P.args, **named: P.kwargs) -> Result:
-            values = signature.bind(*given, **named).arguments
+            values = signature.bind(self, *given, **named).arguments
+            del values[itself.name]
             return method(self, cast(S, validated(settings, values, f"{method.__name__}: ")))
 
-        itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        returns = inspect.signature(method).return_annotation
-        vars(run)["__signature__"] = inspect.Signature([itself, *arguments], return_annotation=returns)
+        vars(run)["__signature__"] = signature
         run.__doc__ = "\n".join([inspect.getdoc(method) or "", "", *helps])
         return cast(Callable[Concatenate[Owner, P], Result], run)
 

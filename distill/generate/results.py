@@ -18,6 +18,7 @@ from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra
 from distill.novelty.verdict import Judge, Novelty, Verdict, explain
+from distill.text import several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,17 +100,17 @@ class Result(ABC):
             novelty = sound.novelty
             judged = {"novelty": novelty and novelty.json(), "explanation": novelty and explain(novelty)}
             rows.append({"file": str(path), "seconds": sound.seconds, **_tuned(sound), **judged, **self._own(sound)})
-        shared = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
-        counts = {"redrawn": self.redrawn_off_note, "off_note": self.off_note, "in_words": self._tuning_lines()}
-        tuning = {"tuning": counts} if self._tuning_lines() else {}
-        return {**shared, **tuning, f"{self.KIND}s": rows, **self._together()}
+        shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
+        if tuning := self._tuning_lines():
+            shared["tuning"] = {"redrawn": self.redrawn_off_note, "off_note": self.off_note, "in_words": tuning}
+        return {**shared, f"{self.KIND}s": rows, **self._together()}
 
     def lines(self, paths: Sequence[Path]) -> list[str]:
         """A line a sound, in files of these names, then lines on all of them."""
         sounds = []
         for path, sound in zip(paths, self.draws.sounds, strict=True):
-            heard = "  ".join(["", _tuned(sound)["heard"]]) if sound.note is not None else ""
-            sounds.append(f"{path}  {sound.seconds:.2f} s{heard}{self._in_words(sound)}")
+            parts = [str(path), f"{sound.seconds:.2f} s", _tuned(sound).get("heard"), *self._in_words(sound)]
+            sounds.append("  ".join(filter(None, parts)))
         return [*sounds, *self._tuning_lines(), *self._lines(), f"seed {self.seed}"]
 
     def _tuning_lines(self) -> list[str]:
@@ -117,8 +118,7 @@ class Result(ABC):
         asked = len(self.notes) - self.notes.count(None)
         if not asked:
             return []
-        again = self.redrawn_off_note
-        drawn = f"; {again} other{'s' * (again != 1)} drawn again" if again else ""
+        drawn = f"; {several(self.redrawn_off_note, 'other')} drawn again" * bool(self.redrawn_off_note)
         at_note = f"{asked - self.off_note} of {asked} {self.KIND}s at their note"
         return [f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}"]
 
@@ -127,7 +127,7 @@ class Result(ABC):
         """Fields that only such a sound has."""
 
     @abstractmethod
-    def _in_words(self, sound: Any) -> str:
+    def _in_words(self, sound: Any) -> list[str | None]:
         """What follows name, length and note on the line of a sound."""
 
     @abstractmethod
@@ -158,9 +158,9 @@ class Generated(Result):
     def _own(self, sound: Sound) -> Json:
         return {"faults": None if sound.faults is None else list(sound.faults)}
 
-    def _in_words(self, sound: Sound) -> str:
-        judged = f"  {explain(sound.novelty)}" if sound.novelty else ""
-        return judged + (f"  Faulty: {', '.join(sound.faults)}" if sound.faults else "")
+    def _in_words(self, sound: Sound) -> list[str | None]:
+        judged = explain(sound.novelty) if sound.novelty else None
+        return [judged, f"Faulty: {', '.join(sound.faults)}" if sound.faults else None]
 
     def _together(self) -> Json:
         return {
@@ -173,8 +173,8 @@ class Generated(Result):
     def _lines(self) -> list[str]:
         lines: list[str] = []
         if self.redrawn:
-            left = f"; {self.not_new} still are not new enough" if self.not_new else ""
-            lines.append(f"{self.redrawn} sound{'s' * (self.redrawn != 1)} drawn again for lack of novelty{left}")
+            left = f"; {self.not_new} still are not new enough" * bool(self.not_new)
+            lines.append(f"{several(self.redrawn, 'sound')} drawn again for lack of novelty{left}")
         if self.ended_at_once:
             ends = "ends" if self.ended_at_once == 1 else "end"
             lines.append(
@@ -192,15 +192,11 @@ def _tuned(sound: Sound) -> Json:
     """Note and pitch of a sound, also in words; nothing where no note was asked for."""
     if sound.note is None:
         return {}
-    heard = f"{pitch_name(sound.note)}: {_heard(sound.note, sound.pitch)}"
-    return {"note": sound.note, "pitch": sound.pitch, "heard": heard}
-
-
-def _heard(note: float, pitch: float | None) -> str:
-    """What was measured of a sound that should be at a note."""
-    if pitch is None:
-        return "no clear pitch"
-    return f"{100 * (pitch - note):+.0f} cents" if abs(pitch - note) < 1 else f"heard at {pitch_name(pitch)}"
+    heard = "no clear pitch"
+    if sound.pitch is not None:
+        away = sound.pitch - sound.note
+        heard = f"{100 * away:+.0f} cents" if abs(away) < 1 else f"heard at {pitch_name(sound.pitch)}"
+    return {"note": sound.note, "pitch": sound.pitch, "heard": f"{pitch_name(sound.note)}: {heard}"}
 
 
 @dataclass(frozen=True)
@@ -265,23 +261,23 @@ class Varied(Result):
     def _own(self, sound: Take) -> Json:
         return {"similarity": asdict(sound.similarity)}
 
-    def _in_words(self, sound: Take) -> str:
+    def _in_words(self, sound: Take) -> list[str | None]:
         own = sound.similarity
         is_itself = self.transposed and not self.strength
         verdict = "" if own.verdict is None or is_itself else f"{own.verdict}: "
         alike = f"{verdict}{own.equal_codes:.0%} of codes equal, {own.difference_db:.1f} dB"
         among = f"; among the training recordings: {explain(sound.novelty)}" if sound.novelty else ""
-        return f"  beside the {'transposed ' * self.transposed}recording {alike}{among}"
+        return [f"beside the {'transposed ' * self.transposed}recording {alike}{among}"]
 
     def _together(self) -> Json:
-        about = {"untrained": self.untrained} if self.untrained else {}
-        return {"strength": self.strength, "equal": self.equal, **about}
+        about = {"strength": self.strength, "equal": self.equal}
+        return {**about, "untrained": self.untrained} if self.untrained else about
 
     def _lines(self) -> list[str]:
         lines = []
         if self.equal:
             lines.append(
-                f"{self.equal} take{'s' * (self.equal != 1)} the same as the recording or another take; "
+                f"{several(self.equal, 'take')} the same as the recording or another take; "
                 "a higher strength changes more"
             )
         if self.untrained:

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.policies import CoolFineShapes, Draw, FollowCourses, Policy, Truncation
+from distill.generate.policies import Draw, Policy, cool_fine_shapes, follow, truncation
 from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
-KEPT = 0.5  # share of unfinished rows up to which finished ones leave the batch
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ def sample_codes(
     """
     layout, sizes, smoothing = prior.shape.layout, prior.shape.codebook_sizes, prior.smoothing.tolist()
     sampling, most_frames = wanted.sampling, wanted.most_frames(prior)
-    truncation = Truncation(sampling.temperature, sampling.top_k, sampling.top_p, layout)
-    chain: list[Policy] = [CoolFineShapes(layout), *policies, truncation]
+    truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p, layout)
+    chain: list[Policy] = [cool_fine_shapes(layout), *policies, truncate]
     codes = torch.zeros(wanted.count, most_frames, len(sizes), dtype=torch.int64)
     lengths, active = torch.full((wanted.count,), most_frames), torch.arange(wanted.count)
     sampler = _sampler(prior, wanted)
@@ -95,7 +94,7 @@ def sample_codes(
             unfinished = (lengths[active] == most_frames).nonzero()[:, 0]
             if not len(unfinished):
                 break
-            if len(unfinished) <= KEPT * len(active):
+            if 2 * len(unfinished) <= len(active):
                 sampler.keep(unfinished)
                 active = active[unfinished]
             if progress is not None:
@@ -109,20 +108,17 @@ def follow_courses(prior: Prior, wanted: Sequences, generator: torch.Generator) 
 
     A length that is given after a prompt is no recording's, and has none.
     """
-    if prior.courses is None:
+    if prior.courses is None or not (wanted.prompt is None or wanted.natural_ending):
         return []
-    count, most_frames, prompt = wanted.count, wanted.most_frames(prior), wanted.prompt
-    if prompt is None:
-        ends = wanted.natural_ending
-        courses = prior.courses.stretched(count, most_frames, wanted.label, generator, ends)
-    elif wanted.natural_ending:
-        courses = prior.courses.continued(prompt, count, most_frames, wanted.label, generator)
+    drawn = (wanted.count, wanted.most_frames(prior), wanted.label, generator)
+    if wanted.prompt is None:
+        courses = prior.courses.stretched(*drawn, wanted.natural_ending)
     else:
-        return []
-    return [FollowCourses(courses, prior.codebook_size)]
+        courses = prior.courses.continued(wanted.prompt, *drawn)
+    return [follow(courses, prior.codebook_size)]
 
 
-def _sampler(prior: Prior, wanted: Sequences) -> "Sampler | GuidedSampler":
+def _sampler(prior: Prior, wanted: Sequences) -> Sampler:
     """What runs the prior: with a label and a scale of guidance, beside sequences without the label."""
     labels, scale = torch.full((wanted.count,), wanted.label), wanted.sampling.guidance
     prompt = np.empty((0, prior.num_quantizers), np.int64) if wanted.prompt is None else wanted.prompt
@@ -135,27 +131,23 @@ def _sampler(prior: Prior, wanted: Sequences) -> "Sampler | GuidedSampler":
     return GuidedSampler(prior, history, labels, scales)
 
 
-class GuidedSampler:
+class GuidedSampler(Sampler):
     """A `Sampler` of labelled sequences, guided by the same sequences without a label; `scales` are those of the levels."""
 
     def __init__(self, prior: Prior, history: Tensor, labels: Tensor, scales: Sequence[float]) -> None:
-        self._sampler = Sampler(prior, history.repeat(2, 1, 1), torch.cat([labels, torch.zeros_like(labels)]))
-        self._count, self._scales = len(labels), scales
+        super().__init__(prior, history.repeat(2, 1, 1), torch.cat([labels, torch.zeros_like(labels)]))
+        self._scales = scales
 
     def next_frame(self, draw: DrawCode) -> Tensor:
-        """See `Sampler`."""
-
         def draw_guided(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
             conditional, unconditional = logits.float().chunk(2)
             guided = classifier_free_guidance(conditional, unconditional, self._scales[coarser.shape[1]])
-            return draw(guided, coarser[: self._count], frame).repeat(2)
+            return draw(guided, coarser.chunk(2)[0], frame).repeat(2)
 
-        return self._sampler.next_frame(draw_guided)[: self._count]
+        return super().next_frame(draw_guided).chunk(2)[0]
 
     def keep(self, rows: Tensor) -> None:
-        """See `Sampler`."""
-        self._sampler.keep(torch.cat([rows, rows + self._count]))
-        self._count = len(rows)
+        super().keep(torch.cat([rows, rows + len(self.labels) // 2]))
 
 
 def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:

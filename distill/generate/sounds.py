@@ -7,7 +7,8 @@ frames, and of equal seeds the codes that a greater strength keeps are among tho
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault
-from distill.generate.policies import KeptCodes, Policy, PullTo
+from distill.generate.policies import Policy, keep, pull_to
 from distill.generate.refusals import MISTUNED, MOST_DRAWS, Draws, Refusal, draw_again
 from distill.generate.sampling import Sampling, Sequences, follow_courses, sample_codes
 from distill.generate.source import Source
@@ -29,6 +30,7 @@ from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
 BATCH = 64
+NEAREST_SECONDS = 8.0  # of a nearest recording that are played beside a sound
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
 PEAK = 0.98  # largest amplitude
 MOST_SOFTER = 1.06  # factor by which peaks may be over it for the sound to be made softer, half a decibel
@@ -38,10 +40,8 @@ RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
-Report = Callable[
-    [int, int, int, str], None
-]  # numbers of sounds that are ready, of frames and of all frames, and a text
-DEFAULT = Sampling()
+Report = Callable[[int, int, int, str], None]
+"""Shows progress: numbers of sounds that are ready, of frames and of all frames, and a text."""
 NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 
@@ -90,7 +90,7 @@ class GenerationRequest:
     count: int
     max_seconds: float
     natural_ending: bool = True
-    sampling: Sampling = DEFAULT
+    sampling: Sampling = field(default_factory=Sampling)
     label: int = 0
     prompt: Codes | None = None
     notes: Sequence[float] = ()
@@ -112,6 +112,10 @@ class GenerationRequest:
     def prompt_frames(self) -> int:
         """Number of frames of the prompt."""
         return 0 if self.prompt is None else len(self.prompt)
+
+    def prompt_samples(self, source: Source) -> int:
+        """Number of samples of the prompt."""
+        return self.prompt_frames * source.codec.spectrogram.samples_per_frame
 
     def note_of(self, number: int) -> float | None:
         """The note that a sound of this number should be at, if any."""
@@ -163,8 +167,8 @@ class TakeRequest(GenerationRequest):
                 kept_codes(recording, codec.architecture.codebook_sizes, strength, own) for own in attempt.take_seeds
             ]
             policies += [
-                PullTo(codec.code_vectors(), torch.from_numpy(recording), strength),
-                KeptCodes(torch.from_numpy(np.stack(kept))),
+                pull_to(codec.code_vectors(), torch.from_numpy(recording), strength),
+                keep(torch.from_numpy(np.stack(kept))),
             ]
         return self._sampled(source, attempt, len(recording), policies, has_courses=strength == 1)
 
@@ -205,92 +209,74 @@ def generate_sounds(
     kept. Raises ArtifactError when there is no prior, or when a network gives NaN or infinite values, or when a refusal
     with a remedy applies to all sounds of the first batch.
     """
-    draws = Draws()
+    draws, is_heard = Draws(), request.is_tuned or any(refusal.hears for refusal in refusals)
     for first in range(0, request.count, BATCH):
-        batch = _Batch(source, request, seeds, refusals, first, report)
-        draws.add(batch.finished(draw_again(batch.numbers, batch.draw, refusals), take))
+        batch = range(first, min(first + BATCH, request.count))
+        made = draw_again(batch, partial(_drawn, source, request, seeds, batch, report, is_heard), refusals)
+        for refusal in refusals:
+            if refusal.remedy and not first and list(made.left.values()) == [refusal.name] * len(batch):
+                raise ArtifactError(
+                    f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
+                    f"{MOST_DRAWS * len(batch)} that were drawn; leave the note out, or {refusal.remedy}"
+                )
+        if not is_heard:
+            made.drawn = dict(zip(batch, _decoded(source, request, made.sounds), strict=True))
+        if take is not None:
+            for number in batch:
+                take(number, made.drawn[number].samples)
+                made.drawn[number] = replace(made.drawn[number], samples=NO_SAMPLES)
+        draws.add(made)
     return draws
 
 
-class _Batch:
-    """Sounds of a request, from the number `first` on, that are drawn together."""
+def _drawn(
+    source: Source,
+    request: GenerationRequest,
+    seeds: Seeds,
+    batch: range,
+    report: Report,
+    is_heard: bool,
+    numbers: Sequence[int],
+    attempt: int,
+) -> list[Sound]:
+    """Draw the sounds of some numbers of a batch, judge them, and decode them if they are heard before they are refused."""
+    accepted, name = len(batch) - len(numbers), ""
+    if request.count > BATCH:
+        name = f"sounds {batch.start + 1} to {batch.stop} of {request.count}: "
 
-    def __init__(
-        self,
-        source: Source,
-        request: GenerationRequest,
-        seeds: Seeds,
-        refusals: Sequence[Refusal],
-        first: int,
-        report: Report,
-    ) -> None:
-        self.source, self.request, self.seeds, self.refusals = source, request, seeds, refusals
-        self.first, self.report, self.spectrogram = first, report, source.codec.spectrogram
-        self.numbers = range(first, min(first + BATCH, request.count))
-        self.is_decoded = request.is_tuned or any(refusal.hears for refusal in refusals)
-        self.prompt_samples = request.prompt_frames * self.spectrogram.samples_per_frame
-        self.length: int | None = None  # of each sound, where it is given
-        if not request.natural_ending:
-            self.length = self.prompt_samples + max(1, round(request.max_seconds * self.spectrogram.sample_rate))
+    def progress(done: int, of: int, text: str) -> None:
+        report(batch.start + accepted, done, of, name + text)
 
-    def draw(self, numbers: Sequence[int], attempt: int) -> list[Sound]:
-        """Draw the sounds of these numbers, judge them, and decode those that are to be heard before they are refused."""
-        sounds = self._judged(self._codes(numbers, attempt))
-        if not self.is_decoded:
-            return sounds
-        decoded = self._decoded(sounds)
-        return list(map(self._tuned, numbers, decoded)) if self.request.is_tuned else decoded
+    seed = seeds.of_batch(batch.start, attempt, request.AGAIN)
+    take_seeds = [seeds.of_take(number, attempt) for number in numbers]
+    drawn = request.draw(source, Attempt(numbers, seed, take_seeds, progress))
+    whole = drawn if request.prompt is None else [np.concatenate([request.prompt, codes]) for codes in drawn]
+    novelty = [None] * len(drawn) if source.judge is None else source.judge(drawn)
+    sounds = [Sound(codes, new, None, NO_SAMPLES) for codes, new in zip(whole, novelty, strict=True)]
+    if is_heard:
+        sounds = _decoded(source, request, sounds)
+    if request.is_tuned:
+        notes = map(request.note_of, numbers)
+        pitches = [source.tuner.measure(sound.samples[request.prompt_samples(source) :]) for sound in sounds]
+        tuned = zip(sounds, notes, pitches, strict=True)
+        sounds = [replace(sound, note=note, pitch=pitch) for sound, note, pitch in tuned]
+    return sounds
 
-    def finished(self, draws: Draws, take: Callable[[int, Samples], None] | None) -> Draws:
-        """The sounds with samples, or without where `take` gets them. Raises ArtifactError where none can be drawn."""
-        for refusal in self.refusals:
-            if refusal.remedy and not self.first and list(draws.left.values()) == [refusal.name] * len(self.numbers):
-                raise ArtifactError(
-                    f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
-                    f"{MOST_DRAWS * len(self.numbers)} that were drawn; leave the note out, or {refusal.remedy}"
-                )
-        if not self.is_decoded:
-            draws.drawn = dict(zip(self.numbers, self._decoded(draws.sounds), strict=True))
-        if take is not None:
-            for number in self.numbers:
-                take(number, draws.drawn[number].samples)
-                draws.drawn[number] = replace(draws.drawn[number], samples=NO_SAMPLES)
-        return draws
 
-    def _codes(self, numbers: Sequence[int], attempt: int) -> list[Codes]:
-        """Codes `[F, Q]` of the sounds of these numbers, without those of the prompt."""
-        accepted, count = len(self.numbers) - len(numbers), self.request.count
-        name = f"sounds {self.first + 1} to {self.numbers[-1] + 1} of {count}: " if count > BATCH else ""
-
-        def progress(done: int, of: int, text: str) -> None:
-            self.report(self.first + accepted, done, of, name + text)
-
-        seed = self.seeds.of_batch(self.first, attempt, self.request.AGAIN)
-        take_seeds = [self.seeds.of_take(number, attempt) for number in numbers]
-        return self.request.draw(self.source, Attempt(numbers, seed, take_seeds, progress))
-
-    def _judged(self, drawn: Sequence[Codes]) -> list[Sound]:
-        """Sounds with novelty, given the codes `[F, Q]` that were drawn after the prompt."""
-        prompt, judge = self.request.prompt, self.source.judge
-        whole = drawn if prompt is None else [np.concatenate([prompt, codes]) for codes in drawn]
-        novelty = [None] * len(drawn) if judge is None else judge(drawn)
-        return [Sound(codes, new, None, NO_SAMPLES) for codes, new in zip(whole, novelty, strict=True)]
-
-    def _decoded(self, sounds: Sequence[Sound]) -> list[Sound]:
-        """Sounds with their samples and faults."""
-        rate, codes = self.spectrogram.sample_rate, [sound.codes for sound in sounds]
-        decoded = decode_sounds(self.source.codec, codes, self.length)
-        finder = self.source.finder if self.request.finds_faults else None
-        faults = [None] * len(sounds) if finder is None else finder(codes, decoded, self.request.kinds)
-        return [
-            replace(sound, samples=samples, seconds=len(samples) / rate, faults=faulty)
-            for sound, samples, faulty in zip(sounds, decoded, faults, strict=True)
-        ]
-
-    def _tuned(self, number: int, sound: Sound) -> Sound:
-        """A sound with its note and pitch."""
-        pitch = self.source.tuner.measure(sound.samples[self.prompt_samples :])
-        return replace(sound, note=self.request.note_of(number), pitch=pitch)
+def _decoded(source: Source, request: GenerationRequest, sounds: Sequence[Sound]) -> list[Sound]:
+    """Sounds with their samples and faults."""
+    rate, length = source.codec.spectrogram.sample_rate, None
+    if not request.natural_ending:
+        length = request.prompt_samples(source) + max(1, round(request.max_seconds * rate))
+    codes = [sound.codes for sound in sounds]
+    decoded = decode_sounds(source.codec, codes, length)
+    faults: Sequence[tuple[Fault, ...] | None] = [None] * len(sounds)
+    if request.finds_faults and source.finder is not None:
+        faults = source.finder(codes, decoded, request.kinds)
+    return [
+        replace(sound, samples=samples, seconds=len(samples) / rate, faults=faulty)
+        for sound, samples, faulty in zip(sounds, decoded, faults, strict=True)
+    ]
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:

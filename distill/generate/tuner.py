@@ -9,13 +9,14 @@ Shapes: B sounds, L labels, S partial sets.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from posixpath import dirname
 from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
@@ -29,13 +30,9 @@ from distill.notes import note_name
 from distill.prior.base import Prior
 
 SPREAD = 0.15  # semitones from the note, at which a code keeps 0.6 of its probability
-LOUDEST_HERTZ, SECONDS = 300.0, 0.3  # of the loudest partial, and of the sound, by which a set is heard
-FALL = 0.5  # power of the ratio, by which partials are softer than in the frame that the set was found in
 LEAST_TONAL = 1 / 3  # share of recordings with a pitch: of hats, hisses and scratches none or a quarter have one
 RARE = 0.01  # share of these beyond each end of the notes that are known
-UNHEARD = 1e3  # semitones, so that sets which have no pitch are near no note
 BEYOND = 12  # semitones beyond these, where notes can still be asked for
-TINY = 1e-300  # what sums are divided by at least
 
 Coded = NDArray[np.integer]  # [F, Q]
 
@@ -55,7 +52,7 @@ class Tuner:
         atoms = counted.atoms.double().softmax(dim=1)[:, 1:]
         sets = atoms.unflatten(1, (-1, len(FLOORS))).sum(dim=2)
         self.sets = torch.where(intervals.isnan(), 0.0, sets)  # [NOTES, S]
-        self.intervals = intervals.nan_to_num(UNHEARD)
+        self.intervals = intervals.nan_to_num(1e3)  # sets which have no pitch are near no note
 
     def check(self, notes: Sequence[float], label: int = 0) -> None:
         """Check that recordings with a label, 0 for any, have a pitch, and notes not far from these.
@@ -113,7 +110,8 @@ class Tuner:
         has_pitch = heard.isfinite()
         notes = heard[has_pitch].round().long().clamp(0, NOTES - 1)
         by_note = torch.zeros(NOTES).double().index_add(0, notes, loud[has_pitch])
-        return by_note / by_note.sum() if by_note.sum() >= LEAST_SHARE * loud.sum() else torch.zeros(NOTES).double()
+        is_tonal = by_note.sum() >= LEAST_SHARE * loud.sum()
+        return is_tonal * by_note / by_note.sum().clamp_min(1e-300)
 
     def _counted_notes(self, label: int) -> Tensor:
         """Shares `[NOTES]` of the frames of recordings with a label, 0 for any, that are counted at each note."""
@@ -122,18 +120,24 @@ class Tuner:
         return torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten())
 
 
-def heard_intervals(layer: ToneLayer, measure: PitchMeter) -> Tensor:
-    """Intervals `[S]` in semitones from the pitch that is coded to the one that is heard of each set; NaN for none."""
+def heard_intervals(
+    layer: ToneLayer, measure: PitchMeter, loudest_hertz: float = 300.0, seconds: float = 0.3
+) -> Tensor:
+    """Intervals `[S]` in semitones from the pitch that is coded to the one that is heard of each set; NaN for none.
+
+    A set is heard by a sound of some seconds whose loudest partial is at `loudest_hertz`. Its partials are softer than in
+    the frame that the set was found in, by the root of the ratio.
+    """
     rate = measure.config.sample_rate
     intervals = torch.full((len(layer.ratios),), torch.nan, dtype=torch.float64)
-    time = torch.arange(round(SECONDS * rate)).double() / rate
-    for row in range(len(intervals)):
-        ratios, loud = layer.ratios[row].cpu().double(), layer.amplitudes[row].cpu().double()
+    time = torch.arange(round(seconds * rate)).double() / rate
+    for row, loud in enumerate(layer.amplitudes.cpu().double()):
         if not loud.any():
             continue
-        base = LOUDEST_HERTZ / float(ratios[loud.argmax()])
+        ratios = layer.ratios[row].cpu().double()
+        base = loudest_hertz / float(ratios[loud.argmax()])
         there = (ratios > 0) & (ratios * base < rate / 2)
-        falling = loud[there] / ratios[there] ** FALL
+        falling = loud[there] / ratios[there] ** 0.5
         cycles = START * torch.arange(int(there.sum())).square()[:, None] + base * ratios[there, None] * time
         sound = (falling[:, None] * torch.cos(2 * math.pi * cycles)).sum(dim=0)
         pitch = measure((sound / sound.abs().max()).float().numpy())
@@ -152,14 +156,13 @@ class NoteWeights:
     def __init__(self, targets: Tensor, intervals: Tensor, sets: Tensor) -> None:
         self._targets, self._sets = (targets * TUNINGS).round(), sets[:, None]
         moved = (intervals * TUNINGS).round()
-        self._atoms = torch.cat([moved.new_zeros(1), moved.repeat_interleave(len(FLOORS))])  # steps from the code
+        self._atoms = nn.functional.pad(moved.repeat_interleave(len(FLOORS)), (1, 0))  # steps from the code
         coded = steps_of(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))
         self._heard = coded[..., None] + moved  # [NOTES, TUNINGS, S]
         self._levels = {NOTE: self._weigh_notes, TUNING: self._weigh_tunings, ATOM: self._weigh_atoms}
-        self._tables: dict[tuple[float, bool], Tensor] = {}
+        self._table = cache(self._new_table)
 
     def __call__(self, shares: Tensor, step: Draw) -> Tensor:
-        """See `policies`."""
         if step.level not in self._levels:
             return shares
         targets = self._targets[step.rows, min(step.frame, self._targets.shape[1] - 1)]
@@ -189,13 +192,11 @@ class NoteWeights:
 
     def _coded(self, targets: Tensor, begun: Tensor) -> Tensor:
         """Weights `[B, NOTES, TUNINGS]` of coded pitches for targets `[B]` in steps of tuning."""
-        return torch.stack([self._table(*of) for of in zip(targets.tolist(), begun.tolist(), strict=True)])
+        return torch.stack(list(map(self._table, targets.tolist(), begun.tolist())))
 
-    def _table(self, target: float, begun: bool) -> Tensor:
+    def _new_table(self, target: float, begun: bool) -> Tensor:
         """Weights `[NOTES, TUNINGS]` for a target."""
-        if (target, begun) not in self._tables:
-            self._tables[target, begun] = (_nearness(self._heard - target, begun) * self._sets).sum(dim=2)
-        return self._tables[target, begun]
+        return (_nearness(self._heard - target, begun) * self._sets).sum(dim=2)
 
 
 def _nearness(distance: Tensor, begun: bool) -> Tensor:
@@ -209,4 +210,4 @@ def _weighted(shares: Tensor, weights: Tensor) -> Tensor:
     A code that is kept may be far from the target, so that nothing that follows it is near.
     """
     chosen = first_possible(shares * weights, weights, shares.to(weights))
-    return chosen / chosen.sum(dim=1, keepdim=True).clamp_min(TINY)
+    return chosen / chosen.sum(dim=1, keepdim=True).clamp_min(1e-300)

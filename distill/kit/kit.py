@@ -28,26 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT = "distill_kit"
 INDEX = "kit.json"
-REFUSALS = {"copy": "copies", "silent": "silent", "equal": "repeats"}  # reasons in files of a kit
-RECORDED = (
-    *(
-        "per_label",
-        "velocity_layers",
-        "seconds",
-        "seed",
-        "temperature",
-        "guidance",
-        "allow_copies",
-        "by_label",
-        "formats",
-    ),
-    *("notes", "every"),
-)
 MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
-MOST_CHARACTERS = 40  # of a label in a file's name
-UNNAMED = "sound"  # for labels without a Latin letter or digit
-FIRST_KEY = 24  # C1, where C4 is 60
 RELEASE_SECONDS = 0.3  # after the end of a note, of an instrument at notes
 KICK, SNARE, CLOSED_HAT, OPEN_HAT = (36, 35), (38, 40), (42,), (46,)
 HATS = frozenset({42, 44, 46})  # closed, pedal, open
@@ -150,13 +132,14 @@ def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str,
                 chosen[position] = keys[rank]
     for position, keys in enumerate(choices):
         if keys and position not in chosen:
-            upwards = [*range(keys[0], len(KEYS)), *range(keys[0] - 1, -1, -1)]
+            upwards = (*KEYS[keys[0] :], *reversed(KEYS[: keys[0]]))
             chosen[position] = next(key for key in upwards if key not in chosen.values())
-    white_first = sorted(KEYS[FIRST_KEY:], key=lambda key: "#" in note_name(key))
-    free = iter([key for key in (*white_first, *KEYS[FIRST_KEY - 1 :: -1]) if key not in chosen.values()])
+    first = 24  # C1
+    white_first = sorted(KEYS[first:], key=lambda key: "#" in note_name(key))
+    free = [key for key in (*white_first, *reversed(KEYS[:first])) if key not in chosen.values()]
     places = []
     for position, (label, keys) in enumerate(zip(labels, choices, strict=True)):
-        key = chosen[position] if position in chosen else next(free)
+        key = chosen[position] if position in chosen else free.pop(0)
         is_hat = not HATS.isdisjoint([key] if label in given else keys)
         places.append(Place(key, is_hat or bool(keys), is_hat))
     return places
@@ -174,8 +157,8 @@ def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:
     """Numbers of refused draws as `kit.json` names their reasons; instruments at notes have another one."""
-    others = {reason: count for reason, count in refused.items() if reason not in REFUSALS}
-    return {word: refused[reason] for reason, word in REFUSALS.items()} | others
+    words = {"copy": "copies", "silent": "silent", "equal": "repeats"}
+    return {words.get(reason, reason): refused[reason] for reason in {**words, **refused}}
 
 
 def in_words(refused: Counter[str]) -> str:
@@ -183,8 +166,7 @@ def in_words(refused: Counter[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in by_reason(refused).items() if count) or "none"
 
 
-@dataclass(frozen=True)
-class Play:
+class Play(NamedTuple):
     """How samplers play a sound, as each file of a kit says it: opcodes, words, fields, and attributes of a sample."""
 
     sfz: str
@@ -205,12 +187,12 @@ def held(tune: int) -> Play:
 def held_by(loop: Loop, tune: int, sample_rate: int) -> Play:
     """Play a steady sound `tune` cents higher, and repeat a part of it while its note is held."""
     seconds = f"{loop.start / sample_rate:.2f}-{loop.end / sample_rate:.2f} s"
-    once, around = held(tune), {"loopEnabled": "true", "loopStart": loop.start, "loopEnd": loop.end}
+    around = {"loopEnabled": "true", "loopStart": loop.start, "loopEnd": loop.end}
     return Play(
         f" tune={tune} loop_mode=loop_sustain loop_start={loop.start} loop_end={loop.end}",
         f", tune {tune:+d}, loop {seconds}",
-        {**once.json, "loop": loop._asdict()},
-        {**once.dspreset, **around},
+        {"tune": tune, "loop": loop._asdict()},
+        {**held(tune).dspreset, **around},
     )
 
 
@@ -297,23 +279,24 @@ class Kit:
         """The settings as its files hold them."""
         given = {**self.settings.model_dump(), "guidance": default_guidance() if self.by_label else 1.0}
         given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
-        return {name: given[name] for name in RECORDED if given[name] is not None}
+        names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
+        return {name: given[name] for name in names.split() if given[name] is not None}
 
     @property
     def missing_lines(self) -> list[str]:
         """A line for each group that has fewer sounds than were asked for."""
-        return [
-            f"{one_line(group.label, 60)}{f' {group.note}' if self.settings.notes else ''}: {len(group.sounds)} of "
-            f"{len(group.sounds) + group.missing} sounds; refused draws: {in_words(group.refused)}"
-            f"{'; its keys play other notes' if self.settings.notes and not group.sounds else ''}"
-            for group in self.groups
-            if group.missing
-        ]
+        has_notes, lines = self.settings.notes is not None, []
+        for group in self.groups:
+            name = one_line(group.label, 60) + f" {group.note}" * has_notes
+            others = "; its keys play other notes" * (has_notes and not group.sounds)
+            count = f"{len(group.sounds)} of {len(group.sounds) + group.missing} sounds"
+            lines += [f"{name}: {count}; refused draws: {in_words(group.refused)}{others}"] * bool(group.missing)
+        return lines
 
     def verdicts(self) -> dict[str, int]:
         """How many sounds have each verdict: `new`, `close`, `copy`, `unknown`."""
-        verdicts = [sound.verdict for sound in self.sounds]
-        return {verdict: verdicts.count(verdict) for verdict in ("new", "close", "copy", "unknown")}
+        verdicts = Counter(sound.verdict for sound in self.sounds)
+        return {verdict: verdicts[verdict] for verdict in ("new", "close", "copy", "unknown")}
 
     @property
     def verdict_line(self) -> str:
@@ -363,10 +346,8 @@ class Kit:
             keys = ", keys {}-{}".format(*group.keys) if group.keys else ""
             lines += ["", f"{group.note:<4} {group.key:>3}  {one_line(group.label)}{keys}"]
             for sound in group.sounds:
-                played = (
-                    f"velocity {sound.low_velocity}-{sound.high_velocity}, {sound.position} of {sound.round_robins}"
-                    f"{sound.play.in_words}"
-                )
+                velocities = f"velocity {sound.low_velocity}-{sound.high_velocity}"
+                played = f"{velocities}, {sound.position} of {sound.round_robins}{sound.play.in_words}"
                 near = f", nearest recording {one_line(sound.novelty.nearest.nearest)}" if sound.novelty else ""
                 lines.append(f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}")
         return "\n".join(lines) + "\n"
@@ -378,7 +359,7 @@ def file_word(label: str) -> str:
     Two labels can give the same word: a file's name needs something of its own beside it.
     """
     latin = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode("ascii").lower()
-    return re.sub(r"[^a-z0-9]+", "-", latin).strip("-")[:MOST_CHARACTERS].strip("-") or UNNAMED
+    return re.sub(r"[^a-z0-9]+", "-", latin).strip("-")[:40].strip("-") or "sound"
 
 
 def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
@@ -392,12 +373,9 @@ def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
             velocities = f"lovel={first.low_velocity} hivel={first.high_velocity}"
             lines += ["", f"// {group.note} {file_word(group.label)}", "<group>"]
             lines.append(f"lokey={low} hikey={high} pitch_keycenter={group.key} {velocities}")
-            if rest:
-                lines.append(f"seq_length={first.round_robins}")
-            if group.is_hat:
-                lines.append("group=1 off_by=1")
+            lines += [f"seq_length={first.round_robins}"] * bool(rest) + ["group=1 off_by=1"] * group.is_hat
             for sound in (first, *rest):
-                position = f" seq_position={sound.position}" if rest else ""
+                position = f" seq_position={sound.position}" * bool(rest)
                 lines.append(f"<region> sample={sound.file}{position}{sound.play.sfz}")
     return ("\n".join(lines) + "\n").encode("ascii")
 
@@ -415,13 +393,8 @@ def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
         element = ElementTree.SubElement(parent, "group", attributes)
         low, high = group.keys or (group.key, group.key)
         for sound in group.sounds:
-            sample = {
-                "path": sound.file,
-                **{"rootNote": group.key, "loNote": low, "hiNote": high},
-                "loVel": sound.low_velocity,
-                "hiVel": sound.high_velocity,
-                **sound.play.dspreset,
-            }
+            sample = {"path": sound.file, "rootNote": group.key, "loNote": low, "hiNote": high}
+            sample |= {"loVel": sound.low_velocity, "hiVel": sound.high_velocity, **sound.play.dspreset}
             if sound.round_robins > 1:
                 sample |= {"seqMode": "round_robin", "seqLength": sound.round_robins, "seqPosition": sound.position}
             ElementTree.SubElement(element, "sample", {name: str(value) for name, value in sample.items()})

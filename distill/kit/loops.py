@@ -18,7 +18,6 @@ STEADY_DB = (6.0, 3.0)  # by which level and brightness of a steady part vary at
 FALL_DB_A_SECOND = 4.0  # by which its level falls at most
 SOFTEST_DB = -12.0  # of a steady part, relative to the loudest window
 LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # of a loop at least, of the steady part in which it is sought at most
-COURSE_SECONDS = 0.05  # of each of two windows of the course that is levelled: tremolo stays in part
 FADE_SECONDS = 0.03  # of the crossfade, on each side of the loop's end
 ENDS = 8  # places tried for the end
 LEAST_CORRELATION = 0.95  # of the samples around start and end
@@ -55,13 +54,12 @@ def looped(samples: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop 
 
 
 def level_course(samples: Samples, sample_rate: int) -> Doubles:
-    """The slow course of the level of samples `[N]`, an amplitude at each of them."""
+    """The slow course of the level of samples `[N]`, an amplitude at each of them: tremolo stays in part."""
     from scipy.ndimage import uniform_filter1d  # it takes a while to load
 
-    energy = samples.astype(np.float64) ** 2
-    for _ in range(2):
-        energy = uniform_filter1d(energy, round(COURSE_SECONDS * sample_rate), mode="reflect")
-    course: Doubles = np.sqrt(energy)
+    window = round(0.05 * sample_rate)
+    once = uniform_filter1d(samples.astype(np.float64) ** 2, window, mode="reflect")
+    course: Doubles = np.sqrt(uniform_filter1d(once, window, mode="reflect"))
     return course
 
 
@@ -72,7 +70,6 @@ def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
     room = last - first - 2 * fade - least  # of starts
     if room <= 0:
         return None
-
     energy = window_energies(sound, 2 * fade)
     loops: list[Loop] = []
     for stop in last - fade - room * np.arange(ENDS) // (2 * ENDS):
@@ -120,12 +117,11 @@ def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
     for begin in range(len(starts)):
         rest = levels[:, begin:]
         varies = np.maximum.accumulate(rest, axis=1) - np.minimum.accumulate(rest, axis=1)
-        unsteady = np.flatnonzero((varies > np.array(STEADY_DB)[:, None]).any(axis=0) | is_soft[begin:])
-        if (length := int(unsteady[0]) if len(unsteady) else rest.shape[1]) > count:
+        unsteady = (varies > np.array(STEADY_DB)[:, None]).any(axis=0) | is_soft[begin:]
+        length = int(np.append(unsteady, True).argmax())
+        if length > count:
             first, count = begin, length
-    if count < 2:
-        return 0, 0
-    slope = np.polyfit(np.arange(count) * LEVEL_STEP, levels[0, first : first + count], 1)[0]
-    if slope < -FALL_DB_A_SECOND:
+    steady = levels[0, first : first + count]
+    if count < 2 or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -FALL_DB_A_SECOND:
         return 0, 0
     return int(starts[first]) + window, int(starts[first + count - 1]) + window

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -120,14 +120,6 @@ def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
     return settings if pitch is None else settings.model_copy(update={"notes": str(round(pitch))})
 
 
-def chosen_labels(source: Source, settings: KitSettings) -> dict[int, str]:
-    """The labels of a kit by their numbers: a single recording has its name as one, of number 0."""
-    numbers = list(map(source.label_number, settings.labels)) or range(1, len(source.labels) + 1)
-    if source.single is not None:
-        return {0: source.path.stem}
-    return {number: source.labels[number - 1] for number in numbers}
-
-
 def check_notes(source: Source, settings: KitSettings, labels: dict[int, str]) -> None:
     """Refuse notes that no instrument of these labels can have. Raises ArtifactError and ParamsError."""
     if settings.notes is None:
@@ -171,9 +163,12 @@ class _Drawing:
     def __init__(self, source: Source, settings: KitSettings) -> None:
         self.source, self.settings, self.refused = source, settings, Counter[str]()
         self.rate, self.report = source.codec.spectrogram.sample_rate, settings.progress or silent
-        self.labels = chosen_labels(source, settings)
-        numbers = {label: source.label_number(label) for label in settings.keys}
-        self.keys = read_keys({source.labels[numbers[label] - 1]: key for label, key in settings.keys.items()})
+        numbers = list(map(source.label_number, settings.labels)) or range(1, len(source.labels) + 1)
+        self.labels = {number: source.labels[number - 1] for number in numbers}
+        if source.single is not None:
+            self.labels = {0: source.path.stem}
+        named = {source.labels[source.label_number(label) - 1]: key for label, key in settings.keys.items()}
+        self.keys = read_keys(named)
         check_notes(source, settings, self.labels)
 
     def groups(self) -> Iterator[tuple[str, Place, Drawn]]:
@@ -209,12 +204,11 @@ class _Drawing:
         instrument. Notes beyond these have others, drawn at the middle of what is left.
         """
         each, notes = self.settings.per_label, self.settings.sampled
-        number, name = next(iter(self.labels.items()), (0, Path(self.source.path.name).stem))
+        number, name = next(iter(self.labels.items()), (0, self.source.path.stem))
         made: dict[int, list[Sound]] = {}
-        refused, tried = {note: Counter[str]() for note in notes}, set[int]()
-        while beyond := [note for note in notes if note not in tried and not _is_between(note, made)]:
+        refused, done = {note: Counter[str]() for note in notes}, set[int]()
+        while beyond := [note for note in notes if note not in done]:
             middle = beyond[len(beyond) // 2]
-            tried.add(middle)
             drawn = self.draw(number, POOL * each, 0, POOL * each, f"sounds, {one_line(name, 40)}", middle)
             refused[middle].update(drawn.refused)
             left = [note for note in notes if note not in made]
@@ -224,6 +218,7 @@ class _Drawing:
                 refused[note][MISTUNED.name] += min(each, len(voices)) - len(there)
                 if there:
                     made[note] = there
+            done |= {middle, *range(min(made, default=0), max(made, default=-1) + 1)}
         for note in notes:
             self.refused.update(refused[note])
             sounds = made.get(note, [])
@@ -246,12 +241,6 @@ class _Drawing:
         longest = max(1, round(self.settings.seconds * self.rate))
         sounds = [replace(sound, samples=sound.samples[:longest]) for sound in draws.accepted]
         return Drawn(sounds, count - len(sounds), draws.refused)
-
-
-def _is_between(note: int, made: Iterable[int]) -> bool:
-    """Whether a note is between others, or one of them."""
-    notes = [*made]
-    return bool(notes) and min(notes) <= note <= max(notes)
 
 
 def request_of(source: Source, settings: KitSettings, label: int, count: int, note: int | None) -> GenerationRequest:
@@ -279,13 +268,10 @@ def at_notes(source: Source, voice: Sound, notes: Sequence[int]) -> dict[int, So
     for note, own, decoded in zip(notes, moved, decode_sounds(source.codec, moved), strict=True):
         samples = decoded[: len(voice.samples)]
         sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(samples))
-        if sound.pitch is None or not sound.is_at_note:
-            continue
-        tuned = soxr.resample(samples, 1, 2 ** ((sound.pitch - note) / 12), "VHQ")
-        sound = replace(sound, samples=tuned, pitch=measure(tuned))
-        if sound.is_at_note:
-            sounds[note] = sound
-    return sounds
+        if sound.pitch is not None and sound.is_at_note:
+            tuned = soxr.resample(samples, 1, 2 ** ((sound.pitch - note) / 12), "VHQ")
+            sounds[note] = replace(sound, samples=tuned, pitch=measure(tuned))
+    return {note: sound for note, sound in sounds.items() if sound.is_at_note}
 
 
 def is_silent(source: Source, sound: Sound) -> bool:
@@ -299,10 +285,9 @@ def is_silent(source: Source, sound: Sound) -> bool:
 def finish(samples: Samples, sample_rate: int) -> Samples:
     """Trim samples `[N]` of silence, fade the end, normalise the peak; not of a silent sound."""
     magnitude = np.abs(samples)
-    audible = np.flatnonzero(magnitude >= float(magnitude.max()) * _gain(TRIM_DB))
-    start = max(0, int(audible[0]) - int(LEAD_SECONDS * sample_rate))
-    kept = samples[start : int(audible[-1]) + 1].astype(np.float64)
-    lead = int(audible[0]) - start
+    first, last = np.flatnonzero(magnitude >= float(magnitude.max()) * _gain(TRIM_DB))[[0, -1]].tolist()
+    lead = min(first, int(LEAD_SECONDS * sample_rate))
+    kept = samples[first - lead : last + 1].astype(np.float64)
     kept[:lead] *= np.linspace(0.0, 1.0, lead, endpoint=False)
     fade = min(int(FADE_SECONDS * sample_rate), len(kept) // 2)
     kept[len(kept) - fade :] *= np.linspace(1.0, 0.0, fade)

@@ -39,11 +39,9 @@ def field(path: str, label: str, elem_id: str | None = None) -> Any:
 
 def request_field(kind: type[Settings], name: str, label: str = "", value: Any = None) -> Any:
     """A field for one of a request: its bounds, help and default, or another label and value."""
-    about, flag = setting_of(kind.model_fields[name]), flag_of(name, kind.model_fields[name])
-    label, value = (
-        label or name.replace("_", " ").capitalize(),
-        kind.model_fields[name].default if value is None else value,
-    )
+    stated = kind.model_fields[name]
+    about, flag = setting_of(stated), flag_of(name, stated)
+    label, value = label or name.replace("_", " ").capitalize(), stated.default if value is None else value
     if flag.type is Path:
         return sound(label)
     if flag.type is bool:
@@ -66,8 +64,8 @@ def sound(label: str, elem_id: str | None = None) -> gr.Audio:
 
 
 def _number(about: Setting, value: Any, label: str, elem_id: str | None) -> gr.Number:
-    low, high, whole = about.bounds.get("ge"), about.bounds.get("le"), 0 if about.type is int else None
-    shown: Any = {"minimum": low, "maximum": high, "precision": whole}
+    shown: Any = {"minimum": about.bounds.get("ge"), "maximum": about.bounds.get("le")}
+    shown["precision"] = 0 if about.type is int else None
     return gr.Number(value, label=label, info=about.help, elem_id=elem_id, **shown)
 
 

@@ -16,7 +16,6 @@ from distill.ui.jobs import NO_JOB, OTHERS, STDOUT, Job, read_end
 from distill.ui.workspace import Workspace
 
 MOST_SOUNDS = 32
-USUAL = ("n", "seconds", "seed", "temperature", "label", "note", "min_novelty")
 NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
 NOVELTY = [("any", ""), ("no copies", "close"), ("new only", "new")]
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
@@ -55,8 +54,8 @@ class GenerateTab:
         self._listen(timer, page, tab)
 
     def _build_form(self) -> dict[str, Any]:
-        """A field for each of a request, the usual ones first."""
         form: dict[str, Any] = {"model": gr.Dropdown(self._work.names(True), label="Model", elem_id="generate-model")}
+        usual = ("n", "seconds", "seed", "temperature", "label", "note", "min_novelty")
         own: dict[str, Callable[[], Any]] = {
             "n": lambda: gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds"),
             "temperature": lambda: gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info="above 1 more random"),
@@ -67,9 +66,9 @@ class GenerateTab:
         def build(names: Iterable[str]) -> None:
             form.update({name: own[name]() if name in own else request_field(GenerateSettings, name) for name in names})
 
-        build(USUAL)
+        build(usual)
         with gr.Accordion("More settings", open=False):
-            build([name for name in fields_of(GenerateSettings) if name not in USUAL])
+            build([name for name in fields_of(GenerateSettings) if name not in usual])
         return form
 
     def _build_variations(self) -> None:
@@ -131,8 +130,9 @@ class GenerateTab:
     def generate(self, *values: Any) -> list[Any]:
         """Start `distill generate` with the values of the form."""
         given = dict(zip(self._form, values, strict=True))
-        settings = {key: value for key, value in given.items() if key != "model"}
-        self._work.model(given["model"])  # without one nothing is generated
+        model, *names = given
+        settings = {name: given[name] for name in names}
+        self._work.model(given[model])  # without one nothing is generated
         arguments = [*request_flags(GenerateSettings, settings), *flags(pictures=True)]
         return self._begin("generate", f"{given['n']} sounds", given, arguments)
 
@@ -146,7 +146,7 @@ class GenerateTab:
 
     def kit(self, name: str | None, alone: bool, path: str | None, per_label: float, seed: str) -> list[Any]:
         """Start `distill kit`."""
-        return self._begin_kit("a kit", None if alone else name, path, {"per_label": per_label, "seed": seed})
+        return self._begin_kit("a kit", name, alone, path, {"per_label": per_label, "seed": seed})
 
     def instrument(
         self, name: str | None, alone: bool, path: str | None, label: str | None, notes: str, *values: Any
@@ -156,12 +156,13 @@ class GenerateTab:
             raise ParamsError("notes of an instrument: expected some, found none; give notes such as C1:C6")
         settings = dict(zip(("every", "per_label", "seed"), values, strict=True))
         settings |= {"notes": notes, "labels": None if alone else label}
-        return self._begin_kit("an instrument", None if alone else name, path, settings)
+        return self._begin_kit("an instrument", name, alone, path, settings)
 
-    def _begin_kit(self, title: str, name: str | None, path: str | None, settings: dict[str, Any]) -> list[Any]:
-        """Start `distill kit` with a model, or with a sound."""
+    def _begin_kit(
+        self, title: str, name: str | None, alone: bool, path: str | None, settings: dict[str, Any]
+    ) -> list[Any]:
         arguments = request_flags(KitSettings, settings)
-        if name is not None:
+        if name is not None and not alone:
             return self._begin("kit", title, {"model": name}, arguments)
         if path is None:
             raise ParamsError("a kit: expected a model or a sound to vary, found neither; choose a sound or record one")
@@ -214,7 +215,7 @@ class GenerateTab:
 
     def _cards_of(self, job: Job) -> str:
         """A card for each sound, or that of a kit."""
-        if not job.is_there:
+        if not job.kind:
             return ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
         head = f"<h3>{escape(job.title)}</h3>" + "".join(view.note(text, "warning") for text in job.warnings)
@@ -235,9 +236,8 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
     if not path.is_file():
         return ""
     verdict, own = str((row.get("novelty") or {}).get("verdict", "")), row.get("similarity")
-    beside = own and f"{own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart"
     sentences = [
-        beside and f"Beside the given sound: {beside}",
+        own and f"Beside the given sound: {own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart",
         row.get("heard"),
         row.get("explanation") or unknown,
         row.get("faults") and f"Faulty: {', '.join(row['faults'])}",
@@ -245,16 +245,14 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
     said = ". ".join(filter(None, sentences))
     parts = [view.player(path, f"sound {number}, {row.get('seconds', 0):.2f} s")]
     nearest, picture = path.with_stem(f"{path.stem}_nearest"), path.with_suffix(".png")
-    if nearest.is_file():
-        parts.append(view.player(nearest, "its nearest training recording"))
-    if picture.is_file():
-        parts.append(view.picture(picture, f"spectrogram of sound {number}"))
+    parts += [view.player(nearest, "its nearest training recording")] * nearest.is_file()
+    parts += [view.picture(picture, f"spectrogram of sound {number}")] * picture.is_file()
     buttons = "".join(
         f'<button type="button" data-do="{what}" data-sound="{escape(path.name)}" '
         f'aria-label="{text}: sound {number}">{text}</button>'
         for what, text in (("discard", "Discard"), ("vary", "Variations"))
     )
-    shown = f'<span class="verdict {escape(verdict)}">{escape(verdict)}</span> ' if verdict else ""
+    shown = f'<span class="verdict {escape(verdict)}">{escape(verdict)}</span> ' * bool(verdict)
     return (
         f'<section class="card"><p>{shown}{escape(said)}</p>{"".join(parts)}'
         f'<div class="buttons">{buttons}<a href="{view.address(path)}" download>Download</a></div></section>'
@@ -262,7 +260,7 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
 
 
 def _kit_card(folder: Path, text: Path) -> str:
-    picture = view.picture(folder / "kit.png", "picture of the kit") if (folder / "kit.png").is_file() else ""
+    picture = view.picture(folder / "kit.png", "picture of the kit") * (folder / "kit.png").is_file()
     sounds = [view.player(path, path.stem) for path in sorted((folder / "samples").glob("*.wav"))]
     return (
         f'{picture}<details><summary>Hear its {len(sounds)} sounds</summary><div class="players">{"".join(sounds)}</div>'

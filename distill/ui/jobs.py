@@ -58,11 +58,6 @@ class Job:
         return self.folder.name
 
     @property
-    def is_there(self) -> bool:
-        """False for NO_JOB alone."""
-        return bool(self.kind)
-
-    @property
     def state(self) -> State:
         """`refused` is exit status 2, `defect` any other failure; `gone` is a process that was killed."""
         return "running" if self.processes() else ENDS.get(self.read(EXIT).get("status"), "defect")
@@ -76,8 +71,7 @@ class Job:
     def message(self) -> str:
         """What a refused command said at its end: the sentence that says why, with its list of files, if any."""
         text = "\n" + read_end(self.folder / STDERR).strip()
-        separator = "\ndistill: " if "\ndistill: " in text else "\n"
-        return text.rpartition(separator)[2]
+        return re.split("\ndistill: " if "\ndistill: " in text else "\n", text)[-1]
 
     @property
     def warnings(self) -> list[str]:
@@ -92,9 +86,9 @@ class Job:
         for line in read_end(self.folder / EVENTS, MOST_BYTES).splitlines():
             with suppress(ValueError):  # a line that is being written
                 event = json.loads(line)
-                if event["task"] == task and event["event"] == name and "epoch" in event:
+                if (event["task"], event["event"]) == (task, name) and "epoch" in event:
                     by_epoch[event["epoch"]] = event
-        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+        return [event for _, event in sorted(by_epoch.items())]
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON object of its folder, as `read_json`."""
@@ -116,7 +110,7 @@ class Job:
         return []
 
 
-NO_JOB = Job(Path(os.devnull), "", "", (), {})  # in place of one that is not there; its files are empty
+NO_JOB = Job(Path(os.devnull), "", "", (), {})  # in place of one that is not there; it has no kind, its files are empty
 
 
 class Jobs:
@@ -169,13 +163,11 @@ class Jobs:
 
     def get(self, name: str | None) -> Job:
         """The job of this name, or NO_JOB."""
-        if not re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{7}", name or ""):
-            return NO_JOB
-        folder = self._folder / str(name)
-        try:
-            return Job(folder, **read_json(folder / JOB))
-        except TypeError:  # no such file, or one of another version
-            return NO_JOB
+        if re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{7}", name or ""):
+            folder = self._folder / str(name)
+            with suppress(TypeError):  # no such file, or one of another version
+                return Job(folder, **read_json(folder / JOB))
+        return NO_JOB
 
     def running(self, *kinds: str) -> list[Job]:
         """Jobs of these kinds that run."""
@@ -185,16 +177,13 @@ class Jobs:
         job.folder.mkdir(parents=True, exist_ok=True)
         if job.kind in TRAININGS:
             self.stop_file.unlink(missing_ok=True)  # of no training: none runs
-        environment = {
-            "MLFLOW_TRACKING_URI": tracking_uri(self._cwd),
-            "DISTILL_RUN_NAME": str(job.values.get("name") or job.values.get("model") or ""),
-            VARIABLE: str(job.folder),
-        }
+        name = str(job.values.get("name") or job.values.get("model") or "")
+        environment = {"MLFLOW_TRACKING_URI": tracking_uri(self._cwd), "DISTILL_RUN_NAME": name}
         with (job.folder / STDOUT).open("ab") as out, (job.folder / STDERR).open("ab") as err:
             process = subprocess.Popen(
                 [*_RUN, str(job.folder), *job.arguments],
                 cwd=self._cwd,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, VARIABLE: str(job.folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -218,10 +207,9 @@ def read_end(path: Path, most: int = 64 << 10) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object that a command wrote; {} where there is no file, or another value in it."""
-    try:
+    values = None
+    with suppress(ValueError):
         values = json.loads(read_end(path, MOST_BYTES))
-    except ValueError:
-        return {}
     return values if isinstance(values, dict) else {}
 
 

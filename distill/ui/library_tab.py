@@ -1,5 +1,6 @@
 """The tab Library: the models of the folder."""
 
+import re
 import subprocess
 import textwrap
 from pathlib import Path
@@ -13,7 +14,6 @@ from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET
 from distill.ui.workspace import Workspace, distill
 
-HEAD = ("model", "written (UTC)", "recordings", "preset", "codewords used", "bits per second", "labels", "can")
 # The browser asks before a model is deleted.
 ASK = "(name) => name && confirm(`Delete ${name}? It cannot be brought back.`) ? name : null"
 
@@ -44,10 +44,10 @@ class LibraryTab:
             event(self._show, None, shown, **QUIET)
 
     def _show(self, **chosen: Any) -> list[Any]:
-        """The table, and the list to choose from."""
         models = self._work.listed()
         nothing = "No models yet. Train one in the tab Train, or import one."
-        table = view.table(HEAD, [_row(model) for model in models], nothing)
+        head = ("model", "written (UTC)", "recordings", "preset", "codewords used", "bits per second", "labels", "can")
+        table = view.table(head, [_row(model) for model in models], nothing)
         return [table, gr.update(choices=[model["file"] for model in models], **chosen)]
 
     def card_of(self, chosen: str | None) -> str:
@@ -107,10 +107,7 @@ def _asked(command: str, upload: Path, *rest: str) -> str:
         text = f"{upload.name}: expected a Distill model, found a file that takes minutes to check"
         raise ParamsError(text) from error
     if done.returncode != 0:
-        sentences = [
-            line.removeprefix("distill: ") for line in done.stderr.splitlines() if line.startswith("distill: ")
-        ]
-        refusal = ["it cannot be checked", *sentences][-1]
+        refusal = ["it cannot be checked", *re.findall("^distill: (.*)", done.stderr, re.MULTILINE)][-1]
         raise ParamsError(f"not imported: {refusal.replace(str(upload), upload.name)}")
     return done.stdout
 
@@ -120,6 +117,6 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
     figures = ((model["recordings"], "d"), (model["utilization"], ".0%"), (model["val_bits_per_second"], ".0f"))
     recordings, used, bits = ("–" if value is None else f"{value:{form}}" for value, form in figures)
     labels = textwrap.shorten(", ".join(model["labels"]), 80, placeholder=" …")
-    can = ", ".join(["generate"] * model["can_generate"] + ["judge"] * model["can_judge"]) or "encode, decode"
-    date = model["date"][:16].replace("T", " ")
-    return (model["name"], date, recordings, model["tier"] or "–", used, bits, labels, model["problem"] or can)
+    can = ", ".join(["generate"] * model["can_generate"] + ["judge"] * model["can_judge"])
+    date, ability = model["date"][:16].replace("T", " "), model["problem"] or can or "encode, decode"
+    return (model["name"], date, recordings, model["tier"] or "–", used, bits, labels, ability)

@@ -32,7 +32,6 @@ from distill.ui.library_tab import LibraryTab
 from distill.ui.training_tabs import CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
 
-PORTS = range(7860, 7900)
 # What the browser may do with the page: nothing is fetched from elsewhere, and no other page shows it in a frame.
 HEADERS = {
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
@@ -59,7 +58,6 @@ class Page(gr.Blocks):
     """
 
     async def call_function(self, *given: Any, **more: Any) -> Any:
-        """Call a handler. Raises gr.Error."""
         try:
             return await super().call_function(*given, **more)
         except gr.Error:
@@ -86,7 +84,7 @@ def _names_address(value: Any) -> bool:
         case {"path": path} if "://" in str(path):
             return True
         case dict():
-            return any(map(_names_address, value.values()))
+            return _names_address(list(value.values()))
         case list():
             return any(map(_names_address, value))
     return False
@@ -126,7 +124,6 @@ class Guard:
         self._app, self._token, self._cookie = app, token, f"distill_{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or refuse it in a sentence."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -216,10 +213,8 @@ def serve(workspace: Workspace, host: str, port: int | None, password: str | Non
 def _bound(host: str, port: int | None) -> socket.socket:
     """A socket at the port, or without a number at the first free one. Raises ParamsError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    ports, where = PORTS, f"ports {PORTS[0]} to {PORTS[-1]}"
-    if port is not None:
-        ports, where = range(port, port + 1), f"--port {port}"
-    for number in ports:
+    where = "ports 7860 to 7899" if port is None else f"--port {port}"
+    for number in range(7860, 7900) if port is None else [port]:
         try:
             return socket.create_server((host, number), family=family)
         except OSError as error:
@@ -240,5 +235,4 @@ def _token(workspace: Workspace) -> str:
 
 
 def _sentence(text: str, status: int) -> Response:
-    """A page with one sentence."""
     return HTMLResponse((HERE / "sentence.html").read_text(encoding="utf-8").replace("SENTENCE", escape(text)), status)

@@ -25,12 +25,12 @@ from distill.ui.workspace import Workspace
 # The paths of the files that were chosen or dropped, which Gradio leaves out, noted by the script in the page's head.
 WITH_PLACES = "(folder, files) => [folder, files, window.places['{}'] || []]"
 NO_FOLDERS = "No folders are in it, so there are none to take labels from."
+NONE_YET = "A training has these metrics when it has ended: they are of the weights that it keeps."
 OWN = "the codec's own recordings"
 STOP = "Stop and use best checkpoint"
 HOW_TO_STOP_HERE = f"Training never stops by itself for this: “{STOP}” ends it with the best weights so far"
 # Flags of `train-prior` and their settings.
 SIZES = {"epochs": "epochs", "hidden_size": "hidden_size", "layers": "num_layers", "heads": "num_heads"}
-NONE_YET = "A training has these metrics when it has ended: they are of the weights that it keeps."
 
 
 class TrainingTab(ABC):
@@ -81,8 +81,8 @@ class TrainingTab(ABC):
         state = view.progress(job, "No training yet. Fill in the form and press Start.")
         buttons = [gr.update(visible=job.state == "running")] * 2
         metrics = {task: job.events(task) for task in ("codec", "prior")}
-        prior = job.events("prior", "PriorEpochMetrics")
-        message = str(prior[-1].get("memorization_message", "")) if prior else ""
+        last = [{}, *job.events("prior", "PriorEpochMetrics")][-1]
+        message = str(last.get("memorization_message", ""))
         warnings = [view.note(text, "warning") for text in job.warnings if HOW_TO_STOP not in text]
         health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
         charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics)
@@ -157,13 +157,13 @@ class TrainTab(TrainingTab):
         form["quality"].change(lambda quality: gr.update(choices=levels_of(quality)), form["quality"], levels, **QUIET)
         form["rvq_levels"] = levels
         prior = gr.Checkbox(True, label="Also train a prior", info="without one new sounds are not like the recordings")
+        more = {
+            **{"vqvae.commitment_weight": "Commitment weight", "vqvae.epochs": "Most epochs"},
+            **{"vqvae.learning_rate": "Learning rate", "corpus.sample_rate": "Sample rate, Hz"},
+            **{"corpus.labels": "Labels", "seed": "Seed"},
+        }
         with gr.Accordion("More settings", open=False):
-            form["commitment_weight"] = field("vqvae.commitment_weight", "Commitment weight")
-            form["epochs"] = field("vqvae.epochs", "Most epochs")
-            form["learning_rate"] = field("vqvae.learning_rate", "Learning rate")
-            form["sample_rate"] = field("corpus.sample_rate", "Sample rate, Hz")
-            form["labels"] = field("corpus.labels", "Labels")
-            form["seed"] = field("seed", "Seed")
+            form |= {path.rpartition(".")[2]: field(path, label) for path, label in more.items()}
         return {**form, "prior": prior}
 
     def add(self, folder: str, uploads: list[str] | None, places: list[str] | None) -> list[Any]:
@@ -190,7 +190,7 @@ class TrainTab(TrainingTab):
         form, work = dict(zip(self._form, values, strict=True)), self._work
         folder = work.corpus(form["corpus"] or "")
         form["name"] = work.new_model(form["name"] or time.strftime("model-%Y%m%d-%H%M%S")).stem
-        settings = {key: value for key, value in form.items() if key != "corpus"}
+        settings = {**form, "corpus": None}
         arguments = ["train", work.argument(folder), *flags(**settings)]
         work.jobs.start("train", f"training {form['name']} on {form['corpus']}", arguments, form)
         return self.show()
@@ -223,8 +223,9 @@ class PriorTab(TrainingTab):
             form[name] = field(f"prior.{key}", name.replace("_", " ").capitalize(), f"prior-{name}")
         with gr.Accordion("More settings", open=False):
             form["architecture"] = field("prior.architecture", "Architecture")
-            labels = [("as in the model", ""), *((name, name) for name in setting("corpus.labels").choices)]
-            form["labels"] = gr.Dropdown(labels, value="", label="Labels", info=setting("corpus.labels").help)
+            about = setting("corpus.labels")
+            labels = [("as in the model", ""), *zip(about.choices, about.choices, strict=True)]
+            form["labels"] = gr.Dropdown(labels, value="", label="Labels", info=about.help)
         form["copy"] = optional("Name of a copy to write it into", "into the model")
         form["replace"] = gr.Checkbox(label="Replace the prior that the model has", elem_id="prior-replace")
         return form
@@ -273,9 +274,8 @@ class CompareTab:
         runs = [by_id[run_id] for run_id in chosen if run_id in by_id]
         if len(runs) < 2:
             return view.note("Choose two trainings or more.")
-        mixed = ""
-        if len({run.data.tags.get("dvc.stage") for run in runs}) > 1:
-            mixed = "These are trainings of codecs and of priors: their losses cannot be compared."
+        are_mixed = len({run.data.tags.get("dvc.stage") for run in runs}) > 1
+        mixed = "These are trainings of codecs and of priors: their losses cannot be compared." * are_mixed
         kept = ("best/", "audition/")  # metrics of the weights that were kept, and of their sounds
         metrics = [row for row in _rows([run.data.metrics for run in runs]) if row[0].startswith(kept)]
         settings = [row for row in _rows([run.data.params for run in runs]) if len(set(row[1:])) > 1]
@@ -295,8 +295,7 @@ class CompareTab:
 
     def _start_mlflow(self) -> str:
         """Address of a new server of MLflow's page, which ends with this process."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+        with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         server = subprocess.Popen(
             page_command(self._root, port),
@@ -310,10 +309,11 @@ class CompareTab:
         return self._addresses[server]
 
     def _runs(self) -> list[Any]:
-        database = database_of(tracking_uri(self._root))
+        address = tracking_uri(self._root)
+        database = database_of(address)
         if database is not None and not database.exists():
             return []
-        client = client_of(tracking_uri(self._root))
+        client = client_of(address)
         experiments = [each.experiment_id for each in client.search_experiments() if each.name == EXPERIMENT]
         return list(client.search_runs(experiments, max_results=200)) if experiments else []
 

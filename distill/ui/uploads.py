@@ -4,7 +4,9 @@ An upload is a file and its path as the browser has it. Folders stay, as they ca
 that are added or in an archive.
 """
 
+import itertools
 import lzma
+import os
 import shutil
 import zipfile
 import zlib
@@ -54,8 +56,7 @@ class Uploads:
 
     def _files(self, uploads: Sequence[tuple[Path, str]], archives: ExitStack) -> list[File]:
         """The uploaded files, and those of archives, which stay open."""
-        plain: list[File] = []
-        unpacked: list[File] = []
+        plain, unpacked = list[File](), list[File]()
         for upload, path in uploads:
             if path.lower().endswith(".zip") and "/._" not in f"/{path}":
                 unpacked += _inside(self._unpacked(upload, path, archives))
@@ -79,11 +80,9 @@ class Uploads:
     def _add(self, file: File) -> None:
         """Copy a recording, beside another one of its name."""
         try:
-            target = free = self.folder.joinpath(*map(checked_name, file.parts))
-            number = 1
-            while free.exists() or free.is_symlink():
-                number += 1
-                free = target.with_stem(f"{target.stem} {number}")
+            target = self.folder.joinpath(*map(checked_name, file.parts))
+            others = (target.with_stem(f"{target.stem} {number}") for number in itertools.count(2))
+            free = next(path for path in itertools.chain([target], others) if not os.path.lexists(path))
             with atomic_path(free) as temporary:
                 file.copy(temporary)
             self.count += 1
@@ -136,7 +135,8 @@ def _entries(archive: zipfile.ZipFile, stem: str) -> list[File]:
 def _name_of(entry: zipfile.ZipInfo) -> str:
     """The name of an entry: macOS writes UTF-8 and does not say so; old programs of Windows separate by backslashes."""
     name = entry.filename
-    is_unicode, windows = entry.flag_bits & 0x800, 0
-    with suppress(UnicodeError):
-        name = name if is_unicode else name.encode("cp437").decode()
+    if not entry.flag_bits & 0x800:  # it does not say that it is UTF-8
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    windows = 0
     return name.replace("\\", "/") if entry.create_system == windows else name

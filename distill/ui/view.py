@@ -78,7 +78,7 @@ def picture(path: Path, label: str) -> str:
 
 def progress(job: Job, nothing: str) -> str:
     """What a job does now, with the time left, or how it ended; the note `nothing` without a job."""
-    if not job.is_there:
+    if not job.kind:
         return note(nothing)
     state = job.state
     shown = f'<p class="state {state}" role="status"><strong>{escape(job.title)}</strong>: {escape(STATES[state])}</p>'
@@ -171,60 +171,41 @@ def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, 
     lines = {shown: points for name, shown in names.items() if (points := _points(metrics, name))}
     if not lines:
         return ""
-    area = _Area([point for points in lines.values() for point in points])
-    parts, legend = area.axes(), {}
-    losses = [(loss, epoch) for epoch, loss in _points(metrics, "val_loss") if area.first <= epoch <= area.last]
+    epochs, values = zip(*(point for points in lines.values() for point in points), strict=True)
+    first, last, low, high = min(epochs), max(epochs), min(values), max(values)
+    width, height = 640, 260
+    left, right, top, bottom = 56, 628, 14, 226
+
+    def x(epoch: float) -> str:
+        return f"{left + (epoch - first) / max(last - first, 1) * (right - left):.1f}"
+
+    def y(value: float) -> str:
+        return f"{bottom - (value - low) / (high - low or 1.0) * (bottom - top):.1f}"
+
+    parts, legend = [], {}
+    for value in sorted({low, high}):
+        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y(value)}" dy="4" text-anchor="end">{value:.4g}</text>')
+    for epoch, anchor in {last: "end", first: "start"}.items():
+        parts.append(f'<text x="{x(epoch)}" y="{height - 8}" text-anchor="{anchor}">epoch {epoch}</text>')
+    losses = [(loss, epoch) for epoch, loss in _points(metrics, "val_loss") if first <= epoch <= last]
     if losses:
         _, best = min(losses)
         title += f", best epoch {best}"
-        x = area.x(best)
-        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{area.top}" y2="{area.bottom}"/>')
+        parts.append(f'<line class="mark" x1="{x(best)}" x2="{x(best)}" y1="{top}" y2="{bottom}"/>')
     for number, (name, points) in enumerate(lines.items(), 1):
         colour, (epoch, value) = f"var(--d-{number})", points[-1]
-        path = " ".join(f"{area.x(epoch)},{area.y(value)}" for epoch, value in points)
+        path = " ".join(f"{x(epoch)},{y(value)}" for epoch, value in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke-width="2" stroke="{colour}"/>')
-        parts.append(f'<circle cx="{area.x(epoch)}" cy="{area.y(value)}" r="4" fill="{colour}"/>')
+        parts.append(f'<circle cx="{x(epoch)}" cy="{y(value)}" r="4" fill="{colour}"/>')
         legend[f"{name}: {value:.3g}"] = f'<span style="color: {colour}">━</span>'
     samples = "".join(f"<span>{sample} {escape(text)}</span>" for text, sample in legend.items())
     return (
         f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {area.width} {area.height}" role="img" aria-label="{escape("; ".join([title, *legend]))}">'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape("; ".join([title, *legend]))}">'
         f'{"".join(parts)}</svg><div class="legend">{samples}</div></figure>'
     )
 
 
 def _points(metrics: Sequence[Mapping[str, Any]], name: str) -> Points:
     return [(epoch["epoch"] + 1, epoch[name]) for epoch in metrics if _is_finite(epoch.get(name))]
-
-
-class _Area:
-    """The area of a chart around its points; positions are in units of its view box."""
-
-    width, height = 640, 260
-    left, right, top, bottom = 56, 628, 14, 226
-
-    def __init__(self, points: Points) -> None:
-        epochs, values = zip(*points, strict=True)
-        self.first, self.last = min(epochs), max(epochs)
-        self.low, self.high = min(values), max(values)
-
-    def x(self, epoch: float) -> str:
-        """Position of an epoch."""
-        share = (epoch - self.first) / max(self.last - self.first, 1)
-        return f"{self.left + share * (self.right - self.left):.1f}"
-
-    def y(self, value: float) -> str:
-        """Position of a value."""
-        share = (value - self.low) / (self.high - self.low or 1.0)
-        return f"{self.bottom - share * (self.bottom - self.top):.1f}"
-
-    def axes(self) -> list[str]:
-        """Lines at the lowest and the highest value, and names of the first and last epoch."""
-        parts = []
-        for value in sorted({self.low, self.high}):
-            y = self.y(value)
-            parts.append(f'<line class="grid" x1="{self.left}" x2="{self.right}" y1="{y}" y2="{y}"/>')
-            parts.append(f'<text x="{self.left - 6}" y="{y}" dy="4" text-anchor="end">{value:.4g}</text>')
-        for epoch, anchor in {self.last: "end", self.first: "start"}.items():
-            parts.append(f'<text x="{self.x(epoch)}" y="{self.height - 8}" text-anchor="{anchor}">epoch {epoch}</text>')
-        return parts

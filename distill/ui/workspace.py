@@ -63,10 +63,9 @@ class Workspace:
 
     def names(self, can_generate: bool = False) -> list[str]:
         """Names of the models that open, with `can_generate` of those that have a prior; the newest first."""
-        models = [
-            model for model in self.listed() if not model["problem"] and (model["can_generate"] or not can_generate)
-        ]
-        return [model["file"] for model in sorted(models, key=lambda model: model["date"], reverse=True)]
+        models = sorted(self.listed(), key=lambda model: model["date"], reverse=True)
+        usable = [model for model in models if not model["problem"]]
+        return [model["file"] for model in usable if model["can_generate"] or not can_generate]
 
     def known(self, name: str | None) -> dict[str, Any]:
         """What `distill list` says of the model of this name; {} without one."""

@@ -22,7 +22,7 @@ from unit.tiny import write_model, write_prior_model, write_tone
 import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
-from distill.cli.flags import print_json
+from distill.cli.flags import answer
 from distill.codec.tones.atoms import shipped_sets
 from distill.codes.file import load_codes
 from distill.model_file.build import card_text
@@ -494,12 +494,12 @@ def test_json_is_escaped_where_the_encoding_lacks_a_character(monkeypatch: pytes
     for encoding, text in (("utf-8", '"ねこ"'), ("latin-1", r'"\u306d\u3053"')):
         stdout = io.TextIOWrapper(io.BytesIO(), encoding)
         monkeypatch.setattr(sys, "stdout", stdout)
-        print_json("ねこ")
+        answer(True, "ねこ")
         stdout.flush()
         assert stdout.buffer.getvalue().decode(encoding) == f"{text}\n"  # type: ignore[attr-defined]
         monkeypatch.undo()
     monkeypatch.setattr(sys, "stdout", None)  # closed by `>&-`
-    print_json("ねこ")
+    answer(True, "ねこ")
 
 
 def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(

@@ -16,14 +16,14 @@ from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codes.sequences import eos_token
 from distill.codes.store import out_of_range
 from distill.generate.policies import (
-    CoolFineShapes,
     Draw,
-    FollowCourses,
-    KeptCodes,
     Policy,
-    PullTo,
-    Truncation,
+    cool_fine_shapes,
     first_possible,
+    follow,
+    keep,
+    pull_to,
+    truncation,
 )
 from distill.generate.sampling import (
     Sampling,
@@ -60,12 +60,12 @@ def policies(seed: int) -> dict[str, Policy]:
     courses = torch.from_numpy(rng.integers(0, 71, (COUNT, FRAMES)))
     courses[:, int(rng.integers(1, FRAMES)) :] = EOS
     return {
-        "cool": CoolFineShapes(LAYOUT),
+        "cool": cool_fine_shapes(LAYOUT),
         "notes": NoteWeights(targets, intervals, sets),
-        "pull": PullTo(codebooks, some_codes(seed + 1)[0], float(rng.random())),
-        "kept": KeptCodes(kept),
-        "courses": FollowCourses(courses, max(SIZES)),
-        "truncation": Truncation(
+        "pull": pull_to(codebooks, some_codes(seed + 1)[0], float(rng.random())),
+        "kept": keep(kept),
+        "courses": follow(courses, max(SIZES)),
+        "truncation": truncation(
             float(rng.choice([0.01, 0.5, 1.0, 10.0])),
             int(rng.integers(0, 9)),
             float(rng.choice([1e-3, 0.5, 1.0])),
@@ -125,9 +125,9 @@ def test_each_pair_of_what_a_sound_can_be_asked_for_gives_codes(pair: tuple[str,
         chosen.append(tuner.following(recording, 3) if "take" in pair else tuner.weights([48, 60, 72]))
     if "take" in pair:
         kept = torch.from_numpy(np.where(np.arange(prior.num_quantizers) < 4, recording, -1)).expand(3, -1, -1)
-        chosen += [PullTo(codec.code_vectors(), torch.from_numpy(recording), 0.5), KeptCodes(kept)]
+        chosen += [pull_to(codec.code_vectors(), torch.from_numpy(recording), 0.5), keep(kept)]
     if "courses" in pair:
-        chosen.append(FollowCourses(torch.full((3, frames), 40), prior.codebook_size))
+        chosen.append(follow(torch.full((3, frames), 40), prior.codebook_size))
     for codes in sample_codes(prior, Sequences(3, frames, **wanted), torch.Generator().manual_seed(0), chosen):
         assert out_of_range(codes, prior.shape.codebook_sizes) == ""
         assert 1 <= len(codes) <= frames
@@ -145,7 +145,7 @@ def test_kept_codes_stay_and_the_others_are_drawn_given_them() -> None:
             prior,
             Sequences(6, 35, natural_ending=False),
             torch.Generator().manual_seed(0),
-            [KeptCodes(torch.from_numpy(fixed))],
+            [keep(torch.from_numpy(fixed))],
         )
         for fixed in (kept, late)
     )
@@ -159,7 +159,7 @@ def test_a_pull_favours_codewords_near_the_recordings() -> None:
     codebook, recording = torch.arange(8.0)[:, None], torch.full((2, 1), 3)
     step = Draw(1, 0, torch.arange(1), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 2, 1, dtype=torch.int64))
     weak, strong = (
-        PullTo([codebook], recording, strength)(torch.full((1, 8), 1 / 8), step)[0] for strength in (0.9, 0.1)
+        pull_to([codebook], recording, strength)(torch.full((1, 8), 1 / 8), step)[0] for strength in (0.9, 0.1)
     )
     for weights in (weak, strong):
         assert (weights[:4].diff() > 0).all()

@@ -14,7 +14,7 @@ from unit.tiny import prior_shape
 from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import Codes, out_of_range
-from distill.generate.policies import FINEST_TEMPERATURE, TONE_TOP_P, Draw, Policy, Truncation
+from distill.generate.policies import FINEST_TEMPERATURE, TONE_TOP_P, Draw, Policy, truncation
 from distill.generate.sampling import (
     Sampling,
     Sequences,
@@ -211,7 +211,7 @@ def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: in
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, 11, generator=generator)
     step = Draw(0, 0, torch.arange(6), torch.zeros(6, 0, dtype=torch.int64), torch.zeros(6, 1, 1, dtype=torch.int64))
-    drawn = draw(Truncation(0.8, top_k, top_p, FrameLayout(SIZES))(logits.softmax(dim=-1), step), generator)
+    drawn = draw(truncation(0.8, top_k, top_p, FrameLayout(SIZES))(logits.softmax(dim=-1), step), generator)
     for row, token in zip((logits / 0.8).softmax(dim=-1), drawn, strict=True):
         order = row.argsort(descending=True)
         rank = int((order == token).nonzero())
