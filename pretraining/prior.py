@@ -115,7 +115,7 @@ class AnyCodecPrior(nn.Module):
         skeleton.count_experts.set_tables([example.tables])
         values = for_levels(
             {name: value for name, value in self.prior.named_parameters() if not is_own(name)},
-            example.codebook_sizes,
+            len(example.codebook_sizes),
         )
         prefix = "input_embedding."
         embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
