@@ -12,6 +12,7 @@ from benchmarks.report import MISSING, Table
 from benchmarks.training import CodecTask, train_within
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
+from distill.codes.store import uniform_bits
 from distill.execution import Execution
 from distill.params import Params, default_params
 from distill.pipeline.train import code_folder
@@ -46,7 +47,7 @@ def measure_prior(
     with tempfile.TemporaryDirectory() as temporary:
         data = code_folder(folder, Path(temporary), params, execution, train)
     codes = data.codes
-    uniform = codes.frame_rate * codes.uniform_bits
+    uniform = codes.frame_rate * uniform_bits(codes.codebook_sizes)
     counting = counting_bits_per_second(data)
     rows = [_row("uniform code", uniform, counting), _row("counting", counting, counting)]
     say("prior of the original plan")

@@ -18,7 +18,7 @@ from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.faults import FaultFinder, FaultReport
+from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, equal_to, too_old
 from distill.generate.requests import (
     LONGEST_SECONDS,
@@ -35,7 +35,6 @@ from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
     GenerationRequest,
-    Samples,
     Seeds,
     TakeRequest,
     decode_sounds,

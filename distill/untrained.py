@@ -17,7 +17,8 @@ from distill.codec.streaming import decode, encode, within_full_scale
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
-from distill.generate.sounds import COARSE_FROM, Samples
+from distill.generate.faults import Samples
+from distill.generate.sounds import COARSE_FROM
 from distill.generate.source import Recorded, Source
 from distill.model_file.format import Bundle, BundleMetadata
 from distill.params import default_params

@@ -20,7 +20,7 @@ from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
 from distill.codec.coordinates import ABSENT, COORDINATES, REFERENCE_RATE, SharedCoordinates, resampled_bands
 from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, build_vqvae, features_of, fit_tones
-from distill.codec.layout import ATOM
+from distill.codec.layout import ATOM, SHAPE
 from distill.codec.model import VQVAE, feature_weights
 from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
@@ -152,7 +152,7 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     seen = torch.zeros(SCALED_LEVELS - 1, 1)
     for collection in collections:
         codec = collection.codec()
-        energies = torch.stack(plain.of_codec(codec)[codec.layout.first_shape :]).square().mean(dim=1)
+        energies = torch.stack(plain.of_codec(codec)[SHAPE:]).square().mean(dim=1)
         squares[: len(energies)] += energies
         seen[: len(energies)] += 1
     sizes = (squares / seen.clamp_min(1)).sqrt()

@@ -87,7 +87,7 @@ class AnyCodecPrior(nn.Module):
         assert skeleton.count_experts is not None
         skeleton.count_experts.set_tables([example.tables])
         shared = {name: value for name, value in self.prior.named_parameters() if not is_own(name)}
-        values = for_levels(shared, example.codebook_sizes)
+        values = for_levels(shared, len(example.codebook_sizes))
         prefix = "input_embedding."
         embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
         table = torch.func.functional_call(skeleton.input_embedding, embedding, (example.codewords,))

@@ -31,8 +31,9 @@ from distill.text import one_line, several
 
 if TYPE_CHECKING:
     from distill.api import Model
+    from distill.generate.faults import Samples
+    from distill.generate.refusals import Sound
     from distill.generate.results import Result
-    from distill.generate.sounds import Samples, Sound
 
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the sounds go")]
 Format = Annotated[AudioFormat, Option("--format", help="file format")]

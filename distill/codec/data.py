@@ -15,12 +15,6 @@ from distill.seeds import Stream, derive_seed
 from distill.split import END, split_recordings, split_remark
 from distill.training.distributed import WHOLE
 
-GAIN_RANGE = (0.5, 1.2)
-SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
-PROBE_DRAWS = 64  # crops among which the probe looks for sound
-PROBE_PEAK = 1e-3  # with the corpus's gain: crops that are softer, by 60 dB, are silence to the probe
-MOST_REDRAWS = 32  # of a crop that is silent
-
 
 @dataclass(frozen=True, eq=False)
 class CodecData:
@@ -89,7 +83,7 @@ class CropSampler:
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
         self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
-        weights = np.maximum(lengths, crop * SHORTEST_SHARE)
+        weights = np.maximum(lengths, crop * 0.25)  # a recording counts as a quarter of a crop at least
         self.probabilities = weights / weights.sum()
 
     def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[Tensor]:
@@ -102,16 +96,16 @@ class CropSampler:
     def probe(self, count: int) -> Tensor:
         """A fixed batch `[count, N]` of the first crops that have sound; silent ones where there are too few.
 
-        A codec has no loss on digital silence, by which its training could be watched.
+        A codec has no loss on digital silence, by which its training could be watched. Silent is softer than -60 dB.
         """
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
-        crops = [self._read(self._draw(generator)) for _ in range(PROBE_DRAWS)]
-        return torch.stack(sorted(crops, key=lambda crop: bool(crop.abs().max() * self.gain < PROBE_PEAK))[:count])
+        crops = [self._read(self._draw(generator)) for _ in range(64)]
+        return torch.stack(sorted(crops, key=lambda crop: bool(crop.abs().max() * self.gain < 1e-3))[:count])
 
     def _sounding(self, pieces: list[Piece], *position: int) -> Tensor:
-        """Read the crop `[N]` that pieces fill, or if it is silent one of others."""
+        """Read the crop `[N]` that pieces fill, or if it is silent one of others, up to 32."""
         crop = self._read(pieces)
-        for redraw in range(MOST_REDRAWS):
+        for redraw in range(32):
             if float(crop.abs().max()) * self.gain >= SILENT_PEAK:
                 break
             seed = derive_seed(self.seed, Stream.CROPS, *position, redraw)
@@ -127,7 +121,7 @@ class CropSampler:
             speed = 2.0 ** (generator.uniform(-VARISPEED_SEMITONES, VARISPEED_SEMITONES) / 12)
             length = min(int((self.crop - filled) * speed) + 1, entry.samples)
             start = int(generator.integers(entry.samples - length + 1))
-            gain = generator.uniform(*GAIN_RANGE) * generator.choice((-1.0, 1.0))
+            gain = generator.uniform(0.5, 1.2) * generator.choice((-1.0, 1.0))
             pieces.append(Piece(entry, start, length, speed, gain))
             filled += varispeed_length(length, speed)
         return pieces

@@ -12,19 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, MAX_LOG_GAIN
-from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mask_gaps, mel_filterbank
+from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, MAX_LOG_GAIN, mask_gaps
+from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mel_filterbank
 from distill.codec.tones.layer import Tones, band_position, partials_spectrum
 from distill.seeds import STEP, mix
 
 KERNEL_SIZE = 7  # of convolutions
-MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
-NOISE_START = -3.0  # logarithm of the noise's share before training
-LEAST_WEIGHT = 0.1  # of a bin in all bands, below which it is silent
 MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
 TABLE_SAMPLES = 1 << 17  # of noise
-LEVEL_FACTOR, POSITION_FACTOR, DRAW_FACTOR = 40_503, 2_654_435_761, 97_654_321
-MIXER = 6_364_136_223_846_793_005  # of Knuth's linear congruential generator; products wrap around at 64 bits
 
 
 class ConvNeXtStack(nn.Module):
@@ -79,7 +74,7 @@ def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """
     margin = KERNEL_SIZE // 2
     with torch.autocast(x.device.type, enabled=False):
-        is_short = x.device.type == "cpu" and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS
+        is_short = x.device.type == "cpu" and x.shape[0] * x.shape[1] <= 64  # then a matrix product is faster
         if conv.groups == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and is_short:
             windows = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
             return nn.functional.linear(windows, conv.weight.flatten(1), conv.bias)
@@ -91,16 +86,13 @@ def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
 class SpectrumHead(nn.Linear):
     """Head that changes the magnitudes of log-mel frames, and tells their phases."""
 
-    inverse_bank: Tensor  # [n_mels, bins]
-    in_bands: Tensor  # [bins], 0 at both ends of the spectrum: no loss tells what sounds there
-    phase_advance: Tensor  # [4, bins]
-
     def __init__(self, width: int, config: SpectrogramConfig) -> None:
         super().__init__(width, 2 * config.bins)
         bank = mel_filterbank(config.sample_rate, config.n_fft, config.n_mels)
-        self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
-        self.register_buffer("in_bands", (bank.sum(dim=1) > LEAST_WEIGHT).float(), persistent=False)
-        self.register_buffer("phase_advance", _phase_advance(config.bins), persistent=False)
+        self.inverse_bank = nn.Buffer(torch.linalg.pinv(bank), persistent=False)  # [n_mels, bins]
+        # [bins], 0 at both ends of the spectrum: no loss tells what sounds there
+        self.in_bands = nn.Buffer((bank.sum(dim=1) > 0.1).float(), persistent=False)
+        self.phase_advance = nn.Buffer(_phase_advance(config.bins), persistent=False)  # [4, bins]
         nn.init.normal_(self.weight, std=0.02)
         self.weight.data[: config.bins] = 0.0
         nn.init.zeros_(self.bias)
@@ -118,18 +110,14 @@ class SpectrumHead(nn.Linear):
 
 
 class Texture(NamedTuple):
-    """Logarithms of the noise's `share` `[B, T, bins]` and of `gains` `[B, T, GAIN_STEPS]`, and `trust` in the envelope.
+    """Magnitudes of the `noise` `[B, T, bins]`, logarithms of `gains` `[B, T, GAIN_STEPS]`, and `trust` in the envelope.
 
     Trust `[B, T, envelope_steps]` is from 0 to 1.
     """
 
-    share: Tensor
+    noise: Tensor
     gains: Tensor
     trust: Tensor
-
-    def noise_level(self, base: Tensor) -> Tensor:
-        """Magnitudes `[B, T, bins]` of the noise in a spectrum with `log_magnitudes` `base`."""
-        return (base + self.share).clamp_max(MAX_LOG_MAGNITUDE).exp()
 
 
 class TextureHead(nn.Linear):
@@ -140,7 +128,7 @@ class TextureHead(nn.Linear):
         super().__init__(width, sum(self.sizes))
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
-        self.bias.data[: config.bins] = NOISE_START
+        self.bias.data[: config.bins] = -3.0  # logarithm of the noise's share before training
 
     @torch.no_grad()
     def amplify(self, gain: float) -> None:
@@ -148,10 +136,10 @@ class TextureHead(nn.Linear):
         first, count, _ = self.sizes
         self.bias[first : first + count] += math.log(gain)
 
-    def texture(self, hidden: Tensor) -> Texture:
-        """Texture of hidden states `[B, T, W]`."""
+    def texture(self, hidden: Tensor, base: Tensor) -> Texture:
+        """Texture of hidden states `[B, T, W]` beside a spectrum with `log_magnitudes` `base`."""
         share, gains, trust = self(hidden).split(self.sizes, dim=-1)
-        return Texture(share, gains, trust.sigmoid())
+        return Texture((base + share).clamp_max(MAX_LOG_MAGNITUDE).exp(), gains, trust.sigmoid())
 
 
 class ToneHead(nn.Linear):
@@ -178,21 +166,21 @@ class FrameNoise(nn.Module):
     whatever is decoded beside them, and steady sound does not repeat its noise.
     """
 
-    table: Tensor  # [TABLE_SAMPLES + step], which begins again at its end
-
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
         self.step = config.samples_per_frame
         scale = torch.hann_window(config.n_fft).square().sum().rsqrt()
         table = torch.from_numpy(gaussian_table().copy()) * scale
-        self.register_buffer("table", torch.cat([table, table[: self.step]]), persistent=False)
+        # [TABLE_SAMPLES + step], which begins again at its end
+        self.table = nn.Buffer(torch.cat([table, table[: self.step]]), persistent=False)
 
     def forward(self, codes: Tensor, positions: Tensor, draw: int = 0) -> Tensor:
         """Noise `[B, F * samples_per_frame]` for codes `[B, F, Q]`; zeros where `positions` `[F]` is -1."""
         batch, frames, levels = codes.shape
-        factors = LEVEL_FACTOR ** torch.arange(1, levels + 1, device=codes.device)
-        mixed = (codes * factors).sum(dim=-1) + positions * POSITION_FACTOR + draw * DRAW_FACTOR
-        starts = (mixed * MIXER) >> 40
+        factors = 40_503 ** torch.arange(1, levels + 1, device=codes.device)
+        mixed = (codes * factors).sum(dim=-1) + positions * 2_654_435_761 + draw * 97_654_321
+        # Knuth's linear congruential generator; products wrap around at 64 bits.
+        starts = (mixed * 6_364_136_223_846_793_005) >> 40
         pieces = self.table.unfold(0, self.step, 1)[starts % TABLE_SAMPLES]
         return (pieces * (positions >= 0)[:, None]).reshape(batch, frames * self.step)
 

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
 FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
 MATCHES = 3  # times that the decoder's envelope is brought nearer to the coded one
-MAX_LOG_MATCH = 1.5  # 13 dB each time
 DEAD_ZONE = 0.15  # 1.3 dB: what is nearer stays, since the coded envelope of steady sound wavers
-TONAL_ZONE = 0.3  # 2.6 dB more where sound is tonal: gains that follow quick beats put noise between partials
 GAIN_STEPS = 32  # learnt gains a hop: one every 0.33 ms
 MAX_LOG_GAIN = 4.0  # 35 dB
 LOG_TEN = math.log(10.0)
@@ -41,7 +39,7 @@ def match_envelope(
     target: Tensor,
     trust: Tensor,
     stack: int,
-    tonal: Tensor | None = None,
+    tonal: Tensor,
     inside: Tensor | None = None,
 ) -> Tensor:
     """Samples `[B, N]` with an envelope nearer to `target` `[B, T, steps]`, which `log_envelope` gave.
@@ -51,20 +49,25 @@ def match_envelope(
     """
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
-    tonal = target.new_zeros(target.shape[:2]) if tonal is None else tonal
     if inside is not None:
         audio, trust = audio * inside.repeat_interleave(steps * step), trust * inside[:, None]
         tonal = tonal * inside
     tonal = tonal.repeat_interleave(steps, dim=1)
-    zone = DEAD_ZONE + TONAL_ZONE * tonal
+    # 2.6 dB more where sound is tonal: gains that follow quick beats put noise between partials.
+    zone = DEAD_ZONE + 0.3 * tonal
     for _ in range(MATCHES):
         own = log_envelope(nn.functional.pad(audio, (step // 2, step // 2)), step, stack * steps)
         difference = (target.flatten(1) - own) * LOG_TEN
         small = difference.clamp(-zone, zone)
         difference = difference - small + slow(small * tonal, stack * steps)
-        gains = trust.flatten(1) * difference.clamp(-MAX_LOG_MATCH, MAX_LOG_MATCH)
+        gains = trust.flatten(1) * difference.clamp(-1.5, 1.5)  # 13 dB each time
         audio = audio * spline(gains, step).exp()
     return audio
+
+
+def mask_gaps(x: Tensor, inside: Tensor | None) -> Tensor:
+    """`[..., F, D]` times the mask `inside` `[F]`, which is 0 in gaps between sounds; unchanged where it is None."""
+    return x if inside is None else x * inside[:, None]
 
 
 def slow(values: Tensor, reach: int) -> Tensor:
@@ -75,8 +78,7 @@ def slow(values: Tensor, reach: int) -> Tensor:
 
 def with_gains(audio: Tensor, gains: Tensor, inside: Tensor | None = None) -> Tensor:
     """Samples `[B, N]` times gains, whose logarithms are a spline of `gains` `[B, T, GAIN_STEPS]`; see `match_envelope`."""
-    gains = gains.clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
-    gains = gains if inside is None else gains * inside[:, None]
+    gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN), inside)
     return audio * spline(gains.flatten(1), audio.shape[1] // gains[0].numel()).exp()
 
 

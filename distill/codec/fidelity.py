@@ -22,16 +22,9 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
 
 ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS = 0.002, 0.0005
-ATTACK_LOW, ATTACK_HIGH = 0.1, 0.9  # of the envelope's peak
-PRE_ATTACK_SECONDS = 0.05
-TREBLE_HZ = 6000.0
-FLUTTER_HOP_SECONDS = 0.01  # windows are twice as long
-STEADY_HOPS = 25  # a quarter of a second
-STEADY_DB = 0.5  # most deviation of the level from a line, in what counts as steady
-STEADY_RANGE_DB = 40.0  # below the loudest window: what is softer does not count
+ATTACK_LOW = 0.1  # of the envelope's peak
 FLOOR = 1e-8  # of a sound's energy, or of its loudest window's: -80 dB; what is weaker counts as this
-MAX_RECORDINGS, MAX_SECONDS = 64, 10.0  # that are measured, and of each
-TOTAL_SECONDS = 240.0  # about, of all: a few seconds of work
+MAX_SECONDS = 10.0  # of a recording that are measured
 PREFIX = "fidelity/"
 NAN = float("nan")
 SHOWN = (  # name of a measure, words, form of its values, unit
@@ -90,7 +83,7 @@ def attack_ms(shape: Doubles) -> float:
     peak = shape.max()
     if peak <= 0:
         return NAN
-    end = int(np.argmax(shape >= ATTACK_HIGH * peak))
+    end = int(np.argmax(shape >= 0.9 * peak))
     soft = np.flatnonzero(shape[: end + 1] < ATTACK_LOW * peak)
     return (end - int(soft[-1]) - 1 if len(soft) else end) * ENVELOPE_HOP_SECONDS * 1000
 
@@ -100,7 +93,7 @@ def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
 
     Values that are NaN do not count; without any other the measure is left out.
     """
-    found: dict[str, float] = {}
+    statistics: dict[str, float] = {}
     columns = zip(*map(astuple, measured), strict=True)
     for field, column in zip(fields(Fidelity), columns, strict=False):
         values = np.array(column, dtype=np.float64)
@@ -108,10 +101,10 @@ def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
         if len(values):
             percentiles = np.percentile(values, (50, 10, 90)).tolist()
             names = (f"{field.name}/{name}" for name in ("median", "p10", "p90"))
-            found |= zip(names, percentiles, strict=True)
+            statistics |= zip(names, percentiles, strict=True)
             if field.name in ("level_db", "peak_db"):
-                found[f"{field.name}/mean_absolute"] = float(np.abs(values).mean())
-    return found
+                statistics[f"{field.name}/mean_absolute"] = float(np.abs(values).mean())
+    return statistics
 
 
 def decoded_pairs(
@@ -134,7 +127,7 @@ def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
     """
     rate, gain, held_out = data.corpus.sample_rate, data.corpus.gain, data.held_out
     seconds = sum(min(MAX_SECONDS, entry.samples / rate) for entry in held_out)
-    most = max(1, min(MAX_RECORDINGS, int(TOTAL_SECONDS * len(held_out) / seconds)))
+    most = max(1, min(64, int(240.0 * len(held_out) / seconds)))
     chosen = [held_out[index] for index in evenly_spaced(len(held_out), most)]
     pairs = ((gain * one, gain * other) for one, other in decoded_pairs(codec, data.corpus, chosen))
     measured, tones = zip(*((Fidelity.measure(*pair, rate), Tone.measure(*pair, rate)) for pair in pairs), strict=True)
@@ -161,16 +154,19 @@ def _powers(sound: Samples, window: int, hop: int) -> Doubles:
 
 
 def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:
-    """Mean over the quarters of a second in which the original is steady; NaN where it has none."""
-    hop = round(FLUTTER_HOP_SECONDS * sample_rate)
+    """Mean over the quarters of a second in which the original is steady; NaN where it has none.
+
+    There its level deviates from a line by half a decibel at most, and is not 40 dB below the loudest.
+    """
+    hop, steady_hops = round(0.01 * sample_rate), 25
     powers = [_powers(sound, 2 * hop, hop) for sound in (before, after)]
-    if len(powers[0]) < STEADY_HOPS or not powers[0].any():
+    if len(powers[0]) < steady_hops or not powers[0].any():
         return NAN
     floor = FLOOR * powers[0].max()
     levels = [10 * np.log10(np.maximum(power, floor)) for power in powers]
-    spans = [np.lib.stride_tricks.sliding_window_view(level, STEADY_HOPS) for level in levels]
+    spans = [np.lib.stride_tricks.sliding_window_view(level, steady_hops) for level in levels]
     deviations = [_deviation_from_a_line(span) for span in spans]
-    steady = (deviations[0] < STEADY_DB) & (spans[0].min(axis=1) > levels[0].max() - STEADY_RANGE_DB)
+    steady = (deviations[0] < 0.5) & (spans[0].min(axis=1) > levels[0].max() - 40.0)
     return float((deviations[1] - deviations[0])[steady].mean()) if steady.any() else NAN
 
 
@@ -191,9 +187,9 @@ def _correlation(one: Doubles, other: Doubles) -> float:
 
 
 def _pre_attack_db(before: Samples, after: Samples, shape: Doubles, sample_rate: int) -> float:
-    """NaN where there are not 10 ms before the attack."""
+    """Of the 50 ms before the attack; NaN where there are not 10 ms."""
     start = int(np.argmax(shape >= ATTACK_LOW * shape.max())) * ENVELOPE_HOP_SECONDS - ENVELOPE_SECONDS
-    stop, first = round(start * sample_rate), round(max(0.0, start - PRE_ATTACK_SECONDS) * sample_rate)
+    stop, first = round(start * sample_rate), round(max(0.0, start - 0.05) * sample_rate)
     if stop - first < 0.01 * sample_rate:
         return NAN
     shares = [float(np.square(x[first:stop]).sum() / max(1e-20, np.square(x).sum())) for x in (after, before)]
@@ -203,4 +199,4 @@ def _pre_attack_db(before: Samples, after: Samples, shape: Doubles, sample_rate:
 def _treble(sound: Samples, sample_rate: int) -> float:
     """Energy `[]` above 6 kHz, in units of squared samples."""
     power = np.square(np.abs(np.fft.rfft(sound)))
-    return float(2 * power[np.fft.rfftfreq(len(sound), 1 / sample_rate) > TREBLE_HZ].sum() / len(sound))
+    return float(2 * power[np.fft.rfftfreq(len(sound), 1 / sample_rate) > 6000.0].sum() / len(sound))

@@ -31,7 +31,6 @@ MAX_TRIAL_FRAMES = 8_000  # of features, where strengths of the augmentation are
 SYNTHETIC_SOUND_FRAMES = 80
 SYNTHETIC_GAIN_RANGE = (0.3, 1.0)
 MIN_PIECE_FRAMES = 64
-MAX_GAIN_PIECES = 256  # in which the loudest frame is looked for
 TRIAL_SHARE = 5  # one recording in so many is held out to compare the strengths
 
 
@@ -69,7 +68,7 @@ def pretrained_path(n_fft: int) -> Path:
 
 def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ...] = PRETRAINED_PARTS) -> bool:
     """Load weights pretrained for `n_fft`, or the model's own, into `parts`. Returns False where none fit."""
-    path = pretrained_path(model.spectrogram.n_fft if n_fft is None else n_fft)
+    path = pretrained_path(n_fft or model.spectrogram.n_fft)
     if not path.is_file():
         return False
     own = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
@@ -107,7 +106,7 @@ def fit_input_gain(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow])
     Dense sound is there louder than the loudest code: where that is by more than a step of loudness, it gets less.
     """
     step, gain = model.spectrogram.samples_per_frame, float(corpus.gain)
-    pieces = fixed_pieces(corpus, entries, MIN_PIECE_FRAMES * step, MAX_GAIN_PIECES)
+    pieces = fixed_pieces(corpus, entries, MIN_PIECE_FRAMES * step, max_pieces=256)
     padded = nn.functional.pad(pieces * gain, (model.spectrogram.margin, model.spectrogram.margin))
     loudest = max(float(model.frame_features.loudness(model.frame_features(one)).max()) for one in padded.split(8))
     too_loud = max(0.0, loudest - LOUDNESS_RANGE[1] - LOUDNESS_STEP)
@@ -120,7 +119,7 @@ def _best_strength(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow],
     others = [entry for index, entry in enumerate(entries) if index % TRIAL_SHARE != TRIAL_SHARE - 1]
     if not held_out:
         return STRENGTHS[-1]
-    targets = _view_features(model, corpus, held_out, None, MAX_TRIAL_FRAMES, generator)
+    targets = _view_features(model, corpus, held_out, 0.0, MAX_TRIAL_FRAMES, generator, views=1)
     errors = []
     for strength in STRENGTHS:
         features = torch.cat(_view_features(model, corpus, others, strength, MAX_TRIAL_FRAMES, generator))
@@ -165,16 +164,16 @@ def _view_features(
     model: VQVAE,
     corpus: Corpus,
     entries: Sequence[ManifestRow],
-    strength: float | None,
+    strength: float,
     max_frames: int,
     generator: torch.Generator,
+    views: int = VIEWS,
 ) -> list[Tensor]:
     """Features `[F, features]` of pieces of recordings, about `max_frames` frames in all.
 
-    Of each recording there are `VIEWS` augmented views, or the recording alone where `strength` is None.
+    Of each recording there are so many views, the first as it is, the others augmented.
     """
     step = model.spectrogram.samples_per_frame
-    views = 1 if strength is None else VIEWS
     piece = max(MIN_PIECE_FRAMES, max_frames // (views * len(entries))) * step
     kept: list[Tensor] = []
     frames = 0
@@ -185,7 +184,7 @@ def _view_features(
         for view in range(views):
             start = int(torch.randint(entries[index].samples - length + 1, (1,), generator=generator))
             audio, shift = waveform(corpus, entries[index], start, length), 0
-            if view and strength is not None:
+            if view:
                 shift = int(torch.randint(step, (1,), generator=generator))
                 audio = _augment(audio, strength, generator)
             kept.append(features_of(model, audio, shift)[0])

@@ -1,6 +1,7 @@
 """Spectral distance between waveforms, which training minimises and evaluation reports."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +10,7 @@ from distill.codec import constants
 from distill.codec.envelope import mean_squares
 from distill.codec.spectral import LogMel, magnitude
 
-POWER_FLOOR = 1e-9  # -90 dB
-QUIET = 1e-4  # a sound of this mean amplitude is not asked for a better envelope in proportion
-MAX_ERROR = 10.0
-LONG_FLOOR = 1e-4  # -80 dB
 REPORT_WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
-LONG_SECONDS = (0.093, 0.186)  # of windows whose bins are compared without mel bands: they tell partials apart
 
 
 class MultiScaleMelLoss(nn.Module):
@@ -35,7 +31,7 @@ class MultiScaleMelLoss(nn.Module):
         with torch.no_grad():
             targets = self.spectra(reference)
         pairs = zip(self.spectra(estimate), targets, strict=True)
-        return torch.stack([(found - target).abs().mean() for found, target in pairs]).sum()
+        return torch.stack([(own - target).abs().mean() for own, target in pairs]).sum()
 
     def spectra(self, audio: Tensor) -> list[Tensor]:
         """Log-mel spectrogram `[B, T, bands]` of samples `[B, N]` at each scale, in fp32."""
@@ -45,23 +41,23 @@ class MultiScaleMelLoss(nn.Module):
 
 
 class LongSpectra(nn.Module):
-    """Log10 magnitudes of windows so long that they tell partials apart."""
+    """Log10 magnitudes of windows so long that bins tell partials apart, without mel bands."""
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
-        self.sizes = [2 ** round(math.log2(seconds * sample_rate)) for seconds in LONG_SECONDS]
+        self.sizes = [2 ** round(math.log2(seconds * sample_rate)) for seconds in (0.093, 0.186)]
         for size in self.sizes:
             self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
 
     def forward(self, audio: Tensor) -> list[Tensor]:
         """Spectra `[B, bins, T]` of samples `[B, N]`, one for each size; 0 is as loud as a full-scale sine."""
-        found = []
+        spectra = []
         for size in self.sizes:
             window = getattr(self, f"window_{size}")
             padded = nn.functional.pad(audio, (size // 2, size // 2))
             spectrum = torch.stft(padded, size, size // 4, window=window, center=False, return_complex=True)
-            found.append((magnitude(spectrum) * (4 / size) + LONG_FLOOR).log10())
-        return found
+            spectra.append((magnitude(spectrum) * (4 / size) + 1e-4).log10())  # -80 dB is as soft as silence
+        return spectra
 
 
 class DecoderLoss(nn.Module):
@@ -86,43 +82,32 @@ class DecoderLoss(nn.Module):
         """Loss of two draws `[2 * B, N]` of each sound of `reference` `[B, N]`: `recon` and its parts, scalars."""
         with torch.autocast(draws.device.type, enabled=False):
             draws, reference = draws.float() * self.gain, reference.float() * self.gain
-            one, other = (self.mel.spectra(part) for part in draws.chunk(constants.DRAWS))
-            with torch.no_grad():
-                target = self.mel.spectra(reference)
-            scales = list(zip(one, other, target, strict=True))
-            mel = torch.stack([(y - x).abs().mean() + (z - x).abs().mean() for y, z, x in scales]).sum() / 2
-            spread = torch.stack([(y - z).abs().mean() for y, z, _ in scales]).sum() / 2
-            fine = self._fine_distance(draws, reference)  # before the reference is repeated
+            distances, spreads = _distances(self.mel.spectra, draws, reference)
+            long_distances, long_spreads = _distances(self.long, draws, reference)
             reference = reference.repeat(constants.DRAWS, 1)
-            envelope = self._envelope_error(draws, reference)
-            level = self._level_error(draws, reference)
+            parts = {
+                "mel": distances.sum() / 2,
+                "spread": spreads.sum() / 2,
+                "envelope": self._envelope_error(draws, reference),
+                "level": self._level_error(draws, reference),
+                "long": ((long_distances - constants.REPULSION * long_spreads) / 2).sum(),
+            }
             recon = (
-                mel
-                - constants.REPULSION * spread
-                + constants.ENVELOPE_SHARE * envelope
-                + constants.LEVEL_SHARE * level
-                + constants.LONG_SHARE * fine
+                parts["mel"]
+                - constants.REPULSION * parts["spread"]
+                + constants.ENVELOPE_SHARE * parts["envelope"]
+                + constants.LEVEL_SHARE * parts["level"]
+                + constants.LONG_SHARE * parts["long"]
             )
-            return {"recon": recon, "mel": mel, "spread": spread, "envelope": envelope, "level": level, "long": fine}
-
-    def _fine_distance(self, draws: Tensor, reference: Tensor) -> Tensor:
-        """Energy distance between long spectra, as between mel spectra."""
-        one, other = (self.long(part) for part in draws.chunk(constants.DRAWS))
-        with torch.no_grad():
-            target = self.long(reference[: len(one[0])])
-        parts = [
-            ((y - x).abs().mean() + (z - x).abs().mean() - constants.REPULSION * (y - z).abs().mean()) / 2
-            for y, z, x in zip(one, other, target, strict=True)
-        ]
-        return torch.stack(parts).sum()
+            return {"recon": recon, **parts}
 
     def _envelope_error(self, audio: Tensor, reference: Tensor) -> Tensor:
         """Error of 2 ms envelopes, absolute and squared, as shares of each sound's own."""
         estimate, target = (_amplitudes(x, self.envelope_window) for x in (audio, reference))
-        difference = estimate - target
-        absolute = difference.abs().mean(dim=1) / target.mean(dim=1).clamp_min(QUIET)
-        squared = difference.square().mean(dim=1) / target.square().mean(dim=1).clamp_min(QUIET**2)
-        return (absolute.clamp_max(MAX_ERROR) + squared.clamp_max(MAX_ERROR)).mean() / 2
+        difference, quiet, largest = estimate - target, 1e-4, 10.0  # quieter sounds are not asked for more
+        absolute = difference.abs().mean(dim=1) / target.mean(dim=1).clamp_min(quiet)
+        squared = difference.square().mean(dim=1) / target.square().mean(dim=1).clamp_min(quiet**2)
+        return (absolute.clamp_max(largest) + squared.clamp_max(largest)).mean() / 2
 
     def _level_error(self, audio: Tensor, reference: Tensor) -> Tensor:
         """Error of levels, in log10. Loud windows count more: else they come out too soft, and soft ones too loud."""
@@ -131,6 +116,16 @@ class DecoderLoss(nn.Module):
         return (weights * (levels.log10() - goals.log10()).abs()).mean()
 
 
+def _distances(spectra: Callable[[Tensor], list[Tensor]], draws: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances `[scales]` of spectra: the sum of those of both draws to the reference, and that between the draws."""
+    one, other = map(spectra, draws.chunk(constants.DRAWS))
+    with torch.no_grad():
+        target = spectra(reference)
+    scales = list(zip(one, other, target, strict=True))
+    distances = [(y - x).abs().mean() + (z - x).abs().mean() for y, z, x in scales]
+    return torch.stack(distances), torch.stack([(y - z).abs().mean() for y, z, _ in scales])
+
+
 def _amplitudes(audio: Tensor, window: int) -> Tensor:
-    """Root mean squares `[B, T]` of windows of samples `[B, N]` that overlap by half."""
-    return (mean_squares(audio, window) + POWER_FLOOR).sqrt()
+    """Root mean squares `[B, T]` of windows of samples `[B, N]` that overlap by half, at least -90 dB."""
+    return (mean_squares(audio, window) + 1e-9).sqrt()

@@ -25,8 +25,6 @@ from distill.codec.tones.analysis import PitchAnalysis
 from distill.codec.tones.layer import PARTIALS, Combs, Phases, ToneLayer, Tones, atoms_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 
-COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
-HEARD_BANDS = 5.0  # log10 of amplitudes: bands that are 100 dB softer than the loudest are equally soft to networks
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 
 
@@ -96,10 +94,6 @@ class VQVAE(nn.Module):
     in files.
     """
 
-    mean: Tensor  # [features]
-    components: Tensor  # [features, D]
-    weights: Tensor  # [features]
-
     def __init__(
         self,
         architecture: VQVAEArchitecture,
@@ -112,9 +106,9 @@ class VQVAE(nn.Module):
         latent, width, features = architecture.latent_size, architecture.hidden_size, spectrogram.features
         self.frame_features = FrameFeatures(spectrogram)
         self.inverse_stft = InverseSTFT(spectrogram)
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("components", torch.eye(features, latent))
-        self.register_buffer("weights", feature_weights(spectrogram), persistent=False)
+        self.mean = nn.Buffer(torch.zeros(features))
+        self.components = nn.Buffer(torch.eye(features, latent))
+        self.weights = nn.Buffer(feature_weights(spectrogram), persistent=False)
         self.encoder = nn.Linear(features, latent)
         nn.init.zeros_(self.encoder.weight)
         nn.init.zeros_(self.encoder.bias)
@@ -270,8 +264,9 @@ class VQVAE(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features, tones = self.with_tones(features, self.layout.split(codes)[1], phases, inside)
             log_mel, fine, envelope = self.spectrogram.by_hop(features)
-            # Clean tones, with silence beside them, are not among the sounds that the weights were trained with.
-            softest = log_mel.amax(dim=2, keepdim=True) - HEARD_BANDS
+            # Clean tones, with silence beside them, are not among the sounds that the weights were trained with: bands
+            # that are 100 dB softer than the loudest are equally soft.
+            softest = log_mel.amax(dim=2, keepdim=True) - 5.0
             heard = (torch.maximum(log_mel, softest), torch.maximum(fine, softest), envelope)
             inputs = torch.cat([*heard, tones.bands], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
@@ -280,10 +275,9 @@ class VQVAE(nn.Module):
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
             base = self.head.log_magnitudes(rest)
             spectrum = self.head.spectrum(hidden, base, hops)
-            texture = self.texture_head.texture(hidden)
+            texture = self.texture_head.texture(hidden, base)
             noise = torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
-            spectrum = spectrum + texture.noise_level(base) * self.inverse_stft.transform(noise)
-            spectrum = spectrum * self.head.in_bands
+            spectrum = (spectrum + texture.noise * self.inverse_stft.transform(noise)) * self.head.in_bands
             partials = self.tone_head.spectrum(hidden[: len(codes)], tones)
             spectrum = spectrum + partials.repeat(draws, 1, 1)
             audio = self.inverse_stft(spectrum, inside)
@@ -303,7 +297,7 @@ class VQVAE(nn.Module):
 
 def feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
     """Weight of each feature in the projection, `[features]`, of mean square 1."""
-    coarse, fine, envelope = spectrogram.feature_sizes
-    weights = ((COARSE_WEIGHT, coarse), (FINE_WEIGHT, fine), (ENVELOPE_WEIGHT, envelope))
-    shares = torch.tensor([weight / count for weight, count in weights for _ in range(count)])
+    sizes = torch.tensor(spectrogram.feature_sizes)
+    in_squared_error = torch.tensor([4.0, 2.0, 6.0], dtype=torch.float64)  # of log-mel frames, fine ones, envelope
+    shares = (in_squared_error / sizes).repeat_interleave(sizes).float()
     return (shares / shares.mean()).sqrt()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.codec import constants
+from distill.codec.envelope import mask_gaps
 from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_SIZE, LOUDNESS_STEP
 from distill.codec.search import (
     KERNEL_FRAMES,
@@ -32,12 +33,9 @@ from distill.codec.search import (
     overlapping_search,
     sum_codewords,
 )
-from distill.codec.spectral import mask_gaps
 from distill.params import Quantizer
 from distill.training.events import HEALTH
 
-KMEANS_ITERATIONS = 25
-SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
 MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
 
 
@@ -66,21 +64,18 @@ class ResidualQuantizer(nn.Module, ABC):
 
     search_context = 0  # frames before and after a frame that can decide its codes
     dead_code_threshold = 0.0  # latents of a batch that a codeword has on average, below which some kinds replace it
-    codebooks: Tensor  # [S, V, D]
-    # [2, KERNEL_FRAMES, D], of the first and of finer levels: entry k weighs codewords of frame t + k - REACH in frame t
-    kernels: Tensor
-    counts: Tensor  # [S, V], moving averages of how many latents have a codeword
-    sums: Tensor  # [S, V, D], moving averages of the sum of these latents' targets for it
 
     def __init__(
         self, latent_size: int, codebook_size: int, shapes: int, ema_decay: float, loudness_scale: float
     ) -> None:
         super().__init__()
         self.codebook_size, self.ema_decay, self.loudness_scale = codebook_size, ema_decay, loudness_scale
-        self.register_buffer("codebooks", torch.zeros(shapes, codebook_size, latent_size))
-        self.register_buffer("kernels", identity_kernel(latent_size).repeat(2, 1, 1))
-        self.register_buffer("counts", torch.ones(shapes, codebook_size))
-        self.register_buffer("sums", torch.zeros(shapes, codebook_size, latent_size))
+        self.codebooks = nn.Buffer(torch.zeros(shapes, codebook_size, latent_size))  # [S, V, D]
+        # [2, KERNEL_FRAMES, D], of the first and of finer levels: entry k weighs codewords of frame t + k - REACH in t
+        self.kernels = nn.Buffer(identity_kernel(latent_size).repeat(2, 1, 1))
+        # Moving averages of how many latents have a codeword, and of the sum of these latents' targets for it.
+        self.counts = nn.Buffer(torch.ones(shapes, codebook_size))
+        self.sums = nn.Buffer(torch.zeros_like(self.codebooks))
 
     def levels(self) -> list[Level]:
         """The levels of loudness and shape: summed over them, what codewords add to a frame is its latent."""
@@ -384,7 +379,7 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[T
     A cluster that runs empty restarts at the point that is farthest from its centre.
     """
     centres = _plus_plus(points, clusters, generator)
-    for _ in range(KMEANS_ITERATIONS):
+    for _ in range(25):
         distances, assignment = _nearest(points, centres)
         counts = torch.bincount(assignment, minlength=clusters)
         sums = torch.zeros_like(centres).index_add_(0, assignment, points)
@@ -403,9 +398,9 @@ def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _plus_plus(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """First centres `[clusters, D]` by k-means++ (Arthur and Vassilvitskii 2007)."""
-    if len(points) > SEED_POINTS * clusters:
-        points = points[torch.randperm(len(points), generator=generator)[: SEED_POINTS * clusters]]
+    """First centres `[clusters, D]` by k-means++ (Arthur and Vassilvitskii 2007), among 16 points a cluster at most."""
+    if len(points) > 16 * clusters:
+        points = points[torch.randperm(len(points), generator=generator)[: 16 * clusters]]
     first = int(torch.randint(len(points), (1,), generator=generator))
     centres = points[first : first + 1].repeat(clusters, 1)
     nearest = (points - centres[0]).square().sum(dim=1)

@@ -101,7 +101,7 @@ class BeamSearch:
         self.squares = self.codewords.square().sum(dim=1)
         pairs = [(earlier, level) for level in range(1, self.levels) for earlier in range(level)]
         fits = len(pairs) * 4 * self.size**2 <= MOST_BYTES
-        self.products = {pair: self._products(*pair) for pair in pairs} if fits else {}
+        self.products = {(i, j): 2.0 * codebooks[i] @ codebooks[j].T for i, j in pairs} if fits else {}
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Codes `[n, Q]` of latents `[n, D]`."""
@@ -109,12 +109,11 @@ class BeamSearch:
         row_bytes = 4 * self.size * max(BEAM_SIZE, self.levels)
         return torch.cat([self._search(part) for part in rows.split(max(1, min(at_once, MOST_BYTES // row_bytes)))])
 
-    def _products(self, earlier: int, level: int, codes: Tensor | None = None) -> Tensor:
-        """Twice the products of codewords of an earlier level, all or those of `codes`, with all of a level."""
-        if codes is not None and (earlier, level) in self.products:
+    def _products(self, earlier: int, level: int, codes: Tensor) -> Tensor:
+        """Twice the products of the codewords `codes` of an earlier level with all of a level."""
+        if self.products:
             return self.products[earlier, level][codes]
-        codewords = self.codebooks[earlier] if codes is None else self.codebooks[earlier][codes]
-        return 2.0 * codewords @ self.codebooks[level].T
+        return 2.0 * self.codebooks[earlier][codes] @ self.codebooks[level].T
 
     def _search(self, rows: Tensor) -> Tensor:
         # Squared errors, less the row's own square: of single codewords here, of candidates' sums below.
@@ -128,15 +127,13 @@ class BeamSearch:
                 sums += self._products(earlier, level, codes[earlier])
             sums += single[:, level, None]
             sums += errors[:, :, None]
-            errors, found = self._best(sums.flatten(1), level)
-            parent = found // self.size
-            codes = [*(code.gather(1, parent) for code in codes), found % self.size]
+            errors, best = self._best(sums.flatten(1), level)
+            parent = best // self.size
+            codes = [*(code.gather(1, parent) for code in codes), best % self.size]
         return torch.cat(codes, dim=1)
 
     def _best(self, errors: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Errors and indices of the candidates to keep, `[n, beam]` each; of the last level the best alone."""
-        if level == self.levels - 1:
-            least, found = errors.min(dim=1, keepdim=True)
-            return least, found
-        kept, found = errors.topk(min(BEAM_SIZE, errors.shape[1]), largest=False)
-        return kept, found
+        beam = min(BEAM_SIZE, errors.shape[1])
+        best = errors.min(dim=1, keepdim=True) if level == self.levels - 1 else errors.topk(beam, largest=False)
+        return best.values, best.indices

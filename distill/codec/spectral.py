@@ -9,14 +9,10 @@ import torchaudio
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, log_envelope
+from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, log_envelope, mask_gaps
 from distill.params import Settings
 
-SMALLEST_MAGNITUDE = 1e-20  # lower bound of a divisor
 MAX_LOG_MEL = 4.0  # log10 of an amplitude far above a full-scale sound's
-LOUD_BANDS = 2.0  # log10 of amplitudes: bands that are 40 dB softer than the loudest are left as they are
-LOUDNESS_ROUNDS = 3
-ENVELOPE_STEPS = 8  # values of the envelope a hop: one every 1.3 ms
 
 
 class SpectrogramConfig(Settings):
@@ -119,7 +115,7 @@ def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
         hop_length=hop_length,
         n_mels=min(100, hop_length // 2),
         stack=2,
-        envelope_steps=ENVELOPE_STEPS,
+        envelope_steps=8,  # one every 1.3 ms
     )
 
 
@@ -142,7 +138,7 @@ class _Magnitude(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         spectrum, result = ctx.saved_tensors
-        return cast(Tensor, spectrum * (gradient / result.clamp_min(SMALLEST_MAGNITUDE)))
+        return cast(Tensor, spectrum * (gradient / result.clamp_min(1e-20)))
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
@@ -153,16 +149,13 @@ def magnitude(spectrum: Tensor) -> Tensor:
 class LogMel(nn.Module):
     """Log-mel spectrogram: log10 of mel amplitudes. With `skip_empty` without bands whose filter has no bin."""
 
-    window: Tensor
-    bank: Tensor
-
     def __init__(self, sample_rate: int, n_fft: int, hop_length: int, n_mels: int, skip_empty: bool = False) -> None:
         super().__init__()
         self.n_fft, self.hop_length = n_fft, hop_length
         bank = mel_filterbank(sample_rate, n_fft, n_mels)
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.window = nn.Buffer(torch.hann_window(n_fft), persistent=False)
         bank = bank[:, bank.sum(dim=0) > 0].contiguous() if skip_empty else bank
-        self.register_buffer("bank", bank, persistent=False)
+        self.bank = nn.Buffer(bank, persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Log-mel frames `[B, N / hop_length, n_mels]` of samples `[B, N + n_fft - hop_length]`, N in whole hops."""
@@ -203,11 +196,14 @@ class FrameFeatures(nn.Module):
         return torch.cat([bands + (loudness - self.loudness(features)), envelope], dim=-1)
 
     def with_loudness(self, features: Tensor, loudness: Tensor) -> Tensor:
-        """Features with loud bands moved to this loudness `[..., 1]`: soft ones would get errors of the loud ones."""
+        """Features with loud bands moved to this loudness `[..., 1]`: soft ones would get errors of the loud ones.
+
+        Bands that are 40 dB softer than the loudest are left as they are.
+        """
         coarse, rest = features.tensor_split([self.config.coarse_features], dim=-1)
-        softness = (coarse.amax(dim=-1, keepdim=True) - coarse) / LOUD_BANDS
+        softness = (coarse.amax(dim=-1, keepdim=True) - coarse) / 2.0
         loud = (2 * (1 - softness)).clamp(0, 1)
-        for _ in range(LOUDNESS_ROUNDS):
+        for _ in range(3):
             coarse = coarse + (loudness - self.loudness(coarse)) * loud
         return torch.cat([coarse, rest], dim=-1)
 
@@ -218,20 +214,13 @@ def inside_mask(positions: Tensor) -> Tensor | None:
     return None if bool(inside.all()) else inside.float()
 
 
-def mask_gaps(x: Tensor, inside: Tensor | None) -> Tensor:
-    """`[..., F, D]` times the mask `inside` `[F]`; unchanged where it is None."""
-    return x if inside is None else x * inside[:, None]
-
-
 class InverseSTFT(nn.Module):
     """Inverse STFT, and the STFT that it inverts. T counts spectrogram frames."""
-
-    window: Tensor
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.window = nn.Buffer(torch.hann_window(config.n_fft), persistent=False)
 
     def transform(self, audio: Tensor) -> Tensor:
         """Complex spectrum `[B, T, n_fft // 2 + 1]` of samples `[B, T * hop_length]`, zeros beyond the ends."""

@@ -53,12 +53,8 @@ from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
-MAX_VAL_PIECES = 64
-PROBE_CROPS = 2
+PREVIEWS = 4
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
-BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
-PREVIEWS, PREVIEW_SECONDS = 4, 5.0
-PREVIEW_PAUSE = 20.0  # times the time that previews take
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +73,7 @@ class CodecTraining(Trained):
     def warnings(self) -> tuple[str, ...]:
         """Warnings of what cannot be held out, and of levels that use few of their codewords."""
         of_levels = utilization_warnings(self.codebook_health, self.model.layout)
-        return (self.split_remark, *of_levels) if self.split_remark else of_levels
+        return tuple(filter(None, (self.split_remark, *of_levels)))
 
 
 def train_vqvae(
@@ -167,15 +163,12 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:
         run = replace(run, observers=(*run.observers, EarlyPreviews(model, data, run.console.status)))
+    same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "patience"}
     settings = TrainerSettings(
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        betas=BETAS,
-        gradient_clip=config.gradient_clip,
-        warmup_steps=WARMUP_STEPS,
-        patience=config.patience,
+        **config.model_dump(include=same),
         seed=seed,
+        betas=BETAS,
+        warmup_steps=WARMUP_STEPS,
         rate_shares={"encoder.": config.encoder_rate},
         validate_initial=True,
         drops=RATE_DROPS,
@@ -199,7 +192,7 @@ class CodecTask(Task[Tensor]):
         corpus, step = data.corpus, model.spectrogram.samples_per_frame
         crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
         memory, on_cpu = free_memory(), fabric.device.type == "cpu"
-        most = memory // (BYTES_PER_SAMPLE * crop)
+        most = memory // (1350 * crop)  # bytes of a sample in training: measured with batches of 60 and 120 seconds
         if config.batch_size < fabric.world_size:
             raise ParamsError(
                 f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, "
@@ -214,9 +207,9 @@ class CodecTask(Task[Tensor]):
         self.sampler = CropSampler(corpus, data.train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.share, self.distributed = share_of(fabric), Distributed(fabric)
-        self.val_pieces = fixed_pieces(corpus, data.held_out, crop, MAX_VAL_PIECES, self.share)
+        self.val_pieces = fixed_pieces(corpus, data.held_out, crop, 64, self.share)
         self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces)))))
-        self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
+        self.probe_crops = fabric.to_device(self.sampler.probe(2))
         self.loss = DecoderLoss(corpus.sample_rate, model.architecture.input_gain)
         fabric.to_device(self.loss)
         self._health: CodebookHealth = {}  # of the last epoch
@@ -264,36 +257,30 @@ class CodecTask(Task[Tensor]):
 
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[VQStepMetrics | VQEpochMetrics]:
         """The codec's event for a step or an epoch."""
-        if isinstance(report, Step):
-            yield VQStepMetrics(
-                epoch=report.epoch,
-                step=report.step - report.epoch * self.steps_per_epoch,
-                total_steps=self.steps_per_epoch,
-                train_loss=report.losses["train_loss"],
-                recon_loss=report.losses["train_recon_loss"],
-                commit_loss=report.losses["train_commit_loss"],
-                commitment_weight=self.config.commitment_weight,
-                learning_rate=report.learning_rate,
-                step_time_s=report.step_time_s,
-                codebook_health=self._health,
-                overall_step=report.step,
-                overall_total_steps=report.total_steps,
-            )
-        elif isinstance(report, Epoch):
-            metrics, layout = report.metrics, self.model.layout
-            self._health = health_from_metrics(metrics)
-            yield VQEpochMetrics(
-                **{name: metrics[name] for name in ("train_loss", "val_loss", "val_recon_loss", "val_commit_loss")},
-                epoch=report.epoch,
-                total_epochs=self.config.epochs,
-                overfitting_gap=metrics["val_recon_loss"] - metrics["train_recon_loss"],
-                learning_rate=report.learning_rate,
-                eta_seconds=(self.config.epochs - report.epoch - 1) * report.epoch_time_s,
-                elapsed_seconds=report.elapsed_seconds,
-                codebook_health=self._health,
-                utilization_warnings=utilization_warnings(self._health, layout),
-                level_names=layout.names,
-            )
+        match report:
+            case Step():
+                yield VQStepMetrics(
+                    **report.public(self.steps_per_epoch),
+                    recon_loss=report.losses["train_recon_loss"],
+                    commit_loss=report.losses["train_commit_loss"],
+                    commitment_weight=self.config.commitment_weight,
+                    codebook_health=self._health,
+                )
+            case Epoch(metrics=metrics):
+                layout, self._health = self.model.layout, health_from_metrics(metrics)
+                losses = ("train_loss", "val_loss", "val_recon_loss", "val_commit_loss")
+                yield VQEpochMetrics(
+                    **{name: metrics[name] for name in losses},
+                    epoch=report.epoch,
+                    total_epochs=self.config.epochs,
+                    overfitting_gap=metrics["val_recon_loss"] - metrics["train_recon_loss"],
+                    learning_rate=report.learning_rate,
+                    eta_seconds=(self.config.epochs - report.epoch - 1) * report.epoch_time_s,
+                    elapsed_seconds=report.elapsed_seconds,
+                    codebook_health=self._health,
+                    utilization_warnings=utilization_warnings(self._health, layout),
+                    level_names=layout.names,
+                )
 
 
 def utilization_warnings(health: CodebookHealth, layout: FrameLayout) -> tuple[str, ...]:
@@ -301,11 +288,12 @@ def utilization_warnings(health: CodebookHealth, layout: FrameLayout) -> tuple[s
 
     Loudness and tones have codes for other sounds than there are.
     """
+    shares = {level: health[f"level_{level}"]["utilization"] for level in layout.shapes}
     return tuple(
-        f"{level.name}: {int(100 * values['utilization'])}% of the codewords are used on held-out recordings (expected 30 % or "
+        f"{layout.names[level]}: {int(100 * share)}% of the codewords are used on held-out recordings (expected 30 % or "
         "more): lower the codebook size or add recordings"
-        for level, values in zip(layout, health.values(), strict=True)
-        if values["utilization"] < LOW_UTILIZATION and level.kind == "shape"
+        for level, share in shares.items()
+        if share < LOW_UTILIZATION
     )
 
 
@@ -321,12 +309,14 @@ class CodecConsole(ToConsole):
     def __call__(self, event: object) -> None:
         """See `Observer`."""
         super().__call__(event)
-        if isinstance(event, VQEpochMetrics):
-            for warning in event.utilization_warnings:
-                level = warning.partition(":")[0]
-                if level not in self._warned:
-                    self.progress.say(f"warning: epoch {event.epoch + 1}: {warning}")
-                self._warned.add(level)
+        match event:
+            case VQEpochMetrics(epoch=epoch, utilization_warnings=warnings):
+                new = {
+                    level: warning for warning in warnings if (level := warning.partition(":")[0]) not in self._warned
+                }
+                for warning in new.values():
+                    self.progress.say(f"warning: epoch {epoch + 1}: {warning}")
+                self._warned |= new.keys()
 
 
 class EarlyPreviews:
@@ -346,20 +336,17 @@ class EarlyPreviews:
         with TemporaryDirectory() as folder:
             write_previews(Path(folder), self.codec.eval(), self.data)
             self.status.keep(Path(folder), "previews")
-        self._next = time.monotonic() + PREVIEW_PAUSE * (time.monotonic() - began)
+        self._next = time.monotonic() + 20.0 * (time.monotonic() - began)
 
 
 def print_codec(training: CodecTraining, console: Console) -> None:
     """Print the result of a training: losses, fidelity, a row for each codebook, warnings and remarks."""
     best = training.result.best_metrics
     losses = ", ".join(f"{name} {best[f'val_{name}_loss']:.3f}" for name in VAL_LOSSES)
-    console.print(
-        f"codec of {training.made_of}: {training.result.summary}; of the weights that are kept {losses}", soft_wrap=True
-    )
-    if line := fidelity_line(training.metrics):
+    summary = f"codec of {training.made_of}: {training.result.summary}; of the weights that are kept {losses}"
+    tones = tone_line(training.metrics)
+    for line in filter(None, (summary, fidelity_line(training.metrics), tones and f"held-out tones: {tones}")):
         console.print(line, soft_wrap=True)
-    if line := tone_line(training.metrics):
-        console.print(f"held-out tones: {line}", soft_wrap=True)
     named = dict(zip(training.model.layout.names, training.codebook_health.values(), strict=True))
     console.print(health_table(named, f"{HEALTH_TITLE}, best epoch"))
     for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.remarks):
@@ -370,7 +357,7 @@ def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
     """Write a few held-out recordings and what a codec makes of them: two sounds of each, and an image of both."""
     rate = data.corpus.sample_rate
     for number, entry in enumerate(data.held_out[:: max(1, len(data.held_out) // PREVIEWS)][:PREVIEWS]):
-        ((original, decoded),) = decoded_pairs(codec, data.corpus, [entry], PREVIEW_SECONDS)
+        ((original, decoded),) = decoded_pairs(codec, data.corpus, [entry], seconds=5.0)
         for name, sound in (("original", original), ("best", decoded)):
             peak = np.float32(max(1.0, np.abs(sound).max(initial=0.0)))  # softer where it would clip
             write_audio(folder / f"preview_{number}_{name}.wav", sound / peak, rate)

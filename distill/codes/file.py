@@ -45,7 +45,6 @@ KIND = Kind(
     json_bytes=64 << 20,
     depth=4,
 )
-MAX_STEM_BYTES = 200  # file systems take 255, and a number and a suffix follow
 
 NamedCodes = tuple[str, int, Codes]  # of one recording: name of its file, length in samples, codes [F, Q]
 
@@ -106,11 +105,11 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
     if [entry.key for entry in header.recordings] != sorted(stored):
         raise ArtifactError(f"{path}: expected one tensor for each recording it names, found others; {AGAIN}")
     for entry in header.recordings:
-        found, expected = stored[entry.key], (codec.spectrogram.frames_for(entry.samples), header.num_quantizers)
-        if found != ("U16", expected):
+        tensor, expected = stored[entry.key], (codec.spectrogram.frames_for(entry.samples), header.num_quantizers)
+        if tensor != ("U16", expected):
             raise ArtifactError(
                 f"{path}: expected uint16 codes {list(expected)} for the {entry.samples} samples of {entry.name}, "
-                f"found {found.dtype} {list(found.shape)}; {AGAIN}"
+                f"found {tensor.dtype} {list(tensor.shape)}; {AGAIN}"
             )
     try:
         tensors = load_file(path)
@@ -142,7 +141,7 @@ class DecodedFile:
 
 
 def encode_files(
-    codec: VQVAE, paths: Sequence[Path], output: Path, progress: Progress | None = None, replace: bool = False
+    codec: VQVAE, paths: Sequence[Path], output: Path, progress: Progress = lambda *_: None, replace: bool = False
 ) -> Encoded:
     """Encode the recordings `paths` and write the file of codes `output`, or nothing if one of them is unusable.
 
@@ -163,8 +162,7 @@ def encode_files(
 
     for path, codes in zip(paths, encode_each(codec, sounds()), strict=True):
         recordings.append((_printable(path.name), lengths[len(recordings)], codes.cpu().numpy()))
-        if progress is not None:
-            progress(len(recordings), len(paths), path.name)
+        progress(len(recordings), len(paths), path.name)
     seconds = sum(lengths) / rate
     speed = seconds / (time.monotonic() - began)
     check_replaceable("-o", [output], replace)  # it may have changed meanwhile
@@ -177,7 +175,7 @@ def decode_file(
     recordings: Sequence[NamedCodes],
     output: Path,
     kind: AudioFormat,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
     replace: bool = False,
 ) -> list[DecodedFile]:
     """Decode the recordings of `load_codes`: one to the file `output`, several into the folder `output`.
@@ -186,10 +184,11 @@ def decode_file(
     of the same names are replaced only if Distill made them, and with `replace`. Raises ParamsError.
     """
     rate = codec.spectrogram.sample_rate
-    single = len(recordings) == 1
-    whole = nullcontext(output.parent) if single else nullcontext(output) if output.is_dir() else atomic_folder(output)
-    names = [output.name] if single else file_names([name for name, _, _ in recordings], kind)
-    targets = [output] if single else [output / name for name in names]
+    parent, names = output, file_names([name for name, _, _ in recordings], kind)
+    if len(recordings) == 1:
+        parent, names = output.parent, [output.name]
+    whole = nullcontext(parent) if parent.is_dir() or len(recordings) == 1 else atomic_folder(output)
+    targets = [parent / name for name in names]
     check_replaceable("-o", targets, replace)
     written = []
     with whole as folder:
@@ -200,8 +199,7 @@ def decode_file(
             check_replaceable("-o", [path], replace)  # it may have changed meanwhile
             write_audio(folder / name, audio * np.float32(gain), rate, kind)
             written.append(DecodedFile(path, len(audio) / rate, 20.0 * math.log10(gain)))
-            if progress is not None:
-                progress(len(written), len(recordings), name)
+            progress(len(written), len(recordings), name)
         if folder not in (output, output.parent) and output.exists():
             check_replaceable("-o", [output], replace=False)
     return written
@@ -224,8 +222,11 @@ def file_names(names: Sequence[str], kind: AudioFormat) -> list[str]:
 
 
 def printable_stem(path: PurePath) -> str:
-    """The name of a file without its suffix, printable and short enough that a number and another suffix may follow."""
-    return _printable(path.stem).encode("utf-8")[:MAX_STEM_BYTES].decode("utf-8", "ignore")
+    """The name of a file without its suffix, printable and short enough that a number and another suffix may follow.
+
+    File systems take 255 bytes.
+    """
+    return _printable(path.stem).encode("utf-8")[:200].decode("utf-8", "ignore")
 
 
 def _printable(name: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from distill.codes.store import Codes, frame_counts
+from distill.codes.store import Codes
 from distill.training.distributed import WHOLE
 
 NUM_SPECIAL_TOKENS = 2
@@ -82,7 +82,7 @@ class CodeSequences:
     ) -> None:
         self.codebook_size, self.num_quantizers = max(codebook_sizes), len(codebook_sizes)
         self._recordings = recordings
-        self.lengths = frame_counts(recordings) + 2
+        self.lengths = np.array([len(codes) for codes in recordings], dtype=np.int64) + 2
         self.labels, self.folds = (np.broadcast_to(own, len(recordings)).astype(np.int64) for own in (labels, folds))
 
     def read(self, sequence: int, start: int, stop: int) -> NDArray[np.int64]:
@@ -142,7 +142,7 @@ def random_windows(
             low, high = last * part // count, last * (part + 1) // count
             start = int(generator.integers(low, high + 1))
             if generator.random() < 0.5:
-                start = 0 if part == 0 else last if part == count - 1 else start
+                start = {count - 1: last, 0: 0}.get(part, start)
             windows.append(Window(index, start, min(start + context_frames, inputs)))
     return windows
 

@@ -51,11 +51,6 @@ class CodeLevels(Settings):
         """What each level is."""
         return FrameLayout(self.codebook_sizes)
 
-    @property
-    def uniform_bits(self) -> float:
-        """Bits of a frame's codes to a prediction for which all codes of a level are alike."""
-        return uniform_bits(self.codebook_sizes)
-
 
 class CodesConfig(CodeLevels):
     """What the codes mean: their ranges, their rate, the codec that made them and the recordings they were made of."""
@@ -116,7 +111,7 @@ class CodesReader:
 
     def __init__(self, folder: Path) -> None:
         self.config = CodesConfig.model_validate(read_json(folder / "config.json", "the geometry of codes"))
-        self.rows = read_index(folder)
+        self.rows = read_rows(folder / INDEX, IndexRow, "the index of codes", INDEX_SCHEMA)
         self._shards = ShardReader(folder, "codes")
         self._folder = folder
 
@@ -152,16 +147,6 @@ def out_of_range(codes: NDArray[np.integer], codebook_sizes: Sequence[int]) -> s
     return ""
 
 
-def read_index(folder: Path) -> list[IndexRow]:
-    """The index alone."""
-    return read_rows(folder / INDEX, IndexRow, "the index of codes", INDEX_SCHEMA)
-
-
-def frame_counts(recordings: Sequence[Codes]) -> NDArray[np.int64]:
-    """Number of frames of each recording, `[n]`."""
-    return np.array([len(codes) for codes in recordings], dtype=np.int64)
-
-
 @dataclass(frozen=True, slots=True)
 class SplitRow:
     """The side of one recording."""
@@ -183,17 +168,17 @@ def rows_by_side(reader: CodesReader, split: Path) -> dict[Side, dict[str, list[
     missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
     if missing:
         raise damaged(split, "a side for every recording", f"none for {len(missing)} of them (such as {missing[0]})")
-    found: dict[Side, dict[str, list[IndexRow]]] = {"train": {}, "val": {}}
+    by_side: dict[Side, dict[str, list[IndexRow]]] = {"train": {}, "val": {}}
     for row in reader.rows:
         side = sides[row.recording_id]
         if side == "train" or row.view == 0:
-            found[side].setdefault(row.recording_id, []).append(row)
-    for side, rows in found.items():
+            by_side[side].setdefault(row.recording_id, []).append(row)
+    for side, rows in by_side.items():
         if not rows:
             raise ArtifactError(
                 f"{split}: expected recordings on both sides, found none on side {side}; change split.val_fraction or seed"
             )
-    return found
+    return by_side
 
 
 def read_split(path: Path) -> list[SplitRow]:

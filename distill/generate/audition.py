@@ -17,15 +17,9 @@ from distill.audio.plots import write_codes, write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.generate.faults import FaultFinder, FaultReport
+from distill.generate.refusals import Sound
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import (
-    NEAREST_SECONDS,
-    GenerationRequest,
-    Seeds,
-    Sound,
-    frames_for_seconds,
-    generate_sounds,
-)
+from distill.generate.sounds import NEAREST_SECONDS, GenerationRequest, Seeds, frames_for_seconds, generate_sounds
 from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import MOST_DECODED, report_on

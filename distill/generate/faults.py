@@ -41,7 +41,7 @@ SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its me
 
 Fault = Literal["drone", "stutter", "attack", "loud", "band", "ending", "length"]
 Codes = NDArray[np.integer]  # [F, Q]
-Samples = NDArray[np.float32]  # [N]
+Samples = NDArray[np.float32]  # [N], in [-1, 1]
 Levels = NDArray[np.float64]  # [F] or [bands], dB
 MEANINGS: dict[Fault, str] = {
     "drone": "it stands still for longer than recordings do",

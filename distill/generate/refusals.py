@@ -1,16 +1,37 @@
-"""Refusals: the reasons to draw a sound again, as objects in a list, and the loop that draws until none applies."""
+"""Sounds, the reasons to draw one again, as objects in a list, and the loop that draws until none applies."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from distill.novelty.verdict import VERDICTS
-
-if TYPE_CHECKING:
-    from distill.generate.sounds import Sound
+from distill.codes.store import Codes
+from distill.generate.faults import Fault, Samples
+from distill.novelty.verdict import VERDICTS, Novelty
 
 MOST_DRAWS = 20  # attempts at a sound
+IN_TUNE = 0.2  # semitones from the note, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`, empty until decoded.
+
+    The codes begin with those of a prompt; the novelty is that of the rest. A sound at a note has the note that was
+    asked for and the pitch that was measured, in semitones (MIDI), None where it is not clear.
+    """
+
+    codes: Codes
+    novelty: Novelty | None
+    faults: tuple[Fault, ...] | None
+    samples: Samples
+    seconds: float = 0.0
+    note: float | None = None
+    pitch: float | None = None
+
+    @property
+    def is_at_note(self) -> bool:
+        """Whether it has no note that it should be at, or is at it."""
+        return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
 
 
 @dataclass(frozen=True)
@@ -18,7 +39,7 @@ class Refusal:
     """A reason to draw a sound again."""
 
     name: str
-    applies: "Callable[[Sound], bool]"
+    applies: Callable[[Sound], bool]
     hears: bool = False  # whether it needs samples
     remedy: str = ""  # where no sound of the first batch is without it, generation ends; "": it never does
 
@@ -39,7 +60,7 @@ def too_old(least: str | float) -> Refusal:
 def equal_to(known: set[bytes]) -> Refusal:
     """Refuse sounds whose codes are known, as bytes, or those of a sound that was not refused before: the last reason."""
 
-    def is_known(sound: "Sound") -> bool:
+    def is_known(sound: Sound) -> bool:
         codes = sound.codes.tobytes()
         before = len(known)
         known.add(codes)
@@ -52,17 +73,17 @@ def equal_to(known: set[bytes]) -> Refusal:
 class Draws:
     """Sounds by number; why others were drawn again, and why some are still refused."""
 
-    drawn: "dict[int, Sound]" = field(default_factory=dict)  # in the order in which they were drawn
+    drawn: dict[int, Sound] = field(default_factory=dict)  # in the order in which they were drawn
     redrawn: Counter[str] = field(default_factory=Counter)
     left: dict[int, str] = field(default_factory=dict)
 
     @property
-    def sounds(self) -> "list[Sound]":
+    def sounds(self) -> list[Sound]:
         """All sounds, by number."""
         return [self.drawn[number] for number in sorted(self.drawn)]
 
     @property
-    def accepted(self) -> "list[Sound]":
+    def accepted(self) -> list[Sound]:
         """The sounds that are not refused, in the order in which they were drawn."""
         return [sound for number, sound in self.drawn.items() if number not in self.left]
 
@@ -79,7 +100,7 @@ class Draws:
 
 
 def draw_again(
-    numbers: Sequence[int], draw: "Callable[[Sequence[int], int], Sequence[Sound]]", refusals: Sequence[Refusal]
+    numbers: Sequence[int], draw: Callable[[Sequence[int], int], Sequence[Sound]], refusals: Sequence[Refusal]
 ) -> Draws:
     """Draw sounds, and those that are refused again, at most MOST_DRAWS times in all.
 
@@ -100,6 +121,6 @@ def draw_again(
     return draws
 
 
-def _reason(refusals: Sequence[Refusal], sound: "Sound") -> str:
+def _reason(refusals: Sequence[Refusal], sound: Sound) -> str:
     """The name of the first refusal that applies to a sound; "" for none."""
     return next((refusal.name for refusal in refusals if refusal.applies(sound)), "")

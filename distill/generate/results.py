@@ -10,9 +10,8 @@ import numpy as np
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.generate.faults import Fault, FaultReport
-from distill.generate.refusals import Draws
-from distill.generate.sounds import IN_TUNE, Samples, Sound
+from distill.generate.faults import Fault, FaultReport, Samples
+from distill.generate.refusals import IN_TUNE, Draws, Sound
 from distill.notes import pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport

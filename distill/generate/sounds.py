@@ -13,19 +13,17 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from distill.codec.layout import FrameLayout
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault
+from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Samples
 from distill.generate.policies import Policy, keep, pull_to
-from distill.generate.refusals import MISTUNED, MOST_DRAWS, Draws, Refusal, draw_again
+from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Refusal, Sound, draw_again
 from distill.generate.sampling import Sampling, Sequences, follow_courses, sample_codes
 from distill.generate.source import Source
-from distill.novelty.verdict import Novelty
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
@@ -35,36 +33,12 @@ FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a l
 PEAK = 0.98  # largest amplitude
 MOST_SOFTER = 1.06  # factor by which peaks may be over it for the sound to be made softer, half a decibel
 MOST_CUT = 2.0  # factor by which peaks are cut at most, 6 dB
-IN_TUNE = 0.2  # semitones from the note, at most
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 
-Samples = NDArray[np.float32]  # [N], in [-1, 1]
 Report = Callable[[int, int, int, str], None]
 """Shows progress: numbers of sounds that are ready, of frames and of all frames, and a text."""
 NO_SAMPLES: Samples = np.empty(0, np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Sound:
-    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`, empty until decoded.
-
-    The codes begin with those of a prompt; the novelty is that of the rest. A sound at a note has the note that was
-    asked for and the pitch that was measured, in semitones (MIDI), None where it is not clear.
-    """
-
-    codes: Codes
-    novelty: Novelty | None
-    faults: tuple[Fault, ...] | None
-    samples: Samples
-    seconds: float = 0.0
-    note: float | None = None
-    pitch: float | None = None
-
-    @property
-    def is_at_note(self) -> bool:
-        """Whether it has no note that it should be at, or is at it."""
-        return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
 
 
 @dataclass(frozen=True)

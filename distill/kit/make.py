@@ -19,14 +19,13 @@ import torch
 from distill.audio.measure import window_energies
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.refusals import COPY, MISTUNED, MOST_DRAWS, Refusal, equal_to
+from distill.generate.faults import Samples
+from distill.generate.refusals import COPY, MISTUNED, MOST_DRAWS, Refusal, Sound, equal_to
 from distill.generate.requests import KitSettings, default_guidance, silent
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     GenerationRequest,
-    Samples,
     Seeds,
-    Sound,
     TakeRequest,
     decode_sounds,
     frames_for_seconds,

@@ -13,8 +13,6 @@ from distill.prior.data import PriorData
 
 CACHE_DECAYS = (0.8, 0.97)  # of a recording's own codes, each frame
 CACHE_TRUST = 0.5  # as TRUST, of these
-EM_ROUNDS = 60
-MOST_FITTED_FRAMES = 200_000  # about, of evenly spaced recordings: the weights are few
 
 
 class CountingModel:
@@ -38,10 +36,10 @@ class CountingModel:
         if all(halves):
             self._count(halves[0])
             frames = sum(len(recording.views[0]) for recording in halves[1])
-            fitted = halves[1][:: -(-frames // MOST_FITTED_FRAMES)]
-            found = np.concatenate([self.probabilities(recording.codes) for recording in fitted])
-            for _ in range(EM_ROUNDS):
-                shares = found * self.weights
+            fitted = halves[1][:: -(-frames // 200_000)]  # about so many frames are enough: the weights are few
+            probabilities = np.concatenate([self.probabilities(recording.codes) for recording in fitted])
+            for _ in range(60):
+                shares = probabilities * self.weights
                 self.weights = (shares / shares.sum(axis=2, keepdims=True)).mean(axis=0)
         self._count(recordings)
 

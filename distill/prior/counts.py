@@ -8,18 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.layout import NOTE, FrameLayout
+from distill.codec.layout import ATOM, NOTE, SHAPE
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequences, possible_tokens
-from distill.codes.store import frame_counts
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
 TRUST = 4.0  # how often a context must have occurred to count as much as what is known without it
 PRIOR_COUNT = 1.0  # of all codes together, before any was counted
-MAX_COUNT_FOLDS = 8
 COUNTED_FRAMES = 1 << 15  # of views, about, that are in memory at once
-EXPERTS = 3  # unigrams, after the frame before, given another level; with labels also unigrams of the label
-INITIAL_WEIGHT = 0.4
 
 Probabilities = NDArray[np.float64]
 
@@ -38,24 +34,18 @@ class Counts(NamedTuple):
     labelled: Probabilities
 
 
-def given_tokens(before: Tensor, frame: Tensor, shape: int, levels: slice = slice(None)) -> Tensor:
+def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> Tensor:
     """Context of `Counts.given` for `levels` of `frame` `[..., Q]`, which follows `before` `[..., Q]`: `[..., L]`.
 
-    A level is given the token of level `shape` of its frame, see `FrameLayout.first_shape`. That is given the one before, tuning and
-    atom are given the note, the note the loudness, and the loudness is given level `shape` of the frame before. Of
-    `frame` no more is read. Levels after `shape` alone are given `[..., 1]`.
+    A level is given the token of the first shape level of its frame. That is given the one before, tuning and atom are
+    given the note, the note the loudness, and the loudness is given the first shape level of the frame before. Of
+    `frame` no more is read. Levels after the first shape level alone are given `[..., 1]`.
     """
-    if before.shape[-1] == 1:
-        return torch.zeros_like(before)
-    if levels.start and levels.start > shape:
-        return frame[..., shape : shape + 1]
-    parts = []
-    for level in range(*levels.indices(before.shape[-1])):
-        if not level:
-            parts.append(before[..., shape])
-        else:
-            parts.append(frame[..., NOTE if NOTE < level < shape else min(level - 1, shape)])
-    return torch.stack(parts, dim=-1)
+    if levels.start and levels.start > SHAPE:
+        return frame[..., SHAPE : SHAPE + 1]
+    finer = before.shape[-1] - SHAPE - 1
+    sources = [(before, SHAPE), (frame, 0), (frame, NOTE), (frame, NOTE), (frame, ATOM), *[(frame, SHAPE)] * finer]
+    return torch.stack([tokens[..., level] for tokens, level in sources[levels]], dim=-1)
 
 
 def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0) -> Counts:
@@ -68,7 +58,7 @@ def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], n
     counts = Counts(*map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size))))
     first = frames = 0
     for stop, recording in enumerate(recordings, start=1):
-        frames += int(frame_counts(recording.views).sum())
+        frames += sum(map(len, recording.views))
         if frames < COUNTED_FRAMES and stop < len(recordings):
             continue
         part = recordings[first:stop]
@@ -86,10 +76,7 @@ def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], n
         for table, contexts in (
             (counts.unigram, offsets),
             (counts.previous, (offsets + before) * size),
-            (
-                counts.given,
-                (offsets + given_tokens(before, tokens, FrameLayout(tuple(codebook_sizes)).first_shape)) * size,
-            ),
+            (counts.given, (offsets + given_tokens(before, tokens)) * size),
             (counts.labelled, offsets + torch.tensor(own_label) * levels * size),
         ):
             np.add.at(table.reshape(-1), (contexts + tokens).numpy()[kept], weight[kept])
@@ -151,7 +138,7 @@ def count_folds(groups: Iterable[str], seed: int) -> dict[str, int]:
     def order(group: str) -> int:
         return derive_seed(seed, Stream.COUNT_FOLDS, int(sha256_text(group)[:15], 16))
 
-    return {group: 1 + index % MAX_COUNT_FOLDS for index, group in enumerate(sorted(set(groups), key=order))}
+    return {group: 1 + index % 8 for index, group in enumerate(sorted(set(groups), key=order))}
 
 
 def fold_tables(
@@ -205,13 +192,13 @@ class CountExperts(nn.Module):
     def __init__(self, codebook_sizes: Sequence[int], width: int, num_labels: int = 0) -> None:
         super().__init__()
         levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
-        self.levels, self.size, self.shape = levels, size, FrameLayout(tuple(codebook_sizes)).first_shape
+        self.levels, self.size = levels, size
         shapes = [(levels, size), (levels, size, size), (levels, size, size), (levels, size), (levels, size)]
         if num_labels:
             shapes += [(num_labels + 1, levels, size), (num_labels + 1, levels)]
         self.tables = CountTables._fields[: len(shapes)]
-        experts = EXPERTS + (num_labels > 0)
-        self.weight = nn.Parameter(torch.full((levels, experts), INITIAL_WEIGHT))
+        experts = 3 + (num_labels > 0)  # unigrams, after the frame before, given another level, unigrams of the label
+        self.weight = nn.Parameter(torch.full((levels, experts), 0.4))
         self.evidence = nn.Parameter(torch.zeros(levels, experts - 1))
         self.gate = nn.Linear(width, experts)
         nn.init.zeros_(self.gate.weight)
@@ -276,10 +263,7 @@ class CountExperts(nn.Module):
         known.
         """
         offsets = tables.offsets[..., levels]
-        previous, other = (
-            offsets + before[..., levels],
-            offsets + given_tokens(before, codes, self.shape, levels).clamp_min(0),
-        )
+        previous, other = offsets + before[..., levels], offsets + given_tokens(before, codes, levels).clamp_min(0)
         evidence = [tables.previous_evidence[previous], tables.given_evidence[other]]
         evidence += [part[..., levels].expand_as(evidence[0]) for part in tables.labelled_evidence]
         logs = [nn.functional.embedding(previous, tables.previous), nn.functional.embedding(other, tables.given)]

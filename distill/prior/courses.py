@@ -14,8 +14,6 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 
 MOST_COURSES = 2048
-STRETCHED_OCTAVES = 0.5  # that a course is longer or shorter, at most
-MOVED_STEPS = 1.5  # of loudness that it is louder or softer, at most
 
 
 class Courses(nn.Module):
@@ -38,16 +36,17 @@ class Courses(nn.Module):
     ) -> Tensor:
         """Courses `[count, most_frames]` of sounds, in tokens, with EOS where they have ended.
 
-        Each is that of a random recording, stretched and moved at random, so that it fits; those that do not end are
-        stretched to `most_frames`. With a label it is one with the label, where there is any.
+        Each is that of a random recording, stretched at random by half an octave and moved by 1.5 steps of loudness, at
+        most, so that it fits; those that do not end are stretched to `most_frames`. With a label it is one with the
+        label, where there is any.
         """
         recordings, courses = self._of(label), []
         for _ in range(count):
             recording, octaves, moved = self._draw(recordings, generator)
-            frames = min(most_frames, max(1, round(len(recording) * 2 ** (STRETCHED_OCTAVES * octaves))))
+            frames = min(most_frames, max(1, round(len(recording) * 2 ** (0.5 * octaves))))
             frames = frames if ends else most_frames
             course = nn.functional.interpolate(recording[None, None], frames, mode="linear")[0, 0]
-            courses.append(course + MOVED_STEPS * moved)
+            courses.append(course + 1.5 * moved)
         return self._tokens(courses, most_frames)
 
     def continued(self, prompt: Codes, count: int, most_frames: int, label: int, generator: torch.Generator) -> Tensor:

@@ -187,10 +187,8 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
         {normal_form(label): label for label in sorted({about[name].label for name in sides[side]} - {""})}
         for side in ("train", "val")
     )
-    labels, lost_labels = (
-        sorted(spelt.values()),
-        [spelt_held_out[label] for label in sorted({*spelt_held_out} - {*spelt})],
-    )
+    labels = sorted(spelt.values())
+    lost_labels = [spelt_held_out[label] for label in sorted({*spelt_held_out} - {*spelt})]
     longest = max(map(len, labels), default=0)
     if len(labels) > MOST_LABELS or longest > LONGEST_LABEL:
         raise ParamsError(

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codec.layout import ATOM, NOTE
+from distill.codec.layout import ATOM, NOTE, SHAPE
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
@@ -26,11 +26,7 @@ from distill.prior.transformer import (
     initialise,
 )
 
-MOST_COUNT_BYTES = 512 << 20  # of tables of pairs of tokens: 2,000 codewords in 16 levels
 FREE_LEVELS = 1  # levels with a free vector a code besides; on finer levels those memorise the recordings
-OUTPUT_HIDDEN_SIZE = 128  # hidden units of the MLP from a codeword to its output vector
-OUTPUT_STD = 0.1  # of output vectors
-LABEL_STD = 0.5  # of label embeddings, a quarter of the scale of summed codeword embeddings
 
 
 class DepthShape(PriorShape):
@@ -45,9 +41,9 @@ class DepthShape(PriorShape):
 
     @classmethod
     def of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int, labels: Sequence[str] = ()) -> Self:
-        """See `PriorShape`. Raises ParamsError for counts that take too much memory."""
+        """See `PriorShape`. Raises ParamsError for counts that take more than 512 MiB: 2,000 codewords in 16 levels."""
         count_bytes = 2 * codes.num_quantizers * codes.codebook_size**2 * 4
-        if settings.count_experts and count_bytes > MOST_COUNT_BYTES:
+        if settings.count_experts and count_bytes > 512 << 20:
             raise ParamsError(
                 f"prior.count_experts: expected false where the counts of {codes.num_quantizers} levels of "
                 f"{codes.codebook_size} codewords would take {count_bytes >> 20} MB, found true; set it to false, or "
@@ -78,7 +74,7 @@ class CodewordEmbedding(nn.Module):
         self.down: nn.Parameter | None = None
         if hidden_size:
             self.up_bias = nn.Parameter(torch.zeros(levels, 1, hidden_size))
-            self.down = nn.Parameter(torch.randn(levels, hidden_size, width) * OUTPUT_STD / hidden_size**0.5)
+            self.down = nn.Parameter(torch.randn(levels, hidden_size, width) * 0.1 / hidden_size**0.5)
         self.free = nn.Parameter(torch.randn(FREE_LEVELS, shape.codebook_size, width) * INIT_STD)
         self.special = nn.Parameter(torch.randn(levels, NUM_SPECIAL_TOKENS, width) * INIT_STD)
 
@@ -136,10 +132,10 @@ class FrameState:
     positions: Tensor  # [B], of the first frame
     labels: Tensor | None  # [B]
     counts: ChosenTables | None  # of `CountExperts`
+    frames: Tensor  # [B, S, Q], those that may be copied
     layers: list[tuple[Tensor, Tensor]] | None = None  # of each level, see `FramePrior.layers`
     cache: KeyValueCache | None = None
     count: int = 0  # of frames so far
-    frames: Tensor | None = None  # [B, S, Q], those that may be copied
     newest: Tensor | None = None  # [B, T, Q], those whose next frames are asked for
     hidden: Tensor | None = None  # [B, T, D], hidden states after the newest, with the codes of `next_logits`
     history: History | None = None  # of the pointer mixture, at each of the newest
@@ -148,7 +144,6 @@ class FrameState:
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
-        assert self.frames is not None
         if self.cache is not None:
             self.cache.keep(rows)
         self.positions, self.frames = self.positions[rows], self.frames[rows]
@@ -166,14 +161,14 @@ class FramePrior(Prior):
         self, shape: DepthShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
     ) -> None:
         """Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill."""
-        super().__init__(shape, LABEL_STD)
+        super().__init__(shape, label_std=0.5)  # a quarter of the scale of summed codeword embeddings
         levels, size, hidden_size = shape.num_quantizers, shape.codebook_size, shape.hidden_size
         if codewords is None:
             codewords = torch.zeros(levels, size, shape.codeword_size)
         self.codewords: Tensor = nn.Buffer(codewords.clone())
         self.input_embedding = CodewordEmbedding(shape)
         self.coarser_embedding = CodewordEmbedding(shape)
-        self.output_embedding = CodewordEmbedding(shape, OUTPUT_HIDDEN_SIZE)
+        self.output_embedding = CodewordEmbedding(shape, hidden_size=128)
         self.position_embedding = LogPositionEmbedding(hidden_size)
         self.dropout, self.history_dropout = Dropout(dropout), HistoryDropout(history_dropout)
         self.stack = self._build_stack(dropout)
@@ -213,7 +208,8 @@ class FramePrior(Prior):
     def _state(self, positions: Tensor, labels: Tensor | None, folds: Tensor | None = None) -> FrameState:
         """State before the first frame."""
         counts = None if self.count_experts is None else self.count_experts.choose(labels, folds)
-        return FrameState(self.tables(), positions, labels, counts)
+        no_frames = positions.new_zeros(len(positions), 0, self.num_quantizers)
+        return FrameState(self.tables(), positions, labels, counts, no_frames)
 
     def start(self, labels: Tensor, position: int = 0) -> FrameState:
         """See `Prior`."""
@@ -228,7 +224,7 @@ class FramePrior(Prior):
         newest = newest or frames.shape[1]
         hidden = self.to_depth(self.stack(self.embed(frames, state), state.cache))
         state.count += frames.shape[1]
-        state.frames = frames if state.frames is None else torch.cat([state.frames, frames], dim=1)
+        state.frames = torch.cat([state.frames, frames], dim=1)
         state.newest, state.hidden = frames[:, -newest:], hidden[:, -newest:]
         state.history = self.pointer_mixture.history(state.frames, newest)
 
@@ -264,7 +260,7 @@ class FramePrior(Prior):
         logits, sentinel, weights = outputs[..., :size], outputs[..., size], outputs[..., size + 1 :]
         experts = self.count_experts
         if experts is not None:
-            finer = experts.shape + 1  # what finer levels are given is known from here on
+            finer = SHAPE + 1  # what finer levels are given is known from here on
             if level <= finer:
                 levels = slice(level, level + 1 if level < finer else self.num_quantizers)
                 state.experts = experts.look_up(state.counts, state.newest, codes[:, None], levels)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from distill.codec.layout import FrameLayout
+from distill.codec.layout import NOTE, SHAPE
 from distill.codes.sequences import CodedRecording
 from distill.params import PRETRAINED_SIZES
 from distill.prior.counts import count, count_tables
@@ -25,11 +25,9 @@ PER_LEVEL = (
     "count_experts.weight",
     "count_experts.evidence",
 )
-AGREEMENT = "pointer_mixture.agreement"
 MAX_LEVELS = 16  # levels with parameters of their own
 CONTEXT_SECONDS = 4.0  # of the pretrained prior as it is
 LABEL_GAIN = 3.0  # of labels' vectors: their recordings are less alike than those of one instrument of pre-training
-BEGINNING = 8  # frames of a recording that tell a label besides the mean of all
 
 
 def is_own(name: str) -> bool:
@@ -37,23 +35,18 @@ def is_own(name: str) -> bool:
     return name == "bias" or name == "label" or name.endswith(".free")
 
 
-def for_levels(parameters: Mapping[str, Tensor], codebook_sizes: Sequence[int]) -> dict[str, Tensor]:
-    """Parameters of a prior for levels of such sizes from those of one with `MAX_LEVELS`.
-
-    Each level has its number's, not counting tones, whose levels are the last.
-    """
-    tones = FrameLayout(tuple(codebook_sizes)).tones
-    others = iter(range(MAX_LEVELS))
-    rows = [MAX_LEVELS - tones.stop + level if level in tones else next(others) for level in range(len(codebook_sizes))]
+def for_levels(parameters: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
+    """Parameters of a prior for so many levels from those of one with `MAX_LEVELS`, of which the last are tones'."""
+    rows = [0, *range(MAX_LEVELS - SHAPE + NOTE, MAX_LEVELS), *range(1, levels - SHAPE + NOTE)]
     chosen = {name: value[rows] if name.startswith(PER_LEVEL) else value for name, value in parameters.items()}
-    if AGREEMENT in chosen:
-        coarser, before = chosen[AGREEMENT][rows].split(MAX_LEVELS, dim=1)
-        chosen[AGREEMENT] = torch.cat([coarser[:, rows], before[:, rows]], dim=1)
+    agreement = "pointer_mixture.agreement"
+    coarser, before = chosen[agreement][rows].split(MAX_LEVELS, dim=1)
+    chosen[agreement] = torch.cat([coarser[:, rows], before[:, rows]], dim=1)
     return chosen
 
 
 def label_summaries(table: Tensor, recordings: Sequence[CodedRecording], num_labels: int) -> Tensor:
-    """Mean embeddings `[num_labels, 2 * D]` of the recordings of each label: of their beginnings, then of all frames.
+    """Mean embeddings `[num_labels, 2 * D]` of the recordings of each label: of their first 8 frames, then of all.
 
     `table` `[Q, V + 2, D]` are the input embeddings. Recordings without a label count for none.
     """
@@ -61,7 +54,7 @@ def label_summaries(table: Tensor, recordings: Sequence[CodedRecording], num_lab
     counts = torch.zeros(num_labels + 1, 1)
     for recording in recordings:
         frames = look_up(table, torch.from_numpy(recording.codes)).sum(dim=1)
-        summary = torch.cat([frames[:BEGINNING].mean(0), frames.mean(0)])
+        summary = torch.cat([frames[:8].mean(0), frames.mean(0)])
         sums = sums.index_add(0, torch.tensor([recording.label]), summary[None])
         counts[recording.label] += 1
     return (sums / counts.clamp_min(1))[1:]
@@ -82,7 +75,7 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording
     stored = {name: value.float() for name, value in load_file(PATH).items()}
     projection = stored.pop(LABELS)
     threshold = model.pointer_mixture.threshold[0].clone()
-    pretrained = for_levels(stored, model.shape.codebook_sizes)
+    pretrained = for_levels(stored, model.num_quantizers)
     for name, parameter in model.named_parameters():
         if is_own(name):
             parameter.zero_()

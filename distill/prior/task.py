@@ -158,29 +158,21 @@ class PriorTask(Task[BatchShare]):
 
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
         """The prior's event for a step or an epoch."""
-        if isinstance(report, Step):
-            yield PriorStepMetrics(
-                epoch=report.epoch,
-                step=report.step - report.epoch * self.steps_per_epoch,
-                total_steps=self.steps_per_epoch,
-                train_loss=report.losses["train_loss"],
-                learning_rate=report.learning_rate,
-                step_time_s=report.step_time_s,
-                overall_step=report.step,
-                overall_total_steps=report.total_steps,
-            )
-        elif isinstance(report, Epoch):
-            check = self.check_memorization(report.metrics)
-            yield PriorEpochMetrics(
-                epoch=report.epoch,
-                total_epochs=self.config.epochs,
-                **{name: report.metrics[name] for name in ("train_loss", "val_loss", "val_perplexity")},
-                best_perplexity=math.exp(report.best_loss),
-                is_memorizing=check.was_memorizing,
-                memorization_message=check.message,
-                epoch_time_s=report.epoch_time_s,
-                learning_rate=report.learning_rate,
-            )
+        match report:
+            case Step():
+                yield PriorStepMetrics(**report.public(self.steps_per_epoch))
+            case Epoch(metrics=metrics):
+                check = self.check_memorization(metrics)
+                yield PriorEpochMetrics(
+                    epoch=report.epoch,
+                    total_epochs=self.config.epochs,
+                    **{name: metrics[name] for name in ("train_loss", "val_loss", "val_perplexity")},
+                    best_perplexity=math.exp(report.best_loss),
+                    is_memorizing=check.was_memorizing,
+                    memorization_message=check.message,
+                    epoch_time_s=report.epoch_time_s,
+                    learning_rate=report.learning_rate,
+                )
 
     @cached_property
     def alike(self) -> tuple[int, int]:
@@ -190,12 +182,9 @@ class PriorTask(Task[BatchShare]):
 
     def check_memorization(self, metrics: Mapping[str, float]) -> Memorization:
         """Whether metrics of `validate` say that the prior memorises; near-duplicates are looked for where they do."""
-        data, sizes, given = (
-            self.data,
-            self.data.codes.codebook_sizes,
-            (metrics["val_perplexity_without_tones"], metrics["val_coarse_perplexity"]),
-        )
-        perplexity, threshold = judged(*given, self.config.memorization_perplexity)
+        data, sizes = self.data, self.data.codes.codebook_sizes
+        without_tones, coarse = metrics["val_perplexity_without_tones"], metrics["val_coarse_perplexity"]
+        perplexity, threshold = judged(without_tones, coarse, self.config.memorization_perplexity)
         is_memorizing = perplexity < threshold
         alike, compared = self.alike if is_memorizing else (None, None)
         return Memorization(

@@ -45,13 +45,6 @@ from distill.training.task import TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
-SMOOTHING_SHARES = (0.1, 0.5)  # factors of `label_smoothing` on the coarsest levels; 1 on the others
-# Factors of the learning rate: of scores and weights, which have far to go and are few, and of label embeddings, as few
-# windows train each.
-MIXTURE_RATE, LABEL_RATE = 10.0, 10.0
-PRETRAINED_MIXTURE_RATE, PRETRAINED_LABEL_RATE = 3.0, 60.0
-RATE_DROPS = 2  # from pretrained weights: how soon they are unlearnt depends on the recordings
-
 Callback = Callable[[PriorEvent], None]
 
 
@@ -94,8 +87,7 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
         model = build_prior(shape, data.codewords, config.dropout, config.history_dropout if data.labels else 0.0)
-    # Finer levels are less predictable.
-    shares = [*SMOOTHING_SHARES, *[1.0] * shape.num_quantizers][: shape.num_quantizers]
+    shares = [0.1, 0.5, *[1.0] * (shape.num_quantizers - 2)]  # finer levels are less predictable
     model.smoothing.copy_(config.label_smoothing * torch.tensor(shares))
     model.longest.fill_(max(len(recording.views[0]) for recording in data.train))
     _task_of(config).initialise(model, data, config)
@@ -123,7 +115,9 @@ def why_not_pretrained(config: PriorConfig) -> str:
 def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretrained: bool = False) -> TrainerSettings:
     """Settings of the trainer. Weights that are `pretrained` take part in the choice of the best epoch."""
     same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "warmup_steps", "patience"}
-    mixture_rate = PRETRAINED_MIXTURE_RATE if pretrained else MIXTURE_RATE
+    # Factors of the learning rate: of scores and weights, which have far to go and are few, and of label embeddings, as
+    # few windows train each. How soon pretrained weights are unlearnt depends on the recordings, so their rate drops.
+    mixture_rate, label_rate, drops = (3.0, 60.0, 2) if pretrained else (10.0, 10.0, 0)
     return TrainerSettings(
         **config.model_dump(include=same),
         betas=BETAS,
@@ -131,11 +125,11 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
         rate_shares={
             "pointer_mixture.": mixture_rate,
             "count_experts.": mixture_rate,
-            "label": PRETRAINED_LABEL_RATE if pretrained else LABEL_RATE,
-            **{f"retrieval.{name}": MIXTURE_RATE for name in SCORE_PARAMETERS},
+            "label": label_rate,
+            **{f"retrieval.{name}": 10.0 for name in SCORE_PARAMETERS},
         },
         validate_initial=pretrained,
-        drops=RATE_DROPS if pretrained else 0,
+        drops=drops,
         average=config.weight_averaging,
         budget_seconds=budget_seconds(config.budget_minutes, config.epochs * steps_per_epoch),
     )
@@ -158,7 +152,7 @@ def fit_prior(data: PriorData, config: PriorConfig, seed: int, run: Run) -> Prio
         result = replace(result, best_metrics={**result.best_metrics, **probed})
     followed = evenly(whole_courses(data), MOST_COURSES)
     model.begin_courses([len(course) for course, _ in followed]).fit(followed)
-    last = result.history[-1] if result.history else result.start_metrics
+    last = [result.start_metrics, *result.history][-1]
     memorization = task.check_memorization(result.best_metrics)
     complete = PriorTrainingCompleteEvent(
         final_train_loss=last.get("train_loss", math.nan),
@@ -214,7 +208,9 @@ def train_prior_of_codes(
     data, seed = read_prior_data(codes, split, params.seed), params.seed
     recordings = data.recordings
     config, tier = params.prior_config(recordings), params.tier_name(recordings)
-    settings = {**_settings_by_name(config), "seed": seed, "tier": tier}
+    values: dict[str, Any] = config.model_dump()
+    of_memory = {f"memory.{name}": value for name, value in (values.pop("memory") or {}).items()}
+    settings = {**values, **of_memory, "seed": seed, "tier": tier}
     inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
     about = {
         **about_corpus(params, data.codes.corpus_sha256, data.codes.sample_rate, recordings),
@@ -240,13 +236,6 @@ def train_prior_of_codes(
     return replace(
         trained, metrics={**figures, **trained.result.counts}, recordings=recordings, tier=tier, store=run.store
     )
-
-
-def _settings_by_name(config: PriorConfig) -> dict[str, Any]:
-    """The settings of a prior by name, those of the memory as `memory.`…."""
-    values = config.model_dump()
-    memory = values.pop("memory") or {}
-    return {**values, **{f"memory.{key}": value for key, value in memory.items()}}
 
 
 def _lost_labels(data: PriorData) -> str:

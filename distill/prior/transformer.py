@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from distill.prior.attention import causal_attention
 
 INIT_STD = 0.02
-ROTARY_BASE = 10_000.0
 POSITION_RATES = 8  # frequencies of the sines and cosines of a position's logarithm
-BYTE_VALUES = 256  # of dropout on CPUs: one random byte a feature
 
 Rotation = tuple[Tensor, Tensor]
 """Factors `[T, head_size]` of T positions: of each feature, and of the other one of its pair."""
@@ -29,10 +27,10 @@ class Dropout(nn.Dropout):
             return x
         if not self.p or x.device.type != "cpu":
             return super().forward(x)
-        limit = min(BYTE_VALUES - 1, max(1, round(self.p * BYTE_VALUES)))
+        limit = min(255, max(1, round(self.p * 256)))  # of one random byte a feature
         random_bytes = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         kept = random_bytes.view(torch.uint8)[: x.numel()].view(x.shape) >= limit
-        return x * kept.to(x.dtype).mul_(BYTE_VALUES / (BYTE_VALUES - limit))
+        return x * kept.to(x.dtype).mul_(256 / (256 - limit))
 
 
 class KeyValueCache:
@@ -83,7 +81,7 @@ class RotaryEmbedding(nn.Module):
     def __init__(self, head_size: int, dtype: torch.dtype = torch.float32) -> None:
         """Beyond many thousands of positions angles need `dtype` fp64."""
         super().__init__()
-        rates = ROTARY_BASE ** -(torch.arange(0, head_size, 2, dtype=dtype) / head_size)
+        rates = 10_000.0 ** -(torch.arange(0, head_size, 2, dtype=dtype) / head_size)
         self.rates = nn.Buffer(rates, persistent=False)
 
     def forward(self, start: int, count: int, device: torch.device) -> Rotation:

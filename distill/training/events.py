@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.execution import STATE
 
@@ -60,6 +60,19 @@ class Step:
     learning_rate: float
     step_time_s: float
     losses: Mapping[str, float]
+
+    def public(self, steps_per_epoch: int) -> dict[str, Any]:
+        """Fields that the public events of steps share; their `step` counts from 1 in the epoch."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step - self.epoch * steps_per_epoch,
+            "total_steps": steps_per_epoch,
+            "train_loss": self.losses["train_loss"],
+            "learning_rate": self.learning_rate,
+            "step_time_s": self.step_time_s,
+            "overall_step": self.step,
+            "overall_total_steps": self.total_steps,
+        }
 
 
 @dataclass(frozen=True)

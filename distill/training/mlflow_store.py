@@ -88,7 +88,7 @@ def experiment_of(client: Any, root: Path) -> str:
 def moved_remark(client: Any, root: Path) -> str:
     """What to do where the artefacts are noted in another folder, as the project was moved; "" elsewhere."""
     experiment = None if named_store() else client.get_experiment_by_name(EXPERIMENT)
-    location = experiment.artifact_location if experiment else ""
+    location = getattr(experiment, "artifact_location", "")
     if not (location.startswith("file:") and location.endswith("/mlruns")):
         return ""
     before = Path(url2pathname(urlsplit(location).path))

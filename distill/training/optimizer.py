@@ -51,7 +51,7 @@ class OptimizerStep:
         self.fabric.backward(objective)
         most = self.settings.gradient_clip
         norm = self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=most, error_if_nonfinite=False)
-        return float(norm) if norm is not None else 0.0
+        return float(norm or 0.0)
 
     @torch.no_grad()
     def step(self, rate: float, steps: int) -> None:

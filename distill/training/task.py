@@ -83,5 +83,5 @@ class TrainerSettings:
 def budget_seconds(minutes: float | Literal["auto"], total_steps: int) -> float:
     """Seconds of a budget of `minutes`; 0 is no bound. `auto` is 480 above 200,000 steps, days at half a second each."""
     if minutes == "auto":
-        minutes = 480.0 if total_steps > 200_000 else 0.0
+        minutes = 480.0 * (total_steps > 200_000)
     return 60.0 * minutes

@@ -16,7 +16,7 @@ from distill.training.mlflow_store import client_of, dataset_of, experiment_of, 
 
 logger = logging.getLogger(__name__)
 
-MODEL, NEWEST = "model", "newest"  # folder of the model file in its run, and its alias in MLflow's models
+MODEL = "model"  # folder of the model file in its run
 MAX_PARAM_LENGTH = 500
 
 
@@ -161,8 +161,8 @@ class Tracker:
 
     def _begin(self, experiment: str) -> None:
         """Start a run with the stage's tags and resolved parameters, or resume the one that was interrupted."""
-        interrupted = [run for run in self._earlier(experiment) if run.info.status != "FINISHED"]
-        run = interrupted[0] if interrupted else self._new_run(experiment)
+        interrupted = (run for run in self._earlier(experiment) if run.info.status != "FINISHED")
+        run = next(interrupted, None) or self._new_run(experiment)
         self._client.update_run(run.info.run_id, status="RUNNING")
         self._run_id = run.info.run_id
         revision = {key: value[:12] for key, value in run.data.tags.items() if key == "dvc.baseline_rev"}
@@ -230,7 +230,7 @@ class FinishedRun(Tracker):
             self._client.create_registered_model(name)
         folder = f"{self._client.get_run(self._run_id).info.artifact_uri}/{MODEL}"
         version = self._client.create_model_version(name, folder, self._run_id)
-        self._client.set_registered_model_alias(name, NEWEST, version.version)
+        self._client.set_registered_model_alias(name, "newest", version.version)
 
     def audition(self, figures: Mapping[str, float], settings: Mapping[str, Any], folder: Path) -> None:
         """See `track_audition`. Raises what MLflow raises."""

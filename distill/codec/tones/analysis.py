@@ -30,28 +30,17 @@ from distill.codec.tones.layer import (
     note_and_tuning,
 )
 
-PEAKS = 32  # of a frame at most
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
-PROMINENCE_DB, NEIGHBOURHOOD = 9.0, 41  # that peaks stand out of the mean of so many bins
-SILENT_DB = -85.0  # of a sine: softer peaks do not count
 GRID_PER_OCTAVE = 12 * TUNINGS
 GRID_LOW = math.log2(LOWEST)
 BELOW = 5 * GRID_PER_OCTAVE  # cells below the grid
 LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW  # cells of the lowest and the highest note
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
-FOUND = 0.05  # worth of a partial that counts as found
-PEAK_CHOICES, PARTIAL_CHOICES = 5, 6  # the loudest peaks, each of which may be one of a set's loudest partials
-FIRST_PARTIALS = 12  # of each candidate, its loudest, that are looked at first
-KEPT = 24  # candidates that are looked at whole
 CANDIDATES = 10  # among which neighbouring frames choose
-PENALTY = 0.3  # of a partial that is not found, as a share of what it would be worth
-LEAST_WORTH = 0.01  # of a partial that is not found: of sets that explain the same the smallest is chosen
-LEAST_EXPLAINED = 0.25  # share of a frame's energy that a tone explains
 REACH = 8  # frames to each side that decide a frame's tone
 JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.25, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
-BLOCK, QUIETEST = 32, 6  # bins of a block, and the so many-th softest, which is noise between partials
-RAYLEIGH = math.sqrt(math.pi / 2) / math.sqrt(-2 * math.log(1 - QUIETEST / BLOCK))  # mean of noise, as multiple of that
+BLOCK = 32  # bins
 
 
 class Peaks(NamedTuple):
@@ -91,27 +80,24 @@ class Candidates(NamedTuple):
 class PitchAnalysis(nn.Module):
     """Analysis of audio into codes of note, tuning and atom."""
 
-    window: Tensor
-    block_hertz: Tensor  # [blocks]
-    between: Tensor  # [n_mels, grid]
-    kernel: Tensor  # [2 * FOUND_STEPS + 1]
-
-    def __init__(self, config: SpectrogramConfig, least_worth: float = LEAST_WORTH) -> None:
+    def __init__(self, config: SpectrogramConfig, least_worth: float = 0.01) -> None:
+        """`least_worth` is that of a partial that is not there: of sets that explain the same the smallest is chosen."""
         super().__init__()
         self.config, self.least_worth = config, least_worth
         self.n_fft = 2 * config.n_fft
         self.grid = int(GRID_PER_OCTAVE * (math.log2(HIGHEST * config.sample_rate) - GRID_LOW))
         self.none = BELOW + self.grid - LOWEST_BASE  # cells from any pitch to where nothing is worth anything
-        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+        self.window = nn.Buffer(torch.hann_window(self.n_fft), persistent=False)
         middles = (torch.arange(self.n_fft // 2 // BLOCK) + 0.5) * (BLOCK * config.sample_rate / self.n_fft)
-        self.register_buffer("block_hertz", middles, persistent=False)
+        self.block_hertz = nn.Buffer(middles, persistent=False)  # [blocks]
         # Shares of the bands at each cell of the grid, to read the level that a partial there would have.
         hertz = 2.0 ** (GRID_LOW + torch.arange(self.grid) / GRID_PER_OCTAVE)
         position = band_position(hertz, config)
         distance = (position - torch.arange(config.n_mels)[:, None]).abs()
-        self.register_buffer("between", (1 - distance).clamp_min(0), persistent=False)
+        self.between = nn.Buffer((1 - distance).clamp_min(0), persistent=False)  # [n_mels, grid]
         cells = torch.arange(-FOUND_STEPS, FOUND_STEPS + 1)
-        self.register_buffer("kernel", (-0.5 * (cells * TUNING_CENTS / PEAK_CENTS).square()).exp(), persistent=False)
+        kernel = (-0.5 * (cells * TUNING_CENTS / PEAK_CENTS).square()).exp()
+        self.kernel = nn.Buffer(kernel, persistent=False)  # [2 * FOUND_STEPS + 1]
 
     @property
     def margin(self) -> int:
@@ -133,22 +119,26 @@ class PitchAnalysis(nn.Module):
     def noise(self, power: Tensor) -> Noise:
         """Noise of frames with power spectra `[F, bins]`, as the softest bins show it, which lie between partials."""
         blocks = power[:, : len(self.block_hertz) * BLOCK].clamp_min(1e-14).sqrt().unflatten(1, (-1, BLOCK))
-        noise, mean = RAYLEIGH * blocks.topk(QUIETEST, largest=False).values[..., -1], blocks.mean(dim=2)
+        softest = 6  # of a block: the last of them is noise between partials, the mean of noise a multiple of it
+        rayleigh = math.sqrt(math.pi / 2) / math.sqrt(-2 * math.log(1 - softest / BLOCK))
+        noise, mean = rayleigh * blocks.topk(softest, largest=False).values[..., -1], blocks.mean(dim=2)
         shares = (noise / (mean - noise).clamp_min(1e-3 * mean)).clamp(1e-3, 3.0).log10()
         return Noise(shares, _worth(-20 * (mean / mean.amax(dim=1, keepdim=True)).log10()))
 
     def peaks(self, power: Tensor) -> Peaks:
-        """Peaks of frames with power spectra `[F, bins]`."""
-        db = 10 * (power + 1e-14).log10()
-        half = NEIGHBOURHOOD // 2
-        sums = nn.functional.pad(db[:, None], (half, half), mode="replicate")[:, 0].cumsum(dim=1)
+        """The 32 loudest peaks, at most, of frames with power spectra `[F, bins]`.
+
+        They stand 9 dB out of the mean of 41 bins, and are louder than a sine of -85 dB.
+        """
+        db, bins = 10 * (power + 1e-14).log10(), 41
+        sums = nn.functional.pad(db[:, None], (bins // 2, bins // 2), mode="replicate")[:, 0].cumsum(dim=1)
         sums = nn.functional.pad(sums, (1, 0))
-        mean = (sums[:, NEIGHBOURHOOD:] - sums[:, :-NEIGHBOURHOOD]) / NEIGHBOURHOOD
+        mean = (sums[:, bins:] - sums[:, :-bins]) / bins
         middle = db[:, 2:-2]
         loudest = db.amax(dim=1, keepdim=True)
         is_peak = (middle >= db[:, 1:-3]) & (middle > db[:, 3:-1]) & (middle >= db[:, :-4]) & (middle > db[:, 4:])
-        is_peak &= (middle > loudest - RANGE_DB) & (middle - mean[:, 2:-2] > PROMINENCE_DB) & (middle > SILENT_DB)
-        value, index = torch.where(is_peak, middle, -torch.inf).topk(PEAKS, dim=1)
+        is_peak &= (middle > loudest - RANGE_DB) & (middle - mean[:, 2:-2] > 9.0) & (middle > -85.0)
+        value, index = torch.where(is_peak, middle, -torch.inf).topk(32, dim=1)
         there = value > -torch.inf
         index = index + 2
         left, centre, right = (db.gather(1, index + offset) for offset in (-1, 0, 1))
@@ -161,23 +151,23 @@ class PitchAnalysis(nn.Module):
     def evidence(self, peaks: Peaks, log_mel: Tensor) -> Evidence:
         """Evidence for partials from peaks and log-mel frames `[F, n_mels]`.
 
-        A partial is worth the peak that it is near to. Where there is none it is penalised by the level that it would
-        have, that of its band.
+        A partial is worth the peak that it is near to. Where there is none it is penalised by a share of what the level
+        that it would have is worth, that of its band.
         """
         cells = self._cell(peaks.octaves)
         near = cells[..., None] + torch.arange(-FOUND_STEPS, FOUND_STEPS + 1, device=cells.device)
         index = near.clamp(0, self.grid - 1).flatten(1)
         empty = log_mel.new_zeros(len(cells), self.grid)
         weight = (peaks.weights[..., None] * self.kernel).flatten(1)
-        found = empty.scatter_reduce(1, index, weight, "amax")
+        worth = empty.scatter_reduce(1, index, weight, "amax")
         energy = empty.scatter_reduce(1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax")
         level = log_mel @ self.between
         # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
         expected = _worth(20 * (log_mel.amax(dim=1, keepdim=True) - level)).clamp_min(self.least_worth)
-        penalty = torch.where(found > FOUND, 0.0, expected)
+        penalty = torch.where(worth > 0.05, 0.0, expected)
         # Partials below the grid or above it are worth nothing.
         beyond = (BELOW, HIGHEST_BASE + self.none + 1 - BELOW - self.grid)
-        worth, energy = (nn.functional.pad(part, beyond) for part in (found - PENALTY * penalty, energy))
+        worth, energy = (nn.functional.pad(part, beyond) for part in (worth - 0.3 * penalty, energy))
         return Evidence(worth, energy, peaks.weights.sum(dim=1, keepdim=True))
 
     @torch.no_grad()
@@ -207,20 +197,25 @@ class PitchAnalysis(nn.Module):
         return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs
 
     def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
-        """The best candidates of each frame: a score is the share of what peaks are worth that a candidate explains."""
+        """The best candidates of each frame: a score is the share of what peaks are worth that a candidate explains.
+
+        Each of the loudest peaks may be one of a set's loudest partials. Of those whose 12 loudest partials are worth most
+        all are looked at; they explain a quarter of the frame's energy at least.
+        """
+        peak_choices, partial_choices = 5, 6
         cells, loud = self._cells(layer)
-        strongest = peaks.weights.topk(PEAK_CHOICES, dim=1).indices
+        strongest = peaks.weights.topk(peak_choices, dim=1).indices
         tops = self._cell(peaks.octaves.gather(1, strongest)) + BELOW
         there = peaks.weights.gather(1, strongest) > 0
-        base = (tops[:, None, :, None] - cells[None, :, None, :PARTIAL_CHOICES]).flatten(1)  # [F, S * c]
-        valid = (there[:, None, :, None] & loud[None, :, None, :PARTIAL_CHOICES]).flatten(1)
+        base = (tops[:, None, :, None] - cells[None, :, None, :partial_choices]).flatten(1)  # [F, S * c]
+        valid = (there[:, None, :, None] & loud[None, :, None, :partial_choices]).flatten(1)
         valid &= (base >= LOWEST_BASE) & (base <= HIGHEST_BASE)
         base = torch.where(valid, base, LOWEST_BASE)
-        per_set = PEAK_CHOICES * PARTIAL_CHOICES
+        per_set = peak_choices * partial_choices
         first = torch.zeros_like(base, dtype=evidence.worth.dtype)
-        for partial in cells[:, :FIRST_PARTIALS].T.repeat_interleave(per_set, dim=1):
+        for partial in cells[:, :12].T.repeat_interleave(per_set, dim=1):
             first += evidence.worth.gather(1, base + partial)
-        kept = torch.where(valid, first, -torch.inf).topk(min(KEPT, first.shape[1]), dim=1).indices
+        kept = torch.where(valid, first, -torch.inf).topk(min(24, first.shape[1]), dim=1).indices
         base, sets = base.gather(1, kept), kept // per_set
         index = (base[..., None] + cells[sets]).flatten(1)
         score, explained = (
@@ -228,7 +223,7 @@ class PitchAnalysis(nn.Module):
             for table in (evidence.worth, evidence.energy)
         )
         score = score / evidence.total.clamp_min(1e-6)
-        score = torch.where(valid.gather(1, kept) & (explained >= LEAST_EXPLAINED), score, -torch.inf)
+        score = torch.where(valid.gather(1, kept) & (explained >= 0.25), score, -torch.inf)
         best = score.topk(CANDIDATES, dim=1)
         pitches = semitones((base.gather(1, best.indices) - BELOW) / GRID_PER_OCTAVE + GRID_LOW)
         return Candidates(pitches, sets.gather(1, best.indices), best.values)

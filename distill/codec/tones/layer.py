@@ -25,14 +25,10 @@ from distill.seeds import STEP, mix
 PARTIALS = 64  # of a set at most
 FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # share of noise below and above so many Hz
 HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond are left out
-LOBE = 4  # bins to either side of a partial in the spectrum
-SMOOTHING = 13  # bands to either side whose mean is a band's smooth level, or all if there are fewer
 SMALLEST = 1e-6  # of amplitudes, so that nothing is divided by 0
 TRIANGLE_STEP = 5  # bands between the middles of triangles
-ROUNDS = 2  # of the factorisation, after one with the share that the atom says
-STEADY_HOPS, STEADY_SPREAD = 4, 0.3  # of the average over time; log10 of amplitudes that count as alike
+STEADY_HOPS = 4  # of the average over time
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
-MATCH = 0.03  # of a partial's frequency: nearer ones go on where the atom or the note changes
 START = (math.sqrt(5) - 1) / 2  # cycles: partial k begins at the phase START * k * k, which is not peaky
 VECTOR = 64  # values of a code's vector
 WAVES = 12  # cosines and sines of a vector, each
@@ -83,20 +79,17 @@ class Tones(NamedTuple):
 class ToneLayer(nn.Module):
     """What codes of note, tuning and atom sound like: partials, their share of each band, the comb that bands show."""
 
-    ratios: Tensor  # [S, K] to the pitch, 0 where a set has no more partials
-    amplitudes: Tensor  # [S, K], the largest is 1
     bank: Tensor  # [bins, M]
     fine_bank: Tensor  # [bins, fine M]
     centres: Tensor  # [M] Hz
     fine_centres: Tensor  # [fine M] Hz
-    triangles: Tensor  # [n, M]
 
     def __init__(self, config: SpectrogramConfig, sets: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("ratios", torch.zeros(sets, PARTIALS))
-        self.register_buffer("amplitudes", torch.zeros(sets, PARTIALS))
-        self.register_buffer("triangles", triangles(config.n_mels), persistent=False)
+        self.ratios = nn.Buffer(torch.zeros(sets, PARTIALS))  # [S, K] to the pitch, 0 where a set has no more partials
+        self.amplitudes = nn.Buffer(torch.zeros(sets, PARTIALS))  # [S, K], the largest is 1
+        self.triangles = nn.Buffer(triangles(config.n_mels), persistent=False)  # [n, M]
         rate = config.sample_rate
         for prefix, n_fft, bands in (
             ("", config.n_fft, config.n_mels),
@@ -176,12 +169,12 @@ class ToneLayer(nn.Module):
     def _go_on(self, start: Tensor, ended: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Phases of partials at frequencies `after`, `start` or what follows from a near one of `before` that `ended`.
 
-        All are `[K]`, frequencies in Hz, 0 where there is no partial.
+        All are `[K]`, frequencies in Hz, 0 where there is no partial. Near is within 3 % of the frequency.
         """
         there = torch.where(before > 0, before, torch.inf)
         distance, nearest = (after[:, None] - there).abs().min(dim=1)
         seconds = self.config.hop_length / self.config.sample_rate
-        goes_on = (distance < MATCH * after) & (after > 0)
+        goes_on = (distance < 0.03 * after) & (after > 0)
         return torch.where(goes_on, (ended[nearest] + (before[nearest] + after) * seconds / 2) % 1, start)
 
     def _by_hop(self, pitch: Tensor) -> Tensor:
@@ -197,10 +190,10 @@ class ToneLayer(nn.Module):
         """Frequencies `[B, T, K]` (0: none), relative amplitudes and phases in cycles of tones `[B, F, 3]`."""
         stack = self.config.stack
         sets = self.sets(tones).repeat_interleave(stack, dim=1)
-        found = self._heard(sets, self._by_hop(self.pitches(tones)))
+        frequencies = self._heard(sets, self._by_hop(self.pitches(tones)))
         start = phases.start[phases.runs].repeat_interleave(stack, dim=1)
         turns = (start + self.ratios[sets].cpu().double() * phases.elapsed[..., None]) % 1
-        return found, self.amplitudes[sets] * (found > 0), turns.to(found)
+        return frequencies, self.amplitudes[sets] * (frequencies > 0), turns.to(frequencies)
 
     def comb(self, tones: Tensor) -> Tensor:
         """Frequencies `[B, F, K]` in Hz of the partials of frames, 0 where there is none."""
@@ -208,30 +201,27 @@ class ToneLayer(nn.Module):
 
     def _heard(self, sets: Tensor, pitch: Tensor) -> Tensor:
         """Frequencies `[..., K]` in Hz of sets `[...]` at pitches `[...]`, 0 for too low or high ones, and for no tone."""
-        found = self.ratios[sets] * hertz_of(pitch).nan_to_num(0.0)[..., None].float()
-        return torch.where((found < HIGHEST * self.config.sample_rate) & (found > LOWEST), found, 0.0)
+        hertz = self.ratios[sets] * hertz_of(pitch).nan_to_num(0.0)[..., None].float()
+        return torch.where((hertz < HIGHEST * self.config.sample_rate) & (hertz > LOWEST), hertz, 0.0)
 
     def combs(self, tones: Tensor) -> Combs:
         """Combs of tones `[B, F, 3]`, whatever their floors; zeros where there is no tone."""
-        found = self.comb(tones)
-        both = []
+        hertz, both = self.comb(tones), []
         for bank in (self.bank, self.fine_bank):
-            response = lobes(found, (found > 0).float(), 2 * (len(bank) - 1), self.config.sample_rate) @ bank
+            response = lobes(hertz, (hertz > 0).float(), 2 * (len(bank) - 1), self.config.sample_rate) @ bank
             both += [response, local_mean(response)]
         return Combs(*both)
 
     def coarse_patterns(self, combs: Combs) -> Tensor:
         """Patterns `[floors, B, F, M]` that frames' combs would leave in one of their log-mel frames with each floor."""
-        response, mean, *_ = combs
-        numbers = torch.arange(len(FLOORS), device=mean.device)[:, None, None]
-        return _pattern(response, noise_share(numbers, self.centres) * mean, mean)
+        numbers = torch.arange(len(FLOORS), device=combs.coarse.device)[:, None, None]
+        return _pattern(combs.coarse, combs.coarse_mean, noise_share(numbers, self.centres))
 
     def pattern(self, tones: Tensor, combs: Combs) -> Tensor:
         """Pattern `[B, F, features]` that frames' combs leave in their log-mel features, 0 where there is no tone."""
-        floors = self.floors(tones)
-        coarse = _pattern(combs.coarse, noise_share(floors, self.centres) * combs.coarse_mean, combs.coarse_mean)
-        fine = _pattern(combs.fine, noise_share(floors, self.fine_centres) * combs.fine_mean, combs.fine_mean)
-        stack = self.config.stack
+        floors, stack = self.floors(tones), self.config.stack
+        coarse = _pattern(combs.coarse, combs.coarse_mean, noise_share(floors, self.centres))
+        fine = _pattern(combs.fine, combs.fine_mean, noise_share(floors, self.fine_centres))
         envelope = coarse.new_zeros(*tones.shape[:2], stack * self.config.envelope_steps)
         return torch.cat([coarse.repeat(1, 1, stack), fine.repeat(1, 1, 2 * stack), envelope], dim=-1)
 
@@ -268,7 +258,7 @@ class ToneLayer(nn.Module):
         hiss = ((bands - tonal) @ noise.T) / noise.square().sum(dim=1)
         weight = noise.sum(dim=1)
         tones = response(found)
-        for _ in range(ROUNDS):
+        for _ in range(2):
             ratio = bands / (tones + hiss @ noise).clamp_min(SMALLEST)
             found, hiss = update(found, ratio), hiss * (ratio @ noise.T) / weight
             tones = response(found)
@@ -312,8 +302,9 @@ def _scaled(table: Tensor) -> Tensor:
     return nn.functional.pad(scaled, (0, VECTOR - table.shape[1]))
 
 
-def _pattern(response: Tensor, floor: Tensor, mean: Tensor) -> Tensor:
-    """Log10 of what bands with partials and noise have, relative to bands with their local mean."""
+def _pattern(response: Tensor, mean: Tensor, noise: Tensor) -> Tensor:
+    """Log10 of what bands with partials and this share of noise have, relative to bands with their local mean."""
+    floor = noise * mean
     return ((response + floor + SMALLEST) / (mean + floor + SMALLEST)).log10()
 
 
@@ -324,8 +315,8 @@ def noise_share(number: Tensor, centres: Tensor) -> Tensor:
 
 
 def local_mean(response: Tensor) -> Tensor:
-    """Local means `[..., M]` over bands of responses `[..., M]`, which are mirrored beyond the ends."""
-    reach = min(SMOOTHING, response.shape[-1] - 1)
+    """Local means `[..., M]` over 13 bands to either side of responses `[..., M]`, which are mirrored beyond the ends."""
+    reach = min(13, response.shape[-1] - 1)
     window = torch.hann_window(2 * reach + 3)[1:-1].to(response)
     flat = nn.functional.pad(response.flatten(0, -2)[:, None], (reach, reach), mode="reflect")
     return nn.functional.conv1d(flat, (window / window.sum())[None, None]).reshape(response.shape)
@@ -384,8 +375,8 @@ def lobes(frequencies: Tensor, amplitudes: Tensor, n_fft: int, sample_rate: int)
     """Magnitudes `[..., bins]` of partials `[..., K]` of an amplitude in a Hann window of `n_fft` samples."""
     bins, offset = _near_bins(frequencies, n_fft, sample_rate, 2)
     size = hann_transform(offset).abs() * (amplitudes * (n_fft / 4))[..., None]
-    found = frequencies.new_zeros(*frequencies.shape[:-1], n_fft // 2 + 1)
-    return found.scatter_add(-1, bins.clamp(0, n_fft // 2).flatten(-2), size.flatten(-2))
+    empty = frequencies.new_zeros(*frequencies.shape[:-1], n_fft // 2 + 1)
+    return empty.scatter_add(-1, bins.clamp(0, n_fft // 2).flatten(-2), size.flatten(-2))
 
 
 def steady(log_mel: Tensor, inside: Tensor | None = None) -> Tensor:
@@ -400,7 +391,7 @@ def steady(log_mel: Tensor, inside: Tensor | None = None) -> Tensor:
     distance = torch.arange(-STEADY_HOPS, STEADY_HOPS + 1, device=log_mel.device) / (STEADY_HOPS + 1)
     is_sound = log_mel.new_ones(log_mel.shape[1]) if inside is None else inside
     kernel = (1 - distance.square()) * nn.functional.pad(is_sound, reach).unfold(0, 2 * STEADY_HOPS + 1, 1)  # [T, hops]
-    weights = kernel[:, None] * (-0.5 * (windows / STEADY_SPREAD).square()).exp()
+    weights = kernel[:, None] * (-0.5 * (windows / 0.3).square()).exp()
     return log_mel + (weights * windows).sum(dim=-1) / weights.sum(dim=-1).clamp_min(SMALLEST)
 
 
@@ -414,7 +405,7 @@ def triangles(bands: int) -> Tensor:
 def partials_spectrum(frequencies: Tensor, amplitudes: Tensor, phases: Tensor, config: SpectrogramConfig) -> Tensor:
     """Complex spectrum `[B, T, bins]` of partials `[B, T, K]`, with phases, in cycles, in the middle of windows."""
     n_fft = config.n_fft
-    bins, offset = _near_bins(frequencies, n_fft, config.sample_rate, LOBE)
+    bins, offset = _near_bins(frequencies, n_fft, config.sample_rate, reach=4)
     size = hann_transform(offset) * (1 - 2 * (bins % 2)) * (amplitudes * (n_fft / 4))[..., None]
     size = size * ((bins >= 0) & (bins <= n_fft // 2))
     turn = (2 * math.pi * phases)[..., None]

@@ -17,13 +17,7 @@ from distill.codec.tones.analysis import PitchAnalysis
 from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
 from distill.codec.tones.layer import PARTIALS, ToneLayer
 
-FEW_PARTIALS = (2, 3, 4, 6, 10, 16)  # of dull sounds, whose higher partials are in noise
-LEAST_WORTH = 0.05  # of a partial that is not found: dull sounds are no high partials of lower ones
 LEAST_SHARE = 0.5  # of a sound's amplitude that is near its pitch
-MOST_SECONDS = 30  # of a sound that are measured
-RAISES = (5, 3, 2)  # a pitch can be so many times higher than the one that frames show
-SUMMED = 16  # partials of a pitch
-ALONE = 0.003  # share of their energy that all but every second, third or fifth have, where the pitch is higher
 
 
 class PitchMeter:
@@ -32,21 +26,23 @@ class PitchMeter:
     def __init__(self, config: SpectrogramConfig) -> None:
         self.config = config
         series = np.arange(1.0, 1 + PARTIALS)
-        sets = [PartialSet(series[:few], 1 / series[:few]) for few in FEW_PARTIALS]
+        # Dull sounds have few partials that are not in noise.
+        sets = [PartialSet(series[:few], 1 / series[:few]) for few in (2, 3, 4, 6, 10, 16)]
         # No bells, which have a partial below their pitch: a sine would be that of one an octave higher.
-        sets += [one for one in shipped_sets() if one.ratios[0] == 1]
+        sets += [partials for partials in shipped_sets() if partials.ratios[0] == 1]
         self.layer = ToneLayer(config, len(sets))
         set_partials(self.layer, sets)
-        self.analysis, self.features = PitchAnalysis(config, LEAST_WORTH), FrameFeatures(config)
+        # Dull sounds are no high partials of lower ones.
+        self.analysis, self.features = PitchAnalysis(config, least_worth=0.05), FrameFeatures(config)
 
     @torch.no_grad()
     def __call__(self, samples: NDArray[np.float32]) -> float | None:
-        """Pitch in semitones (MIDI) of samples `[N]`, where half of their amplitude is near one; else None.
+        """Pitch in semitones (MIDI) of samples `[N]`, of 30 s at most, where half of their amplitude is near one; else None.
 
         It is the median over frames, by their amplitude, and higher where only every second, third or fifth of its
         partials is there.
         """
-        sound = torch.from_numpy(samples[: MOST_SECONDS * self.config.sample_rate])
+        sound = torch.from_numpy(samples[: 30 * self.config.sample_rate])
         margin, step = self.analysis.margin, self.config.samples_per_frame
         spare, wide = margin - self.config.margin, self.config.padded(sound, margin)
         tones, _ = self.analysis(self.layer, wide, self.features(wide[:, spare:-spare]))
@@ -64,11 +60,11 @@ class PitchMeter:
     def _raised(self, sound: torch.Tensor, pitch: float) -> float:
         """A pitch of a sound `[N]`, or the multiple that has nearly all of its energy, which noise made frames show lower."""
         power = torch.fft.rfft(sound * torch.hann_window(len(sound))).abs().square().double()
-        sums, numbers = nn.functional.pad(power.cumsum(0), (1, 0)), torch.arange(1, 1 + SUMMED)
+        sums, numbers = nn.functional.pad(power.cumsum(0), (1, 0)), torch.arange(1, 17)
         bins = numbers * (hertz(pitch) * len(sound) / self.config.sample_rate)
         first, last = ((bins * 2 ** (way * PITCH_CENTS / 1200)).long().clamp(max=len(power)) for way in (-1, 1))
         energy = sums[(last + 1).clamp(max=len(power))] - sums[first]
-        for times in RAISES:
-            if energy[numbers % times > 0].sum() < ALONE * energy.sum():
+        for times in (5, 3, 2):
+            if energy[numbers % times > 0].sum() < 0.003 * energy.sum():
                 return pitch + 12 * math.log2(times)
         return pitch

@@ -27,11 +27,9 @@ from distill.prior.attention import window_attention, without_autocast
 from distill.prior.frame import DepthShape
 from distill.prior.transformer import INIT_STD, Block, RotaryEmbedding, Rotation, initialise
 
-PERSISTENT_KEYS = 64
 DEGREE = 2  # of the feature map of keys; with keys of size 32, 100 values can be told apart
 TAPS = (0.1, 0.2, 0.4, 1.0)  # initial weights of the last positions in a key or query, the newest last
 MIN_NORM = 1e-8
-GATE_BIAS = 2.0  # initial bias of the gates: attention passes
 WINDOWS_PER_SHARD = 8  # at least: gradients stop where a shard begins
 
 
@@ -154,7 +152,7 @@ class PersistentMemory(nn.Module):
 
     def __init__(self, num_heads: int, key_size: int) -> None:
         super().__init__()
-        self.keys = nn.Parameter(torch.randn(num_heads, PERSISTENT_KEYS, key_size) / key_size**0.5)
+        self.keys = nn.Parameter(torch.randn(num_heads, 64, key_size) / key_size**0.5)
 
 
 def project(query: Tensor, key: Tensor, sums: tuple[Tensor, Tensor], chunk_size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -192,7 +190,7 @@ class LongMemory(nn.Module):
         self.to_key.load_state_dict(self.to_query.state_dict())  # similar positions match from the first step on
         for part in (self.up, self.down):  # gates depend on the memory from the first step on
             nn.init.normal_(part.weight, std=part.weight.shape[1] ** -0.5)
-        nn.init.constant_(self.down.bias, GATE_BIAS)
+        nn.init.constant_(self.down.bias, 2.0)  # attention passes
 
     def initial_state(self, batch_size: int) -> BlockState:
         """State before the first position."""

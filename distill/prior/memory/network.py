@@ -97,7 +97,7 @@ class MemoryPrior(FramePrior):
                 state.tables.input, inputs, state.retrieval, min(newest, inputs.shape[1]), one_by_one
             )
             state.count += inputs.shape[1]
-            state.frames = inputs if state.frames is None else torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
+            state.frames = torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
         state.newest, state.hidden = frames[:, -newest:], self.to_depth(hidden[:, -newest:])
         recent = state.frames[:, -reach - newest - 1 :]
         state.history = self.pointer_mixture.history(recent, newest, reach)

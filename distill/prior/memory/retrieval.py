@@ -12,11 +12,8 @@ from distill.prior.memory.block import TAPS, MemoryShape, sum_of_taps
 
 TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, newest frames found for each hash
 CAPACITY = 32768  # newest frames that can be retrieved
-SHARPNESS, AGREEMENT, BASE_SCORE, EXACT_SCORE = 10.0, 1.0, 2.0, 3.0  # initial scores
-MAX_SCORE = 60.0  # upper bound of scores, far from overflow
 EXACT_SCALE = 0.02  # cosine distance within which a match counts as exact and scores more
 SCORE_PARAMETERS = ("level_scale", "sharpness", "agreement", "base_score", "exact_score")
-LEVEL_DECAY = 0.7  # initial scale of a level in keys, relative to the next coarser one
 
 
 class RetrievalState(NamedTuple):
@@ -55,13 +52,13 @@ class Retrieval(nn.Module):
         self.codebook_size, self.reach = shape.codebook_size, shape.context_frames
         self.vocabulary = shape.codebook_size + NUM_SPECIAL_TOKENS
         levels, width, key_size = shape.num_quantizers, shape.hidden_size, shape.key_size
-        self.level_scale = nn.Parameter(LEVEL_DECAY ** torch.arange(levels))
+        self.level_scale = nn.Parameter(0.7 ** torch.arange(levels))
         self.taps = nn.Parameter(torch.tensor(TAPS)[:, None].repeat(1, width))
         self.to_key = nn.Parameter(torch.randn(width, key_size) / width**0.5)
-        self.sharpness = nn.Parameter(torch.full((levels,), SHARPNESS))
-        self.agreement = nn.Parameter(torch.full((levels, levels), AGREEMENT))
-        self.base_score = nn.Parameter(torch.full((levels,), BASE_SCORE))
-        self.exact_score = nn.Parameter(torch.full((levels,), EXACT_SCORE))
+        self.sharpness = nn.Parameter(torch.full((levels,), 10.0))
+        self.agreement = nn.Parameter(torch.ones(levels, levels))
+        self.base_score = nn.Parameter(torch.full((levels,), 2.0))
+        self.exact_score = nn.Parameter(torch.full((levels,), 3.0))
         self.ablated = False  # all weights are zero
         planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
         self.planes = nn.Buffer(planes, persistent=False)
@@ -94,12 +91,11 @@ class Retrieval(nn.Module):
             found = self._find(queries[:, -newest:], keys, frames)
             return RetrievalState(keys[:, -CAPACITY:], frames[:, -CAPACITY:], queries[:, -1], tail), found
 
-    def weights(self, found: Found, codes: Tensor, levels: slice | None = None) -> Tensor:
-        """Weights `[B, T, L, V + 2]` of L `levels`, all by default, of frames whose coarser codes are `codes`.
+    def weights(self, found: Found, codes: Tensor, levels: slice) -> Tensor:
+        """Weights `[B, T, L, V + 2]` of L `levels` of frames whose coarser codes are `codes`.
 
         `codes` are `[B, T, Q]`, or as many levels as are known. After one query all T frames are candidates for it.
         """
-        levels = levels or slice(0, len(self.base_score))
         with without_autocast(codes.device.type):
             no_weights = self.taps.new_zeros(*codes.shape[:2], levels.stop - levels.start, self.vocabulary)
             if self.ablated:
@@ -112,7 +108,8 @@ class Retrieval(nn.Module):
             scores = agrees @ agreement.T + (self.base_score[levels] - self.sharpness[levels] * distance + exact)
             candidates = found.frames[..., levels].expand_as(scores)
             is_code = found.valid[..., None] & (candidates < self.codebook_size)
-            weights = scores.clamp_max(MAX_SCORE).masked_fill(~is_code, -torch.inf).exp()
+            # The bound is far from overflow.
+            weights = scores.clamp_max(60.0).masked_fill(~is_code, -torch.inf).exp()
             return no_weights.scatter_add(3, candidates.transpose(2, 3), weights.transpose(2, 3))
 
     def table(self, vectors: Tensor) -> Tensor:

@@ -28,7 +28,6 @@ from distill.prior.task import DepthTask, target_nats, targets_in
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
-SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are trained on in spans
 KEY_FRAMES = VALUE_FRAMES = 4
 MOTIF_FRAMES = KEY_FRAMES + VALUE_FRAMES  # frames of a motif
 MOTIFS = 24  # in a training sequence
@@ -38,15 +37,8 @@ FIRST_PROBES = frozenset({1, 2, 3, 4, 50, 200, 500})
 PROBE_STEPS = 1000  # between the later ones
 DISTRACTORS = 100
 HAYSTACKS, QUESTIONS = 2, 16  # needles in each haystack, from the first motif to the last
-QUICK = (1, 8)  # the same while training goes on
 RETRIEVED = 0.8  # share of needles that a working memory retrieves
-
-CLOSED, OPEN = 0.1, 0.9  # gates below and above are polarised
-FINAL_SHARE = 0.01  # of the initial polarisation weight
-MIN_STD = 0.01
-MIN_GROWTH = 1.5  # of the gates' variance from the first check to the second
-MIN_POLARISED = 0.2
-FIRST_CHECK, SECOND_CHECK, FULL_LENGTH = 100, 500, 1000  # steps; shorter trainings check earlier in proportion
+MIN_STD = 0.01  # of gates that have not collapsed
 
 Frames = NDArray[np.int64]
 
@@ -64,7 +56,7 @@ class SpanSampler(WindowSampler):
         size, context = self.batch_size, self.shape.context_frames
         inputs = self.sequences.lengths[self.first] - 1
         self.long = np.flatnonzero(inputs > context)  # recordings
-        self.num_spanned = math.ceil(SPAN_SHARE * len(self.long))
+        self.num_spanned = math.ceil(0.25 * len(self.long))
         share = self.num_spanned / max(1, len(self.long))
         self.span_counts = -(-inputs[self.long] // self.shape.span_frames)
         windows = np.sort(self.counts[self.long])
@@ -151,7 +143,7 @@ class MemoryTask(DepthTask):
             stop_if_gates_collapse(step, self.total_steps, line, earlier)
         line["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
         if step in FIRST_PROBES or step % PROBE_STEPS == 0:
-            line |= {f"probe/{name}": value for name, value in self.probe_memory(*QUICK).items()}
+            line |= {f"probe/{name}": value for name, value in self.probe_memory(1, 8).items()}
         return line
 
     def probe_memory(self, haystacks: int = HAYSTACKS, questions: int = QUESTIONS) -> dict[str, float]:
@@ -168,13 +160,14 @@ class MemoryTask(DepthTask):
 
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
         yield from super().events(report)
-        if isinstance(report, WatchMetrics) and report.inspected:
-            groups: defaultdict[str, dict[str, float]] = defaultdict(dict)
-            for name, value in report.inspected.items():
-                group, _, statistic = name.removeprefix("gates/").rpartition("/")
-                groups[group][statistic] = value
-            groups.pop("", None)
-            yield PriorMemoryMetrics(report.step, probe=groups.pop("probe", {}), gates=dict(groups))
+        match report:
+            case WatchMetrics(inspected=inspected) if inspected:
+                groups: defaultdict[str, dict[str, float]] = defaultdict(dict)
+                for name, value in inspected.items():
+                    group, _, statistic = name.removeprefix("gates/").rpartition("/")
+                    groups[group][statistic] = value
+                groups.pop("", None)
+                yield PriorMemoryMetrics(report.step, probe=groups.pop("probe", {}), gates=dict(groups))
 
     def _motif_batch(self, step: int) -> Batch | None:
         """For a share of the steps a sequence whose motifs recur from beyond the receptive field; else None.
@@ -200,19 +193,22 @@ def polarisation_weight(step: int, total_steps: int, memory: MemoryConfig) -> fl
     """Weight of the polarisation loss: constant through the warm-up, then decaying exponentially to a hundredth."""
     warmup = memory.polarisation_warmup
     progress = max(0.0, step / max(1, total_steps) - warmup) / max(1e-9, 1 - warmup)
-    return float(memory.polarisation * FINAL_SHARE ** min(1.0, progress))
+    return float(memory.polarisation * 0.01 ** min(1.0, progress))
 
 
 def gate_metrics(gates: Tensor) -> dict[str, float]:
-    """Statistics of gates `[layers, B, T, D]` under their metric names; `closed` and `open` are proportions."""
+    """Statistics of gates `[layers, B, T, D]` under their metric names.
+
+    `closed` and `open` are the proportions of polarised ones, below 0.1 and above 0.9.
+    """
     gates = gates.detach().float().flatten(1)
     statistics = {
         "mean": gates.mean(dim=1),
         "std": gates.std(dim=1, correction=0),
         "min": gates.amin(dim=1),
         "max": gates.amax(dim=1),
-        "closed": (gates < CLOSED).float().mean(dim=1),
-        "open": (gates > OPEN).float().mean(dim=1),
+        "closed": (gates < 0.1).float().mean(dim=1),
+        "open": (gates > 0.9).float().mean(dim=1),
     }
     return {
         f"gates/layer_{layer}/{name}": float(values[layer])
@@ -227,24 +223,23 @@ def stop_if_gates_collapse(
     """Fast-fail: raises DistillError where the gates have collapsed. The layer with the widest gates counts.
 
     `line` has `gate_metrics` after `step` steps, `earlier` the metrics that were inspected before. Gates have collapsed
-    where their standard deviation is below `MIN_STD` after 100 steps; or where, after 500, their variance has not grown
-    by half since then and few are polarised. The variance of those that polarised early cannot grow.
+    where their standard deviation is below `MIN_STD` after 100 steps; or where, after 500, their variance has not grown by
+    half since then and few are polarised. The variance of those that polarised early cannot grow. Trainings of less than
+    1000 steps are checked earlier in proportion.
     """
 
     def largest(line: Mapping[str, float], statistic: str) -> float:
         return max(value for name, value in line.items() if name.startswith("gates/") and name.endswith(statistic))
 
-    scale, std = min(1.0, total_steps / FULL_LENGTH), largest(line, "/std")
-    problem = ""
-    if step >= FIRST_CHECK * scale and std < MIN_STD:
+    scale, std = min(1.0, total_steps / 1000), largest(line, "/std")
+    problem, first_check = "", 100 * scale
+    if step >= first_check and std < MIN_STD:
         problem = f"that differ, with a standard deviation of at least {MIN_STD}, found {std:.4f}"
-    before = [
-        metrics for metrics in earlier if metrics["step"] >= FIRST_CHECK * scale and "gates/layer_0/std" in metrics
-    ]
-    if not problem and step >= SECOND_CHECK * scale and before:
+    before = [metrics for metrics in earlier if metrics["step"] >= first_check and "gates/layer_0/std" in metrics]
+    if not problem and step >= 500 * scale and before:
         first = largest(before[0], "/std")
         polarised = max(line[key] + line[key.replace("/closed", "/open")] for key in line if key.endswith("/closed"))
-        if std**2 < MIN_GROWTH * first**2 and polarised < MIN_POLARISED:
+        if std**2 < 1.5 * first**2 and polarised < 0.2:
             variances = f"a variance of {std**2:.4f} after {first**2:.4f}"
             problem = f"that open and close, found {variances} and {polarised:.0%} of them polarised"
     if problem:
@@ -371,7 +366,7 @@ def _query(model: MemoryPrior, frames: Frames, motifs: Frames, questions: int) -
     state.keep(torch.zeros(len(queries), dtype=torch.int64))
     model.advance(queries[:, :KEY_FRAMES], state, newest=1)
     log_probs = model.logits(candidates, state).float().log_softmax(dim=3)  # [queries, candidates, Q, V + 2]
-    weights = model.retrieval.weights(state.found, candidates)[:, 0, 0].float()
+    weights = model.retrieval.weights(state.found, candidates, slice(0, model.num_quantizers))[:, 0, 0].float()
     code = candidates[:, 0, 0]
     top1 = log_probs[:, 0, 0].argmax(dim=1) == code
     ranked = log_probs.gather(3, candidates[..., None])[..., 0].sum(dim=2).argmax(dim=1) == 0

@@ -5,6 +5,7 @@ import torch
 
 from distill.codec.coordinates import COORDINATES, codewords_of, loudness_coordinates, resampled_bands
 from distill.codec.initialise import build_vqvae
+from distill.codec.layout import SHAPE
 from distill.codec.model import VQVAE
 from distill.codec.spectral import spectrogram_config_for
 from distill.params import get_adaptive_vqvae_config
@@ -32,7 +33,7 @@ def fitted_codec(sample_rate: int, seed: int, **changes: object) -> VQVAE:
 def described(codec: VQVAE, frequency: float) -> torch.Tensor:
     """Coordinates of the first shape's codeword of a tone."""
     code = int(codec.quantizer.search(codec.project(tone(codec, frequency, 0.5)))[0, 4, 1])
-    return codewords_of(codec)[codec.layout.first_shape, code]
+    return codewords_of(codec)[SHAPE, code]
 
 
 def test_a_sound_is_described_alike_by_codecs_of_other_rates_and_fits() -> None:

@@ -59,7 +59,7 @@ def test_a_sound_comes_as_near_to_the_envelope_as_it_is_trusted_but_for_the_dead
     decay = torch.logspace(0, -1.5, 6 * 512)[None]
     target = envelope(noise(1) * decay)
     sound = noise(2)
-    matched = match_envelope(sound, target, torch.full_like(target, trust), STACK)
+    matched = match_envelope(sound, target, torch.full_like(target, trust), STACK, torch.zeros(target.shape[:2]))
     errors = ((envelope(x) - target).abs() * LOG_TEN for x in (sound, matched))
     before, after = ((error - DEAD_ZONE).clamp_min(0).mean() for error in errors)
     assert float(after / before) == pytest.approx([1.0, 0.2, 0.02][round(2 * trust)], abs=0.03)
@@ -68,7 +68,9 @@ def test_a_sound_comes_as_near_to_the_envelope_as_it_is_trusted_but_for_the_dead
 @pytest.mark.parametrize(("decibels", "moved"), [(0.0, 0.0), (1.2, 0.0), (-1.2, 0.0), (3.3, 2.0), (-3.3, -2.0)])
 def test_what_is_within_the_dead_zone_of_the_envelope_stays(decibels: float, moved: float) -> None:
     sound = noise(3)
-    matched = match_envelope(sound, envelope(sound) + decibels / 20, torch.ones(1, 12, STEPS), STACK)
+    matched = match_envelope(
+        sound, envelope(sound) + decibels / 20, torch.ones(1, 12, STEPS), STACK, torch.zeros(1, 12)
+    )
     gains = 20 * (matched / sound)[:, 512:-512].log10()
     assert (gains == 0).all() if moved == 0 else float((gains - moved).abs().max()) < 0.05
 

@@ -40,7 +40,7 @@ def coding_error(fitted: Corpus, coded: Corpus) -> float:
     model = build_vqvae(16_000, SMALL, 0)
     initialise(model, fitted, fitted.entries, 0)
     with torch.no_grad():
-        pieces = initialise_module._view_features(model, coded, coded.entries, None, 10**6, torch.Generator())
+        pieces = initialise_module._view_features(model, coded, coded.entries, 0.0, 10**6, torch.Generator(), views=1)
         return sum(initialise_module._error(model, piece) for piece in pieces)
 
 

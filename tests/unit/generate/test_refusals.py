@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.generate.refusals import COPY, FAULTY, MISTUNED, MOST_DRAWS, Refusal, draw_again, equal_to, too_old
-from distill.generate.sounds import NO_SAMPLES, Sound
+from distill.generate.refusals import COPY, FAULTY, MISTUNED, MOST_DRAWS, Refusal, Sound, draw_again, equal_to, too_old
+from distill.generate.sounds import NO_SAMPLES
 
 
 def sound(code: int = 0, verdict: str = "", percentile: float = 0.0, faults: Any = None, pitch: Any = None) -> Sound:

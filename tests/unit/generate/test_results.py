@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.generate.refusals import Draws
+from distill.generate.refusals import Draws, Sound
 from distill.generate.results import Generated, Similarity, Take, Varied
-from distill.generate.sounds import NO_SAMPLES, Sound
+from distill.generate.sounds import NO_SAMPLES
 
 CODES = np.zeros((4, 6), np.int64)
 

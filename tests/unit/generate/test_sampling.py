@@ -28,7 +28,7 @@ from distill.prior.artifact import build_prior
 from distill.prior.base import Prior, Sampler
 from distill.prior.frame import FramePrior
 
-SIZES = (7, 11, 9)
+SIZES = (7, 11, 9, 6, 8)
 LEVELS, SIZE, CONTEXT = len(SIZES), max(SIZES), 8
 
 

@@ -18,14 +18,13 @@ from distill.codec.streaming import decode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError
 from distill.generate.faults import FAULTS
-from distill.generate.refusals import equal_to
+from distill.generate.refusals import Sound, equal_to
 from distill.generate.results import similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     PEAK,
     GenerationRequest,
     Seeds,
-    Sound,
     TakeRequest,
     decode_sounds,
     frames_for_seconds,

@@ -15,9 +15,8 @@ from distill.api import Model
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.refusals import MOST_DRAWS
+from distill.generate.refusals import MOST_DRAWS, Sound
 from distill.generate.requests import KitSettings
-from distill.generate.sounds import Sound
 from distill.generate.source import Source
 from distill.kit import make
 from distill.kit.kit import Kit, KitGroup, KitSound

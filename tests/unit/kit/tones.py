@@ -15,9 +15,9 @@ from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.store import Codes
-from distill.generate.refusals import Draws, Refusal, draw_again
+from distill.generate.refusals import Draws, Refusal, Sound, draw_again
 from distill.generate.requests import KitSettings
-from distill.generate.sounds import GenerationRequest, Seeds, Sound
+from distill.generate.sounds import GenerationRequest, Seeds
 from distill.generate.source import Source
 from distill.kit import make
 from distill.kit.kit import Kit

@@ -22,7 +22,7 @@ from distill.prior.counts import (
     unigrams,
 )
 
-SIZES = (4, 5, 3)
+SIZES = (4, 5, 3, 2, 5, 3)
 SIZE, LEVELS = max(SIZES), len(SIZES)
 BOS, EOS = SIZE, SIZE + 1
 POSSIBLE = possible_tokens(SIZES)
@@ -40,7 +40,7 @@ def slow_counts(codes: np.ndarray, level: int) -> list[tuple[int, int, int]]:  #
     for before, frame in pairwise(rows):
         if level and frame[0] == EOS:
             continue
-        given = before[1] if level == 0 else frame[0] if level == 1 else frame[1]
+        given = [before[4], frame[0], frame[1], frame[1], frame[3], frame[4]][level]
         found.append((before[level], given, frame[level]))
     return found
 
@@ -125,7 +125,7 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
     assert torch.equal(with_counts(labels, None)[0], added[0])
     assert torch.equal(with_counts(torch.tensor([0, 0])), with_counts())
     assert not torch.equal(with_counts()[0], added[0])
-    given = given_tokens(inputs, targets, 1)
+    given = given_tokens(inputs, targets)
     for row, frame, level in product(range(2), range(6), range(LEVELS)):
         tables = folds[(0, 3)[row]]
         before, other = int(inputs[row, frame, level]), int(given[row, frame, level])

@@ -75,7 +75,7 @@ def test_held_out_metrics_equal_a_slow_loop(counting: tuple[PriorTraining, list[
     assert model.context_frames == CONTEXT
     span = model.span_frames
     assert (span == CONTEXT) != (model.shape.architecture == "memory")
-    by_level: dict[int, list[float]] = {0: [], 1: []}
+    by_level: dict[int, list[float]] = {level: [] for level in range(LEVELS)}
     for codes in HELD_OUT:
         bos, eos = np.full((1, LEVELS), bos_token(SIZE)), np.full((1, LEVELS), eos_token(SIZE))
         sequence = torch.from_numpy(np.concatenate([bos, codes, eos]))
@@ -89,9 +89,9 @@ def test_held_out_metrics_equal_a_slow_loop(counting: tuple[PriorTraining, list[
                 by_level[level].append(float(-logits.log_softmax(dim=-1)[sequence[target, level]]))
     nats = sum(sum(losses) for losses in by_level.values())
     count = sum(len(losses) for losses in by_level.values())
-    assert best["val_loss"] == pytest.approx(nats / count, rel=1e-4)
+    assert best["val_loss"] == pytest.approx(nats / count, rel=3e-4)
     seconds = sum(len(codes) for codes in HELD_OUT) / 10.0
-    assert best["val_bits_per_second"] == pytest.approx(nats / math.log(2) / seconds, rel=1e-4)
+    assert best["val_bits_per_second"] == pytest.approx(nats / math.log(2) / seconds, rel=3e-4)
     for level, losses in by_level.items():
         assert best[f"level_{level}/val_perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
 
@@ -230,8 +230,8 @@ def test_fine_levels_of_noise_do_not_hide_that_the_coarse_ones_are_memorised() -
             [np.hstack([one, one[:, :1], rng.integers(0, SIZE, (len(one), 5))]) for one in recordings(seed, count)]
         )
     train, held_out = map(coded, sides)
-    codewords = torch.randn(8, SIZE, 4, generator=torch.Generator().manual_seed(0))
-    prior_data = PriorData(train, held_out, codewords, GEOMETRY.model_copy(update={"codebook_sizes": (SIZE,) * 8}))
+    codewords = torch.randn(11, SIZE, 4, generator=torch.Generator().manual_seed(0))
+    prior_data = PriorData(train, held_out, codewords, GEOMETRY.model_copy(update={"codebook_sizes": (SIZE,) * 11}))
     facts = fit(prior_data, config(epochs=11)).facts
     assert facts.best_perplexity > 4
     assert facts.memorization.was_memorizing

@@ -28,7 +28,7 @@ from distill.training.run import Run
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 
-SIZE, LEVELS = 12, 2
+SIZE, LEVELS = 12, 5  # of the loudness, tones, and one of the shape
 GEOMETRY = CodesConfig(codebook_sizes=(SIZE,) * LEVELS, frame_rate=10.0, codec_sha256="0" * 64)
 
 
@@ -40,12 +40,13 @@ def config(**changes: Any) -> PriorConfig:
 
 
 def recordings(seed: int, count: int) -> list[np.ndarray]:
-    """Recordings that count up from a random start; the second level is a function of the first."""
+    """Recordings that count up from a random start; tone and shape are functions of the loudness."""
     rng = np.random.default_rng(seed)
     out = []
     for _ in range(count):
         coarse = (rng.integers(SIZE) + np.arange(int(rng.integers(4, 25)))) % SIZE
-        out.append(np.stack([coarse, (coarse * 5 + 1) % SIZE], axis=1).astype(np.int64))
+        finer = [(coarse * factor + 1) % SIZE for factor in (7, 1, 11, 5)]
+        out.append(np.stack([coarse, *finer], axis=1).astype(np.int64))
     return out
 
 

@@ -9,7 +9,7 @@ from distill.prior.memory import retrieval as module
 from distill.prior.memory.retrieval import Retrieval, RetrievalState
 
 LEVELS, SIZE, WIDTH, REACH = 2, 5, 16, 6
-BOS = SIZE
+BOS, EVERY = SIZE, slice(0, LEVELS)
 VECTORS = torch.randn(LEVELS, SIZE + 2, WIDTH, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
 
 
@@ -30,7 +30,7 @@ def run(
     before = state or model.initial_state(len(inputs))
     after, found = model.advance(VECTORS, inputs, before, inputs.shape[1], one_by_one=False)
     assert isinstance(after, RetrievalState)
-    return model.weights(found, targets), after
+    return model.weights(found, targets, EVERY), after
 
 
 def test_a_repeated_context_retrieves_what_followed() -> None:
@@ -109,8 +109,8 @@ def test_frame_by_frame_equals_a_whole_sequence(first: int, monkeypatch: pytest.
 def test_candidates_have_the_weights_of_targets() -> None:
     model, inputs, candidates = retrieval(), frames(40), frames(4, seed=9)
     found = model.advance(VECTORS, inputs, model.initial_state(1), 1, one_by_one=False)[1]
-    alone = [model.weights(found, candidates[:, number : number + 1]) for number in range(4)]
-    torch.testing.assert_close(model.weights(found, candidates), torch.cat(alone, dim=1))
+    alone = [model.weights(found, candidates[:, number : number + 1], EVERY) for number in range(4)]
+    torch.testing.assert_close(model.weights(found, candidates, EVERY), torch.cat(alone, dim=1))
 
 
 @pytest.mark.parametrize(("count", "is_found"), [(REACH, False), (60, True)])
