@@ -54,9 +54,8 @@ def only(codes: Tensor, shares: Tensor) -> Tensor:
 
 def cool_fine_shapes(layout: FrameLayout) -> Policy:
     """Beside a tone shapes are drawn cooler, from the coarsest level, which says how spectra move, to the finest."""
-    shapes = layout.shapes if layout.tones else []
-    exponents = torch.linspace(1.0, 1 / FINEST_TEMPERATURE, len(shapes)).tolist()
-    exponent_of = dict(zip(shapes, exponents, strict=True))
+    exponents = torch.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.shapes)).tolist()
+    exponent_of = dict(zip(layout.shapes, exponents, strict=True))
 
     def cool(shares: Tensor, step: Draw) -> Tensor:
         if step.level not in exponent_of:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from distill.codec.layout import FrameLayout
+from distill.codec.layout import NOTE, SHAPE
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
@@ -137,9 +137,7 @@ class TakeRequest(GenerationRequest):
             return [recording.copy() for _ in attempt.numbers]
         policies: list[Policy] = [source.tuner.following(recording, count)] if self.is_tuned else []
         if strength < 1:
-            kept = [
-                kept_codes(recording, codec.architecture.codebook_sizes, strength, own) for own in attempt.take_seeds
-            ]
+            kept = [kept_codes(recording, strength, own) for own in attempt.take_seeds]
             policies += [
                 pull_to(codec.code_vectors(), torch.from_numpy(recording), strength),
                 keep(torch.from_numpy(np.stack(kept))),
@@ -258,7 +256,7 @@ def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
     return max(1, math.ceil(seconds * codec.spectrogram.frame_rate))
 
 
-def kept_codes(codes: Codes, codebook_sizes: Sequence[int], strength: float, seed: int) -> Codes:
+def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
     """The codes that a take keeps of codes `[F, Q]`, -1 where to draw: fewer with strength, and coarser levels longer.
 
     Note, tuning and atom are kept as long as the level before them, the loudness. All are kept at strength 0, none at
@@ -268,9 +266,8 @@ def kept_codes(codes: Codes, codebook_sizes: Sequence[int], strength: float, see
     noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
     ranks = np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames  # [F], in [0, 1)
     # The proportion of frames in which each level is drawn: it rises from its strength on.
-    steps = (np.arange(levels) - len(FrameLayout(tuple(codebook_sizes)).tones)).clip(0)  # from the coarsest level
-    rises_from = COARSE_FROM * (1 - steps / steps[-1]) if levels > 1 else np.zeros(1)
-    drawn = ((strength - rises_from) / (1 - COARSE_FROM if levels > 1 else 1.0)).clip(0.0, 1.0)
+    steps = (np.arange(levels) - (SHAPE - NOTE)).clip(0)  # from the coarsest level
+    drawn = ((strength - COARSE_FROM * (1 - steps / steps[-1])) / (1 - COARSE_FROM)).clip(0.0, 1.0)
     kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], levels
     return np.where(np.arange(levels) < kept[:, None], codes, -1)
 
