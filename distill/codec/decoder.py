@@ -91,7 +91,7 @@ class SpectrumHead(nn.Linear):
         bank = mel_filterbank(config.sample_rate, config.n_fft, config.n_mels)
         self.inverse_bank = nn.Buffer(torch.linalg.pinv(bank), persistent=False)  # [n_mels, bins]
         # [bins], 0 at both ends of the spectrum: no loss tells what sounds there
-        self.in_bands = nn.Buffer((bank.sum(dim=1) > 0.1).float(), persistent=False)
+        self.in_bands = nn.Buffer((bank.sum(dim=1) > 0.25).float(), persistent=False)
         self.phase_advance = nn.Buffer(_phase_advance(config.bins), persistent=False)  # [4, bins]
         nn.init.normal_(self.weight, std=0.02)
         self.weight.data[: config.bins] = 0.0
