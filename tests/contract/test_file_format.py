@@ -141,15 +141,17 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
     parts = np.split(features, np.cumsum(counts)[:-1], axis=1)  # 5
     mel = parts[0].reshape(hops, bands)
     rest, tonal = tones.separate(mel)
-    inputs = np.concatenate([*(part.reshape(hops, -1) for part in parts), tonal], axis=1) + 2
-    inverse = np.linalg.pinv(mel_filters(geometry["sample_rate"], n_fft, bands))
+    by_hop = [part.reshape(hops, -1) for part in parts]
+    heard = [np.maximum(part, mel.max(1, keepdims=True) - 5) for part in by_hop[:2]]
+    inputs = np.concatenate([*heard, by_hop[2], tonal], axis=1) + 2
+    filters = mel_filters(geometry["sample_rate"], n_fft, bands)
+    inverse = np.linalg.pinv(filters)
     base = np.maximum(10 ** np.minimum(rest, 4) @ inverse, 1e-5)  # 6
     hidden = stack(inputs, under("codec.decoder.", tensors))
     out = hidden @ tensors["codec.head.weight"].T + tensors["codec.head.bias"]
     magnitude, phase = np.split(out, 2, axis=1)  # 7
     turns = (np.arange(hops)[:, None] % 4 + 2) * np.arange(n_fft // 2 + 1) % 4
     spectrum = np.exp(np.minimum(7, np.log(base) + magnitude)) * np.exp(1j * (phase + turns * np.pi / 2))
-    spectrum = spectrum + tones.spectrum(hidden @ tensors["codec.tone_head.weight"].T + tensors["codec.tone_head.bias"])
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)  # 8
     margin = (n_fft - hop) // 2
     texture = hidden @ tensors["codec.texture_head.weight"].T + tensors["codec.texture_head.bias"]  # 9
@@ -157,6 +159,8 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
     noise = np.pad(noise_of(codes, frames_stacked * hop) / np.sqrt((window**2).sum()), margin)
     pieces = np.lib.stride_tricks.sliding_window_view(noise, n_fft)[::hop]
     spectrum = spectrum + np.exp(np.minimum(7, np.log(base) + share)) * np.fft.rfft(pieces * window)
+    spectrum = spectrum * (filters.sum(1) > 0.25)
+    spectrum = spectrum + tones.spectrum(hidden @ tensors["codec.tone_head.weight"].T + tensors["codec.tone_head.bias"])
     audio, squares = np.zeros((2, (hops + 3) * hop))
     for number, piece in enumerate(np.fft.irfft(spectrum, n=n_fft)):
         audio[number * hop : number * hop + n_fft] += piece * window
