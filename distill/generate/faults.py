@@ -7,7 +7,7 @@ which the limits have not seen, tell how often a sound without fault is beyond t
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -67,7 +67,8 @@ class Measures:
     still_frames: int
     returns_per_second: float  # how often it fell silent and started again
     end_level: float  # of the last frame, in dB relative to the loudest
-    bands: Levels  # [bands], of a sound as heard, of a training recording what it allows; in dB relative to the loudest
+    # [bands], in dB relative to the loudest: of a sound as heard, of a training recording what it allows
+    bands: Levels = field(default_factory=lambda: np.empty(0))
 
     def onset(self, level: float) -> int:
         """The first frame of this level; MOST_FRAMES where there is none."""
@@ -111,7 +112,10 @@ class FaultFinder:
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
         self._codec, self._reference = codec, reference
-        self._limits = Limits([measured(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)])
+        recordings = evenly(reference.codes, MOST_RECORDINGS)
+        self._limits = Limits(
+            [replace(measured(codec, codes), bands=allowed_bands(codec, codes)) for codes in recordings]
+        )
 
     def __call__(
         self, sounds: Iterable[Codes], samples: Iterable[Samples], kinds: Collection[Fault] = FAULTS
@@ -158,17 +162,20 @@ def measured(codec: VQVAE, codes: Codes) -> Measures:
         returns_per_second=count_returns(levels[:MOST_FRAMES])
         / max(1.0, min(frames, MOST_FRAMES) / codec.spectrogram.frame_rate),
         end_level=float(levels[-1] - levels.max()),
-        bands=allowed_bands(codec, features[:MOST_FRAMES], codec.layout.split(on_device)[1][0, :MOST_FRAMES]),
     )
 
 
-def allowed_bands(codec: VQVAE, features: Tensor, tones: Tensor) -> Levels:
-    """What a recording, of features `[F, features]` and tones `[F, 3]`, allows `heard_bands` to be.
+@torch.no_grad()
+def allowed_bands(codec: VQVAE, codes: Codes) -> Levels:
+    """What a recording, of codes `[F, Q]`, allows `heard_bands` to be.
 
     A band may be as loud as the loudest within NEAR_MELS. What lies above all bands, of which codes say nothing, may be as
     loud as the last one.
     """
-    combed = codec.with_combs(features[None], tones[None], codec.tone.combs(tones[None]))[0]
+    on_device = torch.from_numpy(codes[:MOST_FRAMES].astype(np.int64))[None].to(codec.device)
+    _, tones = codec.layout.split(on_device)
+    features = codec.unproject(codec.dequantise(on_device))
+    combed = codec.with_combs(features, tones, codec.tone.combs(tones))[0]
     levels = loudest_bands(20 * codec.spectrogram.mean_log_mel(combed))
     mels = mel_centres(codec.spectrogram.sample_rate, codec.spectrogram.n_mels)
     is_near = np.abs(mels[:, None] - mels) <= NEAR_MELS
