@@ -237,6 +237,7 @@ class PitchAnalysis(nn.Module):
         order = layer.amplitudes.argsort(dim=1, descending=True, stable=True)
         ratios = layer.ratios.gather(1, order)
         cells = (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long()
+        cells = cells.clamp(-LOWEST_BASE, self.none)  # a file may hold any ratios
         return torch.where(ratios > 0, cells, self.none), ratios > 0
 
     def tuned(self, layer: ToneLayer, peaks: Peaks, pitch: Tensor, sets: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from unit.codec.tonal import RATE, padded, sound_of, sweep, untrained
 
 from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
+from distill.codec.streaming import decode
 from distill.codec.tones.analysis import CANDIDATES, CHANGE, JUMP, ONSET, REACH, SLOPE, Candidates, best_path
 from distill.codec.tones.atoms import CHORDS, shipped_sets
 from distill.codec.tones.layer import FLOORS
@@ -191,3 +192,14 @@ def test_candidates_of_neighbours_are_chosen_together(seed: int, inside: list[fl
     assert [found[t] for t in range(frames) if not inside or inside[t]] == [
         choice for t, choice in enumerate(best) if not inside or inside[t]
     ]
+
+
+@pytest.mark.parametrize("ratio", [1e-30, 1e-4, 1e4, 1e30])
+def test_ratios_of_any_file_are_analysed_and_sound(ratio: float) -> None:
+    codec = untrained()
+    codec.tone.ratios[:, ::3] = ratio
+    sound = sound_of(SETS[STRINGS[0]], 60.0, 0.3)
+    tones = tones_of(codec, sound)
+    frames = torch.zeros(1, len(tones), len(codec.architecture.codebook_sizes), dtype=torch.int64)
+    spectral, _ = codec.layout.split(frames)
+    assert decode(codec, codec.layout.join(spectral, tones[None]))[0].isfinite().all()
