@@ -14,6 +14,7 @@ from playwright.sync_api import Error as PlaywrightError
 from ui.conftest import PATIENCE, Served
 from unit.kit.tones import tone
 from unit.pitched import write_pitched_model
+from unit.tiny import write_model
 
 from distill.model_file.format import load_bundle
 from distill.ui.jobs import STDOUT, Job, Jobs, read_end
@@ -287,24 +288,24 @@ def test_a_prior_is_replaced_where_it_may_be(opened: Open, served: Served) -> No
 def test_a_prior_that_memorises_raises_an_alarm_and_is_stopped_with_its_best_weights(
     opened: Open, served: Served
 ) -> None:
+    write_model(served.folder / "models" / "coarse.distill", codebook_size=2)  # whose codes are easily guessed
     page = opened("Prior")
-    choose(page, "#prior-model", "tiny.distill")
+    choose(page, "#prior-model", "coarse.distill")
     choose(page, "#prior-data", "sounds/few")
     write(page.locator("#prior-epochs textarea, #prior-epochs input").first, "5000")
     choose_tab(page, "Train")
     choose_tab(page, "Prior")  # which leaves alone what was typed
-    page.get_by_label("Replace the prior").check()
     page.locator("#prior-start").click()
     waits(page, "#prior-charts", "“Stop and use best checkpoint” ends it with the best weights so far")
     assert "touch" not in page.locator("#prior-health").inner_text() + page.locator("#prior-charts").inner_text()
     page.locator("#prior-stop").click()
-    waits(page, "#prior-state", "training a prior of tiny: done")
+    waits(page, "#prior-state", "training a prior of coarse: done")
     page.locator("#prior-stop").wait_for(state="hidden")
     job = Jobs(served.folder).newest("prior")
     assert job is not None
     epochs = job.events("prior", "PriorEpochMetrics")
     assert len(epochs) < 5000
-    found = load_bundle(served.folder / "models" / "tiny.distill").metadata.prior_metadata
+    found = load_bundle(served.folder / "models" / "coarse.distill").metadata.prior_metadata
     assert found is not None
     assert found.epochs_trained == len(epochs)
     assert found.best_perplexity == pytest.approx(min(epoch["best_perplexity"] for epoch in epochs))

@@ -61,10 +61,10 @@ TRAINED = PriorMetadata(
 )
 
 
-def tiny_codec(seed: int = 0, quantizer: Quantizer = "overlapping") -> VQVAE:
+def tiny_codec(seed: int = 0, quantizer: Quantizer = "overlapping", codebook_size: int = 8) -> VQVAE:
     """An untrained codec at 16 kHz with the levels `SIZES`, whose sets of partials are empty."""
     torch.manual_seed(seed)
-    shape = {"codebook_size": 8, "num_quantizers": 6, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    shape = {"codebook_size": codebook_size, "num_quantizers": 6, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
     codec = VQVAE(VQVAEArchitecture(**shape, quantizer=quantizer, partial_sets=2), SPECTROGRAM)
     codec.quantizer.fit([torch.randn(200, 8) * 3], torch.Generator().manual_seed(seed))
     return round_weights(codec.eval())
@@ -82,9 +82,9 @@ def any_codes(frames: int, generator: np.random.Generator) -> Codes:
     return generator.integers(0, SIZES, (frames, len(SIZES)))
 
 
-def write_model(path: Path, seed: int = 0) -> VQVAE:
+def write_model(path: Path, seed: int = 0, codebook_size: int = 8) -> VQVAE:
     """A model file with that codec and no prior."""
-    codec = tiny_codec(seed)
+    codec = tiny_codec(seed, codebook_size=codebook_size)
     metadata = BundleMetadata(
         vqvae_config=codec.architecture,
         spectrogram_config=codec.spectrogram,
