@@ -9,7 +9,7 @@ from distill.audio.partials import find_partials, steadiness
 from distill.codes.sequences import CodedRecording
 from distill.prior.counting_baseline import CountingModel
 
-SIZES = (5, 3)
+SIZES = (5, 9, 4, 3, 6, 7)
 
 
 class Recorder:
@@ -32,7 +32,7 @@ def test_counting_draws_codes_by_the_probabilities_that_it_is_judged_with() -> N
     ]
     counting, recorder = CountingModel(recordings, SIZES), Recorder()
     codes = sampled(counting, 25, recorder)  # type: ignore[arg-type]
-    assert codes.shape == (25, 2)
+    assert codes.shape == (25, len(SIZES))
     assert np.exp(-counting.nats(codes)).ravel() == pytest.approx(recorder.noted)
 
 
