@@ -3,12 +3,12 @@
 A sound is measured on the features that its codes decode to, before the decoder's network. Only what it sounds like in
 each band is measured on its samples: the network may add what no code says. The limits come from the training
 recordings, so that a corpus of pads may stand still and one of loops may start again and again. Held-out recordings,
-which the limits have not seen, tell how often a sound without fault is beyond them.
+which the limits have not seen, tell how often a sound without fault is beyond them. Of recordings bands are what their
+codes say, too: to decode them at every `generate` would take up to half a minute.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -19,7 +19,6 @@ from torch import Tensor
 from distill.codec.envelope import LOG_FLOOR
 from distill.codec.model import VQVAE
 from distill.codec.scales import mel_centres
-from distill.codec.streaming import decode_each
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.spectra import band_levels
@@ -67,7 +66,7 @@ class Measures:
     still_frames: int
     returns_per_second: float  # how often it fell silent and started again
     end_level: float  # of the last frame, in dB relative to the loudest
-    # [bands], in dB relative to the loudest: of a sound as heard, of a training recording what it allows
+    # [bands], in dB relative to the loudest: of a sound as heard, of a recording as coded, if it sets limits what it allows
     bands: Levels = field(default_factory=lambda: np.empty(0))
 
     def onset(self, level: float) -> int:
@@ -111,21 +110,18 @@ class FaultFinder:
     """Finds faults of sounds, by the limits that the training recordings of a reference set."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        self._codec, self._reference = codec, reference
-        recordings = evenly(reference.codes, MOST_RECORDINGS)
-        self._limits = Limits(
-            [replace(measured(codec, codes), bands=allowed_bands(codec, codes)) for codes in recordings]
-        )
+        self._codec = codec
+        training = [as_coded(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)]
+        self._limits = Limits([replace(one, bands=allowed_bands(codec, one.bands)) for one in training])
+        self._held_out = [as_coded(codec, codes) for codes in reference.held_out]
 
     def __call__(
         self, sounds: Iterable[Codes], samples: Iterable[Samples], kinds: Collection[Fault] = FAULTS
     ) -> list[tuple[Fault, ...]]:
         """The faults of each sound, given its codes `[F, Q]` and samples `[N]`; only these kinds are looked for."""
-        return [self._limits.faults(one, kinds) for one in self._heard(sounds, samples)]
-
-    def _heard(self, sounds: Iterable[Codes], samples: Iterable[Samples]) -> Iterator[Measures]:
-        for codes, audio in zip(sounds, samples, strict=True):
-            yield replace(measured(self._codec, codes), bands=heard_bands(self._codec, audio))
+        pairs = zip(sounds, samples, strict=True)
+        heard = (replace(measured(self._codec, codes), bands=heard_bands(self._codec, audio)) for codes, audio in pairs)
+        return [self._limits.faults(one, kinds) for one in heard]
 
     def is_silent(self, codes: Codes) -> bool:
         """Whether a sound, given its codes `[F, Q]`, never comes within SOFTER_DB of the softest recording."""
@@ -138,21 +134,35 @@ class FaultFinder:
             for one in self._held_out
         ]
 
-    @cached_property
-    def _held_out(self) -> list[Measures]:
-        codes = [one.astype(np.int64) for one in self._reference.held_out]
-        decoded = decode_each(self._codec, map(torch.from_numpy, codes))
-        return [*self._heard(codes, (audio.cpu().numpy() for audio in decoded))]
+
+def first_frames(codec: VQVAE, codes: Codes) -> Tensor:
+    """The first MOST_FRAMES frames of codes `[F, Q]`, and the last one: `[1, F, Q]`, where the codec works."""
+    kept = codes if len(codes) <= MOST_FRAMES else np.concatenate([codes[:MOST_FRAMES], codes[-1:]])
+    return torch.from_numpy(kept.astype(np.int64))[None].to(codec.device)
 
 
 @torch.no_grad()
 def measured(codec: VQVAE, codes: Codes) -> Measures:
-    """Measure a sound, given its codes `[F, Q]`: the first MOST_FRAMES frames, and the last one."""
-    frames, kept = len(codes), codes
-    if frames > MOST_FRAMES:
-        kept = np.concatenate([codes[:MOST_FRAMES], codes[-1:]])
-    on_device = torch.from_numpy(kept.astype(np.int64))[None].to(codec.quantizer.codebooks.device)
-    features = codec.unproject(codec.dequantise(on_device))[0]
+    """Measure a sound, given its codes `[F, Q]`, but for its bands."""
+    features = codec.unproject(codec.dequantise(first_frames(codec, codes)))
+    return of_features(codec, features[0], len(codes))
+
+
+@torch.no_grad()
+def as_coded(codec: VQVAE, codes: Codes) -> Measures:
+    """Measure a recording, given its codes `[F, Q]`, with the bands that these say.
+
+    What lies above all bands, of which codes say nothing, is taken to be as loud as the last one.
+    """
+    kept = first_frames(codec, codes)
+    features, tones = codec.unproject(codec.dequantise(kept)), codec.layout.split(kept)[1]
+    combed = codec.with_combs(features, tones, codec.tone.combs(tones))[0]
+    bands = loudest_bands(20 * codec.spectrogram.mean_log_mel(combed[:MOST_FRAMES]))
+    return replace(of_features(codec, features[0], len(codes)), bands=np.append(bands, bands[-1]))
+
+
+def of_features(codec: VQVAE, features: Tensor, frames: int) -> Measures:
+    """Measures of features `[F, features]`, those of `first_frames` of a sound of so many frames, but for its bands."""
     levels = cast(Levels, (20 * codec.frame_features.loudness(features)[:, 0]).double().cpu().numpy())
     bands = band_levels(codec, features).cpu().numpy()  # [F, BANDS]
     return Measures(
@@ -165,21 +175,11 @@ def measured(codec: VQVAE, codes: Codes) -> Measures:
     )
 
 
-@torch.no_grad()
-def allowed_bands(codec: VQVAE, codes: Codes) -> Levels:
-    """What a recording, of codes `[F, Q]`, allows `heard_bands` to be.
-
-    A band may be as loud as the loudest within NEAR_MELS. What lies above all bands, of which codes say nothing, may be as
-    loud as the last one.
-    """
-    on_device = torch.from_numpy(codes[:MOST_FRAMES].astype(np.int64))[None].to(codec.device)
-    _, tones = codec.layout.split(on_device)
-    features = codec.unproject(codec.dequantise(on_device))
-    combed = codec.with_combs(features, tones, codec.tone.combs(tones))[0]
-    levels = loudest_bands(20 * codec.spectrogram.mean_log_mel(combed))
+def allowed_bands(codec: VQVAE, bands: Levels) -> Levels:
+    """What a recording with such bands allows others: as much as the loudest within NEAR_MELS; above all as much as it has."""
     mels = mel_centres(codec.spectrogram.sample_rate, codec.spectrogram.n_mels)
     is_near = np.abs(mels[:, None] - mels) <= NEAR_MELS
-    return np.append(np.where(is_near, levels, -FLOOR_DB).max(axis=1), levels[-1])
+    return np.append(np.where(is_near, bands[:-1], -FLOOR_DB).max(axis=1), bands[-1])
 
 
 @torch.no_grad()
