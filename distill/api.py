@@ -139,7 +139,7 @@ class Model:
 
     @property
     def tuner(self) -> Tuner:
-        """What brings sounds to notes. Raises ArtifactError for a model that cannot."""
+        """What brings sounds to notes."""
         return self.source.tuner
 
     @takes(GenerateSettings)

@@ -125,9 +125,8 @@ def _sampler(prior: Prior, wanted: Sequences) -> Sampler:
     history = torch.from_numpy(prompt).expand(wanted.count, -1, -1)
     if not wanted.label or scale == 1:
         return Sampler(prior, history, labels)
-    scales = [1.0] + [scale] * (
-        prior.num_quantizers - 1
-    )  # labels tell kinds of sound: guided loudness ends at odd times
+    # Labels tell kinds of sound, and guided loudness ends sounds at odd times.
+    scales = [1.0] + [scale] * (prior.num_quantizers - 1)
     return GuidedSampler(prior, history, labels, scales)
 
 

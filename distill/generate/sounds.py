@@ -178,8 +178,8 @@ def generate_sounds(
 
     At strength 0 all takes are the recording, at strength 1 they are as without it. `report` is called while codes are
     drawn. `take` is called with the number and samples of every sound as soon as its batch is ready; then no samples are
-    kept. Raises ArtifactError when there is no prior, or when a network gives NaN or infinite values, or when a refusal
-    with a remedy applies to all sounds of the first batch.
+    kept. Raises ArtifactError when a network gives NaN or infinite values, or when a refusal with a remedy applies to all
+    sounds of the first batch.
     """
     draws, is_heard = Draws(), request.is_tuned or any(refusal.hears for refusal in refusals)
     for first in range(0, request.count, BATCH):

@@ -35,8 +35,8 @@ class Recorded:
 class Source:
     """Codec and prior that sounds are drawn with, and the codes of the recordings that judge them, if they are known.
 
-    `path` is that of the file. `single` is the recording that it was made of without training, if it was, and `untrained` the sentence that says so.
-    `strength` is that of takes for which none is given.
+    `path` is that of the file. `single` is the recording that it was made of without training, if it was, and
+    `untrained` the sentence that says so. `strength` is that of takes for which none is given.
     """
 
     codec: VQVAE
@@ -61,7 +61,7 @@ class Source:
 
     @cached_property
     def tuner(self) -> Tuner:
-        """What brings sounds to notes. Raises ArtifactError for a codec without tones."""
+        """What brings sounds to notes."""
         return Tuner(self.codec, self.prior, self._recordings)
 
     @property

@@ -38,7 +38,7 @@ Coded = NDArray[np.integer]  # [F, Q]
 
 
 class Tuner:
-    """What brings sounds of a codec and a prior to notes. Raises ArtifactError for a codec without tones.
+    """What brings sounds of a codec and a prior to notes.
 
     What recordings have is known from the prior's counts. Of a prior that has none all notes and sets are alike.
     Which have a pitch is known from the codes `[F, Q]` of `recordings`, by path, and without these from counts of frames.
