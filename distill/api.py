@@ -30,7 +30,7 @@ from distill.generate.requests import (
     takes,
 )
 from distill.generate.results import Generated, Take, Varied, similarities
-from distill.generate.sampling import Sampling
+from distill.generate.sampling import NO_CODES, Sampling
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
@@ -163,11 +163,13 @@ class Model:
             self.tuner.check(request.notes, label)
         wanted = GenerationRequest(
             count=request.count,
-            max_seconds=LONGEST_SECONDS if request.seconds is None else request.seconds,
+            max_seconds=request.seconds or LONGEST_SECONDS,
             natural_ending=request.seconds is None,
             sampling=Sampling(request.temperature, request.top_k, request.top_p, request.guidance_scale),
             label=label,
-            prompt=None if request.prompt is None else self.encode(self.samples(request.prompt, request.prompt_rate)),
+            prompt=NO_CODES
+            if request.prompt is None
+            else self.encode(self.samples(request.prompt, request.prompt_rate)),
             notes=request.notes,
             finds_faults=True,
         )
@@ -256,9 +258,9 @@ class Model:
 
     def _reported(self, made: Generated, wanted: GenerationRequest) -> Generated:
         """Sounds with what is said of all of them together; little where the file has no reference."""
-        before = wanted.prompt_frames / self.bundle.codec.spectrogram.frame_rate
+        before = len(wanted.prompt) / self.bundle.codec.spectrogram.frame_rate
         seconds = [length - before for length in made.seconds]  # of what was added to the prompt
-        if wanted.prompt is not None and wanted.natural_ending:
+        if len(wanted.prompt) and wanted.natural_ending:
             made = replace(made, ended_at_once=sum(length < LEAST_CONTINUED for length in seconds))
         if self.judge is None or self.fault_finder is None:
             return made
@@ -266,7 +268,7 @@ class Model:
         faults = FaultReport([own or () for own in made.faults], held_out, made.draws.redrawn["faulty"])
         if wanted.count < COMPARED_FROM:
             return replace(made, fault_report=faults)
-        added = [codes[wanted.prompt_frames :] for codes in made.codes]
+        added = [codes[len(wanted.prompt) :] for codes in made.codes]
         report = report_on(self.judge, added, seconds, list(filter(None, made.novelty)), made.seed)
         return replace(made, report=report, fault_report=faults)
 

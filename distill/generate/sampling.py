@@ -5,7 +5,7 @@ Shapes: B sounds that go on, F frames, L coarser levels of a frame, Q levels, V 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from distill.generate.policies import Draw, Policy, cool_fine_shapes, follow, tr
 from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
+NO_CODES: Codes = np.empty(0, np.int64)
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
 
 
@@ -35,19 +36,20 @@ class Sampling:
 class Sequences:
     """Sequences of codes to sample: `count` of at most `max_frames`, with a label from 1 on or 0 for none.
 
-    They continue the codes `prompt` `[P, Q]`, if any. With `natural_ending` they stop at EOS, else each has `max_frames`.
+    They continue the codes `prompt` `[P, Q]`, empty for none. With `natural_ending` they stop at EOS, else each has
+    `max_frames`.
     """
 
     count: int
     max_frames: int
     natural_ending: bool = True
     label: int = 0
-    prompt: Codes | None = None
+    prompt: Codes = field(default_factory=lambda: NO_CODES)
     sampling: Sampling = Sampling()
 
     def most_frames(self, prior: Prior) -> int:
         """Frames of a sequence at most: without a prompt, those that end do so within what the prior was trained on."""
-        if self.natural_ending and self.prompt is None and prior.most_frames:
+        if self.natural_ending and not len(self.prompt) and prior.most_frames:
             return min(self.max_frames, prior.most_frames)
         return self.max_frames
 
@@ -58,7 +60,7 @@ def sample_codes(
     wanted: Sequences,
     generator: torch.Generator,
     policies: Sequence[Policy] = (),
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
 ) -> list[Codes]:
     """Sample sequences of codes `[F, Q]`, F at least 1, without those of the prompt.
 
@@ -97,9 +99,8 @@ def sample_codes(
             if 2 * len(unfinished) <= len(active):
                 sampler.keep(unfinished)
                 active = active[unfinished]
-            if progress is not None:
-                done = int((lengths < most_frames).sum())
-                progress(frame + 1, most_frames, f"frames, {done} of {wanted.count} sounds ended")
+            done = int((lengths < most_frames).sum())
+            progress(frame + 1, most_frames, f"frames, {done} of {wanted.count} sounds ended")
     return [own[:length].numpy().copy() for own, length in zip(codes, lengths.tolist(), strict=True)]
 
 
@@ -108,21 +109,20 @@ def follow_courses(prior: Prior, wanted: Sequences, generator: torch.Generator) 
 
     A length that is given after a prompt is no recording's, and has none.
     """
-    if prior.courses is None or not (wanted.prompt is None or wanted.natural_ending):
+    if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
         return []
     drawn = (wanted.count, wanted.most_frames(prior), wanted.label, generator)
-    if wanted.prompt is None:
-        courses = prior.courses.stretched(*drawn, wanted.natural_ending)
-    else:
+    if len(wanted.prompt):
         courses = prior.courses.continued(wanted.prompt, *drawn)
+    else:
+        courses = prior.courses.stretched(*drawn, wanted.natural_ending)
     return [follow(courses, prior.codebook_size)]
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:
     """What runs the prior: with a label and a scale of guidance, beside sequences without the label."""
     labels, scale = torch.full((wanted.count,), wanted.label), wanted.sampling.guidance
-    prompt = np.empty((0, prior.num_quantizers), np.int64) if wanted.prompt is None else wanted.prompt
-    history = torch.from_numpy(prompt).expand(wanted.count, -1, -1)
+    history = torch.from_numpy(wanted.prompt).reshape(-1, prior.num_quantizers).expand(wanted.count, -1, -1)
     if not wanted.label or scale == 1:
         return Sampler(prior, history, labels)
     # Labels tell kinds of sound, and guided loudness ends sounds at odd times.
@@ -166,10 +166,9 @@ def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -
     shares = logits.softmax(dim=-1)
     if not math.isfinite(shares.sum()):
         raise ArtifactError("expected finite logits of the prior, found NaN or infinite values; train it again")
-    if smoothing:
-        codes = shares[:, :codebook_size]
-        # Soft shrinkage subtracts and clips at 0.
-        codes.copy_(nn.functional.softshrink(codes, min(smoothing, MOST_SMOOTHING) / codebook_size))
+    codes = shares[:, :codebook_size]
+    # Soft shrinkage subtracts and clips at 0.
+    codes.copy_(nn.functional.softshrink(codes, min(smoothing, MOST_SMOOTHING) / codebook_size))
     return shares
 
 

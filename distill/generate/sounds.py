@@ -22,7 +22,7 @@ from distill.errors import ArtifactError
 from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Samples
 from distill.generate.policies import Policy, keep, pull_to
 from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Refusal, Sound, draw_again
-from distill.generate.sampling import Sampling, Sequences, follow_courses, sample_codes
+from distill.generate.sampling import NO_CODES, Sampling, Sequences, follow_courses, sample_codes
 from distill.generate.source import Source
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
@@ -55,8 +55,8 @@ class Attempt:
 class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
-    They continue the codes `prompt` `[P, Q]`, if any. `label` counts from 1, 0 is none. With `notes`, in semitones (MIDI),
-    sounds are at these in turn. With `finds_faults` sounds are searched for faults.
+    They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1, 0 is none. With `notes`, in semitones
+    (MIDI), sounds are at these in turn. With `finds_faults` sounds are searched for faults.
     """
 
     AGAIN: ClassVar = Stream.REDRAWN_SOUNDS
@@ -66,14 +66,14 @@ class GenerationRequest:
     natural_ending: bool = True
     sampling: Sampling = field(default_factory=Sampling)
     label: int = 0
-    prompt: Codes | None = None
+    prompt: Codes = field(default_factory=lambda: NO_CODES)
     notes: Sequence[float] = ()
     finds_faults: bool = False
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
         """The faults that such sounds can have: whoever asks for a length, a beginning or notes gets them."""
-        asked = [WITH_LENGTH] * (not self.natural_ending) + [WITH_PROMPT] * (self.prompt is not None)
+        asked = [WITH_LENGTH] * (not self.natural_ending) + [WITH_PROMPT] * bool(len(self.prompt))
         asked += [AT_NOTES] * bool(self.notes)
         return tuple(kind for kind in FAULTS if all(kind in kinds for kinds in asked))
 
@@ -82,14 +82,9 @@ class GenerationRequest:
         """Whether pitches of sounds are measured."""
         return bool(self.notes)
 
-    @property
-    def prompt_frames(self) -> int:
-        """Number of frames of the prompt."""
-        return 0 if self.prompt is None else len(self.prompt)
-
     def prompt_samples(self, source: Source) -> int:
         """Number of samples of the prompt."""
-        return self.prompt_frames * source.codec.spectrogram.samples_per_frame
+        return len(self.prompt) * source.codec.spectrogram.samples_per_frame
 
     def note_of(self, number: int) -> float | None:
         """The note that a sound of this number should be at, if any."""
@@ -147,7 +142,7 @@ class TakeRequest(GenerationRequest):
 
 def in_tune(request: GenerationRequest) -> Refusal:
     """Refuse sounds that are not at their note; where none of a batch is, generation ends."""
-    other = "choose another label" if request.prompt is None else "give a length: what goes on may be short"
+    other = "give a length: what goes on may be short" if len(request.prompt) else "choose another label"
     return replace(MISTUNED, remedy=other)
 
 
@@ -222,7 +217,7 @@ def _drawn(
     seed = seeds.of_batch(batch.start, attempt, request.AGAIN)
     take_seeds = [seeds.of_take(number, attempt) for number in numbers]
     drawn = request.draw(source, Attempt(numbers, seed, take_seeds, progress))
-    whole = drawn if request.prompt is None else [np.concatenate([request.prompt, codes]) for codes in drawn]
+    whole = [np.concatenate([request.prompt.reshape(-1, codes.shape[1]), codes]) for codes in drawn]
     novelty = [None] * len(drawn) if source.judge is None else source.judge(drawn)
     sounds = [Sound(codes, new, None, NO_SAMPLES) for codes, new in zip(whole, novelty, strict=True)]
     if is_heard:
@@ -296,10 +291,8 @@ def limited(samples: Samples) -> Samples:
     is given back, but for peaks of more than twice PEAK.
     """
     over = float(np.abs(samples).max(initial=0.0)) / PEAK
-    if over <= 1:
-        return samples
     if over <= MOST_SOFTER:
-        return samples * np.float32(1 / over)
+        return samples * np.float32(1 / max(1.0, over))
     samples = samples * np.float32(min(1 / MOST_SOFTER, MOST_CUT / over))
     level, rounds = np.linalg.norm(samples), 8
     for _ in range(rounds):
