@@ -70,14 +70,14 @@ def audition(
 
 def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[str, Sound]]:
     """Sounds with their labels, as many of each label."""
-    labels = source.labels or [""]
+    labels = list(enumerate(source.labels, start=1)) or [(0, "")]
     sounds: list[tuple[str, Sound]] = []
-    for number, label in enumerate(labels[: params.count]):
+    for number, (index, label) in enumerate(labels[: params.count]):
         wanted = GenerationRequest(
             count=len(range(number, params.count, len(labels))),
             max_seconds=params.max_seconds,
             sampling=Sampling(params.temperature, params.top_k, params.top_p, params.guidance),
-            label=number + 1 if label else 0,
+            label=index,
         )
         own_seed = derive_seed(seed, Stream.AUDITION_LABELS, number) if len(labels) > 1 else seed
         sounds += [(label, sound) for sound in generate_sounds(source, wanted, Seeds(own_seed)).sounds]

@@ -96,9 +96,9 @@ def silent(done: int, of: int, text: str) -> None:
     """Report no progress."""
 
 
-def default_guidance() -> float:
-    """Scale of guidance towards a label, where none is given."""
-    return float(default_values()["audition"]["guidance"])
+def default_guidance(label: object) -> float:
+    """Scale of guidance where none is given: 1, which is none, without a label to guide towards."""
+    return float(default_values()["audition"]["guidance"]) if label else 1.0
 
 
 class Guided(Settings):
@@ -120,9 +120,7 @@ class Guided(Settings):
     @property
     def guidance_scale(self) -> float:
         """The scale of classifier-free guidance: 1 is none."""
-        if self.label is None:
-            return 1.0
-        return default_guidance() if self.guidance is None else self.guidance
+        return default_guidance(self.label) if self.guidance is None else self.guidance
 
 
 class GenerateSettings(Guided):

@@ -277,7 +277,7 @@ class Kit:
     @property
     def recorded(self) -> dict[str, Any]:
         """The settings as its files hold them."""
-        given = {**self.settings.model_dump(), "guidance": default_guidance() if self.by_label else 1.0}
+        given = {**self.settings.model_dump(), "guidance": default_guidance(self.by_label)}
         given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
         names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
         return {name: given[name] for name in names.split() if given[name] is not None}

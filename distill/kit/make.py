@@ -115,8 +115,10 @@ def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
     if source.single is None or settings.notes is not None or any(drum_keys([source.path.stem])):
         return settings
     has_tones = source.codec.pitches(torch.from_numpy(source.single.codes)).isfinite().any()
-    pitch = source.tuner.measure(source.single.samples) if has_tones else None
-    return settings if pitch is None else settings.model_copy(update={"notes": str(round(pitch))})
+    pitch = source.tuner.measure(source.single.samples)
+    if pitch is None or not has_tones:
+        return settings
+    return settings.model_copy(update={"notes": str(round(pitch))})
 
 
 def check_notes(source: Source, settings: KitSettings, labels: dict[int, str]) -> None:
@@ -208,7 +210,7 @@ class _Drawing:
         refused, done = {note: Counter[str]() for note in notes}, set[int]()
         while beyond := [note for note in notes if note not in done]:
             middle = beyond[len(beyond) // 2]
-            drawn = self.draw(number, POOL * each, 0, POOL * each, f"sounds, {one_line(name, 40)}", middle)
+            drawn = self.draw(number, POOL * each, 0, POOL * each, f"sounds, {one_line(name, 40)}", [middle])
             refused[middle].update(drawn.refused)
             left = [note for note in notes if note not in made]
             voices = sorted((at_notes(self.source, sound, left) for sound in drawn.sounds), key=len, reverse=True)
@@ -223,8 +225,8 @@ class _Drawing:
             sounds = made.get(note, [])
             yield name, Place(note, False, False), Drawn(sounds, each - len(sounds), refused[note])
 
-    def draw(self, label: int, count: int, before: int, of: int, title: str, note: int | None = None) -> Drawn:
-        """Draw `count` sounds of a label, fewer if there are not more, at a note if any; `before` were drawn `of` all.
+    def draw(self, label: int, count: int, before: int, of: int, title: str, notes: Sequence[int] = ()) -> Drawn:
+        """Draw `count` sounds of a label, fewer if there are not more, at notes if any; `before` were drawn `of` all.
 
         Raises as `generate_sounds`.
         """
@@ -232,7 +234,7 @@ class _Drawing:
         def report(ready: int, done: int, frames: int, _: str) -> None:
             self.report(before + ready, of, f"{title}: frame {done} of {frames}")
 
-        request = request_of(self.source, self.settings, label, count, note)
+        request = request_of(self.source, self.settings, label, count, notes)
         silence = Refusal("silent", partial(is_silent, self.source), hears=True)
         known = {request.recording.tobytes()} if isinstance(request, TakeRequest) else set[bytes]()
         refusals = [silence, *[COPY] * (not self.settings.allow_copies), MISTUNED, equal_to(known)]
@@ -242,14 +244,15 @@ class _Drawing:
         return Drawn(sounds, count - len(sounds), draws.refused)
 
 
-def request_of(source: Source, settings: KitSettings, label: int, count: int, note: int | None) -> GenerationRequest:
-    """The request for sounds of a label, or for takes of a single recording, at `note` if any."""
-    notes, guidance = [] if note is None else [note], default_guidance() if label else 1.0
+def request_of(
+    source: Source, settings: KitSettings, label: int, count: int, notes: Sequence[int]
+) -> GenerationRequest:
+    """The request for sounds of a label, or for takes of a single recording, at `notes` if any."""
     shared: dict[str, Any] = {"count": count, "notes": notes, "label": label}
-    shared["sampling"] = Sampling(settings.temperature, guidance=guidance)
+    shared["sampling"] = Sampling(settings.temperature, guidance=default_guidance(label))
     if source.single is None:
         return GenerationRequest(max_seconds=settings.seconds, **shared)
-    codes = source.transposed(source.single, 0.0, note)[0] if notes else source.single.codes
+    codes = source.transposed(source.single, 0.0, notes[0])[0] if notes else source.single.codes
     recording = codes[: frames_for_seconds(source.codec, settings.seconds)]
     seconds = len(recording) / source.codec.spectrogram.frame_rate
     return TakeRequest(max_seconds=seconds, recording=recording, strength=source.strength, **shared)
