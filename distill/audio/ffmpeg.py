@@ -145,10 +145,10 @@ def seconds_held(path: Path) -> float:
     """Length of a FLAC or MP3 file by its frames, whatever its header states; 0 where it has none."""
     import av
 
-    with suppress(AudioError, av.FFmpegError), _opened(path, ("flac", "mp3")) as container:
+    lengths = {"flac": _flac_length, "mp3": _mp3_length}
+    with suppress(AudioError, av.FFmpegError), _opened(path, lengths) as container:
         track = _track_of(container)
-        length_of = _flac_length if container.format.name == "flac" else _mp3_length
-        return float(length_of(container, track) * (track.time_base or 0))
+        return float(lengths[container.format.name](container, track) * (track.time_base or 0))
     return 0.0
 
 

@@ -412,18 +412,13 @@ def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -
     """Raise AudioError where the files make no corpus."""
     counts, least, least_seconds = report["counts"], 2, 10.0  # of a recording that is the only one the end is held out
     files, rejected, copies = counts["audio_files"], counts["rejected"], counts["duplicates"]
-    wrong = ""
-    if rejected == files:
-        wrong = (
-            f"expected at least {least} usable recordings, found none among {files} audio files; "
-            "replace or repair these files"
-        )
-    elif rejected > max_rejected * files:
-        wrong = (
-            f"expected at most {max_rejected:.0%} of the audio files to be unusable, found {rejected} of {files}; "
-            "remove or repair these files, or raise corpus.max_rejected"
-        )
-    if wrong:
+    reasons = {
+        f"expected at least {least} usable recordings, found none among {files} audio files; "
+        "replace or repair these files": rejected == files,
+        f"expected at most {max_rejected:.0%} of the audio files to be unusable, found {rejected} of {files}; "
+        "remove or repair these files, or raise corpus.max_rejected": rejected > max_rejected * files,
+    }
+    if wrong := next(filter(reasons.get, reasons), ""):
         raise AudioError("\n".join([f"{folder}: {wrong}:", *listed_rejections(report)]))
     seconds = report["seconds"]
     if files - rejected - copies < least and seconds < least_seconds:
