@@ -131,8 +131,9 @@ class Judge:
         if run > max(longest_run, score.frames / 2):
             return "copy", "run"
         is_close = score.codes.likeness > close
+        by_codes: Verdict = "close" if is_close else "new"
         if score.frames < SHORTEST:  # too short for spectra to tell
-            return "close" if is_close else "new", "codes"
+            return by_codes, "codes"
         is_same = match.likeness > max(close_in_spectra, self._reencoded_likeness)
         is_edited_little = match.edit_distance < max(fewest_edits, 0.1)
         if is_same and is_edited_little and score.frames >= LONG_ENOUGH:
@@ -140,7 +141,7 @@ class Judge:
         is_close_in_spectra = match.likeness > close_in_spectra
         if is_close != is_close_in_spectra:
             return "close", "codes" if is_close else "spectra"
-        return "close" if is_close else "new", nearer
+        return by_codes, nearer
 
 
 def spectral_space(score: Score, baseline: Rows) -> Literal["spectra", "keys"]:
