@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -123,16 +124,16 @@ def cut_blocks(names: Sequence[str], sizes: Sequence[int], items: int, size: int
     Low-bandwidth Network File System" (SOSP 2001) cut files. A block has at most twice as many items, and more than one
     only while their sizes add up to `size` or less.
     """
-    blocks: list[range] = []
+    begins: list[int] = []
     begin, total = 0, 0
     for index, (name, own) in enumerate(zip(names, sizes, strict=True)):
         is_full = index - begin >= 2 * items or total + own > size
         is_cut = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % items == 0
-        if index > begin and (is_full or is_cut):
-            blocks.append(range(begin, index))
+        if index == 0 or is_full or is_cut:
+            begins.append(index)
             begin, total = index, 0
         total += own
-    return [*blocks, range(begin, len(names))] if names else []
+    return [range(first, stop) for first, stop in pairwise([*begins, len(names)])]
 
 
 def _doubt(path: Path) -> Path:
