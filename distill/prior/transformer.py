@@ -23,9 +23,7 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop features of `x` in training and scale the others up to the same mean."""
-        if not self.training:
-            return x
-        if not self.p or x.device.type != "cpu":
+        if not self.training or not self.p or x.device.type != "cpu":
             return super().forward(x)
         limit = min(255, max(1, round(self.p * 256)))  # of one random byte a feature
         random_bytes = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)

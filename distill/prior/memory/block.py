@@ -123,7 +123,7 @@ def chunks_in_parallel(
 def _read_within(query: Tensor, key: Tensor, value: Tensor, degree: int) -> Tensor:
     """What each position of a chunk reads of those up to it in the same chunk."""
     scores = query @ key.mT
-    return (scores if degree == 1 else scores.square()).tril() @ value
+    return scores.pow(degree).tril() @ value
 
 
 def sum_of_taps(inputs: Tensor, taps: Tensor) -> Tensor:
