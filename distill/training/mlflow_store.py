@@ -70,8 +70,7 @@ def experiment_of(client: Any, root: Path) -> str:
     MLflow notes absolute paths of artefacts and cannot change them: in a project that was moved or copied the earlier
     experiment gets another name, so that new artefacts are with their project.
     """
-    if remark := moved_remark(client, root):
-        logger.warning("%s", remark)
+    if warn_of_move(client, root):
         earlier = client.get_experiment_by_name(EXPERIMENT)
         client.rename_experiment(earlier.experiment_id, f"{EXPERIMENT} in {earlier.artifact_location}")
         for experiment in client.search_experiments():
@@ -85,20 +84,21 @@ def experiment_of(client: Any, root: Path) -> str:
     return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind))
 
 
-def moved_remark(client: Any, root: Path) -> str:
-    """What to do where the artefacts are noted in another folder, as the project was moved; "" elsewhere."""
+def warn_of_move(client: Any, root: Path) -> bool:
+    """Say what to do where the artefacts are noted in another folder, as the project was moved. Whether they are."""
     experiment = None if named_store() else client.get_experiment_by_name(EXPERIMENT)
     location = getattr(experiment, "artifact_location", "")
-    if not (location.startswith("file:") and location.endswith("/mlruns")):
-        return ""
     before = Path(url2pathname(urlsplit(location).path))
-    if before.resolve() == (root / "mlruns").resolve():
-        return ""
-    return (
-        f"MLflow: expected the artefacts of all runs in {root.resolve()}, found that earlier runs have theirs in "
-        f"{before.parent}, where this project or its original was; new runs begin another experiment; if that folder is "
-        f"gone, `ln -s '{root.resolve()}' '{before.parent}'` shows the files of earlier runs, too"
-    )
+    is_noted = location.startswith("file:") and location.endswith("/mlruns")
+    is_elsewhere = is_noted and before.resolve() != (root / "mlruns").resolve()
+    if is_elsewhere:
+        logger.warning(
+            "MLflow: expected the artefacts of all runs in %s, found that earlier runs have theirs in %s, where this project "
+            "or its original was; new runs begin another experiment; if that folder is gone, `ln -s '%s' '%s'` shows the "
+            "files of earlier runs, too",
+            *[root.resolve(), before.parent] * 2,
+        )
+    return is_elsewhere
 
 
 def _artifacts_in(root: Path) -> str:
@@ -109,8 +109,7 @@ def _artifacts_in(root: Path) -> str:
 def page_command(root: Path, port: int) -> list[str]:
     """The command that serves MLflow's page of the store of a folder on this computer; its database is made first."""
     uri = tracking_uri(root)
-    if remark := moved_remark(client_of(uri), root):
-        logger.warning("%s", remark)
+    warn_of_move(client_of(uri), root)
     flags = ["--default-artifact-root", str(root / "mlruns"), "--host", "127.0.0.1", "--port", str(port)]
     return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *flags]
 
