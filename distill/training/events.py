@@ -244,14 +244,9 @@ class TrainingResult:
     remarks: list[str] = field(default_factory=list)
 
     @property
-    def kept(self) -> dict[str, float]:
-        """Metrics of the weights that are kept, as they were when they were validated."""
-        return self.history[self.best_epoch] if self.best_epoch >= 0 else self.start_metrics or self.best_metrics
-
-    @property
     def summary(self) -> str:
         """Which weights are kept, with their losses and those at the end."""
-        best, epochs = self.kept, len(self.history)
+        best, epochs = self.best_metrics, len(self.history)
         text = f"no epoch of {epochs} was better than the start"
         if self.best_epoch >= 0:
             text = f"best epoch {self.best_epoch + 1} of {epochs}, loss {best['train_loss']:.3f}"

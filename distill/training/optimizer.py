@@ -73,9 +73,9 @@ class OptimizerStep:
             self._swap()
 
     def _swap(self) -> None:
-        if self.average:
-            for name, parameter in self.model.named_parameters():
-                parameter.data, self.average[name] = self.average[name], parameter.data
+        parameters = dict(self.model.named_parameters())
+        for name, value in self.average.items():
+            self.average[name], parameters[name].data = parameters[name].data, value
 
     def weights(self) -> Tensors:
         """Copy of the network's tensors, not averaged, on the CPU."""
