@@ -21,9 +21,10 @@ DEFECT = "this is a defect of Distill; its report is in the window that distill 
 def error_to_show(error: Exception) -> gr.Error:
     """A DistillError as its sentence, and anything else as a defect, whose traceback goes to stderr."""
     known = for_the_user(error)
+    said, title = escape(str(known)), "Not done"  # Gradio shows HTML
     if known is None:
         traceback.print_exception(error)
-    said, title = (DEFECT, "Failed") if known is None else (escape(str(known)), "Not done")  # Gradio shows HTML
+        said, title = DEFECT, "Failed"
     return gr.Error(said, duration=None, title=title, print_exception=False)
 
 

@@ -13,7 +13,7 @@ from distill.generate.requests import GenerateSettings, KitSettings, VarySetting
 from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET, flags, request_field, request_flags, sound
 from distill.ui.jobs import NO_JOB, OTHERS, STDOUT, Job, read_end
-from distill.ui.workspace import Workspace
+from distill.ui.workspace import Workspace, preselected
 
 MOST_SOUNDS = 32
 NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
@@ -210,8 +210,9 @@ class GenerateTab:
 
     def models(self, now: str | None) -> list[Any]:
         """The list of models and the labels of the one that is chosen."""
-        model = self._work.preselected(now, can_generate=True)
-        return [gr.update(choices=self._work.names(True), value=model), gr.update(choices=self._labels(model))]
+        names = self._work.names(True)
+        model = preselected(names, now)
+        return [gr.update(choices=names, value=model), gr.update(choices=self._labels(model))]
 
     def _cards_of(self, job: Job) -> str:
         """A card for each sound, or that of a kit."""

@@ -12,6 +12,7 @@ from distill.errors import ParamsError
 from distill.storage.files import check_replaceable, made_by_distill, rename_to_new, write_bytes
 from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET
+from distill.ui.jobs import MOST_BYTES, read_end
 from distill.ui.workspace import Workspace, distill
 
 # The browser asks before a model is deleted.
@@ -54,8 +55,7 @@ class LibraryTab:
         """The card of a model; "" without one."""
         if not chosen:
             return ""
-        card = self._work.check_inside(_card(self._work.model(chosen)))
-        return card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+        return read_end(self._work.check_inside(_card(self._work.model(chosen))), MOST_BYTES)
 
     def rename(self, chosen: str | None, new: str) -> list[Any]:
         """Give a model and its card a new name."""

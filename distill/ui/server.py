@@ -27,7 +27,7 @@ from distill.errors import ParamsError
 from distill.storage.files import atomic_path
 from distill.ui.forms import error_to_show
 from distill.ui.generate_tab import GenerateTab
-from distill.ui.jobs import TRAININGS
+from distill.ui.jobs import TRAININGS, read_end
 from distill.ui.library_tab import LibraryTab
 from distill.ui.training_tabs import CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
@@ -213,8 +213,11 @@ def serve(workspace: Workspace, host: str, port: int | None, password: str | Non
 def _bound(host: str, port: int | None) -> socket.socket:
     """A socket at the port, or without a number at the first free one. Raises ParamsError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    where = "ports 7860 to 7899" if port is None else f"--port {port}"
-    for number in range(7860, 7900) if port is None else [port]:
+    if port is None:
+        where, numbers = "ports 7860 to 7899", range(7860, 7900)
+    else:
+        where, numbers = f"--port {port}", range(port, port + 1)
+    for number in numbers:
         try:
             return socket.create_server((host, number), family=family)
         except OSError as error:
@@ -225,7 +228,7 @@ def _bound(host: str, port: int | None) -> socket.socket:
 def _token(workspace: Workspace) -> str:
     """The token of a folder's page: the same every time, so that an open page finds its server again."""
     path = workspace.state / "ui" / "token"
-    token = path.read_text(encoding="ascii", errors="replace").strip() if path.is_file() else ""
+    token = read_end(path).strip()
     if not re.fullmatch(r"[A-Za-z0-9_-]{32,}", token):
         token = secrets.token_urlsafe(32)
         with atomic_path(path) as temporary:

@@ -20,7 +20,7 @@ from distill.training.mlflow_store import ENVIRONMENT, EXPERIMENT, client_of, da
 from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET, field, flags, optional
 from distill.ui.jobs import Job
-from distill.ui.workspace import Workspace
+from distill.ui.workspace import Workspace, preselected
 
 # The paths of the files that were chosen or dropped, which Gradio leaves out, noted by the script in the page's head.
 WITH_PLACES = "(folder, files) => [folder, files, window.places['{}'] || []]"
@@ -198,8 +198,7 @@ class TrainTab(TrainingTab):
     def restored(self) -> list[Any]:
         """The form as it was filled in for the newest training, but for the name."""
         job, corpora = self._work.jobs.newest(self.kind), self._work.corpora()
-        before = job.values.get("corpus")
-        chosen = before if before in corpora else next(iter(corpora), None)
+        chosen = preselected(corpora, job.values.get("corpus"))
         rest = [job.values.get(key, field.value) for key, field in list(self._form.items())[2:]]
         return [gr.update(choices=corpora, value=chosen), "", *rest, gr.update(interactive=True)]
 
@@ -245,7 +244,8 @@ class PriorTab(TrainingTab):
 
     def restored(self, now: str | None) -> list[Any]:
         """The lists of models and of recordings."""
-        models = gr.update(choices=self._work.names(), value=self._work.preselected(now))
+        names = self._work.names()
+        models = gr.update(choices=names, value=preselected(names, now))
         return [models, gr.update(choices=[OWN, *self._work.corpora()]), gr.update(interactive=True)]
 
 

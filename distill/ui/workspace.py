@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ def distill(*arguments: str, seconds: float | None = None) -> "subprocess.Comple
         timeout=seconds,
         check=False,
     )
+
+
+def preselected(names: Sequence[str], now: str | None) -> str | None:
+    """The name of a list that a form shows: `now` if it is still there, else the first one."""
+    return now if now in names else next(iter(names), None)
 
 
 class Workspace:
@@ -70,11 +76,6 @@ class Workspace:
     def known(self, name: str | None) -> dict[str, Any]:
         """What `distill list` says of the model of this name; {} without one."""
         return next((model for model in self.listed() if model["file"] == name), {})
-
-    def preselected(self, now: str | None, can_generate: bool = False) -> str | None:
-        """The model that a form shows: `now` if it is still there, else the newest one."""
-        names = self.names(can_generate)
-        return now if now in names else next(iter(names), None)
 
     def argument(self, path: Path) -> str:
         """A path below the folder as a command that runs there takes it, which is never a flag or the home folder."""
