@@ -98,7 +98,7 @@ def push(
             bytes=copy.stat().st_size,
             replaces=bool(models),
             reference_recordings=metadata.metadata.get("reference_recordings", 0),
-            labels=[] if metadata.prior_config is None else metadata.prior_config.labels,
+            labels=metadata.labels,
             has_card=takes_card,
         )
 

@@ -185,8 +185,9 @@ def card_text(name: str, metadata: BundleMetadata) -> str:
             f"It holds the codes of its {recordings} training recordings, to report the novelty of its sounds. Whoever has the\n"
             "  file can decode them; `bundle.reference: false` leaves them out."
         )
-    makes = " and a prior, which makes new sounds" if metadata.has_prior else ""
-    generating = f"distill generate {quoted} -n 8\n" if metadata.has_prior else ""
+    makes = generating = ""
+    if metadata.has_prior:
+        makes, generating = " and a prior, which makes new sounds", f"distill generate {quoted} -n 8\n"
     return f"""# {_escaped(name)}
 
 {CARD_MARK}. It holds a neural codec{makes}.
