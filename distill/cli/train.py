@@ -88,7 +88,7 @@ def train(
     After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
     current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set. The file holds the date.
     """
-    name = time.strftime("model-%Y%m%d-%H%M%S") if model_name is None else model_name
+    name = model_name or time.strftime("model-%Y%m%d-%H%M%S")
     params = params_of_flags({"corpus.path": folder, "bundle.name": name, **given})
     _check_folder("DIR", folder)
     model = out / f"{params.bundle.name}.distill"
