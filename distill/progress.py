@@ -26,7 +26,6 @@ from distill.text import one_line, shown
 
 VARIABLE = "DISTILL_STATUS"
 STATUS, SAID, EVENTS = "status.json", "said.txt", "events.jsonl"
-NOWHERE = Path(os.devnull)  # in place of a folder for the files: it takes none
 LINE_SECONDS = 10.0  # between lines where no terminal is
 HEALTH_TITLE = "codebooks on held-out sound"
 
@@ -37,7 +36,8 @@ Progress = Callable[[int, int, str], None]
 class Status:
     """Writer of the status of one task. It never fails a command: what cannot be written is left out."""
 
-    def __init__(self, folder: Path, label: str = "") -> None:
+    def __init__(self, folder: Path | None, label: str = "") -> None:
+        """Without a folder nothing is written."""
         self.folder, self._label = folder, label
         self._written, self._first = -math.inf, (0, time.monotonic())
 
@@ -46,7 +46,7 @@ class Status:
         now = time.monotonic()
         if done <= self._first[0]:
             self._first = (done, now)
-        if now - self._written < 0.5 and done != total:
+        if self.folder is None or (now - self._written < 0.5 and done != total):
             return
         self._written = now
         first, began = self._first
@@ -71,6 +71,8 @@ class Status:
 
     def keep(self, path: Path, name: str) -> None:
         """Keep a copy of a file or folder for those who watch."""
+        if self.folder is None:
+            return
         with contextlib.suppress(OSError, shutil.Error):
             if path.is_dir():
                 shutil.copytree(path, self.folder / name, dirs_exist_ok=True)
@@ -78,6 +80,8 @@ class Status:
                 shutil.copyfile(path, self.folder / name)
 
     def _append(self, name: str, line: str) -> None:
+        if self.folder is None:
+            return
         path = self.folder / name
         with contextlib.suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(line + "\n")
@@ -92,7 +96,7 @@ class ProgressReport:
     def __init__(self, label: str, quiet: bool = False) -> None:
         self._label = label
         folder = os.environ.get(VARIABLE)
-        self.status = Status(Path(folder) if folder and not quiet else NOWHERE, label)
+        self.status = Status(Path(folder) if folder and not quiet else None, label)
         self._console = Console(stderr=True, quiet=quiet)
         self._printed = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())

@@ -161,7 +161,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     model = build_vqvae(data.corpus.sample_rate, config, seed)
     initialise(model, data.corpus, data.train, seed)
     task = CodecTask(model, data, config, seed, run.fabric)
-    if run.is_first and run.console.status.folder.is_dir():
+    if run.is_first and run.console.status.folder is not None:
         run = replace(run, observers=(*run.observers, EarlyPreviews(model, data, run.console.status)))
     same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "patience"}
     settings = TrainerSettings(
