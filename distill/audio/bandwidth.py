@@ -80,7 +80,7 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
         total += recording.seconds
         treble += recording.seconds * recording.has_treble
         studio += recording.seconds * (recording.has_treble and recording.sample_rate >= STUDIO_RATE)
-    share = treble / max(1e-9, total)  # said rounded down: it never claims to reach a bound that it misses
+    share = treble / total if total else 0.0  # said rounded down: it never claims to reach a bound that it misses
     reason = f"{math.floor(1000 * share) / 10:g} % of the sound has energy above {TREBLE_HZ // 1000} kHz"
     if wanted != "auto":
         return RateChoice(wanted, share, f"{wanted} Hz, as set: {reason}")

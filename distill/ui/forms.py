@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ DEFECT = "this is a defect of Distill; its report is in the window that distill 
 def error_to_show(error: Exception) -> gr.Error:
     """A DistillError as its sentence, and anything else as a defect, whose traceback goes to stderr."""
     known = for_the_user(error)
-    said, title = escape(str(known)), "Not done"  # Gradio shows HTML
+    shown = partial(gr.Error, duration=None, print_exception=False)
     if known is None:
         traceback.print_exception(error)
-        said, title = DEFECT, "Failed"
-    return gr.Error(said, duration=None, title=title, print_exception=False)
+        return shown(DEFECT, title="Failed")
+    return shown(escape(str(known)), title="Not done")  # Gradio shows HTML
 
 
 def field(path: str, label: str, elem_id: str | None = None) -> Any:

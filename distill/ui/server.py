@@ -27,7 +27,7 @@ from distill.errors import ParamsError
 from distill.storage.files import atomic_path
 from distill.ui.forms import error_to_show
 from distill.ui.generate_tab import GenerateTab
-from distill.ui.jobs import TRAININGS, read_end
+from distill.ui.jobs import TRAININGS
 from distill.ui.library_tab import LibraryTab
 from distill.ui.training_tabs import CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
@@ -228,7 +228,7 @@ def _bound(host: str, port: int | None) -> socket.socket:
 def _token(workspace: Workspace) -> str:
     """The token of a folder's page: the same every time, so that an open page finds its server again."""
     path = workspace.state / "ui" / "token"
-    token = read_end(path).strip()
+    token = path.read_text(encoding="ascii", errors="replace").strip() if path.is_file() else ""
     if not re.fullmatch(r"[A-Za-z0-9_-]{32,}", token):
         token = secrets.token_urlsafe(32)
         with atomic_path(path) as temporary:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from programs import start
@@ -175,9 +176,9 @@ def test_the_scheduler_is_lost_and_what_was_done_is_kept(
     made: list[str] = []
     decode = ingestion.BlockWorker.decode
 
-    def noted(*asked: object) -> object:
-        made.extend(file.path for file in asked[2])  # type: ignore[attr-defined]
-        return decode(*asked)  # type: ignore[arg-type]
+    def noted(*asked: Any) -> object:
+        made.extend(file.path for file in asked[-2])
+        return decode(*asked)
 
     monkeypatch.setattr(ingestion.BlockWorker, "decode", noted)
     assert ingested(recordings, tmp_path, HERE) == alone[0]
