@@ -19,6 +19,7 @@ from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder, FaultReport, Samples
+from distill.generate.policies import Sampling
 from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, equal_to, too_old
 from distill.generate.requests import (
     LONGEST_SECONDS,
@@ -30,7 +31,7 @@ from distill.generate.requests import (
     takes,
 )
 from distill.generate.results import Generated, Take, Varied, similarities
-from distill.generate.sampling import NO_CODES, Sampling
+from distill.generate.sampling import NO_CODES
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from distill.errors import ParamsError
+from distill.text import any_of
 
 STATE = Path(".distill")  # of work in progress, outside what DVC deletes and caches
 
@@ -65,8 +66,7 @@ def number_from_environment(name: str, default: str) -> int | None:
 def _choice(name: str, allowed: tuple[str, ...]) -> str:
     value = os.environ.get(name, "auto")
     if value not in allowed:
-        expected = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-        raise ParamsError(f"{name}: expected {expected}, found {value!r}; correct or unset it")
+        raise ParamsError(f"{name}: expected {any_of(allowed)}, found {value!r}; correct or unset it")
     return value
 
 

@@ -26,6 +26,11 @@ def several(number: int, name: str) -> str:
     return f"{number} {name}{'s' * (number != 1)}"
 
 
+def any_of(names: Sequence[str]) -> str:
+    """Two or more names, of which one is meant: "a, b or c"."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def normal_form(name: str) -> str:
     """A name as names are compared, NFC: keyboards write an accent as a part of its letter, macOS apart from it."""
     return unicodedata.normalize("NFC", name)

@@ -9,7 +9,7 @@ from typer import Argument, Option
 from distill.audio.write import AudioFormat
 from distill.cli.flags import Json, ModelPath, Replace, answer, check_output, make_folder, remarks_said, spelt
 from distill.errors import ParamsError
-from distill.text import several, table, terminal_width
+from distill.text import any_of, several, table, terminal_width
 
 if TYPE_CHECKING:
     from distill.model_file.inspect import ListedModel
@@ -84,7 +84,8 @@ def _format_of(output: Path, kind: AudioFormat | None, recordings: int) -> Audio
     if recordings == 1 and output.is_dir():
         raise ParamsError(f"-o {output}: expected a file for one recording, found a folder; name a file in it")
     if recordings == 1 and not (named or kind):
-        raise ParamsError(f"-o {output}: expected the suffix .wav, .flac, .ogg or .mp3, or --format, found neither")
+        suffixes = any_of([f".{name}" for name in get_args(AudioFormat)])
+        raise ParamsError(f"-o {output}: expected the suffix {suffixes}, or --format, found neither")
     if named and kind not in (None, named):
         raise ParamsError(f"--format {kind}: expected the format that {output} names; leave one of them out")
     return kind or named or "wav"

@@ -17,8 +17,8 @@ from distill.audio.plots import write_codes, write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.generate.faults import FaultFinder, FaultReport
+from distill.generate.policies import Sampling
 from distill.generate.refusals import Sound
-from distill.generate.sampling import Sampling
 from distill.generate.sounds import NEAREST_SECONDS, GenerationRequest, Seeds, frames_for_seconds, generate_sounds
 from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly

@@ -1,13 +1,14 @@
 """Policies of drawing codes: each turns the probabilities of a level's codes into others.
 
 A policy is called with unnormalised probabilities `[B, V]` and the `Draw` that they are for. It returns finite ones that
-are not negative, of which one at least is above 0 in each row. A new policy is a function here that makes it, and
-a place in the list of whoever samples.
+are not negative, of which one at least is above 0 in each row. A new policy is a function here that makes it, and its
+place in `chain`; one that needs what a request holds has its place in the request's list, in `sounds.py`.
 
 Shapes: B sounds that go on, F frames, L coarser levels of a frame, Q levels, V codes of a level.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,16 @@ FINEST_TEMPERATURE = 0.5  # factor of the finest level beside a tone, 1 of the c
 SURE = 0.9  # probability of the end from which a sound ends before its course: what follows spectra of ends is a hole
 SOFT_STEPS = 10  # of loudness, 20 dB, below the loudest frame: only from there on
 PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling settings: temperature, top-k (0 = all), top-p (nucleus), and classifier-free guidance (1 = none)."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    guidance: float = 1.0
 
 
 class Draw(NamedTuple):
@@ -37,6 +48,12 @@ class Draw(NamedTuple):
 
 
 Policy = Callable[[Tensor, Draw], Tensor]
+
+
+def chain(sampling: Sampling, layout: FrameLayout, requested: Sequence[Policy]) -> list[Policy]:
+    """The policies of a draw, in turn: those of all draws around those of a request, of which the last word counts."""
+    truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p, layout)
+    return [cool_fine_shapes(layout), *requested, truncate]
 
 
 def first_possible(*choices: Tensor) -> Tensor:

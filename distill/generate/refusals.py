@@ -14,10 +14,11 @@ IN_TUNE = 0.2  # semitones from the note, at most
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`, empty until decoded.
+    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`.
 
-    The codes begin with those of a prompt; the novelty is that of the rest. A sound at a note has the note that was
-    asked for and the pitch that was measured, in semitones (MIDI), None where it is not clear.
+    Until it is decoded, as it is for refusals that hear, samples are empty and seconds 0. The codes begin with those of a
+    prompt; the novelty is that of the rest. A sound at a note has the note that was asked for and the pitch that was
+    measured, in semitones (MIDI), None where it is not clear.
     """
 
     codes: Codes

@@ -23,6 +23,7 @@ from distill.notes import Notes, notes_text, read_notes
 from distill.params import Guidance, Share, Temperature, TopK, TopP, default_values
 from distill.params.settings import Settings, setting_of, validated
 from distill.progress import Progress
+from distill.text import any_of
 
 KitFormat = Literal["sfz", "dspreset"]
 FORMATS: tuple[KitFormat, ...] = get_args(KitFormat)
@@ -215,7 +216,7 @@ class KitSettings(Settings):
         Field(min_length=1),
         BeforeValidator(split_text),
         Flag("--format", metavar="FORMATS", type=str, otherwise=",".join(FORMATS)),
-    ] = Field(default=FORMATS, description="sfz, dspreset, or both")
+    ] = Field(default=FORMATS, description=f"{any_of(FORMATS)}, or several of them")
     seed: Seed = None
     seconds: Annotated[float, Field(ge=0.01, le=60)] = Field(
         default=LONGEST_SECONDS, description="the longest sound; most end before"

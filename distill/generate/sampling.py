@@ -14,22 +14,12 @@ from torch import Tensor, nn
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.policies import Draw, Policy, cool_fine_shapes, follow, truncation
+from distill.generate.policies import Draw, Policy, Sampling, chain, follow
 from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
 NO_CODES: Codes = np.empty(0, np.int64)
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Sampling settings: temperature, top-k (0 = all), top-p (nucleus), and classifier-free guidance (1 = none)."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    guidance: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +35,7 @@ class Sequences:
     natural_ending: bool = True
     label: int = 0
     prompt: Codes = field(default_factory=lambda: NO_CODES)
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
 
     def most_frames(self, prior: Prior) -> int:
         """Frames of a sequence at most: without a prompt, those that end do so within what the prior was trained on."""
@@ -70,9 +60,8 @@ def sample_codes(
     the prior gives NaN or infinite values.
     """
     layout, sizes, smoothing = prior.shape.layout, prior.shape.codebook_sizes, prior.smoothing.tolist()
-    sampling, most_frames = wanted.sampling, wanted.most_frames(prior)
-    truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p, layout)
-    chain: list[Policy] = [cool_fine_shapes(layout), *policies, truncate]
+    most_frames = wanted.most_frames(prior)
+    in_turn = chain(wanted.sampling, layout, policies)
     codes = torch.zeros(wanted.count, most_frames, len(sizes), dtype=torch.int64)
     lengths, active = torch.full((wanted.count,), most_frames), torch.arange(wanted.count)
     sampler = _sampler(prior, wanted)
@@ -83,7 +72,7 @@ def sample_codes(
         possible = logits if may_end else logits[:, : sizes[level]]
         shares = undo_label_smoothing(possible.float().cpu(), smoothing[level], sizes[level])
         step = Draw(frame, level, active, coarser.cpu(), codes)
-        for policy in chain:
+        for policy in in_turn:
             shares = policy(shares, step)
         return draw(shares, generator)
 

@@ -20,9 +20,9 @@ from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Samples
-from distill.generate.policies import Policy, keep, pull_to
+from distill.generate.policies import Policy, Sampling, keep, pull_to
 from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Refusal, Sound, draw_again
-from distill.generate.sampling import NO_CODES, Sampling, Sequences, follow_courses, sample_codes
+from distill.generate.sampling import NO_CODES, Sequences, follow_courses, sample_codes
 from distill.generate.source import Source
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed

@@ -20,9 +20,9 @@ from distill.audio.measure import window_energies
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import Samples
+from distill.generate.policies import Sampling
 from distill.generate.refusals import COPY, MISTUNED, MOST_DRAWS, Refusal, Sound, equal_to
-from distill.generate.requests import KitSettings, default_guidance, silent
-from distill.generate.sampling import Sampling
+from distill.generate.requests import FORMATS, KitSettings, default_guidance, silent
 from distill.generate.sounds import (
     GenerationRequest,
     Seeds,
@@ -432,7 +432,7 @@ def _wrong_folder(folder: Path, replace: bool) -> str:
 
 def _strange_file(folder: Path) -> str:
     """What shows that a folder is more or other than a kit; "" for a kit alone."""
-    of_kits = re.compile(r"kit\.(json|txt|png|sfz|dspreset)|samples/\d{3}_[a-z0-9-]+_\d{2}\.wav")
+    of_kits = re.compile(rf"kit\.(json|txt|png|{'|'.join(FORMATS)})|samples/\d{{3}}_[a-z0-9-]+_\d{{2}}\.wav")
     try:
         if (folder / INDEX).stat().st_size > 64 << 20 or (folder / INDEX).is_symlink():
             raise ValueError

@@ -28,7 +28,7 @@ ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
         settings=WITH_DEPTH,
     ),
     "memory": Architecture(
-        "the same with a memory beside its window, for long recordings",
+        "frame with a memory beside its window, for long recordings",
         "distill.prior.memory.block:MemoryShape",
         "distill.prior.memory.network:MemoryPrior",
         "distill.prior.memory.task:MemoryTask",

@@ -18,6 +18,7 @@ from distill.codes.store import out_of_range
 from distill.generate.policies import (
     Draw,
     Policy,
+    Sampling,
     cool_fine_shapes,
     first_possible,
     follow,
@@ -26,7 +27,6 @@ from distill.generate.policies import (
     truncation,
 )
 from distill.generate.sampling import (
-    Sampling,
     Sequences,
     classifier_free_guidance,
     draw,

@@ -17,9 +17,9 @@ from distill.codec.streaming import decode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError
 from distill.generate.faults import FAULTS
+from distill.generate.policies import Sampling
 from distill.generate.refusals import Sound, equal_to
 from distill.generate.results import similarities
-from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     PEAK,
     GenerationRequest,

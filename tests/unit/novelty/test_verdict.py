@@ -92,6 +92,23 @@ def test_other_notes_hide_no_copy_and_equal_notes_make_none() -> None:
     assert of_other.codes.likeness < 0.3
 
 
+def test_another_key_is_no_sign_where_no_held_out_recording_has_notes_near_those_of_others() -> None:
+    """Sounds are a whole tone above a recording, and have nothing else of it; held-out recordings are two octaves above."""
+    codec, rng = tiny_codec(), np.random.default_rng(4)
+    sizes = [min(size, 60) for size in codec.architecture.codebook_sizes]
+
+    def at(note: int) -> np.ndarray:
+        codes = rng.integers(0, sizes, (50, len(sizes)))
+        codes[:, NOTE], codes[:, ATOM] = note, 1
+        return codes
+
+    recordings, held_out, others = ([at(note) for _ in range(20)] for note in (40, 64, 42))
+    reference = with_scores(make_reference([str(number) for number in range(20)], recordings, held_out), codec)
+    assert not rows(reference.scores)["keys"]["likeness"].any()
+    verdicts = [novelty.verdict for novelty in Judge(reference, codec)(others)]
+    assert verdicts.count("new") >= 15
+
+
 @pytest.mark.parametrize(("frames", "verdict"), [(LONG_ENOUGH - 1, "close"), (LONG_ENOUGH, "copy")])
 def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
     baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5, 0, 0, 1], dtype=np.float32), (30, 1))

@@ -29,7 +29,8 @@ from distill.codec.layout import NOTES, TUNINGS
 from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
-from distill.generate.sampling import Sampling, Sequences, sample_codes
+from distill.generate.policies import Sampling
+from distill.generate.sampling import Sequences, sample_codes
 from distill.params import get_adaptive_prior_config
 from distill.prior.data import MIN_STEPS, PriorData, WindowSampler
 from distill.prior.frame import FrameShape
