@@ -241,6 +241,14 @@ class KitSettings(Settings):
     replace: bool = Field(default=False, description="replace the kit in that folder")
     progress: Progress | None = None
 
+    @model_validator(mode="after")
+    def _check_every(self) -> Self:
+        if self.every is not None and self.notes is None:
+            raise ParamsError(
+                f"every {self.every}: expected notes of which to take some, found none; give notes such as C1:C6"
+            )
+        return self
+
     @property
     def sampled(self) -> list[int]:
         """The MIDI keys that have sounds of their own, upwards; none without notes."""

@@ -124,10 +124,6 @@ def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
 def check_notes(source: Source, settings: KitSettings, labels: dict[int, str]) -> None:
     """Refuse notes that no instrument of these labels can have. Raises ArtifactError and ParamsError."""
     if settings.notes is None:
-        if settings.every is not None:
-            raise ParamsError(
-                f"every {settings.every}: expected notes of which to take some, found none; give notes such as C1:C6"
-            )
         return
     if len(labels) > 1:
         known = one_line(", ".join(labels.values()), 1000)
