@@ -5,12 +5,15 @@ not tell what a header states: it takes the length of WAV and W64 from the size 
 RF64 and W64 without sizes.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
+
+TAGS_BYTES = 4 << 20  # of chunks behind the samples of a file without sizes, at most
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,18 @@ class Header:
     start: int
     stated: int
     held: int
-    is_short: bool  # samples go on behind the end that the header states
+    is_short: bool = False  # samples go on behind the end that the header states
+    has_tags: bool = False  # chunks follow the samples, though the header states no end
 
     @property
     def is_of_a_pipe(self) -> bool:
-        """Whether a program that wrote to a pipe left the stated size, within 4 KB of 2 or 4 GB."""
-        return any(end - 0x1000 <= self.stated <= end for end in (0x80000000, 0xFFFFFFFF))
+        """Whether a program that wrote to a pipe left the stated size."""
+        return is_of_a_pipe(self.stated)
+
+
+def is_of_a_pipe(stated: int) -> bool:
+    """Whether a size is one that programs which write to a pipe leave in the header, within 4 KB of 2 or 4 GB."""
+    return any(end - 0x1000 <= stated <= end for end in (0x80000000, 0xFFFFFFFF))
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,31 @@ class _Chunks:
             if name == self.samples and length >= 0:
                 start = body + self.before
                 stated = in_ds64 if length == unstated else max(0, length - self.before)
+                if size > start and is_of_a_pipe(stated) and stated > size:
+                    stop = self._start_of_tags(file, size, start)
+                    return Header(start, stated, stop - start, has_tags=stop < size)
                 return Header(start, stated, max(0, size - start), self._has_samples(file, size, start + stated))
         return None
+
+    def _start_of_tags(self, file: BinaryIO, size: int, start: int) -> int:
+        """Where the first chunk begins from which chunks go exactly to the end of the file, else that end."""
+        first = max(start, size - TAGS_BYTES)
+        file.seek(first)
+        for name in re.finditer(rb"(?=[ -~]{4})", file.read()):
+            position = first + name.start()
+            is_aligned = (position - start) % self.padding == 0
+            if is_aligned and self._goes_to_the_end(file, size, position):
+                return position
+        return size
+
+    def _goes_to_the_end(self, file: BinaryIO, size: int, position: int) -> bool:
+        """Whether there are chunks from a position to the end of the file, the last of them with or without padding."""
+        ends = [0]
+        for name, body, length in self._chunks(file, size, position):
+            if not _is_name(name):
+                return False
+            ends = [body + length, body + length + -length % self.padding]
+        return size in ends
 
     def _chunks(self, file: BinaryIO, size: int, position: int) -> Iterator[tuple[bytes, int, int]]:
         """Name, position and length of what is in each chunk from a position on; `file` is there."""
@@ -66,11 +98,15 @@ class _Chunks:
         """Whether samples follow the stated end: neither a chunk, nor a tag of any format, nor zeros."""
         for position in (end, end + end % self.padding):
             name, _, length = next(self._chunks(file, size, position), (b"\0", 0, 0))
-            is_chunk = all(0x20 <= byte < 0x7F for byte in name) and length <= size - position
+            is_chunk = _is_name(name) and length <= size - position
             if is_chunk or name.startswith((b"ID3", b"TAG", b"APET", b"LYRI")):
                 return False
         file.seek(min(end, size))
         return any(block.strip(b"\0") for block in iter(partial(file.read, 1 << 20), b""))
+
+
+def _is_name(name: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F for byte in name)
 
 
 def _read_au(order: str, file: BinaryIO, size: int) -> Header | None:
@@ -80,7 +116,7 @@ def _read_au(order: str, file: BinaryIO, size: int) -> Header | None:
     if len(numbers) < fields.size:
         return None
     start, stated = fields.unpack(numbers)
-    return Header(start, stated, max(0, size - start), is_short=False)
+    return Header(start, stated, max(0, size - start))
 
 
 _RIFF, _RIFX = struct.Struct("<4sI"), struct.Struct(">4sI")

@@ -41,8 +41,8 @@ class AudioStream(AbstractContextManager["AudioStream"]):
             self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
             header = read_header(path)
             self.announced = _announced(file, header)
-            if header is not None and _holds_more(file, header):
-                whole = opened.enter_context(_From(path, header.start))
+            if header is not None and (_holds_more(file, header) or (header.has_tags and _frame_bytes(file))):
+                whole = opened.enter_context(_Part(path, header.start, header.start + header.held))
                 file = opened.enter_context(_FrontToBack(whole, **_as_raw(file)))
             self._file, self.frames = file, _frames(file)
             self._opened = opened.pop_all()
@@ -141,19 +141,23 @@ def _as_raw(file: sf.SoundFile) -> dict[str, Any]:
     return {"format": "RAW", "subtype": file.subtype, "endian": order, **shape}
 
 
-class _From(io.FileIO):
-    """A file from `start` on."""
+class _Part(io.FileIO):
+    """The bytes of a file from `start` to `stop`."""
 
-    def __init__(self, path: Path, start: int) -> None:
+    def __init__(self, path: Path, start: int, stop: int) -> None:
         super().__init__(path)
-        self._start = start
+        self._start, self._stop = start, stop
         self.seek(0)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return super().seek(offset + (self._start if whence == os.SEEK_SET else 0), whence) - self._start
+        origins = {os.SEEK_SET: self._start, os.SEEK_CUR: super().tell(), os.SEEK_END: self._stop}
+        return super().seek(origins[whence] + offset) - self._start
 
     def tell(self) -> int:
         return super().tell() - self._start
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(memoryview(buffer)[: max(0, self._stop - super().tell())])
 
 
 def is_chained(path: Path) -> bool:

@@ -310,6 +310,30 @@ def test_streams_of_unknown_length_are_complete(tmp_path: Path) -> None:
         assert measure_bandwidth(path).seconds == 1.0
 
 
+LIST = b"LIST" + struct.pack("<I", 26) + b"INFOINAM" + struct.pack("<I", 14) + b"a kick, a take"
+ODD = b"id3 " + struct.pack("<I", 5) + b"ID3\x03a"
+
+
+@pytest.mark.parametrize("stated", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize(
+    "tags", [LIST, ODD, ODD + b"\0" + LIST, LIST + b"junk" + bytes(4)], ids=["list", "odd", "two", "empty"]
+)
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_tags_behind_the_samples_of_a_file_without_sizes_are_not_heard(
+    tmp_path: Path, stated: int, tags: bytes, subtype: str
+) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, (0.3 * np.random.default_rng(0).standard_normal(RATE)).clip(-1, 1), RATE, subtype=subtype)
+    whole, data = read_recording(path, RATE), bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = data[4:8] = struct.pack("<I", stated)
+    path.write_bytes(data + tags)
+    found = read_recording(path, RATE)
+    assert found.reason == ""
+    np.testing.assert_array_equal(found.pcm, whole.pcm)
+    assert measure_bandwidth(path).seconds == 1.0
+
+
 @pytest.mark.parametrize("more", [b"TAG" + bytes(125), b"APETAGEX" + bytes(24)])
 def test_a_tag_after_the_sound_is_no_damage(tmp_path: Path, more: bytes) -> None:
     """Of a file shorter than a block nothing was left."""
