@@ -45,6 +45,7 @@ from distill.audio.source import (
     is_url,
     left_out_line,
     list_recordings,
+    not_entered_line,
     open_source,
     printable,
 )
@@ -146,6 +147,7 @@ def ingest_folder(
         sentences = [
             f"{counted.format(**report['counts'])}, {report['seconds']:.1f} s of sound",
             left_out_line(report["left_out"]),
+            not_entered_line((folder["path"], folder["reason"]) for folder in report["skipped_folders"]),
             report["sample_rate_reason"],
             trimmed * bool(report["trimmed_seconds"]),
             *(f"warning: {sentence}" for sentence in label_warnings(report) if params.labels == "folder"),

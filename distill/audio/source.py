@@ -77,6 +77,13 @@ def left_out_line(left_out: Mapping[str, int]) -> str:
     return f"{count} file{'s' * (count != 1)} left out: {suffixes_line(left_out)}" if count else ""
 
 
+def not_entered_line(skipped: Iterable[tuple[str, str]]) -> str:
+    """Folders that were not entered, each with the reason; "" where there were none."""
+    listed = [f"{path} {reason}" for path, reason in skipped]
+    more = [f"{len(listed) - LISTED} more"] * (len(listed) > LISTED)
+    return "folders not entered: " * bool(listed) + "; ".join([*listed[:LISTED], *more])
+
+
 def printable(name: str) -> str:
     """Escape by backslashes what cannot be printed or encoded as UTF-8; unequal names stay unequal."""
     if name.isascii() and name.isprintable() and "\\" not in name:
@@ -221,8 +228,7 @@ def list_recordings(source: Source) -> Scan:
     if not scan.audio:
         others = ", ".join(f"{count} {suffix}" for suffix, count in scan.ignored.items())
         content = f"no audio in it, only {others}" if others else "an empty folder"
-        skipped = "; ".join(f"{path} {reason}" for path, reason in scan.skipped[:LISTED])
-        unread = f" (folders not entered: {skipped})" if skipped else ""
+        unread = f" ({not_entered_line(scan.skipped)})" if scan.skipped else ""
         raise AudioError(
             f"{source.name}: expected audio files {EXAMPLES}, found {content}{unread}; "
             "put recordings there or name another folder"
@@ -265,7 +271,10 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
                 try:
                     status = os.stat(f"{parent}/{entry}")  # noqa: PTH116
                 except OSError:  # a link that leads nowhere
-                    yield prefix + entry, (0, "")
+                    if entry[0] == "." or os.path.splitext(entry)[1].lower() in SUPPORTED_SUFFIXES:  # noqa: PTH122
+                        yield prefix + entry, (0, "")
+                    else:  # to a folder, as names go
+                        skipped.append((printable(prefix + entry), "is a link that leads nowhere"))
                 else:
                     times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
                     yield prefix + entry, (status.st_size, f"{status.st_size}:{times}:{status.st_ino}")

@@ -70,6 +70,12 @@ def experiment_of(client: Any, root: Path) -> str:
     MLflow notes absolute paths of artefacts and cannot change them: in a project that was moved or copied the earlier
     experiment gets another name, so that new artefacts are with their project.
     """
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+        logger.warning(
+            "MLflow: the experiment %s was deleted; it is restored with its runs, to record this one", EXPERIMENT
+        )
     if warn_of_move(client, root):
         earlier = client.get_experiment_by_name(EXPERIMENT)
         client.rename_experiment(earlier.experiment_id, f"{EXPERIMENT} in {earlier.artifact_location}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
-from distill.audio.source import left_out_line
+from distill.audio.source import left_out_line, not_entered_line
 from distill.params import default_params
 from distill.progress import STATUS
 from distill.training.events import HEALTH
@@ -123,6 +123,7 @@ def ingest(report: Mapping[str, Any], tier: str = "") -> str:
         f"{report['seconds']:.1f} s of sound",
         report.get("sample_rate_reason"),
         left_out_line(report.get("left_out", {})),
+        not_entered_line((folder["path"], folder["reason"]) for folder in report.get("skipped_folders", [])),
     ]
     line = "; ".join(filter(None, facts)) + (_codewords(counts, tier) if tier else "")
     most = 100  # recordings of a kind

@@ -201,17 +201,22 @@ def test_exact_copies_are_kept_once(folder: Path, decoded: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("decoded")
-def test_silence_is_trimmed_unless_it_is_to_stay(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_silence_is_trimmed_unless_it_is_to_stay_and_what_was_not_entered_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     silence = np.zeros(5 * RATE)
     sf.write(folder / "late.wav", np.concatenate([silence, pluck(7)]), RATE)
     sf.write(folder / "padded.wav", np.concatenate([silence[:RATE], pluck(3), silence[:10]]), RATE)
+    (folder / "drive").symlink_to("taken out")
     params = CorpusConfig(path=str(folder), sample_rate=RATE, labels="none", max_rejected=0.5, trim=True)
     report = ingest_folder(folder, folder.parent / "out", params, Executor(1))
     found = rows(folder)
     assert (report["trim"], load_corpus(folder.parent / "out").trim) == (True, True)
     trimmed = sum(row.trimmed_before + row.trimmed_after for row in found.values())
     assert report["trimmed_seconds"] == pytest.approx(trimmed)
-    assert f"{trimmed:.1f} s of silence at beginnings and ends trimmed (corpus.trim)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{trimmed:.1f} s of silence at beginnings and ends trimmed (corpus.trim)" in said
+    assert "folders not entered: drive is a link that leads nowhere" in said
     late = found["late.wav"]
     assert (late.status, late.trimmed_before) == ("used", pytest.approx(4.99, abs=0.005))
     assert late.seconds == pytest.approx(5.6 - late.trimmed_before - late.trimmed_after)
@@ -382,7 +387,9 @@ def test_links_are_followed_once_and_loops_are_reported(folder: Path) -> None:
     (outside / "back").symlink_to("../in")
     (folder / "linked").symlink_to(outside)
     (folder / "link to a.wav").symlink_to("a.wav")
+    (folder / "drive").symlink_to(outside / "taken out")
     report = run(folder)
+    assert report["left_out"] == {}
     found = rows(folder)
     assert list(found) == [
         "a.wav", "b.wav", "drums/kick.flac", "drums/low/tom.aiff", "link to a.wav", "linked/far.wav"
@@ -390,6 +397,7 @@ def test_links_are_followed_once_and_loops_are_reported(folder: Path) -> None:
     assert (found["link to a.wav"].reason, report["counts"]["duplicates"]) == ("exact copy of a.wav", 1)
     assert report_of(folder)["skipped_folders"] == [
         {"path": "a folder", "reason": "leads to the same folder as drums, which was read once"},
+        {"path": "drive", "reason": "is a link that leads nowhere"},
         {"path": "drums/again", "reason": "leads to the same folder as the folder itself, which was read once"},
         {"path": "linked/back", "reason": "leads to the same folder as the folder itself, which was read once"},
     ]

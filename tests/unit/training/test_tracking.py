@@ -278,6 +278,21 @@ def test_a_run_begins_late_where_the_store_is_broken_at_first(
     assert (run.info.status, run.data.params, run.data.metrics) == ("FINISHED", {"a": "1"}, {"loss": 3.0})
 
 
+def test_an_experiment_that_was_deleted_is_restored_and_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Tracker(root, "train_vqvae", "cafe", {"a": 1}):
+        pass
+    store, run = stored(root)
+    store.delete_experiment(run.info.experiment_id)
+    with caplog.at_level(logging.WARNING), Tracker(root, "train_vqvae", "f00d", {"a": 1}):
+        pass
+    assert {run.data.tags["distill.fingerprint"] for run in store.search_runs([run.info.experiment_id])} == {
+        "cafe",
+        "f00d",
+    }
+    (warning,) = warnings_of(caplog)
+    assert warning == "MLflow: the experiment distill was deleted; it is restored with its runs, to record this one"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     """A server that makes it table by table, or a full disk, would leave a half-made one, which nothing mends."""
