@@ -8,7 +8,7 @@ RF64 and W64 without sizes.
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -28,13 +28,8 @@ class Header:
 
     @property
     def is_of_a_pipe(self) -> bool:
-        """Whether a program that wrote to a pipe left the stated size."""
-        return is_of_a_pipe(self.stated)
-
-
-def is_of_a_pipe(stated: int) -> bool:
-    """Whether a size is one that programs which write to a pipe leave in the header, within 4 KB of 2 or 4 GB."""
-    return any(end - 0x1000 <= stated <= end for end in (0x80000000, 0xFFFFFFFF))
+        """Whether a program that wrote to a pipe left the stated size, within 4 KB of 2 or 4 GB; there is less."""
+        return self.stated > self.held and any(end - 0x1000 <= self.stated <= end for end in (0x80000000, 0xFFFFFFFF))
 
 
 @dataclass(frozen=True)
@@ -57,10 +52,11 @@ class _Chunks:
             if name == self.samples and length >= 0:
                 start = body + self.before
                 stated = in_ds64 if length == unstated else max(0, length - self.before)
-                if size > start and is_of_a_pipe(stated) and stated > size:
+                header = Header(start, stated, max(0, size - start))
+                if header.is_of_a_pipe:
                     stop = self._start_of_tags(file, size, start)
-                    return Header(start, stated, stop - start, has_tags=stop < size)
-                return Header(start, stated, max(0, size - start), self._has_samples(file, size, start + stated))
+                    return replace(header, held=max(0, stop - start), has_tags=stop < size)
+                return replace(header, is_short=self._has_samples(file, size, start + stated))
         return None
 
     def _start_of_tags(self, file: BinaryIO, size: int, start: int) -> int:

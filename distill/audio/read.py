@@ -269,14 +269,14 @@ def _whole(path: Path, stream: AudioStream) -> AudioStream:
 def _first_bytes(path: Path) -> bytes:
     """First bytes of a regular file; anything else at `path` raises AudioError (a pipe is never opened)."""
     try:
-        reasons = {
-            "is missing": not os.path.lexists(path),
-            "is a link that leads nowhere": not path.exists(),
-            "is a folder": path.is_dir(),
-            "is not a regular file": not path.is_file(),
-        }
-        if reason := next(filter(reasons.get, reasons), ""):
-            raise AudioError(reason)
+        if not path.is_file():
+            reasons = {
+                "is missing": not os.path.lexists(path),
+                "is a link that leads nowhere": not path.exists(),
+                "is a folder": path.is_dir(),
+                "is not a regular file": True,
+            }
+            raise AudioError(next(filter(reasons.get, reasons)))
         with path.open("rb") as stream:
             head = stream.read(512)
     except OSError as error:

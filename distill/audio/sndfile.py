@@ -41,7 +41,7 @@ class AudioStream(AbstractContextManager["AudioStream"]):
             self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
             header = read_header(path)
             self.announced = _announced(file, header)
-            if header is not None and (_holds_more(file, header) or (header.has_tags and _frame_bytes(file))):
+            if header is not None and _is_misread(file, header):
                 whole = opened.enter_context(_Part(path, header.start, header.start + header.held))
                 file = opened.enter_context(_FrontToBack(whole, **_as_raw(file)))
             self._file, self.frames = file, _frames(file)
@@ -121,16 +121,21 @@ def _announced(file: sf.SoundFile, header: Header | None) -> int | None:
     """Frames by the header, None where it does not tell; libsndfile counts what an uncompressed file can hold."""
     if header is None or header.stated == header.held:
         return _frames(file)
-    if header.stated > header.held and header.is_of_a_pipe:
+    if header.is_of_a_pipe:
         return None
     if frame_bytes := _frame_bytes(file):
         return header.stated // frame_bytes
     return round(int(file.frames) * max(1.0, header.stated / max(1, header.held)))
 
 
-def _holds_more(file: sf.SoundFile, header: Header) -> bool:
-    """Whether enough samples follow the end in the header: less than 0.1 s may be what another program appended."""
-    return header.is_short and header.held - header.stated >= 0.1 * int(file.samplerate) * _frame_bytes(file) > 0
+def _is_misread(file: sf.SoundFile, header: Header) -> bool:
+    """Whether libsndfile takes tags for samples, or leaves out enough of these, which follow the end in the header.
+
+    Less than 0.1 s may be what another program appended.
+    """
+    frame_bytes = _frame_bytes(file)
+    is_enough = header.held - header.stated >= 0.1 * int(file.samplerate) * frame_bytes
+    return frame_bytes > 0 and (header.has_tags or (header.is_short and is_enough))
 
 
 def _as_raw(file: sf.SoundFile) -> dict[str, Any]:

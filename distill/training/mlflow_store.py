@@ -77,11 +77,10 @@ def experiment_of(client: Any, root: Path) -> str:
             "MLflow: the experiment %s was deleted; it is restored with its runs, to record this one", EXPERIMENT
         )
     if warn_of_move(client, root):
-        earlier = client.get_experiment_by_name(EXPERIMENT)
-        client.rename_experiment(earlier.experiment_id, f"{EXPERIMENT} in {earlier.artifact_location}")
-        for experiment in client.search_experiments():
-            if experiment.artifact_location == _artifacts_in(root):  # the project is back where it was
-                client.rename_experiment(experiment.experiment_id, EXPERIMENT)
+        client.rename_experiment(experiment.experiment_id, f"{EXPERIMENT} in {experiment.artifact_location}")
+        for other in client.search_experiments():
+            if other.artifact_location == _artifacts_in(root):  # the project is back where it was
+                client.rename_experiment(other.experiment_id, EXPERIMENT)
     if experiment := client.get_experiment_by_name(EXPERIMENT):
         return str(experiment.experiment_id)
     location = None if named_store() else _artifacts_in(root)

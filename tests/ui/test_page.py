@@ -201,12 +201,10 @@ def test_sounds_are_made_at_notes_and_variations_transposed(opened: Open, served
     waits(page, "#generate-state", "note H3: expected notes such as C3")
     assert re.search(r"E3: [+-]\d+ cents", page.locator("#cards .card").nth(1).inner_text())
     page.get_by_role("button", name="Variations and kits").click()
-    write(page.locator("#transpose textarea, #transpose input").first, "-4")
+    for field, value in {"transpose": "-4", "strength": "0.1"}.items():  # at .3 one take of fifty has no pitch
+        write(page.locator(f"#{field} textarea, #{field} input").first, value)
     page.locator("#cards button[data-do=vary]").nth(1).click()
-    waits(page, "#cards", "of 8 takes at their note within 20 cents")  # where tones are kept, none is drawn again
-    said = re.search(r"(\d) of 8 takes at their note", page.locator("#cards").inner_text())
-    assert said
-    assert int(said[1]) >= 4
+    waits(page, "#cards", "8 of 8 takes at their note within 20 cents")
     assert re.search(r"C3( [+-]\d+ cents)?: [+-]\d+ cents", page.locator("#cards .card").first.inner_text())
     model.unlink()
 
