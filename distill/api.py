@@ -27,7 +27,6 @@ from distill.generate.requests import (
     KitSettings,
     Recording,
     VarySettings,
-    silent,
     takes,
 )
 from distill.generate.results import Generated, Take, Varied, similarities
@@ -54,6 +53,7 @@ from distill.novelty.verdict import Judge, Novelty
 from distill.params.settings import validated
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
+from distill.progress import silent
 from distill.storage.tables import read_frame
 
 if TYPE_CHECKING:

@@ -33,6 +33,10 @@ Progress = Callable[[int, int, str], None]
 """Shows progress: what is done, of how much, and a text."""
 
 
+def silent(done: int, of: int, text: str) -> None:
+    """Report no progress."""
+
+
 class Status:
     """Writer of the status of one task. It never fails a command: what cannot be written is left out."""
 

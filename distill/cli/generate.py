@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,7 +146,13 @@ def _keys_of(given: list[str]) -> dict[str, str]:
 
 
 def _open(path: Path, is_recording: bool = False) -> "Model":
-    """The model of a file, or a model of a single recording."""
+    """The model of a file, or a model of a single recording; the one that is open while the file stays as it is."""
+    stat = path.stat() if path.is_file() else None
+    return _opened(path, is_recording, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, is_recording: bool, _: object) -> "Model":
     from distill.api import Model
     from distill.untrained import model_of
 
@@ -175,18 +182,13 @@ class SoundFiles:
         self._names = (out / f"{stem}_{number:03d}.{kind}" for number in itertools.count())
 
     def made_by(self, make: Callable[..., Any], given: Given) -> "Result":
-        """What `generate` or `vary` make, each sound written as soon as it is made, and what lies beside them."""
+        """What `generate` or `vary` make, each sound written as soon as it is made."""
         with ProgressReport(make.__name__) as progress:
             made: Result = make(**given, progress=progress, take=self._take)
-        if self.pictures:
-            with ProgressReport("pictures") as progress:
-                for number, (path, sound) in enumerate(zip(self.paths, made.draws.sounds, strict=True)):
-                    self._write_companions(path, sound)
-                    progress(number + 1, len(self.paths), path.name)
         return made
 
     def say(self, made: "Result", as_json: bool, about: dict[str, Any]) -> None:
-        """Print notes, and `about` and all of the sounds as JSON, or lines of text."""
+        """Print notes, and `about` and all of the sounds as JSON, or lines of text; then write what lies beside them."""
         if self._has_passed:
             print(
                 f"distill: note: {self.out} holds other files of these names, which stay; these sounds have higher numbers",
@@ -194,6 +196,12 @@ class SoundFiles:
             )
         _say_note(self.model)
         answer(as_json, {**about, **made.json(self.paths)}, *made.lines(self.paths))
+        sys.stdout.flush()  # who watches reads it while pictures are made
+        if self.pictures:
+            with ProgressReport("pictures") as progress:
+                for number, (path, sound) in enumerate(zip(self.paths, made.draws.sounds, strict=True)):
+                    self._write_companions(path, sound)
+                    progress(number + 1, len(self.paths), path.name)
 
     def _take(self, _: int, samples: "Samples") -> None:
         data = audio_file(self.out, samples, self.model.sample_rate, self.kind, MARK)

@@ -1,7 +1,7 @@
 """A codec as training begins: built, with pretrained decoder weights, projection and codebooks fitted to the corpus."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, ManifestRow
-from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, STRENGTHS, VIEWS
+from distill.codec.constants import DEAD_CODE_SHARE, FIT_ROUNDS, GAIN_RANGE_DB, STRENGTHS, VIEWS
 from distill.codec.data import fixed_pieces
 from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_STEP
 from distill.codec.model import VQVAE, VQVAEArchitecture
@@ -19,6 +19,7 @@ from distill.codec.spectral import spectrogram_config_for
 from distill.codec.tones.atoms import FITTED, fit_sets, set_partials, shipped_sets
 from distill.errors import ParamsError
 from distill.params import VQVAEConfig
+from distill.progress import Progress, silent
 from distill.seeds import Stream, derive_seed
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -80,23 +81,37 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
 
 
 @torch.no_grad()
-def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seed: int, synthetic: bool = True) -> None:
+def initialise(
+    model: VQVAE,
+    corpus: Corpus,
+    entries: Sequence[ManifestRow],
+    seed: int,
+    synthetic: bool = True,
+    progress: Progress = silent,
+) -> None:
     """Fit the input gain to the recordings, projection (principal components) and codebooks to augmented views of them.
 
     Synthetic sounds are among them: a few recordings alone leave no codewords for what they lack. Not so without
     `synthetic`, for a codec that shall code these recordings and no others. The strength of the augmentation is the one
-    that codes every fifth recording best, with codebooks of the others by k-means alone.
+    that codes every fifth recording best, with codebooks of the others by k-means alone. `progress` is called with (done,
+    of, text).
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
+    tones, trials = 1, len(STRENGTHS)  # steps, about as long as one another
+    steps = tones + trials + FIT_ROUNDS + 1
     fit_input_gain(model, corpus, entries)
     fit_tones(model, _tone_pieces(model, corpus, entries, generator), generator)
-    strength = _best_strength(model, corpus, entries, generator)
+    strength = _best_strength(model, corpus, entries, generator, lambda trial: progress(tones + trial, steps, "trials"))
+    progress(tones + trials, steps, "views")
     pieces = _view_features(model, corpus, entries, strength, MAX_FIT_FRAMES, generator)
     if synthetic:
         pieces += _synthetic_features(model, sum(len(piece) for piece in pieces), generator)
     model.fit_projection(torch.cat(pieces))
-    model.quantizer.fit([model.project(piece) for piece in pieces], generator)
+    latents = [model.project(piece) for piece in pieces]
+    model.quantizer.fit(
+        latents, generator, progress=lambda done: progress(tones + trials + 1 + done, steps, "codebooks")
+    )
 
 
 @torch.no_grad()
@@ -114,14 +129,21 @@ def fit_input_gain(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow])
     model.architecture = model.architecture.model_copy(update={"input_gain": gain})
 
 
-def _best_strength(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], generator: torch.Generator) -> float:
+def _best_strength(
+    model: VQVAE,
+    corpus: Corpus,
+    entries: Sequence[ManifestRow],
+    generator: torch.Generator,
+    progress: Callable[[int], None],
+) -> float:
     held_out = entries[TRIAL_SHARE - 1 :: TRIAL_SHARE]
     others = [entry for index, entry in enumerate(entries) if index % TRIAL_SHARE != TRIAL_SHARE - 1]
     if not held_out:
         return STRENGTHS[-1]
     targets = _view_features(model, corpus, held_out, 0.0, MAX_TRIAL_FRAMES, generator, views=1)
     errors = []
-    for strength in STRENGTHS:
+    for trial, strength in enumerate(STRENGTHS):
+        progress(trial)
         features = torch.cat(_view_features(model, corpus, others, strength, MAX_TRIAL_FRAMES, generator))
         model.fit_projection(features)
         model.quantizer.fit_frames(model.project(features), generator)

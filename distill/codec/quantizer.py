@@ -9,7 +9,7 @@ share theirs: at equal bitrate 6 to 33 % less squared error (docs/decisions). Sh
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -116,8 +116,14 @@ class ResidualQuantizer(nn.Module, ABC):
         return torch.cat([mask_gaps(self._loudness(loudness), inside), shape[..., 1:]], dim=-1)
 
     @abstractmethod
-    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = constants.FIT_ROUNDS) -> None:
-        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound, in so many rounds."""
+    def fit(
+        self,
+        pieces: Sequence[Tensor],
+        generator: torch.Generator,
+        rounds: int = constants.FIT_ROUNDS,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound, in rounds; `progress` gets those done."""
 
     @torch.no_grad()
     def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
@@ -157,7 +163,13 @@ class OverlappingQuantizer(ResidualQuantizer):
     search_context = SEARCH_CONTEXT
 
     @torch.no_grad()
-    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = constants.FIT_ROUNDS) -> None:
+    def fit(
+        self,
+        pieces: Sequence[Tensor],
+        generator: torch.Generator,
+        rounds: int = constants.FIT_ROUNDS,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """See `ResidualQuantizer`; finer levels are fitted in turn with the search for their codes."""
         self.fit_frames(torch.cat(list(pieces)), generator)
         parts = [join_sequences(_shape(piece[None].float())) for piece in pieces]
@@ -169,6 +181,7 @@ class OverlappingQuantizer(ResidualQuantizer):
         codebooks, residual = self.codebooks[1:], rows - overlap(plain, self.kernels[0])
         finer = None
         for fit_round in range(rounds):
+            progress(fit_round)
             finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
             codewords = sum_codewords(codebooks, finer) * inside[:, None]
             self.kernels[1] = fitted_kernel(codewords, residual, inside, REACH)
@@ -237,7 +250,13 @@ class LibraryQuantizer(ResidualQuantizer):
     latents of a batch, on average, than `dead_code_threshold` by one of them.
     """
 
-    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = 0) -> None:  # noqa: ARG002
+    def fit(
+        self,
+        pieces: Sequence[Tensor],
+        generator: torch.Generator,
+        rounds: int = 0,  # noqa: ARG002
+        progress: Callable[[int], None] = lambda _: None,  # noqa: ARG002
+    ) -> None:
         """See `ResidualQuantizer`; it takes no rounds."""
         self.fit_frames(torch.cat(list(pieces)), generator)
 

@@ -32,7 +32,7 @@ from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
 from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_table
-from distill.storage.files import sha256_file
+from distill.storage.files import sha256_file, write_json
 from distill.storage.weights import round_weights, weights_sha256
 from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore, save_artifact
 from distill.training.console import ToConsole, public_events
@@ -53,7 +53,7 @@ from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
-PREVIEWS = 4
+PREVIEWS, PREVIEW_NAMES = 4, "names.json"
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 
 
@@ -159,7 +159,8 @@ def train_codec(
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
     """Build a codec, fit it to the training recordings and train it. Raises ParamsError."""
     model = build_vqvae(data.corpus.sample_rate, config, seed)
-    initialise(model, data.corpus, data.train, seed)
+    fitting = Status(run.console.status.folder, "fit")
+    initialise(model, data.corpus, data.train, seed, progress=fitting.progress)
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:
         run = replace(run, observers=(*run.observers, EarlyPreviews(model, data, run.console.status)))
@@ -354,8 +355,8 @@ def print_codec(training: CodecTraining, console: Console) -> None:
 
 
 def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
-    """Write a few held-out recordings and what a codec makes of them: two sounds of each, and an image of both."""
-    rate = data.corpus.sample_rate
+    """Write a few held-out recordings and what a codec makes of them: two sounds of each, an image of both, and names."""
+    rate, names = data.corpus.sample_rate, dict[str, str]()
     for number, entry in enumerate(data.held_out[:: max(1, len(data.held_out) // PREVIEWS)][:PREVIEWS]):
         ((original, decoded),) = decoded_pairs(codec, data.corpus, [entry], seconds=5.0)
         for name, sound in (("original", original), ("best", decoded)):
@@ -363,3 +364,5 @@ def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
             write_audio(folder / f"preview_{number}_{name}.wav", sound / peak, rate)
         rows = [(f"{entry.path}, held out", original), ("from codes, best epoch", decoded)]
         write_spectrograms(folder / f"preview_{number}.png", rows, rate)
+        names[f"preview_{number}_original.wav"] = entry.path
+    write_json(folder / PREVIEW_NAMES, names)

@@ -93,10 +93,6 @@ Coolness = Annotated[Temperature, Field(description="below 1 less random, above 
 SomeNotes = Annotated[Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTES", type=str)]
 
 
-def silent(done: int, of: int, text: str) -> None:
-    """Report no progress."""
-
-
 def default_guidance(label: object) -> float:
     """Scale of guidance where none is given: 1, which is none, without a label to guide towards."""
     return float(default_values()["audition"]["guidance"]) if label else 1.0

@@ -22,7 +22,7 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import Samples
 from distill.generate.policies import Sampling
 from distill.generate.refusals import COPY, MISTUNED, MOST_DRAWS, Refusal, Sound, equal_to
-from distill.generate.requests import FORMATS, KitSettings, default_guidance, silent
+from distill.generate.requests import FORMATS, KitSettings, default_guidance
 from distill.generate.sounds import (
     GenerationRequest,
     Seeds,
@@ -55,6 +55,7 @@ from distill.kit.kit import (
 )
 from distill.kit.loops import Doubles, looped
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
+from distill.progress import silent
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import MARK, atomic_folder, made_by_distill, write_bytes, write_json
 from distill.text import one_line

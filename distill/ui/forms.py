@@ -15,7 +15,8 @@ from distill.params import Setting, Settings, setting
 from distill.params.settings import setting_of
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # of events that are no endpoints for programs
-QUIET: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}  # of events that nobody waits for
+HIDDEN: dict[str, Any] = {"show_progress": "hidden"}  # of events that show what they do themselves
+QUIET: dict[str, Any] = {**HIDDEN, **PRIVATE}  # of events that nobody waits for
 DEFECT = "this is a defect of Distill; its report is in the window that distill ui runs in"
 
 

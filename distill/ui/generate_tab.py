@@ -1,7 +1,9 @@
 """The tab Generate: new sounds, their verdicts, variations and kits."""
 
 import shutil
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,21 @@ import gradio as gr
 
 from distill.errors import ParamsError
 from distill.generate.requests import GenerateSettings, KitSettings, VarySettings, fields_of
-from distill.ui import view
-from distill.ui.forms import PRIVATE, QUIET, flags, request_field, request_flags, sound
-from distill.ui.jobs import NO_JOB, OTHERS, STDOUT, Job, read_end
+from distill.notes import read_notes
+from distill.text import several
+from distill.ui import keyboard, view
+from distill.ui.forms import HIDDEN, PRIVATE, QUIET, flags, request_field, request_flags, sound
+from distill.ui.jobs import NO_JOB, OTHERS, Job, read_end
+from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace, preselected
 
 MOST_SOUNDS = 32
+NEAREST = "_nearest"  # ends the name of a sound's nearest recording
 NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
 NOVELTY = [("any", ""), ("no copies", "close"), ("new only", "new")]
+FOLLOWED = 5.0  # seconds for which the answer to a click shows what its command makes; from then on the timer does
+COUNT, AT_EACH = "How many sounds", "How many at each note"
+USUAL = ("n", "label", "note", "seconds")
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
 CLICKS = """
 element.addEventListener('click', (event) => {
@@ -39,48 +48,59 @@ class GenerateTab:
                 self._form = self._build_form()
                 with gr.Row():
                     self._generate = gr.Button("Generate", variant="primary", elem_id="generate-start")
-                    self._cancel = gr.Button("Cancel", elem_id="generate-cancel")
+                    self._cancel = gr.Button("Cancel", elem_id="generate-cancel", visible=False)
                 self._build_variations()
+                self._build_kits()
+                self._state = gr.HTML(elem_id="generate-state", elem_classes="beside")
             with gr.Column(min_width=320, scale=2):
                 self._chosen = gr.Dropdown([], label="Made", info="the newest first", elem_id="made")
-                self._state = gr.HTML(elem_id="generate-state")
+                self._keyboard = gr.HTML(elem_id="keyboard")
                 self._download = gr.Button("Download all as zip", visible=False, elem_id="download")
                 self._archive = gr.DownloadButton(visible="hidden", elem_id="archive")
                 self._cards = gr.HTML(elem_id="cards", js_on_load=CLICKS)
                 # What the page shows. The cards themselves are no input: of a component that is one and gets an update,
                 # Gradio keeps every version until the page is closed.
                 self._seen = gr.State("")
-        self._shown = [self._chosen, self._state, self._download, self._cards, self._seen]
+        self._shown = [self._chosen, self._state, self._cancel, self._keyboard, self._download, self._cards, self._seen]
         self._listen(timer, page, tab)
+
+    @property
+    def model(self) -> gr.Dropdown:
+        """The model that sounds are made with."""
+        chosen: gr.Dropdown = self._form["model"]
+        return chosen
 
     def _build_form(self) -> dict[str, Any]:
         form: dict[str, Any] = {"model": gr.Dropdown(self._work.names(True), label="Model", elem_id="generate-model")}
-        usual = ("n", "seconds", "seed", "temperature", "label", "note", "min_novelty")
         own: dict[str, Callable[[], Any]] = {
-            "n": lambda: gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds"),
+            "n": lambda: gr.Slider(1, MOST_SOUNDS, 4, step=1, label=COUNT, elem_id="count"),
             "temperature": lambda: gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info="above 1 more random"),
-            "label": lambda: gr.Dropdown([], label="Label", info="of models trained with labels"),
+            "label": lambda: gr.Dropdown([], label="Label", info="the kind of sound", visible=False, elem_id="label"),
             "min_novelty": lambda: gr.Radio(NOVELTY, value="", label="Least novelty", info="others are drawn again"),
         }
 
         def build(names: Iterable[str]) -> None:
             form.update({name: own[name]() if name in own else request_field(GenerateSettings, name) for name in names})
 
-        build(usual)
+        build(USUAL)
         with gr.Accordion("More settings", open=False):
-            build([name for name in fields_of(GenerateSettings) if name not in usual])
+            build([name for name in fields_of(GenerateSettings) if name not in USUAL])
         return form
 
     def _build_variations(self) -> None:
-        with gr.Accordion("Variations and kits", open=not self._work.names(True)):
+        with gr.Accordion("Variations of a recording", open=not self._work.names(True)):
             self._source = sound("A sound to vary", "source")
             self._alone = gr.Checkbox(
                 label="Of this sound alone, without a model", info="at once: nothing is trained", elem_id="alone"
             )
             self._strength = request_field(VarySettings, "strength", "Strength of variations")
             self._transpose = request_field(VarySettings, "transpose", "Transpose by semitones")
-            self._vary = gr.Button("Make variations")
-            self._per_label = request_field(KitSettings, "per_label", "Sounds of each kind in a kit")
+            self._vary = gr.Button("Make variations", elem_id="vary-start")
+
+    def _build_kits(self) -> None:
+        with gr.Accordion("Kits and instruments", open=False):
+            gr.Markdown("Of the model, or of the sound to vary alone.")
+            self._per_label = request_field(KitSettings, "per_label", "Sounds of each kind, or at each note")
             self._kit = gr.Button("Make a kit", elem_id="kit-start")
             self._notes = request_field(KitSettings, "notes", "Notes of an instrument", "C2:C6")
             self._every = request_field(KitSettings, "every", "Every so many-th note", 3)
@@ -88,22 +108,26 @@ class GenerateTab:
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
         form, chosen, shown = self._form, self._chosen, self._shown
-        model, label, seed = form["model"], form["label"], form["seed"]
-        model.change(lambda name: gr.update(choices=self._labels(name), value=None), model, label, queue=False, **QUIET)
-        self._generate.click(self.generate, list(form.values()), shown, api_name="generate")
+        model, label, seed, count = form["model"], form["label"], form["seed"], form["n"]
+        model.change(self.labels, model, label, queue=False, **QUIET)
+        form["note"].change(self.counted, [form["note"], count], count, queue=False, **QUIET)
+        self._generate.click(self.generate, list(form.values()), shown, api_name="generate", **HIDDEN)
         of = [model, self._alone, self._source]
-        self._vary.click(self.vary, [*of, self._strength, self._transpose, seed], shown, api_name="vary")
-        self._kit.click(self.kit, [*of, self._per_label, seed], shown, api_name="kit")
+        varied = [*of, count, self._strength, self._transpose, seed]
+        self._vary.click(self.vary, varied, shown, api_name="vary", **HIDDEN)
+        self._kit.click(self.kit, [*of, self._per_label, seed], shown, api_name="kit", **HIDDEN)
         played = [*of, label, self._notes, self._every, self._per_label, seed]
-        self._instrument.click(self.instrument, played, shown, api_name="instrument")
+        self._instrument.click(self.instrument, played, shown, api_name="instrument", **HIDDEN)
         self._cancel.click(self.cancel, chosen, shown, **PRIVATE)
-        self._cards.click(self.act, [chosen, self._strength, self._transpose], shown, **PRIVATE)
+        self._cards.click(self.act, [chosen, count, self._strength, self._transpose], shown, **QUIET)
         zipped = self._download.click(self.zip, chosen, self._archive, **PRIVATE)
         zipped.success(None, None, None, js=PRESS, **PRIVATE)
         chosen.input(self.show, chosen, shown, **PRIVATE)
         timer.tick(self.tick, [chosen, self._seen], shown[1:], **QUIET)
         for event in (tab.select, page.load):
             event(self.models, model, [model, label], **QUIET)
+        tab.select(self.warm, model, None, **QUIET)
+        model.change(self.warm, model, None, **QUIET)
         page.load(self.newest, None, shown, **QUIET)
 
     def show(self, name: str | None) -> list[Any]:
@@ -116,51 +140,72 @@ class GenerateTab:
         return self.show(next((job.id for job in self._work.jobs.all(*OTHERS)), None))
 
     def tick(self, name: str | None, now: str | None) -> list[Any]:
-        """State of a job, and the sounds of what is done; those that are shown `now` stay as they are."""
-        cards = self._cards_of(self._done(name))
-        same = gr.skip() if cards == now else cards
-        state = view.progress(self._work.jobs.get(name), NOTHING)
-        return [state, gr.update(visible=bool(cards)), same, cards]
+        """State of a job, and the sounds that it made; those that are shown `now` stay as they are."""
+        job = self._work.jobs.get(name)
+        keyboard, cards = self._sounds_of(self._made(name))
+        seen = keyboard + cards
+        same = [gr.skip()] * 3 if seen == now else [keyboard, gr.update(visible=bool(cards)), cards]
+        cancel = gr.update(visible=job.state == "running" and not job.is_cancelled)
+        return [view.progress(job, NOTHING), cancel, *same, seen]
 
-    def _done(self, name: str | None) -> Job:
-        """The job of this name; where it is at work or made nothing, the newest before it that is done."""
+    def _made(self, name: str | None) -> Job:
+        """The job of this name where it made something, else the newest before it that did."""
         until_then = (job for job in self._work.jobs.all(*OTHERS) if job.id <= (name or ""))
-        return next((job for job in until_then if job.state == "done"), NO_JOB)
+        return next((job for job in until_then if job.state == "done" or self._files(job)), NO_JOB)
 
-    def generate(self, *values: Any) -> list[Any]:
+    def _files(self, job: Job) -> list[Path]:
+        """The sounds that a job made until now; a kit is there at once, at its end."""
+        paths = sorted((self._work.generated / job.id).glob("*.wav"))
+        return [path for path in paths if not path.stem.endswith(NEAREST)]
+
+    def warm(self, name: str | None) -> None:
+        """Load a model beforehand, so that a click is answered at once."""
+        if name is not None:
+            model = self._work.argument(self._work.model(name))
+            self._work.jobs.warm(["generate", model, "-n", "2", "--seed", "0", "--pictures"])
+
+    def counted(self, notes: str, count: float) -> Any:
+        """The field of how many: with notes it is one at each, unless somebody says more."""
+        at_each = bool(notes.strip())
+        return gr.update(label=AT_EACH if at_each else COUNT, value=1 if at_each else max(count, 4))
+
+    def generate(self, *values: Any) -> Iterator[list[Any]]:
         """Start `distill generate` with the values of the form."""
         given = dict(zip(self._form, values, strict=True))
         model, *names = given
         settings = {name: given[name] for name in names}
         self._work.model(given[model])  # without one nothing is generated
+        with suppress(ParamsError):  # the command says what is wrong with notes
+            settings["n"] *= len(read_notes(settings["note"])) if settings["note"] else 1
         arguments = [*request_flags(GenerateSettings, settings), *flags(pictures=True)]
-        return self._begin("generate", f"{given['n']} sounds", given, arguments)
+        yield from self._begin("generate", several(int(settings["n"]), "sound"), given, arguments)
 
-    def vary(self, name: str | None, alone: bool, path: str | None, *values: Any) -> list[Any]:
-        """Start `distill vary` with a sound, and values of strength, semitones and seed."""
+    def vary(self, name: str | None, alone: bool, path: str | None, count: float, *values: Any) -> Iterator[list[Any]]:
+        """Start `distill vary` with a sound, a number of takes, and values of strength, semitones and seed."""
         if path is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        settings = {"n": 8, **dict(zip(("strength", "transpose", "seed"), values, strict=True))}
+        settings = {"n": count, **dict(zip(("strength", "transpose", "seed"), values, strict=True))}
         arguments = [path, *request_flags(VarySettings, settings), *flags(pictures=True)]
-        return self._begin("vary", f"8 variations of {Path(path).name}", {"model": None if alone else name}, arguments)
+        title = f"{several(int(count), 'variation')} of {Path(path).name}"
+        yield from self._begin("vary", title, {"model": None if alone else name}, arguments)
 
-    def kit(self, name: str | None, alone: bool, path: str | None, per_label: float, seed: str) -> list[Any]:
+    def kit(self, name: str | None, alone: bool, path: str | None, per_label: float, seed: str) -> Iterator[list[Any]]:
         """Start `distill kit`."""
-        return self._begin_kit("a kit", name, alone, path, {"per_label": per_label, "seed": seed})
+        yield from self._begin_kit("a kit", name, alone, path, {"per_label": per_label, "seed": seed})
 
     def instrument(
         self, name: str | None, alone: bool, path: str | None, label: str | None, notes: str, *values: Any
-    ) -> list[Any]:
+    ) -> Iterator[list[Any]]:
         """Start `distill kit` at notes, with values of every, sounds and seed."""
         if not notes.strip():
             raise ParamsError("notes of an instrument: expected some, found none; give notes such as C1:C6")
         settings = dict(zip(("every", "per_label", "seed"), values, strict=True))
         settings |= {"notes": notes, "labels": None if alone else label}
-        return self._begin_kit("an instrument", name, alone, path, settings)
+        yield from self._begin_kit("an instrument", name, alone, path, settings)
 
     def _begin_kit(
         self, title: str, name: str | None, alone: bool, path: str | None, settings: dict[str, Any]
-    ) -> list[Any]:
+    ) -> Iterator[list[Any]]:
         arguments = request_flags(KitSettings, settings)
         if name is not None and not alone:
             return self._begin("kit", title, {"model": name}, arguments)
@@ -168,31 +213,41 @@ class GenerateTab:
             raise ParamsError("a kit: expected a model or a sound to vary, found neither; choose a sound or record one")
         return self._begin("kit", f"{title} of {Path(path).name}", {"model": None}, [path, *arguments])
 
-    def _begin(self, kind: str, title: str, given: dict[str, Any], arguments: list[str]) -> list[Any]:
-        """Start a command with a model, or without one where `given` names none."""
+    def _begin(self, kind: str, title: str, given: dict[str, Any], arguments: list[str]) -> Iterator[list[Any]]:
+        """Start a command with a model, or without one where `given` names none, and show what it makes as it comes."""
         model = []
         if given["model"] is not None:
             path = self._work.model(given["model"])
             model, title = [self._work.argument(path)], f"{title} by {path.stem}"
-        self._work.jobs.start(kind, title, [kind, *model, *arguments], given)
-        return self.newest()
+        job = self._work.jobs.start(kind, title, [kind, *model, *arguments], given)
+        yield self.show(job.id)
+        seen, until = None, time.monotonic() + FOLLOWED
+        while job.state == "running" and time.monotonic() < until:
+            time.sleep(0.1)
+            parts = self.tick(job.id, seen)
+            seen = parts[-1]
+            yield [gr.skip(), *parts]
+        yield self.show(job.id)
 
-    def act(self, name: str | None, strength: str, transpose: str, event: gr.EventData) -> list[Any]:
+    def act(
+        self, name: str | None, count: float, strength: str, transpose: str, event: gr.EventData
+    ) -> Iterator[list[Any]]:
         """Discard or vary a sound, as a button on its card says."""
-        job = self._done(name)
+        job = self._made(name)
         sound = Path(str(event.sound)).name
         path = self._work.generated / job.id / sound
         if path.suffix != ".wav" or not path.is_file():
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
-            return self.vary(job.values["model"], False, str(path), strength, transpose, "")
-        for file in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}_nearest")):
+            yield from self.vary(job.values["model"], False, str(path), count, strength, transpose, "")
+            return
+        for file in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}{NEAREST}")):
             file.unlink(missing_ok=True)
-        return self.show(name)
+        yield self.show(name)
 
     def zip(self, name: str | None) -> str:
         """An archive of all sounds that are shown."""
-        job = self._done(name)
+        job = self._made(name)
         made = self._work.generated / job.id
         if not made.is_dir():
             raise ParamsError("download: expected sounds, found none; wait until they are made")
@@ -205,31 +260,41 @@ class GenerateTab:
         self._work.jobs.get(name).cancel()
         return self.show(name)
 
-    def _labels(self, name: str | None) -> list[str]:
-        return self._work.known(name).get("labels") or []
+    def labels(self, name: str | None) -> Any:
+        """The field of labels, where a model learned some."""
+        labels = self._work.known(name).get("labels") or []
+        return gr.update(choices=labels, value=None, visible=bool(labels))
 
     def models(self, now: str | None) -> list[Any]:
         """The list of models and the labels of the one that is chosen."""
         names = self._work.names(True)
         model = preselected(names, now)
-        return [gr.update(choices=names, value=model), gr.update(choices=self._labels(model))]
+        labels = gr.skip() if model == now else self.labels(model)
+        return [gr.update(choices=names, value=model), labels]
 
-    def _cards_of(self, job: Job) -> str:
-        """A card for each sound, or that of a kit."""
+    def _sounds_of(self, job: Job) -> tuple[str, str]:
+        """Keys that play what a job made, and a card for each sound, or that of a kit."""
         if not job.kind:
-            return ""
+            return "", ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
-        head = f"<h3>{escape(job.title)}</h3>" + "".join(view.note(text, "warning") for text in job.warnings)
+        head = f'<h3 data-job="{job.id}">{escape(job.title)}</h3>' + "".join(
+            view.note(text, "warning") for text in job.warnings
+        )
         if job.kind == "kit":
-            return head + _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
-        sounds = made.get("sounds") or made.get("takes") or []
+            text = self._work.check_inside(folder / "kit.txt")
+            return keyboard.of_kit(folder, made), head + _kit_card(folder, text)
+        rows = made.get("sounds") or made.get("takes") or [{"file": path.name} for path in self._files(job)]
         untrained = str(made.get("untrained") or "")
-        unknown = "" if untrained else "Novelty unknown: the model has no codes of its recordings."
-        cards = [_card(folder / Path(row["file"]).name, number, row, unknown) for number, row in enumerate(sounds, 1)]
+        unknown = "Novelty unknown: the model has no codes of its recordings." * bool(made and not untrained)
+        paths = [folder / Path(row["file"]).name for row in rows]
+        cards = [
+            _card(path, number, row, unknown) for number, (path, row) in enumerate(zip(paths, rows, strict=True), 1)
+        ]
         reports = (made.get(name) or {} for name in ("tuning", "faults"))
         lines = "".join(f"<p>{escape(line)}</p>" for report in reports for line in report.get("in_words") or [])
-        head += f"{view.note(untrained)}<p>seed {escape(str(made.get('seed')))}</p>"
-        return f'{head}{lines}<div class="cards">{"".join(cards)}</div>'
+        seed = f"<p>seed {escape(str(made['seed']))}</p>" if "seed" in made else ""
+        body = f'{head}{view.note(untrained)}{seed}{lines}<div class="cards">{"".join(cards)}</div>'
+        return keyboard.of_sounds(paths, rows), body
 
 
 def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
@@ -244,10 +309,12 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
         row.get("faults") and f"Faulty: {', '.join(row['faults'])}",
     ]
     said = ". ".join(filter(None, sentences))
-    parts = [view.player(path, f"sound {number}, {row.get('seconds', 0):.2f} s")]
-    nearest, picture = path.with_stem(f"{path.stem}_nearest"), path.with_suffix(".png")
+    length = f", {row['seconds']:.2f} s" if "seconds" in row else ""
+    parts = [view.player(path, f"sound {number}{length}")]
+    nearest, picture = path.with_stem(f"{path.stem}{NEAREST}"), path.with_suffix(".png")
     parts += [view.player(nearest, "its nearest training recording")] * nearest.is_file()
     parts += [view.picture(picture, f"spectrogram of sound {number}")] * picture.is_file()
+    address = view.address(path)
     buttons = "".join(
         f'<button type="button" data-do="{what}" data-sound="{escape(path.name)}" '
         f'aria-label="{text}: sound {number}">{text}</button>'
@@ -255,8 +322,10 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
     )
     shown = f'<span class="verdict {escape(verdict)}">{escape(verdict)}</span> ' * bool(verdict)
     return (
-        f'<section class="card"><p>{shown}{escape(said)}</p>{"".join(parts)}'
-        f'<div class="buttons">{buttons}<a href="{view.address(path)}" download>Download</a></div></section>'
+        f'<section class="card" draggable="true" data-file="{escape(path.name)}" data-address="{address}">'
+        f'<p>{shown}{escape(said)}</p>{"".join(parts)}<div class="buttons">'
+        f'<button type="button" data-keys="{address}" aria-label="Play on keys: sound {number}">On keys</button>'
+        f'{buttons}<a href="{address}" download>Download</a></div></section>'
     )
 
 

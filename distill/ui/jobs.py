@@ -1,20 +1,12 @@
-"""Jobs: commands that the page starts, each with a folder that tells all there is to know about it.
-
-`python -m distill.ui.jobs FOLDER ARGUMENTS...` runs `distill ARGUMENTS...` and records its exit status in the folder. It
-is a process of its own in a session of its own, so that the work goes on when the page is closed or killed.
-"""
+"""Jobs: commands that the page starts, each with a folder that tells all there is to know about it."""
 
 import json
 import os
 import re
-import runpy
 import secrets
 import signal
-import subprocess
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -29,17 +21,19 @@ from distill.progress import EVENTS, SAID, STATUS, VARIABLE
 from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
 from distill.training.mlflow_store import tracking_uri
+from distill.ui.worker import EXIT, STDERR, Worker
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
 ENDS: dict[int | None, State] = {0: "done", 2: "refused", None: "gone"}  # by exit status; others are defects
 ENDS |= {128 + number: "interrupted" for number in SIGNALS}
-JOB, PROCESS, EXIT, STDOUT, STDERR = "job.json", "process.json", "exit.json", "stdout.txt", "stderr.txt"
+JOB, PROCESS, CANCELLED = "job.json", "process.json", "cancelled"
+WARM = "warm"  # the folder of commands that are run beforehand
 TRAININGS = ("train", "prior")
 OTHERS = ("generate", "vary", "kit")
 MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
-_RUN = [sys.executable, "-P", "-m", "distill.ui.jobs"]
+NICER = dict.fromkeys(TRAININGS, 5)  # the page, and what somebody waits for, come first
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,23 @@ class Job:
     @property
     def state(self) -> State:
         """`refused` is exit status 2, `defect` any other failure; `gone` is a process that was killed."""
-        return "running" if self.processes() else ENDS.get(self.read(EXIT).get("status"), "defect")
+        if self.processes():
+            return "running"
+        status = self.read(EXIT).get("status")
+        return "interrupted" if status is None and self.is_cancelled else ENDS.get(status, "defect")
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was asked to save its work and end."""
+        return (self.folder / CANCELLED).exists()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run, or ran."""
+        began, ended = (self.folder / name for name in (PROCESS, EXIT))
+        with suppress(OSError):
+            return max(0.0, (ended.stat().st_mtime if ended.exists() else time.time()) - began.stat().st_mtime)
+        return 0.0
 
     @property
     def is_resumable(self) -> bool:
@@ -97,11 +107,14 @@ class Job:
     def cancel(self) -> None:
         """Ask the command to save its work and end, as Ctrl-C does."""
         for process in self.processes():
+            (self.folder / CANCELLED).touch()
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGINT)
 
     def processes(self) -> list[psutil.Process]:
-        """Its process while it runs, else []. Another process may have its number by then."""
+        """Its process while it runs, else []. The process may run other commands by then, and another have its number."""
+        if (self.folder / EXIT).exists():
+            return []
         recorded = self.read(PROCESS)
         with suppress(psutil.Error, KeyError):
             process = psutil.Process(recorded["pid"])
@@ -119,6 +132,9 @@ class Jobs:
     def __init__(self, cwd: Path) -> None:
         self._cwd, self._folder = cwd, cwd / ".distill" / "jobs"
         self.stop_file = cwd / ".distill" / "stop"  # ends the training that runs, with its best weights
+        self._kept: Worker | None = None  # for one command after another, of those that somebody waits for
+        self._at_work = NO_JOB  # the last job of that worker
+        self._lock = threading.Lock()
 
     def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         """Start `distill` with arguments. Raises ParamsError as `run`.
@@ -147,7 +163,7 @@ class Jobs:
                 raise ParamsError(
                     f"at work already ({titles}): expected {most} at a time; wait until one ends or cancel it"
                 )
-            for name in (EXIT, STATUS):
+            for name in (EXIT, STATUS, CANCELLED):
                 (job.folder / name).unlink(missing_ok=True)
             self._begin(job)
         return job
@@ -179,20 +195,45 @@ class Jobs:
             self.stop_file.unlink(missing_ok=True)  # of no training: none runs
         name = str(job.values.get("name") or job.values.get("model") or "")
         environment = {"MLFLOW_TRACKING_URI": tracking_uri(self._cwd), "DISTILL_RUN_NAME": name}
-        with (job.folder / STDOUT).open("ab") as out, (job.folder / STDERR).open("ab") as err:
-            process = subprocess.Popen(
-                [*_RUN, str(job.folder), *job.arguments],
-                cwd=self._cwd,
-                env={**os.environ, **environment, VARIABLE: str(job.folder)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
-        write_json(job.folder / PROCESS, {"pid": process.pid, "created": psutil.Process(process.pid).create_time()})
-        threading.Thread(target=process.wait, daemon=True).start()
+        worker = self._worker_for(job, {**environment, VARIABLE: str(job.folder)})
+        write_json(job.folder / PROCESS, {"pid": worker.process.pid, "created": worker.process.create_time()})
         described = {key: value for key, value in asdict(job).items() if key != "folder"}
         write_json(job.folder / JOB, described)  # last: from now on it is listed
+
+    def warm(self, arguments: Sequence[str]) -> None:
+        """Let the worker that is kept run a command beforehand, whose result nobody needs."""
+        with self._lock:
+            folder = self._folder / WARM
+            folder.mkdir(parents=True, exist_ok=True)
+            if self._at_work.state != "running":
+                self._order(folder, [*arguments, "--out", str(folder), "--json"], {VARIABLE: str(folder)})
+
+    def _worker_for(self, job: Job, environment: Mapping[str, str]) -> Worker:
+        """A worker that runs a job: the one that is kept where it is free, else one that ends with the job."""
+        with self._lock:
+            if job.kind in OTHERS and self._at_work.state != "running":
+                self._at_work = job
+                return self._order(job.folder, job.arguments, environment)
+        worker = Worker(self._cwd, NICER.get(job.kind, 0))
+        worker.run(job.folder, job.arguments, environment)
+        worker.end()
+        return worker
+
+    def _order(self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> Worker:
+        """Order a command of the worker that is kept, or of a new one in place of one that has ended."""
+        if self._kept is not None:
+            with suppress(OSError):
+                self._kept.run(folder, arguments, environment)
+                return self._kept
+            self._kept.end()
+        self._kept = Worker(self._cwd, 0)
+        self._kept.run(folder, arguments, environment)
+        return self._kept
+
+    def end(self) -> None:
+        """Let the worker that is kept end when it has done its work."""
+        if self._kept is not None:
+            self._kept.end()
 
 
 def read_end(path: Path, most: int = 64 << 10) -> str:
@@ -211,26 +252,3 @@ def read_json(path: Path) -> dict[str, Any]:
     with suppress(ValueError):
         values = json.loads(read_end(path, MOST_BYTES))
     return values if isinstance(values, dict) else {}
-
-
-def main() -> None:
-    """Run the command of a job in this process, record its exit status, and exit with it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a page that was started in the background ignores it
-    folder, status = Path(sys.argv.pop(1)), 0
-    if hasattr(os, "nice"):
-        os.nice(5)  # the page and what else is played on this computer come first
-    try:
-        runpy.run_module("distill", run_name="__main__", alter_sys=True)
-    except SystemExit as ended:
-        status = int(ended.code or 0)
-    except KeyboardInterrupt:  # before the command was there to be interrupted
-        status = 128 + signal.SIGINT
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    write_json(folder / EXIT, {"status": status})
-    sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

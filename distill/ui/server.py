@@ -25,11 +25,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
-from distill.ui.forms import error_to_show
+from distill.ui.forms import QUIET, error_to_show
 from distill.ui.generate_tab import GenerateTab
 from distill.ui.jobs import TRAININGS
 from distill.ui.library_tab import LibraryTab
-from distill.ui.training_tabs import CompareTab, PriorTab, TrainTab
+from distill.ui.training_tabs import GENERATE, CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
 
 # What the browser may do with the page: nothing is fetched from elsewhere, and no other page shows it in a frame.
@@ -100,17 +100,19 @@ def build_page(workspace: Workspace) -> gr.Blocks:
             "To hear something at once, give one recording in the tab Generate."
         )
         timer = gr.Timer(1.0)  # second between looks at the files
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Train"):
-                TrainTab(workspace, timer, page)
-            with gr.Tab("Prior") as prior:
-                PriorTab(workspace, timer, page, prior)
-            with gr.Tab("Generate") as generate:
-                GenerateTab(workspace, timer, page, generate)
+                train = TrainTab(workspace, timer, page)
+            with gr.Tab("Prior") as prior_tab:
+                prior = PriorTab(workspace, timer, page, prior_tab)
+            with gr.Tab("Generate", id=GENERATE) as generate_tab:
+                generate = GenerateTab(workspace, timer, page, generate_tab)
             with gr.Tab("Library") as library:
                 LibraryTab(workspace, page, library)
             with gr.Tab("Compare") as compare:
                 CompareTab(workspace, compare)
+        for trained in (train, prior):
+            trained.use.click(trained.chosen, trained.job, [tabs, generate.model], **QUIET)
     return page
 
 
@@ -182,7 +184,7 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         enable_monitoring=False,
         theme=theme(),
         css_paths=HERE / "page.css",
-        head_paths=HERE / "head.html",
+        head_paths=[HERE / "head.html", HERE / "instrument.html"],
     )
     # Only of a page that was launched Gradio asks whether the files that a request names were uploaded.
     page.has_launched = True
@@ -206,6 +208,7 @@ def serve(workspace: Workspace, host: str, port: int | None, password: str | Non
     except KeyboardInterrupt:
         pass  # the way to close it
     finally:
+        workspace.jobs.end()
         for job in workspace.jobs.running(*TRAININGS):
             print(f"the page is closed; {job.title} goes on. distill ui shows it again", file=sys.stderr)
 

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import textwrap
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -18,23 +19,25 @@ from distill.params import setting
 from distill.training.events import HOW_TO_STOP
 from distill.training.mlflow_store import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
 from distill.ui import view
-from distill.ui.forms import PRIVATE, QUIET, field, flags, optional
+from distill.ui.forms import HIDDEN, PRIVATE, QUIET, field, flags, optional
 from distill.ui.jobs import Job
+from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace, preselected
 
 # The paths of the files that were chosen or dropped, which Gradio leaves out, noted by the script in the page's head.
 WITH_PLACES = "(folder, files) => [folder, files, window.places['{}'] || []]"
-NO_FOLDERS = "No folders are in it, so there are none to take labels from."
+NO_FOLDERS = "All are in one folder, so there are no labels."
 NONE_YET = "A training has these metrics when it has ended: they are of the weights that it keeps."
 OWN = "the codec's own recordings"
-STOP = "Stop and use best checkpoint"
+GENERATE = "generate"  # id of the tab
+STOP, USE = "Stop and use best checkpoint", "Generate with this model"
 HOW_TO_STOP_HERE = f"Training never stops by itself for this: “{STOP}” ends it with the best weights so far"
 # Flags of `train-prior` and their settings.
 SIZES = {"epochs": "epochs", "hidden_size": "hidden_size", "layers": "num_layers", "heads": "num_heads"}
 
 
 class TrainingTab(ABC):
-    """A form on the left, and on the right the newest training of its kind, which its buttons steer."""
+    """A form and what it started on the left, and what that training finds and learns on the right."""
 
     kind: str
     endpoint: str
@@ -49,16 +52,18 @@ class TrainingTab(ABC):
                     self._start = gr.Button("Start", variant="primary", elem_id=f"{self.kind}-start", interactive=False)
                     cancel = gr.Button("Cancel", elem_id=f"{self.kind}-cancel", visible=False)
                     stop = gr.Button(STOP, elem_id=f"{self.kind}-stop", visible=False)
-            with gr.Column(min_width=320, scale=2):
-                state = gr.HTML(elem_id=f"{self.kind}-state")
+                state = gr.HTML(elem_id=f"{self.kind}-state", elem_classes="beside")
                 resume = gr.Button("Go on with this training", visible=False)
+                self.use = gr.Button(USE, variant="primary", elem_id=f"{self.kind}-use", visible=False)
+            with gr.Column(min_width=320, scale=2):
                 parts = [gr.HTML(elem_id=f"{self.kind}-{name}") for name in ("found", "health", "charts", "previews")]
-        job = gr.State("")  # the id of the training that is shown
-        form, shown = list(self._form.values()), [job, state, cancel, stop, resume, *parts]
+        self.job = gr.State("")  # the id of the training that is shown
+        form = list(self._form.values())
+        shown = [self.job, state, cancel, stop, resume, self.use, *parts]
         # Pressed again, it is never ignored for an answer that is still awaited: `Jobs` refuses a second training.
-        self._start.click(self.begin, form, shown, api_name=self.endpoint, trigger_mode="multiple")
+        self._start.click(self.begin, form, shown, api_name=self.endpoint, trigger_mode="multiple", **HIDDEN)
         for button, handler in ((cancel, self.cancel), (stop, self.stop), (resume, self.go_on)):
-            button.click(handler, job, shown)
+            button.click(handler, self.job, shown, **HIDDEN)
         for event in (timer.tick, page.load):
             event(self.show, None, shown, **QUIET)
 
@@ -71,15 +76,15 @@ class TrainingTab(ABC):
         """Start a training with the values of the form."""
 
     def show(self) -> list[Any]:
-        """The newest training: its id, state and buttons, recordings, codebooks, charts and previews."""
+        """The newest training: its id, state, buttons, recordings, codebooks, charts and previews."""
         job = self._work.jobs.newest(self.kind)
         shown = self._parts(job)
         # Shown after a training that began meanwhile, what took long would leave Stop and Cancel to the one before.
         return shown if self._work.jobs.newest(self.kind) == job else self.show()
 
     def _parts(self, job: Job) -> list[Any]:
-        state = view.progress(job, "No training yet. Fill in the form and press Start.")
-        buttons = [gr.update(visible=job.state == "running")] * 2
+        state = view.progress(job, "No training yet. Fill in the form and press Start.") + view.learned(job)
+        is_at_work = job.state == "running" and not job.is_cancelled
         metrics = {task: job.events(task) for task in ("codec", "prior")}
         last = [{}, *job.events("prior", "PriorEpochMetrics")][-1]
         message = str(last.get("memorization_message", ""))
@@ -87,8 +92,21 @@ class TrainingTab(ABC):
         health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
         charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics)
         recordings = view.ingest(job.read("ingest.json"), job.values.get("tier", ""))
-        resume = gr.update(visible=job.is_resumable)
-        return [job.id, state, *buttons, resume, recordings, health, charts, view.previews(job)]
+        can = (is_at_work, is_at_work, job.is_resumable, self.model_of(job) is not None)
+        buttons = [gr.update(visible=is_visible) for is_visible in can]
+        return [job.id, state, *buttons, recordings, health, charts, view.previews(job)]
+
+    def chosen(self, shown: str) -> list[Any]:
+        """The tab Generate, with the model of the training that is shown."""
+        return [
+            gr.Tabs(selected=GENERATE),
+            gr.update(choices=self._work.names(True), value=self.model_of(self._work.jobs.get(shown))),
+        ]
+
+    def model_of(self, job: Job) -> str | None:
+        """The model that a training made, where it can generate."""
+        name = Path(str(job.read(STDOUT).get("model", ""))).name
+        return name if job.state == "done" and name in self._work.names(True) else None
 
     def cancel(self, shown: str) -> list[Any]:
         """Cancel the training that is shown."""
@@ -150,21 +168,32 @@ class TrainTab(TrainingTab):
         self._build_upload(corpus, not corpora)
         form: dict[str, Any] = {"corpus": corpus}
         form["name"] = optional("Name of the model", "date and time", elem_id="name")
-        form["tier"] = field("tier", "Preset")
-        form["quality"] = field("vqvae.quality", "Quality")
-        about, choices = setting("vqvae.num_quantizers").help, levels_of(form["quality"].value)
-        levels = gr.Dropdown(choices, value="", label="RVQ levels", info=about, elem_id="levels")
-        form["quality"].change(lambda quality: gr.update(choices=levels_of(quality)), form["quality"], levels, **QUIET)
-        form["rvq_levels"] = levels
-        prior = gr.Checkbox(True, label="Also train a prior", info="without one new sounds are not like the recordings")
-        more = {
-            **{"vqvae.commitment_weight": "Commitment weight", "vqvae.epochs": "Most epochs"},
-            **{"vqvae.learning_rate": "Learning rate", "corpus.sample_rate": "Sample rate, Hz"},
-            **{"corpus.labels": "Labels", "seed": "Seed"},
-        }
+        form["labels"] = gr.Checkbox(
+            label="Folders are labels", info="later you can ask for a sound by its folder", elem_id="labels"
+        )
+        corpus.change(self.labelled, corpus, form["labels"], **QUIET)
+        form["prior"] = gr.Checkbox(
+            True, label="Make new sounds", info="trains a prior; without one sounds are coded alone"
+        )
         with gr.Accordion("More settings", open=False):
+            form["tier"] = field("tier", "Preset")
+            form["quality"] = field("vqvae.quality", "Quality")
+            about, choices = setting("vqvae.num_quantizers").help, levels_of(form["quality"].value)
+            levels = gr.Dropdown(choices, value="", label="RVQ levels", info=about, elem_id="levels")
+            form["quality"].change(
+                lambda quality: gr.update(choices=levels_of(quality)), form["quality"], levels, **QUIET
+            )
+            form["rvq_levels"] = levels
+            more = {
+                **{"vqvae.commitment_weight": "Commitment weight", "vqvae.epochs": "Most epochs"},
+                **{"vqvae.learning_rate": "Learning rate", "corpus.sample_rate": "Sample rate, Hz", "seed": "Seed"},
+            }
             form |= {path.rpartition(".")[2]: field(path, label) for path, label in more.items()}
-        return {**form, "prior": prior}
+        return form
+
+    def labelled(self, name: str | None) -> bool:
+        """Whether folders are labels unless somebody declines: where recordings are in several."""
+        return bool(self._work.labels(name))
 
     def add(self, folder: str, uploads: list[str] | None, places: list[str] | None) -> list[Any]:
         """Add uploaded recordings to the folder of this name."""
@@ -178,8 +207,8 @@ class TrainTab(TrainingTab):
             file.unlink(missing_ok=True)
         corpus, corpora = target.folder.relative_to(self._work.root).as_posix(), self._work.corpora()
         notes = view.note(f"{target.count} recordings added to {corpus}")
-        if not any(path.is_dir() for path in target.folder.glob("*")):
-            notes += view.note(NO_FOLDERS)
+        labels = textwrap.shorten(", ".join(self._work.labels(corpus)), 200, placeholder=" …")
+        notes += view.note(f"Folders are labels, unless you decline: {labels}" if labels else NO_FOLDERS)
         most = 20  # files that the page names
         more = [f"and {len(target.refused) - most} more files were left out"] * (len(target.refused) > most)
         notes += "".join(view.note(sentence, "warning") for sentence in [*target.refused[:most], *more])
@@ -190,8 +219,8 @@ class TrainTab(TrainingTab):
         form, work = dict(zip(self._form, values, strict=True)), self._work
         folder = work.corpus(form["corpus"] or "")
         form["name"] = work.new_model(form["name"] or time.strftime("model-%Y%m%d-%H%M%S")).stem
-        settings = {**form, "corpus": None}
-        arguments = ["train", work.argument(folder), *flags(**settings)]
+        settings = {**form, "corpus": None, "labels": "folder" if form["labels"] else "none"}
+        arguments = ["train", work.argument(folder), *flags(**settings, json=True)]
         work.jobs.start("train", f"training {form['name']} on {form['corpus']}", arguments, form)
         return self.show()
 
@@ -199,7 +228,8 @@ class TrainTab(TrainingTab):
         """The form as it was filled in for the newest training, but for the name."""
         job, corpora = self._work.jobs.newest(self.kind), self._work.corpora()
         chosen = preselected(corpora, job.values.get("corpus"))
-        rest = [job.values.get(key, field.value) for key, field in list(self._form.items())[2:]]
+        before = {**job.values, "labels": job.values.get("labels", self.labelled(chosen))}
+        rest = [before.get(key, field.value) for key, field in list(self._form.items())[2:]]
         return [gr.update(choices=corpora, value=chosen), "", *rest, gr.update(interactive=True)]
 
 
@@ -238,7 +268,7 @@ class PriorTab(TrainingTab):
             settings["output"] = work.argument(work.new_model(form["copy"]))
         if form["data"] != OWN:
             settings["data"] = work.argument(work.corpus(form["data"]))
-        arguments = ["train-prior", work.argument(path), *flags(**settings)]
+        arguments = ["train-prior", work.argument(path), *flags(**settings, json=True)]
         work.jobs.start("prior", f"training a prior of {path.stem}", arguments, form)
         return self.show()
 

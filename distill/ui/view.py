@@ -11,8 +11,10 @@ from urllib.parse import quote
 from distill.audio.source import left_out_line, not_entered_line
 from distill.params import default_params
 from distill.progress import STATUS
+from distill.text import several
 from distill.training.events import HEALTH
 from distill.ui.jobs import Job
+from distill.ui.worker import STDOUT
 
 STATES = {
     "running": "at work",
@@ -24,6 +26,7 @@ STATES = {
 }
 TASKS = {
     "ingest": "reading recordings",
+    "fit": "preparing the codec",
     "codec": "training the codec",
     "encode": "encoding",
     "prior": "training the prior",
@@ -77,35 +80,56 @@ def picture(path: Path, label: str) -> str:
 
 
 def progress(job: Job, nothing: str) -> str:
-    """What a job does now, with the time left, or how it ended; the note `nothing` without a job."""
+    """What a job does now, for how long, and how it ended; the note `nothing` without a job."""
     if not job.kind:
         return note(nothing)
     state = job.state
-    shown = f'<p class="state {state}" role="status"><strong>{escape(job.title)}</strong>: {escape(STATES[state])}</p>'
+    said = "cancelling; what was done is being saved" if state == "running" and job.is_cancelled else STATES[state]
+    time = f" in {clock(job.seconds)}" if state == "done" else f", {clock(job.seconds)}" if state == "running" else ""
+    title = f"<strong>{escape(job.title)}</strong>: {escape(said)}{time}"
+    shown = f'<p class="state {state}" role="status">{title}</p>'
     if state == "running":
         return shown + _bar(job.read(STATUS))
     defect = f"this is a defect of Distill; its report is in {job.id}"
     return shown + note({"refused": job.message, "defect": defect}.get(state, ""), "alarm")
 
 
+def clock(seconds: float) -> str:
+    """A time in words: "0.4 s", "12 s", "3:05"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return str(timedelta(seconds=round(seconds))).removeprefix("0:").lstrip("0")
+
+
 def _bar(status: Mapping[str, Any]) -> str:
-    """The bar of the task at work, with the time left."""
+    """The bar of the task at work in percent, with the time left."""
     label, total, done, left = (status.get(key) for key in ("label", "total", "done", "seconds_left"))
     task = escape(TASKS.get(label or "", label or "starting"))
-    text = f'<p class="small">{escape(status["text"])}</p>' if status.get("text") else ""
     if not total:
-        return f"<p>{task} …</p>{text}"
-    time = f", about {timedelta(seconds=round(left))} left of this step" if _is_finite(left) else ""
-    bar = f'{task}: {done} of {total}{time}<progress max="{total}" value="{done}"></progress>'
-    return f'<label class="progress">{bar}</label>{text}'
+        return f"<p>{task} …</p>"
+    time = f", about {clock(left)} left" if _is_finite(left) else ""
+    return f'<label class="progress">{task}: {done / total:.0%}{time}<progress max="{total}" value="{done}"></progress></label>'
+
+
+def learned(job: Job) -> str:
+    """What a training learned, as its command tells in JSON; "" for one that has not ended well."""
+    made = job.read(STDOUT)
+    if job.state != "done" or "model" not in made:
+        return ""
+    sound = f", {clock(made['seconds'])} of sound" if "seconds" in made else ""
+    warnings = "".join(note(text, "warning") for text in made.get("warnings") or [])
+    model = escape(Path(made["model"]).name)
+    return f"<p>It learned {several(made['recordings'], 'recording')}{sound}. The model is <strong>{model}</strong>.</p>{warnings}"
 
 
 def previews(job: Job) -> str:
     """Players of held-out recordings and their reconstructions by the best weights so far."""
-    rows = ""
+    rows, names = "", job.read("previews/names.json")
     for path in sorted((job.folder / "previews").glob("preview_*_original.wav")):
         decoded = path.with_name(path.name.replace("_original.wav", "_best.wav"))
-        rows += f'<div class="players">{player(path, "original")}{player(decoded, "reconstruction")}</div>'
+        name = names.get(path.name, "recording")
+        players = f"{player(path, f'{name}, as it is')}{player(decoded, f'{name}, from codes')}"
+        rows += f'<div class="players">{players}</div>'
     return f"<h3>Held-out recordings, before and after the codec</h3>{rows}" if rows else ""
 
 
@@ -184,11 +208,15 @@ def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, 
         return f"{bottom - (value - low) / (high - low or 1.0) * (bottom - top):.1f}"
 
     parts, legend = [], {}
-    for value in sorted({low, high}):
+    for value in _ticks(low, high):
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>')
         parts.append(f'<text x="{left - 6}" y="{y(value)}" dy="4" text-anchor="end">{value:.4g}</text>')
-    for epoch, anchor in {last: "end", first: "start"}.items():
-        parts.append(f'<text x="{x(epoch)}" y="{height - 8}" text-anchor="{anchor}">epoch {epoch}</text>')
+    for epoch in sorted({first, last, *(tick for tick in _ticks(first, last) if tick == round(tick))}):
+        anchor = "end" if epoch == last else "start" if epoch == first else "middle"
+        is_near_end = 0 < last - epoch < (last - first) / 8 or 0 < epoch - first < (last - first) / 8
+        word = "epoch " * (epoch in (first, last))
+        if not is_near_end:
+            parts.append(f'<text x="{x(epoch)}" y="{height - 8}" text-anchor="{anchor}">{word}{epoch:g}</text>')
     losses = [(loss, epoch) for epoch, loss in _points(metrics, "val_loss") if first <= epoch <= last]
     if losses:
         _, best = min(losses)
@@ -206,6 +234,16 @@ def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, 
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape("; ".join([title, *legend]))}">'
         f'{"".join(parts)}</svg><div class="legend">{samples}</div></figure>'
     )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values between two, both within: three to six; one where they are equal."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _points(metrics: Sequence[Mapping[str, Any]], name: str) -> Points:

@@ -105,6 +105,18 @@ class Workspace:
             )
         return self.root / corpora[positions[0]]
 
+    def labels(self, name: str | None) -> list[str]:
+        """The folders within a folder of recordings, which can be labels; none where all are in one."""
+        folders = set[str]()
+        if name in self.corpora():
+            for folder, _, files in os.walk(self.root / str(name)):
+                folders |= (
+                    {Path(folder).relative_to(self.root / str(name)).as_posix()}
+                    if any(map(is_recording, files))
+                    else set()
+                )
+        return sorted(folders) if len(folders) > 1 else []
+
     def model(self, name: str | None) -> Path:
         """The model file of this name. Raises ParamsError where it is no file in the folder of models."""
         models = [path for path in self.models.glob(f"*{MODEL_SUFFIX}") if path.is_file()]

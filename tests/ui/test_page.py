@@ -17,7 +17,8 @@ from unit.pitched import write_pitched_model
 from unit.tiny import write_model
 
 from distill.model_file.format import load_bundle
-from distill.ui.jobs import STDOUT, Job, Jobs, read_end
+from distill.ui.jobs import Job, Jobs, read_end
+from distill.ui.worker import STDERR
 
 Open = Callable[..., Any]
 

@@ -382,7 +382,7 @@ def test_help_shows_the_defaults_of_the_settings() -> None:
     ("modules", "unused"),
     [
         ("distill.cli.main", ("torch", "mlflow", "pandas", "scipy", "av")),  # what --help imports
-        ("distill.ui.jobs", ("torch", "mlflow", "scipy")),  # each of the page's jobs is a process
+        ("distill.ui.worker", ("torch", "mlflow", "scipy")),  # the page waits for none of them
         (
             "distill.api, distill.codes.encode, distill.generate.audition, distill.kit.make",
             ("av", "lightning_fabric", "mlflow", "scipy.signal", "torch._dynamo", "vector_quantize_pytorch"),

@@ -16,18 +16,20 @@ from unit.ui.handmade import ID, write_job
 
 from distill.errors import ParamsError
 from distill.progress import STATUS
-from distill.ui.jobs import NO_JOB, STDOUT, Job, Jobs
+from distill.ui.jobs import NO_JOB, Job, Jobs, read_end
+from distill.ui.worker import STDOUT
 
 WAITS = "print('ready', flush=True); import time; time.sleep(100)"
 # Runs a program in place of the command.
 RUN = (
-    "import runpy, sys; from distill.ui import jobs; runpy.run_module = lambda *_, **__: exec(sys.argv[1]); jobs.main()"
+    "import runpy, sys; from distill.ui import worker; "
+    "runpy.run_module = lambda *_, **__: exec(sys.argv[1], {}); worker.main()"
 )
 
 
 def is_ready(job: Job) -> bool:
     """Whether the program that waits has said so."""
-    return "ready" in (job.folder / "stdout.txt").read_text()
+    return "ready" in read_end(job.folder / STDOUT)
 
 
 def ended(job: Job) -> Job:
@@ -37,21 +39,22 @@ def ended(job: Job) -> Job:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> Jobs:
-    return Jobs(tmp_path)
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    made = Jobs(tmp_path)
+    yield made
+    made.end()
 
 
 @pytest.fixture
 def run(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Job]]:
     """Runs a Python program as a job, beside any others; what still runs at the end is killed."""
     made: list[Job] = []
+    monkeypatch.setattr("distill.ui.worker._RUN", [sys.executable, "-P", "-c", RUN])
 
     def started(program: str, kind: str = "train") -> Job:
         name = f"20260102-00000{len(made)}-abcdef0"
-        with monkeypatch.context() as patch:
-            patch.setattr("distill.ui.jobs._RUN", [sys.executable, "-P", "-c", RUN])
-            made.append(Job(tmp_path / ".distill" / "jobs" / name, kind, "training one", [program], {}))
-            jobs._begin(made[-1])
+        made.append(Job(tmp_path / ".distill" / "jobs" / name, kind, "training one", [program], {}))
+        jobs._begin(made[-1])
         return made[-1]
 
     yield started
@@ -109,6 +112,72 @@ def test_cancel_is_ctrl_c(run: Callable[..., Job], handler: Any) -> None:
     job.cancel()  # nothing is left to be asked
 
 
+def process_of(job: Job) -> int:
+    """Number of the process that ran a job."""
+    number: int = job.read("process.json")["pid"]
+    return number
+
+
+def test_one_worker_runs_what_somebody_waits_for_and_a_training_has_its_own(run: Callable[..., Job]) -> None:
+    told = "import os, sys; print(os.getpid(), sys.stdin.read(), os.environ['DISTILL_STATUS'])"
+    jobs = [ended(run(told, kind)) for kind in ("generate", "vary", "train", "kit")]
+    assert [job.state for job in jobs] == ["done"] * 4
+    numbers = [process_of(job) for job in jobs]
+    assert numbers[0] == numbers[1] == numbers[3] != numbers[2]
+    for job, number in zip(jobs, numbers, strict=True):
+        assert read_end(job.folder / STDOUT).split() == [str(number), str(job.folder)]  # stdin is empty
+    until(lambda: not psutil.pid_exists(numbers[2]))
+    assert psutil.pid_exists(numbers[0])
+
+
+@pytest.mark.parametrize(("program", "is_used_again"), [("raise SystemExit(2)", True), ("raise ValueError", False)])
+def test_a_worker_that_failed_is_replaced(run: Callable[..., Job], program: str, is_used_again: bool) -> None:
+    first, second = ended(run(program, "generate")), ended(run("", "generate"))
+    assert (second.state, process_of(first) == process_of(second)) == ("done", is_used_again)
+
+
+def test_a_worker_that_was_killed_is_replaced(run: Callable[..., Job]) -> None:
+    first = ended(run("", "generate"))
+    psutil.Process(process_of(first)).kill()
+    until(lambda: not psutil.pid_exists(process_of(first)))
+    second = ended(run("", "generate"))
+    assert (first.state, second.state) == ("done", "done")
+    assert process_of(first) != process_of(second)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_beside_a_command_another_one_has_a_worker_that_ends_with_it(run: Callable[..., Job]) -> None:
+    first, second = run(WAITS, "generate"), ended(run("", "vary"))
+    assert (first.state, second.state) == ("running", "done")
+    until(lambda: not psutil.pid_exists(process_of(second)))
+    until(lambda: is_ready(first))
+    first.cancel()
+    assert first.is_cancelled
+    assert ended(first).state == "interrupted"
+    assert ended(run("", "generate")).state == "done"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_command_that_is_cancelled_while_its_worker_warms_up_was_cancelled(
+    jobs: Jobs, run: Callable[..., Job], tmp_path: Path
+) -> None:
+    jobs.warm([WAITS])
+    until(lambda: "ready" in read_end(tmp_path / ".distill" / "jobs" / "warm" / STDOUT))
+    job = run("print('ready')", "generate")
+    assert job.state == "running"
+    job.cancel()
+    assert (ended(job).state, is_ready(job)) == ("interrupted", False)
+    again = ended(run("print('ready')", "generate"))
+    assert (again.state, is_ready(again)) == ("done", True)
+
+
+def test_the_page_ends_its_worker_after_what_it_does(jobs: Jobs, run: Callable[..., Job]) -> None:
+    job = run("import time; time.sleep(1); print('ready')", "generate")
+    jobs.end()
+    assert (ended(job).state, is_ready(job)) == ("done", True)
+    until(lambda: not psutil.pid_exists(process_of(job)))
+
+
 def test_one_training_at_a_time_and_few_commands_beside_it(
     jobs: Jobs, run: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +197,7 @@ def test_one_training_at_a_time_and_few_commands_beside_it(
     until(lambda: is_ready(beside))
     beside.cancel()
     ended(beside)
-    assert ended(jobs.start("vary", "another", ["demo"], {})).state == "refused"
+    assert ended(jobs.start("vary", "another", ["raise SystemExit(2)"], {})).state == "refused"
 
 
 def test_trainings_that_start_together_are_one(tmp_path: Path) -> None:
