@@ -9,6 +9,7 @@ from benchmarks.arguments import add_write, refusals_said, say, whole
 from benchmarks.codec import measure_codec
 from benchmarks.memorization import measure_memorization
 from benchmarks.opus import MISSING, opus_is_installed
+from benchmarks.page import measure_page
 from benchmarks.prior import measure_prior
 from benchmarks.report import Table, report
 from benchmarks.speed import measure_generation, measure_sampling, measure_training
@@ -46,6 +47,8 @@ def _measured(asked: argparse.Namespace) -> Iterator[Table]:
         yield measure_sampling()
         for model in sorted(Path("models").glob("*.distill")):
             yield measure_generation(model)
+    if asked.page:
+        yield measure_page()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--training", action="store_true", help="training speed of the prior beside other libraries")
     add("--memorization", action="store_true", help="whether corpora that a prior learns by heart are told from others")
     add("--sampling", action="store_true", help="sampling speed beside other libraries, and with models/*.distill")
+    add("--page", action="store_true", help="how soon the page plays a sound, in Chromium")
     add_write(parser, "tables", "benchmarks.md")
     return parser
 

@@ -134,7 +134,7 @@ def _best_strength(
     corpus: Corpus,
     entries: Sequence[ManifestRow],
     generator: torch.Generator,
-    progress: Callable[[int], None],
+    progress: Callable[[int], None] = lambda _: None,
 ) -> float:
     held_out = entries[TRIAL_SHARE - 1 :: TRIAL_SHARE]
     others = [entry for index, entry in enumerate(entries) if index % TRIAL_SHARE != TRIAL_SHARE - 1]

@@ -25,6 +25,7 @@ NEAREST = "_nearest"  # ends the name of a sound's nearest recording
 NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
 NOVELTY = [("any", ""), ("no copies", "close"), ("new only", "new")]
 FOLLOWED = 5.0  # seconds for which the answer to a click shows what its command makes; from then on the timer does
+STARTS: dict[str, Any] = {"trigger_mode": "multiple", **HIDDEN}  # no click is ignored for one that is still answered
 COUNT, AT_EACH = "How many sounds", "How many at each note"
 USUAL = ("n", "label", "note", "seconds")
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
@@ -109,15 +110,15 @@ class GenerateTab:
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
         form, chosen, shown = self._form, self._chosen, self._shown
         model, label, seed, count = form["model"], form["label"], form["seed"], form["n"]
-        model.change(self.labels, model, label, queue=False, **QUIET)
+        model.change(lambda name: {**self.labels(name), "value": None}, model, label, queue=False, **QUIET)
         form["note"].change(self.counted, [form["note"], count], count, queue=False, **QUIET)
-        self._generate.click(self.generate, list(form.values()), shown, api_name="generate", **HIDDEN)
+        self._generate.click(self.generate, list(form.values()), shown, api_name="generate", **STARTS)
         of = [model, self._alone, self._source]
         varied = [*of, count, self._strength, self._transpose, seed]
-        self._vary.click(self.vary, varied, shown, api_name="vary", **HIDDEN)
-        self._kit.click(self.kit, [*of, self._per_label, seed], shown, api_name="kit", **HIDDEN)
+        self._vary.click(self.vary, varied, shown, api_name="vary", **STARTS)
+        self._kit.click(self.kit, [*of, self._per_label, seed], shown, api_name="kit", **STARTS)
         played = [*of, label, self._notes, self._every, self._per_label, seed]
-        self._instrument.click(self.instrument, played, shown, api_name="instrument", **HIDDEN)
+        self._instrument.click(self.instrument, played, shown, api_name="instrument", **STARTS)
         self._cancel.click(self.cancel, chosen, shown, **PRIVATE)
         self._cards.click(self.act, [chosen, count, self._strength, self._transpose], shown, **QUIET)
         zipped = self._download.click(self.zip, chosen, self._archive, **PRIVATE)
@@ -222,7 +223,7 @@ class GenerateTab:
         job = self._work.jobs.start(kind, title, [kind, *model, *arguments], given)
         yield self.show(job.id)
         seen, until = None, time.monotonic() + FOLLOWED
-        while job.state == "running" and time.monotonic() < until:
+        while job.state == "running" and not job.read(STDOUT) and time.monotonic() < until:
             time.sleep(0.1)
             parts = self.tick(job.id, seen)
             seen = parts[-1]
@@ -263,14 +264,13 @@ class GenerateTab:
     def labels(self, name: str | None) -> Any:
         """The field of labels, where a model learned some."""
         labels = self._work.known(name).get("labels") or []
-        return gr.update(choices=labels, value=None, visible=bool(labels))
+        return gr.update(choices=labels, visible=bool(labels))
 
     def models(self, now: str | None) -> list[Any]:
         """The list of models and the labels of the one that is chosen."""
         names = self._work.names(True)
         model = preselected(names, now)
-        labels = gr.skip() if model == now else self.labels(model)
-        return [gr.update(choices=names, value=model), labels]
+        return [gr.update(choices=names, value=model), self.labels(model)]
 
     def _sounds_of(self, job: Job) -> tuple[str, str]:
         """Keys that play what a job made, and a card for each sound, or that of a kit."""
@@ -283,7 +283,7 @@ class GenerateTab:
         if job.kind == "kit":
             text = self._work.check_inside(folder / "kit.txt")
             return keyboard.of_kit(folder, made), head + _kit_card(folder, text)
-        rows = made.get("sounds") or made.get("takes") or [{"file": path.name} for path in self._files(job)]
+        rows = made.get("sounds", made.get("takes", [])) if made else [{"file": one.name} for one in self._files(job)]
         untrained = str(made.get("untrained") or "")
         unknown = "Novelty unknown: the model has no codes of its recordings." * bool(made and not untrained)
         paths = [folder / Path(row["file"]).name for row in rows]

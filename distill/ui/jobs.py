@@ -21,7 +21,7 @@ from distill.progress import EVENTS, SAID, STATUS, VARIABLE
 from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
 from distill.training.mlflow_store import tracking_uri
-from distill.ui.worker import EXIT, STDERR, Worker
+from distill.ui.worker import EXIT, STDERR, STDOUT, Worker
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
 ENDS: dict[int | None, State] = {0: "done", 2: "refused", None: "gone"}  # by exit status; others are defects
@@ -209,9 +209,12 @@ class Jobs:
                 self._order(folder, [*arguments, "--out", str(folder), "--json"], {VARIABLE: str(folder)})
 
     def _worker_for(self, job: Job, environment: Mapping[str, str]) -> Worker:
-        """A worker that runs a job: the one that is kept where it is free, else one that ends with the job."""
+        """A worker that runs a job: the one that is kept where it is free, else one that ends with the job.
+
+        It is as good as free when it has answered, and only draws pictures of its sounds.
+        """
         with self._lock:
-            if job.kind in OTHERS and self._at_work.state != "running":
+            if job.kind in OTHERS and (self._at_work.state != "running" or self._at_work.read(STDOUT)):
                 self._at_work = job
                 return self._order(job.folder, job.arguments, environment)
         worker = Worker(self._cwd, NICER.get(job.kind, 0))

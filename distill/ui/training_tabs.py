@@ -16,6 +16,7 @@ import gradio as gr
 
 from distill.errors import ParamsError
 from distill.params import setting
+from distill.text import several
 from distill.training.events import HOW_TO_STOP
 from distill.training.mlflow_store import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
 from distill.ui import view
@@ -206,7 +207,7 @@ class TrainTab(TrainingTab):
         for file in files:  # the folder has them now, and the next ones are added to an empty list
             file.unlink(missing_ok=True)
         corpus, corpora = target.folder.relative_to(self._work.root).as_posix(), self._work.corpora()
-        notes = view.note(f"{target.count} recordings added to {corpus}")
+        notes = view.note(f"{several(target.count, 'recording')} added to {corpus}")
         labels = textwrap.shorten(", ".join(self._work.labels(corpus)), 200, placeholder=" …")
         notes += view.note(f"Folders are labels, unless you decline: {labels}" if labels else NO_FOLDERS)
         most = 20  # files that the page names

@@ -17,7 +17,7 @@ from unit.tiny import write_prior_model
 from distill.ui.jobs import OTHERS, TRAININGS, Jobs
 from docs.experiments import CHROMIUM
 
-PATIENCE = 300_000  # milliseconds, at most, that anything on the page is waited for
+PATIENCE = 60_000  # milliseconds, at most, that anything on the page is waited for
 RECORDINGS = 8
 
 

@@ -1,6 +1,7 @@
 """Evaluation of a codec: held-out recordings in metrics, in one line and as previews, and what the console says."""
 
 import io
+import json
 from pathlib import Path
 
 import matplotlib.image
@@ -24,6 +25,7 @@ from distill.codec.layout import FrameLayout
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codec.training import (
+    PREVIEW_NAMES,
     PREVIEWS,
     CodecConsole,
     CodecTraining,
@@ -106,7 +108,9 @@ def test_held_out_recordings_are_previewed_as_the_best_codec_makes_them(trained:
     training, previews = trained[0], trained[1] / "previews"
     count = min(PREVIEWS, len(data.held_out))
     names = {f"preview_{n}{end}" for n in range(count) for end in ("_original.wav", "_best.wav", ".png")}
-    assert {path.name for path in previews.iterdir()} == names
+    assert {path.name for path in previews.iterdir()} == {*names, PREVIEW_NAMES}
+    named = json.loads((previews / PREVIEW_NAMES).read_text())
+    assert named["preview_0_original.wav"] == data.held_out[0].path
     assert matplotlib.image.imread(previews / "preview_0.png").shape[0] == 440  # a row of spectrograms for each sound
     audio = waveform(data.corpus, data.held_out[0])
     for name, samples in (("original", audio.numpy()), ("best", alone(training.model, audio))):

@@ -168,8 +168,10 @@ def test_links_that_lead_out_of_the_folder_are_not_served(page: TestClient, work
 def test_remarks_on_a_recording_are_above_its_takes(workspace: Workspace, job: Callable[..., Job]) -> None:
     said = "distill: warning: a.wav: very short: 0.030 s\nvary 1/1\n"
     varied = job(2, "vary", exit_json={"status": 0}, stdout_txt={"seed": 1, "takes": []}, stderr_txt=said)
-    shown = GenerateTab._cards_of(SimpleNamespace(_work=workspace), varied)  # type: ignore[arg-type]
-    assert shown.startswith('<h3>t</h3><p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>')
+    _, shown = GenerateTab._sounds_of(SimpleNamespace(_work=workspace), varied)  # type: ignore[arg-type]
+    assert shown.startswith(
+        f'<h3 data-job="{varied.id}">t</h3><p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>'
+    )
 
 
 @pytest.mark.usefixtures("page")
@@ -179,9 +181,9 @@ def test_what_is_at_work_or_refused_leaves_the_sounds_before_it_on_the_page(job:
         tab.zip("20250101-000000-abcdef0")
     said = "distill: note H3: expected notes such as C3\n"
     later = job(2, "kit", exit_json={"status": 2}, stderr_txt=said)
-    _, state, _, cards, _ = tab.show(later.id)
+    _, state, _, _, _, cards, _ = tab.show(later.id)
     assert "note H3: expected notes such as C3" in state
-    assert cards.startswith("<h3>t</h3><p>seed 7</p>")
+    assert cards.startswith(f'<h3 data-job="{JOB}">t</h3><p>seed 7</p>')
     assert Path(tab.zip(later.id)).stem == JOB
 
 
@@ -200,7 +202,7 @@ def test_the_page_fetches_no_file_from_elsewhere(
         ("add", ["mine", [upload_of("http://example.org/a.wav")], None]),
         ("add", [{"within": [upload_of("https://example.org/a.wav")]}, None, None]),
         ("take", [upload_of("http://example.org/a.distill")]),
-        ("vary", [None, False, upload_of("http://example.org/a.wav"), "", "", ""]),
+        ("vary", [None, False, upload_of("http://example.org/a.wav"), 4, "", "", ""]),
     ):
         said = _call(page, name, data)["output"]["error"]
         assert said == "expected a file that was uploaded, found a web address; download the file and choose it"
@@ -244,14 +246,17 @@ def test_an_upload_is_added_and_its_copy_removed(page: TestClient, workspace: Wo
     (path,) = page.post("/gradio_api/upload", files={"files": ("../../take <1>.wav", b"sound")}).json()
     assert Path(path).is_relative_to(workspace.uploads)
     answer = _call(page, "add", ["mine", [upload_of(path)], ["pack/kick/take <1>.wav"]])
-    said = answer["output"]["data"][1]
-    assert "1 recordings added to sounds/mine" in said
-    assert NO_FOLDERS not in said
+    assert "1 recording added to sounds/mine" in answer["output"]["data"][1]
     found = [one.relative_to(workspace.sounds).as_posix() for one in workspace.sounds.rglob("*.wav")]
     assert found == ["mine/kick/take <1>.wav"]
     assert not Path(path).exists()
     (path,) = page.post("/gradio_api/upload", files={"files": ("one.wav", b"sound")}).json()
     assert NO_FOLDERS in _call(page, "add", ["flat", [upload_of(path)], None])["output"]["data"][1]
+    (path,) = page.post("/gradio_api/upload", files={"files": ("two.wav", b"sound")}).json()
+    said = _call(page, "add", ["mine", [upload_of(path)], ["pack/snare/two.wav"]])["output"]["data"][1]
+    assert "Folders are labels, unless you decline: kick, snare" in said
+    labelled = next(one.fn for one in blocks().fns.values() if getattr(one.fn, "__name__", "") == "labelled")
+    assert [labelled(name) for name in ("sounds/mine", "sounds/flat", None, "nowhere")] == [True, False, False, False]
 
 
 def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,14 +273,14 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
     [
         (
             "train",
-            [None, "<b>", "auto", "small", "6", 0.25, "", "", "", "none", 0, True],
+            [None, "<b>", False, True, "auto", "small", "6", 0.25, "", "", "", 0],
             "recordings &#x27;&#x27;: expected a folder of the list",
         ),
         ("cancel", [None], "expected a training at work, found none"),
         ("stop", [None], "expected a training at work, found none"),
         (
             "generate",
-            [None, 4, "", "", 1.0, None, "", "", "", 0, 1.0, None, False],
+            [None, 4, None, "", "", "", "", 1.0, 0, 1.0, None, "", False],
             "model &#x27;&#x27;: expected one of the",
         ),
         ("kit", [None, False, None, 4, ""], NEITHER),
@@ -287,7 +292,7 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
         ),
         (
             "vary",
-            [None, False, None, "", "", ""],
+            [None, False, None, 4, "", "", ""],
             "a sound to vary: expected one, found none; choose a file or record one",
         ),
     ],
@@ -349,7 +354,7 @@ def test_sizes_that_are_left_empty_follow_the_architecture(
     for architecture in ("frame", "flat"):
         chosen = {"prior-model": "mine.distill", "Architecture": architecture}
         form.fn(*(chosen.get(one.elem_id, chosen.get(one.label, one.value)) for one in form.inputs))
-        assert asked.pop()[2] == ["train-prior", "models/mine.distill", "--architecture", architecture]
+        assert asked.pop()[2] == ["train-prior", "models/mine.distill", "--architecture", architecture, "--json"]
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours

@@ -64,7 +64,8 @@ def test_nothing_is_said_of_nothing() -> None:
 def test_progress_says_what_is_left_and_how_it_ended(tmp_path: Path) -> None:
     said = {"label": "codec", "done": 5, "total": 20, "text": "loss 1", "seconds_left": 90.0}
     shown = view.progress(running(tmp_path, said), "")
-    assert "training the codec: 5 of 20, about 0:01:30 left of this step" in shown
+    assert "training the codec: 25%, about 1:30 left" in shown
+    assert re.search(r"at work, \d\.\d s</p>", shown)
     assert '<progress max="20" value="5">' in shown
     stderr = "Traceback\ndistill: one: expected two"
     ends = {0: "done", 1: "this is a defect of Dis", 2: "one: expected two", 130: "cancelled; what"}
