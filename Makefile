@@ -23,7 +23,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check-tools lint docs check faults check-page check-wheel check-memory bench judge listen pretrain ui page lock wheel clean
+.PHONY: help setup repro test check-tools lint reference docs check faults check-page check-wheel check-memory bench judge listen pretrain ui page lock wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ lint: $(STAMP) ## lint, format check and types
 	@$(BIN)/mypy
 	@$(BIN)/mypy requirements/packages.py tests/wheel/check.py
 
+reference: $(STAMP) ## write the pages on commands, settings and Python again from the code
+	@$(BIN)/python -m docs.reference
+
 docs: $(STAMP) ## build the documentation into docs/_build/html; broken links fail
 	@$(BIN)/python -m sphinx -n -W --keep-going -q -E -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
@@ -96,7 +99,7 @@ $(BENCH_STAMP) $(JUDGE_STAMP): $(VENV)/.%-installed: $(STAMP) requirements/%.txt
 listen: $(STAMP) ## page to compare originals and decodes blind; ARGS="--model FILE --folder DIR"
 	@$(BIN)/python -m benchmarks.listen $(ARGS)
 
-pretrain: $(STAMP) ## make the shipped weights again, on synthetic sounds (hours): PART=decoder or prior, SEED=n
+pretrain: $(STAMP) ## make the shipped weights again, on synthetic sounds (hours); goes on where it was stopped: PART=decoder or prior, SEED=n
 ifneq ($(PART),prior)
 	@$(BIN)/python -m pretraining.codec 24000 56 $(or $(SEED),2)
 	@$(BIN)/python -m pretraining.codec 44100 24 $(or $(SEED),2)
@@ -105,7 +108,7 @@ ifneq ($(PART),decoder)
 	@$(BIN)/python -m pretraining.prior $(or $(COLLECTIONS),800) $(or $(EPOCHS),64) $(or $(SEED),0)
 endif
 
-ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
+ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000; PORT=5001 takes another port
 	@$(BIN)/python -m stages.mlflow_page
 
 page: $(STAMP) ## open the page to train, generate and compare in a browser; ARGS="--port 7860 --folder DIR"

@@ -106,12 +106,18 @@ def markdown(table: Table) -> str:
 
 
 def update_page(page: Path = PAGE, folder: Path = RESULTS) -> None:
-    """Replace the tables of a Markdown page, between `<!-- name -->` and `<!-- end -->`, by those of the CSV files."""
+    """Replace the tables of a Markdown page, between `<!-- name -->` and `<!-- end -->`, by those of the CSV files.
+
+    Where it says `<!-- name: kind; kind -->`, the page has the rows of these kinds alone, which their second column says.
+    """
 
     def replaced(block: re.Match[str]) -> str:
-        return block.group(1) + markdown(read(folder / f"{block.group(2)}.csv")) + block.group(3)
+        head, name, kinds, end = block.groups()
+        whole = read(folder / f"{name}.csv")
+        rows = tuple(row for row in whole.rows if kinds is None or row[1] in kinds.split("; "))
+        return head + markdown(Table(name, whole.columns, rows)) + end
 
-    text, block = page.read_text(encoding="utf-8"), r"(<!-- (\w+) -->\n).*?(<!-- end -->\n)"
+    text, block = page.read_text(encoding="utf-8"), r"(<!-- (\w+)(?:: ([\w; ]+))? -->\n).*?(<!-- end -->\n)"
     write_bytes(page, re.sub(block, replaced, text, flags=re.DOTALL).encode())
 
 

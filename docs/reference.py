@@ -1,4 +1,7 @@
-"""Reference tables made from the code, so that they are true: commands with their flags, settings with their ranges."""
+"""The pages that are made from the code, so that they are true: commands, settings, Python.
+
+`python -m docs.reference` writes them again; a test compares them with the code.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -10,8 +13,46 @@ import typer
 from distill.cli.main import app
 from distill.params import Setting, setting
 from distill.params.settings import read_yaml
+from distill.storage.files import write_bytes
+from docs.api_reference import api_markdown
 
 ROOT = Path(__file__).parents[1]
+MADE = "<!-- made from the code by `make reference`: change the code, or docs/reference.py -->"
+COMMANDS_HEAD = f"""{MADE}
+# What can each command do?
+
+`distill COMMAND --help` says the same on the terminal.
+
+- Exit status: 0 done; 2 wrong use or input, which one sentence on stderr explains; 129, 130 or 143 interrupted and
+  saved; 1 a defect of Distill. `make` itself turns every other status than 0 into 2.
+- `--json` prints one JSON document on stdout and nothing else. Progress goes to stderr.
+- Device, precision and workers are environment variables: see [tuning](tuning.md#device-precision-and-workers).
+"""
+SETTINGS_HEAD = f"""{MADE}
+# Which settings are there?
+
+All keys of `params.yaml`, by section; `value` is what the file has. [Tuning](tuning.md) says what to change when.
+"""
+API_HEAD = f"""{MADE}
+# What can I call from Python?
+
+```python
+import distill
+
+model = distill.load("models/demo.distill")
+made = model.generate(n=8, seconds=2, seed=0)  # made.sounds: float32 arrays at made.sample_rate
+print(made.table())  # a pandas data frame: length, verdict and nearest recording of each sound
+scale = model.generate(note="C3:C4", seed=0)  # 13 sounds, one at each note; scale.pitches is what was measured
+codes = model.encode(made.sounds[0])  # [frames, levels]; model.decode(codes) gives the sound again
+takes = model.vary("kick.wav", n=8, strength=0.3, seed=1)
+print(model.kit("my-kit", seed=7).table())  # the sounds of a kit, with keys and verdicts
+model.kit("my-bass", notes="C1:C4", every=3, labels=["bass"])  # an instrument in tune, over all keys
+print(model.history)  # the loss curves of its training as a pandas data frame
+```
+
+Shapes use one legend: `B` batch, `N` audio samples, `F` frames, `Q` levels (quantisers), `V` codebook size, `T` tokens
+or positions, `D` model width, `H` heads. The fields of settings are [on their page](settings.md).
+"""
 BOUNDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
 TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 
@@ -44,11 +85,40 @@ def settings_markdown() -> str:
         sections.setdefault(section, []).append(_row(*cells))
     head = [_row("key", "value", "allowed", "meaning"), _row(*["---"] * 4)]
     return "\n\n".join(
-        f"### {f'`{name}`' if name else 'Top level'}\n\n" + "\n".join([*head, *rows]) for name, rows in sections.items()
+        f"## {f'`{name}`' if name else 'Top level'}\n\n" + "\n".join([*head, *rows]) for name, rows in sections.items()
     )
 
 
-GENERATED: dict[str, Callable[[], str]] = {"commands": commands_markdown, "settings": settings_markdown}
+def targets_markdown() -> str:
+    """A table of what `make` can do, from the comments of the Makefile."""
+    found = re.findall(r"^([a-z-]+):.*?## (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    rows = [_row(f"`make {name}`", re.sub(r'([A-Z]{2,}=("[^"]*"|\w+))', r"`\1`", text)) for name, text in found]
+    return "\n".join([_row("target", "what it does"), _row("---", "---"), *rows])
+
+
+def commands_page() -> str:
+    """The page on commands."""
+    return f"{COMMANDS_HEAD}\n{commands_markdown()}\n\n## `make`\n\n{targets_markdown()}\n"
+
+
+def settings_page() -> str:
+    """The page on settings."""
+    return f"{SETTINGS_HEAD}\n{settings_markdown()}\n"
+
+
+def api_page() -> str:
+    """The page on Python."""
+    return f"{API_HEAD}\n{api_markdown()}\n"
+
+
+# What each page of this name in `docs/` has.
+PAGES: dict[str, Callable[[], str]] = {"commands": commands_page, "settings": settings_page, "api": api_page}
+
+
+def write_pages() -> None:
+    """Write all pages, but those that stand there as they are."""
+    for name, page in PAGES.items():
+        write_bytes(ROOT / "docs" / f"{name}.md", page().encode())
 
 
 def _section(name: str, command: Any) -> str:
@@ -60,7 +130,7 @@ def _section(name: str, command: Any) -> str:
     rows = [
         _row(
             f"`{argument.metavar or argument.name.upper()}`",
-            "required" if argument.required else "",
+            _needed(argument),
             argument.help or "",
         )
         for argument in arguments
@@ -78,6 +148,12 @@ def _value(option: Any) -> str:
     if get_origin(kind) is Literal:
         return "|".join(get_args(kind))
     return str(option.metavar or {int: "N", float: "X"}.get(kind, "TEXT"))
+
+
+def _needed(argument: Any) -> str:
+    """The default of an argument; nothing where its brackets say that it may be left out."""
+    may_be_left_out = str(argument.metavar).startswith("[")
+    return f"`{argument.default}`" if argument.default else "" if may_be_left_out else "required"
 
 
 def _default(option: Any) -> str:
@@ -123,3 +199,7 @@ def _plain(value: Any) -> str:
 
 def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    write_pages()

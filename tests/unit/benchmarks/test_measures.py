@@ -61,6 +61,15 @@ def test_a_new_measurement_replaces_its_rows_and_the_page_has_the_table(tmp_path
     assert page.read_text() == f"before\n<!-- codec -->\n{rows}<!-- end -->\nafter\n"
 
 
+def test_a_page_may_have_the_rows_of_some_kinds_alone(tmp_path: Path) -> None:
+    keep(Table("codec", ("corpus", "codec"), (("a", "ours"), ("a", "theirs"), ("b", "Opus 6"))), tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- codec: ours; Opus 6 -->\nold\n<!-- end -->\n")
+    update_page(page, tmp_path)
+    rows = "| corpus | codec |\n| --- | --- |\n| a | ours |\n| b | Opus 6 |\n"
+    assert page.read_text() == f"<!-- codec: ours; Opus 6 -->\n{rows}<!-- end -->\n"
+
+
 def test_the_page_has_the_tables_that_were_measured_last(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_bytes(PAGE.read_bytes())
