@@ -100,6 +100,7 @@ def initialise(
     model.eval()
     tones, trials = 1, len(STRENGTHS)  # steps, about as long as one another
     steps = tones + trials + FIT_ROUNDS + 1
+    progress(0, steps, "tones")
     fit_input_gain(model, corpus, entries)
     fit_tones(model, _tone_pieces(model, corpus, entries, generator), generator)
     strength = _best_strength(model, corpus, entries, generator, lambda trial: progress(tones + trial, steps, "trials"))

@@ -161,6 +161,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     model = build_vqvae(data.corpus.sample_rate, config, seed)
     fitting = Status(run.console.status.folder, "fit")
     initialise(model, data.corpus, data.train, seed, progress=fitting.progress)
+    run.console.status.progress(0, 0, "")  # from now on time counts
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:
         run = replace(run, observers=(*run.observers, EarlyPreviews(model, data, run.console.status)))

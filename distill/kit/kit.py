@@ -336,11 +336,11 @@ class Kit:
         lines = [
             f"A kit of {len(self.sounds)} sounds, made by Distill {__version__}",
             "",
-            f"model       {one_line(self.model)}{weights}",
-            *(f"{name:<11} {value}" for name, value in self.recorded.items()),
-            f"verdicts    {self.verdict_line}",
-            f"refused     draws that were made again: {in_words(self.refused)}",
-            *(f"missing     {line}" for line in self.missing_lines),
+            f"{'model':<16}{one_line(self.model)}{weights}",
+            *(f"{name.replace('_', ' '):<16}{_in_words(value)}" for name, value in self.recorded.items()),
+            f"{'verdicts':<16}{self.verdict_line}",
+            f"{'refused':<16}draws that were made again: {in_words(self.refused)}",
+            *(f"{'missing':<16}{line}" for line in self.missing_lines),
         ]
         for group in self.groups:
             keys = ", keys {}-{}".format(*group.keys) if group.keys else ""
@@ -351,6 +351,13 @@ class Kit:
                 near = f", nearest recording {one_line(sound.novelty.nearest.nearest)}" if sound.novelty else ""
                 lines.append(f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}")
         return "\n".join(lines) + "\n"
+
+
+def _in_words(value: Any) -> str:
+    """A setting for people: lists without brackets, yes and no."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def file_word(label: str) -> str:

@@ -119,11 +119,11 @@ class GenerateTab:
         self._kit.click(self.kit, [*of, self._per_label, seed], shown, api_name="kit", **STARTS)
         played = [*of, label, self._notes, self._every, self._per_label, seed]
         self._instrument.click(self.instrument, played, shown, api_name="instrument", **STARTS)
-        self._cancel.click(self.cancel, chosen, shown, **PRIVATE)
+        self._cancel.click(self.cancel, chosen, shown, **QUIET)
         self._cards.click(self.act, [chosen, count, self._strength, self._transpose], shown, **QUIET)
         zipped = self._download.click(self.zip, chosen, self._archive, **PRIVATE)
         zipped.success(None, None, None, js=PRESS, **PRIVATE)
-        chosen.input(self.show, chosen, shown, **PRIVATE)
+        chosen.input(self.show, chosen, shown, **QUIET)
         timer.tick(self.tick, [chosen, self._seen], shown[1:], **QUIET)
         for event in (tab.select, page.load):
             event(self.models, model, [model, label], **QUIET)

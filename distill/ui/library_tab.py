@@ -36,7 +36,7 @@ class LibraryTab:
             with gr.Column(min_width=320, scale=2):
                 card = gr.Markdown(elem_id="card", sanitize_html=True)
         shown = [listed, model]
-        model.change(self.card_of, model, card, **PRIVATE)
+        model.change(self.card_of, model, card, **QUIET)
         rename.click(self.rename, [model, name], shown, **PRIVATE)
         delete.click(self.delete, model, shown, js=ASK, **PRIVATE)
         # One at a time: each takes two processes with PyTorch.

@@ -182,6 +182,7 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         show_error=False,
         max_file_size="2gb",
         enable_monitoring=False,
+        i18n=gr.I18n(en={"common.complete": "Done"}),  # a text that Gradio's own translations lack
         theme=theme(),
         css_paths=HERE / "page.css",
         head_paths=[HERE / "head.html", HERE / "instrument.html"],
