@@ -46,7 +46,7 @@ def of_kit(folder: Path, made: Mapping[str, Any]) -> str:
     """Pads for the groups of a kit, or the keys of an instrument, as `kit.json` tells of them."""
     groups, are_notes = [], False
     for group in made.get("groups") or []:
-        files = [folder / Path(sound["file"]).parent.name / Path(sound["file"]).name for sound in group["sounds"]]
+        files = [folder / "samples" / Path(sound["file"]).name for sound in group["sounds"]]
         cents = next((sound.get("tune", 0) for sound in group["sounds"]), 0)
         are_notes |= "keys" in group
         addresses = [view.address(file) for file in files]
@@ -60,8 +60,8 @@ def _over_all(groups: Sequence[Group]) -> list[Group]:
     if not groups:
         return []
     middle = groups[len(groups) // 2].key
-    lowest = min(groups[0].key, max(middle - MOST_KEYS // 2, 0)) if len(groups) > 1 else middle - OCTAVE
-    shown = KEYS[max(0, lowest - lowest % OCTAVE) :][:MOST_KEYS]
+    lowest = max(groups[0].key, middle - MOST_KEYS // 2) if len(groups) > 1 else max(0, middle - OCTAVE)
+    shown = KEYS[lowest - lowest % OCTAVE :][:MOST_KEYS]
     keys = [key for key in shown if key <= max(groups[-1].key, shown[0] + LEAST_KEYS - 1)]
     nearest = [min(groups, key=lambda group, key=key: abs(group.key - key)) for key in keys]  # type: ignore[misc]
     pairs = zip(keys, nearest, strict=True)

@@ -218,12 +218,60 @@ def test_sounds_are_made_at_notes_and_variations_transposed(opened: Open, served
     model.unlink()
 
 
+NOTE_PLAYED = """
+window.played = [];
+document.addEventListener('distill-played', (event) => window.played.push([event.detail.address, event.detail.rate]));
+document.addEventListener('dragstart', (event) => { window.dragged = event.dataTransfer.getData('DownloadURL'); });
+"""
+
+
+def played(page: Any, count: int) -> list[tuple[str, float]]:
+    """Names and rates of the sounds that the page has played, when there are so many; they are forgotten then."""
+    page.wait_for_function("count => window.played.length >= count", arg=count)
+    made = page.evaluate("window.played.splice(0)")
+    return [(address.rpartition("/")[2].partition("?")[0], rate) for address, rate in made]
+
+
+def test_what_was_made_is_played_at_once_and_on_keys(opened: Open) -> None:
+    page = opened("Generate")
+    page.evaluate(NOTE_PLAYED)
+    choose(page, "#generate-model", "tiny.distill")
+    unfold(page, "More settings")
+    write(page.locator("#seed textarea, #seed input").first, "3")
+    page.locator("#generate-start").click()
+    first = "tiny_3_000.wav"
+    assert played(page, 1) == [(first, 1.0)]
+    page.wait_for_function("document.querySelectorAll('#cards .verdict').length === 4")
+    page.locator("#cards h3").click()  # out of the field
+    for letter in "as":
+        page.keyboard.press(letter)
+    assert played(page, 2) == [(first, 1.0), ("tiny_3_001.wav", 1.0)]
+    page.locator("#keyboard [data-key='64']").click()
+    assert played(page, 1) == [("tiny_3_002.wav", 1.0)]
+    page.locator("#cards [data-keys]").first.click()  # from now on all keys play this sound
+    page.locator("#keyboard [data-key='72']").click()
+    assert played(page, 2) == [(first, 1.0), (first, 2.0)]
+    write(page.locator("#note textarea, #note input").first, "s")  # what is typed plays nothing
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.played") == []
+    page.locator("#cards .card").first.drag_to(page.locator("#made"))
+    kind, name, address = page.evaluate("window.dragged").split(":", 2)
+    assert (kind, name) == ("audio/wav", first)
+    assert page.request.get(address).body()[:4] == b"RIFF"
+
+
 def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
     page = opened("Generate")
+    page.evaluate(NOTE_PLAYED)
     choose(page, "#generate-model", "tiny.distill")
     unfold(page, "Kits and instruments")
     page.locator("#kit-start").click()
     waits(page, "#generate-state", "a kit by tiny: done")
+    ((name, _),) = played(page, 1)  # the first one, when the kit is there
+    page.locator("#cards h3").click()
+    page.keyboard.press("a")
+    assert played(page, 1)[0][0].endswith(".wav")
+    assert name.endswith(".wav")
     with page.expect_download() as download:
         page.locator("#download").click()
     with zipfile.ZipFile(BytesIO(Path(download.value.path()).read_bytes())) as archive:
