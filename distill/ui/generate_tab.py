@@ -301,14 +301,18 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
     """A card of a sound: players, spectrogram, verdict or `unknown`, buttons; "" where it was discarded."""
     if not path.is_file():
         return ""
-    verdict, own = str((row.get("novelty") or {}).get("verdict", "")), row.get("similarity")
+    verdict, own, why = (
+        str((row.get("novelty") or {}).get("verdict", "")),
+        row.get("similarity"),
+        row.get("explanation"),
+    )
     sentences = [
-        own and f"Beside the given sound: {own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart",
+        own and f"{1 - own['equal_codes']:.0%} changed",
         row.get("heard"),
-        row.get("explanation") or unknown,
         row.get("faults") and f"Faulty: {', '.join(row['faults'])}",
+        unknown,
     ]
-    said = ". ".join(filter(None, sentences))
+    said = f"<p>{escape('. '.join(filter(None, sentences)))}</p>"
     length = f", {row['seconds']:.2f} s" if "seconds" in row else ""
     parts = [view.player(path, f"sound {number}{length}")]
     nearest, picture = path.with_stem(f"{path.stem}{NEAREST}"), path.with_suffix(".png")
@@ -320,10 +324,11 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
         f'aria-label="{text}: sound {number}">{text}</button>'
         for what, text in (("discard", "Discard"), ("vary", "Variations"))
     )
-    shown = f'<span class="verdict {escape(verdict)}">{escape(verdict)}</span> ' * bool(verdict)
+    judged = f'<summary class="verdict {escape(verdict)}">{escape(str(row.get("short")))}</summary>{escape(str(why))}'
+    said += f"<details>{judged}</details>" * bool(why)
     return (
         f'<section class="card" draggable="true" data-file="{escape(path.name)}" data-address="{address}">'
-        f'<p>{shown}{escape(said)}</p>{"".join(parts)}<div class="buttons">'
+        f'{said}{"".join(parts)}<div class="buttons">'
         f'<button type="button" data-keys="{address}" aria-label="Play on keys: sound {number}">On keys</button>'
         f'{buttons}<a href="{address}" download>Download</a></div></section>'
     )
