@@ -23,7 +23,7 @@ from benchmarks.peers import Shape, to_sample, to_train
 from benchmarks.report import Table
 from distill.api import Model
 from distill.execution import Precision, execution_from_environment
-from distill.generate.sampling import Sequences, sample_codes
+from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds
 from distill.prior.flat import CodePrior, FlatPrior, FlatShape
 from distill.process import keep_freed_memory
@@ -175,7 +175,7 @@ def _sampling(name: str, batch: str) -> Callable[[], object]:
     )
     prior = FlatPrior(shape).eval()
     sequences = Sequences(int(batch), frames, natural_ending=False)
-    return lambda: sample_codes(prior, sequences, torch.Generator().manual_seed(0))
+    return lambda: sample_codes(prior, sequences, generators(range(sequences.count)))
 
 
 if __name__ == "__main__":

@@ -241,7 +241,6 @@ class Model:
             sample_rate=self.sample_rate,
             seed=seed,
             strength=strength,
-            transposed=request.is_moved,
             untrained=self.source.untrained,
         )
 

@@ -1,5 +1,7 @@
 """Progress of a command: a live bar on a terminal, a line every few seconds elsewhere, and files for those who watch.
 
+A task may end before its last step, as sounds do, so nothing is left of a bar, and the last line says that it is done.
+
 The files are in the folder that DISTILL_STATUS names. `status.json` is the task at work: label, done, total, text,
 seconds_left. `said.txt` holds the lines that were said, `events.jsonl` an event of training in each line. Beside them lies
 what the command keeps for its watchers.
@@ -102,11 +104,13 @@ class ProgressReport:
         folder = os.environ.get(VARIABLE)
         self.status = Status(Path(folder) if folder and not quiet else None, label)
         self._console = Console(stderr=True, quiet=quiet)
-        self._printed = time.monotonic()
+        self._printed, self._is_behind = time.monotonic(), False  # whether the last line shows less than all steps
         columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
         text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
         self._has_bar = self._console.is_terminal and not quiet
-        self._bar = Bar(*columns, TimeRemainingColumn(), text, console=self._console, disable=not self._has_bar)
+        self._bar = Bar(
+            *columns, TimeRemainingColumn(), text, console=self._console, disable=not self._has_bar, transient=True
+        )
         self._task = self._bar.add_task(label, total=None, text="", start=False)
 
     def __enter__(self) -> "ProgressReport":
@@ -115,9 +119,11 @@ class ProgressReport:
         self._bar.start_task(self._task)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._bar.stop()
+        if self._is_behind and error is None:
+            self._print(f"{self._label} done")
 
     def __call__(self, done: int, total: int, text: str) -> None:
         """Report that `done` of `total` steps are done."""
@@ -126,7 +132,7 @@ class ProgressReport:
         if self._has_bar:
             self._bar.update(self._task, completed=done, total=total, text=text)
         elif time.monotonic() - self._printed > LINE_SECONDS or done == total:
-            self._printed = time.monotonic()
+            self._printed, self._is_behind = time.monotonic(), done != total
             self._print(f"{self._label} {done}/{total} {text}")
 
     def say(self, text: str) -> None:

@@ -16,8 +16,7 @@ Words = TypeVar("Words", int, "NDArray[Any]")  # an array is of uint64
 class Stream(IntEnum):
     """What random numbers are for. Each purpose has a number of its own, the second part of its seeds.
 
-    The numbers decide bytes: a purpose keeps its number, and a new one takes a new number. Sounds are drawn with the
-    first sound's number in this place, a multiple of 64 (`generate.sounds`), so 0, 64, 128, ... are not free.
+    The numbers decide bytes: a purpose keeps its number, and a new one takes a new number.
     """
 
     TRAINING_STEP = 1  # dropout and the like, by step and rank
@@ -28,7 +27,6 @@ class Stream(IntEnum):
     WINDOWS = 6  # of the prior's training, by pass through the recordings
     PROBE_WINDOWS = 7  # and crops, that the spike detector looks at
     VIEWS = 8  # shifts and gains of a recording, by recording
-    REDRAWN_SOUNDS = 9  # in place of some that were not new enough, by batch and attempt
     AUDITION_LABELS = 10  # by label
     PRETRAINING_BATCHES = 11  # by epoch and step
     PRETRAINING_CODECS = 12  # codecs fitted to random sounds, by number
@@ -37,12 +35,12 @@ class Stream(IntEnum):
     MEMORY_PROBE_SEEDS = 15  # of several probes, by number
     PRETRAINING_SOUNDS = 16  # by number
     VARIED_FRAMES = 17  # frames of a recording that a take keeps, by take
-    REDRAWN_TAKES = 18  # in place of some that were equal to others, by batch and attempt
-    KIT_SOUNDS = 19  # by label and attempt
+    KIT_SOUNDS = 19  # seeds of the sounds of a kit, by label
     PRETRAINING_COLLECTIONS = 20  # of recordings, by number
     COUNT_FOLDS = 21  # which recordings are left out of counts together
     VIEW_KEYS = 23  # keys of the views of a recording, by recording
     VIEW_EQUALISERS = 24  # equalisers of the views of a recording, by recording
+    SOUNDS = 25  # codes of sounds and of takes, by number and attempt
 
 
 def derive_seed(*parts: int) -> int:

@@ -71,6 +71,27 @@ def escaped(character: str) -> str:
     return character
 
 
+def beside(head: str, text: str, width: int) -> str:
+    """A head and text on one line of `width` columns, of which the text's end is cut; where `width` is narrow, below it."""
+    room = width - cell_len(head) - 2
+    if room >= min(cell_len(text), 24):  # columns for words
+        return f"{head}  {_cut(text, room)}".rstrip()
+    return f"{head}\n  {_cut(text, width - 2)}"
+
+
+def wrapped(lines: Iterable[str], width: int) -> list[str]:
+    """Lines of words of at most `width` columns, what follows the first of each indented. Words stay whole."""
+    layout: Any = {"subsequent_indent": "  ", "break_on_hyphens": False, "break_long_words": False}
+    return [part for line in lines for part in textwrap.wrap(line, max(width, 3), drop_whitespace=True, **layout)]
+
+
+def _cut(text: str, width: int) -> str:
+    """Text of at most `width` columns, at least one."""
+    if cell_len(text) <= width:
+        return text
+    return chop_cells(text, max(1, width - 1))[0].rstrip() + "…"
+
+
 def terminal_width() -> int:
     """Columns of the terminal that stdout is, or COLUMNS where it is set; no limit for a file or a pipe."""
     return shutil.get_terminal_size((_LONGEST_LINE, 0)).columns

@@ -28,7 +28,7 @@ from distill.errors import ParamsError
 from distill.generate.requests import GenerateSettings, KitSettings, VarySettings
 from distill.progress import ProgressReport
 from distill.storage.files import MARK, write_new
-from distill.text import one_line, several
+from distill.text import beside, one_line, several, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from distill.api import Model
@@ -120,15 +120,16 @@ def kit(
     _say_note(loaded)
     for line in made.missing_lines:
         print(f"distill: warning: {line}", file=sys.stderr)
+    width = terminal_width()
     lines = [
-        f"{group.note:<4} {group.key:>3}  {len(group.sounds)} x {one_line(group.label, 60)}"
+        beside(f"{group.note:<4} {group.key:>3}", f"{len(group.sounds)} x {one_line(group.label, 60)}", width)
         for group in made.groups
         if group.sounds
     ]
     place, over = ("note", ", over all keys") if given.get("notes") else ("key", "")
     places = several(len(lines), place) + over
     lines.append(f"{made.folder}  {several(len(made.sounds), 'sound')} on {places}")
-    lines += [f"verdicts {made.verdict_line}", f"seed {made.settings.seed}"]
+    lines += wrapped([f"verdicts {made.verdict_line}", f"seed {made.settings.seed}"], width)
     answer(as_json, {"folder": str(made.folder), **made.json()}, *lines)
 
 
@@ -195,7 +196,7 @@ class SoundFiles:
                 file=sys.stderr,
             )
         _say_note(self.model)
-        answer(as_json, {**about, **made.json(self.paths)}, *made.lines(self.paths))
+        answer(as_json, {**about, **made.json(self.paths)}, *made.lines(self.paths, terminal_width()))
         sys.stdout.flush()  # who watches reads it while pictures are made
         if self.pictures:
             with ProgressReport("pictures") as progress:

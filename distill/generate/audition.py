@@ -23,7 +23,7 @@ from distill.generate.sounds import NEAREST_SECONDS, GenerationRequest, Seeds, f
 from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import MOST_DECODED, report_on
-from distill.novelty.verdict import Judge, explain
+from distill.novelty.verdict import Judge
 from distill.params import AuditionConfig
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
@@ -61,7 +61,16 @@ def audition(
     for number, ((label, sound), new, faulty) in enumerate(zip(sounds, novelty, faults.sounds, strict=True)):
         entry, offset = entries[new.nearest.nearest], new.nearest.offset_seconds
         written = _write_sound(output, number, sound, corpus, entry, offset)
-        rows.append({**written, "label": label, "explanation": explain(new), **new.json(), "faults": list(faulty)})
+        rows.append(
+            {
+                **written,
+                "label": label,
+                "short": new.short,
+                "explanation": new.explanation,
+                **new.json(),
+                "faults": list(faulty),
+            }
+        )
     figures = {**report.json(), "faults": faults.json(), "seed": seed, "generated": rows}
     write_json(output / "report.json", figures)
     write_page(output / "index.html", [*report.lines, *faults.lines], rows)
@@ -124,8 +133,9 @@ def write_page(path: Path, lines: Sequence[str], rows: Sequence[Mapping[str, Any
     cards = []
     for number, row in enumerate(rows):
         label = f", {row['label']}" * bool(row["label"])
+        spaces = {space: {**row[space], "newer": 1 - row[space]["percentile"]} for space in ("codes", "spectra")}
         faults = f" Faulty: {', '.join(row['faults'])}." * bool(row["faults"])
-        cards.append(card.format(number=number, **_escaped({**row, "label": label, "faults": faults})))
+        cards.append(card.format(number=number, **_escaped({**row, **spaces, "label": label, "faults": faults})))
     summary = "\n".join(f"<p>{escape(line.strip())}</p>" for line in lines)
     text = Template(page).substitute(summary=summary, sounds="\n".join(cards))
     write_bytes(path, text.encode("utf-8"))

@@ -16,8 +16,8 @@ from distill.notes import pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra
-from distill.novelty.verdict import Judge, Novelty, Verdict, explain
-from distill.text import several
+from distill.novelty.verdict import Judge, Novelty, Verdict
+from distill.text import beside, several, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,20 +97,22 @@ class Result(ABC):
         rows: list[Json] = []
         for path, sound in zip(paths, self.draws.sounds, strict=True):
             novelty = sound.novelty
-            judged = {"novelty": novelty and novelty.json(), "explanation": novelty and explain(novelty)}
+            judged: Json = {"novelty": None, "short": None, "explanation": None}
+            if novelty is not None:
+                judged = {"novelty": novelty.json(), "short": novelty.short, "explanation": novelty.explanation}
             rows.append({"file": str(path), "seconds": sound.seconds, **_tuned(sound), **judged, **self._own(sound)})
         shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
         if tuning := self._tuning_lines():
             shared["tuning"] = {"redrawn": self.redrawn_off_note, "off_note": self.off_note, "in_words": tuning}
         return {**shared, f"{self.KIND}s": rows, **self._together()}
 
-    def lines(self, paths: Sequence[Path]) -> list[str]:
-        """A line a sound, in files of these names, then lines on all of them."""
+    def lines(self, paths: Sequence[Path], width: int = 4000) -> list[str]:
+        """A line a sound, in files of these names, then lines on all of them, of `width` columns."""
         sounds = []
         for path, sound in zip(paths, self.draws.sounds, strict=True):
-            parts = [str(path), f"{sound.seconds:.2f} s", _tuned(sound).get("heard"), *self._in_words(sound)]
-            sounds.append("  ".join(filter(None, parts)))
-        return [*sounds, *self._tuning_lines(), *self._lines(), f"seed {self.seed}"]
+            words = "  ".join(filter(None, [_tuned(sound).get("heard"), *self._in_words(sound)]))
+            sounds.append(beside(f"{path}  {sound.seconds:.2f} s", words, width))
+        return [*sounds, *wrapped([*self._tuning_lines(), *self._lines(), f"seed {self.seed}"], width)]
 
     def _tuning_lines(self) -> list[str]:
         """A line on how many sounds are at their notes, where these were asked for."""
@@ -158,8 +160,8 @@ class Generated(Result):
         return {"faults": None if sound.faults is None else list(sound.faults)}
 
     def _in_words(self, sound: Sound) -> list[str | None]:
-        judged = explain(sound.novelty) if sound.novelty else None
-        return [judged, f"Faulty: {', '.join(sound.faults)}" if sound.faults else None]
+        faulty = f"Faulty: {', '.join(sound.faults)}" if sound.faults else None
+        return [faulty, _short(sound)]
 
     def _together(self) -> Json:
         return {
@@ -185,6 +187,11 @@ class Generated(Result):
         if self.fault_report is None:
             return [*lines, "novelty and faults unknown: the model has no codes of its training recordings"]
         return [*lines, *self.fault_report.lines]
+
+
+def _short(sound: Sound) -> str | None:
+    """The verdict in some words, where novelty is known."""
+    return None if sound.novelty is None else sound.novelty.short
 
 
 def _tuned(sound: Sound) -> Json:
@@ -243,7 +250,6 @@ class Varied(Result):
     KIND, REDRAWN = "take", "equal"
 
     strength: float
-    transposed: bool = False  # which the recording that they are compared with is, too
     untrained: str = ""  # sentence of a model that nothing was trained for
 
     @property
@@ -261,12 +267,8 @@ class Varied(Result):
         return {"similarity": asdict(sound.similarity)}
 
     def _in_words(self, sound: Take) -> list[str | None]:
-        own = sound.similarity
-        is_itself = self.transposed and not self.strength
-        verdict = "" if own.verdict is None or is_itself else f"{own.verdict}: "
-        alike = f"{verdict}{own.equal_codes:.0%} of codes equal, {own.difference_db:.1f} dB"
-        among = f"; among the training recordings: {explain(sound.novelty)}" if sound.novelty else ""
-        return [f"beside the {'transposed ' * self.transposed}recording {alike}{among}"]
+        changed = f"{1 - sound.similarity.equal_codes:.0%} changed"
+        return [changed, _short(sound)]
 
     def _together(self) -> Json:
         about = {"strength": self.strength, "equal": self.equal}

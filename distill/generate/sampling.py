@@ -4,7 +4,7 @@ Shapes: B sounds that go on, F frames, L coarser levels of a frame, Q levels, V 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,15 +48,15 @@ class Sequences:
 def sample_codes(
     prior: Prior,
     wanted: Sequences,
-    generator: torch.Generator,
+    random: Sequence[torch.Generator],
     policies: Sequence[Policy] = (),
     progress: Progress = lambda *_: None,
 ) -> list[Codes]:
     """Sample sequences of codes `[F, Q]`, F at least 1, without those of the prompt.
 
     Each level of each frame is drawn in three steps: the prior's probabilities, without what label smoothing adds; each
-    of the `policies` in turn; one random number for each sequence. All sequences share the generator, so equal arguments
-    give equal codes. Beyond its context the prior continues from the last half of its window. Raises ArtifactError where
+    of the `policies` in turn; one random number for each sequence. Each sequence has a generator of its own, so what is
+    drawn of it does not depend on how many others there are, but for the rounding of sums. Beyond its context the prior continues from the last half of its window. Raises ArtifactError where
     the prior gives NaN or infinite values.
     """
     layout, sizes, smoothing = prior.shape.layout, prior.shape.codebook_sizes, prior.smoothing.tolist()
@@ -74,10 +74,11 @@ def sample_codes(
         step = Draw(frame, level, active, coarser.cpu(), codes)
         for policy in in_turn:
             shares = policy(shares, step)
-        return draw(shares, generator)
+        return draw(shares, numbers[:, level])
 
     with torch.backends.mkldnn.flags(False, None, None, None):  # oneDNN costs more than it saves here
         for frame in range(most_frames):
+            numbers = torch.stack([uniform(random[row], len(sizes)) for row in active.tolist()])  # [B, Q]
             drawn = sampler.next_frame(draw_level).cpu()
             codes[active, frame] = drawn
             ended = active[drawn[:, 0] == eos_token(prior.codebook_size)]
@@ -93,14 +94,14 @@ def sample_codes(
     return [own[:length].numpy().copy() for own, length in zip(codes, lengths.tolist(), strict=True)]
 
 
-def follow_courses(prior: Prior, wanted: Sequences, generator: torch.Generator) -> list[Policy]:
+def follow_courses(prior: Prior, wanted: Sequences, random: Sequence[torch.Generator]) -> list[Policy]:
     """The policy of sequences whose loudness follows that of recordings, if the prior knows it.
 
     A length that is given after a prompt is no recording's, and has none.
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
         return []
-    drawn = (wanted.count, wanted.most_frames(prior), wanted.label, generator)
+    drawn = (wanted.most_frames(prior), wanted.label, random)
     if len(wanted.prompt):
         courses = prior.courses.continued(wanted.prompt, *drawn)
     else:
@@ -161,9 +162,22 @@ def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -
     return shares
 
 
-def draw(shares: Tensor, generator: torch.Generator) -> Tensor:
-    """Sample one token `[B]` from each row of unnormalised probabilities `[B, V]`, of which one at least is above 0."""
+def generators(seeds: Iterable[int]) -> list[torch.Generator]:
+    """A generator of random numbers for each of the seeds."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def uniform(generator: torch.Generator, count: int) -> Tensor:
+    """Random numbers `[count]` from 0 up to 1."""
+    return torch.rand(count, dtype=torch.float64, generator=generator)
+
+
+def draw(shares: Tensor, numbers: Tensor) -> Tensor:
+    """Sample one token `[B]` from each row of unnormalised probabilities `[B, V]`, of which one at least is above 0.
+
+    `numbers` `[B]` are random, from 0 up to 1.
+    """
     cumulative = shares.cumsum(dim=1, dtype=torch.float64)
     # Inverse transform sampling: one random number a row, where the Gumbel trick takes one for every token.
-    chosen = torch.rand(len(shares), 1, dtype=torch.float64, generator=generator).mul_(cumulative[:, -1:])
+    chosen = numbers[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, chosen, right=True)[:, 0]

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from distill.errors import ArtifactError
 from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Samples
 from distill.generate.policies import Policy, Sampling, keep, pull_to
 from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Refusal, Sound, draw_again
-from distill.generate.sampling import NO_CODES, Sequences, follow_courses, sample_codes
+from distill.generate.sampling import NO_CODES, Sequences, follow_courses, generators, sample_codes
 from distill.generate.source import Source
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
@@ -43,10 +42,10 @@ NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 @dataclass(frozen=True)
 class Attempt:
-    """A draw of some sounds of a batch: their numbers, their seed, and that of what each keeps if it is a take."""
+    """A draw of some sounds of a batch: their numbers, their seeds, and those of what each keeps if it is a take."""
 
     numbers: Sequence[int]
-    seed: int
+    seeds: Sequence[int]
     take_seeds: Sequence[int]
     progress: Progress
 
@@ -58,8 +57,6 @@ class GenerationRequest:
     They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1, 0 is none. With `notes`, in semitones
     (MIDI), sounds are at these in turn. With `finds_faults` sounds are searched for faults.
     """
-
-    AGAIN: ClassVar = Stream.REDRAWN_SOUNDS
 
     count: int
     max_seconds: float
@@ -99,10 +96,10 @@ class GenerationRequest:
         self, source: Source, attempt: Attempt, frames: int, policies: Sequence[Policy], has_courses: bool = True
     ) -> list[Codes]:
         """Sample codes by policies; unless these say how loud each frame is, it follows courses of recordings."""
-        prior, generator = source.prior, torch.Generator().manual_seed(attempt.seed)
+        prior, random = source.prior, generators(attempt.seeds)
         wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
-        courses = follow_courses(prior, wanted, generator) if has_courses else []
-        return sample_codes(prior, wanted, generator, [*policies, *courses], attempt.progress)
+        courses = follow_courses(prior, wanted, random) if has_courses else []
+        return sample_codes(prior, wanted, random, [*policies, *courses], attempt.progress)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,8 +109,6 @@ class TakeRequest(GenerationRequest):
     `strength`, in [0, 1], says how much of it is drawn again. With `follow_tones` what is drawn has the tones of the
     recording, else any.
     """
-
-    AGAIN: ClassVar = Stream.REDRAWN_TAKES
 
     recording: Codes
     strength: float
@@ -148,13 +143,13 @@ def in_tune(request: GenerationRequest) -> Refusal:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Seeds of a request: each batch has one, by its first sound, and each take."""
+    """Seeds of a request: each sound has its own, whatever the number of sounds, and each take."""
 
     seed: int
 
-    def of_batch(self, first: int, attempt: int, again: Stream) -> int:
-        """The seed of the codes that are drawn for a batch, from the second attempt on of the stream `again`."""
-        return derive_seed(self.seed, again, first, attempt) if attempt else derive_seed(self.seed, first)
+    def of_sound(self, number: int, attempt: int) -> int:
+        """The seed of the codes that are drawn for a sound."""
+        return derive_seed(self.seed, Stream.SOUNDS, number, attempt)
 
     def of_take(self, number: int, attempt: int) -> int:
         """The seed of what a take keeps."""
@@ -169,7 +164,7 @@ def generate_sounds(
     report: Report = lambda *_: None,
     take: Callable[[int, Samples], None] | None = None,
 ) -> Draws:
-    """Generate sounds in batches of at most BATCH, each from its own seed; those that are refused are drawn again.
+    """Generate sounds, each from its own seed, in batches of at most BATCH; those that are refused are drawn again.
 
     At strength 0 all takes are the recording, at strength 1 they are as without it. `report` is called while codes are
     drawn. `take` is called with the number and samples of every sound as soon as its batch is ready; then no samples are
@@ -214,9 +209,8 @@ def _drawn(
     def progress(done: int, of: int, text: str) -> None:
         report(batch.start + accepted, done, of, name + text)
 
-    seed = seeds.of_batch(batch.start, attempt, request.AGAIN)
-    take_seeds = [seeds.of_take(number, attempt) for number in numbers]
-    drawn = request.draw(source, Attempt(numbers, seed, take_seeds, progress))
+    own, of_takes = ([seed(number, attempt) for number in numbers] for seed in (seeds.of_sound, seeds.of_take))
+    drawn = request.draw(source, Attempt(numbers, own, of_takes, progress))
     whole = [np.concatenate([request.prompt.reshape(-1, codes.shape[1]), codes]) for codes in drawn]
     novelty = [None] * len(drawn) if source.judge is None else source.judge(drawn)
     sounds = [Sound(codes, new, None, NO_SAMPLES) for codes, new in zip(whole, novelty, strict=True)]

@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -137,24 +137,6 @@ def check_notes(source: Source, settings: KitSettings, labels: dict[int, str]) -
     source.tuner.check(settings.sampled, *labels)
 
 
-@dataclass(frozen=True)
-class KitSeeds(Seeds):
-    """Seeds of the sounds of a label: each attempt is a draw of its own."""
-
-    label: int
-
-    def of_batch(self, first: int, attempt: int, again: Stream) -> int:
-        """The seed of the codes that are drawn for a batch."""
-        return self._of_attempt(attempt).of_batch(first, 0, again)
-
-    def of_take(self, number: int, attempt: int) -> int:
-        """The seed of what a take keeps."""
-        return self._of_attempt(attempt).of_take(number, 0)
-
-    def _of_attempt(self, attempt: int) -> Seeds:
-        return Seeds(derive_seed(self.seed, Stream.KIT_SOUNDS, self.label, attempt))
-
-
 class _Drawing:
     """Draws the sounds of a kit, counts the draws that are refused, and reports how many sounds there are."""
 
@@ -235,7 +217,8 @@ class _Drawing:
         silence = Refusal("silent", partial(is_silent, self.source), hears=True)
         known = {request.recording.tobytes()} if isinstance(request, TakeRequest) else set[bytes]()
         refusals = [silence, *[COPY] * (not self.settings.allow_copies), MISTUNED, equal_to(known)]
-        draws = generate_sounds(self.source, request, KitSeeds(self.settings.seed or 0, label), refusals, report)
+        seeds = Seeds(derive_seed(self.settings.seed or 0, Stream.KIT_SOUNDS, label))
+        draws = generate_sounds(self.source, request, seeds, refusals, report)
         longest = max(1, round(self.settings.seconds * self.rate))
         sounds = [replace(sound, samples=sound.samples[:longest]) for sound in draws.accepted]
         return Drawn(sounds, count - len(sounds), draws.refused)

@@ -5,6 +5,7 @@ an `architecture` to its class. Every number in it, and the name, type and shape
 tensor is read, so that a file costs at most twice its own size in memory.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ from distill.prior.artifact import AnyShape, build_prior
 from distill.prior.base import Prior
 from distill.storage.files import canonical_json, identity, write_bytes
 from distill.storage.weights import (
+    AtMost,
     Kind,
     StoredTensor,
     read_header,
+    stored_shapes,
     stored_weights,
     tensors_sha256,
     under,
@@ -246,8 +249,10 @@ def _load(path: Path) -> Bundle:
         )
     codec = VQVAE(architecture, spectrogram)
     try:
-        with torch.device("meta"):  # a prior without memory for its weights, which may be too many
-            _check_tensors(stored, Bundle(codec, _prior_of(metadata), metadata).weights())
+        numbers = sum(math.prod(tensor.shape) for tensor in under(PRIOR_PREFIX, stored).values())
+        with AtMost(numbers + numbers // 2 + (1 << 16)):  # a network has some numbers that no file needs
+            prior = build_prior(metadata.prior_config) if metadata.prior_config else None
+        _check_tensors(stored, Bundle(codec, prior, metadata))
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in stored}
         _check_values(metadata, tensors)
@@ -262,14 +267,10 @@ def _load(path: Path) -> Bundle:
         ) from error
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}; download it again") from error
-    bundle = Bundle(codec, _prior_of(metadata), metadata, reference)
+    bundle = Bundle(codec, prior, metadata, reference)
     for prefix, network in bundle.networks.items():
         network.eval().load_state_dict(under(prefix, tensors))
     return bundle
-
-
-def _prior_of(metadata: BundleMetadata) -> Prior | None:
-    return build_prior(metadata.prior_config) if metadata.prior_config else None
 
 
 def _reference_of(tensors: Mapping[str, Tensor], codebook_sizes: Sequence[int]) -> Reference | None:
@@ -283,10 +284,11 @@ def _reference_of(tensors: Mapping[str, Tensor], codebook_sizes: Sequence[int]) 
     return reference
 
 
-def _check_tensors(stored: Mapping[str, StoredTensor], weights: Mapping[str, Tensor]) -> None:
+def _check_tensors(stored: Mapping[str, StoredTensor], bundle: Bundle) -> None:
     """Compare the tensors of a file with the weights of its networks, before any is read; a reference may have any length."""
-    kinds = {torch.float16: "F16", torch.float32: "F32"}
-    expected = {name: StoredTensor(kinds[value.dtype], tuple(value.shape)) for name, value in weights.items()}
+    expected: dict[str, StoredTensor] = {}
+    for prefix, network in bundle.networks.items():
+        expected |= stored_shapes(network, prefix)
     for key, (kind, _) in TENSORS.items():
         if (name := REFERENCE_PREFIX + key) in stored:
             expected[name] = StoredTensor(kind, stored[name].shape)

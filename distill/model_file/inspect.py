@@ -10,7 +10,7 @@ import torch
 
 from distill.codec.streaming import encode
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.sampling import Sequences, sample_codes
+from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import decode_sounds
 from distill.model_file.build import Facts, date_of, facts, origins
 from distill.model_file.format import (
@@ -120,7 +120,7 @@ def _trial(bundle: Bundle, seconds: float = 0.5, pitch: float = 220.0) -> Facts:
     checks = [("codec", f"{seconds} s of a tone to {codes.numel()} codes and back")]
     if bundle.prior:
         sequences = Sequences(1, len(codes), natural_ending=False)
-        (drawn,) = sample_codes(bundle.prior, sequences, torch.Generator().manual_seed(0))
+        (drawn,) = sample_codes(bundle.prior, sequences, generators([0]))
         decode_sounds(codec, [drawn])
         checks.append(("prior", f"{seconds} s drawn, {drawn.size} codes of this codec"))
     return checks

@@ -107,9 +107,9 @@ class SetReport:
     def lines(self) -> list[str]:
         """Verdicts, percentiles, lengths, distance and diversity, for people."""
         lines = [
-            f"{self.new} new, {self.close} close, {self.copies} copies; on average more like a training recording than "
-            f"{self.mean_percentile_codes:.0%} of held-out recordings in codes, {self.mean_percentile_spectra:.0%} in "
-            "spectra (50 %: as new as these; less is newer)",
+            f"{self.new} new, {self.close} close, {self.copies} copies; on average newer than "
+            f"{1 - self.mean_percentile_codes:.0%} of held-out recordings in codes, {1 - self.mean_percentile_spectra:.0%} "
+            "in spectra (50 %: as new as these)",
             f"mean length {self.mean_seconds:.2f} s, of held-out recordings {self.held_out_mean_seconds:.2f} s",
             self.tonal_sentence,
             self.distance_sentence,

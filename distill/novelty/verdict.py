@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +15,12 @@ from distill.novelty.reference import MOST_FRAMES, Reference, rows
 from distill.novelty.scores import SHORTEST, Score, Scorer
 from distill.novelty.search import Match
 from distill.novelty.spectra import UNLIKE_DB
-from distill.text import one_line
+from distill.text import one_line, several
 
 CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
+FEW_HELD_OUT = (
+    9  # recordings; of fewer, chance alone puts one sound in ten or more nearer than all of them: 1 / (n + 1)
+)
 LONG_ENOUGH = 12  # frames from which spectra alone can show a copy: many short sounds are alike
 
 Verdict = Literal["new", "close", "copy"]
@@ -57,6 +61,7 @@ class Novelty:
     codes: Shared
     spectra: Shared
     passage_seconds: float  # start of the passage in the sound
+    held_out: int  # number of held-out recordings that it is judged by
     judged_by: Basis = "codes"  # what decided: equal codes, a copied run of them, or spectra
 
     @property
@@ -68,6 +73,23 @@ class Novelty:
     def percentile(self) -> float:
         """The novelty percentile: the higher of the two spaces."""
         return max(self.codes.percentile, self.spectra.percentile)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether there are enough held-out recordings to tell well."""
+        return self.held_out >= FEW_HELD_OUT
+
+    @property
+    def short(self) -> str:
+        """The verdict in about six words: "New. Nearest: kick_tight"."""
+        name = one_line(PurePath(self.nearest.nearest).stem, most=60)
+        doubt = "." if self.is_sure else "? Too few to tell well."
+        return f"{self.verdict.capitalize()}{doubt} Nearest: {name}"
+
+    @property
+    def explanation(self) -> str:
+        """One sentence: how new a sound is, beside which training recording, and why it was judged so."""
+        return explain(self)
 
     def json(self) -> dict[str, Any]:
         """The verdict and its reasons, for reports."""
@@ -101,7 +123,7 @@ class Judge:
         codes, spectra = (self._shared(getattr(score, space), baseline[space]) for space in spaces)
         nearer: Basis = "spectra" if spectra.percentile > codes.percentile else "codes"
         verdict, basis = self.verdict(score, baseline, nearer)
-        return Novelty(verdict, codes, spectra, begin / self.frame_rate, basis)
+        return Novelty(verdict, codes, spectra, begin / self.frame_rate, len(self.reference.held_out), basis)
 
     def _shared(self, match: Match, baseline: Rows) -> Shared:
         return Shared(
@@ -176,18 +198,22 @@ def _newness(novelty: Novelty) -> tuple[int, float, float]:
 
 
 def explain(novelty: Novelty) -> str:
-    """One sentence: how new a sound is, beside which training recording, and why it was judged so."""
+    """The sentence `Novelty.explanation`. In it a high share of recordings is good: as many come as close."""
+    few = f"; {several(novelty.held_out, 'recording')} held out are too few to tell well" * (not novelty.is_sure)
+    return _reasons(novelty) + few
+
+
+def _reasons(novelty: Novelty) -> str:
     name = one_line(novelty.nearest.nearest, most=200)
     part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
-    share, unheard = novelty.nearest.percentile, "of the recordings that the model never heard"
+    nearer, unheard = round(100 * (1 - novelty.nearest.percentile)), "of the recordings that the model never heard"
     match novelty.verdict:
         case "new":
-            nearer = max(1, round(100 * (1 - share)))
+            nearer = max(1, nearer)
             return f"New: {part}{nearer} % {unheard} come as close to one that it learned as this sound comes to {name}"
         case "close":
-            less = f"all {unheard}" if share == 1 else f"{int(100 * share)} % {unheard}"
-            likeness = _likeness(novelty)
-            return f"Close to {name}{_key(novelty)}: {part}{likeness}; {less} are less like any that it learned"
+            likeness, few = _likeness(novelty), f"{nearer} %" if nearer else "none"
+            return f"Close to {name}{_key(novelty)}: {part}{likeness}; {few} {unheard} come as close to any that it learned"
         case "copy":
             return f"A copy of {name}{_key(novelty)}: {part}{_copied(novelty)}"
 

@@ -32,16 +32,16 @@ class Courses(nn.Module):
         self.labels.copy_(torch.tensor([label for _, label in recordings]))
 
     def stretched(
-        self, count: int, most_frames: int, label: int, generator: torch.Generator, ends: bool = True
+        self, most_frames: int, label: int, generators: Sequence[torch.Generator], ends: bool = True
     ) -> Tensor:
-        """Courses `[count, most_frames]` of sounds, in tokens, with EOS where they have ended.
+        """Courses `[count, most_frames]` of sounds, each drawn with its own generator, in tokens, with EOS where they have ended.
 
         Each is that of a random recording, stretched at random by half an octave and moved by 1.5 steps of loudness, at
         most, so that it fits; those that do not end are stretched to `most_frames`. With a label it is one with the
         label, where there is any.
         """
         recordings, courses = self._of(label), []
-        for _ in range(count):
+        for generator in generators:
             recording, octaves, moved = self._draw(recordings, generator)
             frames = min(most_frames, max(1, round(len(recording) * 2 ** (0.5 * octaves))))
             frames = frames if ends else most_frames
@@ -49,14 +49,14 @@ class Courses(nn.Module):
             courses.append(course + 1.5 * moved)
         return self._tokens(courses, most_frames)
 
-    def continued(self, prompt: Codes, count: int, most_frames: int, label: int, generator: torch.Generator) -> Tensor:
+    def continued(self, prompt: Codes, most_frames: int, label: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Courses as of `stretched`, of sounds that go on after the codes `prompt` `[P, Q]` for a frame at least.
 
         Each is that of a longer recording, where there is one, from frame P on, and begins as loud as the prompt ends.
         """
         recordings, courses = self._of(label), []
         recordings = [recording for recording in recordings if len(recording) > len(prompt)] or recordings
-        for _ in range(count):
+        for generator in generators:
             recording, *_ = self._draw(recordings, generator)
             rest = recording[min(len(prompt), len(recording)) - 1 :]
             rest = rest - rest[0] + int(prompt[-1, 0])

@@ -5,18 +5,20 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from distill.errors import ArtifactError
 from distill.storage.files import damaged, write_bytes
 from distill.text import is_utf8, one_line
 
 M = TypeVar("M", bound=nn.Module)
+V = TypeVar("V")
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -35,7 +37,7 @@ def weights_sha256(module: nn.Module) -> str:
     return tensors_sha256(stored_weights(module))
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, V]) -> dict[str, V]:
     """The tensors whose names start with `prefix`, without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
@@ -44,6 +46,39 @@ def stored_weights(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """A network's weights as files have them: what is learnt by gradients in half precision, all else as it is."""
     learnt = {name for name, _ in module.named_parameters()}
     return {prefix + name: value.half() if name in learnt else value for name, value in module.state_dict().items()}
+
+
+def stored_shapes(module: nn.Module, prefix: str = "") -> dict[str, "StoredTensor"]:
+    """Types and shapes of a network's weights as files have them."""
+    learnt = {name for name, _ in module.named_parameters()}
+    types = {True: "F16", False: "F32"}
+    return {
+        prefix + name: StoredTensor(types[name in learnt], tuple(value.shape))
+        for name, value in module.state_dict().items()
+    }
+
+
+class AtMost(TorchFunctionMode):
+    """Within it networks of at most so many numbers can be built; raises ArtifactError before it makes a tensor too many.
+
+    For networks that a file describes. The meta device would need no memory, but imports torch's compiler, for a second.
+    """
+
+    MAKERS: ClassVar = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self._left = numbers
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in self.MAKERS:
+            size = args if isinstance(args[0], int) else args[0]
+            self._left -= math.prod(size)
+        if self._left < 0:
+            raise ArtifactError("expected the tensors that its metadata describes, found others: fewer numbers")
+        return func(*args, **kwargs or {})
 
 
 @torch.no_grad()

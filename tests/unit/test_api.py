@@ -21,6 +21,7 @@ from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.faults import FaultFinder
 from distill.generate.refusals import MOST_DRAWS
+from distill.generate.results import Result
 from distill.generate.sampling import Sequences
 from distill.generate.sounds import BATCH
 from distill.novelty.verdict import VERDICTS
@@ -50,6 +51,21 @@ def test_sounds_come_with_their_novelty_and_can_be_had_again(model: Model) -> No
     assert made.novelty == again.novelty
     anything = model.generate()
     assert same(model.generate(seed=anything.seed).sounds, anything.sounds)
+
+
+def test_a_sound_of_a_seed_is_the_same_whatever_the_number_of_sounds(model: Model) -> None:
+    """As far as the sums of other batches round alike: of codes hardly ever another, of samples the last bits."""
+
+    def codes(made: Result) -> list[bytes]:
+        return [own.tobytes() for own in made.codes]
+
+    for wanted in ({}, {"seconds": 0.3}, {"label": "kick"}, {"reject_faults": True}, {"min_novelty": 0.5}):
+        one, some, many = (codes(model.generate(n, seed=6, **wanted)) for n in (1, 3, BATCH + 2))
+        assert one + some[1:] == many[:3]
+        assert len({*many}) > 1
+    tone = np.sin(np.arange(6000) * 0.2)
+    some, more = (codes(model.vary(tone, n, 0.6, seed=6)) for n in (3, 9))
+    assert some == more[:3]
 
 
 def test_a_model_of_near_duplicates_says_what_its_verdicts_miss(

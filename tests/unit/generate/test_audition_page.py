@@ -1,4 +1,4 @@
-"""The audition page: two players, one sentence, and the figures behind a fold."""
+"""The audition page: two players, a verdict in some words, its sentence and the figures behind a fold."""
 
 import re
 from pathlib import Path
@@ -11,13 +11,14 @@ SPACE = {
     "likeness": 0.4,
     "copied_seconds": 0.1,
     "edit_distance": 0.97,
-    "percentile": 0.5,
+    "percentile": 0.7,
     "semitones": -3,
 }
 ROW: dict[str, Any] = {
     **{"file": "sound_000.wav", "label": "kick", "nearest_file": "sound_000_nearest.wav", "nearest_path": "a/<b>.wav"},
     **{"picture": "sound_000.png", "codes_picture": "sound_000_codes.png", "seconds": 1.5, "verdict": "close"},
-    **{"explanation": "Close to a/<b>.wav: it is", "codes": SPACE, "spectra": {**SPACE, "difference_db": 2.0}},
+    **{"short": "Close. Nearest: <b>", "explanation": "Close to a/<b>.wav: it is"},
+    **{"codes": SPACE, "spectra": {**SPACE, "difference_db": 2.0}},
     "faults": [],
 }
 LINES = ["2 new, 0 close", "faults: 1 of 2 sounds, 50%; of 4 held-out recordings 0%", "  drone 50%, held-out 0%: it"]
@@ -31,13 +32,15 @@ def test_a_card_has_players_a_sentence_and_a_fold(tmp_path: Path) -> None:
     for card in cards:
         assert card.count("<audio controls") == 2
         before, fold = card.split("<details>")
-        assert '<p class="verdict">Close to a/&lt;b&gt;.wav: it is.' in before
+        long = "Close to a/&lt;b&gt;.wav: it is."
+        assert f'<p class="verdict" title="{long}">Close. Nearest: &lt;b&gt;.' in before
+        assert f"<p>{long}</p>" in fold
         assert "97%" not in before
         terms = ["nearest recording", "best alignment", "interval", "longest copied run", "edit distance"]
-        terms.append("novelty percentile")
+        terms.append("newer than")
         assert re.findall('<th scope="row">(.*?)</th>', fold) == terms
         assert fold.count('class="meaning"') == len(terms)
-        assert all(text in fold for text in ("40% equal", "2.0 dB apart", "-3 semitones", "0.10 s", "97%", "50%"))
+        assert all(text in fold for text in ("40% equal", "2.0 dB apart", "-3 semitones", "0.10 s", "97%", "30%"))
     assert "<b>" not in page
     assert "color-scheme: light dark" in page
     assert "<p>faults: 1 of 2 sounds, 50%; of 4 held-out recordings 0%</p>\n<p>drone 50%, held-out 0%: it</p>" in page
@@ -46,7 +49,7 @@ def test_a_card_has_players_a_sentence_and_a_fold(tmp_path: Path) -> None:
 
 def test_names_are_shown_as_text(tmp_path: Path) -> None:
     markup = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'onload='x", "$summary", "]]>-->")
-    texts = ("label", "explanation", "file", "nearest_path", "nearest_file", "picture", "codes_picture")
+    texts = ("label", "short", "explanation", "file", "nearest_path", "nearest_file", "picture", "codes_picture")
     rows = []
     for name in markup:
         spaces = {space: {**ROW[space], "nearest": name} for space in ("codes", "spectra")}

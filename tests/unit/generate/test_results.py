@@ -5,26 +5,43 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from distill.generate.refusals import Draws, Sound
 from distill.generate.results import Generated, Similarity, Take, Varied
 from distill.generate.sounds import NO_SAMPLES
+from distill.novelty.verdict import Novelty, Shared
 
 CODES = np.zeros((4, 6), np.int64)
 
 
-@pytest.mark.parametrize(
-    ("strength", "transposed", "expected"),
-    [
-        (0.0, False, "beside the recording copy: 100% of codes equal, 0.0 dB"),
-        (0.0, True, "beside the transposed recording 100% of codes equal, 0.0 dB"),
-        (0.3, True, "beside the transposed recording copy: 100% of codes equal, 0.0 dB"),
-    ],
-)
-def test_the_transposed_recording_itself_is_not_called_a_copy(strength: float, transposed: bool, expected: str) -> None:
-    take = Take(CODES, None, None, NO_SAMPLES, 1.0, similarity=Similarity(1.0, 0.0, "copy"))
-    made = Varied(draws=Draws({0: take}), sample_rate=16_000, seed=0, strength=strength, transposed=transposed)
-    assert made.lines([Path("a.wav")])[0] == f"a.wav  1.00 s  {expected}"
+def of(nearest: str, held_out: int = 20) -> Novelty:
+    alike = Shared(nearest, 0.0, 0.4, 0.1, 0.9, 0.5)
+    return Novelty("new", alike, alike, 0.0, held_out)
+
+
+def test_a_line_says_how_much_of_a_take_changed_and_its_verdict_in_some_words() -> None:
+    take = Take(CODES, of("drums/kick_tight.wav"), None, NO_SAMPLES, 1.0, similarity=Similarity(0.72, 1.0, "close"))
+    made = Varied(draws=Draws({0: take}), sample_rate=16_000, seed=0, strength=0.3)
+    assert made.lines([Path("a.wav")])[0] == "a.wav  1.00 s  28% changed  New. Nearest: kick_tight"
+    (row,) = made.json([Path("a.wav")])["takes"]
+    assert row["short"] == "New. Nearest: kick_tight"
+    assert row["explanation"].startswith("New: 50 % of the recordings")
+    assert row["explanation"].endswith("drums/kick_tight.wav")
+
+
+@pytest.mark.parametrize("name", ["kick_tight.wav", f"{'long name ' * 20}.wav", f"{'音' * 60}.wav"])
+@pytest.mark.parametrize("held_out", [3, 20])
+def test_a_sound_is_one_line_of_80_columns_and_two_of_40(name: str, held_out: int) -> None:
+    sound = Sound(CODES, of(name, held_out), ("drone", "ending"), NO_SAMPLES, 12.0)
+    made = Generated(draws=Draws({0: sound, 1: sound}), sample_rate=8000, seed=1)
+    paths = [Path(f"generated/demo_1234567890_00{number}.wav") for number in range(2)]
+    wide, narrow = (made.lines(paths, width) for width in (80, 40))
+    assert [line.split()[0] for line in wide[:2]] == list(map(str, paths))
+    assert all("Faulty: drone, ending" in line for line in wide[:2])
+    assert all("Faulty: drone, ending" in line for line in "\n".join(narrow).split("\n")[1:4:2])
+    for lines, width in ((wide, 80), (narrow, 42)):  # path and length have 42
+        assert max(cell_len(part) for line in lines for part in line.split("\n")) <= width
 
 
 def test_what_was_heard_is_said_in_words() -> None:

@@ -20,8 +20,10 @@ from distill.generate.sampling import (
     Sequences,
     classifier_free_guidance,
     draw,
+    generators,
     sample_codes,
     undo_label_smoothing,
+    uniform,
 )
 from distill.prior.architectures import ArchitectureName
 from distill.prior.artifact import build_prior
@@ -53,7 +55,8 @@ def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> 
 
 def sampled(prior: Prior, seed: int = 0, *policies: Policy, **wanted: Any) -> list[Codes]:
     """Sequences of a prior from a seed."""
-    return sample_codes(prior, Sequences(**wanted), torch.Generator().manual_seed(seed), policies)
+    sequences = Sequences(**wanted)
+    return sample_codes(prior, sequences, generators(1000 * seed + row for row in range(sequences.count)), policies)
 
 
 LABELLED = {kind: sharp_prior(kind, ["a", "b"]) for kind in ("frame", "flat", "memory")}
@@ -211,7 +214,7 @@ def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: in
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, 11, generator=generator)
     step = Draw(0, 0, torch.arange(6), torch.zeros(6, 0, dtype=torch.int64), torch.zeros(6, 1, 1, dtype=torch.int64))
-    drawn = draw(truncation(0.8, top_k, top_p, FrameLayout(SIZES))(logits.softmax(dim=-1), step), generator)
+    drawn = draw(truncation(0.8, top_k, top_p, FrameLayout(SIZES))(logits.softmax(dim=-1), step), uniform(generator, 6))
     for row, token in zip((logits / 0.8).softmax(dim=-1), drawn, strict=True):
         order = row.argsort(descending=True)
         rank = int((order == token).nonzero())
@@ -267,7 +270,7 @@ def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
 
 def test_tokens_are_drawn_as_often_as_they_weigh() -> None:
     weights = torch.tensor([0.0, 0.5, 0.0, 1.5, 0.25, 0.0])
-    drawn = draw(weights.expand(100_000, -1), torch.Generator().manual_seed(0))
+    drawn = draw(weights.expand(100_000, -1), uniform(torch.Generator().manual_seed(0), 100_000))
     shares = torch.bincount(drawn, minlength=6) / len(drawn)
     torch.testing.assert_close(shares, weights / weights.sum(), rtol=0, atol=0.005)
     assert not shares[weights == 0].any()

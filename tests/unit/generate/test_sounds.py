@@ -65,7 +65,7 @@ def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(seconds: float) ->
 
 
 def test_sounds_never_outlast_the_limit_nor_clip() -> None:
-    sounds = generated(GenerationRequest(20, 0.5), 1)
+    sounds = generated(GenerationRequest(20, 0.5), 4)
     assert 1 <= min(len(one.codes) for one in sounds) < max(len(one.codes) for one in sounds)
     assert max(len(one.codes) for one in sounds) <= frames_for_seconds(CODEC, 0.5)
     assert np.abs(decode_sounds(CODEC, [np.full((20, len(SIZES)), 3, dtype=np.int64)])[0]).max() <= PEAK + 1e-6

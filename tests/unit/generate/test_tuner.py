@@ -16,7 +16,7 @@ from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.policies import Draw
 from distill.generate.refusals import MISTUNED
-from distill.generate.sampling import Sequences, sample_codes
+from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds, in_tune
 from distill.generate.source import Source
 from distill.generate.tuner import SPREAD, NoteWeights, Tuner, heard_intervals
@@ -114,7 +114,7 @@ def test_sequences_are_drawn_each_at_its_note_also_after_some_have_ended() -> No
     notes = [48, 52, 56, 60, 64, 68, 72] * 4
     tuner = Tuner(codec, prior)
     wanted = Sequences(len(notes), 40, label=STRING)
-    drawn = sample_codes(prior, wanted, torch.Generator().manual_seed(1), [tuner.weights(notes)])
+    drawn = sample_codes(prior, wanted, generators(range(len(notes))), [tuner.weights(notes)])
     assert len({len(codes) for codes in drawn}) > 1
     for note, codes in zip(notes, drawn, strict=True):
         pitches = codec.pitches(torch.from_numpy(codes)[None])[0].numpy()
@@ -128,7 +128,7 @@ def test_a_take_follows_the_tones_of_its_recording() -> None:
     recording[:, [NOTE, TUNING, ATOM]] = np.repeat([[52, 8, 1], [0, 0, 0], [64, 8, 1]], 4, axis=0)
     following = Tuner(codec, prior).following(recording, 5)
     wanted = Sequences(5, 12, natural_ending=False, label=STRING)
-    drawn = sample_codes(prior, wanted, torch.Generator().manual_seed(0), [following])
+    drawn = sample_codes(prior, wanted, generators(range(5)), [following])
     notes = np.stack(drawn)[..., NOTE]
     assert (notes[:, :4] == 52).all()
     assert (notes[:, 8:] == 64).all()

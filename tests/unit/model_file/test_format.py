@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from faults.hostile import joined, parts
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
+from torch import nn
 from unit.tiny import MEMORY, PRIOR, networks, prior_artifact, write_prior_model
 
 from distill.errors import ArtifactError
@@ -20,7 +23,7 @@ from distill.model_file.build import bundle_prior
 from distill.model_file.format import load_bundle, save_bundle, size_of
 from distill.prior.base import PriorShape
 from distill.storage.files import write_json
-from distill.storage.weights import save_weights
+from distill.storage.weights import AtMost, save_weights
 
 Json = dict[str, Any]
 
@@ -202,3 +205,19 @@ def test_a_prior_of_another_codec_is_refused(path: Path, tmp_path: Path) -> None
     ):
         bundle_prior(tmp_path / "b.distill", load_bundle(path), tmp_path / "prior")
     assert not (tmp_path / "b.distill").exists()
+
+
+def test_a_prior_larger_than_the_file_is_refused_before_it_takes_memory(path: Path) -> None:
+    change = lambda values: values["prior_config"].update(hidden_size=8192, num_layers=128)  # noqa: E731
+    with pytest.raises(ArtifactError, match="found others: fewer numbers; download it again"):
+        load_bundle(rewritten(path, change))
+    with AtMost(10):
+        nn.Linear(3, 2)
+        with pytest.raises(ArtifactError, match="found others: fewer numbers"):
+            torch.randn(1 << 40)  # four terabytes
+
+
+def test_a_model_is_opened_without_torchs_compiler(path: Path) -> None:
+    """Importing it takes as long as a sound takes to generate."""
+    code = f"import sys, distill; distill.load({str(path)!r}); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,14 +11,15 @@ from distill.novelty.scores import Score, with_scores
 from distill.novelty.search import Match
 from distill.novelty.spectra import NOWHERE
 from distill.novelty.verdict import (
+    FEW_HELD_OUT,
     LONG_ENOUGH,
+    VERDICTS,
     Basis,
     Judge,
     Novelty,
     Shared,
     Verdict,
     comparable,
-    explain,
 )
 
 RNG = np.random.default_rng(0)
@@ -125,11 +126,16 @@ def test_sounds_are_judged_by_pieces_about_as_long() -> None:
 
 
 def novelty(
-    verdict: Verdict, basis: Basis, start: float = 0.0, percentile: float = 0.986, semitones: int = 0
+    verdict: Verdict,
+    basis: Basis,
+    start: float = 0.0,
+    percentile: float = 0.986,
+    semitones: int = 0,
+    held_out: int = FEW_HELD_OUT,
 ) -> Novelty:
     codes = Shared("a\nb.wav", 0.0, 0.712, 0.75, 0.5, percentile, semitones)
     spectra = Shared("c.wav", 0.0, 0.9, 0.75, 0.5, 0.25, semitones)
-    return Novelty(verdict, codes, spectra, start, basis)
+    return Novelty(verdict, codes, spectra, start, held_out, basis)
 
 
 UNHEARD = "of the recordings that the model never heard"
@@ -144,17 +150,22 @@ UNHEARD = "of the recordings that the model never heard"
         ),
         (
             novelty("close", "codes", 8),
-            "Close to a b.wav: from 8.0 s on, 71 % of its codes are the same; 98 % "
-            f"{UNHEARD} are less like any that it learned",
+            f"Close to a b.wav: from 8.0 s on, 71 % of its codes are the same; 1 % {UNHEARD} come as close to any that it "
+            "learned",
+        ),
+        (
+            novelty("close", "codes", percentile=1),
+            f"Close to a b.wav: 71 % of its codes are the same; none {UNHEARD} come as close to any that it learned",
         ),
         (
             novelty("close", "spectra", percentile=1),
-            f"Close to c.wav: its spectrum differs by 2.0 dB on average; 25 % {UNHEARD} are less like any that it learned",
+            f"Close to c.wav: its spectrum differs by 2.0 dB on average; 75 % {UNHEARD} come as close to any that it "
+            "learned",
         ),
         (
             novelty("close", "spectra", semitones=-3),
-            f"Close to c.wav, three semitones lower: its spectrum differs by 2.0 dB on average; 25 % {UNHEARD} are less "
-            "like any that it learned",
+            f"Close to c.wav, three semitones lower: its spectrum differs by 2.0 dB on average; 75 % {UNHEARD} come as "
+            "close to any that it learned",
         ),
         (
             novelty("copy", "codes", semitones=1),
@@ -170,5 +181,24 @@ UNHEARD = "of the recordings that the model never heard"
     ],
 )
 def test_the_sentence_names_recording_and_reason(given: Novelty, sentence: str) -> None:
-    assert explain(given) == sentence
+    assert given.explanation == sentence
     assert given.nearest.nearest.replace("\n", " ") in sentence
+
+
+def test_a_verdict_in_some_words_names_the_recording_and_says_where_too_few_tell() -> None:
+    assert [novelty(verdict, "spectra").short for verdict in VERDICTS] == [
+        "Copy. Nearest: c",
+        "Close. Nearest: c",
+        "New. Nearest: c",
+    ]
+    few = novelty("new", "spectra", held_out=3)
+    assert few.short == "New? Too few to tell well. Nearest: c"
+    assert few.explanation.endswith("this sound comes to c.wav; 3 recordings held out are too few to tell well")
+    assert "too few" not in novelty("new", "spectra").explanation
+
+
+def test_a_judge_counts_its_held_out_recordings(codec: VQVAE, training: list[np.ndarray]) -> None:
+    for count, is_sure in ((3, False), (FEW_HELD_OUT - 1, False), (FEW_HELD_OUT, True)):
+        few = make_reference([str(number) for number in range(20)], training, sounds(count))
+        (found,) = Judge(with_scores(few, codec), codec)(sounds(1))
+        assert (found.held_out, found.is_sure) == (count, is_sure)

@@ -30,7 +30,7 @@ from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequence
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.generate.policies import Sampling
-from distill.generate.sampling import Sequences, sample_codes
+from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.params import get_adaptive_prior_config
 from distill.prior.data import MIN_STEPS, PriorData, WindowSampler
 from distill.prior.frame import FrameShape
@@ -204,7 +204,7 @@ def test_labels_condition_samples(architecture: str) -> None:
 
     def share_up(label: int, guidance: float = 1.0) -> float:
         wanted = Sequences(40, 2, natural_ending=False, label=label, sampling=Sampling(guidance=guidance))
-        drawn = sample_codes(model, wanted, torch.Generator().manual_seed(0))
+        drawn = sample_codes(model, wanted, generators(range(40)))
         steps = [int(codes[1, 0] - codes[0, 0]) % SIZE for codes in drawn]
         return steps.count(1) / max(1, steps.count(1) + steps.count(SIZE - 1))
 
