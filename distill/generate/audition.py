@@ -15,6 +15,7 @@ from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.plots import write_codes, write_spectrograms
 from distill.audio.write import write_audio
+from distill.codec.layout import level_names
 from distill.codec.model import VQVAE
 from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.policies import Sampling
@@ -105,7 +106,7 @@ def _write_sound(
     write_audio(output / f"{name}_nearest.wav", recording, rate)
     pictures = [(f"generated {number}", sound.samples), (f"nearest training recording: {entry.path}", recording)]
     write_spectrograms(output / f"{name}.png", pictures, rate)
-    write_codes(output / f"{name}_codes.png", sound.codes)
+    write_codes(output / f"{name}_codes.png", sound.codes, level_names(sound.codes.shape[1]))
     return {
         "file": f"{name}.wav",
         "nearest_file": f"{name}_nearest.wav",

@@ -155,7 +155,7 @@ def _prior_facts(metadata: BundleMetadata) -> Facts:
     rows = [
         ("prior", f"{size}, {context}"),
         ("labels", ", ".join(prior.labels[:20]) + more),
-        ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),
+        ("held out", f"perplexity {trained.best_perplexity:.1f}, the best of {trained.epochs_trained} epochs"),
         ("warning", trained.memorization.message),
     ]
     return [(name, value) for name, value in rows if value]

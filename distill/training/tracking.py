@@ -92,11 +92,11 @@ class Tracker:
             case Step() if event.step % 10 == 0:
                 self.metrics({f"step/{name}": value for name, value in event.losses.items()}, event.step)
             case Epoch():
-                self.metrics(event.all_metrics, event.epoch)
+                self.metrics(event.all_metrics, event.epoch + 1)
             case VQEpochMetrics():
-                self.metrics({"overfitting_gap": event.overfitting_gap}, event.epoch)
+                self.metrics({"overfitting_gap": event.overfitting_gap}, event.epoch + 1)
             case PriorEpochMetrics():
-                self.metrics({"best_perplexity": event.best_perplexity}, event.epoch)
+                self.metrics({"best_perplexity": event.best_perplexity}, event.epoch + 1)
             case WatchMetrics():
                 values = {event.figure: event.value, "change": event.change, "threshold": event.threshold}
                 self.metrics({f"step/watch_{name}": value for name, value in values.items()}, event.step)

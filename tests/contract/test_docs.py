@@ -240,7 +240,7 @@ def test_figures_of_the_readme_are_those_of_the_run() -> None:
     assert f"learn the {usable} recordings in data/demo" in TEXTS["README"]
     assert rows["held-out sound"] == (
         f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "
-        f"(best epoch {prior['best_epoch'] + 1} of {prior['epochs_trained']})"
+        f"(best epoch {prior['best_epoch']} of {prior['epochs_trained']})"
     )
     levels = sorted(key for key in codec if key.endswith("/utilization"))
     shares = [f"level {number} {codec[key]:.0%}" for number, key in enumerate(levels)]
