@@ -34,12 +34,17 @@ WRITTEN = "written"  # key of the date in `metadata`
 
 
 def bundle_artifacts(
-    path: Path, vqvae: Path, prior: Path | None = None, reference: bool = True, date: str | None = None
+    path: Path,
+    vqvae: Path,
+    prior: Path | None = None,
+    reference: bool = True,
+    date: str | None = None,
+    training_date: str | None = None,
 ) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
-    With `reference` it holds the codes of the recordings, which new sounds are compared with. Without a `date` equal
-    artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
+    With `reference` it holds the codes of the recordings, which new sounds are compared with. `date` is that of the file,
+    and of the training where `training_date` is None; without a date equal artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, config = load_codec(vqvae)
     training = {"vqvae": config.training.model_dump()}
@@ -60,18 +65,23 @@ def bundle_artifacts(
         codec_sha256=config.codec_sha256,
     )
     bundle = Bundle(codec, None, metadata)
-    return bundle_prior(path, bundle, prior, reference, date) if prior else _save(path, bundle)
+    return bundle_prior(path, bundle, prior, reference, date, training_date) if prior else _save(path, bundle)
 
 
 def bundle_prior(
-    path: Path, bundle: Bundle, prior: Path, reference: bool = True, date: str | None = None
+    path: Path,
+    bundle: Bundle,
+    prior: Path,
+    reference: bool = True,
+    date: str | None = None,
+    training_date: str | None = None,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
     curves, unscored = loss_curves(prior, "prior"), load_reference(prior, config.shape) if reference else None
-    return save_with_prior(path, bundle, model, config, curves, unscored, date)
+    return save_with_prior(path, bundle, model, config, curves, unscored, date, training_date)
 
 
 def save_with_prior(
@@ -82,6 +92,7 @@ def save_with_prior(
     curves: dict[str, list[float]],
     reference: Reference | None,
     date: str | None,
+    training_date: str | None = None,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
     metadata = bundle.metadata
@@ -101,7 +112,7 @@ def save_with_prior(
         "training_config": training,
         "loss_curve_history": {**metadata.loss_curve_history, **curves},
         "prior_config": config.shape,
-        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=date),
+        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=training_date or date),
         "metadata": notes,
         "provenance": metadata.provenance.model_copy(update=sources),
     }

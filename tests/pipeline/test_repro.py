@@ -151,13 +151,15 @@ def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> N
     best = {}
     for name, training in zip(widths, trainings[:-1], strict=True):
         done = finished.dvc(*training[1:])
-        assert (done.returncode, executed(done.stdout)) == (0, ["resolve", "train_prior", "bundle", "audition"]), done.stderr
+        assert (done.returncode, executed(done.stdout)) == (0, ["resolve", "train_prior", "bundle", "audition"]), (
+            done.stderr
+        )
         best[name] = json.loads((folder / "metrics/train_prior.json").read_text())["val_perplexity"]
 
     table = finished.dvc(*show[1:], COLUMNS="100").stdout
     for name, width in widths.items():
         (row,) = (line for line in table.splitlines() if f"[{name}]" in line)
-        assert (float(row.split()[-3]), row.split()[-1]) == (pytest.approx(best[name], rel=1e-3), width)
+        assert (float(row.split()[-2]), row.split()[-1]) == (pytest.approx(best[name], rel=1e-3), width)
     done = finished.dvc(*(word for word in diff[1:] if word != left_out), "--json")
     (curves,) = json.loads(done.stdout)["data"][experiments.CURVES]
     assert {point["rev"] for point in curves["content"]["data"]["values"]} == {"HEAD", *widths}
