@@ -158,8 +158,8 @@ def health_lines(health: Mapping[str, Mapping[str, float]], title: str) -> list[
         kind, columns = "", [(title, "used, %", "perplexity", "never used")]
         for level, of in levels[start : start + LEVELS_IN_A_LINE]:
             before, (kind, _, number) = kind, level.partition(" ")
-            figures = (100 * of["utilization"], of["perplexity"], of["dead_codes"])
-            columns.append((number if kind == before else level, *(f"{figure:.0f}" for figure in figures)))
+            figures = (f"{100 * of['utilization']:.0f}", f"{of['perplexity']:.0f}", f"{of['dead_codes']:.0f}")
+            columns.append((number if kind == before else level, *figures))
         widths = [max(map(len, column)) for column in columns]
         lines += [" ".join(map(str.rjust, row, widths)) for row in zip(*columns, strict=True)]
     return lines

@@ -5,10 +5,9 @@ from stages.running import FOLDERS, bundle_path, run_stage, tracking_root, write
 
 
 def main(params: Params) -> None:
-    from distill.model_file.build import bundle_artifacts
+    from distill.model_file.build import bundle_artifacts, source_date
     from distill.model_file.format import VERSION_TEXT
     from distill.training.tracking import track_model
-    from stages.ops.source_date import source_date
 
     path, folders = bundle_path(params), (FOLDERS.vqvae, FOLDERS.prior)
     date = source_date(tracking_root(), params)

@@ -1,8 +1,11 @@
 """Build a model file from the artefacts of codec and prior, and its card: the facts of the file in Markdown."""
 
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +25,7 @@ from distill.model_file.format import (
 )
 from distill.novelty.reference import Reference
 from distill.novelty.scores import with_scores
+from distill.params import Params
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
@@ -247,3 +251,30 @@ def date_now() -> str:
 def date_of(seconds: float) -> str:
     """UTC in ISO 8601 of a time in seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def source_date(root: Path, params: Params) -> str | None:
+    """Date for `training_date`, which the same inputs give again: UTC in ISO 8601.
+
+    It is SOURCE_DATE_EPOCH, where that is set, else the date of the last commit that changed the recordings of the
+    repository `root`. The clock is not asked, as the same inputs have to give the same bytes. Nor are the dates of files, which a
+    clone and `dvc checkout` set to now, nor is the newest commit of all: that of `dvc.lock` comes after the model.
+    None where git does not tell: for recordings that are not committed as they are, in an object store or in a clone
+    without history.
+    """
+    if "SOURCE_DATE_EPOCH" in os.environ:
+        return date_now()
+    recordings = params.corpus.path
+    with suppress(OSError, subprocess.SubprocessError):
+        is_shallow = _git(root, "rev-parse", "--is-shallow-repository") != "false"
+        is_changed = _git(root, "status", "--porcelain", "--", recordings)
+        seconds = _git(root, "log", "-1", "--format=%ct", "--", recordings)
+        if seconds and not (is_shallow or is_changed):
+            return date_of(int(seconds))
+    return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command, quiet = ["git", *arguments], subprocess.DEVNULL
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=quiet, text=True, timeout=60, check=True)
+    return done.stdout.strip()

@@ -252,7 +252,7 @@ def test_params_are_those_that_a_stage_uses(name: str) -> None:
 # The stages that a setting runs again, beside those that read what these write and find it changed.
 RUN_AGAIN = {
     "seed": {"train_vqvae", "encode_codes", "train_prior", "audition"},
-    **dict.fromkeys(("tier", "tiers", "vqvae", "qualities", "prior"), {"resolve"}),
+    **{key: {"resolve"} for key in ("tier", "tiers", "vqvae", "qualities", "prior")},
     "corpus": {"ingest"},
     "corpus.path": {"prepare", "ingest"},
     "corpus.labels": {"ingest", "train_vqvae", "encode_codes"},

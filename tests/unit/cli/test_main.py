@@ -449,7 +449,7 @@ def test_epochs_are_those_of_both_trainings_and_a_refused_one_leaves_no_folder(
 ) -> None:
     seen: list[tuple[Any, Any]] = []
 
-    def refuse(_: str, __: Path, params: Params, *others: Any) -> None:
+    def refuse(_: str, __: Path, params: Params, *_others: Any) -> None:
         seen.append((params.vqvae_config(5).epochs, params.prior_config(5).epochs))
         raise ParamsError("refused")
 

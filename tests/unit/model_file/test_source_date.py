@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from distill.model_file.build import source_date
 from distill.params import Params, default_params
-from stages.ops.source_date import source_date
 
 AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 
