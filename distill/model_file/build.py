@@ -256,9 +256,9 @@ def date_of(seconds: float) -> str:
 def source_date(root: Path, params: Params) -> str | None:
     """Date for `training_date`, which the same inputs give again: UTC in ISO 8601.
 
-    It is SOURCE_DATE_EPOCH, where that is set, else the date of the last commit that changed the recordings of the
-    repository `root`. The clock is not asked, as the same inputs have to give the same bytes. Nor are the dates of files, which a
-    clone and `dvc checkout` set to now, nor is the newest commit of all: that of `dvc.lock` comes after the model.
+    It is SOURCE_DATE_EPOCH, where that is set, else the date of the last commit that changed the recordings in the
+    repository `root`. The clock is not asked, as the same inputs have to give the same bytes. Nor are the dates of files,
+    which a clone and `dvc checkout` set to now, nor is the newest commit of all: that of `dvc.lock` comes after the model.
     None where git does not tell: for recordings that are not committed as they are, in an object store or in a clone
     without history.
     """
