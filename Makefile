@@ -15,6 +15,8 @@ CUDA ?= 1
 # Folders of recordings that make bench and make check-memory measure on, and their other arguments.
 CORPUS ?=
 ARGS ?=
+# Columns of DVC's table that make experiments leaves out: all but these.
+OTHERS := (?!(Experiment|State|val_bits_per_second)$$|(seed|tier|corpus|vqvae|split|codes|prior|bundle|audition|qualities|tiers)(\.|$$))
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
@@ -23,7 +25,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check-tools lint reference docs check faults check-page check-wheel check-memory bench judge listen pretrain ui page lock wheel clean
+.PHONY: help setup repro test check-tools lint reference docs check faults check-page check-wheel check-memory bench judge listen pretrain experiments ui page lock wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -107,6 +109,9 @@ endif
 ifneq ($(PART),decoder)
 	@$(BIN)/python -m pretraining.prior $(or $(COLLECTIONS),800) $(or $(EPOCHS),64) $(or $(SEED),0)
 endif
+
+experiments: $(STAMP) ## DVC's experiments beside the last commit: what differs, and bits per second of held-out audio
+	@$(BIN)/dvc exp show --no-pager --only-changed --hide-workspace --precision 5 --drop '$(OTHERS)'
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000; PORT=5001 takes another port
 	@$(BIN)/python -m stages.mlflow_page

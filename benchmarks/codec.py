@@ -114,7 +114,7 @@ def _train(task: CodecTask, seconds: float, full_seconds: float | None) -> dict[
 
 
 def _ours(name: str, trained: Trained, held_out: HeldOut) -> _System:
-    epochs = f"{trained.epochs} of {trained.planned}, best {trained.best_epoch + 1}"
+    epochs = f"{trained.epochs} of {trained.planned}, best {trained.best_epoch}"
     return _decoded(name, trained.codec, held_out, (f"{trained.seconds:.0f}", epochs))
 
 
@@ -202,6 +202,6 @@ def _use_rows(name: str, trained: Trained, held_out: HeldOut) -> list[tuple[str,
     sizes = trained.codec.model.architecture.codebook_sizes
     health = codebook_health(codeword_counts(codes, sizes), sizes).values()
     return [
-        (name, str(level), f"{of_level['utilization']:.0%}", f"{of_level['perplexity']:.1f}")
-        for level, of_level in enumerate(health)
+        (name, level, f"{of_level['utilization']:.0%}", f"{of_level['perplexity']:.1f}")
+        for level, of_level in zip(trained.codec.model.layout.names, health, strict=True)
     ]

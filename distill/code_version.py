@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent
 # Folders and modules of the package that can change what a stage writes. What shows, records or interrupts work cannot.
 CODE = {
     "ingest": ("audio", "params", "storage"),
+    "resolve": ("audio", "params", "storage"),
     "train_vqvae": ("audio", "codec", "params", "seeds.py", "split.py", "storage", "training"),
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
     "split": ("codec/layout.py", "codes", "params", "split.py", "storage"),

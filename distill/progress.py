@@ -30,6 +30,7 @@ VARIABLE = "DISTILL_STATUS"
 STATUS, SAID, EVENTS = "status.json", "said.txt", "events.jsonl"
 LINE_SECONDS = 10.0  # between lines where no terminal is
 HEALTH_TITLE = "codebooks on held-out sound"
+LEVELS_IN_A_LINE = 10  # of health
 
 Progress = Callable[[int, int, str], None]
 """Shows progress: what is done, of how much, and a text."""
@@ -133,14 +134,15 @@ class ProgressReport:
             self._bar.update(self._task, completed=done, total=total, text=text)
         elif time.monotonic() - self._printed > LINE_SECONDS or done == total:
             self._printed, self._is_behind = time.monotonic(), done != total
-            self._print(f"{self._label} {done}/{total} {text}")
+            self.print(f"{self._label} {done}/{total} {text}")
 
     def say(self, text: str) -> None:
-        """Print a line, above the bar if there is one."""
+        """Print a line, above the bar if there is one, and keep it for those who watch."""
         self.status.say(text)
-        self._print(text)
+        self.print(text)
 
-    def _print(self, text: str) -> None:
+    def print(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
         with contextlib.suppress(OSError):  # a terminal that closed ends no training
             self._console.print(shown(text), highlight=False, markup=False, soft_wrap=True)
 
@@ -154,6 +156,23 @@ def health_table(health: Mapping[str, Mapping[str, float]], title: str) -> Table
         figures = (f"{values['utilization']:.0%}", f"{values['perplexity']:.1f}", f"{values['dead_codes']:.0f}")
         table.add_row(plain(level), *figures)
     return table
+
+
+def health_lines(health: Mapping[str, Mapping[str, float]], title: str) -> list[str]:
+    """Lines of at most 80 columns with the figures of `health_table`: a column for each level, ten levels side by side.
+
+    Of levels of one kind that follow each other, such as "shape 1" and "shape 2", the first has the whole name.
+    """
+    lines, levels = [], list(health.items())
+    for start in range(0, len(levels), LEVELS_IN_A_LINE):
+        kind, columns = "", [(title, "used, %", "perplexity", "never used")]
+        for level, of in levels[start : start + LEVELS_IN_A_LINE]:
+            before, (kind, _, number) = kind, level.partition(" ")
+            figures = (f"{100 * of['utilization']:.0f}", f"{of['perplexity']:.0f}", f"{of['dead_codes']:.0f}")
+            columns.append((number if kind == before else level, *figures))
+        widths = [max(map(len, column)) for column in columns]
+        lines += [" ".join(map(str.rjust, row, widths)) for row in zip(*columns, strict=True)]
+    return lines
 
 
 def plain(text: str) -> Text:

@@ -5,16 +5,15 @@ from stages.running import FOLDERS, bundle_path, run_stage, tracking_root, write
 
 
 def main(params: Params) -> None:
-    from distill.model_file.build import bundle_artifacts
+    from distill.model_file.build import bundle_artifacts, source_date
     from distill.model_file.format import VERSION_TEXT
     from distill.training.tracking import track_model
 
     path, folders = bundle_path(params), (FOLDERS.vqvae, FOLDERS.prior)
-    metadata = bundle_artifacts(path, *folders, params.bundle.reference)
-    size = path.stat().st_size
-    hashed = {"format_version": VERSION_TEXT, "payload_sha256": metadata.payload_sha256}
+    date = source_date(tracking_root(), params)
+    metadata = bundle_artifacts(path, *folders, params.bundle.reference, training_date=date)
     track_model(tracking_root(), metadata.provenance.prior_fingerprint, path)
-    write_metrics("bundle", {"bytes": size, **hashed})
+    write_metrics("bundle", {"bytes": path.stat().st_size, "format_version": VERSION_TEXT})
 
 
 if __name__ == "__main__":

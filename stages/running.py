@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PARAMS = Path("params.yaml")
 FOLDERS = PipelineFolders.below(Path("artifacts"))
 AUDITION = Path("artifacts/audition")
+SETTINGS = Path("artifacts/settings")  # of stages, with every `auto` resolved
 METRICS = Path("metrics")
 RUN_LOG = STATE / "stages.jsonl"
 LAUNCHED = "DISTILL_LAUNCHED"  # set for the processes that a stage starts, which speak for it but do not log it

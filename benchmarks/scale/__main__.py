@@ -26,7 +26,7 @@ from benchmarks.report import MISSING, Table, markdown
 from benchmarks.scale.library import PER_FOLDER, write_library
 from distill.storage.files import read_json, write_json
 
-STAGES = ("prepare", "ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
+STAGES = ("prepare", "ingest", "resolve", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
 OUTS = {"ingest": "corpus", "train_vqvae": "vqvae", "encode_codes": "codes", "split": "split", "train_prior": "prior"}
 
 

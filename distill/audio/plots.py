@@ -64,15 +64,14 @@ def _drawable(title: str) -> str:
     return "".join(character if font.get_char_index(ord(character)) else "?" for character in one_line(title, 120))
 
 
-def write_codes(path: Path, codes: NDArray[np.integer]) -> None:
-    """Plot codes `[F, Q]` as PNG: a row for each level, coarse ones above, a colour for each code."""
-    with _rows(path, 1, 0.5) as (axis,):
+def write_codes(path: Path, codes: NDArray[np.integer], names: Sequence[str]) -> None:
+    """Plot codes `[F, Q]` as PNG: a row for each of the levels of these names, a colour for each code."""
+    with _rows(path, 1, 0.12 * len(names)) as (axis,):
         colours = (codes.T * 0.6180339887) % 1.0  # by steps of the golden ratio: neighbouring indices are unlike
         axis.imshow(colours, cmap="twilight", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        axis.set_yticks(range(codes.shape[1]))
-        axis.set_ylabel("level", fontsize=8)
+        axis.set_yticks(range(len(names)), names)
         axis.set_xlabel("frames", fontsize=8)
-        axis.tick_params(labelsize=7)
+        axis.tick_params(labelsize=6)
 
 
 @contextmanager

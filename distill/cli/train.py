@@ -13,6 +13,7 @@ from distill.cli.flags import (
     Json,
     ModelPath,
     answer,
+    check_folder,
     check_output,
     flag_of,
     limits,
@@ -85,17 +86,19 @@ def train(
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
 
+    --epochs is the most epochs of each of the two trainings; either ends before where it no longer improves.
     After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
     current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set. The file holds the date.
     """
     name = model_name or time.strftime("model-%Y%m%d-%H%M%S")
-    params = params_of_flags({"corpus.path": folder, "bundle.name": name, **given})
+    epochs = {"prior.epochs": given["vqvae.epochs"]} if prior and "vqvae.epochs" in given else {}
+    params = params_of_flags({"corpus.path": folder, "bundle.name": name, **given, **epochs})
     _check_folder("DIR", folder)
     model = out / f"{params.bundle.name}.distill"
     if model.exists() or model.is_symlink():
         raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
     _check_model("--name", model)
-    make_folder("--out", out)
+    check_folder("--out", out)
     from distill.cluster import executor_of
     from distill.pipeline.train import train_model
 

@@ -16,6 +16,12 @@ LOUDNESS_SIZE = 1 + round((LOUDNESS_RANGE[1] - LOUDNESS_RANGE[0]) / LOUDNESS_STE
 NOTE, TUNING, ATOM, SHAPE = 1, 2, 3, 4  # levels of a tone, and the first of the shape, which says most of a spectrum
 
 
+def level_names(levels: int) -> tuple[str, ...]:
+    """What people call each of so many levels; in metrics and files it is `level_0`, …."""
+    shapes = (f"shape {number}" for number in range(1, levels - SHAPE + 1))
+    return ("loudness", "note", "tuning", "atom", *shapes)
+
+
 @dataclass(frozen=True)
 class FrameLayout:
     """What each level of a frame's codes is: the loudness, note, tuning and atom of its tone, then shapes, coarsest first.
@@ -48,9 +54,8 @@ class FrameLayout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What people call each level; in metrics and files it is `level_0`, …."""
-        shapes = (f"shape {number}" for number, _ in enumerate(self.shapes, start=1))
-        return ("loudness", "note", "tuning", "atom", *shapes)
+        """See `level_names`."""
+        return level_names(len(self.codebook_sizes))
 
     def split(self, codes: "Tensor") -> "tuple[Tensor, Tensor]":
         """Codes `[..., 1 + S]` of the spectrum and `[..., 3]` of tones, of all codes `[..., Q]`, with any number of levels."""

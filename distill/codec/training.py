@@ -31,7 +31,7 @@ from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
-from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_table
+from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_lines, health_table
 from distill.storage.files import sha256_file, write_json
 from distill.storage.weights import round_weights, weights_sha256
 from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore, save_artifact
@@ -54,6 +54,7 @@ from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 PREVIEWS, PREVIEW_NAMES = 4, "names.json"
+HEALTH_SHOWN = 8  # times in a training
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 
 
@@ -300,7 +301,10 @@ def utilization_warnings(health: CodebookHealth, layout: FrameLayout) -> tuple[s
 
 
 class CodecConsole(ToConsole):
-    """The progress line, and one warning of each level with low utilisation."""
+    """The progress line, the health of each level, and one warning of each level with low utilisation.
+
+    Health is shown at the end of the first epoch, and about eight times in all, however many epochs there are.
+    """
 
     label = "codec"
 
@@ -312,7 +316,11 @@ class CodecConsole(ToConsole):
         """See `Observer`."""
         super().__call__(event)
         match event:
-            case VQEpochMetrics(epoch=epoch, utilization_warnings=warnings):
+            case VQEpochMetrics(epoch=epoch, total_epochs=epochs, utilization_warnings=warnings):
+                if epoch == 0 or (epoch + 1) % math.ceil(epochs / HEALTH_SHOWN) == 0:
+                    named = dict(zip(event.level_names, event.codebook_health.values(), strict=False))
+                    for line in health_lines(named, f"epoch {epoch + 1} of {epochs}"):
+                        self.progress.print(line)
                 new = {
                     level: warning for warning in warnings if (level := warning.partition(":")[0]) not in self._warned
                 }

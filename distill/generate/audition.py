@@ -15,6 +15,7 @@ from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.plots import write_codes, write_spectrograms
 from distill.audio.write import write_audio
+from distill.codec.layout import level_names
 from distill.codec.model import VQVAE
 from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.policies import Sampling
@@ -28,6 +29,12 @@ from distill.params import AuditionConfig
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes, write_json
+
+# What compares runs; `report.json` has all figures.
+COMPARED = (
+    *("new", "close", "copies", "mean_agreement", "mean_percentile_codes", "mean_percentile_spectra"),
+    *("kernel_distance", "tonal_rate", "tonal_rate_originals", "fault_rate", "fault_rate_held_out"),
+)
 
 
 def audition(
@@ -43,8 +50,8 @@ def audition(
     """Generate sounds, compare them with `reference`, and write sounds, pictures, page and report into `output`.
 
     The corpus holds the audio of the nearest recordings. With labels, the sounds are divided among them in turn. Gives
-    the metrics of `report.json`, and seconds of sound generated in a second. Raises ArtifactError
-    when a network gives NaN or infinite values.
+    those metrics of `report.json` that compare runs, and seconds of sound generated in a second. Raises ArtifactError when
+    a network gives NaN or infinite values.
     """
     began = time.monotonic()
     sounds = _generated(Source(codec, prior, labels=labels), params, seed)
@@ -74,7 +81,8 @@ def audition(
     figures = {**report.json(), "faults": faults.json(), "seed": seed, "generated": rows}
     write_json(output / "report.json", figures)
     write_page(output / "index.html", [*report.lines, *faults.lines], rows)
-    return {**report.metrics(), **faults.metrics()}, report.seconds / generation_seconds
+    metrics = {**report.metrics(), **faults.metrics()}
+    return {name: metrics[name] for name in COMPARED if name in metrics}, report.seconds / generation_seconds
 
 
 def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[str, Sound]]:
@@ -114,7 +122,7 @@ def _write_sound(
     write_audio(output / f"{name}_nearest.wav", recording, rate)
     pictures = [(f"generated {number}", sound.samples), (f"nearest training recording: {entry.path}", recording)]
     write_spectrograms(output / f"{name}.png", pictures, rate)
-    write_codes(output / f"{name}_codes.png", sound.codes)
+    write_codes(output / f"{name}_codes.png", sound.codes, level_names(sound.codes.shape[1]))
     return {
         "file": f"{name}.wav",
         "nearest_file": f"{name}_nearest.wav",

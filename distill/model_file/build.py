@@ -1,8 +1,11 @@
 """Build a model file from the artefacts of codec and prior, and its card: the facts of the file in Markdown."""
 
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +25,7 @@ from distill.model_file.format import (
 )
 from distill.novelty.reference import Reference
 from distill.novelty.scores import with_scores
+from distill.params import Params
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
@@ -34,12 +38,17 @@ WRITTEN = "written"  # key of the date in `metadata`
 
 
 def bundle_artifacts(
-    path: Path, vqvae: Path, prior: Path | None = None, reference: bool = True, date: str | None = None
+    path: Path,
+    vqvae: Path,
+    prior: Path | None = None,
+    reference: bool = True,
+    date: str | None = None,
+    training_date: str | None = None,
 ) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
-    With `reference` it holds the codes of the recordings, which new sounds are compared with. Without a `date` equal
-    artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
+    With `reference` it holds the codes of the recordings, which new sounds are compared with. `date` is that of the file,
+    and of the training where `training_date` is None; without a date equal artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, config = load_codec(vqvae)
     training = {"vqvae": config.training.model_dump()}
@@ -60,18 +69,23 @@ def bundle_artifacts(
         codec_sha256=config.codec_sha256,
     )
     bundle = Bundle(codec, None, metadata)
-    return bundle_prior(path, bundle, prior, reference, date) if prior else _save(path, bundle)
+    return bundle_prior(path, bundle, prior, reference, date, training_date) if prior else _save(path, bundle)
 
 
 def bundle_prior(
-    path: Path, bundle: Bundle, prior: Path, reference: bool = True, date: str | None = None
+    path: Path,
+    bundle: Bundle,
+    prior: Path,
+    reference: bool = True,
+    date: str | None = None,
+    training_date: str | None = None,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
     curves, unscored = loss_curves(prior, "prior"), load_reference(prior, config.shape) if reference else None
-    return save_with_prior(path, bundle, model, config, curves, unscored, date)
+    return save_with_prior(path, bundle, model, config, curves, unscored, date, training_date)
 
 
 def save_with_prior(
@@ -82,6 +96,7 @@ def save_with_prior(
     curves: dict[str, list[float]],
     reference: Reference | None,
     date: str | None,
+    training_date: str | None = None,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
     metadata = bundle.metadata
@@ -101,7 +116,7 @@ def save_with_prior(
         "training_config": training,
         "loss_curve_history": {**metadata.loss_curve_history, **curves},
         "prior_config": config.shape,
-        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=date),
+        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=training_date or date),
         "metadata": notes,
         "provenance": metadata.provenance.model_copy(update=sources),
     }
@@ -155,7 +170,7 @@ def _prior_facts(metadata: BundleMetadata) -> Facts:
     rows = [
         ("prior", f"{size}, {context}"),
         ("labels", ", ".join(prior.labels[:20]) + more),
-        ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),
+        ("held out", f"perplexity {trained.best_perplexity:.1f}, the best of {trained.epochs_trained} epochs"),
         ("warning", trained.memorization.message),
     ]
     return [(name, value) for name, value in rows if value]
@@ -236,3 +251,30 @@ def date_now() -> str:
 def date_of(seconds: float) -> str:
     """UTC in ISO 8601 of a time in seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def source_date(root: Path, params: Params) -> str | None:
+    """Date for `training_date`, which the same inputs give again: UTC in ISO 8601.
+
+    It is SOURCE_DATE_EPOCH, where that is set, else the date of the last commit that changed the recordings in the
+    repository `root`. The clock is not asked, as the same inputs have to give the same bytes. Nor are the dates of files,
+    which a clone and `dvc checkout` set to now, nor is the newest commit of all: that of `dvc.lock` comes after the model.
+    None where git does not tell: for recordings that are not committed as they are, in an object store or in a clone
+    without history.
+    """
+    if "SOURCE_DATE_EPOCH" in os.environ:
+        return date_now()
+    recordings = params.corpus.path
+    with suppress(OSError, subprocess.SubprocessError):
+        is_shallow = _git(root, "rev-parse", "--is-shallow-repository") != "false"
+        is_changed = _git(root, "status", "--porcelain", "--", recordings)
+        seconds = _git(root, "log", "-1", "--format=%ct", "--", recordings)
+        if seconds and not (is_shallow or is_changed):
+            return date_of(int(seconds))
+    return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command, quiet = ["git", *arguments], subprocess.DEVNULL
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=quiet, text=True, timeout=60, check=True)
+    return done.stdout.strip()

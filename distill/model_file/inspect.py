@@ -47,7 +47,7 @@ class ListedModel:
     problem: str = ""
     recordings: int | None = None
     tier: TierName | None = None
-    utilization: float | None = None  # mean share of codewords used on held-out recordings
+    utilization: float | None = None  # mean share of the codewords of shape levels used on held-out recordings
     val_bits_per_second: float | None = None  # of audio, that held-out recordings cost the prior
     labels: tuple[str, ...] = ()
     can_generate: bool = False  # it has a prior
@@ -73,12 +73,13 @@ def _listed(path: Path) -> ListedModel:
         return ListedModel(**told, problem=one_line(error, most=1000))
     noted, trained = metadata.metadata, metadata.prior_metadata  # notes are of any type
     recordings, tier, bits = (noted.get(key) for key in ("recordings", "tier", "val_bits_per_second"))
-    health = [level.utilization for level in metadata.codebook_health_snapshot.values()]
+    health = [metadata.codebook_health_snapshot.get(f"level_{level}") for level in metadata.vqvae_config.layout.shapes]
+    used = [level.utilization for level in health if level]
     return ListedModel(
         **told,
         recordings=recordings if isinstance(recordings, int) and 0 < recordings <= 1 << 31 else None,
         tier=tier if tier in ("small", "medium", "large") else None,
-        utilization=fmean(health) if health else None,
+        utilization=fmean(used) if used else None,
         val_bits_per_second=bits if isinstance(bits, float) else None,
         labels=tuple(map(one_line, metadata.labels)),
         can_generate=metadata.has_prior,

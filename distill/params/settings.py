@@ -163,11 +163,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: expected a UTF-8 settings file, found one that cannot be read ({error})") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{path}: expected YAML, found a syntax error: {one_line(error)}") from error
+        raise ParamsError(f"{path}: expected YAML, found a syntax error: {_of_yaml(error)}") from error
     if not isinstance(values, dict):
         text = one_line(repr(values), 80)
         raise ParamsError(f"{path}: expected sections such as `corpus:` and `prior:`, found {text}")
     return values
+
+
+def _of_yaml(error: Exception) -> str:
+    """What is wrong in a file of YAML, and in which line and column, where the parser tells."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return one_line(error)
+    return one_line(f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', '')}")
 
 
 class _Loader(yaml.SafeLoader):

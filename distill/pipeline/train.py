@@ -89,6 +89,7 @@ def train_model(
             code_and_split(codec, config.codec_sha256, folders, params, execution, executor, config.by_label)
             of_prior.append(train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, state))
         _check_still_free(model, existed)
+        model.parent.mkdir(parents=True, exist_ok=True)  # not before: a training that is refused leaves no folder
         bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date_now())
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), address(folder))
         for training in (trained, *of_prior):

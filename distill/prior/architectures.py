@@ -41,3 +41,8 @@ ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
 }
 DEFAULT: ArchitectureName = "frame"
 SUMMARIES = "; ".join(f"{name}: {entry.summary}" for name, entry in ARCHITECTURES.items())
+
+
+def not_taken(name: ArchitectureName) -> frozenset[str]:
+    """Keys of section `prior` that an architecture does not take, and others do."""
+    return frozenset().union(*(entry.settings for entry in ARCHITECTURES.values())) - ARCHITECTURES[name].settings

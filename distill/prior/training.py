@@ -1,7 +1,7 @@
 """Training of a prior on coded recordings; the weights with the lowest held-out loss are kept."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from distill.codec.layout import level_names
 from distill.codes.store import Codes
 from distill.execution import Execution
 from distill.novelty.reference import evenly
 from distill.params import PRETRAINED_SIZES, Params, PriorConfig
-from distill.prior.architectures import ARCHITECTURES
+from distill.prior.architectures import ARCHITECTURES, not_taken
 from distill.prior.artifact import SHAPES, PriorArtifact, build_prior, save_reference
 from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
@@ -45,6 +46,7 @@ from distill.training.task import TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
+LEAST_GAIN = 0.005  # of the bits per second before training, below which it is said to have gained nothing
 Callback = Callable[[PriorEvent], None]
 
 
@@ -208,8 +210,8 @@ def train_prior_of_codes(
     data, seed = read_prior_data(codes, split, params.seed), params.seed
     recordings = data.recordings
     config, tier = params.prior_config(recordings), params.tier_name(recordings)
-    values: dict[str, Any] = config.model_dump()
-    of_memory = {f"memory.{name}": value for name, value in (values.pop("memory") or {}).items()}
+    values: dict[str, Any] = config.model_dump(exclude=set(not_taken(config.architecture)))
+    of_memory = {f"memory.{name}": value for name, value in values.pop("memory", {}).items()}
     settings = {**values, **of_memory, "seed": seed, "tier": tier}
     inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
     about = {
@@ -252,17 +254,26 @@ def print_prior(training: PriorTraining, console: Console) -> None:
     """Print the result of a training: losses, perplexity, bits beside counting, warnings and remarks."""
     result, metrics, memorization = training.result, training.metrics, training.facts.memorization
     levels = sorted((name.split("/")[0] for name in metrics if name.startswith("level_")), key=by_level)
-    bits = {name: metrics.get(f"val_bits_per_second{name}") for name in ("", "_counting", "_start")}
-    started = f", before training {bits['_start']:.0f}" if bits["_start"] else ""
+    named = zip(level_names(len(levels)), levels, strict=True)
+    bits = {name: metrics.get(f"val_bits_per_second{name}") for name in ("", "_counting")}
     lines = [
         f"prior of {training.made_of}: {result.summary}",
         f"held-out perplexity {training.facts.best_perplexity:.1f}; by level "
-        + ", ".join(f"{metrics[f'{level}/val_perplexity']:.1f}" for level in levels),
-        f"{bits['']:.0f} bits per second of held-out audio; counting alone {bits['_counting']:.0f}{started}",
+        + ", ".join(f"{name} {metrics[f'{level}/val_perplexity']:.1f}" for name, level in named),
+        f"{bits['']:.0f} bits per second of held-out audio; counting alone {bits['_counting']:.0f}{_gain(metrics)}",
     ]
     lines += [f"warning: {memorization.message}" if memorization.was_memorizing else "no sign of memorisation"]
     for line in (*lines, *result.remarks):
         console.print(line, soft_wrap=True)
+
+
+def _gain(metrics: Mapping[str, float]) -> str:
+    """What pretrained weights had before training, or that it gained nothing here; "" for others."""
+    start = metrics.get("val_bits_per_second_start")
+    if not start:
+        return ""
+    gained = 1 - metrics["val_bits_per_second"] / start >= LEAST_GAIN
+    return f", before training {start:.0f}" + "; training the prior gained nothing here" * (not gained)
 
 
 def prior_metrics(training: PriorTraining) -> dict[str, float]:

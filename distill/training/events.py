@@ -1,4 +1,4 @@
-"""Events of training. Fields of the public ones are fixed: they are the metric names in MLflow.
+"""Events of training. Fields of the public ones are fixed: they are the metric names in MLflow. Their `epoch` is from 0.
 
 `Step` and `Epoch` are the trainer's own, the same for every task; a task adds events of its own to them.
 """
@@ -229,9 +229,9 @@ class RollbackEvent:
 class TrainingResult:
     """Result of a training, and its last event.
 
-    `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Epochs count from
-    0; a `best_epoch` of -1 means the initial weights, whose metrics are `start_metrics`, empty where they were not
-    measured. `history` has a row an epoch. `counts` are metrics of its course, `remarks` sentences for the user.
+    `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Here, as in all that
+    is stored, epochs count from 1; a `best_epoch` of 0 means the initial weights, whose metrics are `start_metrics`, empty
+    where they were not measured. `history` has a row an epoch. `counts` are metrics of its course, `remarks` sentences for the user.
     """
 
     best_tensors: dict[str, "Tensor"]
@@ -248,8 +248,8 @@ class TrainingResult:
         """Which weights are kept, with their losses and those at the end."""
         best, epochs = self.best_metrics, len(self.history)
         text = f"no epoch of {epochs} was better than the start"
-        if self.best_epoch >= 0:
-            text = f"best epoch {self.best_epoch + 1} of {epochs}, loss {best['train_loss']:.3f}"
+        if self.best_epoch:
+            text = f"best epoch {self.best_epoch} of {epochs}, loss {best['train_loss']:.3f}"
         text += f", held out {best['val_loss']:.3f}"
         for last in self.history[-1:]:
             text += f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"

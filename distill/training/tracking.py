@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 MODEL = "model"  # folder of the model file in its run
 MAX_PARAM_LENGTH = 500
+# MLflow's charts are in sections by what is before the slash, in the order of their names; the others come last.
+FIRST_CHARTS = {"train_loss": "Loss/train", "val_loss": "Loss/val", "val_perplexity": "Perplexity/val"}
 
 
 def track_model(root: Path | None, fingerprint: str, model: Path) -> None:
@@ -92,11 +94,13 @@ class Tracker:
             case Step() if event.step % 10 == 0:
                 self.metrics({f"step/{name}": value for name, value in event.losses.items()}, event.step)
             case Epoch():
-                self.metrics(event.all_metrics, event.epoch)
+                values = event.all_metrics
+                first = {chart: values[name] for name, chart in FIRST_CHARTS.items() if name in values}
+                self.metrics({**values, **first}, event.epoch + 1)
             case VQEpochMetrics():
-                self.metrics({"overfitting_gap": event.overfitting_gap}, event.epoch)
+                self.metrics({"overfitting_gap": event.overfitting_gap}, event.epoch + 1)
             case PriorEpochMetrics():
-                self.metrics({"best_perplexity": event.best_perplexity}, event.epoch)
+                self.metrics({"best_perplexity": event.best_perplexity}, event.epoch + 1)
             case WatchMetrics():
                 values = {event.figure: event.value, "change": event.change, "threshold": event.threshold}
                 self.metrics({f"step/watch_{name}": value for name, value in values.items()}, event.step)

@@ -34,7 +34,7 @@ B = TypeVar("B")
 
 @dataclass
 class TrainerState:
-    """State of the loop, as checkpoints hold it beside the tensors. Epochs count from 0."""
+    """State of the loop, as checkpoints hold it beside the tensors. Its epochs are positions in `history`, from 0."""
 
     step: int = 0  # batches since the start of training
     history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch
@@ -133,12 +133,12 @@ class Trainer(Generic[B]):
         return TrainingResult(
             best_tensors=self.best_tensors,
             last_tensors=last_tensors,
-            best_epoch=state.best_epoch,
+            best_epoch=state.best_epoch + 1,
             best_metrics=state.best_metrics,
             history=state.history,
             start_metrics=state.start,
             counts={
-                "best_epoch": state.best_epoch,
+                "best_epoch": state.best_epoch + 1,
                 "epochs_trained": len(state.history),
                 "rollbacks": state.rollbacks,
                 "skipped_steps": state.skipped_steps,
@@ -309,7 +309,7 @@ class Trainer(Generic[B]):
         """Validate the initial weights, which are the best so far."""
         measured = self._measure()
         if math.isfinite(measured["val_loss"]):
-            self.state.start = {"epoch": -1.0, **measured}
+            self.state.start = {"epoch": 0.0, **measured}
             self._keep_best(-1)
             self.state.start_losses = self.state.best_losses
             self._save()
@@ -331,7 +331,7 @@ class Trainer(Generic[B]):
             raise self._failure("finite losses in the first epoch", "found none")
         state.sums, state.counted_steps = {}, 0
         metrics, rate, now = {**means, **measured}, self._rate_at(max(0, state.step - 1)), time.monotonic()
-        row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
+        row: dict[str, float] = {**metrics, "epoch": epoch + 1, "learning_rate": rate}
         state.history.append(dict(sorted(row.items())))
         self._emit(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_metrics["val_loss"]))
 

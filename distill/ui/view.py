@@ -160,7 +160,7 @@ def ingest(report: Mapping[str, Any], tier: str = "") -> str:
 def _codewords(counts: Mapping[str, int], tier: str) -> str:
     usable, params = counts["audio_files"] - counts["rejected"] - counts["duplicates"], default_params(tier=tier)
     size, preset = params.vqvae_config(usable).codebook_size, params.tier_name(usable)
-    return f". {usable} usable recordings: {size} codewords in each codebook, by the preset {preset}"
+    return f". {usable} usable recordings: {size} codewords in each shape level, by the preset {preset}"
 
 
 def health(epochs: Sequence[Mapping[str, Any]]) -> str:

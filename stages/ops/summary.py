@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from distill.audio.partials import tone_line
+from distill.codec.layout import level_names
 from distill.params import Params
 from distill.storage.files import read_json
 from distill.text import named_values, terminal_width
@@ -33,7 +34,7 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         "stages run": f"{stages} ({seconds:.0f} s in all)",
         "recordings": _recordings(ingest),
         "held-out sound": f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second "
-        f"of audio (best epoch {prior['best_epoch'] + 1} of {prior['epochs_trained']})",
+        f"of audio (best epoch {prior['best_epoch']} of {prior['epochs_trained']})",
         "warning": _warning(prior),
         "held-out tones": tone_line(codec),
         "codewords used": _codewords(codec),
@@ -65,8 +66,9 @@ def _warning(prior: Metrics) -> str:
 def _codewords(codec: Metrics) -> str:
     from distill.training.events import health_from_metrics
 
-    levels = health_from_metrics(codec).items()
-    return ", ".join(f"{level.replace('_', ' ')} {health['utilization']:.0%}" for level, health in levels)
+    levels = health_from_metrics(codec).values()
+    names = level_names(len(levels))
+    return ", ".join(f"{name} {health['utilization']:.0%}" for name, health in zip(names, levels, strict=True))
 
 
 def _generated(audition: Metrics) -> str:

@@ -17,6 +17,7 @@ from distill.audio import bandwidth
 from distill.audio.bandwidth import Bandwidth, choose_rate
 from distill.audio.partials import tone_line
 from distill.codec.initialise import architecture_of
+from distill.codec.layout import level_names
 from distill.codec.model import VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.codes.file import CodedRecording, CodesHeader
@@ -249,10 +250,10 @@ def test_figures_of_the_readme_are_those_of_the_run() -> None:
     assert f"learn the {usable} recordings in data/demo" in TEXTS["README"]
     assert rows["held-out sound"] == (
         f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "
-        f"(best epoch {prior['best_epoch'] + 1} of {prior['epochs_trained']})"
+        f"(best epoch {prior['best_epoch']} of {prior['epochs_trained']})"
     )
-    levels = sorted(key for key in codec if key.endswith("/utilization"))
-    shares = [f"level {number} {codec[key]:.0%}" for number, key in enumerate(levels)]
+    names = level_names(sum(key.endswith("/utilization") for key in codec))
+    shares = [f"{name} {codec[f'codebook/level_{level}/utilization']:.0%}" for level, name in enumerate(names)]
     assert rows["codewords used"] == ", ".join(shares)
     new, close, copies = (audition[verdict] for verdict in ("new", "close", "copies"))
     verdicts = f"{new + close + copies} sounds: {new} new, {close} close, {copies} copies"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import soundfile
+import yaml
 from mlflow.tracking import MlflowClient
 from pipeline.conftest import Finished
 from pipeline.project import Project, executed
@@ -108,7 +109,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
     (folder / ".distill/stop").touch()
     printed, said = process.communicate()
     assert process.returncode == 0, printed + said
-    assert executed(printed) == ["train_prior", "bundle", "audition"]
+    assert executed(printed) == ["resolve", "train_prior", "bundle", "audition"]
     assert "stopped as asked after" in said
     assert not (folder / ".distill/stop").exists()
     metrics = json.loads((folder / "metrics/train_prior.json").read_text())
@@ -129,6 +130,15 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
     assert "val_perplexity" in (folder / "plots/index.html").read_text()
 
 
+def test_a_setting_of_a_tier_that_the_corpus_does_not_use_trains_nothing(finished: Project) -> None:
+    tiers = yaml.safe_load((finished.folder / "params.yaml").read_text())["tiers"]
+    other = {**tiers["large"], "vqvae": {**tiers["large"]["vqvae"], "dropout": 0.05}, "max_recordings": 1000}
+    finished.set(tiers={"large": other})
+    assert executed(finished.dvc("repro").stdout) == ["resolve"]
+    finished.set(tiers={"large": tiers["large"]})
+    assert executed(finished.dvc("repro").stdout) == []
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> None:
     """The page's commands to their end: priors in DVC's table, in its curves and in MLflow."""
@@ -141,13 +151,15 @@ def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> N
     best = {}
     for name, training in zip(widths, trainings[:-1], strict=True):
         done = finished.dvc(*training[1:])
-        assert (done.returncode, executed(done.stdout)) == (0, ["train_prior", "bundle", "audition"]), done.stderr
+        assert (done.returncode, executed(done.stdout)) == (0, ["resolve", "train_prior", "bundle", "audition"]), (
+            done.stderr
+        )
         best[name] = json.loads((folder / "metrics/train_prior.json").read_text())["val_perplexity"]
 
     table = finished.dvc(*show[1:], COLUMNS="100").stdout
     for name, width in widths.items():
         (row,) = (line for line in table.splitlines() if f"[{name}]" in line)
-        assert (float(row.split()[-3]), row.split()[-1]) == (pytest.approx(best[name], rel=1e-3), width)
+        assert (float(row.split()[-2]), row.split()[-1]) == (pytest.approx(best[name], rel=1e-3), width)
     done = finished.dvc(*(word for word in diff[1:] if word != left_out), "--json")
     (curves,) = json.loads(done.stdout)["data"][experiments.CURVES]
     assert {point["rev"] for point in curves["content"]["data"]["values"]} == {"HEAD", *widths}

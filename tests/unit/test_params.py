@@ -78,10 +78,10 @@ def test_refusals_name_file_key_expectation_and_finding(section: dict[str, objec
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("corpus: [1,\nprior:", "expected YAML, found a syntax error"),
+        ("corpus: [1,\nprior:", "expected YAML, found a syntax error: line 2, column 7: expected the node content"),
         ("seed: 2024-99-99\n", "expected YAML, found a syntax error"),
         ("[1]", r"expected sections such as `corpus:` and `prior:`, found \[1\]"),
-        ("seed: 1\ncorpus: {path: x}\nseed: 2\n", "duplicate key 'seed'"),
+        ("seed: 1\ncorpus: {path: x}\nseed: 2\n", "line 1, column 1: duplicate key 'seed'"),
         (
             "corpus: {path: x}\nprior: {hidden_size: 100, num_heads: 3}\n",
             r"prior\.num_heads: expected heads of an even size, found 3 for hidden_size 100; change one of the two",

@@ -126,7 +126,10 @@ def write_prior_model(
         vqvae_config=codec.architecture,
         spectrogram_config=codec.spectrogram,
         training_config={"split": {"seed": 0, "val_fraction": 0.5}},
-        codebook_health_snapshot={"level_0": LevelHealth(utilization=0.5, perplexity=3.0, dead_codes=2.0)},
+        codebook_health_snapshot={
+            f"level_{level}": LevelHealth(utilization=share, perplexity=3.0, dead_codes=2.0)
+            for level, share in enumerate([0.25] * 4 + [0.5] * 2)
+        },
         loss_curve_history={"vqvae/train_loss": [2.0, 1.5]},
         prior_config=shape,
         prior_metadata=TRAINED,

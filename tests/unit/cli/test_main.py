@@ -25,8 +25,10 @@ from distill.cli import main as cli
 from distill.cli.flags import answer
 from distill.codec.tones.atoms import shipped_sets
 from distill.codes.file import load_codes
+from distill.errors import ParamsError
 from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle
+from distill.params import Params
 from distill.storage.files import write_new
 from distill.storage.weights import weights_sha256
 
@@ -439,6 +441,23 @@ def start(folder: Path, *arguments: str) -> Forked:
     """A training; the date would be the only bytes that differ."""
     steady = {"DISTILL_PRECISION": "fp32", "SOURCE_DATE_EPOCH": "1000000000"}
     return fork(folder, "distill", *TRAIN, *arguments, **steady)
+
+
+def test_epochs_are_those_of_both_trainings_and_a_refused_one_leaves_no_folder(
+    shell: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, Any]] = []
+
+    def refuse(_: str, __: Path, params: Params, *_others: Any) -> None:
+        seen.append((params.vqvae_config(5).epochs, params.prior_config(5).epochs))
+        raise ParamsError("refused")
+
+    monkeypatch.setattr("distill.pipeline.train.train_model", refuse)
+    Path("sounds").mkdir()
+    for flags in ((), ("--epochs", "7"), ("--epochs", "7", "--prior")):
+        assert "refused" in shell.refused("train", "sounds", "--out", "new/models", *flags)
+    assert seen == [(12, 50), (7, 50), (7, 7)]
+    assert not Path("new").exists()
 
 
 def test_models_are_listed_and_what_is_none_is_said_why(shell: CommandLine) -> None:

@@ -21,7 +21,7 @@ from distill.audio.partials import Tone, tone_summary
 from distill.codec.artifact import load_codec
 from distill.codec.data import CodecData
 from distill.codec.fidelity import Fidelity, fidelity_line, held_out_fidelity, summary
-from distill.codec.layout import FrameLayout
+from distill.codec.layout import FrameLayout, level_names
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codec.training import (
@@ -154,19 +154,42 @@ def test_each_level_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.parametrize(("epochs", "shown"), [(1, 1), (12, 7), (16, 9), (500, 8)])
+def test_the_health_of_each_level_is_shown_a_few_times_in_80_columns(
+    monkeypatch: pytest.MonkeyPatch, epochs: int, shown: int
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 1e9)
+    monkeypatch.setattr(progress_module, "Console", lambda **_: Console(file=screen, width=80))
+    measured, names = health(*[0.25] * 15, 1.0), level_names(16)
+    with ProgressReport("codec") as progress:
+        show = CodecConsole(progress)
+        for epoch in range(epochs):
+            show(VQEpochMetrics(epoch, epochs, 1.5, 1.75, 1.7, 0.2, 0.1, 1e-3, 1.0, 1.0, measured, (), names))
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == 8 * shown
+    assert lines[0].split() == f"epoch 1 of {epochs} loudness note tuning atom shape 1 2 3 4 5 6".split()
+    assert [line.split() for line in lines[5:8]] == [
+        ["used,", "%", *["25"] * 5, "100"],
+        ["perplexity", *["10"] * 6],
+        ["never", "used", *["75"] * 5, "0"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("best_epoch", "rows", "line"),
     [
-        (0, [(3.0, 2.5), (2.0, 2.75)], "best epoch 1 of 2, loss 3.000, held out 2.500; at the end 2.000 and 2.750"),
-        (-1, [(3.0, 2.5)], "no epoch of 1 was better than the start, held out 2.250; at the end 3.000 and 2.500"),
-        (-1, [], "no epoch of 0 was better than the start, held out 2.250"),
+        (1, [(3.0, 2.5), (2.0, 2.75)], "best epoch 1 of 2, loss 3.000, held out 2.500; at the end 2.000 and 2.750"),
+        (0, [(3.0, 2.5)], "no epoch of 1 was better than the start, held out 2.250; at the end 3.000 and 2.500"),
+        (0, [], "no epoch of 0 was better than the start, held out 2.250"),
     ],
 )
 def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     best_epoch: int, rows: list[tuple[float, float]], line: str
 ) -> None:
     history = [{"train_loss": train, "val_loss": val} for train, val in rows]
-    best = history[best_epoch] if best_epoch >= 0 else {"val_loss": 2.25}
+    best = history[best_epoch - 1] if best_epoch else {"val_loss": 2.25}
     best |= dict.fromkeys(("val_recon_loss", "val_mel_loss", "val_envelope_loss", "val_commit_loss"), 0.5)
     measured = health(*[0.1] * 4, 0.5, 0.1)
     best |= {f"codebook/{level}/{name}": value for level, row in measured.items() for name, value in row.items()}

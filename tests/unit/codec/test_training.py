@@ -88,7 +88,7 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
     epochs = [event for event in events if isinstance(event, VQEpochMetrics)]
     steps = [event for event in events if isinstance(event, VQStepMetrics)]
     assert epochs[-1].val_recon_loss < 0.99 * epochs[0].val_recon_loss
-    assert [event.epoch for event in epochs] == list(range(8)) == [row["epoch"] for row in rows]
+    assert [event.epoch for event in epochs] == [row["epoch"] - 1 for row in rows] == list(range(8))
     assert steps[0].codebook_health == {}
     assert list(epochs[0].codebook_health) == [f"level_{level}" for level in range(6)]
     assert set(epochs[0].codebook_health["level_0"]) == {"utilization", "perplexity", "dead_codes"}
@@ -99,7 +99,7 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
     assert [event.overall_step for event in steps] == [*range(1, steps[-1].overall_total_steps + 1)]
     assert not training.model.training
     best = min(epochs, key=lambda event: event.val_loss)
-    assert (training.result.best_epoch, training.codebook_health) == (best.epoch, best.codebook_health)
+    assert (training.result.best_epoch, training.codebook_health) == (best.epoch + 1, best.codebook_health)
     probes = [event for event in events if isinstance(event, WatchMetrics)]
     assert [event.step for event in probes][:4] == [1, 2, 3, 4]
     assert {event.figure for event in probes} == {"recon_loss"}

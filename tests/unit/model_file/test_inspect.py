@@ -82,7 +82,7 @@ def test_every_model_is_listed_with_what_it_can(tmp_path: Path) -> None:
     assert told == [("bare", True, False, None), ("codec", False, False, None), ("full", True, True, 12)]
     assert (bare.tier, bare.val_bits_per_second) == (None, None)
     assert (full.tier, full.val_bits_per_second, full.labels) == ("small", 721.5, ("kick", "snare"))
-    assert (codec.utilization, full.utilization) == (None, 0.5)
+    assert (codec.utilization, full.utilization) == (None, 0.5)  # of shape levels alone
     assert full.date.endswith("Z")
     assert full.path == str(tmp_path / "full.distill")
     assert not any(one.problem for one in (bare, codec, full))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from unit.training.coded import (
     FABRIC,
     GEOMETRY,
@@ -32,11 +33,12 @@ from distill.errors import ParamsError
 from distill.generate.policies import Sampling
 from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.params import get_adaptive_prior_config
+from distill.prior.architectures import ARCHITECTURES, ArchitectureName, not_taken
 from distill.prior.data import MIN_STEPS, PriorData, WindowSampler
 from distill.prior.frame import FrameShape
 from distill.prior.memory import task as memory_task
 from distill.prior.task import validate_prior_epoch
-from distill.prior.training import PriorTraining, prior_metrics, prior_to_train
+from distill.prior.training import PriorTraining, print_prior, prior_metrics, prior_to_train
 from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
 from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore, loss_curves, save_artifact
@@ -174,11 +176,38 @@ def test_an_overfitting_training_keeps_its_best_epoch_and_the_seed_decides() -> 
     training, other = (fit(prior_data, settings, seed=seed) for seed in (5, 6))
     losses = [row["val_loss"] for row in training.result.history]
     assert losses[-1] > min(losses) + 0.2
-    assert training.result.best_epoch == losses.index(min(losses))
+    assert training.result.best_epoch == 1 + losses.index(min(losses))
     nats, tokens = validate_prior_epoch(training.model, CodeSequences(noise(1, 6), GEOMETRY.codebook_sizes), 4, FABRIC)
     assert float(nats.sum() / tokens.sum()) == pytest.approx(min(losses), rel=1e-4)
     assert training.facts.final_perplexity > training.facts.best_perplexity
     assert training.result.history != other.result.history
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (803.0, ", before training 803; training the prior gained nothing here"),
+        (810.0, ", before training 810"),
+        (None, ""),
+    ],
+)
+def test_the_end_says_where_training_gained_nothing(
+    counting: tuple[PriorTraining, list[Any]], capsys: pytest.CaptureFixture[str], start: float | None, said: str
+) -> None:
+    training, _ = counting
+    bits = {"val_bits_per_second": 802.0, "val_bits_per_second_counting": 900.0}
+    bits |= {} if start is None else {"val_bits_per_second_start": start}
+    print_prior(replace(training, metrics={**prior_metrics(training), **bits}), Console(width=500))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == f"802 bits per second of held-out audio; counting alone 900{said}"
+    assert "; by level loudness " in lines[1]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_settings_that_an_architecture_does_not_take_are_those_of_others(architecture: ArchitectureName) -> None:
+    of_depth = {"depth_layers", "pretrained", "count_experts", "history_dropout"}
+    expected = {"frame": {"memory"}, "memory": set(), "flat": {"memory", *of_depth}}
+    assert not_taken(architecture) == expected[architecture]
 
 
 @pytest.mark.parametrize(("labels", "share"), [((), 0), (("a", "b"), 0.25)])

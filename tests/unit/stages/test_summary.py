@@ -38,9 +38,10 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     summarise(Params.model_validate({"corpus": {"path": "sounds"}}), [], 1.0)
     printed = " ".join(capsys.readouterr().out.split())
     assert "5 usable, 0 rejected, 1.0 s, 2.0 s of silence trimmed; 3 left out: 2 .mid, 1 .txt" in printed
-    assert "codewords used level 0 0%, level 1 1%, level 2 2%" in printed
+    assert "codewords used loudness 0%, note 1%, tuning 2%, atom 3%, shape 1 4%" in printed
+    assert "(best epoch 1 of 3)" in printed
     assert "2 sounds: 0 new, 0 close, 2 copies; 50% tonal" in printed
     assert "held-out tones 50% tonal, 25% once decoded" in printed
-    assert "level 10 10%, level 11 11%" in printed
+    assert "shape 7 10%, shape 8 11%" in printed
     assert (" ".join(MEMORIZED.message.split()) in printed) is memorizing
     assert ("touch .distill/stop" in printed) is memorizing

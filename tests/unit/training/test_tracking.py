@@ -129,7 +129,7 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monke
     with Tracker(root, "train_prior", "f00d", {"epochs": 3}, about=ABOUT) as tracker:
         send(tracker, step(3), step(10), WATCH, EPOCH, PRIOR_EPOCH, CODEC_EPOCH, ROLLBACK, END)
         tracker.kept({"val_loss": 1.5, "epoch": 1}, {"codec_sha256": "beef"})
-        tracker.metrics({"val_loss": 1.25, "broken": float("nan")}, 2)
+        tracker.metrics({"val_loss": 1.25, "broken": float("nan")}, 3)
         tracker.artifact(root / "note.txt", "checkpoint")
         watching = threading.enumerate()
     store, run = stored(root)
@@ -142,6 +142,7 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monke
     assert any(thread.name == "SystemMetricsMonitor" for thread in watching)
     assert run.data.metrics == {
         **SHOWN,
+        **{"Loss/train": 1.0, "Loss/val": 1.5, "Perplexity/val": METRICS["val_perplexity"]},
         "best/val_loss": 1.5,
         "best/epoch": 1.0,
         "val_loss": 1.25,
@@ -158,7 +159,7 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monke
     expected |= {"distill.fingerprint": "f00d", "distill.remarks": "one thing\nanother"}
     assert expected.items() <= run.data.tags.items()
     history = store.get_metric_history(run.info.run_id, "val_loss")
-    assert [(one.step, one.value) for one in history] == [(1, 1.5), (2, 1.25)]
+    assert [(one.step, one.value) for one in history] == [(2, 1.5), (3, 1.25)]
     assert [file.path for file in store.list_artifacts(run.info.run_id, "checkpoint")] == ["checkpoint/note.txt"]
 
 

@@ -120,7 +120,7 @@ def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
     task = LineTask()
     result = train(task, epochs=12, learning_rate=0.3)
     losses = [row["val_loss"] for row in result.history]
-    assert result.best_epoch == losses.index(min(losses))
+    assert result.best_epoch == 1 + losses.index(min(losses))
     task.model.eval()
     assert task.validate()["val_loss"] == pytest.approx(min(losses), abs=1e-6)
 
@@ -140,7 +140,7 @@ def test_the_average_of_the_weights_is_validated_and_kept_and_that_of_a_slow_ver
     result = train(task, Seen(follow), epochs=2, learning_rate=0.05)
     for name, value in plain.last_tensors.items():
         assert torch.equal(value, result.last_tensors[name])  # training itself is the same
-        assert torch.allclose(result.best_tensors[name], slow[name], atol=1e-6) or result.best_epoch == 0
+        assert torch.allclose(result.best_tensors[name], slow[name], atol=1e-6) or result.best_epoch == 1
         assert not torch.equal(result.best_tensors[name], value)
 
 
@@ -184,9 +184,7 @@ class PartsTask(LineTask):
 
 
 @pytest.mark.usefixtures("save_always")
-@pytest.mark.parametrize(
-    ("first", "second", "best_epoch"), [(LUCKY, LUCKY, -1), (LUCKY, BETTER, 1), (WORSE, WORSE, -1)]
-)
+@pytest.mark.parametrize(("first", "second", "best_epoch"), [(LUCKY, LUCKY, 0), (LUCKY, BETTER, 2), (WORSE, WORSE, 0)])
 def test_initial_weights_are_kept_where_training_gains_no_more_than_chance(
     store: CheckpointStore, first: list[float], second: list[float], best_epoch: int
 ) -> None:
@@ -195,11 +193,11 @@ def test_initial_weights_are_kept_where_training_gains_no_more_than_chance(
     initial = {key: value.clone() for key, value in task.model.state_dict().items()}
     expected = train(task, **changes)
     assert expected.best_epoch == best_epoch
-    assert expected.best_metrics["val_loss"] == pytest.approx(4.0 if best_epoch < 0 else 3.875)
-    assert (expected.best_metrics == expected.start_metrics) is (best_epoch < 0)
+    assert expected.best_metrics["val_loss"] == pytest.approx(3.875 if best_epoch else 4.0)
+    assert (expected.best_metrics == expected.start_metrics) is (best_epoch == 0)
     remark = "training gained no more than chance on held-out recordings; the initial weights are kept"
-    assert (remark in expected.remarks) is (best_epoch < 0 and first is LUCKY)
-    assert all(torch.equal(value, initial[key]) for key, value in expected.best_tensors.items()) is (best_epoch < 0)
+    assert (remark in expected.remarks) is (best_epoch == 0 and first is LUCKY)
+    assert all(torch.equal(value, initial[key]) for key, value in expected.best_tensors.items()) is (best_epoch == 0)
     seen, interruption = interrupted_at(5)
     with pytest.raises(Interrupted):
         train(PartsTask(parts[:2]), seen, store, interruption, **changes)
@@ -225,7 +223,7 @@ def test_better_is_by_more_than_the_standard_error(losses: list[float], start: l
 def test_patience_first_lowers_the_rate_and_restarts_from_the_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     changes: dict[str, Any] = {"epochs": 500, "learning_rate": 0.5, "patience": 3}
     without = train(LineTask(probes=[2.0] * 99), **changes)
-    assert len(without.history) == without.best_epoch + 4 < 500
+    assert len(without.history) == without.best_epoch + 3 < 500
     seen, restarts = Seen(), []
     task = LineTask(probes=[2.0] * 99)
     one = trainer(task, seen, **changes, drops=2)
@@ -245,7 +243,7 @@ def test_patience_first_lowers_the_rate_and_restarts_from_the_best_weights(monke
     factors = [round(rate / whole_rate, 6) for rate, whole_rate in zip(seen.rates, steady, strict=True)]
     assert list(dict.fromkeys(factors)) == pytest.approx([1.0, DROP_FACTOR, DROP_FACTOR**2])
     assert [factors.index(factor) for factor in dict.fromkeys(factors)] == [0, *(4 * epochs for epochs in restarts)]
-    assert len(result.history) - 1 - max(result.best_epoch, one.state.dropped_after) == 3
+    assert len(result.history) - 1 - max(result.best_epoch - 1, one.state.dropped_after) == 3
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,10 @@ def test_recordings_are_listed_with_reasons() -> None:
     shown = view.ingest({**report, "sample_rate_reason": reason})
     assert "5 used, 1 used with a warning, 1 rejected, 2 exact copies left out, 3 near-duplicates; 12.3 s" in shown
     assert "codewords" not in shown  # where the codec is there already
-    assert ". 19 usable recordings: 64 codewords in each codebook, by the preset small<" in view.ingest(report, "auto")
-    assert ": 64 codewords in each codebook, by the preset large<" in view.ingest(report, "large")
+    assert ". 19 usable recordings: 64 codewords in each shape level, by the preset small<" in view.ingest(
+        report, "auto"
+    )
+    assert ": 64 codewords in each shape level, by the preset large<" in view.ingest(report, "large")
     assert "; 3 files left out: 2 .mid, 1 .txt</p>" in view.ingest({**report, "left_out": {".mid": 2, ".txt": 1}})
     for part in ("<td>a.wav</td><td>no sound</td>", "<td>b.wav, c.wav</td>", f"; {reason}</p>"):
         assert part in shown
