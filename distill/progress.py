@@ -124,7 +124,7 @@ class ProgressReport:
         with contextlib.suppress(OSError):
             self._bar.stop()
         if self._is_behind and error is None:
-            self._print(f"{self._label} done")
+            self.print(f"{self._label} done")
 
     def __call__(self, done: int, total: int, text: str) -> None:
         """Report that `done` of `total` steps are done."""
