@@ -91,7 +91,9 @@ def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float
     every = sorted(recordings, key=lambda recording: recording.pcm_sha256)
     if not every:
         raise ValueError("a split needs recordings, found none")
-    least, least_unlike = (math.ceil(share * _samples(every)) for share in (bounds(fraction)[0], LEAST_APART * fraction))
+    least, least_unlike = (
+        math.ceil(share * _samples(every)) for share in (bounds(fraction)[0], LEAST_APART * fraction)
+    )
     alike = _grouped(every, lambda recording: recording.group, by_label)
     apart = _grouped(every, lambda recording: recording.pcm_sha256[:16], by_label)
     ways = [alike, apart] if len(alike) < len(apart) else [alike]

@@ -127,7 +127,7 @@ def kit(
     place, over = ("note", ", over all keys") if given.get("notes") else ("key", "")
     places = several(len(lines), place) + over
     lines.append(f"{made.folder}  {several(len(made.sounds), 'sound')} on {places}")
-    lines += [f"verdicts {made.verdict_line}", f"seed {made.settings.seed}"]
+    lines += [*filter(None, [made.tuning.in_words]), f"verdicts {made.verdict_line}", f"seed {made.settings.seed}"]
     answer(as_json, {"folder": str(made.folder), **made.json()}, *lines)
 
 

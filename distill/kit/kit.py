@@ -18,7 +18,7 @@ from distill import __version__
 from distill.errors import ParamsError
 from distill.generate.requests import KitFormat, KitSettings, default_guidance
 from distill.kit.loops import Loop
-from distill.notes import KEYS, note_name, read_note
+from distill.notes import CONCERT, KEYS, Tuning, note_name, read_note
 from distill.text import one_line
 
 if TYPE_CHECKING:
@@ -262,6 +262,7 @@ class Kit:
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # in all
     untrained: str = ""  # sentence of a model for which nothing was trained
+    tuning: Tuning = CONCERT  # of an instrument at notes: a key sounds at its pitch there
 
     @property
     def sounds(self) -> list[KitSound]:
@@ -279,7 +280,9 @@ class Kit:
         """The settings as its files hold them."""
         given = {**self.settings.model_dump(), "guidance": default_guidance(self.by_label)}
         given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
+        given["tuning"] = self.tuning.hertz
         names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
+        names += " tuning" * (self.settings.notes is not None)
         return {name: given[name] for name in names.split() if given[name] is not None}
 
     @property
