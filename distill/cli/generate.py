@@ -117,6 +117,8 @@ def kit(
         loaded = _open(model, is_recording=model.suffix.lower() in SUPPORTED_SUFFIXES)
         made = loaded.kit(**given, progress=progress)
     _say_note(loaded)
+    for line in made.note_lines:
+        print(f"distill: note: {line}", file=sys.stderr)
     for line in made.missing_lines:
         print(f"distill: warning: {line}", file=sys.stderr)
     lines = [

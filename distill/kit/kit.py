@@ -236,6 +236,7 @@ class KitGroup:
     missing: int
     refused: Counter[str]
     keys: tuple[int, ...] = ()  # the lowest and the highest that play a group at a note
+    heard: tuple[int, ...] = ()  # notes of the sounds of a label, upwards, where they differ
 
     @property
     def note(self) -> str:
@@ -246,7 +247,8 @@ class KitGroup:
         """The group as `kit.json` holds it."""
         values = {**vars(self), "note": self.note, "refused": by_reason(self.refused)}
         values |= {"sounds": [sound.json() for sound in self.sounds], "keys": list(self.keys)}
-        return {name: value for name, value in values.items() if name != "keys" or value}
+        values["heard"] = list(self.heard)
+        return {name: value for name, value in values.items() if name not in ("keys", "heard") or value}
 
 
 @dataclass(frozen=True)
@@ -296,6 +298,17 @@ class Kit:
             lines += [f"{name}: {count}; refused draws: {in_words(group.refused)}{others}"] * bool(group.missing)
         return lines
 
+    @property
+    def note_lines(self) -> list[str]:
+        """A line for each label whose sounds are round robins on one key, though they have different notes."""
+        return [
+            f"{one_line(group.label, 60)} {group.note}: its {len(group.sounds)} sounds on one key have different notes, from "
+            f"{note_name(group.heard[0])} to {note_name(group.heard[-1])}; for an instrument in tune over all keys, ask for "
+            "this label alone at notes"
+            for group in self.groups
+            if group.heard
+        ]
+
     def verdicts(self) -> dict[str, int]:
         """How many sounds have each verdict: `new`, `close`, `copy`, `unknown`."""
         verdicts = Counter(sound.verdict for sound in self.sounds)
@@ -344,6 +357,7 @@ class Kit:
             f"verdicts    {self.verdict_line}",
             f"refused     draws that were made again: {in_words(self.refused)}",
             *(f"missing     {line}" for line in self.missing_lines),
+            *(f"notes       {line}" for line in self.note_lines),
         ]
         for group in self.groups:
             keys = ", keys {}-{}".format(*group.keys) if group.keys else ""

@@ -31,7 +31,7 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_sounds,
 )
-from distill.generate.source import Source
+from distill.generate.source import Recorded, Source
 from distill.kit.kit import (
     FORMAT,
     INDEX,
@@ -88,7 +88,8 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
         groups = []
         for label, place, drawn in drawing.groups():
             sounds = _write_sounds(folder, label, place.key, drawn.sounds, settings.velocity_layers, drawing.rate)
-            groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused))
+            heard = () if place.is_drum or not source.labels else different_notes(source, drawn.sounds)
+            groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused, heard=heard))
         kit = Kit(
             folder=out,
             model=source.path.name,
@@ -116,11 +117,24 @@ def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
     """Settings with the note of a single recording that has a pitch, and not the name of a drum: a kit at that note."""
     if source.single is None or settings.notes is not None or any(drum_keys([source.path.stem])):
         return settings
-    has_tones = source.codec.pitches(torch.from_numpy(source.single.codes)).isfinite().any()
-    pitch, tuning = source.tuner.measure(source.single.samples), source.tuner.tuning(settings.tuning)
-    if pitch is None or not has_tones:
+    pitch, tuning = pitch_of(source, source.single), source.tuner.tuning(settings.tuning)
+    if pitch is None:
         return settings
     return settings.model_copy(update={"notes": str(round(pitch - tuning.offset))})
+
+
+def pitch_of(source: Source, sound: Recorded | Sound) -> float | None:
+    """The pitch of a sound, in semitones (MIDI), of whose codes some have tones, where it is clear; else None."""
+    has_tones = source.codec.pitches(torch.from_numpy(sound.codes)).isfinite().any()
+    return source.tuner.measure(sound.samples) if has_tones else None
+
+
+def different_notes(source: Source, sounds: Sequence[Sound]) -> tuple[int, ...]:
+    """The nearest notes of sounds on one key, upwards, where half of them or more have a clear pitch; () for one note."""
+    pitches = [pitch_of(source, sound) for sound in sounds if sound.note is None]
+    notes = [round(pitch) for pitch in pitches if pitch is not None]
+    are_tonal = 2 * len(notes) >= len(pitches)
+    return tuple(sorted(set(notes))) if are_tonal and len(set(notes)) > 1 else ()
 
 
 def check_notes(source: Source, settings: KitSettings, labels: dict[int, str]) -> None:

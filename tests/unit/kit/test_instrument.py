@@ -16,6 +16,7 @@ import distill
 from distill.api import Model
 from distill.errors import ArtifactError, ParamsError
 from distill.kit.kit import Kit
+from distill.notes import note_name
 
 OFF = {48: 0.19, 55: -0.12, 60: 0.5, 66: 0.06}  # semitones from notes; beyond 0.2 a sound is left out
 
@@ -137,6 +138,24 @@ def test_a_model_makes_an_instrument_of_a_label(model: Model, tmp_path: Path) ->
             assert abs(1200 * math.log2(played / (432 * 2 ** ((group.key - 69) / 12)))) < 20
     listed = model.kit(tmp_path / "listed", labels=["string"], notes=[60, "C3"], per_label=1, seed=0)
     assert [group.key for group in listed.groups] == [48, 60]
+
+
+def test_sounds_of_a_label_on_one_key_that_have_different_notes_are_said(model: Model, tmp_path: Path) -> None:
+    """A hiss has none, and an instrument has one on each key."""
+    kit = model.kit(tmp_path / "kit", seed=1)
+    groups = {group.label: group for group in kit.groups}
+    files = [kit.folder / sound.file for sound in groups["string"].sounds]
+    heard = {round(model.tuner.measure(soundfile.read(file, dtype="float32")[0]) or 0) for file in files}
+    assert len(heard) > 1
+    assert groups["string"].heard == tuple(sorted(heard))
+    assert groups["string"].json()["heard"] == sorted(heard)
+    assert (groups["hiss"].heard, "heard" in groups["hiss"].json()) == ((), False)
+    (line,) = kit.note_lines
+    notes = f"from {note_name(min(heard))} to {note_name(max(heard))}"
+    assert line.startswith(f"string {groups['string'].note}: its 4 sounds on one key have different notes, {notes}; ")
+    assert f"\nnotes       {line}\n" in (kit.folder / "kit.txt").read_text()
+    at_notes = model.kit(tmp_path / "at notes", labels=["string"], notes="C4,E4", per_label=1, seed=1)
+    assert not at_notes.note_lines
 
 
 def test_what_an_instrument_cannot_be_of_is_a_sentence(model: Model, tmp_path: Path) -> None:

@@ -89,5 +89,7 @@ def make_instrument(
     monkeypatch.setattr(make, "decode_sounds", decode)
     source = Source(codec, None, path=Path("flute.distill"))
     measure = PitchMeter(codec.spectrogram)
-    vars(source)["tuner"] = SimpleNamespace(layer=layer, measure=measure, check=lambda *_: None, tuning=lambda _: CONCERT)
+    vars(source)["tuner"] = SimpleNamespace(
+        layer=layer, measure=measure, check=lambda *_: None, tuning=lambda _: CONCERT
+    )
     return make_kit(source, KitSettings(out=out, per_label=1, seed=0, notes=[*off], every=1))
