@@ -47,6 +47,7 @@ from distill.generate.tuner import Tuner
 from distill.kit.kit import Kit
 from distill.kit.make import make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
+from distill.notes import CONCERT, read_notes
 from distill.novelty.reference import Reference
 from distill.novelty.report import report_on
 from distill.novelty.verdict import Judge, Novelty
@@ -149,7 +150,8 @@ class Model:
 
         With `note` they are at notes, in turn, by default one at each: a MIDI number (C4 is 60), a name such as "F#2", a
         range such as "C2:C4", or several of these in a sequence or with commas between. What is measured more than 20
-        cents from its note, or without a clear pitch, is drawn again, and counted if it stays so.
+        cents from its note, or without a clear pitch, is drawn again, and counted if it stays so. `tuning` is A4 in Hz,
+        or "corpus": as the recordings, where they agree within 5 cents, else 440.
         Equal seeds give equal sounds; without one the seed is random. `label` is one of `labels`; `guidance` is the
         scale of classifier-free guidance: 1 is none. `prompt` is a file or samples `[N]` at `prompt_rate` Hz, by default
         the model's rate; sounds continue it, and `seconds` leaves it out. A number as `min_novelty` redraws sounds whose
@@ -160,8 +162,10 @@ class Model:
         label = self.label_number(request.label)
         if request.min_novelty is not None or request.reject_faults:
             self._reference("; leave min_novelty and reject_faults out")
+        tuning = CONCERT
         if request.notes:
             self.tuner.check(request.notes, label)
+            tuning = self.tuner.tuning(request.tuning)
         wanted = GenerationRequest(
             count=request.count,
             max_seconds=request.seconds or LONGEST_SECONDS,
@@ -171,7 +175,7 @@ class Model:
             prompt=NO_CODES
             if request.prompt is None
             else self.encode(self.samples(request.prompt, request.prompt_rate)),
-            notes=request.notes,
+            notes=[note + tuning.offset for note in request.notes],
             finds_faults=True,
         )
         seed, is_old = seed_or_any(request.seed), too_old(request.min_novelty or 0)
@@ -182,6 +186,7 @@ class Model:
             sample_rate=self.sample_rate,
             seed=seed,
             not_new=sum(map(is_old.applies, draws.sounds)),
+            tuning=tuning,
         )
         return self._reported(made, wanted)
 
@@ -215,11 +220,12 @@ class Model:
         samples = self.samples(request.recording, request.recording_rate)
         seconds = len(samples) / self.sample_rate
         validated(GenerateSettings, {"seconds": seconds}, "vary: ")  # the same bounds
-        recorded, notes = self.encode(samples), list[float]()
+        recorded, notes, note, tuning = self.encode(samples), list[float](), None, CONCERT
+        if request.note is not None:
+            tuning = self.tuner.tuning(request.tuning)
+            note = read_notes(request.note)[0] + tuning.offset
         if request.is_moved:
-            recorded, notes = self.source.transposed(
-                Recorded(samples, recorded), request.transpose or 0.0, request.note
-            )
+            recorded, notes = self.source.transposed(Recorded(samples, recorded), request.transpose or 0.0, note)
         wanted = TakeRequest(
             count=request.n,
             max_seconds=seconds,
@@ -242,6 +248,7 @@ class Model:
             seed=seed,
             strength=strength,
             untrained=self.source.untrained,
+            tuning=tuning,
         )
 
     def _draws(

@@ -1,7 +1,9 @@
-"""Notes: names and MIDI numbers of keys, where C4 is 60."""
+"""Notes: names and MIDI numbers of keys, where C4 is 60, and what A4 is tuned to."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from distill.errors import ParamsError
 from distill.text import one_line
@@ -9,10 +11,32 @@ from distill.text import one_line
 KEYS = range(128)  # of MIDI
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 STEPS = {"#": 1, "♯": 1, "": 0, "b": -1, "♭": -1}
+CONCERT_PITCH = 440.0  # Hz of A4, at which MIDI numbers are pitches
 EXPECTED = "notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is 60), or a range such as C2:C4"
 
 Notes = int | str | Sequence[int | str]
 """Notes as they are given: a number, a name or text of several, or a sequence of these."""
+
+
+class Tuning(NamedTuple):
+    """What notes are tuned to: A4 in Hz, and whether that is because recordings are."""
+
+    hertz: float = CONCERT_PITCH
+    is_of_recordings: bool = False
+
+    @property
+    def offset(self) -> float:
+        """Semitones from a key's pitch where A4 is 440 Hz to its pitch here."""
+        return 12 * math.log2(self.hertz / CONCERT_PITCH)
+
+    @property
+    def in_words(self) -> str:
+        """What a person should know of it; "" where A4 is 440 Hz."""
+        said = f"notes at A = {self.hertz:g} Hz" + ", as the recordings" * self.is_of_recordings
+        return "" if self.hertz == CONCERT_PITCH else said
+
+
+CONCERT = Tuning()  # A4 at 440 Hz
 
 
 def note_name(key: int) -> str:

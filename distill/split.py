@@ -9,7 +9,8 @@ for. Only where that breaks a bound is it trained on, or is a group held out who
 - at most half of the groups of a label are held out, so the only one of a label is trained on.
 
 Where as many groups as are asked for have too little sound, the end of a long recording is held out. Where no group can
-be, as when there is one, near-duplicates are split as if they were not alike.
+be, as when there is one, or less than a tenth of what is asked for, as when loops and the hits in them are one,
+near-duplicates are split as if they were not alike.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from distill.text import normal_form
 
 Side = Literal["train", "val"]
 
+LEAST_APART = 0.1  # of what is asked for: where less is unlike what is trained on, near-duplicates are parted
 END = ":end"  # what the id and the group of the end of a recording have beside those of the recording
 
 
@@ -89,10 +91,13 @@ def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float
     every = sorted(recordings, key=lambda recording: recording.pcm_sha256)
     if not every:
         raise ValueError("a split needs recordings, found none")
-    least = math.ceil(bounds(fraction)[0] * _samples(every))
+    least, least_unlike = (
+        math.ceil(share * _samples(every)) for share in (bounds(fraction)[0], LEAST_APART * fraction)
+    )
     alike = _grouped(every, lambda recording: recording.group, by_label)
     apart = _grouped(every, lambda recording: recording.pcm_sha256[:16], by_label)
-    for groups in (alike, apart):
+    ways = [alike, apart] if len(alike) < len(apart) else [alike]
+    for groups in ways:
         chosen, count = _chosen(groups, seed, fraction)
         drawn = [recording for group in chosen[:count] for recording in group.recordings]
         held_out, is_apart = _hashes(drawn), groups is apart
@@ -100,7 +105,7 @@ def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float
         long = [each for each in single if each.samples >= 2 * least and each.pcm_sha256 not in held_out]
         if long and _samples(drawn) < least:
             return Split(held_out, _longest(long).pcm_sha256, least, is_apart)
-        if chosen:
+        if chosen and (groups is ways[-1] or max(_samples(drawn), chosen[0].samples) >= least_unlike):
             return Split(held_out or _hashes(chosen[0].recordings), is_apart=is_apart)
     longest = _longest(every)
     return Split(frozenset(), longest.pcm_sha256, min(least, longest.samples // 2), len(alike) < len(every))
@@ -154,8 +159,8 @@ def split_remark(
     if split.is_apart:
         several = sum(len(group.recordings) for group in groups if len(group.recordings) > 1)
         remarks = [
-            f"{several} recordings are near-duplicates or parts of others and are on both sides, as nothing else can be "
-            "held out, so held-out figures flatter: add other sounds"
+            f"{several} recordings are near-duplicates or parts of others and are on both sides, as too little else can be "
+            "held out, so held-out figures flatter: add other sounds, or learn loops and the hits in them apart"
         ]
         groups = _grouped(recordings, lambda recording: recording.pcm_sha256, by_label)
     else:

@@ -150,6 +150,7 @@ def ingest_folder(
             not_entered_line((folder["path"], folder["reason"]) for folder in report["skipped_folders"]),
             report["sample_rate_reason"],
             trimmed * bool(report["trimmed_seconds"]),
+            loops_line(kept_rows(read_manifest(output / MANIFEST))),
             *(f"warning: {sentence}" for sentence in label_warnings(report) if params.labels == "folder"),
             rejected * bool(report["rejected"]),
         ]
@@ -396,6 +397,23 @@ def _report(rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, trim: boo
         "ignored_by_suffix": scan.ignored,
         "skipped_folders": [{"path": path, "reason": reason} for path, reason in scan.skipped],
     }
+
+
+def loops_line(rows: Sequence[ManifestRow]) -> str:
+    """What a person should know of recordings half of which, and three or more, last whole bars of one tempo; else ""."""
+    lengths = np.array([row.trimmed_before + row.seconds + row.trimmed_after for row in rows])
+    tempos = np.array(sorted(range(70, 181), key=lambda tempo: abs(tempo - 120)))  # beats a minute; of equals the first
+    bars = lengths * tempos[:, None] / 240
+    seconds_off = np.abs(bars - bars.round()) * 240 / tempos[:, None]
+    are_whole = (bars.round() >= 1) & (seconds_off < 0.001)
+    best = int(are_whole.sum(axis=1).argmax())
+    whole = lengths[are_whole[best]]
+    if len(whole) < max(3, len(rows) / 2):
+        return ""
+    return (
+        f"{len(whole)} of {len(rows)} recordings last whole bars at {tempos[best]} beats a minute, such as {whole[0]:.3f} s; "
+        "if they are loops: new sounds do not keep lengths and tempo of loops yet, but have a length that is asked for"
+    )
 
 
 def label_warnings(report: Mapping[str, Any]) -> list[str]:

@@ -241,7 +241,7 @@ def open_audio(path: Path) -> AudioStream:
 
 def _stream(path: Path) -> AudioStream:
     """Open a file with a reader of its suffix. Raises AudioError with the reason of the first."""
-    first, *others = READERS.get(path.suffix.lower(), READERS[".wav"])
+    first, *others = READERS.get(path.suffix.strip().lower(), READERS[".wav"])
     try:
         stream = first(path)
     except AudioError:

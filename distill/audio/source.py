@@ -21,6 +21,10 @@ from distill.errors import AudioError
 from distill.text import escaped, one_line
 
 HIDDEN, NO_SUFFIX = "(hidden)", "(no suffix)"
+IN_ICLOUD = ".icloud"  # of the hidden file that macOS leaves in place of one that is in iCloud alone
+BINS = frozenset(
+    {"$recycle.bin", "recycler", "#recycle", "@recycle", "@eadir", "system volume information", "lost+found"}
+)
 LISTED = 20  # entries in a message
 
 _URL = re.compile(r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)  # one letter: a drive of Windows
@@ -284,16 +288,23 @@ def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[st
     """The `Scan` of paths relative to one folder, parts separated by slashes, each with size and identity.
 
     All that is in a hidden folder is one entry. A name that ends with a slash stands for a folder itself, as object
-    stores have it.
+    stores have it. Bins of Windows and of network drives are not entered: what is there was deleted.
     """
     audio: list[AudioFile] = []
-    hidden: set[str] = set()
+    hidden, bins = set[str](), set[tuple[str, str]]()
     ignored: Counter[str] = Counter()
     for relative, size_and_identity in listed.items():
         parts = relative.split("/")
         is_hidden = [part.startswith(".") for part in parts]
-        suffix = os.path.splitext(relative)[1].lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
-        if any(is_hidden):
+        is_bin = [part.casefold() in BINS for part in parts[:-1]]
+        suffix = os.path.splitext(relative)[1].strip().lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
+        if any(is_bin):
+            bins.add(
+                (printable("/".join(parts[: is_bin.index(True) + 1])), "holds what was deleted, or is the system's own")
+            )
+        elif suffix == IN_ICLOUD:
+            ignored[IN_ICLOUD] += 1
+        elif any(is_hidden):
             hidden.add("/".join(parts[: is_hidden.index(True) + 1]))
         elif parts[-1] and suffix in SUPPORTED_SUFFIXES:
             audio.append(AudioFile(relative, printable(relative), *size_and_identity))
@@ -302,7 +313,7 @@ def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[st
     if hidden:
         ignored[HIDDEN] = len(hidden)
     audio.sort(key=lambda file: file.path)
-    return Scan(tuple(audio), dict(sorted(ignored.items())), tuple(sorted(skipped)))
+    return Scan(tuple(audio), dict(sorted(ignored.items())), tuple(sorted({*skipped, *bins})))
 
 
 def _identity(details: Mapping[str, Any]) -> str:

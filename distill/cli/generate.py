@@ -118,6 +118,8 @@ def kit(
         loaded = _open(model, is_recording=model.suffix.lower() in SUPPORTED_SUFFIXES)
         made = loaded.kit(**given, progress=progress)
     _say_note(loaded)
+    for line in made.note_lines:
+        print(f"distill: note: {line}", file=sys.stderr)
     for line in made.missing_lines:
         print(f"distill: warning: {line}", file=sys.stderr)
     width = terminal_width()
@@ -129,7 +131,8 @@ def kit(
     place, over = ("note", ", over all keys") if given.get("notes") else ("key", "")
     places = several(len(lines), place) + over
     lines.append(f"{made.folder}  {several(len(made.sounds), 'sound')} on {places}")
-    lines += wrapped([f"verdicts {made.verdict_line}", f"seed {made.settings.seed}"], width)
+    said = filter(None, [made.tuning.in_words])
+    lines += wrapped([*said, f"verdicts {made.verdict_line}", f"seed {made.settings.seed}"], width)
     answer(as_json, {"folder": str(made.folder), **made.json()}, *lines)
 
 

@@ -77,6 +77,17 @@ def least_novelty(given: str | float | None) -> str | float | None:
     raise ParamsError(f"min_novelty {given}: expected close, new or a number from 0 to 1, found neither")
 
 
+def hertz_or_corpus(given: str | float) -> str | float:
+    """What A4 is tuned to: Hz, or "corpus", which is as the recordings. Raises ParamsError."""
+    lowest, highest = 380, 500
+    if given == "corpus":
+        return given
+    with suppress(ValueError):
+        if lowest <= float(given) <= highest:
+            return float(given)
+    raise ParamsError(f"tuning {given}: expected A4 in Hz, from {lowest} to {highest}, or corpus, found neither")
+
+
 def split_text(given: Any) -> Any:
     """The parts of a text with commas between them; anything else as it is."""
     return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
@@ -90,12 +101,24 @@ AS_IT_IS = PlainValidator(lambda given: given)  # of what is checked where it is
 Take = Callable[[int, NDArray[np.float32]], None]
 Seed = Annotated[SamplingSeed | None, Field(description="equal seeds give equal files; else a random one")]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
+TuningOfNotes = Annotated[
+    str | float,
+    AfterValidator(hertz_or_corpus),
+    Flag(metavar="HZ|corpus", otherwise="corpus"),
+    Field(description="of notes: A4 in Hz; corpus: as the recordings where they agree, else 440"),
+]
 SomeNotes = Annotated[Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTES", type=str)]
 
 
 def default_guidance(label: object) -> float:
     """Scale of guidance where none is given: 1, which is none, without a label to guide towards."""
     return float(default_values()["audition"]["guidance"]) if label else 1.0
+
+
+def check_tuning(tuning: str | float, note: Notes | None) -> None:
+    """Refuse what notes are tuned to where there is none. Raises ParamsError."""
+    if note is None and tuning != "corpus":
+        raise ParamsError(f"tuning {tuning:g}: expected a note to tune, found none; name a note such as C3")
 
 
 class Guided(Settings):
@@ -136,6 +159,7 @@ class GenerateSettings(Guided):
     note: SomeNotes = Field(
         default=None, description="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60"
     )
+    tuning: TuningOfNotes = "corpus"
     prompt: Annotated[Recording | None, AS_IT_IS, Flag(metavar="AUDIO", type=Path)] = Field(
         default=None, description="a recording to continue; --seconds is what is added"
     )
@@ -147,6 +171,11 @@ class GenerateSettings(Guided):
     reject_faults: bool = Field(default=False, description="redraw faulty sounds, and say how many")
     progress: Progress | None = None
     take: Take | None = None
+
+    @model_validator(mode="after")
+    def _check_tuning(self) -> Self:
+        check_tuning(self.tuning, self.note)
+        return self
 
     @property
     def notes(self) -> list[int]:
@@ -175,12 +204,14 @@ class VarySettings(Guided):
     note: Annotated[Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTE", type=str)] = Field(
         default=None, description="bring it to one note, such as C3 or 48"
     )
+    tuning: TuningOfNotes = "corpus"
     temperature: Coolness = 1.0
     progress: Progress | None = None
     take: Take | None = None
 
     @model_validator(mode="after")
     def _check_note(self) -> Self:
+        check_tuning(self.tuning, self.note)
         if self.note is None:
             return self
         if self.transpose is not None:
@@ -233,6 +264,7 @@ class KitSettings(Settings):
     every: Annotated[Annotated[int, Field(ge=1, le=127)] | None, Flag(otherwise="1")] = Field(
         default=None, description="with --notes: only every so many-th note"
     )
+    tuning: TuningOfNotes = "corpus"
     allow_copies: bool = Field(default=False, description="keep copies of training recordings")
     replace: bool = Field(default=False, description="replace the kit in that folder")
     progress: Progress | None = None

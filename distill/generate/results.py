@@ -12,7 +12,7 @@ from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, FaultReport, Samples
 from distill.generate.refusals import IN_TUNE, Draws, Sound
-from distill.notes import pitch_name
+from distill.notes import CONCERT, Tuning, pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra
@@ -35,6 +35,7 @@ class Result(ABC):
     draws: Draws
     sample_rate: int  # Hz
     seed: int
+    tuning: Tuning = CONCERT  # of the notes that were asked for
 
     @property
     def sounds(self) -> list[Samples]:
@@ -86,7 +87,7 @@ class Result(ABC):
         import pandas as pd
 
         rows = [
-            {"seconds": sound.seconds, "frames": len(sound.codes), **_tuned(sound), **self._own(sound)}
+            {"seconds": sound.seconds, "frames": len(sound.codes), **self._tuned(sound), **self._own(sound)}
             | (sound.novelty.json() if sound.novelty else {})
             for sound in self.draws.sounds
         ]
@@ -100,17 +101,20 @@ class Result(ABC):
             judged: Json = {"novelty": None, "short": None, "explanation": None}
             if novelty is not None:
                 judged = {"novelty": novelty.json(), "short": novelty.short, "explanation": novelty.explanation}
-            rows.append({"file": str(path), "seconds": sound.seconds, **_tuned(sound), **judged, **self._own(sound)})
+            rows.append(
+                {"file": str(path), "seconds": sound.seconds, **self._tuned(sound), **judged, **self._own(sound)}
+            )
         shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
         if tuning := self._tuning_lines():
-            shared["tuning"] = {"redrawn": self.redrawn_off_note, "off_note": self.off_note, "in_words": tuning}
+            counts = {"redrawn": self.redrawn_off_note, "off_note": self.off_note}
+            shared["tuning"] = {"a4_hertz": self.tuning.hertz, **counts, "in_words": tuning}
         return {**shared, f"{self.KIND}s": rows, **self._together()}
 
     def lines(self, paths: Sequence[Path], width: int = 4000) -> list[str]:
         """A line a sound, in files of these names, then lines on all of them, of `width` columns."""
         sounds = []
         for path, sound in zip(paths, self.draws.sounds, strict=True):
-            words = "  ".join(filter(None, [_tuned(sound).get("heard"), *self._in_words(sound)]))
+            words = "  ".join(filter(None, [self._tuned(sound).get("heard"), *self._in_words(sound)]))
             sounds.append(beside(f"{path}  {sound.seconds:.2f} s", words, width))
         return [*sounds, *wrapped([*self._tuning_lines(), *self._lines(), f"seed {self.seed}"], width)]
 
@@ -121,7 +125,17 @@ class Result(ABC):
             return []
         drawn = f"; {several(self.redrawn_off_note, 'other')} drawn again" * bool(self.redrawn_off_note)
         at_note = f"{asked - self.off_note} of {asked} {self.KIND}s at their note"
-        return [f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}"]
+        return [f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}", *filter(None, [self.tuning.in_words])]
+
+    def _tuned(self, sound: Sound) -> Json:
+        """Note and pitch of a sound, also in words; nothing where no note was asked for."""
+        if sound.note is None:
+            return {}
+        heard, offset = "no clear pitch", self.tuning.offset
+        if sound.pitch is not None:
+            away = sound.pitch - sound.note
+            heard = f"{100 * away:+.0f} cents" if abs(away) < 1 else f"heard at {pitch_name(sound.pitch - offset)}"
+        return {"note": sound.note, "pitch": sound.pitch, "heard": f"{pitch_name(sound.note - offset)}: {heard}"}
 
     @abstractmethod
     def _own(self, sound: Any) -> Json:
@@ -192,17 +206,6 @@ class Generated(Result):
 def _short(sound: Sound) -> str | None:
     """The verdict in some words, where novelty is known."""
     return None if sound.novelty is None else sound.novelty.short
-
-
-def _tuned(sound: Sound) -> Json:
-    """Note and pitch of a sound, also in words; nothing where no note was asked for."""
-    if sound.note is None:
-        return {}
-    heard = "no clear pitch"
-    if sound.pitch is not None:
-        away = sound.pitch - sound.note
-        heard = f"{100 * away:+.0f} cents" if abs(away) < 1 else f"heard at {pitch_name(sound.pitch)}"
-    return {"note": sound.note, "pitch": sound.pitch, "heard": f"{pitch_name(sound.note)}: {heard}"}
 
 
 @dataclass(frozen=True)

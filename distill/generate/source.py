@@ -14,7 +14,7 @@ from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.generate.faults import FaultFinder
 from distill.generate.tuner import Tuner
-from distill.notes import Notes, read_notes
+from distill.notes import note_name
 from distill.novelty.reference import Reference
 from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
@@ -71,8 +71,8 @@ class Source:
             return {self.path.name: self.single.codes}
         return {} if self.reference is None else dict(zip(self.reference.names, self.reference.codes, strict=True))
 
-    def transposed(self, recorded: Recorded, semitones: float, note: Notes | None) -> tuple[Codes, list[float]]:
-        """Codes `[F, Q]` of a recording that is moved by semitones, or to a note, and its pitch then, if it has a clear one.
+    def transposed(self, recorded: Recorded, semitones: float, note: float | None) -> tuple[Codes, list[float]]:
+        """Codes `[F, Q]` of a recording that is moved by semitones, or to a pitch, and its pitch then, if it has a clear one.
 
         Raises ParamsError for a recording without tones, or without a clear pitch to bring to a note.
         """
@@ -80,10 +80,10 @@ class Source:
         if note is not None:
             if pitch is None:
                 raise ParamsError(
-                    f"note {note}: expected a recording with a clear pitch, found none; transpose it by a number of "
+                    f"note {note_name(round(note))}: expected a recording with a clear pitch, found none; transpose it by a number of "
                     "semitones"
                 )
-            semitones = read_notes(note)[0] - pitch
+            semitones = note - pitch
         if not self.codec.pitches(codes).isfinite().any():
             raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
         moved: Codes = self.codec.transposed(codes, semitones).numpy()

@@ -9,7 +9,7 @@ Shapes: B sounds, L labels, S partial sets.
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from posixpath import dirname
 from types import MappingProxyType
 
@@ -26,13 +26,17 @@ from distill.codec.tones.meter import LEAST_SHARE, PitchMeter
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.policies import Draw, first_possible
-from distill.notes import note_name
+from distill.notes import CONCERT, CONCERT_PITCH, Tuning, note_name
 from distill.prior.base import Prior
 
 SPREAD = 0.15  # semitones from the note, at which a code keeps 0.6 of its probability
 LEAST_TONAL = 1 / 3  # share of recordings with a pitch: of hats, hisses and scratches none or a quarter have one
 RARE = 0.01  # share of these beyond each end of the notes that are known
 BEYOND = 12  # semitones beyond these, where notes can still be asked for
+
+LEAST_AGREEING = 4  # recordings with a tuning: fewer may agree by chance
+AGREEING, AGREEMENT = 3 / 4, 0.05  # share of them that is within so many semitones of their median
+LEAST_STEADY = 0.8  # length of the mean of a recording's deviations from keys as points of a circle: 11 cents around it
 
 Coded = NDArray[np.integer]  # [F, Q]
 
@@ -53,6 +57,24 @@ class Tuner:
         sets = atoms.unflatten(1, (-1, len(FLOORS))).sum(dim=2)
         self.sets = torch.where(intervals.isnan(), 0.0, sets)  # [NOTES, S]
         self.intervals = intervals.nan_to_num(1e3)  # sets which have no pitch are near no note
+
+    @cached_property
+    def corpus_tuning(self) -> Tuning:
+        """What the recordings are tuned to, where they agree, in whole Hz; 440 Hz where they do not, or nearly are."""
+        found = [deviation for codes in self.recordings.values() if (deviation := self._deviation(codes)) is not None]
+        if len(found) < LEAST_AGREEING:
+            return CONCERT
+        from_first = np.sort(_wrapped(np.array(found) - found[0]))
+        median = float(from_first[len(found) // 2])
+        agreeing = float((np.abs(_wrapped(from_first - median)) <= AGREEMENT).mean())
+        deviation = float(_wrapped(np.array(found[0] + median)))
+        if agreeing < AGREEING or abs(deviation) <= AGREEMENT:
+            return CONCERT
+        return Tuning(float(round(CONCERT_PITCH * 2 ** (deviation / 12))), is_of_recordings=True)
+
+    def tuning(self, asked: str | float) -> Tuning:
+        """What notes are tuned to, of A4 in Hz or "corpus"."""
+        return self.corpus_tuning if asked == "corpus" else Tuning(float(asked))
 
     def check(self, notes: Sequence[float], label: int = 0) -> None:
         """Check that recordings with a label, 0 for any, have a pitch, and notes not far from these.
@@ -113,11 +135,26 @@ class Tuner:
         is_tonal = by_note.sum() >= LEAST_SHARE * loud.sum()
         return is_tonal * by_note / by_note.sum().clamp_min(1e-300)
 
+    def _deviation(self, recording: Coded) -> float | None:
+        """By how much codes `[F, Q]` are heard beside keys, from -0.5 to 0.5 semitones; None where that is not clear."""
+        codes = torch.from_numpy(recording.astype(np.int64))
+        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self._heard(codes)
+        there = heard.isfinite()
+        mean = (loud[there] * torch.polar(torch.ones_like(heard[there]), 2 * math.pi * heard[there])).sum()
+        is_clear = mean.abs() >= LEAST_STEADY * loud[there].sum() and loud[there].sum() >= LEAST_SHARE * loud.sum()
+        return float(mean.angle()) / (2 * math.pi) if is_clear else None
+
     def _counted_notes(self, label: int) -> Tensor:
         """Shares `[NOTES]` of the frames of recordings with a label, 0 for any, that are counted at each note."""
         shares = (self.notes[label, :, None] * self.sets)[1:]  # [NOTES - 1, S]
         heard = (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
         return torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten())
+
+
+def _wrapped(semitones: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same deviations from keys, each from the nearest one: from -0.5 to 0.5."""
+    nearest: NDArray[np.float64] = semitones - np.round(semitones)
+    return nearest
 
 
 def heard_intervals(

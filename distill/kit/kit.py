@@ -18,7 +18,7 @@ from distill import __version__
 from distill.errors import ParamsError
 from distill.generate.requests import KitFormat, KitSettings, default_guidance
 from distill.kit.loops import Loop
-from distill.notes import KEYS, note_name, read_note
+from distill.notes import CONCERT, KEYS, Tuning, note_name, read_note
 from distill.text import one_line
 
 if TYPE_CHECKING:
@@ -236,6 +236,7 @@ class KitGroup:
     missing: int
     refused: Counter[str]
     keys: tuple[int, ...] = ()  # the lowest and the highest that play a group at a note
+    heard: tuple[int, ...] = ()  # notes of the sounds of a label, upwards, where they differ
 
     @property
     def note(self) -> str:
@@ -246,7 +247,8 @@ class KitGroup:
         """The group as `kit.json` holds it."""
         values = {**vars(self), "note": self.note, "refused": by_reason(self.refused)}
         values |= {"sounds": [sound.json() for sound in self.sounds], "keys": list(self.keys)}
-        return {name: value for name, value in values.items() if name != "keys" or value}
+        values["heard"] = list(self.heard)
+        return {name: value for name, value in values.items() if name not in ("keys", "heard") or value}
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,7 @@ class Kit:
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # in all
     untrained: str = ""  # sentence of a model for which nothing was trained
+    tuning: Tuning = CONCERT  # of an instrument at notes: a key sounds at its pitch there
 
     @property
     def sounds(self) -> list[KitSound]:
@@ -279,7 +282,9 @@ class Kit:
         """The settings as its files hold them."""
         given = {**self.settings.model_dump(), "guidance": default_guidance(self.by_label)}
         given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
+        given["tuning"] = self.tuning.hertz
         names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
+        names += " tuning" * (self.settings.notes is not None)
         return {name: given[name] for name in names.split() if given[name] is not None}
 
     @property
@@ -292,6 +297,17 @@ class Kit:
             count = f"{len(group.sounds)} of {len(group.sounds) + group.missing} sounds"
             lines += [f"{name}: {count}; refused draws: {in_words(group.refused)}{others}"] * bool(group.missing)
         return lines
+
+    @property
+    def note_lines(self) -> list[str]:
+        """A line for each label whose sounds are round robins on one key, though they have different notes."""
+        return [
+            f"{one_line(group.label, 60)} {group.note}: its {len(group.sounds)} sounds on one key have different notes, from "
+            f"{note_name(group.heard[0])} to {note_name(group.heard[-1])}; for an instrument in tune over all keys, ask for "
+            "this label alone at notes"
+            for group in self.groups
+            if group.heard
+        ]
 
     def verdicts(self) -> dict[str, int]:
         """How many sounds have each verdict: `new`, `close`, `copy`, `unknown`."""
@@ -341,6 +357,7 @@ class Kit:
             f"{'verdicts':<16}{self.verdict_line}",
             f"{'refused':<16}draws that were made again: {in_words(self.refused)}",
             *(f"{'missing':<16}{line}" for line in self.missing_lines),
+            *(f"{'notes':<16}{line}" for line in self.note_lines),
         ]
         for group in self.groups:
             keys = ", keys {}-{}".format(*group.keys) if group.keys else ""

@@ -31,7 +31,7 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_sounds,
 )
-from distill.generate.source import Source
+from distill.generate.source import Recorded, Source
 from distill.kit.kit import (
     FORMAT,
     INDEX,
@@ -54,6 +54,7 @@ from distill.kit.kit import (
     read_keys,
 )
 from distill.kit.loops import Doubles, looped
+from distill.notes import CONCERT
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.progress import silent
 from distill.seeds import Stream, derive_seed
@@ -88,7 +89,8 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
         groups = []
         for label, place, drawn in drawing.groups():
             sounds = _write_sounds(folder, label, place.key, drawn.sounds, settings.velocity_layers, drawing.rate)
-            groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused))
+            heard = () if place.is_drum or not source.labels else different_notes(source, drawn.sounds)
+            groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused, heard=heard))
         kit = Kit(
             folder=out,
             model=source.path.name,
@@ -99,6 +101,7 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
             groups=_with_ranges(groups) if settings.notes else tuple(sorted(groups, key=lambda group: group.key)),
             refused=drawing.refused,
             untrained=source.untrained,
+            tuning=drawing.tuning,
         )
         if not kit.sounds:
             raise ArtifactError(
@@ -115,11 +118,24 @@ def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
     """Settings with the note of a single recording that has a pitch, and not the name of a drum: a kit at that note."""
     if source.single is None or settings.notes is not None or any(drum_keys([source.path.stem])):
         return settings
-    has_tones = source.codec.pitches(torch.from_numpy(source.single.codes)).isfinite().any()
-    pitch = source.tuner.measure(source.single.samples)
-    if pitch is None or not has_tones:
+    pitch, tuning = pitch_of(source, source.single), source.tuner.tuning(settings.tuning)
+    if pitch is None:
         return settings
-    return settings.model_copy(update={"notes": str(round(pitch))})
+    return settings.model_copy(update={"notes": str(round(pitch - tuning.offset))})
+
+
+def pitch_of(source: Source, sound: Recorded | Sound) -> float | None:
+    """The pitch of a sound, in semitones (MIDI), of whose codes some have tones, where it is clear; else None."""
+    has_tones = source.codec.pitches(torch.from_numpy(sound.codes)).isfinite().any()
+    return source.tuner.measure(sound.samples) if has_tones else None
+
+
+def different_notes(source: Source, sounds: Sequence[Sound]) -> tuple[int, ...]:
+    """The nearest notes of sounds on one key, upwards, where half of them or more have a clear pitch; () for one note."""
+    pitches = [pitch_of(source, sound) for sound in sounds if sound.note is None]
+    notes = [round(pitch) for pitch in pitches if pitch is not None]
+    are_tonal = 2 * len(notes) >= len(pitches)
+    return tuple(sorted(set(notes))) if are_tonal and len(set(notes)) > 1 else ()
 
 
 def check_notes(source: Source, settings: KitSettings, labels: dict[int, str]) -> None:
@@ -143,6 +159,7 @@ class _Drawing:
     def __init__(self, source: Source, settings: KitSettings) -> None:
         self.source, self.settings, self.refused = source, settings, Counter[str]()
         self.rate, self.report = source.codec.spectrogram.sample_rate, settings.progress or silent
+        self.tuning = CONCERT if settings.notes is None else source.tuner.tuning(settings.tuning)
         numbers = list(map(source.label_number, settings.labels)) or range(1, len(source.labels) + 1)
         self.labels = {number: source.labels[number - 1] for number in numbers}
         if source.single is not None:
@@ -183,16 +200,18 @@ class _Drawing:
         The same sounds, drawn at the middle note, are at all notes where they have a clear pitch, so that all keys play one
         instrument. Notes beyond these have others, drawn at the middle of what is left.
         """
-        each, notes = self.settings.per_label, self.settings.sampled
+        each, notes, offset = self.settings.per_label, self.settings.sampled, self.tuning.offset
         number, name = next(iter(self.labels.items()), (0, self.source.path.stem))
         made: dict[int, list[Sound]] = {}
         refused, done = {note: Counter[str]() for note in notes}, set[int]()
         while beyond := [note for note in notes if note not in done]:
             middle = beyond[len(beyond) // 2]
-            drawn = self.draw(number, POOL * each, 0, POOL * each, f"sounds, {one_line(name, 40)}", [middle])
+            drawn = self.draw(number, POOL * each, 0, POOL * each, f"sounds, {one_line(name, 40)}", [middle + offset])
             refused[middle].update(drawn.refused)
             left = [note for note in notes if note not in made]
-            voices = sorted((at_notes(self.source, sound, left) for sound in drawn.sounds), key=len, reverse=True)
+            voices = sorted(
+                (at_notes(self.source, sound, left, offset) for sound in drawn.sounds), key=len, reverse=True
+            )
             for note in left:
                 there = [voice[note] for voice in voices[:each] if note in voice]
                 refused[note][MISTUNED.name] += min(each, len(voices)) - len(there)
@@ -204,8 +223,8 @@ class _Drawing:
             sounds = made.get(note, [])
             yield name, Place(note, False, False), Drawn(sounds, each - len(sounds), refused[note])
 
-    def draw(self, label: int, count: int, before: int, of: int, title: str, notes: Sequence[int] = ()) -> Drawn:
-        """Draw `count` sounds of a label, fewer if there are not more, at notes if any; `before` were drawn `of` all.
+    def draw(self, label: int, count: int, before: int, of: int, title: str, notes: Sequence[float] = ()) -> Drawn:
+        """Draw `count` sounds of a label, fewer if there are not more, at pitches if any; `before` were drawn `of` all.
 
         Raises as `generate_sounds`.
         """
@@ -225,9 +244,9 @@ class _Drawing:
 
 
 def request_of(
-    source: Source, settings: KitSettings, label: int, count: int, notes: Sequence[int]
+    source: Source, settings: KitSettings, label: int, count: int, notes: Sequence[float]
 ) -> GenerationRequest:
-    """The request for sounds of a label, or for takes of a single recording, at `notes` if any."""
+    """The request for sounds of a label, or for takes of a single recording, at `notes`, in semitones, if any."""
     shared: dict[str, Any] = {"count": count, "notes": notes, "label": label}
     shared["sampling"] = Sampling(settings.temperature, guidance=default_guidance(label))
     if source.single is None:
@@ -238,22 +257,23 @@ def request_of(
     return TakeRequest(max_seconds=seconds, recording=recording, strength=source.strength, **shared)
 
 
-def at_notes(source: Source, voice: Sound, notes: Sequence[int]) -> dict[int, Sound]:
-    """A sound with a pitch at each of some notes, in tune, where it has a clear pitch there.
+def at_notes(source: Source, voice: Sound, keys: Sequence[int], offset: float = 0.0) -> dict[int, Sound]:
+    """A sound with a pitch at each of some keys, `offset` semitones beside 440 Hz, where it has a clear pitch there.
 
     Its codes are transposed, so that length and formants stay. What the codes cannot say is tuned by resampling, so that
     it is in tune in samplers that know no `tune`, too.
     """
     assert voice.pitch is not None
     measure, codes, sounds = source.tuner.measure, torch.from_numpy(voice.codes), {}
-    moved = [source.codec.transposed(codes, note - voice.pitch).numpy() for note in notes]
-    for note, own, decoded in zip(notes, moved, decode_sounds(source.codec, moved), strict=True):
+    moved = [source.codec.transposed(codes, key + offset - voice.pitch).numpy() for key in keys]
+    for key, own, decoded in zip(keys, moved, decode_sounds(source.codec, moved), strict=True):
+        note = key + offset
         samples = decoded[: len(voice.samples)]
         sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(samples))
         if sound.pitch is not None and sound.is_at_note:
             tuned = soxr.resample(samples, 1, 2 ** ((sound.pitch - note) / 12), "VHQ")
-            sounds[note] = replace(sound, samples=tuned, pitch=measure(tuned))
-    return {note: sound for note, sound in sounds.items() if sound.is_at_note}
+            sounds[key] = replace(sound, samples=tuned, pitch=measure(tuned))
+    return {key: sound for key, sound in sounds.items() if sound.is_at_note}
 
 
 def is_silent(source: Source, sound: Sound) -> bool:

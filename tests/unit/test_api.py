@@ -1,5 +1,6 @@
 """A model file in Python: sounds and their novelty, codes there and back, sentences for what cannot be."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from distill.generate.refusals import MOST_DRAWS
 from distill.generate.results import Result
 from distill.generate.sampling import Sequences
 from distill.generate.sounds import BATCH
+from distill.generate.tuner import Tuner
+from distill.notes import Tuning
 from distill.novelty.verdict import VERDICTS
 
 COMPOSED, DECOMPOSED = "Gl\u00f6ckchen", "Glo\u0308ckchen"
@@ -338,6 +341,27 @@ def test_takes_are_transposed_by_semitones_or_to_a_note(tmp_path: Path, monkeypa
     assert (drawn.off_note, drawn.redrawn_off_note) == (2, 2 * (MOST_DRAWS - 1))
     same_as_before = model.vary(recording, 2, 0.4, seed=1)
     assert (same_as_before.notes, same_as_before.pitches) == ([None, None], [None, None])
+
+
+def test_notes_are_tuned_as_asked_or_as_the_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(write_pitched_model(tmp_path / "pitched.distill"))
+    c3 = 48 + 12 * math.log2(436 / 440)
+    asked = model.generate(note="C3", label="string", seed=1, tuning=436)
+    taken = model.vary(sound_of(shipped_sets()[0], 50.3, 0.4).numpy(), 1, 0.0, seed=1, note="C3", tuning="436")
+    monkeypatch.setattr(Tuner, "corpus_tuning", Tuning(436.0, True))
+    own = model.generate(note="C3", label="string", seed=1)
+    for made in (asked, own, taken):
+        assert made.notes == [pytest.approx(c3)]
+        assert made.off_note == 0
+        assert made.json([Path("a.wav")])["tuning"]["a4_hertz"] == 436
+        assert made.lines([Path("a.wav")])[0].split("  ")[2].startswith("C3: ")
+    assert taken.pitches == [pytest.approx(c3, abs=0.13)]
+    np.testing.assert_array_equal(own.codes[0], asked.codes[0])
+    assert "notes at A = 436 Hz" in asked.lines([Path("a.wav")])
+    assert "notes at A = 436 Hz, as the recordings" in own.lines([Path("a.wav")])
+    other = model.generate(note="C3", label="string", seed=1, tuning=440)
+    assert other.notes == [48]
+    assert not [line for line in other.lines([Path("a.wav")]) if "notes at" in line]
 
 
 @pytest.mark.parametrize(

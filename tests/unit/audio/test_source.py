@@ -43,6 +43,25 @@ def test_what_is_left_out_is_named_by_its_suffix(tmp_path: Path) -> None:
     assert left_out_line(many).endswith(", 13 .7, 42 others")
 
 
+def test_bins_are_not_learnt_and_what_is_in_a_cloud_alone_is_said(tmp_path: Path, store: Store) -> None:
+    names = (
+        "$RECYCLE.BIN/S-1-5/$R1.wav",
+        "kit/#recycle/old.wav",
+        "System Volume Information/x.wav",
+        "lost+found/y.wav",
+    )
+    for name in (*names, ".Trash-1000/files/z.wav", ".take 1.wav.icloud", "kit/.take 2.wav.icloud", "kit/end .wav "):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    url = store.upload(tmp_path, "takes")
+    for scan in (LocalFolder(tmp_path).scan(), ObjectStore(url).scan()):
+        assert [file.relative for file in scan.audio] == ["kit/end .wav "]
+        assert left_out_line(scan.left_out) == "2 files left out: 2 .icloud"
+        bins = ["$RECYCLE.BIN", "System Volume Information", "kit/#recycle", "lost+found"]
+        assert scan.skipped == tuple((name, "holds what was deleted, or is the system's own") for name in bins)
+    assert len(LocalFolder(tmp_path / "lost+found").scan().audio) == 1  # that folder was asked for
+
+
 def test_a_bucket_is_listed_and_read_as_the_same_folder_is(tmp_path: Path, store: Store) -> None:
     url = store.upload(fill(tmp_path), "takes")
     store.put("takes/empty/", b"")  # as consoles make folders

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from unit.codec.tonal import hertz, untrained
+from unit.codec.tonal import hertz, sound_of, untrained
 from unit.pitched import LABELS, PITCHES, networks
 
 from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
+from distill.codec.streaming import encode_each
 from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
 from distill.codec.tones.layer import FLOORS
 from distill.codec.tones.meter import PitchMeter
@@ -20,6 +21,7 @@ from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds, in_tune
 from distill.generate.source import Source
 from distill.generate.tuner import SPREAD, NoteWeights, Tuner, heard_intervals
+from distill.notes import CONCERT, Tuning
 from distill.prior.artifact import build_prior
 
 HISS, STRING = 1, 2
@@ -191,6 +193,51 @@ def test_the_range_is_that_of_recordings_with_a_pitch() -> None:
             ParamsError, match="expected one from C3 to C5, at most an octave from those of the recordings"
         ):
             tuner.check([note])
+
+
+def tuned(*hertz_of_a4: float) -> Tuner:
+    """The tuner of a model of strings, each at another key, and tuned to one of these."""
+    codec, prior = networks()
+    keys = zip(range(48, 72, 3), hertz_of_a4, strict=False)
+    strings = [sound_of(shipped_sets()[0], key + Tuning(a4).offset, 0.4, 3.0) for key, a4 in keys]
+    coded = [codes.numpy() for codes in encode_each(codec, strings)]
+    return Tuner(codec, prior, {f"{number}.wav": codes for number, codes in enumerate(coded)})
+
+
+@pytest.mark.parametrize(
+    ("hertz_of_a4", "found"),
+    [
+        ([432.0] * 8, Tuning(432.0, True)),
+        ([442.5] * 8, Tuning(442.0, True)),  # coded in sixteenths of a semitone
+        ([452.0] * 4, Tuning(452.0, True)),  # 47 cents higher
+        ([440.0] * 8, CONCERT),
+        ([440.6] * 8, CONCERT),
+        ([432.0] * 4 + [440.0] * 4, CONCERT),
+        ([452.0, 432.0, 445.0, 437.0, 428.0, 440.0, 434.0, 448.0], CONCERT),
+        ([432.0] * 3, CONCERT),  # too few to agree
+        ([432.0] * 7 + [440.0], Tuning(432.0, True)),
+    ],
+)
+def test_recordings_that_agree_tell_what_notes_are_tuned_to(hertz_of_a4: list[float], found: Tuning) -> None:
+    tuner = tuned(*hertz_of_a4)
+    own = tuner.tuning("corpus")
+    assert own.is_of_recordings == found.is_of_recordings
+    assert own.hertz == pytest.approx(found.hertz, abs=1.0)
+    assert tuner.tuning(415.0) == Tuning(415.0)
+
+
+def test_hits_glides_and_noise_do_not_tell_a_tuning() -> None:
+    codec, prior = networks()
+    glide = np.zeros((32, prior.num_quantizers), np.int64)
+    glide[:, 0], glide[:, NOTE], glide[:, ATOM] = 50, 60, 1
+    glide[:, TUNING] = np.arange(32) // 2
+    noise = glide.copy()
+    noise[4:, NOTE], noise[:, TUNING] = 0, 3
+    alike = dict.fromkeys("abcd", noise) | dict.fromkeys("efgh", glide)
+    assert Tuner(codec, prior, alike).corpus_tuning == CONCERT
+    steady = glide.copy()
+    steady[:, TUNING] = 3
+    assert Tuner(codec, prior, dict.fromkeys("abcd", steady)).corpus_tuning.is_of_recordings
 
 
 def test_sounds_that_never_are_at_their_note_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """Instruments at notes: in tune, over all keys, with what they are in every file."""
 
 import json
+import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import distill
 from distill.api import Model
 from distill.errors import ArtifactError, ParamsError
 from distill.kit.kit import Kit
+from distill.notes import note_name
 
 OFF = {48: 0.19, 55: -0.12, 60: 0.5, 66: 0.06}  # semitones from notes; beyond 0.2 a sound is left out
 
@@ -106,9 +109,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def test_a_model_makes_an_instrument_of_a_label(model: Model, tmp_path: Path) -> None:
-    def made(name: str, seed: int) -> Kit:
+    def made(name: str, seed: int, **more: Any) -> Kit:
         asked = {"labels": ["string"], "notes": "C3:C5", "every": 12, "per_label": 3, "velocity_layers": 2}
-        return model.kit(tmp_path / name, seed=seed, **asked)  # type: ignore[arg-type]
+        return model.kit(tmp_path / name, seed=seed, **asked, **more)  # type: ignore[arg-type]
 
     kit, again, other = made("kit", 1), made("again", 1), made("other", 2)
     first, same, different = ([(one.folder / name).read_bytes() for name in kit.files] for one in (kit, again, other))
@@ -125,8 +128,34 @@ def test_a_model_makes_an_instrument_of_a_label(model: Model, tmp_path: Path) ->
             heard = model.tuner.measure(soundfile.read(kit.folder / sound.file, dtype="float32")[0])
             assert heard is not None
             assert abs(100 * (heard - group.key) + sound.json()["tune"]) < 20
+    lower = made("lower", 1, tuning=432)
+    assert (lower.recorded["tuning"], kit.recorded["tuning"]) == (432.0, 440.0)
+    for group in lower.groups:
+        for sound in group.sounds:
+            heard = model.tuner.measure(soundfile.read(lower.folder / sound.file, dtype="float32")[0])
+            assert heard is not None
+            played = 440 * 2 ** ((heard + sound.json()["tune"] / 100 - 69) / 12)
+            assert abs(1200 * math.log2(played / (432 * 2 ** ((group.key - 69) / 12)))) < 20
     listed = model.kit(tmp_path / "listed", labels=["string"], notes=[60, "C3"], per_label=1, seed=0)
     assert [group.key for group in listed.groups] == [48, 60]
+
+
+def test_sounds_of_a_label_on_one_key_that_have_different_notes_are_said(model: Model, tmp_path: Path) -> None:
+    """A hiss has none, and an instrument has one on each key."""
+    kit = model.kit(tmp_path / "kit", seed=1)
+    groups = {group.label: group for group in kit.groups}
+    files = [kit.folder / sound.file for sound in groups["string"].sounds]
+    heard = {round(model.tuner.measure(soundfile.read(file, dtype="float32")[0]) or 0) for file in files}
+    assert len(heard) > 1
+    assert groups["string"].heard == tuple(sorted(heard))
+    assert groups["string"].json()["heard"] == sorted(heard)
+    assert (groups["hiss"].heard, "heard" in groups["hiss"].json()) == ((), False)
+    (line,) = kit.note_lines
+    notes = f"from {note_name(min(heard))} to {note_name(max(heard))}"
+    assert line.startswith(f"string {groups['string'].note}: its 4 sounds on one key have different notes, {notes}; ")
+    assert f"\nnotes       {line}\n" in (kit.folder / "kit.txt").read_text()
+    at_notes = model.kit(tmp_path / "at notes", labels=["string"], notes="C4,E4", per_label=1, seed=1)
+    assert not at_notes.note_lines
 
 
 def test_what_an_instrument_cannot_be_of_is_a_sentence(model: Model, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from distill.generate.source import Source
 from distill.kit import make
 from distill.kit.kit import Kit
 from distill.kit.make import make_kit
+from distill.notes import CONCERT
 
 
 def tone(
@@ -88,5 +89,7 @@ def make_instrument(
     monkeypatch.setattr(make, "decode_sounds", decode)
     source = Source(codec, None, path=Path("flute.distill"))
     measure = PitchMeter(codec.spectrogram)
-    vars(source)["tuner"] = SimpleNamespace(layer=layer, measure=measure, check=lambda *_: None)
+    vars(source)["tuner"] = SimpleNamespace(
+        layer=layer, measure=measure, check=lambda *_: None, tuning=lambda _: CONCERT
+    )
     return make_kit(source, KitSettings(out=out, per_label=1, seed=0, notes=[*off], every=1))
