@@ -280,7 +280,7 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
         ("stop", [None], "expected a training at work, found none"),
         (
             "generate",
-            [None, 4, None, "", "", "", "", 1.0, 0, 1.0, None, "", False],
+            [None, 4, None, "", "", "", "", 1.0, 0, 1.0, "", None, "", False],
             "model &#x27;&#x27;: expected one of the",
         ),
         ("kit", [None, False, None, 4, ""], NEITHER),
