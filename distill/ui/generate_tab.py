@@ -310,7 +310,7 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
         own and f"{1 - own['equal_codes']:.0%} changed",
         row.get("heard"),
         row.get("faults") and f"Faulty: {', '.join(row['faults'])}",
-        unknown,
+        None if why else unknown,
     ]
     said = f"<p>{escape('. '.join(filter(None, sentences)))}</p>"
     length = f", {row['seconds']:.2f} s" if "seconds" in row else ""
