@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
+RATES = range(100, 768_001)  # Hz, of samples
 COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 
@@ -152,7 +153,8 @@ class Model:
         range such as "C2:C4", or several of these in a sequence or with commas between. What is measured more than 20
         cents from its note, or without a clear pitch, is drawn again, and counted if it stays so. `tuning` is A4 in Hz,
         or "corpus": as the recordings, where they agree within 5 cents, else 440.
-        Equal seeds give equal sounds; without one the seed is random. `label` is one of `labels`; `guidance` is the
+        Equal seeds give equal sounds, however many, up to rounding, which differs with threads and batches; without one
+        the seed is random. `label` is one of `labels`; `guidance` is the
         scale of classifier-free guidance: 1 is none. `prompt` is a file or samples `[N]` at `prompt_rate` Hz, by default
         the model's rate; sounds continue it, and `seconds` leaves it out. A number as `min_novelty` redraws sounds whose
         novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
@@ -197,7 +199,7 @@ class Model:
         `keys` gives labels other keys than by their names: MIDI numbers or notes, such as {"oh": "F#4"}. A model
         without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and
         copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
-        seed gives the same files. Raises ParamsError and ArtifactError.
+        seed gives the same files on as many threads. Raises ParamsError and ArtifactError.
 
         With `notes`, as of `generate`, it is an instrument over all keys, of one label or of a model without labels: it
         has `per_label` sounds at every `every`-th of these, by default at each.
@@ -282,11 +284,15 @@ class Model:
     def samples(self, recording: Recording, sample_rate: int | None = None) -> Samples:
         """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz, by default the model's.
 
-        A remark on a file is an AudioWarning; so is that a sound, louder than the recordings that the model learnt, was
+        So it is wherever samples go in: an array knows no rate, so one that is not given is the model's. A remark on a file is an AudioWarning; so is that a sound, louder than the recordings that the model learnt, was
         made softer. Raises AudioError, and ParamsError for samples that are not mono, empty, or hold NaN or infinite
         values.
         """
         if isinstance(recording, str | os.PathLike):
+            if sample_rate is not None:
+                raise ParamsError(
+                    f"sample rate {sample_rate}: expected none beside {recording}, which has its own; leave it out"
+                )
             with Decoder() as decoder:
                 read = decoder.recording(Path(recording), self.sample_rate).samples
             return within_full_scale(self.bundle.codec, read, str(recording))
@@ -294,6 +300,11 @@ class Model:
         if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
             wrong = "NaN or infinite values" if sound.ndim == 1 and len(sound) else f"the shape {sound.shape}"
             raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found {wrong}")
+        if sample_rate is not None and not (isinstance(sample_rate, int | np.integer) and int(sample_rate) in RATES):
+            raise ParamsError(
+                f"sample rate {sample_rate!r}: expected a whole number from {RATES[0]} to {RATES[-1]} Hz, found another; "
+                "give that of the samples"
+            )
         if sample_rate is not None and sample_rate != self.sample_rate:
             sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
         return within_full_scale(self.bundle.codec, sound, "samples")

@@ -64,14 +64,15 @@ def vary(
         Path,
         Argument(
             callback=spelt,
-            metavar="[MODEL.distill]",
-            help="a model file; without one, what is made at once of the recording alone",
+            metavar="MODEL.distill|AUDIO",
+            help="a model file; or the recording alone, which needs no training",
             show_default=False,
         ),
     ],
     given: Given,
     audio: Annotated[
-        Path | None, Argument(callback=spelt, metavar="AUDIO", help="the recording to vary", show_default=False)
+        Path | None,
+        Argument(callback=spelt, metavar="AUDIO", help="after a model file, the recording to vary", show_default=False),
     ] = None,
     out: Out = Path("varied"),
     kind: Format = "wav",

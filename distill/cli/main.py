@@ -33,11 +33,14 @@ def distill(
 
 
 # In the order of `--help`.
-for command in (train.demo, train.train, train.train_prior, files.encode, files.decode, files.inspect, files.verify):
-    app.command()(command)
-app.command("list")(files.list_folder)
-for command in (generate.generate, generate.vary, generate.kit, files.push, files.pull, ui.ui):
-    app.command()(command)
+COMMANDS = (
+    *(train.demo, train.train, train.train_prior, files.encode, files.decode, files.inspect, files.verify),
+    *(files.list_folder, generate.generate, generate.vary, generate.kit, files.push, files.pull, ui.ui),
+)
+for command in COMMANDS:
+    name = command.__name__.removesuffix("_folder").replace("_", "-")
+    # Without it the first line would be cut to the width of the terminal.
+    app.command(name, short_help=" ".join((command.__doc__ or "").partition("\n\n")[0].split()))(command)
 
 
 def main() -> None:

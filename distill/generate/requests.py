@@ -99,7 +99,14 @@ Seconds = Annotated[float, Field(ge=0.01, le=3600)]
 Recording = str | os.PathLike[str] | NDArray[np.floating]
 AS_IT_IS = PlainValidator(lambda given: given)  # of what is checked where it is read
 Take = Callable[[int, NDArray[np.float32]], None]
-Seed = Annotated[SamplingSeed | None, Field(description="equal seeds give equal files; else a random one")]
+Seed = Annotated[
+    SamplingSeed | None,
+    Field(
+        description=(
+            "equal seeds give equal sounds, however many; other threads or batches may round otherwise; else a random one"
+        )
+    ),
+]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
 TuningOfNotes = Annotated[
     str | float,
@@ -166,7 +173,8 @@ class GenerateSettings(Guided):
     prompt_rate: int | None = None
     min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
         default=None,
-        description="redraw copies (close), all that is not new (new), or a novelty percentile above 1 - X",
+        description="redraw copies (close), all that is not new (new), or what is newer than less than a share X of "
+        "held-out recordings",
     )
     reject_faults: bool = Field(default=False, description="redraw faulty sounds, and say how many")
     progress: Progress | None = None

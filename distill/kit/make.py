@@ -80,7 +80,7 @@ class Drawn(NamedTuple):
 def make_kit(source: Source, settings: KitSettings) -> Kit:
     """Make a kit in the folder `settings.out`, which appears whole or not at all; `settings` have a seed.
 
-    The same source and settings give the same bytes. Raises ParamsError for a folder that cannot be used, or for labels,
+    The same source and settings give the same bytes on as many threads. Raises ParamsError for a folder that cannot be used, or for labels,
     keys or notes that cannot be, ArtifactError when the model cannot generate or gives no sound to use.
     """
     out, settings = Path(settings.out), with_own_note(source, settings)

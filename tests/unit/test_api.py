@@ -124,6 +124,30 @@ def test_a_prompt_is_samples_or_a_file(model: Model, tmp_path: Path) -> None:
     assert len(from_file.sounds[0]) == len(given) * model.bundle.codec.spectrogram.samples_per_frame + 3200
 
 
+@pytest.mark.parametrize("rate", [0, -1, 44_100.5, "44100", 10**9])
+def test_a_rate_that_no_samples_have_is_refused_wherever_samples_go_in(model: Model, rate: Any) -> None:
+    tone = np.sin(np.arange(8000) * 0.2).astype(np.float32)
+    with pytest.raises(ParamsError, match=r"sample rate .*expected a whole number from 100 to 768000 Hz"):
+        model.encode(tone, sample_rate=rate)
+    for into in (
+        lambda: model.generate(prompt=tone, prompt_rate=rate),
+        lambda: model.vary(tone, 1, recording_rate=rate),
+    ):
+        with pytest.raises(ParamsError, match=r"_?rate"):
+            into()
+
+
+def test_a_rate_beside_a_file_is_refused_and_a_rate_beside_samples_is_theirs(model: Model, tmp_path: Path) -> None:
+    write_tone(tmp_path / "a.wav")
+    with pytest.raises(ParamsError, match=r"sample rate 8000: expected none beside .*a\.wav, which has its own"):
+        model.vary(tmp_path / "a.wav", 1, recording_rate=8000)
+    tone = np.sin(np.arange(8000) * 0.2).astype(np.float32)
+    doubled = 2 * model.sample_rate
+    coded = model.encode(tone, sample_rate=np.int64(doubled))
+    assert len(coded) == len(model.vary(tone, 1, 0.0, recording_rate=doubled).codes[0])
+    assert len(coded) < len(model.encode(tone))
+
+
 def test_labels_are_given_by_name_or_by_its_last_part(model: Model) -> None:
     assert model.labels == ["drums/kick", "drums/snare", "bells/snare"]
     assert (model.label_number("drums/snare"), model.label_number("kick")) == (2, 1)

@@ -79,3 +79,36 @@ def test_the_environment_names_the_folder_or_nothing_is_written(
     ProgressReport("codec")(1, 1, "")
     written = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
     assert written == (["here", f"here/{STATUS}"] if value else ["here"])
+
+
+def test_nothing_is_left_of_a_bar_that_did_not_reach_its_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sounds end before the last frame they may have: a bar at 60 % would read as a failure."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with ProgressReport("generate") as progress:
+        progress(6, 10, "frames")
+    assert capsys.readouterr().err.endswith("\x1b[1A\x1b[2K")  # up a line, erase it
+
+
+def test_lines_of_a_task_end_with_one_that_says_so_unless_it_failed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.progress.LINE_SECONDS", -1.0)
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    with ProgressReport("generate") as progress:
+        progress(6, 10, "frames")
+    assert capsys.readouterr().err == "generate 6/10 frames\ngenerate done\n"
+    with ProgressReport("codec") as progress:
+        progress(10, 10, "epochs")
+    assert capsys.readouterr().err == "codec 10/10 epochs\n"
+
+    def interrupted() -> None:
+        with ProgressReport("codec") as progress:
+            progress(6, 10, "epochs")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert capsys.readouterr().err == "codec 6/10 epochs\n"

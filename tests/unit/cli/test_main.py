@@ -263,9 +263,10 @@ def test_generating_reports_the_novelty_of_each_sound(shell: CommandLine) -> Non
     done = shell(*command)
     first = done.out.splitlines()[0]
     assert "\n".join(report["faults"]["in_words"]) in done.out
-    assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (Faulty: [a-z, ]+  )?(New|Close|Copy)\? Too few to tell well\. Nearest: \d", first), (
-        first
-    )
+    assert re.match(
+        r"generated/m_3_000\.wav  0\.\d\d s  (Faulty: [a-z, ]+  )?(New|Close|Copy)\? Too few to tell well\. Nearest: \d",
+        first,
+    ), first
     assert "2 sounds are too few for a kernel distance to held-out recordings" in done.out
     assert "2 sounds are too few" in report["summary"]["kernel_distance_in_words"]
     assert "kernel_distance" not in report["summary"]
@@ -577,3 +578,16 @@ def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empt
     assert missing > 0
     assert f"distill: warning: {line}" in done.err
     assert f"missing     {line}" in Path("kit/kit.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_help_cuts_no_description_and_asks_for_what_is_needed(
+    shell: CommandLine, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    listed = " ".join(shell("--help").out.split())
+    assert "..." not in listed.removeprefix(listed.partition("Options:")[0])
+    assert "kit Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files. push" in listed
+    vary = " ".join(shell("vary", "--help").out.split())
+    assert "{MODEL.distill|AUDIO} [AUDIO]" in vary
+    assert "which needs no training [required] AUDIO <path> after a model file, the recording to vary Options" in vary

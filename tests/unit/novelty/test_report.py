@@ -99,8 +99,8 @@ def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -
     assert (made.seconds, made.mean_seconds) == (pytest.approx(104.5), pytest.approx((5.5 + longest) / 12))
     some = replace(made, mean_percentile_codes=0.01, mean_percentile_spectra=0.6)
     assert (
-        "; on average more like a training recording than 1% of held-out recordings in codes, 60% in spectra (50 %: as "
-        in (some.lines[0])
+        "; on average newer than 99% of held-out recordings in codes, 40% in spectra (50 %: as new as these)"
+        in some.lines[0]
     )
     assert made.held_out_mean_seconds == pytest.approx(50 / codec.spectrogram.frame_rate)
     assert made.distance is not None
