@@ -117,7 +117,10 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
     assert metrics["epochs_trained"] < 100_000
     after = finished.hashes()
     changed = {name for name in before if after.get(name) != before[name]}
-    assert all(name.startswith(("artifacts/prior", "artifacts/audition", "models", "metrics")) for name in changed)
+    assert all(
+        name.startswith(("artifacts/prior", "artifacts/settings", "artifacts/audition", "models", "metrics"))
+        for name in changed
+    )
     assert load_bundle(folder / "models/tiny.distill").reference is None
     report = json.loads((folder / "artifacts/audition/report.json").read_text())
     assert all(row["verdict"] in ("new", "close", "copy") for row in report["generated"])
