@@ -400,12 +400,11 @@ def _report(rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, trim: boo
 
 
 def loops_line(rows: Sequence[ManifestRow]) -> str:
-    """What a person should know of recordings half of which, and three or more, last whole bars of one tempo; else ""."""
+    """What a person should know of recordings half of which, and three or more, last 1, 2, 4, 8 or 16 bars; else ""."""
     lengths = np.array([row.trimmed_before + row.seconds + row.trimmed_after for row in rows])
     tempos = np.array(sorted(range(70, 181), key=lambda tempo: abs(tempo - 120)))  # beats a minute; of equals the first
-    bars = lengths * tempos[:, None] / 240
-    seconds_off = np.abs(bars - bars.round()) * 240 / tempos[:, None]
-    are_whole = (bars.round() >= 1) & (seconds_off < 0.001)
+    bars = np.exp2(np.arange(5))
+    are_whole = (np.abs(lengths[:, None] - bars * 240 / tempos[:, None, None]) < 0.001).any(axis=2)
     best = int(are_whole.sum(axis=1).argmax())
     whole = lengths[are_whole[best]]
     if len(whole) < max(3, len(rows) / 2):
