@@ -104,7 +104,7 @@ def _check_what_no_stage_says(params: Params) -> None:
 
 def _refuse_unhashable(corpus: Path) -> None:
     """Raise AudioError for entries that DVC cannot hash; its own errors, before the first stage, are unclear."""
-    entries = sorted(_unhashable(corpus))
+    entries = sorted([*_unhashable(corpus), *_unseen(corpus)])
     if entries:
         shown = "; ".join(f"{path}: {reason}" for path, reason in entries[:LISTED])
         more = f"; and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
@@ -120,6 +120,14 @@ def _unhashable(corpus: Path) -> Iterator[tuple[str, str]]:
         for path in (Path(parent, name) for name in (*folders, *files)):
             if reason := _why_unhashable(path):
                 yield printable(os.path.relpath(path, corpus)), reason
+
+
+def _unseen(corpus: Path) -> Iterator[tuple[str, str]]:
+    """(recording, reason) of those that DVC leaves out, though they would be learnt."""
+    leaves_out = dvc.leaves_out()
+    for file in open_source(corpus).scan().audio:
+        if leaves_out(corpus / file.relative):
+            yield file.path, ".dvcignore leaves it out, so DVC sees no change in it"
 
 
 def _why_unhashable(path: Path) -> str:

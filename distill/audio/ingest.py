@@ -400,18 +400,21 @@ def _report(rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, trim: boo
 
 
 def loops_line(rows: Sequence[ManifestRow]) -> str:
-    """What a person should know of recordings half of which, and three or more, last whole bars of one tempo; else ""."""
+    """What a person should know of recordings half of which, and three or more, last 1, 2, 4, 8 or 16 bars; else ""."""
     lengths = np.array([row.trimmed_before + row.seconds + row.trimmed_after for row in rows])
-    tempos = np.array(sorted(range(70, 181), key=lambda tempo: abs(tempo - 120)))  # beats a minute; of equals the first
-    bars = lengths * tempos[:, None] / 240
-    seconds_off = np.abs(bars - bars.round()) * 240 / tempos[:, None]
-    are_whole = (bars.round() >= 1) & (seconds_off < 0.001)
-    best = int(are_whole.sum(axis=1).argmax())
-    whole = lengths[are_whole[best]]
+    bars = np.exp2(np.arange(5))
+
+    def are_whole(tempo: int) -> NDArray[np.bool_]:
+        """Of a tempo in beats a minute."""
+        return np.asarray((np.abs(lengths[:, None] - bars * 240 / tempo) < 0.001).any(axis=1))
+
+    tempos = sorted(range(70, 181), key=lambda tempo: abs(tempo - 120))  # of equals the first counts
+    best = max(tempos, key=lambda tempo: int(are_whole(tempo).sum()))
+    whole = lengths[are_whole(best)]
     if len(whole) < max(3, len(rows) / 2):
         return ""
     return (
-        f"{len(whole)} of {len(rows)} recordings last whole bars at {tempos[best]} beats a minute, such as {whole[0]:.3f} s; "
+        f"{len(whole)} of {len(rows)} recordings last whole bars at {best} beats a minute, such as {whole[0]:.3f} s; "
         "if they are loops: new sounds do not keep lengths and tempo of loops yet, but have a length that is asked for"
     )
 

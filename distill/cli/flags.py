@@ -163,11 +163,19 @@ def remarks_said() -> Iterator[list[str]]:
 def answer(as_json: bool, document: Any, *lines: str) -> None:
     """Say what a command did on stdout: one JSON document, or lines."""
     if not as_json:
-        print(*lines, sep="\n")
+        _print("\n".join(lines))
         return
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")  # stdout may be closed
     except UnicodeEncodeError:
         text = json.dumps(document, indent=2, sort_keys=True)  # with escapes
-    print(text)
+    _print(text)
+
+
+def _print(text: str) -> None:
+    """Print a text at once. Who reads it may have enough, as `head` has: the command has done its work nevertheless."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails as it ends

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from distill.audio.write import audio_file
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, FaultReport, Samples
+from distill.generate.notebook import players_and_table
 from distill.generate.refusals import IN_TUNE, Draws, Sound
 from distill.notes import CONCERT, Tuning, pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra
 from distill.novelty.verdict import Judge, Novelty, Verdict
+from distill.storage.files import MARK
 from distill.text import beside, several, wrapped
 
 if TYPE_CHECKING:
@@ -92,6 +95,11 @@ class Result(ABC):
             for sound in self.draws.sounds
         ]
         return pd.json_normalize(rows).dropna(axis=1, how="all").rename_axis(self.KIND)
+
+    def _repr_html_(self) -> str:
+        """Players of the sounds that are kept, and their table, as notebooks show them."""
+        wavs = (audio_file(Path(self.KIND), sound, self.sample_rate, "wav", MARK) for sound in self.sounds)
+        return players_and_table(wavs, self.table())
 
     def json(self, paths: Sequence[Path]) -> Json:
         """What `--json` prints of sounds in files of these names."""

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 from distill import __version__
 from distill.errors import ParamsError
+from distill.generate.notebook import players_and_table
 from distill.generate.requests import KitFormat, KitSettings, default_guidance
 from distill.kit.loops import Loop
 from distill.notes import CONCERT, KEYS, Tuning, note_name, read_note
@@ -345,6 +346,10 @@ class Kit:
         import pandas as pd
 
         return pd.json_normalize(self.json()["groups"], "sounds", ["label", "key", "note"]).rename_axis("sound")
+
+    def _repr_html_(self) -> str:
+        """Players of its sounds, and their table, as notebooks show them."""
+        return players_and_table(((self.folder / sound.file).read_bytes() for sound in self.sounds), self.table())
 
     def text(self) -> str:
         """`kit.txt`, for people: origin, settings, verdicts, empty places, keys and sounds."""

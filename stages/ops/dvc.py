@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
@@ -97,6 +98,15 @@ def locked_results() -> list[Path]:
         return [Path(out["path"]) for stage in stages.values() for out in stage.get("outs", ())]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return []
+
+
+def leaves_out() -> Callable[[Path], bool]:
+    """Whether files of `.dvcignore` leave out a file, so that DVC sees no change in it."""
+    from dvc.repo import Repo  # it takes a moment to load
+
+    with Repo() as repo:
+        rules = repo.dvcignore
+    return lambda path: bool(rules.is_ignored_file(os.path.abspath(path)))  # noqa: PTH100 - links stay as they are
 
 
 def is_busy() -> bool:

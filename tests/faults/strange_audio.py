@@ -52,6 +52,23 @@ def valid() -> Iterator[Strange]:
     yield Strange("chunks after.wav", plain + chunk(b"id3 ", bytes(100)) + chunk(b"junk", b"abc"), sound())
     yield Strange("size of a pipe.wav", wav(size=0xFFFFFFFF), sound())
     yield Strange("size of a recorder that died.wav", WAV[:4] + struct.pack("<I", 8) + wav(size=0)[8:], sound())
+    for valid_bits, bits in (
+        (24, 32),
+        (20, 24),
+    ):  # at the top of their container, as recorders and ASIO drivers write them
+        words = np.round(sound()[:, 0] * 2 ** (valid_bits - 1)).astype(np.int64) << (bits - valid_bits)
+        packed = (words[:, None] >> np.arange(0, bits, 8) & 0xFF).astype(np.uint8).tobytes()
+        yield Strange(
+            f"{valid_bits} in {bits} bits.wav", wav(extensible(0xFFFE, valid_bits, bits), samples=packed), sound()
+        )
+    yield Strange("fmt of 40 bytes, PCM.wav", wav(extensible(1, 16, 16)), sound())
+    unsigned = (np.round(sound() * 127) + 128).astype(np.uint8).tobytes()
+    yield Strange("8 bits.wav", wav(form(align=1, bits=8), samples=unsigned), sound(), 2 / 128)
+    recorder = chunk(b"bext", bytes(602)), form(), chunk(b"iXML", b"<BWFXML/>")
+    yield Strange("broadcast.wav", wav(*recorder), sound())
+    yield Strange("flac called.wav", flac, sound())
+    yield Strange("wav called.mp3", plain, sound())
+    yield Strange("a space behind.wav ", plain, sound())
     yield Strange("cover art.flac", flac_block(flac, 6, PICTURE), sound())
     yield Strange("paddings.flac", flac_block(flac_block(flac, 1, b""), 1, bytes(9)), sound())
     yield Strange("unknown block.flac", flac_block(flac, 99, bytes(1000)), sound())
@@ -72,6 +89,13 @@ def chunk(name: bytes, data: bytes, size: int | None = None) -> bytes:
 def form(tag: int = 1, channels: int = 1, rate: int = RATE, align: int = 2, bits: int = 16) -> bytes:
     """The `fmt ` chunk of WAV."""
     return chunk(b"fmt ", struct.pack("<HHIIHH", tag, channels, rate, rate * align & 0xFFFFFFFF, align, bits))
+
+
+def extensible(tag: int, valid_bits: int, bits: int) -> bytes:
+    """A `fmt ` chunk of 40 bytes, of PCM in mono, as Windows writes it; some programs leave the tag of plain PCM in it."""
+    plain = form(tag, align=bits // 8, bits=bits)[8:]
+    more = struct.pack("<HHIH", 22 if tag == 0xFFFE else 0, valid_bits, 0, 1)
+    return chunk(b"fmt ", plain + more + bytes.fromhex("000000001000800000aa00389b71"))
 
 
 def wav(*before: bytes, samples: bytes | None = None, size: int | None = None) -> bytes:

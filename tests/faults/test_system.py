@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 from programs import ROOT, environment
+from unit.command import CommandLine
+from unit.tiny import RATE, write_prior_model, write_tone
 
+from distill.audio.ingest import ingest
 from distill.training.tracking import Tracker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and terminals of Linux")
@@ -34,6 +37,52 @@ def test_too_little_memory_for_a_stage_to_start_is_a_sentence(tmp_path: Path) ->
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("train_vqvae: memory: expected enough for this work, found no more; close other")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_poor_environment_makes_no_difference(tmp_path: Path) -> None:
+    """No home, no folder for temporary files, no encoding but ASCII, no input, files that others may not read."""
+    folder = tmp_path / "with spaces, ü and 😀"
+    folder.mkdir()
+    write_prior_model(folder / "a b.distill")
+    poor = {"HOME": "/nonexistent/home", "TMPDIR": "/nonexistent/tmp", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "distill",
+            "generate",
+            "a b.distill",
+            "--seconds",
+            "0.2",
+            "--seed",
+            "1",
+            "--out",
+            "made",
+        ],
+        cwd=folder,
+        env=environment(**poor, PYTHONCOERCECLOCALE="0"),
+        preexec_fn=lambda: (os.umask(0o077), os.close(0)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (made,) = (folder / "made").iterdir()
+    assert (made.name, made.stat().st_mode & 0o777) == ("a b_1_000.wav", 0o600)
+
+
+def test_files_of_the_future_and_of_before_1970_are_learnt_and_listed(shell: CommandLine) -> None:
+    """As where a computer has no clock, or it was set back."""
+    write_prior_model(Path("a.distill"))
+    for number, seconds in enumerate((-86_400.0, 0.0, 9e9)):
+        write_tone(Path(f"sounds/{number}.wav"), pitch=200.0 + 90 * number)
+        os.utime(f"sounds/{number}.wav", (seconds, seconds))
+    for _ in range(2):  # the second time blocks that are kept are used
+        report = ingest("sounds", Path("corpus"), RATE, 0.0, kept=Path("kept"))
+        assert report["counts"]["used"] == 3
+    for seconds, date in ((-86_400.0, "1969-12-31"), (4_102_444_800.0, "2100-01-01")):
+        os.utime("a.distill", (seconds, seconds))
+        assert date in shell("list", ".").out
 
 
 # Prints to a terminal that is gone, as a training does before it looks at its signals, and then saves.

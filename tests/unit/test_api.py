@@ -1,7 +1,10 @@
 """A model file in Python: sounds and their novelty, codes there and back, sentences for what cannot be."""
 
 import math
+import re
+from base64 import b64decode
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +343,29 @@ def test_a_prompt_is_continued_at_the_note(tmp_path: Path) -> None:
         np.testing.assert_array_equal(codes[:begun], model.encode(prompt))
         assert codes[begun, NOTE] == 60
         assert pitch == pytest.approx(60, abs=0.2)
+
+
+def test_notebooks_show_players_and_a_table_of_what_was_made(tmp_path: Path) -> None:
+    write_prior_model(tmp_path / "a.distill", labels=["<b>kick"])
+    model = Model(tmp_path / "a.distill")
+    made = model.generate(n=2, seconds=0.2, seed=1)
+    kit = model.kit(tmp_path / "kit", per_label=2, seconds=0.2, seed=1, allow_copies=True)
+    for shown, rate in ((made, made.sample_rate), (kit, kit.sample_rate)):
+        page = shown._repr_html_()
+        sounds = re.findall(r"<audio controls [^>]*src='data:audio/wav;base64,([^']+)'", page)
+        assert len(sounds) == 2
+        assert soundfile.read(BytesIO(b64decode(sounds[0])))[1] == rate
+        assert "<table" in page
+        assert "seconds" in page
+        assert "<b>kick" not in page
+    np.testing.assert_allclose(
+        soundfile.read(BytesIO(b64decode(re.findall("base64,([^']+)'", made._repr_html_())[1])))[0],
+        made.sounds[1],
+        atol=2**-15,
+    )
+    taken = model.generate(n=2, seconds=0.2, seed=1, take=lambda *_: None)  # which keeps no samples
+    assert "<audio" not in taken._repr_html_()
+    assert "<table" in taken._repr_html_()
 
 
 def test_takes_are_transposed_by_semitones_or_to_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ def write_session(path: Path, count: int, gain: float = 1.0, seconds_before: flo
         ([3.75] * 4, 128),
         ([4.0, 4.0, 0.5, 0.6], 0),  # two
         ([4.0, 4.0, 4.0, 0.3, 0.4, 0.5, 0.7], 0),  # fewer than half
+        ([60.0] * 3, 0),  # pads of a minute
         ([0.5] * 8, 0),  # hits: less than a bar
         ([1.83, 2.21, 3.07, 0.94, 1.46], 0),
     ],

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -35,6 +36,25 @@ from distill.storage.weights import weights_sha256
 KIT = ("kit", "m.distill", "--out", "kit", "--seconds", "0.2", "--seed", "3")
 ROOT = Path(__file__).parents[3]
 TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "6", "--epochs", "16")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+@pytest.mark.usefixtures("shell")
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """As `head` has after its lines."""
+    write_model(Path("m.distill"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = "import sys; from distill.cli.main import main; sys.argv[0] = 'distill'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "inspect", "m.distill"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
