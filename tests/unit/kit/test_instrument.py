@@ -153,7 +153,7 @@ def test_sounds_of_a_label_on_one_key_that_have_different_notes_are_said(model: 
     (line,) = kit.note_lines
     notes = f"from {note_name(min(heard))} to {note_name(max(heard))}"
     assert line.startswith(f"string {groups['string'].note}: its 4 sounds on one key have different notes, {notes}; ")
-    assert f"\nnotes       {line}\n" in (kit.folder / "kit.txt").read_text()
+    assert f"\nnotes           {line}\n" in (kit.folder / "kit.txt").read_text()
     at_notes = model.kit(tmp_path / "at notes", labels=["string"], notes="C4,E4", per_label=1, seed=1)
     assert not at_notes.note_lines
 

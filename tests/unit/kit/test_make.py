@@ -88,7 +88,7 @@ def test_text_index_and_table_say_what_is_in_it(kit: Kit, model: Model) -> None:
     text, counts = (kit.folder / "kit.txt").read_text(encoding="utf-8"), kit.verdicts()
     assert f"{counts['new']} new, {counts['close']} close, 0 copies" in text
     assert f"weights with SHA-256 {model.metadata.payload_sha256}\n" in text
-    assert "\nseed        1\n" in text
+    assert "\nseed            1\n" in text
     assert "line sample=evil.wav $x" in text
     assert all(f"{sound.file}  {sound.seconds:.2f} s  velocity " in text for sound in kit.sounds)
     assert json.loads((kit.folder / "kit.json").read_text(encoding="utf-8")) == kit.json()
