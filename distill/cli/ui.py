@@ -1,6 +1,7 @@
 """`distill ui`."""
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,9 @@ def ui(
             show_envvar=False,
         ),
     ] = None,
+    root_path: Annotated[
+        str, Option(metavar="PATH", help="path that a proxy shows the page at, such as /distill")
+    ] = "",
     open_browser: Annotated[bool, Option("--open", help="open the page in a browser")] = False,
 ) -> None:
     """Open the page: train, generate, compare, without a terminal. Ctrl-C closes it; a training goes on without it."""
@@ -40,6 +44,8 @@ def ui(
             f"--host {host}: expected --password beside an address that other computers reach, found none; put one into "
             "DISTILL_UI_PASSWORD"
         )
+    if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
+        raise ParamsError(f"--root-path {root_path}: expected a path such as /distill, found another; correct it")
     make_folder("--folder", folder / ".distill")
     try:
         from distill.ui.server import serve
@@ -51,7 +57,7 @@ def ui(
             f"distill ui: expected the page's packages, found no {error.name}; install them with "
             "`pip install 'distill-audio[ui]'`"
         ) from error
-    serve(Workspace(folder), host, port, password, open_browser)
+    serve(Workspace(folder), host, port, password, open_browser, root_path)
 
 
 def _is_this_computer(host: str) -> bool:

@@ -122,8 +122,8 @@ class Guard:
     Without a token everybody comes in: Gradio's login asks for a password then.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, port: int) -> None:
-        self._app, self._token, self._cookie = app, token, f"distill_{port}"
+    def __init__(self, app: ASGIApp, token: str | None, port: int, root_path: str = "") -> None:
+        self._app, self._token, self._cookie, self._root = app, token, f"distill_{port}", root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -151,7 +151,7 @@ class Guard:
             other = "a wrong one" if token else "none"
             text = f"expected the token of this page, found {other}; open the address that distill ui printed"
             return _sentence(text, 401)
-        answer = RedirectResponse(f"/?{request.url.remove_query_params('token').query}".rstrip("?"), 303)
+        answer = RedirectResponse(f"{self._root}/?{request.url.remove_query_params('token').query}".rstrip("?"), 303)
         answer.set_cookie(self._cookie, token, httponly=True, samesite="strict")
         return answer
 
@@ -161,10 +161,12 @@ def _are_equal(given: str, secret: str) -> bool:
     return secrets.compare_digest(given.encode(), secret.encode())
 
 
-def make_app(workspace: Workspace, token: str, password: str | None, port: int, host: str = "127.0.0.1") -> FastAPI:
-    """The page as an ASGI app."""
+def make_app(
+    workspace: Workspace, token: str, password: str | None, port: int, host: str = "127.0.0.1", root_path: str = ""
+) -> FastAPI:
+    """The page as an ASGI app; `root_path` is where a proxy shows it."""
     os.environ["GRADIO_TEMP_DIR"] = str(workspace.uploads)
-    guard = Middleware(Guard, token=token if password is None else None, port=port)
+    guard = Middleware(Guard, token=token if password is None else None, port=port, root_path=root_path)
     page = build_page(workspace)
     page.state_session_capacity = 100  # open pages whose state is kept, those that asked last
     page.queue(default_concurrency_limit=8)
@@ -174,6 +176,7 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         path="/",
         server_name=host,
         server_port=port,
+        root_path=root_path or None,
         footer_links=[],
         run_history=False,
         auth=None if password is None else lambda _, given: _are_equal(given, password),
@@ -192,14 +195,16 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
     return app
 
 
-def serve(workspace: Workspace, host: str, port: int | None, password: str | None, open_browser: bool) -> None:
+def serve(
+    workspace: Workspace, host: str, port: int | None, password: str | None, open_browser: bool, root_path: str
+) -> None:
     """Serve the page of a folder until Ctrl-C and print its address, the one line on stdout. Raises ParamsError."""
     bound = _bound(host, port)
     port = bound.getsockname()[1]
     token = _token(workspace)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/" + (f"?token={token}" if password is None else "")
-    app = make_app(workspace, token, password, port, host)
+    app = make_app(workspace, token, password, port, host, root_path)
     server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error", timeout_graceful_shutdown=2))
     print(address, flush=True)  # the socket listens: who asks before the server has started waits
     if open_browser:
