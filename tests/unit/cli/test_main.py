@@ -354,6 +354,7 @@ def test_lines_and_json_say_notes_and_what_was_heard(shell: CommandLine) -> None
         assert [take["note"] for take in made["takes"]] == [pytest.approx(note, abs=0.07)] * 2
         assert [take["pitch"] for take in made["takes"]] == [pytest.approx(note, abs=0.13)] * 2
         assert made["tuning"] == {
+            "a4_hertz": 440.0,
             "in_words": ["2 of 2 takes at their note within 20 cents"],
             "off_note": 0,
             "redrawn": 0,
