@@ -189,6 +189,7 @@ class Model:
             seed=seed,
             not_new=sum(map(is_old.applies, draws.sounds)),
             tuning=tuning,
+            cut_short="" if request.seconds else self._cut_short(draws, len(wanted.prompt)),
         )
         return self._reported(made, wanted)
 
@@ -263,6 +264,20 @@ class Model:
         progress = request.progress or silent
         return generate_sounds(
             self.source, wanted, Seeds(seed), refusals, lambda _, *done: progress(*done), request.take
+        )
+
+    def _cut_short(self, draws: Draws, prompt_frames: int) -> str:
+        """What to do where sounds end only because no more is drawn, and most recordings are longer; else ""."""
+        most = frames_for_seconds(self.bundle.codec, LONGEST_SECONDS)
+        recorded = [] if self.bundle.reference is None else sorted(map(len, self.bundle.reference.codes))
+        cut = sum(len(sound.codes) - prompt_frames >= most for sound in draws.sounds)
+        median = recorded[len(recorded) // 2] if recorded else 0
+        if not cut or median <= most:
+            return ""
+        seconds = median / self.bundle.codec.spectrogram.frame_rate
+        return (
+            f"{cut} of {len(draws.sounds)} sounds end at {LONGEST_SECONDS:.0f} s, where no more is drawn, and the recordings "
+            f"at {seconds:.0f} s; ask for a length in seconds"
         )
 
     def _reported(self, made: Generated, wanted: GenerationRequest) -> Generated:

@@ -157,7 +157,7 @@ class GenerateSettings(Guided):
         default=None, kw_only=False, description="how many sounds"
     )
     seconds: Seconds | None = Field(
-        default=None, kw_only=False, description="length of each; without it sounds end by themselves"
+        default=None, kw_only=False, description="length of each; without it sounds end by themselves, within 10 s"
     )
     seed: Seed = Field(default=None, kw_only=False)
     temperature: Coolness = 1.0

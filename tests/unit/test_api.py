@@ -16,6 +16,7 @@ from unit.pitched import write_pitched_model
 from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
 
 import distill
+from distill import api
 from distill.api import Model
 from distill.audio.write import write_audio
 from distill.codec.layout import ATOM, NOTE
@@ -343,6 +344,24 @@ def test_a_prompt_is_continued_at_the_note(tmp_path: Path) -> None:
         np.testing.assert_array_equal(codes[:begun], model.encode(prompt))
         assert codes[begun, NOTE] == 60
         assert pitch == pytest.approx(60, abs=0.2)
+
+
+def test_sounds_of_long_recordings_that_end_where_no_more_is_drawn_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of pads of a minute; a length that is asked for is no cut."""
+    write_prior_model(tmp_path / "a.distill")
+    model = Model(tmp_path / "a.distill")
+    assert not model.generate(n=2, seed=1).cut_short
+    frame = 1 / model.bundle.codec.spectrogram.frame_rate
+    monkeypatch.setattr(api, "LONGEST_SECONDS", 2 * frame)
+    made = model.generate(n=2, seed=1)
+    cut = sum(len(codes) == 2 for codes in made.codes)
+    assert cut
+    assert made.cut_short.startswith(f"{cut} of 2 sounds end at 0 s, where no more is drawn, and the recordings at ")
+    assert made.cut_short in made.lines([Path("a.wav")] * 2)
+    assert made.json([Path("a.wav")] * 2)["cut_short"] == made.cut_short
+    assert not model.generate(n=2, seconds=2 * frame, seed=1).cut_short
 
 
 def test_notebooks_show_players_and_a_table_of_what_was_made(tmp_path: Path) -> None:

@@ -83,17 +83,6 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address() -> None:
     assert page.get("/").text == "0"
 
 
-def test_behind_a_proxy_the_page_is_below_a_path(tmp_path: Path) -> None:
-    """The proxy takes the path away; the page's own addresses have it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # Gradio leaves event loops open
-        app = make_app(Workspace(tmp_path), TOKEN, None, PORT, root_path="/distill")
-    with TestClient(app, base_url=HERE, follow_redirects=False) as client:
-        assert client.get(f"/?token={TOKEN}").headers["location"] == "/distill/"
-        assert client.get("/config").json()["root"] == f"{HERE}/distill"
-    gc.collect()
-
-
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "http://localhost:7860"])
 @pytest.mark.parametrize("token", [TOKEN, None])
 def test_pages_of_other_origins_are_refused(token: str | None, origin: str) -> None:
@@ -429,3 +418,14 @@ def test_mlflow_ends_with_the_processes_that_it_started() -> None:
         _, alive = psutil.wait_procs([child], timeout=30)
         assert alive == [] or child.status() == psutil.STATUS_ZOMBIE
         end_group(started)  # it has ended: nothing is signalled
+
+
+def test_behind_a_proxy_the_page_is_below_a_path(tmp_path: Path) -> None:
+    """The proxy takes the path away; the page's own addresses have it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Gradio leaves event loops open
+        app = make_app(Workspace(tmp_path), TOKEN, None, PORT, root_path="/distill")
+    with TestClient(app, base_url=HERE, follow_redirects=False) as client:
+        assert client.get(f"/?token={TOKEN}").headers["location"] == "/distill/"
+        assert client.get("/config").json()["root"] == f"{HERE}/distill"
+    gc.collect()
