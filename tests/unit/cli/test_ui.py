@@ -34,6 +34,10 @@ NO_PASSWORD = (
             for host in (" ", "0.0.0.0", "192.0.2.1", "::", "studio")
         ),
         (("--port", "65536"), "--port: expected"),
+        *(
+            (("--root-path", path), f"--root-path {path}: expected a path such as /distill, found another; correct it")
+            for path in ("distill", "/", "//elsewhere.example", "/a/", "https://example.org/a", "/a?b")
+        ),
         (
             ("--host", "192.0.2.1", "--password", "correct horse"),
             "ports 7860 to 7899: expected a free port at 192.0.2.1, found ",
