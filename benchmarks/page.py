@@ -1,6 +1,7 @@
 """How soon the page plays a sound after a click on Generate: in Chromium, with the model of the demo."""
 
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 from benchmarks.arguments import say
 from benchmarks.report import Table
-from distill.ui.jobs import TRAININGS, Jobs
+from distill.ui.jobs import Jobs
 from docs.experiments import CHROMIUM
 
 MODEL = Path("models/demo.distill")
@@ -47,9 +48,9 @@ def measure_page() -> Table:
         jobs = Jobs(folder)
         training = jobs.start("train", "training", ["train", "sounds/demo", "--epochs", "5000", "--name", "beside"], {})
         beside = _warm(folder)
-        assert jobs.running(*TRAININGS), "the training ended before the clicks"
+        (process,) = training.processes()
         training.cancel()
-        training.processes()[0].wait()
+        process.wait()
         cold = [_cold(folder) for _ in range(CLICKS)]
     rows = {"warm": warm, "warm, a training beside": beside, "just opened": cold}
     return Table("page", TIMED, tuple((name, *_medians(times)) for name, times in rows.items()))
@@ -89,7 +90,8 @@ def _opened(folder: Path) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     command = [sys.executable, "-m", "distill", "ui", "--folder", str(folder), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served, sync_playwright() as playwright:
+    quiet: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **quiet) as served, sync_playwright() as playwright:
         assert served.stdout is not None
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -98,4 +100,4 @@ def _opened(folder: Path) -> Iterator[Any]:
         page.get_by_role("tab", name="Generate").first.click()
         yield page
         browser.close()
-        served.terminate()
+        served.send_signal(signal.SIGINT)

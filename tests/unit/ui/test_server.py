@@ -425,7 +425,7 @@ def test_behind_a_proxy_the_page_is_below_a_path(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # Gradio leaves event loops open
         app = make_app(Workspace(tmp_path), TOKEN, None, PORT, root_path="/distill")
+        gc.collect()
     with TestClient(app, base_url=HERE, follow_redirects=False) as client:
         assert client.get(f"/?token={TOKEN}").headers["location"] == "/distill/"
         assert client.get("/config").json()["root"] == f"{HERE}/distill"
-    gc.collect()
