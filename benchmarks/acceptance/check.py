@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from benchmarks.acceptance.layer import boundary_error, chunk_figures, norm_growth, shard_gradients
 from benchmarks.acceptance.motifs import write_motifs
 from benchmarks.acceptance.point import Figure, Point
-from benchmarks.acceptance.probes import worst_findings
+from benchmarks.acceptance.probes import figures_of, what_remembers, worst_findings
 from benchmarks.acceptance.trial import Trial, recover, rollbacks_of_a_lasting_fault, try_training
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
@@ -21,8 +21,8 @@ from distill.execution import Execution
 from distill.params import Params
 from distill.pipeline.train import code_folder
 from distill.prior.data import PriorData
+from distill.prior.memory.motifs import FrameSource
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.task import FrameSource
 from distill.progress import ProgressReport
 from distill.training.distributed import make_fabric
 from distill.training.rollback import MAX_ROLLBACKS, WATCH_STEPS
@@ -123,4 +123,5 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
     assert isinstance(model, MemoryPrior)
     source = FrameSource([recording.codes for recording in data.held_out], data.codes.codebook_sizes)
     progress(0, 1, "probes")
-    return Point(5, RETRIEVAL, worst_findings(model, source, fabric, seed, seeds=3).figures)
+    found = worst_findings(model, source, fabric, seed, seeds=3)
+    return Point(5, RETRIEVAL, figures_of(found), remark=what_remembers(found))
