@@ -29,6 +29,7 @@ MOTIFS = 24  # in a training sequence
 # Steps after which the memory is probed: a training of any length has four probes before its end, and one there.
 FIRST_PROBES = frozenset({1, 2, 3, 4, 50, 200, 500})
 PROBE_STEPS = 1000  # between the later ones
+QUICK_PROBE = 1, 5  # haystacks, and needles in each, of a probe before the end
 MIN_STD = 0.01  # of gates that have not collapsed
 
 
@@ -131,8 +132,8 @@ class MemoryTask(DepthTask):
         if self.memory.fast_fail:
             stop_if_gates_collapse(step, self.total_steps, line, earlier)
         line["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
-        if step in FIRST_PROBES or step % PROBE_STEPS == 0:
-            line |= {f"probe/{name}": value for name, value in self.probe_memory(1, 8).items()}
+        if is_memory_probed(step):
+            line |= {f"probe/{name}": value for name, value in self.probe_memory(*QUICK_PROBE).items()}
         return line
 
     def probe_memory(self, haystacks: int = HAYSTACKS, questions: int = QUESTIONS) -> dict[str, float]:
@@ -170,6 +171,11 @@ class MemoryTask(DepthTask):
         codes = with_bos(frames, self.model.codebook_size)
         targets = codes[:, 1:].masked_fill(~torch.from_numpy(is_value)[:, None], IGNORED)
         return Batch(codes[:, :-1], targets, torch.zeros(1, dtype=torch.int64)).map(self.fabric.to_device)
+
+
+def is_memory_probed(step: int) -> bool:
+    """Whether the memory is probed after `step` steps."""
+    return step in FIRST_PROBES or step % PROBE_STEPS == 0
 
 
 def polarisation_loss(gates: Tensor) -> Tensor:
