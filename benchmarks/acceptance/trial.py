@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psutil
@@ -122,17 +123,17 @@ def cost_of_probes(data: PriorData, steps: int, seed: int, fabric: Fabric, **cha
     config = memory_config(data, steps, **changes)
     model = prior_to_train(data, config, seed)
     assert isinstance(model, MemoryPrior)
-    task = MemoryTask(fabric.to_device(model), data, config, seed, fabric)
-    step_seconds = [
-        _seconds(lambda share=share: task.losses(model, share)["objective"].backward()) for share in task.batches(0, 0)
-    ]
+    task = MemoryTask(model.to(fabric.device), data, config, seed, fabric)
+    steps_taken = [_seconds(partial(_backward, task, share)) for share in task.batches(0, 0)]
     model.eval()
-    quick, last = (
-        statistics.median(_seconds(lambda given=given: task.probe_memory(*given)) for _ in range(3))
-        for given in (QUICK_PROBE, ())
-    )
+    quick = statistics.median(_seconds(partial(task.probe_memory, *QUICK_PROBE)) for _ in range(3))
+    last = statistics.median(_seconds(task.probe_memory) for _ in range(3))
     during = sum(map(is_memory_probed, range(1, steps + 1)))
-    return (during * quick + last) / (steps * statistics.mean(step_seconds))
+    return (during * quick + last) / (steps * statistics.mean(steps_taken))
+
+
+def _backward(task: MemoryTask, share: BatchShare) -> None:
+    task.losses(task.model, share)["objective"].backward()
 
 
 def _seconds(run: Callable[[], object]) -> float:

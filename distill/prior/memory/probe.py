@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from distill.prior.memory.motifs import KEY_FRAMES, Frames, FrameSource, haystack, with_bos
-from distill.prior.memory.network import BLOCKS, RETRIEVAL, MemoryFrameState, MemoryPrior, ablated
+from distill.prior.memory.network import BLOCKS, RETRIEVAL, Mechanisms, MemoryFrameState, MemoryPrior, ablated
 
 DISTRACTORS = 100
 HAYSTACKS, QUESTIONS = 2, 16  # needles in each haystack, from the first motif to the last
@@ -17,7 +17,7 @@ RETRIEVED = 0.8  # share of needles that a working memory retrieves
 CONTROL = 0.2  # above chance, what a control finds at most; a probe of few needles differs by so much
 
 FIGURES = ("top1", "ranked", "in_situ")
-NOTHING = BLOCKS & RETRIEVAL
+NOTHING: Mechanisms = frozenset()
 # What is ablated, by how names of figures end: the memories of the blocks alone are what is left without retrieval.
 ABLATIONS = {
     "": NOTHING,
@@ -64,7 +64,7 @@ def probe_memory(
     return {**metrics, "chance": float(source.shares[0].max())}
 
 
-def _hear(model: MemoryPrior, frames: Frames, mechanisms: frozenset[type[nn.Module]]) -> MemoryFrameState:
+def _hear(model: MemoryPrior, frames: Frames, mechanisms: Mechanisms) -> MemoryFrameState:
     """State after the frames of a haystack, where `mechanisms` are ablated. Retrieval changes nothing in it."""
     state = model.start(torch.zeros(1, dtype=torch.int64, device=model.bias.device))
     assert isinstance(state, MemoryFrameState)
