@@ -27,9 +27,9 @@ from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step,
 MOTIFS = 24  # in a training sequence
 
 # Steps after which the memory is probed: a training of any length has four probes before its end, and one there.
-FIRST_PROBES = frozenset({1, 2, 3, 4, 50, 200, 500})
+FIRST_PROBES = frozenset({1, 2, 3, 4, 200})
 PROBE_STEPS = 1000  # between the later ones
-QUICK_PROBE = 1, 5  # haystacks, and needles in each, of a probe before the end
+QUICK_PROBE = 1, 4  # haystacks, and needles in each, of a probe before the end
 MIN_STD = 0.01  # of gates that have not collapsed
 
 
