@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.acceptance.check import check_recordings
+from benchmarks.acceptance.codes import measured
 from benchmarks.acceptance.point import COLUMNS, summary
 from benchmarks.arguments import add_write, whole
 from benchmarks.report import RESULTS, Table, keep, update_page
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.write is not None:
         corpus = "motifs" if asked.folder is None else asked.folder.resolve().name
         keep(Table("memory", COLUMNS, tuple(row for point in points for row in point.rows(corpus))), asked.write)
+        keep(measured(corpus), asked.write)
         if asked.write == RESULTS:
             update_page()
     if asked.json:

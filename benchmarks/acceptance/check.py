@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 from benchmarks.acceptance.layer import boundary_error, chunk_figures, norm_growth, shard_gradients
 from benchmarks.acceptance.motifs import write_motifs
 from benchmarks.acceptance.point import Figure, Point
-from benchmarks.acceptance.probes import worst_findings
-from benchmarks.acceptance.trial import Trial, recover, rollbacks_of_a_lasting_fault, try_training
+from benchmarks.acceptance.probes import figures_of, what_remembers, worst_findings
+from benchmarks.acceptance.trial import Trial, cost_of_probes, recover, rollbacks_of_a_lasting_fault, try_training
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
 from distill.codec.training import train_vqvae
@@ -21,13 +21,14 @@ from distill.execution import Execution
 from distill.params import Params
 from distill.pipeline.train import code_folder
 from distill.prior.data import PriorData
+from distill.prior.memory.motifs import FrameSource
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.task import FrameSource
 from distill.progress import ProgressReport
 from distill.training.distributed import make_fabric
 from distill.training.rollback import MAX_ROLLBACKS, WATCH_STEPS
 
 LENGTH, ROUNDS = 4096, 5
+HELD_OUT = {"val_fraction": 0.15}  # all of it is validated after each epoch, twice
 COST, RETRIEVAL = "cost of probes", "retrieval"
 FAULTS = ("learning rate", "weights", "loss")
 
@@ -41,7 +42,7 @@ def check_recordings(folder: Path | None, steps: int, seed: int, execution: Exec
         if folder is None:
             folder = work / "motifs"
             write_motifs(folder, seed, 24)
-        changes = {"corpus": {"path": str(folder)}, "vqvae": {"epochs": 1}, "codes": {"views": 1}}
+        changes = {"corpus": {"path": str(folder)}, "vqvae": {"epochs": 1}, "codes": {"views": 1}, "split": HELD_OUT}
         params, fabric = Params.model_validate({"seed": seed, **changes}), make_fabric(execution)
 
         def train(corpus: Corpus) -> VQVAE:
@@ -69,8 +70,9 @@ def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **chang
             yield Point(number, name, (), str(error))
         return
     yield _steps(trial)
-    cost = Figure("share of time", sum(trial.probe_seconds) / sum(trial.seconds), "<", 0.01)
-    probes = Figure("probes", len(trial.probe_seconds), ">=", 5)  # four while the training goes on, one at its end
+    share = _shown(lambda _: cost_of_probes(data, steps, seed, fabric, **changes))
+    cost = Figure("share of time", share, "<", 0.01)
+    probes = Figure("probes", trial.probes, ">=", 5)  # four while the training goes on, one at its end
     yield Point(2, COST, (cost, probes))
     yield _shown(lambda progress: _retrieval(trial, data, seed, fabric, progress))
 
@@ -123,4 +125,5 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
     assert isinstance(model, MemoryPrior)
     source = FrameSource([recording.codes for recording in data.held_out], data.codes.codebook_sizes)
     progress(0, 1, "probes")
-    return Point(5, RETRIEVAL, worst_findings(model, source, fabric, seed, seeds=3).figures)
+    found = worst_findings(model, source, fabric, seed, seeds=3)
+    return Point(5, RETRIEVAL, figures_of(found), remark=what_remembers(found))

@@ -38,12 +38,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Point:
-    """An acceptance criterion with its figures; `problem` says why there are none."""
+    """An acceptance criterion with its figures; `problem` says why there are none, `remark` what they mean."""
 
     number: int
     name: str
     figures: tuple[Figure, ...]
     problem: str = ""
+    remark: str = ""
 
     @property
     def passed(self) -> bool:
@@ -52,7 +53,8 @@ class Point:
 
     def __str__(self) -> str:
         state = "reached" if self.passed else "MISSED"
-        return f"{self.number} {state:8}{self.name}: {self.problem or '; '.join(map(str, self.figures))}"
+        remark = f"; {self.remark}" if self.remark else ""
+        return f"{self.number} {state:8}{self.name}: {self.problem or '; '.join(map(str, self.figures))}{remark}"
 
     def as_json(self) -> dict[str, Any]:
         """The criterion for a JSON document."""

@@ -1,8 +1,7 @@
 """What a memory retrieves: probes of a trained prior with several seeds, and of the memory's code with random keys."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from lightning_fabric import Fabric
@@ -10,73 +9,72 @@ from torch import nn
 
 from benchmarks.acceptance.point import Figure
 from distill.prior.memory.block import DEGREE, associate, features
+from distill.prior.memory.motifs import FrameSource
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.task import DISTRACTORS, HAYSTACKS, RETRIEVED, FrameSource, probe_memory
+from distill.prior.memory.probe import DISTRACTORS, FIGURES, HAYSTACKS, RETRIEVED, probe_memory
 from distill.seeds import Stream, derive_seed
 
+# Bounds of what is found, by the kind of figure. The memories of the blocks alone are measured, and may find nothing.
+LEAST_FOUND = ("mechanism", "in_situ", "top1", "ranked", *(f"{name}_blocks_ablated" for name in FIGURES))
+MOST_FOUND = ("mechanism_absent", "mechanism_shuffled", *(f"{name}_absent" for name in FIGURES))
+MEASURED = tuple(f"{name}_retrieval_ablated" for name in FIGURES)
+ABOVE_CHANCE = 0.05
 
-@dataclass(frozen=True)
-class Findings:
-    """Results of `probe_memory`, and what the memory's code reads of random keys and values: `mechanism`.
+Findings = Mapping[str, float]
 
-    Mean cosines of what a needle's key reads and its value, without the needle (`absent`), or another's (`shuffled`).
-    """
 
-    in_situ: float
-    in_situ_ablated: float
-    in_situ_absent: float
-    top1: float
-    top1_ablated: float
-    top1_absent: float
-    ranked: float
-    ranked_ablated: float
-    ranked_absent: float
-    chance: float
-    mechanism: float
-    mechanism_absent: float
-    mechanism_shuffled: float
+def figures_of(found: Findings) -> tuple[Figure, ...]:
+    """Needles are to be retrieved, and the controls to stay at chance. `found` has what `worst_findings` returns."""
+    chances = {"top1": found["chance"], "ranked": 1 / (DISTRACTORS + 1), "in_situ": 0.0}
+    return (
+        *(Figure(name, found[name], ">=", RETRIEVED) for name in LEAST_FOUND),
+        *(Figure(name, found[name], "<", 0.2) for name in MOST_FOUND),
+        *(
+            Figure(f"{name}_ablated above chance", found[f"{name}_ablated"] - chance, "<=", ABOVE_CHANCE)
+            for name, chance in chances.items()
+        ),
+        *(Figure(name, found[name], ">=", 0) for name in MEASURED),
+    )
 
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """Needles are to be retrieved, and the controls to stay at chance."""
-        needles = ("mechanism", "in_situ", "top1", "ranked")
-        absent = ("mechanism_absent", "mechanism_shuffled", "in_situ_absent", "top1_absent", "ranked_absent")
-        ranked = self.ranked_ablated - 1 / (DISTRACTORS + 1)
-        return (
-            *(Figure(name, getattr(self, name), ">=", RETRIEVED) for name in needles),
-            *(Figure(name, getattr(self, name), "<", 0.2) for name in absent),
-            Figure("top1_ablated above chance", self.top1_ablated - self.chance, "<=", 0.05),
-            Figure("ranked_ablated above chance", ranked, "<=", 0.05),
-        )
 
-    @classmethod
-    def worst(cls, every: Sequence["Findings"]) -> "Findings":
-        """The worst of each result, but the mean with the memory ablated: of draws from chance the worst is above it."""
-        results = {}
-        for name in (part.name for part in fields(cls)):
-            values = [getattr(findings, name) for findings in every]
-            if name.endswith("ablated"):
-                results[name] = statistics.mean(values)
-            else:
-                results[name] = max(values) if name.endswith(("absent", "shuffled")) else min(values)
-        return cls(**results)
+def worst(every: Sequence[Findings]) -> Findings:
+    """The worst of each result, but the mean with the memory ablated: of draws from chance the worst is above it."""
+    kinds: dict[str, Callable[[list[float]], float]] = {"_absent": max, "_shuffled": max, "_ablated": statistics.mean}
+    kinds |= {"_blocks_ablated": min, "_retrieval_ablated": min}
+    results = {}
+    for name in every[0]:
+        kind = max((ending for ending in kinds if name.endswith(ending)), key=len, default="")
+        results[name] = kinds.get(kind, min)([findings[name] for findings in every])
+    return results
+
+
+def what_remembers(found: Findings) -> str:
+    """A sentence on what each mechanism of a memory finds alone."""
+    names = {"retrieval": "ranked_blocks_ablated", "the memories of the blocks": "ranked_retrieval_ablated"}
+    finding = [name for name, figure in names.items() if found[figure] >= RETRIEVED]
+    shares = ", ".join(f"{name} alone {found[figure]:.0%}" for name, figure in names.items())
+    return f"of motifs among {DISTRACTORS} others {shares}: what remembers is {' and '.join(finding) or 'neither'}"
 
 
 def worst_findings(model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int) -> Findings:
-    """`Findings.worst` with `seeds` seeds derived from `seed`, and eight times the haystacks of a training.
+    """`worst` of `probe_memory` and `mechanism` with `seeds` seeds derived from `seed`.
 
-    These ask for 256 needles: of 64, one network finds between 78 and 92 %, by the seed.
+    With eight times the haystacks of a training they ask for 256 needles: of 64, one network finds between 78 and 92 %,
+    by the seed.
     """
     every, shape = [], model.shape
     for number in range(seeds):
         own_seed = derive_seed(seed, Stream.MEMORY_PROBE_SEEDS, number)
         probes = probe_memory(model, source, fabric, own_seed, 8 * HAYSTACKS)
-        every.append(Findings(**probes, **mechanism(shape.key_size, shape.chunk_size, own_seed)))
-    return Findings.worst(every)
+        every.append({**probes, **mechanism(shape.key_size, shape.chunk_size, own_seed)})
+    return worst(every)
 
 
 def mechanism(key_size: int, chunk_size: int, seed: int) -> dict[str, float]:
-    """Write random unit keys and values to an associative memory and read them: fields of `Findings`."""
+    """Write random unit keys and values to an associative memory and read them, as the memories of the blocks do.
+
+    Mean cosines of what a needle's key reads and its value, without the needle (`absent`), or another's (`shuffled`).
+    """
     generator, trials, value_size = torch.Generator().manual_seed(seed), 32, 64
     keys, values = (
         nn.functional.normalize(torch.randn(trials, DISTRACTORS + 1, size, generator=generator), dim=2)

@@ -4,10 +4,10 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import psutil
 import torch
@@ -20,22 +20,25 @@ from distill.params import PriorConfig, default_values, get_adaptive_prior_confi
 from distill.prior.data import BatchShare, PriorData
 from distill.prior.memory.block import MemoryShape
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.task import MemoryTask, SpanSampler
+from distill.prior.memory.task import QUICK_PROBE, MemoryTask, SpanSampler, is_memory_probed
 from distill.prior.training import PriorTraining, fit_prior, prior_to_train, trainer_settings
 from distill.progress import Progress
 from distill.storage.weights import tensors_sha256
-from distill.training import PriorStepMetrics, RollbackEvent, WatchMetrics
+from distill.training import PriorMemoryMetrics, PriorStepMetrics, RollbackEvent, WatchMetrics
 from distill.training.events import TrainingResult
 from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, WATCH_STEPS
 from distill.training.run import Run
 from distill.training.trainer import Trainer
+
+QUICK: dict[str, Any] = {"batch_size": 8}  # a quarter of the default: a training of a thousand steps takes minutes
+FAULTY: dict[str, Any] = {"batch_size": 4, "span_seconds": 4.0}
 
 
 def memory_config(data: PriorData, steps: int, **changes: Any) -> PriorConfig:
     """Settings of `architecture: memory` with a window that is short compared with the recordings, for at least `steps`."""
     longest = max(len(recording.views[0]) for recording in data.train) / data.codes.frame_rate
     most = float(default_values()["prior"]["memory"]["span_seconds"])
-    memory = {"span_seconds": min(max(1.0, longest), most)}
+    memory = {"span_seconds": changes.pop("span_seconds", min(max(1.0, longest), most))}
     settings: dict[str, Any] = {"architecture": "memory", "context_seconds": 1.0, "patience": 0}
     config = get_adaptive_prior_config(data.recordings, **{**settings, "memory": memory, **changes})
     shape = MemoryShape.of(config, data.codes, data.codewords.shape[2])
@@ -45,18 +48,16 @@ def memory_config(data: PriorData, steps: int, **changes: Any) -> PriorConfig:
 
 @dataclass
 class Trial:
-    """Record of a training of `steps` steps: loss, seconds and bytes of memory in use of each.
+    """Record of a training of `steps` steps: loss and bytes of memory in use of each, and how often it was probed.
 
-    `changes` are those of the perplexity of a fixed batch, relative to its moving average, at each look;
-    `probe_seconds` the time of each probe of the memory.
+    `changes` are those of the perplexity of a fixed batch, relative to its moving average, at each look.
     """
 
     steps: int
     losses: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
     resident: list[float] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
-    probe_seconds: list[float] = field(default_factory=list)
+    probes: int = 0
     training: PriorTraining = field(init=False)  # once it has ended
 
     @property
@@ -94,31 +95,51 @@ class Trial:
 
 def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Progress, **changes: Any) -> Trial:
     """Train with probes and fast-fail. Raises DistillError where the gates are dead or the training diverges."""
-    trial, stop, probe = Trial(steps), threading.Event(), MemoryTask.probe_memory
-
-    def timed(*given: Any) -> dict[str, float]:
-        began = time.perf_counter()
-        results = probe(*given)
-        trial.probe_seconds.append(time.perf_counter() - began)
-        return results
+    trial, stop = Trial(steps), threading.Event()
 
     def watch(event: Any) -> None:
         if isinstance(event, WatchMetrics):
             trial.changes.append(event.change)
+        elif isinstance(event, PriorMemoryMetrics):
+            trial.probes += bool(event.probe)
         elif isinstance(event, PriorStepMetrics):
             trial.losses.append(event.train_loss)
-            trial.seconds.append(event.step_time_s)
             on_gpu = torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
             trial.resident.append(float(on_gpu + psutil.Process().memory_info().rss))
             progress(event.overall_step, steps, f"steps of a training, loss {event.train_loss:.3f}")
             if event.overall_step == steps:
                 stop.set()
 
-    config = memory_config(data, steps, **changes)
-    run = Run(fabric, observers=[watch], cancel=stop.is_set)
-    with patch.object(MemoryTask, "probe_memory", timed):
-        trial.training = fit_prior(data, config, seed, run)
+    config = memory_config(data, steps, **{**QUICK, **changes})
+    trial.training = fit_prior(data, config, seed, Run(fabric, observers=[watch], cancel=stop.is_set))
     return trial
+
+
+def cost_of_probes(data: PriorData, steps: int, seed: int, fabric: Fabric, **changes: Any) -> float:
+    """Share of the time of `steps` steps with the default batch size that probes of the memory take.
+
+    An epoch of steps without an optimizer is timed, so that the share is too large if anything.
+    """
+    config = memory_config(data, steps, **changes)
+    model = prior_to_train(data, config, seed)
+    assert isinstance(model, MemoryPrior)
+    task = MemoryTask(model.to(fabric.device), data, config, seed, fabric)
+    steps_taken = [_seconds(partial(_backward, task, share)) for share in task.batches(0, 0)]
+    model.eval()
+    quick = statistics.median(_seconds(partial(task.probe_memory, *QUICK_PROBE)) for _ in range(3))
+    last = statistics.median(_seconds(task.probe_memory) for _ in range(3))
+    during = sum(map(is_memory_probed, range(1, steps + 1)))
+    return (during * quick + last) / (steps * statistics.mean(steps_taken))
+
+
+def _backward(task: MemoryTask, share: BatchShare) -> None:
+    task.losses(task.model, share)["objective"].backward()
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
 
 
 def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> tuple[Figure, ...]:
@@ -193,7 +214,7 @@ class _FaultyRun:
     def __init__(
         self, data: PriorData, fault: str, seed: int, fabric: Fabric, once: bool, changes: Mapping[str, Any]
     ) -> None:
-        config = memory_config(data, 4 * WATCH_STEPS, **{"batch_size": 8, **changes})
+        config = memory_config(data, 4 * WATCH_STEPS, **{**FAULTY, **changes})
         assert config.memory is not None
         config = config.model_copy(update={"memory": config.memory.model_copy(update={"fast_fail": False})})
         model = prior_to_train(data, config, seed)

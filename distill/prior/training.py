@@ -22,8 +22,9 @@ from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.courses import MOST_COURSES
 from distill.prior.data import PriorData, read_prior_data
+from distill.prior.memory.probe import shortcomings
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
-from distill.prior.memory.task import DISTRACTORS, PROBE_STEPS, RETRIEVED
+from distill.prior.memory.task import PROBE_STEPS
 from distill.prior.task import PriorTask
 from distill.seeds import Stream, derive_seed
 from distill.split import END
@@ -62,12 +63,10 @@ class PriorConsole(ToConsole):
             case PriorEpochMetrics() if event.is_memorizing and not self.has_warned:
                 self.has_warned = True
                 self.progress.say(f"warning: {event.memorization_message}")
-            case PriorMemoryMetrics(step, gates, probe) if probe and probe["ranked"] < RETRIEVED:
-                if step >= PROBE_STEPS or not gates:  # at the end; before, it is too early to tell
-                    self.progress.say(
-                        f"warning: after {step} steps the memory retrieves {probe['ranked']:.0%} of motifs among "
-                        f"{DISTRACTORS} distractors (ablated: {probe['ranked_ablated']:.0%})"
-                    )
+            case PriorMemoryMetrics(step, gates, probe) if probe and (step >= PROBE_STEPS or not gates):
+                # At the end; before, it is too early to tell.
+                if found := "; ".join(shortcomings(probe)):
+                    self.progress.say(f"warning: after {step} steps the memory does not do all that it should: {found}")
 
     def epoch_text(self, epoch: Epoch) -> str:
         """An epoch in a few words."""

@@ -17,6 +17,11 @@ from distill.prior.memory.retrieval import Found, Retrieval, RetrievalIndex, Ret
 
 KEPT_SHARDS = 4  # longer sequences recompute activations for the backward pass
 
+# The two mechanisms of a memory: the memories of the blocks, and what is retrieved by hashing.
+Mechanisms = frozenset[type[nn.Module]]
+BLOCKS: Mechanisms = frozenset({LongMemory})
+RETRIEVAL: Mechanisms = frozenset({Retrieval})
+
 
 @dataclass(eq=False, kw_only=True)
 class MemoryFrameState(FrameState):
@@ -110,9 +115,10 @@ class MemoryPrior(FramePrior):
 
 
 @contextmanager
-def ablated(network: nn.Module) -> Iterator[None]:
-    """Ablate all memories and retrieval of a network within the context."""
-    memories = [part for part in network.modules() if isinstance(part, LongMemory | Retrieval)]
+def ablated(network: nn.Module, mechanisms: Mechanisms = BLOCKS | RETRIEVAL) -> Iterator[None]:
+    """Ablate mechanisms of the memory of a network within the context: both, or those given."""
+    every = (part for part in network.modules() if isinstance(part, LongMemory | Retrieval))
+    memories = [part for part in every if type(part) in mechanisms]
     for memory in memories:
         memory.ablated = True
     try:

@@ -1,14 +1,9 @@
-"""Training of a `MemoryPrior`: polarisation of gates, motifs that recur, and probes of what is retrieved.
-
-Motifs of random codes among real frames are to be retrieved later. Those for training begin with an even code, those
-for probes with an odd one, so that they never overlap.
-"""
+"""Training of a `MemoryPrior`: polarisation of gates, motifs that recur, and probes of what is retrieved."""
 
 import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,30 +12,25 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codes.sequences import IGNORED, Batch, Window, bos_token
-from distill.codes.store import Codes
+from distill.codes.sequences import IGNORED, Batch, Window
 from distill.errors import DistillError
 from distill.params import MemoryConfig, PriorConfig
 from distill.prior.data import BatchShare, PriorData, WindowSampler, shuffled
 from distill.prior.memory.block import MemoryShape
+from distill.prior.memory.motifs import FrameSource, motif_sequence, with_bos
 from distill.prior.memory.network import MemoryPrior, ablated
+from distill.prior.memory.probe import HAYSTACKS, QUESTIONS, probe_memory
 from distill.prior.task import DepthTask, target_nats, targets_in
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
-KEY_FRAMES = VALUE_FRAMES = 4
-MOTIF_FRAMES = KEY_FRAMES + VALUE_FRAMES  # frames of a motif
 MOTIFS = 24  # in a training sequence
 
 # Steps after which the memory is probed: a training of any length has four probes before its end, and one there.
-FIRST_PROBES = frozenset({1, 2, 3, 4, 50, 200, 500})
+FIRST_PROBES = frozenset({1, 2, 3, 4, 200})
 PROBE_STEPS = 1000  # between the later ones
-DISTRACTORS = 100
-HAYSTACKS, QUESTIONS = 2, 16  # needles in each haystack, from the first motif to the last
-RETRIEVED = 0.8  # share of needles that a working memory retrieves
+QUICK_PROBE = 1, 4  # haystacks, and needles in each, of a probe before the end
 MIN_STD = 0.01  # of gates that have not collapsed
-
-Frames = NDArray[np.int64]
 
 
 class SpanSampler(WindowSampler):
@@ -142,8 +132,8 @@ class MemoryTask(DepthTask):
         if self.memory.fast_fail:
             stop_if_gates_collapse(step, self.total_steps, line, earlier)
         line["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
-        if step in FIRST_PROBES or step % PROBE_STEPS == 0:
-            line |= {f"probe/{name}": value for name, value in self.probe_memory(1, 8).items()}
+        if is_memory_probed(step):
+            line |= {f"probe/{name}": value for name, value in self.probe_memory(*QUICK_PROBE).items()}
         return line
 
     def probe_memory(self, haystacks: int = HAYSTACKS, questions: int = QUESTIONS) -> dict[str, float]:
@@ -181,6 +171,11 @@ class MemoryTask(DepthTask):
         codes = with_bos(frames, self.model.codebook_size)
         targets = codes[:, 1:].masked_fill(~torch.from_numpy(is_value)[:, None], IGNORED)
         return Batch(codes[:, :-1], targets, torch.zeros(1, dtype=torch.int64)).map(self.fabric.to_device)
+
+
+def is_memory_probed(step: int) -> bool:
+    """Whether the memory is probed after `step` steps."""
+    return step in FIRST_PROBES or step % PROBE_STEPS == 0
 
 
 def polarisation_loss(gates: Tensor) -> Tensor:
@@ -247,128 +242,3 @@ def stop_if_gates_collapse(
             f"training stopped at step {step}: expected gates of the memory {problem}; the memory is not used: set "
             "prior.architecture: frame, or prior.memory.fast_fail: false to continue training"
         )
-
-
-class FrameSource:
-    """Real frames to place between motifs, and the frequency of each code to draw motifs from."""
-
-    def __init__(self, recordings: Sequence[Codes], codebook_sizes: Sequence[int]) -> None:
-        self.recordings = recordings
-        frames = np.concatenate(list(recordings)).astype(np.int64)
-        levels = zip(frames.T, codebook_sizes, strict=True)
-        self.shares = [np.bincount(level, minlength=size) / len(frames) for level, size in levels]
-
-    def excerpt(self, rng: Generator, count: int) -> Frames:
-        """Take `count` real frames `[count, Q]` of one recording or, where it is shorter, of several."""
-        parts = [np.zeros((0, len(self.shares)), dtype=np.int64)]
-        while count > 0:
-            recording = self.recordings[int(rng.integers(len(self.recordings)))]
-            first = int(rng.integers(max(1, len(recording) - count + 1)))
-            parts.append(np.asarray(recording[first : first + count], dtype=np.int64))
-            count -= len(parts[-1])
-        return np.concatenate(parts)
-
-    def motifs(self, rng: Generator, count: int, parity: int) -> Frames:
-        """Draw motifs `[count, MOTIF_FRAMES, Q]` by code frequency; the first code of each has `parity` 0 or 1."""
-        drawn = [rng.choice(len(share), (count, MOTIF_FRAMES), p=share) for share in self.shares]
-        motifs = np.stack(drawn, axis=2)
-        has_parity = np.arange(len(self.shares[0])) % 2 == parity
-        first = np.where(has_parity, self.shares[0], 0)
-        if not first.any():  # where no code of that parity is in use, all of them are equally likely
-            first = has_parity.astype(np.float64)
-        motifs[:, 0, 0] = rng.choice(len(first), count, p=first / first.sum())
-        return motifs
-
-
-def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, NDArray[np.bool_]]:
-    """Draw `count` motifs, then `distance` real frames, then the same motifs in another order; real frames between.
-
-    Returns `frames` `[T, Q]` and, of each, whether it is of the value of a motif's second occurrence. All sequences
-    have one length: torch keeps kernels for each length in memory.
-    """
-    motifs = source.motifs(rng, count, 0)
-    order = [*range(count), *rng.permutation(count).tolist()]
-    gaps = rng.integers(KEY_FRAMES, size=len(order))
-    gaps[count] = distance
-    gaps[0] = distance + (len(order) - 1) * (KEY_FRAMES - 1) - gaps[1:].sum()
-    parts, is_value = [], []
-    for index, (number, gap) in enumerate(zip(order, gaps.tolist(), strict=True)):
-        parts += [source.excerpt(rng, gap), motifs[number]]
-        is_value += [False] * (gap + KEY_FRAMES) + [index >= count] * VALUE_FRAMES
-    return np.concatenate(parts), np.array(is_value)
-
-
-def haystack(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, Frames]:
-    """Draw `count` motifs with real frames between them, and `distance` more after the last.
-
-    Returns `frames` `[T, Q]` and twice as many motifs `[2 * count, MOTIF_FRAMES, Q]`: first those of the sequence, in
-    order, then as many that do not occur in it.
-    """
-    motifs = source.motifs(rng, 2 * count, 1)
-    parts = []
-    for motif in motifs[:count]:
-        parts += [motif, source.excerpt(rng, 1 + int(rng.integers(KEY_FRAMES)))]
-    return np.concatenate([*parts, source.excerpt(rng, distance)]), motifs
-
-
-def with_bos(frames: Frames, codebook_size: int) -> Tensor:
-    """`frames` `[T, Q]` after BOS as a batch of one, `[1, 1 + T, Q]`."""
-    codes = torch.from_numpy(frames)
-    return torch.cat([torch.full_like(codes[:1], bos_token(codebook_size)), codes])[None]
-
-
-@torch.no_grad()
-def probe_memory(
-    model: MemoryPrior,
-    source: FrameSource,
-    fabric: Fabric,
-    seed: int,
-    haystacks: int = HAYSTACKS,
-    questions: int = QUESTIONS,
-) -> dict[str, float]:
-    """What the memory of a prior in eval mode retrieves of motifs in haystacks of frames of `source` (needles).
-
-    They are beyond the reach of attention. `in_situ` is the mean cosine of the retrieval weights and the one-hot first
-    code, `top1` the proportion of needles whose first code is the most likely, `ranked` of those ranked first among all
-    motifs. The controls, without which that proves nothing: `in_situ_absent`, … of motifs that do not occur,
-    `in_situ_ablated`, … without the memory, and `chance`, the frequency of the commonest code.
-    """
-    rng = np.random.default_rng(seed)
-    stacks = [haystack(rng, source, DISTRACTORS + 1, model.stack.reach) for _ in range(haystacks)]
-    with fabric.autocast():
-        scores = torch.stack([_query(model, *stack, questions) for stack in stacks]).mean(dim=0)
-        with ablated(model):
-            present = [(frames, motifs[: DISTRACTORS + 1]) for frames, motifs in stacks]
-            without = torch.stack([_query(model, *stack, questions)[0] for stack in present]).mean(dim=0)
-    metrics = {
-        f"{name}{kind}": value
-        for kind, row in zip(("", "_absent", "_ablated"), [*scores.tolist(), without.tolist()], strict=True)
-        for name, value in zip(("top1", "ranked", "in_situ"), row, strict=True)
-    }
-    return {**metrics, "chance": float(source.shares[0].max())}
-
-
-def _query(model: MemoryPrior, frames: Frames, motifs: Frames, questions: int) -> Tensor:
-    """Top 1, ranked first and cosine, `[1 or 2, 3]`, of some needles of a `haystack`, and of as many absent motifs.
-
-    `motifs` may be those of the sequence alone.
-    """
-    needles, device = DISTRACTORS + 1, model.bias.device
-    kinds = len(motifs) // needles
-    positions = np.linspace(0, needles - 1, questions).round().astype(int)
-    others = np.stack([np.delete(np.arange(needles), position) for position in positions])
-    asked = np.concatenate([positions + kind * needles for kind in range(kinds)])
-    queries = torch.from_numpy(motifs[asked]).to(device)
-    distractors = torch.from_numpy(motifs[np.concatenate([others] * kinds)][:, :, KEY_FRAMES]).to(device)
-    candidates = torch.cat([queries[:, None, KEY_FRAMES], distractors], dim=1)  # the right one is first
-    state: Any = model.start(torch.zeros(1, dtype=torch.int64, device=model.bias.device))
-    model.advance(with_bos(frames, model.codebook_size).to(device), state, newest=1)
-    state.keep(torch.zeros(len(queries), dtype=torch.int64))
-    model.advance(queries[:, :KEY_FRAMES], state, newest=1)
-    log_probs = model.logits(candidates, state).float().log_softmax(dim=3)  # [queries, candidates, Q, V + 2]
-    weights = model.retrieval.weights(state.found, candidates, slice(0, model.num_quantizers))[:, 0, 0].float()
-    code = candidates[:, 0, 0]
-    top1 = log_probs[:, 0, 0].argmax(dim=1) == code
-    ranked = log_probs.gather(3, candidates[..., None])[..., 0].sum(dim=2).argmax(dim=1) == 0
-    cosine = nn.functional.cosine_similarity(weights, nn.functional.one_hot(code, weights.shape[1]).float(), dim=1)
-    return torch.stack([top1.float(), ranked.float(), cosine], dim=1).view(kinds, questions, 3).mean(dim=1).cpu()

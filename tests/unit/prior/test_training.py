@@ -36,7 +36,7 @@ from distill.params import get_adaptive_prior_config
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName, not_taken
 from distill.prior.data import MIN_STEPS, PriorData, WindowSampler
 from distill.prior.frame import FrameShape
-from distill.prior.memory import task as memory_task
+from distill.prior.memory import probe
 from distill.prior.task import validate_prior_epoch
 from distill.prior.training import PriorTraining, print_prior, prior_metrics, prior_to_train
 from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
@@ -52,7 +52,7 @@ def counting(request: pytest.FixtureRequest) -> tuple[PriorTraining, list[Any]]:
     events: list[Any] = []
     settings = config(architecture=request.param, epochs=5, context_seconds=CONTEXT / 10)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory_task, "DISTRACTORS", 12)  # probes in short haystacks
+        patch.setattr(probe, "DISTRACTORS", 12)  # probes in short haystacks
         return fit(data(recordings(0, 40), HELD_OUT), settings, events.append), events
 
 

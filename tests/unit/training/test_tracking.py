@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import sqlite3
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from distill.codec.training import CodecConsole
 from distill.errors import Interrupted, ParamsError
 from distill.novelty.memorization import check_memorization
+from distill.prior.memory.probe import ABLATIONS, FIGURES, shortcomings
 from distill.prior.training import PriorConsole
 from distill.progress import EVENTS, SAID, VARIABLE, ProgressReport
 from distill.training import PriorEpochMetrics, PriorMemoryMetrics, RollbackEvent, WatchMetrics
@@ -83,20 +85,42 @@ def test_a_console_shows_probes_beside_the_loss_and_says_rollbacks_and_to_the_pa
     assert (tmp_path / SAID).read_text().splitlines()[-2:] == END.remarks
 
 
-def test_a_prior_is_warned_of_memorisation_once_and_says_what_its_memory_retrieves(
+def probed(**changes: float) -> dict[str, float]:
+    found = {f"{name}{kind}": 0.0 for name in FIGURES for kind in (*ABLATIONS, "_absent")}
+    return {**found, **dict.fromkeys(FIGURES, 0.9), "chance": 0.1, **changes}
+
+
+def test_a_prior_is_warned_of_memorisation_once_and_says_what_its_memory_does_not_find(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    gates, found = {"layer_0": {"mean": 0.5}}, {"ranked": 0.25, "ranked_ablated": 0.05}
-    during = [PriorMemoryMetrics(step, gates, found if step != 1050 else {}) for step in (500, 1000, 1050)]
-    memory = [*during, PriorMemoryMetrics(1200, {}, found), PriorMemoryMetrics(1200, {}, {**found, "ranked": 0.8})]
+    gates, few = {"layer_0": {"mean": 0.5}}, probed(ranked=0.25)
+    during = [PriorMemoryMetrics(step, gates, few if step != 1050 else {}) for step in (500, 1000, 1050)]
+    memory = [*during, PriorMemoryMetrics(1200, {}, few), PriorMemoryMetrics(1200, {}, probed())]
     lines = shown(capsys, PriorConsole, *(step(20), EPOCH, PRIOR_EPOCH, PRIOR_EPOCH, *memory))
     assert lines[0] == "prior 20/20 epoch 2: loss 1.000, held-out perplexity 4.5 (best 1.0)"
     assert HOW_TO_STOP in lines[1]
-    assert " ".join(lines).count(f"warning: {CHECK.memorization_message}") == 1
-    assert [" ".join(line.split()[:4]) for line in lines if "retrieves 25%" in line] == [
-        "warning: after 1000 steps",
-        "warning: after 1200 steps",
+    said = " ".join(" ".join(lines).split())
+    assert said.count(f"warning: {CHECK.memorization_message}") == 1
+    assert [step for step in (500, 1000, 1050, 1200) if f"warning: after {step} steps the memory" in said] == [
+        1000,
+        1200,
     ]
+    assert said.count("does not do all that it should: ranked 0.25, expected at least 0.80") == 2
+
+
+@pytest.mark.parametrize(
+    ("figure", "value", "missed"),
+    [
+        ("top1", 0.25, "top1 0.25, expected at least 0.80"),
+        ("in_situ", math.nan, "in_situ nan, expected at least 0.80"),
+        ("top1_absent", 0.31, "top1_absent 0.31, expected at most 0.30"),
+        ("ranked_ablated", 0.25, "ranked_ablated 0.25, expected at most 0.21"),
+        ("top1_ablated", 0.29, ""),
+        ("ranked_retrieval_ablated", 0.9, ""),  # the memories of the blocks may remember
+    ],
+)
+def test_every_figure_of_a_probe_is_looked_at(figure: str, value: float, missed: str) -> None:
+    assert "; ".join(shortcomings(probed(**{figure: value}))) == missed
 
 
 def test_the_status_files_have_the_metrics_of_each_epoch_and_whether_a_prior_memorises(

@@ -1,16 +1,17 @@
 """Measurements of a memory's layers, and that they detect faults."""
 
+import math
 from collections.abc import Callable
-from dataclasses import fields
 
 import pytest
 import torch
 
 from benchmarks.acceptance.layer import boundary_error, norm_growth, shard_gradients
-from benchmarks.acceptance.probes import Findings
+from benchmarks.acceptance.probes import Findings, figures_of, what_remembers, worst
 from distill.prior.memory.block import BlockState, LongMemory
+from distill.prior.memory.probe import ABLATIONS, FIGURES
 
-BEGIN = LongMemory.begin_shard
+BEGIN, KINDS = LongMemory.begin_shard, (*ABLATIONS, "_absent")
 
 
 def test_the_norm_keeps_projected_queries_as_long() -> None:
@@ -58,17 +59,37 @@ def test_shards_begin_anew_and_stop_gradients(
 
 
 def findings(**changes: float) -> Findings:
-    needles = dict.fromkeys(("mechanism", "in_situ", "top1", "ranked"), 0.9)
-    names = (part.name for part in fields(Findings))
-    return Findings(**{**dict.fromkeys(names, 0.0), **needles, "chance": 0.1, **changes})
+    found = {f"{name}{kind}": 0.9 * (kind in ("", "_blocks_ablated")) for name in FIGURES for kind in KINDS}
+    mechanism = {"mechanism": 0.9, "mechanism_absent": 0.0, "mechanism_shuffled": 0.0}
+    return {**found, **mechanism, "chance": 0.1, **changes}
 
 
 def test_probes_pass_where_needles_are_retrieved_and_controls_are_at_chance() -> None:
     def missed(**changes: float) -> list[str]:
-        return [figure.name for figure in findings(**changes).figures if not figure.passed]
+        return [figure.name for figure in figures_of(findings(**changes)) if not figure.passed]
 
-    assert missed() == missed(top1_ablated=0.15) == []
-    for name, value in {"mechanism": 0.7, "top1": 0.7, "in_situ_absent": 0.3, "ranked_absent": 0.3}.items():
+    assert missed() == missed(top1_ablated=0.15) == missed(top1_retrieval_ablated=0.9) == []
+    needles = {"mechanism": 0.7, "top1": 0.7, "ranked_blocks_ablated": 0.7}
+    for name, value in {**needles, "in_situ_absent": 0.3, "ranked_absent": 0.3}.items():
         assert missed(**{name: value}) == [name]
     for name, value in {"top1_ablated": 0.16, "ranked_ablated": 0.07}.items():
         assert missed(**{name: value}) == [f"{name} above chance"]
+    assert missed(ranked_retrieval_ablated=math.nan) == ["ranked_retrieval_ablated"]
+
+
+def test_of_several_seeds_the_worst_counts_and_the_mean_of_what_is_at_chance() -> None:
+    low, high = findings(), findings(**dict.fromkeys(findings(), 1.0))
+    found = worst([low, high])
+    assert [found[f"ranked{kind}"] for kind in ("", "_blocks_ablated", "_retrieval_ablated")] == [0.9, 0.9, 0.0]
+    assert [found[f"ranked{kind}"] for kind in ("_absent", "_ablated")] == [1.0, 0.5]
+    assert found["mechanism_shuffled"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("blocks", "retrieval", "remembers"),
+    [(0.0, 0.9, "retrieval"), (0.9, 0.9, "retrieval and the memories of the blocks"), (0.0, 0.1, "neither")],
+)
+def test_a_sentence_says_what_remembers(blocks: float, retrieval: float, remembers: str) -> None:
+    said = what_remembers(findings(ranked_retrieval_ablated=blocks, ranked_blocks_ablated=retrieval))
+    assert f"retrieval alone {retrieval:.0%}, the memories of the blocks alone {blocks:.0%}" in said
+    assert said.endswith(f": what remembers is {remembers}")

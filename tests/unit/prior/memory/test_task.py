@@ -13,10 +13,11 @@ from unit.training.coded import FABRIC, config, data, fit, killed_and_resumed, r
 from distill.codes.sequences import Batch
 from distill.errors import DistillError, ParamsError
 from distill.params import PriorConfig
-from distill.prior.memory import network
+from distill.prior.memory import motifs, network, probe
 from distill.prior.memory import task as module
+from distill.prior.memory.motifs import FrameSource
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.task import FrameSource, stop_if_gates_collapse
+from distill.prior.memory.task import stop_if_gates_collapse
 from distill.prior.training import prior_to_train
 from distill.seeds import Stream, derive_seed
 from distill.storage.weights import tensors_sha256
@@ -33,7 +34,7 @@ def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfi
 @pytest.fixture
 def few_distractors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes in short haystacks."""
-    monkeypatch.setattr(module, "DISTRACTORS", 12)
+    monkeypatch.setattr(probe, "DISTRACTORS", 12)
 
 
 SMALL, FEW = data(repeating(0, 8), repeating(1, 3)), data(repeating(0, 3), repeating(1, 3))
@@ -81,7 +82,7 @@ def test_a_memory_is_probed_in_any_training_and_at_its_end(
     training = fit(FEW, settings(**changes), watch, stop)
     found = [event for event in events if isinstance(event, PriorMemoryMetrics) and event.probe]
     assert [event.step for event in found] == [*probed, steps]
-    names = {f"{name}{kind}" for name in ("in_situ", "top1", "ranked") for kind in ("", "_absent", "_ablated")}
+    names = {f"{name}{kind}" for name in probe.FIGURES for kind in (*probe.ABLATIONS, "_absent")}
     assert all(set(event.probe) == {*names, "chance"} for event in found)
     # The last one is of the weights that are kept, and compares runs.
     kept = {
@@ -91,7 +92,7 @@ def test_a_memory_is_probed_in_any_training_and_at_its_end(
         FrameSource([one.codes for one in FEW.held_out], FEW.codes.codebook_sizes),
         derive_seed(0, Stream.MEMORY_PROBES),
     )
-    assert found[-1].probe == kept == module.probe_memory(training.model, source, FABRIC, seed)  # type: ignore[arg-type]
+    assert found[-1].probe == kept == probe.probe_memory(training.model, source, FABRIC, seed)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("few_distractors")
@@ -181,20 +182,20 @@ def test_motifs_are_made_of_used_codes_and_recur_beyond_the_distance() -> None:
     training, probes = (SOURCE.motifs(np.random.default_rng(1), 200, parity) for parity in (0, 1))
     assert training.min() >= 3
     assert not {motif.tobytes() for motif in training} & {motif.tobytes() for motif in probes}
-    frames, is_value = module.motif_sequence(np.random.default_rng(4), SOURCE, 6, 50)
-    starts = np.flatnonzero(np.diff(is_value.astype(int)) == 1) + 1 - module.KEY_FRAMES
+    frames, is_value = motifs.motif_sequence(np.random.default_rng(4), SOURCE, 6, 50)
+    starts = np.flatnonzero(np.diff(is_value.astype(int)) == 1) + 1 - motifs.KEY_FRAMES
     assert len(starts) == 6
     for start in starts:
-        first, second = positions_of(frames[start : start + module.MOTIF_FRAMES], frames)
-        assert second == start >= first + module.MOTIF_FRAMES + 50
-    assert len({len(module.motif_sequence(np.random.default_rng(seed), SOURCE, 6, 50)[0]) for seed in range(9)}) == 1
+        first, second = positions_of(frames[start : start + motifs.MOTIF_FRAMES], frames)
+        assert second == start >= first + motifs.MOTIF_FRAMES + 50
+    assert len({len(motifs.motif_sequence(np.random.default_rng(seed), SOURCE, 6, 50)[0]) for seed in range(9)}) == 1
 
 
 def test_a_haystack_holds_its_motifs_and_no_absent_ones() -> None:
-    frames, motifs = module.haystack(np.random.default_rng(5), SOURCE, 11, 40)
-    positions = [positions_of(motif, frames) for motif in motifs]
+    frames, every = motifs.haystack(np.random.default_rng(5), SOURCE, 11, 40)
+    positions = [positions_of(motif, frames) for motif in every]
     assert [len(found) for found in positions] == [1] * 11 + [0] * 11
-    assert max(positions[:11]) == positions[10] <= [len(frames) - 40 - module.MOTIF_FRAMES]
+    assert max(positions[:11]) == positions[10] <= [len(frames) - 40 - motifs.MOTIF_FRAMES]
 
 
 def test_a_context_too_long_for_the_shards_is_refused() -> None:
