@@ -30,6 +30,10 @@ TASKS = {
     "codec": "training the codec",
     "encode": "encoding",
     "prior": "training the prior",
+    "generate": "making sounds",
+    "vary": "making variations",
+    "kit": "making the kit",
+    "pictures": "drawing pictures",
 }
 CHARTS = (
     ("codec", "Codec: loss", {"train_loss": "training", "val_loss": "validation", "train_commit_loss": "commitment"}),
