@@ -64,14 +64,14 @@ def _medians(times: list[dict[str, float]]) -> Iterator[str]:
 
 def _warm(folder: Path) -> list[dict[str, float]]:
     """Times of clicks one after another; the first one, which waits for the worker, does not count."""
-    with _opened(folder) as page:
+    with opened(folder) as page:
         page.locator("#generate-start").wait_for()
         return [_click(page) for _ in range(CLICKS + 1)][1:]
 
 
 def _cold(folder: Path) -> dict[str, float]:
     """Times of a click on a page that was opened this moment."""
-    with _opened(folder) as page:
+    with opened(folder) as page:
         return _click(page)
 
 
@@ -85,7 +85,7 @@ def _click(page: Any) -> dict[str, float]:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[Any]:
+def opened(folder: Path) -> Iterator[Any]:
     """The tab Generate of a folder's page in Chromium; the page is served for it alone."""
     from playwright.sync_api import sync_playwright
 
