@@ -158,7 +158,8 @@ class Model:
         scale of classifier-free guidance: 1 is none. `prompt` is a file or samples `[N]` at `prompt_rate` Hz, by default
         the model's rate; sounds continue it, and `seconds` leaves it out. A number as `min_novelty` redraws sounds whose
         novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
-        the index and samples of every sound as soon as it is generated, and no samples are kept. Raises ArtifactError
+        the index and samples of every sound as soon as it is generated, and no samples are kept; with `first_alone` it
+        has the first one sooner, and all of them a little later. Raises ArtifactError
         when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
         label = self.label_number(request.label)
@@ -262,9 +263,8 @@ class Model:
         request: GenerateSettings | VarySettings,
     ) -> Draws:
         progress = request.progress or silent
-        return generate_sounds(
-            self.source, wanted, Seeds(seed), refusals, lambda _, *done: progress(*done), request.take
-        )
+        report, seeds = (lambda _, *done: progress(*done)), Seeds(seed)
+        return generate_sounds(self.source, wanted, seeds, refusals, report, request.take, request.first_alone)
 
     def _cut_short(self, draws: Draws, prompt_frames: int) -> str:
         """What to do where sounds end only because no more is drawn, and most recordings are longer; else ""."""

@@ -26,7 +26,7 @@ from distill.cli.flags import (
 )
 from distill.errors import ParamsError
 from distill.generate.requests import GenerateSettings, KitSettings, VarySettings
-from distill.progress import ProgressReport
+from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import MARK, write_new
 from distill.text import beside, one_line, several, terminal_width, wrapped
 
@@ -189,7 +189,8 @@ class SoundFiles:
     def made_by(self, make: Callable[..., Any], given: Given) -> "Result":
         """What `generate` or `vary` make, each sound written as soon as it is made."""
         with ProgressReport(make.__name__) as progress:
-            made: Result = make(**given, progress=progress, take=self._take)
+            soon = VARIABLE in os.environ  # somebody watches, and hears it
+            made: Result = make(**given, progress=progress, take=self._take, first_alone=soon)
         return made
 
     def say(self, made: "Result", as_json: bool, about: dict[str, Any]) -> None:

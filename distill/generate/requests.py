@@ -179,6 +179,7 @@ class GenerateSettings(Guided):
     reject_faults: bool = Field(default=False, description="redraw faulty sounds, and say how many")
     progress: Progress | None = None
     take: Take | None = None
+    first_alone: bool = False
 
     @model_validator(mode="after")
     def _check_tuning(self) -> Self:
@@ -216,6 +217,7 @@ class VarySettings(Guided):
     temperature: Coolness = 1.0
     progress: Progress | None = None
     take: Take | None = None
+    first_alone: bool = False
 
     @model_validator(mode="after")
     def _check_note(self) -> Self:

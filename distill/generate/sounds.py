@@ -5,6 +5,7 @@ a frame are kept first, and tones with the coarsest. With strength finer levels 
 frames, and of equal seeds the codes that a greater strength keeps are among those that a smaller one keeps.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -163,23 +164,27 @@ def generate_sounds(
     refusals: Sequence[Refusal] = (),
     report: Report = lambda *_: None,
     take: Callable[[int, Samples], None] | None = None,
+    first_alone: bool = False,
 ) -> Draws:
     """Generate sounds, each from its own seed, in batches of at most BATCH; those that are refused are drawn again.
 
     At strength 0 all takes are the recording, at strength 1 they are as without it. `report` is called while codes are
     drawn. `take` is called with the number and samples of every sound as soon as its batch is ready; then no samples are
-    kept. Raises ArtifactError when a network gives NaN or infinite values, or when a refusal with a remedy applies to all
-    sounds of the first batch.
+    kept. With `first_alone` the first sound is a batch, so that it is there soon. Raises ArtifactError when a network gives
+    NaN or infinite values, or when a refusal with a remedy applies to all sounds of the first BATCH.
     """
     draws, is_heard = Draws(), request.is_tuned or any(refusal.hears for refusal in refusals)
-    for first in range(0, request.count, BATCH):
-        batch = range(first, min(first + BATCH, request.count))
+    alone = int(first_alone)
+    starts = [*range(alone), *range(alone, request.count, BATCH)]
+    for batch in itertools.starmap(range, itertools.pairwise([*starts, request.count])):
+        is_whole = batch.start == alone or request.count == 1  # the first batch, with the sound before it
         made = draw_again(batch, partial(_drawn, source, request, seeds, batch, report, is_heard), refusals)
         for refusal in refusals:
-            if refusal.remedy and not first and list(made.left.values()) == [refusal.name] * len(batch):
+            left = [*draws.left.values(), *made.left.values()]
+            if refusal.remedy and is_whole and left == [refusal.name] * batch.stop:
                 raise ArtifactError(
                     f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
-                    f"{MOST_DRAWS * len(batch)} that were drawn; leave the note out, or {refusal.remedy}"
+                    f"{MOST_DRAWS * batch.stop} that were drawn; leave the note out, or {refusal.remedy}"
                 )
         if not is_heard:
             made.drawn = dict(zip(batch, _decoded(source, request, made.sounds), strict=True))

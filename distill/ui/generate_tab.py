@@ -48,7 +48,9 @@ class GenerateTab:
             with gr.Column(min_width=320):
                 self._form = self._build_form()
                 with gr.Row():
-                    self._generate = gr.Button("Generate", variant="primary", elem_id="generate-start")
+                    self._generate = gr.Button(
+                        "Generate", variant="primary", elem_id="generate-start", interactive=False
+                    )
                     self._cancel = gr.Button("Cancel", elem_id="generate-cancel", visible=False)
                 self._build_variations()
                 self._build_kits()
@@ -129,7 +131,9 @@ class GenerateTab:
             event(self.models, model, [model, label], **QUIET)
         tab.select(self.warm, model, None, **QUIET)
         model.change(self.warm, model, None, **QUIET)
-        page.load(self.newest, None, shown, **QUIET)
+        # Off until what was made before is shown: what comes after a click is played.
+        shows = page.load(self.newest, None, shown, **QUIET)
+        shows.then(lambda: gr.update(interactive=True), None, self._generate, **QUIET)
 
     def show(self, name: str | None) -> list[Any]:
         """What was made, and of one of these its state and its sounds."""

@@ -241,6 +241,19 @@ def test_faulty_sounds_are_reported_and_drawn_again(model: Model, monkeypatch: p
     assert list(freely.table()["faults"]) == [list(one or ()) for one in freely.faults]
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, BATCH + 2])
+def test_the_first_sound_can_be_handed_over_alone(model: Model, count: int) -> None:
+    taken: dict[int, Any] = {}
+    before = set[int]()  # numbers of sounds that were handed over while others were drawn
+    kept = model.generate(n=count, seconds=0.1, seed=3)
+    given = {"take": taken.__setitem__, "progress": lambda *_: before.add(len(taken))}
+    model.generate(n=count, seconds=0.1, seed=3, first_alone=True, **given)
+    assert list(taken) == list(range(count))
+    for number, samples in taken.items():  # another batch may round otherwise
+        np.testing.assert_allclose(samples, kept.sounds[number], atol=1e-4)
+    assert before == {done for done in (0, 1, BATCH + 1) if done < count}
+
+
 def test_sounds_are_handed_over_batch_by_batch(model: Model) -> None:
     kept = model.generate(n=BATCH + 2, seconds=0.1, seed=3)
     taken: dict[int, np.ndarray] = {}
