@@ -115,7 +115,7 @@ def test_every_flag_with_hostile_values(
     tried = list(attempts())
     assert len(tried) > 600
     if not exhaustive:
-        tried = random.Random(0).sample([one for one in tried if one[0] not in SLOW], 40)
+        tried = random.Random(1).sample([one for one in tried if one[0] not in SLOW], 40)
     write_inputs(shell)
     inputs = Path.cwd()
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))

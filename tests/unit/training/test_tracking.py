@@ -81,6 +81,7 @@ def test_a_console_shows_probes_beside_the_loss_and_says_rollbacks_and_to_the_pa
         "prior 7/20 loss 2.000",
         "warning: step 9: training goes back 4 steps, rollback 2: found train_loss nan, 3 steps in a row",
         "prior 8/20 loss 2.000; probe 12.3 (-3%)",
+        "prior done",
     ]
     assert (tmp_path / SAID).read_text().splitlines()[-2:] == END.remarks
 
