@@ -254,7 +254,9 @@ def test_what_was_made_is_played_at_once_and_on_keys(opened: Open) -> None:
     write(page.locator("#note textarea, #note input").first, "s")  # what is typed plays nothing
     page.wait_for_timeout(300)
     assert page.evaluate("window.played") == []
-    page.locator("#cards .card").first.drag_to(page.locator("#made"))
+    waits(page, "#generate-state", ": done")  # no card is drawn again from now on
+    page.wait_for_function("document.querySelectorAll('#cards img').length === 4")
+    page.locator("#cards .card").first.drag_to(page.locator("#made"), source_position={"x": 6, "y": 6})
     kind, name, address = page.evaluate("window.dragged").split(":", 2)
     assert (kind, name) == ("audio/wav", first)
     assert page.request.get(address).body()[:4] == b"RIFF"
