@@ -202,7 +202,6 @@ class SoundFiles:
             )
         _say_note(self.model)
         answer(as_json, {**about, **made.json(self.paths)}, *made.lines(self.paths, terminal_width()))
-        sys.stdout.flush()  # who watches reads it while pictures are made
         if self.pictures:
             with ProgressReport("pictures") as progress:
                 for number, (path, sound) in enumerate(zip(self.paths, made.draws.sounds, strict=True)):

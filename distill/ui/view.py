@@ -88,8 +88,9 @@ def progress(job: Job, nothing: str) -> str:
     if not job.kind:
         return note(nothing)
     state = job.state
-    said = "cancelling; what was done is being saved" if state == "running" and job.is_cancelled else STATES[state]
-    time = f" in {clock(job.seconds)}" if state == "done" else f", {clock(job.seconds)}" if state == "running" else ""
+    is_cancelling = state == "running" and job.is_cancelled
+    said = "cancelling; what was done is being saved" if is_cancelling else STATES[state]
+    time = {"done": f" in {clock(job.seconds)}", "running": f", {clock(job.seconds)}"}.get(state, "")
     title = f"<strong>{escape(job.title)}</strong>: {escape(said)}{time}"
     shown = f'<p class="state {state}" role="status">{title}</p>'
     if state == "running":

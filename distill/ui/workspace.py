@@ -107,15 +107,11 @@ class Workspace:
 
     def labels(self, name: str | None) -> list[str]:
         """The folders within a folder of recordings, which can be labels; none where all are in one."""
-        folders = set[str]()
-        if name in self.corpora():
-            for folder, _, files in os.walk(self.root / str(name)):
-                folders |= (
-                    {Path(folder).relative_to(self.root / str(name)).as_posix()}
-                    if any(map(is_recording, files))
-                    else set()
-                )
-        return sorted(folders) if len(folders) > 1 else []
+        if name not in self.corpora():
+            return []
+        corpus = self.root / str(name)
+        holding = [Path(folder) for folder, _, files in os.walk(corpus) if any(map(is_recording, files))]
+        return sorted(folder.relative_to(corpus).as_posix() for folder in holding) if len(holding) > 1 else []
 
     def model(self, name: str | None) -> Path:
         """The model file of this name. Raises ParamsError where it is no file in the folder of models."""
