@@ -5,6 +5,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +38,12 @@ new MutationObserver(() => {
 
 
 def measure_page() -> Table:
-    """Medians of ten clicks: on a page with a warm worker, with a training beside, and on pages just opened."""
+    """Medians of ten clicks: on a page with a warm worker, with a training beside, and on pages just opened.
+
+    The first row is the peer, which tells how fast the machine is.
+    """
     say("first sound of the page")
+    peer = [_import_torch() for _ in range(CLICKS)]
     with TemporaryDirectory() as root:
         folder = Path(root)
         (folder / "models").mkdir()
@@ -53,7 +58,14 @@ def measure_page() -> Table:
         process.wait()
         cold = [_cold(folder) for _ in range(CLICKS)]
     rows = {"warm": warm, "warm, a training beside": beside, "just opened": cold}
-    return Table("page", TIMED, tuple((name, *_medians(times)) for name, times in rows.items()))
+    known = ("python -c 'import torch'", f"{statistics.median(peer):.2f}", "", "", f"{max(peer):.2f}")
+    return Table("page", TIMED, (known, *((name, *_medians(times)) for name, times in rows.items())))
+
+
+def _import_torch() -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+    return time.perf_counter() - began
 
 
 def _medians(times: list[dict[str, float]]) -> Iterator[str]:
@@ -65,7 +77,6 @@ def _medians(times: list[dict[str, float]]) -> Iterator[str]:
 def _warm(folder: Path) -> list[dict[str, float]]:
     """Times of clicks one after another; the first one, which waits for the worker, does not count."""
     with opened(folder) as page:
-        page.locator("#generate-start").wait_for()
         return [_click(page) for _ in range(CLICKS + 1)][1:]
 
 
@@ -76,6 +87,7 @@ def _cold(folder: Path) -> dict[str, float]:
 
 
 def _click(page: Any) -> dict[str, float]:
+    page.locator("#generate-start:enabled").wait_for()  # what was made before is shown
     page.evaluate("window.before = document.querySelector('#cards h3')?.dataset.job || ''")
     page.locator("#generate-start").click()
     page.wait_for_function("window.times.played && window.times.shown && window.times.judged", timeout=120_000)

@@ -167,7 +167,7 @@ class GenerateTab:
         """Load a model beforehand, so that a click is answered at once."""
         if name is not None:
             model = self._work.argument(self._work.model(name))
-            self._work.jobs.warm(["generate", model, "-n", "2", "--seed", "0", "--pictures"])
+            self._work.jobs.warm(["generate", model, "-n", "1", "--seed", "0"])
 
     def counted(self, notes: str, count: float) -> Any:
         """The field of how many: with notes it is one at each, unless somebody says more."""

@@ -33,7 +33,7 @@ OTHERS = ("generate", "vary", "kit")
 MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
-NICER = dict.fromkeys(TRAININGS, 5)  # the page, and what somebody waits for, come first
+NICER = dict.fromkeys(TRAININGS, 19)  # it has what the page, and what somebody waits for, leave
 
 
 @dataclass(frozen=True)

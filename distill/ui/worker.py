@@ -2,7 +2,8 @@
 
 Each line on its stdin is an order: a JSON object with the `folder` of a job, the `arguments` of `distill`, and variables
 for the `environment`. The worker ends when its stdin does, or after a command that was cancelled or failed. It runs in a
-session of its own, so that a command goes on when the page is closed or killed.
+process group of its own, so that a command goes on when the page is closed or killed. A session of its own would have a
+share of the processors that the nicest process does not leave to others: see `man 7 sched`, autogroups.
 """
 
 import json
@@ -38,7 +39,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            process_group=0,
             bufsize=0,
         )
         self.process = psutil.Process(self._process.pid)
