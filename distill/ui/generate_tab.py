@@ -127,9 +127,8 @@ class GenerateTab:
         zipped.success(None, None, None, js=PRESS, **PRIVATE)
         chosen.input(self.show, chosen, shown, **QUIET)
         timer.tick(self.tick, [chosen, self._seen], shown[1:], **QUIET)
-        for event in (tab.select, page.load):
-            event(self.models, model, [model, label], **QUIET)
-        tab.select(self.warm, model, None, **QUIET)
+        tab.select(self.models, model, [model, label], **QUIET)
+        page.load(self.models, model, [model, label], **QUIET).then(self.warm, model, None, **QUIET)
         model.change(self.warm, model, None, **QUIET)
         # Off until what was made before is shown: what comes after a click is played.
         shows = page.load(self.newest, None, shown, **QUIET)

@@ -130,6 +130,16 @@ def test_one_worker_runs_what_somebody_waits_for_and_a_training_has_its_own(run:
     assert psutil.pid_exists(numbers[0])
 
 
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="needs POSIX")
+def test_a_training_gives_way(run: Callable[..., Job]) -> None:
+    """Niceness counts within a session, and Ctrl-C in the page's terminal goes to its process group."""
+    told = "import os; print(os.nice(0), os.getsid(0), os.getpgid(0) == os.getpid())"
+    of_training, of_sounds = (read_end(ended(run(told, kind)).folder / STDOUT).split() for kind in ("train", "vary"))
+    nice, own = os.nice(0), str(os.getsid(0))
+    assert of_sounds == [str(nice), own, "True"]
+    assert of_training == [str(min(nice + 19, 19)), own, "True"]
+
+
 @pytest.mark.parametrize(("program", "is_used_again"), [("raise SystemExit(2)", True), ("raise ValueError", False)])
 def test_a_worker_that_failed_is_replaced(run: Callable[..., Job], program: str, is_used_again: bool) -> None:
     first, second = ended(run(program, "generate")), ended(run("", "generate"))
