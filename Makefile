@@ -111,6 +111,7 @@ ifneq ($(PART),decoder)
 endif
 
 experiments: $(STAMP) ## DVC's experiments beside the last commit: what differs, and bits per second of held-out audio
+	@test -n "$$($(BIN)/dvc exp list --all-commits)" || echo "no experiments yet: make one, such as dvc exp run -S prior.dropout=.1"
 	@$(BIN)/dvc exp show --no-pager --only-changed --hide-workspace --precision 5 --drop '$(OTHERS)'
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000; PORT=5001 takes another port

@@ -120,6 +120,12 @@ class ProgressReport:
         self._bar.start_task(self._task)
         return self
 
+    def begin(self, label: str) -> None:
+        """Show another task from now on, whose time counts from now."""
+        self._label, self.status, self._is_behind = label, Status(self.status.folder, label), False
+        self.status.progress(0, 0, "")
+        self._bar.reset(self._task, total=None, description=label, text="")
+
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._bar.stop()

@@ -56,6 +56,7 @@ from distill.storage.files import atomic_folder, sha256_json, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 from distill.storage.tables import read_rows, schema_of, write_rows
 from distill.storage.work import HERE, Cache, Executor, R, T, cut_blocks, map_cached, work_folder, work_version
+from distill.text import several
 
 BLOCK_FILES = 512
 
@@ -436,7 +437,7 @@ def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -
     counts, least, least_seconds = report["counts"], 2, 10.0  # of a recording that is the only one the end is held out
     files, rejected, copies = counts["audio_files"], counts["rejected"], counts["duplicates"]
     reasons = {
-        f"expected at least {least} usable recordings, found none among {files} audio files; "
+        f"expected at least {least} usable recordings, found none among {several(files, 'audio file')}; "
         "replace or repair these files": rejected == files,
         f"expected at most {max_rejected:.0%} of the audio files to be unusable, found {rejected} of {files}; "
         "remove or repair these files, or raise corpus.max_rejected": rejected > max_rejected * files,

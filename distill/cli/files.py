@@ -47,7 +47,9 @@ def decode(
         Path, Argument(callback=spelt, metavar="CODES", help="a file that encode wrote", show_default=False)
     ],
     output: Annotated[Path, Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")],
-    kind: Annotated[AudioFormat | None, Option("--format", help="file format", show_default="by OUT, or wav")] = None,
+    kind: Annotated[
+        AudioFormat | None, Option("--format", help="file format", show_default="by OUT; wav in a folder")
+    ] = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:

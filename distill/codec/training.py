@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -48,7 +49,7 @@ from distill.training.events import (
     WatchMetrics,
     health_from_metrics,
 )
-from distill.training.interruption import Interruption
+from distill.training.interruption import Interruption, raise_interrupted
 from distill.training.run import Run, Trained, about_corpus, tracked_run
 from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
@@ -160,9 +161,9 @@ def train_codec(
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
     """Build a codec, fit it to the training recordings and train it. Raises ParamsError."""
     model = build_vqvae(data.corpus.sample_rate, config, seed)
-    fitting = Status(run.console.status.folder, "fit")
-    initialise(model, data.corpus, data.train, seed, progress=fitting.progress)
-    run.console.status.progress(0, 0, "")  # from now on time counts
+    run.console.begin("fit")
+    initialise(model, data.corpus, data.train, seed, progress=partial(_fitting, run, Distributed(run.fabric)))
+    run.console.begin(CodecConsole.label)
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:
         run = replace(run, observers=(*run.observers, EarlyPreviews(model, data, run.console.status)))
@@ -180,6 +181,14 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     result = Trainer(task, settings, run).run()
     round_weights(model)
     return CodecTraining(result=result, model=model.cpu().eval(), split_remark=data.remark)
+
+
+def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) -> None:
+    """Show how far a codec is fitted. Raises Interrupted when asked."""
+    run.console(done, of, text)
+    distributed.poll(run.interruption, run.cancel)
+    if distributed.signal is not None:
+        raise_interrupted(distributed.signal, "before the first step; run the same command again")
 
 
 class CodecTask(Task[Tensor]):

@@ -80,8 +80,8 @@ class Source:
         if note is not None:
             if pitch is None:
                 raise ParamsError(
-                    f"note {note_name(round(note))}: expected a recording with a clear pitch, found none; transpose it by a number of "
-                    "semitones"
+                    f"note {note_name(round(note))}: expected a recording with a clear pitch, found none; transpose it by "
+                    "a number of semitones"
                 )
             semitones = note - pitch
         if not self.codec.pitches(codes).isfinite().any():
@@ -99,7 +99,8 @@ class Source:
             return 0
         if not self.labels:
             raise ParamsError(
-                f"label {label}: expected a model trained with labels, found one without; train with corpus.labels: folder"
+                f"label {label}: expected a model trained with labels, found one without; train with --labels folder "
+                "(corpus.labels: folder)"
             )
         ends = [name.split("/")[-1] for name in self.labels]
         positions = positions_of(label, self.labels, ends)

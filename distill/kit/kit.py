@@ -323,7 +323,9 @@ class Kit:
             return f"none: {self.untrained}"
         if counts["unknown"]:
             return "unknown: the model has no codes of its training recordings, so no copy could be left out"
-        return f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
+        said = f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
+        is_sure = all(sound.novelty.is_sure for sound in self.sounds if sound.novelty)
+        return said if is_sure else f"{said}; too few recordings are held out to tell well"
 
     def json(self) -> dict[str, Any]:
         """All but the folder, as `kit.json` holds it."""

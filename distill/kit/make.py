@@ -421,7 +421,7 @@ def _wrong_folder(folder: Path, replace: bool) -> str:
         tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.parents) if path.exists())).close()
         return ""
     if not replace:
-        return "a new or an empty folder, found one with files in it; name another, or let it replace a kit"
+        return "a new or an empty folder, found one with files in it; name another, or replace a kit with --replace (replace=True)"
     if strange := _strange_file(folder):
         return (
             f"a folder with a kit that Distill made and nothing else, to replace it, found {strange}; move your own files "

@@ -225,7 +225,7 @@ def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor
     except ValueError as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else f"that {one_line(error)}"
         raise ArtifactError(
-            f"{path}: expected valid metadata, found {problem}; download it again; if an earlier version of Distill wrote "
+            f"{path}: expected valid metadata, found {problem}; copy or download it again; if an earlier version of Distill wrote "
             f"it, {AGAIN}"
         ) from error
 
@@ -245,7 +245,7 @@ def _load(path: Path) -> Bundle:
     architecture, spectrogram = metadata.vqvae_config, metadata.spectrogram_config
     if 2 * architecture.least_weights(spectrogram) > size_of(path):
         raise ArtifactError(
-            f"{path}: expected the weights of the codec it describes, found too small a file; download it again"
+            f"{path}: expected the weights of the codec it describes, found too small a file; copy or download it again"
         )
     codec = VQVAE(architecture, spectrogram)
     try:
@@ -259,14 +259,14 @@ def _load(path: Path) -> Bundle:
         reference = _reference_of(tensors, architecture.codebook_sizes)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(
-            f"{path}: expected {KIND.name}, found a damaged file ({one_line(error)}); download it again"
+            f"{path}: expected {KIND.name}, found a damaged file ({one_line(error)}); copy or download it again"
         ) from error
     except ValueError as error:
         raise ArtifactError(
-            f"{path}: expected codes of recordings to compare new sounds with, found that {error}; download it again"
+            f"{path}: expected codes of recordings to compare new sounds with, found that {error}; copy or download it again"
         ) from error
     except ArtifactError as error:
-        raise ArtifactError(f"{path}: {error}; download it again") from error
+        raise ArtifactError(f"{path}: {error}; copy or download it again") from error
     bundle = Bundle(codec, prior, metadata, reference)
     for prefix, network in bundle.networks.items():
         network.eval().load_state_dict(under(prefix, tensors))

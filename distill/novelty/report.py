@@ -1,6 +1,5 @@
 """Report on a set of sounds: verdicts, distance of all to held-out recordings, diversity, tonal sounds."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,11 +51,6 @@ class KernelDistance:
     def is_conclusive(self) -> bool:
         """Whether the sets are large enough for the value to mean something."""
         return self.null_deviation <= self.largest_deviation
-
-    @property
-    def needed(self) -> int:
-        """Estimate of how many sounds are enough: the deviation falls about as one over their number."""
-        return max(2, math.ceil(self.compared * self.null_deviation / max(self.largest_deviation, 1e-12)))
 
 
 @dataclass(frozen=True)
@@ -138,9 +132,8 @@ class SetReport:
         if distance.is_conclusive:
             null = f"{distance.null_mean:.1f} ± {distance.null_deviation:.1f}"
             return f"{what} {distance.value:.1f}, of {recordings} {null}"
-        more = f"; generate {distance.needed} or more" if distance.compared == self.sounds < distance.needed else ""
         few = f"{self.sounds} sounds are too few for a {what}"
-        return f"{few}: among {recordings} it differs by ± {distance.null_deviation:.1f}{more}"
+        return f"{few}: among {recordings} it differs by ± {distance.null_deviation:.1f}"
 
 
 def report_on(

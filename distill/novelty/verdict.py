@@ -83,8 +83,8 @@ class Novelty:
     def short(self) -> str:
         """The verdict in about six words: "New. Nearest: kick_tight"."""
         name = one_line(PurePath(self.nearest.nearest).stem, most=60)
-        doubt = "." if self.is_sure else "? Too few to tell well."
-        return f"{self.verdict.capitalize()}{doubt} Nearest: {name}"
+        said, doubt = (".", "") if self.is_sure else ("?", ". Too few to tell well")
+        return f"{self.verdict.capitalize()}{said} Nearest: {name}{doubt}"
 
     @property
     def explanation(self) -> str:

@@ -136,7 +136,7 @@ def read_header(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Store
             pass  # checks the tensors against the size of the file
         values = _own_values(header.pop("__metadata__", None) or {}, kind)
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{expected} a damaged file ({one_line(error)}); download it again") from error
+        raise ArtifactError(f"{expected} a damaged file ({one_line(error)}); copy or download it again") from error
     own = kind.own
     if not isinstance(values, dict) or values.get("format", own["format"]) != own["format"] or "version" not in values:
         raise ArtifactError(f"{expected} another kind of safetensors file; check the path")
@@ -220,7 +220,7 @@ def _depth(value: Any) -> int:
 def _described(head: bytes) -> str:
     """Description of a file that is not a safetensors file, with the remedy."""
     if not head:
-        return "an empty file (0 bytes); download it again"
+        return "an empty file (0 bytes); copy or download it again"
     if head.startswith((b"PK", *(bytes([0x80, protocol]) for protocol in range(6)))):
         return (
             "a pickle, or a zip archive such as PyTorch's torch.save writes, which can run code and is never opened; "

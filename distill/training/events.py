@@ -231,7 +231,8 @@ class TrainingResult:
 
     `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Here, as in all that
     is stored, epochs count from 1; a `best_epoch` of 0 means the initial weights, whose metrics are `start_metrics`, empty
-    where they were not measured. `history` has a row an epoch. `counts` are metrics of its course, `remarks` sentences for the user.
+    where they were not measured. `history` has a row an epoch. `counts` are metrics of its course, `remarks` sentences
+    for the user.
     """
 
     best_tensors: dict[str, "Tensor"]
@@ -247,7 +248,7 @@ class TrainingResult:
     def summary(self) -> str:
         """Which weights are kept, with their losses and those at the end."""
         best, epochs = self.best_metrics, len(self.history)
-        text = f"no epoch of {epochs} was better than the start"
+        text = f"no epoch of {epochs} was better than the start by more than chance"
         if self.best_epoch:
             text = f"best epoch {self.best_epoch} of {epochs}, loss {best['train_loss']:.3f}"
         text += f", held out {best['val_loss']:.3f}"

@@ -1,10 +1,11 @@
 """Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): requests that training polls between steps, to save first."""
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -12,6 +13,7 @@ from distill.errors import Interrupted
 
 ENDING = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
 SIGNALS: tuple[signal.Signals, ...] = (*ENDING, signal.SIGINT)  # that ask a process to end
+HEARD = b"\nstopping: saves what is done first; a second Ctrl-C ends at once and loses it\n"
 
 
 class Interruption:
@@ -51,6 +53,8 @@ def catch_interruption() -> Iterator[Interruption]:
     def request(number: int, _: FrameType | None) -> None:
         interruption.signal = number
         restore()
+        with suppress(OSError):
+            os.write(2, HEARD)  # a handler may run amid a write to sys.stderr, which cannot be entered twice
 
     previous = {number: signal.getsignal(number) for number in SIGNALS if not is_ignored(number)}
     for number in previous:

@@ -368,6 +368,8 @@ class Trainer(Generic[B]):
             self.optimizer_step.load_state(tensors)
             self.best_tensors, self._snapshot = under("best.", tensors), under("snapshot.", tensors)
             self._began -= self.state.time_share * self.settings.budget_seconds
+            if self.state.step:
+                self.services.console.say(f"continues after step {self.state.step} of {self.total_steps}")
 
 
 def is_better(losses: Sequence[float], start: Sequence[float]) -> bool:

@@ -17,13 +17,14 @@ from distill.params.settings import setting_of
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # of events that are no endpoints for programs
 HIDDEN: dict[str, Any] = {"show_progress": "hidden"}  # of events that show what they do themselves
 QUIET: dict[str, Any] = {**HIDDEN, **PRIVATE}  # of events that nobody waits for
+SHOWN = 20.0  # seconds for which an error stays, unless it is closed before
 DEFECT = "this is a defect of Distill; its report is in the window that distill ui runs in"
 
 
 def error_to_show(error: Exception) -> gr.Error:
     """A DistillError as its sentence, and anything else as a defect, whose traceback goes to stderr."""
     known = for_the_user(error)
-    shown = partial(gr.Error, duration=None, print_exception=False)
+    shown = partial(gr.Error, duration=SHOWN, print_exception=False)
     if known is None:
         traceback.print_exception(error)
         return shown(DEFECT, title="Failed")

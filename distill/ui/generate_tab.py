@@ -55,7 +55,7 @@ class GenerateTab:
                 self._build_variations()
                 self._build_kits()
                 self._state = gr.HTML(elem_id="generate-state", elem_classes="beside")
-            with gr.Column(min_width=320, scale=2):
+            with gr.Column(min_width=320, scale=2, elem_classes="results"):
                 self._chosen = gr.Dropdown([], label="Made", info="the newest first", elem_id="made")
                 self._keyboard = gr.HTML(elem_id="keyboard")
                 self._download = gr.Button("Download all as zip", visible=False, elem_id="download")
@@ -136,7 +136,8 @@ class GenerateTab:
 
     def show(self, name: str | None) -> list[Any]:
         """What was made, and of one of these its state and its sounds."""
-        made = [(f"{job.title}, {job.id[:15]}", job.id) for job in self._work.jobs.all(*OTHERS)]
+        jobs = [job for job in self._work.jobs.all(*OTHERS) if job.id == name or self._has_made(job)]
+        made = [(f"{job.title}, {job.id[:15]}", job.id) for job in jobs]
         return [gr.update(choices=made, value=name), *self.tick(name, None)]
 
     def newest(self) -> list[Any]:
@@ -155,7 +156,10 @@ class GenerateTab:
     def _made(self, name: str | None) -> Job:
         """The job of this name where it made something, else the newest before it that did."""
         until_then = (job for job in self._work.jobs.all(*OTHERS) if job.id <= (name or ""))
-        return next((job for job in until_then if job.state == "done" or self._files(job)), NO_JOB)
+        return next(filter(self._has_made, until_then), NO_JOB)
+
+    def _has_made(self, job: Job) -> bool:
+        return job.state == "done" or bool(self._files(job))
 
     def _files(self, job: Job) -> list[Path]:
         """The sounds that a job made until now; a kit is there at once, at its end."""

@@ -32,6 +32,7 @@ TRAININGS = ("train", "prior")
 OTHERS = ("generate", "vary", "kit")
 MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
+OF_TERMINALS = r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"  # which nobody needs on the page
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
 NICER = dict.fromkeys(TRAININGS, 19)  # it has what the page, and what somebody waits for, leave
 
@@ -81,7 +82,8 @@ class Job:
     def message(self) -> str:
         """What a refused command said at its end: the sentence that says why, with its list of files, if any."""
         text = "\n" + read_end(self.folder / STDERR).strip()
-        return re.split("\ndistill: " if "\ndistill: " in text else "\n", text)[-1]
+        sentence = re.split("\ndistill: " if "\ndistill: " in text else "\n", text)[-1]
+        return re.sub(OF_TERMINALS, "", sentence)
 
     @property
     def warnings(self) -> list[str]:

@@ -33,7 +33,7 @@ class LibraryTab:
                     rename, delete = gr.Button("Rename"), gr.Button("Delete", elem_id="library-delete")
                 incoming = gr.File(label="Import a model from somebody else", file_count="single", elem_id="import")
                 imported = gr.HTML(elem_id="imported")
-            with gr.Column(min_width=320, scale=2):
+            with gr.Column(min_width=320, scale=2, elem_classes="results"):
                 card = gr.Markdown(elem_id="card", sanitize_html=True)
         shown = [listed, model]
         model.change(self.card_of, model, card, **QUIET)
@@ -63,7 +63,8 @@ class LibraryTab:
         check_replaceable("name", [_card(target)], replace=True)
         move(path, target)
         if _card(path).is_file():
-            _card(path).rename(_card(target))
+            write_bytes(_card(target), _card(path).read_bytes().replace(path.name.encode(), target.name.encode()))
+            _card(path).unlink()
         return self._show(value=target.name)
 
     def delete(self, chosen: str | None) -> list[Any]:

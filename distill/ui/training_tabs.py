@@ -56,7 +56,7 @@ class TrainingTab(ABC):
                 state = gr.HTML(elem_id=f"{self.kind}-state", elem_classes="beside")
                 resume = gr.Button("Go on with this training", visible=False)
                 self.use = gr.Button(USE, variant="primary", elem_id=f"{self.kind}-use", visible=False)
-            with gr.Column(min_width=320, scale=2):
+            with gr.Column(min_width=320, scale=2, elem_classes="results"):
                 parts = [gr.HTML(elem_id=f"{self.kind}-{name}") for name in ("found", "health", "charts", "previews")]
         self.job = gr.State("")  # the id of the training that is shown
         form = list(self._form.values())

@@ -20,7 +20,7 @@ STATES = {
     "running": "at work",
     "done": "done",
     "refused": "refused",
-    "interrupted": "cancelled; what was done is saved",
+    "interrupted": "cancelled",
     "defect": "failed",
     "gone": "stopped from outside; what was done is saved",
 }
@@ -89,10 +89,15 @@ def progress(job: Job, nothing: str) -> str:
         return note(nothing)
     state = job.state
     is_cancelling = state == "running" and job.is_cancelled
-    said = "cancelling; what was done is being saved" if is_cancelling else STATES[state]
+    is_saved = state == "interrupted" and "is saved" in job.message
+    said = (
+        "cancelling; what was done is saved first"
+        if is_cancelling
+        else STATES[state] + "; what was done is saved" * is_saved
+    )
     time = {"done": f" in {clock(job.seconds)}", "running": f", {clock(job.seconds)}"}.get(state, "")
     title = f"<strong>{escape(job.title)}</strong>: {escape(said)}{time}"
-    shown = f'<p class="state {state}" role="status">{title}</p>'
+    shown = f'<p class="state {state}" role="status" data-job="{job.id}">{title}</p>'
     if state == "running":
         return shown + _bar(job.read(STATUS))
     defect = f"this is a defect of Distill; its report is in {job.id}"
@@ -112,8 +117,9 @@ def _bar(status: Mapping[str, Any]) -> str:
     task = escape(TASKS.get(label or "", label or "starting"))
     if not total:
         return f"<p>{task} …</p>"
-    time = f", about {clock(left)} left" if _is_finite(left) else ""
-    return f'<label class="progress">{task}: {done / total:.0%}{time}<progress max="{total}" value="{done}"></progress></label>'
+    time = f", about {clock(left)} left" if _is_finite(left) and done < total else ""
+    text = f", {escape(status['text'])}" if label == "kit" else ""  # whose sounds come all at the end
+    return f'<label class="progress">{task}: {done / total:.0%}{time}{text}<progress max="{total}" value="{done}"></progress></label>'
 
 
 def learned(job: Job) -> str:

@@ -100,9 +100,8 @@ class Workspace:
         corpora = self.corpora()
         positions = positions_of(name, corpora)
         if len(positions) != 1:
-            raise ParamsError(
-                f"recordings {name!r}: expected a folder of the list, found another; choose one of the list"
-            )
+            how = "add recordings first" if not corpora else "choose one of the list"
+            raise ParamsError(f"recordings {name!r}: expected a folder of the list, found none of this name; {how}")
         return self.root / corpora[positions[0]]
 
     def labels(self, name: str | None) -> list[str]:
@@ -118,7 +117,8 @@ class Workspace:
         models = [path for path in self.models.glob(f"*{MODEL_SUFFIX}") if path.is_file()]
         positions = positions_of(name or "", [path.name for path in models])
         if len(positions) != 1:
-            raise ParamsError(f"model {name or ''!r}: expected one of the list, found none; choose one of the list")
+            how = "choose one of the list" if models else "train or import one first"
+            raise ParamsError(f"model {name or ''!r}: expected one of the list, found none; {how}")
         return models[positions[0]]
 
     def check_inside(self, path: Path) -> Path:

@@ -181,8 +181,12 @@ def test_the_health_of_each_level_is_shown_a_few_times_in_80_columns(
     ("best_epoch", "rows", "line"),
     [
         (1, [(3.0, 2.5), (2.0, 2.75)], "best epoch 1 of 2, loss 3.000, held out 2.500; at the end 2.000 and 2.750"),
-        (0, [(3.0, 2.5)], "no epoch of 1 was better than the start, held out 2.250; at the end 3.000 and 2.500"),
-        (0, [], "no epoch of 0 was better than the start, held out 2.250"),
+        (
+            0,
+            [(3.0, 2.5)],
+            "no epoch of 1 was better than the start by more than chance, held out 2.250; at the end 3.000 and 2.500",
+        ),
+        (0, [], "no epoch of 0 was better than the start by more than chance, held out 2.250"),
     ],
 )
 def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(

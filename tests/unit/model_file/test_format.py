@@ -77,7 +77,7 @@ WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(codebook_size="many"), r"expected valid metadata, found vqvae_config\.codebook_size"),
     (lambda v: v.update(surprise=1), "expected valid metadata, found surprise.* earlier version .* train again"),
     (lambda v: v.update(has_prior=False), "found that has_prior is missing, or not as this version writes it"),
-    (lambda v: v.pop("provenance"), "found that provenance is missing, .*; download it again; if an earlier version"),
+    (lambda v: v.pop("provenance"), "found that provenance is missing, .*; copy or download it again; if an earlier version"),
     (lambda v: v["vqvae_config"].update(latent_size=1000), "expected latent_size to be no larger than the features"),
     (lambda v: v["vqvae_config"].update(gain_shape=False), r"vqvae_config\.gain_shape: Input should be True.* train again"),
     (lambda v: v["prior_config"].update(codebook_sizes=[8, 8]), "found that prior_config is missing, or not as this version"),
@@ -102,11 +102,13 @@ def test_a_tensor_of_another_shape_is_named(path: Path) -> None:
     name = "codec.quantizer.codebooks"
     header[name]["shape"] = [1, *header[name]["shape"]]
     path.write_bytes(joined(header, payload))
-    with pytest.raises(ArtifactError, match=r"codebooks should be F32 \[2, 8, 8\] and is F32 \[1, 2, 8, 8\]; download"):
+    with pytest.raises(
+        ArtifactError, match=r"codebooks should be F32 \[2, 8, 8\] and is F32 \[1, 2, 8, 8\]; copy or download"
+    ):
         load_bundle(path)
     header["codec.extra"] = header.pop(name)
     path.write_bytes(joined(header, payload))
-    with pytest.raises(ArtifactError, match=r"codec.extra should be missing and is F32 .*; download it again"):
+    with pytest.raises(ArtifactError, match=r"codec.extra should be missing and is F32 .*; copy or download it again"):
         load_bundle(path)
 
 
@@ -139,7 +141,7 @@ def safetensors(metadata: dict[str, str] | None) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"expected a Distill model, found an empty file \(0 bytes\); download it again"),
+        (b"", r"expected a Distill model, found an empty file \(0 bytes\); copy or download it again"),
         (b"PK\x03\x04" + bytes(100), "found a pickle, or a zip archive .* never opened; make the file again"),
         (b"\x80\x04pickle" * 40, "found a pickle, .* which can run code and is never opened; make the file again"),
         (b"RIFF\x24\x00\x00\x00WAVE" * 10, "found another format; check the path"),
@@ -209,7 +211,7 @@ def test_a_prior_of_another_codec_is_refused(path: Path, tmp_path: Path) -> None
 
 def test_a_prior_larger_than_the_file_is_refused_before_it_takes_memory(path: Path) -> None:
     change = lambda values: values["prior_config"].update(hidden_size=8192, num_layers=128)  # noqa: E731
-    with pytest.raises(ArtifactError, match="found others: fewer numbers; download it again"):
+    with pytest.raises(ArtifactError, match="found others: fewer numbers; copy or download it again"):
         load_bundle(rewritten(path, change))
     with AtMost(10):
         nn.Linear(3, 2)

@@ -68,10 +68,19 @@ def test_progress_says_what_is_left_and_how_it_ended(tmp_path: Path) -> None:
     assert re.search(r"at work, \d\.\d s</p>", shown)
     assert '<progress max="20" value="5">' in shown
     stderr = "Traceback\ndistill: one: expected two"
-    ends = {0: "done", 1: "this is a defect of Dis", 2: "one: expected two", 130: "cancelled; what"}
+    ends = {0: "done", 1: "this is a defect of Dis", 2: "one: expected two", 130: "cancelled</p>"}
     for status, text in ends.items():
         shown = view.progress(job(tmp_path, process_json={}, exit_json={"status": status}, stderr_txt=stderr), "")
         assert (text in shown, "Traceback" in shown) == (True, False)
+    stderr = "distill: interrupted by SIGINT: training is saved after step 3 of 4; run the same command to continue"
+    saved = job(tmp_path, process_json={}, exit_json={"status": 130}, stderr_txt=stderr)
+    assert "cancelled; what was done is saved" in view.progress(saved, "")
+
+
+def test_an_upload_is_called_by_its_name(tmp_path: Path) -> None:
+    stderr = f"distill: {tmp_path}/.distill/ui/uploads/7f83/notes.wav: expected a recording, found a file that is text"
+    refused = job(tmp_path, process_json={}, exit_json={"status": 2}, stderr_txt=stderr)
+    assert refused.message == "notes.wav: expected a recording, found a file that is text"
 
 
 def test_recordings_are_listed_with_reasons() -> None:

@@ -40,7 +40,7 @@ def test_no_name_of_a_model_leads_elsewhere(tmp_path_factory: pytest.TempPathFac
     for one in (name, "../other.distill", "", "a\0.distill", "a" * 300 + ".distill"):
         with pytest.raises(ParamsError) as caught:
             work.model(one)
-        assert str(caught.value) == f"model {one!r}: expected one of the list, found none; choose one of the list"
+        assert str(caught.value) == f"model {one!r}: expected one of the list, found none; train or import one first"
     with contextlib.suppress(ParamsError):
         assert work.new_model(name).parent == work.models
 
@@ -98,7 +98,9 @@ def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
     found = [work.argument(work.corpus(name)) for name in ("-n", "~", "sounds/a")]
     assert found == ["./-n", "./~", "sounds/a"]  # never a flag or the home folder
     for name in ("../outside", "/", "", ".", "sounds/../takes", str(work.root / "takes")):
-        with pytest.raises(ParamsError, match="expected a folder of the list, found another; choose one of the list"):
+        with pytest.raises(
+            ParamsError, match="expected a folder of the list, found none of this name; choose one of the list"
+        ):
             work.corpus(name)
 
 
