@@ -45,6 +45,7 @@ def request_field(kind: type[Settings], name: str, label: str = "", value: Any =
     """A field for one of a request: its bounds, help and default, or another label and value."""
     stated = kind.model_fields[name]
     about, flag = setting_of(stated), flag_of(name, stated)
+    about = about._replace(help=about.help.replace("--", ""))  # flags are fields here
     label, value = label or name.replace("_", " ").capitalize(), stated.default if value is None else value
     if flag.type is Path:
         return sound(label)

@@ -11,7 +11,7 @@ def test_every_field_of_a_request_can_be_a_field_of_the_page(name: str) -> None:
     shown = request_field(GenerateSettings, name)
     assert shown.label == name.replace("_", " ").capitalize()
     if name != "prompt":  # a sound has no text below its label
-        assert shown.info.startswith(GenerateSettings.model_fields[name].description)
+        assert shown.info.startswith(GenerateSettings.model_fields[name].description.replace("--", ""))
 
 
 def test_bounds_and_defaults_are_those_of_the_request() -> None:
