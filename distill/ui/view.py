@@ -118,7 +118,7 @@ def _bar(status: Mapping[str, Any]) -> str:
     if not total:
         return f"<p>{task} …</p>"
     time = f", about {clock(left)} left" if _is_finite(left) and done < total else ""
-    text = f", {escape(status['text'])}" if label == "kit" else ""  # whose sounds come all at the end
+    text = f", {escape(str(status.get('text')))}" if label == "kit" else ""  # whose sounds come all at the end
     return f'<label class="progress">{task}: {done / total:.0%}{time}{text}<progress max="{total}" value="{done}"></progress></label>'
 
 

@@ -443,6 +443,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
 
     process = start(stopped, "--json").end()
     assert process.returncode == 0, process.stderr
+    assert "continues after step " in process.stderr
     report: dict[str, Any] = json.loads(process.stdout)
     assert re.fullmatch(r"models/model-\d{8}-\d{6}\.distill", report["model"])
     assert undisturbed.end().returncode == 0, undisturbed.stderr

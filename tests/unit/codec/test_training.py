@@ -1,6 +1,7 @@
 """Codec training on a tiny corpus: it improves, does not read held-out recordings, reports, cancels."""
 
 import math
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -29,13 +30,14 @@ from distill.codec.training import (
     utilization_warnings,
 )
 from distill.demo.recordings import demo_recordings
-from distill.errors import ParamsError
+from distill.errors import Interrupted, ParamsError
 from distill.execution import Execution
 from distill.params import VQVAEConfig, get_adaptive_vqvae_config
 from distill.storage.weights import weights_sha256
 from distill.training import VQEpochMetrics, VQStepMetrics, WatchMetrics
 from distill.training.distributed import make_fabric
 from distill.training.events import HEALTH, health_from_metrics
+from distill.training.interruption import Interruption
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 SIZES = {"codebook_size": 16, "num_quantizers": 6, "hidden_size": 32, "num_layers": 2, "latent_size": 16}
@@ -55,6 +57,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def train(corpus: Corpus, config: VQVAEConfig = CONFIG, **options: Any) -> Any:
     return train_vqvae(corpus, config, 0.3, 0, FABRIC, **options)
+
+
+def test_the_fit_ends_when_asked(corpus: Corpus) -> None:
+    asked = Interruption()
+    asked.signal = signal.SIGINT
+    with pytest.raises(Interrupted, match="interrupted by SIGINT: before the first step; run the same command again"):
+        train(corpus, interruption=asked)
 
 
 def test_the_held_out_loss_is_the_mean_of_its_pieces(corpus: Corpus) -> None:

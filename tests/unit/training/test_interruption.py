@@ -8,7 +8,7 @@ from distill.errors import Interrupted
 from distill.training.interruption import catch_interruption, raise_interrupted, raise_on_signals
 
 
-def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
+def test_a_signal_becomes_a_request_and_handlers_come_back(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with catch_interruption() as interruption:
         signal.raise_signal(signal.SIGTERM)
@@ -16,6 +16,7 @@ def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
         with pytest.raises(Interrupted, match="interrupted by SIGTERM: all is saved") as caught:
             raise_interrupted(signal.SIGTERM, "all is saved")
     assert caught.value.exit_code == 143
+    assert capfd.readouterr().err == "\nstopping: saves what is done first; a second Ctrl-C ends at once and loses it\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
