@@ -88,13 +88,11 @@ def progress(job: Job, nothing: str) -> str:
     if not job.kind:
         return note(nothing)
     state = job.state
-    is_cancelling = state == "running" and job.is_cancelled
-    is_saved = state == "interrupted" and "is saved" in job.message
-    said = (
-        "cancelling; what was done is saved first"
-        if is_cancelling
-        else STATES[state] + "; what was done is saved" * is_saved
-    )
+    said = STATES[state]
+    if state == "running" and job.is_cancelled:
+        said = "cancelling; what was done is saved first"
+    if state == "interrupted" and "is saved" in job.message:
+        said += "; what was done is saved"
     time = {"done": f" in {clock(job.seconds)}", "running": f", {clock(job.seconds)}"}.get(state, "")
     title = f"<strong>{escape(job.title)}</strong>: {escape(said)}{time}"
     shown = f'<p class="state {state}" role="status" data-job="{job.id}">{title}</p>'
