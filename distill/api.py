@@ -262,8 +262,7 @@ class Model:
         refusals: Sequence[Refusal],
         request: GenerateSettings | VarySettings,
     ) -> Draws:
-        progress = request.progress or silent
-        report, seeds = (lambda _, *done: progress(*done)), Seeds(seed)
+        report, seeds = request.progress or silent, Seeds(seed)
         return generate_sounds(self.source, wanted, seeds, refusals, report, request.take, request.first_alone)
 
     def _cut_short(self, draws: Draws, prompt_frames: int) -> str:

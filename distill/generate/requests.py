@@ -203,7 +203,7 @@ class VarySettings(Guided):
     recording: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
     n: Annotated[Count, Flag("--count", "-n")] = Field(default=8, kw_only=False, description="how many takes")
     strength: Annotated[Share | None, Flag(otherwise="0.3; of a recording alone 0.5")] = Field(
-        default=None, kw_only=False, description="share that changes: 0 nothing, 1 everything"
+        default=None, kw_only=False, description="how much changes: 0 nothing, 1 everything"
     )
     seed: Seed = Field(default=None, kw_only=False)
     recording_rate: int | None = None

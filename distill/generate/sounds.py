@@ -24,7 +24,7 @@ from distill.generate.policies import Policy, Sampling, keep, pull_to
 from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Refusal, Sound, draw_again
 from distill.generate.sampling import NO_CODES, Sequences, follow_courses, generators, sample_codes
 from distill.generate.source import Source
-from distill.progress import Progress
+from distill.progress import Progress, silent
 from distill.seeds import Stream, derive_seed
 
 BATCH = 64
@@ -36,8 +36,6 @@ MOST_CUT = 2.0  # factor by which peaks are cut at most, 6 dB
 RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
 COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
 
-Report = Callable[[int, int, int, str], None]
-"""Shows progress: numbers of sounds that are ready, of frames and of all frames, and a text."""
 NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 
@@ -162,16 +160,17 @@ def generate_sounds(
     request: GenerationRequest,
     seeds: Seeds,
     refusals: Sequence[Refusal] = (),
-    report: Report = lambda *_: None,
+    report: Progress = silent,
     take: Callable[[int, Samples], None] | None = None,
     first_alone: bool = False,
 ) -> Draws:
     """Generate sounds, each from its own seed, in batches of at most BATCH; those that are refused are drawn again.
 
     At strength 0 all takes are the recording, at strength 1 they are as without it. `report` is called while codes are
-    drawn. `take` is called with the number and samples of every sound as soon as its batch is ready; then no samples are
-    kept. With `first_alone` the first sound is a batch, so that it is there soon. Raises ArtifactError when a network gives
-    NaN or infinite values, or when a refusal with a remedy applies to all sounds of the first BATCH.
+    drawn, with frames of all sounds. `take` is called with the number and samples of every sound as soon as its batch is
+    ready; then no samples are kept. With `first_alone` the first sound is a batch, so that it is there soon. Raises
+    ArtifactError when a network gives NaN or infinite values, or when a refusal with a remedy applies to all sounds of the
+    first BATCH.
     """
     draws, is_heard = Draws(), request.is_tuned or any(refusal.hears for refusal in refusals)
     alone = int(first_alone)
@@ -201,7 +200,7 @@ def _drawn(
     request: GenerationRequest,
     seeds: Seeds,
     batch: range,
-    report: Report,
+    report: Progress,
     is_heard: bool,
     numbers: Sequence[int],
     attempt: int,
@@ -212,7 +211,7 @@ def _drawn(
         name = f"sounds {batch.start + 1} to {batch.stop} of {request.count}: "
 
     def progress(done: int, of: int, text: str) -> None:
-        report(batch.start + accepted, done, of, name + text)
+        report((batch.start + accepted) * of + done * len(numbers), request.count * of, name + text)
 
     own, of_takes = ([seed(number, attempt) for number in numbers] for seed in (seeds.of_sound, seeds.of_take))
     drawn = request.draw(source, Attempt(numbers, own, of_takes, progress))

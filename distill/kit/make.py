@@ -229,8 +229,8 @@ class _Drawing:
         Raises as `generate_sounds`.
         """
 
-        def report(ready: int, done: int, frames: int, _: str) -> None:
-            self.report(before + ready, of, f"{title}: frame {done} of {frames}")
+        def report(done: int, frames: int, text: str) -> None:
+            self.report(before + count * done // frames, of, f"{title}: {text}")
 
         request = request_of(self.source, self.settings, label, count, notes)
         silence = Refusal("silent", partial(is_silent, self.source), hears=True)

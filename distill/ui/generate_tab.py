@@ -32,7 +32,10 @@ USUAL = ("n", "label", "note", "seconds")
 CLICKS = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-do]');
-  if (button) { trigger('click', {action: button.dataset.do, sound: button.dataset.sound}); }
+  const {do: action, sound} = button?.dataset || {};
+  if (action && (action !== 'discard' || confirm(`Discard ${sound}? It cannot be brought back.`))) {
+    trigger('click', {action, sound});
+  }
 });
 """
 # When the archive is made, the hidden button that has it is pressed.
@@ -52,9 +55,9 @@ class GenerateTab:
                         "Generate", variant="primary", elem_id="generate-start", interactive=False
                     )
                     self._cancel = gr.Button("Cancel", elem_id="generate-cancel", visible=False)
+                self._state = gr.HTML(elem_id="generate-state", elem_classes="beside")
                 self._build_variations()
                 self._build_kits()
-                self._state = gr.HTML(elem_id="generate-state", elem_classes="beside")
             with gr.Column(min_width=320, scale=2, elem_classes="results"):
                 self._chosen = gr.Dropdown([], label="Made", info="the newest first", elem_id="made")
                 self._keyboard = gr.HTML(elem_id="keyboard")

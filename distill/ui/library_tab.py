@@ -3,6 +3,7 @@
 import re
 import subprocess
 import textwrap
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from distill.ui.workspace import Workspace, distill
 
 # The browser asks before a model is deleted.
 ASK = "(name) => name && confirm(`Delete ${name}? It cannot be brought back.`) ? name : null"
+CHECKING = "The model is being checked: some seconds."
 
 
 class LibraryTab:
     """All models in a table, what can be done with one on the left, its card on the right."""
 
-    def __init__(self, work: Workspace, page: gr.Blocks, tab: gr.Tab) -> None:
+    def __init__(self, work: Workspace, page: gr.Blocks, tab: gr.Tab, generating: gr.Dropdown) -> None:
         self._work = work
         listed = gr.HTML(elem_id="library")
         with gr.Row(equal_height=False):
@@ -34,13 +36,15 @@ class LibraryTab:
                 incoming = gr.File(label="Import a model from somebody else", file_count="single", elem_id="import")
                 imported = gr.HTML(elem_id="imported")
             with gr.Column(min_width=320, scale=2, elem_classes="results"):
+                download = gr.HTML(elem_id="model-download")
                 card = gr.Markdown(elem_id="card", sanitize_html=True)
         shown = [listed, model]
-        model.change(self.card_of, model, card, **QUIET)
-        rename.click(self.rename, [model, name], shown, **PRIVATE)
+        model.change(self.card_of, model, [download, card], **QUIET)
+        rename.click(self.rename, [model, name, generating], [*shown, generating], **PRIVATE)
         delete.click(self.delete, model, shown, js=ASK, **PRIVATE)
         # One at a time: each takes two processes with PyTorch.
-        incoming.upload(self.take, incoming, [imported, *shown], **PRIVATE, concurrency_limit=1)
+        checks = incoming.upload(lambda: view.note(CHECKING), None, imported, **QUIET)
+        checks.then(self.take, incoming, [imported, *shown], **PRIVATE, concurrency_limit=1)
         for event in (tab.select, page.load):
             event(self._show, None, shown, **QUIET)
 
@@ -51,21 +55,25 @@ class LibraryTab:
         table = view.table(head, [_row(model) for model in models], nothing)
         return [table, gr.update(choices=[model["file"] for model in models], **chosen)]
 
-    def card_of(self, chosen: str | None) -> str:
-        """The card of a model; "" without one."""
+    def card_of(self, chosen: str | None) -> list[str]:
+        """A link to the file of a model, and its card; "" without one."""
         if not chosen:
-            return ""
-        return read_end(self._work.check_inside(_card(self._work.model(chosen))), MOST_BYTES)
+            return ["", ""]
+        path = self._work.check_inside(self._work.model(chosen))
+        link = f'<a href="{view.address(path)}" download>Download {escape(path.name)}</a>'
+        return [link, read_end(self._work.check_inside(_card(path)), MOST_BYTES)]
 
-    def rename(self, chosen: str | None, new: str) -> list[Any]:
-        """Give a model and its card a new name."""
+    def rename(self, chosen: str | None, new: str, generating: str | None) -> list[Any]:
+        """Give a model and its card a new name, also in the form that is `generating` with it."""
         path, target = self._work.model(chosen), self._work.new_model(new)
         check_replaceable("name", [_card(target)], replace=True)
         move(path, target)
         if _card(path).is_file():
             write_bytes(_card(target), _card(path).read_bytes().replace(path.name.encode(), target.name.encode()))
             _card(path).unlink()
-        return self._show(value=target.name)
+        names = self._work.names(True)
+        used = target.name if generating == chosen else generating
+        return [*self._show(value=target.name), gr.update(choices=names, value=used)]
 
     def delete(self, chosen: str | None) -> list[Any]:
         """Delete a model and its card."""

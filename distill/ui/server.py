@@ -108,7 +108,7 @@ def build_page(workspace: Workspace) -> gr.Blocks:
             with gr.Tab("Generate", id=GENERATE) as generate_tab:
                 generate = GenerateTab(workspace, timer, page, generate_tab)
             with gr.Tab("Library") as library:
-                LibraryTab(workspace, page, library)
+                LibraryTab(workspace, page, library, generate.model)
             with gr.Tab("Compare") as compare:
                 CompareTab(workspace, compare)
         for trained in (train, prior):
@@ -181,7 +181,7 @@ def make_app(
         run_history=False,
         auth=None if password is None else lambda _, given: _are_equal(given, password),
         auth_message="Any user name will do. The password is the one that distill ui was started with.",
-        allowed_paths=[str(workspace.generated), str(workspace.state / "jobs")],
+        allowed_paths=[str(path) for path in (workspace.generated, workspace.models, workspace.state / "jobs")],
         show_error=False,
         max_file_size="2gb",
         enable_monitoring=False,

@@ -92,7 +92,8 @@ class TrainingTab(ABC):
         warnings = [view.note(text, "warning") for text in job.warnings if HOW_TO_STOP not in text]
         health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
         charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics)
-        recordings = view.ingest(job.read("ingest.json"), job.values.get("tier", ""))
+        tier = "" if job.values.get("codebook_size") else job.values.get("tier", "")  # which has no say then
+        recordings = view.ingest(job.read("ingest.json"), tier)
         can = (is_at_work, is_at_work, job.is_resumable, self.model_of(job) is not None)
         buttons = [gr.update(visible=is_visible) for is_visible in can]
         return [job.id, state, *buttons, recordings, health, charts, view.previews(job)]
@@ -188,6 +189,7 @@ class TrainTab(TrainingTab):
             more = {
                 **{"vqvae.commitment_weight": "Commitment weight", "vqvae.epochs": "Most epochs"},
                 **{"vqvae.learning_rate": "Learning rate", "corpus.sample_rate": "Sample rate, Hz", "seed": "Seed"},
+                "vqvae.codebook_size": "Codebook size",
             }
             form |= {path.rpartition(".")[2]: field(path, label) for path, label in more.items()}
         return form

@@ -182,6 +182,7 @@ def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
     assert made[0] == made[1]
     waits(page, "#cards", "seed 7")
     assert re.search(r"(New|Close|Copy)[.?] ", page.locator("#cards .card").first.inner_text())
+    page.once("dialog", lambda dialog: dialog.accept())
     page.locator("#cards button[data-do=discard]").nth(1).click()
     page.wait_for_function("document.querySelectorAll('#cards .card').length === 3")
     page.reload()

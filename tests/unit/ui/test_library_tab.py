@@ -33,7 +33,7 @@ def test_notes_beside_a_model_stay(library: LibraryTab, tmp_path: Path) -> None:
         r"b\.distill\.md: expected a new file, found one that Distill did not make and never replaces; choose another"
     )
     with pytest.raises(ParamsError, match=never):
-        library.rename("a.distill", "b")
+        library.rename("a.distill", "b", None)
     with pytest.raises(ParamsError, match=never):
         library.take(str(tmp_path / "b.distill"))
     library.delete("a.distill")
@@ -45,7 +45,8 @@ def test_a_card_goes_with_its_model(library: LibraryTab, tmp_path: Path) -> None
     models = tmp_path / "models"
     card = card_text("a.distill", load_bundle(models / "a.distill").metadata)
     (models / "a.distill.md").write_text(card)
-    library.rename("a.distill", "b")
+    *_, generating = library.rename("a.distill", "b", "a.distill")
+    assert generating["value"] == "b.distill"  # the form Generate keeps the model, which has no prior here
     assert sorted(path.name for path in models.iterdir()) == ["b.distill", "b.distill.md"]
     library.delete("b.distill")
     assert list(models.iterdir()) == []

@@ -273,7 +273,7 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
     [
         (
             "train",
-            [None, "<b>", False, True, "auto", "small", "6", 0.25, "", "", "", 0],
+            [None, "<b>", False, True, "auto", "small", "6", 0.25, "", "", "", 0, ""],
             "recordings &#x27;&#x27;: expected a folder of the list",
         ),
         ("cancel", [None], "expected a training at work, found none"),
