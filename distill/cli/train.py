@@ -98,6 +98,9 @@ def train(
     if model.exists() or model.is_symlink():
         raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
     _check_model("--name", model)
+    if out.suffix == model.suffix:
+        asked = f"--name {out.stem} --out {out.parent}"
+        raise ParamsError(f"--out {out}: expected a folder, found the name of a model; use {asked}")
     check_folder("--out", out)
     from distill.cluster import executor_of
     from distill.pipeline.train import train_model

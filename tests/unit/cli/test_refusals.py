@@ -36,6 +36,8 @@ REFUSED = {
     "train none": "DIR none: expected a folder of recordings, found nothing there; check the path",
     "train text.wav": "DIR text.wav: expected a folder of recordings, found a file; name the folder that holds it",
     "train . --name m --out .": "--name m: expected a new name, found m.distill there; choose another name",
+    "train . --out new/mine.distill": "--out new/mine.distill: expected a folder, found the name of a model; use --name mine "
+    "--out new",
     "train . --name a/b": "--name: expected up to 100 letters, digits",
     "train . --out text.wav": "--out text.wav: expected a folder to write to, found a file; choose another folder",
     "generate m.distill -o text.wav": "--out text.wav: expected a folder to write to, found a file; choose another folder",
