@@ -85,8 +85,11 @@ class Trial:
 
     @property
     def growth(self) -> float:
-        """Relative growth of memory use over the steps after the hundredth, first to last tenth; NaN without these."""
-        settled = self.resident[100:]
+        """Relative growth of memory use over the second half of the steps, from its first to its last tenth; NaN without.
+
+        Before, the process keeps what batches of new sizes need.
+        """
+        settled = self.resident[len(self.resident) // 2 :]
         tenth = len(settled) // 10
         if not tenth:
             return math.nan

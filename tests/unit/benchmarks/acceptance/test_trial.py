@@ -134,7 +134,7 @@ BOUNDS = {
     "probes": ">= 5",
     "ratio of norms at 1 and 2048 positions": "< 3",
     "steps done": "= 1000",
-    "growth of memory in use after step 100": "<= 0.05",
+    "growth of memory in use over the second half": "<= 0.05",
     "changes of perplexity on record": ">= 20",
     "held-out perplexity with the memory ablated, less that with it": ">= 0",
     **dict.fromkeys(("mechanism", "in_situ", "top1", "ranked"), ">= 0.8"),
