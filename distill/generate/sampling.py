@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
+from distill.generate.motion import Motions
 from distill.generate.policies import Draw, Policy, Sampling, chain, follow
 from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
@@ -94,19 +95,28 @@ def sample_codes(
     return [own[:length].numpy().copy() for own, length in zip(codes, lengths.tolist(), strict=True)]
 
 
-def follow_courses(prior: Prior, wanted: Sequences, random: Sequence[torch.Generator]) -> list[Policy]:
-    """The policy of sequences whose loudness follows that of recordings, if the prior knows it.
+def follow_courses(
+    prior: Prior,
+    wanted: Sequences,
+    random: Sequence[torch.Generator],
+    motions: Motions | None = None,
+    bends: bool = True,
+) -> list[Policy]:
+    """Policies of sequences whose loudness follows that of recordings, if the prior knows it, and that move as these.
 
-    A length that is given after a prompt is no recording's, and has none.
+    `motions` are of the recordings that the prior has courses of, where their codes are known. A length that is given
+    after a prompt is no recording's, and has no course.
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
         return []
-    drawn = (wanted.most_frames(prior), wanted.label, random)
+    most, label = wanted.most_frames(prior), wanted.label
     if len(wanted.prompt):
-        courses = prior.courses.continued(wanted.prompt, *drawn)
+        courses = prior.courses.continued(wanted.prompt, label, random)
     else:
-        courses = prior.courses.stretched(*drawn, wanted.natural_ending)
-    return [follow(courses, prior.codebook_size)]
+        repeats = motions.repeats if motions else lambda _: False
+        courses = prior.courses.stretched(most, label, random, wanted.natural_ending, repeats)
+    followed = [follow(prior.courses.tokens(courses, most), prior.codebook_size)]
+    return followed if motions is None or len(wanted.prompt) else [*followed, *motions.policies(courses, random, bends)]
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:

@@ -97,7 +97,7 @@ class GenerationRequest:
         """Sample codes by policies; unless these say how loud each frame is, it follows courses of recordings."""
         prior, random = source.prior, generators(attempt.seeds)
         wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
-        courses = follow_courses(prior, wanted, random) if has_courses else []
+        courses = follow_courses(prior, wanted, random, source.motions, not self.is_tuned) if has_courses else []
         return sample_codes(prior, wanted, random, [*policies, *courses], attempt.progress)
 
 

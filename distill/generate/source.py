@@ -13,11 +13,13 @@ from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.generate.faults import FaultFinder
+from distill.generate.motion import Motions
 from distill.generate.tuner import Tuner
 from distill.notes import note_name
-from distill.novelty.reference import Reference
+from distill.novelty.reference import Reference, evenly
 from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
+from distill.prior.courses import MOST_COURSES
 from distill.text import one_line, positions_of
 
 TRAINED_STRENGTH = 0.3  # of takes, of a model that learnt more than the recording
@@ -63,6 +65,16 @@ class Source:
     def tuner(self) -> Tuner:
         """What brings sounds to notes."""
         return Tuner(self.codec, self.prior, self._recordings)
+
+    @cached_property
+    def motions(self) -> Motions | None:
+        """How the recordings move that the prior has courses of; None where their codes are not known."""
+        if self.prior.courses is None or not self._recordings:
+            return None
+        codes, frames = evenly(list(self._recordings.values()), MOST_COURSES), self.prior.courses.frames
+        # A course may be longer: the end of its recording is held out.
+        are_these = len(codes) == len(frames) and all(len(own) <= long for own, long in zip(codes, frames, strict=True))
+        return Motions(self.codec, codes) if are_these else None
 
     @property
     def _recordings(self) -> Mapping[str, NDArray[np.integer]]:

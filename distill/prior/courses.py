@@ -4,7 +4,8 @@ Small errors of a prior add up in sounds of its own: some never end, or never be
 level of codes, is that of a recording, stretched and moved at random, and the prior draws all else given it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,14 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 
 MOST_COURSES = 2048
+
+
+class Course(NamedTuple):
+    """The course of a sound: the number of its recording, the place `[F]` in it of each frame, and its loudness `[F]`."""
+
+    recording: int
+    places: Tensor
+    loudness: Tensor
 
 
 class Courses(nn.Module):
@@ -32,54 +41,73 @@ class Courses(nn.Module):
         self.labels.copy_(torch.tensor([label for _, label in recordings]))
 
     def stretched(
-        self, most_frames: int, label: int, generators: Sequence[torch.Generator], ends: bool = True
-    ) -> Tensor:
-        """Courses `[count, most_frames]` of sounds, each drawn with its own generator, in tokens, with EOS where they have ended.
+        self,
+        most_frames: int,
+        label: int,
+        generators: Sequence[torch.Generator],
+        ends: bool = True,
+        repeats: Callable[[int], bool] = lambda _: False,
+    ) -> list[Course]:
+        """Courses of sounds of at most so many frames, each drawn with its own generator.
 
         Each is that of a random recording, stretched at random by half an octave and moved by 1.5 steps of loudness, at
-        most, so that it fits; those that do not end are stretched to `most_frames`. With a label it is one with the
-        label, where there is any.
+        most, so that it fits; those that do not end are stretched to `most_frames`. One that `repeats` keeps its tempo,
+        and goes on from its beginning. With a label it is one with the label, where there is any.
         """
-        recordings, courses = self._of(label), []
+        every, numbers, courses = self._every(), self._of(label), []
         for generator in generators:
-            recording, octaves, moved = self._draw(recordings, generator)
-            frames = min(most_frames, max(1, round(len(recording) * 2 ** (0.5 * octaves))))
-            frames = frames if ends else most_frames
-            course = nn.functional.interpolate(recording[None, None], frames, mode="linear")[0, 0]
-            courses.append(course + 1.5 * moved)
-        return self._tokens(courses, most_frames)
+            number, octaves, moved = self._draw(numbers, generator)
+            long, in_time = len(every[number]), repeats(number)
+            frames = most_frames
+            if ends:
+                frames = min(most_frames, max(1, round(long * 2 ** (0.5 * octaves * (not in_time)))))
+            places = torch.arange(frames) % long if in_time else ((torch.arange(frames) + 0.5) * long / frames - 0.5)
+            places = places.clamp(0, long - 1)
+            courses.append(Course(number, places, between(every[number], places) + 1.5 * moved))
+        return courses
 
-    def continued(self, prompt: Codes, most_frames: int, label: int, generators: Sequence[torch.Generator]) -> Tensor:
+    def continued(self, prompt: Codes, label: int, generators: Sequence[torch.Generator]) -> list[Course]:
         """Courses as of `stretched`, of sounds that go on after the codes `prompt` `[P, Q]` for a frame at least.
 
         Each is that of a longer recording, where there is one, from frame P on, and begins as loud as the prompt ends.
         """
-        recordings, courses = self._of(label), []
-        recordings = [recording for recording in recordings if len(recording) > len(prompt)] or recordings
+        every, numbers, courses = self._every(), self._of(label), []
+        numbers = [number for number in numbers if len(every[number]) > len(prompt)] or numbers
         for generator in generators:
-            recording, *_ = self._draw(recordings, generator)
-            rest = recording[min(len(prompt), len(recording)) - 1 :]
-            rest = rest - rest[0] + int(prompt[-1, 0])
-            courses.append(rest[1:] if len(rest) > 1 else rest)
-        return self._tokens(courses, most_frames)
+            number, *_ = self._draw(numbers, generator)
+            long = len(every[number])
+            places = torch.arange(min(len(prompt), long - 1), long)
+            before = every[number][min(len(prompt), long) - 1]
+            courses.append(Course(number, places, every[number][places] - before + int(prompt[-1, 0])))
+        return courses
 
-    def _of(self, label: int) -> list[Tensor]:
-        """Courses of the recordings with a label; of all for 0, or where none has it."""
-        every = self.loudness.cpu().split(self.frames)
-        own = [course for course, of in zip(every, self.labels.tolist(), strict=True) if label in (0, of)]
-        return own or list(every)
-
-    def _draw(self, recordings: Sequence[Tensor], generator: torch.Generator) -> tuple[Tensor, float, float]:
-        """A recording, and two numbers from -1 to 1."""
-        chosen = int(torch.randint(len(recordings), (1,), generator=generator))
-        octaves, moved = (2 * torch.rand(2, generator=generator) - 1).tolist()
-        return recordings[chosen], octaves, moved
-
-    def _tokens(self, courses: Sequence[Tensor], most_frames: int) -> Tensor:
+    def tokens(self, courses: Sequence[Course], most_frames: int) -> Tensor:
         """Tokens `[count, most_frames]` of courses, EOS after their ends."""
         loudest = self._codebook_sizes[0] - 1
         tokens = torch.full((len(courses), most_frames), eos_token(max(self._codebook_sizes)))
         for row, course in zip(tokens, courses, strict=True):
-            own = course[:most_frames].round().clamp(0, loudest).long()
+            own = course.loudness[:most_frames].round().clamp(0, loudest).long()
             row[: len(own)] = own
         return tokens
+
+    def _every(self) -> tuple[Tensor, ...]:
+        every: tuple[Tensor, ...] = self.loudness.cpu().split(self.frames)
+        return every
+
+    def _of(self, label: int) -> list[int]:
+        """Numbers of the recordings with a label; of all for 0, or where none has it."""
+        own = [number for number, of in enumerate(self.labels.tolist()) if label in (0, of)]
+        return own or list(range(len(self.frames)))
+
+    def _draw(self, numbers: Sequence[int], generator: torch.Generator) -> tuple[int, float, float]:
+        """One of the numbers of recordings, and two numbers from -1 to 1."""
+        chosen = int(torch.randint(len(numbers), (1,), generator=generator))
+        octaves, moved = (2 * torch.rand(2, generator=generator) - 1).tolist()
+        return numbers[chosen], octaves, moved
+
+
+def between(values: Tensor, places: Tensor) -> Tensor:
+    """Values `[F, ...]` of a recording at places `[n]` in it, in frames, on the line between the two nearest."""
+    before = places.floor().long()
+    after, share = (before + 1).clamp_max(len(values) - 1), places - before
+    return values[before] + share.view(-1, *[1] * (values.dim() - 1)) * (values[after] - values[before])
