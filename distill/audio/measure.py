@@ -12,9 +12,9 @@ Decibels = TypeVar("Decibels", NDArray[np.floating], "Tensor")
 
 
 def window_energies(sound: NDArray[np.floating], window: int) -> NDArray[np.float64]:
-    """Sums of squares `[N - window + 1]` of the windows of a sound `[N]`, from each of its samples on."""
+    """Sums of squares `[N - window + 1]` of the windows of a sound `[N]`, from each of its samples on; none of a shorter one."""
     sums = np.concatenate([[0.0], np.cumsum(np.square(sound, dtype=np.float64))])
-    energies: NDArray[np.float64] = sums[window:] - sums[: len(sums) - window]
+    energies: NDArray[np.float64] = sums[window:] - sums[: max(0, len(sums) - window)]
     return energies
 
 

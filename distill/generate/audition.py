@@ -54,7 +54,7 @@ def audition(
     a network gives NaN or infinite values.
     """
     began = time.monotonic()
-    sounds = _generated(Source(codec, prior, labels=labels), params, seed)
+    sounds = _generated(Source(codec, prior, reference, labels), params, seed)
     generation_seconds = time.monotonic() - began
     judge, finder, codes = Judge(reference, codec), FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
     novelty, lengths = judge(codes), [sound.seconds for _, sound in sounds]

@@ -32,14 +32,9 @@ ONSET_BANDS = 20  # in which onsets are looked for
 REPEATING = 0.6  # autocorrelation of the onsets of recordings that repeat
 SHORTEST_BEAT, LONGEST_BEAT, LEAST_SECONDS = 0.2, 1.2, 1.5  # of a recording that repeats
 RANGE_DB = 60.0  # below the loudest level, in which there are onsets
-JUMP, MOST_JUMPS = (
-    1.0,
-    0.1,
-)  # semitones a frame from which a pitch jumps; the share of jumps from which it does not bend
-LEAST_TONAL, STRAIGHT = (
-    0.7,
-    0.3,
-)  # share of frames with a tone, and semitones from the 10th percentile to the 90th, that bend
+OCTAVE = 12  # semitones
+JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame from which a pitch jumps; share of jumps up to which it can bend
+LEAST_TONAL, STRAIGHT = 0.7, 0.3  # of what bends: share of frames with a tone; semitones of its range, 10 to 90 %
 
 
 class Motions:
@@ -74,6 +69,7 @@ class Motions:
         there = pitches.isfinite()
         bend = torch.full_like(pitches, math.nan)
         steps = pitches[there].diff()
+        steps = steps - OCTAVE * (steps / OCTAVE).round()  # the same partials are coded in several octaves
         jumps = steps.abs() > JUMP
         if not len(steps) or there.double().mean() < LEAST_TONAL or jumps.double().mean() > MOST_JUMPS:
             return bend
@@ -152,11 +148,16 @@ class Moving:
                 self._spectra[sound, : len(spectra)], self._near[sound] = spectra, BEAT_DB
 
     def spectra(self, shares: Tensor, step: Draw) -> Tensor:
-        """Codewords of the first shape level by how near their spectra are to those that are followed."""
-        if step.level != SHAPE or step.frame >= self._spectra.shape[1]:
+        """Codewords by how near their spectra are to those that are followed: of the first shape level, in time of all."""
+        if step.level < SHAPE or step.frame >= self._spectra.shape[1]:
             return shares
         self._begin(step)
-        wanted, words = self._spectra[step.rows, step.frame], self._motions.words[0]
+        *coarser, words = self._motions.words[: 1 + step.level - SHAPE]
+        wanted = self._spectra[step.rows, step.frame]
+        if coarser:
+            wanted = wanted.where(self._near[step.rows] == BEAT_DB, torch.nan)
+        for word, codes in zip(coarser, step.coarser[:, SHAPE:].unbind(dim=1), strict=True):
+            wanted = wanted - word[codes]
         apart = (words - wanted[:, None]).square().mean(dim=2)  # [B, V]
         weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * self._near[step.rows].square())).exp()
         weighted = shares * nn.functional.pad(weights, (0, shares.shape[1] - len(words)), value=1.0)

@@ -135,11 +135,12 @@ def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Poli
     return pull
 
 
-def follow(courses: Tensor, codebook_size: int) -> Policy:
+def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> Policy:
     """Loudness follows courses `[count, F]` of tokens, EOS where they have ended.
 
-    A sound ends earlier where it is soft and the prior is sure of the end.
+    A sound ends earlier where it is soft and the prior is sure of the end, unless it is `in_time`.
     """
+    may_end = ~torch.tensor(in_time)
     eos = eos_token(codebook_size)
 
     def of_course(shares: Tensor, step: Draw) -> Tensor:
@@ -150,7 +151,7 @@ def follow(courses: Tensor, codebook_size: int) -> Policy:
             so_far = step.codes[step.rows, : step.frame, 0]
             is_soft = so_far[:, -1] <= so_far.amax(dim=1) - SOFT_STEPS
             is_sure = shares[:, eos] > SURE * shares.sum(dim=1)
-            tokens = tokens.masked_fill(is_soft & is_sure, eos)
+            tokens = tokens.masked_fill(is_soft & is_sure & may_end[step.rows], eos)
         return only(tokens, shares)
 
     return of_course

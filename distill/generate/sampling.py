@@ -111,12 +111,13 @@ def follow_courses(
         return []
     most, label = wanted.most_frames(prior), wanted.label
     if len(wanted.prompt):
-        courses = prior.courses.continued(wanted.prompt, label, random)
+        courses, motions = prior.courses.continued(wanted.prompt, label, random), None
     else:
         repeats = motions.repeats if motions else lambda _: False
         courses = prior.courses.stretched(most, label, random, wanted.natural_ending, repeats)
-    followed = [follow(prior.courses.tokens(courses, most), prior.codebook_size)]
-    return followed if motions is None or len(wanted.prompt) else [*followed, *motions.policies(courses, random, bends)]
+    in_time = [motions is not None and motions.repeats(course.recording) for course in courses]
+    followed = follow(prior.courses.tokens(courses, most), prior.codebook_size, in_time)
+    return [followed, *(motions.policies(courses, random, bends) if motions else [])]
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:
