@@ -15,6 +15,7 @@ from unit.tiny import any_codes
 from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codes.sequences import eos_token
 from distill.codes.store import out_of_range
+from distill.generate.motion import Motions
 from distill.generate.policies import (
     Draw,
     Policy,
@@ -36,6 +37,7 @@ from distill.generate.sampling import (
     uniform,
 )
 from distill.generate.tuner import NoteWeights, Tuner
+from distill.prior.courses import Course
 
 SIZES = (71, NOTES, TUNINGS, 7, 8, 8)
 LAYOUT = FrameLayout(SIZES)
@@ -66,7 +68,7 @@ def policies(seed: int) -> dict[str, Policy]:
         "notes": NoteWeights(targets, intervals, sets),
         "pull": pull_to(codebooks, some_codes(seed + 1)[0], float(rng.random())),
         "kept": keep(kept),
-        "courses": follow(courses, max(SIZES)),
+        "courses": follow(courses, max(SIZES), (rng.random(COUNT) < 0.5).tolist()),
         "truncation": truncation(
             float(rng.choice([0.01, 0.5, 1.0, 10.0])),
             int(rng.integers(0, 9)),
@@ -108,7 +110,7 @@ def test_any_policies_together_leave_something_to_draw_from(
     assert (shares.gather(1, drawn[:, None]) > 0).all()
 
 
-PAIRS = list(itertools.combinations(("notes", "guidance", "courses", "prompt", "truncation", "length", "take"), 2))
+PAIRS = list(itertools.combinations(("notes", "guidance", "courses", "prompt", "truncation", "length", "take", "motion"), 2))
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
@@ -129,7 +131,12 @@ def test_each_pair_of_what_a_sound_can_be_asked_for_gives_codes(pair: tuple[str,
         kept = torch.from_numpy(np.where(np.arange(prior.num_quantizers) < 4, recording, -1)).expand(3, -1, -1)
         chosen += [pull_to(codec.code_vectors(), torch.from_numpy(recording), 0.5), keep(kept)]
     if "courses" in pair:
-        chosen.append(follow(torch.full((3, frames), 40), prior.codebook_size))
+        chosen.append(follow(torch.full((3, frames), 40), prior.codebook_size, [False, True, False]))
+    if "motion" in pair:
+        bent = recording.copy()
+        bent[:, NOTE] += np.arange(frames) // 2
+        course = Course(0, torch.arange(frames), torch.full((frames,), 50.0))
+        chosen += Motions(codec, [bent]).policies([course] * 3, generators(range(3)))
     for codes in sample_codes(prior, Sequences(3, frames, **wanted), generators(range(3)), chosen):
         assert out_of_range(codes, prior.shape.codebook_sizes) == ""
         assert 1 <= len(codes) <= frames
