@@ -34,6 +34,8 @@ from distill.storage.files import write_bytes, write_json
 COMPARED = (
     *("new", "close", "copies", "mean_agreement", "mean_percentile_codes", "mean_percentile_spectra"),
     *("kernel_distance", "tonal_rate", "tonal_rate_originals", "fault_rate", "fault_rate_held_out"),
+    *("damping", "damping_held_out", "pitch_range", "pitch_range_held_out", "pulse", "pulse_held_out"),
+    *("flatness", "flatness_held_out"),
 )
 
 

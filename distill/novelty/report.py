@@ -1,14 +1,16 @@
 """Report on a set of sounds: verdicts, distance of all to held-out recordings, diversity, tonal sounds."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.audio.motion import IN_WORDS, Medians, Motion, medians, motion_line
 from distill.audio.partials import find_partials, steadiness
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
@@ -74,6 +76,8 @@ class SetReport:
     tonal_rate: float  # share of tonal sounds
     tonal_rate_held_out: float  # of held-out recordings, decoded from their codes
     tonal_rate_originals: float | None  # of held-out recordings as they were, where they are known
+    motion: Medians
+    motion_held_out: Medians  # of held-out recordings, decoded from their codes
     distance: KernelDistance | None
     diversity: float | None  # Vendi score: the effective number of different sounds
     diversity_of_recordings: float | None  # of as many training recordings
@@ -83,7 +87,7 @@ class SetReport:
 
         Without the number of sounds, the sum of the verdicts: DVC takes a metric for the folder of the same name.
         """
-        left_out = ("sounds", "distance")
+        left_out = ("sounds", "distance", "motion", "motion_held_out")
         values = {name: value for name, value in vars(self).items() if name not in left_out and value is not None}
         if self.distance and self.distance.is_conclusive:
             values |= {
@@ -91,11 +95,15 @@ class SetReport:
                 "kernel_distance_null_mean": self.distance.null_mean,
                 "kernel_distance_null_deviation": self.distance.null_deviation,
             }
+        for of, medians_of in (("", self.motion), ("_held_out", self.motion_held_out)):
+            values |= {f"{name}{of}": median.value for name, median in medians_of.items() if name in IN_WORDS}
         return values
 
     def json(self) -> dict[str, Any]:
-        """The figures of `metrics`, the number of sounds, and the kernel distance in words."""
-        return {"sounds": self.sounds, **self.metrics(), "kernel_distance_in_words": self.distance_sentence}
+        """The figures of `metrics`, the number of sounds, the intervals of motion, and the kernel distance in words."""
+        motion = {name: median._asdict() for name, median in self.motion.items()}
+        words = {"kernel_distance_in_words": self.distance_sentence}
+        return {"sounds": self.sounds, **self.metrics(), "motion": motion, **words}
 
     @property
     def lines(self) -> list[str]:
@@ -106,6 +114,7 @@ class SetReport:
             "in spectra (50 %: as new as these)",
             f"mean length {self.mean_seconds:.2f} s, of held-out recordings {self.held_out_mean_seconds:.2f} s",
             self.tonal_sentence,
+            *filter(None, [motion_line(self.motion, self.motion_held_out)]),
             self.distance_sentence,
         ]
         if self.diversity is not None:
@@ -151,7 +160,8 @@ def report_on(
     recordings, where they are known.
     """
     reference, rate, longest = judge.reference, judge.frame_rate, min(most_frames, MOST_FRAMES)
-    verdicts, tonal_originals = [judged.verdict for judged in novelty], _tonal(originals, judge)
+    verdicts, as_they_were = [judged.verdict for judged in novelty], _heard(originals, judge)
+    heard, held_out_heard = _heard(_decoded(judge, longest, sounds), judge), _held_out_heard(judge, longest)
     generated, held_out, training = (
         sound_statistics(judge.spectra(codes[:longest]) for codes in side)
         for side in (sounds, evenly(reference.held_out, most=200), evenly(reference.codes, most=200))
@@ -169,24 +179,38 @@ def report_on(
         mean_percentile_codes=float(np.mean([judged.codes.percentile for judged in novelty])),
         mean_percentile_spectra=float(np.mean([judged.spectra.percentile for judged in novelty])),
         longest_copied_seconds=max(judged.codes.copied_seconds for judged in novelty),
-        tonal_rate=float(np.mean(_tonal(_decoded(judge, longest, sounds), judge))),
-        tonal_rate_held_out=_tonal_rate_held_out(judge, longest),
-        tonal_rate_originals=float(np.mean(tonal_originals)) if tonal_originals else None,
+        tonal_rate=heard.tonal_rate,
+        tonal_rate_held_out=held_out_heard.tonal_rate,
+        tonal_rate_originals=as_they_were.tonal_rate if as_they_were.sounds else None,
+        motion=heard.motion,
+        motion_held_out=held_out_heard.motion,
         distance=kernel_distance(generated, held_out, training, seed),
         diversity=score,
         diversity_of_recordings=baseline,
     )
 
 
+class Heard(NamedTuple):
+    """What is heard of a number of sounds: the share that is tonal, and how they move."""
+
+    sounds: int
+    tonal_rate: float
+    motion: Medians
+
+
 @lru_cache(maxsize=1)  # the recordings are the same at every report
-def _tonal_rate_held_out(judge: Judge, longest: int) -> float:
-    """Share of the held-out recordings that are tonal, decoded from at most so many frames."""
-    return float(np.mean(_tonal(_decoded(judge, longest, judge.reference.held_out), judge)))
+def _held_out_heard(judge: Judge, longest: int) -> Heard:
+    """What is heard of the held-out recordings, decoded from at most so many frames."""
+    return _heard(_decoded(judge, longest, judge.reference.held_out), judge)
 
 
-def _tonal(sounds: Iterable[NDArray[np.floating]], judge: Judge) -> list[bool]:
-    """Whether each of the sounds `[N]` is tonal."""
-    return [steadiness(find_partials(sound, judge.codec.spectrogram.sample_rate)).is_tonal for sound in sounds]
+def _heard(sounds: Iterable[NDArray[np.floating]], judge: Judge) -> Heard:
+    """What is heard of sounds `[N]`."""
+    rate, tonal, motions = judge.codec.spectrogram.sample_rate, list[bool](), list[Motion]()
+    for sound in sounds:
+        tonal.append(steadiness(find_partials(sound, rate)).is_tonal)
+        motions.append(Motion.measure(sound, rate))
+    return Heard(len(tonal), float(np.mean(tonal)) if tonal else math.nan, medians(motions))
 
 
 def _decoded(judge: Judge, longest: int, recordings: Sequence[NDArray[np.integer]]) -> Iterator[NDArray[np.float32]]:

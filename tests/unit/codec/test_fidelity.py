@@ -55,7 +55,9 @@ def test_flutter_is_how_much_a_held_tone_wavers() -> None:
     assert Fidelity.measure(tone, wavering[0], RATE).flutter_db == pytest.approx(left, rel=0.02)
     assert math.isnan(Fidelity.measure(wavering[1], tone, RATE).flutter_db)  # nothing is held
     assert math.isnan(Fidelity.measure(tone[:2400], tone[:2400], RATE).flutter_db)  # not for long enough
-    assert math.isnan(Fidelity.measure(tone[:99], tone[:99], RATE).flutter_db)  # shorter than what its level is measured in
+    assert math.isnan(
+        Fidelity.measure(tone[:99], tone[:99], RATE).flutter_db
+    )  # shorter than what its level is measured in
     late = np.where(np.arange(RATE) < RATE - 20, 0.0, 0.5)  # all sound is after the last whole window
     assert math.isnan(Fidelity.measure(late, late, RATE).flutter_db)
 

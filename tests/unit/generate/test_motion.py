@@ -45,7 +45,6 @@ def loop() -> Codes:
 
 def darkening() -> Codes:
     """A tone whose spectrum goes from the brightest codeword to the darkest."""
-    codec, _ = networks()
     tilts = tilt_of_words()
     order = tilts.argsort(descending=True)
     codes = recording()

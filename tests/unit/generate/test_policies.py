@@ -110,7 +110,9 @@ def test_any_policies_together_leave_something_to_draw_from(
     assert (shares.gather(1, drawn[:, None]) > 0).all()
 
 
-PAIRS = list(itertools.combinations(("notes", "guidance", "courses", "prompt", "truncation", "length", "take", "motion"), 2))
+PAIRS = list(
+    itertools.combinations(("notes", "guidance", "courses", "prompt", "truncation", "length", "take", "motion"), 2)
+)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)

@@ -1,0 +1,173 @@
+"""How sounds move: do high partials die first, do pitches bend, is there a pulse, is there noise between partials?
+
+Figures of level and spectrum are blind to this: a sound whose spectrum stands still has the mean that it should have.
+Shapes: `T` frames, `bins` of a spectrum.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from distill.audio.measure import peak_offset
+
+FEWEST = 5  # sounds that have a figure: of fewer there is no such interval
+SILENT = 1e-6  # energy of the loudest frame below which there is none: -60 dB
+FLOOR = 1e-11  # of the loudest bin: what is softer counts as so much
+HOP_SECONDS = 0.0107
+IN_WORDS = {  # names of figures, how they are written, and their units
+    "damping": ("decay of treble less that of bass", ".0f", " dB/s"),
+    "pitch_range": ("range of pitch", ".0f", " cents"),
+    "pulse": ("pulse", ".2f", ""),
+    "flatness": ("flatness", ".0f", " dB"),
+}
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How one sound moves; NaN where it has no such figure.
+
+    `damping` is the decay above 3 kHz less that below 800 Hz, in dB/s: below 0 where treble dies first. `pitch_range` is
+    that of its strongest partial, from the 10th to the 90th percentile, in cents. `pulse` is the highest
+    autocorrelation of its onsets between 0.1 and 0.6 s. `flatness` is that of its spectrum from 300 Hz to 8 kHz, in dB:
+    -2.5 for noise, -40 for clean partials. `seconds` are those above -40 dB of its loudest frame.
+    """
+
+    damping: float
+    pitch_range: float
+    pulse: float
+    flatness: float
+    seconds: float
+
+    @classmethod
+    def measure(cls, sound: NDArray[np.floating], sample_rate: int) -> Self:
+        """Measure a sound `[N]`."""
+        samples = np.asarray(sound, np.float64)
+        powers, hertz = _powers(samples, sample_rate, 0.043)
+        return cls(
+            damping=_damping(powers, hertz),
+            pitch_range=_pitch_range(*_powers(samples, sample_rate, 0.085)),
+            pulse=_pulse(samples, sample_rate),
+            flatness=_flatness(powers, hertz),
+            seconds=float((powers.sum(axis=1) > powers.sum(axis=1).max() * 1e-4).sum() * HOP_SECONDS),
+        )
+
+
+class Median(NamedTuple):
+    """Median of a figure over `sounds` that have it, and an interval that holds it in 90 of 100 draws of so many."""
+
+    value: float
+    low: float
+    high: float
+    sounds: int
+
+
+Medians = Mapping[str, Median]
+
+
+def medians(sounds: Iterable[Motion]) -> Medians:
+    """Medians of the figures of a set of sounds, by name; those that fewer than FEWEST sounds have are left out."""
+    measured, found = list(sounds), dict[str, Median]()
+    for field in fields(Motion):
+        values = np.array([getattr(one, field.name) for one in measured], dtype=np.float64)
+        values = np.sort(values[np.isfinite(values)])
+        if len(values) >= FEWEST:
+            found[field.name] = Median(float(np.median(values)), *_interval(values), len(values))
+    return found
+
+
+def motion_line(sounds: Medians, recordings: Medians) -> str:
+    """How sounds move beside recordings, for people; "" where too few have any figure."""
+    said = []
+    for name, (words, form, unit) in IN_WORDS.items():
+        if name in sounds and name in recordings:
+            own = sounds[name]
+            middle, low, high, other = (f"{number:{form}}" for number in (*own[:3], recordings[name].value))
+            said.append(f"{words} {middle}{unit} ({low} to {high}), of held-out recordings {other}")
+    return f"motion, medians with intervals: {'; '.join(said)}" if said else ""
+
+
+def _interval(values: Doubles) -> tuple[float, float]:
+    """The interval of the median of sorted values, as tosses of a coin leave out values at each end (sign test)."""
+    count, outside = len(values), 0
+    while sum(math.comb(count, more) for more in range(outside + 2)) <= 0.05 * 2**count:
+        outside += 1
+    return float(values[outside]), float(values[count - 1 - outside])
+
+
+def _powers(sound: Doubles, sample_rate: int, seconds: float) -> tuple[Doubles, Doubles]:
+    """Power spectra `[T, bins]` of Hann windows of about so many seconds, and the bins' frequencies in Hz."""
+    size, hop = 2 * round(seconds * sample_rate / 2), round(HOP_SECONDS * sample_rate)
+    padded = np.pad(sound, (size // 2, size // 2 + hop))
+    spectra = np.fft.rfft(sliding_window_view(padded, size)[::hop] * np.hanning(size + 1)[:-1])
+    powers: Doubles = np.square(spectra.real) + np.square(spectra.imag)
+    hertz: Doubles = np.asarray(np.arange(size // 2 + 1) * (sample_rate / size), np.float64)
+    return powers, hertz
+
+
+def _damping(powers: Doubles, hertz: Doubles) -> float:
+    """Decay above 3 kHz less that below 800 Hz, dB/s, each from its loudest frame down by 40 dB."""
+    high, low = (_decay(powers, (hertz >= least) & (hertz < most)) for least, most in ((3000, 11_000), (60, 800)))
+    return high - low
+
+
+def _decay(powers: Doubles, band: NDArray[np.bool_]) -> float:
+    """Slope in dB/s of a band of spectra `[T, bins]` from its loudest frame on; NaN where it is silent or too short."""
+    least, energies = powers.sum(axis=1).max() * SILENT, powers[:, band].sum(axis=1)
+    if energies.max() < max(least, 1e-300):
+        return math.nan
+    tail = 10 * np.log10(energies[energies.argmax() :] + 1e-300)
+    is_heard = tail > max(tail[0] - 40.0, 10 * np.log10(least))
+    frames = len(tail) if is_heard.all() else int(is_heard.argmin())
+    return float(np.polyfit(np.arange(frames) * HOP_SECONDS, tail[:frames], 1)[0]) if frames >= 6 else math.nan
+
+
+def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
+    """Range in cents of the strongest partial, followed from the loudest frame both ways; NaN where it soon is lost."""
+    inside = (hertz > 90.0) & (hertz < 5000.0)
+    powers, octaves, energies = powers[:, inside], np.log2(hertz[inside]), powers[:, inside].sum(axis=1)
+    is_loud = energies > max(energies.max() * 1e-3, 1e-300)
+    first, course = int(energies.argmax()), dict[int, float]()
+    for direction in (1, -1):
+        frame, at = first, int(powers[first].argmax())
+        while 0 <= frame < len(powers) and is_loud[frame]:
+            near = np.flatnonzero(np.abs(octaves - octaves[at]) < 0.12)
+            at = int(near[powers[frame, near].argmax()])
+            if powers[frame, at] < 4 * np.median(powers[frame, near]):
+                break
+            if 0 < at < len(octaves) - 1:
+                levels = np.log(powers[frame, at - 1 : at + 2] + 1e-300)
+                step = octaves[at + 1] - octaves[at]
+                course[frame] = octaves[at] + step * float(peak_offset(*levels))
+            frame += direction
+    if len(course) < max(12, 0.6 * is_loud.sum()):
+        return math.nan
+    low, high = np.percentile(list(course.values()), [10, 90])
+    return float(1200 * (high - low))
+
+
+def _pulse(sound: Doubles, sample_rate: int) -> float:
+    """Highest autocorrelation of the onsets between 0.1 and 0.6 s; NaN for sounds of less than 1.5 s."""
+    if len(sound) < 1.5 * sample_rate:
+        return math.nan
+    powers, _ = _powers(sound, sample_rate, 0.021)
+    floor = 1e-4 * math.sqrt(float(powers.max(initial=1e-300)))
+    onsets = np.maximum(np.diff(np.log(np.sqrt(powers) + floor), axis=0), 0).sum(axis=1)
+    onsets -= onsets.mean()
+    both = np.correlate(onsets, onsets, "full")[len(onsets) - 1 :]
+    return float(both[round(0.1 / HOP_SECONDS) : round(0.6 / HOP_SECONDS)].max() / max(both[0], 1e-300))
+
+
+def _flatness(powers: Doubles, hertz: Doubles) -> float:
+    """Spectral flatness from 300 Hz to 8 kHz, dB, the median of frames within 40 dB of the loudest."""
+    energies = powers.sum(axis=1)
+    band = powers[energies > energies.max() * 1e-4][:, (hertz > 300) & (hertz < 8000)] + FLOOR * powers.max()
+    if not band.any():
+        return math.nan
+    return float(np.median(10 * (np.log10(band).mean(axis=1) - np.log10(band.mean(axis=1)))))
