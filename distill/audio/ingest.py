@@ -416,7 +416,7 @@ def loops_line(rows: Sequence[ManifestRow]) -> str:
         return ""
     return (
         f"{len(whole)} of {len(rows)} recordings last whole bars at {best} beats a minute, such as {whole[0]:.3f} s; "
-        "if they are loops: new sounds do not keep lengths and tempo of loops yet, but have a length that is asked for"
+        "if they are loops: new sounds keep their tempo, and where corpus.trim is false also silence at their ends"
     )
 
 

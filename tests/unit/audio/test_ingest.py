@@ -71,7 +71,7 @@ def write_session(path: Path, count: int, gain: float = 1.0, seconds_before: flo
         ([1.83, 2.21, 3.07, 0.94, 1.46], 0),
     ],
 )
-def test_recordings_that_last_whole_bars_are_said_to_be_learnt_without_tempo(lengths: list[float], tempo: int) -> None:
+def test_recordings_that_last_whole_bars_are_said_to_be_loops(lengths: list[float], tempo: int) -> None:
     made = [SimpleNamespace(seconds=length - 0.3, trimmed_before=0.1, trimmed_after=0.2) for length in lengths]
     said = loops_line(made)  # type: ignore[arg-type]
     assert (f"last whole bars at {tempo} beats a minute, such as {lengths[0]:.3f} s; if they are loops" in said) == (
