@@ -19,6 +19,7 @@ FEWEST = 5  # sounds that have a figure: of fewer there is no such interval
 SILENT = 1e-6  # energy of the loudest frame below which there is none: -60 dB
 FLOOR = 1e-11  # of the loudest bin: what is softer counts as so much
 HOP_SECONDS = 0.0107
+LOBE_HERTZ = 70.0  # to each side of a partial, three times as far as its window spreads it
 IN_WORDS = {  # names of figures, how they are written, and their units
     "damping": ("decay of treble less that of bass", ".0f", " dB/s"),
     "pitch_range": ("range of pitch", ".0f", " cents"),
@@ -52,7 +53,7 @@ class Motion:
         powers, hertz = _powers(samples, sample_rate, 0.043)
         return cls(
             damping=_damping(powers, hertz),
-            pitch_range=_pitch_range(*_powers(samples, sample_rate, 0.085)),
+            pitch_range=_pitch_range(*_powers(samples, sample_rate, 0.085, 4)),
             pulse=_pulse(samples, sample_rate),
             flatness=_flatness(powers, hertz),
             seconds=float((powers.sum(axis=1) > powers.sum(axis=1).max() * 1e-4).sum() * HOP_SECONDS),
@@ -101,13 +102,13 @@ def _interval(values: Doubles) -> tuple[float, float]:
     return float(values[outside]), float(values[count - 1 - outside])
 
 
-def _powers(sound: Doubles, sample_rate: int, seconds: float) -> tuple[Doubles, Doubles]:
-    """Power spectra `[T, bins]` of Hann windows of about so many seconds, and the bins' frequencies in Hz."""
+def _powers(sound: Doubles, sample_rate: int, seconds: float, finer: int = 1) -> tuple[Doubles, Doubles]:
+    """Power spectra `[T, bins]` of Hann windows of about so many seconds, and the frequencies in Hz of `finer` bins."""
     size, hop = 2 * round(seconds * sample_rate / 2), round(HOP_SECONDS * sample_rate)
     padded = np.pad(sound, (size // 2, size // 2 + hop))
-    spectra = np.fft.rfft(sliding_window_view(padded, size)[::hop] * np.hanning(size + 1)[:-1])
+    spectra = np.fft.rfft(sliding_window_view(padded, size)[::hop] * np.hanning(size + 1)[:-1], finer * size)
     powers: Doubles = np.square(spectra.real) + np.square(spectra.imag)
-    hertz: Doubles = np.asarray(np.arange(size // 2 + 1) * (sample_rate / size), np.float64)
+    hertz: Doubles = np.asarray(np.arange(powers.shape[1]) * (sample_rate / (finer * size)), np.float64)
     return powers, hertz
 
 
@@ -131,7 +132,8 @@ def _decay(powers: Doubles, band: NDArray[np.bool_]) -> float:
 def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
     """Range in cents of the strongest partial, followed from the loudest frame both ways; NaN where it soon is lost."""
     inside = (hertz > 90.0) & (hertz < 5000.0)
-    powers, octaves, energies = powers[:, inside], np.log2(hertz[inside]), powers[:, inside].sum(axis=1)
+    powers, hertz = powers[:, inside], hertz[inside]
+    octaves, energies = np.log2(hertz), powers.sum(axis=1)
     is_loud = energies > max(energies.max() * 1e-3, 1e-300)
     first, course = int(energies.argmax()), dict[int, float]()
     for direction in (1, -1):
@@ -139,7 +141,8 @@ def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
         while 0 <= frame < len(powers) and is_loud[frame]:
             near = np.flatnonzero(np.abs(octaves - octaves[at]) < 0.12)
             at = int(near[powers[frame, near].argmax()])
-            if powers[frame, at] < 4 * np.median(powers[frame, near]):
+            around = np.abs(hertz - hertz[at]) < max(0.083 * hertz[at], LOBE_HERTZ)  # an eighth of an octave or more
+            if powers[frame, at] < 4 * np.median(powers[frame, around]):
                 break
             if 0 < at < len(octaves) - 1:
                 levels = np.log(powers[frame, at - 1 : at + 2] + 1e-300)
@@ -161,7 +164,9 @@ def _pulse(sound: Doubles, sample_rate: int) -> float:
     onsets = np.maximum(np.diff(np.log(np.sqrt(powers) + floor), axis=0), 0).sum(axis=1)
     onsets -= onsets.mean()
     both = np.correlate(onsets, onsets, "full")[len(onsets) - 1 :]
-    return float(both[round(0.1 / HOP_SECONDS) : round(0.6 / HOP_SECONDS)].max() / max(both[0], 1e-300))
+    if both[0] <= 0:
+        return math.nan
+    return float(both[round(0.1 / HOP_SECONDS) : round(0.6 / HOP_SECONDS)].max() / both[0])
 
 
 def _flatness(powers: Doubles, hertz: Doubles) -> float:

@@ -24,7 +24,6 @@ from distill.generate.sounds import NEAREST_SECONDS, GenerationRequest, Seeds, f
 from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import MOST_DECODED, report_on
-from distill.novelty.verdict import Judge
 from distill.params import AuditionConfig
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
@@ -55,11 +54,15 @@ def audition(
     those metrics of `report.json` that compare runs, and seconds of sound generated in a second. Raises ArtifactError when
     a network gives NaN or infinite values.
     """
+    source = Source(codec, prior, reference, labels)
+    judge = source.judge  # made before the time counts
+    assert judge is not None
     began = time.monotonic()
-    sounds = _generated(Source(codec, prior, reference, labels), params, seed)
+    sounds = _generated(source, params, seed)
     generation_seconds = time.monotonic() - began
-    judge, finder, codes = Judge(reference, codec), FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
-    novelty, lengths = judge(codes), [sound.seconds for _, sound in sounds]
+    finder, codes = FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
+    novelty = [sound.novelty for _, sound in sounds if sound.novelty is not None]
+    lengths = [sound.seconds for _, sound in sounds]
     longest = round(min(params.max_seconds, NEAREST_SECONDS) * corpus.sample_rate)
     originals = _originals(codec, reference, corpus, longest)
     most_frames = frames_for_seconds(codec, params.max_seconds)

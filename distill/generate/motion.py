@@ -2,8 +2,8 @@
 
 A prior predicts the next frame and sees no drift, so what it draws stands still. A sound follows the loudness of a
 recording (`prior/courses.py`). Here its spectrum and its pitch follow one, too: from where they began they go on as those
-of a recording that begins and swells alike. A sound whose recording repeats has the spectra of that recording, roughly, so
-that each beat is where it was. The finer levels of codes, and what timbre is at first, are the prior's own.
+of a recording that begins and swells alike; the finer levels of codes, and what timbre is at first, are the prior's own. A
+sound whose recording repeats has the spectra of that recording, roughly, so that each beat is where it was.
 
 Shapes: F frames, D numbers of a latent, V codewords of a level, K recordings.
 """
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from distill.codec.layout import LOUDNESS_STEP, NOTE, NOTES, SHAPE, TUNING, TUNINGS
 from distill.codec.model import VQVAE
-from distill.codec.search import REACH
 from distill.codec.tones.layer import note_and_tuning
 from distill.generate.policies import Draw, Policy, first_possible, only
 from distill.prior.courses import Course, between
@@ -31,6 +30,7 @@ NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed;
 ONSET_BANDS = 20  # in which onsets are looked for
 REPEATING = 0.6  # autocorrelation of the onsets of recordings that repeat
 SHORTEST_BEAT, LONGEST_BEAT, LEAST_SECONDS = 0.2, 1.2, 1.5  # of a recording that repeats
+OTHER_LABEL = 1e9  # is farther than any of the same
 RANGE_DB = 60.0  # below the loudest level, in which there are onsets
 OCTAVE = 12  # semitones
 JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame from which a pitch jumps; share of jumps up to which it can bend
@@ -38,13 +38,16 @@ LEAST_TONAL, STRAIGHT = 0.7, 0.3  # of what bends: share of frames with a tone; 
 
 
 class Motions:
-    """How recordings with codes `[F, Q]` move."""
+    """How recordings with codes `[F, Q]` move. Those with a label, above 0, are like others with it alone."""
 
-    def __init__(self, codec: VQVAE, recordings: Sequence[NDArray[np.integer]]) -> None:
-        self._codec = codec
+    def __init__(
+        self, codec: VQVAE, recordings: Sequence[NDArray[np.integer]], labels: Sequence[int] | None = None
+    ) -> None:
+        self._codec, self._labels = codec, labels or [0] * len(recordings)
         self._recordings = [torch.from_numpy(codes.astype(np.int64)) for codes in recordings]
         self._candidates = range(0, len(recordings), -(-len(recordings) // CANDIDATES))
         self.repeats, self.spectra_of = cache(self._repeats), cache(self._spectra_of)
+        self._to_bands = cache(self._new_table)
 
     def policies(
         self, courses: Sequence[Course], generators: Sequence[torch.Generator], bends: bool = True
@@ -56,8 +59,8 @@ class Motions:
     @cached_property
     def words(self) -> list[Tensor]:
         """What the codewords of each shape level add to the spectrum of their frame, `[V, BANDS]` in dB."""
-        levels = self._codec.quantizer.levels()[1:]
-        return [_centred((words * kernel[REACH]).cpu() @ self._to_bands(BANDS)) for words, kernel in levels]
+        to_bands = self._to_bands(BANDS)  # of words that last: what the kernels spread over frames adds up
+        return [_centred(words.cpu() @ to_bands) for words, _ in self._codec.quantizer.levels()[1:]]
 
     def pitches(self, codes: Tensor) -> Tensor:
         """Pitches `[...]` in semitones of codes `[..., Q]`; NaN without a tone."""
@@ -83,7 +86,9 @@ class Motions:
         places = torch.linspace(0, len(course.loudness) - 1, POINTS)
         apart = swells - _centred(between(course.loudness, places))
         distances = (begun - beginning).square().mean(dim=1) + 4 * apart.square().mean(dim=1)
-        distances += (lengths / len(course.loudness)).log2().square() * 20
+        distances += (lengths / len(self._recordings[course.recording])).log2().square() * 20
+        labels = torch.tensor(self._labels)
+        distances[labels[torch.tensor(self._candidates)] != labels[course.recording]] += OTHER_LABEL
         nearest = distances.topk(min(NEAREST, len(distances)), largest=False).indices
         return self._candidates[int(nearest[int(chance * len(nearest))])]
 
@@ -91,9 +96,13 @@ class Motions:
     def _beginnings(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of the candidates the spectra `[K, BANDS]` of their beginnings, their loudness `[K, POINTS]` and frames `[K]`."""
         chosen = [self._recordings[number] for number in self._candidates]
-        begun = torch.stack([self._spectra(codes[:BEGINNING], BANDS).mean(dim=0) for codes in chosen])
+        begun = torch.stack([self.beginning(codes) for codes in chosen])
         swells = [between(codes[:, 0].float(), torch.linspace(0, len(codes) - 1, POINTS)) for codes in chosen]
         return begun, _centred(torch.stack(swells)), torch.tensor([float(len(codes)) for codes in chosen])
+
+    def beginning(self, codes: Tensor) -> Tensor:
+        """The spectrum `[BANDS]` that codes `[F, Q]` begin with, in dB."""
+        return self._spectra(codes[:BEGINNING], BANDS).mean(dim=0)
 
     def _spectra_of(self, recording: int) -> Tensor:
         """Spectra `[F, BANDS]` of a recording in dB, less the mean of each frame."""
@@ -103,7 +112,7 @@ class Motions:
         latents = self._codec.dequantise(codes[None].to(self._codec.device))[0].cpu()
         return _centred(latents @ self._to_bands(bands))
 
-    def _to_bands(self, bands: int) -> Tensor:
+    def _new_table(self, bands: int) -> Tensor:
         """What the components of a latent but the loudness add to bands, `[D, bands]` in dB."""
         features = (self._codec.components.T / self._codec.weights).cpu()
         mel = self._codec.spectrogram.mean_log_mel(features)
@@ -120,9 +129,8 @@ class Motions:
         onsets = levels.clamp_min(float(levels.max()) - RANGE_DB).diff(dim=0).clamp_min(0).sum(dim=1).numpy()
         onsets = np.convolve(onsets, [0.5, 1.0, 0.5])  # a beat is no whole number of frames
         onsets -= onsets.mean()
-        alike = np.correlate(onsets, onsets, "full")[len(onsets) - 1 :]
-        first, last = (round(seconds * rate) for seconds in (SHORTEST_BEAT, LONGEST_BEAT))
-        return bool(alike[first:last].max(initial=-math.inf) > REPEATING * alike[0])
+        lags = range(*(round(seconds * rate) for seconds in (SHORTEST_BEAT, LONGEST_BEAT)))
+        return bool(max(onsets[lag:] @ onsets[:-lag] for lag in lags) > REPEATING * (onsets @ onsets))
 
 
 def _centred(values: Tensor) -> Tensor:
@@ -144,8 +152,9 @@ class Moving:
         for sound, course in enumerate(courses):
             if motions.repeats(course.recording):
                 spectra = motions.spectra_of(course.recording)
-                spectra = between(spectra, course.places.clamp_max(len(spectra) - 1))
-                self._spectra[sound, : len(spectra)], self._near[sound] = spectra, BEAT_DB
+                known = (course.places <= len(spectra) - 1).nonzero()[:, 0]  # the end of it may be held out
+                self._spectra[sound, known] = between(spectra, course.places[known])
+                self._near[sound] = BEAT_DB
 
     def spectra(self, shares: Tensor, step: Draw) -> Tensor:
         """Codewords by how near their spectra are to those that are followed: of the first shape level, in time of all."""
@@ -160,8 +169,8 @@ class Moving:
             wanted = wanted - word[codes]
         apart = (words - wanted[:, None]).square().mean(dim=2)  # [B, V]
         weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * self._near[step.rows].square())).exp()
-        weighted = shares * nn.functional.pad(weights, (0, shares.shape[1] - len(words)), value=1.0)
-        return torch.where(wanted[:, :1].isfinite(), first_possible(weighted.nan_to_num(), shares), shares)
+        weighted = (shares * weights).nan_to_num()
+        return torch.where(wanted[:, :1].isfinite(), first_possible(weighted, shares), shares)
 
     def pitches(self, shares: Tensor, step: Draw) -> Tensor:
         """Tones are where the pitch that is followed has bent to; whether there is one is the prior's own."""
@@ -186,11 +195,10 @@ class Moving:
             return
         self._begun = True
         for sound in step.rows.tolist():
-            course, codes = self._courses[sound], step.codes[sound, :BEGINNING, SHAPE:]
+            course = self._courses[sound]
             if self._motions.repeats(course.recording):
                 continue
-            words = zip(self._motions.words, codes.unbind(dim=1), strict=True)
-            beginning = sum((word[code] for word, code in words), torch.zeros(BEGINNING, BANDS)).mean(dim=0)
+            beginning = self._motions.beginning(step.codes[sound])
             recording = self._motions.like(course, beginning, self._chances[sound])
             spectra, bend = self._motions.spectra_of(recording), self._motions.bend_of(recording)
             places = torch.linspace(0, len(spectra) - 1, len(course.loudness))

@@ -74,7 +74,8 @@ class Source:
         codes, frames = evenly(list(self._recordings.values()), MOST_COURSES), self.prior.courses.frames
         # A course may be longer: the end of its recording is held out.
         are_these = len(codes) == len(frames) and all(len(own) <= long for own, long in zip(codes, frames, strict=True))
-        return Motions(self.codec, codes) if are_these else None
+        labels = list(map(int, self.prior.courses.labels.tolist()))
+        return Motions(self.codec, codes, labels) if are_these else None
 
     @property
     def _recordings(self) -> Mapping[str, NDArray[np.integer]]:

@@ -1,6 +1,5 @@
 """Report on a set of sounds: verdicts, distance of all to held-out recordings, diversity, tonal sounds."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -160,7 +159,8 @@ def report_on(
     recordings, where they are known.
     """
     reference, rate, longest = judge.reference, judge.frame_rate, min(most_frames, MOST_FRAMES)
-    verdicts, as_they_were = [judged.verdict for judged in novelty], _heard(originals, judge)
+    verdicts = [judged.verdict for judged in novelty]
+    tonal_originals = [_is_tonal(sound, judge) for sound in originals]
     heard, held_out_heard = _heard(_decoded(judge, longest, sounds), judge), _held_out_heard(judge, longest)
     generated, held_out, training = (
         sound_statistics(judge.spectra(codes[:longest]) for codes in side)
@@ -181,7 +181,7 @@ def report_on(
         longest_copied_seconds=max(judged.codes.copied_seconds for judged in novelty),
         tonal_rate=heard.tonal_rate,
         tonal_rate_held_out=held_out_heard.tonal_rate,
-        tonal_rate_originals=as_they_were.tonal_rate if as_they_were.sounds else None,
+        tonal_rate_originals=float(np.mean(tonal_originals)) if tonal_originals else None,
         motion=heard.motion,
         motion_held_out=held_out_heard.motion,
         distance=kernel_distance(generated, held_out, training, seed),
@@ -191,9 +191,8 @@ def report_on(
 
 
 class Heard(NamedTuple):
-    """What is heard of a number of sounds: the share that is tonal, and how they move."""
+    """What is heard of sounds: the share that is tonal, and how they move."""
 
-    sounds: int
     tonal_rate: float
     motion: Medians
 
@@ -208,9 +207,13 @@ def _heard(sounds: Iterable[NDArray[np.floating]], judge: Judge) -> Heard:
     """What is heard of sounds `[N]`."""
     rate, tonal, motions = judge.codec.spectrogram.sample_rate, list[bool](), list[Motion]()
     for sound in sounds:
-        tonal.append(steadiness(find_partials(sound, rate)).is_tonal)
+        tonal.append(_is_tonal(sound, judge))
         motions.append(Motion.measure(sound, rate))
-    return Heard(len(tonal), float(np.mean(tonal)) if tonal else math.nan, medians(motions))
+    return Heard(float(np.mean(tonal)), medians(motions))
+
+
+def _is_tonal(sound: NDArray[np.floating], judge: Judge) -> bool:
+    return steadiness(find_partials(sound, judge.codec.spectrogram.sample_rate)).is_tonal
 
 
 def _decoded(judge: Judge, longest: int, recordings: Sequence[NDArray[np.integer]]) -> Iterator[NDArray[np.float32]]:

@@ -86,7 +86,7 @@ class Courses(nn.Module):
         loudest = self._codebook_sizes[0] - 1
         tokens = torch.full((len(courses), most_frames), eos_token(max(self._codebook_sizes)))
         for row, course in zip(tokens, courses, strict=True):
-            own = course.loudness[:most_frames].round().clamp(0, loudest).long()
+            own = course.loudness[:most_frames].nan_to_num().round().clamp(0, loudest).long()
             row[: len(own)] = own
         return tokens
 
@@ -110,4 +110,4 @@ def between(values: Tensor, places: Tensor) -> Tensor:
     """Values `[F, ...]` of a recording at places `[n]` in it, in frames, on the line between the two nearest."""
     before = places.floor().long()
     after, share = (before + 1).clamp_max(len(values) - 1), places - before
-    return values[before] + share.view(-1, *[1] * (values.dim() - 1)) * (values[after] - values[before])
+    return torch.lerp(values[before], values[after], share.view(-1, *[1] * (values.dim() - 1)).to(values))

@@ -10,8 +10,9 @@ import torch
 from unit.pitched import networks
 
 from distill.codec.layout import NOTE, SHAPE, TUNING
+from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.generate.motion import Motions
+from distill.generate.motion import Motions, Moving
 from distill.generate.sampling import Sequences, follow_courses, generators, sample_codes
 from distill.prior.courses import Course
 
@@ -72,6 +73,11 @@ def drawn(
     return sample_codes(prior, wanted, random, follow_courses(prior, wanted, random, motions, bends))
 
 
+def _spectra_of(codec: VQVAE, sounds: Sequence[Codes]) -> list[torch.Tensor]:
+    motions = Motions(codec, sounds)
+    return [motions.spectra_of(number) for number in range(len(sounds))]
+
+
 def slopes(sounds: Sequence[Codes]) -> list[float]:
     """Semitones by which pitches rise over the whole of each sound that has some, once it has begun."""
     codec, _ = networks()
@@ -85,11 +91,13 @@ def slopes(sounds: Sequence[Codes]) -> list[float]:
 
 
 def test_pitches_bend_from_where_they_are_drawn() -> None:
-    sounds = drawn([glide(6)], 16)
+    sounds = drawn([glide(6)], 32)
     assert len(slopes(sounds)) > 4
     assert slopes(sounds) == pytest.approx([6] * len(slopes(sounds)), abs=0.3)
     assert len({int(codes[codes[:, NOTE] > 0, NOTE][0]) for codes in sounds if codes[:, NOTE].any()}) > 1
-    assert slopes(drawn([glide(6)], 16, bends=False)) != pytest.approx([6] * 16, abs=2)
+    free = slopes(drawn([glide(6)], 16, bends=False))
+    assert len(free) > 0
+    assert max(map(abs, free)) < 3
 
 
 def test_straight_pitches_are_left_to_the_prior() -> None:
@@ -112,13 +120,22 @@ def test_the_octaves_that_a_glide_is_coded_in_are_no_jumps() -> None:
 
 
 def test_treble_dies_as_in_the_recording() -> None:
-    tilts = tilt_of_words().numpy()
+    codec, _ = networks()
 
     def change(sounds: Sequence[Codes]) -> float:
-        return float(np.mean([tilts[codes[-5:, SHAPE]].mean() - tilts[codes[:3, SHAPE]].mean() for codes in sounds]))
+        """Of treble less bass from beginning to end, as it is decoded."""
+        motions, changes = Motions(codec, sounds), []
+        for number in range(len(sounds)):
+            spectra = motions.spectra_of(number)
+            tilt = spectra[:, -1] - spectra[:, 0]
+            changes.append(float(tilt[-5:].mean() - tilt[:5].mean()))
+        return float(np.mean(changes))
 
-    still, moving = change(drawn([darkening()], 16, moves=False)), change(drawn([darkening()], 16))
-    assert moving < still - 3  # dB
+    still, moving, wanted = (
+        change(sounds) for sounds in (drawn([darkening()], 16, moves=False), drawn([darkening()], 16), [darkening()])
+    )
+    assert abs(still) < 0.3 * abs(wanted)
+    assert moving == pytest.approx(wanted, rel=0.4)
 
 
 def test_what_repeats_is_known_and_keeps_its_length_and_its_beats() -> None:
@@ -128,10 +145,31 @@ def test_what_repeats_is_known_and_keeps_its_length_and_its_beats() -> None:
     beats = drawn([loop()])
     assert {len(codes) for codes in beats} == {96}
     assert len({len(codes) for codes in drawn([loop()], moves=False)}) > 1
+    (wanted,) = _spectra_of(codec, [loop()])
+
+    def apart(sounds: Sequence[Codes]) -> float:
+        pairs = [(own, wanted[: len(own)]) for own in _spectra_of(codec, sounds)]
+        return float(np.mean([float((own[: len(beat)] - beat).abs().mean()) for own, beat in pairs]))
+
+    assert apart(beats) < 0.7 * apart(drawn([loop()], moves=False))  # dB
     long = drawn([loop()], seconds=150)
     for codes in long:
         rises = np.flatnonzero(np.diff(codes[:, 0]) > 20) + 1
         assert rises.tolist() == list(range(12, 150, 12))
+
+
+def test_the_end_of_a_loop_that_is_held_out_is_the_priors_own() -> None:
+    codec, _ = networks()
+    moving = Moving(Motions(codec, [loop()]), [Course(0, torch.arange(120), torch.zeros(120))], [0.5])
+    assert moving._spectra[0].isfinite().all(dim=1).tolist() == [True] * 96 + [False] * 24
+
+
+def test_recordings_of_the_same_label_are_followed_alone() -> None:
+    codec, _ = networks()
+    motions = Motions(codec, [recording(), recording(), darkening(), darkening()], [1, 1, 2, 2])
+    course = Course(3, torch.arange(FRAMES), torch.from_numpy(recording()[:, 0]).float())
+    chosen = {motions.like(course, motions.spectra_of(0)[:2].mean(dim=0), chance) for chance in (0.0, 0.5)}
+    assert chosen == {2, 3}
 
 
 def test_of_several_recordings_the_one_that_begins_and_swells_alike_is_followed() -> None:
