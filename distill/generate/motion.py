@@ -2,8 +2,8 @@
 
 A prior predicts the next frame and sees no drift, so what it draws stands still. A sound follows the loudness of a
 recording (`prior/courses.py`). Here its spectrum and its pitch follow one, too: from where they began they go on as those
-of a recording that begins and swells alike; the finer levels of codes, and what timbre is at first, are the prior's own. A
-sound whose recording repeats has the spectra of that recording, roughly, so that each beat is where it was.
+of a recording that begins and swells alike. What they are at first, and all that four wide bands do not say, is the
+prior's own. A sound whose recording repeats has the bands of that recording, so that each beat is where it was.
 
 Shapes: F frames, D numbers of a latent, V codewords of a level, K recordings.
 """
@@ -24,7 +24,7 @@ from distill.generate.policies import Draw, Policy, first_possible, only
 from distill.prior.courses import Course, between
 
 BANDS = 4  # of spectra, as wide as damping: more bands follow a timbre
-NEAR_DB, BEAT_DB = 1.0, 2.0  # deviation of spectra from those that are followed, and from those of what repeats
+NEAR_DB = 2.0  # deviation of spectra from those that are followed
 BEGINNING = 2  # frames after which sounds go on as others
 NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed; of how many; places that are compared
 ONSET_BANDS = 20  # in which onsets are looked for
@@ -147,28 +147,24 @@ class Moving:
         self._spectra = torch.full((len(courses), frames, BANDS), math.nan)
         self._bends = torch.full((len(courses), frames), math.nan, dtype=torch.float64)
         self._pitches = torch.full((len(courses),), math.nan, dtype=torch.float64)  # from which they bend
-        self._near = torch.full((len(courses), 1), NEAR_DB)
         self._begun = False
         for sound, course in enumerate(courses):
             if motions.repeats(course.recording):
                 spectra = motions.spectra_of(course.recording)
                 known = (course.places <= len(spectra) - 1).nonzero()[:, 0]  # the end of it may be held out
                 self._spectra[sound, known] = between(spectra, course.places[known])
-                self._near[sound] = BEAT_DB
 
     def spectra(self, shares: Tensor, step: Draw) -> Tensor:
-        """Codewords by how near their spectra are to those that are followed: of the first shape level, in time of all."""
+        """Codewords of the shape by how near the sum of their spectra is to those that are followed."""
         if step.level < SHAPE or step.frame >= self._spectra.shape[1]:
             return shares
         self._begin(step)
         *coarser, words = self._motions.words[: 1 + step.level - SHAPE]
         wanted = self._spectra[step.rows, step.frame]
-        if coarser:
-            wanted = wanted.where(self._near[step.rows] == BEAT_DB, torch.nan)
         for word, codes in zip(coarser, step.coarser[:, SHAPE:].unbind(dim=1), strict=True):
             wanted = wanted - word[codes]
         apart = (words - wanted[:, None]).square().mean(dim=2)  # [B, V]
-        weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * self._near[step.rows].square())).exp()
+        weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * NEAR_DB**2)).exp()
         weighted = (shares * weights).nan_to_num()
         return torch.where(wanted[:, :1].isfinite(), first_possible(weighted, shares), shares)
 
