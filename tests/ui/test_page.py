@@ -257,7 +257,10 @@ def test_what_was_made_is_played_at_once_and_on_keys(opened: Open) -> None:
     assert page.evaluate("window.played") == []
     waits(page, "#generate-state", ": done")  # no card is drawn again from now on
     page.wait_for_function("document.querySelectorAll('#cards img').length === 4")
-    page.locator("#cards .card").first.drag_to(page.locator("#made"), source_position={"x": 6, "y": 6})
+    card = page.locator("#cards .card").first
+    card.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#cards .card img').naturalHeight > 0")  # the layout stands still
+    card.drag_to(card.locator("audio").first, source_position={"x": 6, "y": 6})
     kind, name, address = page.evaluate("window.dragged").split(":", 2)
     assert (kind, name) == ("audio/wav", first)
     assert page.request.get(address).body()[:4] == b"RIFF"
