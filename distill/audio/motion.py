@@ -53,7 +53,7 @@ class Motion:
         powers, hertz = _powers(samples, sample_rate, 0.043)
         return cls(
             damping=_damping(powers, hertz),
-            pitch_range=_pitch_range(*_powers(samples, sample_rate, 0.085, 4)),
+            pitch_range=_pitch_range(*_powers(samples, sample_rate, 0.085, widest=3.0)),
             pulse=_pulse(samples, sample_rate),
             flatness=_flatness(powers, hertz),
             seconds=float((powers.sum(axis=1) > powers.sum(axis=1).max() * 1e-4).sum() * HOP_SECONDS),
@@ -102,13 +102,17 @@ def _interval(values: Doubles) -> tuple[float, float]:
     return float(values[outside]), float(values[count - 1 - outside])
 
 
-def _powers(sound: Doubles, sample_rate: int, seconds: float, finer: int = 1) -> tuple[Doubles, Doubles]:
-    """Power spectra `[T, bins]` of Hann windows of about so many seconds, and the frequencies in Hz of `finer` bins."""
+def _powers(sound: Doubles, sample_rate: int, seconds: float, widest: float = math.inf) -> tuple[Doubles, Doubles]:
+    """Power spectra `[T, bins]` of Hann windows of about so many seconds, and the frequencies of the bins.
+
+    Bins are at most `widest` apart, all in Hz: then the length is a power of two, as others take ten times as long.
+    """
     size, hop = 2 * round(seconds * sample_rate / 2), round(HOP_SECONDS * sample_rate)
+    points = max(size, 1 << (math.ceil(sample_rate / widest) - 1).bit_length())
     padded = np.pad(sound, (size // 2, size // 2 + hop))
-    spectra = np.fft.rfft(sliding_window_view(padded, size)[::hop] * np.hanning(size + 1)[:-1], finer * size)
+    spectra = np.fft.rfft(sliding_window_view(padded, size)[::hop] * np.hanning(size + 1)[:-1], points)
     powers: Doubles = np.square(spectra.real) + np.square(spectra.imag)
-    hertz: Doubles = np.asarray(np.arange(powers.shape[1]) * (sample_rate / (finer * size)), np.float64)
+    hertz: Doubles = np.asarray(np.arange(powers.shape[1]) * (sample_rate / points), np.float64)
     return powers, hertz
 
 

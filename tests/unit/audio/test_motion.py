@@ -16,7 +16,11 @@ def tone(semitones: float | NDArray[np.float64] = 0.0, treble: float = 5.0, nois
     """Partials of A3, those above 3 kHz decay by `treble` more in a second; bent by semitones; with noise beside them."""
     phase = 2 * np.pi * np.cumsum(220 * 2 ** (np.broadcast_to(semitones, TIME.shape) / 12)) / RATE
     decays = [1.0 if number < 12 else treble for number in range(1, 33)]
-    partials = [np.cos(number * phase + number**2) * np.exp(-TIME * d) for number, d in enumerate(decays, 1)]
+    # The first partial is the strongest: among equal ones any would be followed.
+    partials = [
+        np.cos(number * phase + number**2) * np.exp(-TIME * decay) / number**0.1
+        for number, decay in enumerate(decays, 1)
+    ]
     return np.sum(partials, axis=0) + noise * np.random.default_rng(0).standard_normal(len(TIME)) * np.exp(-TIME)
 
 
