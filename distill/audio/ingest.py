@@ -31,10 +31,12 @@ from distill.audio.corpus import (
     Corpus,
     ManifestRow,
     kept_rows,
+    load_corpus,
     read_manifest,
     recording_id,
 )
 from distill.audio.decode import Decoder
+from distill.audio.motion import LEAST_SECONDS, tempo
 from distill.audio.near_duplicates import Fingerprint, NearDuplicates, find_near_duplicates
 from distill.audio.read import Recording, reader_versions
 from distill.audio.source import (
@@ -151,7 +153,7 @@ def ingest_folder(
             not_entered_line((folder["path"], folder["reason"]) for folder in report["skipped_folders"]),
             report["sample_rate_reason"],
             trimmed * bool(report["trimmed_seconds"]),
-            loops_line(kept_rows(read_manifest(output / MANIFEST))),
+            tempo_line(load_corpus(output)),
             *(f"warning: {sentence}" for sentence in label_warnings(report) if params.labels == "folder"),
             rejected * bool(report["rejected"]),
         ]
@@ -400,23 +402,22 @@ def _report(rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, trim: boo
     }
 
 
-def loops_line(rows: Sequence[ManifestRow]) -> str:
-    """What a person should know of recordings half of which, and three or more, last 1, 2, 4, 8 or 16 bars; else ""."""
-    lengths = np.array([row.trimmed_before + row.seconds + row.trimmed_after for row in rows])
-    bars = np.exp2(np.arange(5))
-
-    def are_whole(tempo: int) -> NDArray[np.bool_]:
-        """Of a tempo in beats a minute."""
-        return np.asarray((np.abs(lengths[:, None] - bars * 240 / tempo) < 0.001).any(axis=1))
-
-    tempos = sorted(range(70, 181), key=lambda tempo: abs(tempo - 120))  # of equals the first counts
-    best = max(tempos, key=lambda tempo: int(are_whole(tempo).sum()))
-    whole = lengths[are_whole(best)]
-    if len(whole) < max(3, len(rows) / 2):
+def tempo_line(corpus: Corpus) -> str:
+    """What a person should know of recordings three or more of which repeat; else "". At most 200 are measured."""
+    least, most = (round(seconds * corpus.sample_rate) for seconds in (LEAST_SECONDS, 10.0))
+    long_enough = [row for row in corpus.entries if row.samples >= least]
+    rows = long_enough[:: 1 + len(long_enough) // 201]
+    tempos = [tempo(corpus.read(row, 0, min(row.samples, most)), corpus.sample_rate) for row in rows]
+    repeating = [row for row, beats in zip(rows, tempos, strict=True) if not np.isnan(beats)]
+    if len(repeating) < 3:  # a tone that trembles repeats, too
         return ""
+    usual = (f"{beats:.0f}" for beats in np.nanpercentile(tempos, [10, 90], method="nearest"))
+    trimmed = sum(row.trimmed_before + row.trimmed_after > 0 for row in repeating)
+    keep_it = f"; silence at the ends of {trimmed} was trimmed: corpus.trim: false keeps it"
     return (
-        f"{len(whole)} of {len(rows)} recordings last whole bars at {best} beats a minute, such as {whole[0]:.3f} s; "
-        "if they are loops: new sounds keep their tempo, and where corpus.trim is false also silence at their ends"
+        f"{len(repeating)} of {len(rows)} recordings of {LEAST_SECONDS:g} s or more repeat, at "
+        f"{' to '.join(dict.fromkeys(usual))} beats a minute; sounds that follow them keep tempo and length where beats "
+        "are clear" + keep_it * bool(trimmed)
     )
 
 

@@ -19,6 +19,8 @@ FEWEST = 5  # sounds that have a figure: of fewer there is no such interval
 SILENT = 1e-6  # energy of the loudest frame below which there is none: -60 dB
 FLOOR = 1e-11  # of the loudest bin: what is softer counts as so much
 HOP_SECONDS = 0.0107
+LEAST_SECONDS = 1.5  # of a sound that has a pulse
+REPEATING = 0.4  # least of what is alike at two lags and not between
 LOBE_HERTZ = 70.0  # to each side of a partial, three times as far as its window spreads it
 IN_WORDS = {  # names of figures, how they are written, and their units
     "damping": ("decay of treble less that of bass", ".0f", " dB/s"),
@@ -159,18 +161,42 @@ def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
     return float(1200 * (high - low))
 
 
+def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
+    """Tempo of a sound `[N]` in beats a minute, 70 to 180; NaN where its onsets do not repeat.
+
+    They repeat where they are alike after some lag and after twice that lag, and are not between: onsets of a sound
+    that swells or dies are alike at all short lags. Of tempos that explain them the one nearest to 120 is likelier.
+    """
+    alike = _onset_autocorrelation(np.asarray(sound, np.float64), sample_rate)
+    alike *= len(alike) / np.arange(len(alike), 0, -1)  # the longer a lag, the fewer onsets are compared
+    lags = range(round(0.2 / HOP_SECONDS), min(round(1.2 / HOP_SECONDS), int(0.4 * len(alike))))
+    repeats = (min(alike[lag], alike[2 * lag]) - alike[:lag].min() for lag in lags)
+    if max(repeats, default=0.0) < REPEATING:
+        return math.nan
+    tempos = np.arange(70.0, 180.5, 0.5)
+    beats = 60 / tempos / (round(HOP_SECONDS * sample_rate) / sample_rate)  # in frames
+    places = beats * np.array([[0.25], [0.5], [1], [2], [3], [4]])
+    found = np.interp(places, np.arange(len(alike)), alike)
+    explained = np.average(found, axis=0, weights=places < 0.8 * len(alike))
+    return float(tempos[np.argmax(explained - 0.2 * np.abs(np.log2(tempos / 120)))])
+
+
 def _pulse(sound: Doubles, sample_rate: int) -> float:
     """Highest autocorrelation of the onsets between 0.1 and 0.6 s; NaN for sounds of less than 1.5 s."""
-    if len(sound) < 1.5 * sample_rate:
-        return math.nan
+    alike = _onset_autocorrelation(sound, sample_rate)
+    return float(max(alike[round(0.1 / HOP_SECONDS) : round(0.6 / HOP_SECONDS)], default=math.nan))
+
+
+def _onset_autocorrelation(sound: Doubles, sample_rate: int) -> Doubles:
+    """Autocorrelation `[T]` of the onsets, 1 without a lag; none for sounds of less than 1.5 s, and without onsets."""
+    if len(sound) < LEAST_SECONDS * sample_rate:
+        return np.empty(0)
     powers, _ = _powers(sound, sample_rate, 0.021)
     floor = 1e-4 * math.sqrt(float(powers.max(initial=1e-300)))
     onsets = np.maximum(np.diff(np.log(np.sqrt(powers) + floor), axis=0), 0).sum(axis=1)
     onsets -= onsets.mean()
-    both = np.correlate(onsets, onsets, "full")[len(onsets) - 1 :]
-    if both[0] <= 0:
-        return math.nan
-    return float(both[round(0.1 / HOP_SECONDS) : round(0.6 / HOP_SECONDS)].max() / both[0])
+    both: Doubles = np.correlate(onsets, onsets, "full")[len(onsets) - 1 :]
+    return both / both[0] if both[0] > 0 else np.empty(0)
 
 
 def _flatness(powers: Doubles, hertz: Doubles) -> float:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from distill.audio import ingest as ingestion
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
 from distill.audio.decode import Decoder, decode
-from distill.audio.ingest import ingest, ingest_folder, label_warnings, loops_line
+from distill.audio.ingest import ingest, ingest_folder, label_warnings
 from distill.audio.read import Recording, read_recording
 from distill.errors import ArtifactError, AudioError
 from distill.params import CorpusConfig
@@ -57,36 +56,42 @@ def write_session(path: Path, count: int, gain: float = 1.0, seconds_before: flo
     sf.write(path, gain * np.concatenate([silence, *(pluck(seed) for seed in range(count))]), RATE)
 
 
+def write_loop(path: Path, tempo: float, seed: int, after: float) -> None:
+    """Eight beats of noise, and silence after them."""
+    beat, rng = 60 / tempo, np.random.default_rng(seed)
+    sound = np.zeros(round((8 * beat + after) * RATE))
+    for number in range(8):
+        hit = 0.5 * rng.standard_normal(800) * np.exp(-np.arange(800) / 200)
+        sound[round(number * beat * RATE) :][:800] = hit
+    path.parent.mkdir(exist_ok=True)
+    sf.write(path, sound, RATE)
+
+
 @pytest.mark.parametrize(
-    ("lengths", "tempo"),
+    ("tempos", "said"),
     [
-        ([4.0] * 10, 120),
-        ([4.0, 4.0, 2.0, 8.0, 0.3, 1.1], 120),
-        ([5.517] * 3 + [2.759], 87),  # 8 and 4 beats, to a millisecond
-        ([3.75] * 4, 128),
-        ([4.0, 4.0, 0.5, 0.6], 0),  # two
-        ([4.0, 4.0, 4.0, 0.3, 0.4, 0.5, 0.7], 0),  # fewer than half
-        ([60.0] * 3, 0),  # pads of a minute
-        ([0.5] * 8, 0),  # hits: less than a bar
-        ([1.83, 2.21, 3.07, 0.94, 1.46], 0),
+        ([97, 100, 120], "3 of 4 recordings of 1.5 s or more repeat, at 97 to 120 beats a minute"),
+        ([120, 120, 120], "3 of 4 recordings of 1.5 s or more repeat, at 120 beats a minute"),
+        ([97, 120], ""),
     ],
 )
-def test_recordings_that_last_whole_bars_are_said_to_be_loops(lengths: list[float], tempo: int) -> None:
-    made = [SimpleNamespace(seconds=length - 0.3, trimmed_before=0.1, trimmed_after=0.2) for length in lengths]
-    said = loops_line(made)  # type: ignore[arg-type]
-    assert (f"last whole bars at {tempo} beats a minute, such as {lengths[0]:.3f} s; if they are loops" in said) == (
-        tempo > 0
-    )
-    assert bool(said) == (tempo > 0)
-
-
-def test_ingest_says_so_of_a_folder_of_loops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for seed in range(3):
-        (tmp_path / "loops").mkdir(exist_ok=True)
-        sf.write(tmp_path / f"loops/{seed}.wav", pluck(seed, 4.0), RATE)
-    config = CorpusConfig(path="loops", sample_rate=RATE, labels="none", max_rejected=0.5, trim=True)
-    ingest_folder(tmp_path / "loops", tmp_path / "out", config, Executor(1))
-    assert "3 of 3 recordings last whole bars at 120 beats a minute, such as 4.000 s" in capsys.readouterr().err
+def test_ingest_says_the_tempo_of_recordings_that_repeat(
+    tempos: list[float], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, tempo in enumerate(tempos):
+        write_loop(tmp_path / f"loops/{number}.wav", tempo, number, after=0.4)
+    sf.write(tmp_path / "loops/noise.wav", 0.1 * np.random.default_rng(9).standard_normal(3 * RATE), RATE)
+    sf.write(tmp_path / "loops/short.wav", pluck(1, 1.0), RATE)
+    heard = []
+    for trim in (True, False):
+        config = CorpusConfig(path="loops", sample_rate=RATE, labels="none", max_rejected=0.5, trim=trim)
+        ingest_folder(tmp_path / "loops", tmp_path / "out", config, Executor(1))
+        heard.append(capsys.readouterr().err)
+    for text in heard:
+        assert said in text
+        assert ("beats a minute" in text) == bool(said)
+    trimmed = "silence at the ends of 3 was trimmed: corpus.trim: false keeps it"
+    assert [trimmed in text for text in heard] == [bool(said), False]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distill.audio.motion import Median, Motion, medians, motion_line
+from distill.audio.motion import Median, Motion, medians, motion_line, tempo
 
 RATE = 24_000
 TIME = np.arange(2 * RATE) / RATE
@@ -71,11 +71,27 @@ def test_hits_on_a_grid_have_a_pulse_and_those_beside_it_have_none() -> None:
     assert math.isnan(measured(tone()[:RATE]).pulse)  # too short for one
 
 
+@pytest.mark.parametrize("beats_a_minute", [75, 97, 120, 138])
+def test_hits_on_beats_have_their_tempo(beats_a_minute: float) -> None:
+    sound, rng = np.zeros(4 * RATE), np.random.default_rng(2)
+    for number, beat in enumerate(np.arange(0.05, 3.9, 30 / beats_a_minute)):
+        hit = rng.standard_normal(1200) * np.exp(-np.arange(1200) / 200)
+        sound[round(beat * RATE) :][:1200] += (0.3 if number % 2 else 1.0) * hit  # softer between beats
+    assert tempo(sound, RATE) == pytest.approx(beats_a_minute, abs=0.5)
+    assert math.isnan(tempo(sound[:RATE], RATE))  # too short
+
+
+@pytest.mark.parametrize("treble", [1.0, 5.0])
+def test_tones_that_die_have_no_tempo(treble: float) -> None:
+    assert math.isnan(tempo(tone(treble=treble, noise=0.1), RATE))
+
+
 @pytest.mark.parametrize("sound", [np.zeros(2 * RATE), np.zeros(1), np.ones(5), tone()[:400]])
 def test_silence_and_clicks_have_no_motion_and_break_nothing(sound: NDArray[np.float64]) -> None:
     found = measured(sound)
     assert math.isnan(found.pitch_range)
     assert math.isnan(found.pulse)
+    assert math.isnan(tempo(sound, RATE))
 
 
 def test_the_interval_of_a_median_holds_it_in_nine_of_ten_draws() -> None:
