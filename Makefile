@@ -98,7 +98,7 @@ $(BENCH_STAMP) $(JUDGE_STAMP): $(VENV)/.%-installed: $(STAMP) requirements/%.txt
 	@$(PACKAGES) install $(if $(filter 0,$(CUDA)),--without-cuda) requirements/$*.txt
 	@touch $@
 
-listen: $(STAMP) ## page to compare originals and decodes blind; ARGS="--model FILE --folder DIR"
+listen: $(STAMP) ## two pages to listen blind: original or decoded, recorded or made; ARGS="--model FILE --folder DIR"
 	@$(BIN)/python -m benchmarks.listen $(ARGS)
 
 pretrain: $(STAMP) ## make the shipped weights again, on synthetic sounds (hours); goes on where it was stopped: PART=decoder or prior, SEED=n

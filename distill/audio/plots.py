@@ -16,11 +16,17 @@ from distill.storage.files import MARK, atomic_path
 from distill.text import one_line
 
 FLOOR_DB = -90.0
+WINDOW_SECONDS = 0.043
 
 
-def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """Spectrogram `[bins, T]` of samples `[N]` by windows of 43 ms, in dB of a full-scale sine, floored at -90."""
-    size = max(64, int(2 ** round(np.log2(sample_rate * 0.043))))
+def spectrogram_db(
+    samples: NDArray[np.float32], sample_rate: int, seconds: float = WINDOW_SECONDS
+) -> NDArray[np.float64]:
+    """Spectrogram `[bins, T]` of samples `[N]` in dB of a full-scale sine, floored at -90.
+
+    Its windows last about so many seconds: a power of two of samples.
+    """
+    size = max(64, int(2 ** round(np.log2(sample_rate * seconds))))
     hop = size // 4
     padded = np.pad(samples.astype(np.float64), (size // 2, size // 2 + hop))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * np.hanning(size)
@@ -29,25 +35,31 @@ def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np
     return decibels
 
 
-def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float32]]], sample_rate: int) -> None:
+def write_spectrograms(
+    path: Path,
+    sounds: Sequence[tuple[str, NDArray[np.float32]]],
+    sample_rate: int,
+    seconds: float = WINDOW_SECONDS,
+    dpi: int = 100,
+) -> None:
     """Plot spectrograms of (title, samples `[N]`) one above the other as PNG, frequency on a mel-like (asinh) scale.
 
-    Sounds that are all soft are shown as if the loudest of them were near full scale.
+    Their windows last `seconds`. Sounds that are all soft are shown as if the loudest of them were near full scale.
     """
     peak = max(float(np.abs(samples).max(initial=0.0)) for _, samples in sounds)
     gain = level_gain(peak) if peak < SOFT_PEAK else 1
     longest = max(1, *(len(samples) for _, samples in sounds)) / sample_rate
-    with _rows(path, len(sounds), 2.0, 0.26) as axes:
+    with _rows(path, len(sounds), 2.0, 0.26, dpi) as axes:
         for axis, (title, samples) in zip(axes, sounds, strict=True):
-            _draw_spectrogram(axis, gain * samples, sample_rate)
+            _draw_spectrogram(axis, gain * samples, sample_rate, seconds)
             axis.set_xlim(0, longest)
             axis.set_title(_drawable(title), fontsize=8, loc="left", parse_math=False)
             axis.tick_params(labelsize=7, labelbottom=axis is axes[-1])
         axes[-1].set_xlabel("seconds", fontsize=8)
 
 
-def _draw_spectrogram(axis: Axes, samples: NDArray[np.float32], sample_rate: int) -> None:
-    levels = spectrogram_db(samples, sample_rate)
+def _draw_spectrogram(axis: Axes, samples: NDArray[np.float32], sample_rate: int, window: float) -> None:
+    levels = spectrogram_db(samples, sample_rate, window)
     kilohertz = np.linspace(0, sample_rate / 2000, len(levels))
     seconds = np.linspace(0, max(len(samples), 1) / sample_rate, levels.shape[1])
     axis.pcolormesh(seconds, kilohertz, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, shading="nearest", rasterized=True)
@@ -75,11 +87,11 @@ def write_codes(path: Path, codes: NDArray[np.integer], names: Sequence[str]) ->
 
 
 @contextmanager
-def _rows(path: Path, count: int, height: float, gap: float = 0.04) -> Iterator[list[Axes]]:
+def _rows(path: Path, count: int, height: float, gap: float = 0.04, dpi: int = 100) -> Iterator[list[Axes]]:
     """Context of `count` plots one above the other, `gap` inches above each, written to `path` as PNG at its end."""
     width, left, right, bottom = 6.0, 0.52, 0.08, 0.4
     whole = bottom + count * height
-    figure = Figure(figsize=(width, whole), dpi=100)
+    figure = Figure(figsize=(width, whole), dpi=dpi)
     places = ((left, bottom + (count - 1 - row) * height, width - left - right, height - gap) for row in range(count))
     yield [figure.add_axes((x / width, y / whole, w / width, h / whole)) for x, y, w, h in places]
     with atomic_path(path) as temporary:
