@@ -406,7 +406,7 @@ def tempo_line(corpus: Corpus) -> str:
     """What a person should know of recordings three or more of which repeat; else "". At most 200 are measured."""
     least, most = (round(seconds * corpus.sample_rate) for seconds in (LEAST_SECONDS, 10.0))
     long_enough = [row for row in corpus.entries if row.samples >= least]
-    rows = long_enough[:: 1 + len(long_enough) // 201]
+    rows = long_enough[:: max(1, -(-len(long_enough) // 200))]
     tempos = [tempo(corpus.read(row, 0, min(row.samples, most)), corpus.sample_rate) for row in rows]
     repeating = [row for row, beats in zip(rows, tempos, strict=True) if not np.isnan(beats)]
     if len(repeating) < 3:  # a tone that trembles repeats, too
