@@ -20,7 +20,7 @@ SILENT = 1e-6  # energy of the loudest frame below which there is none: -60 dB
 FLOOR = 1e-11  # of the loudest bin: what is softer counts as so much
 HOP_SECONDS = 0.0107
 LEAST_SECONDS = 1.5  # of a sound that has a pulse
-REPEATING = 0.4  # least of what is alike at two lags and not between
+REPEATING = 0.45  # least repetition of onsets that have a tempo
 LOBE_HERTZ = 70.0  # to each side of a partial, three times as far as its window spreads it
 IN_WORDS = {  # names of figures, how they are written, and their units
     "damping": ("decay of treble less that of bass", ".0f", " dB/s"),
@@ -164,15 +164,12 @@ def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
 def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
     """Tempo of a sound `[N]` in beats a minute, 70 to 180; NaN where its onsets do not repeat.
 
-    They repeat where they are alike after some lag and after twice that lag, and are not between: onsets of a sound
-    that swells or dies are alike at all short lags. Of tempos that explain them the one nearest to 120 is likelier.
+    Of tempos that explain them the one nearest to 120 is likelier.
     """
-    alike = _onset_autocorrelation(np.asarray(sound, np.float64), sample_rate)
-    alike *= len(alike) / np.arange(len(alike), 0, -1)  # the longer a lag, the fewer onsets are compared
-    lags = range(round(0.2 / HOP_SECONDS), min(round(1.2 / HOP_SECONDS), int(0.4 * len(alike))))
-    repeats = (min(alike[lag], alike[2 * lag]) - alike[:lag].min() for lag in lags)
-    if max(repeats, default=0.0) < REPEATING:
+    alike = autocorrelation(_onsets(np.asarray(sound, np.float64), sample_rate))
+    if repetition(alike, 1 / HOP_SECONDS) < REPEATING:
         return math.nan
+    alike *= len(alike) / np.arange(len(alike), 0, -1)  # the longer a lag, the fewer onsets are compared
     tempos = np.arange(70.0, 180.5, 0.5)
     beats = 60 / tempos / (round(HOP_SECONDS * sample_rate) / sample_rate)  # in frames
     places = beats * np.array([[0.25], [0.5], [1], [2], [3], [4]])
@@ -183,20 +180,38 @@ def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
 
 def _pulse(sound: Doubles, sample_rate: int) -> float:
     """Highest autocorrelation of the onsets between 0.1 and 0.6 s; NaN for sounds of less than 1.5 s."""
-    alike = _onset_autocorrelation(sound, sample_rate)
+    alike = autocorrelation(_onsets(sound, sample_rate))
     return float(max(alike[round(0.1 / HOP_SECONDS) : round(0.6 / HOP_SECONDS)], default=math.nan))
 
 
-def _onset_autocorrelation(sound: Doubles, sample_rate: int) -> Doubles:
-    """Autocorrelation `[T]` of the onsets, 1 without a lag; none for sounds of less than 1.5 s, and without onsets."""
+def _onsets(sound: Doubles, sample_rate: int) -> Doubles:
+    """Onsets `[T]` of a sound: how much its levels rise; none for sounds of less than 1.5 s."""
     if len(sound) < LEAST_SECONDS * sample_rate:
         return np.empty(0)
     powers, _ = _powers(sound, sample_rate, 0.021)
     floor = 1e-4 * math.sqrt(float(powers.max(initial=1e-300)))
-    onsets = np.maximum(np.diff(np.log(np.sqrt(powers) + floor), axis=0), 0).sum(axis=1)
-    onsets -= onsets.mean()
-    both: Doubles = np.correlate(onsets, onsets, "full")[len(onsets) - 1 :]
-    return both / both[0] if both[0] > 0 else np.empty(0)
+    onsets: Doubles = np.maximum(np.diff(np.log(np.sqrt(powers) + floor), axis=0), 0).sum(axis=1)
+    return onsets
+
+
+def autocorrelation(onsets: Doubles) -> Doubles:
+    """Autocorrelation `[T]` of onsets `[T]`, 1 without a lag; none where they are all alike."""
+    varied = onsets - onsets.mean() if len(onsets) else onsets
+    both: Doubles = np.correlate(varied, varied, "full")[len(varied) - 1 :] if varied.any() else np.empty(0)
+    return both / both[0] if len(both) else both
+
+
+def repetition(alike: Doubles, frame_rate: float) -> float:
+    """How much onsets with this autocorrelation `[T]` repeat: how alike they are after a lag of .2 to 1.2 s and after
+    twice that lag, less what they are between; -1 where they are too short.
+
+    Onsets of a sound that swells or dies are alike at all short lags.
+    """
+    alike = alike * (len(alike) / np.arange(len(alike), 0, -1))
+    lags = range(round(0.2 * frame_rate), min(round(1.2 * frame_rate), int(0.4 * len(alike))))
+    twice = (alike[2 * lag - 1 : 2 * lag + 2].max() for lag in lags)  # a beat is no whole number of frames
+    repeats = (min(alike[lag], again) - alike[:lag].min() for lag, again in zip(lags, twice, strict=True))
+    return float(max(repeats, default=-1.0))
 
 
 def _flatness(powers: Doubles, hertz: Doubles) -> float:

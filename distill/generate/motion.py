@@ -1,11 +1,13 @@
 """How drawn sounds move: treble dies first, pitches bend and loops keep time as in recordings.
 
 A prior predicts the next frame and sees no drift, so what it draws stands still. A sound follows the loudness of a
-recording (`prior/courses.py`). Here its spectrum and its pitch follow one, too: from where they began they go on as those
-of a recording that begins and swells alike. What they are at first, and all that four wide bands do not say, is the
-prior's own. A sound whose recording repeats has the bands of that recording, so that each beat is where it was.
+recording (`prior/courses.py`). When it is drawn, it is moved: from where they began, its spectrum and its pitch go on as
+those of a recording that begins and swells alike, and it is coded again. What it is at first, and all that wide bands do
+not say, is the prior's own. A sound whose recording repeats is not moved: it is drawn near to the spectra of that
+recording, so that each beat is where it was.
 
-Shapes: F frames, D numbers of a latent, V codewords of a level, K recordings.
+Shapes: F frames, D numbers of a latent, V codewords of a level, K recordings, M numbers of a spectrum: bands of each hop
+of a frame, in dB, less their mean.
 """
 
 import math
@@ -17,24 +19,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.layout import LOUDNESS_STEP, NOTE, NOTES, SHAPE, TUNING, TUNINGS
+from distill.audio.motion import autocorrelation, repetition
+from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, SHAPE, TUNINGS
 from distill.codec.model import VQVAE
-from distill.codec.tones.layer import note_and_tuning
-from distill.generate.policies import Draw, Policy, first_possible, only
+from distill.codec.tones.layer import note_and_tuning, steps_of
+from distill.codes.store import Codes
+from distill.generate.policies import Draw, Policy, first_possible
 from distill.prior.courses import Course, between
 
-BANDS = 4  # of spectra, as wide as damping: more bands follow a timbre
-NEAR_DB = 2.0  # deviation of spectra from those that are followed
-BEGINNING = 2  # frames after which sounds go on as others
+BANDS = 10  # of spectra that sounds move as
+BEGINNING = 2  # frames from which sounds go on as others
 NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed; of how many; places that are compared
-ONSET_BANDS = 20  # in which onsets are looked for
-REPEATING = 0.6  # autocorrelation of the onsets of recordings that repeat
-SHORTEST_BEAT, LONGEST_BEAT, LEAST_SECONDS = 0.2, 1.2, 1.5  # of a recording that repeats
 OTHER_LABEL = 1e9  # is farther than any of the same
+BEAT_BANDS, NEAR_DB = 4, 2.0  # of spectra of beats, and the deviation from them
+ONSET_BANDS, LEAST_RISE = 20, 3.0  # in which onsets are looked for; dB of a frame from which a rise is one
+REPEATING = 0.45  # repetition of the onsets of recordings that repeat
+LEAST_SECONDS = 1.5  # of these
 RANGE_DB = 60.0  # below the loudest level, in which there are onsets
 OCTAVE = 12  # semitones
-JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame from which a pitch jumps; share of jumps up to which it can bend
-LEAST_TONAL, STRAIGHT = 0.7, 0.3  # of what bends: share of frames with a tone; semitones of its range, 10 to 90 %
+JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame from which a pitch jumps; share of jumps up to which it bends
+LEAST_TONAL = 0.7  # share of frames with a tone of what bends
 
 
 class Motions:
@@ -43,160 +47,170 @@ class Motions:
     def __init__(
         self, codec: VQVAE, recordings: Sequence[NDArray[np.integer]], labels: Sequence[int] | None = None
     ) -> None:
-        self._codec, self._labels = codec, labels or [0] * len(recordings)
+        self._codec, self._labels = codec, torch.tensor(labels or [0] * len(recordings))
         self._recordings = [torch.from_numpy(codes.astype(np.int64)) for codes in recordings]
         self._candidates = range(0, len(recordings), -(-len(recordings) // CANDIDATES))
-        self.repeats, self.spectra_of = cache(self._repeats), cache(self._spectra_of)
-        self._to_bands = cache(self._new_table)
+        self.repeats, self.bend_of = cache(self._repeats), cache(self._bend_of)
+        self._spectra_of, self._to_bands = cache(self._new_spectra), cache(self._new_table)
 
-    def policies(
-        self, courses: Sequence[Course], generators: Sequence[torch.Generator], bends: bool = True
-    ) -> list[Policy]:
-        """Policies of sounds that follow courses of these recordings; without `bends` pitches stay as they are drawn."""
-        moving = Moving(self, courses, [float(torch.rand(1, generator=own)) for own in generators])
-        return [moving.spectra, *[moving.pitches] * bends]
+    @torch.inference_mode()
+    def moved(self, codes: Codes, course: Course, bends: bool = True) -> Codes:
+        """Codes `[F, Q]` of a sound with the loudness of a course, moved as a recording; without `bends` not in pitch."""
+        if course.in_time:
+            return codes
+        drawn = torch.from_numpy(codes.astype(np.int64))
+        own = self._spectra(drawn, BANDS)
+        begun = own[:BEGINNING].mean(dim=0)
+        recording = self.like(course, begun)
+        known, spectra = self._recordings[recording], self._spectra_of(recording, BANDS)
+        places = torch.linspace(0, len(known) - 1, len(course.loudness))[: len(drawn)]
+        change = begun - spectra[:BEGINNING].mean(dim=0) + between(spectra, places) - own
+        latents = self._codec.dequantise(drawn[None].to(self._codec.device)).cpu() + change @ self._from_bands
+        shapes = self._codec.quantizer.search(latents.to(self._codec.device))[0, :, 1:].cpu()
+        nearest = places.round().long()
+        tones = self._with_floors(drawn[:, NOTE:SHAPE], known[nearest, NOTE:SHAPE])
+        if bends:
+            tones = self._bent(tones, self.bend_of(recording)[nearest])
+        moved: Codes = torch.cat([drawn[:, :NOTE], tones, shapes], dim=1).numpy()
+        return moved
+
+    def beats(self, courses: Sequence[Course]) -> Policy:
+        """Policy that weighs codewords of sounds in time by how near their sum is to the spectra of their recordings."""
+        frames = max(len(course.loudness) for course in courses)
+        spectra = torch.full((len(courses), frames, self._codec.spectrogram.stack * BEAT_BANDS), math.nan)
+        for sound, course in enumerate(courses):
+            if course.in_time:
+                own = self._spectra_of(course.recording, BEAT_BANDS)
+                known = (course.places <= len(own) - 1).nonzero()[:, 0]  # the end of it may be held out
+                spectra[sound, known] = between(own, course.places[known])
+
+        def near_to_beats(shares: Tensor, step: Draw) -> Tensor:
+            if step.level < SHAPE or step.frame >= frames:
+                return shares
+            *coarser, words = self._words[: 1 + step.level - SHAPE]
+            wanted = spectra[step.rows, step.frame]
+            for word, codes in zip(coarser, step.coarser[:, SHAPE:].unbind(dim=1), strict=True):
+                wanted = wanted - word[codes]
+            apart = (words - wanted[:, None]).square().mean(dim=2)  # [B, V]
+            weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * NEAR_DB**2)).exp()
+            weighted = (shares * weights).nan_to_num()
+            return torch.where(wanted[:, :1].isfinite(), first_possible(weighted, shares), shares)
+
+        return near_to_beats
 
     @cached_property
-    def words(self) -> list[Tensor]:
-        """What the codewords of each shape level add to the spectrum of their frame, `[V, BANDS]` in dB."""
-        to_bands = self._to_bands(BANDS)  # of words that last: what the kernels spread over frames adds up
-        return [_centred(words.cpu() @ to_bands) for words, _ in self._codec.quantizer.levels()[1:]]
+    def _words(self) -> list[Tensor]:
+        """What the codewords of each shape level add to the spectrum of their frame, `[V, M]`.
 
-    def pitches(self, codes: Tensor) -> Tensor:
-        """Pitches `[...]` in semitones of codes `[..., Q]`; NaN without a tone."""
-        return self._codec.pitches(codes)
+        They are words that last: what their kernels spread over frames adds up.
+        """
+        return [_centred(words.cpu() @ self._to_bands(BEAT_BANDS)) for words, _ in self._codec.quantizer.levels()[1:]]
 
-    def bend_of(self, recording: int) -> Tensor:
-        """How far its pitch is from where it began, `[F]` in semitones; NaN without a tone, all of a straight one."""
-        pitches = self._codec.pitches(self._recordings[recording])
-        there = pitches.isfinite()
-        bend = torch.full_like(pitches, math.nan)
-        steps = pitches[there].diff()
-        steps = steps - OCTAVE * (steps / OCTAVE).round()  # the same partials are coded in several octaves
-        jumps = steps.abs() > JUMP
-        if not len(steps) or there.double().mean() < LEAST_TONAL or jumps.double().mean() > MOST_JUMPS:
-            return bend
-        bend[there] = nn.functional.pad(steps.masked_fill(jumps, 0.0).cumsum(dim=0), (1, 0))
-        low, high = bend[there].quantile(torch.tensor([0.1, 0.9]).double())
-        return bend if high - low >= STRAIGHT else torch.full_like(pitches, math.nan)
-
-    def like(self, course: Course, beginning: Tensor, chance: float) -> int:
-        """One of the recordings that are nearest to a course, and to the spectrum `[BANDS]` that a sound began with."""
-        begun, swells, lengths = self._beginnings
+    def like(self, course: Course, begun: Tensor) -> int:
+        """One of the recordings that are nearest to a course, and to the spectrum `[M]` that a sound began with."""
+        beginnings, swells, lengths = self._beginnings
         places = torch.linspace(0, len(course.loudness) - 1, POINTS)
         apart = swells - _centred(between(course.loudness, places))
-        distances = (begun - beginning).square().mean(dim=1) + 4 * apart.square().mean(dim=1)
+        by_hop = (beginnings - begun).unflatten(1, (-1, BANDS))
+        distances = by_hop.mean(dim=1).square().mean(dim=1) + 4 * apart.square().mean(dim=1)
         distances += (lengths / len(self._recordings[course.recording])).log2().square() * 20
-        labels = torch.tensor(self._labels)
-        distances[labels[torch.tensor(self._candidates)] != labels[course.recording]] += OTHER_LABEL
+        distances[self._labels[torch.tensor(self._candidates)] != self._labels[course.recording]] += OTHER_LABEL
         nearest = distances.topk(min(NEAREST, len(distances)), largest=False).indices
-        return self._candidates[int(nearest[int(chance * len(nearest))])]
+        return self._candidates[int(nearest[int(course.chance * len(nearest))])]
 
     @cached_property
     def _beginnings(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the candidates the spectra `[K, BANDS]` of their beginnings, their loudness `[K, POINTS]` and frames `[K]`."""
+        """Of the candidates the spectra `[K, M]` of their beginnings, their loudness `[K, POINTS]` and frames `[K]`."""
         chosen = [self._recordings[number] for number in self._candidates]
-        begun = torch.stack([self.beginning(codes) for codes in chosen])
+        begun = torch.stack([self._spectra(codes[:BEGINNING], BANDS).mean(dim=0) for codes in chosen])
         swells = [between(codes[:, 0].float(), torch.linspace(0, len(codes) - 1, POINTS)) for codes in chosen]
         return begun, _centred(torch.stack(swells)), torch.tensor([float(len(codes)) for codes in chosen])
 
-    def beginning(self, codes: Tensor) -> Tensor:
-        """The spectrum `[BANDS]` that codes `[F, Q]` begin with, in dB."""
-        return self._spectra(codes[:BEGINNING], BANDS).mean(dim=0)
+    def _with_floors(self, tones: Tensor, followed: Tensor) -> Tensor:
+        """Tones `[F, 3]` with the floors of those that are followed, where both are: noise is where recordings have it."""
+        layer = self._codec.tone
+        both = layer.pitches(tones).isfinite() & layer.pitches(followed).isfinite()
+        other = layer.floors(followed) - layer.floors(tones)
+        return tones + nn.functional.pad((both * other)[:, None], (ATOM - NOTE, 0))
 
-    def _spectra_of(self, recording: int) -> Tensor:
-        """Spectra `[F, BANDS]` of a recording in dB, less the mean of each frame."""
-        return self._spectra(self._recordings[recording], BANDS)
+    def _bent(self, tones: Tensor, bend: Tensor) -> Tensor:
+        """Tones `[F, 3]` that bend so many semitones `[F]`, NaN as they do; what cannot be coded stays as it is."""
+        note, tuning, atom = tones.unbind(-1)
+        steps = ((bend - _bend(self._codec.tone.pitches(tones))).nan_to_num() * TUNINGS).round().long()
+        moved_note, moved_tuning = note_and_tuning(steps_of(note, tuning) + steps)
+        can_be_coded = (note > 0) & (moved_note > 0) & (moved_note < NOTES)
+        return torch.where(can_be_coded[:, None], torch.stack([moved_note, moved_tuning, atom], dim=-1), tones)
+
+    def _bend_of(self, recording: int) -> Tensor:
+        """How far its pitch is from where it began, `[F]` in semitones; NaN without a tone, all of one with no pitch."""
+        pitches = self._codec.pitches(self._recordings[recording])
+        there = pitches.isfinite()
+        jumps = _within_octaves(pitches[there].diff()).abs() > JUMP
+        if not len(jumps) or there.double().mean() < LEAST_TONAL or jumps.double().mean() > MOST_JUMPS:
+            return torch.full_like(pitches, math.nan)
+        return _bend(pitches)
+
+    def _new_spectra(self, recording: int, bands: int) -> Tensor:
+        """Spectra `[F, M]` of a recording."""
+        return self._spectra(self._recordings[recording], bands)
 
     def _spectra(self, codes: Tensor, bands: int) -> Tensor:
         latents = self._codec.dequantise(codes[None].to(self._codec.device))[0].cpu()
         return _centred(latents @ self._to_bands(bands))
 
     def _new_table(self, bands: int) -> Tensor:
-        """What the components of a latent but the loudness add to bands, `[D, bands]` in dB."""
+        """What the components of a latent but the loudness add to bands of each hop, `[D, M]` in dB."""
+        spectrogram = self._codec.spectrogram
         features = (self._codec.components.T / self._codec.weights).cpu()
-        mel = self._codec.spectrogram.mean_log_mel(features)
-        to_bands = 20 * nn.functional.adaptive_avg_pool1d(mel, bands)
+        by_hop = features[:, : spectrogram.coarse_features].unflatten(1, (spectrogram.stack, -1))
+        to_bands = 20 * nn.functional.adaptive_avg_pool1d(by_hop, bands).flatten(1)
         to_bands[0] = 0.0
         return to_bands
+
+    @cached_property
+    def _from_bands(self) -> Tensor:
+        """What bands of each hop add to the components of a latent but the loudness, `[M, D]` for 1 dB.
+
+        A change is on a line between the middles of bands, in the log-mel frames and in the fine ones.
+        """
+        spectrogram = self._codec.spectrogram
+        one = torch.eye(spectrogram.stack * BANDS).unflatten(1, (-1, BANDS)) / 20
+        coarse, fine = (
+            nn.functional.interpolate(one, size=size, mode="linear")
+            for size in (spectrogram.n_mels, spectrogram.n_fine_mels)
+        )
+        features = torch.cat([coarse.flatten(1), fine.repeat_interleave(2, dim=1).flatten(1)], dim=1)
+        features = nn.functional.pad(features, (0, spectrogram.features - features.shape[1]))  # the envelope stays
+        from_bands = (features * self._codec.weights.cpu()) @ self._codec.components.cpu()
+        from_bands[:, 0] = 0.0
+        return from_bands
 
     def _repeats(self, recording: int) -> bool:
         """Whether the onsets of a recording repeat."""
         codes, rate = self._recordings[recording], self._codec.spectrogram.frame_rate
         if len(codes) < LEAST_SECONDS * rate:
             return False
-        levels = self._spectra(codes, ONSET_BANDS) + 20 * LOUDNESS_STEP * codes[:, :1]
-        onsets = levels.clamp_min(float(levels.max()) - RANGE_DB).diff(dim=0).clamp_min(0).sum(dim=1).numpy()
-        onsets = np.convolve(onsets, [0.5, 1.0, 0.5])  # a beat is no whole number of frames
-        onsets -= onsets.mean()
-        lags = range(*(round(seconds * rate) for seconds in (SHORTEST_BEAT, LONGEST_BEAT)))
-        return bool(max(onsets[lag:] @ onsets[:-lag] for lag in lags) > REPEATING * (onsets @ onsets))
+        by_hop = self._spectra(codes, ONSET_BANDS).unflatten(1, (-1, ONSET_BANDS))
+        levels = by_hop.mean(dim=1) + 20 * LOUDNESS_STEP * codes[:, :1]
+        rises = levels.clamp_min(float(levels.max()) - RANGE_DB).diff(dim=0) - LEAST_RISE
+        onsets = rises.clamp_min(0).sum(dim=1).double().numpy()
+        return repetition(autocorrelation(onsets), rate) > REPEATING
+
+
+def _bend(pitches: Tensor) -> Tensor:
+    """How far pitches `[F]` are from where they began, but for what they jump; NaN without a tone."""
+    there, bend = pitches.isfinite(), torch.full_like(pitches, math.nan)
+    if there.any():
+        steps = _within_octaves(pitches[there].diff())
+        bend[there] = nn.functional.pad(steps.masked_fill(steps.abs() > JUMP, 0.0).cumsum(dim=0), (1, 0))
+    return bend
+
+
+def _within_octaves(steps: Tensor) -> Tensor:
+    """Steps of pitch without whole octaves, in which the same partials are coded."""
+    return steps - OCTAVE * (steps / OCTAVE).round()
 
 
 def _centred(values: Tensor) -> Tensor:
     """Values `[..., n]` less their mean."""
     return values - values.mean(dim=-1, keepdim=True)
-
-
-class Moving:
-    """Policies of sounds while they are drawn. What a sound goes on as is known when it has begun."""
-
-    def __init__(self, motions: Motions, courses: Sequence[Course], chances: Sequence[float]) -> None:
-        self._motions, self._courses, self._chances = motions, courses, chances
-        frames = max(len(course.loudness) for course in courses)
-        self._spectra = torch.full((len(courses), frames, BANDS), math.nan)
-        self._bends = torch.full((len(courses), frames), math.nan, dtype=torch.float64)
-        self._pitches = torch.full((len(courses),), math.nan, dtype=torch.float64)  # from which they bend
-        self._begun = False
-        for sound, course in enumerate(courses):
-            if motions.repeats(course.recording):
-                spectra = motions.spectra_of(course.recording)
-                known = (course.places <= len(spectra) - 1).nonzero()[:, 0]  # the end of it may be held out
-                self._spectra[sound, known] = between(spectra, course.places[known])
-
-    def spectra(self, shares: Tensor, step: Draw) -> Tensor:
-        """Codewords of the shape by how near the sum of their spectra is to those that are followed."""
-        if step.level < SHAPE or step.frame >= self._spectra.shape[1]:
-            return shares
-        self._begin(step)
-        *coarser, words = self._motions.words[: 1 + step.level - SHAPE]
-        wanted = self._spectra[step.rows, step.frame]
-        for word, codes in zip(coarser, step.coarser[:, SHAPE:].unbind(dim=1), strict=True):
-            wanted = wanted - word[codes]
-        apart = (words - wanted[:, None]).square().mean(dim=2)  # [B, V]
-        weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * NEAR_DB**2)).exp()
-        weighted = (shares * weights).nan_to_num()
-        return torch.where(wanted[:, :1].isfinite(), first_possible(weighted, shares), shares)
-
-    def pitches(self, shares: Tensor, step: Draw) -> Tensor:
-        """Tones are where the pitch that is followed has bent to; whether there is one is the prior's own."""
-        if step.level not in (NOTE, TUNING) or not 0 < step.frame < self._bends.shape[1]:
-            return shares
-        self._begin(step)
-        before, bend = self._bends[step.rows, step.frame - 1 : step.frame + 1].unbind(dim=1)
-        own, first = self._motions.pitches(step.codes[step.rows, step.frame - 1]), self._pitches[step.rows]
-        self._pitches[step.rows] = first = torch.where(first.isnan(), own - before, first)
-        notes, tunings = note_and_tuning(((first + bend).nan_to_num() * TUNINGS).round().long())
-        follows = (first + bend).isfinite() & (notes > 0) & (notes < NOTES)
-        if step.level == TUNING:
-            follows, moved = follows & (step.coarser[:, NOTE] > 0), only(tunings, shares)
-        else:
-            moved = only(notes.clamp(0, NOTES - 1), shares) * shares[:, 1:].sum(dim=1, keepdim=True)
-            moved[:, 0] = shares[:, 0]
-        return torch.where(follows[:, None], first_possible(moved, shares), shares)
-
-    def _begin(self, step: Draw) -> None:
-        """Choose what sounds go on as."""
-        if self._begun or step.frame < BEGINNING:
-            return
-        self._begun = True
-        for sound in step.rows.tolist():
-            course = self._courses[sound]
-            if self._motions.repeats(course.recording):
-                continue
-            beginning = self._motions.beginning(step.codes[sound])
-            recording = self._motions.like(course, beginning, self._chances[sound])
-            spectra, bend = self._motions.spectra_of(recording), self._motions.bend_of(recording)
-            places = torch.linspace(0, len(spectra) - 1, len(course.loudness))
-            self._spectra[sound, : len(places)] = beginning - spectra[:BEGINNING].mean(dim=0) + between(spectra, places)
-            self._bends[sound, : len(places)] = bend[places.round().long()]

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec.layout import NOTE, FrameLayout
+from distill.codec.layout import ATOM, NOTE, TUNING, FrameLayout
 from distill.codes.sequences import eos_token
 
-TONE_TOP_P = 0.6  # of tones at most: held notes gave way to rare others too often
+TONE_TOP_P = {NOTE: 0.6, TUNING: 0.6, ATOM: 0.9}  # of tones at most: held notes gave way to rare others too often
 FINEST_TEMPERATURE = 0.5  # factor of the finest level beside a tone, 1 of the coarsest: its draws make partials flicker
 SURE = 0.9  # probability of the end from which a sound ends before its course: what follows spectra of ends is a hole
 SOFT_STEPS = 10  # of loudness, 20 dB, below the loudest frame: only from there on
@@ -52,7 +52,7 @@ Policy = Callable[[Tensor, Draw], Tensor]
 
 def chain(sampling: Sampling, layout: FrameLayout, requested: Sequence[Policy]) -> list[Policy]:
     """The policies of a draw, in turn: those of all draws around those of a request, of which the last word counts."""
-    truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p, layout)
+    truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p)
     return [cool_fine_shapes(layout), *requested, truncate]
 
 
@@ -83,12 +83,11 @@ def cool_fine_shapes(layout: FrameLayout) -> Policy:
     return cool
 
 
-def truncation(temperature: float, top_k: int, top_p: float, layout: FrameLayout) -> Policy:
+def truncation(temperature: float, top_k: int, top_p: float) -> Policy:
     """Temperature, top-k (0: all) and top-p; of tones `TONE_TOP_P` at most."""
-    tones = layout.tones
 
     def truncate(shares: Tensor, step: Draw) -> Tensor:
-        most = min(top_p, TONE_TOP_P) if step.level in tones else top_p
+        most = min(top_p, TONE_TOP_P.get(step.level, top_p))
         if (temperature, top_k, most) == (1.0, 0, 1.0):
             return shares
         logits = shares.log() / temperature

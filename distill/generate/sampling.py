@@ -95,29 +95,34 @@ def sample_codes(
     return [own[:length].numpy().copy() for own, length in zip(codes, lengths.tolist(), strict=True)]
 
 
-def follow_courses(
+def sample_along_courses(
     prior: Prior,
     wanted: Sequences,
     random: Sequence[torch.Generator],
+    policies: Sequence[Policy] = (),
     motions: Motions | None = None,
     bends: bool = True,
-) -> list[Policy]:
-    """Policies of sequences whose loudness follows that of recordings, if the prior knows it, and that move as these.
+    progress: Progress = lambda *_: None,
+) -> list[Codes]:
+    """Sample as `sample_codes` sequences whose loudness follows that of recordings, if the prior knows it.
 
-    `motions` are of the recordings that the prior has courses of, where their codes are known. A length that is given
-    after a prompt is no recording's, and has no course.
+    They move as the recordings of `motions`, which are those that the prior has courses of; without `bends` not in
+    pitch. A length that is given after a prompt is no recording's, and has no course; what has a prompt is not moved.
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
-        return []
-    most, label = wanted.most_frames(prior), wanted.label
+        return sample_codes(prior, wanted, random, policies, progress)
+    most, motions = wanted.most_frames(prior), None if len(wanted.prompt) else motions
     if len(wanted.prompt):
-        courses, motions = prior.courses.continued(wanted.prompt, label, random), None
+        courses = prior.courses.continued(wanted.prompt, wanted.label, random)
     else:
         repeats = motions.repeats if motions else lambda _: False
-        courses = prior.courses.stretched(most, label, random, wanted.natural_ending, repeats)
-    in_time = [motions is not None and motions.repeats(course.recording) for course in courses]
-    followed = follow(prior.courses.tokens(courses, most), prior.codebook_size, in_time)
-    return [followed, *(motions.policies(courses, random, bends) if motions else [])]
+        courses = prior.courses.stretched(most, wanted.label, random, wanted.natural_ending, repeats)
+    in_time = [course.in_time for course in courses]
+    own: list[Policy] = [follow(prior.courses.tokens(courses, most), prior.codebook_size, in_time)]
+    if motions is None:
+        return sample_codes(prior, wanted, random, [*policies, *own], progress)
+    drawn = sample_codes(prior, wanted, random, [*policies, *own, motions.beats(courses)], progress)
+    return [motions.moved(codes, course, bends) for codes, course in zip(drawn, courses, strict=True)]
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:

@@ -22,7 +22,7 @@ from distill.errors import ArtifactError
 from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Samples
 from distill.generate.policies import Policy, Sampling, keep, pull_to
 from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Refusal, Sound, draw_again
-from distill.generate.sampling import NO_CODES, Sequences, follow_courses, generators, sample_codes
+from distill.generate.sampling import NO_CODES, Sequences, generators, sample_along_courses, sample_codes
 from distill.generate.source import Source
 from distill.progress import Progress, silent
 from distill.seeds import Stream, derive_seed
@@ -97,8 +97,10 @@ class GenerationRequest:
         """Sample codes by policies; unless these say how loud each frame is, it follows courses of recordings."""
         prior, random = source.prior, generators(attempt.seeds)
         wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
-        courses = follow_courses(prior, wanted, random, source.motions, not self.is_tuned) if has_courses else []
-        return sample_codes(prior, wanted, random, [*policies, *courses], attempt.progress)
+        if not has_courses:
+            return sample_codes(prior, wanted, random, policies, attempt.progress)
+        motions, bends = source.motions, not self.is_tuned
+        return sample_along_courses(prior, wanted, random, policies, motions, bends, attempt.progress)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -18,11 +18,16 @@ MOST_COURSES = 2048
 
 
 class Course(NamedTuple):
-    """The course of a sound: the number of its recording, the place `[F]` in it of each frame, and its loudness `[F]`."""
+    """The course of a sound: the number of its recording, the place `[F]` in it of each frame, and its loudness `[F]`.
+
+    `in_time` are those of recordings that repeat. `chance`, from 0 to 1, is a random number for what is chosen later.
+    """
 
     recording: int
     places: Tensor
     loudness: Tensor
+    in_time: bool = False
+    chance: float = 0.0
 
 
 class Courses(nn.Module):
@@ -56,14 +61,15 @@ class Courses(nn.Module):
         """
         every, numbers, courses = self._every(), self._of(label), []
         for generator in generators:
-            number, octaves, moved = self._draw(numbers, generator)
+            number, octaves, moved, chance = self._draw(numbers, generator)
             long, in_time = len(every[number]), repeats(number)
             frames = most_frames
             if ends:
                 frames = min(most_frames, max(1, round(long * 2 ** (0.5 * octaves * (not in_time)))))
             places = torch.arange(frames) % long if in_time else ((torch.arange(frames) + 0.5) * long / frames - 0.5)
             places = places.clamp(0, long - 1)
-            courses.append(Course(number, places, between(every[number], places) + 1.5 * moved))
+            loudness = between(every[number], places) + 1.5 * moved
+            courses.append(Course(number, places, loudness, in_time, (1 + chance) / 2))
         return courses
 
     def continued(self, prompt: Codes, label: int, generators: Sequence[torch.Generator]) -> list[Course]:
@@ -99,11 +105,11 @@ class Courses(nn.Module):
         own = [number for number, of in enumerate(self.labels.tolist()) if label in (0, of)]
         return own or list(range(len(self.frames)))
 
-    def _draw(self, numbers: Sequence[int], generator: torch.Generator) -> tuple[int, float, float]:
-        """One of the numbers of recordings, and two numbers from -1 to 1."""
+    def _draw(self, numbers: Sequence[int], generator: torch.Generator) -> tuple[int, float, float, float]:
+        """One of the numbers of recordings, and three numbers from -1 to 1."""
         chosen = int(torch.randint(len(numbers), (1,), generator=generator))
-        octaves, moved = (2 * torch.rand(2, generator=generator) - 1).tolist()
-        return numbers[chosen], octaves, moved
+        octaves, moved, chance = (2 * torch.rand(3, generator=generator) - 1).tolist()
+        return numbers[chosen], octaves, moved, chance
 
 
 def between(values: Tensor, places: Tensor) -> Tensor:

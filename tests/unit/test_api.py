@@ -193,7 +193,7 @@ def test_sounds_that_end_with_the_prompt_are_counted(model: Model, monkeypatch: 
     def sampled(_: object, wanted: Sequences, *__: object) -> list[np.ndarray]:
         return [np.zeros((1 + number % 10, len(SIZES)), np.int64) for number in range(wanted.count)]
 
-    monkeypatch.setattr("distill.generate.sounds.sample_codes", sampled)
+    monkeypatch.setattr("distill.generate.sampling.sample_codes", sampled)
     prompt = model.decode(np.zeros((20, len(SIZES)), dtype=np.int64))
     made = model.generate(n=20, seed=3, prompt=prompt)
     begun = len(model.encode(prompt))

@@ -12,7 +12,7 @@ from unit.training.coded import fit, pretrained_start
 
 from distill.codes.sequences import CodedRecording, eos_token
 from distill.codes.store import Codes
-from distill.generate.sampling import Sequences, follow_courses, generators, sample_codes
+from distill.generate.sampling import Sequences, generators, sample_along_courses, sample_codes
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName
 from distill.prior.artifact import build_prior
 from distill.prior.base import LONGER, Prior
@@ -50,7 +50,7 @@ def following(recordings: list[tuple[Codes, int]], architecture: ArchitectureNam
 def sampled(model: Prior, count: int, max_frames: int, **wanted: Any) -> list[Codes]:
     """Sounds from a seed."""
     sequences, random = Sequences(count, max_frames, **wanted), generators(range(100, 100 + count))
-    return sample_codes(model, sequences, random, follow_courses(model, sequences, random))
+    return sample_along_courses(model, sequences, random)
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
@@ -80,9 +80,9 @@ def test_after_a_prompt_a_sound_goes_on_as_a_longer_recording_does(model: Prior)
     assert all(abs(codes[0, 0] - FADES[0][4, 0]) <= 8 and codes[-1, 0] <= 8 and len(codes) <= 18 for codes in on)
     late = sampled(model, 8, 40, label=SWELLING, prompt=np.concatenate(FADES))
     assert {len(codes) for codes in late} == {1}
-    prompt, free = FADES[0][:5], Sequences(8, 30, natural_ending=False, prompt=FADES[0][:5])
-    assert not follow_courses(model, free, generators(range(8)))
-    assert {len(codes) for codes in sampled(model, 2, 30, natural_ending=False, prompt=prompt)} == {30}
+    free = Sequences(8, 30, natural_ending=False, prompt=FADES[0][:5])
+    both = (sample(model, free, generators(range(8))) for sample in (sample_codes, sample_along_courses))
+    assert all(len(one) == 30 and np.array_equal(one, other) for one, other in zip(*both, strict=True))
 
 
 def test_without_a_label_or_a_recording_that_has_it_any_is_followed() -> None:

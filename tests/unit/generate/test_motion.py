@@ -1,7 +1,6 @@
 """Motion: what is drawn bends, loses its treble and keeps time as the recording that it follows."""
 
 import copy
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,11 +8,13 @@ import pytest
 import torch
 from unit.pitched import networks
 
-from distill.codec.layout import NOTE, SHAPE, TUNING
+from distill.codec.layout import ATOM, NOTE, SHAPE, TUNING
 from distill.codec.model import VQVAE
+from distill.codec.tones.layer import FLOORS
 from distill.codes.store import Codes
-from distill.generate.motion import Motions, Moving
-from distill.generate.sampling import Sequences, follow_courses, generators, sample_codes
+from distill.generate.motion import BANDS, Motions
+from distill.generate.policies import Draw
+from distill.generate.sampling import Sequences, generators, sample_along_courses
 from distill.prior.courses import Course
 
 FRAMES = 60
@@ -46,65 +47,81 @@ def loop() -> Codes:
 
 def darkening() -> Codes:
     """A tone whose spectrum goes from the brightest codeword to the darkest."""
-    tilts = tilt_of_words()
-    order = tilts.argsort(descending=True)
+    codec, _ = networks()
+    words = [tilt(codec, recording()[:, :SHAPE], word) for word in range(codec.architecture.codebook_size)]
+    order = torch.tensor(words).argsort(descending=True)
     codes = recording()
     codes[:, SHAPE] = order[torch.linspace(0, len(order) - 1, FRAMES).round().long()].numpy()
     return codes
 
 
-def tilt_of_words() -> torch.Tensor:
-    """Treble less bass of each codeword of the first shape level, in dB."""
-    codec, _ = networks()
-    words = Motions(codec, [recording()]).words[0]
-    return words[:, -1] - words[:, 0]
+def tilt(codec: VQVAE, first: Codes, word: int) -> float:
+    """Treble less bass in dB of a sound whose first shape level is this codeword throughout."""
+    shapes = np.zeros((len(first), codec.architecture.num_quantizers - SHAPE), np.int64)
+    shapes[:, 0] = word
+    (spectra,) = spectra_of(codec, [np.concatenate([first, shapes], axis=1)])
+    return float(tilts(spectra).mean())
 
 
-def drawn(
-    recordings: Sequence[Codes], count: int = 8, moves: bool = True, bends: bool = True, seconds: int = 0
-) -> list[Codes]:
+def tilts(spectra: torch.Tensor) -> torch.Tensor:
+    """Treble less bass of spectra `[F, M]`, in dB."""
+    return spectra[:, -BANDS // 2 :].mean(dim=1) - spectra[:, : BANDS // 2].mean(dim=1)
+
+
+def spectra_of(codec: VQVAE, sounds: Sequence[Codes]) -> list[torch.Tensor]:
+    motions = Motions(codec, sounds)
+    return [motions._spectra_of(number, BANDS) for number in range(len(sounds))]
+
+
+def along(recording: Codes, frames: int | None = None, chance: float = 0.0) -> Course:
+    """A course with the loudness of a recording, which is the first of several."""
+    loudness = torch.from_numpy(recording[:, 0]).float()[:frames]
+    return Course(0, torch.arange(len(loudness)), loudness, chance=chance)
+
+
+def drawn(recordings: Sequence[Codes], count: int = 8, moves: bool = True, seconds: int = 0) -> list[Codes]:
     """Sounds that follow recordings; with `seconds` so many frames of each."""
     codec, untouched = networks()
     prior = copy.deepcopy(untouched)
     prior.longest.fill_(max(map(len, recordings)))
     prior.begin_courses(list(map(len, recordings))).fit([(codes, 0) for codes in recordings])
     wanted, random = Sequences(count, seconds or 200, natural_ending=not seconds), generators(range(count))
-    motions = Motions(codec, recordings) if moves else None
-    return sample_codes(prior, wanted, random, follow_courses(prior, wanted, random, motions, bends))
+    return sample_along_courses(prior, wanted, random, motions=Motions(codec, recordings) if moves else None)
 
 
-def _spectra_of(codec: VQVAE, sounds: Sequence[Codes]) -> list[torch.Tensor]:
-    motions = Motions(codec, sounds)
-    return [motions.spectra_of(number) for number in range(len(sounds))]
-
-
-def slopes(sounds: Sequence[Codes]) -> list[float]:
-    """Semitones by which pitches rise over the whole of each sound that has some, once it has begun."""
+def pitches(codes: Codes) -> Codes:
     codec, _ = networks()
-    found = []
-    for codes in sounds:
-        pitches = codec.pitches(torch.from_numpy(codes)).numpy()
-        (there,) = np.isfinite(pitches[1:]).nonzero()
-        if len(there) > 5:
-            found.append(float(np.polyfit(there / len(codes), pitches[1:][there], 1)[0]))
-    return found
+    return codec.pitches(torch.from_numpy(codes)).numpy()
 
 
-def test_pitches_bend_from_where_they_are_drawn() -> None:
-    sounds = drawn([glide(6)], 32)
-    assert len(slopes(sounds)) > 4
-    assert slopes(sounds) == pytest.approx([6] * len(slopes(sounds)), abs=0.3)
-    assert len({int(codes[codes[:, NOTE] > 0, NOTE][0]) for codes in sounds if codes[:, NOTE].any()}) > 1
-    free = slopes(drawn([glide(6)], 16, bends=False))
-    assert len(free) > 0
-    assert max(map(abs, free)) < 3
-
-
-def test_straight_pitches_are_left_to_the_prior() -> None:
+def test_a_tone_bends_from_where_it_was_drawn() -> None:
     codec, _ = networks()
-    assert Motions(codec, [recording()]).bend_of(0).isnan().all()
-    same = drawn([recording()]), drawn([recording()], bends=False)
-    assert all(np.array_equal(one, other) for one, other in zip(*same, strict=True))
+    low, motions = recording(), Motions(codec, [glide(6)])
+    low[:, NOTE] = 48
+    moved = motions.moved(low, along(low))
+    assert pitches(moved) - 48 == pytest.approx(pitches(glide(6)) - 60, abs=0.07)
+    at_its_note = motions.moved(low, along(low), bends=False)
+    assert np.array_equal(at_its_note[:, NOTE:ATOM], low[:, NOTE:ATOM])
+
+
+def test_a_tone_that_wavers_is_as_straight_as_its_recording_and_its_jumps_stay() -> None:
+    codec, _ = networks()
+    wavering = recording()
+    wavering[:, TUNING] += np.arange(FRAMES) % 3
+    wavering[30:, NOTE] += 7
+    moved = Motions(codec, [recording()]).moved(wavering, along(recording()))
+    assert np.ptp(pitches(moved)[:30]) == 0
+    assert np.ptp(pitches(moved)[30:]) == 0
+    assert pitches(moved)[-1] - pitches(moved)[0] == pytest.approx(7, abs=0.13)
+
+
+def test_what_cannot_be_coded_stays_as_it_was_drawn() -> None:
+    codec, _ = networks()
+    highest = recording()
+    highest[:, NOTE] = 125
+    moved = pitches(Motions(codec, [glide(6)]).moved(highest, along(highest)))
+    assert moved.max() < 128
+    assert moved[-1] == pytest.approx(125)
 
 
 def test_the_octaves_that_a_glide_is_coded_in_are_no_jumps() -> None:
@@ -119,23 +136,35 @@ def test_the_octaves_that_a_glide_is_coded_in_are_no_jumps() -> None:
     assert Motions(codec, [noise]).bend_of(0).isnan().all()
 
 
-def test_treble_dies_as_in_the_recording() -> None:
+def test_noise_is_beside_a_tone_where_it_is_in_the_recording() -> None:
     codec, _ = networks()
+    noisy_at_first, clean = recording(), recording()
+    noisy_at_first[:10, ATOM] = len(FLOORS)
+    moved = Motions(codec, [noisy_at_first]).moved(clean, along(clean))
+    assert np.array_equal(moved[:, ATOM], noisy_at_first[:, ATOM])
+    without_tone = recording()
+    without_tone[:, NOTE : NOTE + 3] = 0
+    assert not Motions(codec, [noisy_at_first]).moved(without_tone, along(clean))[:, NOTE : NOTE + 3].any()
 
-    def change(sounds: Sequence[Codes]) -> float:
-        """Of treble less bass from beginning to end, as it is decoded."""
-        motions, changes = Motions(codec, sounds), []
-        for number in range(len(sounds)):
-            spectra = motions.spectra_of(number)
-            tilt = spectra[:, -1] - spectra[:, 0]
-            changes.append(float(tilt[-5:].mean() - tilt[:5].mean()))
-        return float(np.mean(changes))
 
-    still, moving, wanted = (
-        change(sounds) for sounds in (drawn([darkening()], 16, moves=False), drawn([darkening()], 16), [darkening()])
-    )
-    assert abs(still) < 0.3 * abs(wanted)
-    assert moving == pytest.approx(wanted, rel=0.4)
+def test_treble_dies_as_gradually_as_in_the_recording() -> None:
+    codec, _ = networks()
+    still, dark = recording(), darkening()
+    still[:, SHAPE] = dark[0, SHAPE]
+    moved = Motions(codec, [dark]).moved(still, along(dark))
+    assert np.array_equal(moved[:, : NOTE + 3], still[:, : NOTE + 3])
+    own, wanted, before = (tilts(spectra) for spectra in spectra_of(codec, [moved, dark, still]))
+    assert float((before[10:] - wanted[10:]).abs().mean()) > 3  # dB
+    assert float((own - wanted).abs().mean()) < 0.3 * float((before - wanted).abs().mean())
+
+
+def test_a_sound_that_is_stretched_or_ends_early_moves_as_fast_as_its_course() -> None:
+    codec, _ = networks()
+    motions, low = Motions(codec, [glide(6)]), recording(2 * FRAMES)
+    slow = pitches(motions.moved(low, along(low)))
+    assert slow[-1] - slow[0] == pytest.approx(6, abs=0.1)
+    early = pitches(motions.moved(low[:FRAMES], along(low)))
+    assert early[-1] - early[0] == pytest.approx(3, abs=0.1)
 
 
 def test_what_repeats_is_known_and_keeps_its_length_and_its_beats() -> None:
@@ -145,10 +174,10 @@ def test_what_repeats_is_known_and_keeps_its_length_and_its_beats() -> None:
     beats = drawn([loop()])
     assert {len(codes) for codes in beats} == {96}
     assert len({len(codes) for codes in drawn([loop()], moves=False)}) > 1
-    (wanted,) = _spectra_of(codec, [loop()])
+    (wanted,) = spectra_of(codec, [loop()])
 
     def apart(sounds: Sequence[Codes]) -> float:
-        pairs = [(own, wanted[: len(own)]) for own in _spectra_of(codec, sounds)]
+        pairs = [(own, wanted[: len(own)]) for own in spectra_of(codec, sounds)]
         return float(np.mean([float((own[: len(beat)] - beat).abs().mean()) for own, beat in pairs]))
 
     assert apart(beats) < 0.7 * apart(drawn([loop()], moves=False))  # dB
@@ -159,17 +188,23 @@ def test_what_repeats_is_known_and_keeps_its_length_and_its_beats() -> None:
 
 
 def test_the_end_of_a_loop_that_is_held_out_is_the_priors_own() -> None:
-    codec, _ = networks()
-    moving = Moving(Motions(codec, [loop()]), [Course(0, torch.arange(120), torch.zeros(120))], [0.5])
-    assert moving._spectra[0].isfinite().all(dim=1).tolist() == [True] * 96 + [False] * 24
+    codec, prior = networks()
+    course = Course(0, torch.arange(120), torch.zeros(120), in_time=True)
+    policy = Motions(codec, [loop()]).beats([course])
+    shares, tones = torch.ones(1, codec.architecture.codebook_size), torch.zeros(1, SHAPE, dtype=torch.int64)
+    codes = torch.zeros(1, 120, prior.num_quantizers, dtype=torch.int64)
+    weighs = [
+        not policy(shares, Draw(frame, SHAPE, torch.arange(1), tones, codes)).equal(shares) for frame in range(120)
+    ]
+    assert weighs == [True] * 96 + [False] * 24
 
 
 def test_recordings_of_the_same_label_are_followed_alone() -> None:
     codec, _ = networks()
     motions = Motions(codec, [recording(), recording(), darkening(), darkening()], [1, 1, 2, 2])
-    course = Course(3, torch.arange(FRAMES), torch.from_numpy(recording()[:, 0]).float())
-    chosen = {motions.like(course, motions.spectra_of(0)[:2].mean(dim=0), chance) for chance in (0.0, 0.5)}
-    assert chosen == {2, 3}
+    begun = motions._spectra_of(0, BANDS)[:2].mean(dim=0)
+    courses = [along(recording(), chance=chance)._replace(recording=3) for chance in (0.0, 0.5)]
+    assert {motions.like(course, begun) for course in courses} == {2, 3}
 
 
 def test_of_several_recordings_the_one_that_begins_and_swells_alike_is_followed() -> None:
@@ -179,7 +214,5 @@ def test_of_several_recordings_the_one_that_begins_and_swells_alike_is_followed(
     recordings = [recording(), swelling, loop(), darkening()]
     motions = Motions(codec, recordings)
     for number in (0, 1, 3):
-        loudness = torch.from_numpy(recordings[number][:, 0]).float()
-        course = Course(number, torch.arange(FRAMES), loudness)
-        assert motions.like(course, motions.spectra_of(number)[:2].mean(dim=0), 0.0) == number
-    assert math.isfinite(float(motions.spectra_of(2).sum()))
+        begun = motions._spectra_of(number, BANDS)[:2].mean(dim=0)
+        assert motions.like(along(recordings[number])._replace(recording=number), begun) == number

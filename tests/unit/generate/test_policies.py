@@ -73,7 +73,6 @@ def policies(seed: int) -> dict[str, Policy]:
             float(rng.choice([0.01, 0.5, 1.0, 10.0])),
             int(rng.integers(0, 9)),
             float(rng.choice([1e-3, 0.5, 1.0])),
-            LAYOUT,
         ),
     }
 
@@ -135,10 +134,9 @@ def test_each_pair_of_what_a_sound_can_be_asked_for_gives_codes(pair: tuple[str,
     if "courses" in pair:
         chosen.append(follow(torch.full((3, frames), 40), prior.codebook_size, [False, True, False]))
     if "motion" in pair:
-        bent = recording.copy()
-        bent[:, NOTE] += np.arange(frames) // 2
-        course = Course(0, torch.arange(frames), torch.full((frames,), 50.0))
-        chosen += Motions(codec, [bent]).policies([course] * 3, generators(range(3)))
+        loudness = torch.full((frames,), 50.0)
+        courses = [Course(0, torch.arange(frames), loudness, in_time) for in_time in (True, False, True)]
+        chosen.append(Motions(codec, [recording]).beats(courses))
     for codes in sample_codes(prior, Sequences(3, frames, **wanted), generators(range(3)), chosen):
         assert out_of_range(codes, prior.shape.codebook_sizes) == ""
         assert 1 <= len(codes) <= frames

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.tiny import prior_shape
 
-from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
+from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import Codes, out_of_range
 from distill.generate.policies import FINEST_TEMPERATURE, TONE_TOP_P, Draw, Policy, truncation
@@ -135,13 +135,13 @@ def test_labels_and_prompts_change_what_is_drawn(kind: str) -> None:
     prompt = np.full((5, LEVELS), 3)
 
     def drawn(sampling: Sampling = Sampling(), **others: object) -> np.ndarray:  # noqa: B008
-        wanted = {"count": 3, "max_frames": 6, "sampling": sampling, "natural_ending": False, **others}
+        wanted = {"count": 3, "max_frames": 12, "sampling": sampling, "natural_ending": False, **others}
         return np.stack(sampled(prior, 1, **wanted))
 
     plain, one, two, guided = drawn(), drawn(label=1), drawn(label=2), drawn(Sampling(guidance=4.0), label=1)
     assert len({codes.tobytes() for codes in (plain, one, two, guided, drawn(prompt=prompt))}) == 5
     np.testing.assert_array_equal(drawn(Sampling(guidance=4.0)), plain)
-    assert guided.shape == plain.shape == (3, 6, LEVELS)
+    assert guided.shape == plain.shape == (3, 12, LEVELS)
 
 
 def test_guidance_amplifies_what_a_label_changes() -> None:
@@ -214,7 +214,7 @@ def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: in
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, 11, generator=generator)
     step = Draw(0, 0, torch.arange(6), torch.zeros(6, 0, dtype=torch.int64), torch.zeros(6, 1, 1, dtype=torch.int64))
-    drawn = draw(truncation(0.8, top_k, top_p, FrameLayout(SIZES))(logits.softmax(dim=-1), step), uniform(generator, 6))
+    drawn = draw(truncation(0.8, top_k, top_p)(logits.softmax(dim=-1), step), uniform(generator, 6))
     for row, token in zip((logits / 0.8).softmax(dim=-1), drawn, strict=True):
         order = row.argsort(descending=True)
         rank = int((order == token).nonzero())
@@ -231,7 +231,7 @@ def test_tones_are_drawn_from_the_likeliest_and_others_from_all() -> None:
             parameter.zero_()  # all codes are equally likely
     codes = np.concatenate(sampled(prior, count=400, max_frames=4, natural_ending=False))
     found = [len(np.unique(codes[:, level])) for level in range(len(sizes))]
-    assert found == [5, *(math.ceil(TONE_TOP_P * size) for size in sizes[1:4]), 4]
+    assert found == [5, *(math.ceil(TONE_TOP_P[level] * sizes[level]) for level in (NOTE, TUNING, ATOM)), 4]
 
 
 def test_fine_shapes_beside_a_tone_are_drawn_cooler() -> None:
