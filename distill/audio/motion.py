@@ -166,10 +166,9 @@ def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
 
     Of tempos that explain them the one nearest to 120 is likelier.
     """
-    alike = autocorrelation(_onsets(np.asarray(sound, np.float64), sample_rate))
+    alike = unbiased_autocorrelation(_onsets(np.asarray(sound, np.float64), sample_rate))
     if repetition(alike, 1 / HOP_SECONDS) < REPEATING:
         return math.nan
-    alike *= len(alike) / np.arange(len(alike), 0, -1)  # the longer a lag, the fewer onsets are compared
     tempos = np.arange(70.0, 180.5, 0.5)
     beats = 60 / tempos / (round(HOP_SECONDS * sample_rate) / sample_rate)  # in frames
     places = beats * np.array([[0.25], [0.5], [1], [2], [3], [4]])
@@ -180,7 +179,7 @@ def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
 
 def _pulse(sound: Doubles, sample_rate: int) -> float:
     """Highest autocorrelation of the onsets between 0.1 and 0.6 s; NaN for sounds of less than 1.5 s."""
-    alike = autocorrelation(_onsets(sound, sample_rate))
+    alike = _autocorrelation(_onsets(sound, sample_rate))
     return float(max(alike[round(0.1 / HOP_SECONDS) : round(0.6 / HOP_SECONDS)], default=math.nan))
 
 
@@ -194,7 +193,13 @@ def _onsets(sound: Doubles, sample_rate: int) -> Doubles:
     return onsets
 
 
-def autocorrelation(onsets: Doubles) -> Doubles:
+def unbiased_autocorrelation(onsets: Doubles) -> Doubles:
+    """Autocorrelation `[T]` of onsets `[T]` for so many as are compared: the longer a lag, the fewer there are."""
+    alike = _autocorrelation(onsets)
+    return alike * (len(alike) / np.arange(len(alike), 0, -1))
+
+
+def _autocorrelation(onsets: Doubles) -> Doubles:
     """Autocorrelation `[T]` of onsets `[T]`, 1 without a lag; none where they are all alike."""
     varied = onsets - onsets.mean() if len(onsets) else onsets
     both: Doubles = np.correlate(varied, varied, "full")[len(varied) - 1 :] if varied.any() else np.empty(0)
@@ -202,12 +207,11 @@ def autocorrelation(onsets: Doubles) -> Doubles:
 
 
 def repetition(alike: Doubles, frame_rate: float) -> float:
-    """How much onsets with this autocorrelation `[T]` repeat: how alike they are after a lag of .2 to 1.2 s and after
-    twice that lag, less what they are between; -1 where they are too short.
+    """How much onsets with this unbiased autocorrelation `[T]` repeat; -1 where they are too short.
 
-    Onsets of a sound that swells or dies are alike at all short lags.
+    That is how alike they are after a lag of .2 to 1.2 s and after twice that lag, less what they are between: onsets of
+    a sound that swells or dies are alike at all short lags.
     """
-    alike = alike * (len(alike) / np.arange(len(alike), 0, -1))
     lags = range(round(0.2 * frame_rate), min(round(1.2 * frame_rate), int(0.4 * len(alike))))
     twice = (alike[2 * lag - 1 : 2 * lag + 2].max() for lag in lags)  # a beat is no whole number of frames
     repeats = (min(alike[lag], again) - alike[:lag].min() for lag, again in zip(lags, twice, strict=True))

@@ -19,10 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.audio.motion import autocorrelation, repetition
-from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, SHAPE, TUNINGS
+from distill.audio.motion import LEAST_SECONDS, REPEATING, repetition, unbiased_autocorrelation
+from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, SHAPE
 from distill.codec.model import VQVAE
-from distill.codec.tones.layer import note_and_tuning, steps_of
 from distill.codes.store import Codes
 from distill.generate.policies import Draw, Policy, first_possible
 from distill.prior.courses import Course, between
@@ -33,8 +32,6 @@ NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed;
 OTHER_LABEL = 1e9  # is farther than any of the same
 BEAT_BANDS, NEAR_DB = 4, 2.0  # of spectra of beats, and the deviation from them
 ONSET_BANDS, LEAST_RISE = 20, 3.0  # in which onsets are looked for; dB of a frame from which a rise is one
-REPEATING = 0.45  # repetition of the onsets of recordings that repeat
-LEAST_SECONDS = 1.5  # of these
 RANGE_DB = 60.0  # below the loudest level, in which there are onsets
 OCTAVE = 12  # semitones
 JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame from which a pitch jumps; share of jumps up to which it bends
@@ -59,19 +56,21 @@ class Motions:
         if course.in_time:
             return codes
         drawn = torch.from_numpy(codes.astype(np.int64))
-        own = self._spectra(drawn, BANDS)
+        latents = self._latents(drawn)
+        own = self._spectra(latents, BANDS)
         begun = own[:BEGINNING].mean(dim=0)
         recording = self.like(course, begun)
         known, spectra = self._recordings[recording], self._spectra_of(recording, BANDS)
         places = torch.linspace(0, len(known) - 1, len(course.loudness))[: len(drawn)]
         change = begun - spectra[:BEGINNING].mean(dim=0) + between(spectra, places) - own
-        latents = self._codec.dequantise(drawn[None].to(self._codec.device)).cpu() + change @ self._from_bands
-        shapes = self._codec.quantizer.search(latents.to(self._codec.device))[0, :, 1:].cpu()
         nearest = places.round().long()
         tones = self._with_floors(drawn[:, NOTE:SHAPE], known[nearest, NOTE:SHAPE])
         if bends:
             tones = self._bent(tones, self.bend_of(recording)[nearest])
-        moved: Codes = torch.cat([drawn[:, :NOTE], tones, shapes], dim=1).numpy()
+        wanted = latents + change @ self._from_bands
+        moved: Codes = (
+            self._codec.search(wanted[None].to(self._codec.device), tones[None].to(self._codec.device))[0].cpu().numpy()
+        )
         return moved
 
     def beats(self, courses: Sequence[Course]) -> Policy:
@@ -104,7 +103,7 @@ class Motions:
 
         They are words that last: what their kernels spread over frames adds up.
         """
-        return [_centred(words.cpu() @ self._to_bands(BEAT_BANDS)) for words, _ in self._codec.quantizer.levels()[1:]]
+        return [self._spectra(words.cpu(), BEAT_BANDS) for words, _ in self._codec.quantizer.levels()[1:]]
 
     def like(self, course: Course, begun: Tensor) -> int:
         """One of the recordings that are nearest to a course, and to the spectrum `[M]` that a sound began with."""
@@ -122,7 +121,7 @@ class Motions:
     def _beginnings(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of the candidates the spectra `[K, M]` of their beginnings, their loudness `[K, POINTS]` and frames `[K]`."""
         chosen = [self._recordings[number] for number in self._candidates]
-        begun = torch.stack([self._spectra(codes[:BEGINNING], BANDS).mean(dim=0) for codes in chosen])
+        begun = torch.stack([self._spectra(self._latents(codes[:BEGINNING]), BANDS).mean(dim=0) for codes in chosen])
         swells = [between(codes[:, 0].float(), torch.linspace(0, len(codes) - 1, POINTS)) for codes in chosen]
         return begun, _centred(torch.stack(swells)), torch.tensor([float(len(codes)) for codes in chosen])
 
@@ -135,11 +134,9 @@ class Motions:
 
     def _bent(self, tones: Tensor, bend: Tensor) -> Tensor:
         """Tones `[F, 3]` that bend so many semitones `[F]`, NaN as they do; what cannot be coded stays as it is."""
-        note, tuning, atom = tones.unbind(-1)
-        steps = ((bend - _bend(self._codec.tone.pitches(tones))).nan_to_num() * TUNINGS).round().long()
-        moved_note, moved_tuning = note_and_tuning(steps_of(note, tuning) + steps)
-        can_be_coded = (note > 0) & (moved_note > 0) & (moved_note < NOTES)
-        return torch.where(can_be_coded[:, None], torch.stack([moved_note, moved_tuning, atom], dim=-1), tones)
+        turn = (bend - _bend(self._codec.tone.pitches(tones))).nan_to_num()
+        moved = self._codec.tone.transposed(tones, turn)
+        return torch.where(moved[:, :1] > 0, moved, tones)
 
     def _bend_of(self, recording: int) -> Tensor:
         """How far its pitch is from where it began, `[F]` in semitones; NaN without a tone, all of one with no pitch."""
@@ -152,10 +149,14 @@ class Motions:
 
     def _new_spectra(self, recording: int, bands: int) -> Tensor:
         """Spectra `[F, M]` of a recording."""
-        return self._spectra(self._recordings[recording], bands)
+        return self._spectra(self._latents(self._recordings[recording]), bands)
 
-    def _spectra(self, codes: Tensor, bands: int) -> Tensor:
-        latents = self._codec.dequantise(codes[None].to(self._codec.device))[0].cpu()
+    def _latents(self, codes: Tensor) -> Tensor:
+        """Latents `[F, D]` of codes `[F, Q]`."""
+        return self._codec.dequantise(codes[None].to(self._codec.device))[0].cpu()
+
+    def _spectra(self, latents: Tensor, bands: int) -> Tensor:
+        """Spectra `[F, M]` of latents `[F, D]`, or `[V, M]` of codewords."""
         return _centred(latents @ self._to_bands(bands))
 
     def _new_table(self, bands: int) -> Tensor:
@@ -190,11 +191,11 @@ class Motions:
         codes, rate = self._recordings[recording], self._codec.spectrogram.frame_rate
         if len(codes) < LEAST_SECONDS * rate:
             return False
-        by_hop = self._spectra(codes, ONSET_BANDS).unflatten(1, (-1, ONSET_BANDS))
+        by_hop = self._spectra(self._latents(codes), ONSET_BANDS).unflatten(1, (-1, ONSET_BANDS))
         levels = by_hop.mean(dim=1) + 20 * LOUDNESS_STEP * codes[:, :1]
         rises = levels.clamp_min(float(levels.max()) - RANGE_DB).diff(dim=0) - LEAST_RISE
         onsets = rises.clamp_min(0).sum(dim=1).double().numpy()
-        return repetition(autocorrelation(onsets), rate) > REPEATING
+        return repetition(unbiased_autocorrelation(onsets), rate) > REPEATING
 
 
 def _bend(pitches: Tensor) -> Tensor:

@@ -111,18 +111,22 @@ def sample_along_courses(
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
         return sample_codes(prior, wanted, random, policies, progress)
-    most, motions = wanted.most_frames(prior), None if len(wanted.prompt) else motions
+    most = wanted.most_frames(prior)
     if len(wanted.prompt):
-        courses = prior.courses.continued(wanted.prompt, wanted.label, random)
+        courses, motions = prior.courses.continued(wanted.prompt, wanted.label, random), None
     else:
         repeats = motions.repeats if motions else lambda _: False
         courses = prior.courses.stretched(most, wanted.label, random, wanted.natural_ending, repeats)
     in_time = [course.in_time for course in courses]
-    own: list[Policy] = [follow(prior.courses.tokens(courses, most), prior.codebook_size, in_time)]
-    if motions is None:
-        return sample_codes(prior, wanted, random, [*policies, *own], progress)
-    drawn = sample_codes(prior, wanted, random, [*policies, *own, motions.beats(courses)], progress)
-    return [motions.moved(codes, course, bends) for codes, course in zip(drawn, courses, strict=True)]
+    own = [follow(prior.courses.tokens(courses, most), prior.codebook_size, in_time)]
+    if motions and any(in_time):
+        own.append(motions.beats(courses))
+    drawn = sample_codes(prior, wanted, random, [*policies, *own], progress)
+    return (
+        [motions.moved(codes, course, bends) for codes, course in zip(drawn, courses, strict=True)]
+        if motions
+        else drawn
+    )
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:

@@ -69,7 +69,7 @@ class Courses(nn.Module):
             places = torch.arange(frames) % long if in_time else ((torch.arange(frames) + 0.5) * long / frames - 0.5)
             places = places.clamp(0, long - 1)
             loudness = between(every[number], places) + 1.5 * moved
-            courses.append(Course(number, places, loudness, in_time, (1 + chance) / 2))
+            courses.append(Course(number, places, loudness, in_time, chance))
         return courses
 
     def continued(self, prompt: Codes, label: int, generators: Sequence[torch.Generator]) -> list[Course]:
@@ -106,10 +106,10 @@ class Courses(nn.Module):
         return own or list(range(len(self.frames)))
 
     def _draw(self, numbers: Sequence[int], generator: torch.Generator) -> tuple[int, float, float, float]:
-        """One of the numbers of recordings, and three numbers from -1 to 1."""
+        """One of the numbers of recordings, two numbers from -1 to 1, and one from 0 to 1."""
         chosen = int(torch.randint(len(numbers), (1,), generator=generator))
-        octaves, moved, chance = (2 * torch.rand(3, generator=generator) - 1).tolist()
-        return numbers[chosen], octaves, moved, chance
+        octaves, moved, chance = torch.rand(3, generator=generator).tolist()
+        return numbers[chosen], 2 * octaves - 1, 2 * moved - 1, chance
 
 
 def between(values: Tensor, places: Tensor) -> Tensor:

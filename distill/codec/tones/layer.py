@@ -125,10 +125,11 @@ class ToneLayer(nn.Module):
         pitch = steps_of(note, tuning).double() / TUNINGS
         return torch.where((note > 0) & (atom > 0), pitch, torch.nan)
 
-    def transposed(self, tones: Tensor, semitones: float) -> Tensor:
-        """Tones `[..., F, 3]` with other notes and tunings; those beyond what can be coded are left out."""
+    def transposed(self, tones: Tensor, semitones: float | Tensor) -> Tensor:
+        """Tones `[..., F, 3]` moved by semitones, or by `[..., F]` of them; those beyond what can be coded are left out."""
         note, tuning, atom = tones.unbind(-1)
-        moved_note, moved_tuning = note_and_tuning(steps_of(note, tuning) + round(semitones * TUNINGS))
+        steps = (torch.as_tensor(semitones, dtype=torch.float64) * TUNINGS).round().long()
+        moved_note, moved_tuning = note_and_tuning(steps_of(note, tuning) + steps.to(tones.device))
         moved = torch.stack([moved_note, moved_tuning, atom], dim=-1)
         can_be_coded = (note > 0) & (moved_note > 0) & (moved_note < NOTES)
         return torch.where(can_be_coded[..., None], moved, 0)
