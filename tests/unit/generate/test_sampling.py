@@ -135,13 +135,13 @@ def test_labels_and_prompts_change_what_is_drawn(kind: str) -> None:
     prompt = np.full((5, LEVELS), 3)
 
     def drawn(sampling: Sampling = Sampling(), **others: object) -> np.ndarray:  # noqa: B008
-        wanted = {"count": 3, "max_frames": 12, "sampling": sampling, "natural_ending": False, **others}
-        return np.stack(sampled(prior, 1, **wanted))
+        wanted = {"count": 3, "max_frames": 6, "sampling": sampling, "natural_ending": False, **others}
+        return np.stack(sampled(prior, 2, **wanted))
 
     plain, one, two, guided = drawn(), drawn(label=1), drawn(label=2), drawn(Sampling(guidance=4.0), label=1)
     assert len({codes.tobytes() for codes in (plain, one, two, guided, drawn(prompt=prompt))}) == 5
     np.testing.assert_array_equal(drawn(Sampling(guidance=4.0)), plain)
-    assert guided.shape == plain.shape == (3, 12, LEVELS)
+    assert guided.shape == plain.shape == (3, 6, LEVELS)
 
 
 def test_guidance_amplifies_what_a_label_changes() -> None:
