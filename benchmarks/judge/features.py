@@ -129,7 +129,7 @@ def _effect_layers() -> list[tuple[Tensor, Tensor]]:
 
     The file is a pickle: only tensors and the numbers of NumPy in it are read, and nothing else can run.
     """
-    numbers = [
+    numbers: list[Any] = [
         (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
         np.dtype,
         *{type(np.dtype(code)) for code in np.typecodes["All"]},

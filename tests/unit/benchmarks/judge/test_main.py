@@ -17,7 +17,7 @@ from distill.params import Params, default_params
 from distill.pipeline.train import train_model
 from distill.storage.work import Executor
 
-JUDGES = ["pitch", "speech", "spectra"]
+JUDGES = ["pitch", "speech", "effects", "spectra"]
 
 
 def tiny_params(val_fraction: float = 0.4) -> Params:
