@@ -1,0 +1,88 @@
+"""RAVE (Caillon and Esling 2021), `v2_small` of acids-rave: its own network, losses, optimisers and schedule.
+
+RAVE cuts files into windows and drops shorter ones, so recordings are joined. Sounds are decodes of latents that are
+drawn from N(0, 1) in each frame, the prior of its variational autoencoder. Its second network, a prior of the latents,
+would need a training of its own.
+"""
+
+import importlib
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+BATCH = 4  # 8 by default
+SIGNAL = 1 << 16  # samples of a window; 131072 by default
+GAP = 0.2  # seconds of silence between recordings
+
+
+class Network:
+    """RAVE's model without what measures its training."""
+
+    def __init__(self, rate: int) -> None:
+        rave, gin = importlib.import_module("rave"), importlib.import_module("gin")
+        configs = Path(rave.__file__).parent / "configs"
+        gin.add_config_file_search_path(str(configs.parent))
+        gin.parse_config_files_and_bindings([str(configs / "v2_small.gin")], [f"SAMPLING_RATE = {rate}"])
+        self.rave, self.rate = rave, rate
+        self.whole = rave.RAVE(n_channels=1)
+        self.kept = nn.ModuleList([self.whole.pqmf, self.whole.encoder, self.whole.decoder])
+
+    def learn(self, recordings: Sequence[Tensor], go_on: Callable[[], bool]) -> None:
+        """Learn windows of recordings `[N]` that are joined, changed as RAVE changes them: phases and dither."""
+        lightning = importlib.import_module("pytorch_lightning")
+        model = importlib.import_module("rave.model")
+        field = self.rave.core.get_rave_receptive_field(self.whole, n_channels=1)
+        self.whole.receptive_field.copy_(torch.tensor(field))
+
+        def stop(trainer: Any, *_: Any) -> None:
+            trainer.should_stop = not go_on()
+
+        callbacks = [model.WarmupCallback(), model.QuantizeCallback(), model.BetaWarmupCallback()]
+        trainer = lightning.Trainer(
+            logger=lightning.loggers.TensorBoardLogger(Path.cwd() / ".peers" / "rave-log"),
+            accelerator="cpu",
+            callbacks=[*callbacks, lightning.callbacks.LambdaCallback(on_train_batch_end=stop)],
+            max_steps=10**9,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(self.whole, DataLoader(Windows(recordings, self.rate), BATCH))
+
+    def draw(self, samples: int) -> Tensor:
+        """A new sound `[samples]`."""
+        frames = -(-samples // self.hop_length)
+        sound: Tensor = self.whole.decode(torch.randn(1, self.whole.latent_size, frames))
+        return sound[0, 0, :samples]
+
+    @property
+    def hop_length(self) -> int:
+        """Samples of a frame of latents."""
+        frames: int = self.whole.encode(torch.zeros(1, 1, SIGNAL)).shape[-1]
+        return SIGNAL // frames
+
+
+class Windows:
+    """Endless windows `[1, SIGNAL]` of joined recordings, each another one."""
+
+    def __init__(self, recordings: Sequence[Tensor], rate: int) -> None:
+        data, transforms = (importlib.import_module(f"rave.{name}") for name in ("dataset", "transforms"))
+        silence = torch.zeros(round(GAP * rate))
+        self.joined = torch.cat([part for recording in recordings for part in (recording, silence)]).numpy()
+        self.mangled: Any = transforms.RandomApply(
+            lambda sound: data.random_phase_mangle(sound, 20, 2000, 0.99, rate), p=0.8
+        )
+        self.dithered: Any = transforms.Dequantize(16)
+
+    def __len__(self) -> int:
+        return 10**9
+
+    def __getitem__(self, _: int) -> Tensor:
+        start = random.randrange(len(self.joined) - SIGNAL + 1)
+        sound = self.dithered(self.mangled(self.joined[None, start : start + SIGNAL]))
+        return torch.from_numpy(sound).float()
