@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 BATCH = 4  # 8 by default
 SIGNAL = 1 << 16  # samples of a window; 131072 by default
@@ -24,7 +24,8 @@ class Network:
     """RAVE's model without what measures its training."""
 
     def __init__(self, rate: int) -> None:
-        rave, gin = importlib.import_module("rave"), importlib.import_module("gin")
+        rave: Any = importlib.import_module("rave")
+        gin = importlib.import_module("gin")
         configs = Path(rave.__file__).parent / "configs"
         gin.add_config_file_search_path(str(configs.parent))
         gin.parse_config_files_and_bindings([str(configs / "v2_small.gin")], [f"SAMPLING_RATE = {rate}"])
@@ -52,7 +53,7 @@ class Network:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(self.whole, DataLoader(Windows(recordings, self.rate), BATCH))
+        trainer.fit(self.whole, DataLoader[Tensor](Windows(recordings, self.rate), BATCH))
 
     def draw(self, samples: int) -> Tensor:
         """A new sound `[samples]`."""
@@ -67,7 +68,7 @@ class Network:
         return SIGNAL // frames
 
 
-class Windows:
+class Windows(Dataset[Tensor]):
     """Endless windows `[1, SIGNAL]` of joined recordings, each another one."""
 
     def __init__(self, recordings: Sequence[Tensor], rate: int) -> None:

@@ -5,6 +5,7 @@ so that a CPU does some steps a minute; all else is the paper's. Shapes: `B` bat
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Generator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Linear(LATENT, FIRST * CHANNELS[0])
-        pairs = zip(CHANNELS, CHANNELS[1:], strict=False)
+        pairs = pairwise(CHANNELS)
         self.layers = nn.ModuleList(
             nn.ConvTranspose1d(more, fewer, 25, stride=4, padding=11, output_padding=1) for more, fewer in pairs
         )
@@ -45,8 +46,7 @@ class Critic(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = CHANNELS[::-1]
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = pairwise(CHANNELS[::-1])
         self.layers = nn.ModuleList(nn.Conv1d(fewer, more, 25, stride=4, padding=12) for fewer, more in pairs)
         self.last = nn.Linear(FIRST * CHANNELS[0], 1)
 
@@ -92,7 +92,8 @@ class Network:
         between = torch.lerp(recorded, made, torch.rand(len(recorded), 1, 1)).requires_grad_()
         (slopes,) = torch.autograd.grad(self.critic(between).sum(), between, create_graph=True)
         penalty = (slopes.flatten(1).norm(dim=1) - 1).square().mean()
-        return self.critic(made).mean() - self.critic(recorded).mean() + PENALTY * penalty
+        loss: Tensor = self.critic(made).mean() - self.critic(recorded).mean() + PENALTY * penalty
+        return loss
 
     def made(self, count: int) -> Tensor:
         """New sounds `[count, 1, WINDOW]`."""
