@@ -29,7 +29,6 @@ from distill.prior.courses import Course, between
 BANDS = 10  # of spectra that sounds move as
 BEGINNING = 2  # frames from which sounds go on as others
 NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed; of how many; places that are compared
-OTHER_LABEL = 1e9  # is farther than any of the same
 BEAT_BANDS, NEAR_DB = 4, 2.0  # of spectra of beats, and the deviation from them
 ONSET_BANDS, LEAST_RISE = 20, 3.0  # in which onsets are looked for; dB of a frame from which a rise is one
 RANGE_DB = 60.0  # below the loudest level, in which there are onsets
@@ -106,22 +105,29 @@ class Motions:
         return [self._spectra(words.cpu(), BEAT_BANDS) for words, _ in self._codec.quantizer.levels()[1:]]
 
     def like(self, course: Course, begun: Tensor) -> int:
-        """One of the recordings that are nearest to a course, and to the spectrum `[M]` that a sound began with."""
-        beginnings, swells, lengths = self._beginnings
+        """One of the recordings that are nearest to a course, and to the spectrum `[M]` that a sound began with.
+
+        It has the same label, and is another one than that of the course where there is any: a sound with the loudness
+        and the motion of one recording would be a copy of it.
+        """
+        own, label = course.recording, self._labels[course.recording]
+        rows = [row for row, other in enumerate(self._candidates) if other != own and self._labels[other] == label]
+        if not rows:
+            return own
+        beginnings, swells, lengths = (each[rows] for each in self._beginnings)
         places = torch.linspace(0, len(course.loudness) - 1, POINTS)
         apart = swells - _centred(between(course.loudness, places))
         by_hop = (beginnings - begun).unflatten(1, (-1, BANDS))
         distances = by_hop.mean(dim=1).square().mean(dim=1) + 4 * apart.square().mean(dim=1)
-        distances += (lengths / len(self._recordings[course.recording])).log2().square() * 20
-        distances[self._labels[torch.tensor(self._candidates)] != self._labels[course.recording]] += OTHER_LABEL
-        nearest = distances.topk(min(NEAREST, len(distances)), largest=False).indices
-        return self._candidates[int(nearest[int(course.chance * len(nearest))])]
+        distances += (lengths / len(self._recordings[own])).log2().square() * 20
+        nearest = distances.topk(min(NEAREST, len(rows)), largest=False).indices
+        return self._candidates[rows[int(nearest[int(course.chance * len(nearest))])]]
 
     @cached_property
     def _beginnings(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of the candidates the spectra `[K, M]` of their beginnings, their loudness `[K, POINTS]` and frames `[K]`."""
         chosen = [self._recordings[number] for number in self._candidates]
-        begun = torch.stack([self._spectra(self._latents(codes[:BEGINNING]), BANDS).mean(dim=0) for codes in chosen])
+        begun = torch.stack([self._spectra_of(number, BANDS)[:BEGINNING].mean(dim=0) for number in self._candidates])
         swells = [between(codes[:, 0].float(), torch.linspace(0, len(codes) - 1, POINTS)) for codes in chosen]
         return begun, _centred(torch.stack(swells)), torch.tensor([float(len(codes)) for codes in chosen])
 

@@ -201,18 +201,26 @@ def test_the_end_of_a_loop_that_is_held_out_is_the_priors_own() -> None:
 
 def test_recordings_of_the_same_label_are_followed_alone() -> None:
     codec, _ = networks()
-    motions = Motions(codec, [recording(), recording(), darkening(), darkening()], [1, 1, 2, 2])
+    motions = Motions(codec, [recording(), recording(), darkening(), darkening(), darkening()], [1, 1, 2, 2, 2])
     begun = motions._spectra_of(0, BANDS)[:2].mean(dim=0)
     courses = [along(recording(), chance=chance)._replace(recording=3) for chance in (0.0, 0.5)]
-    assert {motions.like(course, begun) for course in courses} == {2, 3}
+    assert {motions.like(course, begun) for course in courses} == {2, 4}
 
 
-def test_of_several_recordings_the_one_that_begins_and_swells_alike_is_followed() -> None:
+def test_of_other_recordings_the_one_that_begins_and_swells_alike_is_followed() -> None:
     codec, _ = networks()
     swelling = recording()
     swelling[:, 0] = swelling[::-1, 0]
     recordings = [recording(), swelling, loop(), darkening()]
-    motions = Motions(codec, recordings)
+    motions = Motions(codec, [*recordings, recording()])
     for number in (0, 1, 3):
         begun = motions._spectra_of(number, BANDS)[:2].mean(dim=0)
-        assert motions.like(along(recordings[number])._replace(recording=number), begun) == number
+        assert motions.like(along(recordings[number])._replace(recording=4), begun) == number
+
+
+def test_a_sound_has_its_loudness_and_its_motion_of_two_recordings_where_there_are_two() -> None:
+    codec, _ = networks()
+    for labels, followed in (([0, 0], 1), ([1, 2], 0)):
+        motions = Motions(codec, [darkening(), recording()], labels)
+        begun = motions._spectra_of(0, BANDS)[:2].mean(dim=0)
+        assert {motions.like(along(darkening(), chance=chance), begun) for chance in (0.0, 0.9)} == {followed}
