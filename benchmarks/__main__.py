@@ -11,6 +11,7 @@ from benchmarks.memorization import measure_memorization
 from benchmarks.opus import MISSING, opus_is_installed
 from benchmarks.page import measure_page
 from benchmarks.peers.measure import measure_peers
+from benchmarks.peers.peer import PEERS
 from benchmarks.prior import measure_prior
 from benchmarks.report import PAGE, RESULTS, Table, report, update_page
 from benchmarks.speed import measure_generation, measure_sampling, measure_training
@@ -42,7 +43,7 @@ def _measured(asked: argparse.Namespace) -> Iterator[Table]:
         say(f"{folder.name}:")
         most = 60 * asked.max_minutes
         if asked.peers:
-            yield from measure_peers(folder, asked.minutes, asked.count, asked.seed)
+            yield from measure_peers(folder, sorted(asked.minutes), asked.count, asked.seed, PEERS)
         elif asked.prior:
             yield measure_prior(folder, params, asked.seconds, most, asked.seeds, execution)
         else:

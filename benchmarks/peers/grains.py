@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]  # [N]
 
 GRAIN_SECONDS = 0.1
-JITTER_SECONDS = 0.05  # by which a grain is read before or after its place
+JITTER_SECONDS = 0.01  # by which a grain is read before or after its place
 
 
 def grains(recordings: Sequence[Samples], count: int, rate: int, rng: np.random.Generator) -> list[Samples]:

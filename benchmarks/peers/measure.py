@@ -13,7 +13,7 @@ from benchmarks.judge.__main__ import KERNEL, NEAREST, trained_sides
 from benchmarks.judge.features import Samples, panel
 from benchmarks.judge.measures import Comparison, Null
 from benchmarks.judge.sounds import MAX_SECONDS, followed
-from benchmarks.peers.peer import DISTILL, MODEL, PEERS, RECORDINGS, Peer, Task, figures
+from benchmarks.peers.peer import DISTILL, MODEL, RECORDINGS, Peer, Task, figures
 from benchmarks.peers.worker import DRAWN, SOUNDS, TRAINED, WINDOW
 from benchmarks.report import MISSING, Table, number
 from distill.api import Model
@@ -29,7 +29,7 @@ Row = tuple[str, ...]
 
 
 def measure_peers(
-    folder: Path, minutes: Sequence[float], count: int, seed: int, peers: Sequence[Peer] = PEERS, kept: Path = WORK
+    folder: Path, minutes: Sequence[float], count: int, seed: int, peers: Sequence[Peer], kept: Path = WORK
 ) -> Iterator[Table]:
     """Let peers train on a folder of recordings and draw `count` sounds, and measure these.
 

@@ -24,6 +24,7 @@ from benchmarks.peers.grains import grains
 from benchmarks.peers.worker import DRAWN, SOUNDS, THREADS, TRAINED, write
 from distill.api import Model
 from distill.errors import ArtifactError
+from distill.storage.files import remove_folder
 
 ROOT = Path(__file__).parents[2]
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
@@ -152,7 +153,8 @@ def keep_sounds(run: Path, rate: int, make: Callable[[], Sequence[Samples]]) -> 
     began = time.process_time()
     sounds = make()
     took = time.process_time() - began
-    (run / SOUNDS).mkdir(exist_ok=True)
+    remove_folder(run / SOUNDS)
+    (run / SOUNDS).mkdir()
     for number, sound in enumerate(sounds):
         soundfile.write(run / SOUNDS / f"{number:03d}.wav", sound, rate, subtype="FLOAT")
     write(run / DRAWN, cpu_seconds=took, sound_seconds=sum(map(len, sounds)) / rate)

@@ -7,6 +7,7 @@ of this process, so that what else a computer does takes no part of a budget.
 import argparse
 import importlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -86,7 +87,8 @@ def draw(name: str, rate: int, folder: Path, count: int, seconds: float) -> None
     with torch.no_grad():
         sounds = [network.draw(samples) for _ in range(count)]
     took = time.process_time() - began
-    (folder / SOUNDS).mkdir(exist_ok=True)
+    shutil.rmtree(folder / SOUNDS, ignore_errors=True)
+    (folder / SOUNDS).mkdir()
     for number, sound in enumerate(sounds):
         soundfile.write(folder / SOUNDS / f"{number:03d}.wav", sound.numpy(), rate, subtype="FLOAT")
     write(folder / DRAWN, cpu_seconds=took, sound_seconds=sum(map(len, sounds)) / rate)
