@@ -43,7 +43,7 @@ def _measured(asked: argparse.Namespace) -> Iterator[Table]:
         say(f"{folder.name}:")
         most = 60 * asked.max_minutes
         if asked.peers:
-            yield from measure_peers(folder, sorted(asked.minutes), asked.count, asked.seed, PEERS)
+            yield from measure_peers(folder, sorted(asked.minutes), asked.count, PEERS)
         elif asked.prior:
             yield measure_prior(folder, params, asked.seconds, most, asked.seeds, execution)
         else:
@@ -75,7 +75,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--peers", action="store_true", help="sounds of generators of others beside ours, on the same recordings")
     add("--minutes", type=float, nargs="+", default=[2.0, 30.0], help="CPU time that each of them may train")
     add("--count", type=whole(1), default=64, help="sounds of each of them")
-    add("--seed", type=whole(0), default=0, help="of their trainings and sounds")
     add("--page", action="store_true", help="how soon the page plays a sound, in Chromium")
     add_write(parser, "tables", "benchmarks.md")
     return parser

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from benchmarks.judge.__main__ import KERNEL, NEAREST, trained_sides
 from benchmarks.judge.features import Samples, panel
 from benchmarks.judge.measures import Comparison, Null
 from benchmarks.judge.sounds import MAX_SECONDS, followed
-from benchmarks.peers.peer import DISTILL, MODEL, RECORDINGS, Peer, Task, figures
+from benchmarks.peers.peer import DISTILL, MODEL, RECORDINGS, SEED, Peer, Task, figures
 from benchmarks.peers.worker import DRAWN, SOUNDS, TRAINED, WINDOW
 from benchmarks.report import MISSING, Table, number
 from distill.api import Model
 from distill.audio.motion import IN_WORDS, Motion, medians
 from distill.audio.read import read_recording
+from distill.novelty.report import Statistics
 from distill.novelty.verdict import VERDICTS
 from distill.progress import ProgressReport
 
@@ -29,48 +30,47 @@ Row = tuple[str, ...]
 
 
 def measure_peers(
-    folder: Path, minutes: Sequence[float], count: int, seed: int, peers: Sequence[Peer], kept: Path = WORK
+    folder: Path, minutes: Sequence[float], count: int, peers: Sequence[Peer], kept: Path = WORK
 ) -> Iterator[Table]:
     """Let peers train on a folder of recordings and draw `count` sounds, and measure these.
 
     What was trained or drawn before, below `kept`, is there already. Raises DistillError.
     """
     name = folder.resolve().name
-    task = prepared(folder, kept / name, seed)
-    runs: dict[Row, Path] = {}
-    for peer in peers:
-        for run in peer.train(task, minutes):
-            if len([*(run / SOUNDS).glob("*.wav")]) != count:
-                say(f"{name}: sounds by {peer.name}, {run.name}")
-                peer.draw(task, run, count, WINDOW / task.rate)
-            runs[name, peer.name, cpu_minutes(run)] = run
-    recorded = {(name, kind, MISSING): kind for kind in (HELD_OUT, TRAINING)}
-    sounds = {row: drawn(run, task.rate) for row, run in runs.items()}
-    sides = {HELD_OUT: task.sides.held_out, TRAINING: task.sides.training}
-    heard = {row: task.sides.read(sides[kind]) for row, kind in recorded.items()}
-    costs = dict.fromkeys(heard, (MISSING,) * 2) | {row: cost(run) for row, run in runs.items()}
+    task = prepared(folder, kept / name)
+    runs = {(name, peer.name, cpu_minutes(run)): run for peer in peers for run in drawn_by(peer, task, minutes, count)}
+    recorded = {
+        (name, HELD_OUT, MISSING): task.sides.read(task.sides.held_out),
+        (name, TRAINING, MISSING): task.sides.read(task.sides.training),
+    }
+    sets = recorded | {row: read_sounds(run, task.rate) for row, run in runs.items()}
     with ProgressReport(name) as progress:
-        every = heard | sounds
-        novel = {row: verdicts(task.model, own) for row, own in followed(every.items(), progress, "sets by novelty")}
-        judged = judgements(task, every, seed)
-        moved = {row: motion(own, task.rate) for row, own in followed(every.items(), progress, "sets by motion")}
-    judges = tuple(panel(task.model.bundle.codec))
-    shown = (*ABOUT, "MB", "CPU s per s of sound", "/".join(VERDICTS), *judges)
-    yield Table("peers", shown, tuple((*row, *costs[row], novel[row], *judged[row]) for row in every))
-    columns = (*ABOUT, "steps", "seconds", *(words[0] + words[2] for words in UNITS.values()))
-    steps = {row: number(figures(run, TRAINED).get("steps", math.nan), ".0f") for row, run in runs.items()}
-    moving = tuple((*row, steps.get(row, MISSING), *moved[row]) for row in every)
-    yield Table("peers_motion", columns, moving)
+        novel = {row: verdicts(task.model, own) for row, own in followed(sets.items(), progress, "sets by novelty")}
+        judged = judgements(task, sets)
+        moved = {row: motion(own, task.rate) for row, own in followed(sets.items(), progress, "sets by motion")}
+    costs = dict.fromkeys(sets, (MISSING, MISSING)) | {row: cost(run) for row, run in runs.items()}
+    steps = dict.fromkeys(sets, MISSING) | {row: steps_of(run) for row, run in runs.items()}
+    cells = tuple((*row, *costs[row], novel[row], *judged[row]) for row in sets)
+    yield Table("peers", (*ABOUT, "MB", "CPU s per s of sound", "/".join(VERDICTS), *judges_of(task)), cells)
+    figures_of_motion = (f"{words},{unit}".rstrip(",") for words, _, unit in IN_WORDS.values())
+    cells = tuple((*row, steps[row], *moved[row]) for row in sets)
+    yield Table("peers_motion", (*ABOUT, "steps", "seconds", *figures_of_motion), cells)
 
 
-UNITS = {name: (words, form, unit and f",{unit}") for name, (words, form, unit) in IN_WORDS.items()}
+def drawn_by(peer: Peer, task: Task, minutes: Sequence[float], count: int) -> Iterator[Path]:
+    """The runs of a peer, each with `count` sounds."""
+    for run in peer.train(task, minutes):
+        if len([*(run / SOUNDS).glob("*.wav")]) != count:
+            say(f"{task.folder.name}: sounds by {peer.name}, {run.name}")
+            peer.draw(task, run, count, WINDOW / task.rate)
+        yield run
 
 
-def prepared(folder: Path, work: Path, seed: int) -> Task:
+def prepared(folder: Path, work: Path) -> Task:
     """What all peers have in common. Distill is trained first: its split is that of all."""
     run = DISTILL.trained(work, folder)
     model = Model(run / MODEL)
-    task = Task(folder, work, model, trained_sides(model, folder, work / "corpus"), seed)
+    task = Task(folder, work, model, trained_sides(model, folder, work / "corpus"))
     given = work / RECORDINGS
     given.mkdir(exist_ok=True)
     for place, entry in enumerate(task.sides.training):
@@ -79,7 +79,7 @@ def prepared(folder: Path, work: Path, seed: int) -> Task:
     return task
 
 
-def drawn(run: Path, rate: int) -> list[Samples]:
+def read_sounds(run: Path, rate: int) -> list[Samples]:
     """Sounds `[N]` of a run, read as recordings are: silence at both ends is trimmed. At most MAX_SECONDS of each."""
     files = sorted((run / SOUNDS).glob("*.wav"))
     return [read_recording(file, rate, trim=True).samples[: round(MAX_SECONDS * rate)] for file in files]
@@ -88,6 +88,11 @@ def drawn(run: Path, rate: int) -> list[Samples]:
 def cpu_minutes(run: Path) -> str:
     """Minutes of CPU time that a run was trained for, a dash where it was not."""
     return number(figures(run, TRAINED).get("cpu_seconds", math.nan) / 60, ".1f")
+
+
+def steps_of(run: Path) -> str:
+    """Steps of a training, a dash where there are none."""
+    return number(figures(run, TRAINED).get("steps", math.nan), ".0f")
 
 
 def cost(run: Path) -> Row:
@@ -103,13 +108,18 @@ def verdicts(model: Model, sounds: Sequence[Samples]) -> str:
     return "/".join(f"{counted[verdict]}" for verdict in VERDICTS)
 
 
-def judgements(task: Task, sets: Mapping[Row, Sequence[Samples]], seed: int) -> dict[Row, Row]:
+def judges_of(task: Task) -> Mapping[str, Callable[[Sequence[Samples]], Statistics]]:
+    """The judges of `make judge`, whichever they are."""
+    return panel(task.model.bundle.codec)
+
+
+def judgements(task: Task, sets: Mapping[Row, Sequence[Samples]]) -> dict[Row, Row]:
     """Cells of sets of sounds by each judge, as of `make judge`, whose null are draws of training recordings."""
     cells: dict[Row, Row] = dict.fromkeys(sets, ())
     held_out, others = (next(own for row, own in sets.items() if row[1] == kind) for kind in (HELD_OUT, TRAINING))
     counted = min(len(held_out), len(others) // 2)
-    for hear in panel(task.model.bundle.codec).values():
-        recordings, generator = hear(held_out), np.random.default_rng(seed)
+    for hear in judges_of(task).values():
+        recordings, generator = hear(held_out), np.random.default_rng(SEED)
         null = Null.of(Comparison(recordings, hear(others)), counted, generator)
         for row, own in sets.items():
             if own is held_out:

@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 MODEL = "model.distill"
 RECORDINGS = "recordings"
+SEED = 0  # of trainings and sounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +41,11 @@ class Task:
     folder: Path
     model: Model
     sides: Sides
-    seed: int
 
     @property
     def rate(self) -> int:
         """Sample rate of recordings and sounds, in Hz."""
         return self.sides.corpus.sample_rate
-
-    def rng(self) -> np.random.Generator:
-        """Randomness of a peer without a process of its own."""
-        return np.random.default_rng(self.seed)
 
 
 class Peer(Protocol):
@@ -92,7 +88,7 @@ class TrainedNetwork:
                 "installs it"
             )
         worker = [str(self.python), "-W", "ignore", "-m", "benchmarks.peers.worker", command, self.module]
-        given = [str((task.folder / RECORDINGS).resolve()), str(folder.resolve()), "--seed", f"{task.seed}"]
+        given = [str((task.folder / RECORDINGS).resolve()), str(folder.resolve()), "--seed", f"{SEED}"]
         subprocess.run([*worker, *given, *flags], check=True, cwd=ROOT, env=environment())
 
 
@@ -123,7 +119,7 @@ class Distill:
     def draw(self, task: Task, run: Path, count: int, seconds: float) -> None:  # noqa: ARG002 - sounds end at EOS
         """Draw sounds that end where the model ends them."""
         model = Model(run / MODEL)
-        keep_sounds(run, task.rate, lambda: model.generate(count, seed=task.seed).sounds)
+        keep_sounds(run, task.rate, lambda: model.generate(count, seed=SEED).sounds)
 
 
 @dataclass(frozen=True)
@@ -198,19 +194,19 @@ PEERS: tuple[Peer, ...] = (
         f"vary {STRENGTH:g}",
         "vary",
         _model,
-        lambda task, count: varied(task.model, _of_training(task), range(count), task.seed, task.rng()),
+        lambda task, count: varied(task.model, _of_training(task), range(count), SEED, np.random.default_rng(SEED)),
     ),
     Untrained(
         "counting",
         "counting",
         _model,
-        lambda task, count: by_counting(task.model, task.sides, range(count), task.rng()),
+        lambda task, count: by_counting(task.model, task.sides, range(count), np.random.default_rng(SEED)),
     ),
     Untrained(
         "grains",
         "grains",
         _recordings,
-        lambda task, count: grains(_of_training(task), count, task.rate, task.rng()),
+        lambda task, count: grains(_of_training(task), count, task.rate, np.random.default_rng(SEED)),
     ),
     TrainedNetwork("RAVE v2_small", "rave", PEERS_PYTHON),
     TrainedNetwork("diffusion U-Net", "diffusion", PEERS_PYTHON),

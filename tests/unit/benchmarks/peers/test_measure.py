@@ -40,7 +40,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(folder: Path, peers: tuple[peer.Peer, ...] = QUICK) -> dict[str, Table]:
-    tables = measure.measure_peers(folder / "mine", [2.0], 4, 0, peers, folder / ".peers")
+    tables = measure.measure_peers(folder / "mine", [2.0], 4, peers, folder / ".peers")
     return {table.name: table for table in tables}
 
 
