@@ -38,8 +38,10 @@ def measure_peers(
     """
     name = folder.resolve().name
     task = prepared(folder, kept / name)
-    runs = {(name, peer.name, cpu_minutes(run)): run for peer in peers for run in drawn_by(peer, task, minutes, count)}
-    recorded = {
+    runs: dict[Row, Path] = {
+        (name, peer.name, cpu_minutes(run)): run for peer in peers for run in drawn_by(peer, task, minutes, count)
+    }
+    recorded: dict[Row, list[Samples]] = {
         (name, HELD_OUT, MISSING): task.sides.read(task.sides.held_out),
         (name, TRAINING, MISSING): task.sides.read(task.sides.training),
     }
