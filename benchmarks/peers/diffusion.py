@@ -9,6 +9,7 @@ from torch import Tensor
 from benchmarks.peers.worker import windows
 
 BATCH = 4
+MULTIPLE = 256  # of the samples that it takes: the product of its factors
 STEPS = 20  # of sampling; the library's page suggests 10 to 100
 
 
@@ -40,9 +41,8 @@ class Network:
             optimizer.step()
             going = go_on()
 
-    def draw(self, samples: int) -> Tensor:
-        """A new sound `[samples]`: the library takes lengths that its factors divide."""
-        multiple = 256
-        length = -(-samples // multiple) * multiple
-        sound: Tensor = self.kept.sample(torch.randn(1, 1, length), num_steps=STEPS)
-        return sound[0, 0, :samples]
+    def draw(self, count: int, samples: int, recordings: Sequence[Tensor]) -> list[Tensor]:  # noqa: ARG002
+        """New sounds `[samples]`."""
+        length = -(-samples // MULTIPLE) * MULTIPLE
+        noises = [torch.randn(1, 1, length) for _ in range(count)]
+        return [self.kept.sample(noise, num_steps=STEPS)[0, 0, :samples] for noise in noises]

@@ -1,8 +1,8 @@
 """RAVE (Caillon and Esling 2021), `v2_small` of acids-rave: its own network, losses, optimisers and schedule.
 
-RAVE cuts files into windows and drops shorter ones, so recordings are joined. Sounds are decodes of latents that are
-drawn from N(0, 1) in each frame, the prior of its variational autoencoder. Its second network, a prior of the latents,
-would need a training of its own.
+RAVE cuts files into windows and drops shorter ones, so recordings are joined. Sounds are decodes of noise N(0, 1), the
+prior of its variational autoencoder, around the mean of the recordings' latents, which the models that RAVE exports add
+to what they are given. Its second network, a prior of the latents, would need a training of its own.
 """
 
 import importlib
@@ -55,17 +55,14 @@ class Network:
         )
         trainer.fit(self.whole, DataLoader[Tensor](Windows(recordings, self.rate), BATCH))
 
-    def draw(self, samples: int) -> Tensor:
-        """A new sound `[samples]`."""
-        frames = -(-samples // self.hop_length)
-        sound: Tensor = self.whole.decode(torch.randn(1, self.whole.latent_size, frames))
-        return sound[0, 0, :samples]
-
-    @property
-    def hop_length(self) -> int:
-        """Samples of a frame of latents."""
-        frames: int = self.whole.encode(torch.zeros(1, 1, SIGNAL)).shape[-1]
-        return SIGNAL // frames
+    def draw(self, count: int, samples: int, recordings: Sequence[Tensor]) -> list[Tensor]:
+        """New sounds `[samples]`: decodes of noise around the mean of the latents of recordings `[N]`."""
+        windows = [nn.functional.pad(sound, (0, -len(sound) % SIGNAL)) for sound in recordings]
+        latents = torch.cat([self.whole.encode(window[None, None])[0] for window in windows], dim=1)
+        mean = latents[: self.whole.latent_size].mean(dim=1, keepdim=True)
+        frames = -(-samples * latents.shape[1] // sum(map(len, windows)))
+        noises = [torch.randn(1, self.whole.latent_size, frames) for _ in range(count)]
+        return [self.whole.decode(mean + noise)[0, 0, :samples] for noise in noises]
 
 
 class Windows(Dataset[Tensor]):

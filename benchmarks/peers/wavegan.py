@@ -100,9 +100,9 @@ class Network:
         sounds: Tensor = self.kept(2 * torch.rand(count, LATENT) - 1)
         return sounds
 
-    def draw(self, samples: int) -> Tensor:
-        """A new sound `[samples]`, WINDOW at most."""
-        return self.made(1)[0, 0, :samples]
+    def draw(self, count: int, samples: int, recordings: Sequence[Tensor]) -> list[Tensor]:  # noqa: ARG002
+        """New sounds `[samples]`, WINDOW at most."""
+        return [self.made(1)[0, 0, :samples] for _ in range(count)]
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

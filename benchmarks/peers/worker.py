@@ -31,8 +31,8 @@ class Network(Protocol):
     def learn(self, recordings: Sequence[Tensor], go_on: Callable[[], bool]) -> None:
         """Learn recordings `[N]` as long as `go_on`, which is called after each step, says so."""
 
-    def draw(self, samples: int) -> Tensor:
-        """A new sound `[N]` of so many samples, WINDOW at most."""
+    def draw(self, count: int, samples: int, recordings: Sequence[Tensor]) -> list[Tensor]:
+        """New sounds `[N]` of so many samples, WINDOW at most; `recordings` `[N]` are those that it learnt."""
 
 
 def windows(recordings: Sequence[Tensor], count: int) -> Tensor:
@@ -78,14 +78,14 @@ def train(name: str, recordings: Sequence[Tensor], rate: int, work: Path, minute
     network.learn(recordings, budget(minutes, keep))
 
 
-def draw(name: str, rate: int, folder: Path, count: int, seconds: float) -> None:
-    """Make sounds with the network that a folder keeps, and write them there."""
+def draw(name: str, recordings: Sequence[Tensor], rate: int, folder: Path, count: int, seconds: float) -> None:
+    """Make sounds with the network that a folder keeps of a training on recordings `[N]`, and write them there."""
     network = network_of(name, rate)
     network.kept.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
     network.kept.eval()
     samples, began = min(WINDOW, round(seconds * rate)), time.process_time()
     with torch.no_grad():
-        sounds = [network.draw(samples) for _ in range(count)]
+        sounds = network.draw(count, samples, recordings)
     took = time.process_time() - began
     shutil.rmtree(folder / SOUNDS, ignore_errors=True)
     (folder / SOUNDS).mkdir()
@@ -129,12 +129,12 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     torch.manual_seed(asked.seed)
     np.random.seed(asked.seed)  # noqa: NPY002 - RAVE's data draws from it
-    recordings = list(read(asked.recordings))
-    rate = recordings[0][1]
+    files = list(read(asked.recordings))
+    recordings, rate = [sound for sound, _ in files], files[0][1]
     if asked.command == "train":
-        train(asked.name, [sound for sound, _ in recordings], rate, asked.folder, sorted(asked.minutes))
+        train(asked.name, recordings, rate, asked.folder, sorted(asked.minutes))
     else:
-        draw(asked.name, rate, asked.folder, asked.count, asked.seconds)
+        draw(asked.name, recordings, rate, asked.folder, asked.count, asked.seconds)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def test_latents_become_sounds_and_sounds_scores() -> None:
     assert sounds.shape == (2, 1, WINDOW)
     assert sounds.abs().max() <= 1
     assert network.critic(sounds).shape == (2,)
-    assert network.draw(1_000).shape == (1_000,)
+    assert [sound.shape for sound in network.draw(3, 1_000, [])] == 3 * [(1_000,)]
 
 
 def test_phase_shuffle_moves_each_example_and_reflects_at_its_ends() -> None:

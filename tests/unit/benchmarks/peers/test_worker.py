@@ -60,14 +60,15 @@ def test_a_network_is_kept_and_draws_the_same_sounds_from_a_seed(
 ) -> None:
     monkeypatch.setattr(wavegan, "BATCH", 1)
     torch.manual_seed(0)
-    worker.train("wavegan", [0.1 * torch.randn(5_000)], 8_000, tmp_path, [0.0, 1e-9])
+    recordings = [0.1 * torch.randn(5_000)]
+    worker.train("wavegan", recordings, 8_000, tmp_path, [0.0, 1e-9])
     trained = [json.loads((tmp_path / name / worker.TRAINED).read_text()) for name in ("0", "1e-09")]
     assert [figures["steps"] for figures in trained] == [1, 1]
     assert trained[0]["bytes"] == (tmp_path / "0" / worker.WEIGHTS).stat().st_size
     sounds = []
     for name in ("0", "1e-09"):
         torch.manual_seed(1)
-        worker.draw("wavegan", 8_000, tmp_path / name, 2, 0.5)
+        worker.draw("wavegan", recordings, 8_000, tmp_path / name, 2, 0.5)
         files = sorted((tmp_path / name / worker.SOUNDS).iterdir())
         sounds.append([soundfile.read(file)[0] for file in files])
         assert json.loads((tmp_path / name / worker.DRAWN).read_text())["sound_seconds"] == 1.0
