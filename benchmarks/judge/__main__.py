@@ -14,7 +14,8 @@ import numpy as np
 from benchmarks.arguments import add_write, refusals_said, whole
 from benchmarks.judge.features import panel
 from benchmarks.judge.measures import FEWEST, MEASURES, Comparison, Null
-from benchmarks.judge.sounds import Sides, decoded, followed, made_by, probes
+from benchmarks.judge.sounds import Sides, decoded, followed, independent, made_by, probes
+from benchmarks.judge.two_sample import two_sample_test
 from benchmarks.listen import MAX_REJECTED, heard_by
 from benchmarks.report import RESULTS, Table, number, report
 from distill.api import Model
@@ -22,6 +23,7 @@ from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.errors import ParamsError
 from distill.execution import STATE, execution_from_environment
+from distill.novelty.report import Statistics
 from distill.params import default_params
 from distill.pipeline.train import train_model
 from distill.pipeline.workspace import find_corpus
@@ -29,7 +31,9 @@ from distill.progress import Progress, ProgressReport
 from distill.storage.work import Executor
 
 FIGURES = "judges"  # a long table, which is written and not shown
-DECODED, TRAINING, OTHERS = "held out, decoded", "training recordings", "other recordings"
+AGAINST_DECODED = ("corpus", "sounds", "judge", "of each", "accuracy", "needed", "bound", "p", "verdict")
+DECODED, GENERATED, COUNTING = "held out, decoded", "generated", "counting"
+TRAINING, OTHERS = "training recordings", "other recordings"
 KERNEL, NEAREST = (MEASURES.index(name) for name in ("kernel distance", "nearest neighbour"))
 
 
@@ -121,19 +125,25 @@ def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int, progre
             f"{name}: expected at least {FEWEST} held-out recordings and {2 * FEWEST} others to judge by, found "
             f"{len(held_out)} and {len(others)}; add recordings"
         )
-    made = {DECODED: decoded(model, sides), **made_by(model, sides, wanted, seed, progress)}
+    made = {DECODED: decoded(model, sides, sides.held_out), **made_by(model, sides, wanted, seed, progress)}
     if sides.null is not sides.training:
         made = {TRAINING: sides.read(sides.training), **made}
     counted = min(least, *map(len, made.values()))
-    as_null = f"null: {counted} {TRAINING if sides.null is sides.training else OTHERS}"
+    kind_of_null = TRAINING if sides.null is sides.training else OTHERS
+    as_null, null_decoded = f"null: {counted} {kind_of_null}", f"{kind_of_null}, decoded"
+    null_codec = {null_decoded: decoded(model, sides, sides.null)}
     wrong = probes(others, sides.corpus.sample_rate, seed)
-    judges, figures = panel(model.bundle.codec), []
+    judges, figures, told = panel(model.bundle.codec), [], []
     cells: dict[str, list[str]] = {kind: [] for kind in (as_null, *made, *wrong)}
     for judge, hear in judges.items():
         recordings, generator = hear(held_out), np.random.default_rng(seed)
-        beside = {as_null: Comparison(recordings, hear(others))}
-        for kind, sounds in followed((made | wrong).items(), progress, f"sets heard by {judge}"):
-            beside[kind] = Comparison(recordings, hear(sounds), paired=kind == DECODED)
+        sets = {as_null: others, **made, **wrong, **null_codec}
+        heard = {kind: hear(own) for kind, own in followed(sets.items(), progress, f"sets heard by {judge}")}
+        reference = heard[DECODED][independent(sides.held_out)]
+        heard[null_decoded] = heard[null_decoded][independent(sides.null)]
+        for kind in (null_decoded, GENERATED, COUNTING):
+            told.append((name, kind, judge, *against_decoded(reference, heard[kind], seed)))
+        beside = {kind: Comparison(recordings, heard[kind], paired=kind == DECODED) for kind in cells}
         null = Null.of(beside[as_null], counted, generator)
         for kind, comparison in beside.items():
             values, p_value = comparison.draws(counted, generator).mean(axis=0), f"{comparison.p_value(generator):.3f}"
@@ -148,8 +158,16 @@ def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int, progre
     return [
         Table("judged", shown, tuple(rows[kind] for kind in (as_null, *made))),
         Table("hearing", shown, tuple(rows[kind] for kind in wrong)),
+        Table("against_decoded", AGAINST_DECODED, tuple(told)),
         Table(FIGURES, ("corpus", "judge", "sounds", *MEASURES, "p"), tuple(figures)),
     ]
+
+
+def against_decoded(reference: Statistics, sounds: Statistics, seed: int) -> tuple[str, ...]:
+    """Cells of whether sounds `[M, values]` are told from decoded held-out recordings `[N, values]`."""
+    test = two_sample_test(reference, sounds, np.random.default_rng(seed))
+    accuracies = (number(value, ".2f") for value in (test.accuracy, test.critical, test.bound))
+    return (f"{len(reference)}, {len(sounds)}", *accuracies, f"{test.p_value:.3f}", test.verdict)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--folder", type=Path, metavar="DIR", help="the recordings that the model file was trained on")
     taken = "train on so many recordings of a folder; the others judge"
     add("--take", nargs="+", type=whole(1), metavar="N", help=taken)
-    add("--count", type=whole(1), default=64, help="sounds of each generator")
+    add("--count", type=whole(1), default=128, help="sounds of each generator")
     add("--seed", type=int, default=0, help="of sounds, draws and what is taken")
     add_write(parser, "tables", "judges.md")
     return parser

@@ -88,10 +88,15 @@ def by_counting(model: Model, sides: Sides, turns: Iterable[int], rng: Rng) -> l
     return [model.decode(sampled(counting, int(rng.choice(lengths)), rng)) for _ in turns]
 
 
-def decoded(model: Model, sides: Sides) -> list[Samples]:
-    """The held-out recordings of `Sides.read`, coded and decoded."""
-    chosen = evenly(sides.held_out, MOST_RECORDINGS)
+def decoded(model: Model, sides: Sides, entries: Sequence[ManifestRow]) -> list[Samples]:
+    """The recordings that `Sides.read` reads, coded and decoded."""
+    chosen = evenly(entries, MOST_RECORDINGS)
     return [sound for _, sound in decoded_pairs(model.bundle.codec, sides.corpus, chosen, MAX_SECONDS)]
+
+
+def independent(entries: Sequence[ManifestRow]) -> NDArray[np.int_]:
+    """Numbers, among those that `Sides.read` reads, of one recording of each group of near-duplicates."""
+    return np.unique([entry.group for entry in evenly(entries, MOST_RECORDINGS)], return_index=True)[1]
 
 
 def sampled(counting: CountingModel, frames: int, rng: Rng) -> Codes:
@@ -125,6 +130,7 @@ def probes(recordings: Sequence[Samples], rate: int, seed: int) -> dict[str, lis
         "in another order": lambda sound: in_another_order(sound, rate, rng),
         "half a semitone higher": lambda sound: soxr.resample(sound, 2 ** (1 / 24) * rate, rate, "HQ"),
         "6 dB softer": lambda sound: sound / np.float32(2),
+        "nothing above 4 kHz": lambda sound: without_treble(sound, rate),
     }
     made = {name: [change(sound) for sound in recordings] for name, change in changes.items()}
     return {**made, "every fourth, 4 times": 4 * list(recordings[::4])}
@@ -139,6 +145,13 @@ def noise_like(sound: Samples, rate: int, rng: Rng, window: int = 1024) -> Sampl
     gains = np.sqrt((bank @ (bands[0] / (bands[1] + 1e-20))) / (bank.sum(axis=1, keepdims=True) + 1e-20))
     made = scipy.signal.istft(spectra[1] * gains, rate, nperseg=window)[1][: len(sound)]
     return np.asarray(made, dtype=np.float32)
+
+
+def without_treble(sound: Samples, rate: int, highest: float = 4_000.0) -> Samples:
+    """A sound `[N]` without what is above `highest` Hz."""
+    spectrum = np.fft.rfft(sound)
+    spectrum[np.fft.rfftfreq(len(sound), 1 / rate) > highest] = 0
+    return np.fft.irfft(spectrum, len(sound)).astype(np.float32)
 
 
 def in_another_order(sound: Samples, rate: int, rng: Rng) -> Samples:

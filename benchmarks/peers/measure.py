@@ -19,7 +19,7 @@ from benchmarks.report import MISSING, Table, number
 from distill.api import Model
 from distill.audio.motion import IN_WORDS, Motion, medians
 from distill.audio.read import read_recording
-from distill.novelty.report import Statistics
+from distill.novelty.report import Statistics, diversity
 from distill.novelty.verdict import VERDICTS
 from distill.progress import ProgressReport
 
@@ -49,14 +49,15 @@ def measure_peers(
     with ProgressReport(name) as progress:
         novel = {row: verdicts(task.model, own) for row, own in followed(sets.items(), progress, "sets by novelty")}
         judged = judgements(task, sets)
+        varied = {row: different(task, own) for row, own in followed(sets.items(), progress, "sets by diversity")}
         moved = {row: motion(own, task.rate) for row, own in followed(sets.items(), progress, "sets by motion")}
     costs = dict.fromkeys(sets, (MISSING, MISSING)) | {row: cost(run) for row, run in runs.items()}
     steps = dict.fromkeys(sets, MISSING) | {row: steps_of(run) for row, run in runs.items()}
     cells = tuple((*row, *costs[row], novel[row], *judged[row]) for row in sets)
     yield Table("peers", (*ABOUT, "MB", "CPU s per s of sound", "/".join(VERDICTS), *judges_of(task)), cells)
     figures_of_motion = (f"{words},{unit}".rstrip(",") for words, _, unit in IN_WORDS.values())
-    cells = tuple((*row, steps[row], *moved[row]) for row in sets)
-    yield Table("peers_motion", (*ABOUT, "steps", "seconds", *figures_of_motion), cells)
+    cells = tuple((*row, steps[row], varied[row], *moved[row]) for row in sets)
+    yield Table("peers_motion", (*ABOUT, "steps", "diversity, of recordings", "seconds", *figures_of_motion), cells)
 
 
 def drawn_by(peer: Peer, task: Task, minutes: Sequence[float], count: int) -> Iterator[Path]:
@@ -132,6 +133,14 @@ def judgements(task: Task, sets: Mapping[Row, Sequence[Samples]]) -> dict[Row, R
             off = [number(value, "+.1f") for value in null.deviations(values)]
             cells[row] += (f"{off[KERNEL]}, {off[NEAREST]}; p {p_value:.3f}",)
     return cells
+
+
+def different(task: Task, sounds: Sequence[Samples]) -> str:
+    """Cell of how many different sounds a set `[N]` amounts to, beside as many recordings; a dash of too few sounds."""
+    hear, sides = judges_of(task)["spectra"], task.sides
+    heard = (hear(own) for own in (sounds, sides.read(sides.held_out), sides.read(sides.training)))
+    scores = diversity(*heard, SEED) or (math.nan, math.nan)
+    return ", ".join(number(score, ".1f") for score in scores)
 
 
 def motion(sounds: Sequence[Samples], rate: int) -> Row:

@@ -2,8 +2,8 @@
 
 A prior predicts the next frame and sees no drift, so what it draws stands still. A sound follows the loudness of a
 recording (`prior/courses.py`). When it is drawn, it is moved: from where they began, its spectrum and its pitch go on as
-those of a recording that begins and swells alike, and it is coded again. What it is at first, and all that wide bands do
-not say, is the prior's own. A sound whose recording repeats is not moved: it is drawn near to the spectra of that
+those of a recording that begins and swells alike, and it is coded again. What it is at first is the prior's own, and half
+of what wide bands do not say. A sound whose recording repeats is not moved: it is drawn near to the spectra of that
 recording, so that each beat is where it was.
 
 Shapes: F frames, D numbers of a latent, V codewords of a level, K recordings, M numbers of a spectrum: bands of each hop
@@ -27,6 +27,7 @@ from distill.generate.policies import Draw, Policy, first_possible
 from distill.prior.courses import Course, between
 
 BANDS = 10  # of spectra that sounds move as
+FINE_SHARE = 0.5  # of the recording that is followed, in what bands do not say
 BEGINNING = 2  # frames from which sounds go on as others
 NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed; of how many; places that are compared
 BEAT_BANDS, NEAR_DB = 4, 2.0  # of spectra of beats, and the deviation from them
@@ -61,12 +62,15 @@ class Motions:
         recording = self.like(course, begun)
         known, spectra = self._recordings[recording], self._spectra_of(recording, BANDS)
         places = torch.linspace(0, len(known) - 1, len(course.loudness))[: len(drawn)]
-        change = begun - spectra[:BEGINNING].mean(dim=0) + between(spectra, places) - own
         nearest = places.round().long()
+        other = begun - spectra[:BEGINNING].mean(dim=0)  # than the recording, from its beginning to its end
+        change = other + between(spectra, places) - own
         tones = self._with_floors(drawn[:, NOTE:SHAPE], known[nearest, NOTE:SHAPE])
         if bends:
             tones = self._bent(tones, self.bend_of(recording)[nearest])
         wanted = latents + change @ self._from_bands
+        as_recorded = self._latents(known)[nearest] + other @ self._from_bands
+        wanted[:, 1:] = wanted[:, 1:].lerp(as_recorded[:, 1:], FINE_SHARE)  # the loudness stays
         moved: Codes = (
             self._codec.search(wanted[None].to(self._codec.device), tones[None].to(self._codec.device))[0].cpu().numpy()
         )

@@ -12,6 +12,7 @@ from distill.codec.layout import ATOM, NOTE, SHAPE, TUNING
 from distill.codec.model import VQVAE
 from distill.codec.tones.layer import FLOORS
 from distill.codes.store import Codes
+from distill.generate import motion
 from distill.generate.motion import BANDS, Motions
 from distill.generate.policies import Draw
 from distill.generate.sampling import Sequences, generators, sample_along_courses
@@ -165,6 +166,27 @@ def test_a_sound_that_is_stretched_or_ends_early_moves_as_fast_as_its_course() -
     assert slow[-1] - slow[0] == pytest.approx(6, abs=0.1)
     early = pitches(motions.moved(low[:FRAMES], along(low)))
     assert early[-1] - early[0] == pytest.approx(3, abs=0.1)
+
+
+def test_what_bands_do_not_say_is_half_the_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, prior = networks()
+    sizes, rng = prior.shape.layout.codebook_sizes, np.random.default_rng(0)
+    sounds = [recording() for _ in range(3)]
+    for codes in sounds:
+        codes[:, SHAPE:] = rng.integers(sizes[SHAPE:], size=codes[:, SHAPE:].shape)
+    motions = Motions(codec, sounds[:2])
+
+    def apart(share: float) -> float:
+        monkeypatch.setattr(motion, "FINE_SHARE", share)
+        moved, followed = (
+            motions._latents(torch.from_numpy(codes))
+            for codes in (motions.moved(sounds[2], along(sounds[0])), sounds[1])
+        )
+        return float((moved - followed)[:, 1:].var(dim=0).mean())
+
+    as_it_is = motion.FINE_SHARE
+    none, half, every = map(apart, (0.0, as_it_is, 1.0))
+    assert none > half > every
 
 
 def test_what_repeats_is_known_and_keeps_its_length_and_its_beats() -> None:

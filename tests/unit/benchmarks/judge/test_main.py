@@ -17,7 +17,7 @@ from distill.params import Params, default_params
 from distill.pipeline.train import train_model
 from distill.storage.work import Executor
 
-JUDGES = ["pitch", "speech", "spectra"]
+JUDGES = ["pitch", "speech", "effects", "spectra"]
 
 
 def tiny_params(val_fraction: float = 0.4) -> Params:
@@ -77,6 +77,11 @@ def test_a_model_is_judged_by_every_judge(
     assert all(re.fullmatch(r"p [01]\.\d{3}", cell) for cell in found["judged"].rows[0][2:])
     hearing = {row[1]: [float(re.split(r"[,;] ", cell)[0]) for cell in row[2:]] for row in found["hearing"].rows}
     assert hearing["noise with their bands"][0] > 2 > abs(hearing["6 dB softer"][0])
+    told = found["against_decoded"]
+    sides = ["training recordings, decoded", "generated", "counting"]
+    assert [row[1:3] for row in told.rows] == [(kind, judge) for judge in JUDGES for kind in sides]
+    assert {row[3].split(", ")[1] for row in told.rows if row[1] == "generated"} == {"4"}
+    assert all(float(row[4]) <= float(row[6]) for row in told.rows)
     figures = found["judges"]
     assert figures.columns == ("corpus", "judge", "sounds", *MEASURES, "p")
     assert [row[1:3] for row in figures.rows] == [(judge, kind) for judge in JUDGES for kind in (*kinds, *hearing)]

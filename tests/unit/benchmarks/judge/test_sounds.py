@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from unit.tiny import RATE
 
-from benchmarks.judge.sounds import probes, sampled
+from benchmarks.judge.sounds import probes, sampled, without_treble
 from distill.audio.partials import find_partials, steadiness
 from distill.codes.sequences import CodedRecording
 from distill.prior.counting_baseline import CountingModel
@@ -50,8 +50,8 @@ def test_probes_change_one_thing_and_keep_the_others() -> None:
     def level(sound: np.ndarray) -> float:
         return float(np.sqrt(np.square(sound).mean()))
 
-    noise, shuffled, higher, softer, few = made.values()
-    assert [len(one) for one in (noise, shuffled, higher, softer, few)] == [5, 5, 5, 5, 8]
+    noise, shuffled, higher, softer, dull, few = made.values()
+    assert [len(one) for one in (noise, shuffled, higher, softer, dull, few)] == [5, 5, 5, 5, 5, 8]
     assert is_tonal(recordings[2])
     assert not is_tonal(noise[2])
     assert level(noise[2]) == pytest.approx(level(recordings[2]), rel=0.25)
@@ -71,6 +71,12 @@ def test_probes_change_one_thing_and_keep_the_others() -> None:
     assert all(
         (one == two).all() for one, two in zip(noise, next(iter(probes(recordings, RATE, 0).values())), strict=True)
     )
+
+
+def test_a_sound_without_treble_keeps_what_is_below() -> None:
+    time = np.arange(RATE) / RATE
+    low, high = (np.sin(2 * np.pi * pitch * time).astype(np.float32) for pitch in (1_000, 5_000))
+    assert without_treble(low + high, RATE) == pytest.approx(low, abs=1e-5)
 
 
 def test_probes_take_the_shortest_sound() -> None:
