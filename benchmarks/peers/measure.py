@@ -138,8 +138,8 @@ def judgements(task: Task, sets: Mapping[Row, Sequence[Samples]]) -> dict[Row, R
 def different(task: Task, sounds: Sequence[Samples]) -> str:
     """Cell of how many different sounds a set `[N]` amounts to, beside as many recordings; a dash of too few sounds."""
     hear, sides = judges_of(task)["spectra"], task.sides
-    heard = (hear(own) for own in (sounds, sides.read(sides.held_out), sides.read(sides.training)))
-    scores = diversity(*heard, SEED) or (math.nan, math.nan)
+    held_out, training = (hear(sides.read(entries)) for entries in (sides.held_out, sides.training))
+    scores = diversity(hear(sounds), held_out, training, SEED) or (math.nan, math.nan)
     return ", ".join(number(score, ".1f") for score in scores)
 
 
