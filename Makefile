@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 TOOL_TESTS := tests/unit/benchmarks tests/unit/pretraining
 BENCH_STAMP := $(VENV)/.bench-installed
 JUDGE_STAMP := $(VENV)/.judge-installed
+PEERS_VENV := .venv-peers
+PEERS_STAMP := $(PEERS_VENV)/.installed
 PACKAGES := $(BIN)/python requirements/packages.py
 # Not where the stamp says: commands in .venv begin with the path of their Python, and do not run, or run another one.
 MOVED := $(shell [ ! -s $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(cd $(VENV) && pwd -P)" ] || echo yes)
@@ -87,7 +89,7 @@ check-wheel: wheel ## install the wheel into a fresh environment and let it lear
 check-memory: $(STAMP) ## seven points that a memory is accepted by: CORPUS=folder ARGS="--steps 2000 ..."
 	@$(BIN)/python -m benchmarks.acceptance $(CORPUS) $(ARGS)
 
-bench: $(BENCH_STAMP) ## measure codec, prior and speed beside others: CORPUS="folder..." ARGS="--full --prior ..."
+bench: $(BENCH_STAMP) $(if $(findstring --peers,$(ARGS)),$(JUDGE_STAMP) $(PEERS_STAMP)) ## measure codec, prior and speed beside others: CORPUS="folder..." ARGS="--full --prior ..."
 	@$(BIN)/python -m benchmarks $(or $(CORPUS),$(if $(ARGS),,data/demo)) $(ARGS)
 
 judge: $(JUDGE_STAMP) ## compare a model's sounds with held-out recordings by features of others: ARGS="FILE --count 64"
@@ -96,6 +98,14 @@ judge: $(JUDGE_STAMP) ## compare a model's sounds with held-out recordings by fe
 # ViSQOL's dependency libsvm-official has no wheel for Linux: a C++ compiler builds it.
 $(BENCH_STAMP) $(JUDGE_STAMP): $(VENV)/.%-installed: $(STAMP) requirements/%.txt
 	@$(PACKAGES) install $(if $(filter 0,$(CUDA)),--without-cuda) requirements/$*.txt
+	@touch $@
+
+# An environment of its own: RAVE is pinned to an older PyTorch, NumPy and SciPy, and these to Python 3.11.
+$(PEERS_STAMP): $(STAMP) requirements/peers.txt
+	@$(BIN)/python -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] == (3, 11) else "$(PEERS_VENV): expected Python 3.11, which RAVE needs, found %d.%d; run make PYTHON=python3.11 setup first" % v[:2])'
+	@$(BIN)/python -m venv --clear $(PEERS_VENV)
+	@echo "installing RAVE and a diffusion model into $(PEERS_VENV) (minutes, 5 GB)"
+	@$(PEERS_VENV)/bin/python requirements/packages.py install requirements/peers.txt
 	@touch $@
 
 listen: $(STAMP) ## two pages to listen blind: original or decoded, recorded or made; ARGS="--model FILE --folder DIR"
@@ -124,6 +134,7 @@ lock: $(STAMP) ## resolve requirements/*.in again, keeping the versions that sti
 	@$(PACKAGES) resolve requirements/lock.in requirements/lock.txt
 	@$(PACKAGES) resolve requirements/bench.in requirements/bench.txt --constraints requirements/lock.txt
 	@$(PACKAGES) resolve requirements/judge.in requirements/judge.txt --constraints requirements/lock.txt
+	@$(PACKAGES) resolve requirements/peers.in requirements/peers.txt
 
 clean: $(STAMP) ## name and remove what the pipeline made and can make again; other models and the environment stay
 	@rm -rf build dist docs/_build

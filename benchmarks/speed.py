@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks.arguments import say
-from benchmarks.peers import Shape, to_sample, to_train
+from benchmarks.libraries import Shape, to_sample, to_train
 from benchmarks.report import Table
 from distill.api import Model
 from distill.execution import Precision, execution_from_environment

@@ -3,7 +3,7 @@
 A probe is a set that something is wrong with on purpose, made of recordings: it shows what a judge can hear.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -61,17 +61,31 @@ def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progres
     """Sounds `[N]` of the model, `count` of them, and as many of two simple generators; of each at most MAX_SECONDS."""
     rng, recordings = np.random.default_rng(seed), sides.read(sides.training)
     turns = followed(range(count), progress, "recordings varied")
-    varied = [model.vary(recordings[rng.integers(len(recordings))], 1, STRENGTH, seed + turn) for turn in turns]
-    groups = [entry.group for entry in evenly(sides.training, MOST_RECORDINGS)]
-    coded = [CodedRecording([model.encode(own)], group) for own, group in zip(recordings, groups, strict=True)]
-    counting = CountingModel(coded, model.bundle.codec.architecture.codebook_sizes)
-    lengths, longest = [len(recording.codes) for recording in coded], round(MAX_SECONDS * model.sample_rate)
-    counted = followed(range(count), progress, "sounds by counting")
+    takes = varied(model, recordings, turns, seed, rng)
+    counted = by_counting(model, sides, followed(range(count), progress, "sounds by counting"), rng)
+    longest = round(MAX_SECONDS * model.sample_rate)
     return {
         "generated": [sound[:longest] for sound in model.generate(count, seed=seed, progress=progress).sounds],
-        f"varied, strength {STRENGTH:g}": [takes.sounds[0] for takes in varied],
-        "counting": [model.decode(sampled(counting, int(rng.choice(lengths)), rng)) for _ in counted],
+        f"varied, strength {STRENGTH:g}": takes,
+        "counting": counted,
     }
+
+
+def varied(model: Model, recordings: Sequence[Samples], turns: Iterable[int], seed: int, rng: Rng) -> list[Samples]:
+    """A take `[N]` by the model of one of the recordings `[N]`, drawn at random, for each of some numbers."""
+    return [
+        model.vary(recordings[int(rng.integers(len(recordings)))], 1, STRENGTH, seed + turn).sounds[0] for turn in turns
+    ]
+
+
+def by_counting(model: Model, sides: Sides, turns: Iterable[int], rng: Rng) -> list[Samples]:
+    """A sound `[N]` for each of some numbers: codes drawn by counts of those of training recordings, and decoded."""
+    groups = [entry.group for entry in evenly(sides.training, MOST_RECORDINGS)]
+    recordings = sides.read(sides.training)
+    coded = [CodedRecording([model.encode(own)], group) for own, group in zip(recordings, groups, strict=True)]
+    counting = CountingModel(coded, model.bundle.codec.architecture.codebook_sizes)
+    lengths = [len(recording.codes) for recording in coded]
+    return [model.decode(sampled(counting, int(rng.choice(lengths)), rng)) for _ in turns]
 
 
 def decoded(model: Model, sides: Sides, entries: Sequence[ManifestRow]) -> list[Samples]:
