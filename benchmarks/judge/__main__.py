@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.arguments import add_write, refusals_said, whole
 from benchmarks.judge.features import panel
 from benchmarks.judge.measures import FEWEST, MEASURES, Comparison, Null
-from benchmarks.judge.sounds import Sides, decoded, followed, independent, made_by, probes
+from benchmarks.judge.sounds import COUNTING, GENERATED, Sides, decoded, followed, independent, made_by, probes
 from benchmarks.judge.two_sample import two_sample_test
 from benchmarks.listen import MAX_REJECTED, heard_by
 from benchmarks.report import RESULTS, Table, number, report
@@ -32,8 +32,7 @@ from distill.storage.work import Executor
 
 FIGURES = "judges"  # a long table, which is written and not shown
 AGAINST_DECODED = ("corpus", "sounds", "judge", "of each", "accuracy", "needed", "bound", "p", "verdict")
-DECODED, GENERATED, COUNTING = "held out, decoded", "generated", "counting"
-TRAINING, OTHERS = "training recordings", "other recordings"
+DECODED, TRAINING, OTHERS = "held out, decoded", "training recordings", "other recordings"
 KERNEL, NEAREST = (MEASURES.index(name) for name in ("kernel distance", "nearest neighbour"))
 
 

@@ -1,7 +1,7 @@
 """What the judges hear: features of networks that others trained, and our own spectral statistics.
 
-The networks are files in wheels, of which no code runs. None was trained on sounds of ours, and no choice here was made by what it says
-of generated ones. A judge hears a sequence of frames; `sound_statistics` sums it up, the same for all.
+The networks are files in wheels, of which no code runs. None was trained on sounds of ours, and no choice here was made
+by what it says of generated ones. A judge hears a sequence of frames; `sound_statistics` sums it up, the same for all.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -27,6 +27,7 @@ from distill.progress import Progress
 MAX_SECONDS = 8.0  # of a recording or a sound
 MOST_RECORDINGS = 200  # of a side, evenly spaced
 STRENGTH = 0.3  # of vary
+GENERATED, COUNTING = "generated", "counting"  # names of sets
 
 Rng = np.random.Generator
 One = TypeVar("One")
@@ -65,9 +66,9 @@ def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progres
     counted = by_counting(model, sides, followed(range(count), progress, "sounds by counting"), rng)
     longest = round(MAX_SECONDS * model.sample_rate)
     return {
-        "generated": [sound[:longest] for sound in model.generate(count, seed=seed, progress=progress).sounds],
+        GENERATED: [sound[:longest] for sound in model.generate(count, seed=seed, progress=progress).sounds],
         f"varied, strength {STRENGTH:g}": takes,
-        "counting": counted,
+        COUNTING: counted,
     }
 
 

@@ -41,7 +41,8 @@ def two_sample_test(reference: Statistics, sounds: Statistics, generator: np.ran
 
     Each sound is told by a linear discriminant with a ridge, fitted to all others, both sides with equal weight. p is
     how often random sides are told as well. The bound is as far above the accuracy as the critical value above chance; an
-    accuracy below .5 is luck and counts as .5, so that of few sounds none is near. Of fewer than FEWEST of a side nothing is known.
+    accuracy below .5 is luck and counts as .5, so that of few sounds none is near. Of fewer than FEWEST of a side nothing
+    is known.
     """
     if min(len(reference), len(sounds)) < FEWEST:
         return TwoSampleTest(np.nan, np.nan, 1.0, 1.0)

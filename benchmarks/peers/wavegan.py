@@ -1,7 +1,7 @@
 """WaveGAN, written from its paper (Donahue, McAuley and Puckette 2019, "Adversarial audio synthesis").
 
-The form for 65,536 samples, trained by WGAN-GP (Gulrajani et al. 2017). A quarter of the paper's width and an eighth of its batch,
-so that a CPU does some steps a minute; all else is the paper's. Shapes: `B` batch, `C` channels, `N` samples.
+The form for 65,536 samples, trained by WGAN-GP (Gulrajani et al. 2017). A quarter of the paper's width and an eighth of
+its batch, so that a CPU does some steps a minute; all else is the paper's. Shapes: `B` batch, `C` channels, `N` samples.
 """
 
 from collections.abc import Callable, Sequence

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from distill.audio.motion import LEAST_SECONDS, REPEATING, repetition, unbiased_autocorrelation
 from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, SHAPE
 from distill.codec.model import VQVAE
+from distill.codec.search import REACH
 from distill.codes.store import Codes
 from distill.generate.policies import Draw, Policy, first_possible
 from distill.prior.courses import Course, between
@@ -48,7 +49,7 @@ class Motions:
         self._recordings = [torch.from_numpy(codes.astype(np.int64)) for codes in recordings]
         self._candidates = range(0, len(recordings), -(-len(recordings) // CANDIDATES))
         self.repeats, self.bend_of = cache(self._repeats), cache(self._bend_of)
-        self._spectra_of, self._to_bands = cache(self._new_spectra), cache(self._new_table)
+        self._latents_of, self._to_bands = cache(self._new_latents), cache(self._new_table)
 
     @torch.inference_mode()
     def moved(self, codes: Codes, course: Course, bends: bool = True) -> Codes:
@@ -69,7 +70,7 @@ class Motions:
         if bends:
             tones = self._bent(tones, self.bend_of(recording)[nearest])
         wanted = latents + change @ self._from_bands
-        as_recorded = self._latents(known)[nearest] + other @ self._from_bands
+        as_recorded = self._latents_of(recording)[nearest] + other @ self._from_bands
         wanted[:, 1:] = wanted[:, 1:].lerp(as_recorded[:, 1:], FINE_SHARE)  # the loudness stays
         moved: Codes = (
             self._codec.search(wanted[None].to(self._codec.device), tones[None].to(self._codec.device))[0].cpu().numpy()
@@ -114,24 +115,26 @@ class Motions:
         It has the same label, and is another one than that of the course where there is any: a sound with the loudness
         and the motion of one recording would be a copy of it.
         """
-        own, label = course.recording, self._labels[course.recording]
-        rows = [row for row, other in enumerate(self._candidates) if other != own and self._labels[other] == label]
-        if not rows:
+        own, candidates = course.recording, torch.tensor(self._candidates)
+        others = (candidates != own) & (self._labels[candidates] == self._labels[own])
+        if not others.any():
             return own
-        beginnings, swells, lengths = (each[rows] for each in self._beginnings)
+        beginnings, swells, lengths = (each[others] for each in self._beginnings)
         places = torch.linspace(0, len(course.loudness) - 1, POINTS)
         apart = swells - _centred(between(course.loudness, places))
         by_hop = (beginnings - begun).unflatten(1, (-1, BANDS))
         distances = by_hop.mean(dim=1).square().mean(dim=1) + 4 * apart.square().mean(dim=1)
         distances += (lengths / len(self._recordings[own])).log2().square() * 20
-        nearest = distances.topk(min(NEAREST, len(rows)), largest=False).indices
-        return self._candidates[rows[int(nearest[int(course.chance * len(nearest))])]]
+        nearest = distances.topk(min(NEAREST, len(distances)), largest=False).indices
+        return int(candidates[others][nearest[int(course.chance * len(nearest))]])
 
     @cached_property
     def _beginnings(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of the candidates the spectra `[K, M]` of their beginnings, their loudness `[K, POINTS]` and frames `[K]`."""
         chosen = [self._recordings[number] for number in self._candidates]
-        begun = torch.stack([self._spectra_of(number, BANDS)[:BEGINNING].mean(dim=0) for number in self._candidates])
+        # No codeword after these frames reaches the first ones.
+        firsts = [self._latents(codes[: BEGINNING + REACH])[:BEGINNING] for codes in chosen]
+        begun = torch.stack([self._spectra(first, BANDS).mean(dim=0) for first in firsts])
         swells = [between(codes[:, 0].float(), torch.linspace(0, len(codes) - 1, POINTS)) for codes in chosen]
         return begun, _centred(torch.stack(swells)), torch.tensor([float(len(codes)) for codes in chosen])
 
@@ -157,9 +160,13 @@ class Motions:
             return torch.full_like(pitches, math.nan)
         return _bend(pitches)
 
-    def _new_spectra(self, recording: int, bands: int) -> Tensor:
+    def _spectra_of(self, recording: int, bands: int) -> Tensor:
         """Spectra `[F, M]` of a recording."""
-        return self._spectra(self._latents(self._recordings[recording]), bands)
+        return self._spectra(self._latents_of(recording), bands)
+
+    def _new_latents(self, recording: int) -> Tensor:
+        """Latents `[F, D]` of a recording."""
+        return self._latents(self._recordings[recording])
 
     def _latents(self, codes: Tensor) -> Tensor:
         """Latents `[F, D]` of codes `[F, Q]`."""
