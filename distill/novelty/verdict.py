@@ -1,5 +1,6 @@
 """Novelty verdict: similarity to the training recordings, judged by that of held-out recordings."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, Reference, rows
+from distill.novelty.reference import MOST_FRAMES, SPACES, Reference, rows
 from distill.novelty.scores import SHORTEST, Score, Scorer
 from distill.novelty.search import Match
 from distill.novelty.spectra import UNLIKE_DB
@@ -141,7 +142,8 @@ class Judge:
 
         `copy` by codes: likeness at least half way from the 97.5th percentile to 1, or a run over half the sound.
         `copy` by spectra: as similar as re-encoded recordings, with few edits, and not very short. `close`: above the
-        97.5th percentile of held-out recordings in one of the spaces.
+        97.5th percentile of held-out recordings in one of the spaces, in codes alone only where spectra do not deny it:
+        some codes of any noise are those of a recording.
         """
         space = spectral_space(score, baseline)
         codes, spectra, match = baseline["codes"], baseline[space], getattr(score, space)
@@ -156,7 +158,8 @@ class Judge:
             return "copy", "codes"
         if run > max(longest_run, score.frames / 2):
             return "copy", "run"
-        is_close = score.codes.likeness > close
+        is_heard = match.likeness > np.median(spectra["likeness"])
+        is_close = is_heard and score.codes.likeness > close
         by_codes: Verdict = "close" if is_close else "new"
         if score.frames < SHORTEST:  # too short for spectra to tell
             return by_codes, "codes"
@@ -179,12 +182,21 @@ def spectral_space(score: Score, baseline: Rows) -> Literal["spectra", "keys"]:
     return "keys" if near_in_key > max(near, (CLOSE_PERCENTILE, 0.0)) else "spectra"
 
 
-def comparable(scores: Rows, frames: int, ratio: float = 1.5, least: int = 20) -> Rows:
-    """The scores `[n]` of pieces of similar length, up to a ratio of lengths; at least so many nearest in length."""
-    apart = np.abs(np.log(scores["frames"] / frames))
-    nearest = np.sort(apart)[:least][-1]
-    chosen: Rows = scores[apart <= max(nearest, np.log(ratio))]
-    return chosen
+def comparable(scores: Rows, frames: int, ratio: float = 1.5, least: int = FEW_HELD_OUT) -> Rows:
+    """The scores `[n]` of pieces of similar length, up to a ratio of lengths; at least so many nearest in length.
+
+    They are moved along the line that all of them lie about, to what pieces of this length score, or of the nearest
+    length that there is: short ones are more alike.
+    """
+    known = scores["frames"]
+    lengths = np.log(known / np.clip(frames, known.min(), known.max()))
+    apart, centred = np.abs(lengths), lengths - lengths.mean()
+    chosen = apart <= max(np.sort(apart)[:least][-1], np.log(ratio))
+    moved: Rows = scores[chosen]
+    for space, name in itertools.product(SPACES, ("likeness", "edit_distance")):
+        slope = centred @ scores[space][name] / max(centred @ centred, 1.0)
+        moved[space][name] = (moved[space][name] - slope * lengths[chosen]).clip(0.0, 1.0)
+    return moved
 
 
 def _passages(frames: int) -> list[int]:

@@ -117,6 +117,25 @@ def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, 
     assert judge.verdict(score, rows(baseline), "codes")[0] == verdict
 
 
+@pytest.mark.parametrize(("likeness", "verdict"), [(0.5, "new"), (0.7, "close")])
+def test_codes_that_are_equal_by_chance_make_nothing_close(judge: Judge, likeness: float, verdict: str) -> None:
+    """The codes are more alike than those of held-out pieces; spectra are farther, or nearer, than half of theirs."""
+    baseline = np.tile(np.array([50, 0.2, 2, 0.9, 0.6, 2, 0.5, 0, 0, 1], dtype=np.float32), (30, 1))
+    baseline[20:, 4] = 0.8
+    score = Score(50, codes=Match(0, 0, 0.3, 1, 0.8), spectra=Match(0, 0, likeness, 2, 0.9), keys=NOWHERE)
+    assert judge.verdict(score, rows(baseline), "codes") == (verdict, "codes")
+
+
+def test_few_pieces_of_another_length_are_moved_along_the_line_of_all() -> None:
+    scores = np.zeros((4, 10), dtype=np.float32)
+    scores[:, 0] = 10, 20, 40, 80
+    scores[:, 4], scores[:, 6] = [0.8, 0.7, 0.6, 0.5], [0.6, 0.7, 0.8, 0.9]  # in spectra: likeness and edits
+    for frames, likeness, edits in ((20, 0.7, 0.7), (80, 0.5, 0.9), (5, 0.8, 0.6), (1000, 0.5, 0.9)):
+        moved = comparable(rows(scores), frames)["spectra"]
+        assert moved["likeness"] == pytest.approx([likeness] * 4)
+        assert moved["edit_distance"] == pytest.approx([edits] * 4)
+
+
 def test_sounds_are_judged_by_pieces_about_as_long() -> None:
     scores = np.zeros((60, 10), dtype=np.float32)
     scores[:, 0] = np.repeat([5, 50, 500], 20)
