@@ -131,14 +131,16 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
 class _Magnitude(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spectrum: Tensor) -> Tensor:
-        result = (spectrum.real.square() + spectrum.imag.square()).sqrt()
+        real, imag = torch.view_as_real(spectrum).square().unbind(dim=-1)
+        result = (real + imag).sqrt()
         ctx.save_for_backward(spectrum, result)
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         spectrum, result = ctx.saved_tensors
-        return cast(Tensor, spectrum * (gradient / result.clamp_min(1e-20)))
+        scale = gradient / result.clamp_min(1e-20)
+        return torch.view_as_complex(torch.view_as_real(spectrum) * scale[..., None])
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
@@ -159,9 +161,8 @@ class LogMel(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Log-mel frames `[B, N / hop_length, n_mels]` of samples `[B, N + n_fft - hop_length]`, N in whole hops."""
-        window = self.window
-        spectrum = torch.stft(audio, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
-        return (magnitude(spectrum).transpose(1, 2) @ self.bank).clamp_min(LOG_FLOOR).log10()
+        spectrum = torch.fft.rfft(audio.unfold(1, self.n_fft, self.hop_length) * self.window)
+        return (magnitude(spectrum) @ self.bank).clamp_min(LOG_FLOOR).log10()
 
 
 class FrameFeatures(nn.Module):
