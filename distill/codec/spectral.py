@@ -128,9 +128,10 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     return cast(Tensor, bank)
 
 
-class _Magnitude(torch.autograd.Function):
+class _Magnitudes(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, spectrum: Tensor) -> Tensor:
+    def forward(ctx: Any, windows: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft(windows)
         real, imag = torch.view_as_real(spectrum).square().unbind(dim=-1)
         result = (real + imag).sqrt()
         ctx.save_for_backward(spectrum, result)
@@ -140,12 +141,17 @@ class _Magnitude(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         spectrum, result = ctx.saved_tensors
         scale = gradient / result.clamp_min(1e-20)
-        return torch.view_as_complex(torch.view_as_real(spectrum) * scale[..., None])
+        scale[..., 1:-1] /= 2  # the inverse transform counts these bins twice
+        scaled = torch.view_as_complex(torch.view_as_real(spectrum) * scale[..., None])
+        return cast(Tensor, torch.fft.irfft(scaled, norm="forward"))
 
 
-def magnitude(spectrum: Tensor) -> Tensor:
-    """Magnitude of a complex tensor: `abs` in half the time, with gradient 0 at 0. Not twice differentiable."""
-    return cast(Tensor, _Magnitude.apply(spectrum))  # type: ignore[no-untyped-call]
+def magnitudes(windows: Tensor) -> Tensor:
+    """Magnitudes `[..., bins]` of the spectra of windows `[..., n_fft]`, an even number of samples.
+
+    In half the time of `rfft` and `abs`, forward and back, with gradient 0 at 0. Not twice differentiable.
+    """
+    return cast(Tensor, _Magnitudes.apply(windows))  # type: ignore[no-untyped-call]
 
 
 class LogMel(nn.Module):
@@ -161,8 +167,8 @@ class LogMel(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Log-mel frames `[B, N / hop_length, n_mels]` of samples `[B, N + n_fft - hop_length]`, N in whole hops."""
-        spectrum = torch.fft.rfft(audio.unfold(1, self.n_fft, self.hop_length) * self.window)
-        return (magnitude(spectrum) @ self.bank).clamp_min(LOG_FLOOR).log10()
+        windows = audio.unfold(1, self.n_fft, self.hop_length) * self.window
+        return (magnitudes(windows) @ self.bank).clamp_min(LOG_FLOOR).log10()
 
 
 class FrameFeatures(nn.Module):
