@@ -72,10 +72,10 @@ def keep_no_half_modules(folder: Path) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep the memory that this process frees for the next training step. Returns whether it will.
+    """Let glibc keep the memory that this process frees for the next step of the same kind. Returns whether it will.
 
     By default glibc returns large blocks to the system, which zeroes them page by page when the next step needs them: a
-    quarter of a prior's training step. Without glibc nothing changes.
+    quarter of a prior's training step, a tenth of a codec's fit and of coding. Without glibc nothing changes.
     """
     return _mallopt((ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1))
 

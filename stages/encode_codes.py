@@ -10,7 +10,9 @@ def main(params: Params) -> None:
     from distill.codec.artifact import load_codec
     from distill.codes.encode import code_corpus
     from distill.execution import execution_from_environment
+    from distill.process import keep_freed_memory
 
+    keep_freed_memory()
     codec, config = load_codec(FOLDERS.vqvae)
     execution, folders = execution_from_environment(), (FOLDERS.corpus, FOLDERS.codes)
     with executor_of(execution) as executor:

@@ -271,19 +271,17 @@ class VQVAE(nn.Module):
             inputs = torch.cat([*heard, tones.bands], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
         with torch.autocast(features.device.type, enabled=False):  # bf16 would round a phase to .01 cycles
-            rest, hidden, envelope = (x.repeat(draws, 1, 1) for x in (tones.rest, hidden, envelope))
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
-            base = self.head.log_magnitudes(rest)
-            spectrum = self.head.spectrum(hidden, base, hops)
-            texture = self.texture_head.texture(hidden, base)
-            noise = torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
-            spectrum = (spectrum + texture.noise * self.inverse_stft.transform(noise)) * self.head.in_bands
-            partials = self.tone_head.spectrum(hidden[: len(codes)], tones)
-            spectrum = spectrum + partials.repeat(draws, 1, 1)
-            audio = self.inverse_stft(spectrum, inside)
-            tonal = tones.tonal.repeat(draws, 1)
-            audio = match_envelope(audio, envelope, texture.trust, stack, tonal, inside)
-            return with_gains(audio, texture.gains, inside) / self.architecture.input_gain
+            base = self.head.log_magnitudes(tones.rest)
+            spectrum, texture = self.head.spectrum(hidden, base, hops), self.texture_head.texture(hidden, base)
+            partials = self.tone_head.spectrum(hidden, tones)
+            drawn = []
+            for draw in range(draws):
+                noise = self.inverse_stft.transform(self.noise(codes, positions, draw))
+                audio = self.inverse_stft((spectrum + texture.noise * noise) * self.head.in_bands + partials, inside)
+                audio = match_envelope(audio, envelope, texture.trust, stack, tones.tonal, inside)
+                drawn.append(with_gains(audio, texture.gains, inside))
+            return torch.cat(drawn) / self.architecture.input_gain
 
     def transposed(self, codes: Tensor, semitones: float) -> Tensor:
         """Codes `[B, F, Q]` with other notes; tones beyond what can be coded are left out."""

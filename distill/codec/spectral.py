@@ -128,22 +128,30 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     return cast(Tensor, bank)
 
 
-class _Magnitude(torch.autograd.Function):
+class _Magnitudes(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, spectrum: Tensor) -> Tensor:
-        result = (spectrum.real.square() + spectrum.imag.square()).sqrt()
+    def forward(ctx: Any, windows: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft(windows)
+        real, imag = torch.view_as_real(spectrum).square().unbind(dim=-1)
+        result = (real + imag).sqrt()
         ctx.save_for_backward(spectrum, result)
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         spectrum, result = ctx.saved_tensors
-        return cast(Tensor, spectrum * (gradient / result.clamp_min(1e-20)))
+        scale = gradient / result.clamp_min(1e-20)
+        scale[..., 1:-1] /= 2  # the inverse transform counts these bins twice
+        scaled = torch.view_as_complex(torch.view_as_real(spectrum) * scale[..., None])
+        return cast(Tensor, torch.fft.irfft(scaled, norm="forward"))
 
 
-def magnitude(spectrum: Tensor) -> Tensor:
-    """Magnitude of a complex tensor: `abs` in half the time, with gradient 0 at 0. Not twice differentiable."""
-    return cast(Tensor, _Magnitude.apply(spectrum))  # type: ignore[no-untyped-call]
+def magnitudes(windows: Tensor) -> Tensor:
+    """Magnitudes `[..., bins]` of the spectra of windows `[..., n_fft]`, an even number of samples.
+
+    In half the time of `rfft` and `abs`, forward and back, with gradient 0 at 0. Not twice differentiable.
+    """
+    return cast(Tensor, _Magnitudes.apply(windows))  # type: ignore[no-untyped-call]
 
 
 class LogMel(nn.Module):
@@ -159,9 +167,8 @@ class LogMel(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Log-mel frames `[B, N / hop_length, n_mels]` of samples `[B, N + n_fft - hop_length]`, N in whole hops."""
-        window = self.window
-        spectrum = torch.stft(audio, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
-        return (magnitude(spectrum).transpose(1, 2) @ self.bank).clamp_min(LOG_FLOOR).log10()
+        windows = audio.unfold(1, self.n_fft, self.hop_length) * self.window
+        return (magnitudes(windows) @ self.bank).clamp_min(LOG_FLOOR).log10()
 
 
 class FrameFeatures(nn.Module):

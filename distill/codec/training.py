@@ -32,6 +32,7 @@ from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
+from distill.process import keep_freed_memory
 from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_lines, health_table
 from distill.storage.files import sha256_file, write_json
 from distill.storage.weights import round_weights, weights_sha256
@@ -160,6 +161,7 @@ def train_codec(
 
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
     """Build a codec, fit it to the training recordings and train it. Raises ParamsError."""
+    keep_freed_memory()
     model = build_vqvae(data.corpus.sample_rate, config, seed)
     run.console.begin("fit")
     initialise(model, data.corpus, data.train, seed, progress=partial(_fitting, run, Distributed(run.fabric)))

@@ -152,7 +152,8 @@ def mix(generated: Tensor, sentinel: Tensor, scores: Tensor, codes: Tensor, retr
     if codes.ndim == weights.ndim:  # one-hot vectors pay for many positions alone
         sums = sums.scatter_add(-1, codes, weights)
     else:
-        sums = sums + weights @ nn.functional.one_hot(codes, sums.shape[-1]).to(weights.dtype)
+        held = weights.new_zeros(*codes.shape, sums.shape[-1]).scatter_(-1, codes[..., None], 1.0)
+        sums = sums + weights @ held
     return ((sums if retrieved is None else generated + sums) + TINY).log()
 
 

@@ -118,7 +118,7 @@ class PriorTask(Task[BatchShare]):
             [recording.views[0] for recording in data.held_out], data.codes.codebook_sizes, labels
         )
         self.probe_batch = self.sampler.probe().map(fabric.to_device)
-        self.smoothing = fabric.to_device(model.smoothing.clone())
+        self.smoothing = fabric.to_device(model.smoothing.clone()) if model.smoothing.any() else None
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         """See `Task`."""

@@ -132,12 +132,10 @@ class PitchAnalysis(nn.Module):
         """
         db, bins = 10 * (power + 1e-14).log10(), 41
         sums = nn.functional.pad(db[:, None], (bins // 2, bins // 2), mode="replicate")[:, 0].cumsum(dim=1)
-        sums = nn.functional.pad(sums, (1, 0))
-        mean = (sums[:, bins:] - sums[:, :-bins]) / bins
-        middle = db[:, 2:-2]
+        middle, mean = db[:, 2:-2], (sums[:, bins + 1 : -2] - sums[:, 1 : -bins - 2]) / bins
         loudest = db.amax(dim=1, keepdim=True)
         is_peak = (middle >= db[:, 1:-3]) & (middle > db[:, 3:-1]) & (middle >= db[:, :-4]) & (middle > db[:, 4:])
-        is_peak &= (middle > loudest - RANGE_DB) & (middle - mean[:, 2:-2] > 9.0) & (middle > -85.0)
+        is_peak &= (middle > (loudest - RANGE_DB).clamp_min(-85.0)) & (middle - mean > 9.0)
         value, index = torch.where(is_peak, middle, -torch.inf).topk(32, dim=1)
         there = value > -torch.inf
         index = index + 2
@@ -156,18 +154,16 @@ class PitchAnalysis(nn.Module):
         """
         cells = self._cell(peaks.octaves)
         near = cells[..., None] + torch.arange(-FOUND_STEPS, FOUND_STEPS + 1, device=cells.device)
-        index = near.clamp(0, self.grid - 1).flatten(1)
-        empty = log_mel.new_zeros(len(cells), self.grid)
-        weight = (peaks.weights[..., None] * self.kernel).flatten(1)
-        worth = empty.scatter_reduce(1, index, weight, "amax")
-        energy = empty.scatter_reduce(1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax")
+        index = near.clamp(0, self.grid - 1).flatten(1) + BELOW
+        # Partials below the grid or above it are worth nothing.
+        worth, energy = log_mel.new_zeros(2, len(cells), HIGHEST_BASE + self.none + 1)
+        worth.scatter_reduce_(1, index, (peaks.weights[..., None] * self.kernel).flatten(1), "amax")
+        energy.scatter_reduce_(1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax")
         level = log_mel @ self.between
         # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
         expected = _worth(20 * (log_mel.amax(dim=1, keepdim=True) - level)).clamp_min(self.least_worth)
-        penalty = torch.where(worth > 0.05, 0.0, expected)
-        # Partials below the grid or above it are worth nothing.
-        beyond = (BELOW, HIGHEST_BASE + self.none + 1 - BELOW - self.grid)
-        worth, energy = (nn.functional.pad(part, beyond) for part in (worth - 0.3 * penalty, energy))
+        on_grid = worth[:, BELOW : BELOW + self.grid]
+        on_grid -= 0.3 * torch.where(on_grid > 0.05, 0.0, expected)
         return Evidence(worth, energy, peaks.weights.sum(dim=1, keepdim=True))
 
     @torch.no_grad()

@@ -77,7 +77,7 @@ def test_long_spectra_hear_that_partials_are_elsewhere_where_mel_bands_do_not() 
 def test_a_full_scale_sine_is_0_in_long_spectra() -> None:
     sine = torch.sin(2 * torch.pi * 1000 * torch.arange(32_000) / 16_000)[None]
     for spectrum in LongSpectra(16_000)(sine):
-        assert float(spectrum[:, :, spectrum.shape[2] // 2].amax()) == pytest.approx(0, abs=0.01)
+        assert float(spectrum[:, spectrum.shape[1] // 2].amax()) == pytest.approx(0, abs=0.01)
 
 
 def test_silence_and_clicks_have_finite_losses_and_gradients() -> None:
