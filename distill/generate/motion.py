@@ -3,8 +3,8 @@
 A prior predicts the next frame and sees no drift, so what it draws stands still. A sound follows the loudness of a
 recording (`prior/courses.py`). When it is drawn, it is moved: from where they began, its spectrum and its pitch go on as
 those of a recording that begins and swells alike, and it is coded again. What it is at first is the prior's own, and half
-of what wide bands do not say. A sound whose recording repeats is not moved: it is drawn near to the spectra of that
-recording, so that each beat is where it was.
+of what wide bands do not say. Below its lowest partial it has no more noise than that recording. A sound whose recording
+repeats is not moved: it is drawn near to the spectra of that recording, so that each beat is where it was.
 
 Shapes: F frames, D numbers of a latent, V codewords of a level, K recordings, M numbers of a spectrum: bands of each hop
 of a frame, in dB, less their mean.
@@ -29,6 +29,7 @@ from distill.prior.courses import Course, between
 
 BANDS = 10  # of spectra that sounds move as
 FINE_SHARE = 0.5  # of the recording that is followed, in what bands do not say
+BELOW = 0.85  # of the lowest partial: up to there bands have nothing of it
 BEGINNING = 2  # frames from which sounds go on as others
 NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed; of how many; places that are compared
 BEAT_BANDS, NEAR_DB = 4, 4.0  # of spectra of beats, and the deviation from them
@@ -70,8 +71,10 @@ class Motions:
         if bends:
             tones = self._bent(tones, self.bend_of(recording)[nearest])
         wanted = latents + change @ self._from_bands
-        as_recorded = self._latents_of(recording)[nearest] + other @ self._from_bands
+        followed = self._latents_of(recording)[nearest]
+        as_recorded = followed + other @ self._from_bands
         wanted[:, 1:] = wanted[:, 1:].lerp(as_recorded[:, 1:], FINE_SHARE)  # the loudness stays
+        wanted += self._quiet_below(wanted, tones, followed, known[nearest, NOTE:SHAPE])
         moved: Codes = (
             self._codec.search(wanted[None].to(self._codec.device), tones[None].to(self._codec.device))[0].cpu().numpy()
         )
@@ -145,6 +148,27 @@ class Motions:
         other = layer.floors(followed) - layer.floors(tones)
         return tones + nn.functional.pad((both * other)[:, None], (ATOM - NOTE, 0))
 
+    def _quiet_below(self, latents: Tensor, tones: Tensor, followed: Tensor, their_tones: Tensor) -> Tensor:
+        """What latents `[F, D]` lack to have no more below their lowest partial than those that are followed below theirs.
+
+        Bands as far below the lowest partial, in proportion, are compared. Nothing where either has no tone `[F, 3]`.
+        """
+        codec, layer = self._codec, self._codec.tone
+        own, their = (_lowest(layer.comb(each[None].to(codec.device))[0].cpu()) for each in (tones, their_tones))
+        up_to = torch.where(own.isfinite() & their.isfinite(), BELOW * own, 0.0)[:, None]
+        features, others = (codec.unproject(each.to(codec.device)) for each in (latents, followed))
+        others = (others + codec.frame_features.loudness(features) - codec.frame_features.loudness(others)).cpu()
+        change = torch.zeros_like(others)
+        sizes = codec.spectrogram.feature_sizes
+        parts = (each.split(sizes, dim=1) for each in (features.cpu(), others, change))
+        for centres, band, other, less in zip((layer.centres.cpu(), layer.fine_centres.cpu()), *parts, strict=False):
+            places = torch.bucketize(centres * (their / own)[:, None], centres, right=True) - 1  # [F, M]
+            by_hop, allowed = (each.unflatten(1, (-1, len(centres))) for each in (band, other))
+            allowed = allowed.gather(2, places.clamp_min(0)[:, None].expand_as(allowed))
+            less += ((allowed - by_hop).clamp_max(0.0) * (centres < up_to)[:, None]).flatten(1)
+        result: Tensor = (change * codec.weights.cpu()) @ codec.components.cpu()
+        return nn.functional.pad(result[:, 1:], (1, 0))  # the loudness stays
+
     def _bent(self, tones: Tensor, bend: Tensor) -> Tensor:
         """Tones `[F, 3]` that bend so many semitones `[F]`, NaN as they do; what cannot be coded stays as it is."""
         turn = (bend - _bend(self._codec.tone.pitches(tones))).nan_to_num()
@@ -213,6 +237,11 @@ class Motions:
         rises = levels.clamp_min(float(levels.max()) - RANGE_DB).diff(dim=0) - LEAST_RISE
         onsets = rises.clamp_min(0).sum(dim=1).double().numpy()
         return repetition(unbiased_autocorrelation(onsets), rate) > REPEATING
+
+
+def _lowest(partials: Tensor) -> Tensor:
+    """The lowest of partials `[F, K]` in Hz, `[F]`; infinite where there is none."""
+    return torch.where(partials > 0, partials, math.inf).amin(dim=1)
 
 
 def _bend(pitches: Tensor) -> Tensor:

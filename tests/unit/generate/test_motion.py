@@ -148,6 +148,29 @@ def test_noise_is_beside_a_tone_where_it_is_in_the_recording() -> None:
     assert not Motions(codec, [noisy_at_first]).moved(without_tone, along(clean))[:, NOTE : NOTE + 3].any()
 
 
+def test_below_its_lowest_partial_a_tone_has_no_more_noise_than_its_recording() -> None:
+    """The same bright spectrum for three octaves more: what was between the two tones is as soft as below the lower."""
+    codec, _ = networks()
+    low = recording()
+    words = [tilt(codec, low[:, :SHAPE], word) for word in range(codec.architecture.codebook_size)]
+    low[:, SHAPE] = int(np.argmax(words))
+    high, silent = low.copy(), low.copy()
+    high[:, NOTE], silent[:, NOTE : ATOM + 1] = 96, 0
+    motions = Motions(codec, [low])
+    latents = motions._latents(torch.from_numpy(low))
+
+    def quiet(own: Codes, followed: Codes) -> torch.Tensor:
+        tones, theirs = (torch.from_numpy(codes[:, NOTE:SHAPE]) for codes in (own, followed))
+        return motions._quiet_below(latents, tones, latents, theirs)
+
+    change = codec.unproject(latents + quiet(high, low)) - codec.unproject(latents)
+    coarse = change[:, : codec.spectrogram.coarse_features].unflatten(1, (codec.spectrogram.stack, -1))
+    below = codec.tone.centres < 0.85 * 2093
+    assert coarse[..., below].mean() < coarse[..., ~below].mean() - 0.01
+    for own, followed in ((low, low), (high, silent), (silent, low)):
+        assert quiet(own, followed).abs().max() < 1e-5
+
+
 def test_treble_dies_as_gradually_as_in_the_recording() -> None:
     codec, _ = networks()
     still, dark = recording(), darkening()
