@@ -166,8 +166,8 @@ def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
 
     Of tempos that explain them the one nearest to 120 is likelier.
     """
-    alike = unbiased_autocorrelation(_onsets(np.asarray(sound, np.float64), sample_rate))
-    if repetition(alike, 1 / HOP_SECONDS) < REPEATING:
+    alike = _unbiased_autocorrelation(_onsets(np.asarray(sound, np.float64), sample_rate))
+    if _repetition(alike, 1 / HOP_SECONDS) < REPEATING:
         return math.nan
     tempos = np.arange(70.0, 180.5, 0.5)
     beats = 60 / tempos / (round(HOP_SECONDS * sample_rate) / sample_rate)  # in frames
@@ -193,7 +193,7 @@ def _onsets(sound: Doubles, sample_rate: int) -> Doubles:
     return onsets
 
 
-def unbiased_autocorrelation(onsets: Doubles) -> Doubles:
+def _unbiased_autocorrelation(onsets: Doubles) -> Doubles:
     """Autocorrelation `[T]` of onsets `[T]` for so many as are compared: the longer a lag, the fewer there are."""
     alike = _autocorrelation(onsets)
     return alike * (len(alike) / np.arange(len(alike), 0, -1))
@@ -206,7 +206,7 @@ def _autocorrelation(onsets: Doubles) -> Doubles:
     return both / both[0] if len(both) else both
 
 
-def repetition(alike: Doubles, frame_rate: float) -> float:
+def _repetition(alike: Doubles, frame_rate: float) -> float:
     """How much onsets with this unbiased autocorrelation `[T]` repeat; -1 where they are too short.
 
     That is how alike they are after a lag of .2 to 1.2 s and after twice that lag, less what they are between: onsets of

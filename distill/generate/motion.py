@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.audio.motion import LEAST_SECONDS, REPEATING, repetition, unbiased_autocorrelation
-from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, SHAPE
+from distill.audio.motion import LEAST_SECONDS, tempo
+from distill.codec.layout import ATOM, NOTE, SHAPE
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
+from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.generate.policies import Draw, Policy, first_possible
 from distill.prior.courses import Course, between
@@ -33,8 +34,7 @@ BELOW = 0.85  # of the lowest partial: up to there bands have nothing of it
 BEGINNING = 2  # frames from which sounds go on as others
 NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed; of how many; places that are compared
 BEAT_BANDS, NEAR_DB = 4, 4.0  # of spectra of beats, and the deviation from them
-ONSET_BANDS, LEAST_RISE = 20, 3.0  # in which onsets are looked for; dB of a frame from which a rise is one
-RANGE_DB = 60.0  # below the loudest level, in which there are onsets
+HEARD_SECONDS = 8.0  # of a recording, to know whether it repeats
 OCTAVE = 12  # semitones
 JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame from which a pitch jumps; share of jumps up to which it bends
 LEAST_TONAL = 0.7  # share of frames with a tone of what bends
@@ -228,15 +228,12 @@ class Motions:
         return from_bands
 
     def _repeats(self, recording: int) -> bool:
-        """Whether the onsets of a recording repeat."""
+        """Whether the onsets of a recording repeat when it is decoded, by its first seconds."""
         codes, rate = self._recordings[recording], self._codec.spectrogram.frame_rate
         if len(codes) < LEAST_SECONDS * rate:
             return False
-        by_hop = self._spectra(self._latents(codes), ONSET_BANDS).unflatten(1, (-1, ONSET_BANDS))
-        levels = by_hop.mean(dim=1) + 20 * LOUDNESS_STEP * codes[:, :1]
-        rises = levels.clamp_min(float(levels.max()) - RANGE_DB).diff(dim=0) - LEAST_RISE
-        onsets = rises.clamp_min(0).sum(dim=1).double().numpy()
-        return repetition(unbiased_autocorrelation(onsets), rate) > REPEATING
+        (sound,) = decode_each(self._codec, [codes[: round(HEARD_SECONDS * rate)]])
+        return not math.isnan(tempo(sound.cpu().numpy(), self._codec.spectrogram.sample_rate))
 
 
 def _lowest(partials: Tensor) -> Tensor:

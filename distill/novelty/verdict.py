@@ -211,7 +211,8 @@ def _newness(novelty: Novelty) -> tuple[int, float, float]:
 
 def explain(novelty: Novelty) -> str:
     """The sentence `Novelty.explanation`. In it a high share of recordings is good: as many come as close."""
-    few = f"; {several(novelty.held_out, 'recording')} held out are too few to tell well" * (not novelty.is_sure)
+    count, verb = several(novelty.held_out, "recording"), "is" if novelty.held_out == 1 else "are"
+    few = f"; {count} held out {verb} too few to tell well" * (not novelty.is_sure)
     return _reasons(novelty) + few
 
 

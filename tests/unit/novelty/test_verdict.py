@@ -213,6 +213,7 @@ def test_a_verdict_in_some_words_names_the_recording_and_says_where_too_few_tell
     few = novelty("new", "spectra", held_out=3)
     assert few.short == "New? Nearest: c. Too few to tell well"
     assert few.explanation.endswith("this sound comes to c.wav; 3 recordings held out are too few to tell well")
+    assert novelty("new", "spectra", held_out=1).explanation.endswith("; 1 recording held out is too few to tell well")
     assert "too few" not in novelty("new", "spectra").explanation
 
 
