@@ -264,8 +264,8 @@ def test_generating_reports_the_novelty_of_each_sound(shell: CommandLine) -> Non
     write_prior_model(Path("m.distill"), labels=["kick", "snare"])
     write_tone(Path("a.wav"))
     command = ["generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "3", "--label", "kick"]
-    command += ["--prompt", "a.wav"]
-    done = shell(*command, "--min-novelty", "close", "--json")
+    command += ["--prompt", "a.wav", "--min-novelty", "close"]
+    done = shell(*command, "--json")
     assert done.status == 0, done
     report = json.loads(done.out)
     assert (report["seed"], report["label"], report["summary"]["sounds"]) == (3, "kick", 2)
