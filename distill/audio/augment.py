@@ -7,7 +7,6 @@ from fractions import Fraction
 import numpy as np
 import soxr
 import torch
-from scipy import fft
 from torch import Tensor, nn
 
 from distill.audio.corpus import Corpus, ManifestRow
@@ -99,15 +98,14 @@ def equalised(
     audio: Tensor, sample_rate: int, decibels: Sequence[float], silence: tuple[int, int] = (REACH, REACH)
 ) -> Tensor:
     """Audio `[N]` through an equaliser of `decibels` at EQUALISED_HERTZ, `[N]`; shorter with less `silence` around it."""
+    from scipy.signal import fftconvolve  # it takes a while to load
+
     count = 2 * REACH + 1  # of the filter's taps
     hertz = np.fft.rfftfreq(count, 1 / sample_rate)
     course = np.interp(np.log2(hertz.clip(1.0)), np.log2(EQUALISED_HERTZ), decibels)
     taps = np.fft.fftshift(np.fft.irfft(10 ** (course / 20), count)) * np.hanning(count)
     padded = nn.functional.pad(audio, silence).numpy()
-    size = fft.next_fast_len(len(padded) + count - 1, real=True)
-    spectrum, response = fft.rfft(padded, size), fft.rfft(taps, size)
-    filtered = fft.irfft(spectrum * response, size)[count - 1 : len(padded)]
-    return torch.from_numpy(filtered.astype(np.float32))
+    return torch.from_numpy(fftconvolve(padded, taps, mode="valid").astype(np.float32))
 
 
 def draw_equaliser(generator: np.random.Generator) -> tuple[float, ...]:

@@ -1,9 +1,8 @@
 """Novelty verdict: similarity to the training recordings, judged by that of held-out recordings."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -193,7 +192,7 @@ def comparable(scores: Rows, frames: int, ratio: float = 1.5, least: int = FEW_H
     apart, centred = np.abs(lengths), lengths - lengths.mean()
     chosen = apart <= max(np.sort(apart)[:least][-1], np.log(ratio))
     moved: Rows = scores[chosen]
-    for space, name in itertools.product(SPACES, ("likeness", "edit_distance")):
+    for space, name in product(SPACES, ("likeness", "edit_distance")):
         slope = centred @ scores[space][name] / max(centred @ centred, 1.0)
         moved[space][name] = (moved[space][name] - slope * lengths[chosen]).clip(0.0, 1.0)
     return moved
