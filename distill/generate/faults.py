@@ -9,6 +9,7 @@ codes say, too: to decode them at every `generate` would take up to half a minut
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -65,6 +66,7 @@ class Measures:
     frames: int
     still_frames: int
     returns_per_second: float  # how often it fell silent and started again
+    falls_per_second: float  # the same of falls that are SLACK_DB smaller: a recording allows as many returns
     end_level: float  # of the last frame, in dB relative to the loudest
     # [bands], in dB relative to the loudest: of a sound as heard, of a recording as coded, if it sets limits what it allows
     bands: Levels = field(default_factory=lambda: np.empty(0))
@@ -86,7 +88,7 @@ class Limits:
         self.loudest_level = most(one.levels.max() for one in recordings) + SLACK_DB
         self.onset_frames = SLACK * most(one.onset(self.onset_level) for one in recordings) + SLACK_FRAMES
         self.still_frames = SLACK * most(one.still_frames for one in recordings) + SLACK_FRAMES
-        self.returns_per_second = SLACK * most(one.returns_per_second for one in recordings)
+        self.returns_per_second = SLACK * most(one.falls_per_second for one in recordings)
         self.end_level = max(-ENDED_DB, most(one.end_level for one in recordings)) + SLACK_DB
         self.frames = -most(-one.frames for one in recordings) / SLACK
         loudest = np.quantile([one.bands for one in recordings], COMMON, axis=0, method="higher")
@@ -119,8 +121,7 @@ class FaultFinder:
         self, sounds: Iterable[Codes], samples: Iterable[Samples], kinds: Collection[Fault] = FAULTS
     ) -> list[tuple[Fault, ...]]:
         """The faults of each sound, given its codes `[F, Q]` and samples `[N]`; only these kinds are looked for."""
-        pairs = zip(sounds, samples, strict=True)
-        heard = (replace(measured(self._codec, codes), bands=heard_bands(self._codec, audio)) for codes, audio in pairs)
+        heard = map(partial(as_heard, self._codec), sounds, samples)
         return [self._limits.faults(one, kinds) for one in heard]
 
     def is_silent(self, codes: Codes) -> bool:
@@ -150,7 +151,7 @@ def measured(codec: VQVAE, codes: Codes) -> Measures:
 
 @torch.no_grad()
 def as_coded(codec: VQVAE, codes: Codes) -> Measures:
-    """Measure a recording, given its codes `[F, Q]`, with the bands that these say.
+    """Measure a sound, given its codes `[F, Q]`, with the bands that these say.
 
     What lies above all bands, of which codes say nothing, is taken to be as loud as the last one.
     """
@@ -161,16 +162,28 @@ def as_coded(codec: VQVAE, codes: Codes) -> Measures:
     return replace(of_features(codec, features[0], len(codes)), bands=np.append(bands, bands[-1]))
 
 
+def as_heard(codec: VQVAE, codes: Codes, samples: Samples) -> Measures:
+    """Measure a sound, given its codes `[F, Q]` and samples `[N]`, with the bands of these.
+
+    What lies above all bands is only counted where it is louder than its codes say: else it is part of the last band.
+    """
+    coded, bands = as_coded(codec, codes), heard_bands(codec, samples)
+    if bands[-1] <= coded.bands[-1] + SLACK_DB:
+        bands[-1] = -FLOOR_DB
+    return replace(coded, bands=bands)
+
+
 def of_features(codec: VQVAE, features: Tensor, frames: int) -> Measures:
     """Measures of features `[F, features]`, those of `first_frames` of a sound of so many frames, but for its bands."""
     levels = cast(Levels, (20 * codec.frame_features.loudness(features)[:, 0]).double().cpu().numpy())
     bands = band_levels(codec, features).cpu().numpy()  # [F, BANDS]
+    kept, seconds = levels[:MOST_FRAMES], max(1.0, min(frames, MOST_FRAMES) / codec.spectrogram.frame_rate)
     return Measures(
-        levels=levels[:MOST_FRAMES],
+        levels=kept,
         frames=frames,
         still_frames=longest_still(bands[:MOST_FRAMES]),
-        returns_per_second=count_returns(levels[:MOST_FRAMES])
-        / max(1.0, min(frames, MOST_FRAMES) / codec.spectrogram.frame_rate),
+        returns_per_second=count_returns(kept) / seconds,
+        falls_per_second=count_returns(kept, RETURN_DB - SLACK_DB) / seconds,
         end_level=float(levels[-1] - levels.max()),
     )
 
@@ -221,14 +234,14 @@ def longest_still(bands: NDArray[np.floating]) -> int:
     return span + len(bands) - len(smooth)
 
 
-def count_returns(levels: Levels) -> int:
-    """How often levels `[F]` in dB fell by RETURN_DB and then rose by RETURN_DB."""
+def count_returns(levels: Levels, change: float = RETURN_DB) -> int:
+    """How often levels `[F]` in dB fell by a change and then rose by it."""
     heard = np.maximum(levels, levels.max() - FLOOR_DB)
     returns, is_falling = 0, False
     turn = heard[0]  # the highest level since the last rise, or the lowest since the fall
     for level in heard:
         turn = min(turn, level) if is_falling else max(turn, level)
-        if abs(level - turn) >= RETURN_DB:
+        if abs(level - turn) >= change:
             returns += is_falling
             turn, is_falling = level, not is_falling
     return returns

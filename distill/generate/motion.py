@@ -3,8 +3,9 @@
 A prior predicts the next frame and sees no drift, so what it draws stands still. A sound follows the loudness of a
 recording (`prior/courses.py`). When it is drawn, it is moved: from where they began, its spectrum and its pitch go on as
 those of a recording that begins and swells alike, and it is coded again. What it is at first is the prior's own, and half
-of what wide bands do not say. Below its lowest partial it has no more noise than that recording. A sound whose recording
-repeats is not moved: it is drawn near to the spectra of that recording, so that each beat is where it was.
+of what wide bands do not say. Below its lowest partial it has no more noise than that recording, and no band is louder,
+beside its loudest one, than in any recording. A sound whose recording repeats is not moved: it is drawn near to the
+spectra of that recording, so that each beat is where it was.
 
 Shapes: F frames, D numbers of a latent, V codewords of a level, K recordings, M numbers of a spectrum: bands of each hop
 of a frame, in dB, less their mean.
@@ -23,8 +24,10 @@ from distill.audio.motion import LEAST_SECONDS, tempo
 from distill.codec.layout import ATOM, NOTE, SHAPE
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
+from distill.codec.spectral import SpectrogramConfig
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
+from distill.generate.faults import MOST_FRAMES, SMOOTHED_FRAMES
 from distill.generate.policies import Draw, Policy, first_possible
 from distill.prior.courses import Course, between
 
@@ -75,6 +78,7 @@ class Motions:
         as_recorded = followed + other @ self._from_bands
         wanted[:, 1:] = wanted[:, 1:].lerp(as_recorded[:, 1:], FINE_SHARE)  # the loudness stays
         wanted += self._quiet_below(wanted, tones, followed, known[nearest, NOTE:SHAPE])
+        wanted += self._within_ceilings(wanted)
         moved: Codes = (
             self._codec.search(wanted[None].to(self._codec.device), tones[None].to(self._codec.device))[0].cpu().numpy()
         )
@@ -169,6 +173,38 @@ class Motions:
         result: Tensor = (change * codec.weights.cpu()) @ codec.components.cpu()
         return nn.functional.pad(result[:, 1:], (1, 0))  # the loudness stays
 
+    def _within_ceilings(self, latents: Tensor) -> Tensor:
+        """What latents `[F, D]` lack for no band to be louder, beside the loudest, than in any recording.
+
+        Noise that is drawn as loud as a tone, with the spectrum that recordings have when they have died, gets softer.
+        """
+        codec, spectrogram = self._codec, self._codec.spectrogram
+        features = codec.unproject(latents.to(codec.device))
+        bands = self._smoothed(features)
+        over = (bands - bands.max() - self._ceilings[:, None]).clamp_min(0.0)  # [bands, windows]
+        window = len(latents) - over.shape[1] + 1
+        by_frame = nn.functional.max_pool1d(nn.functional.pad(over, (window - 1, window - 1)), window, 1).T
+        fine = nn.functional.adaptive_max_pool1d(by_frame, spectrogram.n_fine_mels)
+        less = _in_features(
+            spectrogram, *(each[:, None].expand(-1, spectrogram.stack, -1) for each in (by_frame, fine))
+        )
+        return (codec.project(features - less) - codec.project(features)).cpu()
+
+    @cached_property
+    def _ceilings(self) -> Tensor:
+        """The most of each band in any of the candidates, `[bands]`, relative to the loudest band of that one."""
+        codec, most = self._codec, []
+        for number in self._candidates:
+            latents = self._latents(self._recordings[number][:MOST_FRAMES])
+            loudest = self._smoothed(codec.unproject(latents.to(codec.device))).amax(dim=1)
+            most.append(loudest - loudest.max())
+        return torch.stack(most).amax(dim=0)
+
+    def _smoothed(self, features: Tensor) -> Tensor:
+        """Means of each band of features `[F, features]` in windows of SMOOTHED_FRAMES, `[bands, windows]`."""
+        means = self._codec.spectrogram.mean_log_mel(features).T
+        return nn.functional.avg_pool1d(means, min(SMOOTHED_FRAMES, len(features)), stride=1)
+
     def _bent(self, tones: Tensor, bend: Tensor) -> Tensor:
         """Tones `[F, 3]` that bend so many semitones `[F]`, NaN as they do; what cannot be coded stays as it is."""
         turn = (bend - _bend(self._codec.tone.pitches(tones))).nan_to_num()
@@ -221,8 +257,7 @@ class Motions:
             nn.functional.interpolate(one, size=size, mode="linear")
             for size in (spectrogram.n_mels, spectrogram.n_fine_mels)
         )
-        features = torch.cat([coarse.flatten(1), fine.repeat_interleave(2, dim=1).flatten(1)], dim=1)
-        features = nn.functional.pad(features, (0, spectrogram.features - features.shape[1]))  # the envelope stays
+        features = _in_features(spectrogram, coarse, fine)
         from_bands = (features * self._codec.weights.cpu()) @ self._codec.components.cpu()
         from_bands[:, 0] = 0.0
         return from_bands
@@ -234,6 +269,12 @@ class Motions:
             return False
         (sound,) = decode_each(self._codec, [codes[: round(HEARD_SECONDS * rate)]])
         return not math.isnan(tempo(sound.cpu().numpy(), self._codec.spectrogram.sample_rate))
+
+
+def _in_features(spectrogram: SpectrogramConfig, coarse: Tensor, fine: Tensor) -> Tensor:
+    """Features `[F, features]` of bands `[F, hops, bands]` of log-mel frames and of fine ones; the envelope is 0."""
+    features = torch.cat([coarse.flatten(1), fine.repeat_interleave(2, dim=1).flatten(1)], dim=1)
+    return nn.functional.pad(features, (0, spectrogram.features - features.shape[1]))
 
 
 def _lowest(partials: Tensor) -> Tensor:

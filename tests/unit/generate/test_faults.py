@@ -178,8 +178,19 @@ def test_returns_are_those_of_the_slow_count(levels: NDArray[np.float64]) -> Non
     assert count_returns(levels) == returns
 
 
+def test_a_fall_that_a_recording_nearly_has_is_no_stutter(finder: FaultFinder, codec: VQVAE, coded: Coder) -> None:
+    def with_dip(by_db: float) -> Codes:
+        return coded(tone(1.5, 440, 0.5) * np.repeat([1.0, 10 ** (-by_db / 20), 1.0], RATE // 2).astype(np.float32))
+
+    deep = with_dip(24)
+    for recording, expected in ((with_dip(17), False), (with_dip(8), True)):
+        of_it = FaultFinder(make_reference(["a"], [recording], [recording]), codec)
+        ((*faults,),) = of_it([deep], decode_sounds(codec, [deep]))
+        assert ("stutter" in faults) == expected
+
+
 def measures(still: int = 10, returns: float = 0.0, loudest: float = 20.0, end: float = -50.0) -> Measures:
-    return Measures(np.array([loudest, loudest + end]), 30, still, returns, end, np.array([0.0, -FLOOR_DB]))
+    return Measures(np.array([loudest, loudest + end]), 30, still, returns, returns, end, np.array([0.0, -FLOOR_DB]))
 
 
 def test_limits_come_from_most_recordings_and_a_sound_need_not_end_as_softly() -> None:

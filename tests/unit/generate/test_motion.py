@@ -171,6 +171,27 @@ def test_below_its_lowest_partial_a_tone_has_no_more_noise_than_its_recording() 
         assert quiet(own, followed).abs().max() < 1e-5
 
 
+def test_no_band_is_louder_beside_the_loudest_than_in_any_recording() -> None:
+    codec, _ = networks()
+    dark = recording()
+    words = [tilt(codec, dark[:, :SHAPE], word) for word in range(codec.architecture.codebook_size)]
+    bright = dark.copy()
+    dark[:, SHAPE], bright[:, SHAPE] = int(np.argmin(words)), int(np.argmax(words))
+    motions = Motions(codec, [dark])
+    latents, own = motions._latents(torch.from_numpy(bright)), motions._latents(torch.from_numpy(dark))
+
+    def over(latents: torch.Tensor) -> float:
+        bands = motions._smoothed(codec.unproject(latents))
+        return 20 * float((bands - bands.max() - motions._ceilings[:, None]).max())
+
+    softer = latents + motions._within_ceilings(latents)
+    assert over(latents) > 10  # dB
+    assert over(softer) < 0.6 * over(latents)  # the latents of this codec say little of a spectrum
+    assert not motions._within_ceilings(own).any()
+    with_bright = Motions(codec, [dark, bright])
+    assert with_bright._within_ceilings(latents).abs().max() == 0
+
+
 def test_treble_dies_as_gradually_as_in_the_recording() -> None:
     codec, _ = networks()
     still, dark = recording(), darkening()
