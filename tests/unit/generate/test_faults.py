@@ -178,7 +178,7 @@ def test_returns_are_those_of_the_slow_count(levels: NDArray[np.float64]) -> Non
     assert count_returns(levels) == returns
 
 
-def test_a_fall_that_a_recording_nearly_has_is_no_stutter(finder: FaultFinder, codec: VQVAE, coded: Coder) -> None:
+def test_a_fall_that_a_recording_nearly_has_is_no_stutter(codec: VQVAE, coded: Coder) -> None:
     def with_dip(by_db: float) -> Codes:
         return coded(tone(1.5, 440, 0.5) * np.repeat([1.0, 10 ** (-by_db / 20), 1.0], RATE // 2).astype(np.float32))
 
