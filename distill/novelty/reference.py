@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.audio.image import BANDS, COHERENCE_STEPS, LEVEL_STEPS, MONO, Image
+
 R = TypeVar("R")
 
 Coded = NDArray[np.uint16]  # [F, Q]
@@ -28,6 +30,7 @@ TENSORS = {
     "scores": ("F32", 2),
     "reencoded": ("F32", 2),
 }  # type and number of dimensions on disk
+IMAGES = {"images": ("U8", 2), "image_lengths": ("I64", 1)}  # where a recording is stereo
 
 _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
 
@@ -36,6 +39,7 @@ _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
 class Reference:
     """Names and codes of training recordings, codes of held-out recordings, and scores against the training recordings.
 
+    `images` are the stereo images of the training recordings, MONO for those without one; none at all is all MONO.
     `scores` are those of pieces of held-out recordings, `reencoded` those of re-encoded training recordings.
     """
 
@@ -44,10 +48,15 @@ class Reference:
     held_out: Sequence[Coded]
     scores: Scores
     reencoded: Scores
+    images: Sequence[Image] = ()
+
+    def image_of(self, name: str) -> Image:
+        """The stereo image of the training recording of this name; MONO where it, or the recording, is unknown."""
+        return dict(zip(self.names, self.images, strict=False)).get(name, MONO)
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
-        """The arrays of the file format, named and typed as in TENSORS."""
-        values = {
+        """The arrays of the file format, named and typed as in TENSORS, and where a recording is stereo in IMAGES."""
+        values: dict[str, Any] = {
             "codes": np.concatenate(self.codes),
             "lengths": list(map(len, self.codes)),
             "names": np.frombuffer(bytearray("\n".join(self.names).encode()), dtype=np.uint8),
@@ -56,7 +65,12 @@ class Reference:
             "scores": self.scores,
             "reencoded": self.reencoded,
         }
-        return {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
+        kinds = TENSORS
+        if any(map(len, self.images)):
+            kinds = {**TENSORS, **IMAGES}
+            values["images"] = np.concatenate(self.images).reshape(-1, 2 * BANDS)
+            values["image_lengths"] = list(map(len, self.images))
+        return {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in kinds.items()}
 
 
 def rows(scores: Scores) -> NDArray[np.void]:
@@ -70,9 +84,15 @@ def evenly(recordings: Sequence[R], most: int) -> Sequence[R]:
 
 
 def make_reference(
-    names: Sequence[str], training: Sequence[NDArray[np.integer]], held_out: Sequence[NDArray[np.integer]]
+    names: Sequence[str],
+    training: Sequence[NDArray[np.integer]],
+    held_out: Sequence[NDArray[np.integer]],
+    images: Sequence[Image] = (),
 ) -> Reference:
-    """Build a reference without scores from codes `[F, Q]`; many or long held-out recordings are thinned out or cut."""
+    """Build a reference without scores from codes `[F, Q]`; many or long held-out recordings are thinned out or cut.
+
+    `images` are those of the training recordings.
+    """
     no_scores = np.empty((0, SCORES), dtype=np.float32)
     return Reference(
         [name.replace("\n", " ") for name in names],
@@ -80,13 +100,15 @@ def make_reference(
         [codes[:MOST_FRAMES].astype(np.uint16) for codes in evenly(held_out, MOST_HELD_OUT)],
         no_scores,
         no_scores,
+        images,
     )
 
 
 def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: Sequence[int]) -> Reference:
     """Build and check a reference from the arrays of `Reference.tensors`. Raises ValueError."""
     arrays: dict[str, NDArray[Any]] = dict(tensors)
-    for name, (kind, dimensions) in TENSORS.items():
+    kinds = {**TENSORS, **(IMAGES if IMAGES.keys() & arrays.keys() else {})}
+    for name, (kind, dimensions) in kinds.items():
         is_there = name in arrays and arrays[name].dtype == _DTYPES[kind] and arrays[name].ndim == dimensions
         _expect(is_there, f"{name} is missing or of another type or shape")
     levels = len(codebook_sizes)
@@ -106,7 +128,20 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: S
         values = arrays[name]
         _expect(np.isfinite(values).all(), f"{name} holds NaN or infinite values")
         _expect((values >= 0).all() and (values[:, 0] >= 1).all(), f"{name} holds values out of range")
-    return Reference(names, sides[0], sides[1], arrays["scores"], arrays["reencoded"])
+    images = read_images(arrays["images"], arrays["image_lengths"]) if "images" in arrays else [MONO] * len(names)
+    _expect(len(images) == len(names), f"there are {len(images)} images for {len(names)} recordings")
+    return Reference(names, sides[0], sides[1], arrays["scores"], arrays["reencoded"], images)
+
+
+def read_images(rows: NDArray[np.uint8], lengths: NDArray[np.int64]) -> list[Image]:
+    """Split and check the images of recordings, rows of which are `[sum of lengths, 2 * BANDS]`. Raises ValueError."""
+    _expect(rows.shape[1] == 2 * BANDS, f"images has {rows.shape[1]} columns, not {2 * BANDS}")
+    are_lengths = len(lengths) > 0 and lengths.min() >= 0 and lengths.max() <= len(rows)
+    _expect(are_lengths and lengths.sum() == len(rows), "image_lengths do not add up to images")
+    images = rows.reshape(-1, 2, BANDS)
+    steps = np.array([[len(LEVEL_STEPS)], [len(COHERENCE_STEPS)]])
+    _expect((images < steps).all(), "images holds steps that no level difference or coherence has")
+    return np.split(images, np.cumsum(lengths)[:-1])
 
 
 def _expect(is_met: bool | np.bool_, problem: str) -> None:

@@ -1,0 +1,239 @@
+"""The stereo image of a recording: level difference and coherence of its channels in 20 bands, and their fold to mono.
+
+An image says how the sound of a band is spread over two channels, not what it is: codes, codec and prior are of the fold.
+A row of it is of a whole sound, or of one second of a longer one. Values lie on the grids of MPEG-4's parametric stereo.
+
+The fold has in each band the mean power of both channels. A delay between them and turned phases are undone first, in
+each band as far as both are coherent, so nothing cancels and the gain of a band stays between 1/2 and about 1.
+
+Shapes: `N` samples, `T` rows, `W` windows, `K` bins of a spectrum.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from distill.audio.pcm import F32
+
+BANDS = 20  # of equal width on the ERB scale, from 0 Hz to half the sample rate
+LEVEL_STEPS: F32 = np.array(
+    [-25, -18, -14, -10, -7, -4, -2, 0, 2, 4, 7, 10, 14, 18, 25], np.float32
+)  # dB, left to right
+COHERENCE_STEPS: F32 = np.array([1, 0.937, 0.84118, 0.60092, 0.36764, 0, -0.589, -1], np.float32)  # its real part
+LONG_SECONDS = 1.5  # up to which a sound has one row
+
+Image = NDArray[
+    np.uint8
+]  # [T, 2, BANDS] numbers of steps: [:, 0] level difference, [:, 1] coherence; mono without rows
+MONO: Image = np.zeros((0, 2, BANDS), np.uint8)
+Complex = NDArray[np.complexfloating]
+
+INAUDIBLE = 1e-6  # of the power of a sound, -60 dB: what the side may have in a mono one
+_NEUTRAL = np.array([[int(np.abs(LEVEL_STEPS).argmin())], [0]], np.uint8)  # in the middle, coherent
+_WINDOWS_AT_ONCE = 256
+_CONTEXT = 4  # windows to both sides, over which powers are smoothed
+_LOUDNESS = 0.3  # power to loudness
+
+
+class _Powers(NamedTuple):
+    """Powers of both channels and their product, in bands of windows: all [W, BANDS]."""
+
+    left: F32
+    right: F32
+    cross: Complex
+
+    def smoothed(self) -> "_Powers":
+        """Means over neighbouring windows, weighted; `_CONTEXT` windows at each end are taken off."""
+        weights = np.hanning(2 * _CONTEXT + 3)[1:-1].astype(np.float32)
+        return _Powers(*(sliding_window_view(values, len(weights), axis=0) @ weights for values in self))  # type: ignore[arg-type]
+
+    @property
+    def coherence(self) -> Complex:
+        """Complex coherence, 0 in silence."""
+        coherence: Complex = self.cross / np.sqrt(np.maximum(self.left * self.right, 1e-30))
+        return coherence
+
+
+def mono(samples: F32) -> F32:
+    """Samples `[N]` of one channel: the mean of both for `[N, 2]`, themselves for `[N]`."""
+    return samples if samples.ndim == 1 else samples.mean(axis=1, dtype=np.float32)
+
+
+def row_count(seconds: float) -> int:
+    """Rows of a stereo sound. Row t begins at t seconds and lasts one, the last row to the end of the sound."""
+    return max(1, int(seconds + 0.5)) if seconds > LONG_SECONDS else 1
+
+
+def cut(image: Image, start_seconds: float, seconds: float) -> Image:
+    """The image of a part of a sound, with as many rows as a sound of its length has."""
+    count = row_count(seconds)
+    middles = start_seconds + np.arange(count) + min(seconds, 1.0 if count > 1 else seconds) / 2
+    return image[np.clip(middles.astype(np.int64), 0, len(image) - 1)] if len(image) else image
+
+
+def dequantised(image: Image) -> tuple[F32, F32]:
+    """Level difference in dB, left to right, and coherence, -1 to 1: both `[T, BANDS]`."""
+    return LEVEL_STEPS[image[:, 0]], COHERENCE_STEPS[image[:, 1]]
+
+
+def image_of(channels: F32, sample_rate: int) -> Image:
+    """The image of samples `[N, 2]`; MONO where their difference is inaudible, below -60 dB.
+
+    Values of a row are means over its windows, weighted by loudness. A second that is softer by 60 dB is as the whole.
+    """
+    if _is_mono(channels):
+        return MONO
+    chunks = [raw.smoothed() for _, _, raw in _analysed(channels, _scale(channels), sample_rate)]
+    powers = _Powers(*(np.concatenate(values) for values in zip(*chunks, strict=True)))
+    sums = powers.left + powers.right
+    most = max(float(sums.max()), 1e-18)
+    floor, loudness = np.float32(1e-12 * most), (sums / most) ** _LOUDNESS
+    levels = 10 * np.log10((powers.left + floor) / (powers.right + floor))
+    is_one_sided = np.minimum(powers.left, powers.right) <= 1e-7 * sums  # what is silent is no less coherent
+    coherence = np.where(is_one_sided, 1, powers.coherence.real)
+    count = row_count(len(channels) / sample_rate)
+    starts = np.ceil(np.arange(count) * (sample_rate / _hop(sample_rate))).astype(np.int64)  # of rows, in windows
+    means = (_row_means(values, loudness, starts) for values in (levels, coherence))
+    grids = (LEVEL_STEPS, COHERENCE_STEPS)
+    steps = [np.abs(mean[..., None] - grid).argmin(axis=2) for mean, grid in zip(means, grids, strict=True)]
+    image: Image = np.stack(steps, axis=1).astype(np.uint8)
+    return MONO if (image == _NEUTRAL).all() else image
+
+
+def _row_means(values: F32, loudness: F32, starts: NDArray[np.int64]) -> F32:
+    """Means `[T, BANDS]` of values `[W, BANDS]` over the windows of each row, weighted by loudness."""
+    weights = loudness + np.float32(1e-9)
+    whole = (weights * values).sum(axis=0) / weights.sum(axis=0)
+    few = INAUDIBLE**_LOUDNESS * np.diff(starts, append=len(values))[:, None]
+    sums, total = (np.add.reduceat(summed, starts, axis=0) for summed in (weights * values, weights))
+    means: F32 = (sums + few * whole) / (total + few)
+    return means
+
+
+def fold(channels: F32, sample_rate: int) -> F32:
+    """Samples `[N]` that have in each band the mean power of both channels `[N, 2]`.
+
+    Where both are equal, or each other's opposite, they are those of the left one.
+    """
+    left, right = channels.T
+    if np.array_equal(left, right) or np.array_equal(left, -right):
+        return np.ascontiguousarray(left)
+    scale, size, hop, bands = _scale(channels), _size(sample_rate), _hop(sample_rate), _Bands(sample_rate)
+    window = _window(size) / np.float32(1.5 * scale)  # squares of Hann windows add up to 1.5, a quarter of them apart
+    folded = np.zeros(len(channels) + 2 * size, np.float32)
+    for start, spectra, raw in _analysed(channels, scale, sample_rate, _delay(channels, sample_rate)):
+        powers = raw.smoothed()
+        turn = _turn(powers.coherence)
+        both = powers.left + powers.right
+        summed = powers.left + np.abs(turn) ** 2 * powers.right + 2 * (turn * powers.cross.conj()).real
+        gain = np.sqrt((both + 1e-30) / (2 * summed + 1e-30)).clip(0.5, 1.0)
+        mixed = (spectra[0] + spectra[1] * (turn @ bands.between)) * (gain @ bands.between)
+        blocks = scipy.fft.irfft(mixed, size, axis=1) * window
+        for number, block in enumerate(blocks, start):
+            folded[number * hop : number * hop + size] += block
+    return folded[size // 2 : size // 2 + len(channels)]
+
+
+def _turn(coherence: Complex) -> Complex:
+    """By what the right channel is multiplied before it is added: its phase to the left one's as far as they are coherent."""
+    size = np.abs(coherence)
+    share = ((size - 0.3) / 0.4).clip(0, 1)
+    turn = share * coherence / np.maximum(size, 1e-9) + (1 - share)
+    turned: Complex = (turn / np.maximum(np.abs(turn), 0.3)).astype(np.complex64)
+    return turned
+
+
+def _delay(channels: F32, sample_rate: int) -> int:
+    """Samples by which the right channel comes later than the left, where that makes them much more alike; else 0.
+
+    Up to 20 ms either way. Of delays that are nearly as good the shortest.
+    """
+    length, most, least_gain = 1 << 15, round(0.02 * sample_rate), 0.2
+    starts = range(0, max(1, len(channels) - length // 2), max(length // 2, len(channels) // 64))
+    products, power = np.zeros(2 * most + 1), np.zeros(2)
+    for start in starts:
+        block = channels[start : start + length // 2].astype(np.float64)
+        spectra = scipy.fft.rfft(block, length, axis=0)
+        correlation = scipy.fft.irfft(spectra[:, 0].conj() * spectra[:, 1], length)
+        products += np.concatenate([correlation[-most:], correlation[: most + 1]])
+        power += np.square(block).sum(axis=0)
+    alike = np.abs(products) / max(float(np.sqrt(power.prod())), 1e-30)
+    delays = np.arange(-most, most + 1)
+    good = delays[alike >= 0.95 * alike.max()]
+    is_delayed = alike.max() > max(0.5, alike[most] + least_gain)
+    return int(good[np.abs(good).argmin()]) if is_delayed else 0
+
+
+class _Bands:
+    """Which bins of a spectrum belong to which band, and how values of bands go over into each other."""
+
+    def __init__(self, sample_rate: int) -> None:
+        hertz = scipy.fft.rfftfreq(_size(sample_rate), 1 / sample_rate)
+        erb = 21.4 * np.log10(1 + 0.00437 * hertz)
+        positions = erb * (BANDS / erb[-1])
+        numbers = np.minimum(positions.astype(np.int64), BANDS - 1)
+        self.members: F32 = (numbers[:, None] == np.arange(BANDS)).astype(np.float32)  # [K, BANDS]
+        distance = np.abs((positions - 0.5).clip(0, BANDS - 1) - np.arange(BANDS)[:, None])
+        self.between: F32 = (1 - distance).clip(0, 1).astype(np.float32)  # [BANDS, K]
+
+
+def _size(sample_rate: int) -> int:
+    """Samples of a window: 2048 at 44.1 kHz."""
+    return 1 << int(np.ceil(np.log2(0.04 * sample_rate)))
+
+
+def _hop(sample_rate: int) -> int:
+    return _size(sample_rate) // 4
+
+
+def _window(size: int) -> F32:
+    return np.hanning(size + 1)[:size].astype(np.float32)
+
+
+def _is_mono(channels: F32) -> bool:
+    """Whether the difference of both channels is inaudible."""
+    middle = side = 0.0
+    for start in range(0, len(channels), 1 << 16):
+        left, right = channels[start : start + (1 << 16)].T.astype(np.float64)
+        middle, side = middle + float(np.square(left + right).sum()), side + float(np.square(left - right).sum())
+    return side <= INAUDIBLE * middle
+
+
+def _scale(channels: F32) -> float:
+    """The power of two that brings the peak to about 1: squares of any samples then have a float32."""
+    peak = max(float(channels.max(initial=0.0)), -float(channels.min(initial=0.0)))
+    return float(2.0 ** -np.frexp(peak)[1])
+
+
+def _analysed(channels: F32, scale: float, sample_rate: int, delay: int = 0) -> Iterator[tuple[int, Complex, _Powers]]:
+    """Spectra `[2, W, K]` of windows, a chunk of them after another, with the number of the first one.
+
+    Window w is centred at sample w * hop. The powers have `_CONTEXT` more windows at both ends. The channel that is later by
+    `delay` is taken earlier, and both are multiplied by `scale`.
+    """
+    size, hop, bands = _size(sample_rate), _hop(sample_rate), _Bands(sample_rate)
+    taper = _window(size) * np.float32(scale)
+    count = len(channels) // hop + 2
+    ahead = max(0, -delay), max(0, delay)
+    for start in range(0, count, _WINDOWS_AT_ONCE):
+        windows = min(_WINDOWS_AT_ONCE, count - start)
+        first = (start - _CONTEXT) * hop - size // 2
+        length = (windows + 2 * _CONTEXT - 1) * hop + size
+        parts = [_part(channel, first + shift, length) for channel, shift in zip(channels.T, ahead, strict=True)]
+        framed = np.stack([sliding_window_view(part, size)[::hop] for part in parts]) * taper
+        spectra: Complex = scipy.fft.rfft(framed, axis=2)
+        left, right = spectra
+        products = (np.abs(left) ** 2, np.abs(right) ** 2, left * right.conj())
+        powers = _Powers(*(values @ bands.members for values in products))
+        yield start, spectra[:, _CONTEXT : _CONTEXT + windows], powers
+
+
+def _part(channel: F32, start: int, length: int) -> F32:
+    """Samples from `start` on, zeros outside the channel."""
+    inside = channel[max(0, start) : max(0, start + length)]
+    before = max(0, -start)
+    return np.pad(inside, (before, length - before - len(inside)))
