@@ -8,7 +8,7 @@ beyond the ends. Phases of tones are running sums over a whole sound, which are 
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import TypeVar
 
 import numpy as np
@@ -75,13 +75,16 @@ def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> T
 
 
 @torch.no_grad()
-def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-    """Samples `[B, F * samples_per_frame]` of codes `[B, F, Q]`. Memory grows with the result alone."""
+def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES, draws: int = 1) -> Tensor:
+    """Samples `[draws * B, F * samples_per_frame]` of codes `[B, F, Q]`, with `draws` draws of the noise.
+
+    Memory grows with the result alone.
+    """
     frames, step = codes.shape[1], codec.spectrogram.samples_per_frame
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
     # Each match of the envelope reaches into the next frame, and that of tones into the one after it.
     context = -(-(STEADY_HOPS + codec.decoder.context + overlap) // codec.spectrogram.stack) + 2 * MATCHES
-    audio = torch.empty(len(codes), frames * step, device=codes.device)
+    audio = torch.empty(draws * len(codes), frames * step, device=codes.device)
     phases = codec.tone.phases(codec.layout.split(codes)[1])
     for start in range(0, frames, chunk_frames):
         stop = min(frames, start + chunk_frames)
@@ -90,7 +93,7 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
         latents = codec.dequantise(codes[:, summed:until])[:, first - summed : last - summed]
         features, positions = codec.unproject(latents), torch.arange(first, last, device=latents.device)
         own = phases.frames(first, last, codec.spectrogram.stack)
-        piece = codec.synthesise(features, codes[:, first:last], positions, phases=own)
+        piece = codec.synthesise(features, codes[:, first:last], positions, draws, own)
         audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
     return audio
 
@@ -117,20 +120,29 @@ def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterat
         positions = row.positions.to(codec.device)
         audio = row.pack([read(0, samples) for samples, read in run], config.samples_per_frame).to(codec.device)
         audio = nn.functional.pad(audio, (codec.margin, codec.margin))
-        yield from row.unpack(codec.search(*codec.analyse(audio, inside_mask(positions)), positions))
+        found = codec.search(*codec.analyse(audio, inside_mask(positions)), positions)
+        yield from (part[0] for part in row.unpack(found))
 
 
 @torch.no_grad()
-def decode_each(codec: VQVAE, codes: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short ones are packed."""
-    for run in _runs((len(one), one) for one in codes):
+def decode_each(codec: VQVAE, codes: Iterable[Tensor], are_stereo: Iterable[bool] = repeat(False)) -> Iterator[Tensor]:
+    """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short ones are packed.
+
+    Of a sound that becomes stereo they are `[2, F * samples_per_frame]`, of two draws of the noise.
+    """
+    for run in _runs((len(one), (one, is_stereo)) for one, is_stereo in zip(codes, are_stereo, strict=False)):
+        draws = 1 + any(is_stereo for _, is_stereo in run)
+        parts = [one for one, _ in run]
         if len(run) == 1:
-            yield from decode(codec, run[0][None].to(codec.device))
-            continue
-        row = _PackedRow([len(one) for one in run])
-        positions, packed = row.positions.to(codec.device), row.pack(run).to(codec.device)
-        features = codec.unproject(codec.dequantise(packed, inside_mask(positions)))
-        yield from row.unpack(codec.synthesise(features, packed, positions), codec.spectrogram.samples_per_frame)
+            drawn = [decode(codec, parts[0][None].to(codec.device), draws=draws)]
+        else:
+            row = _PackedRow(list(map(len, parts)))
+            positions, packed = row.positions.to(codec.device), row.pack(parts).to(codec.device)
+            features = codec.unproject(codec.dequantise(packed, inside_mask(positions)))
+            whole = codec.synthesise(features, packed, positions, draws)
+            drawn = row.unpack(whole, codec.spectrogram.samples_per_frame)
+        for sound, (_, is_stereo) in zip(drawn, run, strict=True):
+            yield sound if is_stereo else sound[0]
 
 
 def _runs(items: Iterable[tuple[int, T]]) -> Iterator[list[T]]:
@@ -168,5 +180,5 @@ class _PackedRow:
         return row
 
     def unpack(self, row: Tensor, step: int = 1) -> list[Tensor]:
-        """Split `[1, F * step, ...]` into the sounds' parts, `[frames * step, ...]` each."""
-        return [row[0, start * step : stop * step] for start, stop in self.spans]
+        """Split `[n, F * step, ...]` into the sounds' parts, `[n, frames * step, ...]` each."""
+        return [row[:, start * step : stop * step] for start, stop in self.spans]

@@ -7,13 +7,15 @@ frames, and of equal seeds the codes that a greater strength keeps are among tho
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
 
+from distill.audio.image import MONO, Image
+from distill.audio.upmix import upmixed
 from distill.codec.layout import NOTE, SHAPE
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
@@ -267,25 +269,50 @@ def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
     return np.where(np.arange(levels) < kept[:, None], codes, -1)
 
 
-def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[Samples]:
-    """Decode codes `[F, Q]` of each sound to samples `[N]`, faded at both ends and `limited`.
+def decode_sounds(
+    codec: VQVAE,
+    sounds: Iterable[Codes],
+    length: int | None = None,
+    images: Iterable[Image] = itertools.repeat(MONO),
+    width: float = 1.0,
+) -> list[Samples]:
+    """Decode codes `[F, Q]` of each sound to samples, faded at both ends and `limited`.
 
-    With `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
+    They are `[N, 2]` for a sound with an image, as wide as `width` says, and `[N]` for one without, or of no width. With
+    `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
     """
-    finished = []
-    for audio in decode_each(codec, map(torch.from_numpy, sounds)):
-        samples: Samples = audio[:length].cpu().numpy().copy()
-        if not np.isfinite(samples).all():
+    return [samples for samples, _ in decoded_sounds(codec, sounds, length, images, width)]
+
+
+def decoded_sounds(
+    codec: VQVAE,
+    sounds: Iterable[Codes],
+    length: int | None = None,
+    images: Iterable[Image] = itertools.repeat(MONO),
+    width: float = 1.0,
+) -> Iterator[tuple[Samples, Samples]]:
+    """Samples of each sound as `decode_sounds` gives them, and those `[N]` of the sound in mono, which may be the same."""
+    rate, (own, of_draws) = codec.spectrogram.sample_rate, itertools.tee(images)
+    are_stereo = (bool(width) and len(image) > 0 for image in of_draws)
+    for audio, image in zip(decode_each(codec, map(torch.from_numpy, sounds), are_stereo), own, strict=False):
+        first, *other = np.atleast_2d(audio[..., :length].cpu().numpy().copy())
+        if not np.isfinite(first).all():
             raise ArtifactError("expected finite samples of the codec, found NaN or infinite values; train it again")
-        for seconds, part in ((FADE_IN_SECONDS, samples), (FADE_OUT_SECONDS, samples[::-1])):
-            fade = min(int(seconds * codec.spectrogram.sample_rate), len(samples) // 2)
-            part[:fade] *= np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
-        finished.append(limited(samples))
-    return finished
+        stereo = [upmixed(first, other[0], image, rate, width)] if other else []
+        in_mono, *others = [limited(faded(samples, rate)) for samples in (first, *stereo)]
+        yield (*others, in_mono)[0], in_mono
+
+
+def faded(samples: Samples, sample_rate: int) -> Samples:
+    """Samples `[N]` or `[N, 2]`, which are changed: faded at both ends."""
+    for seconds, part in ((FADE_IN_SECONDS, samples), (FADE_OUT_SECONDS, samples[::-1])):
+        fade = min(int(seconds * sample_rate), len(samples) // 2)
+        part[:fade].T[...] *= np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
+    return samples
 
 
 def limited(samples: Samples) -> Samples:
-    """Samples `[N]` with peaks of at most PEAK: by up to half a decibel softer, and what is still higher is cut.
+    """Samples `[N]` or `[N, 2]` with peaks of at most PEAK: by up to half a decibel softer, and what is still higher is cut.
 
     Codes have no phases, so that partials of a clipped recording come to higher peaks. What cutting takes from the level
     is given back, but for peaks of more than twice PEAK.
