@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from distill.audio.decode import Decoder
+from distill.audio.image import COHERENCE_STEPS, LEVEL_STEPS, MONO, Image, cut, fold, image_of, mono
 from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
@@ -155,11 +156,11 @@ class Model:
         or "corpus": as the recordings, where they agree within 5 cents, else 440.
         Equal seeds give equal sounds, however many, up to rounding, which differs with threads and batches; without one
         the seed is random. `label` is one of `labels`; `guidance` is the
-        scale of classifier-free guidance: 1 is none. `prompt` is a file or samples `[N]` at `prompt_rate` Hz, by default
-        the model's rate; sounds continue it, and `seconds` leaves it out. A number as `min_novelty` redraws sounds whose
+        scale of classifier-free guidance: 1 is none. `prompt` is a file or samples as of `samples`, at `prompt_rate` Hz;
+        sounds continue it, and `seconds` leaves it out. A number as `min_novelty` redraws sounds whose
         novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
         the index and samples of every sound as soon as it is generated, and no samples are kept; with `first_alone` it
-        has the first one sooner, and all of them a little later. Raises ArtifactError
+        has the first one sooner, and all of them a little later. Samples are `[N]`, or `[N, 2]` of a stereo model. Raises ArtifactError
         when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
         label = self.label_number(request.label)
@@ -169,15 +170,16 @@ class Model:
         if request.notes:
             self.tuner.check(request.notes, label)
             tuning = self.tuner.tuning(request.tuning)
+        prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
         wanted = GenerationRequest(
             count=request.count,
             max_seconds=request.seconds or LONGEST_SECONDS,
             natural_ending=request.seconds is None,
             sampling=Sampling(request.temperature, request.top_k, request.top_p, request.guidance_scale),
             label=label,
-            prompt=NO_CODES
-            if request.prompt is None
-            else self.encode(self.samples(request.prompt, request.prompt_rate)),
+            prompt=NO_CODES if prompt is None else prompt.codes,
+            image=None if prompt is None else prompt.image,
+            width=request.width,
             notes=[note + tuning.offset for note in request.notes],
             finds_faults=True,
         )
@@ -210,7 +212,7 @@ class Model:
 
     @takes(VarySettings)
     def vary(self, request: VarySettings) -> Varied:
-        """Make `n` takes of a recording, a file or samples `[N]` at `recording_rate` Hz, by default the model's rate.
+        """Make `n` takes of a recording, a file or samples as of `samples`, at `recording_rate` Hz.
 
         A take has the recording's length. `strength` says how much of it is drawn again: 0 nothing, which gives the
         decoded recording, 1 all, which gives `generate` with the same length and seed; 0.3 by default, 0.5 of a model of
@@ -221,15 +223,15 @@ class Model:
         """
         label = self.label_number(request.label)
         strength = self.source.strength if request.strength is None else request.strength
-        samples = self.samples(request.recording, request.recording_rate)
-        seconds = len(samples) / self.sample_rate
+        recording = self._recorded(request.recording, request.recording_rate)
+        seconds = len(recording.samples) / self.sample_rate
         validated(GenerateSettings, {"seconds": seconds}, "vary: ")  # the same bounds
-        recorded, notes, note, tuning = self.encode(samples), list[float](), None, CONCERT
+        recorded, notes, note, tuning = recording.codes, list[float](), None, CONCERT
         if request.note is not None:
             tuning = self.tuner.tuning(request.tuning)
             note = read_notes(request.note)[0] + tuning.offset
         if request.is_moved:
-            recorded, notes = self.source.transposed(Recorded(samples, recorded), request.transpose or 0.0, note)
+            recorded, notes = self.source.transposed(recording, request.transpose or 0.0, note)
         wanted = TakeRequest(
             count=request.n,
             max_seconds=seconds,
@@ -238,6 +240,8 @@ class Model:
             recording=recorded,
             strength=strength,
             notes=notes,
+            image=recording.image,
+            width=request.width,
             follow_tones=request.is_moved,
         )
         seed = seed_or_any(request.seed)
@@ -296,24 +300,40 @@ class Model:
         return replace(made, report=report, fault_report=faults)
 
     def samples(self, recording: Recording, sample_rate: int | None = None) -> Samples:
-        """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz, by default the model's.
+        """Samples `[N]` at the model's rate of a file, or of samples at `sample_rate` Hz, by default the model's.
 
-        So it is wherever samples go in: an array knows no rate, so one that is not given is the model's. A remark on a file is an AudioWarning; so is that a sound, louder than the recordings that the model learnt, was
-        made softer. Raises AudioError, and ParamsError for samples that are not mono, empty, or hold NaN or infinite
-        values.
+        Samples are `[N]` of a mono sound or `[N, 2]` of a stereo one, left and right, wherever they go in or come out. What
+        codes are made of is mono: of a stereo sound it has in each band the mean power of both channels, and `image` has
+        what is between them. An array knows no rate, so one that is not given is the model's. A file is stereo where it
+        is, and some of the recordings that the model learnt. A remark on a file is an AudioWarning; so is that a sound,
+        louder than the recordings that the model learnt, was made softer. Raises AudioError, and ParamsError for samples
+        of another shape, that are empty, or hold NaN or infinite values.
         """
+        return self._read(recording, sample_rate)[0]
+
+    def image(self, recording: Recording, sample_rate: int | None = None) -> Image:
+        """The stereo image of a file or of samples, as of `samples`: uint8 `[T, 2, 20]`, of no rows where it is mono.
+
+        `image[:, 0]` are steps of the level difference in 20 bands, `image[:, 1]` of the coherence; a row is for the whole
+        sound, or for one second of a sound longer than 1.5 s. `decode` takes it.
+        """
+        return self._read(recording, sample_rate)[1]
+
+    def _read(self, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
+        """Samples `[N]` and image of a recording. Raises as `samples` does."""
         if isinstance(recording, str | os.PathLike):
             if sample_rate is not None:
                 raise ParamsError(
                     f"sample rate {sample_rate}: expected none beside {recording}, which has its own; leave it out"
                 )
             with Decoder() as decoder:
-                read = decoder.recording(Path(recording), self.sample_rate).samples
-            return within_full_scale(self.bundle.codec, read, str(recording))
+                read = decoder.recording(Path(recording), self.sample_rate, self.source.is_stereo)
+            return within_full_scale(self.bundle.codec, read.samples, str(recording)), read.image
         sound = np.asarray(recording, dtype=np.float32)
-        if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
-            wrong = "NaN or infinite values" if sound.ndim == 1 and len(sound) else f"the shape {sound.shape}"
-            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found {wrong}")
+        is_shaped = len(sound) > 0 and (sound.ndim == 1 or sound.shape[1:] == (2,)) if sound.ndim else False
+        if not is_shaped or not np.isfinite(sound).all():
+            wrong = "NaN or infinite values" if is_shaped else f"the shape {sound.shape}"
+            raise ParamsError(f"samples: expected a sound, mono [N] or stereo [N, 2], of finite numbers, found {wrong}")
         if sample_rate is not None and not (isinstance(sample_rate, int | np.integer) and int(sample_rate) in RATES):
             raise ParamsError(
                 f"sample rate {sample_rate!r}: expected a whole number from {RATES[0]} to {RATES[-1]} Hz, found another; "
@@ -321,10 +341,16 @@ class Model:
             )
         if sample_rate is not None and sample_rate != self.sample_rate:
             sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
-        return within_full_scale(self.bundle.codec, sound, "samples")
+        image = image_of(sound, self.sample_rate) if sound.ndim == 2 else MONO
+        sound = fold(sound, self.sample_rate) if len(image) else mono(sound)
+        return within_full_scale(self.bundle.codec, sound, "samples"), image
+
+    def _recorded(self, recording: Recording, sample_rate: int | None) -> Recorded:
+        samples, image = self._read(recording, sample_rate)
+        return Recorded(samples, self.encode(samples), image)
 
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
-        """Encode samples `[N]` in [-1, 1] at `sample_rate` Hz, by default the model's, to codes `[F, Q]` int64.
+        """Encode samples `[N]` or `[N, 2]` in [-1, 1] at `sample_rate` Hz, by default the model's, to codes `[F, Q]` int64.
 
         Raises ParamsError as `samples` does.
         """
@@ -332,8 +358,11 @@ class Model:
         codes: Codes = encode(self.bundle.codec, torch.from_numpy(sound)[None])[0].numpy()
         return codes
 
-    def decode(self, codes: NDArray[np.integer]) -> Samples:
-        """Decode codes `[F, Q]` to samples `[N]`, faded at both ends and limited in peak. Raises ParamsError."""
+    def decode(self, codes: NDArray[np.integer], image: Image = MONO, width: float = 1.0) -> Samples:
+        """Decode codes `[F, Q]` to samples `[N]`, or with an image to `[N, 2]`, faded at both ends and limited in peak.
+
+        `width`, from 0 to 1.5, scales what is between the channels. Raises ParamsError.
+        """
         given, codec = np.asarray(codes), self.bundle.codec.architecture
         if given.ndim != 2 or not len(given) or given.shape[1] != codec.num_quantizers or given.dtype.kind not in "iu":
             raise ParamsError(
@@ -341,7 +370,8 @@ class Model:
             )
         if problem := out_of_range(given, codec.codebook_sizes):
             raise ParamsError(f"codes: {problem}")
-        return decode_sounds(self.bundle.codec, [given.astype(np.int64)])[0]
+        validated(GenerateSettings, {"width": width}, "decode: ")
+        return decode_sounds(self.bundle.codec, [given.astype(np.int64)], images=[checked_image(image)], width=width)[0]
 
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
         """Novelty of sounds, given their codes `[F, Q]`. Raises ArtifactError when the file has no reference."""
@@ -350,7 +380,7 @@ class Model:
         return self.judge(codes)
 
     def nearest(self, novelty: Novelty) -> Samples:
-        """The training recording that a verdict is about, decoded from its codes, to listen to: samples `[N]`.
+        """The training recording that a verdict is about, decoded from its codes, to listen to: samples `[N]` or `[N, 2]`.
 
         Of a long recording, NEAREST_SECONDS from the passage on. Raises ArtifactError when the file has no reference.
         """
@@ -359,7 +389,9 @@ class Model:
         most = frames_for_seconds(self.bundle.codec, NEAREST_SECONDS)
         offset = round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate)
         start = max(0, offset) if len(codes) > most else 0
-        return decode_sounds(self.bundle.codec, [codes[start : start + most].astype(np.int64)])[0]
+        part, rate = codes[start : start + most].astype(np.int64), self.bundle.codec.spectrogram.frame_rate
+        image = cut(reference.image_of(novelty.nearest.nearest), start / rate, len(part) / rate)
+        return decode_sounds(self.bundle.codec, [part], images=[image])[0]
 
     def label_number(self, label: str | None) -> int:
         """Index of a label, from 1 on, 0 for none. Raises ParamsError that lists the labels. See `Source.label_number`."""
@@ -387,6 +419,18 @@ def load(path: str | os.PathLike[str]) -> Model:
 def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":
     """A table of the pipeline (manifest, index, recordings, split, history) as a data frame. Raises ArtifactError."""
     return read_frame(Path(path), "a table that the pipeline wrote")
+
+
+def checked_image(image: NDArray[np.integer]) -> Image:
+    """An image whose numbers are steps of the scales. Raises ParamsError."""
+    given, steps = np.asarray(image), [[len(LEVEL_STEPS)], [len(COHERENCE_STEPS)]]
+    is_shaped = given.ndim == 3 and given.shape[1:] == MONO.shape[1:] and given.dtype.kind in "iu"
+    if not is_shaped or ((given < 0) | (given >= steps)).any():
+        found = "numbers that are no steps" if is_shaped else f"{given.dtype} {list(given.shape)}"
+        raise ParamsError(
+            f"image: expected one of a sound, uint8 [T, {', '.join(map(str, MONO.shape[1:]))}], found {found}"
+        )
+    return given.astype(np.uint8)
 
 
 def seed_or_any(seed: int | None) -> int:

@@ -11,6 +11,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
 from distill.audio.corpus import level_gain
+from distill.audio.image import mono
 from distill.audio.write import SOFT_PEAK
 from distill.storage.files import MARK, atomic_path
 from distill.text import one_line
@@ -42,7 +43,7 @@ def write_spectrograms(
     seconds: float = WINDOW_SECONDS,
     dpi: int = 100,
 ) -> None:
-    """Plot spectrograms of (title, samples `[N]`) one above the other as PNG, frequency on a mel-like (asinh) scale.
+    """Plot spectrograms of (title, samples `[N]`, or `[N, 2]` whose mean is shown) one above the other as PNG, frequency on a mel-like (asinh) scale.
 
     Their windows last `seconds`. Sounds that are all soft are shown as if the loudest of them were near full scale.
     """
@@ -51,7 +52,7 @@ def write_spectrograms(
     longest = max(1, *(len(samples) for _, samples in sounds)) / sample_rate
     with _rows(path, len(sounds), 2.0, 0.26, dpi) as axes:
         for axis, (title, samples) in zip(axes, sounds, strict=True):
-            _draw_spectrogram(axis, gain * samples, sample_rate, seconds)
+            _draw_spectrogram(axis, gain * mono(samples), sample_rate, seconds)
             axis.set_xlim(0, longest)
             axis.set_title(_drawable(title), fontsize=8, loc="left", parse_math=False)
             axis.tick_params(labelsize=7, labelbottom=axis is axes[-1])

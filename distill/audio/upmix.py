@@ -28,7 +28,6 @@ ONSET_SECONDS, ONSET_STEP, ONSET_DB = 0.02, 0.005, 10.0  # the filter is silent 
 SOFTEST_DB = -50.0  # of an onset, relative to the loudest step
 MOST_GAIN = 2.0  # of the filtered sound, without what it has of the sound itself
 LEAST_TURN = 0.05  # of the filter at a tone, beside its amplitude of about 1
-MOST_WIDTH = 1.5
 
 Complex = NDArray[np.complexfloating]
 Doubles = NDArray[np.float64]

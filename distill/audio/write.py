@@ -19,7 +19,7 @@ SOFT_PEAK = 1 / 64  # -36 dBFS: below it 16 bits leave less than 60 dB between a
 
 
 def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat = "wav") -> None:
-    """Write mono samples `[N]`, clipped to [-1, 1], with the mark of Distill. Raises AudioError and OSError.
+    """Write samples, mono `[N]` or stereo `[N, 2]`, clipped to [-1, 1], with the mark of Distill. Raises AudioError and OSError.
 
     The file is made in memory: libsndfile does not tell when the disk takes no more of what it writes last.
     """
@@ -27,16 +27,16 @@ def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind
 
 
 def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat, comment: str) -> bytes:
-    """The bytes of an audio file of mono samples `[N]`. Raises AudioError for `path`.
+    """The bytes of an audio file of samples, mono `[N]` or stereo `[N, 2]`. Raises AudioError for `path`.
 
     Where `kind` has them they are in 16 bits, a soft sound in 24. Equal samples give equal bytes.
     They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
     """
     pcm = "PCM_24" if np.abs(samples).max(initial=0.0) < SOFT_PEAK else "PCM_16"
     subtype = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}.get(kind, pcm)
-    file = io.BytesIO()
+    file, channels = io.BytesIO(), 1 if samples.ndim == 1 else samples.shape[1]
     try:
-        with soundfile.SoundFile(file, "w", sample_rate, 1, format=kind.upper(), subtype=subtype) as sound:
+        with soundfile.SoundFile(file, "w", sample_rate, channels, format=kind.upper(), subtype=subtype) as sound:
             if comment:
                 sound.comment = comment
             block = 1 << 16

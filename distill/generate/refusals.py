@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from distill.audio.image import MONO, Image
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, Samples
 from distill.novelty.verdict import VERDICTS, Novelty
@@ -14,9 +15,9 @@ IN_TUNE = 0.2  # semitones from the note, at most
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`.
+    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`, or `[N, 2]` in stereo.
 
-    Until it is decoded, as it is for refusals that hear, samples are empty and seconds 0. The codes begin with those of a
+    Until it is decoded, as it is for refusals that hear, samples are empty, seconds 0, and it has no image. The codes begin with those of a
     prompt; the novelty is that of the rest. A sound at a note has the note that was asked for and the pitch that was
     measured, in semitones (MIDI), None where it is not clear.
     """
@@ -28,6 +29,7 @@ class Sound:
     seconds: float = 0.0
     note: float | None = None
     pitch: float | None = None
+    image: Image = field(default_factory=lambda: MONO)
 
     @property
     def is_at_note(self) -> bool:

@@ -107,6 +107,10 @@ Seed = Annotated[
         )
     ),
 ]
+Width = Annotated[
+    float,
+    Field(ge=0, le=1.5, description="of stereo sounds: 0 mono, 1 as the recordings, above 1 wider"),
+]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
 TuningOfNotes = Annotated[
     str | float,
@@ -171,6 +175,7 @@ class GenerateSettings(Guided):
         default=None, description="a recording to continue; --seconds is what is added"
     )
     prompt_rate: int | None = None
+    width: Width = 1.0
     min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
         default=None,
         description="redraw copies (close), all that is not new (new), or what is newer than less than a share X of "
@@ -215,6 +220,7 @@ class VarySettings(Guided):
     )
     tuning: TuningOfNotes = "corpus"
     temperature: Coolness = 1.0
+    width: Width = 1.0
     progress: Progress | None = None
     take: Take | None = None
     first_alone: bool = False
@@ -275,6 +281,7 @@ class KitSettings(Settings):
         default=None, description="with --notes: only every so many-th note"
     )
     tuning: TuningOfNotes = "corpus"
+    width: Width = 1.0
     allow_copies: bool = Field(default=False, description="keep copies of training recordings")
     replace: bool = Field(default=False, description="replace the kit in that folder")
     progress: Progress | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from distill.audio.image import Image
 from distill.audio.write import audio_file
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
@@ -42,7 +43,7 @@ class Result(ABC):
 
     @property
     def sounds(self) -> list[Samples]:
-        """Samples `[N]` in [-1, 1] of each; none where `take` got them."""
+        """Samples `[N]`, or `[N, 2]` in stereo, in [-1, 1] of each; none where `take` got them."""
         return [sound.samples for sound in self.draws.sounds if len(sound.samples)]
 
     @property
@@ -54,6 +55,11 @@ class Result(ABC):
     def codes(self) -> list[Codes]:
         """Codes `[F, Q]` of each."""
         return [sound.codes for sound in self.draws.sounds]
+
+    @property
+    def images(self) -> list[Image]:
+        """The stereo image of each, with which `Model.decode` makes it of its codes; of no rows for a mono one."""
+        return [sound.image for sound in self.draws.sounds]
 
     @property
     def novelty(self) -> list[Novelty | None]:

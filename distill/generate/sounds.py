@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from distill.audio.image import MONO, Image
+from distill.audio.image import MONO, Image, cut
 from distill.audio.upmix import upmixed
 from distill.codec.layout import NOTE, SHAPE
 from distill.codec.model import VQVAE
@@ -56,7 +56,8 @@ class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
     They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1, 0 is none. With `notes`, in semitones
-    (MIDI), sounds are at these in turn. With `finds_faults` sounds are searched for faults.
+    (MIDI), sounds are at these in turn. With `finds_faults` sounds are searched for faults. `image` is that of what they
+    continue or vary; without one a sound has that of the nearest recording. Both are `width` wide.
     """
 
     count: int
@@ -67,6 +68,8 @@ class GenerationRequest:
     prompt: Codes = field(default_factory=lambda: NO_CODES)
     notes: Sequence[float] = ()
     finds_faults: bool = False
+    image: Image | None = None
+    width: float = 1.0
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
@@ -87,6 +90,12 @@ class GenerationRequest:
     def note_of(self, number: int) -> float | None:
         """The note that a sound of this number should be at, if any."""
         return self.notes[number % len(self.notes)] if self.notes else None
+
+    def image_of(self, source: Source, sound: Sound, length: int | None) -> Image:
+        """The image of a sound of `length` samples, of all that its codes say if None."""
+        config = source.codec.spectrogram
+        seconds = (len(sound.codes) * config.samples_per_frame if length is None else length) / config.sample_rate
+        return source.image_like(sound.novelty, seconds) if self.image is None else cut(self.image, 0.0, seconds)
 
     def draw(self, source: Source, attempt: Attempt) -> list[Codes]:
         """Draw codes `[F, Q]` of some sounds, without those of the prompt."""
@@ -190,7 +199,7 @@ def generate_sounds(
                     f"{MOST_DRAWS * batch.stop} that were drawn; leave the note out, or {refusal.remedy}"
                 )
         if not is_heard:
-            made.drawn = dict(zip(batch, _decoded(source, request, made.sounds), strict=True))
+            made.drawn = dict(zip(batch, _decoded(source, request, batch, made.sounds), strict=True))
         if take is not None:
             for number in batch:
                 take(number, made.drawn[number].samples)
@@ -222,30 +231,31 @@ def _drawn(
     whole = [np.concatenate([request.prompt.reshape(-1, codes.shape[1]), codes]) for codes in drawn]
     novelty = [None] * len(drawn) if source.judge is None else source.judge(drawn)
     sounds = [Sound(codes, new, None, NO_SAMPLES) for codes, new in zip(whole, novelty, strict=True)]
-    if is_heard:
-        sounds = _decoded(source, request, sounds)
-    if request.is_tuned:
-        notes = map(request.note_of, numbers)
-        pitches = [source.tuner.measure(sound.samples[request.prompt_samples(source) :]) for sound in sounds]
-        tuned = zip(sounds, notes, pitches, strict=True)
-        sounds = [replace(sound, note=note, pitch=pitch) for sound, note, pitch in tuned]
-    return sounds
+    return _decoded(source, request, numbers, sounds) if is_heard else sounds
 
 
-def _decoded(source: Source, request: GenerationRequest, sounds: Sequence[Sound]) -> list[Sound]:
-    """Sounds with their samples and faults."""
+def _decoded(
+    source: Source, request: GenerationRequest, numbers: Sequence[int], sounds: Sequence[Sound]
+) -> list[Sound]:
+    """Sounds of some numbers with their images, samples and faults, and pitches where these are asked for."""
     rate, length = source.codec.spectrogram.sample_rate, None
     if not request.natural_ending:
         length = request.prompt_samples(source) + max(1, round(request.max_seconds * rate))
     codes = [sound.codes for sound in sounds]
-    decoded = decode_sounds(source.codec, codes, length)
+    images = [request.image_of(source, sound, length) for sound in sounds]
+    decoded = list(decoded_sounds(source.codec, codes, length, images, request.width))
     faults: Sequence[tuple[Fault, ...] | None] = [None] * len(sounds)
     if request.finds_faults and source.finder is not None:
-        faults = source.finder(codes, decoded, request.kinds)
-    return [
-        replace(sound, samples=samples, seconds=len(samples) / rate, faults=faulty)
-        for sound, samples, faulty in zip(sounds, decoded, faults, strict=True)
+        faults = source.finder(codes, [in_mono for _, in_mono in decoded], request.kinds)
+    made = [
+        replace(sound, samples=samples, seconds=len(samples) / rate, faults=faulty, image=image)
+        for sound, (samples, _), faulty, image in zip(sounds, decoded, faults, images, strict=True)
     ]
+    if not request.is_tuned:
+        return made
+    pitches = [source.tuner.measure(in_mono[request.prompt_samples(source) :]) for _, in_mono in decoded]
+    notes = map(request.note_of, numbers)
+    return [replace(sound, note=note, pitch=pitch) for sound, note, pitch in zip(made, notes, pitches, strict=True)]
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:

@@ -1,7 +1,7 @@
 """Sources of sounds: what a model file holds, or a model of a single recording, with what judges and tunes its sounds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.audio.image import MONO, Image, cut
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ParamsError
@@ -17,7 +18,7 @@ from distill.generate.motion import Motions
 from distill.generate.tuner import Tuner
 from distill.notes import note_name
 from distill.novelty.reference import Reference, evenly
-from distill.novelty.verdict import Judge
+from distill.novelty.verdict import Judge, Novelty
 from distill.prior.base import Prior
 from distill.prior.courses import MOST_COURSES
 from distill.text import one_line, positions_of
@@ -27,10 +28,11 @@ TRAINED_STRENGTH = 0.3  # of takes, of a model that learnt more than the recordi
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """A recording to make takes of: samples `[N]`, and codes `[F, Q]`."""
+    """A recording to make takes of, or to continue: samples `[N]`, codes `[F, Q]`, and the image of a stereo one."""
 
     samples: NDArray[np.float32]
     codes: Codes
+    image: Image = field(default_factory=lambda: MONO)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,19 @@ class Source:
         are_these = len(codes) == len(frames) and all(len(own) <= long for own, long in zip(codes, frames, strict=True))
         labels = list(map(int, self.prior.courses.labels.tolist()))
         return Motions(self.codec, codes, labels) if are_these else None
+
+    @cached_property
+    def is_stereo(self) -> bool:
+        """Whether some of the recordings that it was made of are stereo, so that recordings are read as stereo."""
+        images = [] if self.reference is None else self.reference.images
+        return any(map(len, images)) or (self.single is not None and len(self.single.image) > 0)
+
+    def image_like(self, novelty: Novelty | None, seconds: float) -> Image:
+        """The image of a new sound of so many seconds: that of the recording that is nearest to it, from its passage on."""
+        if self.reference is None or novelty is None:
+            return MONO
+        nearest = novelty.nearest
+        return cut(self.reference.image_of(nearest.nearest), nearest.offset_seconds - novelty.passage_seconds, seconds)
 
     @property
     def _recordings(self) -> Mapping[str, NDArray[np.integer]]:
