@@ -285,7 +285,7 @@ class Kit:
         given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
         given["tuning"] = self.tuning.hertz
         names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
-        names += " tuning" * (self.settings.notes is not None)
+        names += " tuning" * (self.settings.notes is not None) + " width" * (self.settings.width != 1)
         return {name: given[name] for name in names.split() if given[name] is not None}
 
     @property

@@ -24,7 +24,7 @@ LEAST_CORRELATION = 0.95  # of the samples around start and end
 ALIKE = 0.005  # of correlations: of loops that are as good the longest is taken
 SEAM_DB = 0.5  # by which the level at the start differs from that at the end at most
 
-Samples = NDArray[np.float32]  # [N], in [-1, 1]
+Samples = NDArray[np.float32]  # [N] or, in stereo, [N, 2], in [-1, 1]
 Doubles = NDArray[np.float64]
 
 
@@ -36,20 +36,21 @@ class Loop(NamedTuple):
     correlation: float
 
 
-def looped(samples: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop | None]:
-    """Samples `[N]` with a loop before `end`, if there is one: levelled from its start on, and mixed at its end.
+def looped(samples: Samples, heard: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop | None]:
+    """Samples with a loop before `end`, if there is one: levelled from its start on, and mixed at its end.
 
-    The peak may change.
+    It is found in `heard` `[N]`, what is heard of both channels together; of a mono sound the samples themselves. The peak
+    may change.
     """
-    first, last = steady_part(samples[:end], sample_rate)
-    level = level_course(samples[first:last], sample_rate)
-    within = find_loop(samples[first:last] / level, sample_rate)
+    first, last = steady_part(heard[:end], sample_rate)
+    level = level_course(heard[first:last], sample_rate)
+    within = find_loop(heard[first:last] / level, sample_rate)
     if within is None:
         return samples, None
     loop = within._replace(start=first + within.start, end=first + within.end)
     gain = level[within.start] / level[within.start :]
     after = np.interp(np.arange(len(samples) - last), [0, LEVEL_SECONDS * sample_rate], [gain[-1], 1.0])
-    even = (samples * np.concatenate([np.ones(loop.start), gain, after])).astype(np.float32)
+    even = (samples.T * np.concatenate([np.ones(loop.start), gain, after])).T.astype(np.float32)
     return crossfaded(even, loop, sample_rate), loop
 
 
@@ -91,13 +92,13 @@ def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
 
 
 def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
-    """Samples `[N]`, mixed around the end of a loop with those around its start."""
+    """Samples, mixed around the end of a loop with those around its start."""
     fade, stop = round(FADE_SECONDS * sample_rate), loop.end + 1
     weights = np.cos(np.linspace(-np.pi / 2, np.pi / 2, 2 * fade, endpoint=False)) ** 2  # 1 at the end
     mixed = samples.copy()
     around_start = samples[loop.start - fade : loop.start + fade]
     around_end = samples[stop - fade : stop + fade]
-    mixed[stop - fade : stop + fade] = around_end + weights * (around_start - around_end)
+    mixed[stop - fade : stop + fade] = around_end + (weights * (around_start - around_end).T).T
     return mixed
 
 

@@ -1,5 +1,6 @@
 """Making of a kit: draw sounds for each label, cluster or note, finish them, lay them out on keys, write the folder."""
 
+import itertools
 import json
 import re
 import tempfile
@@ -16,6 +17,7 @@ import soundfile
 import soxr
 import torch
 
+from distill.audio.image import fold
 from distill.audio.measure import window_energies
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
@@ -27,7 +29,7 @@ from distill.generate.sounds import (
     GenerationRequest,
     Seeds,
     TakeRequest,
-    decode_sounds,
+    decoded_sounds,
     frames_for_seconds,
     generate_sounds,
 )
@@ -127,7 +129,7 @@ def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
 def pitch_of(source: Source, sound: Recorded | Sound) -> float | None:
     """The pitch of a sound, in semitones (MIDI), of whose codes some have tones, where it is clear; else None."""
     has_tones = source.codec.pitches(torch.from_numpy(sound.codes)).isfinite().any()
-    return source.tuner.measure(sound.samples) if has_tones else None
+    return source.tuner.measure(folded(sound.samples, source.codec.spectrogram.sample_rate)) if has_tones else None
 
 
 def different_notes(source: Source, sounds: Sequence[Sound]) -> tuple[int, ...]:
@@ -210,7 +212,9 @@ class _Drawing:
             refused[middle].update(drawn.refused)
             left = [note for note in notes if note not in made]
             voices = sorted(
-                (at_notes(self.source, sound, left, offset) for sound in drawn.sounds), key=len, reverse=True
+                (at_notes(self.source, sound, left, offset, self.settings.width) for sound in drawn.sounds),
+                key=len,
+                reverse=True,
             )
             for note in left:
                 there = [voice[note] for voice in voices[:each] if note in voice]
@@ -247,17 +251,25 @@ def request_of(
     source: Source, settings: KitSettings, label: int, count: int, notes: Sequence[float]
 ) -> GenerationRequest:
     """The request for sounds of a label, or for takes of a single recording, at `notes`, in semitones, if any."""
-    shared: dict[str, Any] = {"count": count, "notes": notes, "label": label}
+    shared: dict[str, Any] = {"count": count, "notes": notes, "label": label, "width": settings.width}
     shared["sampling"] = Sampling(settings.temperature, guidance=default_guidance(label))
     if source.single is None:
         return GenerationRequest(max_seconds=settings.seconds, **shared)
     codes = source.transposed(source.single, 0.0, notes[0])[0] if notes else source.single.codes
     recording = codes[: frames_for_seconds(source.codec, settings.seconds)]
     seconds = len(recording) / source.codec.spectrogram.frame_rate
-    return TakeRequest(max_seconds=seconds, recording=recording, strength=source.strength, **shared)
+    return TakeRequest(
+        max_seconds=seconds,
+        recording=recording,
+        strength=source.strength,
+        image=source.single.image,
+        **shared,
+    )
 
 
-def at_notes(source: Source, voice: Sound, keys: Sequence[int], offset: float = 0.0) -> dict[int, Sound]:
+def at_notes(
+    source: Source, voice: Sound, keys: Sequence[int], offset: float = 0.0, width: float = 1.0
+) -> dict[int, Sound]:
     """A sound with a pitch at each of some keys, `offset` semitones beside 440 Hz, where it has a clear pitch there.
 
     Its codes are transposed, so that length and formants stay. What the codes cannot say is tuned by resampling, so that
@@ -266,13 +278,16 @@ def at_notes(source: Source, voice: Sound, keys: Sequence[int], offset: float = 
     assert voice.pitch is not None
     measure, codes, sounds = source.tuner.measure, torch.from_numpy(voice.codes), {}
     moved = [source.codec.transposed(codes, key + offset - voice.pitch).numpy() for key in keys]
-    for key, own, decoded in zip(keys, moved, decode_sounds(source.codec, moved), strict=True):
+    decoded = decoded_sounds(source.codec, moved, None, itertools.repeat(voice.image), width)
+    for key, own, whole in zip(keys, moved, decoded, strict=True):
         note = key + offset
-        samples = decoded[: len(voice.samples)]
-        sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(samples))
+        samples, in_mono = (one[: len(voice.samples)] for one in whole)
+        sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(in_mono))
         if sound.pitch is not None and sound.is_at_note:
-            tuned = soxr.resample(samples, 1, 2 ** ((sound.pitch - note) / 12), "VHQ")
-            sounds[key] = replace(sound, samples=tuned, pitch=measure(tuned))
+            tuned, heard = (
+                soxr.resample(one, 1, 2 ** ((sound.pitch - note) / 12), "VHQ") for one in (samples, in_mono)
+            )
+            sounds[key] = replace(sound, samples=tuned, pitch=measure(heard))
     return {key: sound for key, sound in sounds.items() if sound.is_at_note}
 
 
@@ -285,27 +300,34 @@ def is_silent(source: Source, sound: Sound) -> bool:
 
 
 def finish(samples: Samples, sample_rate: int) -> Samples:
-    """Trim samples `[N]` of silence, fade the end, normalise the peak; not of a silent sound."""
-    magnitude = np.abs(samples)
+    """Trim samples `[N]` or `[N, 2]` of silence, fade the end, normalise the peak; not of a silent sound."""
+    magnitude = np.abs(samples).reshape(len(samples), -1).max(axis=1)
     first, last = np.flatnonzero(magnitude >= float(magnitude.max()) * _gain(TRIM_DB))[[0, -1]].tolist()
     lead = min(first, int(LEAD_SECONDS * sample_rate))
     kept = samples[first - lead : last + 1].astype(np.float64)
-    kept[:lead] *= np.linspace(0.0, 1.0, lead, endpoint=False)
+    kept[:lead].T[...] *= np.linspace(0.0, 1.0, lead, endpoint=False)
     fade = min(int(FADE_SECONDS * sample_rate), len(kept) // 2)
-    kept[len(kept) - fade :] *= np.linspace(1.0, 0.0, fade)
+    kept[len(kept) - fade :].T[...] *= np.linspace(1.0, 0.0, fade)
     return normalised(kept)
 
 
 def normalised(samples: Samples | Doubles) -> Samples:
-    """Samples `[N]`, not all of them 0, with a peak of PEAK_DB."""
+    """Samples `[N]` or `[N, 2]`, not all of them 0, with a peak of PEAK_DB."""
     made: Samples = (samples * (_gain(PEAK_DB) / np.abs(samples).max())).astype(np.float32)
     return made
 
 
 def level_db(samples: Samples, sample_rate: int) -> float:
-    """Level of samples `[N]` in dBFS: the RMS of the loudest 50 ms."""
+    """Level of samples `[N]` or `[N, 2]` in dBFS: the RMS of the loudest 50 ms, of both channels together."""
     window = max(1, min(len(samples), round(0.05 * sample_rate)))
-    return float(10 * np.log10(window_energies(samples, window).max() / window))
+    channels = np.atleast_2d(samples.T)
+    energies = sum(window_energies(channel, window) for channel in channels)
+    return float(10 * np.log10(np.max(energies) / (window * len(channels))))
+
+
+def folded(samples: Samples, sample_rate: int) -> Samples:
+    """Samples `[N]`: those of a mono sound, of a stereo one as loud as both channels in every band."""
+    return samples if samples.ndim == 1 else fold(samples, sample_rate)
 
 
 def _gain(decibels: float) -> float:
@@ -333,12 +355,12 @@ def _write_sounds(
 
 
 def _write_sound(path: Path, sound: Sound, key: int, rate: int) -> tuple[Samples, Play]:
-    """Write a sound; gives its samples `[N]` as they are there, and how samplers play it."""
+    """Write a sound; gives its samples as they are there, and how samplers play it."""
     samples = finish(sound.samples, rate)
     if sound.note is None or sound.pitch is None:
         write_bytes(path, audio_file(path, samples, rate, "wav", MARK))
         return samples, ONE_SHOT
-    samples, loop = looped(samples, rate, len(samples) - int(FADE_SECONDS * rate))
+    samples, loop = looped(samples, folded(samples, rate), rate, len(samples) - int(FADE_SECONDS * rate))
     samples = normalised(samples)  # a loop that is levelled can be louder
     wav, tune = audio_file(path, samples, rate, "wav", MARK), round(100 * (sound.note - sound.pitch))
     write_bytes(path, with_sampler_chunk(wav, rate, key, loop and loop[:2]))

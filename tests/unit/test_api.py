@@ -277,7 +277,8 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
         (np.full(100, np.nan), "NaN or infinite values"),
     ):
         with pytest.raises(
-            ParamsError, match=rf"samples: expected a mono sound \[N\] of finite numbers, found {found}$"
+            ParamsError,
+            match=rf"samples: expected a sound, mono \[N\] or stereo \[N, 2\], of finite numbers, found {found}$",
         ):
             model.encode(bad)
     with pytest.raises(ParamsError, match=r"^label tom: expected one of drums/kick"):

@@ -11,7 +11,7 @@ RATE = 16_000
 
 
 def find_loop(samples: NDArray[np.float32]) -> Loop | None:
-    return looped(samples, RATE, len(samples))[1]
+    return looped(samples, samples, RATE, len(samples))[1]
 
 
 def held(samples: NDArray[np.float32], loop: Loop, seconds: float) -> NDArray[np.float32]:
@@ -32,7 +32,7 @@ def course_db(played: NDArray[np.float32]) -> float:
 def test_a_steady_sound_is_held_without_a_click(key: float, kind: str) -> None:
     settings = {"vibrato": {"vibrato": 0.3}, "breath": {"noise": 0.03}, "slow decay": {"decay": 0.2}}.get(kind, {})
     sound = tone(key, 0.6 if kind == "short" else 2.0, RATE, **settings)
-    mixed, loop = looped(sound, RATE, len(sound))
+    mixed, loop = looped(sound, sound, RATE, len(sound))
     assert loop is not None
     assert loop.correlation >= LEAST_CORRELATION
     assert loop.end - loop.start >= LEAST_SECONDS * RATE
@@ -54,7 +54,7 @@ def test_what_is_held_does_not_pulse(kind: str, varies: float) -> None:
     time = np.arange(3 * RATE) / RATE
     decibels = {"beats": 1.5 * np.sin(4.4 * np.pi * time), "swells": 2 * time, "falls": -2 * time}[kind]
     sound = (0.5 * tone(57, 3.0, RATE) * 10 ** (decibels / 20)).astype(np.float32)
-    mixed, loop = looped(sound, RATE, len(sound))
+    mixed, loop = looped(sound, sound, RATE, len(sound))
     assert loop is not None
     assert np.array_equal(mixed[: loop.start - RATE // 20], sound[: loop.start - RATE // 20])
     assert course_db(sound[RATE // 2 :]) > varies

@@ -77,16 +77,16 @@ def make_instrument(
 
         return draw_again(range(request.count), draw, refusals)
 
-    def decode(_: VQVAE, sounds: list[Codes]) -> list[NDArray[np.float32]]:
+    def decode(_: VQVAE, sounds: list[Codes], *__: object) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         made = []
         for codes in sounds:
             pitch, drawn_at = float(codec.pitches(torch.from_numpy(codes))[0]), codes[0, 4]
             noise = {"noise": 9.0} if abs(pitch - drawn_at) > reach else {}
-            made.append(tone(pitch + off[round(pitch)], 1.5, rate, **{**tones, **noise}))
+            made.append((tone(pitch + off[round(pitch)], 1.5, rate, **{**tones, **noise}),) * 2)
         return made
 
     monkeypatch.setattr(make, "generate_sounds", generate)
-    monkeypatch.setattr(make, "decode_sounds", decode)
+    monkeypatch.setattr(make, "decoded_sounds", decode)
     source = Source(codec, None, path=Path("flute.distill"))
     measure = PitchMeter(codec.spectrogram)
     vars(source)["tuner"] = SimpleNamespace(
