@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from distill.audio.image import MONO, Image, cut
+from distill.audio.image import MONO, Image, cut, fold
 from distill.audio.upmix import upmixed
 from distill.codec.layout import NOTE, SHAPE
 from distill.codec.model import VQVAE
@@ -311,6 +311,11 @@ def decoded_sounds(
         stereo = [upmixed(first, other[0], image, rate, width)] if other else []
         in_mono, *others = [limited(faded(samples, rate)) for samples in (first, *stereo)]
         yield (*others, in_mono)[0], in_mono
+
+
+def folded(samples: Samples, sample_rate: int) -> Samples:
+    """Samples `[N]`: those of a mono sound, of a stereo one as loud as both channels in every band."""
+    return samples if samples.ndim == 1 else fold(samples, sample_rate)
 
 
 def faded(samples: Samples, sample_rate: int) -> Samples:

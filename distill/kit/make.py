@@ -17,7 +17,6 @@ import soundfile
 import soxr
 import torch
 
-from distill.audio.image import fold
 from distill.audio.measure import window_energies
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
@@ -30,6 +29,7 @@ from distill.generate.sounds import (
     Seeds,
     TakeRequest,
     decoded_sounds,
+    folded,
     frames_for_seconds,
     generate_sounds,
 )
@@ -323,11 +323,6 @@ def level_db(samples: Samples, sample_rate: int) -> float:
     channels = np.atleast_2d(samples.T)
     energies = sum(window_energies(channel, window) for channel in channels)
     return float(10 * np.log10(np.max(energies) / (window * len(channels))))
-
-
-def folded(samples: Samples, sample_rate: int) -> Samples:
-    """Samples `[N]`: those of a mono sound, of a stereo one as loud as both channels in every band."""
-    return samples if samples.ndim == 1 else fold(samples, sample_rate)
 
 
 def _gain(decibels: float) -> float:

@@ -114,18 +114,18 @@ class GenerateTab:
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
         form, chosen, shown = self._form, self._chosen, self._shown
-        model, label, seed, count = form["model"], form["label"], form["seed"], form["n"]
+        model, label, seed, count, width = (form[name] for name in ("model", "label", "seed", "n", "width"))
         model.change(lambda name: {**self.labels(name), "value": None}, model, label, queue=False, **QUIET)
         form["note"].change(self.counted, [form["note"], count], count, queue=False, **QUIET)
         self._generate.click(self.generate, list(form.values()), shown, api_name="generate", **STARTS)
         of = [model, self._alone, self._source]
-        varied = [*of, count, self._strength, self._transpose, seed]
+        varied = [*of, count, self._strength, self._transpose, seed, width]
         self._vary.click(self.vary, varied, shown, api_name="vary", **STARTS)
-        self._kit.click(self.kit, [*of, self._per_label, seed], shown, api_name="kit", **STARTS)
-        played = [*of, label, self._notes, self._every, self._per_label, seed]
+        self._kit.click(self.kit, [*of, self._per_label, seed, width], shown, api_name="kit", **STARTS)
+        played = [*of, label, self._notes, self._every, self._per_label, seed, width]
         self._instrument.click(self.instrument, played, shown, api_name="instrument", **STARTS)
         self._cancel.click(self.cancel, chosen, shown, **QUIET)
-        self._cards.click(self.act, [chosen, count, self._strength, self._transpose], shown, **QUIET)
+        self._cards.click(self.act, [chosen, count, self._strength, self._transpose, width], shown, **QUIET)
         zipped = self._download.click(self.zip, chosen, self._archive, **PRIVATE)
         zipped.success(None, None, None, js=PRESS, **PRIVATE)
         chosen.input(self.show, chosen, shown, **QUIET)
@@ -192,25 +192,26 @@ class GenerateTab:
         yield from self._begin("generate", several(int(settings["n"]), "sound"), given, arguments)
 
     def vary(self, name: str | None, alone: bool, path: str | None, count: float, *values: Any) -> Iterator[list[Any]]:
-        """Start `distill vary` with a sound, a number of takes, and values of strength, semitones and seed."""
+        """Start `distill vary` with a sound, a number of takes, and values of strength, semitones, seed and width."""
         if path is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        settings = {"n": count, **dict(zip(("strength", "transpose", "seed"), values, strict=True))}
+        settings = {"n": count, **dict(zip(("strength", "transpose", "seed", "width"), values, strict=True))}
         arguments = [path, *request_flags(VarySettings, settings), *flags(pictures=True)]
         title = f"{several(int(count), 'variation')} of {Path(path).name}"
         yield from self._begin("vary", title, {"model": None if alone else name}, arguments)
 
-    def kit(self, name: str | None, alone: bool, path: str | None, per_label: float, seed: str) -> Iterator[list[Any]]:
-        """Start `distill kit`."""
-        yield from self._begin_kit("a kit", name, alone, path, {"per_label": per_label, "seed": seed})
+    def kit(self, name: str | None, alone: bool, path: str | None, *values: Any) -> Iterator[list[Any]]:
+        """Start `distill kit`, with values of sounds, seed and width."""
+        settings = dict(zip(("per_label", "seed", "width"), values, strict=True))
+        yield from self._begin_kit("a kit", name, alone, path, settings)
 
     def instrument(
         self, name: str | None, alone: bool, path: str | None, label: str | None, notes: str, *values: Any
     ) -> Iterator[list[Any]]:
-        """Start `distill kit` at notes, with values of every, sounds and seed."""
+        """Start `distill kit` at notes, with values of every, sounds, seed and width."""
         if not notes.strip():
             raise ParamsError("notes of an instrument: expected some, found none; give notes such as C1:C6")
-        settings = dict(zip(("every", "per_label", "seed"), values, strict=True))
+        settings = dict(zip(("every", "per_label", "seed", "width"), values, strict=True))
         settings |= {"notes": notes, "labels": None if alone else label}
         yield from self._begin_kit("an instrument", name, alone, path, settings)
 
@@ -241,7 +242,7 @@ class GenerateTab:
         yield self.show(job.id)
 
     def act(
-        self, name: str | None, count: float, strength: str, transpose: str, event: gr.EventData
+        self, name: str | None, count: float, strength: str, transpose: str, width: float, event: gr.EventData
     ) -> Iterator[list[Any]]:
         """Discard or vary a sound, as a button on its card says."""
         job = self._made(name)
@@ -250,7 +251,7 @@ class GenerateTab:
         if path.suffix != ".wav" or not path.is_file():
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
-            yield from self.vary(job.values["model"], False, str(path), count, strength, transpose, "")
+            yield from self.vary(job.values["model"], False, str(path), count, strength, transpose, "", width)
             return
         for file in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}{NEAREST}")):
             file.unlink(missing_ok=True)
