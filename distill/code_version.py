@@ -16,7 +16,7 @@ CODE = {
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
     "split": ("codec/layout.py", "codes", "params", "split.py", "storage"),
     "train_prior": (
-        *("codec/layout.py", "codes"),
+        *("audio/image.py", "audio/pcm.py", "codec/layout.py", "codes"),
         *("novelty/memorization.py", "novelty/reference.py", "novelty/search.py"),
         *("params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),

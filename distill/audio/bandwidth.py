@@ -1,8 +1,9 @@
-"""Bandwidth of recordings, and the corpus sample rate that it asks for: `corpus.sample_rate: auto`.
+"""Bandwidth and channels of recordings, and what they ask of a corpus: `corpus.sample_rate` and `corpus.channels: auto`.
 
 A recording has treble if a hundred-thousandth of its energy, or more, lies between 10 and 20 kHz, and if in 16 bits that
 band reaches -70 dBFS (RMS of a window) somewhere. The first bound leaves out images of a resampler, the second dither,
-also shaped dither. Files of up to 24 kHz have none: at 24 kHz all of their sound is kept.
+also shaped dither. Files of up to 24 kHz have none: at 24 kHz all of their sound is kept. A recording is stereo if
+it has two channels whose difference is heard.
 
 Only excerpts are decoded, so that it costs little beside decoding the whole. Shapes: `n` samples at the file's rate,
 `C` channels, `W` windows.
@@ -18,28 +19,32 @@ from typing import Literal
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from distill.audio.image import is_mono
 from distill.audio.mixdown import ChannelStatistics
 from distill.audio.pcm import F32, FULL_SCALE, is_whole
 from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, open_audio
 from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError
+from distill.params import Channels
 
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
 TREBLE_HZ = 10_000
 LEAST_ENERGY_SHARE = 1e-5  # of treble in a recording: -50 dB
 LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dBFS; 16-bit dither has -100, shaped up to -80
 LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: less does not pay for a codec that costs more for all of it
+LEAST_STEREO_SHARE = 0.2  # of the usable recordings in a stereo corpus
 EXCERPT_SECONDS = 0.1  # decoded at a time
 USUAL_EXCERPTS = 5
 
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """Length and bandwidth of one file; no seconds where it cannot be read or is silent."""
+    """Length, bandwidth and channels of one file; no seconds where it cannot be read or is silent."""
 
     sample_rate: int  # Hz, of the file
     seconds: float
     has_treble: bool
+    is_stereo: bool = False
 
 
 UNREADABLE = Bandwidth(0, 0.0, False)
@@ -51,6 +56,15 @@ class RateChoice:
 
     sample_rate: int
     treble_share: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class ChannelsChoice:
+    """Whether a corpus is stereo, and how many of its recordings are."""
+
+    is_stereo: bool
+    recordings: int
     reason: str
 
 
@@ -91,6 +105,18 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
     return RateChoice(FULL_RATE, share, f"{FULL_RATE} Hz: {reason}")
 
 
+def choose_channels(recordings: Iterable[Bandwidth], wanted: Channels) -> ChannelsChoice:
+    """Choose whether a corpus is stereo: for "auto" where a fifth or more of its usable recordings is."""
+    usable = [recording.is_stereo for recording in recordings if recording.seconds]
+    stereo = sum(usable)
+    reason = f"{stereo} of {len(usable)} recordings have two channels that differ"
+    if wanted == "mono":
+        return ChannelsChoice(False, stereo, f"mono, as set: {reason}")
+    if stereo < LEAST_STEREO_SHARE * max(1, len(usable)):
+        return ChannelsChoice(False, stereo, f"mono: {reason}, less than {100 * LEAST_STEREO_SHARE:.0f} %")
+    return ChannelsChoice(True, stereo, f"stereo: {reason}")
+
+
 def _length(stream: AudioStream) -> int | None:
     """Frames of a file, as far as it tells; None where it does not."""
     return stream.announced if stream.frames is None else stream.frames
@@ -99,7 +125,7 @@ def _length(stream: AudioStream) -> int | None:
 def _measure(stream: AudioStream, spread: Iterator[F32]) -> Bandwidth | None:
     """What excerpts `[n, C]` of a file say of it; None where they are silent."""
     rate, frames = stream.sample_rate, _length(stream)
-    if frames is not None and rate <= NARROW_RATE:
+    if frames is not None and rate <= NARROW_RATE and stream.channels != 2:
         return Bandwidth(rate, frames / rate, False)
     excerpts = [excerpt for excerpt in spread if len(excerpt)]
     if not np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0) <= LARGEST_PEAK:  # NaN is not, either
@@ -108,14 +134,15 @@ def _measure(stream: AudioStream, spread: Iterator[F32]) -> Bandwidth | None:
     for excerpt in excerpts:
         statistics.add(excerpt)
     mix, _ = statistics.mix()
-    mono = [mix.mono(excerpt) for excerpt in excerpts]
+    mono = [mix.of(excerpt) for excerpt in excerpts]
     peak = max((float(np.abs(excerpt).max()) for excerpt in mono), default=0.0)
     if peak < SILENT_PEAK:
         return None
     may_be_dither = all(is_whole(excerpt * np.float32(FULL_SCALE)) for excerpt in excerpts)
     has_treble = rate > NARROW_RATE and _has_treble(mono, peak, rate, may_be_dither)
     frames = sum(map(len, excerpts)) + _rest(stream, excerpts[-1]) if frames is None else frames
-    return Bandwidth(rate, frames / rate, has_treble)
+    is_stereo = stream.channels == 2 and not is_mono(np.concatenate(excerpts))
+    return Bandwidth(rate, frames / rate, has_treble, is_stereo)
 
 
 def _has_treble(excerpts: Sequence[F32], peak: float, rate: int, may_be_dither: bool) -> bool:

@@ -11,13 +11,17 @@ from typing import Literal, get_args
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
+from distill.audio.image import MONO, Image, cut, image_arrays, images_of
 from distill.audio.pcm import samples_of
-from distill.storage.files import damaged, read_json
+from distill.storage.files import damaged, read_json, write_bytes
 from distill.storage.shards import ShardReader
 from distill.storage.tables import read_rows, schema_of
 
 MANIFEST, REPORT, PREFIX = "manifest.parquet", "report.json", "pcm"
+IMAGES = "images.safetensors"  # of recordings, in their order; none where all are mono
 MOST_GAIN = 1 << 24  # 144 dB: what is softer is below the last bit of 24
 
 Status = Literal["used", "warned", "rejected"]
@@ -37,7 +41,7 @@ class ManifestRow:
     group: str  # shared by near-duplicates, "" if rejected
     sample_rate: int  # of the source file, 0 if rejected
     channels: int  # of the source file, 0 if rejected
-    channels_used: str  # numbers from 1 of those that were mixed, such as "1,2"
+    channels_used: str  # numbers from 1 of those that were mixed, such as "1,2"; "stereo" for both, with an image
     trimmed_before: float  # seconds of silence
     trimmed_after: float
     seconds: float
@@ -75,12 +79,40 @@ def kept_rows(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
     return [row for row in rows if row.status != "rejected" and not row.duplicate_of]
 
 
-class Corpus:
-    """The recordings that `ingest` kept, sorted by path, and their samples."""
+def write_images(folder: Path, images: Sequence[Image]) -> None:
+    """Write the stereo images of recordings, in their order; where all are mono no file."""
+    if any(map(len, images)):
+        write_bytes(folder / IMAGES, save(image_arrays(images)))
 
-    def __init__(self, folder: Path, sample_rate: int, entries: tuple[ManifestRow, ...], trim: bool = True) -> None:
+
+def read_images(folder: Path, count: int) -> list[Image]:
+    """The stereo images of `count` recordings that `write_images` wrote. Raises ArtifactError."""
+    path = folder / IMAGES
+    try:
+        return images_of(load_file(path) if path.exists() else {}, count)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise damaged(path, "the stereo images of recordings", error) from error
+
+
+class Corpus:
+    """The recordings that `ingest` kept, sorted by path, their samples and their stereo images."""
+
+    def __init__(
+        self,
+        folder: Path,
+        sample_rate: int,
+        entries: tuple[ManifestRow, ...],
+        trim: bool = True,
+        images: Sequence[Image] = (),
+    ) -> None:
+        """`images` are those of the entries; none at all is all mono."""
         self.folder, self.sample_rate, self.trim = folder, sample_rate, trim  # as `ingest` was called
         self.entries = entries
+        self._images = {
+            entry.recording_id: (entry.offset, image)
+            for entry, image in zip(entries, images, strict=False)
+            if len(image)
+        }
         self._shards = ShardReader(folder, PREFIX)
 
     def read(self, entry: ManifestRow, start: int = 0, length: int | None = None) -> NDArray[np.float32]:
@@ -89,6 +121,17 @@ class Corpus:
         if not 0 <= start <= stop <= entry.samples:
             raise ValueError(f"{entry.path}: samples {start} to {stop} asked for, it has {entry.samples}")
         return samples_of(self._shards.read(entry.shard, entry.offset + start, stop - start), entry.exponent)
+
+    def image(self, entry: ManifestRow) -> Image:
+        """The stereo image of `entry`, or of a part of a recording that it is; MONO where it is mono."""
+        whole, _, _ = entry.recording_id.partition(":")  # the end of a recording has a suffix
+        offset, image = self._images.get(whole, (entry.offset, MONO))
+        return cut(image, (entry.offset - offset) / self.sample_rate, entry.samples / self.sample_rate)
+
+    @property
+    def is_stereo(self) -> bool:
+        """Whether a recording has a stereo image."""
+        return bool(self._images)
 
     @property
     def gain(self) -> int:
@@ -107,5 +150,6 @@ def load_corpus(folder: Path) -> Corpus:
     report = read_json(folder / REPORT, "the report of a corpus")
     match report:
         case {"sample_rate": int(sample_rate)}:
-            return Corpus(folder, sample_rate, tuple(kept_rows(rows)), report.get("trim", True))
+            kept = tuple(kept_rows(rows))
+            return Corpus(folder, sample_rate, kept, report.get("trim", True), read_images(folder, len(kept)))
     raise damaged(folder / REPORT, "a corpus sample rate", "none")

@@ -44,10 +44,10 @@ LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # for all of a file, with a slow disk
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
 
-def decode(path: Path, sample_rate: int, trim: bool = False) -> Recording:
+def decode(path: Path, sample_rate: int, trim: bool = False, stereo: bool = False) -> Recording:
     """As `read_recording`, with hashes and fingerprint. What cannot be used is said in `reason`."""
     try:
-        recording = read_recording(path, sample_rate, trim)
+        recording = read_recording(path, sample_rate, trim, stereo)
     except AudioError as error:
         return Recording(str(error), sha256=_readable_sha256(path), is_certain=os.path.lexists(path))
     return replace(
@@ -106,22 +106,22 @@ class Decoder(AbstractContextManager["Decoder"]):
                 return Bandwidth(**self._ask(path)[0])
         return None
 
-    def decoded(self, path: Path, sample_rate: int, trim: bool = False) -> Recording:
+    def decoded(self, path: Path, sample_rate: int, trim: bool = False, stereo: bool = False) -> Recording:
         """`decode` of a file. Raises Stopped."""
         try:
-            values, arrays = self._ask(path, sample_rate, trim)
+            values, arrays = self._ask(path, sample_rate, trim, stereo)
         except AudioError as error:
             return Recording(str(error), sha256=_readable_sha256(path), is_certain=False)
         if arrays:
-            values |= {"pcm": arrays.pop("pcm"), "fingerprint": Fingerprint(**arrays)}
+            values |= {"pcm": arrays.pop("pcm"), "image": arrays.pop("image"), "fingerprint": Fingerprint(**arrays)}
         return Recording(**values)
 
-    def recording(self, path: Path, sample_rate: int) -> Recording:
+    def recording(self, path: Path, sample_rate: int, stereo: bool = False) -> Recording:
         """As `decoded`, of a file that has to be usable, with its remarks as an AudioWarning. Raises AudioError.
 
         Both name the file.
         """
-        recording = self.decoded(path, sample_rate)
+        recording = self.decoded(path, sample_rate, stereo=stereo)
         if not recording.pcm_sha256:
             raise AudioError(
                 f"{path}: expected a recording, found a file that {recording.reason}; check the path or name another one"
@@ -130,10 +130,10 @@ class Decoder(AbstractContextManager["Decoder"]):
             warnings.warn(f"{path}: {recording.reason}", AudioWarning, stacklevel=3)
         return recording
 
-    def _ask(self, path: Path, sample_rate: int = 0, trim: bool = False) -> Answer:
+    def _ask(self, path: Path, sample_rate: int = 0, trim: bool = False, stereo: bool = False) -> Answer:
         size = _file_size(path)
         memory = LEAST_MEMORY + MEMORY_PER_BYTE * size
-        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "trim": trim}
+        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "trim": trim, "stereo": stereo}
         request["seconds"] = LEAST_SECONDS + size // 5_000_000  # opening reads metadata, and all headers of an MP3 file
         with suppress(AudioError):
             return self._answer_to({**request, "memory": min(memory, usable_memory() // (4 * self._count))}, size)
@@ -235,8 +235,8 @@ def main() -> None:
         answers.flush()
 
 
-def _answer(path: str, sample_rate: int, trim: bool, memory: int, seconds: int) -> bytes:
-    """What `decode` gives at `sample_rate`, `trim`med or not, or `measure_bandwidth` for 0, within limits.
+def _answer(path: str, sample_rate: int, trim: bool, stereo: bool, memory: int, seconds: int) -> bytes:
+    """What `decode` gives at `sample_rate`, `trim`med or not, `stereo` or not, or `measure_bandwidth` for 0, within limits.
 
     `memory` is in bytes. Opening the file and each block of it may take `seconds` of processor time.
     """
@@ -247,11 +247,11 @@ def _answer(path: str, sample_rate: int, trim: bool, memory: int, seconds: int) 
     refused, packed = "", b""
     try:
         if sample_rate:
-            values = dict(vars(decode(Path(path), sample_rate, trim)))
-            pcm, prints = values.pop("pcm"), values.pop("fingerprint")
+            values = dict(vars(decode(Path(path), sample_rate, trim, stereo)))
+            pcm, image, prints = (values.pop(name) for name in ("pcm", "image", "fingerprint"))
             if prints:
                 np.empty(3 * pcm.nbytes, dtype=np.uint8)  # MemoryError where safetensors would end the process
-                packed = save({"pcm": pcm, **prints._asdict()})
+                packed = save({"pcm": pcm, "image": image, **prints._asdict()})
         else:
             values = vars(measure_bandwidth(Path(path)))
     except MemoryError:

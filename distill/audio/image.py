@@ -9,11 +9,10 @@ each band as far as both are coherent, so nothing cancels and the gain of a band
 Shapes: `N` samples, `T` rows, `W` windows, `K` bins of a spectrum.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -30,6 +29,7 @@ Image = NDArray[
     np.uint8
 ]  # [T, 2, BANDS] numbers of steps: [:, 0] level difference, [:, 1] coherence; mono without rows
 MONO: Image = np.zeros((0, 2, BANDS), np.uint8)
+ARRAYS = {"images": (np.uint8, 2), "image_lengths": (np.int64, 1)}  # type and number of dimensions in a file
 Complex = NDArray[np.complexfloating]
 
 INAUDIBLE = 1e-6  # of the power of a sound, -60 dB: what the side may have in a mono one
@@ -75,9 +75,44 @@ def cut(image: Image, start_seconds: float, seconds: float) -> Image:
     return image[np.clip(middles.astype(np.int64), 0, len(image) - 1)] if len(image) else image
 
 
+def image_arrays(images: Sequence[Image]) -> dict[str, NDArray[Any]]:
+    """Images of recordings as arrays for a file: all rows `[sum T, 2 * BANDS]`, and how many of them each image has."""
+    lengths = np.array([len(image) for image in images], np.int64)
+    return {"images": np.concatenate(images).reshape(-1, 2 * BANDS), "image_lengths": lengths}
+
+
+def images_of(arrays: Mapping[str, NDArray[Any]], count: int) -> list[Image]:
+    """The images of `count` recordings, of the arrays of `image_arrays`; all MONO where there are none. Raises ValueError."""
+    if not ARRAYS.keys() & arrays.keys():
+        return [MONO] * count
+    for name, (dtype, dimensions) in ARRAYS.items():
+        if name not in arrays or arrays[name].dtype != dtype or arrays[name].ndim != dimensions:
+            raise ValueError(f"{name} is missing or of another type or shape")
+    rows, lengths = arrays["images"], arrays["image_lengths"]
+    if rows.shape[1] != 2 * BANDS:
+        raise ValueError(f"images has {rows.shape[1]} columns, not {2 * BANDS}")
+    if len(lengths) != count:
+        raise ValueError(f"there are {len(lengths)} images for {count} recordings")
+    if not (count and lengths.min() >= 0 and lengths.max() <= len(rows) and lengths.sum() == len(rows)):
+        raise ValueError("image_lengths do not add up to images")
+    images = rows.reshape(-1, 2, BANDS)
+    if (images >= [[len(LEVEL_STEPS)], [len(COHERENCE_STEPS)]]).any():
+        raise ValueError("images holds steps that no level difference or coherence has")
+    return np.split(images, np.cumsum(lengths)[:-1])
+
+
 def dequantised(image: Image) -> tuple[F32, F32]:
     """Level difference in dB, left to right, and coherence, -1 to 1: both `[T, BANDS]`."""
     return LEVEL_STEPS[image[:, 0]], COHERENCE_STEPS[image[:, 1]]
+
+
+def is_mono(channels: F32) -> bool:
+    """Whether the difference of both channels `[N, 2]` is inaudible."""
+    middle = side = 0.0
+    for start in range(0, len(channels), 1 << 16):
+        left, right = channels[start : start + (1 << 16)].T.astype(np.float64)
+        middle, side = middle + float(np.square(left + right).sum()), side + float(np.square(left - right).sum())
+    return side <= INAUDIBLE * middle
 
 
 def image_of(channels: F32, sample_rate: int) -> Image:
@@ -85,10 +120,10 @@ def image_of(channels: F32, sample_rate: int) -> Image:
 
     Values of a row are means over its windows, weighted by loudness. A second that is softer by 60 dB is as the whole.
     """
-    if _is_mono(channels):
+    if is_mono(channels):
         return MONO
     chunks = [raw.smoothed() for _, _, raw in _analysed(channels, _scale(channels), sample_rate)]
-    powers = _Powers(*(np.concatenate(values) for values in zip(*chunks, strict=True)))
+    powers = _Powers(*(np.concatenate(values)[1:] for values in zip(*chunks, strict=True)))  # from the first sample on
     sums = powers.left + powers.right
     most = max(float(sums.max()), 1e-18)
     floor, loudness = np.float32(1e-12 * most), (sums / most) ** _LOUDNESS
@@ -124,7 +159,7 @@ def fold(channels: F32, sample_rate: int) -> F32:
         return np.ascontiguousarray(left)
     scale, size, hop, bands = _scale(channels), _size(sample_rate), _hop(sample_rate), _Bands(sample_rate)
     window = _window(size) / np.float32(1.5 * scale)  # squares of Hann windows add up to 1.5, a quarter of them apart
-    folded = np.zeros(len(channels) + 2 * size, np.float32)
+    folded = np.zeros(len(channels) + 3 * size, np.float32)
     for start, spectra, raw in _analysed(channels, scale, sample_rate, _delay(channels, sample_rate)):
         powers = raw.smoothed()
         turn = _turn(powers.coherence)
@@ -132,10 +167,11 @@ def fold(channels: F32, sample_rate: int) -> F32:
         summed = powers.left + np.abs(turn) ** 2 * powers.right + 2 * (turn * powers.cross.conj()).real
         gain = np.sqrt((both + 1e-30) / (2 * summed + 1e-30)).clip(0.5, 1.0)
         mixed = (spectra[0] + spectra[1] * (turn @ bands.between)) * (gain @ bands.between)
-        blocks = scipy.fft.irfft(mixed, size, axis=1) * window
-        for number, block in enumerate(blocks, start):
+        blocks = np.fft.irfft(mixed, size, axis=1) * window
+        for number, block in enumerate(blocks, start + 1):
             folded[number * hop : number * hop + size] += block
-    return folded[size // 2 : size // 2 + len(channels)]
+    first = size // 2 + hop
+    return folded[first : first + len(channels)]
 
 
 def _turn(coherence: Complex) -> Complex:
@@ -157,8 +193,8 @@ def _delay(channels: F32, sample_rate: int) -> int:
     products, power = np.zeros(2 * most + 1), np.zeros(2)
     for start in starts:
         block = channels[start : start + length // 2].astype(np.float64)
-        spectra = scipy.fft.rfft(block, length, axis=0)
-        correlation = scipy.fft.irfft(spectra[:, 0].conj() * spectra[:, 1], length)
+        spectra = np.fft.rfft(block, length, axis=0)
+        correlation = np.fft.irfft(spectra[:, 0].conj() * spectra[:, 1], length)
         products += np.concatenate([correlation[-most:], correlation[: most + 1]])
         power += np.square(block).sum(axis=0)
     alike = np.abs(products) / max(float(np.sqrt(power.prod())), 1e-30)
@@ -172,7 +208,7 @@ class _Bands:
     """Which bins of a spectrum belong to which band, and how values of bands go over into each other."""
 
     def __init__(self, sample_rate: int) -> None:
-        hertz = scipy.fft.rfftfreq(_size(sample_rate), 1 / sample_rate)
+        hertz = np.fft.rfftfreq(_size(sample_rate), 1 / sample_rate)
         erb = 21.4 * np.log10(1 + 0.00437 * hertz)
         positions = erb * (BANDS / erb[-1])
         numbers = np.minimum(positions.astype(np.int64), BANDS - 1)
@@ -194,15 +230,6 @@ def _window(size: int) -> F32:
     return np.hanning(size + 1)[:size].astype(np.float32)
 
 
-def _is_mono(channels: F32) -> bool:
-    """Whether the difference of both channels is inaudible."""
-    middle = side = 0.0
-    for start in range(0, len(channels), 1 << 16):
-        left, right = channels[start : start + (1 << 16)].T.astype(np.float64)
-        middle, side = middle + float(np.square(left + right).sum()), side + float(np.square(left - right).sum())
-    return side <= INAUDIBLE * middle
-
-
 def _scale(channels: F32) -> float:
     """The power of two that brings the peak to about 1: squares of any samples then have a float32."""
     peak = max(float(channels.max(initial=0.0)), -float(channels.min(initial=0.0)))
@@ -212,20 +239,20 @@ def _scale(channels: F32) -> float:
 def _analysed(channels: F32, scale: float, sample_rate: int, delay: int = 0) -> Iterator[tuple[int, Complex, _Powers]]:
     """Spectra `[2, W, K]` of windows, a chunk of them after another, with the number of the first one.
 
-    Window w is centred at sample w * hop. The powers have `_CONTEXT` more windows at both ends. The channel that is later by
-    `delay` is taken earlier, and both are multiplied by `scale`.
+    Window w, from -1 on, is centred at sample w * hop. The powers have `_CONTEXT` more windows at both ends. The channel
+    that is later by `delay` is taken earlier, and both are multiplied by `scale`.
     """
     size, hop, bands = _size(sample_rate), _hop(sample_rate), _Bands(sample_rate)
     taper = _window(size) * np.float32(scale)
-    count = len(channels) // hop + 2
+    count = -(-len(channels) // hop) + 2
     ahead = max(0, -delay), max(0, delay)
-    for start in range(0, count, _WINDOWS_AT_ONCE):
+    for start in range(-1, count, _WINDOWS_AT_ONCE):
         windows = min(_WINDOWS_AT_ONCE, count - start)
         first = (start - _CONTEXT) * hop - size // 2
         length = (windows + 2 * _CONTEXT - 1) * hop + size
         parts = [_part(channel, first + shift, length) for channel, shift in zip(channels.T, ahead, strict=True)]
         framed = np.stack([sliding_window_view(part, size)[::hop] for part in parts]) * taper
-        spectra: Complex = scipy.fft.rfft(framed, axis=2)
+        spectra: Complex = np.fft.rfft(framed, axis=2)
         left, right = spectra
         products = (np.abs(left) ** 2, np.abs(right) ** 2, left * right.conj())
         powers = _Powers(*(values @ bands.members for values in products))

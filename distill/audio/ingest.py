@@ -22,7 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from distill.audio.bandwidth import UNREADABLE, Bandwidth, RateChoice, choose_rate
+from distill.audio.bandwidth import (
+    UNREADABLE,
+    Bandwidth,
+    ChannelsChoice,
+    RateChoice,
+    choose_channels,
+    choose_rate,
+)
 from distill.audio.corpus import (
     MANIFEST,
     PREFIX,
@@ -32,10 +39,13 @@ from distill.audio.corpus import (
     ManifestRow,
     kept_rows,
     load_corpus,
+    read_images,
     read_manifest,
     recording_id,
+    write_images,
 )
 from distill.audio.decode import Decoder
+from distill.audio.image import Image
 from distill.audio.motion import LEAST_SECONDS, tempo
 from distill.audio.near_duplicates import Fingerprint, NearDuplicates, find_near_duplicates
 from distill.audio.read import Recording, reader_versions
@@ -52,7 +62,7 @@ from distill.audio.source import (
     printable,
 )
 from distill.errors import AudioError
-from distill.params import CorpusConfig
+from distill.params import Channels, CorpusConfig
 from distill.progress import Progress, ProgressReport
 from distill.storage.files import atomic_folder, sha256_json, write_json
 from distill.storage.shards import ShardReader, ShardWriter
@@ -93,12 +103,14 @@ def ingest(
     kept: Path | None = None,
     *,
     trim: bool = True,
+    channels: Channels = "auto",
 ) -> dict[str, Any]:
-    """Decode every recording below `folder` to mono at `sample_rate` Hz and write the corpus `output`.
+    """Decode every recording below `folder` at `sample_rate` Hz, mono or with stereo images, and write the corpus `output`.
 
     `folder` may be a URL such as s3://bucket/prefix: each object is a temporary file while it is decoded, and the corpus
     has the same bytes as that of a folder with the same files.
-    "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
+    "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says, and whether there are
+    images by how many have two channels that differ; "mono" mixes all to mono. `max_rejected` is the
     largest proportion of audio files, 0 to 1, that may be unusable. `executor` decodes; the output does not depend on
     it. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose bandwidth
     was measured. Blocks are kept in the folder `kept`, where one is given. `trim` is that of `read_recording`.
@@ -115,13 +127,14 @@ def ingest(
         worker = stack.enter_context(closing(BlockWorker(place, executor.processors, say)))
         executor = worker if executor.is_here else executor
         bandwidths = map_cached(worker.measure, blocks, _key, executor, measured, reads=reads)
-        rows = (row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS))
-        rate = choose_rate(rows, sample_rate)
-        decoded = Cache(work / "decoded", work_version("ingest", *reader_versions(), str(rate.sample_rate), str(trim)))
-        decode = partial(worker.decode, rate.sample_rate, trim)
+        rows = [row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS)]
+        rate, choice = choose_rate(rows, sample_rate), choose_channels(rows, channels)
+        settings = (rate.sample_rate, trim, choice.is_stereo)
+        decoded = Cache(work / "decoded", work_version("ingest", *reader_versions(), *map(str, settings)))
+        decode = partial(worker.decode, *settings)
         folders = map_cached(decode, blocks, _key, executor, decoded, say, reads)
         manifest = _assemble(folders, temporary)
-        report = _report(manifest, scan, rate, trim)
+        report = _report(manifest, scan, rate, choice, trim)
         _check(folder, report, max_rejected)
         write_json(temporary / REPORT, report)
         write_rows(temporary / MANIFEST, manifest, SCHEMA)
@@ -142,7 +155,7 @@ def ingest_folder(
     """`ingest` with the settings `params`, reporting progress and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
         settings = (params.sample_rate, params.max_rejected)
-        report = ingest(folder, output, *settings, executor, progress, kept, trim=params.trim)
+        report = ingest(folder, output, *settings, executor, progress, kept, trim=params.trim, channels=params.channels)
         progress.status.keep(output / REPORT, "ingest.json")
         counted = "{used} used, {warned} used with a warning, {rejected} rejected, {duplicates} exact copies"
         trimmed = f"{report['trimmed_seconds']:.1f} s of silence at beginnings and ends trimmed (corpus.trim)"
@@ -152,6 +165,7 @@ def ingest_folder(
             left_out_line(report["left_out"]),
             not_entered_line((folder["path"], folder["reason"]) for folder in report["skipped_folders"]),
             report["sample_rate_reason"],
+            report.get("channels_reason", ""),
             trimmed * bool(report["trimmed_seconds"]),
             tempo_line(load_corpus(output)),
             *(f"warning: {sentence}" for sentence in label_warnings(report) if params.labels == "folder"),
@@ -169,12 +183,12 @@ def corpus_of_one(path: Path, folder: Path) -> Corpus:
     """
     with Decoder() as decoder:
         rate = choose_rate([decoder.bandwidth(path) or UNREADABLE], "auto").sample_rate
-        recording = decoder.recording(path, rate)
+        recording = decoder.recording(path, rate, stereo=True)
     with ShardWriter(folder, PREFIX) as shards:
         place = shards.append(recording.pcm)
     name = printable(path.name)
     row = replace(_row(AudioFile(name, name), recording, rate, *place), group=recording.pcm_sha256[:16])
-    return Corpus(folder, rate, (row,), trim=False)
+    return Corpus(folder, rate, (row,), trim=False, images=[recording.image])
 
 
 def _key(block: FileBlock) -> str:
@@ -222,25 +236,28 @@ class BlockWorker(Executor):
         write_rows(path, [bandwidth or UNREADABLE for bandwidth in measured], _BANDWIDTHS)
         return None not in measured
 
-    def decode(self, sample_rate: int, trim: bool, block: FileBlock, folder: Path) -> bool:
+    def decode(self, sample_rate: int, trim: bool, stereo: bool, block: FileBlock, folder: Path) -> bool:
         """Write a decoded block. False where some files may decode to something else another time."""
         rows: list[ManifestRow] = []
         prints: dict[str, NDArray[Any]] = {}
+        images: dict[str, Image] = {}
         places: dict[str, tuple[str, int]] = {"": ("", 0)}  # by pcm_sha256, which is empty without samples
         is_certain = True
         with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
-                call = partial(Decoder.decoded, sample_rate=sample_rate, trim=trim)
+                call = partial(Decoder.decoded, sample_rate=sample_rate, trim=trim, stereo=stereo)
                 for file, recording in self._each(block, True, call):
                     sha256 = recording.pcm_sha256
                     if sha256 not in places:
                         places[sha256] = shards.append(recording.pcm)
+                        images[sha256] = recording.image
                         assert recording.fingerprint
                         for name, values in recording.fingerprint._asdict().items():
                             prints[f"{sha256} {name}"] = values
                     rows.append(_row(file, recording, sample_rate, *places[sha256]))
                     is_certain &= recording.is_certain
             (temporary / _FINGERPRINTS).write_bytes(save(prints))
+            write_images(temporary, [*images.values()])
             write_rows(temporary / MANIFEST, rows, SCHEMA)
         return is_certain
 
@@ -289,10 +306,11 @@ def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offs
 
 
 def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
-    """Write the shards of a corpus, exact copies once, and make the rows of its manifest."""
+    """Write the shards and images of a corpus, exact copies once, and make the rows of its manifest."""
     rows: list[ManifestRow] = []
     originals: dict[str, ManifestRow] = {}  # by pcm_sha256
     fingerprints: list[Fingerprint] = []
+    images: dict[str, Image] = {}  # by pcm_sha256, too
     with ShardWriter(output, PREFIX) as shards:
         for block in blocks:
             own = read_manifest(block / MANIFEST)
@@ -300,11 +318,15 @@ def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
             new = [row for sha256, row in sounds.items() if sha256 not in originals]
             for row, (shard, offset) in zip(new, _copied(block, new, len(new) == len(sounds), shards), strict=True):
                 originals[row.pcm_sha256] = replace(row, shard=shard, offset=offset)
-            prints = load_file(block / _FINGERPRINTS)
+            prints, own_images = load_file(block / _FINGERPRINTS), read_images(block, len(sounds))
+            for row, image in zip(sounds.values(), own_images, strict=True):
+                images.setdefault(row.pcm_sha256, image)
             for row in new:
                 fingerprints.append(Fingerprint(*(prints[f"{row.pcm_sha256} {name}"] for name in Fingerprint._fields)))
             rows += own
-    return _related(rows, originals, find_near_duplicates(fingerprints))
+    related = _related(rows, originals, find_near_duplicates(fingerprints))
+    write_images(output, [images[row.pcm_sha256] for row in kept_rows(related)])
+    return related
 
 
 def _firsts(rows: Iterable[ManifestRow], column: str) -> dict[str, ManifestRow]:
@@ -364,8 +386,11 @@ def _notes(originals: Sequence[ManifestRow], alike: NearDuplicates) -> dict[str,
     return notes
 
 
-def _report(rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, trim: bool) -> dict[str, Any]:
+def _report(
+    rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, channels: ChannelsChoice, trim: bool
+) -> dict[str, Any]:
     """What became of the files, as JSON. Of copies one is in the corpus; its seconds count once."""
+    chosen = {"channels": "stereo" if channels.is_stereo else "mono", "channels_reason": channels.reason}
     kept = kept_rows(rows)
     labels, groups = {"", *(row.label for row in kept)}, {row.group for row in kept}
     empty = _firsts((row for row in rows if row.label not in labels), "label")
@@ -387,6 +412,7 @@ def _report(rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, trim: boo
         "sample_rate": rate.sample_rate,
         "sample_rate_reason": rate.reason,
         "treble_share": rate.treble_share,
+        **(chosen if channels.recordings else {}),  # of a corpus without stereo there is nothing to say
         "trim": trim,
         "trimmed_seconds": sum(row.trimmed_before + row.trimmed_after for row in kept),
         "seconds": sum(row.frames_in_shard for row in kept) / rate.sample_rate,

@@ -1,5 +1,7 @@
 """Mixing a recording to mono: which channels count, and the constant offset that is taken off.
 
+A stereo recording is not mixed: both channels are kept, each without its offset, see `distill.audio.image`.
+
 The mix is the mean of the channels. Those whose peak is 40 dB or more below the loudest one's do not count, so a stereo
 file with a silent channel is as loud as the other channel alone. Where the mean is 10 dB or more softer than the mean of
 uncorrelated channels would be, the channels cancel out, and the channel with the most power is used alone.
@@ -30,13 +32,38 @@ class Mix:
     channels: tuple[int, ...]
     offset: float = 0.0
 
-    def mono(self, block: F32) -> F32:
+    def of(self, block: F32) -> F32:
         """Mix samples `[n, C]` to mono `[n]`, by columns: six times faster than mean(axis=1).
 
         Digital silence has no offset: it stays silent.
         """
         mixed = np.asarray(sum(block.T[[*self.channels]]) / np.float32(len(self.channels)), dtype=np.float32)
         return mixed - np.float32(self.offset) if self.offset and mixed.any() else mixed
+
+
+@dataclass(frozen=True)
+class BothChannels:
+    """Two channels as they are, without the offset of each."""
+
+    offsets: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def offset(self) -> float:
+        """The larger offset."""
+        return max(self.offsets, key=abs)
+
+    def of(self, block: F32) -> F32:
+        """Samples `[n, 2]` without offset. A silent channel stays silent."""
+        if not any(self.offsets):
+            return block
+        offsets = np.where(block.any(axis=0), self.offsets, 0.0)
+        return block - offsets.astype(np.float32)
+
+
+def both_channels(count: int) -> BothChannels:
+    """Both of two channels as they are."""
+    assert count == 2
+    return BothChannels()
 
 
 def all_channels(count: int) -> Mix:
@@ -83,6 +110,10 @@ class ChannelStatistics:
         if is_cancelled:
             counted = counted[[np.diag(own).argmax()]]
         return Mix(tuple(counted.tolist()), self._offset(counted)), is_cancelled
+
+    def both(self) -> BothChannels:
+        """Both of two channels, without the offset of each."""
+        return BothChannels((self._offset(np.array([0])), self._offset(np.array([1]))))
 
     def _offset(self, counted: NDArray[np.intp]) -> float:
         """The offset of a mix, 0 where it is not five times its standard error."""

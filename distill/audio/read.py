@@ -1,4 +1,6 @@
-"""Decoding of an audio file to mono samples at the corpus sample rate, or the reason why it cannot be used.
+"""Decoding of an audio file to samples at the corpus sample rate, or the reason why it cannot be used.
+
+Samples are mono. A file that is read as stereo has the fold of both channels, and their image beside it.
 
 Files are decoded in small blocks, so memory follows what a file holds and not what its header claims. Nothing is
 normalised; changes and suspected defects are told in `Recording.reason`.
@@ -11,9 +13,10 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -21,12 +24,14 @@ import soxr
 
 from distill.audio import ffmpeg, sndfile
 from distill.audio.ffmpeg import FFmpegStream
-from distill.audio.mixdown import ChannelStatistics, Mix, all_channels
+from distill.audio.image import MONO, Image, fold, image_of, is_mono
+from distill.audio.mixdown import BothChannels, ChannelStatistics, Mix, all_channels, both_channels
 from distill.audio.near_duplicates import Fingerprint
 from distill.audio.pcm import F32, FULL_SCALE, Pcm, pcm_of, samples_of
 from distill.audio.sndfile import AudioStream, is_chained
 from distill.errors import AudioError
 
+T = TypeVar("T")
 Reader = Callable[[Path], AudioStream]  # opens a file, or raises AudioError
 READERS: Mapping[str, Sequence[Reader]] = {  # the seam of formats: by suffix, those that are tried
     **dict.fromkeys(ffmpeg.SUFFIXES, (FFmpegStream,)),
@@ -35,8 +40,11 @@ READERS: Mapping[str, Sequence[Reader]] = {  # the seam of formats: by suffix, t
 SUPPORTED_SUFFIXES = frozenset(READERS)
 EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of what can be read, in messages
 
+STEREO = "stereo"  # in place of channels that were mixed
 SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
+BLOCK = 4096  # frames that are decoded at once
+WHOLE = slice(None)
 LARGEST_PEAK = 1e30  # resampling beyond it would overflow
 
 
@@ -50,11 +58,12 @@ class Recording:
     reason: str = ""
     sample_rate: int = 0  # of the file
     channels: int = 0  # of the file
-    channels_used: str = ""  # numbers from 1 of those that were mixed, such as "1,2"
+    channels_used: str = ""  # numbers from 1 of those that were mixed, such as "1,2", or STEREO
     trimmed_before: float = 0.0  # seconds of silence
     trimmed_after: float = 0.0
     pcm: Pcm = field(default_factory=lambda: np.empty(0, np.int16))
     exponent: int = 0  # of two, by which `pcm` is to be multiplied
+    image: Image = field(default_factory=lambda: MONO)
     sha256: str = ""  # of the file, "" if it cannot be read
     pcm_sha256: str = ""  # "" without samples
     fingerprint: Fingerprint | None = None
@@ -67,9 +76,12 @@ class Recording:
 
 
 class _Decoding:
-    """Mono blocks `[n]` of a stream up to its end or the first error, and statistics of what was decoded."""
+    """Mixed blocks of a stream up to its end or the first error, and statistics of what was decoded.
 
-    def __init__(self, stream: AudioStream, mix: Mix) -> None:
+    They are mono, `[n]`, or `[n, 2]`, as `mix` has it.
+    """
+
+    def __init__(self, stream: AudioStream, mix: Mix | BothChannels) -> None:
         self._stream, self.mix = stream, mix
         self.rate, self.channels, self.announced = stream.sample_rate, stream.channels, stream.announced
         self.statistics = ChannelStatistics(stream.channels)
@@ -80,16 +92,16 @@ class _Decoding:
     def __iter__(self) -> Iterator[F32]:
         limit = math.inf if self._stream.frames is None else self._stream.frames
         while not self.failure and self.frames < limit:
-            block, self.failure = self._stream.read_block(int(min(4096, limit - self.frames)))
+            block, self.failure = self._stream.read_block(int(min(BLOCK, limit - self.frames)))
             if not len(block):
                 return
             with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are counted, and rejected at the end
-                mono = self.mix.mono(block)
-                self.peak = max(self.peak, float(np.abs(mono).max(initial=0.0)))
+                mixed = self.mix.of(block)
+                self.peak = max(self.peak, float(np.abs(mixed).max(initial=0.0)))
                 self.statistics.add(block)
             self.frames += len(block)
             self.not_finite += int(np.count_nonzero(~np.isfinite(block)))
-            yield mono
+            yield mixed
 
     @property
     def _missing(self) -> float:
@@ -142,62 +154,119 @@ def reader_versions() -> tuple[str, str]:
     return str(soundfile.__libsndfile_version__), str(av.ffmpeg_version_info)
 
 
-def read_recording(path: Path, sample_rate: int, trim: bool = False) -> Recording:
+def read_recording(path: Path, sample_rate: int, trim: bool = False, stereo: bool = False) -> Recording:
     """Decode `path`, mix it to mono as `distill.audio.mixdown` says, and resample it (soxr HQ) to `sample_rate`.
 
-    With `trim` silence at its beginning and end is trimmed, see `_sound`.
+    With `trim` silence at its beginning and end is trimmed, see `_sound`. With `stereo` a file of two channels that differ
+    has the fold of both and their image, see `distill.audio.image`.
     Raises AudioError with the reason alone, without the path: the caller knows where the file belongs.
     """
-    decoding, parts = _decoded(path, sample_rate, all_channels)
+    return (_read_stereo(path, sample_rate, trim) if stereo else None) or _read_mono(path, sample_rate, trim)
+
+
+def _read_mono(path: Path, sample_rate: int, trim: bool) -> Recording:
+    decoding, parts = _decoded(path, sample_rate, all_channels, list)
     mix, is_cancelled = decoding.statistics.mix()
     if mix != decoding.mix:  # only such a file is decoded twice
         parts.clear()
-        decoding, parts = _decoded(path, sample_rate, lambda _: mix)
+        decoding, parts = _decoded(path, sample_rate, lambda _: mix, list)
     peak = _peak(decoding, parts, sample_rate)
     pcm, exponent = pcm_of(parts, peak)
     parts.clear()
-    # What is trimmed is below SILENT_PEAK, and 60 dB below the peak of the recording.
-    silence = min(SILENT_PEAK, 1e-3 * peak) * 2.0**-exponent
-    sound = _sound(pcm, silence, sample_rate) if trim else slice(0, len(pcm))
+    sound = _sound(pcm, math.ceil(_silence(peak) * 2.0**-exponent * FULL_SCALE), sample_rate) if trim else WHOLE
     used = ",".join(str(1 + channel) for channel in mix.channels)
     warnings = [f"its channels nearly cancel out when mixed to mono; channel {used} was used alone"] * is_cancelled
+    recording = Recording(channels_used=used, pcm=pcm, exponent=exponent)
+    return _with_remarks(recording, path, sample_rate, sound, decoding, warnings)
+
+
+def _read_stereo(path: Path, sample_rate: int, trim: bool) -> Recording | None:
+    """Fold and image of a file; None where it has not two channels, or their difference is not heard."""
+    with open_audio(path) as stream:
+        if stream.channels != 2:
+            return None
+    decoding, channels = _decoded(path, sample_rate, both_channels, _joined)
+    if is_mono(channels):
+        return None
+    if (both := decoding.statistics.both()) != decoding.mix:
+        del channels
+        decoding, channels = _decoded(path, sample_rate, lambda _: both, _joined)
+    folded = fold(channels, sample_rate)
+    peak = _peak(decoding, [folded], sample_rate)
+    sound = _sound(folded, _silence(peak), sample_rate) if trim else WHOLE
+    image = image_of(channels[sound], sample_rate)
+    if not len(image):
+        return None
+    del channels
+    parts = [folded[start : start + BLOCK] for start in range(0, len(folded), BLOCK)]
+    pcm, exponent = pcm_of(parts, peak)
+    recording = Recording(channels_used=STEREO, pcm=pcm, exponent=exponent, image=image)
+    return _with_remarks(recording, path, sample_rate, sound, decoding, [])
+
+
+def _silence(peak: float) -> float:
+    """Below which what is trimmed is: SILENT_PEAK, and 60 dB below the peak of the recording."""
+    return min(SILENT_PEAK, 1e-3 * peak)
+
+
+def _with_remarks(
+    recording: Recording, path: Path, sample_rate: int, sound: slice, decoding: _Decoding, warnings: list[str]
+) -> Recording:
+    """The `sound` alone of a recording, with what a user should know of it."""
+    start, stop, _ = sound.indices(len(recording.pcm))
     warnings += decoding.warnings()
     if is_chained(path):
         warnings.append("holds several recordings one after another (a chained file), of which the first was decoded")
-    if sound.stop - sound.start < SHORT_SECONDS * sample_rate:
-        warnings.append(f"very short: {_duration((sound.stop - sound.start) / sample_rate)}")
-    return Recording(
+    if stop - start < SHORT_SECONDS * sample_rate:
+        warnings.append(f"very short: {_duration((stop - start) / sample_rate)}")
+    return replace(
+        recording,
         reason="; ".join(warnings),
         sample_rate=decoding.rate,
         channels=decoding.channels,
-        channels_used=used,
-        trimmed_before=sound.start / sample_rate,
-        trimmed_after=(len(pcm) - sound.stop) / sample_rate,
-        pcm=pcm[sound],
-        exponent=exponent,
+        trimmed_before=start / sample_rate,
+        trimmed_after=(len(recording.pcm) - stop) / sample_rate,
+        pcm=recording.pcm[sound],
     )
 
 
-def _decoded(path: Path, sample_rate: int, mix_of: Callable[[int], Mix]) -> tuple[_Decoding, list[F32]]:
-    """Decode a file, with the mix of as many channels as it has, and return statistics, and its samples in parts."""
+def _decoded(
+    path: Path, sample_rate: int, mix_of: Callable[[int], Mix | BothChannels], gathered: Callable[[Iterator[F32]], T]
+) -> tuple[_Decoding, T]:
+    """Decode a file, with the mix of as many channels as it has, and return statistics, and its samples as `gathered`."""
     with open_audio(path) as stream:
         size, rate = path.stat().st_size, stream.sample_rate
+        decoding = _Decoding(stream, mix_of(stream.channels))
         if stream.frames is not None and stream.frames <= size:  # of compressed files the header alone tells how many
             np.empty(int(stream.frames * (sample_rate / rate)), dtype=np.float32)  # MemoryError at once
-        decoding = _Decoding(stream, mix_of(stream.channels))
-        parts = list(_resampled(decoding, rate, sample_rate))
+        samples = gathered(_resampled(decoding, rate, sample_rate))
     decoding.check(size)
-    return decoding, parts
+    return decoding, samples
+
+
+def _joined(blocks: Iterable[F32]) -> F32:
+    """Blocks `[n, 2]` as `[N, 2]`, in little more memory than they take."""
+    samples, length = np.empty((1 << 16, 2), np.float32), 0
+    for block in blocks:
+        if (needed := length + len(block)) > len(samples):
+            samples.resize((needed + needed // 8, 2), refcheck=False)  # large blocks move without a copy
+        samples[length:needed] = block
+        length = needed
+    samples.resize((length, 2), refcheck=False)
+    return samples
 
 
 def _resampled(blocks: Iterable[F32], rate: int, sample_rate: int) -> Iterator[F32]:
     if rate == sample_rate:
         yield from blocks
         return
-    resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+    resampler, shape = None, ()
     for block in blocks:
+        shape = block.shape[1:]
+        resampler = resampler or soxr.ResampleStream(rate, sample_rate, *(shape or (1,)), dtype="float32", quality="HQ")
         yield resampler.resample_chunk(np.ascontiguousarray(block))
-    yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+    if resampler:
+        yield resampler.resample_chunk(np.empty((0, *shape), dtype=np.float32), last=True)
 
 
 def _peak(decoding: _Decoding, parts: Sequence[F32], sample_rate: int) -> float:
@@ -212,14 +281,13 @@ def _peak(decoding: _Decoding, parts: Sequence[F32], sample_rate: int) -> float:
     return peak
 
 
-def _sound(pcm: Pcm, silence: float, sample_rate: int) -> slice:
-    """Where the sound is: from the first to the last sample of the level `silence` or more.
+def _sound(samples: Pcm | F32, least_loud: float, sample_rate: int) -> slice:
+    """Where the sound is: from the first to the last sample of the magnitude `least_loud` or more.
 
     Less than 0.1 s of silence is left as it is; of more, 0.01 s before and 0.05 s after the sound.
     """
     least, before, after = (round(seconds * sample_rate) for seconds in (0.1, 0.01, 0.05))
-    least_loud = math.ceil(silence * FULL_SCALE)
-    loud = (pcm >= least_loud) | (pcm <= -least_loud)
+    loud = (samples >= least_loud) | (samples <= -least_loud)
     start, stop = int(loud.argmax()), len(loud) - int(loud[::-1].argmax())
     return slice(start - before if start > least else 0, stop + after if len(loud) - stop > least else len(loud))
 

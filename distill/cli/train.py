@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 # Settings that are flags; what each may be, its help and its default are those of the setting.
 TRAIN = (
     *("tier", "vqvae.epochs", "vqvae.codebook_size", "vqvae.quality", "vqvae.num_quantizers"),
-    *("vqvae.commitment_weight", "vqvae.learning_rate", "corpus.sample_rate", "corpus.labels", "corpus.trim", "seed"),
+    *("vqvae.commitment_weight", "vqvae.learning_rate", "corpus.sample_rate", "corpus.channels", "corpus.labels"),
+    *("corpus.trim", "seed"),
 )
 TRAIN_PRIOR = (
     *("prior.architecture", "prior.epochs", "prior.hidden_size", "prior.num_layers", "prior.num_heads"),

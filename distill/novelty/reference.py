@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audio.image import BANDS, COHERENCE_STEPS, LEVEL_STEPS, MONO, Image
+from distill.audio.image import MONO, Image, image_arrays, images_of
 
 R = TypeVar("R")
 
@@ -30,7 +30,7 @@ TENSORS = {
     "scores": ("F32", 2),
     "reencoded": ("F32", 2),
 }  # type and number of dimensions on disk
-IMAGES = {"images": ("U8", 2), "image_lengths": ("I64", 1)}  # where a recording is stereo
+IMAGES = {"images": ("U8", 2), "image_lengths": ("I64", 1)}  # where a recording is stereo, see `image_arrays`
 
 _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
 
@@ -56,7 +56,7 @@ class Reference:
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """The arrays of the file format, named and typed as in TENSORS, and where a recording is stereo in IMAGES."""
-        values: dict[str, Any] = {
+        values = {
             "codes": np.concatenate(self.codes),
             "lengths": list(map(len, self.codes)),
             "names": np.frombuffer(bytearray("\n".join(self.names).encode()), dtype=np.uint8),
@@ -65,12 +65,8 @@ class Reference:
             "scores": self.scores,
             "reencoded": self.reencoded,
         }
-        kinds = TENSORS
-        if any(map(len, self.images)):
-            kinds = {**TENSORS, **IMAGES}
-            values["images"] = np.concatenate(self.images).reshape(-1, 2 * BANDS)
-            values["image_lengths"] = list(map(len, self.images))
-        return {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in kinds.items()}
+        arrays = {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
+        return {**arrays, **(image_arrays(self.images) if any(map(len, self.images)) else {})}
 
 
 def rows(scores: Scores) -> NDArray[np.void]:
@@ -107,8 +103,7 @@ def make_reference(
 def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: Sequence[int]) -> Reference:
     """Build and check a reference from the arrays of `Reference.tensors`. Raises ValueError."""
     arrays: dict[str, NDArray[Any]] = dict(tensors)
-    kinds = {**TENSORS, **(IMAGES if IMAGES.keys() & arrays.keys() else {})}
-    for name, (kind, dimensions) in kinds.items():
+    for name, (kind, dimensions) in TENSORS.items():
         is_there = name in arrays and arrays[name].dtype == _DTYPES[kind] and arrays[name].ndim == dimensions
         _expect(is_there, f"{name} is missing or of another type or shape")
     levels = len(codebook_sizes)
@@ -128,20 +123,8 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: S
         values = arrays[name]
         _expect(np.isfinite(values).all(), f"{name} holds NaN or infinite values")
         _expect((values >= 0).all() and (values[:, 0] >= 1).all(), f"{name} holds values out of range")
-    images = read_images(arrays["images"], arrays["image_lengths"]) if "images" in arrays else [MONO] * len(names)
-    _expect(len(images) == len(names), f"there are {len(images)} images for {len(names)} recordings")
+    images = images_of(arrays, len(names))
     return Reference(names, sides[0], sides[1], arrays["scores"], arrays["reencoded"], images)
-
-
-def read_images(rows: NDArray[np.uint8], lengths: NDArray[np.int64]) -> list[Image]:
-    """Split and check the images of recordings, rows of which are `[sum of lengths, 2 * BANDS]`. Raises ValueError."""
-    _expect(rows.shape[1] == 2 * BANDS, f"images has {rows.shape[1]} columns, not {2 * BANDS}")
-    are_lengths = len(lengths) > 0 and lengths.min() >= 0 and lengths.max() <= len(rows)
-    _expect(are_lengths and lengths.sum() == len(rows), "image_lengths do not add up to images")
-    images = rows.reshape(-1, 2, BANDS)
-    steps = np.array([[len(LEVEL_STEPS)], [len(COHERENCE_STEPS)]])
-    _expect((images < steps).all(), "images holds steps that no level difference or coherence has")
-    return np.split(images, np.cumsum(lengths)[:-1])
 
 
 def _expect(is_met: bool | np.bool_, problem: str) -> None:

@@ -38,6 +38,7 @@ TierName = Literal["small", "medium", "large"]
 QualityName = Literal["small", "standard", "high"]
 Quantizer = Literal["overlapping", "residual"]
 Labels = Literal["none", "folder"]
+Channels = Literal["auto", "mono"]
 BY_TIER = Field(title="by the tier")  # the title of a field: what fills in `auto`
 
 # Ranges that sections share with each other, with shapes in model files and with arguments of commands.
@@ -80,6 +81,7 @@ class CorpusConfig(Settings):
     labels: Labels
     trim: bool
     max_rejected: Share
+    channels: Channels = "auto"
 
 
 class VQVAEConfig(Settings):

@@ -10,8 +10,17 @@ import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
-from distill.audio.bandwidth import UNREADABLE, Bandwidth, RateChoice, choose_rate, measure_bandwidth
+from distill.audio.bandwidth import (
+    UNREADABLE,
+    Bandwidth,
+    ChannelsChoice,
+    RateChoice,
+    choose_channels,
+    choose_rate,
+    measure_bandwidth,
+)
 from distill.audio.ingest import ingest
+from distill.params import Channels
 
 F64 = NDArray[np.float64]
 LSB = 1 / 32768
@@ -96,7 +105,40 @@ def test_soft_treble_counts_where_it_cannot_be_dither(tmp_path: Path) -> None:
 def test_channels_are_those_of_the_mix(tmp_path: Path, other: float) -> None:
     hat = 2.5 * noise(20, 20_000, 44_100, -70)
     path = write(tmp_path / "a.wav", np.stack([hat, other * hat], axis=1), 44_100)
-    assert measure_bandwidth(path) == Bandwidth(44_100, SECONDS, True)
+    assert measure_bandwidth(path) == Bandwidth(44_100, SECONDS, True, True)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+@pytest.mark.parametrize(
+    ("gains", "is_stereo"),
+    [
+        ([1], False),
+        ([1, 1], False),
+        ([1, -1], True),
+        ([1, 0], True),
+        ([0.5, 0.45], True),
+        ([1, 0.5, 0, 0, 0, 0], False),
+    ],
+)
+def test_a_recording_is_stereo_with_two_channels_that_differ(
+    tmp_path: Path, rate: int, gains: list[float], is_stereo: bool
+) -> None:
+    sound = np.stack([gain * tone(rate, -20) for gain in gains], axis=1)
+    assert measure_bandwidth(write(tmp_path / "a.wav", sound, rate)).is_stereo == is_stereo
+
+
+@pytest.mark.parametrize(
+    ("stereo", "wanted", "expected"),
+    [
+        (2, "auto", ChannelsChoice(True, 2, "stereo: 2 of 10 recordings have two channels that differ")),
+        (1, "auto", ChannelsChoice(False, 1, "mono: 1 of 10 recordings have two channels that differ, less than 20 %")),
+        (0, "auto", ChannelsChoice(False, 0, "mono: 0 of 10 recordings have two channels that differ, less than 20 %")),
+        (9, "mono", ChannelsChoice(False, 9, "mono, as set: 9 of 10 recordings have two channels that differ")),
+    ],
+)
+def test_a_corpus_is_stereo_where_a_fifth_of_it_is(stereo: int, wanted: Channels, expected: ChannelsChoice) -> None:
+    recordings = [Bandwidth(44_100, 1.0, True, number < stereo) for number in range(10)]
+    assert choose_channels([*recordings, UNREADABLE], wanted) == expected
 
 
 def test_a_sound_between_the_excerpts_counts(tmp_path: Path) -> None:

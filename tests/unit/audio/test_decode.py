@@ -66,8 +66,8 @@ def is_used(decoder: Decoder, path: Path) -> bool:
 
 def parts(found: Recording) -> list[object]:
     """All of a result, to compare."""
-    arrays = [found.pcm, *(found.fingerprint or ())]
-    values = [value for name, value in vars(found).items() if name not in ("pcm", "fingerprint")]
+    arrays = [found.pcm, found.image, *(found.fingerprint or ())]
+    values = [value for name, value in vars(found).items() if name not in ("pcm", "image", "fingerprint")]
     return [*values, *((array.dtype, array.tolist()) for array in arrays)]
 
 
@@ -82,6 +82,7 @@ def test_a_process_decodes_to_the_same(tmp_path: Path, decoder: Decoder) -> None
     sf.write(tmp_path / "silent.wav", np.zeros(900), RATE)
     for path in [*tmp_path.iterdir(), tmp_path / "missing.wav"]:
         assert parts(decoder.decoded(path, RATE)) == parts(decode(path, RATE))
+        assert parts(decoder.decoded(path, RATE, stereo=True)) == parts(decode(path, RATE, stereo=True))
         assert decoder.bandwidth(path) == (measure_bandwidth(path) if path.exists() else None)
     with pytest.raises(
         AudioError, match=r"text\.wav: expected a recording, found a file that is text, not audio: it begins with 'no a"

@@ -69,6 +69,16 @@ def test_equal_channels_are_folded_to_that_channel_bit_for_bit() -> None:
     assert len(image_of(two(A, A), RATE)) == 0
 
 
+@pytest.mark.parametrize(("gains", "expected"), [((1, 0.5), 1.25), ((0.5, -1), 1.25), ((1, 0), 1), ((0, 1), 1)])
+def test_the_fold_of_one_sound_is_that_sound_from_first_to_last_sample(
+    gains: tuple[float, float], expected: float
+) -> None:
+    for sound in (A[:20_001], A[:300]):
+        folded = fold(two(gains[0] * sound, gains[1] * sound), RATE)
+        scale = (expected / 2) ** 0.5 * np.sign(np.dot(folded, sound))
+        np.testing.assert_allclose(folded, scale * sound, atol=2e-3)
+
+
 def test_a_fold_has_no_comb_of_a_delay() -> None:
     hertz, before = welch(A, RATE, nperseg=1024)
     _, after = welch(fold(two(A, LATE), RATE), RATE, nperseg=1024)

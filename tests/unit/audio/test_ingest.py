@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from distill.audio import ingest as ingestion
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
@@ -20,6 +21,7 @@ from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
 from distill.audio.decode import Decoder, decode
 from distill.audio.ingest import ingest, ingest_folder, label_warnings
 from distill.audio.read import Recording, read_recording
+from distill.codec.data import parted
 from distill.errors import ArtifactError, AudioError
 from distill.params import CorpusConfig
 from distill.storage.shards import ShardWriter
@@ -181,6 +183,80 @@ def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
     assert kick.peak == pytest.approx(np.abs(sf.read(folder / "drums" / "kick.flac")[0]).max(), abs=1e-4)
     assert kick.group == kick.pcm_sha256[:16]
     assert sorted(contents(folder.parent / "out")) == ["manifest.parquet", "pcm-00000.safetensors", "report.json"]
+
+
+@pytest.fixture
+def stereo(folder: Path) -> Path:
+    """The folder with two stereo recordings more: a third of all."""
+    for number, name in enumerate(("drums/wide.wav", "c.wav"), start=4):
+        sound = np.tile(pluck(number, 1.0), 3)
+        sf.write(folder / name, np.stack([sound, np.roll(0.5 * sound, 7000)], axis=1), RATE)
+    return folder
+
+
+@pytest.mark.usefixtures("decoded")
+def test_recordings_of_a_stereo_corpus_have_images(stereo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = CorpusConfig(path=str(stereo), sample_rate=RATE, labels="none", max_rejected=0.5, trim=True)
+    report = ingest_folder(stereo, stereo.parent / "out", params, Executor(1))
+    said = "stereo: 2 of 6 recordings have two channels that differ"
+    assert (report["channels"], report["channels_reason"]) == ("stereo", said)
+    assert said in capsys.readouterr().err
+    corpus = load_corpus(stereo.parent / "out")
+    assert corpus.is_stereo
+    for entry in corpus.entries:
+        whole = read_recording(stereo / entry.path, RATE, trim=True, stereo=True)
+        np.testing.assert_array_equal(corpus.image(entry), whole.image)
+        assert (
+            (len(whole.image) == 3) == (entry.channels_used == "stereo") == (entry.path in ("c.wav", "drums/wide.wav"))
+        )
+    first, end = parted(rows(stereo)["c.wav"], RATE)
+    image = corpus.image(rows(stereo)["c.wav"])
+    np.testing.assert_array_equal(corpus.image(first), image[:2])
+    np.testing.assert_array_equal(corpus.image(end), image[2:])
+
+
+@pytest.mark.usefixtures("decoded")
+def test_images_do_not_depend_on_blocks_and_copies(stereo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(stereo)
+    one_block = contents(stereo.parent / "out")["images.safetensors"]
+    monkeypatch.setattr(ingestion, "BLOCK_FILES", 2)
+    for _ in range(2):  # decoded, and kept
+        kept(stereo)
+        assert contents(stereo.parent / "out")["images.safetensors"] == one_block
+    shutil.copy(stereo / "c.wav", stereo / "aa.wav")
+    kept(stereo)
+    corpus = load_corpus(stereo.parent / "out")
+    assert {entry.path for entry in corpus.entries if len(corpus.image(entry))} == {"aa.wav", "drums/wide.wav"}
+
+
+@pytest.mark.usefixtures("decoded")
+def test_a_corpus_is_mono_where_it_is_to_be(stereo: Path) -> None:
+    report = ingest(stereo, stereo.parent / "out", RATE, 0.5, channels="mono")
+    assert report["channels_reason"] == "mono, as set: 2 of 6 recordings have two channels that differ"
+    corpus = load_corpus(stereo.parent / "out")
+    assert not corpus.is_stereo
+    assert "images.safetensors" not in contents(stereo.parent / "out")
+    assert {entry.channels_used for entry in corpus.entries} == {"1", "1,2"}
+    stereo_report = ingest(stereo, stereo.parent / "out", RATE, 0.5)
+    (stereo / "c.wav").unlink()
+    (stereo / "drums/wide.wav").unlink()
+    report = ingest(stereo, stereo.parent / "out", RATE, 0.5)
+    assert stereo_report.keys() - report.keys() == {"channels", "channels_reason"}
+
+
+@pytest.mark.usefixtures("decoded")
+def test_damaged_images_of_a_corpus_are_an_error(stereo: Path) -> None:
+    run(stereo)
+    images = stereo.parent / "out" / "images.safetensors"
+    whole = images.read_bytes()
+    for damage in (
+        b"",
+        whole[:-1],
+        save({"images": np.zeros((6, 40), np.uint8), "image_lengths": np.ones(5, np.int64)}),
+    ):
+        images.write_bytes(damage)
+        with pytest.raises(ArtifactError, match=r"images.safetensors: expected the stereo images of recordings, found"):
+            load_corpus(stereo.parent / "out")
 
 
 def test_samples_come_back_by_slices(folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_channels_count_unless_they_are_silent(channels: list[NDArray[np.float64
     assert (mix.channels, is_cancelled) == (used, False)
     block = np.stack(channels, axis=1).astype(np.float32)[:100]
     expected = block[:, list(used)].mean(axis=1) - mix.offset
-    np.testing.assert_allclose(mix.mono(block), expected, atol=1e-7)
+    np.testing.assert_allclose(mix.of(block), expected, atol=1e-7)
 
 
 def test_channels_that_cancel_out_leave_the_loudest() -> None:
@@ -67,7 +67,7 @@ def test_a_constant_offset_is_found(level: float) -> None:
 def test_digital_silence_beside_an_offset_stays_silent() -> None:
     mix, _ = mix_of(np.r_[SILENCE, LOW + 0.02, SILENCE])
     assert mix.offset == pytest.approx(0.02, rel=0.1)
-    assert not mix.mono(np.zeros((BLOCK, 1), dtype=np.float32)).any()
+    assert not mix.of(np.zeros((BLOCK, 1), dtype=np.float32)).any()
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_what_swings_to_one_side_is_no_offset(sound: NDArray[np.float64]) -> Non
     mix, _ = mix_of(sound)
     assert mix.offset == 0
     block = sound[:, None].astype(np.float32)
-    np.testing.assert_array_equal(mix.mono(block), block[:, 0])
+    np.testing.assert_array_equal(mix.of(block), block[:, 0])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from distill.audio.bandwidth import measure_bandwidth
+from distill.audio.image import dequantised, fold, image_of
 from distill.audio.read import read_recording
 from distill.audio.sndfile import SUFFIXES
 from distill.errors import AudioError
@@ -97,6 +98,78 @@ def test_channels_are_averaged_and_those_that_cancel_out_are_told(tmp_path: Path
         warning = f"its channels nearly cancel out when mixed to mono; channel {used} was used alone"
         assert (found.reason, found.channels_used) == (warning, used)
         np.testing.assert_allclose(found.samples, (left, other)[int(used) - 1], atol=2e-5)
+
+
+def wide(rate: int = RATE, seconds: float = 0.5) -> F32:
+    hiss = 0.02 * np.random.default_rng(0).standard_normal(round(seconds * rate))
+    return np.stack([sine(300, seconds, rate, 0.6), sine(700, seconds, rate, 0.2) + hiss], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+def test_a_stereo_file_has_the_fold_of_both_channels_and_their_image(tmp_path: Path, rate: int) -> None:
+    path = write(tmp_path / "a.wav", wide(rate), rate, "FLOAT")
+    found = read_recording(path, RATE, stereo=True)
+    assert (found.channels, found.channels_used, found.reason, found.sample_rate) == (2, "stereo", "", rate)
+    both = soxr.resample(wide(rate), rate, RATE, "HQ")
+    np.testing.assert_allclose(found.samples, fold(both, RATE), atol=1e-4)
+    np.testing.assert_array_equal(found.image, image_of(both, RATE))
+    assert len(read_recording(path, RATE).image) == 0
+
+
+@pytest.mark.parametrize("channels", [[1.0], [1.0, 1.0], [1.0, 0.5, 0.2]])
+def test_what_is_not_stereo_is_read_as_mono(tmp_path: Path, channels: list[float]) -> None:
+    sound = np.stack([gain * sine(300, 0.5, 48000, 0.6) + 0.1 for gain in channels], axis=1)
+    path = write(tmp_path / "a.wav", sound, 48000)
+    mono, stereo = read_recording(path, RATE), read_recording(path, RATE, stereo=True)
+    assert (stereo.reason, stereo.channels_used, len(stereo.image)) == (mono.reason, mono.channels_used, 0)
+    np.testing.assert_array_equal(stereo.pcm, mono.pcm)
+
+
+def test_channels_that_cancel_out_are_stereo_without_a_remark(tmp_path: Path) -> None:
+    sound = sine(300, 0.5, RATE, 0.6)
+    found = read_recording(write(tmp_path / "a.wav", np.stack([sound, -sound], axis=1), RATE), RATE, stereo=True)
+    assert found.reason == ""
+    np.testing.assert_allclose(found.samples, sound, atol=1e-4)
+    _, coherence = dequantised(found.image)
+    assert coherence[0, 8] == -1
+
+
+def test_each_channel_loses_its_offset(tmp_path: Path) -> None:
+    plain = read_recording(write(tmp_path / "a.wav", wide(), RATE, "FLOAT"), RATE, stereo=True)
+    found = read_recording(write(tmp_path / "b.wav", wide() + np.array([0.2, 0.0]), RATE, "FLOAT"), RATE, stereo=True)
+    assert found.reason == "a constant offset of 0.2 was taken off"
+    np.testing.assert_allclose(found.samples, plain.samples, atol=0.01)
+    np.testing.assert_array_equal(found.image, plain.image)
+
+
+def test_both_channels_are_trimmed_alike(tmp_path: Path) -> None:
+    sound = wide(RATE, 3.0)
+    late = np.concatenate([np.zeros((RATE, 2), np.float32), sound, np.zeros((2 * RATE, 2), np.float32)])
+    late[RATE // 2 : RATE, 1] = 0.1 * sine(100, 0.5, RATE)  # sound in one channel alone
+    found = read_recording(write(tmp_path / "a.wav", late, RATE), RATE, trim=True, stereo=True)
+    assert found.trimmed_before == pytest.approx(0.49, abs=0.01)
+    assert found.trimmed_after == pytest.approx(1.95, abs=0.03)
+    assert len(found.image) == 4
+    whole = read_recording(tmp_path / "a.wav", RATE, stereo=True)
+    assert (len(whole.pcm), len(whole.image)) == (len(late), 6)
+
+
+@pytest.mark.parametrize("level", [1e-3, 4.0, 1e20])
+def test_a_stereo_file_of_any_level_is_read(tmp_path: Path, level: float) -> None:
+    path = write(tmp_path / "a.wav", level * wide(), RATE, "FLOAT")
+    found = read_recording(path, RATE, stereo=True)
+    assert 0.5e-4 < np.abs(found.samples).max() <= 1
+    assert ("above full scale" in found.reason) == (level > 1)
+    np.testing.assert_array_equal(found.image, image_of(wide(), RATE))
+
+
+def test_a_stereo_file_that_cannot_be_used_says_what_a_mono_one_says(tmp_path: Path) -> None:
+    for number, sound in enumerate((np.full((900, 2), np.nan), np.zeros((900, 2)), 1e-5 * wide(), 1e35 * wide())):
+        path = write(tmp_path / f"{number}.wav", sound.astype(np.float32), RATE, "FLOAT")
+        message = reason(path)
+        with pytest.raises(AudioError) as caught:
+            read_recording(path, RATE, stereo=True)
+        assert str(caught.value).split("peak")[0] == message.split("peak")[0]
 
 
 def test_a_silent_channel_makes_the_sound_no_softer(tmp_path: Path) -> None:
