@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 
 from distill.api import Model
+from distill.audio.image import Image
 from distill.audio.ingest import corpus_of_one
 from distill.codec.coordinates import codewords_of
 from distill.codec.initialise import build_vqvae, initialise
@@ -18,6 +20,7 @@ from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
 from distill.generate.faults import Samples
+from distill.generate.requests import Recording
 from distill.generate.sounds import COARSE_FROM
 from distill.generate.source import Recorded, Source
 from distill.model_file.format import Bundle, BundleMetadata
@@ -42,7 +45,7 @@ def one_thread() -> Iterator[None]:
 class ModelOfOne(Model):
     """A model of a single recording with the shipped weights, for which nothing was trained, on the CPU.
 
-    `recording` are its samples `[N]`, `codes` its codes `[F, Q]`.
+    `recording` are its samples `[N]`, `codes` its codes `[F, Q]`, and `own_image` is its image where it is stereo.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +54,7 @@ class ModelOfOne(Model):
         The codec has the pretrained decoder, and projection, codebooks and sets of partials as training begins with,
         fitted to this recording alone: with synthetic sounds, as in training, it would decode it no better.
         """
-        codec, self.recording = _fitted(path)
+        codec, self.recording, self.own_image = _fitted(path)
         audio = torch.from_numpy(self.recording)[None]
         codes = encode(codec, audio)
         codec.texture_head.amplify(float(audio.norm() / decode(codec, codes).norm()))  # loudness has steps of 2 dB
@@ -71,16 +74,29 @@ class ModelOfOne(Model):
             prior,
             path=path,
             strength=COARSE_FROM,  # the most that leaves tones and coarse spectra as they are
-            single=Recorded(self.recording, self.codes),
+            single=Recorded(self.recording, self.codes, self.own_image),
             untrained=(
                 f"made from {path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
                 "recording alone, and are meant to be near it"
             ),
         )
 
+    def _read(self, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
+        if recording is self.recording:
+            return self.recording, self.own_image
+        return super()._read(recording, sample_rate)
 
-def _fitted(path: Path) -> tuple[VQVAE, Samples]:
-    """A codec that is fitted to an audio file, and its samples `[N]`. Raises AudioError."""
+
+class _Fitted(NamedTuple):
+    """A codec that is fitted to an audio file, its samples `[N]` and its image."""
+
+    codec: VQVAE
+    samples: Samples
+    image: Image
+
+
+def _fitted(path: Path) -> _Fitted:
+    """A codec that is fitted to an audio file. Raises AudioError."""
     params = default_params()
     with TemporaryDirectory() as folder:
         corpus = corpus_of_one(path, Path(folder))
@@ -93,7 +109,8 @@ def _fitted(path: Path) -> tuple[VQVAE, Samples]:
         codec = build_vqvae(corpus.sample_rate, params.vqvae_config(len(corpus.entries)), params.seed)
         with one_thread():
             initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
-        return codec.eval(), within_full_scale(codec, corpus.read(entry), str(path))
+        samples = within_full_scale(codec, corpus.read(entry), str(path))
+        return _Fitted(codec.eval(), samples, corpus.image(entry))
 
 
 def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:

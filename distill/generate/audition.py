@@ -13,14 +13,23 @@ from numpy.typing import NDArray
 
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
+from distill.audio.image import cut
 from distill.audio.plots import write_codes, write_spectrograms
+from distill.audio.upmix import upmixed
 from distill.audio.write import write_audio
 from distill.codec.layout import level_names
 from distill.codec.model import VQVAE
 from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.policies import Sampling
 from distill.generate.refusals import Sound
-from distill.generate.sounds import NEAREST_SECONDS, GenerationRequest, Seeds, frames_for_seconds, generate_sounds
+from distill.generate.sounds import (
+    NEAREST_SECONDS,
+    GenerationRequest,
+    Seeds,
+    folded,
+    frames_for_seconds,
+    generate_sounds,
+)
 from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import MOST_DECODED, report_on
@@ -67,7 +76,8 @@ def audition(
     originals = _originals(codec, reference, corpus, longest)
     most_frames = frames_for_seconds(codec, params.max_seconds)
     report = report_on(judge, codes, lengths, novelty, seed, most_frames, originals)
-    faults = FaultReport(finder(codes, [sound.samples for _, sound in sounds]), finder.held_out())
+    heard = [folded(sound.samples, corpus.sample_rate) for _, sound in sounds]
+    faults = FaultReport(finder(codes, heard), finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}
     rows = []
     for number, ((label, sound), new, faulty) in enumerate(zip(sounds, novelty, faults.sounds, strict=True)):
@@ -123,6 +133,8 @@ def _write_sound(
     most = int(NEAREST_SECONDS * rate)
     start = max(0, round(offset_seconds * rate)) if entry.samples > most else 0
     recording = waveform(corpus, entry, start, min(entry.samples - start, most)).numpy()
+    if len(image := cut(corpus.image(entry), start / rate, len(recording) / rate)):
+        recording = upmixed(recording, recording, image, rate)  # a corpus keeps the fold of both channels
     write_audio(output / f"{name}.wav", sound.samples, rate)
     write_audio(output / f"{name}_nearest.wav", recording, rate)
     pictures = [(f"generated {number}", sound.samples), (f"nearest training recording: {entry.path}", recording)]
