@@ -9,11 +9,15 @@ noise, and beyond that the sound through a filter of velvet noise (Välimäki et
 Shapes: `N` samples, `T` frames of the STFT, `K` its bins, `R` rows of an image.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import oaconvolve
 
 from distill.audio.image import BANDS, Image, dequantised
 from distill.audio.pcm import F32
@@ -21,12 +25,18 @@ from distill.audio.pcm import F32
 WINDOW_SECONDS = 0.046
 CHUNK_FRAMES = 256  # of the STFT that are held at once
 SMOOTHED = 4  # frames on each side over which powers are smoothed
-SMOOTHED_BINS = 5  # the same of bins, twice
+SMOOTHED_BINS, ONSET_BINS = 3, 15  # over which they are smoothed twice, elsewhere and at onsets
 EDGE = 0.15  # of a band, on both sides of its edges, over which gains go from one band to the next
 VELVET_SECONDS, VELVET_DECAY_DB, VELVET_DENSITY = 0.03, 20.0, 1500.0  # of impulses in a second
-ONSET_SECONDS, ONSET_STEP, ONSET_DB = 0.02, 0.005, 10.0  # the filter is silent for so long after such a rise
+BEFORE_SECONDS, ONSET_SECONDS, ONSET_STEP, ONSET_DB = (
+    0.015,
+    0.02,
+    0.005,
+    10.0,
+)  # the filter is silent for so long after such a rise
 SOFTEST_DB = -50.0  # of an onset, relative to the loudest step
-MOST_GAIN = 2.0  # of the filtered sound, without what it has of the sound itself
+MOST_GAIN = 3.0  # of the filtered sound, without what it has of the sound itself
+MOST_EVEN = 2.0  # the same of the whole side
 LEAST_TURN = 0.05  # of the filter at a tone, beside its amplitude of about 1
 
 Complex = NDArray[np.complexfloating]
@@ -41,24 +51,24 @@ def upmixed(sound: F32, other: F32, image: Image, sample_rate: int, width: float
     """
     if not len(image) or not width or not len(sound):
         return np.stack([sound, sound], axis=1)
-    stft, image_in_time = Stft(sample_rate), _Course(image, width)
-    filtered, gains = decorrelated(sound, sample_rate)
+    stft, course = Stft(sample_rate), _Course(image, width)
+    filtered, gains = oaconvolve(sound, _velvet(sample_rate))[: len(sound)], between_onsets(sound, sample_rate)
     difference = (sound - other) * np.float32(np.sqrt(0.5))
-    frames = stft.frames_for(len(sound))
-    channels = np.zeros((2, stft.padded(len(sound))), np.float32)
-    weights = _weights(stft.size, sample_rate)
+    frames, weights = stft.frames_for(len(sound)), _weights(stft.size, sample_rate)
+    usual, at_onsets = (np.zeros((2, stft.padded(len(sound))), np.float32) for _ in range(2))
     context = 3 * SMOOTHED  # powers of a side are those of parts that are made of powers of others
     for start in range(0, frames, CHUNK_FRAMES):
         stop = min(frames, start + CHUNK_FRAMES)
         first, last = max(0, start - context), min(frames, stop + context)
-        spectra = [stft(signal, first, last) for signal in (sound, difference, filtered)]
+        whole, noise, echo = (stft(signal, first, last) for signal in (sound, difference, filtered))
         seconds = (np.arange(first, last) * stft.hop - stft.before + stft.size / 2) / sample_rate
-        made = _panned(
-            spectra, stft.least(gains, first, last), image_in_time(seconds), weights, _smoothing(last - first)
-        )
-        for channel, spectrum in zip(channels, made, strict=True):
-            stft.add(channel, spectrum[start - first : stop - first], start)
-    return np.ascontiguousarray(channels[:, stft.before : stft.before + len(sound)].T)
+        panning = _Panning(*course(seconds), weights, _smoothing(last - first))
+        stft.add(usual, panning.channels(whole, noise, echo)[:, start - first : stop - first], start)
+        if stft.least(gains, start, stop) < 1:
+            made = panning.channels(whole, noise, None)
+            stft.add(at_onsets, made[:, start - first : stop - first], start)
+    inside = slice(stft.before, stft.before + len(sound))
+    return np.ascontiguousarray((gains * usual[:, inside] + (1 - gains) * at_onsets[:, inside]).T)
 
 
 class Stft:
@@ -81,28 +91,25 @@ class Stft:
 
     def __call__(self, signal: F32, first: int, last: int) -> Complex:
         """Spectra `[last - first, K]` of some frames of a signal `[N]`."""
-        from scipy.fft import rfft  # it takes a while to load
-
         begin, end = first * self.hop - self.before, (last - 1) * self.hop - self.before + self.size
         piece = signal[max(0, begin) : max(0, end)]
         piece = np.pad(piece, (max(0, -begin), end - max(0, begin) - len(piece)))
-        windows = np.lib.stride_tricks.sliding_window_view(piece, self.size)[:: self.hop]
+        windows = sliding_window_view(piece, self.size)[:: self.hop]
         spectra: Complex = rfft(windows * self._window, axis=1)
         return spectra
 
-    def least(self, gains: F32, first: int, last: int) -> F32:
-        """The least of gains `[N]` in each of some frames."""
-        starts = self.hop * np.arange(first, last) - self.before
-        return np.array([gains[max(0, start) : start + self.size].min(initial=1) for start in starts], np.float32)
+    def least(self, gains: F32, first: int, last: int) -> float:
+        """The least of gains `[N]` in some frames."""
+        begin, end = first * self.hop - self.before, (last - 1) * self.hop - self.before + self.size
+        return float(gains[max(0, begin) : max(0, end)].min(initial=1))
 
     def add(self, padded: F32, spectra: Complex, first: int) -> None:
-        """Add the signal of spectra `[T, K]` to a padded one, from a frame on."""
-        from scipy.fft import irfft
-
+        """Add the signals of spectra `[C, T, K]` to padded ones `[C, N]`, from a frame on."""
         overlap = np.float32(2)  # sum of the squared windows over a sample
-        windows = irfft(spectra, self.size, axis=1) * (self._window / overlap)
-        for number, window in enumerate(windows, first):
-            padded[number * self.hop : number * self.hop + self.size] += window
+        windows = irfft(spectra, self.size, axis=-1) * (self._window / overlap)
+        for number in range(windows.shape[1]):
+            start = (first + number) * self.hop
+            padded[:, start : start + self.size] += windows[:, number]
 
 
 class _Course:
@@ -151,70 +158,66 @@ def _smoothing(frames: int) -> F32:
     return weights
 
 
-def _panned(
-    spectra: list[Complex], steady: F32, image: tuple[Doubles, Doubles], weights: _Weights, smoothing: F32
-) -> tuple[Complex, Complex]:
-    """Spectra `[T, K]` of both channels, of those of a sound, its noise and its filtered copy; `steady` `[T]` is 0 at onsets."""
-    sound, noise, filtered = spectra
-    quarter = np.complex64(1j)
+class _Panning:
+    """Level differences in dB and angles between the channels, `[T, BANDS]` each, as gains of spectra `[T, K]`."""
 
-    def power(one: Complex, two: Complex) -> F32:
-        """Real products of spectra, `[T, K]`, smoothed."""
-        from scipy.ndimage import uniform_filter1d
+    def __init__(self, level: Doubles, angle: Doubles, weights: _Weights, smoothing: F32) -> None:
+        self._weights, self._smoothing = weights, smoothing
+        # The angles of both channels: of opposite signs where the coherence is positive; at -1 they are 0 and 180 degrees.
+        left = angle / 2 * np.minimum(1, 2 - 2 * angle / np.pi)
+        self._turned = left, left - angle
+        self._gains = [np.sqrt(2 / (1 + 10 ** (sign * level / 10))) for sign in (-1, 1)]
+        self._needed = self._over_bins(np.square([np.sin(turned) for turned in self._turned]).max(axis=0))
 
-        product = smoothing @ (one.real * two.real + one.imag * two.imag)
-        smooth: F32 = uniform_filter1d(uniform_filter1d(product, SMOOTHED_BINS), SMOOTHED_BINS)
+    def channels(self, sound: Complex, noise: Complex, filtered: Complex | None) -> Complex:
+        """Spectra `[2, T, K]` of both channels: of a sound and its noise, and of its filtered copy, if any."""
+        power = partial(self._power, bins=ONSET_BINS if filtered is None else SMOOTHED_BINS)
+        whole = power(sound, sound) + np.float32(1e-20)
+        share = np.minimum(1, np.minimum(power(noise, noise), whole) / ((self._needed + 1e-6) * whole))  # that is noise
+        noise = noise - power(noise, sound) / whole * sound  # what the sound itself is not in
+        side = np.sqrt(share * whole / (power(noise, noise) + 1e-6 * whole)) * noise
+        if filtered is not None:
+            quarter = np.complex64(1j)
+            likeness = (power(filtered, sound) + quarter * power(filtered, quarter * sound)) / whole
+            filtered = filtered - likeness * sound
+            echo = power(filtered, filtered) / whole
+            missing = np.minimum(MOST_GAIN, np.sqrt((1 - share) / (echo + 1e-6)))
+            # A steady tone is the same through any filter but for its phase: what is left is a quarter of a turn from it.
+            rest = np.sqrt(np.maximum(0, 1 - share - np.square(missing) * echo))
+            turn = likeness.imag / np.sqrt(np.square(likeness.imag) + LEAST_TURN**2)
+            side = side + missing * filtered + quarter * turn * rest * sound
+        there = power(side, side) / whole
+        even = np.minimum(1 if filtered is None else MOST_EVEN, 1 / np.sqrt(there + 1e-6))
+        side, there = even * side, np.square(even) * there
+        made = []
+        for turned, gain in zip(self._turned, self._gains, strict=True):
+            aside = self._over_bins(gain * np.sin(turned))
+            # Where there is less of a side, there is more of the sound: each channel is as loud as it should be.
+            straight = np.sqrt(np.maximum(0, self._over_bins(np.square(gain)) - np.square(aside) * there))
+            made.append(straight * np.sign(self._over_bins(np.cos(turned))) * sound + aside * side)
+        return np.stack(made)
+
+    def _power(self, one: Complex, two: Complex, bins: int) -> F32:
+        """Real products of spectra, `[T, K]`, smoothed over frames and bins."""
+        product = self._smoothing @ (one.real * two.real + one.imag * two.imag)
+        smooth: F32 = uniform_filter1d(uniform_filter1d(product, bins), bins)
         return smooth
 
-    def over_bins(gains: Doubles) -> F32:
-        return gains.astype(np.float32) @ weights.spread
-
-    level, angle = image
-    whole = power(sound, sound) + np.float32(1e-20)
-    noise_power = np.minimum(power(noise, noise), whole)
-    noise = noise - power(noise, sound) / whole * sound  # what the sound itself is not in
-    likeness: Complex = (
-        power(filtered, sound) + quarter * power(filtered, quarter * sound)
-    ) / whole  # as a gain: of a tone the filter's
-    filtered = filtered - likeness * sound
-    # The angles of both channels: of opposite signs where the coherence is positive; at -1 they are 0 and 180 degrees.
-    left = angle / 2 * np.minimum(1, 2 - 2 * angle / np.pi)
-    needed = over_bins(np.square(np.maximum(np.abs(np.sin(left)), np.abs(np.sin(angle - left))))) * whole
-    share = np.minimum(1, noise_power / (needed + 1e-6 * whole))  # of the side that is noise
-    own = np.sqrt(share * whole / (power(noise, noise) + 1e-6 * whole))
-    filtered_power = power(filtered, filtered)
-    missing = np.minimum(MOST_GAIN, np.sqrt((1 - share) * whole / (filtered_power + 1e-6 * whole)))
-    rest = np.maximum(0, 1 - share - np.square(missing) * filtered_power / whole)
-    # A steady tone is the same through any filter but for its phase: what is left is a quarter of a turn away from it.
-    turn = likeness.imag / np.sqrt(np.square(likeness.imag) + LEAST_TURN**2)
-    side = own * noise + missing * filtered + quarter * turn * np.sqrt(rest) * steady[:, None] * sound
-    there = power(side, side) / whole
-    even = np.minimum(MOST_GAIN, 1 / np.sqrt(there + 1e-6))
-    side, there = even * side, np.square(even) * there
-    made = []
-    for turned, sign in ((left, 1), (angle - left, -1)):
-        gain = np.sqrt(2 / (1 + 10 ** (-sign * level / 10)))
-        aside = over_bins(gain * np.sin(turned))
-        straight = np.sqrt(np.maximum(0, over_bins(np.square(gain)) - np.square(aside) * there))
-        made.append(straight * np.sign(over_bins(np.cos(turned))) * sound + sign * aside * side)
-    return made[0], made[1]
+    def _over_bins(self, gains: Doubles) -> F32:
+        """Gains `[T, K]` of those of bands."""
+        return gains.astype(np.float32) @ self._weights.spread
 
 
-def decorrelated(sound: F32, sample_rate: int) -> tuple[F32, F32]:
-    """A sound `[N]` through a filter of velvet noise, silent for ONSET_SECONDS after its onsets, and gains that are 0 there."""
-    from scipy.signal import oaconvolve
-
-    filtered = oaconvolve(sound, _velvet(sample_rate))[: len(sound)]
+def between_onsets(sound: F32, sample_rate: int) -> F32:
+    """Gains `[N]` that are 0 from shortly before each onset of a sound `[N]` until ONSET_SECONDS after it, else 1."""
     step = max(1, round(ONSET_STEP * sample_rate))
     powers = np.square(np.pad(sound, (0, -len(sound) % step))).reshape(-1, step).mean(axis=1)
-    silent = round(ONSET_SECONDS / ONSET_STEP)
-    before = np.lib.stride_tricks.sliding_window_view(np.pad(powers, (silent + 1, 0)), silent).mean(axis=1)[
-        : len(powers)
-    ]
-    is_onset = (powers > 10 ** (ONSET_DB / 10) * before) & (powers > 10 ** (SOFTEST_DB / 10) * powers.max())
-    after = np.lib.stride_tricks.sliding_window_view(np.pad(is_onset, (silent, 0)), silent + 1).any(axis=1)
-    gains = np.interp(np.arange(len(sound)), (np.arange(len(powers)) + 0.5) * step, np.where(after, 0.0, 1.0))
-    return (filtered * gains).astype(np.float32), gains.astype(np.float32)
+    before, after = (round(seconds / ONSET_STEP) for seconds in (BEFORE_SECONDS, ONSET_SECONDS))
+    usual = sliding_window_view(np.pad(powers, (after + 1, 0)), after).mean(axis=1)[: len(powers)]
+    is_onset = (powers > 10 ** (ONSET_DB / 10) * usual) & (powers > 10 ** (SOFTEST_DB / 10) * powers.max())
+    is_near = sliding_window_view(np.pad(is_onset, (after, before)), before + 1 + after).any(axis=1)
+    gains = np.interp(np.arange(len(sound)), (np.arange(len(powers)) + 0.5) * step, np.where(is_near, 0.0, 1.0))
+    return gains.astype(np.float32)
 
 
 @cache
