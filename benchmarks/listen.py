@@ -28,6 +28,7 @@ from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.model_file.build import bundle_artifacts
 from distill.model_file.format import Bundle, load_bundle
+from distill.params import Channels
 from distill.pipeline.workspace import PipelineFolders
 from distill.storage.files import atomic_folder, sha256_file
 from distill.training.checkpoints import WEIGHTS
@@ -112,7 +113,9 @@ def from_model(model: Path, folder: Path, workplace: Path) -> Material:
 
 def heard_by(bundle: Bundle, folder: Path | str, output: Path) -> tuple[Corpus, CodecData | None]:
     """The recordings of a folder as a model hears them, written to `output`, and their sides, if it was trained on them."""
-    ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED, trim=bundle.metadata.trim)
+    channels: Channels = "auto" if bundle.metadata.is_stereo else "mono"
+    rate = bundle.codec.spectrogram.sample_rate
+    ingest(folder, output, rate, MAX_REJECTED, trim=bundle.metadata.trim, channels=channels)
     corpus, split = load_corpus(output), bundle.metadata.training_config.get("split")
     if not split or sha256_file(output / MANIFEST) != bundle.metadata.provenance.data_sha256:
         return corpus, None

@@ -14,7 +14,7 @@ CODE = {
     "resolve": ("audio", "params", "storage"),
     "train_vqvae": ("audio", "codec", "params", "seeds.py", "split.py", "storage", "training"),
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
-    "split": ("codec/layout.py", "codes", "params", "split.py", "storage"),
+    "split": ("audio/image.py", "audio/pcm.py", "codec/layout.py", "codes", "params", "split.py", "storage"),
     "train_prior": (
         *("audio/image.py", "audio/pcm.py", "codec/layout.py", "codes"),
         *("novelty/memorization.py", "novelty/reference.py", "novelty/search.py"),

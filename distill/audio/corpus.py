@@ -11,17 +11,14 @@ from typing import Literal, get_args
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
-from distill.audio.image import MONO, Image, cut, image_arrays, images_of
+from distill.audio.image import MONO, Image, cut, read_images
 from distill.audio.pcm import samples_of
-from distill.storage.files import damaged, read_json, write_bytes
+from distill.storage.files import damaged, read_json
 from distill.storage.shards import ShardReader
 from distill.storage.tables import read_rows, schema_of
 
 MANIFEST, REPORT, PREFIX = "manifest.parquet", "report.json", "pcm"
-IMAGES = "images.safetensors"  # of recordings, in their order; none where all are mono
 MOST_GAIN = 1 << 24  # 144 dB: what is softer is below the last bit of 24
 
 Status = Literal["used", "warned", "rejected"]
@@ -77,21 +74,6 @@ def read_manifest(path: Path) -> list[ManifestRow]:
 def kept_rows(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
     """Rows of the files in the corpus: usable ones, exact copies once."""
     return [row for row in rows if row.status != "rejected" and not row.duplicate_of]
-
-
-def write_images(folder: Path, images: Sequence[Image]) -> None:
-    """Write the stereo images of recordings, in their order; where all are mono no file."""
-    if any(map(len, images)):
-        write_bytes(folder / IMAGES, save(image_arrays(images)))
-
-
-def read_images(folder: Path, count: int) -> list[Image]:
-    """The stereo images of `count` recordings that `write_images` wrote. Raises ArtifactError."""
-    path = folder / IMAGES
-    try:
-        return images_of(load_file(path) if path.exists() else {}, count)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise damaged(path, "the stereo images of recordings", error) from error
 
 
 class Corpus:

@@ -10,13 +10,17 @@ Shapes: `N` samples, `T` rows, `W` windows, `K` bins of a spectrum.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from distill.audio.pcm import F32
+from distill.storage.files import damaged, write_bytes
 
 BANDS = 20  # of equal width on the ERB scale, from 0 Hz to half the sample rate
 LEVEL_STEPS: F32 = np.array(
@@ -32,6 +36,7 @@ MONO: Image = np.zeros((0, 2, BANDS), np.uint8)
 ARRAYS = {"images": (np.uint8, 2), "image_lengths": (np.int64, 1)}  # type and number of dimensions in a file
 Complex = NDArray[np.complexfloating]
 
+IMAGES = "images.safetensors"  # of recordings beside them, in their order; none where all are mono
 INAUDIBLE = 1e-6  # of the power of a sound, -60 dB: what the side may have in a mono one
 _NEUTRAL = np.array([[int(np.abs(LEVEL_STEPS).argmin())], [0]], np.uint8)  # in the middle, coherent
 _WINDOWS_AT_ONCE = 256
@@ -99,6 +104,21 @@ def images_of(arrays: Mapping[str, NDArray[Any]], count: int) -> list[Image]:
     if (images >= [[len(LEVEL_STEPS)], [len(COHERENCE_STEPS)]]).any():
         raise ValueError("images holds steps that no level difference or coherence has")
     return np.split(images, np.cumsum(lengths)[:-1])
+
+
+def write_images(folder: Path, images: Sequence[Image]) -> None:
+    """Write the images of recordings, in their order, into a folder; where all are mono no file."""
+    if any(map(len, images)):
+        write_bytes(folder / IMAGES, save(image_arrays(images)))
+
+
+def read_images(folder: Path, count: int) -> list[Image]:
+    """The images of `count` recordings that `write_images` wrote. Raises ArtifactError."""
+    path = folder / IMAGES
+    try:
+        return images_of(load_file(path) if path.exists() else {}, count)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise damaged(path, "the stereo images of recordings", error) from error
 
 
 def dequantised(image: Image) -> tuple[F32, F32]:

@@ -39,13 +39,11 @@ from distill.audio.corpus import (
     ManifestRow,
     kept_rows,
     load_corpus,
-    read_images,
     read_manifest,
     recording_id,
-    write_images,
 )
 from distill.audio.decode import Decoder
-from distill.audio.image import Image
+from distill.audio.image import Image, read_images, write_images
 from distill.audio.motion import LEAST_SECONDS, tempo
 from distill.audio.near_duplicates import Fingerprint, NearDuplicates, find_near_duplicates
 from distill.audio.read import Recording, reader_versions

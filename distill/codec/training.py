@@ -142,6 +142,7 @@ def train_codec(
             **settings,
             recordings=recordings,
             trim=corpus.trim,
+            stereo=corpus.is_stereo,
             best_epoch=result.best_epoch,
             epochs_trained=len(result.history),
             codebook_health=trained.codebook_health,

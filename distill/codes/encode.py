@@ -20,6 +20,7 @@ from torch import Tensor
 
 from distill.audio.augment import View, views_of, waveform
 from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
+from distill.audio.image import Image
 from distill.codec.coordinates import codewords_of
 from distill.codec.data import CodecData
 from distill.codec.model import VQVAE
@@ -85,7 +86,7 @@ def code_corpus(
         encode = partial(_encode_block, codec, samples)
         paths = map_cached(encode, plan.blocks, _key, executor, cache, show, [samples.folder])
         views = counts.counting(_coded_views(plan.blocks, paths))
-        write_corpus_codes(temporary, config, codewords_of(codec).numpy(), plan.recordings, views)
+        write_corpus_codes(temporary, config, codewords_of(codec).numpy(), plan.recordings, views, plan.images)
         cache.keep_only(paths)
         taken = time.monotonic() - began
         progress.say(f"{counts.frames} frames, {plan.views} views of each training recording, {taken:.1f} s")
@@ -95,12 +96,14 @@ def code_corpus(
 
 
 class _Plan(NamedTuple):
-    """What is encoded: recordings in the order of the corpus, blocks of their views, how many views a training one has.
+    """What is encoded: recordings in the order of the corpus and their images, blocks of their views, how many views a
+    training one has.
 
     `too_loud` are the paths of recordings whose views are softer than they are.
     """
 
     recordings: list[RecordingRow]
+    images: list[Image]
     blocks: Sequence[Block]
     views: int
     too_loud: list[str]
@@ -116,6 +119,7 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
     rows = sorted(rows + [(entry, "val") for entry in data.held_out], key=lambda row: row[0].path)  # as in the corpus
     has_labels, geometry = params.corpus.labels == "folder", codec.spectrogram
     recordings = [RecordingRow(entry.recording_id, entry.path, entry.label * has_labels, side) for entry, side in rows]
+    images = [corpus.image(entry) for entry, _ in rows]
     own_views, sizes, too_loud = [], [], set()
     for entry, side in rows:
         views = views_of(entry, count if side == "train" else 1, geometry.samples_per_frame, params.seed, transpose)
@@ -126,7 +130,7 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
         sizes.append(sum(geometry.frames_for(view.samples(entry)) for view in own_views[-1]))
     cuts = cut_blocks([row.recording_id for row in recordings], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
     blocks = [[(rows[index][0], view) for index in cut for view in own_views[index]] for cut in cuts]
-    return _Plan(recordings, blocks, count, sorted(too_loud))
+    return _Plan(recordings, images, blocks, count, sorted(too_loud))
 
 
 class _LevelCounts:

@@ -2,7 +2,7 @@
 
 A file holds encoded recordings in safetensors with their geometry in its header. The header's `__metadata__` has one key,
 `distill_codes`, with canonical JSON. One tensor `[F, Q]` uint16 for each recording, named by its key; keys ascend in the
-order of the recordings.
+order of the recordings. Where one of them is stereo there are their images, too, as `image_arrays` has them.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from distill.audio.decode import Decoder
+from distill.audio.image import ARRAYS as IMAGE_ARRAYS
+from distill.audio.image import MONO, Image, image_arrays, images_of
+from distill.audio.upmix import upmixed
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each, within_full_scale
@@ -46,7 +49,14 @@ KIND = Kind(
     depth=4,
 )
 
-NamedCodes = tuple[str, int, Codes]  # of one recording: name of its file, length in samples, codes [F, Q]
+
+class NamedCodes(NamedTuple):
+    """One recording: name of its file, length in samples, codes `[F, Q]`, and the image of a stereo one."""
+
+    name: str
+    samples: int
+    codes: Codes
+    image: Image = MONO
 
 
 class CodedRecording(Settings):
@@ -79,10 +89,13 @@ class CodesHeader(CodeLevels):
 
 def write_codes(path: Path, codec: VQVAE, recordings: Iterable[NamedCodes]) -> None:
     """Write a file of codes, atomically."""
-    entries, tensors = [], {}
-    for number, (name, samples, codes) in enumerate(recordings):
+    entries, tensors, images = [], {}, []
+    for number, (name, samples, codes, image) in enumerate(recordings):
         entries.append(CodedRecording(key=f"{number:08d}", name=name, samples=samples))
         tensors[f"{number:08d}"] = codes.astype(np.uint16)
+        images.append(image)
+    if any(map(len, images)):
+        tensors |= image_arrays(images)
     header = CodesHeader.of_codec(codec, entries).model_dump(mode="json")
     write_bytes(path, save(tensors, {FORMAT: canonical_json({**OWN, **header})}))
 
@@ -102,7 +115,7 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
         )
     if values != {**OWN, **ours.model_dump(mode="json")}:
         raise ArtifactError(f"{path}: expected the geometry of its codec, found another; {AGAIN}")
-    if [entry.key for entry in header.recordings] != sorted(stored):
+    if [entry.key for entry in header.recordings] != sorted(stored.keys() - IMAGE_ARRAYS.keys()):
         raise ArtifactError(f"{path}: expected one tensor for each recording it names, found others; {AGAIN}")
     for entry in header.recordings:
         tensor, expected = stored[entry.key], (codec.spectrogram.frames_for(entry.samples), header.num_quantizers)
@@ -118,7 +131,15 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
     for entry in header.recordings:
         if problem := out_of_range(tensors[entry.key], header.codebook_sizes):
             raise ArtifactError(f"{path}: {entry.name}: {problem}; {AGAIN}")
-    return [(entry.name, entry.samples, tensors[entry.key].astype(np.int64)) for entry in header.recordings]
+    try:
+        images = images_of(tensors, len(header.recordings))
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path}: expected the stereo images of its recordings, found that {error}; {AGAIN}"
+        ) from error
+    codes = [tensors[entry.key].astype(np.int64) for entry in header.recordings]
+    about = zip(header.recordings, codes, images, strict=True)
+    return [NamedCodes(entry.name, entry.samples, own, image) for entry, own, image in about]
 
 
 @dataclass(frozen=True)
@@ -152,22 +173,25 @@ def encode_files(
     rate, began = codec.spectrogram.sample_rate, time.monotonic()
     recordings: list[NamedCodes] = []
     lengths: list[int] = []
+    images: list[Image] = []
 
     def sounds() -> Iterator[Tensor]:
         with Decoder() as decoder:
             for path in paths:
-                found = decoder.recording(path, rate)
+                found = decoder.recording(path, rate, stereo=True)
                 lengths.append(len(found.pcm))
+                images.append(found.image)
                 yield torch.from_numpy(within_full_scale(codec, found.samples, str(path)))
 
     for path, codes in zip(paths, encode_each(codec, sounds()), strict=True):
-        recordings.append((_printable(path.name), lengths[len(recordings)], codes.cpu().numpy()))
+        number = len(recordings)
+        recordings.append(NamedCodes(_printable(path.name), lengths[number], codes.cpu().numpy(), images[number]))
         progress(len(recordings), len(paths), path.name)
     seconds = sum(lengths) / rate
     speed = seconds / (time.monotonic() - began)
     check_replaceable("-o", [output], replace)  # it may have changed meanwhile
     write_codes(output, codec, recordings)
-    return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed)
+    return Encoded(len(recordings), seconds, sum(len(recording.codes) for recording in recordings), speed)
 
 
 def decode_file(
@@ -180,11 +204,11 @@ def decode_file(
 ) -> list[DecodedFile]:
     """Decode the recordings of `load_codes`: one to the file `output`, several into the folder `output`.
 
-    A sound whose peak is above full scale is attenuated. A new folder is written atomically; in one that exists, files
+    Those with an image are stereo. A sound whose peak is above full scale is attenuated. A new folder is written atomically; in one that exists, files
     of the same names are replaced only if Distill made them, and with `replace`. Raises ParamsError.
     """
     rate = codec.spectrogram.sample_rate
-    parent, names = output, file_names([name for name, _, _ in recordings], kind)
+    parent, names = output, file_names([recording.name for recording in recordings], kind)
     if len(recordings) == 1:
         parent, names = output.parent, [output.name]
     whole = nullcontext(parent) if parent.is_dir() or len(recordings) == 1 else atomic_folder(output)
@@ -192,9 +216,11 @@ def decode_file(
     check_replaceable("-o", targets, replace)
     written = []
     with whole as folder:
-        sounds = decode_each(codec, (torch.from_numpy(codes) for _, _, codes in recordings))
-        for name, path, (_, samples, _), sound in zip(names, targets, recordings, sounds, strict=True):
-            audio = sound[:samples].cpu().numpy()
+        are_stereo = (len(recording.image) > 0 for recording in recordings)
+        sounds = decode_each(codec, (torch.from_numpy(recording.codes) for recording in recordings), are_stereo)
+        for name, path, recording, sound in zip(names, targets, recordings, sounds, strict=True):
+            first, *other = np.atleast_2d(sound[..., : recording.samples].cpu().numpy())
+            audio = upmixed(first, other[0], recording.image, rate) if other else first
             gain = 1.0 / max(1.0, float(abs(audio).max()))
             check_replaceable("-o", [path], replace)  # it may have changed meanwhile
             write_audio(folder / name, audio * np.float32(gain), rate, kind)

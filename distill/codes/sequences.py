@@ -5,7 +5,7 @@ level with a smaller codebook leaves the numbers out that follow its own codes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from distill.audio.image import MONO, Image
 from distill.codes.store import Codes
 from distill.training.distributed import WHOLE
 
@@ -52,7 +53,7 @@ class CodedRecording:
     """A recording as a prior learns it: its coded views `[F, Q]`, the first without augmentation.
 
     `label` and `fold` count from 1; 0 is none. Recordings of a fold, near-duplicates among them, are left out of counts
-    together. `path` is for reports.
+    together. `path` is for reports, and the stereo `image` for what is drawn like it.
     """
 
     views: Sequence[Codes]
@@ -60,6 +61,7 @@ class CodedRecording:
     label: int = 0
     fold: int = 0
     path: str = ""
+    image: Image = field(default_factory=lambda: MONO)
 
     @property
     def codes(self) -> Codes:

@@ -52,7 +52,7 @@ def bundle_artifacts(
     """
     codec, config = load_codec(vqvae)
     training = {"vqvae": config.training.model_dump()}
-    training["split"] = config.model_dump(include={"seed", "val_fraction", "by_label", "trim"})
+    training["split"] = config.model_dump(include={"seed", "val_fraction", "by_label", "trim", "stereo"})
     metadata = BundleMetadata(
         vqvae_config=codec.architecture,
         spectrogram_config=codec.spectrogram,
@@ -111,6 +111,8 @@ def save_with_prior(
     if reference:
         reference = with_scores(reference, bundle.codec)
         notes["reference_recordings"] = len(reference.codes)
+        if stereo := sum(len(image) > 0 for image in reference.images):
+            notes["stereo_recordings"] = stereo
     kept = {"epochs_trained", "final_perplexity", "best_perplexity", "memorization"}
     changes = {
         "training_config": training,
@@ -154,7 +156,8 @@ def _codec_facts(metadata: BundleMetadata) -> Facts:
     sizes = " + ".join(f"{number} × {size}" if number > 1 else str(size) for size, number in equal)
     kilobits = rate * uniform_bits(codec.codebook_sizes) / 1000
     of_codec = f"{codec.num_quantizers} levels of {sizes} codes, {rate:.1f} frames per second: {kilobits:.2f} kbit/s"
-    return [("sound", f"mono, {metadata.spectrogram_config.sample_rate} Hz"), ("codec", of_codec)]
+    channels = "stereo by images" if "stereo_recordings" in metadata.metadata else "mono"
+    return [("sound", f"{channels}, {metadata.spectrogram_config.sample_rate} Hz"), ("codec", of_codec)]
 
 
 def _prior_facts(metadata: BundleMetadata) -> Facts:

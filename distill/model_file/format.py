@@ -22,7 +22,7 @@ from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
 from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization, Perplexity
-from distill.novelty.reference import TENSORS, Reference, read_reference
+from distill.novelty.reference import IMAGES, TENSORS, Reference, read_reference
 from distill.params import Settings, Share, first_problem
 from distill.prior.artifact import AnyShape, build_prior
 from distill.prior.base import Prior
@@ -113,6 +113,12 @@ class BundleMetadata(Settings):
         """`corpus.trim` of the codec's training. Other samples would have other groups, and so another split."""
         split = self.training_config.get("split")
         return not isinstance(split, dict) or split.get("trim") is not False
+
+    @property
+    def is_stereo(self) -> bool:
+        """Whether recordings of the codec's training had stereo images; such were folded, and not mixed to mono."""
+        split = self.training_config.get("split")
+        return isinstance(split, dict) and split.get("stereo") is True
 
     @property
     def has_prior(self) -> bool:
@@ -289,7 +295,7 @@ def _check_tensors(stored: Mapping[str, StoredTensor], bundle: Bundle) -> None:
     expected: dict[str, StoredTensor] = {}
     for prefix, network in bundle.networks.items():
         expected |= stored_shapes(network, prefix)
-    for key, (kind, _) in TENSORS.items():
+    for key, (kind, _) in {**TENSORS, **IMAGES}.items():
         if (name := REFERENCE_PREFIX + key) in stored:
             expected[name] = StoredTensor(kind, stored[name].shape)
     for name in sorted(expected.keys() | stored.keys()):

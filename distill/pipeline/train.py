@@ -239,7 +239,9 @@ def _with_codec_split(params: Params, bundle: Bundle) -> Params:
             "metadata of the model: expected training_config.split with the codec's seed and val_fraction, found none; "
             "train the codec again with `distill train`"
         ) from error
-    decoded = {"sample_rate": bundle.metadata.spectrogram_config.sample_rate, "trim": bundle.metadata.trim}
+    about = bundle.metadata
+    channels = params.corpus.channels if about.is_stereo else "mono"  # as the codec heard them
+    decoded = {"sample_rate": about.spectrogram_config.sample_rate, "trim": about.trim, "channels": channels}
     corpus = params.corpus.model_copy(update=decoded)
     split = params.split.model_copy(update={"val_fraction": fraction})
     return params.model_copy(update={"seed": seed, "split": split, "corpus": corpus})

@@ -14,7 +14,7 @@ from unit.audio.encoded import encoded
 from unit.tiny import SIZES, any_codes, tiny_codec
 
 from distill.audio.decode import LEAST_SECONDS, Decoder
-from distill.codes.file import load_codes, write_codes
+from distill.codes.file import NamedCodes, load_codes, write_codes
 from distill.codes.store import out_of_range
 from distill.errors import ArtifactError
 
@@ -84,7 +84,7 @@ def test_uncommon_files_are_used_with_the_right_samples(decoder: Decoder, tmp_pa
 def test_a_mutant_of_codes_is_refused_or_its_codes_are_in_range(tmp_path: Path, exhaustive: bool) -> None:
     rng, draw, path = np.random.default_rng(0), random.Random(0), tmp_path / "some.codes"
     codec, step = tiny_codec(), tiny_codec().spectrogram.samples_per_frame
-    write_codes(path, codec, [(f"{size}.wav", step * size, any_codes(size, rng)) for size in (9, 20)])
+    write_codes(path, codec, [NamedCodes(f"{size}.wav", step * size, any_codes(size, rng)) for size in (9, 20)])
     data, refused, count = path.read_bytes(), 0, 10_000 if exhaustive else 200
     for _ in range(count):
         path.write_bytes(safetensors_mutant(data, draw))
@@ -95,7 +95,7 @@ def test_a_mutant_of_codes_is_refused_or_its_codes_are_in_range(tmp_path: Path, 
         except ArtifactError as error:
             refused, text = refused + 1, str(error)
         else:
-            for _, samples, codes in recordings:
+            for _, samples, codes, _ in recordings:
                 assert codes.shape == (codec.spectrogram.frames_for(samples), len(SIZES))
                 assert out_of_range(codes, SIZES) == ""
         assert text.isprintable(), ascii(text)

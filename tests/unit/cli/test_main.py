@@ -65,7 +65,7 @@ def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
     report = json.loads(done.out)
     assert set(report) == {"file", "recordings", "seconds", "frames", "times_real_time", "warnings"}
     assert (report["file"], report["recordings"], report["seconds"]) == ("x.codes", 2, 0.5)
-    assert report["frames"] == sum(len(codes) for _, _, codes in load_codes(codec, Path("x.codes")))
+    assert report["frames"] == sum(len(one.codes) for one in load_codes(codec, Path("x.codes")))
     done = shell("decode", "m.distill", "x.codes", "-o", "out", "--format", "flac", "--json")
     sounds = json.loads(done.out)["sounds"]
     assert [(row["file"], row["seconds"]) for row in sounds] == [("out/a.flac", 0.3), ("out/a_2.flac", 0.2)]

@@ -35,6 +35,7 @@ from distill.codes.store import (
 from distill.errors import ArtifactError
 from distill.execution import Execution
 from distill.params import Params, default_params
+from distill.prior.data import read_prior_data
 from distill.storage.tables import write_rows
 from distill.storage.work import HERE
 
@@ -81,6 +82,29 @@ def test_codes_do_not_depend_on_what_is_coded_together(
     for level, used in codebook_health(counts, SIZES).items():
         assert used["utilization"] == metrics[f"{level}/utilization"]
         assert used["perplexity"] == metrics[f"{level}/perplexity"]
+
+
+def test_images_lie_beside_the_codes_also_that_of_an_end(tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal((12 * RATE, 2)).astype(np.float32)
+    write_audio(tmp_path / "in" / "wide.wav", noise, RATE)
+    ingest(tmp_path / "in", tmp_path / "out", RATE, 0.0)
+    encoded(tmp_path / "out", tmp_path / "codes")
+    images = CodesReader(tmp_path / "codes").images()
+    corpus = load_corpus(tmp_path / "out")
+    (whole,) = map(corpus.image, corpus.entries)
+    assert len(whole) == 12
+    lengths = [len(image) for image in images.values()]
+    assert len(lengths) == 2
+    assert sum(lengths) in (11, 12, 13)
+    split_codes(tmp_path / "codes", tmp_path / "split.parquet", settings(1))
+    reference = read_prior_data(tmp_path / "codes", tmp_path / "split.parquet", 1).reference()
+    np.testing.assert_array_equal(reference.image_of("wide.wav"), whole[: lengths[0]])
+
+
+def test_codes_of_a_mono_corpus_have_no_file_of_images(tmp_path: Path, corpus: Corpus) -> None:
+    encoded(corpus.folder, tmp_path / "codes")
+    assert not (tmp_path / "codes" / "images.safetensors").exists()
+    assert {len(image) for image in CodesReader(tmp_path / "codes").images().values()} == {0}
 
 
 def test_recordings_louder_than_those_of_the_codec_are_coded_softer_and_said(

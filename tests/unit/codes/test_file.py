@@ -15,9 +15,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
 from unit.tiny import RATE, SIZES, tiny_codec, write_tone
 
+from distill.audio.image import image_of
+from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
-from distill.codes.file import decode_file, encode_files, file_names, load_codes, write_codes
+from distill.codes.file import NamedCodes, decode_file, encode_files, file_names, load_codes, write_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning
 
 CODEC = tiny_codec()  # 256 samples a frame
@@ -25,7 +27,7 @@ CODEC = tiny_codec()  # 256 samples a frame
 
 def written(path: Path) -> Path:
     first, second = np.arange(18).reshape(3, 6) % 7, np.full((1, 6), 6)
-    write_codes(path, CODEC, [("a.wav", 700, first), ("a.wav", 5, second)])
+    write_codes(path, CODEC, [NamedCodes("a.wav", 700, first), NamedCodes("a.wav", 5, second)])
     return path
 
 
@@ -54,7 +56,7 @@ def is_refused(path: Path, message: str) -> None:
 )
 def test_codes_come_back_in_order(tmp_path_factory: pytest.TempPathFactory, codes: list[Any]) -> None:
     path = tmp_path_factory.mktemp("codes") / "a.codes"
-    recordings = [(f"{n}.wav", 256 * len(one) - n, one) for n, one in enumerate(codes)]
+    recordings = [NamedCodes(f"{n}.wav", 256 * len(one) - n, one) for n, one in enumerate(codes)]
     write_codes(path, CODEC, recordings)
     for found, recording in zip(load_codes(CODEC, path), recordings, strict=True):
         assert found[:2] == recording[:2]
@@ -150,12 +152,12 @@ def codec() -> VQVAE:
 def test_codes_are_those_of_the_codec_at_its_rate(tmp_path: Path, codec: VQVAE) -> None:
     tone = write_tone(tmp_path / "a.wav", 0.3)
     done = encode_files(codec, [tone], tmp_path / "a.codes")
-    ((name, length, codes),) = load_codes(codec, tmp_path / "a.codes")
+    ((name, length, codes, image),) = load_codes(codec, tmp_path / "a.codes")
     samples, _ = soundfile.read(tone, dtype="float32")
     assert np.array_equal(codes, encode(codec, torch.from_numpy(samples)[None])[0].numpy())
     assert (done.recordings, done.seconds, done.frames) == (1, 0.3, len(codes))
     assert done.times_real_time > 0
-    assert (name, length) == ("a.wav", 4800)
+    assert (name, length, len(image)) == ("a.wav", 4800, 0)
 
 
 @pytest.mark.parametrize(("suffix", "rate"), [("flac", 44_100), ("ogg", 48_000), ("wav", 8_000), ("mp3", 22_050)])
@@ -174,11 +176,53 @@ def test_every_format_and_rate_comes_back_as_long_as_it_was(
 def test_recordings_of_one_name_do_not_collide(tmp_path: Path, codec: VQVAE) -> None:
     paths = [write_tone(tmp_path / folder / "take.wav", 0.1 * n) for n, folder in enumerate("abc", 1)]
     encode_files(codec, [*paths, paths[0]], tmp_path / "a.codes")
-    assert [name for name, _, _ in load_codes(codec, tmp_path / "a.codes")] == ["take.wav"] * 4
+    assert [one.name for one in load_codes(codec, tmp_path / "a.codes")] == ["take.wav"] * 4
     sounds = decode_file(codec, load_codes(codec, tmp_path / "a.codes"), tmp_path / "out", "flac")
     assert [sound.path.name for sound in sounds] == ["take.flac", "take_2.flac", "take_3.flac", "take_4.flac"]
     assert [len(soundfile.read(sound.path)[0]) for sound in sounds] == [1600, 3200, 4800, 1600]
     assert [sound.seconds for sound in sounds] == [0.1, 0.2, 0.3, 0.1]
+
+
+def write_wide(path: Path, seconds: float = 0.3) -> Path:
+    """Noise on the left, and other, softer noise on the right."""
+    noise = np.random.default_rng(0).standard_normal((round(seconds * RATE), 2)) * [0.2, 0.1]
+    write_audio(path, noise.astype(np.float32), RATE)
+    return path
+
+
+def test_a_stereo_recording_is_stereo_again_beside_a_mono_one(tmp_path: Path, codec: VQVAE) -> None:
+    paths = [write_wide(tmp_path / "wide.wav", 2.2), write_tone(tmp_path / "tone.wav")]
+    encode_files(codec, paths, tmp_path / "a.codes")
+    wide, tone = load_codes(codec, tmp_path / "a.codes")
+    assert (len(wide.image), len(tone.image)) == (2, 0)
+    np.testing.assert_array_equal(wide.image, image_of(soundfile.read(paths[0], dtype="float32")[0], RATE))
+    sounds = decode_file(codec, [wide, tone], tmp_path / "out", "wav")
+    assert [soundfile.read(sound.path)[0].shape for sound in sounds] == [(round(2.2 * RATE), 2), (4800,)]
+    encode_files(codec, paths[1:], tmp_path / "mono.codes")
+    assert sorted(load_file(tmp_path / "mono.codes")) == ["00000000"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("images", None, "found that images is missing or of another type or shape; encode the recordings again"),
+        ("images", np.zeros((1, 40), np.int64), "found that images is missing or of another type"),
+        ("images", np.full((1, 40), 15, np.uint8), "found that images holds steps that no level difference"),
+        ("image_lengths", np.array([1]), "found that there are 1 images for 2 recordings"),
+        ("image_lengths", np.array([2, 2]), "found that image_lengths do not add up to images"),
+    ],
+)
+def test_images_have_to_be_those_of_the_recordings(
+    tmp_path: Path, name: str, value: np.ndarray | None, message: str
+) -> None:
+    path = tmp_path / "a.codes"
+    codes, image = np.zeros((3, 6), np.int64), np.zeros((1, 2, 20), np.uint8)
+    write_codes(path, CODEC, [NamedCodes("a.wav", 700, codes, image), NamedCodes("b.wav", 700, codes)])
+    tensors = {key: kept for key, kept in load_file(path).items() if key != name or value is not None}
+    if value is not None:
+        tensors[name] = value
+    save_file(tensors, path, {"distill_codes": json.dumps(header(path))})
+    is_refused(path, message)
 
 
 def test_names_that_a_file_system_takes_for_one_do_not_collide() -> None:

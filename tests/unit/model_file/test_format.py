@@ -7,23 +7,26 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from faults.hostile import joined, parts
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
-from torch import nn
+from torch import Tensor, nn
 from unit.tiny import MEMORY, PRIOR, networks, prior_artifact, write_prior_model
 
+from distill.audio.image import BANDS, MONO
 from distill.errors import ArtifactError
 from distill.model_file.build import bundle_prior
 from distill.model_file.format import load_bundle, save_bundle, size_of
 from distill.prior.base import PriorShape
 from distill.storage.files import write_json
-from distill.storage.weights import AtMost, save_weights
+from distill.storage.weights import AtMost, save_weights, tensors_sha256
 
 Json = dict[str, Any]
 
@@ -53,6 +56,42 @@ def test_a_round_trip_keeps_every_bit(path: Path, shape: PriorShape) -> None:
     again = path.with_name("b.distill")
     save_bundle(again, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_file_has_the_images_of_its_recordings(path: Path) -> None:
+    mono = path.read_bytes()
+    images = [MONO, *(np.full((1 + number, 2, BANDS), number, np.uint8) for number in range(4))]
+    write_prior_model(path, images=images)
+    header, _ = parts(path.read_bytes())
+    assert header["reference.images"]["shape"] == [10, 2 * BANDS]
+    bundle = load_bundle(path)
+    assert bundle.reference is not None
+    for found, given in zip(bundle.reference.images, images, strict=True):
+        np.testing.assert_array_equal(found, given)
+    save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, replace(bundle.reference, images=[MONO] * 5))
+    assert path.read_bytes() == mono
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("images", None, "found that images is missing or of another type or shape"),
+        ("images", torch.zeros(1, 40), r"reference\.images should be U8 \[1, 40\] and is F32 \[1, 40\]"),
+        ("images", torch.full((1, 40), 15, dtype=torch.uint8), "found that images holds steps"),
+        ("image_lengths", torch.tensor([1, 0]), "found that there are 2 images for 5 recordings"),
+    ],
+)
+def test_images_that_do_not_fit_are_one_sentence(path: Path, name: str, value: Tensor | None, message: str) -> None:
+    write_prior_model(path, images=[np.zeros((1, 2, BANDS), np.uint8), *[MONO] * 4])
+    tensors = load_file(path)
+    tensors |= {} if value is None else {f"reference.{name}": value}
+    if value is None:
+        del tensors[f"reference.{name}"]
+    with safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["distill"])
+    save_file(tensors, path, {"distill": json.dumps({**values, "payload_sha256": tensors_sha256(tensors)})})
+    with pytest.raises(ArtifactError, match=message):
+        load_bundle(path)
 
 
 def test_equal_models_give_equal_files_with_one_metadata_key(path: Path) -> None:

@@ -23,6 +23,7 @@ from distill.audio.write import write_audio
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.generate.audition import audition
+from distill.model_file.build import facts
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params, default_params
 from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior, work_key
@@ -239,6 +240,32 @@ def test_a_prior_trims_as_its_codec_did(tmp_path: Path) -> None:
     finished = train(tmp_path / "padded", tmp_path / "a.distill", given)
     assert not load_bundle(finished.path).metadata.trim
     add(finished.path, tmp_path / "b.distill", None)  # refused if these were other recordings
+
+
+def test_a_stereo_corpus_keeps_its_images_up_to_the_model_file(tmp_path: Path) -> None:
+    (tmp_path / "wide").mkdir()
+    for number in range(4):
+        time = np.arange(8000) / 16_000
+        tone = np.sin(900 * (1 + number) * time) * np.exp(-8 * time)
+        both = np.stack([0.5 * tone, 0.5 * tone * (-1 if number else 1)], axis=1)  # the first one is mono
+        soundfile.write(tmp_path / "wide" / f"{number}.wav", both, 16_000)
+    finished = train(tmp_path / "wide", tmp_path / "a.distill")
+    assert finished.corpus["channels"] == "stereo"
+    assert load_bundle(finished.path).metadata.is_stereo
+    add(finished.path, tmp_path / "b.distill", None)
+    bundle = load_bundle(tmp_path / "b.distill")
+    assert bundle.reference is not None
+    lengths = dict(zip(bundle.reference.names, map(len, bundle.reference.images), strict=True))
+    assert lengths == {name: int(name != "0.wav") for name in lengths}
+    assert bundle.metadata.metadata["stereo_recordings"] == sum(lengths.values()) > 0
+    assert ("sound", "stereo by images, 16000 Hz") in facts(bundle.metadata)
+    mono = PARAMS.model_copy(update={"corpus": PARAMS.corpus.model_copy(update={"channels": "mono"})})
+    finished = train(tmp_path / "wide", tmp_path / "c.distill", mono)
+    assert not load_bundle(finished.path).metadata.is_stereo
+    add(finished.path, tmp_path / "d.distill", None)  # refused if these were other recordings
+    bundle = load_bundle(tmp_path / "d.distill")
+    assert ("sound", "mono, 16000 Hz") in facts(bundle.metadata)
+    assert "stereo" not in bundle.metadata.training_config["split"]
 
 
 def test_folders_are_labels_with_labels_folder(finished: TrainedModel, tmp_path: Path) -> None:
