@@ -158,3 +158,19 @@ def test_what_makes_no_model_is_said(made: Callable[..., ModelOfOne]) -> None:
         made("blip.wav", hit(0.02))
     with pytest.raises(ParamsError, match=r"model_of: expected the path of an audio file, found 3; name one such as"):
         distill.model_of(3)  # type: ignore[arg-type]
+
+
+def test_takes_and_kits_of_a_stereo_recording_are_stereo(tmp_path: Path) -> None:
+    wide = np.stack([note(), 0.5 * note() + 0.1 * hit(0.7)], axis=1)
+    soundfile.write(tmp_path / "wide.wav", wide, RATE, subtype="FLOAT")
+    model = distill.model_of(tmp_path / "wide.wav")
+    made = model.vary(model.recording, 2, seed=0)
+    assert [sound.shape for sound in made.sounds] == [(len(model.recording), 2)] * 2
+    assert all(np.array_equal(image, model.own_image) for image in made.images)
+    assert model.vary(tmp_path / "wide.wav", 1, seed=0, width=0).sounds[0].ndim == 1
+    kit = model.kit(tmp_path / "kit", per_label=1, seed=0, notes="C3,E3")
+    for sound in kit.sounds:
+        samples, _ = soundfile.read(kit.folder / sound.file)
+        assert samples.shape[1] == 2
+        loop = sound.json().get("loop")
+        assert loop is None or loop["end"] < len(samples)

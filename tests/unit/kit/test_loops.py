@@ -93,3 +93,16 @@ def test_a_loop_is_in_the_part_that_is_steady() -> None:
     frequency = 440 * 2 ** ((57 - 69) / 12)
     periods = (loop.end + 1 - loop.start) * frequency / RATE
     assert abs(periods - round(periods)) < 0.02
+
+
+def test_both_channels_of_a_stereo_sound_are_held_without_a_click() -> None:
+    left, right = tone(57, 2.0, RATE, decay=0.2), tone(57, 2.0, RATE, decay=0.3, noise=0.01, partials=6)
+    sound = np.stack([left, 0.5 * right], axis=1)
+    mixed, loop = looped(sound, sound.mean(axis=1), RATE, len(sound))
+    assert loop is not None
+    assert mixed.shape == sound.shape
+    for channel, own in zip(mixed.T, sound.T, strict=True):
+        played = held(channel, loop, 5.0)
+        seams = np.arange(loop.end, len(played) - 2, loop.end + 1 - loop.start)
+        usual = np.abs(np.diff(own)).max()
+        assert max(np.abs(np.diff(played)[seam - 1 : seam + 2]).max() for seam in seams) <= 1.05 * usual
