@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from distill.audio.image import Image
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE, VQVAEArchitecture
@@ -109,9 +110,16 @@ def untrained_prior(codec: VQVAE, shape: PriorShape) -> Prior:
 
 
 def write_prior_model(
-    path: Path, labels: Sequence[str] = (), reference: bool = True, of: PriorShape = PRIOR
+    path: Path,
+    labels: Sequence[str] = (),
+    reference: bool = True,
+    of: PriorShape = PRIOR,
+    images: Sequence[Image] = (),
 ) -> BundleMetadata:
-    """A model file with these networks, values in all fields of the metadata but `metadata`, and a reference."""
+    """A model file with these networks, values in all fields of the metadata but `metadata`, and a reference.
+
+    Its five recordings have `images`, if any.
+    """
     codec, prior = networks()
     shape = of.model_copy(update={"labels": list(labels)})
     if shape != PRIOR:
@@ -121,6 +129,7 @@ def write_prior_model(
         [f"{number}.wav" for number in range(5)],
         [any_codes(20 + number, generator) for number in range(5)],
         [any_codes(30, generator) for _ in range(3)],
+        images,
     )
     metadata = BundleMetadata(
         vqvae_config=codec.architecture,

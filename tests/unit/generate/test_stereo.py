@@ -1,0 +1,188 @@
+"""Stereo models: sounds with the image of their nearest recording, in two channels; nothing else of them changes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from unit.command import CommandLine
+from unit.tiny import RATE, write_prior_model
+
+import distill
+from distill.api import Model
+from distill.audio.image import BANDS, MONO, Image, cut, dequantised, fold, image_of
+from distill.errors import ParamsError
+from distill.generate.sounds import PEAK
+
+Samples = NDArray[np.float32]
+
+
+def images() -> list[Image]:
+    """One for each recording: wider and further to the right from one to the next; the last one is mono."""
+    made = []
+    for number in range(4):
+        image = np.empty((1 + number, 2, BANDS), np.uint8)
+        image[:, 0], image[:, 1] = 9 - number, 2 + number
+        made.append(image)
+    return [*made, MONO]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Model]:
+    """A stereo model, and the same of mono recordings."""
+    folder = tmp_path_factory.mktemp("models")
+    write_prior_model(folder / "stereo.distill", images=images())
+    write_prior_model(folder / "mono.distill")
+    return distill.load(folder / "stereo.distill"), distill.load(folder / "mono.distill")
+
+
+@pytest.fixture(scope="module")
+def model(models: tuple[Model, Model]) -> Model:
+    return models[0]
+
+
+def wide(seconds: float = 0.5) -> Samples:
+    """Two noises, the right one softer."""
+    noise = 0.2 * np.random.default_rng(3).standard_normal((round(seconds * RATE), 2))
+    return (noise * [1, 0.4]).astype(np.float32)
+
+
+def test_a_drawn_sound_has_the_image_of_its_nearest_recording(model: Model) -> None:
+    made, known = model.generate(16, seconds=0.6, seed=1), images()
+    for sound, image, novelty in zip(made.sounds, made.images, made.novelty, strict=True):
+        assert novelty is not None
+        own = known[int(novelty.nearest.nearest.removesuffix(".wav"))]
+        assert sound.shape == ((9600, 2) if len(own) else (9600,))
+        assert np.array_equal(image, cut(own, 0.0, 0.6))
+        assert np.abs(sound).max() <= PEAK + 1e-6
+    assert {sound.ndim for sound in made.sounds} == {1, 2}
+
+
+def test_what_the_codes_are_is_as_without_images(models: tuple[Model, Model]) -> None:
+    stereo, mono = (model.generate(8, seconds=0.4, seed=2) for model in models)
+    flat = models[0].generate(8, seconds=0.4, seed=2, width=0)
+    for one, other, flattened in zip(stereo.codes, mono.codes, flat.codes, strict=True):
+        assert np.array_equal(one, other)
+        assert np.array_equal(one, flattened)
+    assert stereo.faults == mono.faults == flat.faults
+    for one, other in zip(flat.sounds, mono.sounds, strict=True):
+        assert np.array_equal(one, other)  # [N], of the same bytes
+    for one, other in zip(stereo.sounds, mono.sounds, strict=True):
+        if one.ndim == 1:
+            assert np.array_equal(one, other)
+        else:
+            assert np.square(one).mean() == pytest.approx(np.square(other).mean(), rel=0.3)  # peaks are cut
+
+
+def test_codes_and_image_are_the_sound(model: Model) -> None:
+    made = model.generate(4, seed=3)
+    for codes, image, sound in zip(made.codes, made.images, made.sounds, strict=True):
+        np.testing.assert_allclose(model.decode(codes, image), sound, atol=1e-4)  # others are in its row
+        assert model.decode(codes).ndim == 1
+    wider = model.generate(4, seed=3, width=1.5).sounds
+    for one, other in zip(made.sounds, wider, strict=True):
+        if one.ndim == 2:
+            sides = [np.square(sound[:, 0] - sound[:, 1]).sum() for sound in (one, other)]
+            assert sides[1] > sides[0] > 0
+
+
+def test_a_take_has_the_image_of_its_recording(model: Model, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "wide.wav", wide(), RATE, subtype="FLOAT")
+    of_array, of_file = (model.vary(recording, 2, 0.6, seed=4) for recording in (wide(), tmp_path / "wide.wav"))
+    for made in (of_array, of_file):
+        for sound, image in zip(made.sounds, made.images, strict=True):
+            assert sound.shape == (len(wide()), 2)
+            assert np.array_equal(image, image_of(wide(), RATE))
+            level = 10 * np.log10(np.divide(*np.square(sound).sum(axis=0)))
+            assert level == pytest.approx(20 * np.log10(1 / 0.4), abs=3.5)  # peaks are cut
+    assert model.vary(wide()[:, 0], 2, 0.6, seed=4).sounds[0].ndim == 1
+    assert model.vary(wide(), 2, 0.6, seed=4, width=0).sounds[0].ndim == 1
+    equal = np.repeat(wide()[:, :1], 2, axis=1)
+    assert np.array_equal(model.encode(equal), model.encode(wide()[:, 0]))
+
+
+def test_what_continues_a_recording_has_its_image(model: Model) -> None:
+    (sound,), (image,) = (made := model.generate(1, seconds=0.4, seed=5, prompt=wide())).sounds, made.images
+    assert sound.shape[1:] == (2,)
+    assert np.array_equal(image, cut(image_of(wide(), RATE), 0.0, len(sound) / RATE))
+    assert model.generate(1, seconds=0.4, seed=5, prompt=wide()[:, 1]).sounds[0].ndim == 1
+
+
+def test_a_model_of_mono_recordings_makes_mono_of_stereo_files(models: tuple[Model, Model], tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "wide.wav", wide(), RATE, subtype="FLOAT")
+    _, mono = models
+    assert mono.vary(tmp_path / "wide.wav", 1, 0.6, seed=4).sounds[0].ndim == 1
+    assert np.allclose(mono.samples(tmp_path / "wide.wav"), wide().mean(axis=1), atol=1e-4)
+
+
+def test_samples_and_image_of_a_sound(model: Model) -> None:
+    assert np.array_equal(model.samples(wide()), fold(wide(), RATE))
+    levels, coherence = dequantised(model.image(wide()))
+    assert np.median(levels) == pytest.approx(7, abs=0.1)
+    assert np.median(np.abs(coherence)) < 0.1
+    assert len(model.image(wide()[:, 0])) == 0
+    assert model.image(wide(2.0), 2 * RATE).shape == (1, 2, BANDS)
+    assert model.image(wide(3.0)).shape == (3, 2, BANDS)
+
+
+def test_the_nearest_recording_is_heard_with_its_image(model: Model) -> None:
+    made = model.generate(16, seconds=0.6, seed=1)
+    for novelty in made.novelty:
+        assert novelty is not None
+        assert model.nearest(novelty).ndim == (1 if novelty.nearest.nearest == "4.wav" else 2)
+
+
+def test_what_makes_no_sense_is_a_sentence(model: Model) -> None:
+    codes = model.generate(1, seed=0).codes[0]
+    for bad, found in (
+        (np.zeros((1, 2, 19), np.uint8), r"uint8 \[1, 2, 19\]"),
+        (np.full((1, 2, BANDS), 15), "numbers that are no steps"),
+        (np.zeros((1, 2, BANDS)), r"float64 \[1, 2, 20\]"),
+    ):
+        with pytest.raises(ParamsError, match=rf"^image: expected one of a sound, uint8 \[T, 2, 20\], found {found}$"):
+            model.decode(codes, bad)
+    with pytest.raises(ParamsError, match=r"^decode: width: expected less than or equal to 1.5, found 2"):
+        model.decode(codes, width=2)
+    with pytest.raises(ParamsError, match=r"^generate: width: expected .*, found -1"):
+        model.generate(width=-1)
+    for shape in ((4, 3), (2, 2, 2), ()):
+        with pytest.raises(ParamsError, match=r"^samples: expected a sound, mono \[N\] or stereo \[N, 2\]"):
+            model.samples(np.zeros(shape))
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_files_have_two_channels(models: tuple[Model, Model], shell: CommandLine, kind: str) -> None:
+    path = str(models[0].path)
+    for width, channels in (([], {1, 2}), (["--width", "0"], {1})):
+        out = Path(f"{kind}{len(width)}")
+        asked = ("-n", "12", "--seconds", "0.3", "--seed", "1", "--format", kind, *width)
+        assert shell("generate", path, *asked, "-o", str(out)).status == 0
+        written = [soundfile.info(file) for file in sorted(out.glob(f"*.{kind}"))]
+        assert len(written) == 12
+        assert {file.channels for file in written} == channels
+
+
+def test_pictures_and_players_show_stereo(models: tuple[Model, Model], shell: CommandLine) -> None:
+    out = Path("made")
+    asked = ("-n", "2", "--seconds", "0.3", "--seed", "3", "--pictures")
+    assert shell("generate", str(models[0].path), *asked, "-o", "made").status == 0
+    assert len(list(out.glob("*.png"))) == 2
+    assert len(list(out.glob("*_nearest.wav"))) == 2
+    made = models[0].generate(2, seconds=0.3, seed=3)
+    assert made._repr_html_().count("<audio") == 2
+    assert "images" not in made.json([Path("a"), Path("b")])
+
+
+def test_a_kit_has_two_channels_at_one_level(model: Model, tmp_path: Path) -> None:
+    kit = model.kit(tmp_path / "kit", per_label=4, seed=1, seconds=0.4, allow_copies=True)
+    read = {sound.file: soundfile.read(kit.folder / sound.file) for sound in kit.sounds}
+    assert {samples.ndim for samples, _ in read.values()} == {1, 2}
+    for samples, _ in read.values():
+        assert 20 * np.log10(np.abs(samples).max()) == pytest.approx(-1, abs=0.01)
+        assert np.abs(samples[-1]).max() < 1e-3
+    assert (kit.folder / "kit.png").stat().st_size > 0
+    assert "width" not in kit.recorded
+    flat = model.kit(tmp_path / "flat", per_label=4, seed=1, seconds=0.4, allow_copies=True, width=0)
+    assert {soundfile.info(flat.folder / sound.file).channels for sound in flat.sounds} == {1}
+    assert flat.recorded["width"] == 0
