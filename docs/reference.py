@@ -43,7 +43,7 @@ model = distill.load("models/demo.distill")
 made = model.generate(n=8, seconds=2, seed=0)  # made.sounds: float32 arrays at made.sample_rate
 print(made.table())  # a pandas data frame: length, verdict and nearest recording of each sound
 scale = model.generate(note="C3:C4", seed=0)  # 13 sounds, one at each note; scale.pitches is what was measured
-codes = model.encode(made.sounds[0])  # [frames, levels]; model.decode(codes) gives the sound again
+codes = model.encode(made.sounds[0])  # [frames, levels]; model.decode(codes, made.images[0]) gives the sound
 takes = model.vary("kick.wav", n=8, strength=0.3, seed=1)
 print(model.kit("my-kit", seed=7).table())  # the sounds of a kit, with keys and verdicts
 model.kit("my-bass", notes="C1:C4", every=3, labels=["bass"])  # an instrument in tune, over all keys
@@ -51,7 +51,8 @@ print(model.history)  # the loss curves of its training as a pandas data frame
 ```
 
 Shapes use one legend: `B` batch, `N` audio samples, `F` frames, `Q` levels (quantisers), `V` codebook size, `T` tokens
-or positions, `D` model width, `H` heads. The fields of settings are [on their page](settings.md).
+or positions, `D` model width, `H` heads. The fields of settings are [on their page](settings.md). Samples of a mono sound
+are `[N]`, of a stereo one `[N, 2]`: see [`Model.samples`](#modelsamples).
 """
 BOUNDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
 TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text"}
