@@ -11,9 +11,13 @@ from unit.tiny import RATE, write_prior_model
 
 import distill
 from distill.api import Model
+from distill.audio.corpus import load_corpus
 from distill.audio.image import BANDS, MONO, Image, cut, dequantised, fold, image_of
+from distill.audio.ingest import ingest
 from distill.errors import ParamsError
+from distill.generate.audition import audition
 from distill.generate.sounds import PEAK
+from distill.params import default_params
 
 Samples = NDArray[np.float32]
 
@@ -186,3 +190,23 @@ def test_a_kit_has_two_channels_at_one_level(model: Model, tmp_path: Path) -> No
     flat = model.kit(tmp_path / "flat", per_label=4, seed=1, seconds=0.4, allow_copies=True, width=0)
     assert {soundfile.info(flat.folder / sound.file).channels for sound in flat.sounds} == {1}
     assert flat.recorded["width"] == 0
+
+
+def test_an_audition_plays_both_channels(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "sounds").mkdir()
+    for number in range(5):
+        name, seed = f"{number}.wav", np.random.default_rng(number)
+        both = (0.2 * seed.standard_normal((RATE, 2)) * [1, 0.3]).astype(np.float32)
+        soundfile.write(tmp_path / "sounds" / name, both if number < 4 else both[:, 0], RATE, subtype="FLOAT")
+    ingest(tmp_path / "sounds", tmp_path / "corpus", RATE, 0.0)
+    assert model.bundle.reference is not None
+    networks = model.bundle.codec, model.prior, model.labels, model.bundle.reference
+    settings = default_params().audition.model_copy(update={"count": 4, "max_seconds": 0.5})
+    figures, _ = audition(*networks, load_corpus(tmp_path / "corpus"), settings, 0, tmp_path / "out")
+    assert np.isfinite(figures["fault_rate"])
+    for number in range(4):
+        made, nearest = (tmp_path / "out" / f"sound_{number:03d}{end}.wav" for end in ("", "_nearest"))
+        assert soundfile.info(made).channels == soundfile.info(nearest).channels
+        if soundfile.info(nearest).channels == 2:
+            level = 10 * np.log10(np.divide(*np.square(soundfile.read(nearest)[0]).sum(axis=0)))
+            assert level == pytest.approx(10, abs=1)
