@@ -11,7 +11,7 @@ Shapes: `N` samples, `T` rows, `W` windows, `K` bins of a spectrum.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -35,13 +35,20 @@ Image = NDArray[
 MONO: Image = np.zeros((0, 2, BANDS), np.uint8)
 ARRAYS = {"images": (np.uint8, 2), "image_lengths": (np.int64, 1)}  # type and number of dimensions in a file
 Complex = NDArray[np.complexfloating]
+S = TypeVar("S", bound=np.generic)
 
 IMAGES = "images.safetensors"  # of recordings beside them, in their order; none where all are mono
 INAUDIBLE = 1e-6  # of the power of a sound, -60 dB: what the side may have in a mono one
 _NEUTRAL = np.array([[int(np.abs(LEVEL_STEPS).argmin())], [0]], np.uint8)  # in the middle, coherent
 _WINDOWS_AT_ONCE = 256
-_CONTEXT = 4  # windows to both sides, over which powers are smoothed
-_LOUDNESS = 0.3  # power to loudness
+_REACH = 4  # windows to both sides, over which powers are smoothed
+
+
+def _smoothed(values: NDArray[S]) -> NDArray[S]:
+    """Means over neighbouring windows; `_REACH` windows at each end are taken off."""
+    weights = np.hanning(2 * _REACH + 3)[1:-1].astype(np.float32)
+    means: NDArray[S] = sliding_window_view(values, len(weights), axis=0) @ (weights / weights.sum())
+    return means
 
 
 class _Powers(NamedTuple):
@@ -52,9 +59,7 @@ class _Powers(NamedTuple):
     cross: Complex
 
     def smoothed(self) -> "_Powers":
-        """Means over neighbouring windows, weighted; `_CONTEXT` windows at each end are taken off."""
-        weights = np.hanning(2 * _CONTEXT + 3)[1:-1].astype(np.float32)
-        return _Powers(*(sliding_window_view(values, len(weights), axis=0) @ weights for values in self))  # type: ignore[arg-type]
+        return _Powers(_smoothed(self.left), _smoothed(self.right), _smoothed(self.cross))
 
     @property
     def coherence(self) -> Complex:
@@ -138,35 +143,32 @@ def is_mono(channels: F32) -> bool:
 def image_of(channels: F32, sample_rate: int) -> Image:
     """The image of samples `[N, 2]`; MONO where their difference is inaudible, below -60 dB.
 
-    Values of a row are means over its windows, weighted by loudness. A second that is softer by 60 dB is as the whole.
+    Values of a row are means over its windows, weighted by amplitude. A second that is softer by 60 dB is as the whole.
     """
     if is_mono(channels):
         return MONO
-    chunks = [raw.smoothed() for _, _, raw in _analysed(channels, _scale(channels), sample_rate)]
-    powers = _Powers(*(np.concatenate(values)[1:] for values in zip(*chunks, strict=True)))  # from the first sample on
-    sums = powers.left + powers.right
-    most = max(float(sums.max()), 1e-18)
-    floor, loudness = np.float32(1e-12 * most), (sums / most) ** _LOUDNESS
-    levels = 10 * np.log10((powers.left + floor) / (powers.right + floor))
-    is_one_sided = np.minimum(powers.left, powers.right) <= 1e-7 * sums  # what is silent is no less coherent
-    coherence = np.where(is_one_sided, 1, powers.coherence.real)
-    count = row_count(len(channels) / sample_rate)
-    starts = np.ceil(np.arange(count) * (sample_rate / _hop(sample_rate))).astype(np.int64)  # of rows, in windows
-    means = (_row_means(values, loudness, starts) for values in (levels, coherence))
-    grids = (LEVEL_STEPS, COHERENCE_STEPS)
-    steps = [np.abs(mean[..., None] - grid).argmin(axis=2) for mean, grid in zip(means, grids, strict=True)]
+    count, hop, floor = row_count(len(channels) / sample_rate), _hop(sample_rate), np.float32(1e-15)
+    sums = np.zeros((count, 3, BANDS))  # of weights, and of weighted levels and coherences
+    windows, most = np.zeros((count, 1)), 1e-9
+    for start, _, raw in _analysed(channels, _scale(channels), sample_rate, _REACH):
+        powers = raw.smoothed()
+        both = powers.left + powers.right
+        weights = np.sqrt(both) + np.float32(1e-9)
+        levels = 10 * np.log10((powers.left + floor) / (powers.right + floor))
+        is_one_sided = np.minimum(powers.left, powers.right) <= 1e-7 * both  # what is silent is no less coherent
+        coherence = np.where(is_one_sided, 1, powers.coherence.real)
+        seconds = (start + np.arange(len(both))) * hop // sample_rate
+        rows = seconds.clip(0, count - 1)
+        np.add.at(sums, rows, np.stack([weights, weights * levels, weights * coherence], axis=1))
+        np.add.at(windows, rows, 1)
+        most = max(most, float(weights.max()))
+    whole, few = sums.sum(axis=0), most * INAUDIBLE**0.5 * windows
+    means = (sums[:, 1:] + few[..., None] * (whole[1:] / whole[0])) / (sums[:, :1] + few[..., None])
+    steps = [
+        np.abs(means[:, k, :, None] - grid).argmin(axis=2) for k, grid in enumerate((LEVEL_STEPS, COHERENCE_STEPS))
+    ]
     image: Image = np.stack(steps, axis=1).astype(np.uint8)
     return MONO if (image == _NEUTRAL).all() else image
-
-
-def _row_means(values: F32, loudness: F32, starts: NDArray[np.int64]) -> F32:
-    """Means `[T, BANDS]` of values `[W, BANDS]` over the windows of each row, weighted by loudness."""
-    weights = loudness + np.float32(1e-9)
-    whole = (weights * values).sum(axis=0) / weights.sum(axis=0)
-    few = INAUDIBLE**_LOUDNESS * np.diff(starts, append=len(values))[:, None]
-    sums, total = (np.add.reduceat(summed, starts, axis=0) for summed in (weights * values, weights))
-    means: F32 = (sums + few * whole) / (total + few)
-    return means
 
 
 def fold(channels: F32, sample_rate: int) -> F32:
@@ -180,14 +182,14 @@ def fold(channels: F32, sample_rate: int) -> F32:
     scale, size, hop, bands = _scale(channels), _size(sample_rate), _hop(sample_rate), _Bands(sample_rate)
     window = _window(size) / np.float32(1.5 * scale)  # squares of Hann windows add up to 1.5, a quarter of them apart
     folded = np.zeros(len(channels) + 3 * size, np.float32)
-    for start, spectra, raw in _analysed(channels, scale, sample_rate, _delay(channels, sample_rate)):
+    own, delay = slice(_REACH, -_REACH), _delay(channels, sample_rate)
+    for start, spectra, raw in _analysed(channels, scale, sample_rate, 2 * _REACH, delay):
         powers = raw.smoothed()
-        turn = _turn(powers.coherence)
-        both = powers.left + powers.right
-        summed = powers.left + np.abs(turn) ** 2 * powers.right + 2 * (turn * powers.cross.conj()).real
-        gain = np.sqrt((both + 1e-30) / (2 * summed + 1e-30)).clip(0.5, 1.0)
-        mixed = (spectra[0] + spectra[1] * (turn @ bands.between)) * (gain @ bands.between)
-        blocks = np.fft.irfft(mixed, size, axis=1) * window
+        left, right = spectra[:, own]
+        mixed = left + right * (_turn(powers.coherence) @ bands.between)
+        both, summed = (powers.left + powers.right)[own], _smoothed(np.abs(mixed) ** 2 @ bands.members)
+        gain = np.sqrt((both + 1e-30) / (2 * summed + 1e-30)).clip(0.4, 1.2)
+        blocks = np.fft.irfft(mixed[own] * (gain @ bands.between), size, axis=1) * window
         for number, block in enumerate(blocks, start + 1):
             folded[number * hop : number * hop + size] += block
     first = size // 2 + hop
@@ -256,11 +258,13 @@ def _scale(channels: F32) -> float:
     return float(2.0 ** -np.frexp(peak)[1])
 
 
-def _analysed(channels: F32, scale: float, sample_rate: int, delay: int = 0) -> Iterator[tuple[int, Complex, _Powers]]:
-    """Spectra `[2, W, K]` of windows, a chunk of them after another, with the number of the first one.
+def _analysed(
+    channels: F32, scale: float, sample_rate: int, context: int, delay: int = 0
+) -> Iterator[tuple[int, Complex, _Powers]]:
+    """Spectra `[2, W, K]` of windows, a chunk of them after another, with the number of the first one, and their powers.
 
-    Window w, from -1 on, is centred at sample w * hop. The powers have `_CONTEXT` more windows at both ends. The channel
-    that is later by `delay` is taken earlier, and both are multiplied by `scale`.
+    Window w, from -1 on, is centred at sample w * hop. A chunk has `context` more windows at both ends. The channel that
+    is later by `delay` is taken earlier, and both are multiplied by `scale`.
     """
     size, hop, bands = _size(sample_rate), _hop(sample_rate), _Bands(sample_rate)
     taper = _window(size) * np.float32(scale)
@@ -268,15 +272,15 @@ def _analysed(channels: F32, scale: float, sample_rate: int, delay: int = 0) -> 
     ahead = max(0, -delay), max(0, delay)
     for start in range(-1, count, _WINDOWS_AT_ONCE):
         windows = min(_WINDOWS_AT_ONCE, count - start)
-        first = (start - _CONTEXT) * hop - size // 2
-        length = (windows + 2 * _CONTEXT - 1) * hop + size
+        first = (start - context) * hop - size // 2
+        length = (windows + 2 * context - 1) * hop + size
         parts = [_part(channel, first + shift, length) for channel, shift in zip(channels.T, ahead, strict=True)]
         framed = np.stack([sliding_window_view(part, size)[::hop] for part in parts]) * taper
         spectra: Complex = np.fft.rfft(framed, axis=2)
         left, right = spectra
         products = (np.abs(left) ** 2, np.abs(right) ** 2, left * right.conj())
         powers = _Powers(*(values @ bands.members for values in products))
-        yield start, spectra[:, _CONTEXT : _CONTEXT + windows], powers
+        yield start, spectra, powers
 
 
 def _part(channel: F32, start: int, length: int) -> F32:

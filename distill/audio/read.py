@@ -192,13 +192,13 @@ def _read_stereo(path: Path, sample_rate: int, trim: bool) -> Recording | None:
         del channels
         decoding, channels = _decoded(path, sample_rate, lambda _: both, _joined)
     folded = fold(channels, sample_rate)
-    peak = _peak(decoding, [folded], sample_rate)
+    parts = [folded[start : start + BLOCK] for start in range(0, len(folded), BLOCK)]  # what is made of one is small
+    peak = _peak(decoding, parts, sample_rate)
     sound = _sound(folded, _silence(peak), sample_rate) if trim else WHOLE
     image = image_of(channels[sound], sample_rate)
     if not len(image):
         return None
     del channels
-    parts = [folded[start : start + BLOCK] for start in range(0, len(folded), BLOCK)]
     pcm, exponent = pcm_of(parts, peak)
     recording = Recording(channels_used=STEREO, pcm=pcm, exponent=exponent, image=image)
     return _with_remarks(recording, path, sample_rate, sound, decoding, [])
@@ -287,9 +287,13 @@ def _sound(samples: Pcm | F32, least_loud: float, sample_rate: int) -> slice:
     Less than 0.1 s of silence is left as it is; of more, 0.01 s before and 0.05 s after the sound.
     """
     least, before, after = (round(seconds * sample_rate) for seconds in (0.1, 0.01, 0.05))
-    loud = (samples >= least_loud) | (samples <= -least_loud)
-    start, stop = int(loud.argmax()), len(loud) - int(loud[::-1].argmax())
-    return slice(start - before if start > least else 0, stop + after if len(loud) - stop > least else len(loud))
+    start, stop = len(samples), 0
+    for first in range(0, len(samples), BLOCK):  # what is made of a block is small
+        part = samples[first : first + BLOCK]
+        loud = np.flatnonzero((part >= least_loud) | (part <= -least_loud))
+        if len(loud):
+            start, stop = min(start, first + int(loud[0])), first + int(loud[-1]) + 1
+    return slice(start - before if start > least else 0, stop + after if len(samples) - stop > least else len(samples))
 
 
 def open_audio(path: Path) -> AudioStream:

@@ -172,6 +172,18 @@ def test_a_stereo_file_that_cannot_be_used_says_what_a_mono_one_says(tmp_path: P
         assert str(caught.value).split("peak")[0] == message.split("peak")[0]
 
 
+def test_a_stereo_file_takes_little_more_than_twice_the_memory(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", np.tile(wide(RATE, 10.0), (24, 1)), RATE)
+    peaks = []
+    for stereo in (False, True):
+        tracemalloc.start()
+        read_recording(path, RATE, trim=True, stereo=stereo)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    chunk = 40 << 20  # of spectra, however long the file is
+    assert peaks[1] - chunk < 2.2 * peaks[0]
+
+
 def test_a_silent_channel_makes_the_sound_no_softer(tmp_path: Path) -> None:
     sound = sine(300, 0.5, 48000, 0.6)
     alone = read_recording(write(tmp_path / "a.wav", sound, 48000), RATE)
