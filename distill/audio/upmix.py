@@ -10,7 +10,6 @@ Shapes: `N` samples, `T` frames of the STFT, `K` its bins, `R` rows of an image.
 """
 
 from functools import cache, partial
-from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -23,18 +22,15 @@ from distill.audio.image import BANDS, Image, dequantised
 from distill.audio.pcm import F32
 
 WINDOW_SECONDS = 0.046
-CHUNK_FRAMES = 256  # of the STFT that are held at once
-SMOOTHED = 4  # frames on each side over which powers are smoothed
-SMOOTHED_BINS, ONSET_BINS = 3, 15  # over which they are smoothed twice, elsewhere and at onsets
+CHUNK_FRAMES = 64  # of the STFT that are held at once
+SMOOTHED = 2  # frames on each side over which powers are smoothed
+SMOOTHED_BINS, ONSET_BINS = 5, 21  # over which they are smoothed, elsewhere and at onsets
 EDGE = 0.15  # of a band, on both sides of its edges, over which gains go from one band to the next
 VELVET_SECONDS, VELVET_DECAY_DB, VELVET_DENSITY = 0.03, 20.0, 1500.0  # of impulses in a second
-BEFORE_SECONDS, ONSET_SECONDS, ONSET_STEP, ONSET_DB = (
-    0.015,
-    0.02,
-    0.005,
-    10.0,
-)  # the filter is silent for so long after such a rise
+BEFORE_SECONDS, ONSET_SECONDS = 0.015, 0.02  # for so long the filter is silent around an onset
+ONSET_STEP, ONSET_DB = 0.005, 10.0  # an onset is a rise by this from one step to the next
 SOFTEST_DB = -50.0  # of an onset, relative to the loudest step
+QUARTER = np.complex64(1j)  # of a turn
 MOST_GAIN = 3.0  # of the filtered sound, without what it has of the sound itself
 MOST_EVEN = 2.0  # the same of the whole side
 LEAST_TURN = 0.05  # of the filter at a tone, beside its amplitude of about 1
@@ -54,29 +50,32 @@ def upmixed(sound: F32, other: F32, image: Image, sample_rate: int, width: float
     stft, course = Stft(sample_rate), _Course(image, width)
     filtered, gains = oaconvolve(sound, _velvet(sample_rate))[: len(sound)], between_onsets(sound, sample_rate)
     difference = (sound - other) * np.float32(np.sqrt(0.5))
-    frames, weights = stft.frames_for(len(sound)), _weights(stft.size, sample_rate)
+    weights, is_at_onset = _weights(stft.size, sample_rate), stft.holds(gains < 1)
     usual, at_onsets = (np.zeros((2, stft.padded(len(sound))), np.float32) for _ in range(2))
-    context = 3 * SMOOTHED  # powers of a side are those of parts that are made of powers of others
-    for start in range(0, frames, CHUNK_FRAMES):
-        stop = min(frames, start + CHUNK_FRAMES)
-        first, last = max(0, start - context), min(frames, stop + context)
-        whole, noise, echo = (stft(signal, first, last) for signal in (sound, difference, filtered))
-        seconds = (np.arange(first, last) * stft.hop - stft.before + stft.size / 2) / sample_rate
-        panning = _Panning(*course(seconds), weights, _smoothing(last - first))
-        stft.add(usual, panning.channels(whole, noise, echo)[:, start - first : stop - first], start)
-        if stft.least(gains, start, stop) < 1:
-            made = panning.channels(whole, noise, None)
-            stft.add(at_onsets, made[:, start - first : stop - first], start)
+
+    def add(channels: F32, start: int, stop: int, *signals: F32) -> None:
+        """Add what some frames of signals make: the sound, its noise, and the filtered sound, if it is there."""
+        context = 3 * SMOOTHED  # powers of a side are those of parts that are made of powers of others
+        first, last = max(0, start - context), min(len(is_at_onset), stop + context)
+        panning = _Panning(*course(stft.seconds(first, last)), weights)
+        made = panning.channels(*(stft(signal, first, last) for signal in signals))
+        stft.add(channels, made[:, start - first : stop - first], start)
+
+    for start in range(0, len(is_at_onset), CHUNK_FRAMES):
+        stop = min(len(is_at_onset), start + CHUNK_FRAMES)
+        add(usual, start, stop, sound, difference, filtered)
+        if len(places := np.flatnonzero(is_at_onset[start:stop])):
+            add(at_onsets, start + int(places[0]), start + int(places[-1]) + 1, sound, difference)
     inside = slice(stft.before, stft.before + len(sound))
     return np.ascontiguousarray((gains * usual[:, inside] + (1 - gains) * at_onsets[:, inside]).T)
 
 
 class Stft:
-    """STFT of real signals, with the same window, a root of Hann's, for analysis and synthesis, a quarter of it a hop."""
+    """STFT of real signals, with the same window, a root of Hann's, for analysis and synthesis, half of it a hop."""
 
     def __init__(self, sample_rate: int) -> None:
-        self.size = max(64, int(2 ** round(np.log2(sample_rate * WINDOW_SECONDS))))
-        self.hop = self.size // 4
+        self.sample_rate, self.size = sample_rate, max(64, int(2 ** round(np.log2(sample_rate * WINDOW_SECONDS))))
+        self.hop = self.size // 2
         self.before = self.size - self.hop  # zeros before a signal, so that as many windows hold each of its samples
         window = np.sin(np.pi * np.arange(self.size) / self.size)
         self._window = window.astype(np.float32)
@@ -98,15 +97,21 @@ class Stft:
         spectra: Complex = rfft(windows * self._window, axis=1)
         return spectra
 
-    def least(self, gains: F32, first: int, last: int) -> float:
-        """The least of gains `[N]` in some frames."""
-        begin, end = first * self.hop - self.before, (last - 1) * self.hop - self.before + self.size
-        return float(gains[max(0, begin) : max(0, end)].min(initial=1))
+    def seconds(self, first: int, last: int) -> Doubles:
+        """The times of the middles of some frames."""
+        middles: Doubles = (np.arange(first, last) * self.hop - self.before + self.size / 2) / self.sample_rate
+        return middles
+
+    def holds(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Whether each frame holds a chosen sample, of those `[N]` of a signal."""
+        frames = self.frames_for(len(chosen))
+        padded = np.pad(chosen, (self.before, self.padded(len(chosen)) - self.before - len(chosen)))
+        hops: NDArray[np.bool_] = padded.reshape(frames + 1, self.hop).max(axis=1)
+        return hops[:-1] | hops[1:]
 
     def add(self, padded: F32, spectra: Complex, first: int) -> None:
         """Add the signals of spectra `[C, T, K]` to padded ones `[C, N]`, from a frame on."""
-        overlap = np.float32(2)  # sum of the squared windows over a sample
-        windows = irfft(spectra, self.size, axis=-1) * (self._window / overlap)
+        windows = irfft(spectra, self.size, axis=-1) * self._window
         for number in range(windows.shape[1]):
             start = (first + number) * self.hop
             padded[:, start : start + self.size] += windows[:, number]
@@ -130,26 +135,21 @@ class _Course:
         return level, angle
 
 
-class _Weights(NamedTuple):
-    """Which bins a band holds, `sums` `[K, BANDS]`, and how its gains are spread over bins, `spread` `[BANDS, K]`."""
-
-    sums: F32
-    spread: F32
-
-
 @cache
-def _weights(size: int, sample_rate: int) -> _Weights:
+def _weights(size: int, sample_rate: int) -> F32:
+    """How the gains of bands are spread over bins, `[BANDS, K]`."""
     erb = 21.4 * np.log10(1 + 0.00437 * np.fft.rfftfreq(size, 1 / sample_rate))
     positions = erb * (BANDS / erb[-1])  # [K], in bands
     bands = np.arange(BANDS)
-    inside = positions.astype(int).clip(0, BANDS - 1)
     edge = np.maximum(EDGE, np.gradient(positions))[:, None]  # at least a bin
     rise = ((positions[:, None] - bands) / (2 * edge) + 0.5).clip(0, 1)  # [K, BANDS], from the lower edge on
     rise[:, 0] = 1
     spread = rise - np.concatenate([rise[:, 1:], np.zeros((len(rise), 1))], axis=1)
-    return _Weights((inside[:, None] == bands).astype(np.float32), spread.T.astype(np.float32))
+    weights: F32 = spread.T.astype(np.float32)
+    return weights
 
 
+@cache
 def _smoothing(frames: int) -> F32:
     """Weights `[T, T]` of frames for their neighbours, of sum 1."""
     apart = np.abs(np.subtract.outer(np.arange(frames), np.arange(frames)))
@@ -161,51 +161,55 @@ def _smoothing(frames: int) -> F32:
 class _Panning:
     """Level differences in dB and angles between the channels, `[T, BANDS]` each, as gains of spectra `[T, K]`."""
 
-    def __init__(self, level: Doubles, angle: Doubles, weights: _Weights, smoothing: F32) -> None:
-        self._weights, self._smoothing = weights, smoothing
+    def __init__(self, level: Doubles, angle: Doubles, weights: F32) -> None:
+        self._smoothing = _smoothing(len(level))
         # The angles of both channels: of opposite signs where the coherence is positive; at -1 they are 0 and 180 degrees.
         left = angle / 2 * np.minimum(1, 2 - 2 * angle / np.pi)
-        self._turned = left, left - angle
-        self._gains = [np.sqrt(2 / (1 + 10 ** (sign * level / 10))) for sign in (-1, 1)]
-        self._needed = self._over_bins(np.square([np.sin(turned) for turned in self._turned]).max(axis=0))
+        turned = np.stack([left, left - angle])
+        gains = np.sqrt(2 / (1 + 10 ** (np.multiply.outer((-1, 1), level) / 10)))
+        spread = partial(_spread, weights)
+        self._needed = spread(np.square(np.sin(turned)).max(axis=0))
+        self._aside, self._power_gains = spread(gains * np.sin(turned)), spread(np.square(gains))  # [2, T, K]
+        self._signs = np.sign(spread(np.cos(turned)))
 
-    def channels(self, sound: Complex, noise: Complex, filtered: Complex | None) -> Complex:
+    def channels(self, sound: Complex, noise: Complex, filtered: Complex | None = None) -> Complex:
         """Spectra `[2, T, K]` of both channels: of a sound and its noise, and of its filtered copy, if any."""
         power = partial(self._power, bins=ONSET_BINS if filtered is None else SMOOTHED_BINS)
+        tiny = np.float32(1e-6)
         whole = power(sound, sound) + np.float32(1e-20)
-        share = np.minimum(1, np.minimum(power(noise, noise), whole) / ((self._needed + 1e-6) * whole))  # that is noise
+        noisy = np.minimum(1, power(noise, noise) / whole)  # the share of the sound that is noise
+        share = np.minimum(1, noisy / (self._needed + tiny))  # the same of the side
         noise = noise - power(noise, sound) / whole * sound  # what the sound itself is not in
-        side = np.sqrt(share * whole / (power(noise, noise) + 1e-6 * whole)) * noise
+        side = np.sqrt(share / (power(noise, noise) / whole + tiny)) * noise
+        most = 1.0
         if filtered is not None:
-            quarter = np.complex64(1j)
-            likeness = (power(filtered, sound) + quarter * power(filtered, quarter * sound)) / whole
+            likeness = (power(filtered, sound) + QUARTER * power(filtered, QUARTER * sound)) / whole
             filtered = filtered - likeness * sound
-            echo = power(filtered, filtered) / whole
-            missing = np.minimum(MOST_GAIN, np.sqrt((1 - share) / (echo + 1e-6)))
+            echo, missing, most = power(filtered, filtered) / whole, 1 - share, MOST_EVEN
+            gain = np.minimum(MOST_GAIN, np.sqrt(missing / (echo + tiny)))
             # A steady tone is the same through any filter but for its phase: what is left is a quarter of a turn from it.
-            rest = np.sqrt(np.maximum(0, 1 - share - np.square(missing) * echo))
+            rest = np.sqrt(np.maximum(0, missing - np.square(gain) * echo))
             turn = likeness.imag / np.sqrt(np.square(likeness.imag) + LEAST_TURN**2)
-            side = side + missing * filtered + quarter * turn * rest * sound
+            side = side + gain * filtered + (QUARTER * (turn * rest)) * sound
         there = power(side, side) / whole
-        even = np.minimum(1 if filtered is None else MOST_EVEN, 1 / np.sqrt(there + 1e-6))
-        side, there = even * side, np.square(even) * there
-        made = []
-        for turned, gain in zip(self._turned, self._gains, strict=True):
-            aside = self._over_bins(gain * np.sin(turned))
-            # Where there is less of a side, there is more of the sound: each channel is as loud as it should be.
-            straight = np.sqrt(np.maximum(0, self._over_bins(np.square(gain)) - np.square(aside) * there))
-            made.append(straight * np.sign(self._over_bins(np.cos(turned))) * sound + aside * side)
-        return np.stack(made)
+        even = np.minimum(most, 1 / np.sqrt(there + tiny))
+        aside = self._aside * even
+        # Where there is less of a side, there is more of the sound: each channel is as loud as it should be.
+        straight = self._signs * np.sqrt(np.maximum(0, self._power_gains - np.square(aside) * there))
+        channels: Complex = straight * sound + aside * side
+        return channels
 
     def _power(self, one: Complex, two: Complex, bins: int) -> F32:
         """Real products of spectra, `[T, K]`, smoothed over frames and bins."""
-        product = self._smoothing @ (one.real * two.real + one.imag * two.imag)
-        smooth: F32 = uniform_filter1d(uniform_filter1d(product, bins), bins)
+        product = one.real * two.real
+        product += one.imag * two.imag
+        smooth: F32 = uniform_filter1d(self._smoothing @ product, bins)
         return smooth
 
-    def _over_bins(self, gains: Doubles) -> F32:
-        """Gains `[T, K]` of those of bands."""
-        return gains.astype(np.float32) @ self._weights.spread
+
+def _spread(weights: F32, gains: Doubles) -> F32:
+    """Gains `[..., K]` of those `[..., BANDS]` of bands."""
+    return gains.astype(np.float32) @ weights
 
 
 def between_onsets(sound: F32, sample_rate: int) -> F32:

@@ -45,7 +45,7 @@ def test_an_image_comes_back(sounds: tuple[Samples, Samples], level: int, cohere
     assert product / np.sqrt(left * right) == pytest.approx(COHERENCE_STEPS[coherence], abs=0.05)
     found = np.abs(image_of(made, RATE).astype(int) - asked)
     assert found.max() <= 1
-    assert found.mean() < 0.15
+    assert found.mean() < 0.2
 
 
 @pytest.mark.parametrize("coherence", [1, 3, 5])
