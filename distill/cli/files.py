@@ -24,7 +24,7 @@ def encode(
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Turn recordings into codes: any format and sample rate, mixed to mono."""
+    """Turn recordings into codes: any format and sample rate, mixed to mono unless the model is stereo."""
     check_output(output, [model, *audio])
     from distill.codes.file import encode_files
     from distill.execution import execution_from_environment
@@ -32,10 +32,10 @@ def encode(
     from distill.progress import ProgressReport
     from distill.training.distributed import device_of
 
-    codec = load_bundle(model).codec
-    codec.to(device_of(execution_from_environment()))
+    bundle = load_bundle(model)
+    codec = bundle.codec.to(device_of(execution_from_environment()))
     with remarks_said() as warnings, ProgressReport("encode") as progress:
-        done = encode_files(codec, audio, output, progress, replace)
+        done = encode_files(codec, audio, output, progress, replace, bundle.metadata.is_stereo)
     sizes = f"{several(done.recordings, 'recording')}, {done.seconds:.2f} s, {done.frames} frames"
     line = f"{output}  {sizes}, {done.times_real_time:.0f} x real time"
     answer(as_json, {"file": str(output), **asdict(done), "warnings": warnings}, line)

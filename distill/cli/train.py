@@ -186,7 +186,7 @@ def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> 
     codec, size, report = trained.codec, trained.path.stat().st_size, trained.corpus
     console = Console(stderr=as_json, highlight=False)
     lines = [f"{report['seconds']:.1f} s of sound at {report['sample_rate_reason']}", *listed_rejections(report)]
-    lines += filter(None, [left_out_line(report["left_out"])])
+    lines += filter(None, [report.get("channels_reason"), left_out_line(report["left_out"])])
     console.print(*lines, sep="\n", markup=False, soft_wrap=True)
     print_codec(codec, console)
     names = ("seconds", "sample_rate", "treble_share", "trimmed_seconds", "left_out")

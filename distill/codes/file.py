@@ -162,11 +162,16 @@ class DecodedFile:
 
 
 def encode_files(
-    codec: VQVAE, paths: Sequence[Path], output: Path, progress: Progress = lambda *_: None, replace: bool = False
+    codec: VQVAE,
+    paths: Sequence[Path],
+    output: Path,
+    progress: Progress = lambda *_: None,
+    replace: bool = False,
+    stereo: bool = False,
 ) -> Encoded:
     """Encode the recordings `paths` and write the file of codes `output`, or nothing if one of them is unusable.
 
-    With `replace` a file that Distill made may be there. Remarks on recordings are AudioWarnings. Raises AudioError and
+    With `replace` a file that Distill made may be there. With `stereo` images of stereo recordings are kept. Remarks on recordings are AudioWarnings. Raises AudioError and
     ParamsError.
     """
     check_replaceable("-o", [output], replace)
@@ -178,7 +183,7 @@ def encode_files(
     def sounds() -> Iterator[Tensor]:
         with Decoder() as decoder:
             for path in paths:
-                found = decoder.recording(path, rate, stereo=True)
+                found = decoder.recording(path, rate, stereo)
                 lengths.append(len(found.pcm))
                 images.append(found.image)
                 yield torch.from_numpy(within_full_scale(codec, found.samples, str(path)))

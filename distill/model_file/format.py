@@ -116,7 +116,7 @@ class BundleMetadata(Settings):
 
     @property
     def is_stereo(self) -> bool:
-        """Whether recordings of the codec's training had stereo images; such were folded, and not mixed to mono."""
+        """Whether recordings of the codec's training had stereo images."""
         split = self.training_config.get("split")
         return isinstance(split, dict) and split.get("stereo") is True
 

@@ -192,14 +192,15 @@ def write_wide(path: Path, seconds: float = 0.3) -> Path:
 
 def test_a_stereo_recording_is_stereo_again_beside_a_mono_one(tmp_path: Path, codec: VQVAE) -> None:
     paths = [write_wide(tmp_path / "wide.wav", 2.2), write_tone(tmp_path / "tone.wav")]
-    encode_files(codec, paths, tmp_path / "a.codes")
+    encode_files(codec, paths, tmp_path / "a.codes", stereo=True)
     wide, tone = load_codes(codec, tmp_path / "a.codes")
     assert (len(wide.image), len(tone.image)) == (2, 0)
     np.testing.assert_array_equal(wide.image, image_of(soundfile.read(paths[0], dtype="float32")[0], RATE))
     sounds = decode_file(codec, [wide, tone], tmp_path / "out", "wav")
     assert [soundfile.read(sound.path)[0].shape for sound in sounds] == [(round(2.2 * RATE), 2), (4800,)]
-    encode_files(codec, paths[1:], tmp_path / "mono.codes")
-    assert sorted(load_file(tmp_path / "mono.codes")) == ["00000000"]
+    for chosen, stereo in ((paths[:1], False), (paths[1:], True)):
+        encode_files(codec, chosen, tmp_path / "mono.codes", replace=True, stereo=stereo)
+        assert sorted(load_file(tmp_path / "mono.codes")) == ["00000000"]
 
 
 @pytest.mark.parametrize(
