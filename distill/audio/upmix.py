@@ -9,7 +9,9 @@ noise, and beyond that the sound through a filter of velvet noise (Välimäki et
 Shapes: `N` samples, `T` frames of the STFT, `K` its bins, `R` rows of an image.
 """
 
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -33,9 +35,10 @@ SOFTEST_DB = -50.0  # of an onset, relative to the loudest step
 QUARTER = np.complex64(1j)  # of a turn
 MOST_GAIN = 3.0  # of the filtered sound, without what it has of the sound itself
 MOST_EVEN = 2.0  # the same of the whole side
+LEAST_BESIDE = 0.05  # of the power of noise, beside what of the sound is in it by chance
+TINY = np.float32(1e-6)
 LEAST_TURN = 0.05  # of the filter at a tone, beside its amplitude of about 1
 
-Complex = NDArray[np.complexfloating]
 Doubles = NDArray[np.float64]
 
 
@@ -47,25 +50,20 @@ def upmixed(sound: F32, other: F32, image: Image, sample_rate: int, width: float
     """
     if not len(image) or not width or not len(sound):
         return np.stack([sound, sound], axis=1)
-    stft, course = Stft(sample_rate), _Course(image, width)
+    stft, course, weights = Stft(sample_rate), _Course(image, width), _weights(Stft(sample_rate).size, sample_rate)
     filtered, gains = oaconvolve(sound, _velvet(sample_rate))[: len(sound)], between_onsets(sound, sample_rate)
-    difference = (sound - other) * np.float32(np.sqrt(0.5))
-    weights, is_at_onset = _weights(stft.size, sample_rate), stft.holds(gains < 1)
+    signals = sound, (sound - other) * np.float32(np.sqrt(0.5)), filtered
+    is_at_onset = stft.holds(gains < 1)
     usual, at_onsets = (np.zeros((2, stft.padded(len(sound))), np.float32) for _ in range(2))
-
-    def add(channels: F32, start: int, stop: int, *signals: F32) -> None:
-        """Add what some frames of signals make: the sound, its noise, and the filtered sound, if it is there."""
-        context = 3 * SMOOTHED  # powers of a side are those of parts that are made of powers of others
-        first, last = max(0, start - context), min(len(is_at_onset), stop + context)
-        panning = _Panning(*course(stft.seconds(first, last)), weights)
-        made = panning.channels(*(stft(signal, first, last) for signal in signals))
-        stft.add(channels, made[:, start - first : stop - first], start)
-
     for start in range(0, len(is_at_onset), CHUNK_FRAMES):
         stop = min(len(is_at_onset), start + CHUNK_FRAMES)
-        add(usual, start, stop, sound, difference, filtered)
+        first, last = max(0, start - SMOOTHED), min(len(is_at_onset), stop + SMOOTHED)
+        powers = _Powers.of([stft(signal, first, last) for signal in signals], slice(start - first, stop - first))
+        panning = _Panning.of(*course(stft.seconds(start, stop)), weights)
+        stft.add(usual, powers.channels(panning), start)
         if len(places := np.flatnonzero(is_at_onset[start:stop])):
-            add(at_onsets, start + int(places[0]), start + int(places[-1]) + 1, sound, difference)
+            near = slice(int(places[0]), int(places[-1]) + 1)
+            stft.add(at_onsets, powers.part(near).channels_at_onsets(panning.part(near)), start + near.start)
     inside = slice(stft.before, stft.before + len(sound))
     return np.ascontiguousarray((gains * usual[:, inside] + (1 - gains) * at_onsets[:, inside]).T)
 
@@ -88,14 +86,14 @@ class Stft:
         """Number of samples that the frames of so many reach over."""
         return (self.frames_for(samples) - 1) * self.hop + self.size
 
-    def __call__(self, signal: F32, first: int, last: int) -> Complex:
-        """Spectra `[last - first, K]` of some frames of a signal `[N]`."""
+    def __call__(self, signal: F32, first: int, last: int) -> F32:
+        """Spectra `[2, last - first, K]`, real and imaginary, of some frames of a signal `[N]`."""
         begin, end = first * self.hop - self.before, (last - 1) * self.hop - self.before + self.size
         piece = signal[max(0, begin) : max(0, end)]
         piece = np.pad(piece, (max(0, -begin), end - max(0, begin) - len(piece)))
         windows = sliding_window_view(piece, self.size)[:: self.hop]
-        spectra: Complex = rfft(windows * self._window, axis=1)
-        return spectra
+        spectra = rfft(windows * self._window, axis=1)
+        return np.stack([spectra.real, spectra.imag])
 
     def seconds(self, first: int, last: int) -> Doubles:
         """The times of the middles of some frames."""
@@ -109,9 +107,9 @@ class Stft:
         hops: NDArray[np.bool_] = padded.reshape(frames + 1, self.hop).max(axis=1)
         return hops[:-1] | hops[1:]
 
-    def add(self, padded: F32, spectra: Complex, first: int) -> None:
-        """Add the signals of spectra `[C, T, K]` to padded ones `[C, N]`, from a frame on."""
-        windows = irfft(spectra, self.size, axis=-1) * self._window
+    def add(self, padded: F32, spectra: F32, first: int) -> None:
+        """Add the signals of spectra `[C, 2, T, K]` to padded ones `[C, N]`, from a frame on."""
+        windows = irfft(spectra[:, 0] + QUARTER * spectra[:, 1], self.size, axis=-1) * self._window
         for number in range(windows.shape[1]):
             start = (first + number) * self.hop
             padded[:, start : start + self.size] += windows[:, number]
@@ -153,63 +151,129 @@ def _weights(size: int, sample_rate: int) -> F32:
 def _smoothing(frames: int) -> F32:
     """Weights `[T, T]` of frames for their neighbours, of sum 1."""
     apart = np.abs(np.subtract.outer(np.arange(frames), np.arange(frames)))
-    window = np.cos(np.pi / 2 * np.minimum(1, apart / (SMOOTHED + 1))) ** 2
+    window = np.where(apart <= SMOOTHED, np.cos(np.pi / 2 * apart / (SMOOTHED + 1)) ** 2, 0.0)  # no denormal numbers
     weights: F32 = (window / window.sum(axis=1, keepdims=True)).astype(np.float32)
     return weights
 
 
-class _Panning:
-    """Level differences in dB and angles between the channels, `[T, BANDS]` each, as gains of spectra `[T, K]`."""
+class _Panning(NamedTuple):
+    """Gains of the channels, `[2, T, K]`: of a side signal, of the power of both together, and signs of the sound.
 
-    def __init__(self, level: Doubles, angle: Doubles, weights: F32) -> None:
-        self._smoothing = _smoothing(len(level))
+    `needed` `[T, K]` is the power of a side of the same power as the sound that the channels need at most.
+    """
+
+    aside: F32
+    whole: F32
+    signs: F32
+    needed: F32
+
+    @classmethod
+    def of(cls, level: Doubles, angle: Doubles, weights: F32) -> "_Panning":
+        """Those of level differences in dB and angles between the channels, `[T, BANDS]` each."""
+
+        def spread(gains: Doubles) -> F32:
+            return gains.astype(np.float32) @ weights
+
         # The angles of both channels: of opposite signs where the coherence is positive; at -1 they are 0 and 180 degrees.
         left = angle / 2 * np.minimum(1, 2 - 2 * angle / np.pi)
         turned = np.stack([left, left - angle])
         gains = np.sqrt(2 / (1 + 10 ** (np.multiply.outer((-1, 1), level) / 10)))
-        spread = partial(_spread, weights)
-        self._needed = spread(np.square(np.sin(turned)).max(axis=0))
-        self._aside, self._power_gains = spread(gains * np.sin(turned)), spread(np.square(gains))  # [2, T, K]
-        self._signs = np.sign(spread(np.cos(turned)))
+        needed = spread(np.square(np.sin(turned)).max(axis=0))
+        return cls(spread(gains * np.sin(turned)), spread(np.square(gains)), np.sign(spread(np.cos(turned))), needed)
 
-    def channels(self, sound: Complex, noise: Complex, filtered: Complex | None = None) -> Complex:
-        """Spectra `[2, T, K]` of both channels: of a sound and its noise, and of its filtered copy, if any."""
-        power = partial(self._power, bins=ONSET_BINS if filtered is None else SMOOTHED_BINS)
-        tiny = np.float32(1e-6)
-        whole = power(sound, sound) + np.float32(1e-20)
-        noisy = np.minimum(1, power(noise, noise) / whole)  # the share of the sound that is noise
-        share = np.minimum(1, noisy / (self._needed + tiny))  # the same of the side
-        noise = noise - power(noise, sound) / whole * sound  # what the sound itself is not in
-        side = np.sqrt(share / (power(noise, noise) / whole + tiny)) * noise
-        most = 1.0
-        if filtered is not None:
-            likeness = (power(filtered, sound) + QUARTER * power(filtered, QUARTER * sound)) / whole
-            filtered = filtered - likeness * sound
-            echo, missing, most = power(filtered, filtered) / whole, 1 - share, MOST_EVEN
-            gain = np.minimum(MOST_GAIN, np.sqrt(missing / (echo + tiny)))
-            # A steady tone is the same through any filter but for its phase: what is left is a quarter of a turn from it.
-            rest = np.sqrt(np.maximum(0, missing - np.square(gain) * echo))
-            turn = likeness.imag / np.sqrt(np.square(likeness.imag) + LEAST_TURN**2)
-            side = side + gain * filtered + (QUARTER * (turn * rest)) * sound
-        there = power(side, side) / whole
-        even = np.minimum(most, 1 / np.sqrt(there + tiny))
-        aside = self._aside * even
-        # Where there is less of a side, there is more of the sound: each channel is as loud as it should be.
-        straight = self._signs * np.sqrt(np.maximum(0, self._power_gains - np.square(aside) * there))
-        channels: Complex = straight * sound + aside * side
-        return channels
+    def part(self, frames: slice) -> "_Panning":
+        """Those of some frames."""
+        return _Panning(*(values[..., frames, :] for values in self))
 
-    def _power(self, one: Complex, two: Complex, bins: int) -> F32:
-        """Real products of spectra, `[T, K]`, smoothed over frames and bins."""
-        product = one.real * two.real
-        product += one.imag * two.imag
-        smooth: F32 = uniform_filter1d(self._smoothing @ product, bins)
-        return smooth
+    def channels(self, sound: F32, side: F32, there: F32) -> F32:
+        """Spectra `[C, 2, T, K]` of both channels, of a sound and a side of so much of its power, `[T, K]`.
+
+        Where there is less of a side, there is more of the sound: each channel is as loud as it should be.
+        """
+        straight = self.signs * np.sqrt(np.maximum(0, self.whole - np.square(self.aside) * there))
+        return straight[:, None] * sound + self.aside[:, None] * side
 
 
-def _spread(weights: F32, gains: Doubles) -> F32:
-    """Gains `[..., K]` of those `[..., BANDS]` of bands."""
-    return gains.astype(np.float32) @ weights
+class _Powers(NamedTuple):
+    """Spectra `[2, T, K]` of a sound, its noise and its filtered copy, with smoothed powers `[T, K]`.
+
+    All but `power` are relative to that of the sound: power and product with the sound of the noise, and of the filtered.
+    """
+
+    sound: F32
+    noise: F32
+    filtered: F32
+    power: F32
+    noise_power: F32
+    noise_product: F32
+    echo: F32
+    real: F32
+    imaginary: F32
+
+    @classmethod
+    def of(cls, signals: Sequence[F32], frames: slice) -> "_Powers":
+        """Those of some of the frames of a sound, its noise and its filtered copy, smoothed over all of them."""
+        sound, noise, filtered = signals
+        weights = _smoothing(sound.shape[1])[frames]
+
+        def smoothed(one: F32, two: F32) -> F32:
+            product = one[0] * two[0]
+            product += one[1] * two[1]
+            return _over_bins(weights @ product, SMOOTHED_BINS)
+
+        power = smoothed(sound, sound) + np.float32(1e-20)
+        turned = np.stack([-sound[1], sound[0]])
+        pairs = ((noise, noise), (noise, sound), (filtered, filtered), (filtered, sound), (filtered, turned))
+        values = [*(signal[:, frames] for signal in signals), power, *(smoothed(*pair) / power for pair in pairs)]
+        return cls(*values)
+
+    def part(self, frames: slice) -> "_Powers":
+        """Those of some frames."""
+        return _Powers(*(values[..., frames, :] for values in self))
+
+    def channels(self, panning: _Panning) -> F32:
+        """Spectra `[C, 2, T, K]` of both channels, with sides of noise and of the filtered sound."""
+        share, gain, there = self._noise_gain(panning.needed)
+        missing = 1 - share
+        # Of a steady tone the filter makes the tone, but for phase and level; only what is beside it has another place.
+        echo = np.maximum(0, self.echo - np.square(self.real) - np.square(self.imaginary))
+        filtered_gain = np.minimum(MOST_GAIN, np.sqrt(missing / (echo + TINY)))
+        filtered_power = np.square(filtered_gain) * echo
+        # What is still missing is the tone a quarter of a turn from where it is.
+        turn = self.imaginary / np.sqrt(np.square(self.imaginary) + LEAST_TURN**2)
+        turn *= np.sqrt(np.maximum(0, missing - filtered_power))
+        there = there + filtered_power + np.square(turn)
+        even = np.minimum(MOST_EVEN, 1 / np.sqrt(there + TINY))
+        real = gain * self.noise_product + filtered_gain * self.real  # of the sound that is in noise and filtered sound
+        imaginary = filtered_gain * self.imaginary - turn
+        side = gain * self.noise + filtered_gain * self.filtered - real * self.sound
+        side[0] += imaginary * self.sound[1]
+        side[1] -= imaginary * self.sound[0]
+        return panning.channels(self.sound, even * side, np.square(even) * there)
+
+    def channels_at_onsets(self, panning: _Panning) -> F32:
+        """Spectra `[C, 2, T, K]` of both channels, with sides of noise alone.
+
+        Gains that differ from bin to bin would spread an attack over its window.
+        """
+        power = _over_bins(self.power, ONSET_BINS)
+        wide = [_over_bins(self.power * own, ONSET_BINS) / power for own in (self.noise_power, self.noise_product)]
+        smooth = self._replace(noise_power=wide[0], noise_product=wide[1])
+        _, gain, there = smooth._noise_gain(panning.needed)
+        return panning.channels(self.sound, gain * (self.noise - smooth.noise_product * self.sound), there)
+
+    def _noise_gain(self, needed: F32) -> tuple[F32, F32, F32]:
+        """The share of a side that is noise, the gain of the noise, less what of the sound is in it, and its power."""
+        share = np.minimum(1, np.minimum(1, self.noise_power) / (needed + TINY))
+        beside = np.maximum(LEAST_BESIDE * self.noise_power, self.noise_power - np.square(self.noise_product))
+        gain = np.sqrt(share / (beside + TINY))
+        return share, gain, np.square(gain) * beside
+
+
+def _over_bins(values: F32, bins: int) -> F32:
+    """Means of values `[T, K]` over some bins."""
+    means: F32 = uniform_filter1d(values, bins)
+    return means
 
 
 def between_onsets(sound: F32, sample_rate: int) -> F32:
