@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from unit.tiny import whole_codec
 
+from distill.audio.image import MONO, image_arrays, image_of
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode
 from distill.codec.tones.atoms import PartialSet, set_partials
@@ -409,3 +410,22 @@ def test_codes_sound_as_the_page_says(codec: VQVAE, path: Path) -> None:
     theirs = decoded(values, {name: value.astype(np.float64) for name, value in tensors.items()}, codes)
     assert theirs.shape == ours.shape
     assert abs(theirs - ours).max() < 2e-4 * abs(ours).max()
+
+
+def test_stereo_images_are_as_the_page_says() -> None:
+    """The section "Stereo images": noise 10 dB louder on the left in the lower ten bands, on the right in the others."""
+    rate, seconds = 32_000, 3.7
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(round(seconds * rate)))
+    hertz = np.linspace(0, rate / 2, len(spectrum))
+    erb = 21.4 * np.log10(1 + 0.00437 * hertz)
+    bands = np.minimum(np.floor(20 * erb / erb[-1]), 19)
+    r = 10 ** (np.where(bands < 10, 10, -10) / 10)
+    channels = [np.fft.irfft(spectrum * np.sqrt(share), round(seconds * rate)) for share in (r / (1 + r), 1 / (1 + r))]
+    image = image_of(np.stack(channels, axis=1).astype(np.float32), rate)
+    arrays = image_arrays([MONO, image])
+    assert (arrays["images"].dtype, arrays["images"].shape) == (np.uint8, (4, 40))
+    assert arrays["image_lengths"].tolist() == [0, 4]
+    levels, coherences = arrays["images"][:, :20].T, arrays["images"][:, 20:].T
+    assert (levels[:9] == 11).all()  # 10 dB; a window of one band hears a little of the next
+    assert (levels[11:] == 3).all()
+    assert (np.delete(coherences, [9, 10], axis=0) == 0).all()

@@ -37,6 +37,9 @@ def is_used(decoder: Decoder, path: Path, data: bytes) -> bool:
     began = time.monotonic()
     decoded = decoder.decoded(path, RATE)
     decoder.bandwidth(path)
+    stereo = decoder.decoded(path, RATE, stereo=True)
+    assert bool(stereo.pcm_sha256) == bool(decoded.pcm_sha256), (path.name, stereo.reason)
+    assert np.isfinite(stereo.samples).all(), path.name
     assert time.monotonic() - began < 2 * LEAST_SECONDS, path.name
     assert decoded.reason.isprintable(), (path.name, decoded.reason)
     assert len(decoded.reason) < 500, (path.name, decoded.reason)
