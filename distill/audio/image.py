@@ -143,30 +143,32 @@ def is_mono(channels: F32) -> bool:
 def image_of(channels: F32, sample_rate: int) -> Image:
     """The image of samples `[N, 2]`; MONO where their difference is inaudible, below -60 dB.
 
-    Values of a row are means over its windows, weighted by amplitude. A second that is softer by 60 dB is as the whole.
+    Values of a row are means over its windows, weighted by amplitude; what moves within a row is less coherent. A second
+    that is softer by 60 dB is as the whole.
     """
     if is_mono(channels):
         return MONO
     count, hop, floor = row_count(len(channels) / sample_rate), _hop(sample_rate), np.float32(1e-15)
-    sums = np.zeros((count, 3, BANDS))  # of weights, and of weighted levels and coherences
+    sums = np.zeros((count, 3, BANDS))  # of weights, and of weighted levels and shared powers
     windows, most = np.zeros((count, 1)), 1e-9
     for start, _, raw in _analysed(channels, _scale(channels), sample_rate, _REACH):
         powers = raw.smoothed()
         both = powers.left + powers.right
         weights = np.sqrt(both) + np.float32(1e-9)
         levels = 10 * np.log10((powers.left + floor) / (powers.right + floor))
-        is_one_sided = np.minimum(powers.left, powers.right) <= 1e-7 * both  # what is silent is no less coherent
-        coherence = np.where(is_one_sided, 1, powers.coherence.real)
+        levels = levels.clip(LEVEL_STEPS[0], LEVEL_STEPS[-1])
+        shared = (2 * powers.cross.real + floor) / (both + floor)  # coherence, less by the level difference
         seconds = (start + np.arange(len(both))) * hop // sample_rate
         rows = seconds.clip(0, count - 1)
-        np.add.at(sums, rows, np.stack([weights, weights * levels, weights * coherence], axis=1))
+        np.add.at(sums, rows, np.stack([weights, weights * levels, weights * shared], axis=1))
         np.add.at(windows, rows, 1)
         most = max(most, float(weights.max()))
     whole, few = sums.sum(axis=0), most * INAUDIBLE**0.5 * windows
     means = (sums[:, 1:] + few[..., None] * (whole[1:] / whole[0])) / (sums[:, :1] + few[..., None])
-    steps = [
-        np.abs(means[:, k, :, None] - grid).argmin(axis=2) for k, grid in enumerate((LEVEL_STEPS, COHERENCE_STEPS))
-    ]
+    level = np.abs(means[:, 0, :, None] - LEVEL_STEPS).argmin(axis=2)
+    coherence = means[:, 1] * np.cosh(np.log(10) / 20 * LEVEL_STEPS[level])  # by what that difference leaves of one
+    coherence[np.abs(LEVEL_STEPS[level]) == LEVEL_STEPS[-1]] = 1  # panned hard: the other side is hardly heard
+    steps = [level, np.abs(coherence[..., None] - COHERENCE_STEPS).argmin(axis=2)]
     image: Image = np.stack(steps, axis=1).astype(np.uint8)
     return MONO if (image == _NEUTRAL).all() else image
 

@@ -129,6 +129,12 @@ def test_an_image_says_level_difference_and_coherence(name: str, level: float, c
         assert np.abs(coherences - coherence).mean() < 0.1
 
 
+def test_what_goes_from_side_to_side_within_a_second_is_wide() -> None:
+    levels, coherences = dequantised(image_of(ping_pong(), RATE))
+    assert np.abs(levels).mean() < 4
+    assert coherences.mean() < 0.4
+
+
 def test_channels_change_sides_in_an_image() -> None:
     levels, coherences = dequantised(image_of(two(0.3 * A, A), RATE))
     other, same = dequantised(image_of(two(A, 0.3 * A), RATE))
