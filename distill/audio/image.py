@@ -166,7 +166,7 @@ def image_of(channels: F32, sample_rate: int) -> Image:
     whole, few = sums.sum(axis=0), most * INAUDIBLE**0.5 * windows
     means = (sums[:, 1:] + few[..., None] * (whole[1:] / whole[0])) / (sums[:, :1] + few[..., None])
     level = np.abs(means[:, 0, :, None] - LEVEL_STEPS).argmin(axis=2)
-    coherence = means[:, 1] * np.cosh(np.log(10) / 20 * LEVEL_STEPS[level])  # by what that difference leaves of one
+    coherence = means[:, 1] * np.cosh(np.log(10) / 20 * means[:, 0])  # by what the difference leaves of one
     coherence[np.abs(LEVEL_STEPS[level]) == LEVEL_STEPS[-1]] = 1  # panned hard: the other side is hardly heard
     steps = [level, np.abs(coherence[..., None] - COHERENCE_STEPS).argmin(axis=2)]
     image: Image = np.stack(steps, axis=1).astype(np.uint8)

@@ -129,6 +129,13 @@ def test_an_image_says_level_difference_and_coherence(name: str, level: float, c
         assert np.abs(coherences - coherence).mean() < 0.1
 
 
+@pytest.mark.parametrize("decibels", [1, 3, 5.5, 8.4, 8.6, 12, 16, 21])
+def test_what_is_panned_is_coherent_whatever_the_step_of_its_level(decibels: float) -> None:
+    levels, coherences = dequantised(image_of(two(A, 10 ** (-decibels / 20) * A), RATE))
+    assert (coherences == 1).all()
+    assert np.abs(levels - decibels).max() <= 3.5
+
+
 def test_what_goes_from_side_to_side_within_a_second_is_wide() -> None:
     levels, coherences = dequantised(image_of(ping_pong(), RATE))
     assert np.abs(levels).mean() < 4
