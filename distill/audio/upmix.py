@@ -18,7 +18,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import oaconvolve
 
 from distill.audio.image import BANDS, Image, dequantised
 from distill.audio.pcm import F32
@@ -50,6 +49,8 @@ def upmixed(sound: F32, other: F32, image: Image, sample_rate: int, width: float
     """
     if not len(image) or not width or not len(sound):
         return np.stack([sound, sound], axis=1)
+    from scipy.signal import oaconvolve  # it takes a while to load
+
     stft, course, weights = Stft(sample_rate), _Course(image, width), _weights(Stft(sample_rate).size, sample_rate)
     filtered, gains = oaconvolve(sound, _velvet(sample_rate))[: len(sound)], between_onsets(sound, sample_rate)
     signals = sound, (sound - other) * np.float32(np.sqrt(0.5)), filtered
