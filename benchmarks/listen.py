@@ -208,10 +208,10 @@ def _sounds(
         yield "recorded", entry.path, read(entry)
     for entry, (_, sound) in zip(decoded, decoded_pairs(model.bundle.codec, corpus, decoded, longest), strict=True):
         yield "decoded", entry.path, sound
-    for number, sound in enumerate(model.generate(count, seed=seed).sounds):
+    for number, sound in enumerate(model.generate(count, seed=seed, width=0).sounds):
         yield "drawn", f"sound {number}", sound[:length]
     for turn, entry in enumerate(taken):
-        yield "taken", entry.path, model.vary(read(entry), 1, seed=seed + turn).sounds[0]
+        yield "taken", entry.path, model.vary(read(entry), 1, seed=seed + turn, width=0).sounds[0]
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progres
     counted = by_counting(model, sides, followed(range(count), progress, "sounds by counting"), rng)
     longest = round(MAX_SECONDS * model.sample_rate)
     return {
-        GENERATED: [sound[:longest] for sound in model.generate(count, seed=seed, progress=progress).sounds],
+        GENERATED: [sound[:longest] for sound in model.generate(count, seed=seed, width=0, progress=progress).sounds],
         f"varied, strength {STRENGTH:g}": takes,
         COUNTING: counted,
     }
@@ -75,7 +75,8 @@ def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progres
 def varied(model: Model, recordings: Sequence[Samples], turns: Iterable[int], seed: int, rng: Rng) -> list[Samples]:
     """A take `[N]` by the model of one of the recordings `[N]`, drawn at random, for each of some numbers."""
     return [
-        model.vary(recordings[int(rng.integers(len(recordings)))], 1, STRENGTH, seed + turn).sounds[0] for turn in turns
+        model.vary(recordings[int(rng.integers(len(recordings)))], 1, STRENGTH, seed + turn, width=0).sounds[0]
+        for turn in turns
     ]
 
 

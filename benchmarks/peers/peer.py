@@ -119,7 +119,7 @@ class Distill:
     def draw(self, task: Task, run: Path, count: int, seconds: float) -> None:  # noqa: ARG002 - sounds end at EOS
         """Draw sounds that end where the model ends them."""
         model = Model(run / MODEL)
-        keep_sounds(run, task.rate, lambda: model.generate(count, seed=SEED).sounds)
+        keep_sounds(run, task.rate, lambda: model.generate(count, seed=SEED, width=0).sounds)
 
 
 @dataclass(frozen=True)
