@@ -65,8 +65,11 @@ def upmixed(sound: F32, other: F32, image: Image, sample_rate: int, width: float
         if len(places := np.flatnonzero(is_at_onset[start:stop])):
             near = slice(int(places[0]), int(places[-1]) + 1)
             stft.add(at_onsets, powers.part(near).channels_at_onsets(panning.part(near)), start + near.start)
-    inside = slice(stft.before, stft.before + len(sound))
-    return np.ascontiguousarray((gains * usual[:, inside] + (1 - gains) * at_onsets[:, inside]).T)
+    made, others = (channels[:, stft.before : stft.before + len(sound)] for channels in (usual, at_onsets))
+    made *= gains  # in place: a sound may last an hour
+    others *= 1 - gains
+    made += others
+    return np.ascontiguousarray(made.T)
 
 
 class Stft:
