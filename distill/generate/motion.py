@@ -84,6 +84,14 @@ class Motions:
         )
         return moved
 
+    @torch.inference_mode()
+    def followed(self, codes: Codes, course: Course) -> int:
+        """The recording that a sound with drawn codes `[F, Q]` and a course moves as, by its number."""
+        if course.in_time:
+            return course.recording
+        latents = self._latents(torch.from_numpy(codes.astype(np.int64)))
+        return self.like(course, self._spectra(latents, BANDS)[:BEGINNING].mean(dim=0))
+
     def beats(self, courses: Sequence[Course]) -> Policy:
         """Policy that weighs codewords of sounds in time by how near their sum is to the spectra of their recordings."""
         frames = max(len(course.loudness) for course in courses)

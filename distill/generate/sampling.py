@@ -6,6 +6,7 @@ Shapes: B sounds that go on, F frames, L coarser levels of a frame, Q levels, V 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +44,13 @@ class Sequences:
         if self.natural_ending and not len(self.prompt) and prior.most_frames:
             return min(self.max_frames, prior.most_frames)
         return self.max_frames
+
+
+class Drawn(NamedTuple):
+    """Codes `[F, Q]` of a sound, and the number of the recording that it moves as, None where it moves as none."""
+
+    codes: Codes
+    followed: int | None = None
 
 
 @torch.inference_mode()
@@ -103,14 +111,14 @@ def sample_along_courses(
     motions: Motions | None = None,
     bends: bool = True,
     progress: Progress = lambda *_: None,
-) -> list[Codes]:
+) -> list[Drawn]:
     """Sample as `sample_codes` sequences whose loudness follows that of recordings, if the prior knows it.
 
     They move as the recordings of `motions`, which are those that the prior has courses of; without `bends` not in
     pitch. A length that is given after a prompt is no recording's, and has no course; what has a prompt is not moved.
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
-        return sample_codes(prior, wanted, random, policies, progress)
+        return [Drawn(codes) for codes in sample_codes(prior, wanted, random, policies, progress)]
     most = wanted.most_frames(prior)
     if len(wanted.prompt):
         courses, motions = prior.courses.continued(wanted.prompt, wanted.label, random), None
@@ -122,11 +130,10 @@ def sample_along_courses(
     if motions and any(in_time):
         own.append(motions.beats(courses))
     drawn = sample_codes(prior, wanted, random, [*policies, *own], progress)
-    return (
-        [motions.moved(codes, course, bends) for codes, course in zip(drawn, courses, strict=True)]
-        if motions
-        else drawn
-    )
+    if not motions:
+        return list(map(Drawn, drawn))
+    pairs = zip(drawn, courses, strict=True)
+    return [Drawn(motions.moved(codes, course, bends), motions.followed(codes, course)) for codes, course in pairs]
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:

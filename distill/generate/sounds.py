@@ -24,7 +24,7 @@ from distill.errors import ArtifactError
 from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Samples
 from distill.generate.policies import Policy, Sampling, keep, pull_to
 from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Refusal, Sound, draw_again
-from distill.generate.sampling import NO_CODES, Sequences, generators, sample_along_courses, sample_codes
+from distill.generate.sampling import NO_CODES, Drawn, Sequences, generators, sample_along_courses, sample_codes
 from distill.generate.source import Source
 from distill.progress import Progress, silent
 from distill.seeds import Stream, derive_seed
@@ -91,25 +91,19 @@ class GenerationRequest:
         """The note that a sound of this number should be at, if any."""
         return self.notes[number % len(self.notes)] if self.notes else None
 
-    def image_of(self, source: Source, sound: Sound, length: int | None) -> Image:
-        """The image of a sound of `length` samples, of all that its codes say if None."""
-        config = source.codec.spectrogram
-        seconds = (len(sound.codes) * config.samples_per_frame if length is None else length) / config.sample_rate
-        return source.image_like(sound.novelty, seconds) if self.image is None else cut(self.image, 0.0, seconds)
-
-    def draw(self, source: Source, attempt: Attempt) -> list[Codes]:
-        """Draw codes `[F, Q]` of some sounds, without those of the prompt."""
+    def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
+        """Draw some sounds, without the codes of the prompt."""
         notes = [source.tuner.weights(list(map(self.note_of, attempt.numbers)))] if self.notes else []
         return self._sampled(source, attempt, frames_for_seconds(source.codec, self.max_seconds), notes)
 
     def _sampled(
         self, source: Source, attempt: Attempt, frames: int, policies: Sequence[Policy], has_courses: bool = True
-    ) -> list[Codes]:
+    ) -> list[Drawn]:
         """Sample codes by policies; unless these say how loud each frame is, it follows courses of recordings."""
         prior, random = source.prior, generators(attempt.seeds)
         wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
         if not has_courses:
-            return sample_codes(prior, wanted, random, policies, attempt.progress)
+            return list(map(Drawn, sample_codes(prior, wanted, random, policies, attempt.progress)))
         motions, bends = source.motions, not self.is_tuned
         return sample_along_courses(prior, wanted, random, policies, motions, bends, attempt.progress)
 
@@ -132,11 +126,11 @@ class TakeRequest(GenerationRequest):
         """Whether pitches of takes are measured."""
         return bool(self.notes) or self.follow_tones
 
-    def draw(self, source: Source, attempt: Attempt) -> list[Codes]:
-        """Draw codes `[F, Q]` of some takes."""
+    def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
+        """Draw some takes."""
         recording, strength, codec, count = self.recording, self.strength, source.codec, len(attempt.numbers)
         if not strength:
-            return [recording.copy() for _ in attempt.numbers]
+            return [Drawn(recording.copy()) for _ in attempt.numbers]
         policies: list[Policy] = [source.tuner.following(recording, count)] if self.is_tuned else []
         if strength < 1:
             kept = [kept_codes(recording, strength, own) for own in attempt.take_seeds]
@@ -228,21 +222,31 @@ def _drawn(
 
     own, of_takes = ([seed(number, attempt) for number in numbers] for seed in (seeds.of_sound, seeds.of_take))
     drawn = request.draw(source, Attempt(numbers, own, of_takes, progress))
-    whole = [np.concatenate([request.prompt.reshape(-1, codes.shape[1]), codes]) for codes in drawn]
-    novelty = [None] * len(drawn) if source.judge is None else source.judge(drawn)
-    sounds = [Sound(codes, new, None, NO_SAMPLES) for codes, new in zip(whole, novelty, strict=True)]
+    codes = [sound.codes for sound in drawn]
+    novelty = [None] * len(drawn) if source.judge is None else source.judge(codes)
+    sounds = [
+        Sound(
+            np.concatenate([request.prompt.reshape(-1, sound.codes.shape[1]), sound.codes]),
+            new,
+            None,
+            NO_SAMPLES,
+            image=source.image_like(sound.followed, new) if request.image is None else request.image,
+        )
+        for sound, new in zip(drawn, novelty, strict=True)
+    ]
     return _decoded(source, request, numbers, sounds) if is_heard else sounds
 
 
 def _decoded(
     source: Source, request: GenerationRequest, numbers: Sequence[int], sounds: Sequence[Sound]
 ) -> list[Sound]:
-    """Sounds of some numbers with their images, samples and faults, and pitches where these are asked for."""
+    """Sounds of some numbers with samples, the part of their image that these have, faults, and pitches if asked for."""
     rate, length = source.codec.spectrogram.sample_rate, None
     if not request.natural_ending:
         length = request.prompt_samples(source) + max(1, round(request.max_seconds * rate))
     codes = [sound.codes for sound in sounds]
-    images = [request.image_of(source, sound, length) for sound in sounds]
+    step = source.codec.spectrogram.samples_per_frame
+    images = [cut(sound.image, 0.0, (length or len(sound.codes) * step) / rate) for sound in sounds]
     decoded = list(decoded_sounds(source.codec, codes, length, images, request.width))
     faults: Sequence[tuple[Fault, ...] | None] = [None] * len(sounds)
     if request.finds_faults and source.finder is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.audio.image import MONO, Image, cut
+from distill.audio.image import MONO, Image
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ParamsError
@@ -85,12 +85,13 @@ class Source:
         images = [] if self.reference is None else self.reference.images
         return any(map(len, images)) or (self.single is not None and len(self.single.image) > 0)
 
-    def image_like(self, novelty: Novelty | None, seconds: float) -> Image:
-        """The image of a new sound of so many seconds: that of the recording that is nearest to it, from its passage on."""
-        if self.reference is None or novelty is None:
+    def image_like(self, followed: int | None, novelty: Novelty | None) -> Image:
+        """The image of a new sound: that of the recording of `motions` that it moves as, else of the nearest to it."""
+        if self.reference is None or not self.is_stereo:
             return MONO
-        nearest = novelty.nearest
-        return cut(self.reference.image_of(nearest.nearest), nearest.offset_seconds - novelty.passage_seconds, seconds)
+        if followed is not None:
+            return evenly(self.reference.images, MOST_COURSES)[followed]
+        return MONO if novelty is None else self.reference.image_of(novelty.nearest.nearest)
 
     @property
     def _recordings(self) -> Mapping[str, NDArray[np.integer]]:

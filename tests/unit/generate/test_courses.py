@@ -50,7 +50,7 @@ def following(recordings: list[tuple[Codes, int]], architecture: ArchitectureNam
 def sampled(model: Prior, count: int, max_frames: int, **wanted: Any) -> list[Codes]:
     """Sounds from a seed."""
     sequences, random = Sequences(count, max_frames, **wanted), generators(range(100, 100 + count))
-    return sample_along_courses(model, sequences, random)
+    return [drawn.codes for drawn in sample_along_courses(model, sequences, random)]
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
@@ -81,8 +81,8 @@ def test_after_a_prompt_a_sound_goes_on_as_a_longer_recording_does(model: Prior)
     late = sampled(model, 8, 40, label=SWELLING, prompt=np.concatenate(FADES))
     assert {len(codes) for codes in late} == {1}
     free = Sequences(8, 30, natural_ending=False, prompt=FADES[0][:5])
-    both = (sample(model, free, generators(range(8))) for sample in (sample_codes, sample_along_courses))
-    assert all(len(one) == 30 and np.array_equal(one, other) for one, other in zip(*both, strict=True))
+    alone, along = (sample(model, free, generators(range(8))) for sample in (sample_codes, sample_along_courses))
+    assert all(len(one) == 30 and np.array_equal(one, other.codes) for one, other in zip(alone, along, strict=True))
 
 
 def test_without_a_label_or_a_recording_that_has_it_any_is_followed() -> None:

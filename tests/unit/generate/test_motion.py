@@ -87,7 +87,8 @@ def drawn(recordings: Sequence[Codes], count: int = 8, moves: bool = True, secon
     prior.longest.fill_(max(map(len, recordings)))
     prior.begin_courses(list(map(len, recordings))).fit([(codes, 0) for codes in recordings])
     wanted, random = Sequences(count, seconds or 200, natural_ending=not seconds), generators(range(count))
-    return sample_along_courses(prior, wanted, random, motions=Motions(codec, recordings) if moves else None)
+    drawn = sample_along_courses(prior, wanted, random, motions=Motions(codec, recordings) if moves else None)
+    return [sound.codes for sound in drawn]
 
 
 def pitches(codes: Codes) -> Codes:
@@ -282,6 +283,17 @@ def test_of_other_recordings_the_one_that_begins_and_swells_alike_is_followed() 
     for number in (0, 1, 3):
         begun = motions._spectra_of(number, BANDS)[:2].mean(dim=0)
         assert motions.like(along(recordings[number])._replace(recording=4), begun) == number
+
+
+def test_it_is_known_which_recording_a_sound_moves_as() -> None:
+    codec, _ = networks()
+    motions = Motions(codec, [recording(), glide(6), recording(2 * FRAMES)])
+    drawn = recording()
+    followed = motions.followed(drawn, along(drawn))
+    assert followed in (1, 2)
+    alone = Motions(codec, [recording(), motions._recordings[followed].numpy()])
+    assert np.array_equal(motions.moved(drawn, along(drawn)), alone.moved(drawn, along(drawn)))
+    assert motions.followed(drawn, along(drawn)._replace(in_time=True)) == 0
 
 
 def test_a_sound_has_its_loudness_and_its_motion_of_two_recordings_where_there_are_two() -> None:

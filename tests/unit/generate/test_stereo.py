@@ -1,4 +1,4 @@
-"""Stereo models: sounds with the image of their nearest recording, in two channels; nothing else of them changes."""
+"""Stereo models: sounds with the image of the recording that they are like, in two channels; nothing else of them changes."""
 
 from pathlib import Path
 
@@ -61,6 +61,12 @@ def test_a_drawn_sound_has_the_image_of_its_nearest_recording(model: Model) -> N
         assert np.array_equal(image, cut(own, 0.0, 0.6))
         assert np.abs(sound).max() <= PEAK + 1e-6
     assert {sound.ndim for sound in made.sounds} == {1, 2}
+
+
+def test_a_sound_that_moves_as_a_recording_is_as_wide(models: tuple[Model, Model]) -> None:
+    for number, image in enumerate(images()):
+        assert np.array_equal(models[0].source.image_like(number, None), image)
+        assert not len(models[1].source.image_like(number, None))
 
 
 def test_what_the_codes_are_is_as_without_images(models: tuple[Model, Model]) -> None:
