@@ -8,6 +8,7 @@ frames, and of equal seeds the codes that a greater strength keeps are among tho
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -307,14 +308,19 @@ def decoded_sounds(
 ) -> Iterator[tuple[Samples, Samples]]:
     """Samples of each sound as `decode_sounds` gives them, and those `[N]` of the sound in mono, which may be the same."""
     rate, (own, of_draws) = codec.spectrogram.sample_rate, itertools.tee(images)
-    are_stereo = (bool(width) and len(image) > 0 for image in of_draws)
-    for audio, image in zip(decode_each(codec, map(torch.from_numpy, sounds), are_stereo), own, strict=False):
+
+    def finished(audio: torch.Tensor, image: Image) -> tuple[Samples, Samples]:
         first, *other = np.atleast_2d(audio[..., :length].cpu().numpy().copy())
         if not np.isfinite(first).all():
             raise ArtifactError("expected finite samples of the codec, found NaN or infinite values; train it again")
         stereo = [upmixed(first, other[0], image, rate, width)] if other else []
         in_mono, *others = [limited(faded(samples, rate)) for samples in (first, *stereo)]
-        yield (*others, in_mono)[0], in_mono
+        return (*others, in_mono)[0], in_mono
+
+    are_stereo = (bool(width) and len(image) > 0 for image in of_draws)
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # of several sounds at once
+        decoded = [*decode_each(codec, map(torch.from_numpy, sounds), are_stereo)]
+        yield from threads.map(finished, decoded, own)
 
 
 def folded(samples: Samples, sample_rate: int) -> Samples:
