@@ -228,13 +228,18 @@ def _delay(channels: F32, sample_rate: int) -> int:
     return int(good[np.abs(good).argmin()]) if is_delayed else 0
 
 
+def band_positions(size: int, sample_rate: int) -> NDArray[np.float64]:
+    """Where the bins `[K]` of a transform of `size` samples lie on the scale of the bands: band b from b to b + 1."""
+    erb = 21.4 * np.log10(1 + 0.00437 * np.fft.rfftfreq(size, 1 / sample_rate))
+    positions: NDArray[np.float64] = erb * (BANDS / erb[-1])
+    return positions
+
+
 class _Bands:
     """Which bins of a spectrum belong to which band, and how values of bands go over into each other."""
 
     def __init__(self, sample_rate: int) -> None:
-        hertz = np.fft.rfftfreq(_size(sample_rate), 1 / sample_rate)
-        erb = 21.4 * np.log10(1 + 0.00437 * hertz)
-        positions = erb * (BANDS / erb[-1])
+        positions = band_positions(_size(sample_rate), sample_rate)
         numbers = np.minimum(positions.astype(np.int64), BANDS - 1)
         self.members: F32 = (numbers[:, None] == np.arange(BANDS)).astype(np.float32)  # [K, BANDS]
         distance = np.abs((positions - 0.5).clip(0, BANDS - 1) - np.arange(BANDS)[:, None])

@@ -43,9 +43,9 @@ def write_spectrograms(
     seconds: float = WINDOW_SECONDS,
     dpi: int = 100,
 ) -> None:
-    """Plot spectrograms of (title, samples `[N]`, or `[N, 2]` whose mean is shown) one above the other as PNG, frequency on a mel-like (asinh) scale.
+    """Plot spectrograms of (title, samples `[N]`) one above the other as PNG, frequency on a mel-like (asinh) scale.
 
-    Their windows last `seconds`. Sounds that are all soft are shown as if the loudest of them were near full scale.
+    Of stereo samples `[N, 2]` the mean of both channels is shown. Their windows last `seconds`. Sounds that are all soft are shown as if the loudest of them were near full scale.
     """
     peak = max(float(np.abs(samples).max(initial=0.0)) for _, samples in sounds)
     gain = level_gain(peak) if peak < SOFT_PEAK else 1

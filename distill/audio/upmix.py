@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 from scipy.ndimage import uniform_filter1d
 
-from distill.audio.image import BANDS, Image, dequantised
+from distill.audio.image import BANDS, Image, band_positions, dequantised
 from distill.audio.pcm import F32
 
 WINDOW_SECONDS = 0.046
@@ -51,7 +51,8 @@ def upmixed(sound: F32, other: F32, image: Image, sample_rate: int, width: float
         return np.stack([sound, sound], axis=1)
     from scipy.signal import oaconvolve  # it takes a while to load
 
-    stft, course, weights = Stft(sample_rate), _Course(image, width), _weights(Stft(sample_rate).size, sample_rate)
+    stft, course = Stft(sample_rate), _Course(image, width)
+    weights = _weights(stft.size, sample_rate)
     filtered, gains = oaconvolve(sound, _velvet(sample_rate))[: len(sound)], between_onsets(sound, sample_rate)
     signals = sound, (sound - other) * np.float32(np.sqrt(0.5)), filtered
     is_at_onset = stft.holds(gains < 1)
@@ -140,9 +141,7 @@ class _Course:
 @cache
 def _weights(size: int, sample_rate: int) -> F32:
     """How the gains of bands are spread over bins, `[BANDS, K]`."""
-    erb = 21.4 * np.log10(1 + 0.00437 * np.fft.rfftfreq(size, 1 / sample_rate))
-    positions = erb * (BANDS / erb[-1])  # [K], in bands
-    bands = np.arange(BANDS)
+    positions, bands = band_positions(size, sample_rate), np.arange(BANDS)
     edge = np.maximum(EDGE, np.gradient(positions))[:, None]  # at least a bin
     rise = ((positions[:, None] - bands) / (2 * edge) + 0.5).clip(0, 1)  # [K, BANDS], from the lower edge on
     rise[:, 0] = 1

@@ -171,8 +171,8 @@ def encode_files(
 ) -> Encoded:
     """Encode the recordings `paths` and write the file of codes `output`, or nothing if one of them is unusable.
 
-    With `replace` a file that Distill made may be there. With `stereo` images of stereo recordings are kept. Remarks on recordings are AudioWarnings. Raises AudioError and
-    ParamsError.
+    With `replace` a file that Distill made may be there. With `stereo` images of stereo recordings are kept. Remarks on
+    recordings are AudioWarnings. Raises AudioError and ParamsError.
     """
     check_replaceable("-o", [output], replace)
     rate, began = codec.spectrogram.sample_rate, time.monotonic()
@@ -209,8 +209,9 @@ def decode_file(
 ) -> list[DecodedFile]:
     """Decode the recordings of `load_codes`: one to the file `output`, several into the folder `output`.
 
-    Those with an image are stereo. A sound whose peak is above full scale is attenuated. A new folder is written atomically; in one that exists, files
-    of the same names are replaced only if Distill made them, and with `replace`. Raises ParamsError.
+    Those with an image are stereo. A sound whose peak is above full scale is attenuated. A new folder is written
+    atomically; in one that exists, files of the same names are replaced only if Distill made them, and with `replace`.
+    Raises ParamsError.
     """
     rate = codec.spectrogram.sample_rate
     parent, names = output, file_names([recording.name for recording in recordings], kind)

@@ -56,10 +56,13 @@ class Motions:
         self._latents_of, self._to_bands = cache(self._new_latents), cache(self._new_table)
 
     @torch.inference_mode()
-    def moved(self, codes: Codes, course: Course, bends: bool = True) -> Codes:
-        """Codes `[F, Q]` of a sound with the loudness of a course, moved as a recording; without `bends` not in pitch."""
+    def moved(self, codes: Codes, course: Course, bends: bool = True) -> tuple[Codes, int]:
+        """Codes `[F, Q]` of a sound with the loudness of a course, moved as a recording, and the number of that one.
+
+        Without `bends` they are not moved in pitch.
+        """
         if course.in_time:
-            return codes
+            return codes, course.recording
         drawn = torch.from_numpy(codes.astype(np.int64))
         latents = self._latents(drawn)
         own = self._spectra(latents, BANDS)
@@ -82,15 +85,7 @@ class Motions:
         moved: Codes = (
             self._codec.search(wanted[None].to(self._codec.device), tones[None].to(self._codec.device))[0].cpu().numpy()
         )
-        return moved
-
-    @torch.inference_mode()
-    def followed(self, codes: Codes, course: Course) -> int:
-        """The recording that a sound with drawn codes `[F, Q]` and a course moves as, by its number."""
-        if course.in_time:
-            return course.recording
-        latents = self._latents(torch.from_numpy(codes.astype(np.int64)))
-        return self.like(course, self._spectra(latents, BANDS)[:BEGINNING].mean(dim=0))
+        return moved, recording
 
     def beats(self, courses: Sequence[Course]) -> Policy:
         """Policy that weighs codewords of sounds in time by how near their sum is to the spectra of their recordings."""

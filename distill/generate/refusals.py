@@ -17,9 +17,9 @@ IN_TUNE = 0.2  # semitones from the note, at most
 class Sound:
     """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`, or `[N, 2]` in stereo.
 
-    Until it is decoded, as it is for refusals that hear, samples are empty, seconds 0, and it has no image. The codes begin with those of a
-    prompt; the novelty is that of the rest. A sound at a note has the note that was asked for and the pitch that was
-    measured, in semitones (MIDI), None where it is not clear.
+    Until it is decoded, as it is for refusals that hear, samples are empty, seconds 0, and its image is all of that of
+    the recording that it is like. The codes begin with those of a prompt; the novelty is that of the rest. A sound at a
+    note has the note that was asked for and the pitch that was measured, in semitones (MIDI), None where it is not clear.
     """
 
     codes: Codes

@@ -133,7 +133,7 @@ def sample_along_courses(
     if not motions:
         return list(map(Drawn, drawn))
     pairs = zip(drawn, courses, strict=True)
-    return [Drawn(motions.moved(codes, course, bends), motions.followed(codes, course)) for codes, course in pairs]
+    return [Drawn(*motions.moved(codes, course, bends)) for codes, course in pairs]
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:

@@ -58,7 +58,7 @@ class GenerationRequest:
 
     They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1, 0 is none. With `notes`, in semitones
     (MIDI), sounds are at these in turn. With `finds_faults` sounds are searched for faults. `image` is that of what they
-    continue or vary; without one a sound has that of the nearest recording. Both are `width` wide.
+    continue or vary; without one a sound has that of the recording that it is like. Both are `width` wide.
     """
 
     count: int

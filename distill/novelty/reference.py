@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audio.image import MONO, Image, image_arrays, images_of
+from distill.audio.image import ARRAYS, MONO, Image, image_arrays, images_of
 
 R = TypeVar("R")
 
@@ -30,9 +30,10 @@ TENSORS = {
     "scores": ("F32", 2),
     "reencoded": ("F32", 2),
 }  # type and number of dimensions on disk
-IMAGES = {"images": ("U8", 2), "image_lengths": ("I64", 1)}  # where a recording is stereo, see `image_arrays`
 
 _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
+_KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
+IMAGES = {name: (_KINDS[dtype], dimensions) for name, (dtype, dimensions) in ARRAYS.items()}  # where one is stereo
 
 
 @dataclass(frozen=True, eq=False)

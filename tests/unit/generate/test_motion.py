@@ -100,9 +100,9 @@ def test_a_tone_bends_from_where_it_was_drawn() -> None:
     codec, _ = networks()
     low, motions = recording(), Motions(codec, [glide(6)])
     low[:, NOTE] = 48
-    moved = motions.moved(low, along(low))
+    moved = motions.moved(low, along(low))[0]
     assert pitches(moved) - 48 == pytest.approx(pitches(glide(6)) - 60, abs=0.07)
-    at_its_note = motions.moved(low, along(low), bends=False)
+    at_its_note = motions.moved(low, along(low), bends=False)[0]
     assert np.array_equal(at_its_note[:, NOTE:ATOM], low[:, NOTE:ATOM])
 
 
@@ -111,7 +111,7 @@ def test_a_tone_that_wavers_is_as_straight_as_its_recording_and_its_jumps_stay()
     wavering = recording()
     wavering[:, TUNING] += np.arange(FRAMES) % 3
     wavering[30:, NOTE] += 7
-    moved = Motions(codec, [recording()]).moved(wavering, along(recording()))
+    moved = Motions(codec, [recording()]).moved(wavering, along(recording()))[0]
     assert np.ptp(pitches(moved)[:30]) == 0
     assert np.ptp(pitches(moved)[30:]) == 0
     assert pitches(moved)[-1] - pitches(moved)[0] == pytest.approx(7, abs=0.13)
@@ -121,7 +121,7 @@ def test_what_cannot_be_coded_stays_as_it_was_drawn() -> None:
     codec, _ = networks()
     highest = recording()
     highest[:, NOTE] = 125
-    moved = pitches(Motions(codec, [glide(6)]).moved(highest, along(highest)))
+    moved = pitches(Motions(codec, [glide(6)]).moved(highest, along(highest))[0])
     assert moved.max() < 128
     assert moved[-1] == pytest.approx(125)
 
@@ -142,11 +142,11 @@ def test_noise_is_beside_a_tone_where_it_is_in_the_recording() -> None:
     codec, _ = networks()
     noisy_at_first, clean = recording(), recording()
     noisy_at_first[:10, ATOM] = len(FLOORS)
-    moved = Motions(codec, [noisy_at_first]).moved(clean, along(clean))
+    moved = Motions(codec, [noisy_at_first]).moved(clean, along(clean))[0]
     assert np.array_equal(moved[:, ATOM], noisy_at_first[:, ATOM])
     without_tone = recording()
     without_tone[:, NOTE : NOTE + 3] = 0
-    assert not Motions(codec, [noisy_at_first]).moved(without_tone, along(clean))[:, NOTE : NOTE + 3].any()
+    assert not Motions(codec, [noisy_at_first]).moved(without_tone, along(clean))[0][:, NOTE : NOTE + 3].any()
 
 
 def test_below_its_lowest_partial_a_tone_has_no_more_noise_than_its_recording() -> None:
@@ -197,7 +197,7 @@ def test_treble_dies_as_gradually_as_in_the_recording() -> None:
     codec, _ = networks()
     still, dark = recording(), darkening()
     still[:, SHAPE] = dark[0, SHAPE]
-    moved = Motions(codec, [dark]).moved(still, along(dark))
+    moved = Motions(codec, [dark]).moved(still, along(dark))[0]
     assert np.array_equal(moved[:, : NOTE + 3], still[:, : NOTE + 3])
     own, wanted, before = (tilts(spectra) for spectra in spectra_of(codec, [moved, dark, still]))
     assert float((before[10:] - wanted[10:]).abs().mean()) > 3  # dB
@@ -207,9 +207,9 @@ def test_treble_dies_as_gradually_as_in_the_recording() -> None:
 def test_a_sound_that_is_stretched_or_ends_early_moves_as_fast_as_its_course() -> None:
     codec, _ = networks()
     motions, low = Motions(codec, [glide(6)]), recording(2 * FRAMES)
-    slow = pitches(motions.moved(low, along(low)))
+    slow = pitches(motions.moved(low, along(low))[0])
     assert slow[-1] - slow[0] == pytest.approx(6, abs=0.1)
-    early = pitches(motions.moved(low[:FRAMES], along(low)))
+    early = pitches(motions.moved(low[:FRAMES], along(low))[0])
     assert early[-1] - early[0] == pytest.approx(3, abs=0.1)
 
 
@@ -225,7 +225,7 @@ def test_what_bands_do_not_say_is_half_the_recordings(monkeypatch: pytest.Monkey
         monkeypatch.setattr(motion, "FINE_SHARE", share)
         moved, followed = (
             motions._latents(torch.from_numpy(codes))
-            for codes in (motions.moved(sounds[2], along(sounds[0])), sounds[1])
+            for codes in (motions.moved(sounds[2], along(sounds[0]))[0], sounds[1])
         )
         return float((moved - followed)[:, 1:].var(dim=0).mean())
 
@@ -289,11 +289,11 @@ def test_it_is_known_which_recording_a_sound_moves_as() -> None:
     codec, _ = networks()
     motions = Motions(codec, [recording(), glide(6), recording(2 * FRAMES)])
     drawn = recording()
-    followed = motions.followed(drawn, along(drawn))
+    moved, followed = motions.moved(drawn, along(drawn))
     assert followed in (1, 2)
     alone = Motions(codec, [recording(), motions._recordings[followed].numpy()])
-    assert np.array_equal(motions.moved(drawn, along(drawn)), alone.moved(drawn, along(drawn)))
-    assert motions.followed(drawn, along(drawn)._replace(in_time=True)) == 0
+    assert np.array_equal(moved, alone.moved(drawn, along(drawn))[0])
+    assert motions.moved(drawn, along(drawn)._replace(in_time=True))[1] == 0
 
 
 def test_a_sound_has_its_loudness_and_its_motion_of_two_recordings_where_there_are_two() -> None:
