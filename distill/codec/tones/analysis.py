@@ -18,6 +18,7 @@ from distill.audio.measure import peak_offset
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import FOUND_STEPS, PEAK_CENTS, TUNED_CENTS, TUNING_CENTS, octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
+from distill.codec.tones.phase import FRAMES, PhaseFit
 from distill.codec.tones.layer import (
     FLOORS,
     HIGHEST,
@@ -98,6 +99,7 @@ class PitchAnalysis(nn.Module):
         cells = torch.arange(-FOUND_STEPS, FOUND_STEPS + 1)
         kernel = (-0.5 * (cells * TUNING_CENTS / PEAK_CENTS).square()).exp()
         self.kernel = nn.Buffer(kernel, persistent=False)  # [2 * FOUND_STEPS + 1]
+        self.phases = PhaseFit(config)
 
     @property
     def margin(self) -> int:
@@ -107,7 +109,7 @@ class PitchAnalysis(nn.Module):
     @property
     def context(self) -> int:
         """Frames before and after a frame that decide its tone, windows apart."""
-        return REACH + AVERAGE
+        return REACH + AVERAGE + FRAMES
 
     def power(self, audio: Tensor) -> Tensor:
         """Power spectra `[B * F, bins]` of samples `[B, margin + F * samples_per_frame + margin]`; a full-scale sine has 1."""
@@ -188,6 +190,7 @@ class PitchAnalysis(nn.Module):
         is_tone &= (note > 0) & (note < NOTES)
         codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
         codes, log_mel = (part.unflatten(0, (batch, frames)) for part in (codes, log_mel))
+        codes = self.phases(layer, audio, self.margin, codes)
         combs = layer.combs(codes)
         noise = Noise(*(part.unflatten(0, (batch, frames)) for part in noise))
         return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs

@@ -29,7 +29,10 @@ SMALLEST = 1e-6  # of amplitudes, so that nothing is divided by 0
 TRIANGLE_STEP = 5  # bands between the middles of triangles
 STEADY_HOPS = 4  # of the average over time
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
-START = (math.sqrt(5) - 1) / 2  # cycles: partial k begins at the phase START * k * k, which is not peaky
+LOW = 60.0  # semitones (MIDI): tones below this one may begin as drums do,
+FALL, FALL_FRAMES = 14.0, 5  # which fall by up to so many semitones from each of so many frames to the next
+START = (math.sqrt(5) - 1) / 2  # cycles: partial k begins at the phase SINE + START * (k * k - 1), which is not peaky:
+SINE = -0.25  # cycles: the first as a sine, at zero, as what is struck does
 VECTOR = 64  # values of a code's vector
 WAVES = 12  # cosines and sines of a vector, each
 RATIO_CLASSES = 36  # of an atom's vector: whole tones from an octave below the pitch
@@ -145,12 +148,12 @@ class ToneLayer(nn.Module):
     def phases(self, tones: Tensor) -> Phases:
         """Phases of all frames of tones `[B, F, 3]`, on the CPU, in one pass.
 
-        A run is frames of one set whose pitch glides: its phases are running sums of the frequency.
+        A run is frames of one set whose pitch glides: its phases are running sums of the frequency. In the middle of its
+        first frame that of the pitch is its tuning, as a share of all tunings, whatever it says of the pitch.
         """
         stack, tones = self.config.stack, tones.cpu()
         pitch, sets = self.pitches(tones), self.sets(tones)
-        glides = pitch.diff(dim=1).abs() <= GLIDE
-        begins = nn.functional.pad(~(glides & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
+        begins = nn.functional.pad(~(self.glides(pitch) & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
         hertz = torch.where(pitch.isnan()[..., None], 0.0, hertz_of(self._by_hop(pitch)).unflatten(1, (-1, stack)))
         cycles = hertz.flatten(1) * (self.config.hop_length / self.config.sample_rate)  # [B, T] of each hop
         total = cycles.cumsum(dim=1) - cycles / 2  # to its middle
@@ -159,7 +162,11 @@ class ToneLayer(nn.Module):
         elapsed = total - total[:, ::stack].flatten()[firsts][runs].repeat_interleave(stack, dim=1)
         ratios = self.ratios.cpu().double()[sets.flatten()]  # [B * F, K]
         hertz, last = hertz.flatten(0, 1), elapsed[:, stack - 1 :: stack].flatten()
-        start = (START * torch.arange(1, PARTIALS + 1, dtype=torch.float64).square() % 1).repeat(len(firsts), 1)
+        # In cycles of the pitch, from the middle of the first hop to that of the first frame.
+        shares = (stack / 2 - torch.arange(stack)).clamp(0, 1).double()
+        middle = cycles.unflatten(1, (-1, stack)).flatten(0, 1)[firsts] @ shares - cycles[:, ::stack].flatten()[firsts] / 2
+        start = (tones[..., 1].flatten()[firsts] / TUNINGS - middle)[:, None] * ratios[firsts]
+        start = start + SINE + START * (torch.arange(1, PARTIALS + 1).double().square() - 1)
         for run, frame in enumerate(firsts.tolist()):
             if frame % pitch.shape[1] and hertz[frame - 1, -1] > 0 and hertz[frame, 0] > 0:
                 ended = start[run - 1] + ratios[frame - 1] * last[frame - 1]
@@ -178,14 +185,20 @@ class ToneLayer(nn.Module):
         goes_on = (distance < 0.03 * after) & (after > 0)
         return torch.where(goes_on, (ended[nearest] + (before[nearest] + after) * seconds / 2) % 1, start)
 
+    def begins(self, pitch: Tensor) -> Tensor:
+        """Whether a tone begins in frames with pitches `[B, F]`: after none, or after a lower one."""
+        before = nn.functional.pad(pitch[:, :-1], (1, 0), value=math.nan)
+        return ~pitch.isnan() & ~(pitch - before <= GLIDE)
+
+    def glides(self, pitch: Tensor) -> Tensor:
+        """Whether pitches `[B, F]` glide from each frame to the next, `[B, F - 1]`."""
+        step, lower = pitch.diff(dim=1), torch.minimum(pitch[:, 1:], pitch[:, :-1])
+        began = nn.functional.pad(self.begins(pitch)[:, :-1], (FALL_FRAMES - 1, 0))
+        may_fall = began.unfold(1, FALL_FRAMES, 1).any(dim=2) & (lower < LOW)
+        return (step <= GLIDE) & (step >= -torch.where(may_fall, FALL, GLIDE))
+
     def _by_hop(self, pitch: Tensor) -> Tensor:
-        """Pitches `[B, T]` of hops, of `[B, F]`: between frames of a glide on a line between their middles."""
-        stack = self.config.stack
-        step = pitch.diff(dim=1)
-        step = torch.where(step.abs() <= GLIDE, step, 0.0)
-        before, after = nn.functional.pad(step, (1, 0)), nn.functional.pad(step, (0, 1))
-        offset = ((torch.arange(stack, device=pitch.device) + 0.5) / stack - 0.5).to(pitch)
-        return (pitch[..., None] + torch.where(offset < 0, before[..., None], after[..., None]) * offset).flatten(1)
+        return by_hop(pitch, self.glides(pitch), self.config.stack)
 
     def partials(self, tones: Tensor, phases: Phases) -> tuple[Tensor, Tensor, Tensor]:
         """Frequencies `[B, T, K]` (0: none), relative amplitudes and phases in cycles of tones `[B, F, 3]`."""
@@ -333,6 +346,18 @@ def _signs(rows: int, columns: int) -> Tensor:
     """Signs `[rows, columns]`, unlike in each row, the same everywhere."""
     words = mix(np.arange(1, rows * columns + 1, dtype=np.uint64) * np.uint64(STEP))
     return torch.from_numpy((words >> np.uint64(63)).astype(np.float32) * 2 - 1).reshape(rows, columns)
+
+
+def by_hop(pitch: Tensor, glides: Tensor, stack: int) -> Tensor:
+    """Pitches `[B, T]` of hops, of `[B, F]` that glide or do not, `[B, F - 1]`.
+
+    In a glide they are on a line between the middles of frames, which before its first middle goes on.
+    """
+    step = torch.where(glides, pitch.diff(dim=1), 0.0)
+    before, after = nn.functional.pad(step, (1, 0)), nn.functional.pad(step, (0, 1))
+    before = torch.where(nn.functional.pad(glides, (1, 0)), before, after)
+    offset = ((torch.arange(stack, device=pitch.device) + 0.5) / stack - 0.5).to(pitch)
+    return (pitch[..., None] + torch.where(offset < 0, before[..., None], after[..., None]) * offset).flatten(1)
 
 
 def steps_of(note: Tensor, tuning: Tensor) -> Tensor:

@@ -1,0 +1,185 @@
+"""Beginnings of low tones, such as drums: pitches that lead a partial through the phases that a recording has.
+
+A period of a low tone is as long as its attack, so that phases decide how an attack looks and sounds. Codes hold no
+phases of steady tones, which are not heard, but the tuning of a tone's first frame says the phase in its middle
+(`ToneLayer.phases`), and phases go on from there with the pitch. What is fitted here are that phase and the pitches of
+the first frames. Phases are unwrapped and a course of pitch is fitted to them by least squares (Gauss and Newton); what
+rounding one frame's code does is made good by the codes of the following frames (Babai's nearest plane).
+
+Shapes: B batch, F code frames, S beginnings, J frames of a beginning, H hops of these, T points in time.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from distill.codec.layout import NOTES, TUNINGS
+from distill.codec.scales import hertz, semitones
+from distill.codec.spectral import SpectrogramConfig
+from distill.codec.tones.layer import FALL, FALL_FRAMES, GLIDE, LOW, SINE, ToneLayer, by_hop, note_and_tuning
+
+FRAMES = FALL_FRAMES + 1  # of a beginning, over which pitches are fitted
+LOWEST, HIGHEST = 20.0, 400.0  # Hz, between which a partial is followed
+POINTS = 32  # in time, of a hop
+REACH_SECONDS = 0.012  # of the filter that a partial is followed with, to each side
+MOST_RATIO = 3.0  # of the partial that is followed: phases of higher ones are not coded finely enough
+LARGEST_ERROR = 0.15  # cycles, root mean square: what is fitted less well is no partial
+STIFFNESS, TRUST = 1e-5, 2e-6  # squared cycles a squared semitone: of bends, and of distance from measured pitches
+ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and semitones of each of them
+
+
+class PhaseFit(nn.Module):
+    """Fits codes of note and tuning to phases where low tones begin."""
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.reach = round(REACH_SECONDS * config.sample_rate)
+        time = torch.arange(-self.reach, self.reach + 1).double() / config.sample_rate
+        window = torch.hann_window(len(time) + 2, periodic=False, dtype=torch.float64)[1:-1]
+        low = torch.sinc((HIGHEST - LOWEST) * time) * window
+        turn = math.pi * (HIGHEST + LOWEST) * time
+        kernel = torch.stack([turn.cos(), -turn.sin()]) * (low / low.sum())
+        self.kernel = nn.Buffer(kernel.float()[:, None], persistent=False)  # [2, 1, taps], real and imaginary
+        hops, points = FRAMES * config.stack, FRAMES * config.stack * POINTS
+        one, all_glide = torch.eye(FRAMES, dtype=torch.float64), torch.ones(FRAMES, FRAMES - 1, dtype=torch.bool)
+        self.hop_pitches = nn.Buffer(by_hop(one, all_glide, config.stack).T, persistent=False)  # [H, J]
+        places = (torch.arange(points).double() + 0.5) / POINTS
+        places = torch.cat([places, torch.tensor([config.stack / 2]).double()])  # the last: the first frame's middle
+        shares = (places[:, None] - torch.arange(hops)).clamp(0, 1)
+        seconds = (shares[:-1] - shares[-1]) * (config.hop_length / config.sample_rate)
+        self.seconds = nn.Buffer(seconds, persistent=False)  # [T, H] of each hop since the first frame's middle
+        bends = torch.eye(FRAMES, dtype=torch.float64).diff(dim=0).diff(dim=0)
+        prior = STIFFNESS * bends.T @ bends + TRUST * torch.eye(FRAMES)
+        self.prior = nn.Buffer(nn.functional.pad(prior, (1, 0, 1, 0)), persistent=False)  # [1 + J, 1 + J]
+        self.prior[0, 0] = 1e-9  # of the phase, of silence
+
+    def forward(self, layer: ToneLayer, audio: Tensor, margin: int, codes: Tensor) -> Tensor:
+        """Codes `[B, F, 3]` of tones, with other notes and tunings where low ones begin.
+
+        They are those of samples `[B, margin + F * samples_per_frame + margin]`.
+        """
+        pitch = layer.pitches(codes)  # [B, F]
+        goes_on = nn.functional.pad(layer.glides(pitch), (1, 0))
+        begins = layer.begins(pitch) & (pitch < LOW)
+        if not begins.any():
+            return codes
+        rows, firsts = begins.nonzero().unbind(1)
+        frames = firsts[:, None] + torch.arange(FRAMES, device=firsts.device)
+        goes_on = nn.functional.pad(goes_on, (0, FRAMES))[rows[:, None], frames]
+        goes_on[:, 0] = True
+        there = goes_on.long().cumprod(dim=1).bool()  # [S, J]
+        pitch = nn.functional.pad(pitch, (0, FRAMES), value=math.nan)[rows[:, None], frames]
+        phases, power = self._followed(audio, rows, margin + firsts * self.config.samples_per_frame)
+        power = power * there.repeat_interleave(self.config.stack * POINTS, dim=1)
+        ratios = self._ratios(layer, codes[rows, firsts], phases, power)
+        fitted, is_good = self._fit(phases, power, there, ratios)
+        notes, tunings = note_and_tuning(fitted)
+        is_good &= ((notes > 0) & (notes < NOTES) | ~there).all(dim=1)
+        changed = there & is_good[:, None]
+        codes = codes.clone()
+        where = rows[:, None].expand_as(frames)[changed], frames[changed]
+        codes[..., 0][where], codes[..., 1][where] = notes[changed], tunings[changed]
+        return codes
+
+    def _followed(self, audio: Tensor, rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Unwrapped phases in cycles and power `[S, T]` of what is between `LOWEST` and `HIGHEST` from samples `starts` on."""
+        config = self.config
+        step, count = config.hop_length // POINTS, FRAMES * config.samples_per_frame
+        audio = nn.functional.pad(audio, (self.reach, self.reach + count))
+        offsets = torch.arange(count + 2 * self.reach, device=audio.device) + step // 2
+        pieces = audio[rows[:, None], starts[:, None] + offsets]
+        real, imaginary = nn.functional.conv1d(pieces[:, None], self.kernel, stride=step)[..., : count // step].unbind(1)
+        angles = torch.atan2(imaginary, real).double() / (2 * math.pi)
+        steps = angles.diff(dim=1)
+        return nn.functional.pad((steps - steps.round()).cumsum(dim=1), (1, 0)) + angles[:, :1], real**2 + imaginary**2
+
+    def _ratios(self, layer: ToneLayer, tones: Tensor, phases: Tensor, power: Tensor) -> Tensor:
+        """Ratio `[S]` to the pitch of the partial of tones `[S, 3]` that is followed; 0 where none is near."""
+        cycles = (phases.diff(dim=1) * power[:, 1:]).sum(dim=1) / power[:, 1:].sum(dim=1).clamp_min(1e-20)
+        measured = cycles * (POINTS * self.config.sample_rate / self.config.hop_length)
+        ratios = layer.ratios[layer.sets(tones)].double()
+        partials = hertz(layer.pitches(tones))[:, None] * ratios
+        near = (partials.clamp_min(1e-9).log2() - measured.clamp_min(1e-9).log2()[:, None]).abs()
+        nearest = near.argmin(dim=1, keepdim=True)
+        found = ratios.gather(1, nearest)[:, 0]
+        return torch.where((near.gather(1, nearest)[:, 0] < 1) & (found <= MOST_RATIO), found, 0.0)
+
+    def _fit(self, phases: Tensor, power: Tensor, there: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
+        """Pitches `[S, J]` in steps of tuning, and whether they lead a partial of these ratios `[S]` through `phases`."""
+        points = self.config.stack * POINTS
+        weights = power.double() / power.sum(dim=1, keepdim=True).clamp_min(1e-20)
+        usable = (ratios > 0) & (power.sum(dim=1) > 0)
+        ratio = torch.where(usable, ratios, 1.0)[:, None]
+        rate = POINTS * self.config.sample_rate / self.config.hop_length
+        moved = nn.functional.pad(phases.diff(dim=1), (1, 0)) * rate
+        by_frame = (part.unflatten(1, (-1, points)).sum(dim=2) for part in (moved * weights, weights))
+        mean, share = by_frame
+        measured = semitones((mean / share.clamp_min(1e-12) / ratio).clamp(LOWEST / 2, 2 * HIGHEST).log2())
+        # Frames that are not there are as the last that is.
+        last = (there.sum(dim=1, keepdim=True) - 1).expand_as(there)
+        measured = torch.where(there & (share > 1e-6), measured, measured.gather(1, last))
+        pitches = measured
+        for _ in range(ROUNDS):
+            speeds = hertz(pitches @ self.hop_pitches.T)  # [S, H]
+            error = phases - ratio * (speeds @ self.seconds.T)
+            slopes = (self.seconds * speeds[:, None] * (math.log(2) / 12)) @ self.hop_pitches  # [S, T, J]
+            slopes = ratio[..., None] * torch.cat([torch.zeros_like(slopes[..., :1]), slopes], dim=2)
+            slopes[..., 0] = 1.0  # of the phase in the first frame's middle
+            normal = slopes.transpose(1, 2) @ (weights[..., None] * slopes)
+            normal += self.prior
+            pull = nn.functional.pad(TRUST * measured - pitches @ self.prior[1:, 1:], (1, 0))
+            change = torch.linalg.solve(normal, (slopes.transpose(1, 2) @ (weights * error)[..., None])[..., 0] + pull)
+            pitches = _within_glides(pitches + change[:, 1:].clamp(-LARGEST_STEP, LARGEST_STEP))
+        error = phases - ratio * (hertz(pitches @ self.hop_pitches.T) @ self.seconds.T)
+        phase = (weights * error).sum(dim=1)
+        error = error - phase[:, None]
+        usable &= (weights * error.square()).sum(dim=1).sqrt() < LARGEST_ERROR
+        return self._rounded(normal, phase, pitches, ratio[:, 0]), usable
+
+    def _rounded(self, normal: Tensor, phase: Tensor, pitches: Tensor, ratio: Tensor) -> Tensor:
+        """Pitches `[S, J]` in steps of tuning, near `pitches`, such that the tuning of the first says the `phase` `[S]`.
+
+        `normal` `[S, 1 + J, 1 + J]` is the matrix of the fit, of the phase and the pitches, `ratio` `[S]` that of the
+        partial.
+        """
+        # Rounded are the last unknowns of a triangle first, so that the others can make good what that does.
+        triangle = torch.linalg.cholesky(normal.flip(1, 2), upper=True)
+        steps = pitches * TUNINGS
+
+        def wanted(frame: int, errors: list[Tensor]) -> Tensor:
+            row = triangle[:, FRAMES - 1 - frame]
+            known = row[:, FRAMES - frame :] * torch.stack(errors[::-1], dim=1)
+            return steps[:, frame] - known.sum(dim=1) / row[:, FRAMES - 1 - frame] * TUNINGS
+
+        choices = []
+        for half in range(4):  # turns of the partial: its sign is not heard
+            turn = ((phase - SINE) % 0.5 + half / 2) / ratio * TUNINGS
+            tuning = turn.round().clamp_max(TUNINGS - 1)
+            errors = [(tuning - turn) / TUNINGS * ratio]
+            pitch = wanted(0, errors)
+            # A tuning of half of the tunings is no deviation from the note.
+            first = ((pitch - tuning) / TUNINGS + 0.5).round() * TUNINGS + tuning - TUNINGS // 2
+            miss = (first - pitch).abs() + torch.where(turn > TUNINGS - 0.5, 1e6 + turn, 0.0)
+            choices.append(torch.stack([errors[0], first, miss]))
+        best = torch.stack(choices)  # [halves, 3, S]
+        error, first, _ = best.gather(0, best[:, 2].argmin(dim=0).expand(1, 3, -1))[0]
+        errors, rounded = [error, (first - steps[:, 0]) / TUNINGS], [first]
+        for frame in range(1, FRAMES):
+            rounded.append(_within(wanted(frame, errors).round(), rounded[-1], TUNINGS))
+            errors.append((rounded[-1] - steps[:, frame]) / TUNINGS)
+        return torch.stack(rounded, dim=1).long()
+
+
+def _within_glides(pitches: Tensor) -> Tensor:
+    """Pitches `[S, J]` no further from each other than tones that begin glide."""
+    kept = [pitches[:, 0]]
+    for pitch in pitches.unbind(1)[1:]:
+        kept.append(_within(pitch, kept[-1]))
+    return torch.stack(kept, dim=1)
+
+
+def _within(pitch: Tensor, before: Tensor, steps: int = 1) -> Tensor:
+    """A pitch `[S]` no further from that of the frame before than it glides; both in so many `steps` a semitone."""
+    return torch.minimum(torch.maximum(pitch, before - FALL * steps), before + GLIDE * steps)
