@@ -29,8 +29,8 @@ SMALLEST = 1e-6  # of amplitudes, so that nothing is divided by 0
 TRIANGLE_STEP = 5  # bands between the middles of triangles
 STEADY_HOPS = 4  # of the average over time
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
-LOW = 60.0  # semitones (MIDI): tones below this one may begin as drums do,
-FALL, FALL_FRAMES = 14.0, 5  # which fall by up to so many semitones from each of so many frames to the next
+LOW = 60.0  # semitones (MIDI): tones below this one may begin as drums do, whose pitch falls
+FALL, FALL_FRAMES = 14.0, 5  # by up to so many semitones from each of so many frames to the next
 START = (math.sqrt(5) - 1) / 2  # cycles: partial k begins at the phase SINE + START * (k * k - 1), which is not peaky:
 SINE = -0.25  # cycles: the first as a sine, at zero, as what is struck does
 VECTOR = 64  # values of a code's vector
@@ -153,7 +153,7 @@ class ToneLayer(nn.Module):
         """
         stack, tones = self.config.stack, tones.cpu()
         pitch, sets = self.pitches(tones), self.sets(tones)
-        begins = nn.functional.pad(~(self.glides(pitch) & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
+        begins = nn.functional.pad(~(self.glides(pitch)[0] & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
         hertz = torch.where(pitch.isnan()[..., None], 0.0, hertz_of(self._by_hop(pitch)).unflatten(1, (-1, stack)))
         cycles = hertz.flatten(1) * (self.config.hop_length / self.config.sample_rate)  # [B, T] of each hop
         total = cycles.cumsum(dim=1) - cycles / 2  # to its middle
@@ -185,20 +185,20 @@ class ToneLayer(nn.Module):
         goes_on = (distance < 0.03 * after) & (after > 0)
         return torch.where(goes_on, (ended[nearest] + (before[nearest] + after) * seconds / 2) % 1, start)
 
-    def begins(self, pitch: Tensor) -> Tensor:
-        """Whether a tone begins in frames with pitches `[B, F]`: after none, or after a lower one."""
-        before = nn.functional.pad(pitch[:, :-1], (1, 0), value=math.nan)
-        return ~pitch.isnan() & ~(pitch - before <= GLIDE)
+    def glides(self, pitch: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether pitches `[B, F]` glide from each frame to the next, `[B, F - 1]`, and whether a tone begins in a frame.
 
-    def glides(self, pitch: Tensor) -> Tensor:
-        """Whether pitches `[B, F]` glide from each frame to the next, `[B, F - 1]`."""
-        step, lower = pitch.diff(dim=1), torch.minimum(pitch[:, 1:], pitch[:, :-1])
-        began = nn.functional.pad(self.begins(pitch)[:, :-1], (FALL_FRAMES - 1, 0))
-        may_fall = began.unfold(1, FALL_FRAMES, 1).any(dim=2) & (lower < LOW)
-        return (step <= GLIDE) & (step >= -torch.where(may_fall, FALL, GLIDE))
+        A tone begins after none, and after a lower one that is no beginning. Low ones glide faster as they begin.
+        """
+        step, is_tone = pitch.diff(dim=1), ~pitch.isnan()
+        first = is_tone & nn.functional.pad(~is_tone[:, :-1], (1, 0), value=True)
+        starts = first | nn.functional.pad((step > GLIDE) & ~_recent(first), (1, 0))
+        is_low = torch.minimum(pitch[:, 1:], pitch[:, :-1]) < LOW
+        glides = (step.abs() <= GLIDE) | (is_low & (step.abs() <= FALL) & _recent(starts))
+        return glides, starts & ~nn.functional.pad(glides, (1, 0))
 
     def _by_hop(self, pitch: Tensor) -> Tensor:
-        return by_hop(pitch, self.glides(pitch), self.config.stack)
+        return by_hop(pitch, self.glides(pitch)[0], self.config.stack)
 
     def partials(self, tones: Tensor, phases: Phases) -> tuple[Tensor, Tensor, Tensor]:
         """Frequencies `[B, T, K]` (0: none), relative amplitudes and phases in cycles of tones `[B, F, 3]`."""
@@ -346,6 +346,11 @@ def _signs(rows: int, columns: int) -> Tensor:
     """Signs `[rows, columns]`, unlike in each row, the same everywhere."""
     words = mix(np.arange(1, rows * columns + 1, dtype=np.uint64) * np.uint64(STEP))
     return torch.from_numpy((words >> np.uint64(63)).astype(np.float32) * 2 - 1).reshape(rows, columns)
+
+
+def _recent(frames: Tensor) -> Tensor:
+    """Whether one of a few frames before each but the first is one of `frames` `[B, F]`: `[B, F - 1]`."""
+    return nn.functional.pad(frames, (FALL_FRAMES, 0)).unfold(1, FALL_FRAMES, 1).any(dim=2)[:, 1:-1]
 
 
 def by_hop(pitch: Tensor, glides: Tensor, stack: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import hertz, semitones
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tones.layer import FALL, FALL_FRAMES, GLIDE, LOW, SINE, ToneLayer, by_hop, note_and_tuning
+from distill.codec.tones.layer import FALL, FALL_FRAMES, LOW, SINE, ToneLayer, by_hop, note_and_tuning
 
 FRAMES = FALL_FRAMES + 1  # of a beginning, over which pitches are fitted
 LOWEST, HIGHEST = 20.0, 400.0  # Hz, between which a partial is followed
@@ -61,8 +61,8 @@ class PhaseFit(nn.Module):
         They are those of samples `[B, margin + F * samples_per_frame + margin]`.
         """
         pitch = layer.pitches(codes)  # [B, F]
-        goes_on = nn.functional.pad(layer.glides(pitch), (1, 0))
-        begins = layer.begins(pitch) & (pitch < LOW)
+        glides, begins = layer.glides(pitch)
+        goes_on, begins = nn.functional.pad(glides, (1, 0)), begins & (pitch < LOW)
         if not begins.any():
             return codes
         rows, firsts = begins.nonzero().unbind(1)
@@ -182,4 +182,4 @@ def _within_glides(pitches: Tensor) -> Tensor:
 
 def _within(pitch: Tensor, before: Tensor, steps: int = 1) -> Tensor:
     """A pitch `[S]` no further from that of the frame before than it glides; both in so many `steps` a semitone."""
-    return torch.minimum(torch.maximum(pitch, before - FALL * steps), before + GLIDE * steps)
+    return torch.minimum(torch.maximum(pitch, before - FALL * steps), before + FALL * steps)
