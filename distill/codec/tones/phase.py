@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.codec.layout import NOTES, TUNINGS
-from distill.codec.scales import hertz, semitones
+from distill.codec.scales import hertz, octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
 from distill.codec.tones.layer import FALL, FALL_FRAMES, LOW, SINE, ToneLayer, by_hop, note_and_tuning
 
@@ -24,6 +24,7 @@ LOWEST, HIGHEST = 20.0, 400.0  # Hz, between which a partial is followed
 POINTS = 32  # in time, of a hop
 REACH_SECONDS = 0.012  # of the filter that a partial is followed with, to each side
 MOST_RATIO = 3.0  # of the partial that is followed: phases of higher ones are not coded finely enough
+MOST_APART = 0.6  # octaves, of that partial from what is measured
 LARGEST_ERROR = 0.15  # cycles, root mean square: what is fitted less well is no partial
 STIFFNESS, TRUST = 1e-5, 2e-6  # squared cycles a squared semitone: of bends, and of distance from measured pitches
 ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and semitones of each of them
@@ -56,31 +57,34 @@ class PhaseFit(nn.Module):
         self.prior[0, 0] = 1e-9  # of the phase, of silence
 
     def forward(self, layer: ToneLayer, audio: Tensor, margin: int, codes: Tensor) -> Tensor:
-        """Codes `[B, F, 3]` of tones, with other notes and tunings where low ones begin.
+        """Codes `[B, F, 3]` of tones, with other ones where low tones begin: notes and tunings that fit, of one set.
 
         They are those of samples `[B, margin + F * samples_per_frame + margin]`.
         """
         pitch = layer.pitches(codes)  # [B, F]
         glides, begins = layer.glides(pitch)
-        goes_on, begins = nn.functional.pad(glides, (1, 0)), begins & (pitch < LOW)
+        begins &= pitch < LOW
         if not begins.any():
             return codes
         rows, firsts = begins.nonzero().unbind(1)
         frames = firsts[:, None] + torch.arange(FRAMES, device=firsts.device)
-        goes_on = nn.functional.pad(goes_on, (0, FRAMES))[rows[:, None], frames]
+        goes_on = nn.functional.pad(glides, (1, FRAMES))[rows[:, None], frames]
         goes_on[:, 0] = True
         there = goes_on.long().cumprod(dim=1).bool()  # [S, J]
-        pitch = nn.functional.pad(pitch, (0, FRAMES), value=math.nan)[rows[:, None], frames]
         phases, power = self._followed(audio, rows, margin + firsts * self.config.samples_per_frame)
         power = power * there.repeat_interleave(self.config.stack * POINTS, dim=1)
-        ratios = self._ratios(layer, codes[rows, firsts], phases, power)
-        fitted, is_good = self._fit(phases, power, there, ratios)
+        shares, measured = self._measured(phases, power)
+        tones = nn.functional.pad(codes, (0, 0, 0, FRAMES))[rows[:, None], frames]  # [S, J, 3]
+        loudest = shares.argmax(dim=1, keepdim=True)
+        sets = layer.sets(tones).gather(1, loudest)
+        ratios = _nearest_ratio(layer.ratios[sets[:, 0]], layer.pitches(tones), measured, shares * (layer.sets(tones) == sets))
+        fitted, is_good = self._fit(phases, power, there & (shares > 1e-6), measured, ratios)
         notes, tunings = note_and_tuning(fitted)
         is_good &= ((notes > 0) & (notes < NOTES) | ~there).all(dim=1)
         changed = there & is_good[:, None]
         codes = codes.clone()
-        where = rows[:, None].expand_as(frames)[changed], frames[changed]
-        codes[..., 0][where], codes[..., 1][where] = notes[changed], tunings[changed]
+        atoms = tones[..., 2].gather(1, loudest).expand_as(frames)
+        codes[rows[:, None].expand_as(frames)[changed], frames[changed]] = torch.stack([notes, tunings, atoms], 2)[changed]
         return codes
 
     def _followed(self, audio: Tensor, rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,31 +99,27 @@ class PhaseFit(nn.Module):
         steps = angles.diff(dim=1)
         return nn.functional.pad((steps - steps.round()).cumsum(dim=1), (1, 0)) + angles[:, :1], real**2 + imaginary**2
 
-    def _ratios(self, layer: ToneLayer, tones: Tensor, phases: Tensor, power: Tensor) -> Tensor:
-        """Ratio `[S]` to the pitch of the partial of tones `[S, 3]` that is followed; 0 where none is near."""
-        cycles = (phases.diff(dim=1) * power[:, 1:]).sum(dim=1) / power[:, 1:].sum(dim=1).clamp_min(1e-20)
-        measured = cycles * (POINTS * self.config.sample_rate / self.config.hop_length)
-        ratios = layer.ratios[layer.sets(tones)].double()
-        partials = hertz(layer.pitches(tones))[:, None] * ratios
-        near = (partials.clamp_min(1e-9).log2() - measured.clamp_min(1e-9).log2()[:, None]).abs()
-        nearest = near.argmin(dim=1, keepdim=True)
-        found = ratios.gather(1, nearest)[:, 0]
-        return torch.where((near.gather(1, nearest)[:, 0] < 1) & (found <= MOST_RATIO), found, 0.0)
+    def _measured(self, phases: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
+        """Of frames `[S, J]` their shares of the power, and mean frequencies in Hz."""
+        points, seconds = self.config.stack * POINTS, self.config.hop_length / self.config.sample_rate / POINTS
+        by_frame = power.double().unflatten(1, (-1, points)).sum(dim=2)
+        cycles = (nn.functional.pad(phases.diff(dim=1), (1, 0)) * power).unflatten(1, (-1, points)).sum(dim=2)
+        shares = by_frame / by_frame.sum(dim=1, keepdim=True).clamp_min(1e-20)
+        return shares, cycles / by_frame.clamp_min(1e-20) / seconds
 
-    def _fit(self, phases: Tensor, power: Tensor, there: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
-        """Pitches `[S, J]` in steps of tuning, and whether they lead a partial of these ratios `[S]` through `phases`."""
-        points = self.config.stack * POINTS
+    def _fit(
+        self, phases: Tensor, power: Tensor, there: Tensor, frequencies: Tensor, ratios: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Pitches `[S, J]` in steps of tuning, and whether they lead a partial of these ratios `[S]` through `phases`.
+
+        It has `frequencies` `[S, J]` in Hz in frames that are `there`.
+        """
         weights = power.double() / power.sum(dim=1, keepdim=True).clamp_min(1e-20)
         usable = (ratios > 0) & (power.sum(dim=1) > 0)
         ratio = torch.where(usable, ratios, 1.0)[:, None]
-        rate = POINTS * self.config.sample_rate / self.config.hop_length
-        moved = nn.functional.pad(phases.diff(dim=1), (1, 0)) * rate
-        by_frame = (part.unflatten(1, (-1, points)).sum(dim=2) for part in (moved * weights, weights))
-        mean, share = by_frame
-        measured = semitones((mean / share.clamp_min(1e-12) / ratio).clamp(LOWEST / 2, 2 * HIGHEST).log2())
-        # Frames that are not there are as the last that is.
-        last = (there.sum(dim=1, keepdim=True) - 1).expand_as(there)
-        measured = torch.where(there & (share > 1e-6), measured, measured.gather(1, last))
+        measured = semitones((frequencies / ratio).clamp(LOWEST / 2, 2 * HIGHEST).log2())
+        last = (there * torch.arange(FRAMES, device=there.device)).amax(dim=1, keepdim=True).expand_as(there)
+        measured = torch.where(there, measured, measured.gather(1, last))  # those that are not are as the last that is
         pitches = measured
         for _ in range(ROUNDS):
             speeds = hertz(pitches @ self.hop_pitches.T)  # [S, H]
@@ -170,6 +170,19 @@ class PhaseFit(nn.Module):
             rounded.append(_within(wanted(frame, errors).round(), rounded[-1], TUNINGS))
             errors.append((rounded[-1] - steps[:, frame]) / TUNINGS)
         return torch.stack(rounded, dim=1).long()
+
+
+def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights: Tensor) -> Tensor:
+    """Of partials with `ratios` `[S, K]` to pitches `[S, J]` the ratio `[S]` of the nearest to frequencies in Hz `[S, J]`.
+
+    It is 0 where none is near.
+    """
+    measured = frequencies.clamp_min(1.0).log2() - octaves(pitches.nan_to_num())
+    apart = (torch.where(ratios > 0, ratios.double(), math.inf).log2()[:, None] - measured[..., None]).abs()  # [S, J, K]
+    shares = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-20)
+    distance, nearest = (shares[..., None] * apart).nan_to_num(math.inf).sum(dim=1).min(dim=1, keepdim=True)
+    found = ratios.double().gather(1, nearest)
+    return torch.where((distance < MOST_APART) & (found <= MOST_RATIO), found, 0.0)[:, 0]
 
 
 def _within_glides(pitches: Tensor) -> Tensor:
