@@ -21,7 +21,7 @@ from distill.codec.tones.layer import FALL, FALL_FRAMES, LOW, SINE, ToneLayer, b
 
 FRAMES = FALL_FRAMES + 1  # of a beginning, over which pitches are fitted
 LOWEST, HIGHEST = 20.0, 400.0  # Hz, between which a partial is followed
-POINTS = 32  # in time, of a hop
+POINTS, FITTED_POINTS = 16, 4  # in time, of a hop: at which phases are measured, and to which they are fitted
 REACH_SECONDS = 0.012  # of the filter that a partial is followed with, to each side
 MOST_RATIO = 3.0  # of the partial that is followed: phases of higher ones are not coded finely enough
 MOST_APART = 0.6  # octaves, of that partial from what is measured
@@ -36,17 +36,22 @@ class PhaseFit(nn.Module):
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
         self.config = config
-        self.reach = round(REACH_SECONDS * config.sample_rate)
-        time = torch.arange(-self.reach, self.reach + 1).double() / config.sample_rate
+        step = config.hop_length // POINTS
+        self.stride = max(1, step // 4)  # of a first filter, after which the second has few taps
+        first = torch.hann_window(2 * self.stride + 2, periodic=False)[1:-1]
+        self.first = nn.Buffer((first / first.sum())[None, None], persistent=False)  # [1, 1, 2 * stride]
+        rate = config.sample_rate / self.stride
+        self.reach = round(REACH_SECONDS * rate)
+        time = torch.arange(-self.reach, self.reach + 1).double() / rate
         window = torch.hann_window(len(time) + 2, periodic=False, dtype=torch.float64)[1:-1]
         low = torch.sinc((HIGHEST - LOWEST) * time) * window
         turn = math.pi * (HIGHEST + LOWEST) * time
         kernel = torch.stack([turn.cos(), -turn.sin()]) * (low / low.sum())
         self.kernel = nn.Buffer(kernel.float()[:, None], persistent=False)  # [2, 1, taps], real and imaginary
-        hops, points = FRAMES * config.stack, FRAMES * config.stack * POINTS
+        hops, points = FRAMES * config.stack, FRAMES * config.stack * FITTED_POINTS
         one, all_glide = torch.eye(FRAMES, dtype=torch.float64), torch.ones(FRAMES, FRAMES - 1, dtype=torch.bool)
         self.hop_pitches = nn.Buffer(by_hop(one, all_glide, config.stack).T, persistent=False)  # [H, J]
-        places = (torch.arange(points).double() + 0.5) / POINTS
+        places = (torch.arange(points).double() + 0.5) / FITTED_POINTS
         places = torch.cat([places, torch.tensor([config.stack / 2]).double()])  # the last: the first frame's middle
         shares = (places[:, None] - torch.arange(hops)).clamp(0, 1)
         seconds = (shares[:-1] - shares[-1]) * (config.hop_length / config.sample_rate)
@@ -63,7 +68,7 @@ class PhaseFit(nn.Module):
         """
         pitch = layer.pitches(codes)  # [B, F]
         glides, begins = layer.glides(pitch)
-        begins &= pitch < LOW
+        begins &= (pitch < LOW) & nn.functional.pad(glides, (0, 1))  # of two frames at least
         if not begins.any():
             return codes
         rows, firsts = begins.nonzero().unbind(1)
@@ -89,12 +94,13 @@ class PhaseFit(nn.Module):
 
     def _followed(self, audio: Tensor, rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         """Unwrapped phases in cycles and power `[S, T]` of what is between `LOWEST` and `HIGHEST` from samples `starts` on."""
-        config = self.config
-        step, count = config.hop_length // POINTS, FRAMES * config.samples_per_frame
-        audio = nn.functional.pad(audio, (self.reach, self.reach + count))
-        offsets = torch.arange(count + 2 * self.reach, device=audio.device) + step // 2
-        pieces = audio[rows[:, None], starts[:, None] + offsets]
-        real, imaginary = nn.functional.conv1d(pieces[:, None], self.kernel, stride=step)[..., : count // step].unbind(1)
+        step, count = self.config.hop_length // POINTS // self.stride, FRAMES * self.config.stack * POINTS
+        before = self.reach * self.stride
+        padded = nn.functional.pad(audio, (before, before + (count + 1) * step * self.stride))
+        slow = nn.functional.conv1d(padded[:, None], self.first, stride=self.stride)[:, 0]
+        offsets = torch.arange((count - 1) * step + 2 * self.reach + 1, device=audio.device) + step // 2 - 1
+        pieces = slow[rows[:, None], starts[:, None] // self.stride + offsets]
+        real, imaginary = nn.functional.conv1d(pieces[:, None], self.kernel, stride=step).unbind(1)
         angles = torch.atan2(imaginary, real).double() / (2 * math.pi)
         steps = angles.diff(dim=1)
         return nn.functional.pad((steps - steps.round()).cumsum(dim=1), (1, 0)) + angles[:, :1], real**2 + imaginary**2
@@ -114,7 +120,9 @@ class PhaseFit(nn.Module):
 
         It has `frequencies` `[S, J]` in Hz in frames that are `there`.
         """
-        weights = power.double() / power.sum(dim=1, keepdim=True).clamp_min(1e-20)
+        each = POINTS // FITTED_POINTS
+        phases, power = phases.unflatten(1, (-1, each)).mean(dim=2), power.double().unflatten(1, (-1, each)).sum(dim=2)
+        weights = power / power.sum(dim=1, keepdim=True).clamp_min(1e-20)
         usable = (ratios > 0) & (power.sum(dim=1) > 0)
         ratio = torch.where(usable, ratios, 1.0)[:, None]
         measured = semitones((frequencies / ratio).clamp(LOWEST / 2, 2 * HIGHEST).log2())
