@@ -190,7 +190,7 @@ class PitchAnalysis(nn.Module):
         is_tone &= (note > 0) & (note < NOTES)
         codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
         codes, log_mel = (part.unflatten(0, (batch, frames)) for part in (codes, log_mel))
-        codes = self.phases(layer, audio, self.margin, codes)
+        codes = self.phases(layer, audio, self.margin, codes, inside)
         combs = layer.combs(codes)
         noise = Noise(*(part.unflatten(0, (batch, frames)) for part in noise))
         return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs

@@ -24,7 +24,7 @@ LOWEST, HIGHEST = 20.0, 400.0  # Hz, between which a partial is followed
 POINTS, FITTED_POINTS = 16, 4  # in time, of a hop: at which phases are measured, and to which they are fitted
 REACH_SECONDS = 0.012  # of the filter that a partial is followed with, to each side
 MOST_RATIO = 3.0  # of the partial that is followed: phases of higher ones are not coded finely enough
-MOST_APART = 0.6  # octaves, of that partial from what is measured
+MOST_APART = 1.0  # octaves, of that partial from what is measured
 LARGEST_ERROR = 0.15  # cycles, root mean square: what is fitted less well is no partial
 STIFFNESS, TRUST = 1e-5, 2e-6  # squared cycles a squared semitone: of bends, and of distance from measured pitches
 ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and semitones of each of them
@@ -61,12 +61,15 @@ class PhaseFit(nn.Module):
         self.prior = nn.Buffer(nn.functional.pad(prior, (1, 0, 1, 0)), persistent=False)  # [1 + J, 1 + J]
         self.prior[0, 0] = 1e-9  # of the phase, of silence
 
-    def forward(self, layer: ToneLayer, audio: Tensor, margin: int, codes: Tensor) -> Tensor:
+    def forward(
+        self, layer: ToneLayer, audio: Tensor, margin: int, codes: Tensor, inside: Tensor | None = None
+    ) -> Tensor:
         """Codes `[B, F, 3]` of tones, with other ones where low tones begin: notes and tunings that fit, of one set.
 
-        They are those of samples `[B, margin + F * samples_per_frame + margin]`.
+        They are those of samples `[B, margin + F * samples_per_frame + margin]`; `inside` `[F]` is 0 in gaps.
         """
         pitch = layer.pitches(codes)  # [B, F]
+        pitch = pitch if inside is None else pitch.where(inside > 0, math.nan)
         glides, begins = layer.glides(pitch)
         begins &= (pitch < LOW) & nn.functional.pad(glides, (0, 1))  # of two frames at least
         if not begins.any():
