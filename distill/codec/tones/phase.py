@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import hertz, octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tones.layer import FALL, FALL_FRAMES, LOW, SINE, ToneLayer, by_hop, note_and_tuning
+from distill.codec.tones.layer import FALL, FALL_FRAMES, GLIDE, LOW, SINE, ToneLayer, by_hop, note_and_tuning
 
 FRAMES = FALL_FRAMES + 1  # of a beginning, over which pitches are fitted
 LOWEST, HIGHEST = 20.0, 400.0  # Hz, between which a partial is followed
@@ -27,6 +27,7 @@ MOST_RATIO = 3.0  # of the partial that is followed: phases of higher ones are n
 MOST_APART = 1.0  # octaves, of that partial from what is measured
 LARGEST_ERROR = 0.15  # cycles, root mean square: what is fitted less well is no partial
 STIFFNESS, TRUST = 1e-5, 2e-6  # squared cycles a squared semitone: of bends, and of distance from measured pitches
+KNOWN_TRUST = 1e-2  # of pitches that peaks tell better, since they glide as those of other tones
 ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and semitones of each of them
 
 
@@ -57,9 +58,7 @@ class PhaseFit(nn.Module):
         seconds = (shares[:-1] - shares[-1]) * (config.hop_length / config.sample_rate)
         self.seconds = nn.Buffer(seconds, persistent=False)  # [T, H] of each hop since the first frame's middle
         bends = torch.eye(FRAMES, dtype=torch.float64).diff(dim=0).diff(dim=0)
-        prior = STIFFNESS * bends.T @ bends + TRUST * torch.eye(FRAMES)
-        self.prior = nn.Buffer(nn.functional.pad(prior, (1, 0, 1, 0)), persistent=False)  # [1 + J, 1 + J]
-        self.prior[0, 0] = 1e-9  # of the phase, of silence
+        self.stiffness = nn.Buffer(STIFFNESS * bends.T @ bends, persistent=False)  # [J, J]
 
     def forward(
         self, layer: ToneLayer, audio: Tensor, margin: int, codes: Tensor, inside: Tensor | None = None
@@ -83,15 +82,20 @@ class PhaseFit(nn.Module):
         power = power * there.repeat_interleave(self.config.stack * POINTS, dim=1)
         shares, measured = self._measured(phases, power)
         tones = nn.functional.pad(codes, (0, 0, 0, FRAMES))[rows[:, None], frames]  # [S, J, 3]
-        loudest = shares.argmax(dim=1, keepdim=True)
-        sets = layer.sets(tones).gather(1, loudest)
-        ratios = _nearest_ratio(layer.ratios[sets[:, 0]], layer.pitches(tones), measured, shares * (layer.sets(tones) == sets))
-        fitted, is_good = self._fit(phases, power, there & (shares > 1e-6), measured, ratios)
+        sets = layer.sets(tones)
+        votes = ((sets[:, None] == sets[..., None]) * (there * (1 + shares))[:, None]).sum(dim=2) * there
+        chosen = votes.argmax(dim=1, keepdim=True)  # a frame with the set of most frames
+        coded, its = layer.pitches(tones), sets == sets.gather(1, chosen)
+        ratios = _nearest_ratio(layer.ratios[sets.gather(1, chosen)[:, 0]], coded, measured, shares * its)
+        steps = coded.diff(dim=1).abs() <= GLIDE
+        after = nn.functional.pad(steps[:, 1:] | ~there[:, 2:], (0, 1), value=True)
+        steady = its & there & nn.functional.pad(steps & after, (1, 0))
+        fitted, is_good = self._fit(phases, power, there & (shares > 1e-6), measured, ratios, coded.where(steady, math.nan))
         notes, tunings = note_and_tuning(fitted)
         is_good &= ((notes > 0) & (notes < NOTES) | ~there).all(dim=1)
-        changed = there & is_good[:, None]
+        changed = there & ~steady & is_good[:, None]
         codes = codes.clone()
-        atoms = tones[..., 2].gather(1, loudest).expand_as(frames)
+        atoms = tones[..., 2].gather(1, chosen).expand_as(frames)
         codes[rows[:, None].expand_as(frames)[changed], frames[changed]] = torch.stack([notes, tunings, atoms], 2)[changed]
         return codes
 
@@ -117,11 +121,11 @@ class PhaseFit(nn.Module):
         return shares, cycles / by_frame.clamp_min(1e-20) / seconds
 
     def _fit(
-        self, phases: Tensor, power: Tensor, there: Tensor, frequencies: Tensor, ratios: Tensor
+        self, phases: Tensor, power: Tensor, there: Tensor, frequencies: Tensor, ratios: Tensor, known: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Pitches `[S, J]` in steps of tuning, and whether they lead a partial of these ratios `[S]` through `phases`.
 
-        It has `frequencies` `[S, J]` in Hz in frames that are `there`.
+        It has `frequencies` `[S, J]` in Hz in frames that are `there`. Pitches that are `known` `[S, J]`, not NaN, stay.
         """
         each = POINTS // FITTED_POINTS
         phases, power = phases.unflatten(1, (-1, each)).mean(dim=2), power.double().unflatten(1, (-1, each)).sum(dim=2)
@@ -131,6 +135,10 @@ class PhaseFit(nn.Module):
         measured = semitones((frequencies / ratio).clamp(LOWEST / 2, 2 * HIGHEST).log2())
         last = (there * torch.arange(FRAMES, device=there.device)).amax(dim=1, keepdim=True).expand_as(there)
         measured = torch.where(there, measured, measured.gather(1, last))  # those that are not are as the last that is
+        measured = torch.where(known.isnan(), measured, known)
+        trust = torch.where(known.isnan(), TRUST, KNOWN_TRUST)
+        prior = nn.functional.pad(self.stiffness + trust.diag_embed(), (1, 0, 1, 0))  # [S, 1 + J, 1 + J]
+        prior[:, 0, 0] = 1e-9  # of the phase, where there is silence
         pitches = measured
         for _ in range(ROUNDS):
             speeds = hertz(pitches @ self.hop_pitches.T)  # [S, H]
@@ -139,8 +147,8 @@ class PhaseFit(nn.Module):
             slopes = ratio[..., None] * torch.cat([torch.zeros_like(slopes[..., :1]), slopes], dim=2)
             slopes[..., 0] = 1.0  # of the phase in the first frame's middle
             normal = slopes.transpose(1, 2) @ (weights[..., None] * slopes)
-            normal += self.prior
-            pull = nn.functional.pad(TRUST * measured - pitches @ self.prior[1:, 1:], (1, 0))
+            normal += prior
+            pull = nn.functional.pad(trust * (measured - pitches) - pitches @ self.stiffness, (1, 0))
             change = torch.linalg.solve(normal, (slopes.transpose(1, 2) @ (weights * error)[..., None])[..., 0] + pull)
             pitches = _within_glides(pitches + change[:, 1:].clamp(-LARGEST_STEP, LARGEST_STEP))
         error = phases - ratio * (hertz(pitches @ self.hop_pitches.T) @ self.seconds.T)

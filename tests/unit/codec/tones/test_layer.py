@@ -17,6 +17,7 @@ from distill.codec.tones.layer import (
     FLOORS,
     HIGHEST,
     LOWEST,
+    SINE,
     START,
     ToneLayer,
     hann_transform,
@@ -96,33 +97,65 @@ def unlike(phases: Tensor, expected: Tensor) -> float:
     return float(((phases - expected + 0.5) % 1 - 0.5).abs().max())
 
 
+def first_phases(tuning: int, ratios: Tensor) -> Tensor:
+    """Phases in cycles, in the middle of a run's first frame, of partials with such ratios to a pitch with this tuning."""
+    numbers = torch.arange(1, len(ratios) + 1).double()
+    return tuning / TUNINGS * ratios.double() + SINE + START * (numbers.square() - 1)
+
+
+@pytest.mark.parametrize("pitch", [31.25, 57.0, 57.4375, 84.125])
+@pytest.mark.parametrize("number", [HARMONIC, INHARMONIC])
+def test_the_tuning_of_a_runs_first_frame_says_its_phase(layer: ToneLayer, pitch: float, number: int) -> None:
+    codes = codes_of((pitch, number), (pitch, number))
+    for _ in range(2):
+        found, phases = turns(layer, codes)
+        count = int((found[0] > 0).sum())
+        middle = phases[0, :count] + found[0, :count] * SECONDS * (CONFIG.stack / 2 - 0.5)
+        expected = first_phases(int(codes[0, 0, 1]), layer.ratios[number, :count])
+        assert unlike(middle, expected) < 1e-4
+        codes[0, 1, 1] = (codes[0, 1, 1] + 1) % TUNINGS  # that of later frames says nothing of it
+
+
 @pytest.mark.parametrize("tones", [[(57, HARMONIC)] * 6, [(57 + frame / 2, HARMONIC) for frame in range(8)]])
 def test_phases_of_a_note_or_a_glide_are_running_sums_of_its_frequency(
     layer: ToneLayer, tones: list[tuple[float, int]]
 ) -> None:
     found, phases = turns(layer, codes_of(*tones))
-    expected = START * torch.arange(1, 7).double().square()
+    expected = phases[0, :6]
     for hop in range(len(found)):
         assert unlike(phases[hop, :6], expected) < 1e-4, hop
         expected = expected + (found[hop, :6] + found[min(hop + 1, len(found) - 1), :6]) / 2 * SECONDS
 
 
-def test_a_glide_is_a_line_between_the_middles_of_frames_and_a_leap_is_not(layer: ToneLayer) -> None:
-    found, _ = turns(layer, codes_of((60, HARMONIC), (61, HARMONIC), (63, HARMONIC)))
-    pitches = 69 + 12 * (found[:, 0] / 440).log2()
-    torch.testing.assert_close(pitches, torch.tensor([60, 60.25, 60.75, 61, 63, 63]).double(), rtol=0, atol=1e-3)
+@pytest.mark.parametrize(
+    ("pitches", "by_hop"),
+    [
+        ((72, 73, 75), [71.75, 72.25, 72.75, 73, 75, 75]),  # a line between middles of frames, which begins before them
+        ((56, 44, 43), [59, 53, 47, 43.75, 43.25, 43]),  # drums fall, and low tones may rise, as they begin
+        ((30, 40, 40), [27.5, 32.5, 37.5, 40, 40, 40]),
+        ((58, 43, 43), [58, 58, 43, 43, 43, 43]),  # but not as far as this
+        ((84, 73, 73), [84, 84, 73, 73, 73, 73]),  # and no high ones
+        ((50,) * 6 + (44,), [50] * 12 + [44, 44]),  # nor later
+        ((50,) * 6 + (55, 50), [50] * 12 + [56.25, 53.75, 51.25, 50]),  # but where another begins
+    ],
+)
+def test_which_pitches_glide(layer: ToneLayer, pitches: tuple[float, ...], by_hop: list[float]) -> None:
+    assert CONFIG.stack == 2
+    found, _ = turns(layer, codes_of(*((pitch, HARMONIC) for pitch in pitches)))
+    heard = 69 + 12 * (found[:, 0] / 440).log2()
+    torch.testing.assert_close(heard, torch.tensor(by_hop).double(), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "goes_on"),
     [
-        ((57.0, HARMONIC), (57.0, OCTAVES), {1: 1, 2: 2, 3: 4}),
-        ((57.0, OCTAVES), (57.0, HARMONIC), {1: 1, 2: 2, 4: 3}),
-        ((57.0, HARMONIC), (69.0, HARMONIC), {1: 2, 2: 4, 3: 6}),
-        ((57.0, HARMONIC), (57.0, INHARMONIC), {1: 1}),
+        ((60.0, HARMONIC), (60.0, OCTAVES), {1: 1, 2: 2, 3: 4}),
+        ((60.0, OCTAVES), (60.0, HARMONIC), {1: 1, 2: 2, 4: 3}),
+        ((60.0, HARMONIC), (72.0, HARMONIC), {1: 2, 2: 4, 3: 6}),
+        ((60.0, HARMONIC), (60.0, INHARMONIC), {1: 1}),
         (
-            (57.0, HARMONIC),
-            (60.5, HARMONIC),
+            (60.0, HARMONIC),
+            (63.5, HARMONIC),
             {4: 5, 5: 6},
         ),  # five quarters are 3.86 semitones, six fifths 3.16: within 3 %
     ],
@@ -130,10 +163,12 @@ def test_a_glide_is_a_line_between_the_middles_of_frames_and_a_leap_is_not(layer
 def test_partials_that_two_tones_share_go_on_and_others_begin(
     layer: ToneLayer, before: tuple[float, int], after: tuple[float, int], goes_on: dict[int, int]
 ) -> None:
-    found, phases = turns(layer, codes_of(before, before, after))
+    codes = codes_of(before, before, after)
+    found, phases = turns(layer, codes)
     last, first = 2 * CONFIG.stack - 1, 2 * CONFIG.stack
+    begun = first_phases(int(codes[0, 2, 1]), layer.ratios[after[1]]) - found[first] * SECONDS / 2
     for own in range(1, int((found[first] > 0).sum()) + 1):
-        expected = torch.tensor(START * own * own)
+        expected = begun[own - 1]
         if own in goes_on:
             old = goes_on[own] - 1
             expected = phases[last, old] + (found[last, old] + found[first, own - 1]) / 2 * SECONDS
@@ -147,7 +182,6 @@ def test_after_a_gap_phases_begin_again_and_another_floor_changes_nothing(
     codes = codes_of(tone, tone, None, tone, tone)
     _, phases = turns(layer, codes)
     assert torch.equal(phases[: 2 * CONFIG.stack], phases[3 * CONFIG.stack :])
-    assert unlike(phases[0, :3], START * torch.arange(1, 4).double().square()) < 1e-6
     codes[0, 1, 2] += 1
     assert torch.equal(turns(layer, codes)[1], phases)
 

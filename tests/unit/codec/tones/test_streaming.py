@@ -29,6 +29,8 @@ SOUNDS = {
     "notes without": harmonic([196.0, 294.0, 370.0], 0.22),
     "a glide": sweep(torch.linspace(62, 81, 12_800)),
     "a falling one": sweep(torch.linspace(67, 39, 8_000)),
+    "a drum": sweep(36 + 30 * torch.exp(-torch.arange(5_000) / 300), partials=2),
+    "a drum after it": sweep(31 + 24 * torch.exp(-torch.arange(5_200) / 500), partials=1),
     "a very short one": harmonic([523.0], 0.02),
     "noise": torch.randn(6000, generator=torch.Generator().manual_seed(0)) * 0.1,
     "a sine": 0.3 * torch.sin(2 * math.pi * 1000 * torch.arange(9000) / RATE),
