@@ -13,7 +13,7 @@ FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
 MATCHES = 3  # times that the decoder's envelope is brought nearer to the coded one
 DEAD_ZONE = 0.15  # 1.3 dB: what is nearer stays, since the coded envelope of steady sound wavers
 GAIN_STEPS = 32  # learnt gains a hop: one every 0.33 ms
-MAX_LOG_GAIN = 4.0  # 35 dB
+MAX_LOG_GAIN, MAX_LOG_BOOST = 4.0, 0.7  # 35 dB less, 6 dB more: more than this makes peaks of attacks
 LOG_TEN = math.log(10.0)
 
 
@@ -78,7 +78,7 @@ def slow(values: Tensor, reach: int) -> Tensor:
 
 def with_gains(audio: Tensor, gains: Tensor, inside: Tensor | None = None) -> Tensor:
     """Samples `[B, N]` times gains, whose logarithms are a spline of `gains` `[B, T, GAIN_STEPS]`; see `match_envelope`."""
-    gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN), inside)
+    gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_BOOST), inside)
     return audio * spline(gains.flatten(1), audio.shape[1] // gains[0].numel()).exp()
 
 

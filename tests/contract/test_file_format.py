@@ -21,13 +21,15 @@ from distill.storage.weights import round_weights
 
 Array = NDArray[Any]
 
-# Note, tuning and atom of frames: notes that last and glide, other atoms and sets, silence between, partials that are
+# Note, tuning and atom of frames: notes that last and glide and fall, other atoms and sets, silence between, partials that are
 # not heard, notes or atoms alone, which are no tones, and anything.
 TONES = (
     *((60, 8, 1), (60, 8, 1), (60, 9, 2), (60, 14, 2), (61, 4, 2)),
     *((61, 4, 4), (61, 4, 4), (73, 4, 4), (73, 3, 1), (0, 3, 1), (62, 3, 0)),
     *((73, 3, 1), (108, 3, 6), (12, 0, 5), (0, 0, 0), (12, 0, 5), (12, 15, 5), (13, 12, 5), (14, 12, 5)),
     *((50, 1, 3), (127, 15, 6), (9, 9, 4), (81, 0, 6)),
+    *((0, 0, 0), (55, 3, 1), (43, 1, 1), (40, 9, 2), (49, 8, 1), (30, 8, 1), (30, 8, 1)),  # drums fall
+    *((36, 2, 1), (36, 3, 1), (28, 3, 1), (28, 3, 1), (28, 4, 1), (28, 4, 1), (25, 4, 1)),
 )
 
 
@@ -168,7 +170,7 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
         squares[number * hop : number * hop + n_fft] += window**2
     audio = (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop]
     audio = matched(audio, parts[2], trusts.reshape(len(codes), -1), np.repeat(tones.share, steps), hop // steps)  # 10
-    audio = audio * np.exp(spline(np.clip(gains, -4, 4).ravel(), hop // 32))  # 11
+    audio = audio * np.exp(spline(np.clip(gains, -4, 0.7).ravel(), hop // 32))  # 11
     return np.asarray(audio / values["vqvae_config"]["input_gain"])  # 12
 
 
@@ -203,6 +205,9 @@ class Tones:
         self.rate, self.n_fft, self.hop = (geometry[key] for key in ("sample_rate", "n_fft", "hop_length"))
         self.bands, self.stack, self.codes = geometry["n_mels"], geometry["stack"], codes
         self.pitches = [n + (u - 8) / 16 if n and a else None for _, n, u, a, *_ in codes.tolist()]
+        first = [now is not None and (t == 0 or self.pitches[t - 1] is None) for t, now in enumerate(self.pitches)]
+        rises = [self.step(t) > 1 and not any(first[max(0, t - 5) : t]) for t in range(len(first))]
+        self.begins = [one or other for one, other in zip(first, rises, strict=True)]
         atoms = [max(a - 1, 0) for a in codes[:, 3].tolist()]
         self.numbers, self.floors = [a // 3 for a in atoms], [a % 3 for a in atoms]
         self.partials = [
@@ -256,24 +261,34 @@ class Tones:
         combed[:, :both] += loudness - loudness_of(combed[:, : counts[0]])
         return at_loudness(combed, loudness, counts[0])
 
+    def glides(self, t: int) -> bool:
+        """Whether pitch glides from frame t - 1 to frame t: step c."""
+        step = abs(self.step(t)) if t < len(self.pitches) else math.nan
+        lower = min((pitch for pitch in self.pitches[max(0, t - 1) : t + 1] if pitch is not None), default=math.inf)
+        return step <= 1 or (step <= 14 and lower < 60 and any(self.begins[max(0, t - 5) : t]))
+
     def hop_pitch(self, t: int, i: int) -> float:
         """Step c."""
         d = (i + 0.5) / self.stack - 0.5
-        own, other = self.pitches[t], t - 1 if d < 0 else t + 1
+        own, before, after = self.pitches[t], self.glides(t), self.glides(t + 1)
         assert own is not None
-        beside = self.pitches[other] if 0 <= other < len(self.pitches) else None
-        return own if beside is None or abs(beside - own) > 1 else own + abs(d) * (beside - own)
+        if d < 0 and before:
+            return own + d * self.step(t)
+        return own + d * self.step(t + 1) if after else own
 
     def hop_partials(self, t: int, i: int) -> dict[int, list[float]]:
         """Hertz, phase and relative amplitude of each partial of a hop by number, from those of the hop before: step d."""
         if self.pitches[t] is None:
             return {}
-        now, seconds = frequency(self.hop_pitch(t, i)), self.hop / self.rate
-        found = {k: [g * now, (math.sqrt(5) - 1) / 2 * k * k, x] for k, g, x in self.of(t)}
+        seconds, speeds = self.hop / self.rate, [frequency(self.hop_pitch(t, hop)) for hop in range(self.stack)]
+        now, golden = speeds[i], (math.sqrt(5) - 1) / 2
+        middle = (sum(speeds[: self.stack // 2]) - speeds[0] / 2 + self.stack % 2 * speeds[self.stack // 2] / 2) * seconds
+        turn = int(self.codes[t, 2]) / 16 - middle
+        found = {k: [g * now, g * turn - 0.25 + golden * (k * k - 1), x] for k, g, x in self.of(t)}
         if not hasattr(self, "last"):
             self.last: tuple[int, dict[int, list[float]]] = (-1, {})
         frame, before = self.last
-        is_run = i > 0 or (frame == t - 1 >= 0 and self.numbers[t] == self.numbers[t - 1] and abs(self.step(t)) <= 1)
+        is_run = i > 0 or (frame == t - 1 >= 0 and self.numbers[t] == self.numbers[t - 1] and self.glides(t))
         if frame >= t - 1 and before:
             for k, one in found.items():
                 nearest = k if is_run else min(before, key=lambda other: abs(before[other][0] - one[0]))
@@ -283,8 +298,8 @@ class Tones:
         return found
 
     def step(self, t: int) -> float:
-        now, before = self.pitches[t], self.pitches[t - 1]
-        return math.inf if now is None or before is None else now - before
+        now, before = self.pitches[t], self.pitches[t - 1] if t else None
+        return math.nan if now is None or before is None else now - before
 
     def separate(self, mel: Array) -> tuple[Array, Array]:
         """Steps e to g: the rest and the tonal bands, `[T, M]`; keeps the amplitudes."""
