@@ -123,7 +123,7 @@ class PitchAnalysis(nn.Module):
         blocks = power[:, : len(self.block_hertz) * BLOCK].clamp_min(1e-14).sqrt().unflatten(1, (-1, BLOCK))
         softest = 6  # of a block: the last of them is noise between partials, the mean of noise a multiple of it
         rayleigh = math.sqrt(math.pi / 2) / math.sqrt(-2 * math.log(1 - softest / BLOCK))
-        noise, mean = rayleigh * blocks.topk(softest, largest=False).values[..., -1], blocks.mean(dim=2)
+        noise, mean = rayleigh * _nth_smallest(blocks, softest), blocks.mean(dim=2)
         shares = (noise / (mean - noise).clamp_min(1e-3 * mean)).clamp(1e-3, 3.0).log10()
         return Noise(shares, _worth(-20 * (mean / mean.amax(dim=1, keepdim=True)).log10()))
 
@@ -266,6 +266,16 @@ class PitchAnalysis(nn.Module):
         cost = nn.functional.avg_pool1d(cost, 2 * AVERAGE + 1, 1, padding=AVERAGE)
         best = cost.argmin(dim=1) * (codes[..., 2] > 0)
         return torch.cat([codes[..., :2], codes[..., 2:] + best[..., None]], dim=-1)
+
+
+def _nth_smallest(values: Tensor, n: int) -> Tensor:
+    """The `n`-th smallest `[...]` of values `[..., m]`, by insertion: a few times as fast as `topk` where n is small."""
+    found = [torch.full_like(values[..., 0], math.inf)] * n
+    for one in values.movedim(-1, 0).contiguous():
+        inserted = one
+        for place in range(n):
+            found[place], inserted = torch.minimum(found[place], inserted), torch.maximum(found[place], inserted)
+    return found[-1]
 
 
 def _worth(below: Tensor) -> Tensor:

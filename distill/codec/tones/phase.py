@@ -28,7 +28,7 @@ MOST_APART = 1.0  # octaves, of that partial from what is measured
 LARGEST_ERROR = 0.15  # cycles, root mean square: what is fitted less well is no partial
 STIFFNESS, TRUST = 1e-5, 2e-6  # squared cycles a squared semitone: of bends, and of distance from measured pitches
 KNOWN_TRUST = 1e-2  # of pitches that peaks tell better, since they glide as those of other tones
-ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and semitones of each of them
+ROUNDS, LARGEST_STEP = 4, 3.0  # of the fit, and semitones of each of them
 
 
 class PhaseFit(nn.Module):
@@ -102,12 +102,13 @@ class PhaseFit(nn.Module):
     def _followed(self, audio: Tensor, rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         """Unwrapped phases in cycles and power `[S, T]` of what is between `LOWEST` and `HIGHEST` from samples `starts` on."""
         step, count = self.config.hop_length // POINTS // self.stride, FRAMES * self.config.stack * POINTS
-        before = self.reach * self.stride
-        padded = nn.functional.pad(audio, (before, before + (count + 1) * step * self.stride))
-        slow = nn.functional.conv1d(padded[:, None], self.first, stride=self.stride)[:, 0]
-        offsets = torch.arange((count - 1) * step + 2 * self.reach + 1, device=audio.device) + step // 2 - 1
-        pieces = slow[rows[:, None], starts[:, None] // self.stride + offsets]
-        real, imaginary = nn.functional.conv1d(pieces[:, None], self.kernel, stride=step).unbind(1)
+        before = (self.reach + 1 - step // 2) * self.stride  # of the middle of the first step
+        length = ((count - 1) * step + 2 * self.reach + 2) * self.stride
+        padded = nn.functional.pad(audio, (max(0, before), length))
+        first = starts - before + max(0, before)
+        pieces = padded[rows[:, None], first[:, None] + torch.arange(length, device=audio.device)]
+        slow = nn.functional.conv1d(pieces[:, None], self.first, stride=self.stride)
+        real, imaginary = nn.functional.conv1d(slow, self.kernel, stride=step).unbind(1)
         angles = torch.atan2(imaginary, real).double() / (2 * math.pi)
         steps = angles.diff(dim=1)
         return nn.functional.pad((steps - steps.round()).cumsum(dim=1), (1, 0)) + angles[:, :1], real**2 + imaginary**2
