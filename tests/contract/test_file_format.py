@@ -282,7 +282,9 @@ class Tones:
             return {}
         seconds, speeds = self.hop / self.rate, [frequency(self.hop_pitch(t, hop)) for hop in range(self.stack)]
         now, golden = speeds[i], (math.sqrt(5) - 1) / 2
-        middle = (sum(speeds[: self.stack // 2]) - speeds[0] / 2 + self.stack % 2 * speeds[self.stack // 2] / 2) * seconds
+        middle = (
+            sum(speeds[: self.stack // 2]) - speeds[0] / 2 + self.stack % 2 * speeds[self.stack // 2] / 2
+        ) * seconds
         turn = int(self.codes[t, 2]) / 16 - middle
         found = {k: [g * now, g * turn - 0.25 + golden * (k * k - 1), x] for k, g, x in self.of(t)}
         if not hasattr(self, "last"):

@@ -18,7 +18,6 @@ from distill.audio.measure import peak_offset
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import FOUND_STEPS, PEAK_CENTS, TUNED_CENTS, TUNING_CENTS, octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tones.phase import FRAMES, PhaseFit
 from distill.codec.tones.layer import (
     FLOORS,
     HIGHEST,
@@ -30,6 +29,7 @@ from distill.codec.tones.layer import (
     noise_share,
     note_and_tuning,
 )
+from distill.codec.tones.phase import FRAMES, PhaseFit
 
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
 GRID_PER_OCTAVE = 12 * TUNINGS

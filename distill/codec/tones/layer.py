@@ -164,7 +164,9 @@ class ToneLayer(nn.Module):
         hertz, last = hertz.flatten(0, 1), elapsed[:, stack - 1 :: stack].flatten()
         # In cycles of the pitch, from the middle of the first hop to that of the first frame.
         shares = (stack / 2 - torch.arange(stack)).clamp(0, 1).double()
-        middle = cycles.unflatten(1, (-1, stack)).flatten(0, 1)[firsts] @ shares - cycles[:, ::stack].flatten()[firsts] / 2
+        middle = (
+            cycles.unflatten(1, (-1, stack)).flatten(0, 1)[firsts] @ shares - cycles[:, ::stack].flatten()[firsts] / 2
+        )
         start = (tones[..., 1].flatten()[firsts] / TUNINGS - middle)[:, None] * ratios[firsts]
         start = start + SINE + START * (torch.arange(1, PARTIALS + 1).double().square() - 1)
         for run, frame in enumerate(firsts.tolist()):

@@ -28,7 +28,7 @@ MOST_APART = 1.0  # octaves, of that partial from what is measured
 LARGEST_ERROR = 0.15  # cycles, root mean square: what is fitted less well is no partial
 STIFFNESS, TRUST = 1e-5, 2e-6  # squared cycles a squared semitone: of bends, and of distance from measured pitches
 KNOWN_TRUST = 1e-2  # of pitches that peaks tell better, since they glide as those of other tones
-ROUNDS, LARGEST_STEP = 4, 3.0  # of the fit, and semitones of each of them
+ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and semitones of each of them
 
 
 class PhaseFit(nn.Module):
@@ -90,13 +90,14 @@ class PhaseFit(nn.Module):
         steps = coded.diff(dim=1).abs() <= GLIDE
         after = nn.functional.pad(steps[:, 1:] | ~there[:, 2:], (0, 1), value=True)
         steady = its & there & nn.functional.pad(steps & after, (1, 0))
-        fitted, is_good = self._fit(phases, power, there & (shares > 1e-6), measured, ratios, coded.where(steady, math.nan))
+        known = coded.where(steady, math.nan)
+        fitted, is_good = self._fit(phases, power, there & (shares > 1e-6), measured, ratios, known)
         notes, tunings = note_and_tuning(fitted)
         is_good &= ((notes > 0) & (notes < NOTES) | ~there).all(dim=1)
         changed = there & ~steady & is_good[:, None]
+        new = torch.stack([notes, tunings, tones[..., 2].gather(1, chosen).expand_as(notes)], dim=2)
         codes = codes.clone()
-        atoms = tones[..., 2].gather(1, chosen).expand_as(frames)
-        codes[rows[:, None].expand_as(frames)[changed], frames[changed]] = torch.stack([notes, tunings, atoms], 2)[changed]
+        codes[rows[:, None].expand_as(frames)[changed], frames[changed]] = new[changed]
         return codes
 
     def _followed(self, audio: Tensor, rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,7 +172,8 @@ class PhaseFit(nn.Module):
         def wanted(frame: int, errors: list[Tensor]) -> Tensor:
             row = triangle[:, FRAMES - 1 - frame]
             known = row[:, FRAMES - frame :] * torch.stack(errors[::-1], dim=1)
-            return steps[:, frame] - known.sum(dim=1) / row[:, FRAMES - 1 - frame] * TUNINGS
+            found: Tensor = steps[:, frame] - known.sum(dim=1) / row[:, FRAMES - 1 - frame] * TUNINGS
+            return found
 
         choices = []
         for half in range(4):  # turns of the partial: its sign is not heard
@@ -198,7 +200,8 @@ def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights
     It is 0 where none is near.
     """
     measured = frequencies.clamp_min(1.0).log2() - octaves(pitches.nan_to_num())
-    apart = (torch.where(ratios > 0, ratios.double(), math.inf).log2()[:, None] - measured[..., None]).abs()  # [S, J, K]
+    octaves_up = torch.where(ratios > 0, ratios.double(), math.inf).log2()
+    apart = (octaves_up[:, None] - measured[..., None]).abs()  # [S, J, K]
     shares = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-20)
     distance, nearest = (shares[..., None] * apart).nan_to_num(math.inf).sum(dim=1).min(dim=1, keepdim=True)
     found = ratios.double().gather(1, nearest)

@@ -54,7 +54,9 @@ def test_a_drums_phases_come_back(codec: VQVAE, low: float, times: float, second
 @torch.no_grad()
 def test_without_the_fit_they_do_not(codec: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.codec.tones.phase.LARGEST_ERROR", 0.0)
-    found = [unlike(codec, drum(cycles), cycles) for cycles in (course(low, 2 * low, 0.03) for low in (42, 55, 70, 110))]
+    found = [
+        unlike(codec, drum(cycles), cycles) for cycles in (course(low, 2 * low, 0.03) for low in (42, 55, 70, 110))
+    ]
     assert float(torch.cat(found).median()) > 0.08
 
 
