@@ -430,22 +430,22 @@ def test_takes_are_transposed_by_semitones_or_to_a_note(tmp_path: Path, monkeypa
 
 def test_notes_are_tuned_as_asked_or_as_the_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(write_pitched_model(tmp_path / "pitched.distill"))
-    c3 = 48 + 12 * math.log2(436 / 440)
-    asked = model.generate(note="C3", label="string", seed=1, tuning=436)
-    taken = model.vary(sound_of(shipped_sets()[0], 50.3, 0.4).numpy(), 1, 0.0, seed=1, note="C3", tuning="436")
+    c4 = 60 + 12 * math.log2(436 / 440)
+    asked = model.generate(note="C4", label="string", seed=1, tuning=436)
+    taken = model.vary(sound_of(shipped_sets()[0], 62.3, 0.4).numpy(), 1, 0.0, seed=1, note="C4", tuning="436")
     monkeypatch.setattr(Tuner, "corpus_tuning", Tuning(436.0, True))
-    own = model.generate(note="C3", label="string", seed=1)
+    own = model.generate(note="C4", label="string", seed=1)
     for made in (asked, own, taken):
-        assert made.notes == [pytest.approx(c3)]
+        assert made.notes == [pytest.approx(c4)]
         assert made.off_note == 0
         assert made.json([Path("a.wav")])["tuning"]["a4_hertz"] == 436
-        assert made.lines([Path("a.wav")])[0].split("  ")[2].startswith("C3: ")
-    assert taken.pitches == [pytest.approx(c3, abs=0.13)]
+        assert made.lines([Path("a.wav")])[0].split("  ")[2].startswith("C4: ")
+    assert taken.pitches == [pytest.approx(c4, abs=0.13)]
     np.testing.assert_array_equal(own.codes[0], asked.codes[0])
     assert "notes at A = 436 Hz" in asked.lines([Path("a.wav")])
     assert "notes at A = 436 Hz, as the recordings" in own.lines([Path("a.wav")])
-    other = model.generate(note="C3", label="string", seed=1, tuning=440)
-    assert other.notes == [48]
+    other = model.generate(note="C4", label="string", seed=1, tuning=440)
+    assert other.notes == [60]
     assert not [line for line in other.lines([Path("a.wav")]) if "notes at" in line]
 
 

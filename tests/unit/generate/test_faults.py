@@ -65,7 +65,7 @@ FAULTY: dict[str, Samples] = {
     "drone": tone(2.5, 220, 0),
     "stutter": np.concatenate([RECORDINGS[3], SILENCE, RECORDINGS[3], SILENCE, RECORDINGS[3]]),
     "attack": np.concatenate([SILENCE, SILENCE, RECORDINGS[4]]),
-    "loud": 4 * RECORDINGS[5],
+    "loud": 3 * RECORDINGS[5],
     "band": with_whistle(RECORDINGS[6], 6_000),
     "ending": tone(1.0, 220, 3)[: RATE // 2],
     "length": tone(0.21, 220, 30),
