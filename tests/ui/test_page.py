@@ -202,20 +202,20 @@ def test_sounds_are_made_at_notes_and_variations_transposed(opened: Open, served
     for field, value in {"seconds": "0.4", "seed": "7"}.items():  # by chance a sound of one frame has no pitch
         write(page.locator(f"#{field} textarea, #{field} input").first, value)
     notes = page.locator("#note textarea, #note input").first
-    write(notes, "C3,E3")
+    write(notes, "C4,E4")
     page.get_by_text("How many at each note").first.wait_for()
     page.locator("#generate-start").click()
     waits(page, "#cards", "2 of 2 sounds at their note within 20 cents")
     write(notes, "H3")
     page.locator("#generate-start").click()
     waits(page, "#generate-state", "note H3: expected notes such as C3")
-    assert re.search(r"E3: [+-]\d+ cents", page.locator("#cards .card").nth(1).inner_text())
+    assert re.search(r"E4: [+-]\d+ cents", page.locator("#cards .card").nth(1).inner_text())
     unfold(page, "Variations of a recording")
     for field, value in {"transpose": "-4", "strength": "0.1"}.items():  # at .3 one take of fifty has no pitch
         write(page.locator(f"#{field} textarea, #{field} input").first, value)
     page.locator("#cards button[data-do=vary]").nth(1).click()
     waits(page, "#cards", "1 of 1 takes at their note within 20 cents")
-    assert re.search(r"C3( [+-]\d+ cents)?: [+-]\d+ cents", page.locator("#cards .card").first.inner_text())
+    assert re.search(r"C4( [+-]\d+ cents)?: [+-]\d+ cents", page.locator("#cards .card").first.inner_text())
     model.unlink()
 
 
