@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.scales import semitones
-from distill.codec.tones.layer import FLOORS, SINE, ToneLayer, steps_of
+from distill.codec.tones.layer import FLOORS, START, ToneLayer, steps_of
 from distill.codec.tones.meter import LEAST_SHARE, PitchMeter
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
@@ -175,7 +175,7 @@ def heard_intervals(
         base = loudest_hertz / float(ratios[loud.argmax()])
         there = (ratios > 0) & (ratios * base < rate / 2)
         falling = loud[there] / ratios[there] ** 0.5
-        cycles = SINE + base * ratios[there, None] * time
+        cycles = START * torch.arange(int(there.sum())).square()[:, None] + base * ratios[there, None] * time
         sound = (falling[:, None] * torch.cos(2 * math.pi * cycles)).sum(dim=0)
         pitch = measure((sound / sound.abs().max()).float().numpy())
         if pitch is not None:

@@ -91,12 +91,12 @@ def test_a_batch_that_memory_does_not_hold_is_refused(corpus: Corpus, monkeypatc
 
 def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus) -> None:
     events: list[Any] = []
-    config = CONFIG.model_copy(update={"epochs": 8, "patience": 0, "codebook_size": 128})
+    config = CONFIG.model_copy(update={"epochs": 8, "patience": 0, "codebook_size": 128, "crop_seconds": 0.5})
     training = train(corpus, config, callback=events.append)
     rows = training.result.history
     epochs = [event for event in events if isinstance(event, VQEpochMetrics)]
     steps = [event for event in events if isinstance(event, VQStepMetrics)]
-    assert min(event.val_recon_loss for event in epochs) < 0.995 * epochs[0].val_recon_loss
+    assert epochs[-1].val_recon_loss < 0.99 * epochs[0].val_recon_loss
     assert [event.epoch for event in epochs] == [row["epoch"] - 1 for row in rows] == list(range(8))
     assert steps[0].codebook_health == {}
     assert list(epochs[0].codebook_health) == [f"level_{level}" for level in range(6)]
