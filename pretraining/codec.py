@@ -41,6 +41,7 @@ from distill.training.distributed import make_fabric
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings
 from distill.training.trainer import Trainer
+from pretraining.recordings import synthetic_collection
 from pretraining.reports import PretrainingConsole
 
 SOUNDS, HELD_OUT = 3000, 100  # synthetic sounds, and how many of them are held out
@@ -90,7 +91,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         self.sounds: list[NDArray[np.float32]] = []
         for number in range(SOUNDS):
             rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_SOUNDS, number))
-            self.sounds.append(synthetic_sound(rng, sample_rate, SYNTHETIC_SOUND_FRAMES * self.step))
+            self.sounds.append(_sound(rng, sample_rate, SYNTHETIC_SOUND_FRAMES * self.step))
             progress(number + 1, SOUNDS, "synthetic sounds")
         self.codings = [self._coding(number, progress) for number in range(CORPORA)]
         self.loss = DecoderLoss(sample_rate)
@@ -163,6 +164,15 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         progress(number + 1, CORPORA, "synthetic corpora")
         mean, components = codec.mean.clone(), codec.components.clone()
         return _Coding(mean, components, cast(OverlappingQuantizer, self.fabric.to_device(quantizer)))
+
+
+def _sound(rng: np.random.Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
+    """A sound `[length]`: of layers at random, or as often recordings of one synthetic collection, one after another."""
+    if rng.random() < 0.5:
+        return synthetic_sound(rng, sample_rate, length)
+    recordings = synthetic_collection(rng, sample_rate, 100, length / sample_rate)
+    joined = np.concatenate([recording.samples for recording in recordings])[:length]
+    return np.pad(joined, (0, length - len(joined)))
 
 
 def _named(side: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Analysis of tones: the note, the tuning and the atom that explain most of a frame's partials.
 
 A frame's partials are peaks of a spectrum with a long window. A set of partials at a pitch is worth the peaks that it
-explains, less what it would sound where there is no peak. Sets and pitches of neighbouring frames are chosen together.
+explains, less what it would sound where there is no peak. Pitches that glide too fast for it are those of periods, of
+harmonic partials. Sets and pitches of neighbouring frames are chosen together.
 
 What a partial is worth is looked up in a grid over log2 of frequencies: a set at a pitch is a sum of cells of it.
 
@@ -29,6 +30,7 @@ from distill.codec.tones.layer import (
     noise_share,
     note_and_tuning,
 )
+from distill.codec.tones.periods import PERIODS, PeriodAnalysis
 from distill.codec.tones.phase import FRAMES, PhaseFit
 
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
@@ -37,7 +39,9 @@ GRID_LOW = math.log2(LOWEST)
 BELOW = 5 * GRID_PER_OCTAVE  # cells below the grid
 LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW  # cells of the lowest and the highest note
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
-CANDIDATES = 10  # among which neighbouring frames choose
+SPECTRAL = 8  # candidates by spectra
+CANDIDATES = SPECTRAL + PERIODS  # among which neighbouring frames choose
+VOICED = 0.6  # share of a frame that repeats after a period, above which it is a candidate
 REACH = 8  # frames to each side that decide a frame's tone
 JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.25, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
@@ -71,7 +75,10 @@ class Evidence(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Pitches in semitones (MIDI), partial sets and scores of each frame's candidates, `[F, C]`, the best first."""
+    """Pitches in semitones (MIDI), partial sets and scores of each frame's candidates, `[F, C]`.
+
+    The first are those by spectra, the best first.
+    """
 
     pitches: Tensor
     sets: Tensor
@@ -99,7 +106,7 @@ class PitchAnalysis(nn.Module):
         cells = torch.arange(-FOUND_STEPS, FOUND_STEPS + 1)
         kernel = (-0.5 * (cells * TUNING_CENTS / PEAK_CENTS).square()).exp()
         self.kernel = nn.Buffer(kernel, persistent=False)  # [2 * FOUND_STEPS + 1]
-        self.phases = PhaseFit(config)
+        self.periods, self.phases = PeriodAnalysis(config), PhaseFit(config)
 
     @property
     def margin(self) -> int:
@@ -181,11 +188,12 @@ class PitchAnalysis(nn.Module):
         power = self.power(audio)
         peaks, noise = self.peaks(power), self.noise(power)
         candidates = self.candidates(layer, peaks, self.evidence(peaks, log_mel))
+        candidates = with_periods(candidates, *self.periods(audio, self.margin, power))
         chains = Candidates(*(part.unflatten(0, (batch, frames)) for part in candidates))
         chosen = best_path(chains, inside).flatten()
         is_tone, rows = chosen < CANDIDATES, torch.arange(len(chosen), device=chosen.device)
         pitch, sets = (part[rows, chosen.clamp_max(CANDIDATES - 1)] for part in (candidates.pitches, candidates.sets))
-        pitch = self.tuned(layer, peaks, pitch, sets)
+        pitch = torch.where(chosen < SPECTRAL, self.tuned(layer, peaks, pitch, sets), pitch)
         note, tuning = note_and_tuning((pitch * TUNINGS).round().long())
         is_tone &= (note > 0) & (note < NOTES)
         codes = torch.stack([note, tuning, sets * len(FLOORS) + 1], dim=1) * is_tone[:, None]
@@ -196,7 +204,7 @@ class PitchAnalysis(nn.Module):
         return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs
 
     def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
-        """The best candidates of each frame: a score is the share of what peaks are worth that a candidate explains.
+        """The best candidates of each frame by its spectrum: a score is the share of what peaks are worth that a candidate explains.
 
         Each of the loudest peaks may be one of a set's loudest partials. Of those whose 12 loudest partials are worth most
         all are looked at; they explain a quarter of the frame's energy at least.
@@ -223,7 +231,7 @@ class PitchAnalysis(nn.Module):
         )
         score = score / evidence.total.clamp_min(1e-6)
         score = torch.where(valid.gather(1, kept) & (explained >= 0.25), score, -torch.inf)
-        best = score.topk(CANDIDATES, dim=1)
+        best = score.topk(SPECTRAL, dim=1)
         pitches = semitones((base.gather(1, best.indices) - BELOW) / GRID_PER_OCTAVE + GRID_LOW)
         return Candidates(pitches, sets.gather(1, best.indices), best.values)
 
@@ -281,6 +289,13 @@ def _nth_smallest(values: Tensor, n: int) -> Tensor:
 def _worth(below: Tensor) -> Tensor:
     """Worth of what is `below` dB softer than the loudest: 1 at 0, 0 from `RANGE_DB` on."""
     return (1 - below / RANGE_DB).clamp(0, 1)
+
+
+def with_periods(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Candidates:
+    """Candidates and harmonic ones, of the first set, at the `pitches` of `PeriodAnalysis` if enough of a frame `repeats`."""
+    scores = torch.where(repeats > VOICED, repeats - VOICED, -torch.inf)
+    further = Candidates(pitches.to(candidates.pitches), torch.zeros_like(pitches, dtype=torch.long), scores)
+    return Candidates(*(torch.cat(parts, dim=1) for parts in zip(candidates, further, strict=True)))
 
 
 def best_path(candidates: Candidates, inside: Tensor | None = None) -> Tensor:

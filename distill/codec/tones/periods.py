@@ -1,0 +1,68 @@
+"""Pitches of moving voices, by their periods: what glides is no peak of a long spectrum, but repeats from period to period.
+
+The autocorrelation of a window, divided by that of the window function, is at a lag as much as the share of the sound
+that repeats after it (Boersma 1993, "Accurate short-term analysis of the fundamental frequency").
+
+Shapes: B batch, F code frames, L lags.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from distill.audio.measure import peak_offset
+from distill.codec.scales import semitones
+from distill.codec.spectral import SpectrogramConfig
+
+PERIODS = 2  # of a frame, the likeliest
+LOWEST, HIGHEST = 65.0, 500.0  # Hz: windows hold three periods of the lowest, spectra tell higher ones
+RATE = 5500.0  # Hz, about: the sample rate at which periods are looked for
+OCTAVE_COST = 0.02  # of each octave that a pitch is lower: what repeats after a period repeats after two
+
+
+class PeriodAnalysis(nn.Module):
+    """Finds the periods of frames."""
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.stride = 2 ** max(0, round(math.log2(config.sample_rate / RATE)))
+        self.rate = config.sample_rate / self.stride
+        self.step = config.samples_per_frame // self.stride
+        size = 2 * math.ceil(1.5 * self.rate / LOWEST)
+        self.spare = (size * self.stride - config.samples_per_frame) // 2  # samples that windows reach beyond their frame
+        window = torch.hann_window(size + 2, periodic=False)[1:-1]
+        self.window = nn.Buffer(window, persistent=False)  # [size]
+        shortest, longest = int(self.rate / HIGHEST), math.ceil(self.rate / LOWEST)
+        self.lags = nn.Buffer(torch.arange(shortest - 1, longest + 2), persistent=False)  # [L], one more at each end
+        self.own = nn.Buffer(self._correlations(window[None]), persistent=False)  # [1, L]
+
+    def _correlations(self, windows: Tensor) -> Tensor:
+        """Autocorrelations `[n, L]` of windows `[n, N]` as shares of their energies."""
+        size = 2 ** math.ceil(math.log2(2 * windows.shape[1]))
+        spectra = torch.fft.rfft(windows, size)
+        products = torch.fft.irfft(spectra.real.square() + spectra.imag.square(), size)
+        return products[:, self.lags] / products[:, :1].clamp_min(1e-12)
+
+    def forward(self, audio: Tensor, margin: int, power: Tensor) -> tuple[Tensor, Tensor]:
+        """Pitches in semitones (MIDI) `[B * F, PERIODS]`, and which share of each frame repeats after their periods.
+
+        They are those of samples `[B, margin + F * samples_per_frame + margin]` with power spectra `[B * F, bins]`. The
+        share is -1 where there are fewer periods.
+        """
+        edge = margin - self.spare
+        low = nn.functional.avg_pool1d(audio[:, None, edge : audio.shape[1] - edge], self.stride)[:, 0]
+        windows = low.unfold(1, len(self.window), self.step).flatten(0, 1)
+        windows = (windows - windows.mean(dim=1, keepdim=True)) * self.window
+        repeats = self._correlations(windows) / self.own
+        left, middle, right = repeats[:, :-2], repeats[:, 1:-1], repeats[:, 2:]
+        shift = peak_offset(left, middle, right).clamp(-0.5, 0.5)
+        lags = self.lags[1:-1]
+        likely = middle - (left - right) * shift / 4 - OCTAVE_COST * (lags / lags[0]).log2()
+        likely = torch.where((middle >= left) & (middle > right), likely, -torch.inf)
+        likely, index = likely.topk(PERIODS, dim=1)
+        pitches = semitones((self.rate / (lags[index] + shift.gather(1, index))).log2())
+        # What is above half the lower rate does not repeat.
+        bins = round(power.shape[1] / self.stride)
+        share = power[:, :bins].sum(dim=1, keepdim=True) / power.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        return pitches, torch.where(likely > -torch.inf, likely * share, -1.0)
