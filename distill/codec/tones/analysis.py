@@ -43,7 +43,7 @@ SPECTRAL = 8  # candidates by spectra
 CANDIDATES = SPECTRAL + PERIODS  # among which neighbouring frames choose
 VOICED = 0.6  # share of a frame that repeats after a period, above which it is a candidate
 REACH = 8  # frames to each side that decide a frame's tone
-JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.25, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
+JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.15, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
 BLOCK = 32  # bins
 

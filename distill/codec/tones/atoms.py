@@ -87,8 +87,7 @@ def fit_sets(
     powers = [analysis.power(audio[None]) for audio, _ in sounds]
     peaks = Peaks(*(torch.cat(parts) for parts in zip(*map(analysis.peaks, powers), strict=True)))
     periods = [
-        analysis.periods(audio[None], analysis.margin, power)
-        for (audio, _), power in zip(sounds, powers, strict=True)
+        analysis.periods(audio[None], analysis.margin, power) for (audio, _), power in zip(sounds, powers, strict=True)
     ]
     log_mel = torch.cat([frames for _, frames in sounds])
     tonal = (peaks.energies.sum(dim=1) > 0.5).nonzero()[:, 0]

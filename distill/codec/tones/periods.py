@@ -16,7 +16,7 @@ from distill.codec.scales import semitones
 from distill.codec.spectral import SpectrogramConfig
 
 PERIODS = 2  # of a frame, the likeliest
-LOWEST, HIGHEST = 65.0, 500.0  # Hz: windows hold three periods of the lowest, spectra tell higher ones
+LOWEST, HIGHEST = 65.0, 400.0  # Hz: windows hold three periods of the lowest, spectra tell higher ones
 RATE = 5500.0  # Hz, about: the sample rate at which periods are looked for
 OCTAVE_COST = 0.02  # of each octave that a pitch is lower: what repeats after a period repeats after two
 
@@ -30,7 +30,9 @@ class PeriodAnalysis(nn.Module):
         self.rate = config.sample_rate / self.stride
         self.step = config.samples_per_frame // self.stride
         size = 2 * math.ceil(1.5 * self.rate / LOWEST)
-        self.spare = (size * self.stride - config.samples_per_frame) // 2  # samples that windows reach beyond their frame
+        self.spare = (
+            size * self.stride - config.samples_per_frame
+        ) // 2  # samples that windows reach beyond their frame
         window = torch.hann_window(size + 2, periodic=False)[1:-1]
         self.window = nn.Buffer(window, persistent=False)  # [size]
         shortest, longest = int(self.rate / HIGHEST), math.ceil(self.rate / LOWEST)
@@ -42,7 +44,8 @@ class PeriodAnalysis(nn.Module):
         size = 2 ** math.ceil(math.log2(2 * windows.shape[1]))
         spectra = torch.fft.rfft(windows, size)
         products = torch.fft.irfft(spectra.real.square() + spectra.imag.square(), size)
-        return products[:, self.lags] / products[:, :1].clamp_min(1e-12)
+        shares: Tensor = products[:, self.lags] / products[:, :1].clamp_min(1e-12)
+        return shares
 
     def forward(self, audio: Tensor, margin: int, power: Tensor) -> tuple[Tensor, Tensor]:
         """Pitches in semitones (MIDI) `[B * F, PERIODS]`, and which share of each frame repeats after their periods.

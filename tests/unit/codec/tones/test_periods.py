@@ -1,0 +1,97 @@
+"""Periods: pitches of harmonic sounds at any sample rate, none of noise, and voices that glide faster than spectra tell."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from unit.codec.tonal import RATE, padded, untrained
+
+from distill.codec.scales import hertz
+from distill.codec.spectral import spectrogram_config_for
+from distill.codec.tones import analysis
+from distill.codec.tones.analysis import VOICED, PitchAnalysis
+from distill.codec.tones.periods import PERIODS
+
+FRAMES = 9
+
+
+def found(sound: Tensor, rate: int) -> tuple[Tensor, Tensor]:
+    """Pitches and shares `[PERIODS]` of the middle frame of a sound `[N]`, which fills the windows of all."""
+    whole = PitchAnalysis(spectrogram_config_for(rate))
+    pitches, shares = whole.periods(sound[None], whole.margin, whole.power(sound[None]))
+    assert pitches.shape == shares.shape == (FRAMES, PERIODS)
+    return pitches[FRAMES // 2], shares[FRAMES // 2]
+
+
+def seconds_of(rate: int) -> Tensor:
+    """Times `[N]` in seconds of the samples of so many frames and of what windows reach beyond them."""
+    config = spectrogram_config_for(rate)
+    return torch.arange(2 * PitchAnalysis(config).margin + FRAMES * config.samples_per_frame).double() / rate
+
+
+@pytest.mark.parametrize("rate", [4_000, 8_000, 16_000, 22_050, 24_000, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("pitch", [38.0, 45.3, 58.0, 66.0])
+def test_the_likeliest_period_is_that_of_the_pitch(rate: int, pitch: float) -> None:
+    time = seconds_of(rate)
+    numbers = [number for number in range(1, 8) if number * hertz(pitch) < rate / 2]
+    waves = [torch.sin(2 * math.pi * number * hertz(pitch) * time) / number for number in numbers]
+    pitches, shares = found(torch.stack(waves).sum(dim=0).float(), rate)
+    assert float(pitches[0]) == pytest.approx(pitch, abs=0.1)
+    assert float(shares[0]) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_repeats_after_no_period(seed: int) -> None:
+    noise = torch.randn(len(seconds_of(RATE)), generator=torch.Generator().manual_seed(seed))
+    assert float(found(noise, RATE)[1].max()) < VOICED
+
+
+def test_silence_has_no_period() -> None:
+    assert float(found(torch.zeros(len(seconds_of(RATE))), RATE)[1].max()) < VOICED
+
+
+def test_what_lies_above_the_lower_rate_does_not_repeat() -> None:
+    time = seconds_of(44_100)
+    hum, hiss = torch.sin(2 * math.pi * 110 * time), torch.sin(2 * math.pi * 9_000 * time)
+    assert float(found((hum + 0.1 * hiss).float(), 44_100)[1][0]) > VOICED
+    assert float(found((hum + 1.5 * hiss).float(), 44_100)[1][0]) < VOICED
+
+
+def voice(course: Tensor) -> Tensor:
+    """Samples `[N]` of harmonics through three formants, in noise, of a pitch `[N]` in semitones."""
+    frequency = 440.0 * 2.0 ** ((course - 69) / 12)
+    cycles, total = frequency.cumsum(0) / RATE, torch.zeros_like(course)
+    formants = ((500, 200, 1.0), (1500, 250, 0.5), (2600, 300, 0.3))
+    for number in range(1, 30):
+        loud = sum(
+            level * torch.exp(-(((number * frequency - middle) / width) ** 2)) for middle, width, level in formants
+        )
+        wave = torch.sin(2 * math.pi * number * cycles + number * number)
+        total += (loud + 0.02) * wave * (number * frequency < 7000)
+    total += 0.1 * torch.randn(len(course), generator=torch.Generator().manual_seed(0))
+    return (0.4 * total / total.abs().max()).float()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("slope", [-24.0, 24.0], ids=["falling", "rising"])
+@pytest.mark.parametrize("pitch", [46.0, 50.0, 54.0])
+def test_harmonics_of_a_voice_that_glides_are_found_by_its_periods(
+    monkeypatch: pytest.MonkeyPatch, slope: float, pitch: float
+) -> None:
+    """Two octaves a second, as in short words: windows of spectra hold more than a semitone."""
+    codec, time = untrained(), torch.arange(round(0.4 * RATE)).double() / RATE
+    course = pitch + slope * (time - 0.2)
+    audio, middles = padded(codec, voice(course)), course[codec.spectrogram.samples_per_frame // 2 :]
+
+    def share() -> float:
+        """Of the first ten harmonics of each frame, that a partial is near."""
+        partials = codec.tone.comb(codec.flat_features(audio)[1])[0].double().clamp_min(1.0)
+        pitches = middles[:: codec.spectrogram.samples_per_frame]
+        harmonics = 440.0 * 2.0 ** ((pitches[:, None] - 69) / 12) * torch.arange(1, 11)
+        cents = 1200 * (partials[: len(pitches), None] / harmonics[..., None]).log2().abs().amin(dim=2)
+        return float((cents < 35)[2:-2].double().mean())
+
+    assert share() > 0.7
+    monkeypatch.setattr(analysis, "VOICED", 2.0)
+    assert share() < 0.7
