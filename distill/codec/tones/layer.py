@@ -153,8 +153,10 @@ class ToneLayer(nn.Module):
         """
         stack, tones = self.config.stack, tones.cpu()
         pitch, sets = self.pitches(tones), self.sets(tones)
-        begins = nn.functional.pad(~(self.glides(pitch)[0] & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
-        hertz = torch.where(pitch.isnan()[..., None], 0.0, hertz_of(self._by_hop(pitch)).unflatten(1, (-1, stack)))
+        glides, _ = self.glides(pitch)
+        begins = nn.functional.pad(~(glides & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
+        hertz = hertz_of(by_hop(pitch, glides, stack)).unflatten(1, (-1, stack))
+        hertz = torch.where(pitch.isnan()[..., None], 0.0, hertz)
         cycles = hertz.flatten(1) * (self.config.hop_length / self.config.sample_rate)  # [B, T] of each hop
         total = cycles.cumsum(dim=1) - cycles / 2  # to its middle
         runs = begins.flatten().cumsum(0).reshape(begins.shape) - 1
@@ -164,9 +166,8 @@ class ToneLayer(nn.Module):
         hertz, last = hertz.flatten(0, 1), elapsed[:, stack - 1 :: stack].flatten()
         # In cycles of the pitch, from the middle of the first hop to that of the first frame.
         shares = (stack / 2 - torch.arange(stack)).clamp(0, 1).double()
-        middle = (
-            cycles.unflatten(1, (-1, stack)).flatten(0, 1)[firsts] @ shares - cycles[:, ::stack].flatten()[firsts] / 2
-        )
+        first_cycles = cycles.unflatten(1, (-1, stack)).flatten(0, 1)[firsts]  # [runs, stack]
+        middle = first_cycles @ shares - first_cycles[:, 0] / 2
         start = (tones[..., 1].flatten()[firsts] / TUNINGS - middle)[:, None] * ratios[firsts]
         start = start + SINE + START * (torch.arange(1, PARTIALS + 1).double().square() - 1)
         for run, frame in enumerate(firsts.tolist()):
@@ -199,14 +200,12 @@ class ToneLayer(nn.Module):
         glides = (step.abs() <= GLIDE) | (is_low & (step.abs() <= FALL) & _recent(starts))
         return glides, starts & ~nn.functional.pad(glides, (1, 0))
 
-    def _by_hop(self, pitch: Tensor) -> Tensor:
-        return by_hop(pitch, self.glides(pitch)[0], self.config.stack)
-
     def partials(self, tones: Tensor, phases: Phases) -> tuple[Tensor, Tensor, Tensor]:
         """Frequencies `[B, T, K]` (0: none), relative amplitudes and phases in cycles of tones `[B, F, 3]`."""
         stack = self.config.stack
         sets = self.sets(tones).repeat_interleave(stack, dim=1)
-        frequencies = self._heard(sets, self._by_hop(self.pitches(tones)))
+        pitch = self.pitches(tones)
+        frequencies = self._heard(sets, by_hop(pitch, self.glides(pitch)[0], stack))
         start = phases.start[phases.runs].repeat_interleave(stack, dim=1)
         turns = (start + self.ratios[sets].cpu().double() * phases.elapsed[..., None]) % 1
         return frequencies, self.amplitudes[sets] * (frequencies > 0), turns.to(frequencies)
