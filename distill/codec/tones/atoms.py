@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.codec.scales import APART_CENTS, CHORD_CENTS
 from distill.codec.scales import hertz as hertz_of
-from distill.codec.tones.analysis import RANGE_DB, Candidates, Peaks, PitchAnalysis, with_periods
+from distill.codec.tones.analysis import RANGE_DB, Candidates, Peaks, PitchAnalysis
 from distill.codec.tones.layer import PARTIALS, ToneLayer
 
 FITTED = 14  # sets that are found in the recordings, at most
@@ -84,11 +84,8 @@ def fit_sets(
     """
     shipped = shipped_sets()
     set_partials(layer, shipped)
-    powers = [analysis.power(audio[None]) for audio, _ in sounds]
-    peaks = Peaks(*(torch.cat(parts) for parts in zip(*map(analysis.peaks, powers), strict=True)))
-    periods = [
-        analysis.periods(audio[None], analysis.margin, power) for (audio, _), power in zip(sounds, powers, strict=True)
-    ]
+    each = [analysis.peaks(analysis.power(audio[None])) for audio, _ in sounds]
+    peaks = Peaks(*(torch.cat(parts) for parts in zip(*each, strict=True)))
     log_mel = torch.cat([frames for _, frames in sounds])
     tonal = (peaks.energies.sum(dim=1) > 0.5).nonzero()[:, 0]
     tonal = tonal[torch.randperm(len(tonal), generator=generator)[:1500].sort().values]
@@ -96,8 +93,7 @@ def fit_sets(
         return
     peaks = Peaks(*(part[tonal] for part in peaks))
     evidence = analysis.evidence(peaks, log_mel[tonal])
-    pitches, repeats = (torch.cat(parts)[tonal] for parts in zip(*periods, strict=True))
-    known = with_periods(analysis.candidates(layer, peaks, evidence), pitches, repeats)
+    known = analysis.candidates(layer, peaks, evidence)
     proposals = _proposals(peaks, known)
     trial = ToneLayer(layer.config, 1)
     scores = []
@@ -111,7 +107,7 @@ def fit_sets(
 
 def _best_scores(candidates: Candidates) -> Tensor:
     """Score `[F]` of each frame's best candidate, 0 where there is none."""
-    return candidates.scores.amax(dim=1).clamp_min(0.0)
+    return candidates.scores[:, 0].clamp_min(0.0)
 
 
 def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
@@ -121,9 +117,8 @@ def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
         there = peaks.weights[frame] > 0
         hertz = 2.0 ** peaks.octaves[frame][there].double().numpy()
         loud = 10.0 ** ((peaks.weights[frame][there].double().numpy() - 1) * RANGE_DB / 20)
-        best = known.scores[frame].argmax()
-        is_explained = known.scores[frame, best] > -torch.inf
-        base = float(hertz_of(known.pitches[frame, best])) if is_explained else hertz[loud.argmax()]
+        is_explained = known.scores[frame, 0] > -torch.inf
+        base = float(hertz_of(known.pitches[frame, 0])) if is_explained else hertz[loud.argmax()]
         kept = _apart(np.log2(hertz), loud)
         ratios, loud = hertz[kept] / base, loud[kept]
         near = (ratios >= 1 / 8) & (ratios <= PARTIALS)
