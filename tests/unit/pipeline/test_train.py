@@ -415,7 +415,7 @@ def test_more_levels_train_encode_decode_and_generate(sounds: Path, tmp_path: Pa
     tone = (np.sin(np.arange(8_000) * 0.1) * np.exp(-np.arange(8_000) / 800)).astype(np.float32)
     codes = model.encode(tone)
     assert codes.shape[1] == 16
-    assert all(len(np.unique(codes[:, level])) > 1 for level in range(2))
+    assert all(len(np.unique(codes[:, level])) > 1 for level in (0, *range(4, 16)))  # the note is held
     assert len(model.decode(codes)) >= len(tone)
     assert np.array_equal(codes, model.encode(tone))
     (sound,) = model.generate(n=1, seconds=0.3, seed=0).sounds
