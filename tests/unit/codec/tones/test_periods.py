@@ -60,7 +60,7 @@ def test_what_lies_above_the_lower_rate_does_not_repeat() -> None:
 
 def voice(course: Tensor) -> Tensor:
     """Samples `[N]` of harmonics through three formants, in noise, of a pitch `[N]` in semitones."""
-    frequency = 440.0 * 2.0 ** ((course - 69) / 12)
+    frequency = hertz(course)
     cycles, total = frequency.cumsum(0) / RATE, torch.zeros_like(course)
     formants = ((500, 200, 1.0), (1500, 250, 0.5), (2600, 300, 0.3))
     for number in range(1, 30):
@@ -88,7 +88,7 @@ def test_harmonics_of_a_voice_that_glides_are_found_by_its_periods(
         """Of the first ten harmonics of each frame, that a partial is near."""
         partials = codec.tone.comb(codec.flat_features(audio)[1])[0].double().clamp_min(1.0)
         pitches = middles[:: codec.spectrogram.samples_per_frame]
-        harmonics = 440.0 * 2.0 ** ((pitches[:, None] - 69) / 12) * torch.arange(1, 11)
+        harmonics = hertz(pitches[:, None]) * torch.arange(1, 11)
         cents = 1200 * (partials[: len(pitches), None] / harmonics[..., None]).log2().abs().amin(dim=2)
         return float((cents < 35)[2:-2].double().mean())
 
