@@ -204,10 +204,11 @@ class PitchAnalysis(nn.Module):
         return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs
 
     def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
-        """The best candidates of each frame by its spectrum: a score is the share of what peaks are worth that a candidate explains.
+        """The best candidates of each frame by its spectrum.
 
-        Each of the loudest peaks may be one of a set's loudest partials. Of those whose 12 loudest partials are worth most
-        all are looked at; they explain a quarter of the frame's energy at least.
+        A score is the share of what peaks are worth that a candidate explains. Each of the loudest peaks may be one of a
+        set's loudest partials. Of those whose 12 loudest partials are worth most all are looked at; they explain a quarter
+        of the frame's energy at least.
         """
         peak_choices, partial_choices = 5, 6
         cells, loud = self._cells(layer)
@@ -294,7 +295,7 @@ def _worth(below: Tensor) -> Tensor:
 def with_periods(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Candidates:
     """Candidates and harmonic ones, of the first set, at the `pitches` of `PeriodAnalysis` if enough of a frame `repeats`."""
     scores = torch.where(repeats > VOICED, repeats - VOICED, -torch.inf)
-    further = Candidates(pitches.to(candidates.pitches), torch.zeros_like(pitches, dtype=torch.long), scores)
+    further = Candidates(pitches, torch.zeros_like(candidates.sets[:, : pitches.shape[1]]), scores)
     return Candidates(*(torch.cat(parts, dim=1) for parts in zip(candidates, further, strict=True)))
 
 

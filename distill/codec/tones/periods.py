@@ -30,9 +30,8 @@ class PeriodAnalysis(nn.Module):
         self.rate = config.sample_rate / self.stride
         self.step = config.samples_per_frame // self.stride
         size = 2 * math.ceil(1.5 * self.rate / LOWEST)
-        self.spare = (
-            size * self.stride - config.samples_per_frame
-        ) // 2  # samples that windows reach beyond their frame
+        beyond = size * self.stride - config.samples_per_frame
+        self.spare = beyond // 2  # samples that windows reach beyond their frame, at each end
         window = torch.hann_window(size + 2, periodic=False)[1:-1]
         self.window = nn.Buffer(window, persistent=False)  # [size]
         shortest, longest = int(self.rate / HIGHEST), math.ceil(self.rate / LOWEST)
