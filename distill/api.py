@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
@@ -20,6 +20,7 @@ from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder, FaultReport, Samples
+from distill.generate.follow import follow_request
 from distill.generate.policies import Sampling
 from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, equal_to, too_old
 from distill.generate.requests import (
@@ -31,7 +32,6 @@ from distill.generate.requests import (
     takes,
 )
 from distill.generate.results import Generated, Take, Varied, similarities
-from distill.generate.sampling import NO_CODES
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
@@ -157,7 +157,8 @@ class Model:
         Equal seeds give equal sounds, however many, up to rounding, which differs with threads and batches; without one
         the seed is random. `label` is one of `labels`; `guidance` is the
         scale of classifier-free guidance: 1 is none. `prompt` is a file or samples as of `samples`, at `prompt_rate` Hz;
-        sounds continue it, and `seconds` leaves it out. A number as `min_novelty` redraws sounds whose
+        sounds continue it, and `seconds` leaves it out. `follow` is a recording, given alike, whose loudness, pitch and
+        beginnings sounds have, with the sound of the model's recordings, more or less, as `loose` says. A number as `min_novelty` redraws sounds whose
         novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
         the index and samples of every sound as soon as it is generated, and no samples are kept; with `first_alone` it
         has the first one sooner, and all of them a little later. Samples are `[N]`, or `[N, 2]` of a stereo model. Raises ArtifactError
@@ -170,19 +171,7 @@ class Model:
         if request.notes:
             self.tuner.check(request.notes, label)
             tuning = self.tuner.tuning(request.tuning)
-        prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
-        wanted = GenerationRequest(
-            count=request.count,
-            max_seconds=request.seconds or LONGEST_SECONDS,
-            natural_ending=request.seconds is None,
-            sampling=Sampling(request.temperature, request.top_k, request.top_p, request.guidance_scale),
-            label=label,
-            prompt=NO_CODES if prompt is None else prompt.codes,
-            image=None if prompt is None else prompt.image,
-            width=request.width,
-            notes=[note + tuning.offset for note in request.notes],
-            finds_faults=True,
-        )
+        wanted, remarks = self._wanted(request, label, [note + tuning.offset for note in request.notes])
         seed, is_old = seed_or_any(request.seed), too_old(request.min_novelty or 0)
         refusals = [FAULTY] * request.reject_faults + [in_tune(wanted)] * bool(request.notes) + [is_old]
         draws = self._draws(wanted, seed, refusals, request)
@@ -192,9 +181,30 @@ class Model:
             seed=seed,
             not_new=sum(map(is_old.applies, draws.sounds)),
             tuning=tuning,
-            cut_short="" if request.seconds else self._cut_short(draws, len(wanted.prompt)),
+            cut_short=self._cut_short(draws, len(wanted.prompt)) if wanted.natural_ending else "",
+            remarks=remarks,
         )
         return self._reported(made, wanted)
+
+    def _wanted(
+        self, request: GenerateSettings, label: int, notes: Sequence[float]
+    ) -> tuple[GenerationRequest, Sequence[str]]:
+        """What is drawn for a request at notes, in semitones (MIDI), and remarks on it."""
+        shared: dict[str, Any] = {
+            "count": request.count,
+            "sampling": Sampling(request.temperature, request.top_k, request.top_p, request.guidance_scale),
+            "label": label,
+            "width": request.width,
+            "finds_faults": True,
+        }
+        if request.follow is not None:
+            return follow_request(self.source, self.samples(request.follow, request.follow_rate), **shared)
+        prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
+        if prompt is not None:
+            shared |= {"prompt": prompt.codes, "image": prompt.image}
+        has_length = request.seconds is not None
+        length = {"max_seconds": request.seconds or LONGEST_SECONDS, "natural_ending": not has_length}
+        return GenerationRequest(**shared, **length, notes=notes), []
 
     @takes(KitSettings)
     def kit(self, request: KitSettings) -> Kit:

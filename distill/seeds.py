@@ -41,6 +41,7 @@ class Stream(IntEnum):
     VIEW_KEYS = 23  # keys of the views of a recording, by recording
     VIEW_EQUALISERS = 24  # equalisers of the views of a recording, by recording
     SOUNDS = 25  # codes of sounds and of takes, by number and attempt
+    FOLLOWED_NOTES = 26  # codes of the notes of a sound that follows a recording, by note and candidate
 
 
 def derive_seed(*parts: int) -> int:

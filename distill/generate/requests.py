@@ -175,6 +175,11 @@ class GenerateSettings(Guided):
         default=None, description="a recording to continue; --seconds is what is added"
     )
     prompt_rate: int | None = None
+    follow: Annotated[Recording | None, AS_IT_IS, Flag(metavar="AUDIO", type=Path)] = Field(
+        default=None, description="a recording, such as a voice, whose loudness, pitch and beginnings sounds follow"
+    )
+    follow_rate: int | None = None
+    loose: Share = Field(default=0.0, description="with --follow: 0 as exactly as can be, 1 as the model would have it")
     width: Width = 1.0
     min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
         default=None,
@@ -189,6 +194,22 @@ class GenerateSettings(Guided):
     @model_validator(mode="after")
     def _check_tuning(self) -> Self:
         check_tuning(self.tuning, self.note)
+        return self
+
+    @model_validator(mode="after")
+    def _check_follow(self) -> Self:
+        if self.follow is None:
+            if self.loose:
+                raise ParamsError(
+                    f"loose {self.loose:g}: expected a recording to follow, found none; name one with follow"
+                )
+            return self
+        others = {"note": self.note, "prompt": self.prompt, "seconds": self.seconds}
+        for name, value in others.items():
+            if value is not None:
+                raise ParamsError(
+                    f"{name}: expected none beside a recording to follow, which has its own; leave it out"
+                )
         return self
 
     @property

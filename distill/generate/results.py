@@ -177,6 +177,7 @@ class Generated(Result):
     not_new: int = 0  # number of sounds that are still not new enough
     ended_at_once: int = 0  # number of sounds to which nothing was added after the prompt
     cut_short: str = ""  # sentence on sounds that end where the most that is drawn ends, and recordings later
+    remarks: Sequence[str] = ()  # sentences on what was followed
     report: SetReport | None = None  # on all sounds together
     fault_report: FaultReport | None = None  # None where the model has no reference
 
@@ -197,6 +198,7 @@ class Generated(Result):
             "not_new": self.not_new,
             "ended_at_once": self.ended_at_once,
             **({"cut_short": self.cut_short} if self.cut_short else {}),
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
             "summary": self.report and self.report.json(),
             "faults": self.fault_report and self.fault_report.json(),
         }
@@ -213,6 +215,7 @@ class Generated(Result):
                 "it; a prompt that stops earlier, or a length in seconds, gives more"
             )
         lines += [self.cut_short] * bool(self.cut_short)
+        lines += self.remarks
         if self.report is not None:
             lines += self.report.lines
         if self.fault_report is None:
