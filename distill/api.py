@@ -19,6 +19,7 @@ from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
+from distill.generate.arrange import ScoreRequest
 from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.follow import follow_request
 from distill.generate.policies import Sampling
@@ -32,6 +33,7 @@ from distill.generate.requests import (
     takes,
 )
 from distill.generate.results import Generated, Take, Varied, similarities
+from distill.generate.score import Score, is_midi, read_midi, read_pattern
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
@@ -40,7 +42,6 @@ from distill.generate.sounds import (
     TakeRequest,
     decode_sounds,
     frames_for_seconds,
-    generate_sounds,
     in_tune,
 )
 from distill.generate.source import Recorded, Source
@@ -197,14 +198,24 @@ class Model:
             "width": request.width,
             "finds_faults": True,
         }
+        if request.pattern is not None:
+            score = read_pattern(request.pattern, request.bpm or 120.0, request.bars or 1, request.swing or 0.0)
+            return self._played(score, **shared)
+        if request.follow is not None and not isinstance(request.follow, np.ndarray) and is_midi(Path(request.follow)):
+            return self._played(read_midi(Path(request.follow), request.track), **shared)
         if request.follow is not None:
             return follow_request(self.source, self.samples(request.follow, request.follow_rate), **shared)
         prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
         if prompt is not None:
             shared |= {"prompt": prompt.codes, "image": prompt.image}
         has_length = request.seconds is not None
-        length = {"max_seconds": request.seconds or LONGEST_SECONDS, "natural_ending": not has_length}
-        return GenerationRequest(**shared, **length, notes=notes), []
+        shared |= {"max_seconds": request.seconds or LONGEST_SECONDS, "natural_ending": not has_length}
+        return GenerationRequest(**shared, notes=notes), []
+
+    def _played(self, score: Score, label: int, **about: Any) -> tuple[ScoreRequest, Sequence[str]]:
+        """A request for renditions of a score, of which notes without a label have this one."""
+        numbers = {name: self.label_number(name) if name else label for name in score.labels}
+        return ScoreRequest(max_seconds=LONGEST_SECONDS, score=score, numbers=numbers, label=label, **about), []
 
     @takes(KitSettings)
     def kit(self, request: KitSettings) -> Kit:
@@ -277,7 +288,7 @@ class Model:
         request: GenerateSettings | VarySettings,
     ) -> Draws:
         report, seeds = request.progress or silent, Seeds(seed)
-        return generate_sounds(self.source, wanted, seeds, refusals, report, request.take, request.first_alone)
+        return wanted.make(self.source, seeds, refusals, report, request.take, request.first_alone)
 
     def _cut_short(self, draws: Draws, prompt_frames: int) -> str:
         """What to do where sounds end only because no more is drawn, and most recordings are longer; else ""."""
@@ -301,9 +312,11 @@ class Model:
             made = replace(made, ended_at_once=sum(length < LEAST_CONTINUED for length in seconds))
         if self.judge is None or self.fault_finder is None:
             return made
-        held_out = self.fault_finder.held_out(wanted.kinds)
-        faults = FaultReport([own or () for own in made.faults], held_out, made.draws.redrawn["faulty"])
-        if wanted.count < COMPARED_FROM:
+        held_out, found = self.fault_finder.held_out(wanted.kinds), made.faults
+        faults = FaultReport([own or () for own in found], held_out, made.draws.redrawn["faulty"])
+        if None in found:
+            return made
+        if wanted.count < COMPARED_FROM or not wanted.is_compared:
             return replace(made, fault_report=faults)
         added = [codes[len(wanted.prompt) :] for codes in made.codes]
         report = report_on(self.judge, added, seconds, list(filter(None, made.novelty)), made.seed)

@@ -42,6 +42,7 @@ class Stream(IntEnum):
     VIEW_EQUALISERS = 24  # equalisers of the views of a recording, by recording
     SOUNDS = 25  # codes of sounds and of takes, by number and attempt
     FOLLOWED_NOTES = 26  # codes of the notes of a sound that follows a recording, by note and candidate
+    SCORE_SOUNDS = 27  # seeds of the sounds of a score, by label
 
 
 def derive_seed(*parts: int) -> int:

@@ -26,6 +26,7 @@ from distill.codec.tones.meter import PitchMeter
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ParamsError
+from distill.generate.faults import FOLLOWING, Fault
 from distill.generate.policies import Draw, Policy, first_possible
 from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
 from distill.generate.sounds import BATCH, Attempt, GenerationRequest
@@ -164,6 +165,12 @@ class FollowRequest(GenerationRequest):
     has_pitch: bool
     loose: float = 0.0
     natural_ending: bool = False
+    is_compared = False
+
+    @property
+    def kinds(self) -> tuple[Fault, ...]:
+        """The faults that such sounds can have: their course is what was asked for."""
+        return FOLLOWING
 
     def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
         """Draw some sounds."""

@@ -154,6 +154,19 @@ class Guided(Settings):
         return default_guidance(self.label) if self.guidance is None else self.guidance
 
 
+NEEDS = {
+    **{"loose": "follow", "track": "follow", "follow_rate": "follow"},
+    **{"bpm": "pattern", "bars": "pattern", "swing": "pattern"},
+}
+"""Fields of `GenerateSettings` that need another one."""
+
+EXCLUDES = {
+    "follow": ("note", "prompt", "seconds", "pattern"),
+    "pattern": ("note", "prompt", "seconds", "label"),
+}
+"""Fields of `GenerateSettings` that say what others would."""
+
+
 class GenerateSettings(Guided):
     """What `generate` is asked for."""
 
@@ -175,11 +188,29 @@ class GenerateSettings(Guided):
         default=None, description="a recording to continue; --seconds is what is added"
     )
     prompt_rate: int | None = None
-    follow: Annotated[Recording | None, AS_IT_IS, Flag(metavar="AUDIO", type=Path)] = Field(
-        default=None, description="a recording, such as a voice, whose loudness, pitch and beginnings sounds follow"
+    follow: Annotated[Recording | None, AS_IT_IS, Flag(metavar="AUDIO|MIDI", type=Path)] = Field(
+        default=None,
+        description="a recording, such as a voice, whose loudness, pitch and beginnings sounds follow; or a MIDI file",
     )
     follow_rate: int | None = None
-    loose: Share = Field(default=0.0, description="with --follow: 0 as exactly as can be, 1 as the model would have it")
+    loose: Share = Field(
+        default=0.0, description="with a recording to follow: 0 as exactly as can be, 1 as the model would have it"
+    )
+    track: Annotated[int, Field(ge=1)] | None = Field(default=None, description="of a MIDI file, from 1; else all")
+    pattern: Annotated[str | None, Flag(metavar="LABEL:STEPS...")] = Field(
+        default=None,
+        description="a loop of hits, such as 'kick:x...x... snare:....x...': of each label the steps of a bar, x a hit, "
+        "X a louder one, o a softer one",
+    )
+    bpm: Annotated[Annotated[float, Field(ge=20, le=400)] | None, Flag(otherwise="120")] = Field(
+        default=None, description="with --pattern: beats in a minute, four to a bar"
+    )
+    bars: Annotated[Annotated[int, Field(ge=1, le=256)] | None, Flag(otherwise="1")] = Field(
+        default=None, description="with --pattern: how many bars"
+    )
+    swing: Share | None = Field(
+        default=None, description="with --pattern: how late every second step is, 1 as the last of three"
+    )
     width: Width = 1.0
     min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
         default=None,
@@ -197,19 +228,15 @@ class GenerateSettings(Guided):
         return self
 
     @model_validator(mode="after")
-    def _check_follow(self) -> Self:
-        if self.follow is None:
-            if self.loose:
-                raise ParamsError(
-                    f"loose {self.loose:g}: expected a recording to follow, found none; name one with follow"
-                )
-            return self
-        others = {"note": self.note, "prompt": self.prompt, "seconds": self.seconds}
-        for name, value in others.items():
-            if value is not None:
-                raise ParamsError(
-                    f"{name}: expected none beside a recording to follow, which has its own; leave it out"
-                )
+    def _check_together(self) -> Self:
+        given = {name for name in type(self).model_fields if getattr(self, name) not in (None, 0.0)}
+        for name, needed in NEEDS.items():
+            if name in given and needed not in given:
+                raise ParamsError(f"{name}: expected {needed} with it, found none; name one, or leave it out")
+        for name, others in EXCLUDES.items():
+            for other in others if name in given else ():
+                if other in given:
+                    raise ParamsError(f"{other}: expected none beside {name}, which has its own; leave one of them out")
         return self
 
     @property

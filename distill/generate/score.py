@@ -1,0 +1,221 @@
+"""Scores: notes with their times, of a MIDI file or of a pattern of hits written as text."""
+
+import io
+import re
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distill.errors import ParamsError
+from distill.text import one_line
+
+MOST_NOTES, MOST_SECONDS, MOST_BYTES = 20_000, 3600.0, 4 << 20
+BEATS = 4  # of a bar
+GAINS = {"X": 1.0, "x": 0.7, "o": 0.35}  # of hits: an accent, a hit, a ghost note
+RESTS = "-."
+SWUNG = 1 / 3  # of a step, by which every second one is late at a swing of 1: the last of three
+DRUMS = 9  # the channel of drums, from 0
+SUSTAIN, PRESSED = 64, 64  # the controller of the pedal, and the value from which it is down
+MIDI = b"MThd"
+
+
+class Note(NamedTuple):
+    """A note: its start in seconds, how long it is held, None for a hit, its gain, and its MIDI key, None for any.
+
+    `label` is the name of the label that it is drawn with, "" where the score names none.
+    """
+
+    start: float
+    seconds: float | None
+    gain: float
+    key: int | None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Notes in the order of their starts, and the length in seconds of a loop, None for a score that ends."""
+
+    notes: Sequence[Note]
+    loop_seconds: float | None = None
+
+    def keys(self, label: str) -> list[int | None]:
+        """The keys of notes with a label, each once, in the order in which they come."""
+        return list(dict.fromkeys(note.key for note in self.notes if note.label == label))
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels, each once."""
+        return list(dict.fromkeys(note.label for note in self.notes))
+
+
+def read_pattern(text: str, bpm: float, bars: int, swing: float) -> Score:
+    """The score of a pattern such as "kick:x...x... snare:....x...": of each label the steps of a bar, as many as there are.
+
+    `x` is a hit, `X` a louder and `o` a softer one, `.` or `-` a rest. It goes on for so many bars of four beats, of which
+    there are `bpm` in a minute, and every second step is late by `swing`, from 0 to 1. Raises ParamsError.
+    """
+    shown = one_line(text, 60)
+    lines = list(_lines(text))
+    if not lines:
+        raise ParamsError(
+            f"pattern {shown}: expected labels and their steps, such as kick:x...x... snare:....x..., found something else"
+        )
+    bar = BEATS * 60 / bpm
+    if bars * bar > MOST_SECONDS:
+        raise ParamsError(
+            f"bars {bars}: expected at most {MOST_SECONDS:.0f} s, found {bars * bar:.0f} s at {bpm:g} bpm; give fewer bars"
+        )
+    notes = []
+    for label, steps in lines:
+        for number, step in enumerate(steps):
+            late = SWUNG * swing * (number % 2)
+            notes += [
+                Note((repeat + (number + late) / len(steps)) * bar, None, GAINS[step], None, label)
+                for repeat in range(bars)
+                if step in GAINS
+            ]
+    return Score(_checked(notes, f"pattern {shown}"), bars * bar)
+
+
+def _lines(text: str) -> Iterator[tuple[str, str]]:
+    """Labels and steps of a pattern; none where a part of it is neither."""
+    part = re.compile(rf"\s*([^:]+):([{''.join(GAINS)}.|-]+)(?:\s+|$)")
+    found, place = [], 0
+    while place < len(text.rstrip()):
+        match = part.match(text, place)
+        steps = match[2].replace("|", "") if match else ""
+        if match is None or not steps:
+            return
+        found.append((match[1].strip(), steps))
+        place = match.end()
+    yield from found
+
+
+def is_midi(path: Path) -> bool:
+    """Whether a file is a MIDI file, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MIDI)) == MIDI
+    except OSError:
+        return False
+
+
+def read_midi(path: Path, track: int | None = None) -> Score:
+    """The score of a MIDI file, of all tracks or of one, from 1 on: notes, velocities, the pedal and changes of tempo.
+
+    A gain is the square of the velocity, as samplers have it. Notes of the channel of drums are hits. Raises ParamsError.
+    """
+    file = _parsed(path)
+    tracks, seconds_at = list(enumerate(file.tracks, 1)), _clock(file, path)
+    if track is not None:
+        if not 1 <= track <= len(tracks):
+            raise ParamsError(
+                f"track {track}: expected one of {path}, from 1 to {len(tracks)}, found none; choose another"
+            )
+        tracks = [tracks[track - 1]]
+    notes = [note for _, messages in tracks for note in _notes(messages, seconds_at)]
+    return Score(_checked(notes, str(path)))
+
+
+def _checked(notes: Sequence[Note], name: str) -> list[Note]:
+    """Notes in the order of their starts. Raises ParamsError for none, for too many, and for too long a score."""
+    if not 0 < len(notes) <= MOST_NOTES:
+        found = f"{len(notes):,}" if notes else "none"
+        raise ParamsError(f"{name}: expected from 1 to {MOST_NOTES:,} notes, found {found}")
+    ordered = sorted(notes, key=lambda note: (note.start, note.key or 0))
+    last = max(note.start + (note.seconds or 0) for note in ordered)
+    if not last <= MOST_SECONDS:
+        raise ParamsError(f"{name}: expected notes that last {MOST_SECONDS:.0f} s at most, found {last:.0f} s")
+    return ordered
+
+
+def _parsed(path: Path) -> Any:
+    """The file as mido reads it. Raises ParamsError."""
+    import mido
+    from mido.midifiles.meta import KeySignatureError
+
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ParamsError(f"{path}: expected a MIDI file of at most {MOST_BYTES >> 20} MB, found {size >> 20} MB")
+    try:
+        file = mido.MidiFile(file=io.BytesIO(path.read_bytes()), clip=True)
+    except (EOFError, LookupError, OSError, ValueError, KeySignatureError, struct.error) as error:
+        raise ParamsError(
+            f"{path}: expected a MIDI file, found a damaged one ({one_line(str(error) or 'it ends early', 80)}); save it again"
+        ) from error
+    if file.type == 2 or file.ticks_per_beat <= 0:
+        kind = "one of type 2" if file.type == 2 else "one with times of film"
+        raise ParamsError(f"{path}: expected a MIDI file of one song with beats, found {kind}; save it as type 0 or 1")
+    return file
+
+
+def _clock(file: Any, path: Path) -> "_Clock":
+    """Seconds of ticks, by the changes of tempo in all tracks. Raises ParamsError for a tempo of 0."""
+    changes = {0: 500_000}  # microseconds of a beat, where a file names none
+    for messages in file.tracks:
+        ticks = 0
+        for message in messages:
+            ticks += message.time
+            if message.type == "set_tempo":
+                changes[ticks] = message.tempo
+    if 0 in changes.values():
+        raise ParamsError(f"{path}: expected a tempo, found beats that last no time; save it with another tempo")
+    return _Clock(sorted(changes.items()), file.ticks_per_beat)
+
+
+class _Clock:
+    """Turns ticks into seconds, given the ticks from which on beats last so many microseconds."""
+
+    def __init__(self, changes: Sequence[tuple[int, int]], ticks_per_beat: int) -> None:
+        self._ticks = [ticks for ticks, _ in changes]
+        self._seconds_per_tick = [tempo / 1e6 / ticks_per_beat for _, tempo in changes]
+        self._seconds = [0.0]
+        for (first, second), rate in zip(
+            zip(self._ticks, self._ticks[1:], strict=False), self._seconds_per_tick, strict=False
+        ):
+            self._seconds.append(self._seconds[-1] + (second - first) * rate)
+
+    def __call__(self, ticks: int) -> float:
+        """Seconds at so many ticks."""
+        place = bisect_right(self._ticks, ticks) - 1
+        return self._seconds[place] + (ticks - self._ticks[place]) * self._seconds_per_tick[place]
+
+
+def _notes(messages: Any, seconds_at: _Clock) -> Iterator[Note]:
+    """The notes of a track. One that is played again ends before; what never ends lasts to the end of the track."""
+    sounding: dict[tuple[int, int], tuple[float, float]] = {}  # start and gain by channel and key
+    held: dict[tuple[int, int], None] = {}  # keys that only the pedal holds
+    pedals: set[int] = set()
+    ticks = 0
+
+    def ended(which: tuple[int, int]) -> Iterator[Note]:
+        held.pop(which, None)
+        if which in sounding:
+            start, gain = sounding.pop(which)
+            channel, key = which
+            yield Note(start, None if channel == DRUMS else max(0.0, seconds_at(ticks) - start), gain, key)
+
+    for message in messages:
+        ticks += message.time
+        if message.type == "control_change" and message.control == SUSTAIN:
+            if message.value >= PRESSED:
+                pedals.add(message.channel)
+            else:
+                pedals.discard(message.channel)
+                for which in [which for which in held if which[0] == message.channel]:
+                    yield from ended(which)
+        elif message.type in ("note_on", "note_off"):
+            which = (message.channel, message.note)
+            if message.type == "note_on" and message.velocity:
+                yield from ended(which)
+                sounding[which] = seconds_at(ticks), (message.velocity / 127) ** 2
+            elif message.channel in pedals:
+                held[which] = None
+            else:
+                yield from ended(which)
+    for which in list(sounding):
+        yield from ended(which)
