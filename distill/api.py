@@ -33,7 +33,7 @@ from distill.generate.requests import (
     takes,
 )
 from distill.generate.results import Generated, Take, Varied, similarities
-from distill.generate.score import Score, is_midi, read_midi, read_pattern
+from distill.generate.score import Score, is_midi, read_midi, read_pattern, read_programs
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
@@ -200,9 +200,12 @@ class Model:
         }
         if request.pattern is not None:
             score = read_pattern(request.pattern, request.bpm or 120.0, request.bars or 1, request.swing or 0.0)
-            return self._played(score, **shared)
+            return self._played(score, **shared), []
         if request.follow is not None and not isinstance(request.follow, np.ndarray) and is_midi(Path(request.follow)):
-            return self._played(read_midi(Path(request.follow), request.track), **shared)
+            programs = read_programs(request.program) if request.program else {}
+            score, remarks = read_midi(Path(request.follow), request.track, programs).with_drums(self.labels)
+            wanted = self._played(score, **shared)
+            return wanted, remarks
         if request.follow is not None:
             return follow_request(self.source, self.samples(request.follow, request.follow_rate), **shared)
         prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
@@ -212,10 +215,10 @@ class Model:
         shared |= {"max_seconds": request.seconds or LONGEST_SECONDS, "natural_ending": not has_length}
         return GenerationRequest(**shared, notes=notes), []
 
-    def _played(self, score: Score, label: int, **about: Any) -> tuple[ScoreRequest, Sequence[str]]:
+    def _played(self, score: Score, label: int, **about: Any) -> ScoreRequest:
         """A request for renditions of a score, of which notes without a label have this one."""
         numbers = {name: self.label_number(name) if name else label for name in score.labels}
-        return ScoreRequest(max_seconds=LONGEST_SECONDS, score=score, numbers=numbers, label=label, **about), []
+        return ScoreRequest(max_seconds=LONGEST_SECONDS, score=score, numbers=numbers, label=label, **about)
 
     @takes(KitSettings)
     def kit(self, request: KitSettings) -> Kit:

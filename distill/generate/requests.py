@@ -155,7 +155,7 @@ class Guided(Settings):
 
 
 NEEDS = {
-    **{"loose": "follow", "track": "follow", "follow_rate": "follow"},
+    **{"loose": "follow", "track": "follow", "program": "follow", "follow_rate": "follow"},
     **{"bpm": "pattern", "bars": "pattern", "swing": "pattern"},
 }
 """Fields of `GenerateSettings` that need another one."""
@@ -197,6 +197,9 @@ class GenerateSettings(Guided):
         default=0.0, description="with a recording to follow: 0 as exactly as can be, 1 as the model would have it"
     )
     track: Annotated[int, Field(ge=1)] | None = Field(default=None, description="of a MIDI file, from 1; else all")
+    program: Annotated[str | None, Flag(metavar="NUMBER=LABEL,...")] = Field(
+        default=None, description="of a MIDI file, the labels of its programs, from 1, such as 1=piano,34=bass"
+    )
     pattern: Annotated[str | None, Flag(metavar="LABEL:STEPS...")] = Field(
         default=None,
         description="a loop of hits, such as 'kick:x...x... snare:....x...': of each label the steps of a bar, x a hit, "

@@ -218,9 +218,11 @@ class Generated(Result):
         lines += self.remarks
         if self.report is not None:
             lines += self.report.lines
-        if self.fault_report is None:
-            return [*lines, "novelty and faults unknown: the model has no codes of its training recordings"]
-        return [*lines, *self.fault_report.lines]
+        if self.fault_report is not None:
+            lines += self.fault_report.lines
+        elif None in self.novelty:
+            lines.append("novelty and faults unknown: the model has no codes of its training recordings")
+        return lines
 
 
 def _short(sound: Sound) -> str | None:

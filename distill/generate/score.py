@@ -4,13 +4,15 @@ import io
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from distill.drums import drum_keys
 from distill.errors import ParamsError
-from distill.text import one_line
+from distill.text import one_line, several
 
 MOST_NOTES, MOST_SECONDS, MOST_BYTES = 20_000, 3600.0, 4 << 20
 BEATS = 4  # of a bar
@@ -18,6 +20,7 @@ GAINS = {"X": 1.0, "x": 0.7, "o": 0.35}  # of hits: an accent, a hit, a ghost no
 RESTS = "-."
 SWUNG = 1 / 3  # of a step, by which every second one is late at a swing of 1: the last of three
 DRUMS = 9  # the channel of drums, from 0
+PROGRAMS, MOST_VELOCITY = 128, 127
 SUSTAIN, PRESSED = 64, 64  # the controller of the pedal, and the value from which it is down
 MIDI = b"MThd"
 
@@ -25,7 +28,8 @@ MIDI = b"MThd"
 class Note(NamedTuple):
     """A note: its start in seconds, how long it is held, None for a hit, its gain, and its MIDI key, None for any.
 
-    `label` is the name of the label that it is drawn with, "" where the score names none.
+    `label` is the name of the label that it is drawn with, "" where the score names none. A hit with a key has that of a
+    drum on the percussion map of General MIDI.
     """
 
     start: float
@@ -33,6 +37,11 @@ class Note(NamedTuple):
     gain: float
     key: int | None
     label: str = ""
+
+    @property
+    def is_drum(self) -> bool:
+        """Whether its key is that of a drum."""
+        return self.seconds is None and self.key is not None
 
 
 @dataclass(frozen=True)
@@ -42,9 +51,21 @@ class Score:
     notes: Sequence[Note]
     loop_seconds: float | None = None
 
-    def keys(self, label: str) -> list[int | None]:
-        """The keys of notes with a label, each once, in the order in which they come."""
-        return list(dict.fromkeys(note.key for note in self.notes if note.label == label))
+    def with_drums(self, labels: Sequence[str]) -> tuple["Score", list[str]]:
+        """The score with hits of labels in place of drums, and a remark where some have none. Raises ParamsError."""
+        by_key: dict[int | None, str] = {}
+        for label, keys in zip(labels, drum_keys(labels), strict=True):
+            by_key |= {key: label for key in keys if key not in by_key}
+        notes = [
+            note._replace(key=None, label=by_key[note.key]) if note.is_drum else note
+            for note in self.notes
+            if not note.is_drum or note.key in by_key
+        ]
+        if not notes:
+            raise ParamsError("drums: expected labels that name drums, such as kick, found none; choose another track")
+        left_out = len(self.notes) - len(notes)
+        remark = f"{several(left_out, 'hit')} of drums left out: no label names {'it' if left_out == 1 else 'them'}"
+        return replace(self, notes=notes), [remark] * bool(left_out)
 
     @property
     def labels(self) -> list[str]:
@@ -104,10 +125,25 @@ def is_midi(path: Path) -> bool:
         return False
 
 
-def read_midi(path: Path, track: int | None = None) -> Score:
+def read_programs(text: str) -> dict[int, str]:
+    """Labels of General MIDI's programs, from 1 on, of a text such as "1=piano,34=bass". Raises ParamsError."""
+    programs: dict[int, str] = {}
+    for part in text.split(","):
+        number, _, label = map(str.strip, part.partition("="))
+        if not (number.isdecimal() and 1 <= int(number) <= PROGRAMS and label) or int(number) in programs:
+            raise ParamsError(
+                f"program {one_line(text, 60)}: expected programs, from 1 to {PROGRAMS}, each once, and their labels, such "
+                f"as 1=piano,34=bass, found {one_line(part, 40) or 'nothing'}"
+            )
+        programs[int(number)] = label
+    return programs
+
+
+def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] = MappingProxyType({})) -> Score:
     """The score of a MIDI file, of all tracks or of one, from 1 on: notes, velocities, the pedal and changes of tempo.
 
-    A gain is the square of the velocity, as samplers have it. Notes of the channel of drums are hits. Raises ParamsError.
+    A gain is the square of the velocity, as samplers have it. Notes of the channel of drums are hits; others have the
+    labels of their `programs`, from 1 on. Raises ParamsError.
     """
     file = _parsed(path)
     tracks, seconds_at = list(enumerate(file.tracks, 1)), _clock(file, path)
@@ -117,7 +153,7 @@ def read_midi(path: Path, track: int | None = None) -> Score:
                 f"track {track}: expected one of {path}, from 1 to {len(tracks)}, found none; choose another"
             )
         tracks = [tracks[track - 1]]
-    notes = [note for _, messages in tracks for note in _notes(messages, seconds_at)]
+    notes = [note for _, messages in tracks for note in _notes(messages, seconds_at, programs)]
     return Score(_checked(notes, str(path)))
 
 
@@ -185,23 +221,25 @@ class _Clock:
         return self._seconds[place] + (ticks - self._ticks[place]) * self._seconds_per_tick[place]
 
 
-def _notes(messages: Any, seconds_at: _Clock) -> Iterator[Note]:
+def _notes(messages: Any, seconds_at: _Clock, programs: Mapping[int, str]) -> Iterator[Note]:
     """The notes of a track. One that is played again ends before; what never ends lasts to the end of the track."""
-    sounding: dict[tuple[int, int], tuple[float, float]] = {}  # start and gain by channel and key
+    sounding: dict[tuple[int, int], Note] = {}  # by channel and key
     held: dict[tuple[int, int], None] = {}  # keys that only the pedal holds
     pedals: set[int] = set()
+    labels: dict[int, str] = {}  # of channels
     ticks = 0
 
     def ended(which: tuple[int, int]) -> Iterator[Note]:
         held.pop(which, None)
         if which in sounding:
-            start, gain = sounding.pop(which)
-            channel, key = which
-            yield Note(start, None if channel == DRUMS else max(0.0, seconds_at(ticks) - start), gain, key)
+            note = sounding.pop(which)
+            yield note._replace(seconds=None if which[0] == DRUMS else seconds_at(ticks) - note.start)
 
     for message in messages:
         ticks += message.time
-        if message.type == "control_change" and message.control == SUSTAIN:
+        if message.type == "program_change":
+            labels[message.channel] = programs.get(message.program + 1, "")
+        elif message.type == "control_change" and message.control == SUSTAIN:
             if message.value >= PRESSED:
                 pedals.add(message.channel)
             else:
@@ -212,7 +250,9 @@ def _notes(messages: Any, seconds_at: _Clock) -> Iterator[Note]:
             which = (message.channel, message.note)
             if message.type == "note_on" and message.velocity:
                 yield from ended(which)
-                sounding[which] = seconds_at(ticks), (message.velocity / 127) ** 2
+                label = labels.get(message.channel, programs.get(1, "")) if message.channel != DRUMS else ""
+                gain = (message.velocity / MOST_VELOCITY) ** 2
+                sounding[which] = Note(seconds_at(ticks), None, gain, message.note, label)
             elif message.channel in pedals:
                 held[which] = None
             else:
