@@ -207,7 +207,9 @@ class Model:
             wanted = self._played(score, **shared)
             return wanted, remarks
         if request.follow is not None:
-            return follow_request(self.source, self.samples(request.follow, request.follow_rate), **shared)
+            return follow_request(
+                self.source, self.samples(request.follow, request.follow_rate), loose=request.loose or 0.0, **shared
+            )
         prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
         if prompt is not None:
             shared |= {"prompt": prompt.codes, "image": prompt.image}

@@ -91,10 +91,13 @@ class Followed:
 
 def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> Followed:
     """What sounds follow of samples `[N]`. Memory grows with what it gives alone."""
+    from scipy.ndimage import binary_opening  # it takes a while to load
+
     pieces = list(zip(*_analysed(codec, meter, torch.from_numpy(samples)), strict=True))
     loudness, pitches, envelopes = map(torch.cat, pieces)
     is_heard = 20 * (loudness - loudness.max()) > -SOFTEST_DB
-    pitches = torch.where(is_heard & _in_runs(pitches.isfinite()), pitches, math.nan)
+    is_tone = torch.from_numpy(binary_opening(pitches.isfinite().numpy(), np.ones(SHORTEST_TONE)))
+    pitches = torch.where(is_heard & is_tone, pitches, math.nan)
     return Followed(len(samples), loudness, pitches, envelopes, _starts(loudness, pitches, is_heard))
 
 
@@ -121,13 +124,6 @@ def _uneven(envelopes: Tensor) -> Tensor:
     smooth = nn.functional.avg_pool1d(envelopes, SMOOTHED, 1)
     is_uneven = 20 * (smooth.amax(dim=1) - smooth.amin(dim=1)) > UNEVEN_DB
     return torch.where(is_uneven[:, None], envelopes, math.nan)
-
-
-def _in_runs(there: Tensor) -> Tensor:
-    """Whether each of frames `[F]` is there and is one of SHORTEST_TONE in a row that are."""
-    long = -nn.functional.max_pool1d(-there[None].float(), SHORTEST_TONE, 1)  # [1, F - SHORTEST_TONE + 1]
-    spread = nn.functional.max_pool1d(nn.functional.pad(long, [SHORTEST_TONE - 1] * 2), SHORTEST_TONE, 1)
-    return spread[0] > 0
 
 
 def _starts(loudness: Tensor, pitches: Tensor, is_heard: Tensor) -> list[int]:

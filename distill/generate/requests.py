@@ -193,8 +193,8 @@ class GenerateSettings(Guided):
         description="a recording, such as a voice, whose loudness, pitch and beginnings sounds follow; or a MIDI file",
     )
     follow_rate: int | None = None
-    loose: Share = Field(
-        default=0.0, description="with a recording to follow: 0 as exactly as can be, 1 as the model would have it"
+    loose: Annotated[Share | None, Flag(otherwise="0")] = Field(
+        default=None, description="with a recording to follow: 0 as exactly as can be, 1 as the model would have it"
     )
     track: Annotated[int, Field(ge=1)] | None = Field(default=None, description="of a MIDI file, from 1; else all")
     program: Annotated[str | None, Flag(metavar="NUMBER=LABEL,...")] = Field(
@@ -211,7 +211,7 @@ class GenerateSettings(Guided):
     bars: Annotated[Annotated[int, Field(ge=1, le=256)] | None, Flag(otherwise="1")] = Field(
         default=None, description="with --pattern: how many bars"
     )
-    swing: Share | None = Field(
+    swing: Annotated[Share | None, Flag(otherwise="0")] = Field(
         default=None, description="with --pattern: how late every second step is, 1 as the last of three"
     )
     width: Width = 1.0
@@ -232,7 +232,7 @@ class GenerateSettings(Guided):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        given = {name for name in type(self).model_fields if getattr(self, name) not in (None, 0.0)}
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
         for name, needed in NEEDS.items():
             if name in given and needed not in given:
                 raise ParamsError(f"{name}: expected {needed} with it, found none; name one, or leave it out")
