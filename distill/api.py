@@ -199,7 +199,7 @@ class Model:
             "finds_faults": True,
         }
         if request.pattern is not None:
-            score = read_pattern(request.pattern, request.bpm or 120.0, request.bars or 1, request.swing or 0.0)
+            score = read_pattern(request.pattern, *request.tempo, request.swing or 0.0)
             return self._played(score, **shared), []
         if request.follow is not None and not isinstance(request.follow, np.ndarray) and is_midi(Path(request.follow)):
             programs = read_programs(request.program) if request.program else {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.audio.write import AudioFormat, audio_file
+from distill.audio.write import AudioFormat, audio_file, with_sampler_chunk, with_tempo_chunk
 from distill.cli.flags import (
     Given,
     Json,
@@ -26,6 +26,8 @@ from distill.cli.flags import (
 )
 from distill.errors import ParamsError
 from distill.generate.requests import GenerateSettings, KitSettings, VarySettings
+from distill.generate.score import BEATS
+from distill.params.settings import validated
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import MARK, write_new
 from distill.text import beside, one_line, several, terminal_width, wrapped
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from distill.generate.refusals import Sound
     from distill.generate.results import Result
 
+MIDDLE_C = 60
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the sounds go")]
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
 Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, and the nearest recordings")]
@@ -182,6 +185,7 @@ class SoundFiles:
         given["seed"] = seed_or_any(given.get("seed"))
         self.model, self.out, self.kind, self.pictures = model, out, kind, pictures
         self.paths: list[Path] = []
+        self._tempo = validated(GenerateSettings, given).tempo if "pattern" in given else None
         self._has_passed = False  # names that were taken
         stem = f"{printable_stem(source)}_{given['seed']}"
         self._names = (out / f"{stem}_{number:03d}.{kind}" for number in itertools.count())
@@ -210,6 +214,10 @@ class SoundFiles:
 
     def _take(self, _: int, samples: "Samples") -> None:
         data = audio_file(self.out, samples, self.model.sample_rate, self.kind, MARK)
+        if self._tempo is not None and self.kind == "wav":
+            bpm, bars = self._tempo
+            data = with_tempo_chunk(data, bpm, BEATS * bars)
+            data = with_sampler_chunk(data, self.model.sample_rate, MIDDLE_C, (0, len(samples) - 1))
         self.out.mkdir(parents=True, exist_ok=True)
         for path in self._names:
             is_beside = not os.path.lexists(path) and any(map(os.path.lexists, _companions(path)))

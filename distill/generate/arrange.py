@@ -110,7 +110,7 @@ class ScoreRequest(GenerationRequest):
 def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
     """Samples `[N]` or `[N, 2]` of a sound as a note has them: from its beginning, as loud, and no longer."""
     loud = np.abs(samples).reshape(len(samples), -1).max(axis=1)
-    begins = int((loud >= ONSET * loud.max(initial=0.0)).argmax()) if len(loud) else 0
+    begins = int((loud >= ONSET * loud.max()).argmax())
     samples = samples[min(begins, round(MOST_LATE * sample_rate)) :] * np.float32(note.gain)
     if note.seconds is not None:
         held, release = round(note.seconds * sample_rate), round(RELEASE_SECONDS * sample_rate)

@@ -243,6 +243,11 @@ class GenerateSettings(Guided):
         return self
 
     @property
+    def tempo(self) -> tuple[float, int]:
+        """Beats in a minute and bars of a pattern."""
+        return self.bpm or 120.0, self.bars or 1
+
+    @property
     def notes(self) -> list[int]:
         """MIDI keys that sounds are at in turn; none for sounds at any."""
         return [] if self.note is None else read_notes(self.note)

@@ -36,7 +36,10 @@ def voice(*pitches: float, vibrato: float = 0.0, gap: float = 0.05) -> Samples:
     for pitch in pitches:
         hertz = 440 * 2 ** ((pitch + vibrato * np.sin(2 * np.pi * 5.5 * time) - 69) / 12)
         cycles = np.cumsum(hertz) / RATE
-        sung.append(envelope * sum(np.sin(2 * np.pi * k * cycles + k * k) / k for k in range(1, 12) if k * hertz.max() < RATE / 2))
+        sung.append(
+            envelope
+            * sum(np.sin(2 * np.pi * k * cycles + k * k) / k for k in range(1, 12) if k * hertz.max() < RATE / 2)
+        )
     return (0.3 * np.concatenate(sung)).astype(np.float32)
 
 
