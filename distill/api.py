@@ -22,21 +22,24 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.arrange import ScoreRequest
 from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.follow import follow_request
+from distill.generate.morph import morphed
 from distill.generate.policies import Sampling
-from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, equal_to, too_old
+from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, Sound, equal_to, too_old
 from distill.generate.requests import (
     LONGEST_SECONDS,
     GenerateSettings,
     KitSettings,
+    MorphSettings,
     Recording,
     VarySettings,
     takes,
 )
-from distill.generate.results import Generated, Take, Varied, similarities
+from distill.generate.results import Generated, Morphed, Take, Varied, similarities
 from distill.generate.score import Score, is_midi, read_midi, read_pattern, read_programs
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
+    NO_SAMPLES,
     GenerationRequest,
     Seeds,
     TakeRequest,
@@ -285,6 +288,32 @@ class Model:
             tuning=tuning,
         )
 
+    @takes(MorphSettings)
+    def morph(self, request: MorphSettings) -> Morphed:
+        """Make `steps` sounds from `first` to `last`, recordings as of `samples`, at `first_rate` and `last_rate` Hz.
+
+        The ends are both recordings, decoded from their codes. Between them pitch, spectrum and length go from one to the
+        other, aligned at attacks: partials move. Raises ArtifactError, AudioError and ParamsError.
+        """
+        ends = [
+            self._recorded(recording, rate)
+            for recording, rate in ((request.first, request.first_rate), (request.last, request.last_rate))
+        ]
+        codec, intervals, draws = self.bundle.codec, self.tuner.intervals_heard, Draws()
+        for step in range(request.steps):
+            share = step / (request.steps - 1)
+            codes = morphed(codec, intervals, ends[0].codes, ends[1].codes, share)
+            nearer = ends[share >= 0.5]
+            (samples,) = decode_sounds(codec, [codes], images=[nearer.image], width=request.width)
+            novelty = None if self.judge is None else self.judge([codes])[0]
+            seconds = len(samples) / self.sample_rate
+            draws.drawn[step] = Sound(codes, novelty, None, samples, seconds, image=nearer.image)
+            if request.take is not None:
+                request.take(step, samples)
+                draws.drawn[step] = replace(draws.drawn[step], samples=NO_SAMPLES)
+            (request.progress or silent)(step + 1, request.steps, "steps")
+        return Morphed(draws=draws, sample_rate=self.sample_rate, seed=None)
+
     def _draws(
         self,
         wanted: GenerationRequest,
@@ -324,7 +353,7 @@ class Model:
         if wanted.count < COMPARED_FROM or not wanted.is_compared:
             return replace(made, fault_report=faults)
         added = [codes[len(wanted.prompt) :] for codes in made.codes]
-        report = report_on(self.judge, added, seconds, list(filter(None, made.novelty)), made.seed)
+        report = report_on(self.judge, added, seconds, list(filter(None, made.novelty)), made.seed or 0)
         return replace(made, report=report, fault_report=faults)
 
     def samples(self, recording: Recording, sample_rate: int | None = None) -> Samples:

@@ -25,7 +25,7 @@ from distill.cli.flags import (
     takes_request,
 )
 from distill.errors import ParamsError
-from distill.generate.requests import GenerateSettings, KitSettings, VarySettings
+from distill.generate.requests import GenerateSettings, KitSettings, MorphSettings, VarySettings
 from distill.generate.score import BEATS
 from distill.params.settings import validated
 from distill.progress import VARIABLE, ProgressReport
@@ -56,7 +56,7 @@ def generate(
     """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
     with remarks_said() as warnings:
         loaded = _open(model)
-        files = SoundFiles(loaded, out, model, given, kind, pictures)
+        files = SoundFiles(loaded, out, _seeded(model, given), given, kind, pictures)
         made = files.made_by(loaded.generate, given)
     files.say(made, as_json, {"model": str(model), "label": given.get("label"), "warnings": warnings})
 
@@ -91,11 +91,32 @@ def vary(
         raise ParamsError(f"{model}: expected a recording to vary, found a model file alone; name a recording after it")
     with remarks_said() as warnings:
         loaded = _open(model, is_recording=audio is None)
-        files = SoundFiles(loaded, out, recording, given, kind, pictures)
+        files = SoundFiles(loaded, out, _seeded(recording, given), given, kind, pictures)
         alone = loaded.source.single
         made = files.made_by(loaded.vary, {**given, "recording": alone.samples if alone else recording})
     about = {"model": str(model) if audio else None, "recording": str(recording), "label": given.get("label")}
     files.say(made, as_json, {**about, "warnings": warnings})
+
+
+@takes_request(MorphSettings)
+def morph(
+    model: ModelPath,
+    first: Annotated[Path, Argument(callback=spelt, metavar="FIRST", help="a recording", show_default=False)],
+    last: Annotated[Path, Argument(callback=spelt, metavar="LAST", help="another one", show_default=False)],
+    given: Given,
+    out: Out = Path("morphed"),
+    kind: Format = "wav",
+    pictures: Pictures = False,
+    as_json: Json = False,
+) -> None:
+    """Make sounds between two recordings: pitch, spectrum and length go from one to the other, in steps."""
+    from distill.codes.file import printable_stem
+
+    with remarks_said() as warnings:
+        loaded = _open(model)
+        files = SoundFiles(loaded, out, f"{printable_stem(first)}_to_{printable_stem(last)}", given, kind, pictures)
+        made = files.made_by(loaded.morph, {**given, "first": first, "last": last})
+    files.say(made, as_json, {"model": str(model), "first": str(first), "last": str(last), "warnings": warnings})
 
 
 @takes_request(KitSettings)
@@ -167,27 +188,30 @@ def _opened(path: Path, is_recording: bool, _: object) -> "Model":
     return model_of(path) if is_recording else Model(path)
 
 
+def _seeded(source: Path, given: Given) -> str:
+    """The stem of sounds of a source: its name and the seed, which is given from here on."""
+    from distill.api import seed_or_any
+    from distill.codes.file import printable_stem
+
+    given["seed"] = seed_or_any(given.get("seed"))
+    return f"{printable_stem(source)}_{given['seed']}"
+
+
 class SoundFiles:
-    """Files of sounds in a folder, with the name of their source and the seed in their names.
+    """Files of sounds in a folder, whose names begin with a stem.
 
     A sound has the next number whose name is free, or has this very sound already: no file is replaced.
     """
 
-    def __init__(
-        self, model: "Model", out: Path, source: Path, given: Given, kind: AudioFormat, pictures: bool
-    ) -> None:
-        from distill.api import seed_or_any
-        from distill.codes.file import printable_stem
+    def __init__(self, model: "Model", out: Path, stem: str, given: Given, kind: AudioFormat, pictures: bool) -> None:
         from distill.generate.sounds import NO_SAMPLES
 
         check_folder("--out", out)  # it is made with its first sound: what is refused leaves none
         audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
-        given["seed"] = seed_or_any(given.get("seed"))
         self.model, self.out, self.kind, self.pictures = model, out, kind, pictures
         self.paths: list[Path] = []
         self._tempo = validated(GenerateSettings, given).tempo if "pattern" in given else None
         self._has_passed = False  # names that were taken
-        stem = f"{printable_stem(source)}_{given['seed']}"
         self._names = (out / f"{stem}_{number:03d}.{kind}" for number in itertools.count())
 
     def made_by(self, make: Callable[..., Any], given: Given) -> "Result":

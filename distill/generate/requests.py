@@ -303,6 +303,22 @@ class VarySettings(Guided):
         return self.transpose is not None or self.note is not None
 
 
+class MorphSettings(Settings):
+    """What `morph` is asked for."""
+
+    first: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
+    last: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
+    steps: Annotated[int, Field(ge=2, le=64)] = Field(
+        default=5, kw_only=False, description="how many sounds, both ends among them"
+    )
+    first_rate: int | None = None
+    last_rate: int | None = None
+    width: Width = 1.0
+    progress: Progress | None = None
+    take: Take | None = None
+    first_alone: bool = False
+
+
 class KitSettings(Settings):
     """What `kit` is asked for."""
 

@@ -57,6 +57,7 @@ class Tuner:
         sets = atoms.unflatten(1, (-1, len(FLOORS))).sum(dim=2)
         self.sets = torch.where(intervals.isnan(), 0.0, sets)  # [NOTES, S]
         self.intervals = intervals.nan_to_num(1e3)  # sets which have no pitch are near no note
+        self.intervals_heard = intervals.nan_to_num(0.0)  # they are heard as they are coded
 
     @cached_property
     def corpus_tuning(self) -> Tuning:
