@@ -15,18 +15,22 @@ from numpy.typing import NDArray
 
 from distill.audio.decode import Decoder
 from distill.audio.image import COHERENCE_STEPS, LEVEL_STEPS, MONO, Image, cut, fold, image_of, mono
+from distill.audio.read import Channels
 from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.arrange import ScoreRequest
 from distill.generate.faults import FaultFinder, FaultReport, Samples
+from distill.generate.fill import FillRequest
 from distill.generate.follow import follow_request
 from distill.generate.morph import morphed
 from distill.generate.policies import Sampling
 from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, Sound, equal_to, too_old
 from distill.generate.requests import (
     LONGEST_SECONDS,
+    ExtendSettings,
+    FillSettings,
     GenerateSettings,
     KitSettings,
     MorphSettings,
@@ -288,6 +292,61 @@ class Model:
             tuning=tuning,
         )
 
+    @takes(ExtendSettings)
+    def extend(self, request: ExtendSettings) -> Generated:
+        """Draw `before` and `after` seconds beside a recording, a file or samples as of `samples`, at `recording_rate` Hz.
+
+        The recording stays as it is, to the sample, but for 10 ms at each seam. Novelty is that of what is drawn. Raises
+        ArtifactError, AudioError and ParamsError.
+        """
+        given = self._channels(request.recording, request.recording_rate)
+        before, after = (round(seconds * self.sample_rate) for seconds in (request.before, request.after))
+        whole = np.pad(given, [(before, after), (0, 0)][: given.ndim])
+        parts = [(before + len(given), len(whole)), (0, before)]
+        image = cut(self._image_of(given), -request.before, len(whole) / self.sample_rate)
+        return self._filled(request, whole, [(start, end) for start, end in parts if start < end], image)
+
+    @takes(FillSettings)
+    def fill(self, request: FillSettings) -> Generated:
+        """Draw a part of a recording again, from `start` to `end`, in seconds. See `extend`."""
+        given = self._channels(request.recording, request.recording_rate)
+        start, end = (round(seconds * self.sample_rate) for seconds in (request.start, request.end))
+        if end > len(given):
+            raise ParamsError(
+                f"to {request.end:g}: expected a part of the recording, which lasts {len(given) / self.sample_rate:g} s, "
+                "found a later end; give an earlier one"
+            )
+        return self._filled(request, given, [(start, end)], self._image_of(given))
+
+    def _filled(
+        self, request: ExtendSettings | FillSettings, given: Samples, parts: Sequence[tuple[int, int]], image: Image
+    ) -> Generated:
+        """Sounds with parts of what is given drawn."""
+        wanted = FillRequest(
+            count=request.n,
+            max_seconds=len(given) / self.sample_rate,
+            sampling=Sampling(request.temperature, guidance=request.guidance_scale),
+            label=self.label_number(request.label),
+            given=given,
+            parts=parts,
+            image=image,
+            width=request.width,
+        )
+        seed = seed_or_any(request.seed)
+        return Generated(draws=self._draws(wanted, seed, [], request), sample_rate=self.sample_rate, seed=seed)
+
+    def _channels(self, recording: Recording, sample_rate: int | None) -> Samples:
+        """Samples `[N]` or `[N, 2]` of a recording as it is. Raises as `samples` does."""
+        if not isinstance(recording, str | os.PathLike):
+            return self._array(recording, sample_rate)
+        self._check_rate(recording, sample_rate)
+        with Decoder() as decoder:
+            return decoder.recording(Path(recording), self.sample_rate, "both").samples
+
+    def _image_of(self, given: Samples) -> Image:
+        """The image of samples, where the model is stereo and they are."""
+        return image_of(given, self.sample_rate) if given.ndim == 2 and self.source.is_stereo else MONO
+
     @takes(MorphSettings)
     def morph(self, request: MorphSettings) -> Morphed:
         """Make `steps` sounds from `first` to `last`, recordings as of `samples`, at `first_rate` and `last_rate` Hz.
@@ -319,7 +378,7 @@ class Model:
         wanted: GenerationRequest,
         seed: int,
         refusals: Sequence[Refusal],
-        request: GenerateSettings | VarySettings,
+        request: GenerateSettings | VarySettings | ExtendSettings | FillSettings,
     ) -> Draws:
         report, seeds = request.progress or silent, Seeds(seed)
         return wanted.make(self.source, seeds, refusals, report, request.take, request.first_alone)
@@ -379,13 +438,25 @@ class Model:
     def _read(self, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
         """Samples `[N]` and image of a recording. Raises as `samples` does."""
         if isinstance(recording, str | os.PathLike):
-            if sample_rate is not None:
-                raise ParamsError(
-                    f"sample rate {sample_rate}: expected none beside {recording}, which has its own; leave it out"
-                )
+            self._check_rate(recording, sample_rate)
             with Decoder() as decoder:
-                read = decoder.recording(Path(recording), self.sample_rate, self.source.is_stereo)
+                channels: Channels = "fold" if self.source.is_stereo else "mono"
+                read = decoder.recording(Path(recording), self.sample_rate, channels)
             return within_full_scale(self.bundle.codec, read.samples, str(recording)), read.image
+        sound = self._array(recording, sample_rate)
+        image = image_of(sound, self.sample_rate) if sound.ndim == 2 else MONO
+        sound = fold(sound, self.sample_rate) if len(image) else mono(sound)
+        return within_full_scale(self.bundle.codec, sound, "samples"), image
+
+    def _check_rate(self, path: str | os.PathLike[str], sample_rate: int | None) -> None:
+        """Check that none is given beside a file. Raises ParamsError."""
+        if sample_rate is not None:
+            raise ParamsError(
+                f"sample rate {sample_rate}: expected none beside {path}, which has its own; leave it out"
+            )
+
+    def _array(self, recording: NDArray[np.floating], sample_rate: int | None) -> Samples:
+        """Samples `[N]` or `[N, 2]` at the model's rate. Raises ParamsError."""
         sound = np.asarray(recording, dtype=np.float32)
         is_shaped = len(sound) > 0 and (sound.ndim == 1 or sound.shape[1:] == (2,)) if sound.ndim else False
         if not is_shaped or not np.isfinite(sound).all():
@@ -398,9 +469,7 @@ class Model:
             )
         if sample_rate is not None and sample_rate != self.sample_rate:
             sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
-        image = image_of(sound, self.sample_rate) if sound.ndim == 2 else MONO
-        sound = fold(sound, self.sample_rate) if len(image) else mono(sound)
-        return within_full_scale(self.bundle.codec, sound, "samples"), image
+        return sound
 
     def _recorded(self, recording: Recording, sample_rate: int | None) -> Recorded:
         samples, image = self._read(recording, sample_rate)

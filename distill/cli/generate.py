@@ -25,7 +25,14 @@ from distill.cli.flags import (
     takes_request,
 )
 from distill.errors import ParamsError
-from distill.generate.requests import GenerateSettings, KitSettings, MorphSettings, VarySettings
+from distill.generate.requests import (
+    ExtendSettings,
+    FillSettings,
+    GenerateSettings,
+    KitSettings,
+    MorphSettings,
+    VarySettings,
+)
 from distill.generate.score import BEATS
 from distill.params.settings import validated
 from distill.progress import VARIABLE, ProgressReport
@@ -117,6 +124,49 @@ def morph(
         files = SoundFiles(loaded, out, f"{printable_stem(first)}_to_{printable_stem(last)}", given, kind, pictures)
         made = files.made_by(loaded.morph, {**given, "first": first, "last": last})
     files.say(made, as_json, {"model": str(model), "first": str(first), "last": str(last), "warnings": warnings})
+
+
+AudioPath = Annotated[Path, Argument(callback=spelt, metavar="AUDIO", help="a recording", show_default=False)]
+
+
+@takes_request(ExtendSettings)
+def extend(
+    model: ModelPath,
+    audio: AudioPath,
+    given: Given,
+    out: Out = Path("extended"),
+    kind: Format = "wav",
+    pictures: Pictures = False,
+    as_json: Json = False,
+) -> None:
+    """Draw what comes before and after a recording, which itself stays as it is."""
+    _draw_beside("extend", model, audio, given, out, kind, pictures, as_json)
+
+
+@takes_request(FillSettings)
+def fill(
+    model: ModelPath,
+    audio: AudioPath,
+    given: Given,
+    out: Out = Path("filled"),
+    kind: Format = "wav",
+    pictures: Pictures = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a part of a recording again, and leave the rest as it is."""
+    _draw_beside("fill", model, audio, given, out, kind, pictures, as_json)
+
+
+def _draw_beside(
+    verb: str, model: Path, audio: Path, given: Given, out: Path, kind: AudioFormat, pictures: bool, as_json: bool
+) -> None:
+    """Draw parts of a recording by a verb of the model."""
+    with remarks_said() as warnings:
+        loaded = _open(model)
+        files = SoundFiles(loaded, out, _seeded(audio, given), given, kind, pictures)
+        made = files.made_by(getattr(loaded, verb), {**given, "recording": audio})
+    about = {"model": str(model), "recording": str(audio), "label": given.get("label"), "warnings": warnings}
+    files.say(made, as_json, about)
 
 
 @takes_request(KitSettings)

@@ -319,6 +319,48 @@ class MorphSettings(Settings):
     first_alone: bool = False
 
 
+class Drawn(Guided):
+    """Settings of what is drawn beside or within a recording."""
+
+    recording: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
+    n: Annotated[Count, Flag("--count", "-n")] = Field(default=1, description="how many sounds")
+    seed: Seed = None
+    recording_rate: int | None = None
+    temperature: Coolness = 1.0
+    width: Width = 1.0
+    progress: Progress | None = None
+    take: Take | None = None
+    first_alone: bool = False
+
+
+class ExtendSettings(Drawn):
+    """What `extend` is asked for."""
+
+    before: Annotated[float, Field(ge=0, le=600)] = Field(default=0.0, description="seconds that are drawn before it")
+    after: Annotated[float, Field(ge=0, le=600)] = Field(default=0.0, description="seconds that are drawn after it")
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if not self.before + self.after:
+            raise ParamsError("extend: expected seconds before or after the recording, found none; give one of both")
+        return self
+
+
+class FillSettings(Drawn):
+    """What `fill` is asked for."""
+
+    start: Annotated[float, Field(ge=0), Flag("--from")] = Field(description="where the part begins, in seconds")
+    end: Annotated[float, Field(gt=0), Flag("--to")] = Field(description="where the part ends, in seconds")
+
+    @model_validator(mode="after")
+    def _check_part(self) -> Self:
+        if self.start >= self.end:
+            raise ParamsError(
+                f"to {self.end:g}: expected a part that ends after it begins, at {self.start:g} s, found none; give a later end"
+            )
+        return self
+
+
 class KitSettings(Settings):
     """What `kit` is asked for."""
 
