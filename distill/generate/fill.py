@@ -22,10 +22,12 @@ from distill.codec.streaming import encode, within_full_scale
 from distill.codes.sequences import Batch, bos_token
 from distill.codes.store import Codes
 from distill.generate.faults import Samples
+from distill.generate.policies import Draw, Policy, first_possible
 from distill.generate.refusals import Draws, Refusal, Sound
 from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import NO_SAMPLES, GenerationRequest, Seeds, decode_sounds, folded
 from distill.generate.source import Source
+from distill.generate.tuner import SPREAD
 from distill.novelty.verdict import Novelty
 from distill.prior.base import Prior
 from distill.prior.task import target_nats
@@ -37,6 +39,7 @@ JUDGED_FRAMES = 12  # of what follows, a quarter of a second
 EDGE = 1  # frames at each end of a gap that are drawn, too, as their windows reach into it
 FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = 0.01, 0.02, 0.012  # of a crossfade; what is compared; how far it is moved
 MOST_STRETCH = 0.003  # of what is drawn, 5 cents, between two seams
+STRICT = 1.0  # step of loudness, the deviation beside a seam, which grows by as much in each frame away from it
 MOST_GAIN = 2.0  # of what is drawn, 6 dB
 
 Doubles = NDArray[np.float64]
@@ -99,11 +102,38 @@ class FillRequest(GenerationRequest):
         count = CANDIDATES if len(after) else 1
         seeds = [derive_seed(seed, Stream.CONTINUATIONS, number) for number in range(count)]
         wanted = Sequences(count, frames, False, self.label, before, self.sampling)
-        drawn = sample_codes(source.prior, wanted, generators(seeds), progress=report)
+        policies = _towards(source, before, after, frames, count) if len(before) and len(after) else []
+        drawn = sample_codes(source.prior, wanted, generators(seeds), policies, report)
         if not len(after):
             return drawn[0]
         nats = nats_after(source.prior, [np.concatenate([before, own]) for own in drawn], after, self.label)
         return drawn[int(nats.argmin())]
+
+
+def _towards(source: Source, before: Codes, after: Codes, frames: int, count: int) -> list[Policy]:
+    """Policies of frames between codes `[F, Q]` on both sides: pitch and loudness go from one side to the other."""
+    share = torch.linspace(0, 1, frames + 2).double()[1:-1]
+    ends = torch.from_numpy(np.stack([before[-1], after[0]]))
+    pitches, loudness = source.tuner.heard(ends), ends[:, 0].double()
+    line = torch.lerp(loudness[0], loudness[1], share)
+    from_seam = torch.minimum(torch.arange(frames), torch.arange(frames).flip(0))
+    policies: list[Policy] = [near_loudness(line, STRICT + from_seam)]
+    if pitches.isfinite().all():
+        path = torch.lerp(pitches[0], pitches[1], share)
+        policies.append(source.tuner.along(path.expand(count, -1), SPREAD))
+    return policies
+
+
+def near_loudness(codes: Tensor, spreads: Tensor) -> Policy:
+    """Loudness is near codes `[F]`, with deviations `[F]`."""
+
+    def near(shares: Tensor, step: Draw) -> Tensor:
+        if step.level:
+            return shares
+        apart = (torch.arange(shares.shape[1]) - codes[step.frame]) / spreads[step.frame]
+        return first_possible((shares * (-0.5 * apart.square()).exp()).to(shares), shares)
+
+    return near
 
 
 @torch.inference_mode()

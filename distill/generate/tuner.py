@@ -120,13 +120,13 @@ class Tuner:
 
     def following(self, recording: Codes, count: int) -> "NoteWeights":
         """Weights for sounds that follow the tones of a recording's codes `[F, Q]`."""
-        return NoteWeights(self._heard(torch.from_numpy(recording)).expand(count, -1), self.intervals, self.sets)
+        return NoteWeights(self.heard(torch.from_numpy(recording)).expand(count, -1), self.intervals, self.sets)
 
     def along(self, pitches: Tensor, spread: float) -> "NoteWeights":
         """Weights for sounds that have pitches `[count, F]`, NaN for any, with a deviation in semitones."""
         return NoteWeights(pitches, self.intervals, self.sets, (spread, spread), always=True)
 
-    def _heard(self, codes: Tensor) -> Tensor:
+    def heard(self, codes: Tensor) -> Tensor:
         """Pitches `[F]` at which codes `[F, Q]` are heard, in semitones (MIDI); NaN for none."""
         _, tones = self.layout.split(codes)
         heard = self.layer.pitches(tones) + self.intervals[self.layer.sets(tones)]
@@ -138,7 +138,7 @@ class Tuner:
         All are 0 where less than half of the amplitude has a pitch: noise has one in soft frames.
         """
         codes = torch.from_numpy(recording.astype(np.int64))
-        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self._heard(codes)
+        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self.heard(codes)
         has_pitch = heard.isfinite()
         notes = heard[has_pitch].round().long().clamp(0, NOTES - 1)
         by_note = torch.zeros(NOTES).double().index_add(0, notes, loud[has_pitch])
@@ -148,7 +148,7 @@ class Tuner:
     def _deviation(self, recording: Coded) -> float | None:
         """By how much codes `[F, Q]` are heard beside keys, from -0.5 to 0.5 semitones; None where that is not clear."""
         codes = torch.from_numpy(recording.astype(np.int64))
-        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self._heard(codes)
+        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self.heard(codes)
         there = heard.isfinite()
         mean = (loud[there] * torch.polar(torch.ones_like(heard[there]), 2 * math.pi * heard[there])).sum()
         is_clear = mean.abs() >= LEAST_STEADY * loud[there].sum() and loud[there].sum() >= LEAST_SHARE * loud.sum()
