@@ -180,7 +180,7 @@ def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: i
     first = max(0, start - width)
     left = _Seam.of(heard[first:start], other, first, reach) if is_left else None
     right = _Seam.of(heard[end : end + width], other, end, reach) if is_right else None
-    moves = _moves(left or right, right or left, max(1, int(MOST_STRETCH * (end - start))))
+    moves = _moves(left or right, right or left, max(1, int(MOST_STRETCH * (end - start))), reach)
     gains = [
         1.0 if seam is None else float(seam.gains[move])
         for seam, move in zip((left or right, right or left), moves, strict=True)
@@ -198,10 +198,10 @@ def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: i
     return result
 
 
-def _moves(left: _Seam | None, right: _Seam | None, most: int) -> tuple[int, int]:
-    """Which moves at both seams are most alike together, that differ by so many samples at most."""
+def _moves(left: _Seam | None, right: _Seam | None, most: int, none: int) -> tuple[int, int]:
+    """Which moves at both seams are most alike together, that differ by so many samples at most; `none` without seams."""
     if left is None or right is None:
-        return 0, 0
+        return none, none
     apart = np.abs(np.subtract.outer(np.arange(len(left.alike)), np.arange(len(right.alike))))
     both = np.where(apart <= most, np.add.outer(left.alike, right.alike), -np.inf)
     own, other = np.unravel_index(int(both.argmax()), both.shape)
