@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.audio.image import MONO, Image, mono
 from distill.codec.streaming import encode, within_full_scale
@@ -30,7 +30,6 @@ from distill.generate.source import Source
 from distill.generate.tuner import SPREAD
 from distill.novelty.verdict import Novelty
 from distill.prior.base import Prior
-from distill.prior.task import target_nats
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
@@ -146,8 +145,9 @@ def nats_after(prior: Prior, before: Sequence[Codes], after: Codes, label: int) 
     window = torch.from_numpy(frames[:, start:]).to(prior.smoothing.device)
     labels = torch.full((len(window),), label, device=window.device)
     batch = Batch(window[:, :-1], window[:, 1:], torch.full_like(labels, start), labels)
-    nats: Tensor = target_nats(prior(batch)[:, -len(judged) :], batch.targets[:, -len(judged) :]).plain
-    return nats.flatten(1).sum(dim=1).cpu()
+    logits, targets = (each[:, -len(judged) :] for each in (prior(batch).float(), batch.targets))
+    nats = nn.functional.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
+    return nats.unflatten(0, (len(before), -1)).sum(dim=1).cpu()
 
 
 class _Seam(NamedTuple):
