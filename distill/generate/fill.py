@@ -147,7 +147,8 @@ def nats_after(prior: Prior, before: Sequence[Codes], after: Codes, label: int) 
     batch = Batch(window[:, :-1], window[:, 1:], torch.full_like(labels, start), labels)
     logits, targets = (each[:, -len(judged) :] for each in (prior(batch).float(), batch.targets))
     nats = nn.functional.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
-    return nats.unflatten(0, (len(before), -1)).sum(dim=1).cpu()
+    by_row: Tensor = nats.unflatten(0, (len(before), -1)).sum(dim=1)
+    return by_row.cpu()
 
 
 class _Seam(NamedTuple):
