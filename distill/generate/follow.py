@@ -46,9 +46,9 @@ STEP, STEP_FRAMES = (
 )  # semitones between the medians of so many frames before and after, where another note begins
 SUDDEN = 0.5  # of that step within two frames: what takes longer is a glide
 SHORTEST_NOTE = 4  # frames
-UNEVEN_DB = 9.0  # of the envelope within a frame, from which it says where a sound begins or ends
+UNEVEN_DB = 7.0  # of the envelope beside the loudness, from which it says where a sound begins or ends
 NEAR_DB = 4.0  # of envelopes: the deviation from them
-SMOOTHED = 3  # steps of the envelope: periods of low voices are no beginnings
+SMOOTHED = 3  # steps of the envelope
 CANDIDATES = 8  # draws of a note, of which the one is taken that is in tune and like the others
 IN_TUNE, MOST_OFF = 0.5, 0.1  # semitones that a frame may be off, and the share of frames that may be
 SILENT = 1e-4  # peak of what is no sound, -80 dB
@@ -60,7 +60,7 @@ class Followed:
     """What sounds follow of a recording of N samples.
 
     `loudness` `[F]` is log10 of an amplitude, `pitches` `[F]` are in semitones (MIDI), NaN for none, `envelopes` `[F, E]`
-    log10 less their mean, NaN where they are even. `starts` are the frames where notes begin, of which the first is 0.
+    log10 beside the loudness, as `_beside_loudness` has them. `starts` are the frames where notes begin, of which the first is 0.
     """
 
     samples: int
@@ -98,6 +98,7 @@ def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> F
     is_heard = 20 * (loudness - loudness.max()) > -SOFTEST_DB
     is_tone = torch.from_numpy(binary_opening(pitches.isfinite().numpy(), np.ones(SHORTEST_TONE)))
     pitches = torch.where(is_heard & is_tone, pitches, math.nan)
+    envelopes = torch.where(is_heard[:, None], _beside_loudness(envelopes, loudness), math.nan)
     return Followed(len(samples), loudness, pitches, envelopes, _starts(loudness, pitches, is_heard))
 
 
@@ -115,15 +116,19 @@ def _analysed(codec: VQVAE, meter: PitchMeter, samples: Tensor) -> Iterator[tupl
         own = slice(start - first, stop - first)
         features = codec.features(piece)[0, own]
         loudness, envelopes = codec.frame_features.loudness(features)[:, 0], features[:, -config.feature_sizes[-1] :]
-        yield loudness.cpu(), meter.course(piece.cpu())[own], _uneven(envelopes.cpu())
+        yield loudness.cpu(), meter.course(piece.cpu())[own], envelopes.cpu()
 
 
-def _uneven(envelopes: Tensor) -> Tensor:
-    """Envelopes `[F, E]` in log10, less their mean, NaN where they are even but for short periods."""
-    envelopes = envelopes - envelopes.mean(dim=1, keepdim=True)
-    smooth = nn.functional.avg_pool1d(envelopes, SMOOTHED, 1)
-    is_uneven = 20 * (smooth.amax(dim=1) - smooth.amin(dim=1)) > UNEVEN_DB
-    return torch.where(is_uneven[:, None], envelopes, math.nan)
+def _beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
+    """Envelopes `[F, E]` beside the loudness `[F]`, less what that usually is, NaN in frames where it is the usual.
+
+    A window of a spectrum hears what comes next, so before an attack it is louder than the envelope.
+    """
+    beside = envelopes - loudness[:, None]
+    beside = beside - beside.median()
+    smooth = nn.functional.avg_pool1d(beside, SMOOTHED, 1)  # periods of low voices are no beginnings
+    is_unusual = 20 * smooth.abs().amax(dim=1) > UNEVEN_DB
+    return torch.where(is_unusual[:, None], beside, math.nan)
 
 
 def _starts(loudness: Tensor, pitches: Tensor, is_heard: Tensor) -> list[int]:
@@ -198,6 +203,7 @@ class FollowRequest(GenerationRequest):
         random = generators(seeds)
         codec, course = source.codec, self.course
         drawn = self._moved(source, self._drawn(source, notes, random), random)
+        drawn = [self._sharpened(codec, note, codes) for note, codes in zip(notes, drawn, strict=True)]
         config, made = codec.spectrogram, []
         for note, codes, audio in zip(notes, drawn, decode_each(codec, map(torch.from_numpy, drawn)), strict=True):
             wanted = course.pitches[course.starts[note] : course.ends[note]]
@@ -236,6 +242,33 @@ class FollowRequest(GenerationRequest):
             for codes, own in zip(drawn, random, strict=True)
         ]
         return [motions.moved(codes, course, bends=False)[0] for codes, course in zip(drawn, every, strict=True)]
+
+    def _sharpened(self, codec: VQVAE, note: int, codes: Codes) -> Codes:
+        """Codes of a note that begins and ends within its frames as what is followed does; coded again where that says so."""
+        wanted = self.course.envelopes[self.course.starts[note] : self.course.ends[note]]
+        there = wanted.isfinite().all(dim=1)
+        if not there.any():
+            return codes
+        own = torch.from_numpy(codes)[None].to(codec.device)
+        latents = codec.dequantise(own)[0]
+        features = codec.unproject(latents)
+        envelope = features[:, -wanted.shape[1] :]
+        usual = codec.frame_features.loudness(features) + codec.mean[-wanted.shape[1] :].mean()
+        change = torch.where(there.to(usual.device)[:, None], usual + wanted.to(usual) - envelope, 0.0)
+        by_band = [
+            nn.functional.adaptive_avg_pool1d(change[:, None], count)[:, 0].repeat_interleave(bands, dim=1)
+            for count, bands in (
+                (codec.spectrogram.stack, codec.spectrogram.n_mels),
+                (2 * codec.spectrogram.stack, codec.spectrogram.n_fine_mels),
+            )
+        ]
+        moved = codec.project(features + torch.cat([*by_band, change], dim=1))
+        moved[:, 0] = latents[:, 0]  # the loudness stays
+        _, tones = codec.layout.split(own)
+        sharpened: Codes = (
+            codec.search(torch.where(there[:, None].to(moved.device), moved, latents)[None], tones)[0].cpu().numpy()
+        )
+        return sharpened
 
 
 class _Candidate(NamedTuple):
@@ -344,13 +377,14 @@ def without_tone(where: Tensor, loose: float) -> Policy:
 
 
 class EnvelopeWeights:
-    """Policy that weighs codewords by how near their sum is to the envelopes `[count, F, E]` of frames, NaN for any."""
+    """Policy that weighs codewords by how near their sum is to envelopes `[count, F, E]` beside loudness, NaN for any."""
 
     def __init__(self, codec: VQVAE, envelopes: Tensor) -> None:
-        self._wanted = 20 * (envelopes - _centred(codec.mean[-envelopes.shape[2] :].cpu()))
-        to_envelope = (codec.components.T / codec.weights)[:, -envelopes.shape[2] :].cpu()
+        steps = envelopes.shape[2]
+        self._wanted = 20 * (envelopes - _centred(codec.mean[-steps:].cpu()))
+        to_envelope = (codec.components.T / codec.weights)[:, -steps:].cpu()
         # Words that last: what kernels spread over frames adds up.
-        self._words = [20 * _centred(words.cpu() @ to_envelope) for words, _ in codec.quantizer.levels()[1:]]
+        self._words = [20 * (words.cpu() @ to_envelope) for words, _ in codec.quantizer.levels()[1:]]
 
     def __call__(self, shares: Tensor, step: Draw) -> Tensor:
         if step.level < SHAPE:
