@@ -9,10 +9,9 @@ spectra: is a sound nearer to a recording of the corpus, decoded, than to the ph
 import argparse
 import csv
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +31,7 @@ HEARD_DB = 30.0  # below the loudest frame of a phrase, where its pitch is compa
 FORMANTS = ((600.0, 120.0, 1.0), (1100.0, 150.0, 0.6), (2600.0, 250.0, 0.25), (3400.0, 300.0, 0.15))
 
 Doubles = NDArray[np.float64]
+Play = Callable[[np.random.Generator, Doubles, float, float], tuple[Doubles, Doubles]]
 
 
 class Phrase(NamedTuple):
@@ -50,7 +50,7 @@ def phrases(sample_rate: int) -> Iterator[tuple[str, Phrase]]:
                 yield kind, _phrase(np.random.default_rng((low, seed)), sample_rate, low, play)
 
 
-def _phrase(rng: np.random.Generator, rate: int, low: int, play: "Play") -> Phrase:
+def _phrase(rng: np.random.Generator, rate: int, low: int, play: Play) -> Phrase:
     keys = np.clip(low + np.cumsum(rng.choice([-4, -2, -1, 0, 2, 3, 4, 5], 8)), low - 5, low + 12)
     seconds, rests = rng.choice([0.25, 0.35, 0.5, 0.8], 8), rng.choice([0.0, 0.0, 0.08], 8)
     length = round((seconds.sum() + rests.sum() + 0.4) * rate)
@@ -75,7 +75,9 @@ def _sung(rng: np.random.Generator, time: Doubles, key: float, duration: float) 
     for number in range(1, 40):
         own = number * hertz
         gain = 0.02 + sum(level / (1 + np.square((own - centre) / width)) for centre, width, level in FORMANTS)
-        total += (own < 0.4 / (time[1] - time[0])) * gain * np.cos(2 * np.pi * number * cycles + number**2) / number**0.3
+        total += (
+            (own < 0.4 / (time[1] - time[0])) * gain * np.cos(2 * np.pi * number * cycles + number**2) / number**0.3
+        )
     envelope = np.clip(time / 0.03, 0, 1) * np.clip((duration - time) / 0.05, 0, 1)
     return total * envelope * 10 ** (rng.uniform(-10, 0) / 20), pitch
 
@@ -86,17 +88,11 @@ def _plucked(rng: np.random.Generator, time: Doubles, key: float, duration: floa
     total = np.zeros(len(time))
     for number in range(1, 25):
         if number * hertz < 0.4 / (time[1] - time[0]):
-            total += np.sin(2 * np.pi * number * hertz * time + number) * np.exp(-time * (2 + 0.8 * number)) / number**0.8
+            total += (
+                np.sin(2 * np.pi * number * hertz * time + number) * np.exp(-time * (2 + 0.8 * number)) / number**0.8
+            )
     envelope = np.clip(time / 0.002, 0, 1) * np.clip((duration - time) / 0.01, 0, 1)
     return total * envelope * 10 ** (rng.uniform(-8, 0) / 20), np.full(len(time), key)
-
-
-class Play:
-    """Type of what plays a note."""
-
-    def __call__(
-        self, rng: np.random.Generator, time: Doubles, key: float, duration: float
-    ) -> tuple[Doubles, Doubles]: ...
 
 
 def yin(samples: NDArray[np.float32], sample_rate: int) -> Doubles:
@@ -105,7 +101,7 @@ def yin(samples: NDArray[np.float32], sample_rate: int) -> Doubles:
     size = 2 * longest
     padded = np.pad(samples.astype(np.float64), (longest, size + longest))
     found = []
-    for window in sliding_window_view(padded, size + longest)[:: hop][: 1 + len(samples) // hop]:
+    for window in sliding_window_view(padded, size + longest)[::hop][: 1 + len(samples) // hop]:
         own, shifted = window[:size], sliding_window_view(window, size)
         difference = np.square(shifted[: longest + 1] - own).sum(axis=1)
         means = difference[1:] * np.arange(1, longest + 1) / np.maximum(np.cumsum(difference[1:]), 1e-12)
@@ -203,7 +199,9 @@ def main() -> None:
         model = distill.load(path)
         assert model.bundle.reference is not None
         decoded = [model.decode(codes.astype(np.int64)) for codes in model.bundle.reference.codes]
-        corpus = np.stack([_spectrum(sound if sound.ndim == 1 else sound.mean(axis=1), model.sample_rate) for sound in decoded])
+        corpus = np.stack(
+            [_spectrum(sound if sound.ndim == 1 else sound.mean(axis=1), model.sample_rate) for sound in decoded]
+        )
         figures: dict[str, list[Figures]] = {}
         for kind, phrase in phrases(model.sample_rate):
             began = time.perf_counter()
@@ -213,8 +211,18 @@ def main() -> None:
             own = measured(model, phrase, phrase.samples, corpus, 0.0)
             figures.setdefault(f"{kind} phrase itself", []).append(own)
         for kind, every in figures.items():
-            means = {field.name: float(np.nanmean([getattr(each, field.name) for each in every])) for field in fields(Figures)}
-            rows.append({"model": path.stem, "label": given.label or "", "what": kind, **{name: f"{value:.3g}" for name, value in means.items()}})
+            means = {
+                field.name: float(np.nanmean([getattr(each, field.name) for each in every]))
+                for field in fields(Figures)
+            }
+            rows.append(
+                {
+                    "model": path.stem,
+                    "label": given.label or "",
+                    "what": kind,
+                    **{name: f"{value:.3g}" for name, value in means.items()},
+                }
+            )
             print(" ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
     if given.write:
         with RESULTS.open("w", newline="") as file:

@@ -98,8 +98,9 @@ def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> F
     is_heard = 20 * (loudness - loudness.max()) > -SOFTEST_DB
     is_tone = torch.from_numpy(binary_opening(pitches.isfinite().numpy(), np.ones(SHORTEST_TONE)))
     pitches = torch.where(is_heard & is_tone, pitches, math.nan)
+    starts = _starts(envelopes.mean(dim=1), pitches, is_heard)
     envelopes = torch.where(is_heard[:, None], _beside_loudness(envelopes, loudness), math.nan)
-    return Followed(len(samples), loudness, pitches, envelopes, _starts(loudness, pitches, is_heard))
+    return Followed(len(samples), loudness, pitches, envelopes, starts)
 
 
 @torch.no_grad()
@@ -132,7 +133,7 @@ def _beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
 
 
 def _starts(loudness: Tensor, pitches: Tensor, is_heard: Tensor) -> list[int]:
-    """The frames where notes begin, of loudness, pitches and `is_heard` `[F]`."""
+    """The frames where notes begin, of loudness by the envelope, pitches and `is_heard` `[F]`."""
     decibels, pitch = (20 * loudness).numpy(), pitches.numpy()
     starts = [0]
     for frame in range(1, len(decibels)):
