@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
@@ -15,32 +15,40 @@ from numpy.typing import NDArray
 
 from distill.audio.decode import Decoder
 from distill.audio.image import COHERENCE_STEPS, LEVEL_STEPS, MONO, Image, cut, fold, image_of, mono
+from distill.audio.read import Channels
 from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
+from distill.generate.arrange import ScoreRequest
 from distill.generate.faults import FaultFinder, FaultReport, Samples
+from distill.generate.fill import FillRequest
+from distill.generate.follow import follow_request
+from distill.generate.morph import morphed
 from distill.generate.policies import Sampling
-from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, equal_to, too_old
+from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, Sound, equal_to, too_old
 from distill.generate.requests import (
     LONGEST_SECONDS,
+    ExtendSettings,
+    FillSettings,
     GenerateSettings,
     KitSettings,
+    MorphSettings,
     Recording,
     VarySettings,
     takes,
 )
-from distill.generate.results import Generated, Take, Varied, similarities
-from distill.generate.sampling import NO_CODES
+from distill.generate.results import Generated, Morphed, Take, Varied, similarities
+from distill.generate.score import Score, is_midi, read_midi, read_pattern, read_programs
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
+    NO_SAMPLES,
     GenerationRequest,
     Seeds,
     TakeRequest,
     decode_sounds,
     frames_for_seconds,
-    generate_sounds,
     in_tune,
 )
 from distill.generate.source import Recorded, Source
@@ -157,7 +165,8 @@ class Model:
         Equal seeds give equal sounds, however many, up to rounding, which differs with threads and batches; without one
         the seed is random. `label` is one of `labels`; `guidance` is the
         scale of classifier-free guidance: 1 is none. `prompt` is a file or samples as of `samples`, at `prompt_rate` Hz;
-        sounds continue it, and `seconds` leaves it out. A number as `min_novelty` redraws sounds whose
+        sounds continue it, and `seconds` leaves it out. `follow` is a recording, given alike, whose loudness, pitch and
+        beginnings sounds have, with the sound of the model's recordings, more or less, as `loose` says. A number as `min_novelty` redraws sounds whose
         novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
         the index and samples of every sound as soon as it is generated, and no samples are kept; with `first_alone` it
         has the first one sooner, and all of them a little later. Samples are `[N]`, or `[N, 2]` of a stereo model. Raises ArtifactError
@@ -170,19 +179,7 @@ class Model:
         if request.notes:
             self.tuner.check(request.notes, label)
             tuning = self.tuner.tuning(request.tuning)
-        prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
-        wanted = GenerationRequest(
-            count=request.count,
-            max_seconds=request.seconds or LONGEST_SECONDS,
-            natural_ending=request.seconds is None,
-            sampling=Sampling(request.temperature, request.top_k, request.top_p, request.guidance_scale),
-            label=label,
-            prompt=NO_CODES if prompt is None else prompt.codes,
-            image=None if prompt is None else prompt.image,
-            width=request.width,
-            notes=[note + tuning.offset for note in request.notes],
-            finds_faults=True,
-        )
+        wanted, remarks = self._wanted(request, label, [note + tuning.offset for note in request.notes])
         seed, is_old = seed_or_any(request.seed), too_old(request.min_novelty or 0)
         refusals = [FAULTY] * request.reject_faults + [in_tune(wanted)] * bool(request.notes) + [is_old]
         draws = self._draws(wanted, seed, refusals, request)
@@ -192,9 +189,45 @@ class Model:
             seed=seed,
             not_new=sum(map(is_old.applies, draws.sounds)),
             tuning=tuning,
-            cut_short="" if request.seconds else self._cut_short(draws, len(wanted.prompt)),
+            cut_short=self._cut_short(draws, len(wanted.prompt)) if wanted.natural_ending else "",
+            remarks=remarks,
         )
         return self._reported(made, wanted)
+
+    def _wanted(
+        self, request: GenerateSettings, label: int, notes: Sequence[float]
+    ) -> tuple[GenerationRequest, Sequence[str]]:
+        """What is drawn for a request at notes, in semitones (MIDI), and remarks on it."""
+        shared: dict[str, Any] = {
+            "count": request.count,
+            "sampling": Sampling(request.temperature, request.top_k, request.top_p, request.guidance_scale),
+            "label": label,
+            "width": request.width,
+            "finds_faults": True,
+        }
+        if request.pattern is not None:
+            score = read_pattern(request.pattern, *request.tempo, request.swing or 0.0)
+            return self._played(score, **shared), []
+        if request.follow is not None and not isinstance(request.follow, np.ndarray) and is_midi(Path(request.follow)):
+            programs = read_programs(request.program) if request.program else {}
+            score, remarks = read_midi(Path(request.follow), request.track, programs).with_drums(self.labels)
+            wanted = self._played(score, **shared)
+            return wanted, remarks
+        if request.follow is not None:
+            return follow_request(
+                self.source, self.samples(request.follow, request.follow_rate), loose=request.loose or 0.0, **shared
+            )
+        prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
+        if prompt is not None:
+            shared |= {"prompt": prompt.codes, "image": prompt.image}
+        has_length = request.seconds is not None
+        shared |= {"max_seconds": request.seconds or LONGEST_SECONDS, "natural_ending": not has_length}
+        return GenerationRequest(**shared, notes=notes), []
+
+    def _played(self, score: Score, label: int, **about: Any) -> ScoreRequest:
+        """A request for renditions of a score, of which notes without a label have this one."""
+        numbers = {name: self.label_number(name) if name else label for name in score.labels}
+        return ScoreRequest(max_seconds=LONGEST_SECONDS, score=score, numbers=numbers, label=label, **about)
 
     @takes(KitSettings)
     def kit(self, request: KitSettings) -> Kit:
@@ -259,15 +292,96 @@ class Model:
             tuning=tuning,
         )
 
+    @takes(ExtendSettings)
+    def extend(self, request: ExtendSettings) -> Generated:
+        """Draw `before` and `after` seconds beside a recording, a file or samples as of `samples`, at `recording_rate` Hz.
+
+        The recording stays as it is, to the sample, but for 10 ms at each seam. Novelty is that of what is drawn. Raises
+        ArtifactError, AudioError and ParamsError.
+        """
+        given = self._channels(request.recording, request.recording_rate)
+        before, after = (round(seconds * self.sample_rate) for seconds in (request.before, request.after))
+        whole = np.pad(given, [(before, after), (0, 0)][: given.ndim])
+        parts = [(before + len(given), len(whole)), (0, before)]
+        image = cut(self._image_of(given), -request.before, len(whole) / self.sample_rate)
+        return self._filled(request, whole, [(start, end) for start, end in parts if start < end], image)
+
+    @takes(FillSettings)
+    def fill(self, request: FillSettings) -> Generated:
+        """Draw a part of a recording again, from `start` to `end`, in seconds. See `extend`."""
+        given = self._channels(request.recording, request.recording_rate)
+        start, end = (round(seconds * self.sample_rate) for seconds in (request.start, request.end))
+        if end > len(given):
+            raise ParamsError(
+                f"to {request.end:g}: expected a part of the recording, which lasts {len(given) / self.sample_rate:g} s, "
+                "found a later end; give an earlier one"
+            )
+        return self._filled(request, given, [(start, end)], self._image_of(given))
+
+    def _filled(
+        self, request: ExtendSettings | FillSettings, given: Samples, parts: Sequence[tuple[int, int]], image: Image
+    ) -> Generated:
+        """Sounds with parts of what is given drawn."""
+        wanted = FillRequest(
+            count=request.n,
+            max_seconds=len(given) / self.sample_rate,
+            sampling=Sampling(request.temperature, guidance=request.guidance_scale),
+            label=self.label_number(request.label),
+            given=given,
+            parts=parts,
+            image=image,
+            width=request.width,
+        )
+        seed = seed_or_any(request.seed)
+        return Generated(draws=self._draws(wanted, seed, [], request), sample_rate=self.sample_rate, seed=seed)
+
+    def _channels(self, recording: Recording, sample_rate: int | None) -> Samples:
+        """Samples `[N]` or `[N, 2]` of a recording as it is. Raises as `samples` does."""
+        if not isinstance(recording, str | os.PathLike):
+            return self._array(recording, sample_rate)
+        self._check_rate(recording, sample_rate)
+        with Decoder() as decoder:
+            return decoder.recording(Path(recording), self.sample_rate, "both").samples
+
+    def _image_of(self, given: Samples) -> Image:
+        """The image of samples, where the model is stereo and they are."""
+        return image_of(given, self.sample_rate) if given.ndim == 2 and self.source.is_stereo else MONO
+
+    @takes(MorphSettings)
+    def morph(self, request: MorphSettings) -> Morphed:
+        """Make `steps` sounds from `first` to `last`, recordings as of `samples`, at `first_rate` and `last_rate` Hz.
+
+        The ends are both recordings, decoded from their codes. Between them pitch, spectrum and length go from one to the
+        other, aligned at attacks: partials move. Raises ArtifactError, AudioError and ParamsError.
+        """
+        ends = [
+            self._recorded(recording, rate)
+            for recording, rate in ((request.first, request.first_rate), (request.last, request.last_rate))
+        ]
+        codec, intervals, draws = self.bundle.codec, self.tuner.intervals_heard, Draws()
+        for step in range(request.steps):
+            share = step / (request.steps - 1)
+            codes = morphed(codec, intervals, ends[0].codes, ends[1].codes, share)
+            nearer = ends[share >= 0.5]
+            (samples,) = decode_sounds(codec, [codes], images=[nearer.image], width=request.width)
+            novelty = None if self.judge is None else self.judge([codes])[0]
+            seconds = len(samples) / self.sample_rate
+            draws.drawn[step] = Sound(codes, novelty, None, samples, seconds, image=nearer.image)
+            if request.take is not None:
+                request.take(step, samples)
+                draws.drawn[step] = replace(draws.drawn[step], samples=NO_SAMPLES)
+            (request.progress or silent)(step + 1, request.steps, "steps")
+        return Morphed(draws=draws, sample_rate=self.sample_rate, seed=None)
+
     def _draws(
         self,
         wanted: GenerationRequest,
         seed: int,
         refusals: Sequence[Refusal],
-        request: GenerateSettings | VarySettings,
+        request: GenerateSettings | VarySettings | ExtendSettings | FillSettings,
     ) -> Draws:
         report, seeds = request.progress or silent, Seeds(seed)
-        return generate_sounds(self.source, wanted, seeds, refusals, report, request.take, request.first_alone)
+        return wanted.make(self.source, seeds, refusals, report, request.take, request.first_alone)
 
     def _cut_short(self, draws: Draws, prompt_frames: int) -> str:
         """What to do where sounds end only because no more is drawn, and most recordings are longer; else ""."""
@@ -291,12 +405,14 @@ class Model:
             made = replace(made, ended_at_once=sum(length < LEAST_CONTINUED for length in seconds))
         if self.judge is None or self.fault_finder is None:
             return made
-        held_out = self.fault_finder.held_out(wanted.kinds)
-        faults = FaultReport([own or () for own in made.faults], held_out, made.draws.redrawn["faulty"])
-        if wanted.count < COMPARED_FROM:
+        held_out, found = self.fault_finder.held_out(wanted.kinds), made.faults
+        faults = FaultReport([own or () for own in found], held_out, made.draws.redrawn["faulty"])
+        if None in found:
+            return made
+        if wanted.count < COMPARED_FROM or not wanted.is_compared:
             return replace(made, fault_report=faults)
         added = [codes[len(wanted.prompt) :] for codes in made.codes]
-        report = report_on(self.judge, added, seconds, list(filter(None, made.novelty)), made.seed)
+        report = report_on(self.judge, added, seconds, list(filter(None, made.novelty)), made.seed or 0)
         return replace(made, report=report, fault_report=faults)
 
     def samples(self, recording: Recording, sample_rate: int | None = None) -> Samples:
@@ -322,13 +438,25 @@ class Model:
     def _read(self, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
         """Samples `[N]` and image of a recording. Raises as `samples` does."""
         if isinstance(recording, str | os.PathLike):
-            if sample_rate is not None:
-                raise ParamsError(
-                    f"sample rate {sample_rate}: expected none beside {recording}, which has its own; leave it out"
-                )
+            self._check_rate(recording, sample_rate)
             with Decoder() as decoder:
-                read = decoder.recording(Path(recording), self.sample_rate, self.source.is_stereo)
+                channels: Channels = "fold" if self.source.is_stereo else "mono"
+                read = decoder.recording(Path(recording), self.sample_rate, channels)
             return within_full_scale(self.bundle.codec, read.samples, str(recording)), read.image
+        sound = self._array(recording, sample_rate)
+        image = image_of(sound, self.sample_rate) if sound.ndim == 2 else MONO
+        sound = fold(sound, self.sample_rate) if len(image) else mono(sound)
+        return within_full_scale(self.bundle.codec, sound, "samples"), image
+
+    def _check_rate(self, path: str | os.PathLike[str], sample_rate: int | None) -> None:
+        """Check that none is given beside a file. Raises ParamsError."""
+        if sample_rate is not None:
+            raise ParamsError(
+                f"sample rate {sample_rate}: expected none beside {path}, which has its own; leave it out"
+            )
+
+    def _array(self, recording: NDArray[np.floating], sample_rate: int | None) -> Samples:
+        """Samples `[N]` or `[N, 2]` at the model's rate. Raises ParamsError."""
         sound = np.asarray(recording, dtype=np.float32)
         is_shaped = len(sound) > 0 and (sound.ndim == 1 or sound.shape[1:] == (2,)) if sound.ndim else False
         if not is_shaped or not np.isfinite(sound).all():
@@ -341,9 +469,7 @@ class Model:
             )
         if sample_rate is not None and sample_rate != self.sample_rate:
             sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
-        image = image_of(sound, self.sample_rate) if sound.ndim == 2 else MONO
-        sound = fold(sound, self.sample_rate) if len(image) else mono(sound)
-        return within_full_scale(self.bundle.codec, sound, "samples"), image
+        return sound
 
     def _recorded(self, recording: Recording, sample_rate: int | None) -> Recorded:
         samples, image = self._read(recording, sample_rate)

@@ -41,6 +41,10 @@ class Stream(IntEnum):
     VIEW_KEYS = 23  # keys of the views of a recording, by recording
     VIEW_EQUALISERS = 24  # equalisers of the views of a recording, by recording
     SOUNDS = 25  # codes of sounds and of takes, by number and attempt
+    FOLLOWED_NOTES = 26  # codes of the notes of a sound that follows a recording, by note and candidate
+    SCORE_SOUNDS = 27  # seeds of the sounds of a score, by label
+    GAPS = 28  # parts of a recording that are drawn, by part
+    CONTINUATIONS = 29  # codes for a part, by candidate
 
 
 def derive_seed(*parts: int) -> int:

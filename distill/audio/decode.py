@@ -30,7 +30,7 @@ from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.mixdown import ChannelStatistics
 from distill.audio.near_duplicates import Fingerprint, fingerprint
 from distill.audio.pcm import pcm_sha256
-from distill.audio.read import Recording, read_recording, reader_versions
+from distill.audio.read import Channels, Recording, read_recording, reader_versions
 from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError, AudioWarning, DistillError
 from distill.execution import usable_memory
@@ -44,17 +44,17 @@ LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # for all of a file, with a slow disk
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
 
-def decode(path: Path, sample_rate: int, trim: bool = False, stereo: bool = False) -> Recording:
+def decode(path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
     """As `read_recording`, with hashes and fingerprint. What cannot be used is said in `reason`."""
     try:
-        recording = read_recording(path, sample_rate, trim, stereo)
+        recording = read_recording(path, sample_rate, trim, channels)
     except AudioError as error:
         return Recording(str(error), sha256=_readable_sha256(path), is_certain=os.path.lexists(path))
     return replace(
         recording,
         sha256=_readable_sha256(path),
         pcm_sha256=pcm_sha256(recording.pcm, recording.exponent),
-        fingerprint=fingerprint(recording.pcm, sample_rate),
+        fingerprint=fingerprint(recording.pcm if recording.pcm.ndim == 1 else recording.pcm[:, 0], sample_rate),
     )
 
 
@@ -106,22 +106,22 @@ class Decoder(AbstractContextManager["Decoder"]):
                 return Bandwidth(**self._ask(path)[0])
         return None
 
-    def decoded(self, path: Path, sample_rate: int, trim: bool = False, stereo: bool = False) -> Recording:
+    def decoded(self, path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
         """`decode` of a file. Raises Stopped."""
         try:
-            values, arrays = self._ask(path, sample_rate, trim, stereo)
+            values, arrays = self._ask(path, sample_rate, trim, channels)
         except AudioError as error:
             return Recording(str(error), sha256=_readable_sha256(path), is_certain=False)
         if arrays:
             values |= {"pcm": arrays.pop("pcm"), "image": arrays.pop("image"), "fingerprint": Fingerprint(**arrays)}
         return Recording(**values)
 
-    def recording(self, path: Path, sample_rate: int, stereo: bool = False) -> Recording:
+    def recording(self, path: Path, sample_rate: int, channels: Channels = "mono") -> Recording:
         """As `decoded`, of a file that has to be usable, with its remarks as an AudioWarning. Raises AudioError.
 
         Both name the file.
         """
-        recording = self.decoded(path, sample_rate, stereo=stereo)
+        recording = self.decoded(path, sample_rate, channels=channels)
         if not recording.pcm_sha256:
             raise AudioError(
                 f"{path}: expected a recording, found a file that {recording.reason}; check the path or name another one"
@@ -130,10 +130,10 @@ class Decoder(AbstractContextManager["Decoder"]):
             warnings.warn(f"{path}: {recording.reason}", AudioWarning, stacklevel=3)
         return recording
 
-    def _ask(self, path: Path, sample_rate: int = 0, trim: bool = False, stereo: bool = False) -> Answer:
+    def _ask(self, path: Path, sample_rate: int = 0, trim: bool = False, channels: Channels = "mono") -> Answer:
         size = _file_size(path)
         memory = LEAST_MEMORY + MEMORY_PER_BYTE * size
-        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "trim": trim, "stereo": stereo}
+        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "trim": trim, "channels": channels}
         request["seconds"] = LEAST_SECONDS + size // 5_000_000  # opening reads metadata, and all headers of an MP3 file
         with suppress(AudioError):
             return self._answer_to({**request, "memory": min(memory, usable_memory() // (4 * self._count))}, size)
@@ -235,8 +235,8 @@ def main() -> None:
         answers.flush()
 
 
-def _answer(path: str, sample_rate: int, trim: bool, stereo: bool, memory: int, seconds: int) -> bytes:
-    """What `decode` gives at `sample_rate`, `trim`med or not, `stereo` or not, or `measure_bandwidth` for 0, within limits.
+def _answer(path: str, sample_rate: int, trim: bool, channels: Channels, memory: int, seconds: int) -> bytes:
+    """What `decode` gives at `sample_rate`, `trim`med or not, with `channels`, or `measure_bandwidth` for 0, within limits.
 
     `memory` is in bytes. Opening the file and each block of it may take `seconds` of processor time.
     """
@@ -247,7 +247,7 @@ def _answer(path: str, sample_rate: int, trim: bool, stereo: bool, memory: int, 
     refused, packed = "", b""
     try:
         if sample_rate:
-            values = dict(vars(decode(Path(path), sample_rate, trim, stereo)))
+            values = dict(vars(decode(Path(path), sample_rate, trim, channels)))
             pcm, image, prints = (values.pop(name) for name in ("pcm", "image", "fingerprint"))
             if prints:
                 np.empty(3 * pcm.nbytes, dtype=np.uint8)  # MemoryError where safetensors would end the process

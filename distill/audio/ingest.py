@@ -181,7 +181,7 @@ def corpus_of_one(path: Path, folder: Path) -> Corpus:
     """
     with Decoder() as decoder:
         rate = choose_rate([decoder.bandwidth(path) or UNREADABLE], "auto").sample_rate
-        recording = decoder.recording(path, rate, stereo=True)
+        recording = decoder.recording(path, rate, "fold")
     with ShardWriter(folder, PREFIX) as shards:
         place = shards.append(recording.pcm)
     name = printable(path.name)
@@ -243,7 +243,9 @@ class BlockWorker(Executor):
         is_certain = True
         with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
-                call = partial(Decoder.decoded, sample_rate=sample_rate, trim=trim, stereo=stereo)
+                call = partial(
+                    Decoder.decoded, sample_rate=sample_rate, trim=trim, channels="fold" if stereo else "mono"
+                )
                 for file, recording in self._each(block, True, call):
                     sha256 = recording.pcm_sha256
                     if sha256 not in places:

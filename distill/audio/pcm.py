@@ -13,7 +13,7 @@ Pcm = NDArray[np.int16]
 
 
 def pcm_of(parts: Sequence[F32], peak: float) -> tuple[Pcm, int]:
-    """PCM `[N]` of samples in parts, whose largest magnitude is `peak`, and the exponent for `samples_of`.
+    """PCM `[N]`, or `[N, 2]`, of samples in parts, whose largest magnitude is `peak`, and the exponent for `samples_of`.
 
     What 16 bits hold as it is has the exponent 0. Anything else is stored as loud as 16 bits allow: above full scale it is
     scaled down for good, below half of it made louder by a power of two, which `samples_of` takes back.
@@ -22,7 +22,7 @@ def pcm_of(parts: Sequence[F32], peak: float) -> tuple[Pcm, int]:
     if peak < 0.5 and not all(is_whole(part * np.float32(FULL_SCALE)) for part in parts):
         exponent = int(np.frexp(peak)[1])
         scale = np.float32(FULL_SCALE * 2.0**-exponent)
-    pcm = np.empty(sum(map(len, parts)), dtype=np.int16)
+    pcm = np.empty((sum(map(len, parts)), *parts[0].shape[1:]) if parts else 0, dtype=np.int16)
     start = 0
     for part in parts:
         pcm[start : start + len(part)] = np.clip(np.rint(part * scale), -FULL_SCALE, FULL_SCALE - 1)

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import soundfile
@@ -46,6 +46,11 @@ SHORT_SECONDS = 0.05
 BLOCK = 4096  # frames that are decoded at once
 WHOLE = slice(None)
 LARGEST_PEAK = 1e30  # resampling beyond it would overflow
+
+
+Channels = Literal["mono", "fold", "both"]
+"""What becomes of channels: they are mixed to mono as `distill.audio.mixdown` says; or two that differ become their fold,
+and an image, see `distill.audio.image`; or two stay as they are, `[N, 2]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,14 +159,14 @@ def reader_versions() -> tuple[str, str]:
     return str(soundfile.__libsndfile_version__), str(av.ffmpeg_version_info)
 
 
-def read_recording(path: Path, sample_rate: int, trim: bool = False, stereo: bool = False) -> Recording:
-    """Decode `path`, mix it to mono as `distill.audio.mixdown` says, and resample it (soxr HQ) to `sample_rate`.
+def read_recording(path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
+    """Decode `path`, with `channels` as `Channels` says, and resample it (soxr HQ) to `sample_rate`.
 
-    With `trim` silence at its beginning and end is trimmed, see `_sound`. With `stereo` a file of two channels that differ
-    has the fold of both and their image, see `distill.audio.image`.
-    Raises AudioError with the reason alone, without the path: the caller knows where the file belongs.
+    With `trim` silence at its beginning and end is trimmed, see `_sound`. Raises AudioError with the reason alone, without
+    the path: the caller knows where the file belongs.
     """
-    return (_read_stereo(path, sample_rate, trim) if stereo else None) or _read_mono(path, sample_rate, trim)
+    read = {"fold": _read_fold, "both": _read_both}.get(channels)
+    return (read(path, sample_rate, trim) if read else None) or _read_mono(path, sample_rate, trim)
 
 
 def _read_mono(path: Path, sample_rate: int, trim: bool) -> Recording:
@@ -180,11 +185,10 @@ def _read_mono(path: Path, sample_rate: int, trim: bool) -> Recording:
     return _with_remarks(recording, path, sample_rate, sound, decoding, warnings)
 
 
-def _read_stereo(path: Path, sample_rate: int, trim: bool) -> Recording | None:
+def _read_fold(path: Path, sample_rate: int, trim: bool) -> Recording | None:
     """Fold and image of a file; None where it has not two channels, or their difference is not heard."""
-    with open_audio(path) as stream:
-        if stream.channels != 2:
-            return None
+    if not _has_two_channels(path):
+        return None
     decoding, channels = _decoded(path, sample_rate, both_channels, _joined)
     if is_mono(channels):
         return None
@@ -202,6 +206,24 @@ def _read_stereo(path: Path, sample_rate: int, trim: bool) -> Recording | None:
     pcm, exponent = pcm_of(parts, peak)
     recording = Recording(channels_used=STEREO, pcm=pcm, exponent=exponent, image=image)
     return _with_remarks(recording, path, sample_rate, sound, decoding, [])
+
+
+def _read_both(path: Path, sample_rate: int, trim: bool) -> Recording | None:
+    """Both channels of a file; None where it has not two."""
+    if not _has_two_channels(path):
+        return None
+    decoding, channels = _decoded(path, sample_rate, both_channels, _joined)
+    parts = [channels[start : start + BLOCK] for start in range(0, len(channels), BLOCK)]
+    peak = _peak(decoding, parts, sample_rate)
+    sound = _sound(np.abs(channels).max(axis=1), _silence(peak), sample_rate) if trim else WHOLE
+    pcm, exponent = pcm_of(parts, peak)
+    recording = Recording(channels_used=STEREO, pcm=pcm, exponent=exponent)
+    return _with_remarks(recording, path, sample_rate, sound, decoding, [])
+
+
+def _has_two_channels(path: Path) -> bool:
+    with open_audio(path) as stream:
+        return stream.channels == 2
 
 
 def _silence(peak: float) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.audio.write import AudioFormat, audio_file
+from distill.audio.write import AudioFormat, audio_file, with_sampler_chunk, with_tempo_chunk
 from distill.cli.flags import (
     Given,
     Json,
@@ -25,7 +25,16 @@ from distill.cli.flags import (
     takes_request,
 )
 from distill.errors import ParamsError
-from distill.generate.requests import GenerateSettings, KitSettings, VarySettings
+from distill.generate.requests import (
+    ExtendSettings,
+    FillSettings,
+    GenerateSettings,
+    KitSettings,
+    MorphSettings,
+    VarySettings,
+)
+from distill.generate.score import BEATS
+from distill.params.settings import validated
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import MARK, write_new
 from distill.text import beside, one_line, several, terminal_width, wrapped
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
     from distill.generate.refusals import Sound
     from distill.generate.results import Result
 
+MIDDLE_C = 60
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the sounds go")]
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
 Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, and the nearest recordings")]
@@ -53,7 +63,7 @@ def generate(
     """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
     with remarks_said() as warnings:
         loaded = _open(model)
-        files = SoundFiles(loaded, out, model, given, kind, pictures)
+        files = SoundFiles(loaded, out, _seeded(model, given), given, kind, pictures)
         made = files.made_by(loaded.generate, given)
     files.say(made, as_json, {"model": str(model), "label": given.get("label"), "warnings": warnings})
 
@@ -88,11 +98,75 @@ def vary(
         raise ParamsError(f"{model}: expected a recording to vary, found a model file alone; name a recording after it")
     with remarks_said() as warnings:
         loaded = _open(model, is_recording=audio is None)
-        files = SoundFiles(loaded, out, recording, given, kind, pictures)
+        files = SoundFiles(loaded, out, _seeded(recording, given), given, kind, pictures)
         alone = loaded.source.single
         made = files.made_by(loaded.vary, {**given, "recording": alone.samples if alone else recording})
     about = {"model": str(model) if audio else None, "recording": str(recording), "label": given.get("label")}
     files.say(made, as_json, {**about, "warnings": warnings})
+
+
+@takes_request(MorphSettings)
+def morph(
+    model: ModelPath,
+    first: Annotated[Path, Argument(callback=spelt, metavar="FIRST", help="a recording", show_default=False)],
+    last: Annotated[Path, Argument(callback=spelt, metavar="LAST", help="another one", show_default=False)],
+    given: Given,
+    out: Out = Path("morphed"),
+    kind: Format = "wav",
+    pictures: Pictures = False,
+    as_json: Json = False,
+) -> None:
+    """Make sounds between two recordings: pitch, spectrum and length go from one to the other, in steps."""
+    from distill.codes.file import printable_stem
+
+    with remarks_said() as warnings:
+        loaded = _open(model)
+        files = SoundFiles(loaded, out, f"{printable_stem(first)}_to_{printable_stem(last)}", given, kind, pictures)
+        made = files.made_by(loaded.morph, {**given, "first": first, "last": last})
+    files.say(made, as_json, {"model": str(model), "first": str(first), "last": str(last), "warnings": warnings})
+
+
+AudioPath = Annotated[Path, Argument(callback=spelt, metavar="AUDIO", help="a recording", show_default=False)]
+
+
+@takes_request(ExtendSettings)
+def extend(
+    model: ModelPath,
+    audio: AudioPath,
+    given: Given,
+    out: Out = Path("extended"),
+    kind: Format = "wav",
+    pictures: Pictures = False,
+    as_json: Json = False,
+) -> None:
+    """Draw what comes before and after a recording, which itself stays as it is."""
+    _draw_beside("extend", model, audio, given, out, kind, pictures, as_json)
+
+
+@takes_request(FillSettings)
+def fill(
+    model: ModelPath,
+    audio: AudioPath,
+    given: Given,
+    out: Out = Path("filled"),
+    kind: Format = "wav",
+    pictures: Pictures = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a part of a recording again, and leave the rest as it is."""
+    _draw_beside("fill", model, audio, given, out, kind, pictures, as_json)
+
+
+def _draw_beside(
+    verb: str, model: Path, audio: Path, given: Given, out: Path, kind: AudioFormat, pictures: bool, as_json: bool
+) -> None:
+    """Draw parts of a recording by a verb of the model."""
+    with remarks_said() as warnings:
+        loaded = _open(model)
+        files = SoundFiles(loaded, out, _seeded(audio, given), given, kind, pictures)
+        made = files.made_by(getattr(loaded, verb), {**given, "recording": audio})
+    about = {"model": str(model), "recording": str(audio), "label": given.get("label"), "warnings": warnings}
+    files.say(made, as_json, about)
 
 
 @takes_request(KitSettings)
@@ -164,26 +238,30 @@ def _opened(path: Path, is_recording: bool, _: object) -> "Model":
     return model_of(path) if is_recording else Model(path)
 
 
+def _seeded(source: Path, given: Given) -> str:
+    """The stem of sounds of a source: its name and the seed, which is given from here on."""
+    from distill.api import seed_or_any
+    from distill.codes.file import printable_stem
+
+    given["seed"] = seed_or_any(given.get("seed"))
+    return f"{printable_stem(source)}_{given['seed']}"
+
+
 class SoundFiles:
-    """Files of sounds in a folder, with the name of their source and the seed in their names.
+    """Files of sounds in a folder, whose names begin with a stem.
 
     A sound has the next number whose name is free, or has this very sound already: no file is replaced.
     """
 
-    def __init__(
-        self, model: "Model", out: Path, source: Path, given: Given, kind: AudioFormat, pictures: bool
-    ) -> None:
-        from distill.api import seed_or_any
-        from distill.codes.file import printable_stem
+    def __init__(self, model: "Model", out: Path, stem: str, given: Given, kind: AudioFormat, pictures: bool) -> None:
         from distill.generate.sounds import NO_SAMPLES
 
         check_folder("--out", out)  # it is made with its first sound: what is refused leaves none
         audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
-        given["seed"] = seed_or_any(given.get("seed"))
         self.model, self.out, self.kind, self.pictures = model, out, kind, pictures
         self.paths: list[Path] = []
+        self._tempo = validated(GenerateSettings, given).tempo if "pattern" in given else None
         self._has_passed = False  # names that were taken
-        stem = f"{printable_stem(source)}_{given['seed']}"
         self._names = (out / f"{stem}_{number:03d}.{kind}" for number in itertools.count())
 
     def made_by(self, make: Callable[..., Any], given: Given) -> "Result":
@@ -210,6 +288,10 @@ class SoundFiles:
 
     def _take(self, _: int, samples: "Samples") -> None:
         data = audio_file(self.out, samples, self.model.sample_rate, self.kind, MARK)
+        if self._tempo is not None and self.kind == "wav":
+            bpm, bars = self._tempo
+            data = with_tempo_chunk(data, bpm, BEATS * bars)
+            data = with_sampler_chunk(data, self.model.sample_rate, MIDDLE_C, (0, len(samples) - 1))
         self.out.mkdir(parents=True, exist_ok=True)
         for path in self._names:
             is_beside = not os.path.lexists(path) and any(map(os.path.lexists, _companions(path)))

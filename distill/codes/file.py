@@ -183,7 +183,7 @@ def encode_files(
     def sounds() -> Iterator[Tensor]:
         with Decoder() as decoder:
             for path in paths:
-                found = decoder.recording(path, rate, stereo)
+                found = decoder.recording(path, rate, "fold" if stereo else "mono")
                 lengths.append(len(found.pcm))
                 images.append(found.image)
                 yield torch.from_numpy(within_full_scale(codec, found.samples, str(path)))

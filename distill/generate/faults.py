@@ -55,6 +55,7 @@ MEANINGS: dict[Fault, str] = {
 FAULTS = tuple(MEANINGS)
 WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "band")  # of sounds of a requested length
 AT_NOTES: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "ending", "length")  # of sounds at notes
+FOLLOWING: tuple[Fault, ...] = ("loud", "band")  # of sounds that follow something
 WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds that begin with a prompt
 
 

@@ -154,6 +154,19 @@ class Guided(Settings):
         return default_guidance(self.label) if self.guidance is None else self.guidance
 
 
+NEEDS = {
+    **{"loose": "follow", "track": "follow", "program": "follow", "follow_rate": "follow"},
+    **{"bpm": "pattern", "bars": "pattern", "swing": "pattern"},
+}
+"""Fields of `GenerateSettings` that need another one."""
+
+EXCLUDES = {
+    "follow": ("note", "prompt", "seconds", "pattern"),
+    "pattern": ("note", "prompt", "seconds", "label"),
+}
+"""Fields of `GenerateSettings` that say what others would."""
+
+
 class GenerateSettings(Guided):
     """What `generate` is asked for."""
 
@@ -175,6 +188,32 @@ class GenerateSettings(Guided):
         default=None, description="a recording to continue; --seconds is what is added"
     )
     prompt_rate: int | None = None
+    follow: Annotated[Recording | None, AS_IT_IS, Flag(metavar="AUDIO|MIDI", type=Path)] = Field(
+        default=None,
+        description="a recording, such as a voice, whose loudness, pitch and beginnings sounds follow; or a MIDI file",
+    )
+    follow_rate: int | None = None
+    loose: Annotated[Share | None, Flag(otherwise="0")] = Field(
+        default=None, description="with a recording to follow: 0 as exactly as can be, 1 as the model would have it"
+    )
+    track: Annotated[int, Field(ge=1)] | None = Field(default=None, description="of a MIDI file, from 1; else all")
+    program: Annotated[str | None, Flag(metavar="NUMBER=LABEL,...")] = Field(
+        default=None, description="of a MIDI file, the labels of its programs, from 1, such as 1=piano,34=bass"
+    )
+    pattern: Annotated[str | None, Flag(metavar="LABEL:STEPS...")] = Field(
+        default=None,
+        description="a loop of hits, such as 'kick:x...x... snare:....x...': of each label the steps of a bar, x a hit, "
+        "X a louder one, o a softer one",
+    )
+    bpm: Annotated[Annotated[float, Field(ge=20, le=400)] | None, Flag(otherwise="120")] = Field(
+        default=None, description="with --pattern: beats in a minute, four to a bar"
+    )
+    bars: Annotated[Annotated[int, Field(ge=1, le=256)] | None, Flag(otherwise="1")] = Field(
+        default=None, description="with --pattern: how many bars"
+    )
+    swing: Annotated[Share | None, Flag(otherwise="0")] = Field(
+        default=None, description="with --pattern: how late every second step is, 1 as the last of three"
+    )
     width: Width = 1.0
     min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
         default=None,
@@ -190,6 +229,23 @@ class GenerateSettings(Guided):
     def _check_tuning(self) -> Self:
         check_tuning(self.tuning, self.note)
         return self
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        for name, needed in NEEDS.items():
+            if name in given and needed not in given:
+                raise ParamsError(f"{name}: expected {needed} with it, found none; name one, or leave it out")
+        for name, others in EXCLUDES.items():
+            for other in others if name in given else ():
+                if other in given:
+                    raise ParamsError(f"{other}: expected none beside {name}, which has its own; leave one of them out")
+        return self
+
+    @property
+    def tempo(self) -> tuple[float, int]:
+        """Beats in a minute and bars of a pattern."""
+        return self.bpm or 120.0, self.bars or 1
 
     @property
     def notes(self) -> list[int]:
@@ -245,6 +301,64 @@ class VarySettings(Guided):
     def is_moved(self) -> bool:
         """Whether takes are at other pitches than the recording."""
         return self.transpose is not None or self.note is not None
+
+
+class MorphSettings(Settings):
+    """What `morph` is asked for."""
+
+    first: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
+    last: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
+    steps: Annotated[int, Field(ge=2, le=64)] = Field(
+        default=5, kw_only=False, description="how many sounds, both ends among them"
+    )
+    first_rate: int | None = None
+    last_rate: int | None = None
+    width: Width = 1.0
+    progress: Progress | None = None
+    take: Take | None = None
+    first_alone: bool = False
+
+
+class Drawn(Guided):
+    """Settings of what is drawn beside or within a recording."""
+
+    recording: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
+    n: Annotated[Count, Flag("--count", "-n")] = Field(default=1, description="how many sounds")
+    seed: Seed = None
+    recording_rate: int | None = None
+    temperature: Coolness = 1.0
+    width: Width = 1.0
+    progress: Progress | None = None
+    take: Take | None = None
+    first_alone: bool = False
+
+
+class ExtendSettings(Drawn):
+    """What `extend` is asked for."""
+
+    before: Annotated[float, Field(ge=0, le=600)] = Field(default=0.0, description="seconds that are drawn before it")
+    after: Annotated[float, Field(ge=0, le=600)] = Field(default=0.0, description="seconds that are drawn after it")
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if not self.before + self.after:
+            raise ParamsError("extend: expected seconds before or after the recording, found none; give one of both")
+        return self
+
+
+class FillSettings(Drawn):
+    """What `fill` is asked for."""
+
+    start: Annotated[float, Field(ge=0), Flag("--from")] = Field(description="where the part begins, in seconds")
+    end: Annotated[float, Field(gt=0), Flag("--to")] = Field(description="where the part ends, in seconds")
+
+    @model_validator(mode="after")
+    def _check_part(self) -> Self:
+        if self.start >= self.end:
+            raise ParamsError(
+                f"to {self.end:g}: expected a part that ends after it begins, at {self.start:g} s, found none; give a later end"
+            )
+        return self
 
 
 class KitSettings(Settings):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Json = dict[str, Any]
+UNKNOWN = "novelty unknown: the model has no codes of its training recordings"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,7 +39,7 @@ class Result(ABC):
 
     draws: Draws
     sample_rate: int  # Hz
-    seed: int
+    seed: int | None  # None where nothing is drawn
     tuning: Tuning = CONCERT  # of the notes that were asked for
 
     @property
@@ -126,11 +127,11 @@ class Result(ABC):
 
     def lines(self, paths: Sequence[Path], width: int = 4000) -> list[str]:
         """A line a sound, in files of these names, then lines on all of them, of `width` columns."""
-        sounds = []
+        sounds, seed = [], [] if self.seed is None else [f"seed {self.seed}"]
         for path, sound in zip(paths, self.draws.sounds, strict=True):
             words = "  ".join(filter(None, [self._tuned(sound).get("heard"), *self._in_words(sound)]))
             sounds.append(beside(f"{path}  {sound.seconds:.2f} s", words, width))
-        return [*sounds, *wrapped([*self._tuning_lines(), *self._lines(), f"seed {self.seed}"], width)]
+        return [*sounds, *wrapped([*self._tuning_lines(), *self._lines(), *seed], width)]
 
     def _tuning_lines(self) -> list[str]:
         """A line on how many sounds are at their notes, where these were asked for."""
@@ -177,6 +178,7 @@ class Generated(Result):
     not_new: int = 0  # number of sounds that are still not new enough
     ended_at_once: int = 0  # number of sounds to which nothing was added after the prompt
     cut_short: str = ""  # sentence on sounds that end where the most that is drawn ends, and recordings later
+    remarks: Sequence[str] = ()  # sentences on what was followed
     report: SetReport | None = None  # on all sounds together
     fault_report: FaultReport | None = None  # None where the model has no reference
 
@@ -197,6 +199,7 @@ class Generated(Result):
             "not_new": self.not_new,
             "ended_at_once": self.ended_at_once,
             **({"cut_short": self.cut_short} if self.cut_short else {}),
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
             "summary": self.report and self.report.json(),
             "faults": self.fault_report and self.fault_report.json(),
         }
@@ -213,11 +216,14 @@ class Generated(Result):
                 "it; a prompt that stops earlier, or a length in seconds, gives more"
             )
         lines += [self.cut_short] * bool(self.cut_short)
+        lines += self.remarks
         if self.report is not None:
             lines += self.report.lines
-        if self.fault_report is None:
-            return [*lines, "novelty and faults unknown: the model has no codes of its training recordings"]
-        return [*lines, *self.fault_report.lines]
+        if self.fault_report is not None:
+            lines += self.fault_report.lines
+        elif None in self.novelty:
+            lines.append("novelty and faults unknown: the model has no codes of its training recordings")
+        return lines
 
 
 def _short(sound: Sound) -> str | None:
@@ -304,5 +310,24 @@ class Varied(Result):
         if self.untrained:
             lines.append(self.untrained)
         elif None in self.novelty:
-            lines.append("novelty unknown: the model has no codes of its training recordings")
+            lines.append(UNKNOWN)
         return lines
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Morphed(Result):
+    """Steps from one sound to another."""
+
+    KIND, REDRAWN = "step", "equal"
+
+    def _own(self, sound: Sound) -> Json:  # noqa: ARG002 - it has nothing that others lack
+        return {}
+
+    def _in_words(self, sound: Sound) -> list[str | None]:
+        return [_short(sound)]
+
+    def _together(self) -> Json:
+        return {}
+
+    def _lines(self) -> list[str]:
+        return [UNKNOWN] if None in self.novelty else []

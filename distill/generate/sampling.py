@@ -29,7 +29,7 @@ class Sequences:
     """Sequences of codes to sample: `count` of at most `max_frames`, with a label from 1 on or 0 for none.
 
     They continue the codes `prompt` `[P, Q]`, empty for none. With `natural_ending` they stop at EOS, else each has
-    `max_frames`.
+    `max_frames`. With `has_given_length` policies say where they stop, and may go on for longer than any recording.
     """
 
     count: int
@@ -38,10 +38,11 @@ class Sequences:
     label: int = 0
     prompt: Codes = field(default_factory=lambda: NO_CODES)
     sampling: Sampling = field(default_factory=Sampling)
+    has_given_length: bool = False
 
     def most_frames(self, prior: Prior) -> int:
         """Frames of a sequence at most: without a prompt, those that end do so within what the prior was trained on."""
-        if self.natural_ending and not len(self.prompt) and prior.most_frames:
+        if self.natural_ending and not (self.has_given_length or len(self.prompt)) and prior.most_frames:
             return min(self.max_frames, prior.most_frames)
         return self.max_frames
 

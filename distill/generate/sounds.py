@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -71,6 +72,7 @@ class GenerationRequest:
     finds_faults: bool = False
     image: Image | None = None
     width: float = 1.0
+    is_compared: ClassVar[bool] = True  # all of them together with recordings
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
@@ -83,6 +85,18 @@ class GenerationRequest:
     def is_tuned(self) -> bool:
         """Whether pitches of sounds are measured."""
         return bool(self.notes)
+
+    def make(
+        self,
+        source: Source,
+        seeds: "Seeds",
+        refusals: Sequence[Refusal],
+        report: Progress,
+        take: Callable[[int, Samples], None] | None,
+        first_alone: bool,
+    ) -> Draws:
+        """Make the sounds; see `generate_sounds`."""
+        return generate_sounds(source, self, seeds, refusals, report, take, first_alone)
 
     def prompt_samples(self, source: Source) -> int:
         """Number of samples of the prompt."""

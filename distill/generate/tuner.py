@@ -57,6 +57,7 @@ class Tuner:
         sets = atoms.unflatten(1, (-1, len(FLOORS))).sum(dim=2)
         self.sets = torch.where(intervals.isnan(), 0.0, sets)  # [NOTES, S]
         self.intervals = intervals.nan_to_num(1e3)  # sets which have no pitch are near no note
+        self.intervals_heard = intervals.nan_to_num(0.0)  # they are heard as they are coded
 
     @cached_property
     def corpus_tuning(self) -> Tuning:
@@ -89,7 +90,7 @@ class Tuner:
                 f"note: expected recordings{name} with a pitch, found that {tonal:.0%} of them have one; "
                 "leave the note out"
             )
-        low, high = (int((by_note.cumsum(dim=0) < share * tonal).sum()) for share in (RARE, 1 - RARE))
+        low, high = _range(by_note)
         for note in notes:
             if not low - BEYOND <= note <= high + BEYOND:
                 first, last = max(0, low - BEYOND), min(NOTES - 1, high + BEYOND)
@@ -97,6 +98,11 @@ class Tuner:
                     f"note {note_name(round(note))}: expected one from {note_name(first)} to {note_name(last)}, at most an "
                     f"octave from those of the recordings{name}, {note_name(low)} to {note_name(high)}; choose another note"
                 )
+
+    def known(self, label: int = 0) -> tuple[int, int] | None:
+        """The lowest and the highest note of recordings with a label, 0 for any; None where few of them have a pitch."""
+        by_note = self._by_note(label)
+        return _range(by_note) if by_note.sum() >= LEAST_TONAL else None
 
     def _by_note(self, label: int) -> Tensor:
         """Shares `[NOTES]` of what recordings with a label, 0 for any, sound at each note."""
@@ -114,9 +120,13 @@ class Tuner:
 
     def following(self, recording: Codes, count: int) -> "NoteWeights":
         """Weights for sounds that follow the tones of a recording's codes `[F, Q]`."""
-        return NoteWeights(self._heard(torch.from_numpy(recording)).expand(count, -1), self.intervals, self.sets)
+        return NoteWeights(self.heard(torch.from_numpy(recording)).expand(count, -1), self.intervals, self.sets)
 
-    def _heard(self, codes: Tensor) -> Tensor:
+    def along(self, pitches: Tensor, spread: float) -> "NoteWeights":
+        """Weights for sounds that have pitches `[count, F]`, NaN for any, with a deviation in semitones."""
+        return NoteWeights(pitches, self.intervals, self.sets, (spread, spread), always=True)
+
+    def heard(self, codes: Tensor) -> Tensor:
         """Pitches `[F]` at which codes `[F, Q]` are heard, in semitones (MIDI); NaN for none."""
         _, tones = self.layout.split(codes)
         heard = self.layer.pitches(tones) + self.intervals[self.layer.sets(tones)]
@@ -128,7 +138,7 @@ class Tuner:
         All are 0 where less than half of the amplitude has a pitch: noise has one in soft frames.
         """
         codes = torch.from_numpy(recording.astype(np.int64))
-        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self._heard(codes)
+        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self.heard(codes)
         has_pitch = heard.isfinite()
         notes = heard[has_pitch].round().long().clamp(0, NOTES - 1)
         by_note = torch.zeros(NOTES).double().index_add(0, notes, loud[has_pitch])
@@ -138,7 +148,7 @@ class Tuner:
     def _deviation(self, recording: Coded) -> float | None:
         """By how much codes `[F, Q]` are heard beside keys, from -0.5 to 0.5 semitones; None where that is not clear."""
         codes = torch.from_numpy(recording.astype(np.int64))
-        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self._heard(codes)
+        loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self.heard(codes)
         there = heard.isfinite()
         mean = (loud[there] * torch.polar(torch.ones_like(heard[there]), 2 * math.pi * heard[there])).sum()
         is_clear = mean.abs() >= LEAST_STEADY * loud[there].sum() and loud[there].sum() >= LEAST_SHARE * loud.sum()
@@ -149,6 +159,12 @@ class Tuner:
         shares = (self.notes[label, :, None] * self.sets)[1:]  # [NOTES - 1, S]
         heard = (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
         return torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten())
+
+
+def _range(by_note: Tensor) -> tuple[int, int]:
+    """The lowest and the highest note of shares `[NOTES]`, without rare ones."""
+    low, high = (int((by_note.cumsum(dim=0) < share * by_note.sum()).sum()) for share in (RARE, 1 - RARE))
+    return low, high
 
 
 def _wrapped(semitones: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -186,12 +202,21 @@ def heard_intervals(
 class NoteWeights:
     """Policy of sounds at `targets` `[count, F]` in semitones (MIDI), NaN for any; later frames are as the last one.
 
-    A sound gets its first tone at once, at its note, and then one near it or none, as the prior has it. `intervals` `[S]`
-    are those at which sets are heard, `sets` `[NOTES, S]` how often recordings have each at a note.
+    `intervals` `[S]` are those at which sets are heard, `sets` `[NOTES, S]` how often recordings have each at a note. A
+    sound gets its first tone at once, and then one or none, as the prior has it; `spreads` are the deviations, in
+    semitones, of the first tone from its note and of later ones. With `always` each frame with a target has a tone.
     """
 
-    def __init__(self, targets: Tensor, intervals: Tensor, sets: Tensor) -> None:
+    def __init__(
+        self,
+        targets: Tensor,
+        intervals: Tensor,
+        sets: Tensor,
+        spreads: tuple[float, float] = (0.0, SPREAD),
+        always: bool = False,
+    ) -> None:
         self._targets, self._sets = (targets * TUNINGS).round(), sets[:, None]
+        self._spreads, self._always = spreads, always
         moved = (intervals * TUNINGS).round()
         self._atoms = nn.functional.pad(moved.repeat_interleave(len(FLOORS)), (1, 0))  # steps from the code
         coded = steps_of(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))
@@ -210,7 +235,8 @@ class NoteWeights:
     def _weigh_notes(self, shares: Tensor, _: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
         """Notes by what is heard near the target; no tone as before, but where none has begun."""
         weights = self._coded(targets, begun)[:, 1:].sum(dim=2)
-        silent = torch.where(begun, shares[:, 0] / shares.sum(dim=1), 0.0)[:, None]
+        may_be_silent = begun & (not self._always)
+        silent = torch.where(may_be_silent, shares[:, 0] / shares.sum(dim=1), 0.0)[:, None]
         return torch.cat([silent, (1 - silent) * _weighted(shares[:, 1:], weights)], dim=1)
 
     def _weigh_tunings(self, shares: Tensor, coarser: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
@@ -223,22 +249,24 @@ class NoteWeights:
         """Atoms whose set is heard near the target at the frame's note and tuning."""
         note = coarser[:, NOTE]
         distance = (steps_of(note, coarser[:, TUNING]) - targets)[:, None] + self._atoms
-        weights = torch.where(begun[:, None], _nearness(distance, True), _nearness(distance, False))
+        first, later = (_nearness(distance, spread) for spread in self._spreads)
+        weights = torch.where(begun[:, None], later, first)
         weights[:, 0] = 0.0
         return torch.where((note == 0)[:, None], shares, _weighted(shares, weights))
 
     def _coded(self, targets: Tensor, begun: Tensor) -> Tensor:
         """Weights `[B, NOTES, TUNINGS]` of coded pitches for targets `[B]` in steps of tuning."""
-        return torch.stack(list(map(self._table, targets.tolist(), begun.tolist())))
+        spreads = [self._spreads[has_begun] for has_begun in begun.tolist()]
+        return torch.stack(list(map(self._table, targets.tolist(), spreads)))
 
-    def _new_table(self, target: float, begun: bool) -> Tensor:
+    def _new_table(self, target: float, spread: float) -> Tensor:
         """Weights `[NOTES, TUNINGS]` for a target."""
-        return (_nearness(self._heard - target, begun) * self._sets).sum(dim=2)
+        return (_nearness(self._heard - target, spread) * self._sets).sum(dim=2)
 
 
-def _nearness(distance: Tensor, begun: bool) -> Tensor:
-    """Weights of what is heard so many steps of tuning from a note; a tone that has not `begun` begins at it."""
-    return (-0.5 * (distance / (SPREAD * TUNINGS)).square()).exp() if begun else (distance == 0).double()
+def _nearness(distance: Tensor, spread: float) -> Tensor:
+    """Weights of what is heard so many steps of tuning from a note, with a deviation in semitones; of 0 the note alone."""
+    return (-0.5 * (distance / (spread * TUNINGS)).square()).exp() if spread else (distance == 0).double()
 
 
 def _weighted(shares: Tensor, weights: Tensor) -> Tensor:

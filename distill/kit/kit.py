@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
 from distill import __version__
+from distill.drums import drum_keys
 from distill.errors import ParamsError
 from distill.generate.notebook import players_and_table
 from distill.generate.requests import KitFormat, KitSettings, default_guidance
@@ -32,35 +33,7 @@ INDEX = "kit.json"
 MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
 RELEASE_SECONDS = 0.3  # after the end of a note, of an instrument at notes
-KICK, SNARE, CLOSED_HAT, OPEN_HAT = (36, 35), (38, 40), (42,), (46,)
 HATS = frozenset({42, 44, 46})  # closed, pedal, open
-
-# Names, with the words that a label must have, and keys of General MIDI's percussion map, the first choice first.
-# Earlier rules win.
-_DRUMS = """
-hat open, hihat open, openhat: 46; hat pedal, hihat pedal: 44; hat, hihat, closedhat: 42
-rim, rimshot, sidestick, side stick: 37; clap, handclap: 39; kick, bassdrum, bass drum: 36 35; snare: 38 40
-tom floor: 41 43; tom low, tom lo: 45 43 41; tom mid: 47 48; tom high, tom hi: 50 48; tom: 41 43 45 47 48 50
-crash: 49 57; ride bell: 53; ride: 51 59; china: 52; splash: 55; cymbal: 49 57
-tambourine, tamb: 54; cowbell: 56; vibraslap: 58; bongo: 60 61; conga: 63 64 62; timbale: 65 66; agogo: 67 68
-cabasa: 69; maracas, maraca, shaker: 70; guiro: 73 74; clave: 75; woodblock, wood block: 76 77
-cuica: 79 78; triangle: 81 80
-"""
-# As drum machines print them. Elsewhere they are channels, vowels, initials.
-_SHORT_DRUMS = """
-oh: 46; ch, hh: 42; rs: 37; cp: 39; bd: 36 35; sd, sn: 38 40; lt: 45 43 41; mt: 47 48; ht: 50 48; cy: 49 57; cb: 56
-"""
-
-
-def _rules(table: str) -> list[tuple[set[str], tuple[int, ...]]]:
-    return [
-        (set(name.split()), tuple(map(int, keys.split())))
-        for names, keys in (rule.split(": ") for rule in re.split("; |\n", table.strip()))
-        for name in names.split(", ")
-    ]
-
-
-_RULES, _SHORT_RULES = _rules(_DRUMS), _rules(_SHORT_DRUMS)
 
 
 class Place(NamedTuple):
@@ -69,32 +42,6 @@ class Place(NamedTuple):
     key: int
     is_drum: bool
     is_hat: bool
-
-
-def drum_keys(labels: Sequence[str]) -> list[tuple[int, ...]]:
-    """Drum keys for each of a kit's labels, the first choice first; none where its last part names no drum.
-
-    Words are compared in lower case, also in the singular; digits, signs and a capital within a word divide them. Short
-    names such as BD count where a kick and a snare are among the labels, and half of them or more name drums; OH only
-    beside a closed hat, else it is a vowel or a microphone overhead.
-    """
-    words = [_words(label) for label in labels]
-    plain = [_first(_RULES, own) for own in words]
-    short = [keys or _first(_SHORT_RULES, own) for keys, own in zip(plain, words, strict=True)]
-    if CLOSED_HAT not in short:
-        short = [own if keys == OPEN_HAT else keys for keys, own in zip(short, plain, strict=True)]
-    is_drum_kit = {KICK, SNARE} <= {*short} and 2 * sum(map(bool, short)) >= len(labels)
-    return short if is_drum_kit else plain
-
-
-def _words(label: str) -> set[str]:
-    divided = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label.split("/")[-1]).casefold()
-    words = set(re.findall(r"[^\W\d_]+", divided))
-    return words | {word[:-1] for word in words if len(word) > 3 and word.endswith("s")}
-
-
-def _first(rules: Sequence[tuple[set[str], tuple[int, ...]]], words: set[str]) -> tuple[int, ...]:
-    return next((keys for names, keys in rules if names <= words), ())
 
 
 def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:

@@ -19,6 +19,7 @@ import torch
 
 from distill.audio.measure import window_energies
 from distill.audio.write import audio_file, with_sampler_chunk
+from distill.drums import drum_keys
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import Samples
 from distill.generate.policies import Sampling
@@ -47,7 +48,6 @@ from distill.kit.kit import (
     Place,
     Play,
     assign_keys,
-    drum_keys,
     file_word,
     held,
     held_by,

@@ -87,6 +87,17 @@ class Courses(nn.Module):
             courses.append(Course(number, places, every[number][places] - before + int(prompt[-1, 0])))
         return courses
 
+    def loudest(self, label: int) -> list[float]:
+        """The loudest codes of recordings with a label, 0 for any."""
+        every = self._every()
+        return [float(every[number].max()) for number in self._of(label)]
+
+    def along(self, loudness: Tensor, label: int, generator: torch.Generator) -> Course:
+        """A course of this loudness `[F]` in codes, of a sound that moves like a random recording of a label."""
+        number, _, _, chance = self._draw(self._of(label), generator)
+        places = torch.linspace(0, len(self._every()[number]) - 1, len(loudness))
+        return Course(number, places, loudness, chance=chance)
+
     def tokens(self, courses: Sequence[Course], most_frames: int) -> Tensor:
         """Tokens `[count, most_frames]` of courses, EOS after their ends."""
         loudest = self._codebook_sizes[0] - 1

@@ -22,7 +22,7 @@ LAYERS = (
     ("distill/errors.py", "distill/exports.py", "distill/process.py", "distill/text.py"),
     ("distill/__init__.py",),
     (
-        "distill/notes.py",
+        *("distill/drums.py", "distill/notes.py"),
         *("distill/execution.py", "distill/params/", "distill/prior/architectures.py", "distill/progress.py"),
         *("distill/seeds.py", "distill/split.py"),
     ),

@@ -37,7 +37,7 @@ def is_used(decoder: Decoder, path: Path, data: bytes) -> bool:
     began = time.monotonic()
     decoded = decoder.decoded(path, RATE)
     decoder.bandwidth(path)
-    stereo = decoder.decoded(path, RATE, stereo=True)
+    stereo = decoder.decoded(path, RATE, channels="fold")
     assert bool(stereo.pcm_sha256) == bool(decoded.pcm_sha256), (path.name, stereo.reason)
     assert np.isfinite(stereo.samples).all(), path.name
     assert time.monotonic() - began < 2 * LEAST_SECONDS, path.name

@@ -44,9 +44,8 @@ class PitchMeter:
         """
         sound = torch.from_numpy(samples[: 30 * self.config.sample_rate])
         margin, step = self.analysis.margin, self.config.samples_per_frame
-        spare, wide = margin - self.config.margin, self.config.padded(sound, margin)
-        tones, _ = self.analysis(self.layer, wide, self.features(wide[:, spare:-spare]))
-        pitches = self.layer.pitches(tones)[0].numpy()
+        wide = self.config.padded(sound, margin)
+        pitches = self.course(wide).numpy()
         loud = wide[0, margin:-margin].unflatten(0, (-1, step)).square().mean(dim=1).sqrt().double().numpy()
         there = np.isfinite(pitches) & (loud > 0)
         if not there.any():
@@ -56,6 +55,13 @@ class PitchMeter:
         median = float(pitches[there][order][np.searchsorted(sums, sums[-1] / 2)])
         share = loud[there][np.abs(pitches[there] - median) <= PITCH_CENTS / 100].sum() / loud.sum()
         return self._raised(sound, median) if share >= LEAST_SHARE else None
+
+    @torch.no_grad()
+    def course(self, audio: torch.Tensor) -> torch.Tensor:
+        """Pitches `[F]` in semitones (MIDI) of samples `[1, margin + F * samples_per_frame + margin]`, NaN for none."""
+        spare = self.analysis.margin - self.config.margin
+        tones, _ = self.analysis(self.layer, audio, self.features(audio[:, spare:-spare]))
+        return self.layer.pitches(tones)[0]
 
     def _raised(self, sound: torch.Tensor, pitch: float) -> float:
         """A pitch of a sound `[N]`, or the multiple that has nearly all of its energy, which noise made frames show lower."""

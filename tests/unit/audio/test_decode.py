@@ -82,7 +82,7 @@ def test_a_process_decodes_to_the_same(tmp_path: Path, decoder: Decoder) -> None
     sf.write(tmp_path / "silent.wav", np.zeros(900), RATE)
     for path in [*tmp_path.iterdir(), tmp_path / "missing.wav"]:
         assert parts(decoder.decoded(path, RATE)) == parts(decode(path, RATE))
-        assert parts(decoder.decoded(path, RATE, stereo=True)) == parts(decode(path, RATE, stereo=True))
+        assert parts(decoder.decoded(path, RATE, channels="fold")) == parts(decode(path, RATE, channels="fold"))
         assert decoder.bandwidth(path) == (measure_bandwidth(path) if path.exists() else None)
     with pytest.raises(
         AudioError, match=r"text\.wav: expected a recording, found a file that is text, not audio: it begins with 'no a"

@@ -204,7 +204,7 @@ def test_recordings_of_a_stereo_corpus_have_images(stereo: Path, capsys: pytest.
     corpus = load_corpus(stereo.parent / "out")
     assert corpus.is_stereo
     for entry in corpus.entries:
-        whole = read_recording(stereo / entry.path, RATE, trim=True, stereo=True)
+        whole = read_recording(stereo / entry.path, RATE, trim=True, channels="fold")
         np.testing.assert_array_equal(corpus.image(entry), whole.image)
         assert (
             (len(whole.image) == 3) == (entry.channels_used == "stereo") == (entry.path in ("c.wav", "drums/wide.wav"))

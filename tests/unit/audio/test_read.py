@@ -108,7 +108,7 @@ def wide(rate: int = RATE, seconds: float = 0.5) -> F32:
 @pytest.mark.parametrize("rate", [RATE, 48_000])
 def test_a_stereo_file_has_the_fold_of_both_channels_and_their_image(tmp_path: Path, rate: int) -> None:
     path = write(tmp_path / "a.wav", wide(rate), rate, "FLOAT")
-    found = read_recording(path, RATE, stereo=True)
+    found = read_recording(path, RATE, channels="fold")
     assert (found.channels, found.channels_used, found.reason, found.sample_rate) == (2, "stereo", "", rate)
     both = soxr.resample(wide(rate), rate, RATE, "HQ")
     np.testing.assert_allclose(found.samples, fold(both, RATE), atol=1e-4)
@@ -120,14 +120,14 @@ def test_a_stereo_file_has_the_fold_of_both_channels_and_their_image(tmp_path: P
 def test_what_is_not_stereo_is_read_as_mono(tmp_path: Path, channels: list[float]) -> None:
     sound = np.stack([gain * sine(300, 0.5, 48000, 0.6) + 0.1 for gain in channels], axis=1)
     path = write(tmp_path / "a.wav", sound, 48000)
-    mono, stereo = read_recording(path, RATE), read_recording(path, RATE, stereo=True)
+    mono, stereo = read_recording(path, RATE), read_recording(path, RATE, channels="fold")
     assert (stereo.reason, stereo.channels_used, len(stereo.image)) == (mono.reason, mono.channels_used, 0)
     np.testing.assert_array_equal(stereo.pcm, mono.pcm)
 
 
 def test_channels_that_cancel_out_are_stereo_without_a_remark(tmp_path: Path) -> None:
     sound = sine(300, 0.5, RATE, 0.6)
-    found = read_recording(write(tmp_path / "a.wav", np.stack([sound, -sound], axis=1), RATE), RATE, stereo=True)
+    found = read_recording(write(tmp_path / "a.wav", np.stack([sound, -sound], axis=1), RATE), RATE, channels="fold")
     assert found.reason == ""
     np.testing.assert_allclose(found.samples, sound, atol=1e-4)
     _, coherence = dequantised(found.image)
@@ -135,8 +135,10 @@ def test_channels_that_cancel_out_are_stereo_without_a_remark(tmp_path: Path) ->
 
 
 def test_each_channel_loses_its_offset(tmp_path: Path) -> None:
-    plain = read_recording(write(tmp_path / "a.wav", wide(), RATE, "FLOAT"), RATE, stereo=True)
-    found = read_recording(write(tmp_path / "b.wav", wide() + np.array([0.2, 0.0]), RATE, "FLOAT"), RATE, stereo=True)
+    plain = read_recording(write(tmp_path / "a.wav", wide(), RATE, "FLOAT"), RATE, channels="fold")
+    found = read_recording(
+        write(tmp_path / "b.wav", wide() + np.array([0.2, 0.0]), RATE, "FLOAT"), RATE, channels="fold"
+    )
     assert found.reason == "a constant offset of 0.2 was taken off"
     np.testing.assert_allclose(found.samples, plain.samples, atol=0.01)
     np.testing.assert_array_equal(found.image, plain.image)
@@ -146,18 +148,18 @@ def test_both_channels_are_trimmed_alike(tmp_path: Path) -> None:
     sound = wide(RATE, 3.0)
     late = np.concatenate([np.zeros((RATE, 2), np.float32), sound, np.zeros((2 * RATE, 2), np.float32)])
     late[RATE // 2 : RATE, 1] = 0.1 * sine(100, 0.5, RATE)  # sound in one channel alone
-    found = read_recording(write(tmp_path / "a.wav", late, RATE), RATE, trim=True, stereo=True)
+    found = read_recording(write(tmp_path / "a.wav", late, RATE), RATE, trim=True, channels="fold")
     assert found.trimmed_before == pytest.approx(0.49, abs=0.01)
     assert found.trimmed_after == pytest.approx(1.95, abs=0.03)
     assert len(found.image) == 4
-    whole = read_recording(tmp_path / "a.wav", RATE, stereo=True)
+    whole = read_recording(tmp_path / "a.wav", RATE, channels="fold")
     assert (len(whole.pcm), len(whole.image)) == (len(late), 6)
 
 
 @pytest.mark.parametrize("level", [1e-3, 4.0, 1e20])
 def test_a_stereo_file_of_any_level_is_read(tmp_path: Path, level: float) -> None:
     path = write(tmp_path / "a.wav", level * wide(), RATE, "FLOAT")
-    found = read_recording(path, RATE, stereo=True)
+    found = read_recording(path, RATE, channels="fold")
     assert 0.5e-4 < np.abs(found.samples).max() <= 1
     assert ("above full scale" in found.reason) == (level > 1)
     np.testing.assert_array_equal(found.image, image_of(wide(), RATE))
@@ -168,7 +170,7 @@ def test_a_stereo_file_that_cannot_be_used_says_what_a_mono_one_says(tmp_path: P
         path = write(tmp_path / f"{number}.wav", sound.astype(np.float32), RATE, "FLOAT")
         message = reason(path)
         with pytest.raises(AudioError) as caught:
-            read_recording(path, RATE, stereo=True)
+            read_recording(path, RATE, channels="fold")
         assert str(caught.value).split("peak")[0] == message.split("peak")[0]
 
 
@@ -177,7 +179,7 @@ def test_a_stereo_file_takes_little_more_than_twice_the_memory(tmp_path: Path) -
     peaks = []
     for stereo in (False, True):
         tracemalloc.start()
-        read_recording(path, RATE, trim=True, stereo=stereo)
+        read_recording(path, RATE, trim=True, channels="fold" if stereo else "mono")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     chunk = 40 << 20  # of spectra, however long the file is

@@ -1,0 +1,209 @@
+"""Parts of a recording drawn again, or before and after it: what is given stays, to the sample, but for short crossfades.
+
+A prior draws onwards, and does not see what comes after a gap. So several continuations are drawn, and that one is taken
+after which what follows is likeliest. Codes have no phases, so what is drawn is moved by some samples at each seam, to
+where it is most like what is given there, and made as loud.
+
+Shapes: N samples, F frames, Q levels, K candidates.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.audio.image import MONO, Image, mono
+from distill.codec.streaming import encode, within_full_scale
+from distill.codes.sequences import Batch, bos_token
+from distill.codes.store import Codes
+from distill.generate.faults import Samples
+from distill.generate.policies import Draw, Policy, first_possible
+from distill.generate.refusals import Draws, Refusal, Sound
+from distill.generate.sampling import Sequences, generators, sample_codes
+from distill.generate.sounds import NO_SAMPLES, GenerationRequest, Seeds, decode_sounds, folded
+from distill.generate.source import Source
+from distill.generate.tuner import SPREAD
+from distill.novelty.verdict import Novelty
+from distill.prior.base import Prior
+from distill.progress import Progress
+from distill.seeds import Stream, derive_seed
+
+CANDIDATES = 16  # continuations, of which the one is taken after which what follows is likeliest
+JUDGED_FRAMES = 12  # of what follows, a quarter of a second
+EDGE = 1  # frames at each end of a gap that are drawn, too, as their windows reach into it
+FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = 0.01, 0.02, 0.012  # of a crossfade; what is compared; how far it is moved
+MOST_STRETCH = 0.003  # of what is drawn, 5 cents, between two seams
+STRICT = 1.0  # step of loudness, the deviation beside a seam, which grows by as much in each frame away from it
+MOST_GAIN = 2.0  # of what is drawn, 6 dB
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FillRequest(GenerationRequest):
+    """A request to draw `parts` of `given`, `[N]` or `[N, 2]`, one after another, and leave the others as they are.
+
+    A part goes from one sample to another. The prior knows `given` by its fold; `image` is that of all of it.
+    """
+
+    given: Samples
+    parts: Sequence[tuple[int, int]]
+    natural_ending: bool = False
+    image: Image = field(default_factory=lambda: MONO)
+    is_compared = False
+
+    def make(
+        self,
+        source: Source,
+        seeds: Seeds,
+        refusals: Sequence[Refusal],  # noqa: ARG002 - none is refused
+        report: Progress,
+        take: Callable[[int, Samples], None] | None,
+        first_alone: bool,  # noqa: ARG002 - each is made alone
+    ) -> Draws:
+        """Draw what is missing of each sound; see `generate_sounds`. Novelty is that of what is drawn."""
+        made, rate = Draws(), source.codec.spectrogram.sample_rate
+        for number in range(self.count):
+            samples, judged = self.given, list[Novelty]()
+            for part, (start, end) in enumerate(self.parts):
+                seed = derive_seed(seeds.of_sound(number, 0), Stream.GAPS, part)
+                codes, drawn = self._with_part(source, samples, start, end, seed, report)
+                (decoded,) = decode_sounds(source.codec, [codes], len(samples), [self.image], self.width)
+                samples = spliced(samples, decoded, start, end, rate)
+                judged += [] if source.judge is None else source.judge([drawn])
+            oldest = max(judged, key=lambda novelty: novelty.percentile, default=None)
+            sound = Sound(codes, oldest, None, samples, len(samples) / rate, image=self.image)
+            if take is not None:
+                take(number, samples)
+                sound = replace(sound, samples=NO_SAMPLES)
+            made.drawn[number] = sound
+        return made
+
+    def _with_part(
+        self, source: Source, given: Samples, start: int, end: int, seed: int, report: Progress
+    ) -> tuple[Codes, Codes]:
+        """Codes `[F, Q]` of all of a sound, with those of a part that is drawn, and these alone."""
+        codec, step = source.codec, source.codec.spectrogram.samples_per_frame
+        heard = within_full_scale(codec, folded(given, codec.spectrogram.sample_rate), "what is given")
+        codes = encode(codec, torch.from_numpy(heard)[None])[0].cpu().numpy()
+        before = codes[: max(0, start // step - EDGE)]
+        after = codes[-(-end // step) + EDGE :] if end < len(heard) else codes[:0]
+        drawn = self._drawn(source, before, after, len(codes) - len(before) - len(after), seed, report)
+        return np.concatenate([before, drawn, after]), drawn
+
+    def _drawn(self, source: Source, before: Codes, after: Codes, frames: int, seed: int, report: Progress) -> Codes:
+        """So many frames of codes `[F, Q]` between others."""
+        count = CANDIDATES if len(after) else 1
+        seeds = [derive_seed(seed, Stream.CONTINUATIONS, number) for number in range(count)]
+        wanted = Sequences(count, frames, False, self.label, before, self.sampling)
+        policies = _towards(source, before, after, frames, count) if len(before) and len(after) else []
+        drawn = sample_codes(source.prior, wanted, generators(seeds), policies, report)
+        if not len(after):
+            return drawn[0]
+        nats = nats_after(source.prior, [np.concatenate([before, own]) for own in drawn], after, self.label)
+        return drawn[int(nats.argmin())]
+
+
+def _towards(source: Source, before: Codes, after: Codes, frames: int, count: int) -> list[Policy]:
+    """Policies of frames between codes `[F, Q]` on both sides: pitch and loudness go from one side to the other."""
+    share = torch.linspace(0, 1, frames + 2).double()[1:-1]
+    ends = torch.from_numpy(np.stack([before[-1], after[0]]))
+    pitches, loudness = source.tuner.heard(ends), ends[:, 0].double()
+    line = torch.lerp(loudness[0], loudness[1], share)
+    from_seam = torch.minimum(torch.arange(frames), torch.arange(frames).flip(0))
+    policies: list[Policy] = [near_loudness(line, STRICT + from_seam)]
+    if pitches.isfinite().all():
+        path = torch.lerp(pitches[0], pitches[1], share)
+        policies.append(source.tuner.along(path.expand(count, -1), SPREAD))
+    return policies
+
+
+def near_loudness(codes: Tensor, spreads: Tensor) -> Policy:
+    """Loudness is near codes `[F]`, with deviations `[F]`."""
+
+    def near(shares: Tensor, step: Draw) -> Tensor:
+        if step.level:
+            return shares
+        apart = (torch.arange(shares.shape[1]) - codes[step.frame]) / spreads[step.frame]
+        return first_possible((shares * (-0.5 * apart.square()).exp()).to(shares), shares)
+
+    return near
+
+
+@torch.inference_mode()
+def nats_after(prior: Prior, before: Sequence[Codes], after: Codes, label: int) -> Tensor:
+    """How unlikely `after` `[F, Q]` is, by its first frames, in nats, after each of K sequences `[F, Q]` of one length."""
+    judged = after[:JUDGED_FRAMES]
+    bos = np.full((1, after.shape[1]), bos_token(prior.codebook_size))
+    frames = np.stack([np.concatenate([bos, own, judged]) for own in before])
+    start = max(0, frames.shape[1] - 1 - prior.context_frames)
+    window = torch.from_numpy(frames[:, start:]).to(prior.smoothing.device)
+    labels = torch.full((len(window),), label, device=window.device)
+    batch = Batch(window[:, :-1], window[:, 1:], torch.full_like(labels, start), labels)
+    logits, targets = (each[:, -len(judged) :] for each in (prior(batch).float(), batch.targets))
+    nats = nn.functional.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
+    by_row: Tensor = nats.unflatten(0, (len(before), -1)).sum(dim=1)
+    return by_row.cpu()
+
+
+class _Seam(NamedTuple):
+    """How alike samples are to those that are given at a seam, `[2 R + 1]`, moved by -R to R; and by how much softer."""
+
+    alike: Doubles
+    gains: Doubles
+
+    @classmethod
+    def of(cls, given: Samples, drawn: Samples, start: int, reach: int) -> "_Seam":
+        """That of samples `[n]`, given from `start` on, and drawn ones `[N]`."""
+        padded = np.pad(drawn, (reach, reach)).astype(np.float64)
+        windows = sliding_window_view(padded[start : start + len(given) + 2 * reach], len(given))
+        powers, own = np.square(windows).sum(axis=1), float(np.square(given, dtype=np.float64).sum())
+        alike = windows @ given / np.sqrt(powers * own + 1e-20)
+        gains = np.sqrt((own + 1e-12) / (powers + 1e-12)).clip(1 / MOST_GAIN, MOST_GAIN)
+        return cls(alike, gains)
+
+
+def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: int) -> Samples:
+    """Samples `given`, `[N]` or `[N, 2]`, with `drawn` ones from `start` to `end`, and crossfades outside of these.
+
+    Where nothing is given before or after, there is no seam. `drawn` is `[N]` or `[N, 2]`.
+    """
+    from scipy.ndimage import map_coordinates  # it takes a while to load
+
+    seconds = (FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS)
+    fade, width, reach = (round(each * sample_rate) for each in seconds)
+    heard, other, is_left, is_right = mono(given), mono(drawn), start > 0, end < len(given)
+    first = max(0, start - width)
+    left = _Seam.of(heard[first:start], other, first, reach) if is_left else None
+    right = _Seam.of(heard[end : end + width], other, end, reach) if is_right else None
+    moves = _moves(left or right, right or left, max(1, int(MOST_STRETCH * (end - start))), reach)
+    gains = [
+        1.0 if seam is None else float(seam.gains[move])
+        for seam, move in zip((left or right, right or left), moves, strict=True)
+    ]
+    places = np.arange(max(0, start - fade), min(len(given), end + fade))
+    share = ((places - start) / max(1, end - start)).clip(0, 1)
+    at = places + (1 - share) * (moves[0] - reach) + share * (moves[1] - reach)
+    gain = gains[0] ** (1 - share) * gains[1] ** share
+    ends = (0.0 if is_left else 1.0, 1.0, 1.0, 0.0 if is_right else 1.0)
+    weights = np.interp(places, (start - fade, start, end, end + fade), ends)
+    rows = [gain * map_coordinates(row, [at], order=3, mode="nearest") for row in np.atleast_2d(drawn.T)]
+    result = given.copy()
+    for channel, own in enumerate(np.atleast_2d(result.T)):
+        own[places] = weights * rows[min(channel, len(rows) - 1)] + (1 - weights) * own[places]
+    return result
+
+
+def _moves(left: _Seam | None, right: _Seam | None, most: int, none: int) -> tuple[int, int]:
+    """Which moves at both seams are most alike together, that differ by so many samples at most; `none` without seams."""
+    if left is None or right is None:
+        return none, none
+    apart = np.abs(np.subtract.outer(np.arange(len(left.alike)), np.arange(len(right.alike))))
+    both = np.where(apart <= most, np.add.outer(left.alike, right.alike), -np.inf)
+    own, other = np.unravel_index(int(both.argmax()), both.shape)
+    return int(own), int(other)

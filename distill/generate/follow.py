@@ -1,0 +1,403 @@
+"""What sounds follow of a recording: its loudness, its pitch and where it begins, frame by frame, as policies of a draw.
+
+Nothing of its timbre is kept: atoms and shapes are the prior's own. A recording is cut into notes where it begins again or
+steps to another pitch. Each note is drawn as a sound of its own, so that it begins as sounds of the corpus do, and their
+codes follow one another.
+
+Shapes: F frames of a recording, B sounds that go on, V codes of a level, E values of the envelope of a frame.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_SIZE, LOUDNESS_STEP, NOTE, SHAPE
+from distill.codec.model import VQVAE
+from distill.codec.streaming import CHUNK_FRAMES, decode_each, encode_each
+from distill.codec.tones.meter import PitchMeter
+from distill.codes.sequences import eos_token
+from distill.codes.store import Codes
+from distill.errors import ParamsError
+from distill.generate.faults import FOLLOWING, Fault
+from distill.generate.policies import Draw, Policy, first_possible
+from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
+from distill.generate.sounds import BATCH, Attempt, GenerationRequest
+from distill.generate.source import Source
+from distill.generate.tuner import BEYOND
+from distill.notes import note_name
+from distill.progress import Progress
+from distill.seeds import Stream, derive_seed
+from distill.text import several
+
+SOFTEST_DB = 50.0  # below the loudest frame: what is softer has no pitch and no beginning
+SHORTEST_TONE = 3  # frames with a pitch in a row: fewer are chance
+RISE_DB, RISE_FRAMES = 9.0, 3  # of loudness above the softest of so many frames before, where a note begins
+STEP, STEP_FRAMES = (
+    0.8,
+    8,
+)  # semitones between the medians of so many frames before and after, where another note begins
+SUDDEN = 0.5  # of that step within two frames: what takes longer is a glide
+SHORTEST_NOTE = 4  # frames
+UNEVEN_DB = 7.0  # of the envelope beside the loudness, from which it says where a sound begins or ends
+NEAR_DB = 4.0  # of envelopes: the deviation from them
+SMOOTHED = 3  # steps of the envelope
+CANDIDATES = 8  # draws of a note, of which the one is taken that is in tune and like the others
+IN_TUNE, MOST_OFF = 0.5, 0.1  # semitones that a frame may be off, and the share of frames that may be
+SILENT = 1e-4  # peak of what is no sound, -80 dB
+LOOSE_STEPS, LOOSE_SEMITONES = 5.0, 3.0  # deviations of loudness, 10 dB, and of pitch, where sounds follow most loosely
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """What sounds follow of a recording of N samples.
+
+    `loudness` `[F]` is log10 of an amplitude, `pitches` `[F]` are in semitones (MIDI), NaN for none, `envelopes` `[F, E]`
+    log10 beside the loudness, as `_beside_loudness` has them. `starts` are the frames where notes begin, of which the first is 0.
+    """
+
+    samples: int
+    loudness: Tensor
+    pitches: Tensor
+    envelopes: Tensor
+    starts: Sequence[int]
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The frames before which notes end."""
+        return [*self.starts[1:], len(self.loudness)]
+
+    def frames(self, note: int) -> int:
+        """Number of frames of a note."""
+        return self.ends[note] - self.starts[note]
+
+    def by_note(self, values: Tensor, notes: Sequence[int]) -> Tensor:
+        """Values `[F, ...]` of frames as `[notes, most frames, ...]` of some notes, NaN after the end of one."""
+        pieces = [values[self.starts[note] : self.ends[note]] for note in notes]
+        return nn.utils.rnn.pad_sequence(pieces, batch_first=True, padding_value=math.nan)
+
+    @cached_property
+    def codes_of_loudness(self) -> Tensor:
+        """Codes of the loudness, `[F]`."""
+        return ((self.loudness - LOUDNESS_RANGE[0]) / LOUDNESS_STEP).round().clamp(0, LOUDNESS_SIZE - 1)
+
+
+def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> Followed:
+    """What sounds follow of samples `[N]`. Memory grows with what it gives alone."""
+    from scipy.ndimage import binary_opening  # it takes a while to load
+
+    pieces = list(zip(*_analysed(codec, meter, torch.from_numpy(samples)), strict=True))
+    loudness, pitches, envelopes = map(torch.cat, pieces)
+    is_heard = 20 * (loudness - loudness.max()) > -SOFTEST_DB
+    is_tone = torch.from_numpy(binary_opening(pitches.isfinite().numpy(), np.ones(SHORTEST_TONE)))
+    pitches = torch.where(is_heard & is_tone, pitches, math.nan)
+    starts = _starts(envelopes.mean(dim=1), pitches, is_heard)
+    envelopes = torch.where(is_heard[:, None], _beside_loudness(envelopes, loudness), math.nan)
+    return Followed(len(samples), loudness, pitches, envelopes, starts)
+
+
+@torch.no_grad()
+def _analysed(codec: VQVAE, meter: PitchMeter, samples: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Loudness `[F]`, pitches `[F]` and envelopes `[F, E]` of samples `[N]`, of one chunk after another."""
+    config, margin, step = codec.spectrogram, codec.margin, codec.spectrogram.samples_per_frame
+    frames = config.frames_for(len(samples))
+    for start in range(0, frames, CHUNK_FRAMES):
+        stop = min(frames, start + CHUNK_FRAMES)
+        first, last = max(0, start - codec.context), min(frames, stop + codec.context)
+        begin, end = first * step - margin, last * step + margin
+        piece = samples[max(0, begin) : end]
+        piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - len(piece)))[None].to(codec.device)
+        own = slice(start - first, stop - first)
+        features = codec.features(piece)[0, own]
+        loudness, envelopes = codec.frame_features.loudness(features)[:, 0], features[:, -config.feature_sizes[-1] :]
+        yield loudness.cpu(), meter.course(piece.cpu())[own], envelopes.cpu()
+
+
+def _beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
+    """Envelopes `[F, E]` beside the loudness `[F]`, less what that usually is, NaN in frames where it is the usual.
+
+    A window of a spectrum hears what comes next, so before an attack it is louder than the envelope.
+    """
+    beside = envelopes - loudness[:, None]
+    beside = beside - beside.median()
+    smooth = nn.functional.avg_pool1d(beside, SMOOTHED, 1)  # periods of low voices are no beginnings
+    is_unusual = 20 * smooth.abs().amax(dim=1) > UNEVEN_DB
+    return torch.where(is_unusual[:, None], beside, math.nan)
+
+
+def _starts(loudness: Tensor, pitches: Tensor, is_heard: Tensor) -> list[int]:
+    """The frames where notes begin, of loudness by the envelope, pitches and `is_heard` `[F]`."""
+    decibels, pitch = (20 * loudness).numpy(), pitches.numpy()
+    starts = [0]
+    for frame in range(1, len(decibels)):
+        before = decibels[max(0, frame - RISE_FRAMES) : frame].min()
+        rises = is_heard[frame] and decibels[frame] - before > RISE_DB and decibels[frame] > decibels[frame - 1]
+        is_long = frame - starts[-1] >= SHORTEST_NOTE
+        if is_long and (rises or _steps_at(pitch, frame)):
+            starts.append(frame)
+    return starts
+
+
+def _steps_at(pitches: NDArray[np.float64], frame: int) -> bool:
+    """Whether the pitch steps to another note at a frame."""
+    before, after = pitches[max(0, frame - STEP_FRAMES) : frame], pitches[frame : frame + STEP_FRAMES]
+    before, after = before[np.isfinite(before)], after[np.isfinite(after)]
+    if min(len(before), len(after)) < SHORTEST_TONE:
+        return False
+    step = float(np.median(after) - np.median(before))
+    near = pitches[frame] - pitches[max(0, frame - 2)]
+    return bool(abs(step) > STEP and np.isfinite(near) and near / step > SUDDEN)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FollowRequest(GenerationRequest):
+    """A request for sounds that follow a course, in pitch where it `has_pitch`.
+
+    `loose`, from 0 to 1, says how far the prior may depart from it.
+    """
+
+    course: Followed
+    has_pitch: bool
+    loose: float = 0.0
+    natural_ending: bool = False
+    is_compared = False
+
+    @property
+    def kinds(self) -> tuple[Fault, ...]:
+        """The faults that such sounds can have: their course is what was asked for."""
+        return FOLLOWING
+
+    def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
+        """Draw some sounds."""
+        return [Drawn(self._phrase(source, seed, attempt.progress)) for seed in attempt.seeds]
+
+    def _phrase(self, source: Source, seed: int, progress: Progress) -> Codes:
+        """Codes `[F, Q]` of a sound: of each note the candidate that is in tune and sounds most like the others.
+
+        Those of the longest note decide what the others should sound like.
+        """
+        course, notes = self.course, range(len(self.course.starts))
+        # Few frames are drawn for nothing where notes of a batch are equally long.
+        rows = sorted(itertools.product(notes, range(CANDIDATES)), key=lambda row: course.frames(row[0]))
+        candidates: list[list[_Candidate]] = [[] for _ in notes]
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            own = [note for note, _ in batch]
+            seeds = [derive_seed(seed, Stream.FOLLOWED_NOTES, *row) for row in batch]
+            for note, candidate in zip(own, self._candidates(source, own, seeds), strict=True):
+                candidates[note].append(candidate)
+            progress(start + len(batch), len(rows), f"drafts of {several(len(notes), 'note')}")
+        longest = max(notes, key=course.frames)
+        leader = min(candidates[longest], key=lambda candidate: candidate.is_off)
+        chosen = [min(own, key=leader.preference) for own in candidates]
+        return np.concatenate([candidate.codes for candidate in chosen])
+
+    def _candidates(self, source: Source, notes: Sequence[int], seeds: Sequence[int]) -> "list[_Candidate]":
+        """Candidates for some notes."""
+        random = generators(seeds)
+        codec, course = source.codec, self.course
+        drawn = self._moved(source, self._drawn(source, notes, random), random)
+        drawn = [self._sharpened(codec, note, codes) for note, codes in zip(notes, drawn, strict=True)]
+        config, made = codec.spectrogram, []
+        for note, codes, audio in zip(notes, drawn, decode_each(codec, map(torch.from_numpy, drawn)), strict=True):
+            wanted = course.pitches[course.starts[note] : course.ends[note]]
+            heard = source.tuner.measure.course(config.padded(audio.cpu(), codec.margin))
+            away = (heard - wanted)[wanted.isfinite()].abs().nan_to_num(math.inf)
+            is_off = (
+                self.has_pitch
+                and len(away) > 0
+                and bool((away > IN_TUNE + 2 * self.loose * LOOSE_SEMITONES).double().mean() > MOST_OFF)
+            )
+            latents = codec.dequantise(torch.from_numpy(codes)[None].to(codec.device))[0, :, 1:]
+            made.append(_Candidate(codes, is_off, latents.mean(dim=0).cpu()))
+        return made
+
+    def _drawn(self, source: Source, notes: Sequence[int], random: Sequence[torch.Generator]) -> list[Codes]:
+        """Codes `[F, Q]` of some notes."""
+        course, codec, prior = self.course, source.codec, source.prior
+        most = max(map(course.frames, notes))
+        values = course.codes_of_loudness, course.pitches, course.envelopes
+        loudness, pitches, envelopes = (course.by_note(value, notes) for value in values)
+        policies: list[Policy] = [EnvelopeWeights(codec, envelopes)]
+        if self.has_pitch:
+            tones = source.tuner.along(pitches, self.loose * LOOSE_SEMITONES)
+            policies += [tones, without_tone(pitches.isnan(), self.loose)]
+        policies.append(follow_loudness(loudness, eos_token(prior.codebook_size), self.loose))
+        wanted = Sequences(len(notes), most, has_given_length=True, label=self.label, sampling=self.sampling)
+        return sample_codes(prior, wanted, random, policies)
+
+    def _moved(self, source: Source, drawn: Sequence[Codes], random: Sequence[torch.Generator]) -> list[Codes]:
+        """Codes of some notes that move as recordings do, if it is known how these move."""
+        motions, courses = source.motions, source.prior.courses
+        if motions is None or courses is None:
+            return list(drawn)
+        every = [
+            courses.along(torch.from_numpy(codes[:, 0]).float(), self.label, own)
+            for codes, own in zip(drawn, random, strict=True)
+        ]
+        return [motions.moved(codes, course, bends=False)[0] for codes, course in zip(drawn, every, strict=True)]
+
+    def _sharpened(self, codec: VQVAE, note: int, codes: Codes) -> Codes:
+        """Codes of a note that begins and ends within its frames as what is followed does; coded again where that says so."""
+        wanted = self.course.envelopes[self.course.starts[note] : self.course.ends[note]]
+        there = wanted.isfinite().all(dim=1)
+        if not there.any():
+            return codes
+        own = torch.from_numpy(codes)[None].to(codec.device)
+        latents = codec.dequantise(own)[0]
+        features = codec.unproject(latents)
+        envelope = features[:, -wanted.shape[1] :]
+        usual = codec.frame_features.loudness(features) + codec.mean[-wanted.shape[1] :].mean()
+        change = torch.where(there.to(usual.device)[:, None], usual + wanted.to(usual) - envelope, 0.0)
+        by_band = [
+            nn.functional.adaptive_avg_pool1d(change[:, None], count)[:, 0].repeat_interleave(bands, dim=1)
+            for count, bands in (
+                (codec.spectrogram.stack, codec.spectrogram.n_mels),
+                (2 * codec.spectrogram.stack, codec.spectrogram.n_fine_mels),
+            )
+        ]
+        moved = codec.project(features + torch.cat([*by_band, change], dim=1))
+        moved[:, 0] = latents[:, 0]  # the loudness stays
+        _, tones = codec.layout.split(own)
+        sharpened: Codes = (
+            codec.search(torch.where(there[:, None].to(moved.device), moved, latents)[None], tones)[0].cpu().numpy()
+        )
+        return sharpened
+
+
+class _Candidate(NamedTuple):
+    """Codes `[F, Q]` for a note, whether they are off its pitch, and their mean shape `[D]`."""
+
+    codes: Codes
+    is_off: bool
+    shape: Tensor
+
+    def preference(self, other: "_Candidate") -> tuple[bool, float]:
+        """What is least for the one of several that sounds most like this one."""
+        return other.is_off, float((self.shape - other.shape).square().sum())
+
+
+def follow_request(source: Source, samples: NDArray[np.float32], **about: Any) -> tuple[FollowRequest, list[str]]:
+    """A request to follow samples `[N]` by a source, and remarks on what of them cannot be followed.
+
+    `about` are its other fields. Raises ParamsError for silence.
+    """
+    if np.abs(samples).max(initial=0.0) < SILENT:
+        raise ParamsError("follow: expected a sound, found silence; choose another recording")
+    label, remarks = about.get("label", 0), []
+    course = followed(source.codec, source.tuner.measure, samples)
+    course = replace(course, loudness=course.loudness + _loudest(source, label) - course.loudness.max())
+    known = source.tuner.known(label)
+    has_pitch = known is not None and bool(course.pitches.isfinite().any())
+    if known is None:
+        remarks.append("few of the recordings have a pitch, so the loudness alone is followed")
+    elif has_pitch:
+        course, moved = _within(course, known)
+        remarks += moved
+    if source.judge is not None:
+        codes = next(encode_each(source.codec, [torch.from_numpy(samples)]))
+        (novelty,) = source.judge([codes.cpu().numpy()])
+        if novelty.verdict == "copy":
+            remarks.append(f"what is followed is among the recordings of the model: {novelty.nearest.nearest}")
+    seconds = len(samples) / source.codec.spectrogram.sample_rate
+    return FollowRequest(max_seconds=seconds, course=course, has_pitch=has_pitch, **about), remarks
+
+
+def _loudest(source: Source, label: int) -> float:
+    """How loud the loudest frames of recordings with a label are, in log10 of an amplitude: the median."""
+    courses = source.prior.courses
+    if courses is None:
+        return 0.0
+    return LOUDNESS_RANGE[0] + LOUDNESS_STEP * float(np.median(courses.loudest(label)))
+
+
+def _within(course: Followed, known: tuple[int, int]) -> tuple[Followed, list[str]]:
+    """What is followed, moved by octaves to notes that are `known`, the lowest and the highest, and what was moved."""
+    low, high = known
+
+    def beyond(octaves: int) -> tuple[float, int]:
+        pitches = course.pitches + 12 * octaves
+        return float(((low - pitches).clamp_min(0) + (pitches - high).clamp_min(0)).nansum()), abs(octaves)
+
+    octaves = min(range(-10, 11), key=beyond)
+    pitches, others = course.pitches + 12 * octaves, 0
+    for start, end in zip(course.starts, course.ends, strict=True):
+        middle = float(pitches[start:end].nanmedian())
+        more = (
+            max(0, math.ceil((low - BEYOND - middle) / 12)) - max(0, math.ceil((middle - high - BEYOND) / 12))
+            if math.isfinite(middle)
+            else 0
+        )
+        pitches[start:end] += 12 * more
+        others += more != 0
+    remarks = []
+    if octaves:
+        remarks.append(
+            f"moved {'up' if octaves > 0 else 'down'} {several(abs(octaves), 'octave')}, to the notes of the recordings, "
+            f"{note_name(low)} to {note_name(high)}"
+        )
+    if others:
+        remarks.append(f"{several(others, 'note')} moved by octaves alone")
+    return replace(course, pitches=pitches), remarks
+
+
+def follow_loudness(codes: Tensor, eos: int, loose: float) -> Policy:
+    """Loudness follows codes `[count, F]`, NaN where a sound has ended, more or less, as `loose`, from 0 to 1, says."""
+    tokens = codes.nan_to_num(eos).long()
+
+    def near(shares: Tensor, step: Draw) -> Tensor:
+        if step.level:
+            return shares
+        wanted, possible = tokens[step.rows, step.frame, None], torch.arange(shares.shape[1])
+        apart = (possible - wanted) / max(loose * LOOSE_STEPS, 1e-3)
+        weights = torch.where((possible < eos) & (wanted < eos), (-0.5 * apart.square()).exp(), (apart == 0).float())
+        return first_possible(shares * weights, weights)
+
+    return near
+
+
+def without_tone(where: Tensor, loose: float) -> Policy:
+    """Frames `[count, F]` have no tone, as far as the prior can have none; `loose` is the weight of any other."""
+
+    def silenced(shares: Tensor, step: Draw) -> Tensor:
+        if step.level != NOTE:
+            return shares
+        weights = torch.full_like(shares, loose)
+        weights[:, 0] = 1.0
+        chosen = where[step.rows, step.frame][:, None]
+        return torch.where(chosen, first_possible(shares * weights, shares), shares)
+
+    return silenced
+
+
+class EnvelopeWeights:
+    """Policy that weighs codewords by how near their sum is to envelopes `[count, F, E]` beside loudness, NaN for any."""
+
+    def __init__(self, codec: VQVAE, envelopes: Tensor) -> None:
+        steps = envelopes.shape[2]
+        self._wanted = 20 * (envelopes - _centred(codec.mean[-steps:].cpu()))
+        to_envelope = (codec.components.T / codec.weights)[:, -steps:].cpu()
+        # Words that last: what kernels spread over frames adds up.
+        self._words = [20 * (words.cpu() @ to_envelope) for words, _ in codec.quantizer.levels()[1:]]
+
+    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
+        if step.level < SHAPE:
+            return shares
+        *coarser, words = self._words[: 1 + step.level - SHAPE]
+        wanted = self._wanted[step.rows, step.frame]
+        for word, codes in zip(coarser, step.coarser[:, SHAPE:].unbind(dim=1), strict=True):
+            wanted = wanted - word[codes]
+        apart = (words - wanted[:, None]).square().mean(dim=2)  # [B, V]
+        weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * NEAR_DB**2)).exp()
+        return torch.where(wanted[:, :1].isfinite(), first_possible((shares * weights).nan_to_num(), shares), shares)
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean(dim=-1, keepdim=True)

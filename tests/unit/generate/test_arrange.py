@@ -1,0 +1,118 @@
+"""Renditions of scores: each note at its time, at its pitch, as loud as it should be; loops that close."""
+
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+from unit.command import CommandLine
+from unit.pitched import RATE, write_pitched_model
+
+import distill
+from distill.api import Model
+from distill.generate.arrange import RELEASE_SECONDS, mixed, sounded
+from distill.generate.score import Note
+from distill.generate.sounds import PEAK
+
+KEYS = (48, 52, 56, 60)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pitched_model(tmp_path_factory.mktemp("model") / "a.distill")
+
+
+@pytest.fixture(scope="module")
+def model(path: Path) -> Model:
+    return distill.load(path)
+
+
+def melody(path: Path, *keys: int, velocity: int = 100) -> Path:
+    """A MIDI file of notes of a beat, half a second, with as long rests between."""
+    messages = []
+    for key in keys:
+        messages.append(mido.Message("note_on", note=key, velocity=velocity, time=480 if messages else 0))
+        messages.append(mido.Message("note_off", note=key, time=480))
+    file = mido.MidiFile(ticks_per_beat=480, tracks=[mido.MidiTrack(messages)])
+    file.save(path)
+    return path
+
+
+def test_notes_of_a_file_are_played_at_their_times_and_pitches(model: Model, tmp_path: Path) -> None:
+    made = model.generate(follow=melody(tmp_path / "a.mid", *KEYS), label="string", seed=1)
+    (sound,) = made.sounds
+    assert len(sound) >= 3 * RATE
+    for number, key in enumerate(KEYS):
+        start = number * RATE
+        assert model.tuner.measure(sound[start : start + RATE // 2]) == pytest.approx(key, abs=0.25)
+        before, after = (np.abs(sound[max(0, start + at) : start + at + 80]).max(initial=0.0) for at in (-80, 0))
+        assert after > 4 * before  # it begins within 5 ms
+    again = model.generate(follow=melody(tmp_path / "a.mid", *KEYS), label="string", seed=1)
+    assert np.array_equal(sound, again.sounds[0])
+    other = model.generate(follow=melody(tmp_path / "a.mid", *KEYS), label="string", seed=2)
+    assert not np.array_equal(sound[:RATE], other.sounds[0][:RATE])
+
+
+def test_eight_voices_sound_at_once(model: Model, tmp_path: Path) -> None:
+    keys = range(48, 72, 3)
+    ons = [mido.Message("note_on", note=key, velocity=127) for key in keys]
+    offs = [mido.Message("note_off", note=key, time=480 * (key == 48)) for key in keys]
+    mido.MidiFile(tracks=[mido.MidiTrack(ons + offs)]).save(tmp_path / "a.mid")
+    (chord,) = model.generate(follow=tmp_path / "a.mid", label="string", seed=1).sounds
+    count = RATE // 4
+    spectrum = np.abs(np.fft.rfft(chord[:count] * np.hanning(count)))
+    for key in keys:
+        place = 440 * 2 ** ((key - 69) / 12) * count / RATE
+        near = spectrum[round(place) - 2 : round(place) + 3].max()
+        assert near > 5 * np.median(spectrum)
+    assert np.abs(chord).max() <= PEAK + 1e-6
+
+
+def test_a_pattern_is_a_loop_of_so_many_samples(model: Model) -> None:
+    made = model.generate(pattern="string:x... hiss:..x.", bpm=97, bars=2, seed=1)
+    (loop,) = made.sounds
+    assert len(loop) == round(2 * 4 * 60 / 97 * RATE)
+    step = 60 / 97
+    for beat, is_hit in enumerate([True, False, True, False] * 2):
+        start = round(beat * step * RATE)
+        power = np.square(loop[start : start + 400]).mean()
+        if is_hit:
+            assert power > 1e-6
+    assert made.novelty == [None]
+    assert len(model.generate(n=2, pattern="string:x", seed=1).sounds) == 2
+
+
+def test_a_sound_begins_at_once_is_as_loud_as_its_note_and_ends_after_it() -> None:
+    sound = np.concatenate([np.zeros(100), np.ones(RATE)]).astype(np.float32)
+    held = sounded(sound, Note(0.0, 0.25, 0.5, 60), RATE)
+    assert len(held) == round((0.25 + RELEASE_SECONDS) * RATE)
+    assert held[0] == held[RATE // 4 - 1] == 0.5
+    assert abs(held[-1]) < 1e-6
+    assert len(sounded(sound, Note(0.0, None, 1.0, None), RATE)) == RATE
+    late = np.concatenate([np.zeros(RATE), np.ones(10)]).astype(np.float32)
+    assert len(sounded(late, Note(0.0, None, 1.0, None), RATE)) > 0.9 * RATE  # what swells later keeps its beginning
+    both = np.stack([sound, sound], axis=1)
+    assert sounded(both, Note(0.0, 0.25, 0.5, 60), RATE).shape == (len(held), 2)
+
+
+def test_a_mix_is_the_sum_and_a_loop_goes_on_from_its_beginning() -> None:
+    ones = np.full(6, 0.1, np.float32)
+    assert mixed([(0, ones), (4, ones)]) == pytest.approx([0.1] * 4 + [0.2] * 2 + [0.1] * 4)
+    assert mixed([(2, ones)], loop=4) == pytest.approx([0.1, 0.1, 0.2, 0.2])
+    assert mixed([(0, ones)], loop=10) == pytest.approx([0.1] * 6 + [0.0] * 4)
+    assert mixed([(0, 20 * ones)]).max() == pytest.approx(PEAK)
+    stereo = np.array([[0.1, 0.3]] * 6, np.float32)
+    assert mixed([(0, ones), (0, stereo)])[0] == pytest.approx([0.2, 0.4])
+
+
+def test_a_loop_in_a_file_tells_its_tempo(shell: CommandLine, path: Path, tmp_path: Path) -> None:
+    asked = ("--pattern", "string:x..x", "--bpm", "97", "--bars", "2", "--seed", "1", "--out", "out")
+    assert shell("generate", str(path), *asked).status == 0
+    (file,) = (tmp_path / "out").iterdir()
+    data, samples = file.read_bytes(), soundfile.info(file).frames
+    acid, sampler = data.index(b"acid"), data.index(b"smpl")
+    assert np.frombuffer(data[acid + 28 : acid + 32], "<f4")[0] == 97
+    assert int.from_bytes(data[acid + 20 : acid + 24], "little") == 8
+    assert int.from_bytes(data[sampler + 56 : sampler + 60], "little") == samples - 1
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
