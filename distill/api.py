@@ -20,7 +20,7 @@ from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.arrange import ScoreRequest
+from distill.generate.arrange import ScoreRequest, fitted
 from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.fill import FillRequest
 from distill.generate.follow import follow_request
@@ -207,16 +207,9 @@ class Model:
         }
         if request.pattern is not None:
             score = read_pattern(request.pattern, *request.tempo, request.swing or 0.0)
-            return self._played(score, **shared), []
-        if request.follow is not None and not isinstance(request.follow, np.ndarray) and is_midi(Path(request.follow)):
-            programs = read_programs(request.program) if request.program else {}
-            score, remarks = read_midi(Path(request.follow), request.track, programs).with_drums(self.labels)
-            wanted = self._played(score, **shared)
-            return wanted, remarks
+            return self._played(score, request, **shared)
         if request.follow is not None:
-            return follow_request(
-                self.source, self.samples(request.follow, request.follow_rate), loose=request.loose or 0.0, **shared
-            )
+            return self._following(request, request.follow, shared)
         prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
         if prompt is not None:
             shared |= {"prompt": prompt.codes, "image": prompt.image}
@@ -224,10 +217,33 @@ class Model:
         shared |= {"max_seconds": request.seconds or LONGEST_SECONDS, "natural_ending": not has_length}
         return GenerationRequest(**shared, notes=notes), []
 
-    def _played(self, score: Score, label: int, **about: Any) -> ScoreRequest:
-        """A request for renditions of a score, of which notes without a label have this one."""
+    def _following(
+        self, request: GenerateSettings, followed: Recording, shared: dict[str, Any]
+    ) -> tuple[GenerationRequest, Sequence[str]]:
+        """What is drawn to follow a recording or a MIDI file, and remarks on it. Raises ParamsError."""
+        is_score = not isinstance(followed, np.ndarray) and is_midi(Path(followed))
+        others = {"loose", "follow_rate"} if is_score else {"track", "program", "stems"}
+        kinds = ("a recording", "a MIDI file") if is_score else ("a MIDI file", "a recording")
+        if unfit := [name for name in sorted(others) if getattr(request, name) not in (None, False)]:
+            raise ParamsError(f"{unfit[0]}: expected {kinds[0]} to follow, found {kinds[1]}; leave it out")
+        if isinstance(followed, np.ndarray) or not is_score:
+            samples, loose = self.samples(followed, request.follow_rate), request.loose or 0.0
+            return follow_request(self.source, samples, loose=loose, **shared)
+        programs = read_programs(request.program) if request.program else {}
+        score, remarks = read_midi(Path(followed), request.track, programs).with_drums(self.labels)
+        wanted, moved = self._played(score, request, **shared)
+        return wanted, [*remarks, *moved]
+
+    def _played(
+        self, score: Score, request: GenerateSettings, label: int, **about: Any
+    ) -> tuple[ScoreRequest, list[str]]:
+        """A request for renditions of a score, of which notes without a label have this one, and remarks on it."""
         numbers = {name: self.label_number(name) if name else label for name in score.labels}
-        return ScoreRequest(max_seconds=LONGEST_SECONDS, score=score, numbers=numbers, label=label, **about)
+        played, remarks = fitted(score, self.tuner, numbers)
+        tuning = self.tuner.tuning(request.tuning) if any(note.key is not None for note in played.notes) else CONCERT
+        about |= {"score": played, "numbers": numbers, "tuning": tuning.offset, "stems": request.stems}
+        wanted = ScoreRequest(max_seconds=LONGEST_SECONDS, label=label, **about)
+        return wanted, [*remarks, *filter(None, [tuning.in_words])]
 
     @takes(KitSettings)
     def kit(self, request: KitSettings) -> Kit:

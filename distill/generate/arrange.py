@@ -20,6 +20,7 @@ from distill.generate.requests import LONGEST_SECONDS
 from distill.generate.score import Note, Score
 from distill.generate.sounds import NO_SAMPLES, PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
 from distill.generate.source import Source
+from distill.generate.tuner import Tuner, moves_in_words, octaves_back, octaves_into
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
@@ -29,18 +30,20 @@ ONSET = 0.01  # of its peak, from which on a sound is heard to begin: 40 dB belo
 MOST_LATE = 0.03  # seconds before the beginning that are left out
 
 Which = tuple[str, int | None, int]  # label, key and number of a variation
+Part = tuple[int, Samples]  # the sample at which it starts, and its samples
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoreRequest(GenerationRequest):
-    """A request for `count` renditions of a score. `numbers` are those of its labels, `tuning` that of its keys.
+    """A request for `count` renditions of a score. `numbers` are those of its labels.
 
-    `tuning` are semitones from a key to its note.
+    `tuning` are semitones from a key to its note. With `stems` there is a sound for each label in place of their mix.
     """
 
     score: Score
     numbers: Mapping[str, int]
     tuning: float = 0.0
+    stems: bool = False
     is_compared = False
 
     def make(
@@ -61,11 +64,12 @@ class ScoreRequest(GenerationRequest):
                 which, draws = self._drawn(source, label, seed, refusals, report)
                 sounds.update(zip(which, draws.sounds, strict=True))
                 made.redrawn.update(draws.redrawn)
-            rendition = self._mixed(source, sounds)
-            if take is not None:
-                take(number, rendition.samples)
-                rendition = replace(rendition, samples=NO_SAMPLES)
-            made.drawn[number] = rendition
+            for sound in self._mixed(source, sounds):
+                place = len(made.drawn)
+                made.drawn[place] = sound
+                if take is not None:
+                    take(place, sound.samples)
+                    made.drawn[place] = replace(sound, samples=NO_SAMPLES)
         return made
 
     def _drawn(
@@ -88,23 +92,56 @@ class ScoreRequest(GenerationRequest):
         own = [in_tune(request)] * bool(keys)
         return which, generate_sounds(source, request, seeds, [*own, *refusals], report)
 
-    def _mixed(self, source: Source, sounds: Mapping[Which, Sound]) -> Sound:
-        """A rendition: as new as the sound in it that is least so."""
+    def _mixed(self, source: Source, sounds: Mapping[Which, Sound]) -> list[Sound]:
+        """A rendition, or its stems: each is as new as the sound in it that is least so."""
         rate, played = source.codec.spectrogram.sample_rate, Counter[tuple[str, int | None]]()
-        parts = []
+        parts: dict[str, list[Part]] = {label: [] for label in self.score.labels}
         for note in self.score.notes:
             key = (note.label, note.key)
-            variation = played[key] % VARIATIONS
+            sound = sounds[*key, played[key] % VARIATIONS]
             played[key] += 1
-            samples = sounded(sounds[*key, variation].samples, note, rate)
-            parts.append((round(note.start * rate), samples))
+            parts[note.label].append((round(note.start * rate), sounded(sound.samples, note, rate)))
         loop = None if self.score.loop_seconds is None else round(self.score.loop_seconds * rate)
-        samples = mixed(parts, loop)
-        in_mono = folded(samples, rate)
-        codes = next(encode_each(source.codec, [torch.from_numpy(within_full_scale(source.codec, in_mono, "the mix"))]))
-        known = [sound.novelty for sound in sounds.values() if sound.novelty is not None]
-        oldest = max(known, key=lambda novelty: novelty.percentile, default=None)
-        return Sound(codes.cpu().numpy(), oldest, None, samples, len(samples) / rate)
+        every = [part for own in parts.values() for part in own]
+        length = max(start + len(samples) for start, samples in every)
+        whole = mixed(every, length, loop)
+        gain = np.float32(min(1.0, PEAK / max(float(np.abs(whole).max()), PEAK)))  # the same for all stems
+        mixes = {label: mixed(own, length, loop) for label, own in parts.items()} if self.stems else {"": whole}
+        return [self._sound(source, label, gain * samples, sounds) for label, samples in mixes.items()]
+
+    def _sound(self, source: Source, label: str, samples: Samples, sounds: Mapping[Which, Sound]) -> Sound:
+        """A mix of sounds with a label, or of all."""
+        rate = source.codec.spectrogram.sample_rate
+        in_mono = within_full_scale(source.codec, folded(samples, rate), "the mix")
+        codes = next(encode_each(source.codec, [torch.from_numpy(in_mono)])).cpu().numpy()
+        of_it = [sound.novelty for which, sound in sounds.items() if label in ("", which[0])]
+        oldest = max(filter(None, of_it), key=lambda novelty: novelty.percentile, default=None)
+        return Sound(codes, oldest, None, samples, len(samples) / rate, label=label)
+
+
+def fitted(score: Score, tuner: Tuner, numbers: Mapping[str, int]) -> tuple[Score, list[str]]:
+    """The score with notes that the labels of these numbers can have, moved by octaves, and what was moved.
+
+    Of a label whose recordings have no pitch notes are at any.
+    """
+    notes, remarks = list(score.notes), list[str]()
+    for label in score.labels:
+        own = [place for place, note in enumerate(notes) if note.label == label and note.key is not None]
+        known, named = tuner.known(numbers[label]), f"{label}: " if label else ""
+        if not own:
+            continue
+        if known is None:
+            remarks.append(f"{named}few of the recordings have a pitch, so notes are at any")
+            for place in own:
+                notes[place] = notes[place]._replace(key=None)
+            continue
+        keys = torch.tensor([float(notes[place].key or 0) for place in own])
+        octaves = octaves_into(keys, known)
+        alone = [octaves_back(key + 12 * octaves, known) for key in keys.tolist()]
+        for place, key, more in zip(own, keys.tolist(), alone, strict=True):
+            notes[place] = notes[place]._replace(key=int(key) + 12 * (octaves + more))
+        remarks += [named + moved for moved in moves_in_words(octaves, sum(map(bool, alone)), known)]
+    return replace(score, notes=notes), remarks
 
 
 def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
@@ -121,17 +158,14 @@ def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
     return samples
 
 
-def mixed(parts: Sequence[tuple[int, Samples]], loop: int | None = None) -> Samples:
-    """Samples `[N]` or `[N, 2]`, from so many on, together; in a loop of so many what is beyond its end is at its beginning.
-
-    They are softer where they would be louder than PEAK.
-    """
-    length = max(start + len(samples) for start, samples in parts)
+def mixed(parts: Sequence[Part], length: int, loop: int | None = None) -> Samples:
+    """The sum `[N]` or `[N, 2]` of parts, N `length`; of a loop N is that of it, and what is beyond is at its beginning."""
     is_stereo = any(samples.ndim == 2 for _, samples in parts)
     whole = np.zeros((length, 2) if is_stereo else length, np.float32)
     for start, samples in parts:
         whole[start : start + len(samples)] += samples[:, None] if is_stereo and samples.ndim == 1 else samples
-    if loop is not None:
-        padded = np.pad(whole, [(0, -length % loop), *[(0, 0)] * (whole.ndim - 1)])
-        whole = padded.reshape(-1, loop, *whole.shape[1:]).sum(axis=0)
-    return whole * np.float32(min(1.0, PEAK / max(float(np.abs(whole).max(initial=0.0)), PEAK)))
+    if loop is None:
+        return whole
+    padded = np.pad(whole, [(0, -length % loop), *[(0, 0)] * (whole.ndim - 1)])
+    folded_up: Samples = padded.reshape(-1, loop, *whole.shape[1:]).sum(axis=0)
+    return folded_up

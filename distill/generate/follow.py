@@ -31,8 +31,7 @@ from distill.generate.policies import Draw, Policy, first_possible
 from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
 from distill.generate.sounds import BATCH, Attempt, GenerationRequest
 from distill.generate.source import Source
-from distill.generate.tuner import BEYOND
-from distill.notes import note_name
+from distill.generate.tuner import moves_in_words, octaves_back, octaves_into
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 from distill.text import several
@@ -320,32 +319,13 @@ def _loudest(source: Source, label: int) -> float:
 
 def _within(course: Followed, known: tuple[int, int]) -> tuple[Followed, list[str]]:
     """What is followed, moved by octaves to notes that are `known`, the lowest and the highest, and what was moved."""
-    low, high = known
-
-    def beyond(octaves: int) -> tuple[float, int]:
-        pitches = course.pitches + 12 * octaves
-        return float(((low - pitches).clamp_min(0) + (pitches - high).clamp_min(0)).nansum()), abs(octaves)
-
-    octaves = min(range(-10, 11), key=beyond)
+    octaves = octaves_into(course.pitches, known)
     pitches, others = course.pitches + 12 * octaves, 0
     for start, end in zip(course.starts, course.ends, strict=True):
-        middle = float(pitches[start:end].nanmedian())
-        more = (
-            max(0, math.ceil((low - BEYOND - middle) / 12)) - max(0, math.ceil((middle - high - BEYOND) / 12))
-            if math.isfinite(middle)
-            else 0
-        )
-        pitches[start:end] += 12 * more
-        others += more != 0
-    remarks = []
-    if octaves:
-        remarks.append(
-            f"moved {'up' if octaves > 0 else 'down'} {several(abs(octaves), 'octave')}, to the notes of the recordings, "
-            f"{note_name(low)} to {note_name(high)}"
-        )
-    if others:
-        remarks.append(f"{several(others, 'note')} moved by octaves alone")
-    return replace(course, pitches=pitches), remarks
+        alone = octaves_back(float(pitches[start:end].nanmedian()), known)
+        pitches[start:end] += 12 * alone
+        others += alone != 0
+    return replace(course, pitches=pitches), moves_in_words(octaves, others, known)
 
 
 def follow_loudness(codes: Tensor, eos: int, loose: float) -> Policy:

@@ -30,6 +30,7 @@ class Sound:
     note: float | None = None
     pitch: float | None = None
     image: Image = field(default_factory=lambda: MONO)
+    label: str = ""  # of a stem of a score
 
     @property
     def is_at_note(self) -> bool:

@@ -214,6 +214,9 @@ class GenerateSettings(Guided):
     swing: Annotated[Share | None, Flag(otherwise="0")] = Field(
         default=None, description="with --pattern: how late every second step is, 1 as the last of three"
     )
+    stems: bool = Field(
+        default=False, description="of a pattern or a MIDI file, a sound for each label in place of their mix"
+    )
     width: Width = 1.0
     min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
         default=None,
@@ -227,7 +230,7 @@ class GenerateSettings(Guided):
 
     @model_validator(mode="after")
     def _check_tuning(self) -> Self:
-        check_tuning(self.tuning, self.note)
+        check_tuning(self.tuning, self.note if self.follow is None else "C4")
         return self
 
     @model_validator(mode="after")

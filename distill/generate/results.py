@@ -188,11 +188,12 @@ class Generated(Result):
         return [sound.faults for sound in self.draws.sounds]
 
     def _own(self, sound: Sound) -> Json:
-        return {"faults": None if sound.faults is None else list(sound.faults)}
+        label = {"label": sound.label} if sound.label else {}
+        return {**label, "faults": None if sound.faults is None else list(sound.faults)}
 
     def _in_words(self, sound: Sound) -> list[str | None]:
         faulty = f"Faulty: {', '.join(sound.faults)}" if sound.faults else None
-        return [faulty, _short(sound)]
+        return [sound.label, faulty, _short(sound)]
 
     def _together(self) -> Json:
         return {

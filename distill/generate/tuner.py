@@ -28,6 +28,7 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.policies import Draw, first_possible
 from distill.notes import CONCERT, CONCERT_PITCH, Tuning, note_name
 from distill.prior.base import Prior
+from distill.text import several
 
 SPREAD = 0.15  # semitones from the note, at which a code keeps 0.6 of its probability
 LEAST_TONAL = 1 / 3  # share of recordings with a pitch: of hats, hisses and scratches none or a quarter have one
@@ -159,6 +160,30 @@ class Tuner:
         shares = (self.notes[label, :, None] * self.sets)[1:]  # [NOTES - 1, S]
         heard = (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
         return torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten())
+
+
+def octaves_into(pitches: Tensor, known: tuple[int, int]) -> int:
+    """By how many octaves to move pitches `[n]`, NaN for none, to be nearest to notes that are `known`, the lowest and highest."""
+    low, high = known
+
+    def beyond(octaves: int) -> tuple[float, int]:
+        moved = pitches + 12 * octaves
+        return float(((low - moved).clamp_min(0) + (moved - high).clamp_min(0)).nansum()), abs(octaves)
+
+    return min(range(-10, 11), key=beyond)
+
+
+def octaves_back(pitch: float, known: tuple[int, int]) -> int:
+    """By how many octaves to move a pitch that is further than BEYOND from notes that are `known`; 0 for another."""
+    below, above = known[0] - BEYOND - pitch, pitch - known[1] - BEYOND
+    return max(0, math.ceil(below / 12)) - max(0, math.ceil(above / 12)) if math.isfinite(pitch) else 0
+
+
+def moves_in_words(octaves: int, others: int, known: tuple[int, int]) -> list[str]:
+    """What was moved by octaves: all, and so many notes alone."""
+    low, high = map(note_name, known)
+    way = f"moved {'up' if octaves > 0 else 'down'} {several(abs(octaves), 'octave')}, to the notes of the recordings, {low} to {high}"
+    return [way] * (octaves != 0) + [f"{several(others, 'note')} moved by octaves alone"] * (others > 0)
 
 
 def _range(by_note: Tensor) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from unit.pitched import RATE, write_pitched_model
 
 import distill
 from distill.api import Model
+from distill.errors import ParamsError
 from distill.generate.arrange import RELEASE_SECONDS, mixed, sounded
 from distill.generate.score import Note
 from distill.generate.sounds import PEAK
@@ -52,6 +53,37 @@ def test_notes_of_a_file_are_played_at_their_times_and_pitches(model: Model, tmp
     assert np.array_equal(sound, again.sounds[0])
     other = model.generate(follow=melody(tmp_path / "a.mid", *KEYS), label="string", seed=2)
     assert not np.array_equal(sound[:RATE], other.sounds[0][:RATE])
+
+
+def test_notes_beyond_the_corpus_are_moved_by_octaves_and_said(model: Model, tmp_path: Path) -> None:
+    high = model.generate(follow=melody(tmp_path / "a.mid", *[key + 36 for key in KEYS]), label="string", seed=1)
+    assert high.remarks == ["moved down 2 octaves, to the notes of the recordings, C3 to C5"]
+    one = model.generate(follow=melody(tmp_path / "b.mid", *KEYS, 108), label="string", seed=1)
+    assert one.remarks == ["1 note moved by octaves alone"]
+    noise = model.generate(follow=melody(tmp_path / "c.mid", *KEYS), label="hiss", seed=1)
+    assert noise.remarks == ["few of the recordings have a pitch, so notes are at any"]
+
+
+def test_notes_are_tuned_as_asked(model: Model, tmp_path: Path) -> None:
+    made = model.generate(follow=melody(tmp_path / "a.mid", 60), label="string", seed=1, tuning=466.16)  # a semitone
+    assert model.tuner.measure(made.sounds[0][: RATE // 2]) == pytest.approx(61, abs=0.25)
+    assert made.remarks == ["notes at A = 466.16 Hz"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"loose": 0.5}, "loose: expected a recording to follow, found a MIDI file; leave it out"),
+        ({"track": 2}, "track 2: expected one of "),
+    ],
+)
+def test_what_no_score_takes_is_a_sentence(
+    model: Model, tmp_path: Path, given: dict[str, float], expected: str
+) -> None:
+    with pytest.raises(ParamsError, match=expected):
+        model.generate(follow=melody(tmp_path / "a.mid", 60), label="string", **given)
+    with pytest.raises(ParamsError, match="stems: expected a MIDI file to follow, found a recording; leave it out"):
+        model.generate(follow=np.ones(RATE, np.float32), stems=True)
 
 
 def test_eight_voices_sound_at_once(model: Model, tmp_path: Path) -> None:
@@ -98,12 +130,21 @@ def test_a_sound_begins_at_once_is_as_loud_as_its_note_and_ends_after_it() -> No
 
 def test_a_mix_is_the_sum_and_a_loop_goes_on_from_its_beginning() -> None:
     ones = np.full(6, 0.1, np.float32)
-    assert mixed([(0, ones), (4, ones)]) == pytest.approx([0.1] * 4 + [0.2] * 2 + [0.1] * 4)
-    assert mixed([(2, ones)], loop=4) == pytest.approx([0.1, 0.1, 0.2, 0.2])
-    assert mixed([(0, ones)], loop=10) == pytest.approx([0.1] * 6 + [0.0] * 4)
-    assert mixed([(0, 20 * ones)]).max() == pytest.approx(PEAK)
+    assert mixed([(0, ones), (4, ones)], 10) == pytest.approx([0.1] * 4 + [0.2] * 2 + [0.1] * 4)
+    assert mixed([(2, ones)], 8, loop=4) == pytest.approx([0.1, 0.1, 0.2, 0.2])
+    assert mixed([(0, ones)], 6, loop=10) == pytest.approx([0.1] * 6 + [0.0] * 4)
     stereo = np.array([[0.1, 0.3]] * 6, np.float32)
-    assert mixed([(0, ones), (0, stereo)])[0] == pytest.approx([0.2, 0.4])
+    assert mixed([(0, ones), (0, stereo)], 6)[0] == pytest.approx([0.2, 0.4])
+
+
+def test_stems_add_up_to_the_mix(model: Model) -> None:
+    asked = {"pattern": "string:x.xx hiss:..x.", "seed": 1}
+    (mix,) = model.generate(**asked).sounds
+    stems = model.generate(**asked, stems=True)
+    assert [sound.label for sound in stems.draws.sounds] == ["string", "hiss"]
+    assert np.abs(mix).max() <= PEAK + 1e-6
+    assert sum(stems.sounds) == pytest.approx(mix, abs=1e-5)
+    assert stems.json([Path("a"), Path("b")])["sounds"][1]["label"] == "hiss"
 
 
 def test_a_loop_in_a_file_tells_its_tempo(shell: CommandLine, path: Path, tmp_path: Path) -> None:
