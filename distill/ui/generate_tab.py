@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -11,7 +11,15 @@ from typing import Any
 import gradio as gr
 
 from distill.errors import ParamsError
-from distill.generate.requests import GenerateSettings, KitSettings, VarySettings, fields_of
+from distill.generate.requests import (
+    ExtendSettings,
+    FillSettings,
+    GenerateSettings,
+    KitSettings,
+    MorphSettings,
+    VarySettings,
+    fields_of,
+)
 from distill.notes import read_notes
 from distill.text import several
 from distill.ui import keyboard, view
@@ -21,13 +29,18 @@ from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace, preselected
 
 MOST_SOUNDS = 32
+MIDI = "midi"  # the field of the form for a MIDI file to follow
 NEAREST = "_nearest"  # ends the name of a sound's nearest recording
 NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
 NOVELTY = [("any", ""), ("no copies", "close"), ("new only", "new")]
 FOLLOWED = 5.0  # seconds for which the answer to a click shows what its command makes; from then on the timer does
 STARTS: dict[str, Any] = {"trigger_mode": "multiple", **HIDDEN}  # no click is ignored for one that is still answered
+ROWS = ("sounds", "takes", "steps")  # of what commands make
 COUNT, AT_EACH = "How many sounds", "How many at each note"
 USUAL = ("n", "label", "note", "seconds")
+FOLLOWING = ("follow", "loose", "track", "program")
+PATTERN = ("pattern", "bpm", "bars", "swing", "stems")
+STEPS = 16  # of a bar in the grid of a pattern
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
 CLICKS = """
 element.addEventListener('click', (event) => {
@@ -83,14 +96,21 @@ class GenerateTab:
             "temperature": lambda: gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info="above 1 more random"),
             "label": lambda: gr.Dropdown([], label="Label", info="the kind of sound", visible=False, elem_id="label"),
             "min_novelty": lambda: gr.Radio(NOVELTY, value="", label="Least novelty", info="others are drawn again"),
+            "follow": lambda: sound("A recording to follow, such as your voice", "follow"),
+            "pattern": _grid,
         }
 
         def build(names: Iterable[str]) -> None:
             form.update({name: own[name]() if name in own else request_field(GenerateSettings, name) for name in names})
 
         build(USUAL)
+        with gr.Accordion("Follow a voice or notes", open=False):
+            form[MIDI] = gr.File(label="Or a MIDI file", file_types=[".mid", ".midi"], height=90, elem_id="midi")
+            build(FOLLOWING)
+        with gr.Accordion("A pattern of hits", open=False):
+            build(PATTERN)
         with gr.Accordion("More settings", open=False):
-            build([name for name in fields_of(GenerateSettings) if name not in USUAL])
+            build([name for name in fields_of(GenerateSettings) if name not in (*USUAL, *FOLLOWING, *PATTERN)])
         return form
 
     def _build_variations(self) -> None:
@@ -102,6 +122,19 @@ class GenerateTab:
             self._strength = request_field(VarySettings, "strength", "Strength of variations")
             self._transpose = request_field(VarySettings, "transpose", "Transpose by semitones")
             self._vary = gr.Button("Make variations", elem_id="vary-start")
+        with gr.Accordion("Go on, fill a part, morph", open=False):
+            gr.Markdown("Of the sound to vary, with the model.")
+            with gr.Row():
+                self._before = request_field(ExtendSettings, "before", "Seconds before it")
+                self._after = request_field(ExtendSettings, "after", "Seconds after it", 2.0)
+            self._extend = gr.Button("Draw before and after", elem_id="extend-start")
+            with gr.Row():
+                self._start = request_field(FillSettings, "start", "Part from second", 0.0)
+                self._end = request_field(FillSettings, "end", "to second", 0.5)
+            self._fill = gr.Button("Draw this part again", elem_id="fill-start")
+            self._other = sound("Another sound", "other")
+            self._steps = request_field(MorphSettings, "steps", "Sounds from one to the other")
+            self._morph = gr.Button("Morph", elem_id="morph-start")
 
     def _build_kits(self) -> None:
         with gr.Accordion("Kits and instruments", open=False):
@@ -116,11 +149,18 @@ class GenerateTab:
         form, chosen, shown = self._form, self._chosen, self._shown
         model, label, seed, count, width = (form[name] for name in ("model", "label", "seed", "n", "width"))
         model.change(lambda name: {**self.labels(name), "value": None}, model, label, queue=False, **QUIET)
+        model.change(self.rows, model, form["pattern"], queue=False, **QUIET)
+        page.load(lambda: self.rows(preselected(self._work.names(True), None)), None, form["pattern"], **QUIET)
         form["note"].change(self.counted, [form["note"], count], count, queue=False, **QUIET)
         self._generate.click(self.generate, list(form.values()), shown, api_name="generate", **STARTS)
         of = [model, self._alone, self._source]
         varied = [*of, count, self._strength, self._transpose, seed, width]
         self._vary.click(self.vary, varied, shown, api_name="vary", **STARTS)
+        drawn = [model, self._source, count, label, seed, width]
+        self._extend.click(self.extend, [*drawn, self._before, self._after], shown, api_name="extend", **STARTS)
+        self._fill.click(self.fill, [*drawn, self._start, self._end], shown, api_name="fill", **STARTS)
+        ends = [model, self._source, self._other, self._steps, width]
+        self._morph.click(self.morph, ends, shown, api_name="morph", **STARTS)
         self._kit.click(self.kit, [*of, self._per_label, seed, width], shown, api_name="kit", **STARTS)
         played = [*of, label, self._notes, self._every, self._per_label, seed, width]
         self._instrument.click(self.instrument, played, shown, api_name="instrument", **STARTS)
@@ -186,6 +226,8 @@ class GenerateTab:
         model, *names = given
         settings = {name: given[name] for name in names}
         self._work.model(given[model])  # without one nothing is generated
+        settings["follow"] = settings.pop(MIDI) or settings["follow"]
+        settings["pattern"] = pattern_of(settings["pattern"])
         with suppress(ParamsError):  # the command says what is wrong with notes
             settings["n"] *= len(read_notes(settings["note"])) if settings["note"] else 1
         arguments = [*request_flags(GenerateSettings, settings), *flags(pictures=True)]
@@ -199,6 +241,33 @@ class GenerateTab:
         arguments = [path, *request_flags(VarySettings, settings), *flags(pictures=True)]
         title = f"{several(int(count), 'variation')} of {Path(path).name}"
         yield from self._begin("vary", title, {"model": None if alone else name}, arguments)
+
+    def extend(self, name: str | None, path: str | None, *values: Any) -> Iterator[list[Any]]:
+        """Start `distill extend` with values of count, label, seed, width, before and after."""
+        settings = dict(zip(("n", "label", "seed", "width", "before", "after"), values, strict=True))
+        yield from self._beside("extend", name, path, request_flags(ExtendSettings, settings))
+
+    def fill(self, name: str | None, path: str | None, *values: Any) -> Iterator[list[Any]]:
+        """Start `distill fill` with values of count, label, seed, width, and where the part begins and ends."""
+        settings = dict(zip(("n", "label", "seed", "width", "start", "end"), values, strict=True))
+        yield from self._beside("fill", name, path, request_flags(FillSettings, settings))
+
+    def morph(
+        self, name: str | None, path: str | None, other: str | None, steps: float, width: float
+    ) -> Iterator[list[Any]]:
+        """Start `distill morph` between two sounds."""
+        if other is None:
+            raise ParamsError("another sound: expected one, found none; choose a file or record one")
+        flags_of_it = request_flags(MorphSettings, {"steps": int(steps), "width": width})
+        yield from self._beside("morph", name, path, [other, *flags_of_it])
+
+    def _beside(self, kind: str, name: str | None, path: str | None, arguments: list[str]) -> Iterator[list[Any]]:
+        """Start a command with a model and the sound to vary."""
+        if path is None:
+            raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
+        self._work.model(name)  # without one nothing is drawn
+        pictures = flags(pictures=True)
+        yield from self._begin(kind, f"{kind} {Path(path).name}", {"model": name}, [path, *arguments, *pictures])
 
     def kit(self, name: str | None, alone: bool, path: str | None, *values: Any) -> Iterator[list[Any]]:
         """Start `distill kit`, with values of sounds, seed and width."""
@@ -277,6 +346,11 @@ class GenerateTab:
         labels = self._work.known(name).get("labels") or []
         return gr.update(choices=labels, visible=bool(labels))
 
+    def rows(self, name: str | None) -> Any:
+        """The grid of a pattern: a row for each label of a model."""
+        labels = self._work.known(name).get("labels") or []
+        return gr.update(value=[[label, *[False] * STEPS] for label in labels] or None)
+
     def models(self, now: str | None) -> list[Any]:
         """The list of models and the labels of the one that is chosen."""
         names = self._work.names(True)
@@ -294,7 +368,11 @@ class GenerateTab:
         if job.kind == "kit":
             text = self._work.check_inside(folder / "kit.txt")
             return keyboard.of_kit(folder, made), head + _kit_card(folder, text)
-        rows = made.get("sounds", made.get("takes", [])) if made else [{"file": one.name} for one in self._files(job)]
+        rows = (
+            next((made[name] for name in ROWS if name in made), [])
+            if made
+            else [{"file": one.name} for one in self._files(job)]
+        )
         untrained = str(made.get("untrained") or "")
         unknown = "Novelty unknown: the model has no codes of its recordings." * bool(made and not untrained)
         paths = [folder / Path(row["file"]).name for row in rows]
@@ -302,10 +380,26 @@ class GenerateTab:
             _card(path, number, row, unknown) for number, (path, row) in enumerate(zip(paths, rows, strict=True), 1)
         ]
         reports = (made.get(name) or {} for name in ("tuning", "faults"))
-        lines = "".join(f"<p>{escape(line)}</p>" for report in reports for line in report.get("in_words") or [])
-        seed = f"<p>seed {escape(str(made['seed']))}</p>" if "seed" in made else ""
+        said = [line for report in reports for line in report.get("in_words") or []] + made.get("remarks", [])
+        lines = "".join(f"<p>{escape(line)}</p>" for line in said)
+        seed = f"<p>seed {escape(str(made['seed']))}</p>" if made.get("seed") is not None else ""
         body = f'{head}{view.note(untrained)}{seed}{lines}<div class="cards">{"".join(cards)}</div>'
         return keyboard.of_sounds(paths, rows), body
+
+
+def _grid() -> gr.Dataframe:
+    """A grid of steps for a pattern: a row for each label, a column for each sixteenth of a bar."""
+    heads = ["label", *map(str, range(1, STEPS + 1))]
+    kinds: Any = ["str", *["bool"] * STEPS]
+    return gr.Dataframe(headers=heads, datatype=kinds, type="array", label="Steps of a bar", elem_id="pattern")
+
+
+def pattern_of(rows: Sequence[Sequence[Any]] | None) -> str:
+    """The text of a grid; "" where no step is chosen. A label without steps is left out."""
+    lines = [
+        (str(label), "".join("x" if step in (True, "true") else "." for step in steps)) for label, *steps in rows or []
+    ]
+    return " ".join(f"{label}:{steps}" for label, steps in lines if label and "x" in steps)
 
 
 def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:

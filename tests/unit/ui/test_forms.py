@@ -4,13 +4,14 @@ import pytest
 
 from distill.generate.requests import GenerateSettings, fields_of
 from distill.ui.forms import request_field, request_flags
+from distill.ui.generate_tab import pattern_of
 
 
 @pytest.mark.parametrize("name", fields_of(GenerateSettings))
 def test_every_field_of_a_request_can_be_a_field_of_the_page(name: str) -> None:
     shown = request_field(GenerateSettings, name)
     assert shown.label == name.replace("_", " ").capitalize()
-    if name != "prompt":  # a sound has no text below its label
+    if name not in ("prompt", "follow"):  # a sound has no text below its label
         assert shown.info.startswith(GenerateSettings.model_fields[name].description.replace("--", ""))
 
 
@@ -26,3 +27,9 @@ def test_values_become_flags_and_what_is_empty_is_left_out() -> None:
     assert request_flags(GenerateSettings, values) == [
         *("--count", "4", "--top-p", "0.9", "--min-novelty", "close", "--reject-faults"),
     ]
+
+
+def test_a_grid_of_steps_is_a_pattern() -> None:
+    rows = [["kick", True, False, "true", False], ["", True, True, True, True], ["hat", *[False] * 4]]
+    assert pattern_of(rows) == "kick:x.x."
+    assert pattern_of([]) == pattern_of(None) == ""

@@ -265,6 +265,8 @@ def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: py
     assert page.post("/gradio_api/upload", files={"files": ("a.wav", b"sound")}).status_code == 413
 
 
+NO_STEPS = {"headers": [], "data": []}
+BELOW_MORE = ["", "", 1.0, 0, 1.0, "", None, 1.0, "", False]  # of the form of new sounds
 NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a sound or record one"
 
 
@@ -280,7 +282,7 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
         ("stop", [None], "expected a training at work, found none"),
         (
             "generate",
-            [None, 4, None, "", "", "", "", 1.0, 0, 1.0, "", None, 1.0, "", False],
+            [None, 4, None, "", "", None, None, *[""] * 3, NO_STEPS, *[""] * 3, False, *BELOW_MORE],
             "model &#x27;&#x27;: expected one of the",
         ),
         ("kit", [None, False, None, 4, "", 1.0], NEITHER),
@@ -290,6 +292,17 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
             [None, False, None, None, " ", 3, 4, "", 1.0],
             "notes of an instrument: expected some, found none; give",
         ),
+        (
+            "extend",
+            [None, None, 4, None, "", 1.0, 0, 2],
+            "a sound to vary: expected one, found none; choose a file or rec",
+        ),
+        (
+            "fill",
+            [None, None, 4, None, "", 1.0, 0, 2],
+            "a sound to vary: expected one, found none; choose a file or rec",
+        ),
+        ("morph", [None, None, None, 5, 1.0], "another sound: expected one, found none; choose a file or record one"),
         (
             "vary",
             [None, False, None, 4, "", "", "", 1.0],
