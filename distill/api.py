@@ -24,6 +24,7 @@ from distill.generate.arrange import ScoreRequest, fitted
 from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.fill import FillRequest
 from distill.generate.follow import follow_request
+from distill.generate.loop import LoopRequest
 from distill.generate.morph import morphed
 from distill.generate.policies import Sampling
 from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, Sound, equal_to, too_old
@@ -39,7 +40,7 @@ from distill.generate.requests import (
     takes,
 )
 from distill.generate.results import Generated, Morphed, Take, Varied, similarities
-from distill.generate.score import Score, is_midi, read_midi, read_pattern, read_programs
+from distill.generate.score import BEATS, Score, is_midi, read_midi, read_pattern, read_programs
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
@@ -210,6 +211,9 @@ class Model:
             return self._played(score, request, **shared)
         if request.follow is not None:
             return self._following(request, request.follow, shared)
+        if request.is_loop:
+            bpm, bars = request.tempo
+            return LoopRequest(max_seconds=BEATS * bars * 60 / bpm, bpm=bpm, beats=BEATS * bars, **shared), []
         prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
         if prompt is not None:
             shared |= {"prompt": prompt.codes, "image": prompt.image}

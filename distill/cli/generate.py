@@ -260,7 +260,8 @@ class SoundFiles:
         audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
         self.model, self.out, self.kind, self.pictures = model, out, kind, pictures
         self.paths: list[Path] = []
-        self._tempo = validated(GenerateSettings, given).tempo if "pattern" in given else None
+        asked = validated(GenerateSettings, given) if {"pattern", "bpm", "bars"} & given.keys() else None
+        self._tempo = asked.tempo if asked else None
         self._has_passed = False  # names that were taken
         self._names = (out / f"{stem}_{number:03d}.{kind}" for number in itertools.count())
 

@@ -52,7 +52,7 @@ class Motions:
         self._codec, self._labels = codec, torch.tensor(labels or [0] * len(recordings))
         self._recordings = [torch.from_numpy(codes.astype(np.int64)) for codes in recordings]
         self._candidates = range(0, len(recordings), -(-len(recordings) // CANDIDATES))
-        self.repeats, self.bend_of = cache(self._repeats), cache(self._bend_of)
+        self.tempo_of, self.bend_of = cache(self._tempo_of), cache(self._bend_of)
         self._latents_of, self._to_bands = cache(self._new_latents), cache(self._new_table)
 
     @torch.inference_mode()
@@ -265,13 +265,17 @@ class Motions:
         from_bands[:, 0] = 0.0
         return from_bands
 
-    def _repeats(self, recording: int) -> bool:
-        """Whether the onsets of a recording repeat when it is decoded, by its first seconds."""
+    def repeats(self, recording: int) -> bool:
+        """Whether the onsets of a recording repeat when it is decoded."""
+        return not math.isnan(self.tempo_of(recording))
+
+    def _tempo_of(self, recording: int) -> float:
+        """Tempo of a recording when it is decoded, by its first seconds, in beats a minute; NaN where nothing repeats."""
         codes, rate = self._recordings[recording], self._codec.spectrogram.frame_rate
         if len(codes) < LEAST_SECONDS * rate:
-            return False
+            return math.nan
         (sound,) = decode_each(self._codec, [codes[: round(HEARD_SECONDS * rate)]])
-        return not math.isnan(tempo(sound.cpu().numpy(), self._codec.spectrogram.sample_rate))
+        return tempo(sound.cpu().numpy(), self._codec.spectrogram.sample_rate)
 
 
 def _in_features(spectrogram: SpectrogramConfig, coarse: Tensor, fine: Tensor) -> Tensor:

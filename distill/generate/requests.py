@@ -156,13 +156,15 @@ class Guided(Settings):
 
 NEEDS = {
     **{"loose": "follow", "track": "follow", "program": "follow", "follow_rate": "follow"},
-    **{"bpm": "pattern", "bars": "pattern", "swing": "pattern"},
+    "swing": "pattern",
 }
 """Fields of `GenerateSettings` that need another one."""
 
 EXCLUDES = {
     "follow": ("note", "prompt", "seconds", "pattern"),
     "pattern": ("note", "prompt", "seconds", "label"),
+    "bpm": ("note", "prompt", "seconds", "follow"),
+    "bars": ("note", "prompt", "seconds", "follow"),
 }
 """Fields of `GenerateSettings` that say what others would."""
 
@@ -206,10 +208,11 @@ class GenerateSettings(Guided):
         "X a louder one, o a softer one",
     )
     bpm: Annotated[Annotated[float, Field(ge=20, le=400)] | None, Flag(otherwise="120")] = Field(
-        default=None, description="with --pattern: beats in a minute, four to a bar"
+        default=None,
+        description="a loop at this tempo, in beats a minute, four to a bar: of the pattern, or of recordings that repeat",
     )
     bars: Annotated[Annotated[int, Field(ge=1, le=256)] | None, Flag(otherwise="1")] = Field(
-        default=None, description="with --pattern: how many bars"
+        default=None, description="how many bars a loop has"
     )
     swing: Annotated[Share | None, Flag(otherwise="0")] = Field(
         default=None, description="with --pattern: how late every second step is, 1 as the last of three"
@@ -246,8 +249,13 @@ class GenerateSettings(Guided):
         return self
 
     @property
+    def is_loop(self) -> bool:
+        """Whether sounds are loops."""
+        return any(given is not None for given in (self.pattern, self.bpm, self.bars))
+
+    @property
     def tempo(self) -> tuple[float, int]:
-        """Beats in a minute and bars of a pattern."""
+        """Beats in a minute and bars of a loop."""
         return self.bpm or 120.0, self.bars or 1
 
     @property

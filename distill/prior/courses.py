@@ -59,7 +59,7 @@ class Courses(nn.Module):
         most, so that it fits; those that do not end are stretched to `most_frames`. One that `repeats` keeps its tempo,
         and goes on from its beginning. With a label it is one with the label, where there is any.
         """
-        every, numbers, courses = self._every(), self._of(label), []
+        every, numbers, courses = self._every(), self.numbers_of(label), []
         for generator in generators:
             number, octaves, moved, chance = self._draw(numbers, generator)
             long, in_time = len(every[number]), repeats(number)
@@ -77,7 +77,7 @@ class Courses(nn.Module):
 
         Each is that of a longer recording, where there is one, from frame P on, and begins as loud as the prompt ends.
         """
-        every, numbers, courses = self._every(), self._of(label), []
+        every, numbers, courses = self._every(), self.numbers_of(label), []
         numbers = [number for number in numbers if len(every[number]) > len(prompt)] or numbers
         for generator in generators:
             number, *_ = self._draw(numbers, generator)
@@ -87,14 +87,18 @@ class Courses(nn.Module):
             courses.append(Course(number, places, every[number][places] - before + int(prompt[-1, 0])))
         return courses
 
+    def loudness_of(self, number: int) -> Tensor:
+        """The loudness `[F]` of a recording, in codes."""
+        return self._every()[number]
+
     def loudest(self, label: int) -> list[float]:
         """The loudest codes of recordings with a label, 0 for any."""
         every = self._every()
-        return [float(every[number].max()) for number in self._of(label)]
+        return [float(every[number].max()) for number in self.numbers_of(label)]
 
     def along(self, loudness: Tensor, label: int, generator: torch.Generator) -> Course:
         """A course of this loudness `[F]` in codes, of a sound that moves like a random recording of a label."""
-        number, _, _, chance = self._draw(self._of(label), generator)
+        number, _, _, chance = self._draw(self.numbers_of(label), generator)
         places = torch.linspace(0, len(self._every()[number]) - 1, len(loudness))
         return Course(number, places, loudness, chance=chance)
 
@@ -111,7 +115,7 @@ class Courses(nn.Module):
         every: tuple[Tensor, ...] = self.loudness.cpu().split(self.frames)
         return every
 
-    def _of(self, label: int) -> list[int]:
+    def numbers_of(self, label: int) -> list[int]:
         """Numbers of the recordings with a label; of all for 0, or where none has it."""
         own = [number for number, of in enumerate(self.labels.tolist()) if label in (0, of)]
         return own or list(range(len(self.frames)))

@@ -1,0 +1,130 @@
+"""Loops at a tempo, of recordings that repeat: each is drawn along one of them, faster or slower, and closes.
+
+What is drawn goes on for a moment from its beginning again, and that is mixed into the beginning: so the end leads into
+it. A recording is moved by a third of its tempo at most.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from distill.errors import ParamsError
+from distill.generate.faults import FOLLOWING, Fault, Samples
+from distill.generate.policies import follow
+from distill.generate.refusals import Draws, Refusal
+from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
+from distill.generate.sounds import (
+    NO_SAMPLES,
+    Attempt,
+    GenerationRequest,
+    Seeds,
+    frames_for_seconds,
+    generate_sounds,
+)
+from distill.generate.source import Source
+from distill.prior.courses import Course, between
+from distill.progress import Progress
+
+MOST_MOVED = 4 / 3  # of a tempo
+SEAM_SECONDS, AFTER_SECONDS = 0.03, 0.01  # of the crossfade, and what is drawn after it
+WHOLE = 0.03  # of a tempo, by which a recording may be off a whole number of beats
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LoopRequest(GenerationRequest):
+    """A request for loops of so many `beats`, `bpm` of which are in a minute."""
+
+    bpm: float
+    beats: int
+    natural_ending: bool = False
+    is_compared = False
+
+    @property
+    def kinds(self) -> tuple[Fault, ...]:
+        """The faults that loops can have."""
+        return FOLLOWING
+
+    @property
+    def seconds(self) -> float:
+        """Their length."""
+        return self.beats * 60 / self.bpm
+
+    def make(
+        self,
+        source: Source,
+        seeds: Seeds,
+        refusals: Sequence[Refusal],
+        report: Progress,
+        take: Callable[[int, Samples], None] | None,
+        first_alone: bool,  # noqa: ARG002 - all are closed together
+    ) -> Draws:
+        """Draw loops and close them; see `generate_sounds`."""
+        longer = replace(self, max_seconds=self.seconds + SEAM_SECONDS + AFTER_SECONDS)
+        made, rate = generate_sounds(source, longer, seeds, refusals, report), source.codec.spectrogram.sample_rate
+        for number, sound in made.drawn.items():
+            samples = closed(sound.samples, round(self.seconds * rate), round(SEAM_SECONDS * rate))
+            made.drawn[number] = replace(sound, samples=samples, seconds=len(samples) / rate)
+            if take is not None:
+                take(number, samples)
+                made.drawn[number] = replace(made.drawn[number], samples=NO_SAMPLES)
+        return made
+
+    def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
+        """Draw some loops, a little longer than they are. Raises ParamsError where no recording has such a tempo."""
+        motions, courses, prior = source.motions, source.prior.courses, source.prior
+        numbers = [] if motions is None or courses is None else courses.numbers_of(self.label)
+        tempos = {number: motions.tempo_of(number) for number in numbers} if motions else {}
+        usable = {number: _ratio(self.bpm, tempo) for number, tempo in tempos.items() if not math.isnan(tempo)}
+        near = {number: ratio for number, ratio in usable.items() if 1 / MOST_MOVED <= ratio <= MOST_MOVED}
+        if not near or motions is None or courses is None:
+            raise ParamsError(self._none_near(sorted(tempos[number] for number in usable)))
+        random, frames = generators(attempt.seeds), frames_for_seconds(source.codec, self.max_seconds)
+        every = [self._course(source, near, frames, own) for own in random]
+        wanted = Sequences(len(every), frames, False, self.label, sampling=self.sampling)
+        policies = [
+            follow(courses.tokens(every, frames), prior.codebook_size, [True] * len(every)),
+            motions.beats(every),
+        ]
+        drawn = sample_codes(prior, wanted, random, policies, attempt.progress)
+        return [Drawn(codes, course.recording) for codes, course in zip(drawn, every, strict=True)]
+
+    def _course(self, source: Source, near: dict[int, float], frames: int, random: torch.Generator) -> Course:
+        """A course along one of the recordings that are `near`, by how much faster they are played."""
+        assert source.motions is not None
+        assert source.prior.courses is not None
+        number = list(near)[int(torch.randint(len(near), (1,), generator=random))]
+        loudness = source.prior.courses.loudness_of(number)
+        beat = 60 / source.motions.tempo_of(number) * source.codec.spectrogram.frame_rate
+        whole = max(1, int(len(loudness) / beat + WHOLE)) * beat  # frames that repeat
+        places = (torch.arange(frames) * near[number]) % whole
+        return Course(
+            number, places.clamp(max=len(loudness) - 1), between(loudness, places.clamp(max=len(loudness) - 1)), True
+        )
+
+    def _none_near(self, tempos: Sequence[float]) -> str:
+        if not tempos:
+            return (
+                "bpm: expected recordings that repeat, to draw loops along them, found none; give a pattern of labels"
+            )
+        return (
+            f"bpm {self.bpm:g}: expected a tempo within a third of one of the recordings', {tempos[0]:.0f} to "
+            f"{tempos[-1]:.0f} bpm, found another; choose a nearer one"
+        )
+
+
+def _ratio(bpm: float, tempo: float) -> float:
+    """How much faster a recording of a tempo is played, which may be counted at its half or its double."""
+    ratios = [bpm / (tempo * times) for times in (0.5, 1.0, 2.0)]
+    return min(ratios, key=lambda ratio: abs(math.log(ratio)))
+
+
+def closed(samples: Samples, length: int, seam: int) -> Samples:
+    """The first `length` of samples `[N]` or `[N, 2]`, whose beginning is mixed with as many after them as `seam`."""
+    seam = min(seam, length, len(samples) - length)
+    rise = np.sqrt(np.linspace(0, 1, seam, dtype=np.float32))
+    looped = samples[:length].copy()
+    looped[:seam].T[...] = rise * looped[:seam].T + np.sqrt(1 - rise**2) * samples[length : length + seam].T
+    return looped
