@@ -391,7 +391,16 @@ def _grid() -> gr.Dataframe:
     """A grid of steps for a pattern: a row for each label, a column for each sixteenth of a bar."""
     heads = ["label", *map(str, range(1, STEPS + 1))]
     kinds: Any = ["str", *["bool"] * STEPS]
-    return gr.Dataframe(headers=heads, datatype=kinds, type="array", label="Steps of a bar", elem_id="pattern")
+    widths: Any = ["100px", *["52px"] * STEPS]
+    return gr.Dataframe(
+        headers=heads,
+        datatype=kinds,
+        type="array",
+        label="Steps of a bar",
+        column_widths=widths,
+        pinned_columns=1,
+        elem_id="pattern",
+    )
 
 
 def pattern_of(rows: Sequence[Sequence[Any]] | None) -> str:

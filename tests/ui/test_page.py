@@ -316,6 +316,35 @@ def test_one_recording_has_variations_and_a_kit_without_a_model(browser: Any, tm
         served.kill()
 
 
+def test_sounds_follow_a_recording_and_lie_between_two(opened: Open, tmp_path: Path) -> None:
+    for name, pitch in (("low", 57), ("high", 64)):
+        soundfile.write(tmp_path / f"{name}.wav", tone(pitch, 0.6, 24000, decay=4), 24000)
+
+    def give(field: str, name: str) -> None:
+        page.locator(f"#{field} input[type=file]").set_input_files(tmp_path / f"{name}.wav")
+        page.locator(f"#{field} audio, #{field} #waveform").first.wait_for(state="attached")
+
+    page = opened("Generate")
+    choose(page, "#generate-model", "tiny.distill")
+    unfold(page, "Follow a voice or notes")
+    give("follow", "low")
+    press(page, "#generate-start", "#generate-state", "4 sounds by tiny: ")
+    waits(page, "#generate-state", ": done")
+    page.wait_for_function("document.querySelectorAll('#cards .card').length === 4")
+    assert "0.60 s" in page.locator("#cards").inner_text()
+    unfold(page, "Variations of a recording")
+    give("source", "low")
+    unfold(page, "Go on, fill a part, morph")
+    give("other", "high")
+    press(page, "#morph-start", "#generate-state", "morph low.wav by tiny: ")
+    waits(page, "#generate-state", ": done")
+    page.wait_for_function("document.querySelectorAll('#cards .card').length === 5")
+    press(page, "#fill-start", "#generate-state", "fill low.wav by tiny: ")
+    waits(page, "#generate-state", ": done")
+    press(page, "#extend-start", "#generate-state", "extend low.wav by tiny: ")
+    waits(page, "#generate-state", ": done")
+
+
 def test_a_forged_model_is_refused(opened: Open, served: Served) -> None:
     page = opened("Library")
     whole = (served.folder / "models" / "tiny.distill").read_bytes()
