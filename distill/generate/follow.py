@@ -59,7 +59,7 @@ class Followed:
     """What sounds follow of a recording of N samples.
 
     `loudness` `[F]` is log10 of an amplitude, `pitches` `[F]` are in semitones (MIDI), NaN for none, `envelopes` `[F, E]`
-    log10 beside the loudness, as `_beside_loudness` has them. `starts` are the frames where notes begin, of which the first is 0.
+    log10 beside the loudness, as `beside_loudness` has them. `starts` are the frames where notes begin, of which the first is 0.
     """
 
     samples: int
@@ -98,7 +98,7 @@ def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> F
     is_tone = torch.from_numpy(binary_opening(pitches.isfinite().numpy(), np.ones(SHORTEST_TONE)))
     pitches = torch.where(is_heard & is_tone, pitches, math.nan)
     starts = _starts(envelopes.mean(dim=1), pitches, is_heard)
-    envelopes = torch.where(is_heard[:, None], _beside_loudness(envelopes, loudness), math.nan)
+    envelopes = torch.where(is_heard[:, None], beside_loudness(envelopes, loudness), math.nan)
     return Followed(len(samples), loudness, pitches, envelopes, starts)
 
 
@@ -119,7 +119,7 @@ def _analysed(codec: VQVAE, meter: PitchMeter, samples: Tensor) -> Iterator[tupl
         yield loudness.cpu(), meter.course(piece.cpu())[own], envelopes.cpu()
 
 
-def _beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
+def beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
     """Envelopes `[F, E]` beside the loudness `[F]`, less what that usually is, NaN in frames where it is the usual.
 
     A window of a spectrum hears what comes next, so before an attack it is louder than the envelope.
@@ -203,7 +203,8 @@ class FollowRequest(GenerationRequest):
         random = generators(seeds)
         codec, course = source.codec, self.course
         drawn = self._moved(source, self._drawn(source, notes, random), random)
-        drawn = [self._sharpened(codec, note, codes) for note, codes in zip(notes, drawn, strict=True)]
+        every = [course.envelopes[course.starts[note] : course.ends[note]] for note in notes]
+        drawn = [sharpened(codec, codes, wanted) for codes, wanted in zip(drawn, every, strict=True)]
         config, made = codec.spectrogram, []
         for note, codes, audio in zip(notes, drawn, decode_each(codec, map(torch.from_numpy, drawn)), strict=True):
             wanted = course.pitches[course.starts[note] : course.ends[note]]
@@ -242,33 +243,6 @@ class FollowRequest(GenerationRequest):
             for codes, own in zip(drawn, random, strict=True)
         ]
         return [motions.moved(codes, course, bends=False)[0] for codes, course in zip(drawn, every, strict=True)]
-
-    def _sharpened(self, codec: VQVAE, note: int, codes: Codes) -> Codes:
-        """Codes of a note that begins and ends within its frames as what is followed does; coded again where that says so."""
-        wanted = self.course.envelopes[self.course.starts[note] : self.course.ends[note]]
-        there = wanted.isfinite().all(dim=1)
-        if not there.any():
-            return codes
-        own = torch.from_numpy(codes)[None].to(codec.device)
-        latents = codec.dequantise(own)[0]
-        features = codec.unproject(latents)
-        envelope = features[:, -wanted.shape[1] :]
-        usual = codec.frame_features.loudness(features) + codec.mean[-wanted.shape[1] :].mean()
-        change = torch.where(there.to(usual.device)[:, None], usual + wanted.to(usual) - envelope, 0.0)
-        by_band = [
-            nn.functional.adaptive_avg_pool1d(change[:, None], count)[:, 0].repeat_interleave(bands, dim=1)
-            for count, bands in (
-                (codec.spectrogram.stack, codec.spectrogram.n_mels),
-                (2 * codec.spectrogram.stack, codec.spectrogram.n_fine_mels),
-            )
-        ]
-        moved = codec.project(features + torch.cat([*by_band, change], dim=1))
-        moved[:, 0] = latents[:, 0]  # the loudness stays
-        _, tones = codec.layout.split(own)
-        sharpened: Codes = (
-            codec.search(torch.where(there[:, None].to(moved.device), moved, latents)[None], tones)[0].cpu().numpy()
-        )
-        return sharpened
 
 
 class _Candidate(NamedTuple):
@@ -326,6 +300,33 @@ def _within(course: Followed, known: tuple[int, int]) -> tuple[Followed, list[st
         pitches[start:end] += 12 * alone
         others += alone != 0
     return replace(course, pitches=pitches), moves_in_words(octaves, others, known)
+
+
+def sharpened(codec: VQVAE, codes: Codes, wanted: Tensor) -> Codes:
+    """Codes `[F, Q]`, coded again where envelopes `[F, E]` beside the loudness, NaN for any, say what is within frames."""
+    there = wanted.isfinite().all(dim=1)
+    if not there.any():
+        return codes
+    own = torch.from_numpy(codes)[None].to(codec.device)
+    latents = codec.dequantise(own)[0]
+    features = codec.unproject(latents)
+    envelope = features[:, -wanted.shape[1] :]
+    usual = codec.frame_features.loudness(features) + codec.mean[-wanted.shape[1] :].mean()
+    change = torch.where(there.to(usual.device)[:, None], usual + wanted.to(usual) - envelope, 0.0)
+    by_band = [
+        nn.functional.adaptive_avg_pool1d(change[:, None], count)[:, 0].repeat_interleave(bands, dim=1)
+        for count, bands in (
+            (codec.spectrogram.stack, codec.spectrogram.n_mels),
+            (2 * codec.spectrogram.stack, codec.spectrogram.n_fine_mels),
+        )
+    ]
+    moved = codec.project(features + torch.cat([*by_band, change], dim=1))
+    moved[:, 0] = latents[:, 0]  # the loudness stays
+    _, tones = codec.layout.split(own)
+    sharpened: Codes = (
+        codec.search(torch.where(there[:, None].to(moved.device), moved, latents)[None], tones)[0].cpu().numpy()
+    )
+    return sharpened
 
 
 def follow_loudness(codes: Tensor, eos: int, loose: float) -> Policy:

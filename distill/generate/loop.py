@@ -13,6 +13,8 @@ import torch
 
 from distill.errors import ParamsError
 from distill.generate.faults import FOLLOWING, Fault, Samples
+from distill.generate.follow import beside_loudness, sharpened
+from distill.generate.motion import Motions
 from distill.generate.policies import follow
 from distill.generate.refusals import Draws, Refusal
 from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
@@ -89,7 +91,10 @@ class LoopRequest(GenerationRequest):
             motions.beats(every),
         ]
         drawn = sample_codes(prior, wanted, random, policies, attempt.progress)
-        return [Drawn(codes, course.recording) for codes, course in zip(drawn, every, strict=True)]
+        return [
+            Drawn(sharpened(source.codec, codes, _envelopes(motions, course)), course.recording)
+            for codes, course in zip(drawn, every, strict=True)
+        ]
 
     def _course(self, source: Source, near: dict[int, float], frames: int, random: torch.Generator) -> Course:
         """A course along one of the recordings that are `near`, by how much faster they are played."""
@@ -113,6 +118,12 @@ class LoopRequest(GenerationRequest):
             f"bpm {self.bpm:g}: expected a tempo within a third of one of the recordings', {tempos[0]:.0f} to "
             f"{tempos[-1]:.0f} bpm, found another; choose a nearer one"
         )
+
+
+def _envelopes(motions: Motions, course: Course) -> torch.Tensor:
+    """Envelopes `[F, E]` beside the loudness along a course, as `sharpened` takes them."""
+    envelopes = beside_loudness(*motions.envelopes_of(course.recording))
+    return envelopes[course.places.round().long().clamp(max=len(envelopes) - 1)]
 
 
 def _ratio(bpm: float, tempo: float) -> float:

@@ -265,6 +265,12 @@ class Motions:
         from_bands[:, 0] = 0.0
         return from_bands
 
+    def envelopes_of(self, recording: int) -> tuple[Tensor, Tensor]:
+        """Envelopes `[F, E]` and loudness `[F]` of a recording, in log10."""
+        features = self._codec.unproject(self._latents_of(recording).to(self._codec.device))
+        steps = self._codec.spectrogram.feature_sizes[-1]
+        return features[:, -steps:].cpu(), self._codec.frame_features.loudness(features)[:, 0].cpu()
+
     def repeats(self, recording: int) -> bool:
         """Whether the onsets of a recording repeat when it is decoded."""
         return not math.isnan(self.tempo_of(recording))
