@@ -37,6 +37,7 @@ from distill.generate.requests import (
     MorphSettings,
     Recording,
     VarySettings,
+    check_tuning,
     takes,
 )
 from distill.generate.results import Generated, Morphed, Take, Varied, similarities
@@ -226,6 +227,8 @@ class Model:
     ) -> tuple[GenerationRequest, Sequence[str]]:
         """What is drawn to follow a recording or a MIDI file, and remarks on it. Raises ParamsError."""
         is_score = not isinstance(followed, np.ndarray) and is_midi(Path(followed))
+        if not is_score:
+            check_tuning(request.tuning, None)
         others = {"loose", "follow_rate"} if is_score else {"track", "program", "stems"}
         kinds = ("a recording", "a MIDI file") if is_score else ("a MIDI file", "a recording")
         if unfit := [name for name in sorted(others) if getattr(request, name) not in (None, False)]:

@@ -15,7 +15,7 @@ import torch
 
 from distill.codec.streaming import encode_each, within_full_scale
 from distill.generate.faults import Samples
-from distill.generate.refusals import Draws, Refusal, Sound
+from distill.generate.refusals import FAULTY, Draws, Refusal, Sound
 from distill.generate.requests import LONGEST_SECONDS
 from distill.generate.score import Note, Score
 from distill.generate.sounds import NO_SAMPLES, PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
@@ -88,6 +88,7 @@ class ScoreRequest(GenerationRequest):
             label=self.numbers[label],
             notes=keys,
             width=self.width,
+            finds_faults=FAULTY in refusals,
         )
         own = [in_tune(request)] * bool(keys)
         return which, generate_sounds(source, request, seeds, [*own, *refusals], report)

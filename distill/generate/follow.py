@@ -32,6 +32,7 @@ from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
 from distill.generate.sounds import BATCH, Attempt, GenerationRequest
 from distill.generate.source import Source
 from distill.generate.tuner import moves_in_words, octaves_back, octaves_into
+from distill.prior.courses import LOUD
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 from distill.text import several
@@ -48,8 +49,9 @@ SHORTEST_NOTE = 4  # frames
 UNEVEN_DB = 7.0  # of the envelope beside the loudness, from which it says where a sound begins or ends
 NEAR_DB = 4.0  # of envelopes: the deviation from them
 SMOOTHED = 3  # steps of the envelope
-CANDIDATES = 8  # draws of a note, of which the one is taken that is in tune and like the others
-IN_TUNE, MOST_OFF = 0.5, 0.1  # semitones that a frame may be off, and the share of frames that may be
+CANDIDATES = 8  # drafts of a note, of which the one is taken that is in tune and like the others
+MOST_DRAFTS, FEWEST = 1024, 2  # of a phrase, so that long ones take less long, and of a note
+IN_TUNE, OFF_STEP = 0.5, 0.05  # semitones that a frame may be off, and by how large a share of frames notes differ
 SILENT = 1e-4  # peak of what is no sound, -80 dB
 LOOSE_STEPS, LOOSE_SEMITONES = 5.0, 3.0  # deviations of loudness, 10 dB, and of pitch, where sounds follow most loosely
 
@@ -184,7 +186,8 @@ class FollowRequest(GenerationRequest):
         """
         course, notes = self.course, range(len(self.course.starts))
         # Few frames are drawn for nothing where notes of a batch are equally long.
-        rows = sorted(itertools.product(notes, range(CANDIDATES)), key=lambda row: course.frames(row[0]))
+        each = max(FEWEST, min(CANDIDATES, MOST_DRAFTS // len(notes)))
+        rows = sorted(itertools.product(notes, range(each)), key=lambda row: course.frames(row[0]))
         candidates: list[list[_Candidate]] = [[] for _ in notes]
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
@@ -194,7 +197,7 @@ class FollowRequest(GenerationRequest):
                 candidates[note].append(candidate)
             progress(start + len(batch), len(rows), f"drafts of {several(len(notes), 'note')}")
         longest = max(notes, key=course.frames)
-        leader = min(candidates[longest], key=lambda candidate: candidate.is_off)
+        leader = min(candidates[longest], key=lambda candidate: candidate.off)
         chosen = [min(own, key=leader.preference) for own in candidates]
         return np.concatenate([candidate.codes for candidate in chosen])
 
@@ -210,13 +213,10 @@ class FollowRequest(GenerationRequest):
             wanted = course.pitches[course.starts[note] : course.ends[note]]
             heard = source.tuner.measure.course(config.padded(audio.cpu(), codec.margin))
             away = (heard - wanted)[wanted.isfinite()].abs().nan_to_num(math.inf)
-            is_off = (
-                self.has_pitch
-                and len(away) > 0
-                and bool((away > IN_TUNE + 2 * self.loose * LOOSE_SEMITONES).double().mean() > MOST_OFF)
-            )
+            is_off = away > IN_TUNE + 2 * self.loose * LOOSE_SEMITONES
+            off = round(float(is_off.double().mean()) / OFF_STEP) if self.has_pitch and len(away) else 0
             latents = codec.dequantise(torch.from_numpy(codes)[None].to(codec.device))[0, :, 1:]
-            made.append(_Candidate(codes, is_off, latents.mean(dim=0).cpu()))
+            made.append(_Candidate(codes, off, latents.mean(dim=0).cpu()))
         return made
 
     def _drawn(self, source: Source, notes: Sequence[int], random: Sequence[torch.Generator]) -> list[Codes]:
@@ -246,15 +246,15 @@ class FollowRequest(GenerationRequest):
 
 
 class _Candidate(NamedTuple):
-    """Codes `[F, Q]` for a note, whether they are off its pitch, and their mean shape `[D]`."""
+    """Codes `[F, Q]` for a note, how many of their frames are off its pitch, in OFF_STEP, and their mean shape `[D]`."""
 
     codes: Codes
-    is_off: bool
+    off: int
     shape: Tensor
 
-    def preference(self, other: "_Candidate") -> tuple[bool, float]:
+    def preference(self, other: "_Candidate") -> tuple[int, float]:
         """What is least for the one of several that sounds most like this one."""
-        return other.is_off, float((self.shape - other.shape).square().sum())
+        return other.off, float((self.shape - other.shape).square().sum())
 
 
 def follow_request(source: Source, samples: NDArray[np.float32], **about: Any) -> tuple[FollowRequest, list[str]]:
@@ -266,7 +266,9 @@ def follow_request(source: Source, samples: NDArray[np.float32], **about: Any) -
         raise ParamsError("follow: expected a sound, found silence; choose another recording")
     label, remarks = about.get("label", 0), []
     course = followed(source.codec, source.tuner.measure, samples)
-    course = replace(course, loudness=course.loudness + _loudest(source, label) - course.loudness.max())
+    is_heard = 20 * (course.loudness - course.loudness.max()) > -SOFTEST_DB
+    loud = float(course.loudness[is_heard].quantile(LOUD))
+    course = replace(course, loudness=course.loudness + _loud(source, label, loud) - loud)
     known = source.tuner.known(label)
     has_pitch = known is not None and bool(course.pitches.isfinite().any())
     if known is None:
@@ -283,12 +285,12 @@ def follow_request(source: Source, samples: NDArray[np.float32], **about: Any) -
     return FollowRequest(max_seconds=seconds, course=course, has_pitch=has_pitch, **about), remarks
 
 
-def _loudest(source: Source, label: int) -> float:
-    """How loud the loudest frames of recordings with a label are, in log10 of an amplitude: the median."""
+def _loud(source: Source, label: int, otherwise: float) -> float:
+    """How loud recordings with a label are at the median, in log10 of an amplitude, where that is known."""
     courses = source.prior.courses
     if courses is None:
-        return 0.0
-    return LOUDNESS_RANGE[0] + LOUDNESS_STEP * float(np.median(courses.loudest(label)))
+        return otherwise
+    return LOUDNESS_RANGE[0] + LOUDNESS_STEP * float(np.median(courses.loud(label)))
 
 
 def _within(course: Followed, known: tuple[int, int]) -> tuple[Followed, list[str]]:

@@ -155,10 +155,10 @@ class Guided(Settings):
 
 
 NEEDS = {
-    **{"loose": "follow", "track": "follow", "program": "follow", "follow_rate": "follow"},
-    "swing": "pattern",
+    **{"loose": ("follow",), "track": ("follow",), "program": ("follow",), "follow_rate": ("follow",)},
+    **{"swing": ("pattern",), "stems": ("pattern", "follow")},
 }
-"""Fields of `GenerateSettings` that need another one."""
+"""Fields of `GenerateSettings` that need one of others."""
 
 EXCLUDES = {
     "follow": ("note", "prompt", "seconds", "pattern"),
@@ -238,10 +238,13 @@ class GenerateSettings(Guided):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        given = {name for name, value in values.items() if value is not None and value is not False}
         for name, needed in NEEDS.items():
-            if name in given and needed not in given:
-                raise ParamsError(f"{name}: expected {needed} with it, found none; name one, or leave it out")
+            if name in given and not given & {*needed}:
+                raise ParamsError(
+                    f"{name}: expected {' or '.join(needed)} with it, found none; name one, or leave it out"
+                )
         for name, others in EXCLUDES.items():
             for other in others if name in given else ():
                 if other in given:
@@ -353,15 +356,19 @@ class ExtendSettings(Drawn):
     @model_validator(mode="after")
     def _check_length(self) -> Self:
         if not self.before + self.after:
-            raise ParamsError("extend: expected seconds before or after the recording, found none; give one of both")
+            raise ParamsError(
+                "extend: expected seconds before or after the recording, found none; give at least one of both"
+            )
         return self
 
 
 class FillSettings(Drawn):
     """What `fill` is asked for."""
 
-    start: Annotated[float, Field(ge=0), Flag("--from")] = Field(description="where the part begins, in seconds")
-    end: Annotated[float, Field(gt=0), Flag("--to")] = Field(description="where the part ends, in seconds")
+    start: Annotated[float, Field(ge=0, le=3600), Flag("--from")] = Field(
+        description="where the part begins, in seconds"
+    )
+    end: Annotated[float, Field(gt=0, le=3600), Flag("--to")] = Field(description="where the part ends, in seconds")
 
     @model_validator(mode="after")
     def _check_part(self) -> Self:

@@ -5,6 +5,7 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +23,7 @@ SWUNG = 1 / 3  # of a step, by which every second one is late at a swing of 1: t
 DRUMS = 9  # the channel of drums, from 0
 PROGRAMS, MOST_VELOCITY = 128, 127
 SUSTAIN, PRESSED = 64, 64  # the controller of the pedal, and the value from which it is down
-MIDI = b"MThd"
+MIDI, SUFFIXES = b"MThd", (".mid", ".midi")
 
 
 class Note(NamedTuple):
@@ -62,7 +63,10 @@ class Score:
             if not note.is_drum or note.key in by_key
         ]
         if not notes:
-            raise ParamsError("drums: expected labels that name drums, such as kick, found none; choose another track")
+            raise ParamsError(
+                "drums: expected labels that name these drums, such as kick, snare or hat, found none; choose another track, "
+                "or train with folders of such names"
+            )
         left_out = len(self.notes) - len(notes)
         remark = f"{several(left_out, 'hit')} of drums left out: no label names {'it' if left_out == 1 else 'them'}"
         return replace(self, notes=notes), [remark] * bool(left_out)
@@ -81,9 +85,12 @@ def read_pattern(text: str, bpm: float, bars: int, swing: float) -> Score:
     """
     shown = one_line(text, 60)
     lines = list(_lines(text))
-    if not lines:
+    if not any(step in GAINS for _, steps in lines for step in steps):
+        found = (
+            "rests alone; add a hit" if lines else "something else; write x, X, o, . or - after each label and a colon"
+        )
         raise ParamsError(
-            f"pattern {shown}: expected labels and their steps, such as kick:x...x... snare:....x..., found something else"
+            f"pattern {shown}: expected labels and their steps, such as kick:x...x... snare:....x..., found {found}"
         )
     bar = BEATS * 60 / bpm
     if bars * bar > MOST_SECONDS:
@@ -117,12 +124,14 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def is_midi(path: Path) -> bool:
-    """Whether a file is a MIDI file, by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MIDI)) == MIDI
-    except OSError:
-        return False
+    """Whether a file is a MIDI file, by its first bytes. Raises ParamsError where only its name says so."""
+    begins = b""
+    with suppress(OSError), path.open("rb") as file:
+        begins = file.read(len(MIDI))
+    if begins != MIDI and path.suffix.lower() in SUFFIXES:
+        found = "another kind of file" if path.is_file() else "none"
+        raise ParamsError(f"{path}: expected a MIDI file, found {found}; check the path or name another one")
+    return begins == MIDI
 
 
 def read_programs(text: str) -> dict[int, str]:
@@ -153,7 +162,11 @@ def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] 
                 f"track {track}: expected one of {path}, from 1 to {len(tracks)}, found none; choose another"
             )
         tracks = [tracks[track - 1]]
-    notes = [note for _, messages in tracks for note in _notes(messages, seconds_at, programs)]
+    used = set[int]()
+    notes = [note for _, messages in tracks for note in _notes(messages, seconds_at, programs, used)]
+    if unused := sorted(programs.keys() - used):
+        known = ", ".join(map(str, sorted(used))) or "none"
+        raise ParamsError(f"program {unused[0]}: expected one that {path} plays, {known}, found another; correct it")
     return Score(_checked(notes, str(path)))
 
 
@@ -161,11 +174,12 @@ def _checked(notes: Sequence[Note], name: str) -> list[Note]:
     """Notes in the order of their starts. Raises ParamsError for none, for too many, and for too long a score."""
     if not 0 < len(notes) <= MOST_NOTES:
         found = f"{len(notes):,}" if notes else "none"
-        raise ParamsError(f"{name}: expected from 1 to {MOST_NOTES:,} notes, found {found}")
+        remedy = "play fewer bars, or one track" if notes else "choose another file, or another track"
+        raise ParamsError(f"{name}: expected from 1 to {MOST_NOTES:,} notes, found {found}; {remedy}")
     ordered = sorted(notes, key=lambda note: (note.start, note.key or 0))
     last = max(note.start + (note.seconds or 0) for note in ordered)
     if not last <= MOST_SECONDS:
-        raise ParamsError(f"{name}: expected notes that last {MOST_SECONDS:.0f} s at most, found {last:.0f} s")
+        raise ParamsError(f"{name}: expected notes that last {MOST_SECONDS:.0f} s at most, found {last:.0f} s; cut it")
     return ordered
 
 
@@ -181,10 +195,10 @@ def _parsed(path: Path) -> Any:
         file = mido.MidiFile(file=io.BytesIO(path.read_bytes()), clip=True)
     except (EOFError, LookupError, OSError, ValueError, KeySignatureError, struct.error) as error:
         raise ParamsError(
-            f"{path}: expected a MIDI file, found a damaged one ({one_line(str(error) or 'it ends early', 80)}); save it again"
+            f"{path}: expected a MIDI file, found a damaged one; save it again with the program that made it"
         ) from error
     if file.type == 2 or file.ticks_per_beat <= 0:
-        kind = "one of type 2" if file.type == 2 else "one with times of film"
+        kind = "one of type 2" if file.type == 2 else "one that counts frames of film, or nothing, for beats"
         raise ParamsError(f"{path}: expected a MIDI file of one song with beats, found {kind}; save it as type 0 or 1")
     return file
 
@@ -221,12 +235,12 @@ class _Clock:
         return self._seconds[place] + (ticks - self._ticks[place]) * self._seconds_per_tick[place]
 
 
-def _notes(messages: Any, seconds_at: _Clock, programs: Mapping[int, str]) -> Iterator[Note]:
-    """The notes of a track. One that is played again ends before; what never ends lasts to the end of the track."""
+def _notes(messages: Any, seconds_at: _Clock, programs: Mapping[int, str], used: set[int]) -> Iterator[Note]:
+    """The notes of a track, whose programs are added to those that are `used`. One that is played again ends before; what never ends lasts to the end of the track."""
     sounding: dict[tuple[int, int], Note] = {}  # by channel and key
     held: dict[tuple[int, int], None] = {}  # keys that only the pedal holds
     pedals: set[int] = set()
-    labels: dict[int, str] = {}  # of channels
+    playing: dict[int, int] = {}  # programs of channels
     ticks = 0
 
     def ended(which: tuple[int, int]) -> Iterator[Note]:
@@ -238,7 +252,7 @@ def _notes(messages: Any, seconds_at: _Clock, programs: Mapping[int, str]) -> It
     for message in messages:
         ticks += message.time
         if message.type == "program_change":
-            labels[message.channel] = programs.get(message.program + 1, "")
+            playing[message.channel] = message.program + 1
         elif message.type == "control_change" and message.control == SUSTAIN:
             if message.value >= PRESSED:
                 pedals.add(message.channel)
@@ -250,7 +264,11 @@ def _notes(messages: Any, seconds_at: _Clock, programs: Mapping[int, str]) -> It
             which = (message.channel, message.note)
             if message.type == "note_on" and message.velocity:
                 yield from ended(which)
-                label = labels.get(message.channel, programs.get(1, "")) if message.channel != DRUMS else ""
+                label = ""
+                if message.channel != DRUMS:
+                    program = playing.get(message.channel, 1)
+                    label = programs.get(program, "")
+                    used.add(program)
                 gain = (message.velocity / MOST_VELOCITY) ** 2
                 sounding[which] = Note(seconds_at(ticks), None, gain, message.note, label)
             elif message.channel in pedals:

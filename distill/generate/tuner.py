@@ -183,7 +183,9 @@ def moves_in_words(octaves: int, others: int, known: tuple[int, int]) -> list[st
     """What was moved by octaves: all, and so many notes alone."""
     low, high = map(note_name, known)
     way = f"moved {'up' if octaves > 0 else 'down'} {several(abs(octaves), 'octave')}, to the notes of the recordings, {low} to {high}"
-    return [way] * (octaves != 0) + [f"{several(others, 'note')} moved by octaves alone"] * (others > 0)
+    return [way] * (octaves != 0) + [
+        f"{several(others, 'note')} more than an octave beyond these, moved by octaves"
+    ] * (others > 0)
 
 
 def _range(by_note: Tensor) -> tuple[int, int]:

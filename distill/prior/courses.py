@@ -15,6 +15,7 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 
 MOST_COURSES = 2048
+LOUD = 0.9  # share of frames that are no louder than a sound is said to be
 
 
 class Course(NamedTuple):
@@ -91,10 +92,10 @@ class Courses(nn.Module):
         """The loudness `[F]` of a recording, in codes."""
         return self._every()[number]
 
-    def loudest(self, label: int) -> list[float]:
-        """The loudest codes of recordings with a label, 0 for any."""
+    def loud(self, label: int) -> list[float]:
+        """How loud each of the recordings with a label is, 0 for any, in codes: as `LOUD` of its frames are at most."""
         every = self._every()
-        return [float(every[number].max()) for number in self.numbers_of(label)]
+        return [float(every[number].quantile(LOUD)) for number in self.numbers_of(label)]
 
     def along(self, loudness: Tensor, label: int, generator: torch.Generator) -> Course:
         """A course of this loudness `[F]` in codes, of a sound that moves like a random recording of a label."""

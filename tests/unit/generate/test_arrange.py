@@ -59,7 +59,7 @@ def test_notes_beyond_the_corpus_are_moved_by_octaves_and_said(model: Model, tmp
     high = model.generate(follow=melody(tmp_path / "a.mid", *[key + 36 for key in KEYS]), label="string", seed=1)
     assert high.remarks == ["moved down 2 octaves, to the notes of the recordings, C3 to C5"]
     one = model.generate(follow=melody(tmp_path / "b.mid", *KEYS, 108), label="string", seed=1)
-    assert one.remarks == ["1 note moved by octaves alone"]
+    assert one.remarks == ["1 note more than an octave beyond these, moved by octaves"]
     noise = model.generate(follow=melody(tmp_path / "c.mid", *KEYS), label="hiss", seed=1)
     assert noise.remarks == ["few of the recordings have a pitch, so notes are at any"]
 

@@ -131,6 +131,7 @@ def test_commands_write_what_they_draw(shell: CommandLine, path: Path) -> None:
     assert shell("fill", str(path), "a.wav", "--from", "0.2", "--to", "0.5", "--seed", "1").status == 0
     assert [file.name for file in Path("extended").iterdir()] == ["a_1_000.wav"]
     assert [file.name for file in Path("filled").iterdir()] == ["a_1_000.wav"]
-    assert "extend: expected seconds before or after the recording, found none; give one of both" in shell.refused(
-        "extend", str(path), "a.wav"
+    assert (
+        "extend: expected seconds before or after the recording, found none; give at least one of both"
+        in shell.refused("extend", str(path), "a.wav")
     )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.errors import ParamsError
-from distill.generate.score import MOST_NOTES, Note, Score, read_midi, read_pattern, read_programs
+from distill.generate.score import MOST_NOTES, Note, Score, is_midi, read_midi, read_pattern, read_programs
 
 Message, Meta = mido.Message, mido.MetaMessage
 
@@ -54,13 +54,13 @@ def test_swing_makes_every_second_step_late() -> None:
         (
             "",
             1,
-            "pattern : expected labels and their steps, such as kick:x...x... snare:....x..., found something else",
+            "pattern : expected labels and their steps, such as kick:x...x... snare:....x..., found something else; write",
         ),
         ("kick", 1, "found something else"),
         ("kick:xyz", 1, "found something else"),
         ("kick:x snare", 1, "found something else"),
         ("kick:|", 1, "found something else"),
-        ("kick:....", 1, "pattern kick:....: expected from 1 to 20,000 notes, found none"),
+        ("kick:....", 1, "found rests alone; add a hit"),
         ("kick:" + "x" * 1000, 21, "found 21,000"),
         ("kick:x", 2000, "bars 2000: expected at most 3600 s, found 4000 s at 120 bpm; give fewer bars"),
     ],
@@ -112,7 +112,7 @@ def test_tracks_programs_and_drums(tmp_path: Path) -> None:
     assert remarks == ["1 hit of drums left out: no label names it"]
     assert [note.key for note in read_midi(path, track=2).notes] == [36]
     with pytest.raises(
-        ParamsError, match="drums: expected labels that name drums, such as kick, found none; choose ano"
+        ParamsError, match="drums: expected labels that name these drums, such as kick, snare or hat, found "
     ):
         read_midi(path, track=3).with_drums([])
     with pytest.raises(
@@ -139,8 +139,11 @@ def test_hostile_files_are_sentences(tmp_path: Path) -> None:
     damaged = {
         "cut": (whole[:-6], "expected a MIDI file, found a damaged one"),
         "header": (whole[:9], "found a damaged one"),
-        "running": (running, "found a damaged one (running status without last_status)"),
-        "film": (slow + whole[14:], "found one with times of film; save it as type 0 or 1"),
+        "running": (running, "found a damaged one; save it again with the program that made it"),
+        "film": (
+            slow + whole[14:],
+            "found one that counts frames of film, or nothing, for beats; save it as type 0 or 1",
+        ),
         "two": (whole[:9] + b"\2" + whole[10:], "expected a MIDI file of one song with beats, found one of type 2"),
         "big": (whole + bytes(5 << 20), "expected a MIDI file of at most 4 MB, found 5 MB"),
     }
@@ -162,6 +165,19 @@ def test_hostile_files_are_sentences(tmp_path: Path) -> None:
     unended = whole[:-4].replace(struct.pack(">I", len(whole) - 22), struct.pack(">I", len(whole) - 26))
     (tmp_path / "unended").write_bytes(unended)  # without an end of track
     assert len(read_midi(tmp_path / "unended").notes) == 1
+
+
+def test_what_is_no_midi_file_but_is_called_one_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.mid").write_text("notes")
+    (tmp_path / "b.wav").write_bytes(b"RIFF")
+    assert not is_midi(tmp_path / "b.wav")
+    assert not is_midi(tmp_path / "none.wav")
+    assert is_midi(written(tmp_path / "c", [on(60)]))
+    for name, found in (("a.mid", "another kind of file"), ("none.MIDI", "none")):
+        with pytest.raises(
+            ParamsError, match=f"expected a MIDI file, found {found}; check the path or name another one"
+        ):
+            is_midi(tmp_path / name)
 
 
 @settings(deadline=None, max_examples=200)
