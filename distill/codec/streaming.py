@@ -111,7 +111,7 @@ def encode_each(codec: VQVAE, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
 def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterator[Tensor]:
     """Codes `[F, Q]` of every sound, in order, of so many samples each, of which long ones are read piece by piece."""
     config = codec.spectrogram
-    for run in _runs((config.frames_for(sound[0]), sound) for sound in sounds):
+    for run in runs((config.frames_for(sound[0]), sound) for sound in sounds):
         if len(run) == 1:
             ((samples, read),) = run
             yield from _encode_from(codec, read, samples, CHUNK_FRAMES)
@@ -130,7 +130,7 @@ def decode_each(codec: VQVAE, codes: Iterable[Tensor], are_stereo: Iterable[bool
 
     Of a sound that becomes stereo they are `[2, F * samples_per_frame]`, of two draws of the noise.
     """
-    for run in _runs((len(one), (one, is_stereo)) for one, is_stereo in zip(codes, are_stereo, strict=False)):
+    for run in runs((len(one), (one, is_stereo)) for one, is_stereo in zip(codes, are_stereo, strict=False)):
         draws = 1 + any(is_stereo for _, is_stereo in run)
         parts = [one for one, _ in run]
         if len(run) == 1:
@@ -145,7 +145,7 @@ def decode_each(codec: VQVAE, codes: Iterable[Tensor], are_stereo: Iterable[bool
             yield sound if is_stereo else sound[0]
 
 
-def _runs(items: Iterable[tuple[int, T]]) -> Iterator[list[T]]:
+def runs(items: Iterable[tuple[int, T]]) -> Iterator[list[T]]:
     """Group the items of (frames, item) pairs, in order, into runs of at most `CHUNK_FRAMES` frames or one item."""
     run: list[T] = []
     total = 0

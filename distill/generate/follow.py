@@ -9,7 +9,7 @@ Shapes: F frames of a recording, B sounds that go on, V codes of a level, E valu
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_SIZE, LOUDNESS_STEP, NOTE, SHAPE
 from distill.codec.model import VQVAE
-from distill.codec.streaming import CHUNK_FRAMES, decode_each, encode_each
+from distill.codec.streaming import CHUNK_FRAMES, decode_each, encode_each, runs
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
@@ -198,20 +198,20 @@ class FollowRequest(GenerationRequest):
             progress(start + len(batch), len(rows), f"drafts of {several(len(notes), 'note')}")
         longest = max(notes, key=course.frames)
         leader = min(candidates[longest], key=lambda candidate: candidate.off)
-        chosen = [min(own, key=leader.preference) for own in candidates]
-        return np.concatenate([candidate.codes for candidate in chosen])
+        chosen = [min(own, key=leader.preference).codes for own in candidates]
+        every = [course.envelopes[start:end] for start, end in zip(course.starts, course.ends, strict=True)]
+        return np.concatenate(
+            [sharpened(source.codec, codes, wanted) for codes, wanted in zip(chosen, every, strict=True)]
+        )
 
     def _candidates(self, source: Source, notes: Sequence[int], seeds: Sequence[int]) -> "list[_Candidate]":
         """Candidates for some notes."""
         random = generators(seeds)
-        codec, course = source.codec, self.course
+        codec, course, made = source.codec, self.course, []
         drawn = self._moved(source, self._drawn(source, notes, random), random)
-        every = [course.envelopes[course.starts[note] : course.ends[note]] for note in notes]
-        drawn = [sharpened(codec, codes, wanted) for codes, wanted in zip(drawn, every, strict=True)]
-        config, made = codec.spectrogram, []
-        for note, codes, audio in zip(notes, drawn, decode_each(codec, map(torch.from_numpy, drawn)), strict=True):
+        decoded = decode_each(codec, map(torch.from_numpy, drawn))
+        for note, codes, heard in zip(notes, drawn, _courses(source.tuner.measure, decoded), strict=True):
             wanted = course.pitches[course.starts[note] : course.ends[note]]
-            heard = source.tuner.measure.course(config.padded(audio.cpu(), codec.margin))
             away = (heard - wanted)[wanted.isfinite()].abs().nan_to_num(math.inf)
             is_off = away > IN_TUNE + 2 * self.loose * LOOSE_SEMITONES
             off = round(float(is_off.double().mean()) / OFF_STEP) if self.has_pitch and len(away) else 0
@@ -243,6 +243,14 @@ class FollowRequest(GenerationRequest):
             for codes, own in zip(drawn, random, strict=True)
         ]
         return [motions.moved(codes, course, bends=False)[0] for codes, course in zip(drawn, every, strict=True)]
+
+
+def _courses(meter: PitchMeter, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Pitches `[F]` of sounds `[F * samples_per_frame]`, of several at once where they are short."""
+    step, margin = meter.config.samples_per_frame, meter.analysis.margin
+    for run in runs((len(sound) // step, sound.cpu()) for sound in sounds):
+        heard = meter.course(meter.config.padded(torch.cat(run), margin))
+        yield from heard.split([len(sound) // step for sound in run])
 
 
 class _Candidate(NamedTuple):
