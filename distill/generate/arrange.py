@@ -30,7 +30,6 @@ ONSET = 0.01  # of its peak, from which on a sound is heard to begin: 40 dB belo
 MOST_LATE = 0.03  # seconds before the beginning that are left out
 
 Which = tuple[str, int | None, int]  # label, key and number of a variation
-Part = tuple[int, Samples]  # the sample at which it starts, and its samples
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,19 +95,22 @@ class ScoreRequest(GenerationRequest):
     def _mixed(self, source: Source, sounds: Mapping[Which, Sound]) -> list[Sound]:
         """A rendition, or its stems: each is as new as the sound in it that is least so."""
         rate, played = source.codec.spectrogram.sample_rate, Counter[tuple[str, int | None]]()
-        parts: dict[str, list[Part]] = {label: [] for label in self.score.labels}
+        chosen: list[tuple[Note, Samples]] = []
         for note in self.score.notes:
             key = (note.label, note.key)
-            sound = sounds[*key, played[key] % VARIATIONS]
+            chosen.append((note, sounds[*key, played[key] % VARIATIONS].samples))
             played[key] += 1
-            parts[note.label].append((round(note.start * rate), sounded(sound.samples, note, rate)))
         loop = None if self.score.loop_seconds is None else round(self.score.loop_seconds * rate)
-        every = [part for own in parts.values() for part in own]
-        length = max(start + len(samples) for start, samples in every)
-        whole = mixed(every, length, loop)
+        whole = mixed(chosen, rate, loop)
         gain = np.float32(min(1.0, PEAK / max(float(np.abs(whole).max()), PEAK)))  # the same for all stems
-        mixes = {label: mixed(own, length, loop) for label, own in parts.items()} if self.stems else {"": whole}
-        return [self._sound(source, label, gain * samples, sounds) for label, samples in mixes.items()]
+        if not self.stems:
+            return [self._sound(source, "", gain * whole, sounds)]
+        stems = []
+        for label in self.score.labels:
+            own = mixed([pair for pair in chosen if pair[0].label == label], rate, loop)
+            longer = [(0, max(0, len(whole) - len(own))), (0, 0)][: own.ndim]
+            stems.append(self._sound(source, label, gain * np.pad(own, longer), sounds))
+        return stems
 
     def _sound(self, source: Source, label: str, samples: Samples, sounds: Mapping[Which, Sound]) -> Sound:
         """A mix of sounds with a label, or of all."""
@@ -159,14 +161,22 @@ def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
     return samples
 
 
-def mixed(parts: Sequence[Part], length: int, loop: int | None = None) -> Samples:
-    """The sum `[N]` or `[N, 2]` of parts, N `length`; of a loop N is that of it, and what is beyond is at its beginning."""
-    is_stereo = any(samples.ndim == 2 for _, samples in parts)
+def mixed(notes: Sequence[tuple[Note, Samples]], sample_rate: int, loop: int | None = None) -> Samples:
+    """The sum `[N]` or `[N, 2]` of notes, each with its sound; of a loop N is that of it, and what is beyond is at its beginning.
+
+    Memory grows with the result, not with the number of notes.
+    """
+    starts = [round(note.start * sample_rate) for note, _ in notes]
+    length = max(
+        start + len(sounded(sound, note, sample_rate)) for start, (note, sound) in zip(starts, notes, strict=True)
+    )
+    is_stereo = any(sound.ndim == 2 for _, sound in notes)
     whole = np.zeros((length, 2) if is_stereo else length, np.float32)
-    for start, samples in parts:
+    for start, (note, sound) in zip(starts, notes, strict=True):
+        samples = sounded(sound, note, sample_rate)
         whole[start : start + len(samples)] += samples[:, None] if is_stereo and samples.ndim == 1 else samples
     if loop is None:
         return whole
     padded = np.pad(whole, [(0, -length % loop), *[(0, 0)] * (whole.ndim - 1)])
-    folded_up: Samples = padded.reshape(-1, loop, *whole.shape[1:]).sum(axis=0)
-    return folded_up
+    around: Samples = padded.reshape(-1, loop, *whole.shape[1:]).sum(axis=0)
+    return around

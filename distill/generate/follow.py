@@ -40,10 +40,8 @@ from distill.text import several
 SOFTEST_DB = 50.0  # below the loudest frame: what is softer has no pitch and no beginning
 SHORTEST_TONE = 3  # frames with a pitch in a row: fewer are chance
 RISE_DB, RISE_FRAMES = 9.0, 3  # of loudness above the softest of so many frames before, where a note begins
-STEP, STEP_FRAMES = (
-    0.8,
-    8,
-)  # semitones between the medians of so many frames before and after, where another note begins
+STEP = 0.8  # semitones between the medians of frames before and after, where another note begins
+STEP_FRAMES = 8  # of these medians
 SUDDEN = 0.5  # of that step within two frames: what takes longer is a glide
 SHORTEST_NOTE = 4  # frames
 UNEVEN_DB = 7.0  # of the envelope beside the loudness, from which it says where a sound begins or ends

@@ -130,11 +130,15 @@ def test_a_sound_begins_at_once_is_as_loud_as_its_note_and_ends_after_it() -> No
 
 def test_a_mix_is_the_sum_and_a_loop_goes_on_from_its_beginning() -> None:
     ones = np.full(6, 0.1, np.float32)
-    assert mixed([(0, ones), (4, ones)], 10) == pytest.approx([0.1] * 4 + [0.2] * 2 + [0.1] * 4)
-    assert mixed([(2, ones)], 8, loop=4) == pytest.approx([0.1, 0.1, 0.2, 0.2])
-    assert mixed([(0, ones)], 6, loop=10) == pytest.approx([0.1] * 6 + [0.0] * 4)
+
+    def hit(start: int) -> Note:
+        return Note(start / RATE, None, 1.0, None)
+
+    assert mixed([(hit(0), ones), (hit(4), ones)], RATE) == pytest.approx([0.1] * 4 + [0.2] * 2 + [0.1] * 4)
+    assert mixed([(hit(2), ones)], RATE, loop=4) == pytest.approx([0.1, 0.1, 0.2, 0.2])
+    assert mixed([(hit(0), ones)], RATE, loop=10) == pytest.approx([0.1] * 6 + [0.0] * 4)
     stereo = np.array([[0.1, 0.3]] * 6, np.float32)
-    assert mixed([(0, ones), (0, stereo)], 6)[0] == pytest.approx([0.2, 0.4])
+    assert mixed([(hit(0), ones), (hit(0), stereo)], RATE)[0] == pytest.approx([0.2, 0.4])
 
 
 def test_stems_add_up_to_the_mix(model: Model) -> None:
