@@ -46,7 +46,7 @@ def phrases(sample_rate: int) -> Iterator[tuple[str, Phrase]]:
     """Sung and plucked phrases of eight notes, low, in the middle and high."""
     for low in (45, 57, 67):
         for seed in (1, 2):
-            for kind, play in (("sung", _sung), ("plucked", _plucked)):
+            for kind, play in (("sung", sung_note), ("plucked", plucked_note)):
                 yield kind, _phrase(np.random.default_rng((low, seed)), sample_rate, low, play)
 
 
@@ -65,7 +65,7 @@ def _phrase(rng: np.random.Generator, rate: int, low: int, play: Play) -> Phrase
     return Phrase((0.6 * noisy / np.abs(noisy).max()).astype(np.float32), pitch, starts)
 
 
-def _sung(rng: np.random.Generator, time: Doubles, key: float, duration: float) -> tuple[Doubles, Doubles]:
+def sung_note(rng: np.random.Generator, time: Doubles, key: float, duration: float) -> tuple[Doubles, Doubles]:
     """A note with formants, vibrato of 40 cents and a scoop."""
     vibrato = 0.4 * np.sin(2 * np.pi * 5.5 * time + rng.uniform(0, 6)) * np.clip((time - 0.1) / 0.15, 0, 1)
     pitch = key + vibrato - 0.8 * np.exp(-time / 0.03)
@@ -82,7 +82,7 @@ def _sung(rng: np.random.Generator, time: Doubles, key: float, duration: float) 
     return total * envelope * 10 ** (rng.uniform(-10, 0) / 20), pitch
 
 
-def _plucked(rng: np.random.Generator, time: Doubles, key: float, duration: float) -> tuple[Doubles, Doubles]:
+def plucked_note(rng: np.random.Generator, time: Doubles, key: float, duration: float) -> tuple[Doubles, Doubles]:
     """A note of partials that decay, the high ones first."""
     hertz = 440 * 2 ** ((key - 69) / 12)
     total = np.zeros(len(time))
