@@ -163,8 +163,14 @@ class Tuner:
 
 
 def octaves_into(pitches: Tensor, known: tuple[int, int]) -> int:
-    """By how many octaves to move pitches `[n]`, NaN for none, to be nearest to notes that are `known`, the lowest and highest."""
+    """By how many octaves to move pitches `[n]`, NaN for none, to be nearest to notes that are `known`, the lowest and highest.
+
+    By none where half of them are among these: others are played higher or lower than recordings, as far as can be.
+    """
     low, high = known
+    there = pitches[pitches.isfinite()].round()
+    if 2 * int(((there >= low) & (there <= high)).sum()) >= len(there):
+        return 0
 
     def beyond(octaves: int) -> tuple[float, int]:
         moved = pitches + 12 * octaves
