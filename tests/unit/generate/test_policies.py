@@ -15,6 +15,8 @@ from unit.tiny import any_codes
 from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codes.sequences import eos_token
 from distill.codes.store import out_of_range
+from distill.generate.fill import near_loudness
+from distill.generate.follow import follow_loudness, without_tone
 from distill.generate.motion import Motions
 from distill.generate.policies import (
     Draw,
@@ -63,12 +65,16 @@ def policies(seed: int) -> dict[str, Policy]:
     codebooks = [torch.randn(size, 3) * 10.0 ** rng.integers(-9, 9) for size in SIZES]
     courses = torch.from_numpy(rng.integers(0, 71, (COUNT, FRAMES)))
     courses[:, int(rng.integers(1, FRAMES)) :] = EOS
+    loudness = courses.double().masked_fill(courses == EOS, math.nan)
     return {
         "cool": cool_fine_shapes(LAYOUT),
         "notes": NoteWeights(targets, intervals, sets),
         "pull": pull_to(codebooks, some_codes(seed + 1)[0], float(rng.random())),
         "kept": keep(kept),
         "courses": follow(courses, max(SIZES), (rng.random(COUNT) < 0.5).tolist()),
+        "followed": follow_loudness(loudness, EOS, float(rng.choice([0.0, 0.3, 1.0]))),
+        "toneless": without_tone(targets.isnan()[:, :1].expand(-1, FRAMES), float(rng.choice([0.0, 0.5]))),
+        "between": near_loudness(loudness[0].nan_to_num(), 1.0 + torch.arange(FRAMES)),
         "truncation": truncation(
             float(rng.choice([0.01, 0.5, 1.0, 10.0])),
             int(rng.integers(0, 9)),
