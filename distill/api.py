@@ -326,6 +326,10 @@ class Model:
         before, after = (round(seconds * self.sample_rate) for seconds in (request.before, request.after))
         whole = np.pad(given, [(before, after), (0, 0)][: given.ndim])
         parts = [(before + len(given), len(whole)), (0, before)]
+        if not before + after:
+            raise ParamsError(
+                "extend: expected seconds before or after the recording, found less than a sample; give more"
+            )
         image = cut(self._image_of(given), -request.before, len(whole) / self.sample_rate)
         return self._filled(request, whole, [(start, end) for start, end in parts if start < end], image)
 

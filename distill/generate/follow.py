@@ -9,10 +9,11 @@ Shapes: F frames of a recording, B sounds that go on, V codes of a level, E valu
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from distill.codec.streaming import CHUNK_FRAMES, decode_each, encode_each, runs
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
+from distill.drums import drum_keys
 from distill.errors import ParamsError
 from distill.generate.faults import FOLLOWING, Fault
 from distill.generate.policies import Draw, Policy, first_possible
@@ -49,24 +51,47 @@ NEAR_DB = 4.0  # of envelopes: the deviation from them
 SMOOTHED = 3  # steps of the envelope
 CANDIDATES = 8  # drafts of a note, of which the one is taken that is in tune and like the others
 MOST_DRAFTS, FEWEST = 1024, 2  # of a phrase, so that long ones take less long, and of a note
+MOSTLY = 0.5  # share of what is heard that has a pitch, below which it is a rhythm
+BANDS = 10  # of the spectra that tell which label a hit is like
 IN_TUNE, OFF_STEP = 0.5, 0.05  # semitones that a frame may be off, and by how large a share of frames notes differ
 SILENT = 1e-4  # peak of what is no sound, -80 dB
 LOOSE_STEPS, LOOSE_SEMITONES = 5.0, 3.0  # deviations of loudness, 10 dB, and of pitch, where sounds follow most loosely
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Followed:
     """What sounds follow of a recording of N samples.
 
-    `loudness` `[F]` is log10 of an amplitude, `pitches` `[F]` are in semitones (MIDI), NaN for none, `envelopes` `[F, E]`
-    log10 beside the loudness, as `beside_loudness` has them. `starts` are the frames where notes begin, of which the first is 0.
+    `loudness` `[F]`, by the spectrum, and `levels` `[F]`, by the envelope, are log10 of amplitudes, `envelopes` `[F, E]`
+    those within frames beside the loudness, as `beside_loudness` has them. `pitches` `[F]` are in semitones (MIDI), NaN for
+    none.
     """
 
     samples: int
     loudness: Tensor
+    levels: Tensor
     pitches: Tensor
     envelopes: Tensor
-    starts: Sequence[int]
+
+    @cached_property
+    def is_heard(self) -> Tensor:
+        """Whether frames `[F]` are not much softer than the loudest."""
+        return 20 * (self.loudness - self.loudness.max()) > -SOFTEST_DB
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """The frames where notes begin, of which the first is 0."""
+        decibels, pitches, starts = (20 * self.levels).numpy(), self.pitches.numpy(), [0]
+        for frame, is_heard in enumerate(self.is_heard.tolist()):
+            if frame - starts[-1] < SHORTEST_NOTE:
+                continue
+            before = decibels[max(0, frame - RISE_FRAMES) : frame]
+            rises = is_heard and decibels[frame] > max(before.min() + RISE_DB, before[-1])
+            if rises or _steps_at(pitches, frame):
+                starts.append(frame)
+        return starts
 
     @cached_property
     def ends(self) -> list[int]:
@@ -94,12 +119,13 @@ def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> F
 
     pieces = list(zip(*_analysed(codec, meter, torch.from_numpy(samples)), strict=True))
     loudness, pitches, envelopes = map(torch.cat, pieces)
-    is_heard = 20 * (loudness - loudness.max()) > -SOFTEST_DB
+    course = Followed(len(samples), loudness, envelopes.mean(dim=1), pitches, beside_loudness(envelopes, loudness))
     is_tone = torch.from_numpy(binary_opening(pitches.isfinite().numpy(), np.ones(SHORTEST_TONE)))
-    pitches = torch.where(is_heard & is_tone, pitches, math.nan)
-    starts = _starts(envelopes.mean(dim=1), pitches, is_heard)
-    envelopes = torch.where(is_heard[:, None], beside_loudness(envelopes, loudness), math.nan)
-    return Followed(len(samples), loudness, pitches, envelopes, starts)
+    return replace(
+        course,
+        pitches=torch.where(course.is_heard & is_tone, pitches, math.nan),
+        envelopes=torch.where(course.is_heard[:, None], course.envelopes, math.nan),
+    )
 
 
 @torch.no_grad()
@@ -131,19 +157,6 @@ def beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
     return torch.where(is_unusual[:, None], beside, math.nan)
 
 
-def _starts(loudness: Tensor, pitches: Tensor, is_heard: Tensor) -> list[int]:
-    """The frames where notes begin, of loudness by the envelope, pitches and `is_heard` `[F]`."""
-    decibels, pitch = (20 * loudness).numpy(), pitches.numpy()
-    starts = [0]
-    for frame in range(1, len(decibels)):
-        before = decibels[max(0, frame - RISE_FRAMES) : frame].min()
-        rises = is_heard[frame] and decibels[frame] - before > RISE_DB and decibels[frame] > decibels[frame - 1]
-        is_long = frame - starts[-1] >= SHORTEST_NOTE
-        if is_long and (rises or _steps_at(pitch, frame)):
-            starts.append(frame)
-    return starts
-
-
 def _steps_at(pitches: NDArray[np.float64], frame: int) -> bool:
     """Whether the pitch steps to another note at a frame."""
     before, after = pitches[max(0, frame - STEP_FRAMES) : frame], pitches[frame : frame + STEP_FRAMES]
@@ -164,6 +177,7 @@ class FollowRequest(GenerationRequest):
 
     course: Followed
     has_pitch: bool
+    labels: Sequence[int]  # of notes
     loose: float = 0.0
     natural_ending: bool = False
     is_compared = False
@@ -180,33 +194,43 @@ class FollowRequest(GenerationRequest):
     def _phrase(self, source: Source, seed: int, progress: Progress) -> Codes:
         """Codes `[F, Q]` of a sound: of each note the candidate that is in tune and sounds most like the others.
 
-        Those of the longest note decide what the others should sound like.
+        Of notes of a label those of the longest decide what the others should sound like.
         """
         course, notes = self.course, range(len(self.course.starts))
-        # Few frames are drawn for nothing where notes of a batch are equally long.
         each = max(FEWEST, min(CANDIDATES, MOST_DRAFTS // len(notes)))
-        rows = sorted(itertools.product(notes, range(each)), key=lambda row: course.frames(row[0]))
+        # Few frames are drawn for nothing where notes of a batch are equally long.
+        rows = sorted(
+            itertools.product(notes, range(each)), key=lambda row: (self.labels[row[0]], course.frames(row[0]))
+        )
+        batches = [
+            batch
+            for _, own in itertools.groupby(rows, key=lambda row: self.labels[row[0]])
+            for batch in _batches(list(own))
+        ]
         candidates: list[list[_Candidate]] = [[] for _ in notes]
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
+        for number, batch in enumerate(batches, 1):
             own = [note for note, _ in batch]
             seeds = [derive_seed(seed, Stream.FOLLOWED_NOTES, *row) for row in batch]
             for note, candidate in zip(own, self._candidates(source, own, seeds), strict=True):
                 candidates[note].append(candidate)
-            progress(start + len(batch), len(rows), f"drafts of {several(len(notes), 'note')}")
-        longest = max(notes, key=course.frames)
-        leader = min(candidates[longest], key=lambda candidate: candidate.off)
-        chosen = [min(own, key=leader.preference).codes for own in candidates]
+            progress(number, len(batches), f"drafts of {several(len(notes), 'note')}")
+        leaders = {}
+        for label in {*self.labels}:
+            longest = max((note for note in notes if self.labels[note] == label), key=course.frames)
+            leaders[label] = min(candidates[longest], key=lambda candidate: candidate.off)
+        chosen = [
+            min(own, key=leaders[label].preference).codes for own, label in zip(candidates, self.labels, strict=True)
+        ]
         every = [course.envelopes[start:end] for start, end in zip(course.starts, course.ends, strict=True)]
         return np.concatenate(
             [sharpened(source.codec, codes, wanted) for codes, wanted in zip(chosen, every, strict=True)]
         )
 
     def _candidates(self, source: Source, notes: Sequence[int], seeds: Sequence[int]) -> "list[_Candidate]":
-        """Candidates for some notes."""
+        """Candidates for some notes of one label."""
         random = generators(seeds)
         codec, course, made = source.codec, self.course, []
-        drawn = self._moved(source, self._drawn(source, notes, random), random)
+        drawn = self._moved(source, self._drawn(source, notes, random), random, self.labels[notes[0]])
         decoded = decode_each(codec, map(torch.from_numpy, drawn))
         for note, codes, heard in zip(notes, drawn, _courses(source.tuner.measure, decoded), strict=True):
             wanted = course.pitches[course.starts[note] : course.ends[note]]
@@ -228,19 +252,26 @@ class FollowRequest(GenerationRequest):
             tones = source.tuner.along(pitches, self.loose * LOOSE_SEMITONES)
             policies += [tones, without_tone(pitches.isnan(), self.loose)]
         policies.append(follow_loudness(loudness, eos_token(prior.codebook_size), self.loose))
-        wanted = Sequences(len(notes), most, has_given_length=True, label=self.label, sampling=self.sampling)
+        label = self.labels[notes[0]]
+        wanted = Sequences(len(notes), most, has_given_length=True, label=label, sampling=self.sampling)
         return sample_codes(prior, wanted, random, policies)
 
-    def _moved(self, source: Source, drawn: Sequence[Codes], random: Sequence[torch.Generator]) -> list[Codes]:
+    def _moved(
+        self, source: Source, drawn: Sequence[Codes], random: Sequence[torch.Generator], label: int
+    ) -> list[Codes]:
         """Codes of some notes that move as recordings do, if it is known how these move."""
         motions, courses = source.motions, source.prior.courses
         if motions is None or courses is None:
             return list(drawn)
         every = [
-            courses.along(torch.from_numpy(codes[:, 0]).float(), self.label, own)
+            courses.along(torch.from_numpy(codes[:, 0]).float(), label, own)
             for codes, own in zip(drawn, random, strict=True)
         ]
         return [motions.moved(codes, course, bends=False)[0] for codes, course in zip(drawn, every, strict=True)]
+
+
+def _batches(rows: Sequence[T]) -> list[Sequence[T]]:
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
 
 def _courses(meter: PitchMeter, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -272,23 +303,60 @@ def follow_request(source: Source, samples: NDArray[np.float32], **about: Any) -
         raise ParamsError("follow: expected a sound, found silence; choose another recording")
     label, remarks = about.get("label", 0), []
     course = followed(source.codec, source.tuner.measure, samples)
-    is_heard = 20 * (course.loudness - course.loudness.max()) > -SOFTEST_DB
-    loud = float(course.loudness[is_heard].quantile(LOUD))
+    loud = float(course.loudness[course.is_heard].quantile(LOUD))
     course = replace(course, loudness=course.loudness + _loud(source, label, loud) - loud)
     known = source.tuner.known(label)
-    has_pitch = known is not None and bool(course.pitches.isfinite().any())
-    if known is None:
+    voiced = float(course.pitches[course.is_heard].isfinite().double().mean())
+    drums = [] if label else [number for number, keys in enumerate(drum_keys(source.labels), 1) if keys]
+    is_rhythm = bool(drums) and (known is None or voiced < MOSTLY)
+    has_pitch = known is not None and voiced > 0 and not is_rhythm
+    if not has_pitch:
+        course = replace(course, pitches=torch.full_like(course.pitches, math.nan))
+    codes = next(encode_each(source.codec, [torch.from_numpy(samples)])).cpu()
+    labels = _labels_like(source, drums, course, codes) if is_rhythm else [label] * len(course.starts)
+    if is_rhythm:
+        counts = Counter(source.labels[number - 1] for number in labels)
+        remarks.append(f"hits are played by {', '.join(f'{name} ({count})' for name, count in counts.items())}")
+    elif known is None:
         remarks.append("few of the recordings have a pitch, so the loudness alone is followed")
     elif has_pitch:
         course, moved = _within(course, known)
         remarks += moved
     if source.judge is not None:
-        codes = next(encode_each(source.codec, [torch.from_numpy(samples)]))
-        (novelty,) = source.judge([codes.cpu().numpy()])
+        (novelty,) = source.judge([codes.numpy()])
         if novelty.verdict == "copy":
             remarks.append(f"what is followed is among the recordings of the model: {novelty.nearest.nearest}")
     seconds = len(samples) / source.codec.spectrogram.sample_rate
-    return FollowRequest(max_seconds=seconds, course=course, has_pitch=has_pitch, **about), remarks
+    return FollowRequest(max_seconds=seconds, course=course, has_pitch=has_pitch, labels=labels, **about), remarks
+
+
+def _labels_like(source: Source, drums: Sequence[int], course: Followed, codes: Tensor) -> list[int]:
+    """Of each note the one of the labels `drums` whose recordings are among theirs as its spectrum is among those of notes.
+
+    A beatboxed kick is no kick, but it is the darkest hit of its phrase.
+    """
+    theirs = [
+        torch.stack([_bands(source.codec, torch.from_numpy(own.astype(np.int64))) for own in source.labelled(number)])
+        for number in drums
+    ]
+    pieces = [codes[start:end] for start, end in zip(course.starts, course.ends, strict=True)]
+    notes = _standardised(torch.stack([_bands(source.codec, piece) for piece in pieces]))
+    labels = _standardised(torch.stack([own.mean(dim=0) for own in theirs]))
+    return [drums[place] for place in torch.cdist(notes, labels).argmin(dim=1).tolist()]
+
+
+def _standardised(values: Tensor) -> Tensor:
+    """Values `[n, BANDS]` less their mean, with a mean square of 1."""
+    values = values - values.mean(dim=0)
+    return values / values.square().mean().sqrt().clamp_min(1e-6)
+
+
+def _bands(codec: VQVAE, codes: Tensor) -> Tensor:
+    """Mean spectrum `[BANDS]` of codes `[F, Q]`, by amplitude, in log10 less its mean."""
+    features = codec.unproject(codec.dequantise(codes[None].to(codec.device))[0])
+    bands = nn.functional.adaptive_avg_pool1d(codec.spectrogram.mean_log_mel(features)[:, None], BANDS)[:, 0]
+    loud = 10.0 ** codec.frame_features.loudness(features)
+    return _centred((bands * loud).sum(dim=0) / loud.sum().clamp_min(1e-12)).cpu()
 
 
 def _loud(source: Source, label: int, otherwise: float) -> float:

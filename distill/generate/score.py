@@ -125,11 +125,14 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 def is_midi(path: Path) -> bool:
     """Whether a file is a MIDI file, by its first bytes. Raises ParamsError where only its name says so."""
-    begins = b""
-    with suppress(OSError), path.open("rb") as file:
-        begins = file.read(len(MIDI))
+    begins, is_file = b"", False
+    with suppress(OSError, ValueError):
+        is_file = path.is_file()  # a pipe may never say anything
+        if is_file:
+            with path.open("rb") as file:
+                begins = file.read(len(MIDI))
     if begins != MIDI and path.suffix.lower() in SUFFIXES:
-        found = "another kind of file" if path.is_file() else "none"
+        found = "another kind of file" if is_file else "none"
         raise ParamsError(f"{path}: expected a MIDI file, found {found}; check the path or name another one")
     return begins == MIDI
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from posixpath import dirname
 
 import numpy as np
 import torch
@@ -99,6 +100,11 @@ class Source:
         if self.single is not None:
             return {self.path.name: self.single.codes}
         return {} if self.reference is None else dict(zip(self.reference.names, self.reference.codes, strict=True))
+
+    def labelled(self, number: int) -> list[NDArray[np.integer]]:
+        """Codes `[F, Q]` of the recordings with a label, from 1 on."""
+        label = self.labels[number - 1]
+        return [codes for path, codes in self._recordings.items() if dirname(path) == label]
 
     def transposed(self, recorded: Recorded, semitones: float, note: float | None) -> tuple[Codes, list[float]]:
         """Codes `[F, Q]` of a recording that is moved by semitones, or to a pitch, and its pitch then, if it has a clear one.

@@ -45,6 +45,9 @@ NEEDED = {
     "list": {"folder": "folder"},
     "generate": {"model": "m.distill", "seconds": "0.2", "out": "made"},
     "vary": {"model": "m.distill", "audio": "a.wav", "count": "1", "out": "made"},
+    "morph": {"model": "m.distill", "first": "a.wav", "last": "sounds/0.wav", "steps": "2", "out": "made"},
+    "extend": {"model": "m.distill", "audio": "a.wav", "after": "0.1", "out": "made"},
+    "fill": {"model": "m.distill", "audio": "a.wav", "start": "0.01", "end": "0.05", "out": "made"},
     "kit": {"model": "m.distill", "out": "made", "seconds": "0.2", "per_label": "1"},
 }  # fmt: skip
 SLOW = ("demo", "train", "train-prior")

@@ -125,6 +125,13 @@ def test_parts_that_there_are_not_are_sentences(model: Model, given: dict[str, f
     assert expected in str(error.value)
 
 
+def test_less_than_a_sample_is_no_extension(model: Model) -> None:
+    with pytest.raises(
+        ParamsError, match="extend: expected seconds before or after the recording, found less than a samp"
+    ):
+        model.extend(string(), after=1e-9)
+
+
 def test_commands_write_what_they_draw(shell: CommandLine, path: Path) -> None:
     write_audio(Path("a.wav"), string(), RATE)
     assert shell("extend", str(path), "a.wav", "--after", "0.5", "--seed", "1").status == 0

@@ -12,11 +12,14 @@ from unit.pitched import RATE, networks, write_pitched_model
 
 import distill
 from distill.api import Model
+from distill.codec.streaming import encode_each
 from distill.errors import ParamsError
 from distill.generate.faults import Samples
-from distill.generate.follow import Followed, follow_loudness, followed, without_tone
+from distill.generate.follow import Followed, follow_loudness, follow_request, followed, without_tone
 from distill.generate.policies import Draw
 from distill.generate.source import Source
+from distill.novelty.reference import make_reference
+from distill.novelty.scores import with_scores
 
 MELODY = (57, 60, 64, 60)
 SECONDS = 0.5  # of each note
@@ -157,3 +160,24 @@ def test_policies_of_what_is_followed() -> None:
     assert tones[0].nonzero().tolist() == [[0]]
     assert bool((tones[1] == 1).all())
     assert bool((replace(course_of(), loudness=course_of().loudness + 100).codes_of_loudness <= 70).all())
+
+
+def test_a_rhythm_is_played_by_the_drums_that_it_is_like() -> None:
+    """A beatbox is no drum: the darker of two kinds of hits is played by the darker label."""
+    codec, prior = networks()
+    time = np.arange(round(0.15 * RATE)) / RATE
+    thud = 0.3 * np.sin(2 * np.pi * 150 * time) * np.exp(-30 * time)
+    hiss = 0.1 * np.diff(np.random.default_rng(0).normal(size=len(time) + 1)) * np.exp(-30 * time)
+    sounds = [torch.from_numpy(gain * hit).float() for hit in (hiss, thud) for gain in (0.6, 1.0)]
+    coded = [codes.numpy() for codes in encode_each(codec, sounds)]
+    names = ["drums/hat/a.wav", "drums/hat/b.wav", "drums/kick/a.wav", "drums/kick/b.wav"]
+    reference = with_scores(make_reference(names, coded, coded[:1]), codec)
+    source = Source(codec, prior, reference, ["drums/hat", "drums/kick"])
+    gap = np.zeros(round(0.2 * RATE))
+    beat = np.concatenate([part for hit in (thud, hiss, hiss, thud) for part in (hit, gap)]).astype(np.float32)
+    request, remarks = follow_request(source, beat, count=1, label=0)
+    assert remarks[0] == "hits are played by drums/kick (2), drums/hat (2)"
+    assert list(request.labels) == [2, 1, 1, 2]
+    assert not request.has_pitch
+    asked, _ = follow_request(source, beat, count=1, label=1)
+    assert set(asked.labels) == {1}
