@@ -196,6 +196,10 @@ class Model:
         )
         return self._reported(made, wanted)
 
+    def follow(self, recording: Recording, **asked: Any) -> Generated:
+        """Generate sounds that follow a recording or a MIDI file: `generate` with `follow`, and its other arguments."""
+        return self.generate(follow=recording, **asked)
+
     def _wanted(
         self, request: GenerateSettings, label: int, notes: Sequence[float]
     ) -> tuple[GenerationRequest, Sequence[str]]:

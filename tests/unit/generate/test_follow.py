@@ -99,6 +99,7 @@ def test_equal_seeds_give_equal_sounds_and_others_others(model: Model) -> None:
     first = model.generate(n=2, follow=sung, label="string", seed=1)
     again = model.generate(n=1, follow=sung, label="string", seed=1)
     assert np.array_equal(first.codes[0], again.codes[0])
+    assert np.array_equal(first.codes[0], model.follow(sung, label="string", seed=1).codes[0])
     assert not np.array_equal(first.codes[0], first.codes[1])
 
 
