@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_SIZE, LOUDNESS_STEP, NOTE, SHAPE
+from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_SIZE, LOUDNESS_STEP, NOTE
 from distill.codec.model import VQVAE
 from distill.codec.streaming import CHUNK_FRAMES, decode_each, encode_each, runs
 from distill.codec.tones.meter import PitchMeter
@@ -29,7 +29,7 @@ from distill.codes.store import Codes
 from distill.drums import drum_keys
 from distill.errors import ParamsError
 from distill.generate.faults import FOLLOWING, Fault
-from distill.generate.policies import Draw, Policy, first_possible
+from distill.generate.policies import Draw, Policy, first_possible, near_to
 from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
 from distill.generate.sounds import BATCH, Attempt, GenerationRequest
 from distill.generate.source import Source
@@ -47,7 +47,6 @@ STEP_FRAMES = 8  # of these medians
 SUDDEN = 0.5  # of that step within two frames: what takes longer is a glide
 SHORTEST_NOTE = 4  # frames
 UNEVEN_DB = 7.0  # of the envelope beside the loudness, from which it says where a sound begins or ends
-NEAR_DB = 4.0  # of envelopes: the deviation from them
 SMOOTHED = 3  # steps of the envelope
 CANDIDATES = 8  # drafts of a note, of which the one is taken that is in tune and like the others
 MOST_DRAFTS, FEWEST = 1024, 2  # of a phrase, so that long ones take less long, and of a note
@@ -62,14 +61,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """What sounds follow of a recording of N samples.
+    """What sounds follow of a recording.
 
     `loudness` `[F]`, by the spectrum, and `levels` `[F]`, by the envelope, are log10 of amplitudes, `envelopes` `[F, E]`
     those within frames beside the loudness, as `beside_loudness` has them. `pitches` `[F]` are in semitones (MIDI), NaN for
     none.
     """
 
-    samples: int
     loudness: Tensor
     levels: Tensor
     pitches: Tensor
@@ -119,7 +117,7 @@ def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> F
 
     pieces = list(zip(*_analysed(codec, meter, torch.from_numpy(samples)), strict=True))
     loudness, pitches, envelopes = map(torch.cat, pieces)
-    course = Followed(len(samples), loudness, envelopes.mean(dim=1), pitches, beside_loudness(envelopes, loudness))
+    course = Followed(loudness, envelopes.mean(dim=1), pitches, beside_loudness(envelopes, loudness))
     is_tone = torch.from_numpy(binary_opening(pitches.isfinite().numpy(), np.ones(SHORTEST_TONE)))
     return replace(
         course,
@@ -247,7 +245,7 @@ class FollowRequest(GenerationRequest):
         most = max(map(course.frames, notes))
         values = course.codes_of_loudness, course.pitches, course.envelopes
         loudness, pitches, envelopes = (course.by_note(value, notes) for value in values)
-        policies: list[Policy] = [EnvelopeWeights(codec, envelopes)]
+        policies: list[Policy] = [near_envelopes(codec, envelopes)]
         if self.has_pitch:
             tones = source.tuner.along(pitches, self.loose * LOOSE_SEMITONES)
             policies += [tones, without_tone(pitches.isnan(), self.loose)]
@@ -434,26 +432,13 @@ def without_tone(where: Tensor, loose: float) -> Policy:
     return silenced
 
 
-class EnvelopeWeights:
-    """Policy that weighs codewords by how near their sum is to envelopes `[count, F, E]` beside loudness, NaN for any."""
-
-    def __init__(self, codec: VQVAE, envelopes: Tensor) -> None:
-        steps = envelopes.shape[2]
-        self._wanted = 20 * (envelopes - _centred(codec.mean[-steps:].cpu()))
-        to_envelope = (codec.components.T / codec.weights)[:, -steps:].cpu()
-        # Words that last: what kernels spread over frames adds up.
-        self._words = [20 * (words.cpu() @ to_envelope) for words, _ in codec.quantizer.levels()[1:]]
-
-    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
-        if step.level < SHAPE:
-            return shares
-        *coarser, words = self._words[: 1 + step.level - SHAPE]
-        wanted = self._wanted[step.rows, step.frame]
-        for word, codes in zip(coarser, step.coarser[:, SHAPE:].unbind(dim=1), strict=True):
-            wanted = wanted - word[codes]
-        apart = (words - wanted[:, None]).square().mean(dim=2)  # [B, V]
-        weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * NEAR_DB**2)).exp()
-        return torch.where(wanted[:, :1].isfinite(), first_possible((shares * weights).nan_to_num(), shares), shares)
+def near_envelopes(codec: VQVAE, envelopes: Tensor) -> Policy:
+    """Codewords are drawn nearer to envelopes `[count, F, E]` beside the loudness, NaN for any."""
+    steps = envelopes.shape[2]
+    to_envelope = (codec.components.T / codec.weights)[:, -steps:].cpu()
+    # Words that last: what kernels spread over frames adds up.
+    words = [20 * (words.cpu() @ to_envelope) for words, _ in codec.quantizer.levels()[1:]]
+    return near_to(words, 20 * (envelopes - _centred(codec.mean[-steps:].cpu())))
 
 
 def _centred(values: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from distill.codec.spectral import SpectrogramConfig
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.generate.faults import MOST_FRAMES, SMOOTHED_FRAMES
-from distill.generate.policies import Draw, Policy, first_possible
+from distill.generate.policies import Policy, near_to
 from distill.prior.courses import Course, between
 
 BANDS = 10  # of spectra that sounds move as
@@ -36,7 +36,7 @@ FINE_SHARE = 0.5  # of the recording that is followed, in what bands do not say
 BELOW = 0.85  # of the lowest partial: up to there bands have nothing of it
 BEGINNING = 2  # frames from which sounds go on as others
 NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed; of how many; places that are compared
-BEAT_BANDS, NEAR_DB = 4, 4.0  # of spectra of beats, and the deviation from them
+BEAT_BANDS = 4  # of spectra of beats
 HEARD_SECONDS = 8.0  # of a recording, to know whether it repeats
 OCTAVE = 12  # semitones
 JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame from which a pitch jumps; share of jumps up to which it bends
@@ -96,20 +96,7 @@ class Motions:
                 own = self._spectra_of(course.recording, BEAT_BANDS)
                 known = (course.places <= len(own) - 1).nonzero()[:, 0]  # the end of it may be held out
                 spectra[sound, known] = between(own, course.places[known])
-
-        def near_to_beats(shares: Tensor, step: Draw) -> Tensor:
-            if step.level < SHAPE or step.frame >= frames:
-                return shares
-            *coarser, words = self._words[: 1 + step.level - SHAPE]
-            wanted = spectra[step.rows, step.frame]
-            for word, codes in zip(coarser, step.coarser[:, SHAPE:].unbind(dim=1), strict=True):
-                wanted = wanted - word[codes]
-            apart = (words - wanted[:, None]).square().mean(dim=2)  # [B, V]
-            weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * NEAR_DB**2)).exp()
-            weighted = (shares * weights).nan_to_num()
-            return torch.where(wanted[:, :1].isfinite(), first_possible(weighted, shares), shares)
-
-        return near_to_beats
+        return near_to(self._words, spectra)
 
     @cached_property
     def _words(self) -> list[Tensor]:

@@ -14,13 +14,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec.layout import ATOM, NOTE, TUNING, FrameLayout
+from distill.codec.layout import ATOM, NOTE, SHAPE, TUNING, FrameLayout
 from distill.codes.sequences import eos_token
 
 TONE_TOP_P = {NOTE: 0.6, TUNING: 0.6, ATOM: 0.9}  # of tones at most: held notes gave way to rare others too often
 FINEST_TEMPERATURE = 0.5  # factor of the finest level beside a tone, 1 of the coarsest: its draws make partials flicker
 SURE = 0.9  # probability of the end from which a sound ends before its course: what follows spectra of ends is a hole
 SOFT_STEPS = 10  # of loudness, 20 dB, below the loudest frame: only from there on
+NEAR_DB = 4.0  # the deviation from what a sum of codewords should be
 PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
 
 
@@ -132,6 +133,27 @@ def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Poli
         return first_possible(shares * with_eos, shares)
 
     return pull
+
+
+def near_to(words: Sequence[Tensor], wanted: Tensor) -> Policy:
+    """Codewords are drawn nearer to what their sum should be, `wanted` `[count, F, M]` in dB, NaN for any; later frames too.
+
+    `words` are what the codewords of each shape level add to it, `[V, M]`.
+    """
+
+    def near(shares: Tensor, step: Draw) -> Tensor:
+        if step.level < SHAPE or step.frame >= wanted.shape[1]:
+            return shares
+        *coarser, own = words[: 1 + step.level - SHAPE]
+        left = wanted[step.rows, step.frame]
+        for word, codes in zip(coarser, step.coarser[:, SHAPE:].unbind(dim=1), strict=True):
+            left = left - word[codes]
+        apart = (own - left[:, None]).square().mean(dim=2)  # [B, V]
+        weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * NEAR_DB**2)).exp()
+        weighted = (shares * weights).nan_to_num()
+        return torch.where(left[:, :1].isfinite(), first_possible(weighted, shares), shares)
+
+    return near
 
 
 def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> Policy:

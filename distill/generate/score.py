@@ -18,7 +18,6 @@ from distill.text import one_line, several
 MOST_NOTES, MOST_SECONDS, MOST_BYTES = 20_000, 3600.0, 4 << 20
 BEATS = 4  # of a bar
 GAINS = {"X": 1.0, "x": 0.7, "o": 0.35}  # of hits: an accent, a hit, a ghost note
-RESTS = "-."
 SWUNG = 1 / 3  # of a step, by which every second one is late at a swing of 1: the last of three
 DRUMS = 9  # the channel of drums, from 0
 PROGRAMS, MOST_VELOCITY = 128, 127
@@ -158,7 +157,7 @@ def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] 
     labels of their `programs`, from 1 on. Raises ParamsError.
     """
     file = _parsed(path)
-    tracks, seconds_at = list(enumerate(file.tracks, 1)), _clock(file, path)
+    tracks, seconds_at = file.tracks, _clock(file, path)
     if track is not None:
         if not 1 <= track <= len(tracks):
             raise ParamsError(
@@ -166,7 +165,7 @@ def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] 
             )
         tracks = [tracks[track - 1]]
     used = set[int]()
-    notes = [note for _, messages in tracks for note in _notes(messages, seconds_at, programs, used)]
+    notes = [note for messages in tracks for note in _notes(messages, seconds_at, programs, used)]
     if unused := sorted(programs.keys() - used):
         known = ", ".join(map(str, sorted(used))) or "none"
         raise ParamsError(f"program {unused[0]}: expected one that {path} plays, {known}, found another; correct it")
@@ -239,7 +238,10 @@ class _Clock:
 
 
 def _notes(messages: Any, seconds_at: _Clock, programs: Mapping[int, str], used: set[int]) -> Iterator[Note]:
-    """The notes of a track, whose programs are added to those that are `used`. One that is played again ends before; what never ends lasts to the end of the track."""
+    """The notes of a track, whose programs are added to those that are `used`.
+
+    One that is played again ends before; what never ends lasts to the end of the track.
+    """
     sounding: dict[tuple[int, int], Note] = {}  # by channel and key
     held: dict[tuple[int, int], None] = {}  # keys that only the pedal holds
     pedals: set[int] = set()

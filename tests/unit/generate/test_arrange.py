@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 from unit.command import CommandLine
-from unit.pitched import RATE, write_pitched_model
+from unit.pitched import RATE
 
-import distill
 from distill.api import Model
 from distill.errors import ParamsError
 from distill.generate.arrange import RELEASE_SECONDS, mixed, sounded
@@ -17,16 +16,6 @@ from distill.generate.score import Note
 from distill.generate.sounds import PEAK
 
 KEYS = (48, 52, 56, 60)
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pitched_model(tmp_path_factory.mktemp("model") / "a.distill")
-
-
-@pytest.fixture(scope="module")
-def model(path: Path) -> Model:
-    return distill.load(path)
 
 
 def melody(path: Path, *keys: int, velocity: int = 100) -> Path:

@@ -7,9 +7,8 @@ import pytest
 import torch
 from unit.codec.tonal import RATE, sound_of
 from unit.command import CommandLine
-from unit.pitched import networks, write_pitched_model
+from unit.pitched import networks
 
-import distill
 from distill.api import Model
 from distill.audio.write import write_audio
 from distill.codec.tones.atoms import shipped_sets
@@ -17,16 +16,6 @@ from distill.errors import ParamsError
 from distill.generate.fill import FADE_SECONDS, nats_after, spliced
 
 FADE = round(FADE_SECONDS * RATE)
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pitched_model(tmp_path_factory.mktemp("model") / "a.distill")
-
-
-@pytest.fixture(scope="module")
-def model(path: Path) -> Model:
-    return distill.load(path)
 
 
 def string(pitch: float = 60, seconds: float = 1.0) -> np.ndarray:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unit.pitched import RATE, networks, write_pitched_model
+from unit.pitched import RATE, networks
 
-import distill
 from distill.api import Model
 from distill.codec.streaming import encode_each
 from distill.errors import ParamsError
@@ -23,11 +22,6 @@ from distill.novelty.scores import with_scores
 
 MELODY = (57, 60, 64, 60)
 SECONDS = 0.5  # of each note
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return distill.load(write_pitched_model(tmp_path_factory.mktemp("model") / "a.distill"))
 
 
 def voice(*pitches: float, vibrato: float = 0.0, gap: float = 0.05) -> Samples:

@@ -7,22 +7,11 @@ import pytest
 import torch
 from unit.codec.tonal import RATE, sound_of
 from unit.command import CommandLine
-from unit.pitched import networks, write_pitched_model
+from unit.pitched import networks
 
-import distill
 from distill.api import Model
 from distill.codec.tones.atoms import shipped_sets
 from distill.generate.morph import morphed
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pitched_model(tmp_path_factory.mktemp("model") / "a.distill")
-
-
-@pytest.fixture(scope="module")
-def model(path: Path) -> Model:
-    return distill.load(path)
 
 
 def string(pitch: float, seconds: float = 0.5) -> np.ndarray:

@@ -1,0 +1,19 @@
+"""A model that makes sounds with a pitch."""
+
+from pathlib import Path
+
+import pytest
+from unit.pitched import write_pitched_model
+
+import distill
+from distill.api import Model
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pitched_model(tmp_path_factory.mktemp("model") / "a.distill")
+
+
+@pytest.fixture(scope="session")
+def model(path: Path) -> Model:
+    return distill.load(path)
