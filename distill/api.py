@@ -45,7 +45,6 @@ from distill.generate.score import BEATS, Score, is_midi, read_midi, read_patter
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
-    NO_SAMPLES,
     GenerationRequest,
     Seeds,
     TakeRequest,
@@ -396,11 +395,8 @@ class Model:
             nearer = ends[share >= 0.5]
             (samples,) = decode_sounds(codec, [codes], images=[nearer.image], width=request.width)
             novelty = None if self.judge is None else self.judge([codes])[0]
-            seconds = len(samples) / self.sample_rate
-            draws.drawn[step] = Sound(codes, novelty, None, samples, seconds, image=nearer.image)
-            if request.take is not None:
-                request.take(step, samples)
-                draws.drawn[step] = replace(draws.drawn[step], samples=NO_SAMPLES)
+            sound = Sound(codes, novelty, None, samples, len(samples) / self.sample_rate, image=nearer.image)
+            draws.hand_over(step, sound, request.take)
             (request.progress or silent)(step + 1, request.steps, "steps")
         return Morphed(draws=draws, sample_rate=self.sample_rate, seed=None)
 

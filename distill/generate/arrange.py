@@ -18,7 +18,7 @@ from distill.generate.faults import Samples
 from distill.generate.refusals import FAULTY, Draws, Refusal, Sound
 from distill.generate.requests import LONGEST_SECONDS
 from distill.generate.score import Note, Score
-from distill.generate.sounds import NO_SAMPLES, PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
+from distill.generate.sounds import PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
 from distill.generate.source import Source
 from distill.generate.tuner import Tuner, moves_in_words, octaves_back, octaves_into
 from distill.progress import Progress
@@ -64,11 +64,7 @@ class ScoreRequest(GenerationRequest):
                 sounds.update(zip(which, draws.sounds, strict=True))
                 made.redrawn.update(draws.redrawn)
             for sound in self._mixed(source, sounds):
-                place = len(made.drawn)
-                made.drawn[place] = sound
-                if take is not None:
-                    take(place, sound.samples)
-                    made.drawn[place] = replace(sound, samples=NO_SAMPLES)
+                made.hand_over(len(made.drawn), sound, take)
         return made
 
     def _drawn(

@@ -8,7 +8,7 @@ Shapes: N samples, F frames, Q levels, K candidates.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from distill.generate.faults import Samples
 from distill.generate.policies import Draw, Policy, first_possible
 from distill.generate.refusals import Draws, Refusal, Sound
 from distill.generate.sampling import Sequences, generators, sample_codes
-from distill.generate.sounds import NO_SAMPLES, GenerationRequest, Seeds, decode_sounds, folded
+from distill.generate.sounds import GenerationRequest, Seeds, decode_sounds, folded
 from distill.generate.source import Source
 from distill.generate.tuner import SPREAD
 from distill.novelty.verdict import Novelty
@@ -78,10 +78,7 @@ class FillRequest(GenerationRequest):
                 judged += [] if source.judge is None else source.judge([drawn])
             oldest = max(judged, key=lambda novelty: novelty.percentile, default=None)
             sound = Sound(codes, oldest, None, samples, len(samples) / rate, image=self.image)
-            if take is not None:
-                take(number, samples)
-                sound = replace(sound, samples=NO_SAMPLES)
-            made.drawn[number] = sound
+            made.hand_over(number, sound, take)
         return made
 
     def _with_part(

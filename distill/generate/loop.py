@@ -19,7 +19,6 @@ from distill.generate.policies import follow
 from distill.generate.refusals import Draws, Refusal
 from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
 from distill.generate.sounds import (
-    NO_SAMPLES,
     Attempt,
     GenerationRequest,
     Seeds,
@@ -68,10 +67,7 @@ class LoopRequest(GenerationRequest):
         made, rate = generate_sounds(source, longer, seeds, refusals, report), source.codec.spectrogram.sample_rate
         for number, sound in made.drawn.items():
             samples = closed(sound.samples, round(self.seconds * rate), round(SEAM_SECONDS * rate))
-            made.drawn[number] = replace(sound, samples=samples, seconds=len(samples) / rate)
-            if take is not None:
-                take(number, samples)
-                made.drawn[number] = replace(made.drawn[number], samples=NO_SAMPLES)
+            made.hand_over(number, replace(sound, samples=samples, seconds=len(samples) / rate), take)
         return made
 
     def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:

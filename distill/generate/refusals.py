@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from distill.audio.image import MONO, Image
 from distill.codes.store import Codes
@@ -95,6 +95,13 @@ class Draws:
     def refused(self) -> Counter[str]:
         """Numbers of draws that were refused, the last ones included, by reason."""
         return self.redrawn + Counter(self.left.values())
+
+    def hand_over(self, number: int, sound: Sound, take: Callable[[int, Samples], None] | None) -> None:
+        """Set a sound. Its samples go to `take`, where there is one, and are not kept then."""
+        if take is not None:
+            take(number, sound.samples)
+            sound = replace(sound, samples=sound.samples[:0])
+        self.drawn[number] = sound
 
     def add(self, others: "Draws") -> None:
         """Add those of other numbers."""

@@ -209,10 +209,8 @@ def generate_sounds(
                 )
         if not is_heard:
             made.drawn = dict(zip(batch, _decoded(source, request, batch, made.sounds), strict=True))
-        if take is not None:
-            for number in batch:
-                take(number, made.drawn[number].samples)
-                made.drawn[number] = replace(made.drawn[number], samples=NO_SAMPLES)
+        for number in batch:
+            made.hand_over(number, made.drawn[number], take)
         draws.add(made)
     return draws
 
