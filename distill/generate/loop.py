@@ -14,7 +14,6 @@ import torch
 from distill.errors import ParamsError
 from distill.generate.faults import FOLLOWING, Fault, Samples
 from distill.generate.follow import beside_loudness, sharpened
-from distill.generate.motion import Motions
 from distill.generate.policies import follow
 from distill.generate.refusals import Draws, Refusal
 from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
@@ -31,6 +30,7 @@ from distill.progress import Progress
 
 MOST_MOVED = 4 / 3  # of a tempo
 SEAM_SECONDS, AFTER_SECONDS = 0.03, 0.01  # of the crossfade, and what is drawn after it
+BANDS, NEAR_DB, COOLER = 10, 2.0, 0.5  # beats are as clear as in recordings only near their spectra, without flicker
 WHOLE = 0.03  # of a tempo, by which a recording may be off a whole number of beats
 
 
@@ -81,14 +81,17 @@ class LoopRequest(GenerationRequest):
             raise ParamsError(self._none_near(sorted(tempos[number] for number in usable)))
         random, frames = generators(attempt.seeds), frames_for_seconds(source.codec, self.max_seconds)
         every = [self._course(source, near, frames, own) for own in random]
-        wanted = Sequences(len(every), frames, False, self.label, sampling=self.sampling)
+        cooler = replace(self.sampling, temperature=COOLER * self.sampling.temperature)
+        wanted = Sequences(len(every), frames, False, self.label, sampling=cooler)
         policies = [
             follow(courses.tokens(every, frames), prior.codebook_size, [True] * len(every)),
-            motions.beats(every),
+            motions.beats(every, BANDS, NEAR_DB),
         ]
         drawn = sample_codes(prior, wanted, random, policies, attempt.progress)
         return [
-            Drawn(sharpened(source.codec, codes, _envelopes(motions, course)), course.recording)
+            Drawn(
+                sharpened(source.codec, codes, beside_loudness(*motions.envelopes_along(course))), course.recording
+            )
             for codes, course in zip(drawn, every, strict=True)
         ]
 
@@ -114,12 +117,6 @@ class LoopRequest(GenerationRequest):
             f"bpm {self.bpm:g}: expected a tempo within a third of one of the recordings', {tempos[0]:.0f} to "
             f"{tempos[-1]:.0f} bpm, found another; choose a nearer one"
         )
-
-
-def _envelopes(motions: Motions, course: Course) -> torch.Tensor:
-    """Envelopes `[F, E]` beside the loudness along a course, as `sharpened` takes them."""
-    envelopes = beside_loudness(*motions.envelopes_of(course.recording))
-    return envelopes[course.places.round().long().clamp(max=len(envelopes) - 1)]
 
 
 def _ratio(bpm: float, tempo: float) -> float:

@@ -28,8 +28,8 @@ from distill.codec.spectral import SpectrogramConfig
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.generate.faults import MOST_FRAMES, SMOOTHED_FRAMES
-from distill.generate.policies import Policy, near_to
-from distill.prior.courses import Course, between
+from distill.generate.policies import NEAR_DB, Policy, near_to
+from distill.prior.courses import Course, between, steps_at
 
 BANDS = 10  # of spectra that sounds move as
 FINE_SHARE = 0.5  # of the recording that is followed, in what bands do not say
@@ -54,6 +54,7 @@ class Motions:
         self._candidates = range(0, len(recordings), -(-len(recordings) // CANDIDATES))
         self.tempo_of, self.bend_of = cache(self._tempo_of), cache(self._bend_of)
         self._latents_of, self._to_bands = cache(self._new_latents), cache(self._new_table)
+        self._words = cache(self._new_words)
 
     @torch.inference_mode()
     def moved(self, codes: Codes, course: Course, bends: bool = True) -> tuple[Codes, int]:
@@ -87,24 +88,27 @@ class Motions:
         )
         return moved, recording
 
-    def beats(self, courses: Sequence[Course]) -> Policy:
-        """Policy that weighs codewords of sounds in time by how near their sum is to the spectra of their recordings."""
-        frames = max(len(course.loudness) for course in courses)
-        spectra = torch.full((len(courses), frames, self._codec.spectrogram.stack * BEAT_BANDS), math.nan)
+    def beats(self, courses: Sequence[Course], bands: int = BEAT_BANDS, deviation: float = NEAR_DB) -> Policy:
+        """Policy that weighs codewords of sounds in time by how near their sum is to the spectra of their recordings.
+
+        Spectra have so many bands, and are heard at the hop that is nearest: those between two would blur beats.
+        """
+        frames, hops = max(len(course.loudness) for course in courses), self._codec.spectrogram.stack
+        spectra = torch.full((len(courses), frames, hops * bands), math.nan)
         for sound, course in enumerate(courses):
             if course.in_time:
-                own = self._spectra_of(course.recording, BEAT_BANDS)
-                known = (course.places <= len(own) - 1).nonzero()[:, 0]  # the end of it may be held out
-                spectra[sound, known] = between(own, course.places[known])
-        return near_to(self._words, spectra)
+                own = self._spectra_of(course.recording, bands).unflatten(1, (hops, bands)).flatten(0, 1)
+                known = course.places < len(own) / hops  # the end of it may be held out
+                nearest = steps_at(course.places, hops)[known].round().long().clamp(0, len(own) - 1)
+                spectra[sound, known.nonzero()[:, 0]] = _centred(own[nearest].flatten(1))
+        return near_to(self._words(bands), spectra, deviation)
 
-    @cached_property
-    def _words(self) -> list[Tensor]:
+    def _new_words(self, bands: int) -> list[Tensor]:
         """What the codewords of each shape level add to the spectrum of their frame, `[V, M]`.
 
         They are words that last: what their kernels spread over frames adds up.
         """
-        return [self._spectra(words.cpu(), BEAT_BANDS) for words, _ in self._codec.quantizer.levels()[1:]]
+        return [self._spectra(words.cpu(), bands) for words, _ in self._codec.quantizer.levels()[1:]]
 
     def like(self, course: Course, begun: Tensor) -> int:
         """One of the recordings that are nearest to a course, and to the spectrum `[M]` that a sound began with.
@@ -252,11 +256,13 @@ class Motions:
         from_bands[:, 0] = 0.0
         return from_bands
 
-    def envelopes_of(self, recording: int) -> tuple[Tensor, Tensor]:
-        """Envelopes `[F, E]` and loudness `[F]` of a recording, in log10."""
-        features = self._codec.unproject(self._latents_of(recording).to(self._codec.device))
-        steps = self._codec.spectrogram.feature_sizes[-1]
-        return features[:, -steps:].cpu(), self._codec.frame_features.loudness(features)[:, 0].cpu()
+    def envelopes_along(self, course: Course) -> tuple[Tensor, Tensor]:
+        """Envelopes `[F, E]` and loudness `[F]` of the recording of a course along it, in log10."""
+        features = self._codec.unproject(self._latents_of(course.recording).to(self._codec.device))
+        steps, loudness = self._codec.spectrogram.feature_sizes[-1], self._codec.frame_features.loudness(features)[:, 0]
+        own = features[:, -steps:].flatten().cpu()
+        at = steps_at(course.places, steps).clamp(0, len(own) - 1)
+        return between(own, at.flatten()).view_as(at), between(loudness.cpu(), course.places.clamp_max(len(features) - 1))
 
     def repeats(self, recording: int) -> bool:
         """Whether the onsets of a recording repeat when it is decoded."""

@@ -135,10 +135,10 @@ def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Poli
     return pull
 
 
-def near_to(words: Sequence[Tensor], wanted: Tensor) -> Policy:
+def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB) -> Policy:
     """Codewords are drawn nearer to what their sum should be, `wanted` `[count, F, M]` in dB, NaN for any; later frames too.
 
-    `words` are what the codewords of each shape level add to it, `[V, M]`.
+    `words` are what the codewords of each shape level add to it, `[V, M]`; `deviation` is that of the sum.
     """
 
     def near(shares: Tensor, step: Draw) -> Tensor:
@@ -149,7 +149,7 @@ def near_to(words: Sequence[Tensor], wanted: Tensor) -> Policy:
         for word, codes in zip(coarser, step.coarser[:, SHAPE:].unbind(dim=1), strict=True):
             left = left - word[codes]
         apart = (own - left[:, None]).square().mean(dim=2)  # [B, V]
-        weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * NEAR_DB**2)).exp()
+        weights = (-(apart - apart.amin(dim=1, keepdim=True)) / (2 * deviation**2)).exp()
         weighted = (shares * weights).nan_to_num()
         return torch.where(left[:, :1].isfinite(), first_possible(weighted, shares), shares)
 

@@ -128,6 +128,17 @@ class Courses(nn.Module):
         return numbers[chosen], 2 * octaves - 1, 2 * moved - 1, chance
 
 
+def steps_at(places: Tensor, count: int) -> Tensor:
+    """Where the steps of frames at places `[n]` in a recording, `count` of a frame, are in its steps, `[n, count]`.
+
+    Places go on at one speed, but for what begins again.
+    """
+    moves = places.diff()
+    speed = float(moves[moves > 0].median()) if (moves > 0).any() else 1.0
+    middles = (torch.arange(count) + 0.5) / count - 0.5  # of steps, in frames from the middle of their frame
+    return (places[:, None] + 0.5 + speed * middles) * count - 0.5
+
+
 def between(values: Tensor, places: Tensor) -> Tensor:
     """Values `[F, ...]` of a recording at places `[n]` in it, in frames, on the line between the two nearest."""
     before = places.floor().long()
