@@ -9,25 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import soxr
 import torch
 from numpy.typing import NDArray
 
-from distill.audio.decode import Decoder
-from distill.audio.image import COHERENCE_STEPS, LEVEL_STEPS, MONO, Image, cut, fold, image_of, mono
-from distill.audio.read import Channels
+from distill.audio.image import COHERENCE_STEPS, LEVEL_STEPS, MONO, Image, cut
 from distill.codec.coordinates import codewords_of
-from distill.codec.streaming import encode, within_full_scale
+from distill.codec.streaming import encode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.arrange import ScoreRequest, fitted
+from distill.generate.asked import request_of
 from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.fill import FillRequest
-from distill.generate.follow import follow_request
-from distill.generate.loop import LoopRequest
-from distill.generate.morph import morphed
+from distill.generate.given import image_taken, read, read_as_it_is
+from distill.generate.morph import morphs
 from distill.generate.policies import Sampling
-from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, Sound, equal_to, too_old
+from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, equal_to, too_old
 from distill.generate.requests import (
     LONGEST_SECONDS,
     ExtendSettings,
@@ -37,11 +33,9 @@ from distill.generate.requests import (
     MorphSettings,
     Recording,
     VarySettings,
-    check_tuning,
     takes,
 )
 from distill.generate.results import Generated, Morphed, Take, Varied, similarities
-from distill.generate.score import BEATS, Score, is_midi, read_midi, read_pattern, read_programs
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
@@ -71,7 +65,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
-RATES = range(100, 768_001)  # Hz, of samples
 COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 
@@ -180,7 +173,8 @@ class Model:
         if request.notes:
             self.tuner.check(request.notes, label)
             tuning = self.tuner.tuning(request.tuning)
-        wanted, remarks = self._wanted(request, label, [note + tuning.offset for note in request.notes])
+        notes = [note + tuning.offset for note in request.notes]
+        wanted, remarks = request_of(self.source, request, label, notes, self._recorded)
         seed, is_old = seed_or_any(request.seed), too_old(request.min_novelty or 0)
         refusals = [FAULTY] * request.reject_faults + [in_tune(wanted)] * bool(request.notes) + [is_old]
         draws = self._draws(wanted, seed, refusals, request)
@@ -198,62 +192,6 @@ class Model:
     def follow(self, recording: Recording, **asked: Any) -> Generated:
         """Generate sounds that follow a recording or a MIDI file: `generate` with `follow`, and its other arguments."""
         return self.generate(follow=recording, **asked)
-
-    def _wanted(
-        self, request: GenerateSettings, label: int, notes: Sequence[float]
-    ) -> tuple[GenerationRequest, Sequence[str]]:
-        """What is drawn for a request at notes, in semitones (MIDI), and remarks on it."""
-        shared: dict[str, Any] = {
-            "count": request.count,
-            "sampling": Sampling(request.temperature, request.top_k, request.top_p, request.guidance_scale),
-            "label": label,
-            "width": request.width,
-            "finds_faults": True,
-        }
-        if request.pattern is not None:
-            score = read_pattern(request.pattern, *request.tempo, request.swing or 0.0)
-            return self._played(score, request, **shared)
-        if request.follow is not None:
-            return self._following(request, request.follow, shared)
-        if request.is_loop:
-            bpm, bars = request.tempo
-            return LoopRequest(max_seconds=BEATS * bars * 60 / bpm, bpm=bpm, beats=BEATS * bars, **shared), []
-        prompt = None if request.prompt is None else self._recorded(request.prompt, request.prompt_rate)
-        if prompt is not None:
-            shared |= {"prompt": prompt.codes, "image": prompt.image}
-        has_length = request.seconds is not None
-        shared |= {"max_seconds": request.seconds or LONGEST_SECONDS, "natural_ending": not has_length}
-        return GenerationRequest(**shared, notes=notes), []
-
-    def _following(
-        self, request: GenerateSettings, followed: Recording, shared: dict[str, Any]
-    ) -> tuple[GenerationRequest, Sequence[str]]:
-        """What is drawn to follow a recording or a MIDI file, and remarks on it. Raises ParamsError."""
-        is_score = not isinstance(followed, np.ndarray) and is_midi(Path(followed))
-        if not is_score:
-            check_tuning(request.tuning, None)
-        others = {"loose", "follow_rate"} if is_score else {"track", "program", "stems"}
-        kinds = ("a recording", "a MIDI file") if is_score else ("a MIDI file", "a recording")
-        if unfit := [name for name in sorted(others) if getattr(request, name) not in (None, False)]:
-            raise ParamsError(f"{unfit[0]}: expected {kinds[0]} to follow, found {kinds[1]}; leave it out")
-        if isinstance(followed, np.ndarray) or not is_score:
-            samples, loose = self.samples(followed, request.follow_rate), request.loose or 0.0
-            return follow_request(self.source, samples, loose=loose, **shared)
-        programs = read_programs(request.program) if request.program else {}
-        score, remarks = read_midi(Path(followed), request.track, programs).with_drums(self.labels)
-        wanted, moved = self._played(score, request, **shared)
-        return wanted, [*remarks, *moved]
-
-    def _played(
-        self, score: Score, request: GenerateSettings, label: int, **about: Any
-    ) -> tuple[ScoreRequest, list[str]]:
-        """A request for renditions of a score, of which notes without a label have this one, and remarks on it."""
-        numbers = {name: self.label_number(name) if name else label for name in score.labels}
-        played, remarks = fitted(score, self.tuner, numbers)
-        tuning = self.tuner.tuning(request.tuning) if any(note.key is not None for note in played.notes) else CONCERT
-        about |= {"score": played, "numbers": numbers, "tuning": tuning.offset, "stems": request.stems}
-        wanted = ScoreRequest(max_seconds=LONGEST_SECONDS, label=label, **about)
-        return wanted, [*remarks, *filter(None, [tuning.in_words])]
 
     @takes(KitSettings)
     def kit(self, request: KitSettings) -> Kit:
@@ -325,7 +263,7 @@ class Model:
         The recording stays as it is, to the sample, but for 10 ms at each seam. Novelty is that of what is drawn. Raises
         ArtifactError, AudioError and ParamsError.
         """
-        given = self._channels(request.recording, request.recording_rate)
+        given = read_as_it_is(self.source, request.recording, request.recording_rate)
         before, after = (round(seconds * self.sample_rate) for seconds in (request.before, request.after))
         whole = np.pad(given, [(before, after), (0, 0)][: given.ndim])
         parts = [(before + len(given), len(whole)), (0, before)]
@@ -333,20 +271,20 @@ class Model:
             raise ParamsError(
                 "extend: expected seconds before or after the recording, found less than a sample; give more"
             )
-        image = cut(self._image_of(given), -request.before, len(whole) / self.sample_rate)
+        image = cut(image_taken(self.source, given), -request.before, len(whole) / self.sample_rate)
         return self._filled(request, whole, [(start, end) for start, end in parts if start < end], image)
 
     @takes(FillSettings)
     def fill(self, request: FillSettings) -> Generated:
         """Draw a part of a recording again, from `start` to `end`, in seconds. See `extend`."""
-        given = self._channels(request.recording, request.recording_rate)
+        given = read_as_it_is(self.source, request.recording, request.recording_rate)
         start, end = (round(seconds * self.sample_rate) for seconds in (request.start, request.end))
         if end > len(given):
             raise ParamsError(
                 f"to {request.end:g}: expected a part of the recording, which lasts {len(given) / self.sample_rate:g} s, "
                 "found a later end; give an earlier one"
             )
-        return self._filled(request, given, [(start, end)], self._image_of(given))
+        return self._filled(request, given, [(start, end)], image_taken(self.source, given))
 
     def _filled(
         self, request: ExtendSettings | FillSettings, given: Samples, parts: Sequence[tuple[int, int]], image: Image
@@ -365,18 +303,6 @@ class Model:
         seed = seed_or_any(request.seed)
         return Generated(draws=self._draws(wanted, seed, [], request), sample_rate=self.sample_rate, seed=seed)
 
-    def _channels(self, recording: Recording, sample_rate: int | None) -> Samples:
-        """Samples `[N]` or `[N, 2]` of a recording as it is. Raises as `samples` does."""
-        if not isinstance(recording, str | os.PathLike):
-            return self._array(recording, sample_rate)
-        self._check_rate(recording, sample_rate)
-        with Decoder() as decoder:
-            return decoder.recording(Path(recording), self.sample_rate, "both").samples
-
-    def _image_of(self, given: Samples) -> Image:
-        """The image of samples, where the model is stereo and they are."""
-        return image_of(given, self.sample_rate) if given.ndim == 2 and self.source.is_stereo else MONO
-
     @takes(MorphSettings)
     def morph(self, request: MorphSettings) -> Morphed:
         """Make `steps` sounds from `first` to `last`, recordings as of `samples`, at `first_rate` and `last_rate` Hz.
@@ -384,20 +310,10 @@ class Model:
         The ends are both recordings, decoded from their codes. Between them pitch, spectrum and length go from one to the
         other, aligned at attacks: partials move. Raises ArtifactError, AudioError and ParamsError.
         """
-        ends = [
-            self._recorded(recording, rate)
-            for recording, rate in ((request.first, request.first_rate), (request.last, request.last_rate))
-        ]
-        codec, intervals, draws = self.bundle.codec, self.tuner.intervals_heard, Draws()
-        for step in range(request.steps):
-            share = step / (request.steps - 1)
-            codes = morphed(codec, intervals, ends[0].codes, ends[1].codes, share)
-            nearer = ends[share >= 0.5]
-            (samples,) = decode_sounds(codec, [codes], images=[nearer.image], width=request.width)
-            novelty = None if self.judge is None else self.judge([codes])[0]
-            sound = Sound(codes, novelty, None, samples, len(samples) / self.sample_rate, image=nearer.image)
-            draws.hand_over(step, sound, request.take)
-            (request.progress or silent)(step + 1, request.steps, "steps")
+        first = self._recorded(request.first, request.first_rate)
+        last = self._recorded(request.last, request.last_rate)
+        report = request.progress or silent
+        draws = morphs(self.source, first, last, request.steps, request.width, report, request.take)
         return Morphed(draws=draws, sample_rate=self.sample_rate, seed=None)
 
     def _draws(
@@ -464,39 +380,7 @@ class Model:
 
     def _read(self, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
         """Samples `[N]` and image of a recording. Raises as `samples` does."""
-        if isinstance(recording, str | os.PathLike):
-            self._check_rate(recording, sample_rate)
-            with Decoder() as decoder:
-                channels: Channels = "fold" if self.source.is_stereo else "mono"
-                read = decoder.recording(Path(recording), self.sample_rate, channels)
-            return within_full_scale(self.bundle.codec, read.samples, str(recording)), read.image
-        sound = self._array(recording, sample_rate)
-        image = image_of(sound, self.sample_rate) if sound.ndim == 2 else MONO
-        sound = fold(sound, self.sample_rate) if len(image) else mono(sound)
-        return within_full_scale(self.bundle.codec, sound, "samples"), image
-
-    def _check_rate(self, path: str | os.PathLike[str], sample_rate: int | None) -> None:
-        """Check that none is given beside a file. Raises ParamsError."""
-        if sample_rate is not None:
-            raise ParamsError(
-                f"sample rate {sample_rate}: expected none beside {path}, which has its own; leave it out"
-            )
-
-    def _array(self, recording: NDArray[np.floating], sample_rate: int | None) -> Samples:
-        """Samples `[N]` or `[N, 2]` at the model's rate. Raises ParamsError."""
-        sound = np.asarray(recording, dtype=np.float32)
-        is_shaped = len(sound) > 0 and (sound.ndim == 1 or sound.shape[1:] == (2,)) if sound.ndim else False
-        if not is_shaped or not np.isfinite(sound).all():
-            wrong = "NaN or infinite values" if is_shaped else f"the shape {sound.shape}"
-            raise ParamsError(f"samples: expected a sound, mono [N] or stereo [N, 2], of finite numbers, found {wrong}")
-        if sample_rate is not None and not (isinstance(sample_rate, int | np.integer) and int(sample_rate) in RATES):
-            raise ParamsError(
-                f"sample rate {sample_rate!r}: expected a whole number from {RATES[0]} to {RATES[-1]} Hz, found another; "
-                "give that of the samples"
-            )
-        if sample_rate is not None and sample_rate != self.sample_rate:
-            sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
-        return sound
+        return read(self.source, recording, sample_rate)
 
     def _recorded(self, recording: Recording, sample_rate: int | None) -> Recorded:
         samples, image = self._read(recording, sample_rate)

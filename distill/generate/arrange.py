@@ -21,6 +21,7 @@ from distill.generate.score import Note, Score
 from distill.generate.sounds import PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
 from distill.generate.source import Source
 from distill.generate.tuner import Tuner, moves_in_words, octaves_back, octaves_into
+from distill.novelty.verdict import least_new
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
@@ -114,8 +115,7 @@ class ScoreRequest(GenerationRequest):
         in_mono = within_full_scale(source.codec, folded(samples, rate), "the mix")
         codes = next(encode_each(source.codec, [torch.from_numpy(in_mono)])).cpu().numpy()
         of_it = [sound.novelty for which, sound in sounds.items() if label in ("", which[0])]
-        oldest = max(filter(None, of_it), key=lambda novelty: novelty.percentile, default=None)
-        return Sound(codes, oldest, None, samples, len(samples) / rate, label=label)
+        return Sound(codes, least_new(of_it), None, samples, len(samples) / rate, label=label)
 
 
 def fitted(score: Score, tuner: Tuner, numbers: Mapping[str, int]) -> tuple[Score, list[str]]:

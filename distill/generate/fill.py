@@ -28,7 +28,7 @@ from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, decode_sounds, folded
 from distill.generate.source import Source
 from distill.generate.tuner import SPREAD
-from distill.novelty.verdict import Novelty
+from distill.novelty.verdict import Novelty, least_new
 from distill.prior.base import Prior
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
@@ -76,8 +76,7 @@ class FillRequest(GenerationRequest):
                 (decoded,) = decode_sounds(source.codec, [codes], len(samples), [self.image], self.width)
                 samples = spliced(samples, decoded, start, end, rate)
                 judged += [] if source.judge is None else source.judge([drawn])
-            oldest = max(judged, key=lambda novelty: novelty.percentile, default=None)
-            sound = Sound(codes, oldest, None, samples, len(samples) / rate, image=self.image)
+            sound = Sound(codes, least_new(judged), None, samples, len(samples) / rate, image=self.image)
             made.hand_over(number, sound, take)
         return made
 

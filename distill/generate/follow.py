@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_SIZE, LOUDNESS_STEP, NOTE
 from distill.codec.model import VQVAE
-from distill.codec.streaming import CHUNK_FRAMES, decode_each, encode_each, runs
+from distill.codec.streaming import CHUNK_FRAMES, decode_each, runs
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
@@ -32,7 +32,7 @@ from distill.generate.faults import FOLLOWING, Fault
 from distill.generate.policies import Draw, Policy, first_possible, near_to
 from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
 from distill.generate.sounds import BATCH, Attempt, GenerationRequest
-from distill.generate.source import Source
+from distill.generate.source import Recorded, Source
 from distill.generate.tuner import moves_in_words, octaves_back, octaves_into
 from distill.prior.courses import LOUD
 from distill.progress import Progress
@@ -292,11 +292,12 @@ class _Candidate(NamedTuple):
         return other.off, float((self.shape - other.shape).square().sum())
 
 
-def follow_request(source: Source, samples: NDArray[np.float32], **about: Any) -> tuple[FollowRequest, list[str]]:
-    """A request to follow samples `[N]` by a source, and remarks on what of them cannot be followed.
+def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[FollowRequest, list[str]]:
+    """A request to follow a recording by a source, and remarks on what of it cannot be followed.
 
     `about` are its other fields. Raises ParamsError for silence.
     """
+    samples, codes = recorded.samples, torch.from_numpy(recorded.codes)
     if np.abs(samples).max(initial=0.0) < SILENT:
         raise ParamsError("follow: expected a sound, found silence; choose another recording")
     label, remarks = about.get("label", 0), []
@@ -310,7 +311,6 @@ def follow_request(source: Source, samples: NDArray[np.float32], **about: Any) -
     has_pitch = known is not None and voiced > 0 and not is_rhythm
     if not has_pitch:
         course = replace(course, pitches=torch.full_like(course.pitches, math.nan))
-    codes = next(encode_each(source.codec, [torch.from_numpy(samples)])).cpu()
     labels = _labels_like(source, drums, course, codes) if is_rhythm else [label] * len(course.starts)
     if is_rhythm:
         counts = Counter(source.labels[number - 1] for number in labels)
@@ -321,7 +321,7 @@ def follow_request(source: Source, samples: NDArray[np.float32], **about: Any) -
         course, moved = _within(course, known)
         remarks += moved
     if source.judge is not None:
-        (novelty,) = source.judge([codes.numpy()])
+        (novelty,) = source.judge([recorded.codes])
         if novelty.verdict == "copy":
             remarks.append(f"what is followed is among the recordings of the model: {novelty.nearest.nearest}")
     seconds = len(samples) / source.codec.spectrogram.sample_rate

@@ -73,12 +73,11 @@ class LoopRequest(GenerationRequest):
     def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
         """Draw some loops, a little longer than they are. Raises ParamsError where no recording has such a tempo."""
         motions, courses, prior = source.motions, source.prior.courses, source.prior
-        numbers = [] if motions is None or courses is None else courses.numbers_of(self.label)
-        tempos = {number: motions.tempo_of(number) for number in numbers} if motions else {}
-        usable = {number: _ratio(self.bpm, tempo) for number, tempo in tempos.items() if not math.isnan(tempo)}
+        tempos = self.tempos(source)
+        usable = {number: _ratio(self.bpm, tempo) for number, tempo in tempos.items()}
         near = {number: ratio for number, ratio in usable.items() if 1 / MOST_MOVED <= ratio <= MOST_MOVED}
         if not near or motions is None or courses is None:
-            raise ParamsError(self._none_near(sorted(tempos[number] for number in usable)))
+            raise ParamsError(self._none_near(sorted(tempos.values())))
         random, frames = generators(attempt.seeds), frames_for_seconds(source.codec, self.max_seconds)
         every = [self._course(source, near, frames, own) for own in random]
         cooler = replace(self.sampling, temperature=COOLER * self.sampling.temperature)
@@ -89,11 +88,16 @@ class LoopRequest(GenerationRequest):
         ]
         drawn = sample_codes(prior, wanted, random, policies, attempt.progress)
         return [
-            Drawn(
-                sharpened(source.codec, codes, beside_loudness(*motions.envelopes_along(course))), course.recording
-            )
+            Drawn(sharpened(source.codec, codes, beside_loudness(*motions.envelopes_along(course))), course.recording)
             for codes, course in zip(drawn, every, strict=True)
         ]
+
+    def tempos(self, source: Source) -> dict[int, float]:
+        """The tempos of the recordings that loops can be drawn along, by number."""
+        if source.motions is None or source.prior.courses is None:
+            return {}
+        tempos = {number: source.motions.tempo_of(number) for number in source.prior.courses.numbers_of(self.label)}
+        return {number: tempo for number, tempo in tempos.items() if not math.isnan(tempo)}
 
     def _course(self, source: Source, near: dict[int, float], frames: int, random: torch.Generator) -> Course:
         """A course along one of the recordings that are `near`, by how much faster they are played."""

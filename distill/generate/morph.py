@@ -6,6 +6,7 @@ tones. A pitch is between both pitches as they are heard. The partials of a step
 Shapes: F frames, Q levels, D numbers of a latent.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,12 @@ from distill.codec.layout import NOTE, NOTES, SHAPE, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tones.layer import note_and_tuning
 from distill.codes.store import Codes
+from distill.generate.faults import Samples
+from distill.generate.refusals import Draws, Sound
+from distill.generate.sounds import decode_sounds
+from distill.generate.source import Recorded, Source
 from distill.prior.courses import between
+from distill.progress import Progress
 
 RISE_FRAMES = 3  # before a frame, over which the level rises at an attack
 NEAR_LOUDEST = 6  # steps of loudness, 12 dB, below the loudest frame, where an attack is at least
@@ -76,3 +82,25 @@ def morphed(codec: VQVAE, intervals: Tensor, first: Codes, last: Codes, share: f
     moved = torch.stack([note, tuning, tones[:, 2]], dim=1) * has_tone[:, None]
     found: Codes = codec.search(latents[None].float().to(codec.device), moved[None].to(codec.device))[0].cpu().numpy()
     return found
+
+
+def morphs(
+    source: Source,
+    first: Recorded,
+    last: Recorded,
+    steps: int,
+    width: float,
+    report: Progress,
+    take: Callable[[int, Samples], None] | None,
+) -> Draws:
+    """Sounds from one recording to another, both ends among them, so wide, with the image of the nearer one."""
+    draws, rate = Draws(), source.codec.spectrogram.sample_rate
+    for step in range(steps):
+        share = step / (steps - 1)
+        codes = morphed(source.codec, source.tuner.intervals_heard, first.codes, last.codes, share)
+        nearer = last if share >= 0.5 else first
+        (samples,) = decode_sounds(source.codec, [codes], images=[nearer.image], width=width)
+        novelty = None if source.judge is None else source.judge([codes])[0]
+        draws.hand_over(step, Sound(codes, novelty, None, samples, len(samples) / rate, image=nearer.image), take)
+        report(step + 1, steps, "steps")
+    return draws

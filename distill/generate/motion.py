@@ -262,7 +262,9 @@ class Motions:
         steps, loudness = self._codec.spectrogram.feature_sizes[-1], self._codec.frame_features.loudness(features)[:, 0]
         own = features[:, -steps:].flatten().cpu()
         at = steps_at(course.places, steps).clamp(0, len(own) - 1)
-        return between(own, at.flatten()).view_as(at), between(loudness.cpu(), course.places.clamp_max(len(features) - 1))
+        return between(own, at.flatten()).view_as(at), between(
+            loudness.cpu(), course.places.clamp_max(len(features) - 1)
+        )
 
     def repeats(self, recording: int) -> bool:
         """Whether the onsets of a recording repeat when it is decoded."""

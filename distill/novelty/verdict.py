@@ -1,6 +1,6 @@
 """Novelty verdict: similarity to the training recordings, judged by that of held-out recordings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from pathlib import PurePath
@@ -95,6 +95,11 @@ class Novelty:
         """The verdict and its reasons, for reports."""
         spectra = {**asdict(self.spectra), "difference_db": self.spectra.difference_db}
         return {**asdict(self), "percentile": self.percentile, "spectra": spectra}
+
+
+def least_new(verdicts: Iterable[Novelty | None]) -> Novelty | None:
+    """Of several verdicts that on the least new sound; None where there are none."""
+    return max(filter(None, verdicts), key=lambda novelty: novelty.percentile, default=None)
 
 
 class Judge:

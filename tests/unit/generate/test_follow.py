@@ -16,7 +16,7 @@ from distill.errors import ParamsError
 from distill.generate.faults import Samples
 from distill.generate.follow import Followed, follow_loudness, follow_request, followed, without_tone
 from distill.generate.policies import Draw
-from distill.generate.source import Source
+from distill.generate.source import Recorded, Source
 from distill.novelty.reference import make_reference
 from distill.novelty.scores import with_scores
 
@@ -170,9 +170,11 @@ def test_a_rhythm_is_played_by_the_drums_that_it_is_like() -> None:
     source = Source(codec, prior, reference, ["drums/hat", "drums/kick"])
     gap = np.zeros(round(0.2 * RATE))
     beat = np.concatenate([part for hit in (thud, hiss, hiss, thud) for part in (hit, gap)]).astype(np.float32)
-    request, remarks = follow_request(source, beat, count=1, label=0)
+    (codes,) = encode_each(codec, [torch.from_numpy(beat)])
+    recorded = Recorded(beat, codes.numpy())
+    request, remarks = follow_request(source, recorded, count=1, label=0)
     assert remarks[0] == "hits are played by drums/kick (2), drums/hat (2)"
     assert list(request.labels) == [2, 1, 1, 2]
     assert not request.has_pitch
-    asked, _ = follow_request(source, beat, count=1, label=1)
+    asked, _ = follow_request(source, recorded, count=1, label=1)
     assert set(asked.labels) == {1}

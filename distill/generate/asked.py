@@ -1,0 +1,77 @@
+"""Requests that `generate` was asked for: of a pattern, what to follow, a tempo, or none of these."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.errors import ParamsError
+from distill.generate.arrange import ScoreRequest, fitted
+from distill.generate.follow import follow_request
+from distill.generate.loop import LoopRequest
+from distill.generate.policies import Sampling
+from distill.generate.requests import LONGEST_SECONDS, GenerateSettings, Recording, check_tuning
+from distill.generate.score import BEATS, Score, is_midi, read_midi, read_pattern, read_programs
+from distill.generate.sounds import GenerationRequest
+from distill.generate.source import Recorded, Source
+from distill.notes import CONCERT
+
+Listen = Callable[[Recording, int | None], Recorded]
+"""What reads a recording, a file or samples at a rate in Hz."""
+
+Wanted = tuple[GenerationRequest, Sequence[str]]
+"""What is drawn, and remarks on it."""
+
+
+def request_of(source: Source, asked: GenerateSettings, label: int, notes: Sequence[float], listen: Listen) -> Wanted:
+    """What a source draws of a label, 0 for none, for settings at notes, in semitones (MIDI). Raises ParamsError."""
+    shared: dict[str, Any] = {
+        "count": asked.count,
+        "sampling": Sampling(asked.temperature, asked.top_k, asked.top_p, asked.guidance_scale),
+        "label": label,
+        "width": asked.width,
+        "finds_faults": True,
+    }
+    if asked.pattern is not None:
+        return _played(source, read_pattern(asked.pattern, *asked.tempo, asked.swing or 0.0), asked, **shared)
+    if asked.follow is not None:
+        return _following(source, asked, asked.follow, listen, shared)
+    if asked.is_loop:
+        bpm, bars = asked.tempo
+        return LoopRequest(max_seconds=BEATS * bars * 60 / bpm, bpm=bpm, beats=BEATS * bars, **shared), []
+    if asked.prompt is not None:
+        prompt = listen(asked.prompt, asked.prompt_rate)
+        shared |= {"prompt": prompt.codes, "image": prompt.image}
+    has_length = asked.seconds is not None
+    shared |= {"max_seconds": asked.seconds or LONGEST_SECONDS, "natural_ending": not has_length}
+    return GenerationRequest(**shared, notes=notes), []
+
+
+def _following(
+    source: Source, asked: GenerateSettings, followed: Recording, listen: Listen, shared: dict[str, Any]
+) -> Wanted:
+    """What is drawn to follow a recording or a MIDI file. Raises ParamsError."""
+    is_score = not isinstance(followed, np.ndarray) and is_midi(Path(followed))
+    if not is_score:
+        check_tuning(asked.tuning, None)
+    others = {"loose", "follow_rate"} if is_score else {"track", "program", "stems"}
+    kinds = ("a recording", "a MIDI file") if is_score else ("a MIDI file", "a recording")
+    if unfit := [name for name in sorted(others) if getattr(asked, name) not in (None, False)]:
+        raise ParamsError(f"{unfit[0]}: expected {kinds[0]} to follow, found {kinds[1]}; leave it out")
+    if isinstance(followed, np.ndarray) or not is_score:
+        return follow_request(source, listen(followed, asked.follow_rate), loose=asked.loose or 0.0, **shared)
+    programs = read_programs(asked.program) if asked.program else {}
+    score, remarks = read_midi(Path(followed), asked.track, programs).with_drums(source.labels)
+    wanted, moved = _played(source, score, asked, **shared)
+    return wanted, [*remarks, *moved]
+
+
+def _played(source: Source, score: Score, asked: GenerateSettings, label: int, **about: Any) -> Wanted:
+    """A request for renditions of a score, of which notes without a label have this one."""
+    numbers = {name: source.label_number(name) if name else label for name in score.labels}
+    played, remarks = fitted(score, source.tuner, numbers)
+    tuning = source.tuner.tuning(asked.tuning) if any(note.key is not None for note in played.notes) else CONCERT
+    about |= {"score": played, "numbers": numbers, "tuning": tuning.offset, "stems": asked.stems}
+    wanted = ScoreRequest(max_seconds=LONGEST_SECONDS, label=label, **about)
+    return wanted, [*remarks, *filter(None, [tuning.in_words])]
