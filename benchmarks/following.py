@@ -1,6 +1,7 @@
 """How well sounds follow: phrases of known pitch and loudness, and what models make of them.
 
-`python -m benchmarks.following MODEL... [--write]`. Pitch is measured by YIN (de Cheveigné and Kawahara 2002), not by the
+`python -m benchmarks.following MODEL[=LABEL]... [--write]`. Beside each stand the phrases themselves, and sounds of the same
+model and length that follow nothing. Pitch is measured by YIN (de Cheveigné and Kawahara 2002), not by the
 meter that following itself uses, and beside it of the phrases themselves: what it cannot hear of those it cannot hear of
 sounds. Both are compared in octaves, since bells and chords have more than one pitch. Timbre is compared by mean log-mel
 spectra: is a sound nearer to a recording of the corpus, decoded, than to the phrase?
@@ -191,11 +192,11 @@ def _spectrum(samples: NDArray[np.float32], rate: int) -> Doubles:
 def main() -> None:
     """Print a row of means for each model and kind of phrase; `--write` keeps them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--label", default=None)
+    parser.add_argument("models", nargs="+", metavar="MODEL[=LABEL]")
     parser.add_argument("--write", action="store_true")
     given, rows = parser.parse_args(), []
-    for path in given.models:
+    for named in given.models:
+        path, _, label = named.partition("=")
         model = distill.load(path)
         assert model.bundle.reference is not None
         decoded = [model.decode(codes.astype(np.int64)) for codes in model.bundle.reference.codes]
@@ -205,11 +206,14 @@ def main() -> None:
         figures: dict[str, list[Figures]] = {}
         for kind, phrase in phrases(model.sample_rate):
             began = time.perf_counter()
-            (sound,) = model.generate(follow=phrase.samples, label=given.label, seed=1, width=0).sounds
+            (sound,) = model.generate(follow=phrase.samples, label=label or None, seed=1, width=0).sounds
             took = time.perf_counter() - began
             figures.setdefault(kind, []).append(measured(model, phrase, sound, corpus, took))
             own = measured(model, phrase, phrase.samples, corpus, 0.0)
             figures.setdefault(f"{kind} phrase itself", []).append(own)
+            length = len(phrase.samples) / model.sample_rate
+            (other,) = model.generate(seconds=length, label=label or None, seed=1, width=0).sounds
+            figures.setdefault(f"{kind} phrase not followed", []).append(measured(model, phrase, other, corpus, 0.0))
         for kind, every in figures.items():
             means = {
                 field.name: float(np.nanmean([getattr(each, field.name) for each in every]))
@@ -217,8 +221,8 @@ def main() -> None:
             }
             rows.append(
                 {
-                    "model": path.stem,
-                    "label": given.label or "",
+                    "model": model.path.stem,
+                    "label": label,
                     "what": kind,
                     **{name: f"{value:.3g}" for name, value in means.items()},
                 }

@@ -111,19 +111,32 @@ def morph(
     first: Annotated[Path, Argument(callback=spelt, metavar="FIRST", help="a recording", show_default=False)],
     last: Annotated[Path, Argument(callback=spelt, metavar="LAST", help="another one", show_default=False)],
     given: Given,
+    below: Annotated[
+        list[Path] | None,
+        Argument(
+            callback=spelt,
+            metavar="THIRD FOURTH",
+            help="two more, below them: the corners of a grid",
+            show_default=False,
+        ),
+    ] = None,
     out: Out = Path("morphed"),
     kind: Format = "wav",
     pictures: Pictures = False,
     as_json: Json = False,
 ) -> None:
-    """Make sounds between two recordings: pitch, spectrum and length go from one to the other, in steps."""
+    """Make sounds between recordings: pitch, spectrum and length go from one to another, in steps.
+
+    Of four recordings it makes a grid, row by row.
+    """
     from distill.codes.file import printable_stem
 
     with remarks_said() as warnings:
         loaded = _open(model)
         files = SoundFiles(loaded, out, f"{printable_stem(first)}_to_{printable_stem(last)}", given, kind, pictures)
-        made = files.made_by(loaded.morph, {**given, "first": first, "last": last})
-    files.say(made, as_json, {"model": str(model), "first": str(first), "last": str(last), "warnings": warnings})
+        made = files.made_by(loaded.morph, {**given, "first": first, "last": last, "below": below or []})
+    about = {"model": str(model), "first": str(first), "last": str(last), "below": list(map(str, below or []))}
+    files.say(made, as_json, {**about, "warnings": warnings})
 
 
 AudioPath = Annotated[Path, Argument(callback=spelt, metavar="AUDIO", help="a recording", show_default=False)]

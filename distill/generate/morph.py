@@ -1,12 +1,12 @@
-"""Sounds between two others: pitch, spectrum and length go from one to the other, and partials move.
+"""Sounds between others: pitch, spectrum and length go from one to another, and partials move.
 
-Both are aligned at their attacks, and at their ends. Spectra are between those of both, in dB, without the combs of their
-tones. A pitch is between both pitches as they are heard. The partials of a step are those of the nearer sound.
+All are aligned at their attacks, and at their ends. Spectra are between theirs, in dB, without the combs of their tones.
+A pitch is between their pitches as they are heard. The partials are those of the nearest sound.
 
-Shapes: F frames, Q levels, D numbers of a latent.
+Shapes: F frames, Q levels, D numbers of a latent, n sounds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ NEAR_LOUDEST = 6  # steps of loudness, 12 dB, below the loudest frame, where an 
 
 @dataclass(frozen=True, eq=False)
 class _End:
-    """One of two sounds: latents `[F, D]`, tones `[F, 3]`, pitches as heard `[F]`, NaN for none, and its attack, a frame."""
+    """One of the sounds: latents `[F, D]`, tones `[F, 3]`, pitches as heard `[F]`, NaN for none, and its attack, a frame."""
 
     latents: Tensor
     tones: Tensor
@@ -55,52 +55,64 @@ class _End:
         return torch.from_numpy(np.interp(np.arange(frames), new, own))
 
 
-def morphed(codec: VQVAE, intervals: Tensor, first: Codes, last: Codes, share: float) -> Codes:
-    """Codes `[F, Q]` of the sound that lies between two, by its share of the way, from 0 to 1.
+def nearest(shares: Sequence[float]) -> int:
+    """The number of the sound with the largest share, the last one of equals."""
+    return max(range(len(shares)), key=lambda number: (shares[number], number))
 
-    `intervals` `[S]` are those at which sets of partials are heard, from what is coded. At 0 and 1 it is one of the two.
+
+def morphed(codec: VQVAE, intervals: Tensor, sounds: Sequence[Codes], shares: Sequence[float]) -> Codes:
+    """Codes `[F, Q]` of the sound that lies between others, by their shares `[n]`, which add up to 1.
+
+    `intervals` `[S]` are those at which sets of partials are heard, from what is coded. Where one share is 1 it is that
+    sound.
     """
-    if share in (0, 1):
-        return (last if share else first).copy()
-    ends = [_End.of(codec, intervals, codes) for codes in (first, last)]
-    frames, attack = (
-        (1 - share) * own + share * other for own, other in ((len(first), len(last)), (ends[0].attack, ends[1].attack))
-    )
-    count = max(1, round(frames))
+    main = nearest(shares)
+    if shares[main] == 1:
+        return sounds[main].copy()
+    ends = [_End.of(codec, intervals, codes) for codes in sounds]
+    weights = torch.tensor(shares, dtype=torch.float64)[:, None]
+    count = max(1, round(sum(share * len(codes) for share, codes in zip(shares, sounds, strict=True))))
+    attack = sum(share * end.attack for share, end in zip(shares, ends, strict=True))
     places = [end.places(count, attack) for end in ends]
-    own, other = (between(end.latents, place) for end, place in zip(ends, places, strict=True))
-    latents = torch.lerp(own, other, share)
-    nearer = int(share >= 0.5)
-    nearest = [place.round().long() for place in places]
-    tones = ends[nearer].tones[nearest[nearer]]
-    pitches = [end.pitches[place] for end, place in zip(ends, nearest, strict=True)]
-    between_both = torch.lerp(pitches[0], pitches[1], share)
-    pitch = torch.where(pitches[1 - nearer].isfinite(), between_both, pitches[nearer])
+    latents = sum(share * between(end.latents, place) for share, end, place in zip(shares, ends, places, strict=True))
+    at = [place.round().long() for place in places]
+    tones = ends[main].tones[at[main]]
+    pitches = torch.stack([end.pitches[place] for end, place in zip(ends, at, strict=True)])
+    known = weights * pitches.isfinite()
+    pitch = torch.where(
+        pitches[main].isfinite(), (known * pitches.nan_to_num()).sum(dim=0) / known.sum(dim=0), torch.nan
+    )
     coded = ((pitch - intervals[codec.tone.sets(tones)]) * TUNINGS).round()
     note, tuning = note_and_tuning(coded.nan_to_num().long())
     has_tone = pitch.isfinite() & (note > 0) & (note < NOTES)
     moved = torch.stack([note, tuning, tones[:, 2]], dim=1) * has_tone[:, None]
+    assert isinstance(latents, Tensor)
     found: Codes = codec.search(latents[None].float().to(codec.device), moved[None].to(codec.device))[0].cpu().numpy()
     return found
 
 
 def morphs(
     source: Source,
-    first: Recorded,
-    last: Recorded,
+    corners: Sequence[Recorded],
     steps: int,
     width: float,
     report: Progress,
     take: Callable[[int, Samples], None] | None,
 ) -> Draws:
-    """Sounds from one recording to another, both ends among them, so wide, with the image of the nearer one."""
-    draws, rate = Draws(), source.codec.spectrogram.sample_rate
-    for step in range(steps):
-        share = step / (steps - 1)
-        codes = morphed(source.codec, source.tuner.intervals_heard, first.codes, last.codes, share)
-        nearer = last if share >= 0.5 else first
-        (samples,) = decode_sounds(source.codec, [codes], images=[nearer.image], width=width)
-        novelty = None if source.judge is None else source.judge([codes])[0]
-        draws.hand_over(step, Sound(codes, novelty, None, samples, len(samples) / rate, image=nearer.image), take)
-        report(step + 1, steps, "steps")
+    """Sounds from one of two recordings to the other, or between four, row by row; those at the ends are among them.
+
+    They are so wide, with the image of the nearest recording.
+    """
+    draws, rate, codes = Draws(), source.codec.spectrogram.sample_rate, [corner.codes for corner in corners]
+    places = np.linspace(0, 1, steps).tolist()
+    cells = [(down, across) for down in (places if len(corners) > 2 else [0.0]) for across in places]
+    for number, (down, across) in enumerate(cells):
+        upper, lower = ((1 - down) * (1 - across), (1 - down) * across), (down * (1 - across), down * across)
+        shares = (*upper, *lower)[: len(corners)]
+        own = morphed(source.codec, source.tuner.intervals_heard, codes, shares)
+        image = corners[nearest(shares)].image
+        (samples,) = decode_sounds(source.codec, [own], images=[image], width=width)
+        novelty = None if source.judge is None else source.judge([own])[0]
+        draws.hand_over(number, Sound(own, novelty, None, samples, len(samples) / rate, image=image), take)
+        report(number + 1, len(cells), "steps")
     return draws

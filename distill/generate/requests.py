@@ -323,14 +323,25 @@ class MorphSettings(Settings):
     first: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
     last: Annotated[Recording, AS_IT_IS] = Field(kw_only=False)
     steps: Annotated[int, Field(ge=2, le=64)] = Field(
-        default=5, kw_only=False, description="how many sounds, both ends among them"
+        default=5, kw_only=False, description="how many sounds, both ends among them; of a grid on each side"
     )
+    below: Annotated[Sequence[Recording], AS_IT_IS] = ()
     first_rate: int | None = None
     last_rate: int | None = None
+    below_rate: int | None = None
     width: Width = 1.0
     progress: Progress | None = None
     take: Take | None = None
     first_alone: bool = False
+
+    @model_validator(mode="after")
+    def _check_below(self) -> Self:
+        if len(self.below) not in (0, 2):
+            raise ParamsError(
+                f"morph: expected two recordings, or four as the corners of a grid, found {2 + len(self.below)}; "
+                "give two or four"
+            )
+        return self
 
 
 class Drawn(Guided):

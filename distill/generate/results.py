@@ -317,9 +317,11 @@ class Varied(Result):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Morphed(Result):
-    """Steps from one sound to another."""
+    """Steps from one sound to another, or a grid of them, row by row, with so many `columns`."""
 
     KIND, REDRAWN = "step", "equal"
+
+    columns: int
 
     def _own(self, sound: Sound) -> Json:  # noqa: ARG002 - it has nothing that others lack
         return {}
@@ -328,7 +330,7 @@ class Morphed(Result):
         return [_short(sound)]
 
     def _together(self) -> Json:
-        return {}
+        return {"columns": self.columns}
 
     def _lines(self) -> list[str]:
         return [UNKNOWN] if None in self.novelty else []

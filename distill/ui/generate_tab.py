@@ -133,6 +133,7 @@ class GenerateTab:
                 self._end = request_field(FillSettings, "end", "to second", 0.5)
             self._fill = gr.Button("Draw this part again", elem_id="fill-start")
             self._other = sound("Another sound", "other")
+            self._below = [sound(f"A {name} sound, for a grid of four corners", name) for name in ("third", "fourth")]
             self._steps = request_field(MorphSettings, "steps", "Sounds from one to the other")
             self._morph = gr.Button("Morph", elem_id="morph-start")
 
@@ -159,7 +160,7 @@ class GenerateTab:
         drawn = [model, self._source, count, label, seed, width]
         self._extend.click(self.extend, [*drawn, self._before, self._after], shown, api_name="extend", **STARTS)
         self._fill.click(self.fill, [*drawn, self._start, self._end], shown, api_name="fill", **STARTS)
-        ends = [model, self._source, self._other, self._steps, width]
+        ends = [model, self._source, self._other, *self._below, self._steps, width]
         self._morph.click(self.morph, ends, shown, api_name="morph", **STARTS)
         self._kit.click(self.kit, [*of, self._per_label, seed, width], shown, api_name="kit", **STARTS)
         played = [*of, label, self._notes, self._every, self._per_label, seed, width]
@@ -253,13 +254,20 @@ class GenerateTab:
         yield from self._beside("fill", name, path, request_flags(FillSettings, settings))
 
     def morph(
-        self, name: str | None, path: str | None, other: str | None, steps: float, width: float
+        self,
+        name: str | None,
+        path: str | None,
+        other: str | None,
+        third: str | None,
+        fourth: str | None,
+        steps: float,
+        width: float,
     ) -> Iterator[list[Any]]:
-        """Start `distill morph` between two sounds."""
+        """Start `distill morph` between two sounds, or four."""
         if other is None:
             raise ParamsError("another sound: expected one, found none; choose a file or record one")
         flags_of_it = request_flags(MorphSettings, {"steps": int(steps), "width": width})
-        yield from self._beside("morph", name, path, [other, *flags_of_it])
+        yield from self._beside("morph", name, path, [other, *filter(None, (third, fourth)), *flags_of_it])
 
     def _beside(self, kind: str, name: str | None, path: str | None, arguments: list[str]) -> Iterator[list[Any]]:
         """Start a command with a model and the sound to vary."""
@@ -384,7 +392,8 @@ class GenerateTab:
         lines = "".join(f"<p>{escape(line)}</p>" for line in said)
         seed = f"<p>seed {escape(str(made['seed']))}</p>" if made.get("seed") is not None else ""
         body = f'{head}{view.note(untrained)}{seed}{lines}<div class="cards">{"".join(cards)}</div>'
-        return keyboard.of_sounds(paths, rows), body
+        is_grid = len(paths) > made.get("columns", len(paths))
+        return keyboard.of_grid(paths, made["columns"]) if is_grid else keyboard.of_sounds(paths, rows), body
 
 
 def _grid() -> gr.Dataframe:

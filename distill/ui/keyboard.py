@@ -13,6 +13,7 @@ from distill.notes import KEYS, note_name
 from distill.ui import view
 
 FIRST, OCTAVE = 60, 12  # the key of the first of sounds that have no note: C4
+LOWEST_PAD = 36  # the key of the first pad of a grid: C2
 LEAST_KEYS, MOST_KEYS = 2 * OCTAVE + 1, 4 * OCTAVE + 1
 BLACK = (1, 3, 6, 8, 10)  # keys of an octave
 HINT = "Play with the mouse, with the keys A W S E D … of your keyboard, or with MIDI. Z and X change the octave."
@@ -40,6 +41,12 @@ def of_sounds(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> str:
     for path, row in there:
         by_note[round(row["note"])].append(view.address(path))
     return _keys(_over_all([Group(key, note_name(key), sounds) for key, sounds in sorted(by_note.items())]), True)
+
+
+def of_grid(paths: Sequence[Path], columns: int) -> str:
+    """Pads for sounds in rows of so many, as they lie between their corners."""
+    keys = zip(KEYS[LOWEST_PAD:], paths, strict=False)
+    return _pads([Group(key, path.stem[-3:], [view.address(path)]) for key, path in keys if path.is_file()], columns)
 
 
 def of_kit(folder: Path, made: Mapping[str, Any]) -> str:
@@ -91,9 +98,10 @@ def _button(group: Group, is_black: bool) -> str:
     )
 
 
-def _pads(groups: Sequence[Group]) -> str:
+def _pads(groups: Sequence[Group], columns: int | None = None) -> str:
     pads = "".join(f'<button type="button" class="pad" {_data(one)}>{escape(one.name)}</button>' for one in groups)
-    return f'<div class="pads" data-ends="0">{pads}</div>{_below()}' if pads else ""
+    grid = f' style="grid-template-columns: repeat({columns}, 1fr)"' if columns else ""
+    return f'<div class="pads" data-ends="0"{grid}>{pads}</div>{_below()}' if pads else ""
 
 
 def _data(group: Group) -> str:

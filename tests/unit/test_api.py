@@ -17,7 +17,6 @@ from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
 
 import distill
 from distill import api
-from distill.generate import asked
 from distill.api import Model
 from distill.audio.write import write_audio
 from distill.codec.layout import ATOM, NOTE
@@ -25,6 +24,7 @@ from distill.codec.tones.atoms import shipped_sets
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
+from distill.generate import asked
 from distill.generate.faults import FaultFinder
 from distill.generate.refusals import MOST_DRAWS
 from distill.generate.results import Result

@@ -1,5 +1,6 @@
 """Morphs: the ends are both sounds, and what lies between is between them in pitch, spectrum and length."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from unit.pitched import networks
 
 from distill.api import Model
 from distill.codec.tones.atoms import shipped_sets
+from distill.errors import ParamsError
 from distill.generate.morph import morphed
 
 
@@ -60,13 +62,27 @@ def test_a_tone_and_a_noise_have_sounds_between_them(model: Model) -> None:
             assert np.abs(sound).max() > 0
 
 
+def test_four_sounds_are_the_corners_of_a_grid(model: Model) -> None:
+    corners = [string(48), string(60), string(54, 0.3), string(66)]
+    made = model.morph(*corners[:2], 3, below=corners[2:])
+    assert made.columns == 3
+    for place, corner in zip((0, 2, 6, 8), corners, strict=True):
+        assert np.array_equal(made.codes[place], model.encode(corner))
+    pitches = [model.tuner.measure(sound) for sound in made.sounds]
+    assert pitches == pytest.approx([48, 54, 60, 51, 57, 63, 54, 60, 66], abs=0.2)
+    above = model.morph(*corners[:2], 3)
+    assert all(np.array_equal(one, other) for one, other in zip(made.codes, above.codes, strict=False))
+    with pytest.raises(ParamsError, match="expected two recordings, or four as the corners of a grid, found 3; give"):
+        model.morph(*corners[:2], below=corners[2:3])
+
+
 @pytest.mark.parametrize("frames", [(1, 1), (1, 9), (9, 1), (2, 30)])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_sounds_of_any_lengths_are_morphed(frames: tuple[int, int], share: float) -> None:
     codec, _ = networks()
     sizes = torch.tensor(codec.architecture.codebook_sizes)
     first, last = ((torch.rand(count, len(sizes)) * sizes).long().numpy() for count in frames)
-    made = morphed(codec, torch.zeros(len(codec.tone.ratios)).double(), first, last, share)
+    made = morphed(codec, torch.zeros(len(codec.tone.ratios)).double(), [first, last], [1 - share, share])
     assert len(made) == max(1, round((1 - share) * frames[0] + share * frames[1]))
     assert ((made >= 0) & (made < sizes.numpy())).all()
 
@@ -82,6 +98,14 @@ def test_steps_are_files_with_the_names_of_both(shell: CommandLine, path: Path) 
     assert sorted(file.name for file in Path("morphed").iterdir()) == [f"low_to_high_{n:03d}.wav" for n in range(3)]
     assert "--steps: expected greater than or equal to 2, found 1" in shell.refused(
         "morph", str(path), "low.wav", "high.wav", "--steps", "1"
+    )
+    grid = shell(
+        "morph", str(path), "low.wav", "high.wav", "high.wav", "low.wav", "--steps", "2", "--json", "--out", "grid"
+    )
+    assert json.loads(grid.out)["columns"] == 2
+    assert len(list(Path("grid").iterdir())) == 4
+    assert "expected two recordings, or four as the corners of a grid, found 3; give two or four" in shell.refused(
+        "morph", str(path), "low.wav", "high.wav", "high.wav"
     )
     assert "none.wav: expected a recording, found a file that is missing" in shell.refused(
         "morph", str(path), "low.wav", "none.wav"

@@ -302,7 +302,11 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
             [None, None, 4, None, "", 1.0, 0, 2],
             "a sound to vary: expected one, found none; choose a file or rec",
         ),
-        ("morph", [None, None, None, 5, 1.0], "another sound: expected one, found none; choose a file or record one"),
+        (
+            "morph",
+            [None, None, None, None, None, 5, 1.0],
+            "another sound: expected one, found none; choose a file or record one",
+        ),
         (
             "vary",
             [None, False, None, 4, "", "", "", 1.0],
