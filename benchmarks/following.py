@@ -1,7 +1,7 @@
 """How well sounds follow: phrases of known pitch and loudness, and what models make of them.
 
-`python -m benchmarks.following MODEL[=LABEL]... [--write]`. Beside each stand the phrases themselves, and sounds of the same
-model and length that follow nothing. Pitch is measured by YIN (de Cheveigné and Kawahara 2002), not by the
+`python -m benchmarks.following MODEL[=LABEL]... [--write]`. Beside each stand the phrases themselves, sounds of the same
+model and length that follow nothing, and how often the meter hears the note of a recording in its own decode. Pitch is measured by YIN (de Cheveigné and Kawahara 2002), not by the
 meter that following itself uses, and beside it of the phrases themselves: what it cannot hear of those it cannot hear of
 sounds. Both are compared in octaves, since bells and chords have more than one pitch. Timbre is compared by mean log-mel
 spectra: is a sound nearer to a recording of the corpus, decoded, than to the phrase?
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 import distill
 from distill.api import Model
+from distill.audio.image import mono
 from distill.codec.spectral import LogMel
 
 RESULTS = Path(__file__).parent / "results" / "following.csv"
@@ -158,6 +159,17 @@ def measured(model: Model, phrase: Phrase, sound: NDArray[np.float32], corpus: D
     )
 
 
+def heard_share(model: Model, sound: NDArray[np.float32]) -> float:
+    """The share of heard frames of a recording that YIN hears at its pitch, but for octaves; NaN without a clear pitch."""
+    pitch, hop = model.tuner.measure(sound), round(FRAME * model.sample_rate)
+    if pitch is None:
+        return float("nan")
+    heard, levels = yin(sound, model.sample_rate), _levels(sound, hop)
+    frames = min(len(heard), len(levels))
+    away = (heard[:frames] - pitch)[levels[:frames] > levels.max() - HEARD_DB]
+    return float((np.abs(away - 12 * np.round(away / 12)) <= 0.5).mean())
+
+
 def _levels(samples: NDArray[np.float32], hop: int) -> Doubles:
     powers = np.square(samples[: len(samples) // hop * hop].reshape(-1, hop), dtype=np.float64).mean(axis=1)
     return np.asarray(10 * np.log10(powers + 1e-10))
@@ -199,10 +211,11 @@ def main() -> None:
         path, _, label = named.partition("=")
         model = distill.load(path)
         assert model.bundle.reference is not None
-        decoded = [model.decode(codes.astype(np.int64)) for codes in model.bundle.reference.codes]
-        corpus = np.stack(
-            [_spectrum(sound if sound.ndim == 1 else sound.mean(axis=1), model.sample_rate) for sound in decoded]
-        )
+        decoded = {
+            name: mono(model.decode(codes.astype(np.int64)))
+            for name, codes in zip(model.bundle.reference.names, model.bundle.reference.codes, strict=True)
+        }
+        corpus = np.stack([_spectrum(sound, model.sample_rate) for sound in decoded.values()])
         figures: dict[str, list[Figures]] = {}
         for kind, phrase in phrases(model.sample_rate):
             began = time.perf_counter()
@@ -214,6 +227,7 @@ def main() -> None:
             length = len(phrase.samples) / model.sample_rate
             (other,) = model.generate(seconds=length, label=label or None, seed=1, width=0).sounds
             figures.setdefault(f"{kind} phrase not followed", []).append(measured(model, phrase, other, corpus, 0.0))
+        own_share = np.nanmean([heard_share(model, sound) for name, sound in decoded.items() if label in name])
         for kind, every in figures.items():
             means = {
                 field.name: float(np.nanmean([getattr(each, field.name) for each in every]))
@@ -225,6 +239,7 @@ def main() -> None:
                     "label": label,
                     "what": kind,
                     **{name: f"{value:.3g}" for name, value in means.items()},
+                    "recordings_within_50_cents": f"{own_share:.3g}",
                 }
             )
             print(" ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)

@@ -392,8 +392,9 @@ class GenerateTab:
         lines = "".join(f"<p>{escape(line)}</p>" for line in said)
         seed = f"<p>seed {escape(str(made['seed']))}</p>" if made.get("seed") is not None else ""
         body = f'{head}{view.note(untrained)}{seed}{lines}<div class="cards">{"".join(cards)}</div>'
-        is_grid = len(paths) > made.get("columns", len(paths))
-        return keyboard.of_grid(paths, made["columns"]) if is_grid else keyboard.of_sounds(paths, rows), body
+        if "columns" in made:
+            return keyboard.of_grid(paths, made["columns"]), body
+        return keyboard.of_sounds(paths, rows), body
 
 
 def _grid() -> gr.Dataframe:

@@ -44,7 +44,7 @@ def of_sounds(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def of_grid(paths: Sequence[Path], columns: int) -> str:
-    """Pads for sounds in rows of so many, as they lie between their corners."""
+    """Pads for sounds in rows of so many, as they lie between those at the ends or the corners."""
     keys = zip(KEYS[LOWEST_PAD:], paths, strict=False)
     return _pads([Group(key, path.stem[-3:], [view.address(path)]) for key, path in keys if path.is_file()], columns)
 
