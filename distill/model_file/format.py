@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -42,13 +43,14 @@ from distill.text import one_line
 from distill.training.events import by_level
 
 SUFFIX = ".distill"
-VERSION = (2, 0)
+VERSION = (3, 0)
 VERSION_TEXT = ".".join(map(str, VERSION))
 OWN = {"format": "distill_model", "version": list(VERSION), "model_type": "vqvae"}
 AGAIN = "train again with `distill train` or `dvc repro`"
 KIND = Kind("a Distill model", "distill", OWN, AGAIN, header_bytes=1 << 20, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 SIZES = ("codebook_size", "num_quantizers")  # of the codec: the prior's sizes follow from them
+HASH = "metadata_sha256"
 
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where unknown
 
@@ -138,19 +140,23 @@ class BundleMetadata(Settings):
         if prior := values["prior_config"]:
             seq_len = prior.pop("context_frames") * sizes["num_quantizers"]
             del prior["codebook_sizes"]
-        return {**OWN, "has_prior": self.has_prior, "seq_len": seq_len, **sizes, **values}
+        written = {**OWN, "has_prior": self.has_prior, "seq_len": seq_len, **sizes, **values}
+        return {**written, HASH: metadata_sha256(written)}
 
     @classmethod
     def of_file(cls, stored: Mapping[str, Any]) -> Self:
         """The metadata of a file's JSON. Raises ValueError (of pydantic, too) where it is not as `file_json` writes it."""
-        values = {key: value for key, value in stored.items() if key not in (*OWN, "has_prior", "seq_len", *SIZES)}
+        if stored.get(HASH) != metadata_sha256(stored):
+            raise ValueError("its SHA-256 is another: the file was changed after it was written")
+        follows = (*OWN, "has_prior", "seq_len", *SIZES, HASH)
+        values = {key: value for key, value in stored.items() if key not in follows}
         with suppress(KeyError, TypeError):  # what is missing or of another type is refused below
             values["vqvae_config"] = {**values["vqvae_config"], **{key: stored.get(key) for key in SIZES}}
             context_frames = stored["seq_len"] // max(1, stored["num_quantizers"])
             values["prior_config"] = {**values["prior_config"], "context_frames": context_frames}
         metadata = cls.model_validate(values)
         written = metadata.file_json()
-        for key in sorted(written.keys() | stored.keys()):
+        for key in sorted((written.keys() | stored.keys()) - {HASH}):
             if key not in stored or written.get(key) != stored[key]:
                 raise ValueError(f"{key} is missing, or not as this version writes it")
         return metadata
@@ -163,6 +169,11 @@ class BundleMetadata(Settings):
         if codec.latent_size > self.spectrogram_config.features:
             raise ValueError("expected latent_size to be no larger than the features of a frame")
         return self
+
+
+def metadata_sha256(values: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of the canonical JSON of a file, without the hash itself."""
+    return sha256(canonical_json({key: value for key, value in values.items() if key != HASH}).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from distill.errors import ArtifactError
-from distill.storage.files import damaged, write_bytes
+from distill.storage.files import canonical_json, damaged, write_bytes
 from distill.text import is_utf8, one_line
 
 M = TypeVar("M", bound=nn.Module)
@@ -126,12 +126,14 @@ def read_header(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Store
     """Read and check the header of a safetensors file: Distill's JSON, and the tensors by name.
 
     Raises ArtifactError for anything but a safetensors file within the limits whose tensors fill it without gaps and
-    overlaps. Duplicate keys and NaN or infinite values in JSON are refused.
+    overlaps. Duplicate keys, NaN or infinite values, and other spaces or escapes than are written are refused in JSON.
     """
     expected = f"{path}: expected {kind.name}, found"
     text = _header_text(path, expected, kind.header_bytes)
     try:
         header = _parsed(text)
+        if json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode() != text.rstrip(b" "):
+            raise ValueError("a header that is not as it was written")  # as JSON it means the same
         with safe_open(path, framework="numpy"):
             pass  # checks the tensors against the size of the file
         values = _own_values(header.pop("__metadata__", None) or {}, kind)
@@ -183,7 +185,8 @@ def _own_values(metadata: dict[str, str], kind: Kind) -> Any:
     if len(text) > kind.json_bytes:
         raise ValueError(f"{len(text)} bytes of {kind.key}, more than {kind.json_bytes}")
     values = _parsed(text)
-    json.dumps(values, ensure_ascii=False).encode()  # fails on a lone surrogate, which no terminal can show
+    if canonical_json(values).encode() != text:  # fails on a lone surrogate, too, which no terminal can show
+        raise ValueError(f"{kind.key} that is not as it was written")
     if _depth(values) > kind.depth:
         raise ValueError(f"{kind.key} nested deeper than {kind.depth}")
     return values

@@ -20,15 +20,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from faults.mutants import WRONG, fields, get, joined, metadata_of, parts, put, safetensors_mutant, with_metadata
+from faults.mutants import (
+    WRONG,
+    compact,
+    fields,
+    get,
+    joined,
+    metadata_of,
+    parts,
+    put,
+    safetensors_mutant,
+    with_metadata,
+)
 from safetensors.torch import load, save
 from torch import Tensor
 
 from distill.api import Model
 from distill.errors import ArtifactError, DistillError
 from distill.model_file.build import card_text
-from distill.model_file.format import load_bundle
+from distill.model_file.format import HASH, load_bundle, metadata_sha256
 from distill.model_file.inspect import describe
+from distill.storage.files import canonical_json
 from distill.storage.weights import tensors_sha256, under
 
 NEVER = ("socket.", "subprocess.", "os.system", "os.exec", "os.spawn", "os.fork", "pickle.", "ctypes.", "shutil.")
@@ -51,7 +63,7 @@ def invalid(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Names and bytes of invalid files, made from a model."""
     header, payload = parts(data)
     key, values = metadata_of(data)
-    text = json.dumps(values)
+    text = canonical_json(values)
     for path in fields(values):
         for number, wrong in enumerate(WRONG):
             is_right = type(wrong) is type(get(values, path)) or (wrong is None and path[-1] in NULLABLE)
@@ -77,12 +89,12 @@ def invalid(data: bytes) -> Iterator[tuple[str, bytes]]:
     for size in (0, 4, 8, 100, len(data) // 2, len(data) - 1):
         yield f"cut off at {size}", data[:size]
     yield "trailing bytes", data + bytes(64)
-    twice = json.dumps(header)[:-1] + f', "{first}": {json.dumps(header[first])}}}'
+    twice = compact(header)[:-1] + f',"{first}":{compact(header[first])}}}'
     yield "key twice in the header", joined(twice, payload)
-    yield "key twice in the metadata", with_metadata(data, text[:-1] + ', "has_prior": true}')
+    yield "key twice in the metadata", with_metadata(data, text[:-1] + ',"has_prior":true}')
     for word in ("NaN", "Infinity", "1e999", "1" * 5000, '"\\ud800"', "[" * 100_000, json.dumps("a" * 300_000)):
-        yield f"metadata with {word[:9]}", with_metadata(data, text[:-1] + f', "metadata": {{"x": {word}}}}}')
-    yield "long header", joined(json.dumps(header) + " " * (1 << 20), payload)
+        yield f"metadata with {word[:9]}", with_metadata(data, text[:-1] + f',"metadata":{{"x":{word}}}}}')
+    yield "long header", joined(compact(header) + " " * (1 << 20), payload)
     yield "header of 2^62 bytes", (2**62).to_bytes(8, "little") + data[8:]
     empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
     yield "many tensors", joined({**header, **{f"t{number}": empty for number in range(5000)}}, payload)
@@ -117,7 +129,8 @@ def forged(data: bytes, draw: random.Random) -> bytes:
             put(values, path, draw.choice((*same, None, "frame", ["a"], ["a", "b", "c"])))
     values["payload_sha256"] = tensors_sha256(tensors)
     values["codec_sha256"] = tensors_sha256(under("codec.", tensors))
-    return save(tensors, {key: json.dumps(values)})
+    values[HASH] = metadata_sha256(values)
+    return save(tensors, {key: canonical_json(values)})
 
 
 def _renumbered(tensor: Tensor, draw: random.Random) -> Tensor:

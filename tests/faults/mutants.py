@@ -7,6 +7,9 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from distill.model_file.format import HASH, metadata_sha256
+from distill.storage.files import canonical_json
+
 HEADER = 256  # bytes in which headers of audio files are, at least in part
 LIES = (0, 1, 7, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF8, 0xFFFFFFFF)
 DEEP: list[Any] = [[[[[[[[[[]]]]]]]]]]
@@ -44,7 +47,7 @@ def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 def joined(header: Any, payload: bytes) -> bytes:
     """A safetensors file; a header that is text is not encoded."""
-    raw = (header if isinstance(header, str) else json.dumps(header)).encode()
+    raw = (header if isinstance(header, str) else compact(header)).encode()
     return len(raw).to_bytes(8, "little") + raw + payload
 
 
@@ -55,10 +58,17 @@ def metadata_of(data: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def with_metadata(data: bytes, values: Any) -> bytes:
-    """A safetensors file with another document in its metadata; one that is text is not encoded."""
-    header, payload = parts(data)
-    text = values if isinstance(values, str) else json.dumps(values)
-    return joined({**header, "__metadata__": {metadata_of(data)[0]: text}}, payload)
+    """A safetensors file with another document in its metadata, whose hash fits; one that is text is not encoded."""
+    (header, payload), (key, before) = parts(data), metadata_of(data)
+    if isinstance(values, dict) and HASH in before and values.get(HASH) == before[HASH]:
+        values = {**values, HASH: metadata_sha256(values)}
+    text = values if isinstance(values, str) else canonical_json(values)
+    return joined({**header, "__metadata__": {key: text}}, payload)
+
+
+def compact(header: Any) -> str:
+    """The JSON of a header as it is written."""
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=False)
 
 
 def fields(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -21,6 +21,7 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codes.file import NamedCodes, decode_file, encode_files, file_names, load_codes, write_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning
+from distill.storage.files import canonical_json
 
 CODEC = tiny_codec()  # 256 samples a frame
 
@@ -101,7 +102,7 @@ def test_the_file_is_uint16_with_one_canonical_header_key(tmp_path: Path) -> Non
 )
 def test_a_wrong_header_is_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = written(tmp_path / "a.codes")
-    save_file(load_file(path), path, {"distill_codes": json.dumps({**header(path), **changes})})
+    save_file(load_file(path), path, {"distill_codes": canonical_json({**header(path), **changes})})
     is_refused(path, message)
 
 
@@ -125,7 +126,7 @@ CODES, LAST = np.zeros((3, 6), np.uint16), np.zeros((1, 6), np.uint16)
 )
 def test_tensors_have_to_be_codes_of_the_recordings(tmp_path: Path, tensors: list[Any], message: str) -> None:
     path = written(tmp_path / "a.codes")
-    text = json.dumps(header(path))
+    text = canonical_json(header(path))
     save_file({f"{n:08d}": one for n, one in enumerate(tensors)}, path, {"distill_codes": text})
     is_refused(path, message)
 
@@ -222,7 +223,7 @@ def test_images_have_to_be_those_of_the_recordings(
     tensors = {key: kept for key, kept in load_file(path).items() if key != name or value is not None}
     if value is not None:
         tensors[name] = value
-    save_file(tensors, path, {"distill_codes": json.dumps(header(path))})
+    save_file(tensors, path, {"distill_codes": canonical_json(header(path))})
     is_refused(path, message)
 
 

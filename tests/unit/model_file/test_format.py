@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from faults.hostile import joined, parts
+from faults.mutants import compact, joined, parts
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
@@ -23,9 +23,9 @@ from unit.tiny import MEMORY, PRIOR, networks, prior_artifact, write_prior_model
 from distill.audio.image import BANDS, MONO
 from distill.errors import ArtifactError
 from distill.model_file.build import bundle_prior
-from distill.model_file.format import load_bundle, save_bundle, size_of
+from distill.model_file.format import HASH, load_bundle, metadata_sha256, save_bundle, size_of
 from distill.prior.base import PriorShape
-from distill.storage.files import write_json
+from distill.storage.files import canonical_json, write_json
 from distill.storage.weights import AtMost, save_weights, tensors_sha256
 
 Json = dict[str, Any]
@@ -36,7 +36,7 @@ def rewritten(path: Path, change: Callable[[Json], object]) -> Path:
     with safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()["distill"])
     change(values)
-    save_file(load_file(path), path, {"distill": json.dumps(values)})
+    save_file(load_file(path), path, {"distill": canonical_json({**values, HASH: metadata_sha256(values)})})
     return path
 
 
@@ -89,7 +89,8 @@ def test_images_that_do_not_fit_are_one_sentence(path: Path, name: str, value: T
         del tensors[f"reference.{name}"]
     with safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()["distill"])
-    save_file(tensors, path, {"distill": json.dumps({**values, "payload_sha256": tensors_sha256(tensors)})})
+    values["payload_sha256"] = tensors_sha256(tensors)
+    save_file(tensors, path, {"distill": canonical_json({**values, HASH: metadata_sha256(values)})})
     with pytest.raises(ArtifactError, match=message):
         load_bundle(path)
 
@@ -110,7 +111,7 @@ def test_equal_models_give_equal_files_with_one_metadata_key(path: Path) -> None
 
 WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(format="other"), "found another kind of safetensors file; check the path"),
-    (lambda v: v.update(version=[2, 5]), r"expected format version 2\.0, found \[2, 5\]; train again with `distill train`"),
+    (lambda v: v.update(version=[2, 5]), r"expected format version 3\.0, found \[2, 5\]; train again with `distill train`"),
     (lambda v: v.update(payload_sha256="00" * 32), "expected weights with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codec_sha256="00" * 32), "expected a codec with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codebook_size="many"), r"expected valid metadata, found vqvae_config\.codebook_size"),
@@ -177,6 +178,28 @@ def safetensors(metadata: dict[str, str] | None) -> bytes:
     return save({"weight": torch.zeros(3)}, metadata)
 
 
+def test_every_changed_byte_is_told(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """Of the header each, of the tensors some: by another letter, by a space, and by an escape that means the same."""
+    path = tmp_path / "a.distill"
+    write_prior_model(path)
+    data = path.read_bytes()
+    stop = 8 + int.from_bytes(data[:8], "little")
+    every = 1 if pytestconfig.getoption("exhaustive") else 37
+    places = [*range(0, stop, every), *range(stop, len(data), len(data) // 40)]
+    for place in places:
+        changed = bytearray(data)
+        changed[place] ^= 1 << (place % 7)
+        path.write_bytes(changed)
+        with pytest.raises(ArtifactError):
+            load_bundle(path)
+    header, payload = parts(data)
+    text = compact(header)
+    for other in (text.replace('":', '": ', 1), text.replace("distill", "\\u0064istill", 1), text + "\t"):
+        path.write_bytes(joined(other, payload))
+        with pytest.raises(ArtifactError, match="a header that is not as it was written"):
+            load_bundle(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -187,7 +210,7 @@ def safetensors(metadata: dict[str, str] | None) -> bytes:
         ((20).to_bytes(8, "little") + b"{" * 100, "found a damaged file .* download it again"),
         (safetensors(None), "found another kind of safetensors file"),
         (safetensors({"distill": "{"}), "found a damaged file"),
-        (safetensors({"distill": '{"version": 1}'}), r"expected format version 2\.0, found 1; train again"),
+        (safetensors({"distill": '{"version":1}'}), r"expected format version 3\.0, found 1; train again"),
         (safetensors({"distill": json.dumps("x" * (1 << 20))}), "a header of [0-9]+ bytes; at most 1048576 are read"),
     ],
     ids=lambda value: "content" if isinstance(value, bytes) else None,
