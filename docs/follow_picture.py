@@ -1,6 +1,6 @@
 """The picture of docs/follow.md: a melody that is sung, and what recordings with some labels make of it.
 
-`python -m docs.follow_picture MODEL LABEL...` writes docs/static/follow.png. The voice is synthesised.
+`python -m docs.follow_picture MODEL[=LABEL]...` writes docs/static/follow.png. The voice is synthesised.
 """
 
 import io
@@ -50,15 +50,16 @@ def main() -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    model, labels = distill.load(sys.argv[1]), sys.argv[2:]
-    rate = model.sample_rate
-    rows = [("sung", voice(rate))]
-    for label in labels:
-        (sound,) = model.generate(follow=rows[0][1], label=label, seed=1, width=0).sounds
-        rows.append((label.replace("_", " "), sound))
-    truth = yin(rows[0][1], rate)
+    models = [(distill.load(path), label) for path, _, label in (named.partition("=") for named in sys.argv[1:])]
+    rate = models[0][0].sample_rate
+    truth = yin(voice(rate), rate)
+    rows = [("sung", voice(rate), rate)]
+    for model, label in models:
+        sung = voice(model.sample_rate)
+        (sound,) = model.generate(follow=sung, label=label or None, seed=1, width=0).sounds
+        rows.append(((label or model.path.stem).replace("_", " "), sound, model.sample_rate))
     figure, axes = plt.subplots(len(rows), 1, figsize=(9, 2.1 * len(rows)), sharex=True, layout="constrained")
-    for axis, (name, sound) in zip(axes, rows, strict=True):
+    for axis, (name, sound, rate) in zip(axes, rows, strict=True):
         windows = sliding_window_view(np.pad(sound, WINDOW // 2), WINDOW)[:: WINDOW // 16] * np.hanning(WINDOW)
         power = 20 * np.log10(np.abs(np.fft.rfft(windows)) + 1e-4)[:, : HIGHEST * WINDOW // rate]
         span = (0, len(sound) / rate, 0, HIGHEST / 1000)
@@ -67,7 +68,8 @@ def main() -> None:
         )
         axis.set_ylabel("kHz")
         axis.set_title(name, loc="left", fontsize=9)
-        away = yin(sound, rate)[: len(truth)] - truth
+        heard = yin(sound, rate)
+        away = heard[: len(truth)] - truth[: len(heard)]
         away = (away - 12 * np.round(away / 12))[np.isfinite(away)]
         print(f"{name}: {100 * np.median(np.abs(away)):.1f} cents off, {np.mean(np.abs(away) < 0.5):.0%} within 50")
     axes[-1].set_xlabel("seconds")
