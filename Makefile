@@ -79,9 +79,9 @@ docs: $(STAMP) ## build the documentation into docs/_build/html; broken links fa
 
 check: lint docs test check-tools ## lint, types, documentation and tests
 
-wheel: $(STAMP) ## build the wheel into dist
-	@rm -rf build dist
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet wheel --no-deps --no-build-isolation --wheel-dir dist .
+wheel: $(STAMP) ## build wheel and sdist into dist, the same bytes of the same commit
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build
 
 check-wheel: wheel ## install the wheel into a fresh environment and let it learn, generate and verify
 	@$(BIN)/python tests/wheel/check.py dist/*.whl
@@ -137,5 +137,5 @@ lock: $(STAMP) ## resolve requirements/*.in again, keeping the versions that sti
 	@$(PACKAGES) resolve requirements/peers.in requirements/peers.txt
 
 clean: $(STAMP) ## name and remove what the pipeline made and can make again; other models and the environment stay
-	@rm -rf build dist docs/_build
+	@rm -rf dist docs/_build
 	@$(BIN)/python -m stages.ops.clean
