@@ -37,10 +37,11 @@ def test_manifests_name_each_other() -> None:
     "command",
     [
         ("bash", "-n", DEPLOY / "slurm.sh"),
+        ("sh", "-n", DEPLOY.parent / "start" / "page.command"),
         (PROGRAMS / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW),
         (PROGRAMS / "zizmor", "--offline", "--quiet", WORKFLOW),
     ],
-    ids=("slurm", "schema", "zizmor"),
+    ids=("slurm", "start", "schema", "zizmor"),
 )
 def test_the_job_of_slurm_and_the_workflow_are_well_formed(command: tuple[str | Path, ...]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
