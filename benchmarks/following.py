@@ -9,6 +9,7 @@ spectra: is a sound nearer to a recording of the corpus, decoded, than to the ph
 
 import argparse
 import csv
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -24,6 +25,7 @@ import distill
 from distill.api import Model
 from distill.audio.image import mono
 from distill.codec.spectral import LogMel
+from distill.errors import DistillError
 
 RESULTS = Path(__file__).parent / "results" / "following.csv"
 FRAME = 0.01  # seconds
@@ -204,8 +206,8 @@ def _spectrum(samples: NDArray[np.float32], rate: int) -> Doubles:
 def main() -> None:
     """Print a row of means for each model and kind of phrase; `--write` keeps them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", metavar="MODEL[=LABEL]")
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("models", nargs="+", metavar="MODEL[=LABEL]", help="a model file, and the label that follows")
+    parser.add_argument("--write", action="store_true", help="keep the rows in benchmarks/results")
     given, rows = parser.parse_args(), []
     for named in given.models:
         path, _, label = named.partition("=")
@@ -251,4 +253,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DistillError as error:
+        sys.exit(f"following: {error}")

@@ -8,6 +8,7 @@ as a tape is, seams beside the same places without any, and with the decoded rec
 import argparse
 import csv
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from distill.api import Model
 from distill.audio.image import mono
 from distill.audio.motion import Motion
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.errors import DistillError
 from distill.generate.fill import spliced
 from distill.generate.loop import LoopRequest
 from distill.generate.sounds import Seeds
@@ -189,8 +191,8 @@ def _away(sounds: Doubles, recordings: Doubles) -> Doubles:
 def main() -> None:
     """Print a row for each figure of each model; `--write` keeps them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="models that hold their recordings")
+    parser.add_argument("--write", action="store_true", help="keep the rows in benchmarks/results")
     given, rows = parser.parse_args(), []
     for path in given.models:
         for row in figures(distill.load(path)):
@@ -204,4 +206,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DistillError as error:
+        sys.exit(f"pointing: {error}")

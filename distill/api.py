@@ -308,14 +308,17 @@ class Model:
         """Make `steps` sounds from `first` to `last`, recordings as of `samples`, at `first_rate` and `last_rate` Hz.
 
         The ends are both recordings, decoded from their codes. Between them pitch, spectrum and length go from one to the
-        other, aligned at attacks: partials move. With two more recordings `below`, at `below_rate` Hz, there are `steps`
+        other, aligned at attacks: partials move. With two more recordings `below`, those that are samples at `below_rate` Hz, there are `steps`
         times `steps` sounds, row by row: the first row goes from `first` to `last`, the last one between those below.
         Raises ArtifactError, AudioError and ParamsError.
         """
         corners = [
             self._recorded(request.first, request.first_rate),
             self._recorded(request.last, request.last_rate),
-            *(self._recorded(recording, request.below_rate) for recording in request.below),
+            *(
+                self._recorded(one, None if isinstance(one, str | os.PathLike) else request.below_rate)
+                for one in request.below
+            ),
         ]
         draws = morphs(self.source, corners, request.steps, request.width, request.progress or silent, request.take)
         return Morphed(draws=draws, sample_rate=self.sample_rate, seed=None, columns=request.steps)

@@ -125,9 +125,7 @@ def write_pages() -> None:
 def _section(name: str, command: Any) -> str:
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
-    usage = " ".join(
-        ["distill", name, *(parameter.metavar or parameter.name.upper() for parameter in arguments), "[options]"]
-    )
+    usage = " ".join(["distill", name, *map(_shown, arguments), "[options]"])
     rows = [
         _row(
             f"`{argument.metavar or argument.name.upper()}`",
@@ -144,6 +142,11 @@ def _section(name: str, command: Any) -> str:
     return f"## `distill {name}`\n\n{_literal(command.help.strip())}\n\n```sh\n{usage}\n```\n\n{table}"
 
 
+def _shown(argument: Any) -> str:
+    name = argument.metavar or argument.name.upper()
+    return name if argument.required or name.startswith("[") else f"[{name}]"
+
+
 def _value(option: Any) -> str:
     kind = option.type_descriptor.annotation
     if get_origin(kind) is Literal:
@@ -153,8 +156,7 @@ def _value(option: Any) -> str:
 
 def _needed(argument: Any) -> str:
     """The default of an argument; nothing where its brackets say that it may be left out."""
-    may_be_left_out = str(argument.metavar).startswith("[")
-    return f"`{argument.default}`" if argument.default else "" if may_be_left_out else "required"
+    return f"`{argument.default}`" if argument.default else "required" if argument.required else ""
 
 
 def _default(option: Any) -> str:

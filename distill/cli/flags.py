@@ -163,7 +163,7 @@ def remarks_said() -> Iterator[list[str]]:
 def answer(as_json: bool, document: Any, *lines: str) -> None:
     """Say what a command did on stdout: one JSON document, or lines."""
     if not as_json:
-        _print("\n".join(lines))
+        _print(shown("\n".join(lines)))
         return
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
     try:

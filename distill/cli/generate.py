@@ -109,7 +109,9 @@ def vary(
 def morph(
     model: ModelPath,
     first: Annotated[Path, Argument(callback=spelt, metavar="FIRST", help="a recording", show_default=False)],
-    last: Annotated[Path, Argument(callback=spelt, metavar="LAST", help="another one", show_default=False)],
+    last: Annotated[
+        Path, Argument(callback=spelt, metavar="LAST", help="the recording that it leads to", show_default=False)
+    ],
     given: Given,
     below: Annotated[
         list[Path] | None,

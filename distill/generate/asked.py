@@ -1,10 +1,9 @@
 """Requests that `generate` was asked for: of a pattern, what to follow, a tempo, or none of these."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from distill.errors import ParamsError
 from distill.generate.arrange import ScoreRequest, fitted
@@ -52,14 +51,14 @@ def _following(
     source: Source, asked: GenerateSettings, followed: Recording, listen: Listen, shared: dict[str, Any]
 ) -> Wanted:
     """What is drawn to follow a recording or a MIDI file. Raises ParamsError."""
-    is_score = not isinstance(followed, np.ndarray) and is_midi(Path(followed))
+    is_score = isinstance(followed, str | os.PathLike) and is_midi(Path(followed))
     if not is_score:
         check_tuning(asked.tuning, None)
     others = {"loose", "follow_rate"} if is_score else {"track", "program", "stems"}
     kinds = ("a recording", "a MIDI file") if is_score else ("a MIDI file", "a recording")
     if unfit := [name for name in sorted(others) if getattr(asked, name) not in (None, False)]:
-        raise ParamsError(f"{unfit[0]}: expected {kinds[0]} to follow, found {kinds[1]}; leave it out")
-    if isinstance(followed, np.ndarray) or not is_score:
+        raise ParamsError(f"{unfit[0]}: expected {kinds[0]} to follow, found {kinds[1]}; leave {unfit[0]} out")
+    if not (isinstance(followed, str | os.PathLike) and is_score):
         return follow_request(source, listen(followed, asked.follow_rate), loose=asked.loose or 0.0, **shared)
     programs = read_programs(asked.program) if asked.program else {}
     score, remarks = read_midi(Path(followed), asked.track, programs).with_drums(source.labels)

@@ -8,7 +8,7 @@ Shapes: N samples, F frames, Q levels, K candidates.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ JUDGED_FRAMES = 12  # of what follows, a quarter of a second
 EDGE = 1  # frames at each end of a gap that are drawn, too, as their windows reach into it
 FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = 0.01, 0.02, 0.012  # of a crossfade; what is compared; how far it is moved
 MOST_STRETCH = 0.003  # of what is drawn, 5 cents, between two seams
+COOLER = 0.5  # factor of the temperature within a gap: what flickers there is heard beside what is steady
 STRICT = 1.0  # step of loudness, the deviation beside a seam, which grows by as much in each frame away from it
 MOST_GAIN = 2.0  # of what is drawn, 6 dB
 
@@ -96,8 +97,11 @@ class FillRequest(GenerationRequest):
         """So many frames of codes `[F, Q]` between others."""
         count = CANDIDATES if len(after) else 1
         seeds = [derive_seed(seed, Stream.CONTINUATIONS, number) for number in range(count)]
-        wanted = Sequences(count, frames, False, self.label, before, self.sampling)
-        policies = _towards(source, before, after, frames, count) if len(before) and len(after) else []
+        policies, sampling = list[Policy](), self.sampling
+        if len(before) and len(after):
+            policies = _towards(source, before, after, frames, count)
+            sampling = replace(sampling, temperature=COOLER * sampling.temperature)
+        wanted = Sequences(count, frames, False, self.label, before, sampling)
         drawn = sample_codes(source.prior, wanted, generators(seeds), policies, report)
         if not len(after):
             return drawn[0]

@@ -50,7 +50,7 @@ UNEVEN_DB = 7.0  # of the envelope beside the loudness, from which it says where
 SMOOTHED = 3  # steps of the envelope
 CANDIDATES = 8  # drafts of a note, of which the one is taken that is in tune and like the others
 MOST_DRAFTS, FEWEST = 1024, 2  # of a phrase, so that long ones take less long, and of a note
-MOSTLY = 0.5  # share of what is heard that has a pitch, below which it is a rhythm
+MOSTLY = 0.5  # share of labels that name drums, above which it is a rhythm; of what is heard with a pitch, below which
 BANDS = 10  # of the spectra that tell which label a hit is like
 IN_TUNE, OFF_STEP = 0.5, 0.05  # semitones that a frame may be off, and by how large a share of frames notes differ
 SILENT = 1e-4  # peak of what is no sound, -80 dB
@@ -307,7 +307,8 @@ def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[Fo
     known = source.tuner.known(label)
     voiced = float(course.pitches[course.is_heard].isfinite().double().mean())
     drums = [] if label else [number for number, keys in enumerate(drum_keys(source.labels), 1) if keys]
-    is_rhythm = bool(drums) and (known is None or voiced < MOSTLY)
+    are_drums = len(drums) > MOSTLY * len(source.labels)
+    is_rhythm = bool(drums) and (are_drums or known is None or voiced < MOSTLY)
     has_pitch = known is not None and voiced > 0 and not is_rhythm
     if not has_pitch:
         course = replace(course, pitches=torch.full_like(course.pitches, math.nan))

@@ -61,7 +61,13 @@ def _check_rate(path: str | os.PathLike[str], sample_rate: int | None) -> None:
 
 def _array(recording: NDArray[np.floating], sample_rate: int | None, rate: int) -> Samples:
     """Samples `[N]` or `[N, 2]` at a rate. Raises ParamsError."""
-    sound = np.asarray(recording, dtype=np.float32)
+    try:
+        sound = np.asarray(recording, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ParamsError(
+            f"samples: expected a sound, mono [N] or stereo [N, 2], of finite numbers, found {type(recording).__name__} "
+            "of something else; give samples or a path"
+        ) from error
     is_shaped = len(sound) > 0 and (sound.ndim == 1 or sound.shape[1:] == (2,)) if sound.ndim else False
     if not is_shaped or not np.isfinite(sound).all():
         wrong = "NaN or infinite values" if is_shaped else f"the shape {sound.shape}"

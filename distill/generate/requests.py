@@ -161,10 +161,10 @@ NEEDS = {
 """Fields of `GenerateSettings` that need one of others."""
 
 EXCLUDES = {
-    "follow": ("note", "prompt", "seconds", "pattern"),
+    "follow": ("note", "prompt", "seconds", "pattern", "bpm", "bars"),
     "pattern": ("note", "prompt", "seconds", "label"),
-    "bpm": ("note", "prompt", "seconds", "follow"),
-    "bars": ("note", "prompt", "seconds", "follow"),
+    "bpm": ("note", "prompt", "seconds"),
+    "bars": ("note", "prompt", "seconds"),
 }
 """Fields of `GenerateSettings` that say what others would."""
 
@@ -317,6 +317,20 @@ class VarySettings(Guided):
         return self.transpose is not None or self.note is not None
 
 
+def checked_below(given: Any) -> Any:
+    """Two recordings below two others, or none. Raises ParamsError."""
+    if given is None:
+        return ()
+    if not isinstance(given, list | tuple):
+        found = type(given).__name__
+        raise ParamsError(f"below: expected a list of two recordings, found one {found}; give two, as a list")
+    if len(given) not in (0, 2):
+        raise ParamsError(
+            f"morph: expected two recordings, or four as the corners of a grid, found {2 + len(given)}; give two or four"
+        )
+    return given
+
+
 class MorphSettings(Settings):
     """What `morph` is asked for."""
 
@@ -325,7 +339,7 @@ class MorphSettings(Settings):
     steps: Annotated[int, Field(ge=2, le=64)] = Field(
         default=5, kw_only=False, description="how many sounds, both ends among them; of a grid on each side"
     )
-    below: Annotated[Sequence[Recording], AS_IT_IS] = ()
+    below: Annotated[Sequence[Recording], PlainValidator(checked_below)] = ()
     first_rate: int | None = None
     last_rate: int | None = None
     below_rate: int | None = None
@@ -336,11 +350,8 @@ class MorphSettings(Settings):
 
     @model_validator(mode="after")
     def _check_below(self) -> Self:
-        if len(self.below) not in (0, 2):
-            raise ParamsError(
-                f"morph: expected two recordings, or four as the corners of a grid, found {2 + len(self.below)}; "
-                "give two or four"
-            )
+        if self.below_rate is not None and not self.below:
+            raise ParamsError("below_rate: expected below with it, found none; name two recordings, or leave it out")
         return self
 
 

@@ -110,9 +110,9 @@ def read_pattern(text: str, bpm: float, bars: int, swing: float) -> Score:
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
     """Labels and steps of a pattern; none where a part of it is neither."""
-    part = re.compile(rf"\s*([^:]+):([{''.join(GAINS)}.|-]+)(?:\s+|$)")
+    part = re.compile(rf"[\s,;]*([^:\s,;][^:]*):\s*([{''.join(GAINS)}.|-]+)(?=[\s,;]|$)")
     found, place = [], 0
-    while place < len(text.rstrip()):
+    while place < len(text.rstrip(" ,;\t\n")):
         match = part.match(text, place)
         steps = match[2].replace("|", "") if match else ""
         if match is None or not steps:

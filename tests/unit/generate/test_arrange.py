@@ -62,7 +62,7 @@ def test_notes_are_tuned_as_asked(model: Model, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"loose": 0.5}, "loose: expected a recording to follow, found a MIDI file; leave it out"),
+        ({"loose": 0.5}, "loose: expected a recording to follow, found a MIDI file; leave loose out"),
         ({"track": 2}, "track 2: expected one of "),
     ],
 )
@@ -71,7 +71,7 @@ def test_what_no_score_takes_is_a_sentence(
 ) -> None:
     with pytest.raises(ParamsError, match=expected):
         model.generate(follow=melody(tmp_path / "a.mid", 60), label="string", **given)
-    with pytest.raises(ParamsError, match="stems: expected a MIDI file to follow, found a recording; leave it out"):
+    with pytest.raises(ParamsError, match="stems: expected a MIDI file to follow, found a recording; leave stems out"):
         model.generate(follow=np.ones(RATE, np.float32), stems=True)
 
 

@@ -74,6 +74,14 @@ def test_four_sounds_are_the_corners_of_a_grid(model: Model) -> None:
     assert all(np.array_equal(one, other) for one, other in zip(made.codes, above.codes, strict=False))
     with pytest.raises(ParamsError, match="expected two recordings, or four as the corners of a grid, found 3; give"):
         model.morph(*corners[:2], below=corners[2:3])
+    for wrong, found in (("bell.wav", "str"), (corners[2], "ndarray"), (3, "int")):
+        with pytest.raises(ParamsError, match=f"below: expected a list of two recordings, found one {found}; give two"):
+            model.morph(*corners[:2], below=wrong)
+    with pytest.raises(ParamsError, match="below_rate: expected below with it, found none; name two recordings, or le"):
+        model.morph(*corners[:2], below_rate=8000)
+    with pytest.raises(ParamsError, match=r"samples: expected a sound, .* found list of something else; give samples or"):
+        model.morph(["x"], corners[1])
+    assert len(model.morph(*corners[:2], 2, below=None).sounds) == 2
 
 
 @pytest.mark.parametrize("frames", [(1, 1), (1, 9), (9, 1), (2, 30)])

@@ -71,6 +71,14 @@ def test_what_is_no_pattern_is_a_sentence(text: str, bars: int, expected: str) -
     assert expected in str(error.value)
 
 
+def test_commas_and_spaces_may_part_labels() -> None:
+    notes = read_pattern("kick:x.x. snare:.x", 120, 1, 0.0).notes
+    for text in ("kick: x.x. snare: .x", "kick:x.x.,snare:.x", "kick:x.x.; snare:.x;"):
+        assert read_pattern(text, 120, 1, 0.0).notes == notes
+    with pytest.raises(ParamsError, match="found something else; write x"):
+        read_pattern(" :x", 120, 1, 0.0)
+
+
 def test_one_step_and_a_thousand_are_patterns() -> None:
     assert len(read_pattern("a:x", 120, 1, 0).notes) == 1
     assert len(read_pattern("a:" + "x" * 1000, 120, 1, 0).notes) == 1000
