@@ -27,7 +27,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check-tools lint reference docs check faults check-page check-wheel check-memory bench judge listen pretrain experiments ui page lock wheel clean
+.PHONY: help setup repro test check-tools lint reference docs check faults check-page check-wheel check-memory bench judge listen pretrain experiments ui page lock wheel release clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,7 +68,7 @@ lint: $(STAMP) ## lint, format check and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy requirements/packages.py tests/wheel/check.py
+	@$(BIN)/mypy requirements/packages.py requirements/release.py tests/wheel/check.py examples/play.py
 
 reference: $(STAMP) ## write the pages on commands, settings and Python again from the code
 	@$(BIN)/python -m docs.reference
@@ -82,6 +82,9 @@ check: lint docs test check-tools ## lint, types, documentation and tests
 wheel: $(STAMP) ## build wheel and sdist into dist, the same bytes of the same commit
 	@rm -rf dist
 	@$(BIN)/python -m hatchling build
+
+release: $(STAMP) ## make a release as far as a registry: what it lacks, and the files, the same bytes twice
+	@$(BIN)/python requirements/release.py
 
 check-wheel: wheel ## install the wheel into a fresh environment and let it learn, generate and verify
 	@$(BIN)/python tests/wheel/check.py dist/*.whl
