@@ -57,7 +57,9 @@ def convolved(x: Array, weight: Array, bias: Array) -> Array:
     """`[T, inputs]` with weights `[outputs, inputs, 7]`, or `[width, 1, 7]` for each feature by itself."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((3, 3), (0, 0))), 7, axis=0)  # [T, inputs, 7]
     each = len(weight) == x.shape[1] and weight.shape[1] == 1
-    return np.einsum("tik,ik->ti" if each else "tik,oik->to", windows, weight[:, 0] if each else weight) + bias
+    return np.asarray(
+        np.einsum("tik,ik->ti" if each else "tik,oik->to", windows, weight[:, 0] if each else weight) + bias
+    )
 
 
 def stack(x: Array, part: dict[str, Array]) -> Array:
@@ -139,7 +141,7 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
 
 def loudness_of(c: Array) -> Array:
     """L of step 4, `[F, 1]`."""
-    return np.log10((10 ** (2 * c)).mean(1, keepdims=True)) / 2
+    return np.asarray(np.log10((10 ** (2 * c)).mean(1, keepdims=True)) / 2)
 
 
 def at_loudness(features: Array, loudness: Array, mel_features: int) -> Array:
@@ -239,8 +241,8 @@ class Tones:
         own, before, after = self.pitches[t], self.glides(t), self.glides(t + 1)
         assert own is not None
         if d < 0 and before:
-            return own + d * self.step(t)
-        return own + d * self.step(t + 1) if after else own
+            return float(own + d * self.step(t))
+        return float(own + d * self.step(t + 1) if after else own)
 
     def hop_partials(self, t: int, i: int) -> dict[int, list[float]]:
         """Hertz, phase and relative amplitude of each partial of a hop by number, from those of the hop before: step d."""

@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from programs import loaded
 
+import distill
+
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -294,3 +296,14 @@ freeze.timeout='10'
         "UV_PYTHON_DOWNLOADS": "never",
     }
     assert packages.uv_environment(packages.pip_settings(""), {}) == {"UV_PYTHON_DOWNLOADS": "never"}
+
+
+def test_a_release_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = loaded(ROOT / "requirements/release.py")
+    assert release.version_of() == distill.__version__
+    monkeypatch.setattr(release, "git", lambda *arguments: "" if arguments[0] == "status" else "v9")
+    lacks = "\n".join(release.problems())
+    assert f"expected the tag v{distill.__version__} at this commit, found none" in lacks
+    assert "CITATION.cff" not in lacks
+    monkeypatch.setattr(release, "version_of", lambda: "9")
+    assert "CITATION.cff: expected version 9, found" in "\n".join(release.problems())

@@ -79,7 +79,9 @@ def test_four_sounds_are_the_corners_of_a_grid(model: Model) -> None:
             model.morph(*corners[:2], below=wrong)
     with pytest.raises(ParamsError, match="below_rate: expected below with it, found none; name two recordings, or le"):
         model.morph(*corners[:2], below_rate=8000)
-    with pytest.raises(ParamsError, match=r"samples: expected a sound, .* found list of something else; give samples or"):
+    with pytest.raises(
+        ParamsError, match=r"samples: expected a sound, .* found list of something else; give samples or"
+    ):
         model.morph(["x"], corners[1])
     assert len(model.morph(*corners[:2], 2, below=None).sounds) == 2
 
