@@ -26,7 +26,9 @@ def problems() -> list[str]:
     cited = re.search(r"^version: (\S+)$", texts["CITATION.cff"], flags=re.MULTILINE)
     found = []
     if newest is None or newest[1] != version:
-        found.append(f"CHANGELOG.md: expected [{version}] as the newest, found [{newest[1] if newest else ''}]; rename it")
+        found.append(
+            f"CHANGELOG.md: expected [{version}] as the newest, found [{newest[1] if newest else ''}]; rename it"
+        )
     if cited is None or cited[1] != version:
         found.append(f"CITATION.cff: expected version {version}, found {cited[1] if cited else 'none'}; write it there")
     if git("status", "--short"):

@@ -577,7 +577,10 @@ def test_an_instrument_is_made_at_notes(shell: CommandLine) -> None:
     assert "pitch_keycenter=67" in Path("kit/kit.sfz").read_text(encoding="ascii")
 
 
-def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empty(shell: CommandLine) -> None:
+def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empty(
+    shell: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     write_prior_model(Path("m.distill"), labels=["drum/kick", "bell"])
     done = shell(*KIT, "--per-label", "2")
     assert done.status == 0, done.err
