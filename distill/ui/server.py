@@ -29,6 +29,7 @@ from distill.ui.forms import QUIET, error_to_show
 from distill.ui.generate_tab import GenerateTab
 from distill.ui.jobs import TRAININGS
 from distill.ui.library_tab import LibraryTab
+from distill.ui.programs import Programs
 from distill.ui.training_tabs import GENERATE, CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
 
@@ -170,8 +171,11 @@ def make_app(
     page = build_page(workspace)
     page.state_session_capacity = 100  # open pages whose state is kept, those that asked last
     page.queue(default_concurrency_limit=8)
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[guard])
+    if password is None:  # Gradio's login does not stand before it
+        server.add_route("/api/{command}", Programs(workspace).answer, methods=["POST"])
     app: FastAPI = gr.mount_gradio_app(
-        FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[guard]),
+        server,
         page,
         path="/",
         server_name=host,

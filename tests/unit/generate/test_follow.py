@@ -178,3 +178,5 @@ def test_a_rhythm_is_played_by_the_drums_that_it_is_like() -> None:
     assert not request.has_pitch
     asked, _ = follow_request(source, recorded, count=1, label=1)
     assert set(asked.labels) == {1}
+    without, _ = follow_request(Source(codec, prior, None, source.labels), recorded, count=1, label=0)
+    assert set(without.labels) == {0}

@@ -1,0 +1,126 @@
+"""Plain HTTP for programs: `POST /api/generate` and the like, with fields named as flags and files, answers JSON.
+
+A request runs the command of that name, as the page does: the same checks, sentences and sounds.
+"""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from distill.errors import ParamsError
+from distill.generate.requests import (
+    ExtendSettings,
+    FillSettings,
+    GenerateSettings,
+    MorphSettings,
+    VarySettings,
+    fields_of,
+    flag_of,
+)
+from distill.params.settings import Settings
+from distill.storage.files import remove_folder
+from distill.ui import view
+from distill.ui.forms import flags
+from distill.ui.jobs import Job
+from distill.ui.worker import STDOUT
+from distill.ui.workspace import Workspace
+
+MOST_FILES, MOST_FIELDS = 4, 40
+LOOKS = 0.05  # seconds between looks at a job
+
+
+class Command(NamedTuple):
+    """A command for programs: its settings, and the files that follow the model, of which the first `needed` are needed."""
+
+    settings: type[Settings]
+    files: tuple[str, ...] = ()
+    needed: int = 0
+
+
+COMMANDS: Mapping[str, Command] = {
+    "generate": Command(GenerateSettings),
+    "vary": Command(VarySettings, ("audio",), 1),
+    "morph": Command(MorphSettings, ("first", "last", "third", "fourth"), 2),
+    "extend": Command(ExtendSettings, ("audio",), 1),
+    "fill": Command(FillSettings, ("audio",), 1),
+}
+
+
+class Programs:
+    """The endpoints of a working folder."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._work = workspace
+
+    async def answer(self, request: Request) -> Response:
+        """Run a command and answer when it has ended: 200 with what `--json` prints, or 422 with a sentence."""
+        name = request.path_params["command"]
+        folder = self._work.uploads / secrets.token_hex(16)
+        try:
+            if name not in COMMANDS:
+                raise ParamsError(f"{name}: expected one of {', '.join(COMMANDS)}, found another; choose one of them")
+            async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
+                arguments = await self._arguments(name, form, folder)
+                model = str(form.get("model") or "")
+            job = self._work.jobs.start(name, f"{name} for a program", arguments, {"model": model})
+            while job.state == "running":
+                await asyncio.sleep(LOOKS)
+        except ParamsError as error:
+            return JSONResponse({"error": str(error)}, 422)
+        except HTTPException as error:
+            return JSONResponse({"error": f"form: expected fields and files, found {error.detail}"}, 422)
+        finally:
+            remove_folder(folder)
+        return self._made(job)
+
+    def _made(self, job: Job) -> Response:
+        if job.state != "done":
+            return JSONResponse({"error": job.message}, 422 if job.state == "refused" else 500)
+        made = job.read(STDOUT)
+        for rows in (made.get(key) or [] for key in ("sounds", "takes", "steps")):
+            for row in rows:
+                row["file"] = view.address(self._work.root / row["file"])
+        return JSONResponse(made)
+
+    async def _arguments(self, name: str, form: FormData, folder: Path) -> list[str]:
+        """The arguments of a command of these fields; files are kept in a folder. Raises ParamsError."""
+        command, values = COMMANDS[name], dict[str, Any]()
+        known = [flag_of(field, about) for field, about in fields_of(command.settings).items()]
+        types = {flag.name.removeprefix("--"): flag.type for flag in known}
+        short = {flag.short.removeprefix("-"): flag.name.removeprefix("--") for flag in known if flag.short}
+        types |= {"model": str, **dict.fromkeys(command.files, Path)}
+        for key, value in form.multi_items():
+            flag = short.get(key, key.replace("_", "-"))
+            if flag not in types:
+                raise ParamsError(f"{key}: expected one of {', '.join(types)}, found another; leave it out")
+            wanted = "a file" if types[flag] is Path else "text"
+            if isinstance(value, UploadFile) != (types[flag] is Path):
+                raise ParamsError(f"{key}: expected {wanted}, found none; send {wanted}")
+            values[flag] = await _kept(value, folder) if isinstance(value, UploadFile) else value
+            if types[flag] is bool:
+                values[flag] = value == "true"
+        for needed in command.files[: command.needed]:
+            if needed not in values:
+                raise ParamsError(f"{needed}: expected a file, found none; send one")
+        model = self._work.argument(self._work.model(str(values.pop("model", ""))))
+        files = [values.pop(file) for file in command.files if file in values]
+        return [name, model, *files, *flags(**values)]
+
+
+async def _kept(file: UploadFile, folder: Path) -> str:
+    """The path of an uploaded file, kept in a folder under a name of its own."""
+    suffix = Path(file.filename or "").suffix
+    path = folder / f"{secrets.token_hex(4)}{suffix if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', suffix) else ''}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as out:
+        while piece := await file.read(1 << 20):
+            out.write(piece)
+    return str(path)

@@ -1,0 +1,93 @@
+"""The page for programs: a request runs a command, and what cannot be is a sentence."""
+
+import gc
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from unit.tiny import write_prior_model, write_tone
+
+from distill.ui.server import make_app
+from distill.ui.workspace import Workspace
+
+TOKEN, PORT = "t" * 43, 7860
+HERE = f"http://127.0.0.1:{PORT}"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    workspace = Workspace(tmp_path_factory.mktemp("programs"))
+    write_prior_model(workspace.models / "tiny.distill", labels=["kick"])
+    write_tone(workspace.root / "tone.wav")
+    yield workspace
+    workspace.jobs.end()
+
+
+@pytest.fixture(scope="module")
+def page(workspace: Workspace) -> Iterator[TestClient]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Gradio leaves event loops open
+        app = make_app(workspace, TOKEN, None, PORT)
+        gc.collect()
+    with TestClient(app, base_url=HERE, cookies={f"distill_{PORT}": TOKEN}) as client:
+        yield client
+
+
+def asked(page: TestClient, command: str, files: dict[str, Path] | None = None, **fields: str) -> tuple[int, Any]:
+    sent = {name: (path.name, path.read_bytes()) for name, path in (files or {}).items()}
+    answer = page.post(f"/api/{command}", data={"model": "tiny.distill", **fields}, files=sent or None)
+    return answer.status_code, answer.json()
+
+
+def test_commands_answer_with_sounds_that_are_served(page: TestClient, workspace: Workspace) -> None:
+    tone = workspace.root / "tone.wav"
+    status, made = asked(page, "generate", n="2", seconds="0.2", seed="1", label="kick")
+    assert status == 200, made
+    assert made["seed"] == 1
+    sounds = [page.get(f"/{row['file']}").content for row in made["sounds"]]
+    assert len(sounds) == 2
+    assert all(sound.startswith(b"RIFF") for sound in sounds)
+    for command, files, fields in (
+        ("generate", {"follow": tone}, {"loose": "1"}),
+        ("vary", {"audio": tone}, {"n": "1"}),
+        ("morph", {"first": tone, "last": tone}, {"steps": "2"}),
+        ("extend", {"audio": tone}, {"after": "0.1"}),
+        ("fill", {"audio": tone}, {"from": "0.1", "to": "0.2"}),
+    ):
+        status, made = asked(page, command, files, **fields)
+        assert status == 200, (command, made)
+    assert not [path for path in workspace.uploads.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("command", "fields", "expected"),
+    [
+        ("train", {}, "train: expected one of generate, vary, morph, extend, fill, found another; choose one of them"),
+        ("generate", {"out": "/tmp"}, "out: expected one of count, seconds, "),
+        ("generate", {"follow": "/etc/hostname"}, "follow: expected a file, found none; send a file"),
+        ("generate", {"n": "x"}, "--count: expected a valid integer, found x"),
+        ("generate", {"label": "drum"}, "label drum: expected one of kick"),
+        ("generate", {"model": "../x.distill"}, "expected one of the list, found none; choose one of the list"),
+        ("vary", {}, "audio: expected a file, found none; send one"),
+        ("extend", {"after": "1"}, "audio: expected a file, found none; send one"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(page: TestClient, command: str, fields: dict[str, str], expected: str) -> None:
+    status, answer = asked(page, command, **fields)
+    assert status == 422
+    assert expected in answer["error"]
+
+
+def test_nobody_comes_in_without_the_token_and_none_with_a_password(workspace: Workspace) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        apps = [make_app(workspace, TOKEN, password, PORT) for password in (None, "secret")]
+        gc.collect()
+    statuses = []
+    for app in apps:
+        with TestClient(app, base_url=HERE) as client:
+            statuses.append(client.post("/api/generate", data={"model": "tiny.distill"}).status_code)
+    assert statuses == [401, 404]
