@@ -10,6 +10,7 @@ html_copy_source = False
 html_show_copyright = False
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_theme_options = {"navigation_with_keys": True}
 myst_heading_anchors = 4  # headings can be linked to, as on a code host
 smartquotes = False  # two dashes are a flag

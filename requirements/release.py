@@ -54,6 +54,18 @@ def built(commit: str, folder: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def bill_of_materials() -> list[str]:
+    """Write `dist/sbom.json`, what the lock pins, in CycloneDX; a sentence where that fails."""
+    tool = [str(Path(sys.executable).with_name("uv")), "tool", "run", "--from", "cyclonedx-bom", "cyclonedx-py"]
+    command = [*tool, "requirements", "requirements/lock.txt", "--output-file", "dist/sbom.json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["nothing"]
+        return [f"dist/sbom.json: expected CycloneDX's tool to write it, found: {lines[-1]}; is there a network?"]
+    print(f"{hashlib.sha256((ROOT / 'dist/sbom.json').read_bytes()).hexdigest()}  dist/sbom.json")
+    return []
+
+
 def main() -> int:
     """Check, build and say; the exit status."""
     wrong = problems()
@@ -65,10 +77,14 @@ def main() -> int:
         for name, digest in first.items():
             (ROOT / "dist" / name).write_bytes(Path(top, "first", "dist", name).read_bytes())
             print(f"{digest}  dist/{name}")
+    wrong += bill_of_materials()
     for sentence in wrong:
         print(f"release: {sentence}", file=sys.stderr)
     if not wrong:
-        print("next: make check check-wheel check-page; then upload dist/* and push the tag")
+        print(
+            "next: make check check-wheel check-page; uv tool run pip-audit --no-deps --disable-pip -r "
+            "requirements/lock.txt; then upload dist/* and push the tag"
+        )
     return 2 if wrong else 0
 
 
