@@ -43,7 +43,7 @@ from distill.text import one_line
 from distill.training.events import by_level
 
 SUFFIX = ".distill"
-VERSION = (3, 0)
+VERSION = (2, 0)
 VERSION_TEXT = ".".join(map(str, VERSION))
 OWN = {"format": "distill_model", "version": list(VERSION), "model_type": "vqvae"}
 AGAIN = "train again with `distill train` or `dvc repro`"
@@ -146,7 +146,7 @@ class BundleMetadata(Settings):
     @classmethod
     def of_file(cls, stored: Mapping[str, Any]) -> Self:
         """The metadata of a file's JSON. Raises ValueError (of pydantic, too) where it is not as `file_json` writes it."""
-        if stored.get(HASH) != metadata_sha256(stored):
+        if stored.get(HASH, metadata_sha256(stored)) != metadata_sha256(stored):  # files of before have none
             raise ValueError("its SHA-256 is another: the file was changed after it was written")
         follows = (*OWN, "has_prior", "seq_len", *SIZES, HASH)
         values = {key: value for key, value in stored.items() if key not in follows}
