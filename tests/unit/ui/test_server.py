@@ -126,12 +126,21 @@ def job(workspace: Workspace) -> Iterator[Callable[..., Job]]:
         shutil.rmtree(one.folder)
 
 
+SERVED: list[Page] = []  # the blocks of the page of these tests: other files may leave theirs
+
+
+def known_pages() -> dict[int, Page]:
+    return {id(one): one for one in gc.get_objects() if type(one) is Page and one.max_file_size}
+
+
 @pytest.fixture(scope="module")
 def page(workspace: Workspace) -> Iterator[TestClient]:
+    others = known_pages()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # Gradio leaves event loops open
         app = make_app(workspace, TOKEN, None, PORT)
         gc.collect()
+    SERVED[:] = [one for key, one in known_pages().items() if key not in others]
     with TestClient(app, base_url=HERE, cookies={f"distill_{PORT}": TOKEN}) as client:
         yield client
 
@@ -220,7 +229,8 @@ def _call(page: TestClient, name: str, data: list[Any]) -> dict[str, Any]:
 
 def blocks() -> Page:
     """The blocks of the page that is served."""
-    return next(one for one in gc.get_objects() if type(one) is Page and one.max_file_size)
+    (served,) = SERVED
+    return served
 
 
 def upload_of(path: str) -> dict[str, Any]:
