@@ -1,15 +1,14 @@
 """How well sounds follow: phrases of known pitch and loudness, and what models make of them.
 
 `python -m benchmarks.following MODEL[=LABEL]... [--write]`. Beside each stand the phrases themselves, sounds of the same
-model and length that follow nothing, and how often the meter hears the note of a recording in its own decode. Pitch is measured by YIN (de Cheveigné and Kawahara 2002), not by the
-meter that following itself uses, and beside it of the phrases themselves: what it cannot hear of those it cannot hear of
-sounds. Both are compared in octaves, since bells and chords have more than one pitch. Timbre is compared by mean log-mel
+model and length that follow nothing, and how often the meter hears the note of a recording in its own decode. Pitch is
+measured by YIN (de Cheveigné and Kawahara 2002), not by the meter that following itself uses, and beside it of the phrases
+themselves: what it cannot hear of those it cannot hear of sounds. Both are compared in octaves, since bells and chords have more than one pitch. Timbre is compared by mean log-mel
 spectra: is a sound nearer to a recording of the corpus, decoded, than to the phrase?
 """
 
 import argparse
 import csv
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -22,10 +21,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 import distill
+from benchmarks.arguments import refusals_said
 from distill.api import Model
 from distill.audio.image import mono
 from distill.codec.spectral import LogMel
-from distill.errors import DistillError
 
 RESULTS = Path(__file__).parent / "results" / "following.csv"
 FRAME = 0.01  # seconds
@@ -253,7 +252,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with refusals_said("following"):
         main()
-    except DistillError as error:
-        sys.exit(f"following: {error}")

@@ -8,7 +8,6 @@ as a tape is, seams beside the same places without any, and with the decoded rec
 import argparse
 import csv
 import itertools
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 import distill
+from benchmarks.arguments import refusals_said
 from benchmarks.judge.features import panel
 from benchmarks.telling_apart import telling_apart
 from distill.api import Model
 from distill.audio.image import mono
 from distill.audio.motion import Motion
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
-from distill.errors import DistillError
 from distill.generate.fill import spliced
 from distill.generate.loop import LoopRequest
 from distill.generate.sounds import Seeds
@@ -206,7 +205,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with refusals_said("pointing"):
         main()
-    except DistillError as error:
-        sys.exit(f"pointing: {error}")

@@ -308,9 +308,9 @@ class Model:
         """Make `steps` sounds from `first` to `last`, recordings as of `samples`, at `first_rate` and `last_rate` Hz.
 
         The ends are both recordings, decoded from their codes. Between them pitch, spectrum and length go from one to the
-        other, aligned at attacks: partials move. With two more recordings `below`, those that are samples at `below_rate` Hz, there are `steps`
-        times `steps` sounds, row by row: the first row goes from `first` to `last`, the last one between those below.
-        Raises ArtifactError, AudioError and ParamsError.
+        other, aligned at attacks: partials move. With two more recordings `below`, those that are samples at `below_rate`
+        Hz, there are `steps` times `steps` sounds, row by row: the first row goes from `first` to `last`, the last one
+        between those below. Raises ArtifactError, AudioError and ParamsError.
         """
         corners = [
             self._recorded(request.first, request.first_rate),

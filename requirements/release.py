@@ -3,12 +3,13 @@
 The version stands in `distill/__init__.py`, in CITATION.cff, as the newest in CHANGELOG.md, and in a tag of the commit.
 """
 
-import hashlib
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from distill.storage.files import sha256_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +52,7 @@ def built(commit: str, folder: Path) -> dict[str, str]:
     subprocess.run(["git", "checkout", "--quiet", commit], cwd=folder, check=True)
     subprocess.run([sys.executable, "-m", "hatchling", "build"], cwd=folder, check=True, capture_output=True)
     files = sorted((folder / "dist").iterdir())
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {file.name: sha256_file(file) for file in files}
 
 
 def bill_of_materials() -> list[str]:
@@ -62,7 +63,7 @@ def bill_of_materials() -> list[str]:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["nothing"]
         return [f"dist/sbom.json: expected CycloneDX's tool to write it, found: {lines[-1]}; is there a network?"]
-    print(f"{hashlib.sha256((ROOT / 'dist/sbom.json').read_bytes()).hexdigest()}  dist/sbom.json")
+    print(f"{sha256_file(ROOT / 'dist/sbom.json')}  dist/sbom.json")
     return []
 
 

@@ -136,7 +136,7 @@ def morph(
     with remarks_said() as warnings:
         loaded = _open(model)
         files = SoundFiles(loaded, out, f"{printable_stem(first)}_to_{printable_stem(last)}", given, kind, pictures)
-        made = files.made_by(loaded.morph, {**given, "first": first, "last": last, "below": below or []})
+        made = files.made_by(loaded.morph, {**given, "first": first, "last": last, "below": below})
     about = {"model": str(model), "first": str(first), "last": str(last), "below": list(map(str, below or []))}
     files.say(made, as_json, {**about, "warnings": warnings})
 

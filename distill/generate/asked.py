@@ -51,17 +51,18 @@ def _following(
     source: Source, asked: GenerateSettings, followed: Recording, listen: Listen, shared: dict[str, Any]
 ) -> Wanted:
     """What is drawn to follow a recording or a MIDI file. Raises ParamsError."""
-    is_score = isinstance(followed, str | os.PathLike) and is_midi(Path(followed))
-    if not is_score:
+    path = Path(followed) if isinstance(followed, str | os.PathLike) else None
+    score_path = path if path is not None and is_midi(path) else None
+    if score_path is None:
         check_tuning(asked.tuning, None)
-    others = {"loose", "follow_rate"} if is_score else {"track", "program", "stems"}
-    kinds = ("a recording", "a MIDI file") if is_score else ("a MIDI file", "a recording")
+    others = {"track", "program", "stems"} if score_path is None else {"loose", "follow_rate"}
+    kinds = ("a MIDI file", "a recording") if score_path is None else ("a recording", "a MIDI file")
     if unfit := [name for name in sorted(others) if getattr(asked, name) not in (None, False)]:
         raise ParamsError(f"{unfit[0]}: expected {kinds[0]} to follow, found {kinds[1]}; leave {unfit[0]} out")
-    if not (isinstance(followed, str | os.PathLike) and is_score):
+    if score_path is None:
         return follow_request(source, listen(followed, asked.follow_rate), loose=asked.loose or 0.0, **shared)
     programs = read_programs(asked.program) if asked.program else {}
-    score, remarks = read_midi(Path(followed), asked.track, programs).with_drums(source.labels)
+    score, remarks = read_midi(score_path, asked.track, programs).with_drums(source.labels)
     wanted, moved = _played(source, score, asked, **shared)
     return wanted, [*remarks, *moved]
 

@@ -306,8 +306,8 @@ def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[Fo
     course = replace(course, loudness=course.loudness + _loud(source, label, loud) - loud)
     known = source.tuner.known(label)
     voiced = float(course.pitches[course.is_heard].isfinite().double().mean())
-    drums = [] if label else [number for number, keys in enumerate(drum_keys(source.labels), 1) if keys]
-    drums = [number for number in drums if source.labelled(number)]  # a model may hold no recordings
+    named = [] if label else [number for number, keys in enumerate(drum_keys(source.labels), 1) if keys]
+    drums = list(filter(source.labelled, named))  # a model may hold no recordings
     are_drums = len(drums) > MOSTLY * len(source.labels)
     is_rhythm = bool(drums) and (are_drums or known is None or voiced < MOSTLY)
     has_pitch = known is not None and voiced > 0 and not is_rhythm

@@ -29,23 +29,25 @@ NEAR_LOUDEST = 6  # steps of loudness, 12 dB, below the loudest frame, where an 
 
 
 @dataclass(frozen=True, eq=False)
-class _End:
-    """One of the sounds: latents `[F, D]`, tones `[F, 3]`, pitches as heard `[F]`, NaN for none, and its attack, a frame."""
+class End:
+    """One of the sounds: codes `[F, Q]`, latents `[F, D]`, tones `[F, 3]`, pitches as heard `[F]`, NaN for none, and its attack, a frame."""
 
+    codes: Codes
     latents: Tensor
     tones: Tensor
     pitches: Tensor
     attack: int
 
     @classmethod
-    def of(cls, codec: VQVAE, intervals: Tensor, codes: Codes) -> "_End":
+    def of(cls, codec: VQVAE, intervals: Tensor, codes: Codes) -> "End":
         """That of codes `[F, Q]`, given the intervals `[S]` at which sets are heard."""
         own = torch.from_numpy(codes)
         tones, loud = own[:, NOTE:SHAPE], own[:, 0].double()
         heard = codec.tone.pitches(tones) + intervals[codec.tone.sets(tones)]
         before = torch.stack([loud[max(0, frame - RISE_FRAMES) : frame + 1].min() for frame in range(len(loud))])
         rise = torch.where(loud >= loud.max() - NEAR_LOUDEST, loud - before, -1.0)
-        return cls(codec.dequantise(own[None].to(codec.device))[0].cpu(), tones, heard, int(rise.argmax()))
+        latents = codec.dequantise(own[None].to(codec.device))[0].cpu()
+        return cls(codes, latents, tones, heard, int(rise.argmax()))
 
     def places(self, frames: int, attack: float) -> Tensor:
         """The places in it of the frames of a sound of so many, whose attack is at another one."""
@@ -60,7 +62,7 @@ def nearest(shares: Sequence[float]) -> int:
     return max(range(len(shares)), key=lambda number: (shares[number], number))
 
 
-def morphed(codec: VQVAE, intervals: Tensor, sounds: Sequence[Codes], shares: Sequence[float]) -> Codes:
+def morphed(codec: VQVAE, intervals: Tensor, ends: Sequence[End], shares: Sequence[float]) -> Codes:
     """Codes `[F, Q]` of the sound that lies between others, by their shares `[n]`, which add up to 1.
 
     `intervals` `[S]` are those at which sets of partials are heard, from what is coded. Where one share is 1 it is that
@@ -68,10 +70,9 @@ def morphed(codec: VQVAE, intervals: Tensor, sounds: Sequence[Codes], shares: Se
     """
     main = nearest(shares)
     if shares[main] == 1:
-        return sounds[main].copy()
-    ends = [_End.of(codec, intervals, codes) for codes in sounds]
+        return ends[main].codes.copy()
     weights = torch.tensor(shares, dtype=torch.float64)[:, None]
-    count = max(1, round(sum(share * len(codes) for share, codes in zip(shares, sounds, strict=True))))
+    count = max(1, round(sum(share * len(end.codes) for share, end in zip(shares, ends, strict=True))))
     attack = sum(share * end.attack for share, end in zip(shares, ends, strict=True))
     places = [end.places(count, attack) for end in ends]
     latents = sum(share * between(end.latents, place) for share, end, place in zip(shares, ends, places, strict=True))
@@ -103,13 +104,14 @@ def morphs(
 
     They are so wide, with the image of the nearest recording.
     """
-    draws, rate, codes = Draws(), source.codec.spectrogram.sample_rate, [corner.codes for corner in corners]
+    draws, rate, intervals = Draws(), source.codec.spectrogram.sample_rate, source.tuner.intervals_heard
+    ends = [End.of(source.codec, intervals, corner.codes) for corner in corners]
     places = np.linspace(0, 1, steps).tolist()
     cells = [(down, across) for down in (places if len(corners) > 2 else [0.0]) for across in places]
     for number, (down, across) in enumerate(cells):
         upper, lower = ((1 - down) * (1 - across), (1 - down) * across), (down * (1 - across), down * across)
         shares = (*upper, *lower)[: len(corners)]
-        own = morphed(source.codec, source.tuner.intervals_heard, codes, shares)
+        own = morphed(source.codec, intervals, ends, shares)
         image = corners[nearest(shares)].image
         (samples,) = decode_sounds(source.codec, [own], images=[image], width=width)
         novelty = None if source.judge is None else source.judge([own])[0]

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -27,7 +26,7 @@ from distill.novelty.reference import IMAGES, TENSORS, Reference, read_reference
 from distill.params import Settings, Share, first_problem
 from distill.prior.artifact import AnyShape, build_prior
 from distill.prior.base import Prior
-from distill.storage.files import canonical_json, identity, write_bytes
+from distill.storage.files import canonical_json, identity, sha256_json, write_bytes
 from distill.storage.weights import (
     AtMost,
     Kind,
@@ -146,7 +145,7 @@ class BundleMetadata(Settings):
     @classmethod
     def of_file(cls, stored: Mapping[str, Any]) -> Self:
         """The metadata of a file's JSON. Raises ValueError (of pydantic, too) where it is not as `file_json` writes it."""
-        if stored.get(HASH, metadata_sha256(stored)) != metadata_sha256(stored):  # files of before have none
+        if HASH in stored and stored[HASH] != metadata_sha256(stored):  # files of before have none
             raise ValueError("its SHA-256 is another: the file was changed after it was written")
         follows = (*OWN, "has_prior", "seq_len", *SIZES, HASH)
         values = {key: value for key, value in stored.items() if key not in follows}
@@ -173,7 +172,7 @@ class BundleMetadata(Settings):
 
 def metadata_sha256(values: Mapping[str, Any]) -> str:
     """Hex SHA-256 of the canonical JSON of a file, without the hash itself."""
-    return sha256(canonical_json({key: value for key, value in values.items() if key != HASH}).encode()).hexdigest()
+    return sha256_json({key: value for key, value in values.items() if key != HASH})
 
 
 @dataclass(frozen=True)

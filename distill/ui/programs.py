@@ -29,6 +29,7 @@ from distill.params.settings import Settings
 from distill.storage.files import remove_folder
 from distill.ui import view
 from distill.ui.forms import flags
+from distill.ui.generate_tab import ROWS
 from distill.ui.jobs import Job
 from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace
@@ -85,7 +86,7 @@ class Programs:
         if job.state != "done":
             return JSONResponse({"error": job.message}, 422 if job.state == "refused" else 500)
         made = job.read(STDOUT)
-        for rows in (made.get(key) or [] for key in ("sounds", "takes", "steps")):
+        for rows in (made.get(key) or [] for key in ROWS):
             for row in rows:
                 row["file"] = view.address(self._work.root / row["file"])
         return JSONResponse(made)

@@ -13,7 +13,7 @@ from unit.pitched import networks
 from distill.api import Model
 from distill.codec.tones.atoms import shipped_sets
 from distill.errors import ParamsError
-from distill.generate.morph import morphed
+from distill.generate.morph import End, morphed
 
 
 def string(pitch: float, seconds: float = 0.5) -> np.ndarray:
@@ -92,7 +92,9 @@ def test_sounds_of_any_lengths_are_morphed(frames: tuple[int, int], share: float
     codec, _ = networks()
     sizes = torch.tensor(codec.architecture.codebook_sizes)
     first, last = ((torch.rand(count, len(sizes)) * sizes).long().numpy() for count in frames)
-    made = morphed(codec, torch.zeros(len(codec.tone.ratios)).double(), [first, last], [1 - share, share])
+    intervals = torch.zeros(len(codec.tone.ratios)).double()
+    ends = [End.of(codec, intervals, codes) for codes in (first, last)]
+    made = morphed(codec, intervals, ends, [1 - share, share])
     assert len(made) == max(1, round((1 - share) * frames[0] + share * frames[1]))
     assert ((made >= 0) & (made < sizes.numpy())).all()
 
