@@ -58,7 +58,7 @@ from distill.novelty.verdict import Judge, Novelty
 from distill.params.settings import validated
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
-from distill.progress import silent
+from distill.progress import Progress, silent
 from distill.storage.tables import read_frame
 
 if TYPE_CHECKING:
@@ -206,6 +206,16 @@ class Model:
         has `per_label` sounds at every `every`-th of these, by default at each.
         """
         return make_kit(self.source, request.model_copy(update={"seed": seed_or_any(request.seed)}))
+
+    def export(self, out: str | os.PathLike[str], replace: bool = False, progress: Progress = silent) -> list[Path]:
+        """Write the decoder and a step of the prior as ONNX files into the folder `out`; return their paths.
+
+        The prior of the architecture `frame` alone is written. Raises ParamsError for files that are there already, and
+        where the packages of the extra `export` are missing.
+        """
+        from distill.generate.export import export
+
+        return export(self.bundle.codec, self.prior, Path(out), replace, progress)
 
     @takes(VarySettings)
     def vary(self, request: VarySettings) -> Varied:

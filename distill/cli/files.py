@@ -1,5 +1,6 @@
-"""Commands on files: `encode`, `decode`, `inspect`, `verify`, `list`, `push` and `pull`."""
+"""Commands on files: `encode`, `decode`, `inspect`, `verify`, `list`, `export`, `push` and `pull`."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -145,6 +146,34 @@ def _row(model: "ListedModel") -> tuple[str, ...]:
     can = ["generate"] * model.can_generate + ["judge"] * model.can_judge
     can += ["repeat its recordings"] * model.was_memorizing
     return (model.name, model.date[:16].replace("T", " "), *known, ", ".join(can) or "encode, decode")
+
+
+def export(
+    model: ModelPath,
+    output: Annotated[Path, Option("-o", "--output", metavar="DIR", help="the folder to write to")],
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model's decoder, and a step of its prior, as ONNX files for other programs. They need no PyTorch.
+
+    examples/play_onnx.py plays them. A prior of another architecture than frame is left out.
+    """
+    make_folder("-o", output)
+    from distill.api import Model
+    from distill.progress import ProgressReport
+
+    loaded = Model(model)
+    with ProgressReport("export") as progress:
+        written = loaded.export(output, replace, progress)
+    if len(written) == 1:
+        architecture = loaded.prior.shape.architecture
+        print(f"distill: note: {model}: a prior of the architecture {architecture} is not written", file=sys.stderr)
+    sizes = {str(path): path.stat().st_size for path in written}
+    answer(
+        as_json,
+        {"model": str(model), "files": sizes},
+        *(f"{path}  {size / 1e6:.1f} MB" for path, size in sizes.items()),
+    )
 
 
 def push(

@@ -36,7 +36,7 @@ def distill(
 COMMANDS = (
     *(train.demo, train.train, train.train_prior, files.encode, files.decode, files.inspect, files.verify),
     *(files.list_folder, generate.generate, generate.vary, generate.morph, generate.extend, generate.fill),
-    *(generate.kit, files.push, files.pull, ui.ui),
+    *(generate.kit, files.export, files.push, files.pull, ui.ui),
 )
 for command in COMMANDS:
     name = command.__name__.removesuffix("_folder").replace("_", "-")

@@ -178,10 +178,11 @@ class FrameNoise(nn.Module):
         """Noise `[B, F * samples_per_frame]` for codes `[B, F, Q]`; zeros where `positions` `[F]` is -1."""
         batch, frames, levels = codes.shape
         factors = 40_503 ** torch.arange(1, levels + 1, device=codes.device)
-        mixed = (codes * factors).sum(dim=-1) + positions * 2_654_435_761 + draw * 97_654_321
+        by_level = (codes * factors).unbind(dim=-1)  # added one by one: runtimes of ONNX do not wrap sums at 64 bits
+        mixed = sum(by_level, positions * 2_654_435_761 + draw * 97_654_321)
         # Knuth's linear congruential generator; products wrap around at 64 bits.
         starts = (mixed * 6_364_136_223_846_793_005) >> 40
-        pieces = self.table.unfold(0, self.step, 1)[starts % TABLE_SAMPLES]
+        pieces = self.table[(starts % TABLE_SAMPLES)[..., None] + torch.arange(self.step, device=codes.device)]
         return (pieces * (positions >= 0)[:, None]).reshape(batch, frames * self.step)
 
 

@@ -20,9 +20,9 @@ from distill.codec.decoder import ConvNeXtStack, FrameNoise, SpectrumHead, Textu
 from distill.codec.envelope import match_envelope, with_gains
 from distill.codec.layout import FrameLayout
 from distill.codec.quantizer import QUANTIZERS
-from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask
+from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig
 from distill.codec.tones.analysis import PitchAnalysis
-from distill.codec.tones.layer import PARTIALS, Combs, Phases, ToneLayer, Tones, atoms_of
+from distill.codec.tones.layer import PARTIALS, Combs, ToneLayer, Tones, atoms_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
@@ -226,7 +226,7 @@ class VQVAE(nn.Module):
         return [loudness, *self.tone.vectors(), *shapes]
 
     def with_tones(
-        self, features: Tensor, tones: Tensor, phases: Phases | None = None, inside: Tensor | None = None
+        self, features: Tensor, tones: Tensor, phases: Tensor | None = None, inside: Tensor | None = None
     ) -> tuple[Tensor, Tones]:
         """Features `[B, F, features]` with the combs that `flat_features` left out, and partials of tones `[B, F, 3]`.
 
@@ -249,16 +249,17 @@ class VQVAE(nn.Module):
         codes: Tensor,
         positions: Tensor | None = None,
         draws: int = 1,
-        phases: Phases | None = None,
+        phases: Tensor | None = None,
+        inside: Tensor | None = None,
     ) -> Tensor:
         """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]` without combs, and their codes.
 
-        `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds.
-        The first draw of the noise is a sound's own. `phases` are those of the tones, as if the codes were whole sounds
-        if None.
+        `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds,
+        where `inside` `[F]` is 0. The first draw of the noise is a sound's own. `phases` `[B, T, K]` are those of the
+        tones, as if the codes were whole sounds if None.
         """
         stack = self.spectrogram.stack
-        inside = None if positions is None else inside_mask(positions.repeat_interleave(stack))
+        inside = None if inside is None else inside.repeat_interleave(stack)
         if positions is None:
             positions = torch.arange(features.shape[1], device=features.device)
         with torch.autocast(features.device.type, enabled=False):

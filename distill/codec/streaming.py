@@ -80,10 +80,8 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES, draws:
 
     Memory grows with the result alone.
     """
-    frames, step = codes.shape[1], codec.spectrogram.samples_per_frame
-    overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
-    # Each match of the envelope reaches into the next frame, and that of tones into the one after it.
-    context = -(-(STEADY_HOPS + codec.decoder.context + overlap) // codec.spectrogram.stack) + 2 * MATCHES
+    frames, step, stack = codes.shape[1], codec.spectrogram.samples_per_frame, codec.spectrogram.stack
+    context = decoded_context(codec)
     audio = torch.empty(draws * len(codes), frames * step, device=codes.device)
     phases = codec.tone.phases(codec.layout.split(codes)[1])
     for start in range(0, frames, chunk_frames):
@@ -92,10 +90,17 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES, draws:
         summed, until = max(0, first - REACH), min(frames, last + REACH)
         latents = codec.dequantise(codes[:, summed:until])[:, first - summed : last - summed]
         features, positions = codec.unproject(latents), torch.arange(first, last, device=latents.device)
-        own = phases.frames(first, last, codec.spectrogram.stack)
+        own = phases[:, first * stack : last * stack]
         piece = codec.synthesise(features, codes[:, first:last], positions, draws, own)
         audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
     return audio
+
+
+def decoded_context(codec: VQVAE) -> int:
+    """Frames before and after a frame that its samples depend on, but for the phases of tones."""
+    overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
+    # Each match of the envelope reaches into the next frame, and that of tones into the one after it.
+    return -(-(STEADY_HOPS + codec.decoder.context + overlap) // codec.spectrogram.stack) + 2 * MATCHES
 
 
 def encode_each(codec: VQVAE, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -138,8 +143,9 @@ def decode_each(codec: VQVAE, codes: Iterable[Tensor], are_stereo: Iterable[bool
         else:
             row = _PackedRow(list(map(len, parts)))
             positions, packed = row.positions.to(codec.device), row.pack(parts).to(codec.device)
-            features = codec.unproject(codec.dequantise(packed, inside_mask(positions)))
-            whole = codec.synthesise(features, packed, positions, draws)
+            inside = inside_mask(positions)
+            features = codec.unproject(codec.dequantise(packed, inside))
+            whole = codec.synthesise(features, packed, positions, draws, inside=inside)
             drawn = row.unpack(whole, codec.spectrogram.samples_per_frame)
         for sound, (_, is_stereo) in zip(drawn, run, strict=True):
             yield sound if is_stereo else sound[0]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -72,7 +73,7 @@ def only(codes: Tensor, shares: Tensor) -> Tensor:
 
 def cool_fine_shapes(layout: FrameLayout) -> Policy:
     """Beside a tone shapes are drawn cooler, from the coarsest level, which says how spectra move, to the finest."""
-    exponents = torch.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.shapes)).tolist()
+    exponents = np.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.shapes)).tolist()
     exponent_of = dict(zip(layout.shapes, exponents, strict=True))
 
     def cool(shares: Tensor, step: Draw) -> Tensor:

@@ -81,6 +81,8 @@ def sample_codes(
         may_end = level == 0 and frame > 0 and wanted.natural_ending
         possible = logits if may_end else logits[:, : sizes[level]]
         shares = undo_label_smoothing(possible.float().cpu(), smoothing[level], sizes[level])
+        if not math.isfinite(shares.sum()):
+            raise ArtifactError("expected finite logits of the prior, found NaN or infinite values; train it again")
         step = Draw(frame, level, active, coarser.cpu(), codes)
         for policy in in_turn:
             shares = policy(shares, step)
@@ -179,11 +181,9 @@ def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -
 
     The first `codebook_size` tokens are the level's codes. Training on smoothed labels teaches (1 - smoothing) p +
     smoothing / codebook_size. That gives the lowest held-out loss, but a share `smoothing` of codes sampled from it
-    would be uniform noise. Raises ArtifactError for NaN or infinite logits.
+    would be uniform noise.
     """
     shares = logits.softmax(dim=-1)
-    if not math.isfinite(shares.sum()):
-        raise ArtifactError("expected finite logits of the prior, found NaN or infinite values; train it again")
     codes = shares[:, :codebook_size]
     # Soft shrinkage subtracts and clips at 0.
     codes.copy_(nn.functional.softshrink(codes, min(smoothing, MOST_SMOOTHING) / codebook_size))
@@ -208,4 +208,4 @@ def draw(shares: Tensor, numbers: Tensor) -> Tensor:
     cumulative = shares.cumsum(dim=1, dtype=torch.float64)
     # Inverse transform sampling: one random number a row, where the Gumbel trick takes one for every token.
     chosen = numbers[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, chosen, right=True)[:, 0]
+    return (cumulative <= chosen).sum(dim=1)

@@ -15,6 +15,7 @@ class Architecture(NamedTuple):
     task: str = "distill.prior.task:PriorTask"  # class of its training task
     settings: frozenset[str] = frozenset()  # keys of section `prior` that not every architecture takes
     beyond_context: str = ""  # what it knows besides its context
+    graph: str = ""  # class of the graph that `distill export` writes, built from the network; "" for none
 
 
 WITH_DEPTH = frozenset({"depth_layers", "pretrained", "count_experts", "history_dropout"})
@@ -26,6 +27,7 @@ ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
         "distill.prior.frame:FramePrior",
         "distill.prior.task:FrameTask",
         settings=WITH_DEPTH,
+        graph="distill.generate.export:FrameGraph",
     ),
     "memory": Architecture(
         "frame with a memory beside its window, for long recordings",

@@ -1,10 +1,13 @@
 """Pre-norm causal transformer, whole or continued from a cache of keys and values."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from distill.prior.attention import causal_attention
 
@@ -13,6 +16,9 @@ POSITION_RATES = 8  # frequencies of the sines and cosines of a position's logar
 
 Rotation = tuple[Tensor, Tensor]
 """Factors `[T, head_size]` of T positions: of each feature, and of the other one of its pair."""
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Attention: queries, keys and values `[B, H, T, D / H]` to `[B, H, T, D / H]`."""
 
 
 class Dropout(nn.Dropout):
@@ -41,6 +47,15 @@ class KeyValueCache:
         self.layers = [weight.new_empty(shape) for _ in stack.blocks]
         self.length = 0
 
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Append the keys and values of a layer, and attend to all from the newest; all are `[B, H, T, D / H]`."""
+        start, count = self.length, key.shape[2]
+        cache, stop = self.layers[layer], start + count
+        cache[:, 0, :, start:stop], cache[:, 1, :, start:stop] = key, value
+        key, value = cache[:, :, :, :stop].unbind(1)
+        mask = None if count == 1 else torch.ones(count, stop, dtype=torch.bool, device=key.device).tril(start)
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
         self.layers = [layer[rows] for layer in self.layers]
@@ -63,7 +78,7 @@ class Transformer(nn.Module):
         start, count = 0 if cache is None else cache.length, x.shape[1]
         rotation = None if self.rotary is None else self.rotary(start, count, x.device)
         for index, block in enumerate(self.blocks):
-            x = block(x, None if cache is None else cache.layers[index], start, rotation)
+            x = block(x, causal_attention if cache is None else partial(cache.attend, index), rotation)
         if cache is not None:
             cache.length = start + count
         return cast(Tensor, self.norm(x))
@@ -111,23 +126,9 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
         self.mlp = ResidualBlock(width, dropout)
 
-    def forward(
-        self, x: Tensor, cache: Tensor | None = None, start: int = 0, rotation: Rotation | None = None
-    ) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`.
-
-        `cache` `[B, 2, H, positions, D / H]` holds `start` earlier positions; these are written after them.
-        """
-        query, key, value = self.heads(self.attention_norm(x), rotation)
-        if cache is None:
-            mixed = causal_attention(query, key, value)
-        else:
-            count = x.shape[1]
-            stop = start + count
-            cache[:, 0, :, start:stop], cache[:, 1, :, start:stop] = key, value
-            key, value = cache[:, :, :, :stop].unbind(1)
-            mask = None if count == 1 else torch.ones(count, stop, dtype=torch.bool, device=x.device).tril(start)
-            mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    def forward(self, x: Tensor, attend: Attend = causal_attention, rotation: Rotation | None = None) -> Tensor:
+        """`[B, T, D]` to `[B, T, D]`; `attend` is attention among its positions, or to earlier ones, too."""
+        mixed = attend(*self.heads(self.attention_norm(x), rotation))
         x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(x.shape)))
         return cast(Tensor, self.mlp(x))
 

@@ -9,41 +9,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from unit.tiny import whole_codec
+from unit.tiny import tonal_codec, tonal_codes
 
 from distill.audio.image import MONO, image_arrays, image_of
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode
-from distill.codec.tones.atoms import PartialSet, set_partials
 from distill.model_file.format import BundleMetadata, save_bundle
-from distill.storage.weights import round_weights
 from examples.play import decoded, read, under
 
 Array = NDArray[Any]
 
-# Note, tuning and atom of frames: notes that last and glide and fall, other atoms and sets, silence between, partials that are
-# not heard, notes or atoms alone, which are no tones, and anything.
-TONES = (
-    *((60, 8, 1), (60, 8, 1), (60, 9, 2), (60, 14, 2), (61, 4, 2)),
-    *((61, 4, 4), (61, 4, 4), (73, 4, 4), (73, 3, 1), (0, 3, 1), (62, 3, 0)),
-    *((73, 3, 1), (108, 3, 6), (12, 0, 5), (0, 0, 0), (12, 0, 5), (12, 15, 5), (13, 12, 5), (14, 12, 5)),
-    *((50, 1, 3), (127, 15, 6), (9, 9, 4), (81, 0, 6)),
-    *((0, 0, 0), (55, 3, 1), (43, 1, 1), (40, 9, 2), (49, 8, 1), (30, 8, 1), (30, 8, 1)),  # drums fall
-    *((36, 2, 1), (36, 3, 1), (28, 3, 1), (28, 3, 1), (28, 4, 1), (28, 4, 1), (25, 4, 1)),
-)
-
 
 @pytest.fixture(scope="module")
 def codec() -> VQVAE:
-    """Every weight drawn, so that nothing passes because it is zero."""
-    torch.manual_seed(0)
-    model = whole_codec()
-    model.load_state_dict({name: torch.randn_like(value) * 0.3 for name, value in model.state_dict().items()})
-    model.components.mul_(0.05)  # amplitudes as of sounds: of others the tonal share of a band is told to fewer digits
-    bell = PartialSet(np.array([0.5, 1.0, 1.2, 1.51, 2.0, 2.67]), np.array([0.4, 1.0, 0.3, 0.7, 0.5, 0.2]))
-    string = PartialSet(1.003 * np.arange(1.0, 30), 1 / np.arange(1.0, 30))
-    set_partials(model.tone, [bell, string])
-    return round_weights(model).eval()
+    return tonal_codec()
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +52,7 @@ def test_the_container_and_the_hashes_are_as_the_page_says(path: Path) -> None:
 
 
 def test_codes_sound_as_the_page_says(codec: VQVAE, path: Path) -> None:
-    codes = np.random.default_rng(0).integers(0, codec.architecture.codebook_sizes, (len(TONES), 6))
-    codes[:, 1:4] = TONES
+    codes = tonal_codes(codec)
     ours = decode(codec, torch.from_numpy(codes)[None])[0].numpy()
     values, tensors = read(path)
     theirs = decoded(values, {name: value.astype(np.float64) for name, value in tensors.items()}, codes)

@@ -49,8 +49,9 @@ NEEDED = {
     "extend": {"model": "m.distill", "audio": "a.wav", "after": "0.1", "out": "made"},
     "fill": {"model": "m.distill", "audio": "a.wav", "start": "0.01", "end": "0.05", "out": "made"},
     "kit": {"model": "m.distill", "out": "made", "seconds": "0.2", "per_label": "1"},
+    "export": {"model": "m.distill", "output": "made"},
 }  # fmt: skip
-SLOW = ("demo", "train", "train-prior")
+SLOW = ("demo", "train", "train-prior", "export")
 ELSEWHERE = {"push", "pull", "ui"}  # they talk to others: unit/sharing, unit/ui, ui
 
 

@@ -12,6 +12,7 @@ from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
+from distill.codec.tones.atoms import PartialSet, set_partials
 from distill.codes.store import Codes
 from distill.execution import Execution
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, save_bundle
@@ -183,3 +184,35 @@ def train_in(folder: Path) -> None:
     )
     execution = Execution("cpu", "fp32", 1)
     train_model(folder / "sounds", folder / "a.distill", params, execution, Executor(1), True, folder / "state")
+
+
+# Note, tuning and atom of frames: notes that last and glide and fall, other atoms and sets, silence between, partials that are
+# not heard, notes or atoms alone, which are no tones, and anything.
+TONES = (
+    *((60, 8, 1), (60, 8, 1), (60, 9, 2), (60, 14, 2), (61, 4, 2)),
+    *((61, 4, 4), (61, 4, 4), (73, 4, 4), (73, 3, 1), (0, 3, 1), (62, 3, 0)),
+    *((73, 3, 1), (108, 3, 6), (12, 0, 5), (0, 0, 0), (12, 0, 5), (12, 15, 5), (13, 12, 5), (14, 12, 5)),
+    *((50, 1, 3), (127, 15, 6), (9, 9, 4), (81, 0, 6)),
+    *((0, 0, 0), (55, 3, 1), (43, 1, 1), (40, 9, 2), (49, 8, 1), (30, 8, 1), (30, 8, 1)),  # drums fall
+    *((36, 2, 1), (36, 3, 1), (28, 3, 1), (28, 3, 1), (28, 4, 1), (28, 4, 1), (25, 4, 1)),
+)
+
+
+def tonal_codec() -> VQVAE:
+    """Every weight drawn, so that nothing passes because it is zero."""
+    torch.manual_seed(0)
+    model = whole_codec()
+    model.load_state_dict({name: torch.randn_like(value) * 0.3 for name, value in model.state_dict().items()})
+    model.components.mul_(0.05)  # amplitudes as of sounds: of others the tonal share of a band is told to fewer digits
+    bell = PartialSet(np.array([0.5, 1.0, 1.2, 1.51, 2.0, 2.67]), np.array([0.4, 1.0, 0.3, 0.7, 0.5, 0.2]))
+    string = PartialSet(1.003 * np.arange(1.0, 30), 1 / np.arange(1.0, 30))
+    set_partials(model.tone, [bell, string])
+    return round_weights(model).eval()
+
+
+def tonal_codes(codec: VQVAE) -> Codes:
+    """Codes `[F, Q]` whose tones are `TONES`."""
+    sizes = codec.architecture.codebook_sizes
+    codes = np.random.default_rng(0).integers(0, sizes, (len(TONES), len(sizes)))
+    codes[:, 1:4] = TONES
+    return codes

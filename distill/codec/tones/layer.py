@@ -39,22 +39,6 @@ RATIO_CLASSES = 36  # of an atom's vector: whole tones from an octave below the 
 SIGNS = 24  # of an atom's vector
 
 
-class Phases(NamedTuple):
-    """Phases of the partials of frames, in cycles: `start[run] + ratio * elapsed`.
-
-    `elapsed` `[B, T]` float64 are cycles of the pitch since the run began; `runs` `[B, F]` int64 index
-    `start` `[n, K]`.
-    """
-
-    elapsed: Tensor
-    runs: Tensor
-    start: Tensor
-
-    def frames(self, first: int, last: int, stack: int) -> "Phases":
-        """Phases of frames `first` to `last`."""
-        return Phases(self.elapsed[:, first * stack : last * stack], self.runs[:, first:last], self.start)
-
-
 class Combs(NamedTuple):
     """Responses of bands to the partials of frames, all of amplitude 1, and their local means, `[B, F, M]` each."""
 
@@ -103,7 +87,7 @@ class ToneLayer(nn.Module):
             self.register_buffer(f"{prefix}centres", centres, persistent=False)
 
     def forward(
-        self, log_mel: Tensor, tones: Tensor, combs: Combs, phases: Phases | None = None, inside: Tensor | None = None
+        self, log_mel: Tensor, tones: Tensor, combs: Combs, phases: Tensor | None = None, inside: Tensor | None = None
     ) -> Tones:
         """Partials of tones `[B, F, 3]`, with their combs, whose amplitudes come from log-mel frames `[B, T, M]` with combs.
 
@@ -112,7 +96,7 @@ class ToneLayer(nn.Module):
         """
         with torch.no_grad():
             phases = self.phases(tones) if phases is None else phases
-            frequencies, relative, turns = self.partials(tones, phases)
+            frequencies, relative = self.partials(tones)
             share = self.share(tones, combs).repeat_interleave(self.config.stack, dim=1)
             bands = 10.0 ** steady(log_mel, inside).clamp_max(MAX_LOG_MEL)
             amplitudes, rest = self.separate(frequencies, relative, bands, share)
@@ -120,7 +104,7 @@ class ToneLayer(nn.Module):
             parts = bands * (1 - rest)
             tonal = parts.square().sum(dim=-1) / bands.square().sum(dim=-1).clamp_min(LOG_FLOOR**2)
             log_parts = parts.clamp_min(LOG_FLOOR).log10()
-        return Tones(frequencies, amplitudes, turns, log_parts, log_mel + rest.log10(), tonal)
+        return Tones(frequencies, amplitudes, phases.to(frequencies), log_parts, log_mel + rest.log10(), tonal)
 
     def pitches(self, tones: Tensor) -> Tensor:
         """Pitches `[..., F]` in semitones (MIDI) of tones `[..., F, 3]`, NaN where there is no tone."""
@@ -145,8 +129,8 @@ class ToneLayer(nn.Module):
         """Numbers `[..., F]` of the floors of tones `[..., F, 3]`; any where there is no tone."""
         return (tones[..., 2] - 1).clamp_min(0) % len(FLOORS)
 
-    def phases(self, tones: Tensor) -> Phases:
-        """Phases of all frames of tones `[B, F, 3]`, on the CPU, in one pass.
+    def phases(self, tones: Tensor) -> Tensor:
+        """Phases `[B, T, K]` in cycles of the partials of tones `[B, F, 3]` in the middles of hops, on the CPU, in one pass.
 
         A run is frames of one set whose pitch glides: its phases are running sums of the frequency. In the middle of its
         first frame that of the pitch is its tuning, as a share of all tunings, whatever it says of the pitch.
@@ -175,7 +159,9 @@ class ToneLayer(nn.Module):
                 ended = start[run - 1] + ratios[frame - 1] * last[frame - 1]
                 before, after = ratios[frame - 1] * hertz[frame - 1, -1], ratios[frame] * hertz[frame, 0]
                 start[run] = self._go_on(start[run], ended, before, after)
-        return Phases(elapsed, runs, start)
+        start, ratios = start[runs], ratios.unflatten(0, pitch.shape)  # [B, F, K]
+        hops = [((start + ratios * own[..., None]) % 1).float() for own in elapsed.unflatten(1, (-1, stack)).unbind(2)]
+        return torch.stack(hops, dim=2).flatten(1, 2)
 
     def _go_on(self, start: Tensor, ended: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Phases of partials at frequencies `after`, `start` or what follows from a near one of `before` that `ended`.
@@ -200,15 +186,12 @@ class ToneLayer(nn.Module):
         glides = (step.abs() <= GLIDE) | (is_low & (step.abs() <= FALL) & _recent(starts))
         return glides, starts & ~nn.functional.pad(glides, (1, 0))
 
-    def partials(self, tones: Tensor, phases: Phases) -> tuple[Tensor, Tensor, Tensor]:
-        """Frequencies `[B, T, K]` (0: none), relative amplitudes and phases in cycles of tones `[B, F, 3]`."""
-        stack = self.config.stack
-        sets = self.sets(tones).repeat_interleave(stack, dim=1)
+    def partials(self, tones: Tensor) -> tuple[Tensor, Tensor]:
+        """Frequencies `[B, T, K]` in Hz (0: none) and relative amplitudes of the partials of tones `[B, F, 3]`."""
+        sets = self.sets(tones).repeat_interleave(self.config.stack, dim=1)
         pitch = self.pitches(tones)
-        frequencies = self._heard(sets, by_hop(pitch, self.glides(pitch)[0], stack))
-        start = phases.start[phases.runs].repeat_interleave(stack, dim=1)
-        turns = (start + self.ratios[sets].cpu().double() * phases.elapsed[..., None]) % 1
-        return frequencies, self.amplitudes[sets] * (frequencies > 0), turns.to(frequencies)
+        frequencies = self._heard(sets, by_hop(pitch, self.glides(pitch)[0], self.config.stack))
+        return frequencies, self.amplitudes[sets] * (frequencies > 0)
 
     def comb(self, tones: Tensor) -> Tensor:
         """Frequencies `[B, F, K]` in Hz of the partials of frames, 0 where there is none."""
@@ -386,7 +369,7 @@ def band_position(frequencies: Tensor, config: SpectrogramConfig) -> Tensor:
     """Positions of frequencies in Hz among the centres of mel bands, 0 to less than `n_mels - 1`."""
     mel = MEL_FACTOR * (1 + frequencies / MEL_CORNER_HERTZ).log10()
     position = mel / highest_mel(config.sample_rate) * (config.n_mels + 1) - 1
-    return position.clamp(0, config.n_mels - 1.001)
+    return position.clamp(0.0, config.n_mels - 1.001)
 
 
 def hann_transform(offset: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def drum(cycles: Tensor, begin: int = BEGIN) -> Tensor:
 def unlike(codec: VQVAE, sound: Tensor, cycles: Tensor, begin: int = BEGIN) -> Tensor:
     """Distances `[T]` of phases of the first partial in the middles of hops, in cycles, sign apart, from `cycles`."""
     _, tones = codec.flat_features(padded(codec, sound))
-    frequencies, _, turns = codec.tone.partials(tones, codec.tone.phases(tones))
+    (frequencies, _), turns = codec.tone.partials(tones), codec.tone.phases(tones)
     hop = codec.spectrogram.hop_length
     middles = torch.arange(turns.shape[1]) * hop + hop // 2 - begin
     inside = (middles >= hop) & (middles < 5 * codec.spectrogram.samples_per_frame)

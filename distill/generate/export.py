@@ -1,0 +1,217 @@
+"""A model as ONNX files, which other programs run without PyTorch: its decoder, and a step of its prior.
+
+The graphs are traced from the networks and functions that Distill itself runs. docs/export.md says what goes into them
+and comes out; `examples/play_onnx.py` plays them.
+
+Shapes: F frames, T hops, K partials, Q levels, S frames so far, H heads, D width; the batch is 1.
+"""
+
+import json
+import logging
+import pkgutil
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from torch.nn.functional import one_hot, scaled_dot_product_attention
+
+from distill.codec.layout import TUNINGS
+from distill.codec.model import VQVAE
+from distill.codec.search import REACH
+from distill.codec.streaming import decoded_context
+from distill.codec.tones.layer import PARTIALS
+from distill.codes.sequences import bos_token, eos_token
+from distill.errors import ParamsError
+from distill.generate.policies import Draw, Policy, Sampling, chain, keep
+from distill.generate.sampling import draw, undo_label_smoothing
+from distill.prior.architectures import ARCHITECTURES
+from distill.prior.base import Prior
+from distill.prior.frame import FramePrior
+from distill.prior.transformer import KeyValueCache
+from distill.progress import Progress, silent
+from distill.storage.files import MARK, atomic_path, check_replaceable
+
+FRAMES = 40  # of the example that is traced; graphs take any number
+
+
+class Graph(nn.Module):
+    """What becomes a file: a function of tensors, an example of these by name, and what its players need to know.
+
+    `sizes` says which axes of inputs are of any length.
+    """
+
+    outputs: tuple[str, ...]
+    facts: dict[str, Any]
+    example: dict[str, Tensor]
+    sizes: dict[str, dict[int, Any]]
+
+
+class DecoderGraph(Graph):
+    """Samples `[1, F * samples_per_frame]` of codes `[1, F, Q]` at positions `[F]`, with phases of tones `[1, T, K]`."""
+
+    outputs = ("samples",)
+
+    def __init__(self, codec: VQVAE) -> None:
+        super().__init__()
+        self.codec, config, levels = codec, codec.spectrogram, codec.architecture.codebook_sizes
+        self.facts = {
+            "sample_rate": config.sample_rate,
+            "samples_per_frame": config.samples_per_frame,
+            "hop_length": config.hop_length,
+            "context_frames": decoded_context(codec) + REACH,
+            "codebook_sizes": levels,
+            "tunings": TUNINGS,
+            "partials": PARTIALS,
+            "ratios": [[ratio for ratio in ratios if ratio] for ratios in codec.tone.ratios.tolist()],
+        }
+        codes = torch.ones(1, FRAMES, len(levels), dtype=torch.int64)
+        phases = codec.tone.phases(codec.layout.split(codes)[1])
+        self.example = {"codes": codes, "positions": torch.arange(FRAMES), "phases": phases}
+        frames = Dim("frames", min=5, max=1 << 20)  # fewer work, too: the graph is the same
+        self.sizes = {"codes": {1: frames}, "positions": {0: frames}, "phases": {1: config.stack * frames}}
+
+    def forward(self, codes: Tensor, positions: Tensor, phases: Tensor) -> Tensor:
+        """See the class."""
+        features = self.codec.unproject(self.codec.dequantise(codes))
+        return self.codec.synthesise(features, codes, positions, phases=phases)
+
+
+class GrowingCache(KeyValueCache):
+    """Keys and values `[layers, 1, 2, H, S, D / H]` that come from outside and go back with those of new positions."""
+
+    def __init__(self, layers: Tensor) -> None:
+        self.layers, self.length = list(layers), layers.shape[4]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `KeyValueCache`."""
+        self.layers[layer] = torch.cat([self.layers[layer], torch.stack([key, value], dim=1)], dim=3)
+        key, value = self.layers[layer].unbind(1)
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril(self.length)
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+class FrameGraph(Graph):
+    """One step of a `FramePrior`: reads frames, and draws the frame that follows them by the policies of all draws."""
+
+    outputs = ("codes", "cache_after")
+
+    def __init__(self, prior: FramePrior) -> None:
+        super().__init__()
+        self.prior, shape, levels = prior, prior.shape, prior.num_quantizers
+        self.smoothing: list[float] = prior.smoothing.tolist()
+        head = shape.hidden_size // shape.num_heads
+        self.facts = {
+            "codebook_sizes": shape.codebook_sizes,
+            "context_frames": prior.context_frames,
+            "bos": bos_token(prior.codebook_size),
+            "eos": eos_token(prior.codebook_size),
+            "labels": shape.labels,
+            "cache": [shape.num_layers, 1, 2, shape.num_heads, 0, head],
+        }
+        self.example = {
+            "frames": torch.ones(1, 3, levels, dtype=torch.int64),
+            "past": torch.ones(1, FRAMES, levels, dtype=torch.int64),
+            "cache": torch.zeros(shape.num_layers, 1, 2, shape.num_heads, FRAMES, head),
+            "position": torch.zeros(1, dtype=torch.int64),
+            "label": torch.zeros(1, dtype=torch.int64),
+            "numbers": torch.full((1, levels), 0.5, dtype=torch.float64),
+            "temperature": torch.ones(1),
+            "may_end": torch.ones(1, dtype=torch.bool),
+            "kept": torch.full((1, levels), -1),
+        }
+        new, past = Dim("new", min=1, max=1 << 20), Dim("past", min=0, max=1 << 20)
+        self.sizes = {name: {} for name in self.example} | {"frames": {1: new}, "past": {1: past}, "cache": {4: past}}
+
+    def forward(
+        self,
+        frames: Tensor,
+        past: Tensor,
+        cache: Tensor,
+        position: Tensor,
+        label: Tensor,
+        numbers: Tensor,
+        temperature: Tensor,
+        may_end: Tensor,
+        kept: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Codes `[1, Q]` of the frame after new `frames` `[1, F, Q]`, EOS first where the sound has ended, and the cache.
+
+        `past` `[1, S, Q]` are the frames of the window so far, and `cache` `[layers, 1, 2, H, S, D / H]` is what came
+        of them; `position` `[1]` is that of the window in the sound, `label` `[1]` counts from 1, 0 is none. `numbers`
+        `[1, Q]` are random, from 0 up to 1. `kept` `[1, Q]` are codes that are not drawn, -1 where to draw.
+        """
+        prior = self.prior
+        state = prior.start(label)
+        state.positions, state.count, state.frames, state.cache = position, past.shape[1], past, GrowingCache(cache)
+        prior.advance(frames, state, newest=1)
+        policies = chain(Sampling(), prior.shape.layout, [_temper(temperature), keep(kept[:, None])])
+        codes, end = frames[:, 0, :0], torch.tensor([eos_token(prior.codebook_size)])
+        for level, size in enumerate(prior.shape.codebook_sizes):
+            logits = prior.next_logits(codes, state).float()
+            is_end = one_hot(end, logits.shape[1]).bool()
+            possible = logits[:, :size] if level else logits.masked_fill(is_end & ~may_end, -torch.inf)
+            shares = undo_label_smoothing(possible, self.smoothing[level], size)
+            step = Draw(0, level, torch.zeros(1, dtype=torch.int64), codes, codes)
+            for policy in policies:
+                shares = policy(shares, step)
+            codes = torch.cat([codes, draw(shares, numbers[:, level])[:, None]], dim=1)
+        return codes, torch.stack(state.cache.layers)
+
+
+def _temper(temperature: Tensor) -> Policy:
+    """Temperature `[1]`, as `truncation` has it, that is not known as a graph is made."""
+    return lambda shares, _: shares.pow(1 / temperature)
+
+
+def export(codec: VQVAE, prior: Prior, folder: Path, replace: bool = False, progress: Progress = silent) -> list[Path]:
+    """Write `decoder.onnx` into a folder and, of an architecture that has a graph, `prior.onnx`; return their paths.
+
+    Raises ParamsError for files that are there already, and where the packages of the extra `export` are missing.
+    """
+    _check_packages()
+    graphs: dict[Path, Graph] = {folder / "decoder.onnx": DecoderGraph(codec)}
+    if name := ARCHITECTURES[prior.shape.architecture].graph:
+        graphs[folder / "prior.onnx"] = pkgutil.resolve_name(name)(prior)
+    check_replaceable("-o", graphs, replace)
+    for done, (path, graph) in enumerate(graphs.items()):
+        progress(done, len(graphs), path.name)
+        with torch.inference_mode(False), torch.no_grad():
+            _write(graph.eval(), path)
+    progress(len(graphs), len(graphs), "done")
+    return list(graphs)
+
+
+def _check_packages() -> None:
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(("onnx", "ml_dtypes")):
+            raise
+        raise ParamsError(
+            f"export: expected the packages onnx and onnxscript, found no {error.name}; install them with "
+            "`pip install 'distill-audio[export]'` or `make setup`"
+        ) from error
+
+
+def _write(graph: Graph, path: Path) -> None:
+    """Trace a graph and write it to a file, with its facts in the file's metadata."""
+    windows = torch.ops.aten.hann_window
+    logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are about the exporter's own parts
+        traced = torch.export.export(graph, (), graph.example, dynamic_shapes=graph.sizes, strict=False)
+        traced = traced.run_decompositions({windows.periodic: _hann_window, windows.default: _hann_window})
+        program = cast(Any, torch.onnx.export(traced, dynamo=True, verbose=False, output_names=graph.outputs))
+    program.model.doc_string = MARK
+    program.model.metadata_props["distill"] = json.dumps(graph.facts)
+    with atomic_path(path) as temporary:
+        program.save(temporary)
+
+
+def _hann_window(length: int, periodic: bool = True, **_: Any) -> Tensor:
+    """`torch.hann_window` by operations that ONNX has."""
+    turns = torch.arange(length) / (length if periodic else length - 1)
+    return 0.5 - 0.5 * (2 * torch.pi * turns).cos()
