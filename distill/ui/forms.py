@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.exceptions import InvalidPathError
 
-from distill.errors import for_the_user
+from distill.errors import ParamsError, for_the_user
 from distill.generate.requests import flag_of
 from distill.params import Setting, Settings, setting
 from distill.params.settings import setting_of
@@ -29,6 +30,45 @@ def error_to_show(error: Exception) -> gr.Error:
         traceback.print_exception(error)
         return shown(DEFECT, title="Failed")
     return shown(escape(str(known)), title="Not done")  # Gradio shows HTML
+
+
+class Page(gr.Blocks):
+    """Blocks that say what is wrong in a sentence, and that take files by upload alone.
+
+    Gradio itself fetches a file that a request names by a web address.
+    """
+
+    async def call_function(self, *given: Any, **more: Any) -> Any:
+        try:
+            return await super().call_function(*given, **more)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise error_to_show(error) from error
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any) -> list[Any]:
+        """Inputs of an event as its handler gets them. Raises gr.Error for a file that was not uploaded."""
+        if _names_address(inputs):
+            address = "expected a file that was uploaded, found a web address; download the file and choose it"
+            raise error_to_show(ParamsError(address))
+        try:
+            prepared: list[Any] = await super().preprocess_data(block_fn, inputs, *rest, **more)
+        except InvalidPathError as error:
+            other = "expected an uploaded file, found another or a hidden one; rename it"
+            raise error_to_show(ParamsError(other)) from error
+        return prepared
+
+
+def _names_address(value: Any) -> bool:
+    """Whether anything within a value of JSON is a file with a web address."""
+    match value:
+        case {"path": path} if "://" in str(path):
+            return True
+        case dict():
+            return _names_address(list(value.values()))
+        case list():
+            return any(map(_names_address, value))
+    return False
 
 
 def field(path: str, label: str, elem_id: str | None = None) -> Any:

@@ -16,7 +16,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
-from gradio.exceptions import InvalidPathError
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -25,8 +24,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
-from distill.ui.forms import QUIET, error_to_show
+from distill.ui.forms import QUIET, Page
 from distill.ui.generate_tab import GenerateTab
+from distill.ui.harp import Harp
 from distill.ui.jobs import TRAININGS
 from distill.ui.library_tab import LibraryTab
 from distill.ui.programs import Programs
@@ -50,45 +50,6 @@ def theme() -> gr.Theme:
     info = {"block_info_text_color": "*neutral_600", "block_info_text_color_dark": "*neutral_300"}
     label = {"block_label_text_color": "*neutral_700", "block_label_text_color_dark": "*neutral_200"}
     return gr.themes.Default(primary_hue="blue", **fonts).set(**info, **label)
-
-
-class Page(gr.Blocks):
-    """Blocks that say what is wrong in a sentence, and that take files by upload alone.
-
-    Gradio itself fetches a file that a request names by a web address.
-    """
-
-    async def call_function(self, *given: Any, **more: Any) -> Any:
-        try:
-            return await super().call_function(*given, **more)
-        except gr.Error:
-            raise
-        except Exception as error:
-            raise error_to_show(error) from error
-
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any) -> list[Any]:
-        """Inputs of an event as its handler gets them. Raises gr.Error for a file that was not uploaded."""
-        if _names_address(inputs):
-            address = "expected a file that was uploaded, found a web address; download the file and choose it"
-            raise error_to_show(ParamsError(address))
-        try:
-            prepared: list[Any] = await super().preprocess_data(block_fn, inputs, *rest, **more)
-        except InvalidPathError as error:
-            other = "expected an uploaded file, found another or a hidden one; rename it"
-            raise error_to_show(ParamsError(other)) from error
-        return prepared
-
-
-def _names_address(value: Any) -> bool:
-    """Whether anything within a value of JSON is a file with a web address."""
-    match value:
-        case {"path": path} if "://" in str(path):
-            return True
-        case dict():
-            return _names_address(list(value.values()))
-        case list():
-            return any(map(_names_address, value))
-    return False
 
 
 def build_page(workspace: Workspace) -> gr.Blocks:
@@ -147,6 +108,8 @@ class Guard:
             return _sentence("expected a file of this page, found a web address", 403)
         if self._token is None or _are_equal(request.cookies.get(self._cookie, ""), self._token):
             return None
+        if _are_equal("/".join(request.url.path.split("/")[:3]), harp_path(self._token)):  # HARP has no cookies
+            return None
         token = request.query_params.get("token", "")
         if not _are_equal(token, self._token):
             other = "a wrong one" if token else "none"
@@ -155,6 +118,11 @@ class Guard:
         answer = RedirectResponse(f"{self._root}/?{request.url.remove_query_params('token').query}".rstrip("?"), 303)
         answer.set_cookie(self._cookie, token, httponly=True, samesite="strict")
         return answer
+
+
+def harp_path(token: str) -> str:
+    """Where HARP's endpoint is."""
+    return f"/harp/{token}"
 
 
 def _are_equal(given: str, secret: str) -> bool:
@@ -174,6 +142,18 @@ def make_app(
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[guard])
     if password is None:  # Gradio's login does not stand before it
         server.add_route("/api/{command}", Programs(workspace).answer, methods=["POST"])
+        harp = Harp(workspace).page()
+        gr.mount_gradio_app(
+            server,
+            harp,
+            path=harp_path(token),
+            server_name=host,
+            server_port=port,
+            allowed_paths=[str(workspace.generated)],
+            max_file_size="2gb",
+            enable_monitoring=False,
+        )
+        harp.has_launched = True
     app: FastAPI = gr.mount_gradio_app(
         server,
         page,

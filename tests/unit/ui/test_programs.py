@@ -1,6 +1,7 @@
-"""The page for programs: a request runs a command, and what cannot be is a sentence."""
+"""The page for programs and for HARP: a request runs a command, and what cannot be is a sentence."""
 
 import gc
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 from unit.tiny import write_prior_model, write_tone
 
+from distill.ui.harp import MAKES
 from distill.ui.server import make_app
 from distill.ui.workspace import Workspace
 
@@ -91,3 +93,71 @@ def test_nobody_comes_in_without_the_token_and_none_with_a_password(workspace: W
         with TestClient(app, base_url=HERE) as client:
             statuses.append(client.post("/api/generate", data={"model": "tiny.distill"}).status_code)
     assert statuses == [401, 404]
+
+
+HARP = f"/harp/{TOKEN}/gradio_api"
+
+
+def called(page: TestClient, name: str, *data: object) -> tuple[str, Any]:
+    """What HARP does: it posts inputs, and reads events of the answer's id up to the end, of which the kind is told."""
+    answer = page.post(f"{HARP}/call/{name}", json={"data": data})
+    lines = page.get(f"{HARP}/call/{name}/{answer.json()['event_id']}").text.strip().splitlines()
+    return lines[-2].removeprefix("event: "), json.loads(lines[-1].removeprefix("data: "))
+
+
+def uploaded(page: TestClient, path: Path) -> dict[str, Any]:
+    (kept,) = page.post(f"{HARP}/upload", files={"files": (path.name, path.read_bytes())}).json()
+    return {"path": kept, "meta": {"_type": "gradio.FileData"}}
+
+
+def test_harp_is_told_what_there_is_to_set(page: TestClient) -> None:
+    kind, (told,) = called(page, "controls")
+    assert kind == "complete"
+    assert told["card"]["name"] == "Distill"
+    by_label = {about["label"]: about for about in told["inputs"]}
+    assert by_label["recording"]["type"] == "audio_track"
+    assert by_label["model"]["choices"] == [["tiny.distill", "tiny.distill"]]
+    assert by_label["label"]["choices"] == [["any", "any"], ["kick", "kick"]]
+    assert [about["type"] for about in told["outputs"]] == ["audio_track", "json"]
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_harp_gets_a_sound_and_how_new_it_is(page: TestClient, workspace: Workspace, make: str) -> None:
+    tone = uploaded(page, workspace.root / "tone.wav")
+    kind, answer = called(page, "process", tone, "tiny.distill", make, 0.5, "kick", 0.1, 0.2, 3)
+    assert kind == "complete", answer
+    sound, labels = answer
+    assert page.get(sound["url"]).content.startswith(b"RIFF")
+    assert labels["meta"] == {"_type": "pyharp.LabelList"}
+    assert labels["labels"][0]["label_type"] == "AudioLabel"
+    assert labels["labels"][0]["label"]
+
+
+@pytest.mark.parametrize(
+    ("recording", "model", "expected"),
+    [
+        (
+            None,
+            "tiny.distill",
+            "a take of the recording: expected a recording, found none; choose one, or make a new sound",
+        ),
+        ({"path": "/etc/hostname"}, "tiny.distill", "expected an uploaded file, found another or a hidden one"),
+        ({"path": "http://127.0.0.1/x.wav"}, "tiny.distill", "expected a file that was uploaded, found a web address"),
+        (None, "../x.distill", "expected one of the list, found none; choose one of the list"),
+    ],
+)
+def test_harp_gets_a_sentence(page: TestClient, recording: dict[str, Any] | None, model: str, expected: str) -> None:
+    make = "a take of the recording" if model == "tiny.distill" else "a new sound"
+    file = recording and {**recording, "meta": {"_type": "gradio.FileData"}}
+    kind, answer = called(page, "process", file, model, make, 0.5, "any", 0.1, 0.2, 3)
+    assert kind == "error"
+    assert expected in answer["error"]
+
+
+def test_harp_needs_the_token_in_its_address(page: TestClient) -> None:
+    with TestClient(page.app, base_url=HERE) as stranger:
+        other = HARP.replace(TOKEN, "x" * len(TOKEN))
+        assert stranger.post(f"{other}/call/controls", json={"data": []}).status_code == 401
+        assert stranger.post(f"{HARP}/call/controls", json={"data": []}).status_code == 200
+        from_a_page = {"origin": "https://example.org"}
+        assert stranger.post(f"{HARP}/call/controls", json={"data": []}, headers=from_a_page).status_code == 403
