@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+import logging
 import random
 import tempfile
 import warnings
@@ -28,7 +29,7 @@ from distill.codes.file import NamedCodes, load_codes, write_codes
 from distill.codes.store import out_of_range
 from distill.drums import drum_keys
 from distill.errors import DistillError, ParamsError
-from distill.generate.requests import fields_of
+from distill.generate.requests import fields_of, flag_of
 from distill.generate.score import MOST_NOTES, MOST_SECONDS, Score, is_midi, read_midi, read_pattern, read_programs
 from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle
@@ -36,7 +37,7 @@ from distill.model_file.inspect import describe
 from distill.notes import KEYS, read_notes
 from distill.params import load_params
 from distill.params.settings import default_file, validated
-from distill.text import shown
+from distill.text import one_line
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -53,6 +54,10 @@ NAMES = (
 PIECES = (
     "kick", "hi hat", "x", "X", "o", ".", "|", ":", ",", ";", " ", "\n", "=", "1", "34", "128", "9" * 5000, "C", "#", "b",
     "-1", "４", "♭",
+)  # fmt: skip
+VALUES = (
+    "", " ", "0", "1", "2", "0.5", "-1", "1e308", "nan", "inf", "9" * 5000, "1_0", "１", "true", "auto", "corpus", "kick:x.", "kick",
+    "C3", "C2:C4", "1=keys", "--out=x", "-o", "x" * 300, "../x", "/etc/passwd", "\x1b[31m", "\0", "a\nb", "50%",
 )  # fmt: skip
 RECORDINGS = (5, 500, 100_000)
 
@@ -281,19 +286,20 @@ def requests() -> Target:
     from distill.ui.workspace import Workspace
 
     work, flags = Workspace(Path(tempfile.mkdtemp())), typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    logging.disable()  # the parser of forms says what is wrong with each
     work.models.mkdir()
     (work.models / "tiny.distill").touch()
 
     def start(kind: str, _title: str, arguments: list[str], _values: Mapping[str, Any]) -> Job:
+        fields = fields_of(COMMANDS[kind].settings).keys()
         try:
             params = flags[kind].make_context(kind, arguments[1:]).params
+            validated(COMMANDS[kind].settings, {key: params[key] for key in fields if params[key] is not None})
         except Exception as error:
-            if not hasattr(error, "format_message"):  # typer's usage errors
+            if not isinstance(error, DistillError) and not hasattr(error, "format_message"):  # typer's usage errors
                 raise
-            raise ParamsError(shown(error.format_message())) from error
+            raise ParamsError(one_line(error, 900)) from error  # as a command says it
         assert params["out"] == flags[kind].make_context(kind, arguments[1:2], resilient_parsing=True).params["out"]
-        fields = fields_of(COMMANDS[kind].settings).keys()
-        validated(COMMANDS[kind].settings, {key: params[key] for key in fields if params[key] is not None})
         paths = [path for path in params.values() if isinstance(path, Path) and path != params["out"]]
         assert all(path == Path("models/tiny.distill") or path.parent.parent == work.uploads for path in paths), paths
         return NO_JOB
@@ -319,25 +325,33 @@ def requests() -> Target:
             raise DistillError(json.loads(answer.body)["error"])
         assert answer.status_code == 500  # the job of none
 
-    inputs = []
-    for command, files, fields in (
-        ("generate", [], {"seconds": "0.2", "seed": "1", "n": "2", "note": "C3:E3", "temperature": "0.5"}),
-        ("generate", [], {"pattern": "kick:x.x.", "bpm": "120", "bars": "2", "swing": "0.5", "stems": "true"}),
-        ("generate", ["follow"], {"track": "1", "program": "1=keys"}),
-        ("vary", ["audio"], {"n": "3"}),
-        ("morph", ["first", "last"], {"steps": "3"}),
-        ("extend", ["audio"], {"after": "0.5", "label": "kick"}),
-        ("fill", ["audio"], {"from": "0.1", "to": "0.2"}),
-    ):
-        body = b"".join(_part(name, text.encode()) for name, text in {"model": "tiny.distill", **fields}.items())
-        body += b"".join(_part(name, b"RIFF", f'; filename="{name}.wav"') for name in files)
-        inputs.append(("", f"{command} multipart/form-data; boundary=X\n".encode() + body + b"--X--\r\n"))
-    inputs.append(("", b"generate application/x-www-form-urlencoded\nmodel=tiny.distill&seconds=1%2E5&n=2"))
-    return Target(inputs, read)
+    def change(data: bytes, draw: random.Random) -> bytes:
+        if draw.randrange(2):
+            return mutant(data, draw)
+        command, about = draw.choice(list(COMMANDS.items()))
+        known = [flag_of(*field).name.removeprefix("--") for field in fields_of(about.settings).items()]
+        return _request(
+            command, about.files[: about.needed], {name: draw.choice(VALUES) for name in draw.choices(known, k=3)}
+        )
+
+    inputs = [
+        _request("generate", [], {"seconds": "0.2", "seed": "1", "n": "2", "note": "C3:E3", "temperature": "0.5"}),
+        _request("generate", [], {"pattern": "kick:x.x.", "bpm": "120", "bars": "2", "swing": "0.5", "stems": "true"}),
+        _request("generate", ["follow"], {"track": "1", "program": "1=keys"}),
+        _request("vary", ["audio"], {"n": "3"}),
+        _request("morph", ["first", "last"], {"steps": "3"}),
+        _request("extend", ["audio"], {"after": "0.5", "label": "kick"}),
+        _request("fill", ["audio"], {"from": "0.1", "to": "0.2"}),
+        b"generate application/x-www-form-urlencoded\nmodel=tiny.distill&seconds=1%2E5&n=2",
+    ]
+    return Target([("", data) for data in inputs], read, change)
 
 
-def _part(name: str, data: bytes, about: str = "") -> bytes:
-    return f'--X\r\nContent-Disposition: form-data; name="{name}"{about}\r\n\r\n'.encode() + data + b"\r\n"
+def _request(command: str, files: Sequence[str], fields: Mapping[str, str]) -> bytes:
+    parts = [f'"{name}"\r\n\r\n{text}\r\n' for name, text in {"model": "tiny.distill", **fields}.items()]
+    parts += [f'"{name}"; filename="{name}.wav"\r\n\r\nRIFF\r\n' for name in files]
+    body = "".join(f"--X\r\nContent-Disposition: form-data; name={part}" for part in parts)
+    return f"{command} multipart/form-data; boundary=X\n{body}--X--\r\n".encode()
 
 
 TARGETS: Mapping[str, Callable[[], Target]] = {
