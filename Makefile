@@ -58,7 +58,7 @@ test: $(STAMP) ## run the tests
 check-tools: $(JUDGE_STAMP) ## run the tests of make bench, judge, check-memory and pretrain, which users need not run
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) $(TOOL_TESTS)
 
-faults: $(STAMP) ## the tests of faults with every fault that they can try, of which make test tries a sample (hours)
+faults: $(STAMP) ## tests of all faults, and an hour of fuzzing for each format (many hours): ARGS="--minutes 5"
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --exhaustive tests/faults tests/pipeline tests/unit/audio $(ARGS)
 
 check-page: $(STAMP) ## drive the page in Chromium, where there is one (minutes)

@@ -34,6 +34,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="try as many faults as `make faults` does (hours)")
+    parser.addoption("--minutes", type=float, default=60, help="with --exhaustive, for each fuzz target")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -47,6 +48,12 @@ def pytest_xdist_auto_num_workers() -> int:
 def exhaustive(request: pytest.FixtureRequest) -> bool:
     """Whether every fault is tried, or a sample of them."""
     return bool(request.config.getoption("--exhaustive"))
+
+
+@pytest.fixture(scope="session")
+def minutes(request: pytest.FixtureRequest) -> float:
+    """How long each fuzz target is tried where every fault is."""
+    return float(request.config.getoption("--minutes"))
 
 
 @pytest.fixture(scope="session")

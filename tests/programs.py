@@ -101,12 +101,12 @@ class Forked:
         assert self._process.pid is not None
         os.killpg(self._process.pid, number)
 
-    def end(self) -> "Forked":
+    def end(self, seconds: float = 4 * SECONDS) -> "Forked":
         """Wait for its end."""
-        self._process.join(4 * SECONDS)
+        self._process.join(seconds)
         if self._process.is_alive():
             self.send_signal(signal.SIGKILL)
-            raise AssertionError(f"no end within {4 * SECONDS} s: {self.stderr}")
+            raise AssertionError(f"no end within {seconds} s: {self.stderr}")
         return self
 
     @property

@@ -141,7 +141,10 @@ def read_programs(text: str) -> dict[int, str]:
     programs: dict[int, str] = {}
     for part in text.split(","):
         number, _, label = map(str.strip, part.partition("="))
-        if not (number.isdecimal() and 1 <= int(number) <= PROGRAMS and label) or int(number) in programs:
+        if (
+            not (re.fullmatch(r"[0-9]{1,3}", number) and 1 <= int(number) <= PROGRAMS and label)
+            or int(number) in programs
+        ):
             raise ParamsError(
                 f"program {one_line(text, 60)}: expected programs, from 1 to {PROGRAMS}, each once, and their labels, such "
                 f"as 1=piano,34=bass, found {one_line(part, 40) or 'nothing'}"

@@ -27,6 +27,7 @@ from distill.generate.requests import (
 )
 from distill.params.settings import Settings
 from distill.storage.files import remove_folder
+from distill.text import one_line
 from distill.ui import view
 from distill.ui.forms import flags
 from distill.ui.generate_tab import ROWS
@@ -67,7 +68,8 @@ class Programs:
         folder = self._work.uploads / secrets.token_hex(16)
         try:
             if name not in COMMANDS:
-                raise ParamsError(f"{name}: expected one of {', '.join(COMMANDS)}, found another; choose one of them")
+                known = ", ".join(COMMANDS)
+                raise ParamsError(f"{one_line(name, 60)}: expected one of {known}, found another; choose one of them")
             async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
                 arguments = await self._arguments(name, form, folder)
                 model = str(form.get("model") or "")
@@ -101,7 +103,9 @@ class Programs:
         for key, value in form.multi_items():
             flag = short.get(key, key.replace("_", "-"))
             if flag not in types:
-                raise ParamsError(f"{key}: expected one of {', '.join(types)}, found another; leave it out")
+                raise ParamsError(
+                    f"{one_line(key, 60)}: expected one of {', '.join(types)}, found another; leave it out"
+                )
             wanted = "a file" if types[flag] is Path else "text"
             if isinstance(value, UploadFile) != (types[flag] is Path):
                 raise ParamsError(f"{key}: expected {wanted}, found none; send {wanted}")

@@ -21,10 +21,10 @@ from distill.audio.read import EXAMPLES, SUPPORTED_SUFFIXES
 from distill.audio.source import NO_SUFFIX, left_out_line, printable
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
-from distill.text import is_utf8
+from distill.text import is_utf8, one_line
 
-# What a damaged or encrypted archive raises.
-_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+# What a damaged or encrypted archive raises; one of a few bytes may ask for gigabytes of memory.
+_DAMAGED = (OSError, EOFError, MemoryError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 class File(NamedTuple):
@@ -73,7 +73,8 @@ class Uploads:
             return _entries(archive, PurePosixPath(path).stem)
         except _DAMAGED as error:
             self.refused.append(
-                f"{path[:100]}: expected an archive that can be unpacked, found: {error}; unpack it and add the folder"
+                f"{one_line(path, 100)}: expected an archive that can be unpacked, found: {_reason(error)}; unpack it and add "
+                "the folder"
             )
             return []
 
@@ -89,8 +90,13 @@ class Uploads:
         except ParamsError as error:
             self.refused.append(str(error))
         except _DAMAGED as error:
-            reason = getattr(error, "strerror", None) or error
-            self.refused.append(f"{file.parts[-1][:100]}: expected a file that can be copied, found: {reason}")
+            name = one_line(file.parts[-1], 100)
+            self.refused.append(f"{name}: expected a file that can be copied, found: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """Why something cannot be unpacked or copied; the end of a file, and too little memory, have no text of their own."""
+    return one_line(getattr(error, "strerror", None) or error) or "damaged contents"
 
 
 def is_recording(name: str) -> bool:

@@ -101,7 +101,9 @@ class Workspace:
         positions = positions_of(name, corpora)
         if len(positions) != 1:
             how = "add recordings first" if not corpora else "choose one of the list"
-            raise ParamsError(f"recordings {name!r}: expected a folder of the list, found none of this name; {how}")
+            raise ParamsError(
+                f"recordings {name[:100]!r}: expected a folder of the list, found none of this name; {how}"
+            )
         return self.root / corpora[positions[0]]
 
     def labels(self, name: str | None) -> list[str]:
@@ -118,7 +120,7 @@ class Workspace:
         positions = positions_of(name or "", [path.name for path in models])
         if len(positions) != 1:
             how = "choose one of the list" if models else "train or import one first"
-            raise ParamsError(f"model {name or ''!r}: expected one of the list, found none; {how}")
+            raise ParamsError(f"model {(name or '')[:100]!r}: expected one of the list, found none; {how}")
         return models[positions[0]]
 
     def check_inside(self, path: Path) -> Path:

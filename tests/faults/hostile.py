@@ -1,7 +1,7 @@
-"""Model files that harm: `python -m faults.hostile MODEL MUTANTS FORGED EVERY FIRST` loads them in a process that is watched.
+"""Model files that harm: `python -m faults.hostile MODEL EVERY FIRST` loads invalid ones in a process that is watched.
 
-Prints JSON: how many were refused, and what was wrong. Invalid files and mutants are refused or hold what the model holds;
-no code runs and nothing is written. Forged files have hashes that fit: they are refused, or what they make is finite.
+Prints JSON: how many were refused, and what was wrong. No code runs and nothing is written. For `faults.fuzz` there are
+forged files, too, whose hashes fit: they are refused, or what they make is finite.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from faults.mutants import (
     metadata_of,
     parts,
     put,
-    safetensors_mutant,
     with_metadata,
 )
 from safetensors.torch import load, save
@@ -163,20 +162,19 @@ def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
     return event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
 
 
-def load_all(path: Path, data: bytes, mutants: int, every: int, first: int) -> dict[str, Any]:
-    """Load each `every`-th invalid file from `first`, and so many mutants; counts of what came of it."""
+def load_all(path: Path, data: bytes, every: int, first: int) -> dict[str, Any]:
+    """Load each `every`-th invalid file from `first`; counts of what came of it."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, hard))
-    watch, draw, refused, wrong, slowest = Watch(), random.Random(0), 0, [], 0.0
-    count, spoilt = 0, ((f"mutant {number}", None) for number in range(mutants))
-    for name, content in chain(islice(invalid(data), first, None, every), spoilt):
+    watch, count, refused, wrong, slowest = Watch(), 0, 0, [], 0.0
+    for name, content in islice(invalid(data), first, None, every):
         count += 1
-        path.write_bytes(safetensors_mutant(data, draw) if content is None else content)
+        path.write_bytes(content)
         began, watch.looking = time.perf_counter(), True
         try:
             load_bundle(path)
-            wrong += [] if content is None else [f"{name}: was loaded"]
+            wrong.append(f"{name}: was loaded")
         except ArtifactError as error:
             refused += 1
             wrong += [] if str(error).isprintable() and len(str(error)) < 1000 else [f"{name}: {error!a}"[:300]]
@@ -192,25 +190,6 @@ def load_all(path: Path, data: bytes, mutants: int, every: int, first: int) -> d
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     assert len(watch.seen) > len(seen)  # it would have seen
     return {"files": count, "refused": refused, "wrong": wrong, "seen": seen, "slowest": slowest}
-
-
-def use_all(path: Path, data: bytes, count: int) -> dict[str, Any]:
-    """Use so many forged files as commands do; counts of what came of it."""
-    draw, refused, slowest, wrong = random.Random(0), 0, 0.0, dict[str, int]()
-    for number in range(count):
-        path.write_bytes(forged(data, draw))
-        began = time.process_time()
-        try:
-            for fault in use(path):
-                wrong.setdefault(fault, number)
-        except DistillError as error:
-            refused += 1
-            if not str(error).isprintable():
-                wrong.setdefault(f"unprintable: {str(error)!a}", number)
-        except Exception as error:
-            wrong.setdefault(f"{error!r}"[:300], number)
-        slowest = max(slowest, time.process_time() - began)
-    return {"forged": count, "refused_forged": refused, "wrong_forged": wrong, "slowest_forged": slowest}
 
 
 def use(path: Path) -> Iterator[str]:
@@ -234,16 +213,14 @@ def use(path: Path) -> Iterator[str]:
                     yield f"{name} gives {len(sound)} samples"
 
 
-def main(model: Path, mutants: int, forgeries: int, every: int, first: int) -> None:
-    """Load and use files, of the invalid ones each `every`-th from `first`, and print the counts of outcomes as JSON."""
-    torch.set_num_threads(1)
+def main(model: Path, every: int, first: int) -> None:
+    """Load each `every`-th of the invalid files from `first`, and print the counts of outcomes as JSON."""
     data, path = model.read_bytes(), Path("found.distill")
-    list(use(model))  # what is imported at the first use
+    load_bundle(model)  # what is imported at the first use
     with contextlib.suppress(ArtifactError):
         load_bundle(Path("none.distill"))
-    found = load_all(path, data, mutants, every, first) | use_all(path, data, forgeries)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(json.dumps({**found, "reached": Path("reached").exists(), "megabytes": most}))
+    found = load_all(path, data, every, first)
+    print(json.dumps({**found, "reached": Path("reached").exists()}))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Damaged files: random changes of bytes, of numbers in headers and of the JSON of safetensors files."""
+"""Damaged files: random changes of bytes, of numbers in headers, of YAML and of the JSON of safetensors files."""
 
 import copy
 import json
 import random
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
+
+import yaml
 
 from distill.model_file.format import HASH, metadata_sha256
 from distill.storage.files import canonical_json
@@ -14,10 +17,13 @@ HEADER = 256  # bytes in which headers of audio files are, at least in part
 LIES = (0, 1, 7, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF8, 0xFFFFFFFF)
 DEEP: list[Any] = [[[[[[[[[[]]]]]]]]]]
 WRONG: tuple[Any, ...] = (None, "x", -1, 2**63, 1e300, True, [], {}, DEEP, "../../etc/passwd", "\x1b[31m")
+WORDS = ("auto", "none", "small", "frame", "flat", "", " ", "epochs", "a" * 300)
 
 
 def mutant(data: bytes, draw: random.Random) -> bytes:
     """The file with other bytes, other numbers in its header, or pieces removed, repeated and made up."""
+    if len(data) < 16:
+        data += bytes(16)
     changed, kind = bytearray(data), draw.randrange(6)
     if kind < 2:
         end = (HEADER, len(data))[kind]
@@ -93,13 +99,43 @@ def get(values: Any, path: tuple[Any, ...]) -> Any:
     return values
 
 
+def change_values(values: Any, draw: random.Random) -> None:
+    """Set up to three values in nested JSON to others, wrong or in range; or remove one, or add one."""
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        paths, numbers = list(fields(values)), [draw.randrange(-2, 70), 2 ** draw.randrange(64)]
+        if not paths:
+            return
+        *above, key = draw.choice(paths)
+        section, action = get(values, tuple(above)), draw.randrange(8)
+        if action == 0:
+            del section[key]
+            continue
+        if action == 1 and isinstance(section, dict):
+            key = draw.choice(WORDS)
+        other = draw.choice((*numbers, draw.random() * 10.0 ** draw.randrange(-9, 300), *WRONG, *WORDS))
+        section[key] = copy.deepcopy(other)
+
+
 def safetensors_mutant(data: bytes, draw: random.Random) -> bytes:
     """A mutant, or the file with another value in its header or in the document in its metadata."""
     kind = draw.randrange(3)
+    try:
+        values = parts(data)[0] if kind == 1 else metadata_of(data)[1]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # a mutant itself
+        kind = 0
     if kind == 0:
         return mutant(data, draw)
-    values = parts(data)[0] if kind == 1 else metadata_of(data)[1]
-    for _ in range(draw.choice((1, 1, 2, 3))):
-        numbers = (draw.randrange(-2, 70), 2 ** draw.randrange(64), draw.random() * 10.0 ** draw.randrange(-9, 300))
-        put(values, draw.choice(list(fields(values))), copy.deepcopy(draw.choice((*numbers, *WRONG))))
+    change_values(values, draw)
     return joined(values, parts(data)[1]) if kind == 1 else with_metadata(data, values)
+
+
+def yaml_mutant(data: bytes, draw: random.Random) -> bytes:
+    """A mutant, or the file with other values."""
+    values = None
+    if draw.randrange(4):
+        with suppress(yaml.YAMLError, ValueError, RecursionError):
+            values = yaml.safe_load(data)
+    if not isinstance(values, dict):
+        return mutant(data, draw)
+    change_values(values, draw)
+    return yaml.safe_dump(values).encode()

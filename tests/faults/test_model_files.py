@@ -1,4 +1,4 @@
-"""Model files that were damaged or forged: see `faults.hostile`."""
+"""Model files that were made to harm: see `faults.hostile`, and `faults.fuzz` for damaged and forged ones."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ KINDS = ("codec", "labels", "memory", "trained")
 def test_models_made_to_harm_are_refused_and_do_nothing(
     tmp_path: Path, trained: Path, kind: str, exhaustive: bool
 ) -> None:
-    """Every field wrong, names that climb, sizes beyond reason, pickles; mutants; and forgeries with hashes that fit."""
+    """Every field wrong, names that climb, sizes beyond reason, pickles."""
     model = tmp_path / "good.distill"
     if kind == "codec":
         write_model(model)
@@ -22,15 +22,10 @@ def test_models_made_to_harm_are_refused_and_do_nothing(
         model.write_bytes((trained / "a.distill").read_bytes())
     else:
         write_prior_model(model, ["a", "b"], **({"of": MEMORY} if kind == "memory" else {}))
-    mutants, forged, every = (10_000, 2_000, 1) if exhaustive else (40, 6, len(KINDS))
-    numbers = (mutants, forged, every, KINDS.index(kind) % every)
-    done = fork(tmp_path, "faults.hostile", str(model), *map(str, numbers)).end()
+    every = 1 if exhaustive else len(KINDS)
+    done = fork(tmp_path, "faults.hostile", str(model), str(every), str(KINDS.index(kind) % every)).end()
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["wrong"], found["seen"], found["reached"]) == ([], [], False)
-    assert found["refused"] >= mutants / 2  # the others differ from a model in nothing that matters
+    assert found["refused"] == found["files"] > 50
     assert found["slowest"] < 2
-    assert found["wrong_forged"] == {}
-    assert 0 < found["refused_forged"] < forged or not exhaustive
-    assert found["slowest_forged"] < 60
-    assert found["megabytes"] < 2500

@@ -5,12 +5,14 @@ import re
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.errors import ParamsError
+from distill.text import one_line
 from distill.ui.library_tab import move
 from distill.ui.workspace import Workspace
 
@@ -40,7 +42,8 @@ def test_no_name_of_a_model_leads_elsewhere(tmp_path_factory: pytest.TempPathFac
     for one in (name, "../other.distill", "", "a\0.distill", "a" * 300 + ".distill"):
         with pytest.raises(ParamsError) as caught:
             work.model(one)
-        assert str(caught.value) == f"model {one!r}: expected one of the list, found none; train or import one first"
+        expected = "expected one of the list, found none; train or import one first"
+        assert str(caught.value) == f"model {one[:100]!r}: {expected}"
     with contextlib.suppress(ParamsError):
         assert work.new_model(name).parent == work.models
 
@@ -181,7 +184,7 @@ def test_a_name_stays_as_it_is(work: Workspace, sound: Path) -> None:
     assert set(NAMES) <= written(work)
     assert len(written(work)) == count
     too_long = "expected a file that can be copied, found: File name too long"
-    assert refused == [f"{name[:100]}: {too_long}" for name in NAMES[-2:]]
+    assert refused == [f"{one_line(name, 100)}: {too_long}" for name in NAMES[-2:]]
 
 
 def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) -> tuple[Path, str]:
@@ -249,6 +252,20 @@ def test_an_archive_that_the_disk_has_no_room_for_is_refused(
         "expected an archive that can be unpacked, found: more than the disk has room for; unpack it and add the folder"
     )
     assert (count, refused) == (0, [f"my pack.zip: {said}"])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(MemoryError(), "damaged contents"), (zipfile.BadZipFile("\0" * 9999), "\N{REPLACEMENT CHARACTER}" * 299 + "…")],
+)
+def test_why_a_file_is_not_unpacked_is_said_in_short(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    """A few bytes can ask for gigabytes of memory, and a second name of a file can have 64 KB."""
+    upload = zipped(tmp_path / "a.zip", ["1.wav"])
+    monkeypatch.setattr(zipfile.ZipFile, "open", Mock(side_effect=error))
+    refused = f"1.wav: expected a file that can be copied, found: {said}"
+    assert added(work, "mine", [upload]) == ("sounds/mine", 0, [refused])
 
 
 @settings(max_examples=50)
