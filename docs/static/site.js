@@ -1,9 +1,12 @@
-// What the theme leaves out for those who use a keyboard or a reader.
+// What the theme leaves out for those who use a keyboard or a reader, and figures that stay on a line.
 addEventListener('DOMContentLoaded', () => {
   const all = (selector) => document.querySelectorAll(selector);
   all('[role=heading]:not([aria-level])').forEach((caption) => caption.setAttribute('aria-level', 2));
   all('th').forEach((cell) => {
     if (!cell.textContent.trim()) cell.replaceWith(document.createElement('td'));  // the corner of a table
+  });
+  all('td').forEach((cell) => {
+    if (/^[-+–\d.,;:/ p%[\]]+$/.test(cell.textContent.trim())) cell.classList.add('figures');
   });
   if (!document.querySelector('h1')) {
     const title = document.createElement('h1');
