@@ -104,11 +104,13 @@ def test_modules_that_are_named_exist() -> None:
         assert re.search(rf"/{re.escape(module)}$", modules, flags=re.MULTILINE), module
 
 
-def test_every_page_is_in_the_menu_and_has_one_title() -> None:
+def test_every_page_is_in_the_menu_and_has_a_question_as_its_title() -> None:
     menu = re.findall(r"<([\w-]+)>$", PAGES["index"], flags=re.MULTILINE)
     assert sorted(menu) == sorted(set(PAGES) - {"index"})
     for name, text in PAGES.items():
-        assert len(re.findall(r"^# ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)) == 1, name
+        titles = re.findall(r"^# (.*)", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+        assert len(titles) == 1, name
+        assert titles[0].endswith("?") or name == "index", f"{name}: expected the question that the page answers"
 
 
 def test_the_tier_table_is_that_of_the_settings() -> None:
