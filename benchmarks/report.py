@@ -8,7 +8,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,17 +108,41 @@ def markdown(table: Table) -> str:
 def update_page(page: Path = PAGE, folder: Path = RESULTS) -> None:
     """Replace the tables of a Markdown page, between `<!-- name -->` and `<!-- end -->`, by those of the CSV files.
 
-    Where it says `<!-- name: kind; kind -->`, the page has the rows of these kinds alone, which their second column says.
+    `<!-- name: kind; kind | column; column -->` takes the rows of these kinds alone, which the second column says, and
+    these columns; either part may be left out. With `| beside` after them kinds stand beside one another in a row.
     """
 
     def replaced(block: re.Match[str]) -> str:
-        head, name, kinds, end = block.groups()
-        whole = read(folder / f"{name}.csv")
-        rows = tuple(row for row in whole.rows if kinds is None or row[1] in kinds.split("; "))
-        return head + markdown(Table(name, whole.columns, rows)) + end
+        head, name, kinds, columns, beside, end = block.groups()
+        table = read(folder / f"{name}.csv")
+        if kinds:
+            table = replace(table, rows=tuple(row for row in table.rows if row[1] in kinds.split("; ")))
+        if beside:
+            table = side_by_side(table, kinds.split("; "), columns.split("; "))
+        elif columns:
+            table = chosen_columns(table, columns.split("; "))
+        return head + markdown(table) + end
 
-    text, block = page.read_text(encoding="utf-8"), r"(<!-- (\w+)(?:: ([\w; ]+))? -->\n).*?(<!-- end -->\n)"
+    text = page.read_text(encoding="utf-8")
+    block = r"(<!-- (\w+)(?:: ([^|\n]+?))?(?: \| ([^|\n]+?))?( \| beside)? -->\n).*?(<!-- end -->\n)"
     write_bytes(page, re.sub(block, replaced, text, flags=re.DOTALL).encode())
+
+
+def chosen_columns(table: Table, columns: Sequence[str]) -> Table:
+    """These columns of a table."""
+    places = [table.columns.index(column) for column in columns]
+    return Table(table.name, tuple(columns), tuple(tuple(row[place] for place in places) for row in table.rows))
+
+
+def side_by_side(table: Table, kinds: Sequence[str], columns: Sequence[str]) -> Table:
+    """A row for each value of the first column: of each kind, which the second column says, these columns."""
+    cells = {row[:2]: chosen_columns(replace(table, rows=(row,)), columns).rows[0] for row in table.rows}
+    head = (table.columns[0], *(f"{kind}: {column}" for column in columns for kind in kinds))
+    rows = []
+    for name in dict.fromkeys(row[0] for row in table.rows):
+        of_kinds = [cells[name, kind] for kind in kinds]
+        rows.append((name, *(cell for of_column in zip(*of_kinds, strict=True) for cell in of_column)))
+    return Table(table.name, head, tuple(rows))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ html_title = "Distill"
 html_copy_source = False
 html_show_copyright = False
 html_static_path = ["static"]
+html_favicon = "static/icon.svg"
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_theme_options = {"navigation_with_keys": True}

@@ -370,7 +370,7 @@ class GenerateTab:
         if not job.kind:
             return "", ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
-        head = f'<h3 data-job="{job.id}">{escape(job.title)}</h3>' + "".join(
+        head = f'<h2 data-job="{job.id}">{escape(job.title)}</h2>' + "".join(
             view.note(text, "warning") for text in job.warnings
         )
         if job.kind == "kit":

@@ -40,13 +40,7 @@ MAKES: Mapping[str, Callable[[str, str, Mapping[str, Any]], Sequence[str]]] = {
     ),
     "a new sound": lambda model, _, __: ["generate", model, *flags(count=1)],
 }
-TYPES = {
-    gr.Audio: "audio_track",
-    gr.Slider: "slider",
-    gr.Dropdown: "dropdown",
-    gr.Number: "number_box",
-    gr.JSON: "json",
-}
+TYPES = {"audio": "audio_track", "slider": "slider", "dropdown": "dropdown", "number": "number_box", "json": "json"}
 SHOWN = ("label", "info", "value", "minimum", "maximum", "step", "choices")
 
 
@@ -118,7 +112,7 @@ class Harp:
 def control(component: Any) -> dict[str, Any]:
     """A component in HARP's words."""
     about = {name: getattr(component, name) for name in SHOWN if getattr(component, name, None) is not None}
-    return {"type": TYPES[type(component)], "required": False, "info": "", **about}
+    return {"type": TYPES[component.get_block_name()], "required": False, "info": "", **about}
 
 
 def labels_of(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,10 +46,12 @@ HERE = Path(__file__).parent
 def theme() -> gr.Theme:
     """A theme with the fonts of the computer, so that nothing is fetched from elsewhere."""
     fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    # Readable on both grounds: the theme's own greys have too little contrast.
+    # Readable on both grounds: the theme's own greys and buttons have too little contrast.
     info = {"block_info_text_color": "*neutral_600", "block_info_text_color_dark": "*neutral_300"}
     label = {"block_label_text_color": "*neutral_700", "block_label_text_color_dark": "*neutral_200"}
-    return gr.themes.Default(primary_hue="blue", **fonts).set(**info, **label)
+    subdued = {"body_text_color_subdued": "*neutral_600", "input_placeholder_color": "*neutral_600"}
+    button = {"button_primary_background_fill": "*primary_600", "button_primary_background_fill_hover": "*primary_700"}
+    return gr.themes.Default(primary_hue="blue", **fonts).set(**info, **label, **subdued, **button)
 
 
 def build_page(workspace: Workspace) -> gr.Blocks:

@@ -314,9 +314,9 @@ class CompareTab:
         settings = [row for row in _rows([run.data.params for run in runs]) if len(set(row[1:])) > 1]
         names = [_name_of(run) for run in runs]
         return (
-            f"{view.note(mixed, 'warning')}<h3>Settings that differ</h3>"
+            f"{view.note(mixed, 'warning')}<h2>Settings that differ</h2>"
             f"{view.table(('setting', *names), settings, 'All settings are the same.')}"
-            f"<h3>Metrics of the weights that were kept</h3>{view.table(('metric', *names), metrics, NONE_YET)}"
+            f"<h2>Metrics of the weights that were kept</h2>{view.table(('metric', *names), metrics, NONE_YET)}"
         )
 
     def open_mlflow(self) -> str:

@@ -139,7 +139,7 @@ def previews(job: Job) -> str:
         name = names.get(path.name, "recording")
         players = f"{player(path, f'{name}, as it is')}{player(decoded, f'{name}, from codes')}"
         rows += f'<div class="players">{players}</div>'
-    return f"<h3>Held-out recordings, before and after the codec</h3>{rows}" if rows else ""
+    return f"<h2>Held-out recordings, before and after the codec</h2>{rows}" if rows else ""
 
 
 def ingest(report: Mapping[str, Any], tier: str = "") -> str:
@@ -163,7 +163,7 @@ def ingest(report: Mapping[str, Any], tier: str = "") -> str:
     rows = [(kind, row["path"], row["reason"]) for kind in ("rejected", "warned") for row in report[kind][:most]]
     alike = "alike: one side of the split where others can be held out"
     rows += [("near-duplicates", ", ".join(group["paths"]), alike) for group in report["groups"][:most]]
-    return f"<h3>Recordings</h3><p>{escape(line)}</p>{table(('', 'recording', 'reason'), rows)}"
+    return f"<h2>Recordings</h2><p>{escape(line)}</p>{table(('', 'recording', 'reason'), rows)}"
 
 
 def _codewords(counts: Mapping[str, int], tier: str) -> str:
@@ -181,7 +181,7 @@ def health(epochs: Sequence[Mapping[str, Any]]) -> str:
     for level, health_of in zip(last.get("level_names", ()), last["codebook_health"].values(), strict=False):
         used, perplexity, dead = (value if _is_finite(value) else 0.0 for value in map(health_of.get, HEALTH))
         rows.append((level, f"{used:.0%}" + " ⚠" * (level in warned), f"{perplexity:.1f}", f"{dead:.0f}"))
-    title = f"<h3>Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}</h3>"
+    title = f"<h2>Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}</h2>"
     return title + table(("level", "utilisation", "perplexity", "dead codes"), rows) if rows else ""
 
 

@@ -104,11 +104,13 @@ def test_modules_that_are_named_exist() -> None:
         assert re.search(rf"/{re.escape(module)}$", modules, flags=re.MULTILINE), module
 
 
-def test_every_page_is_in_the_menu_and_has_one_title() -> None:
+def test_every_page_is_in_the_menu_and_has_a_question_as_its_title() -> None:
     menu = re.findall(r"<([\w-]+)>$", PAGES["index"], flags=re.MULTILINE)
     assert sorted(menu) == sorted(set(PAGES) - {"index"})
     for name, text in PAGES.items():
-        assert len(re.findall(r"^# ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)) == 1, name
+        titles = re.findall(r"^# (.*)", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+        assert len(titles) == 1, name
+        assert titles[0].endswith("?") or name == "index", f"{name}: expected the question that the page answers"
 
 
 def test_the_tier_table_is_that_of_the_settings() -> None:
@@ -241,7 +243,7 @@ def test_the_summary_names_every_stage() -> None:
     assert re.findall(r"(\w+) \d+ s", summary()["stages run"]) == list(stages)
 
 
-def test_figures_of_the_readme_are_those_of_the_run() -> None:
+def test_figures_of_readme_and_benchmarks_are_those_of_the_run() -> None:
     rows = summary()
     stages = ("ingest", "train_vqvae", "train_prior", "audition")
     ingest, codec, prior, audition = (json.loads((ROOT / f"metrics/{name}.json").read_text()) for name in stages)
@@ -260,4 +262,7 @@ def test_figures_of_the_readme_are_those_of_the_run() -> None:
     assert rows["generated"] == f"{verdicts}; {audition['tonal_rate']:.0%} tonal"
     assert rows["held-out tones"] == tone_line(codec)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    counting, start, end = (round(prior[f"val_bits_per_second{key}"]) for key in ("_counting", "_start", ""))
+    learnt = f"counting {counting}, ours with the weights that it starts from {start}, and at the end {end}."
+    assert learnt in " ".join(PAGES["benchmarks"].split())
     assert rows["model"] == f"models/{params['bundle']['name']}.distill"

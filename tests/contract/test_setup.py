@@ -23,7 +23,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TOOLS = ("bench", "judge")  # extras that are locked by themselves
 LOCKS = ("lock.txt", *(f"{name}.txt" for name in TOOLS), "peers.txt")
-EXTRAS = ("pipeline", "ui", "cluster", "s3", "hub", "test", "docs")  # locked for all
+EXTRAS = ("pipeline", "ui", "cluster", "s3", "hub", "export", "test", "docs")  # locked for all
 WEIGHTS_ALONE = {"basic-pitch", "aisfx"}  # locked without what it depends on: in no extra, as pip would bring that
 
 

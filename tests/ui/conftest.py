@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.base import AXE_SCRIPT
 from pipeline.project import write_sounds
 from unit.tiny import write_prior_model
 
@@ -19,6 +20,16 @@ from docs.experiments import CHROMIUM
 
 PATIENCE = 60_000  # milliseconds, at most, that anything on the page is waited for
 RECORDINGS = 8
+# Without `preload`, which asks for style sheets a second time.
+RUN_AXE = "axe.run({resultTypes: ['violations'], preload: false})"
+
+
+def violations(page: Any) -> dict[str, list[str]]:
+    """Rules of axe-core that the page breaks as it is shown now, each with the elements that do."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE_SCRIPT)
+    broken = page.evaluate(RUN_AXE)["violations"]
+    return {rule["id"]: [node["html"][:200] for node in rule["nodes"]] for rule in broken}
 
 
 class Served:

@@ -70,6 +70,33 @@ def test_a_page_may_have_the_rows_of_some_kinds_alone(tmp_path: Path) -> None:
     assert page.read_text() == f"<!-- codec: ours; Opus 6 -->\n{rows}<!-- end -->\n"
 
 
+def test_a_page_may_have_some_columns_alone(tmp_path: Path) -> None:
+    keep(
+        Table("peers", ("corpus", "who", "a, s", "b"), (("d", "U-Net 0.3", "1", "2"), ("d", "ours", "3", "4"))),
+        tmp_path,
+    )
+    page = tmp_path / "page.md"
+    page.write_text("<!-- peers: U-Net 0.3 | who; a, s -->\n<!-- end -->\n<!-- peers | b -->\n<!-- end -->\n")
+    update_page(page, tmp_path)
+    some, all_rows = "| who | a, s |\n| --- | --- |\n| U-Net 0.3 | 1 |\n", "| b |\n| --- |\n| 2 |\n| 4 |\n"
+    parts = page.read_text().split("<!-- end -->\n")
+    assert parts == [f"<!-- peers: U-Net 0.3 | who; a, s -->\n{some}", f"<!-- peers | b -->\n{all_rows}", ""]
+
+
+def test_kinds_may_stand_beside_one_another(tmp_path: Path) -> None:
+    rows = tuple((corpus, kind, corpus + kind, kind) for corpus in "ab" for kind in ("x", "y", "z"))
+    keep(Table("codec", ("corpus", "codec", "mel", "name"), rows), tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- codec: z; x | mel; name | beside -->\n<!-- end -->\n")
+    update_page(page, tmp_path)
+    assert page.read_text().splitlines()[1:-1] == [
+        "| corpus | z: mel | x: mel | z: name | x: name |",
+        "| --- | --- | --- | --- | --- |",
+        "| a | az | ax | z | x |",
+        "| b | bz | bx | z | x |",
+    ]
+
+
 @pytest.mark.parametrize("name", ["benchmarks", "judges", "peers"])
 def test_pages_have_the_tables_that_were_measured_last(tmp_path: Path, name: str) -> None:
     shown, page = PAGE.with_name(f"{name}.md"), tmp_path / "page.md"

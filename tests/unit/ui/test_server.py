@@ -179,7 +179,7 @@ def test_remarks_on_a_recording_are_above_its_takes(workspace: Workspace, job: C
     varied = job(2, "vary", exit_json={"status": 0}, stdout_txt={"seed": 1, "takes": []}, stderr_txt=said)
     _, shown = GenerateTab._sounds_of(SimpleNamespace(_work=workspace), varied)  # type: ignore[arg-type]
     assert shown.startswith(
-        f'<h3 data-job="{varied.id}">t</h3><p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>'
+        f'<h2 data-job="{varied.id}">t</h2><p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>'
     )
 
 
@@ -192,7 +192,7 @@ def test_what_is_at_work_or_refused_leaves_the_sounds_before_it_on_the_page(job:
     later = job(2, "kit", exit_json={"status": 2}, stderr_txt=said)
     _, state, _, _, _, cards, _ = tab.show(later.id)
     assert "note H3: expected notes such as C3" in state
-    assert cards.startswith(f'<h3 data-job="{JOB}">t</h3><p>seed 7</p>')
+    assert cards.startswith(f'<h2 data-job="{JOB}">t</h2><p>seed 7</p>')
     assert Path(tab.zip(later.id)).stem == JOB
 
 
@@ -400,7 +400,7 @@ def test_trainings_are_compared_by_the_weights_that_they_kept(
                 levels = {f"level_{level}/val_perplexity": 2.0 for level in (10, 2)}
                 tracker.kept({"val_perplexity": 12.5 + number, "epoch": 3, **levels}, {})
     compare = next(one.fn for one in blocks().fns.values() if one.api_name == "compare")
-    cells = re.findall("<td>(.*?)</td>", compare(runs).partition("kept</h3>")[2])
+    cells = re.findall("<td>(.*?)</td>", compare(runs).partition("kept</h2>")[2])
     assert cells == [
         *("best/epoch", "–", "3", "3"),
         *("best/level_2/val_perplexity", "–", "2", "2"),
