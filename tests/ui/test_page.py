@@ -440,7 +440,9 @@ def test_the_page_can_be_read_by_all(opened: Open, width: int, scheme: str) -> N
     assert violations(page) == {}
     for tab in ("Train", "Prior", "Library", "Compare"):
         choose_tab(page, tab)
-        page.wait_for_timeout(500)  # what the tab shows is asked for when it is chosen
+        page.wait_for_timeout(500)  # what the tab shows is asked for when it is chosen, and pale until it is there
+        page.wait_for_function("!document.querySelector('.pending')")
+        page.wait_for_timeout(500)
         assert violations(page) == {}, tab
 
 
