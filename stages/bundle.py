@@ -6,14 +6,13 @@ from stages.running import FOLDERS, bundle_path, run_stage, tracking_root, write
 
 def main(params: Params) -> None:
     from distill.model_file.build import bundle_artifacts, source_date
-    from distill.model_file.format import VERSION_TEXT
     from distill.training.tracking import track_model
 
     path, folders = bundle_path(params), (FOLDERS.vqvae, FOLDERS.prior)
     date = source_date(tracking_root(), params)
     metadata = bundle_artifacts(path, *folders, params.bundle.reference, training_date=date)
     track_model(tracking_root(), metadata.provenance.prior_fingerprint, path)
-    write_metrics("bundle", {"bytes": path.stat().st_size, "format_version": VERSION_TEXT})
+    write_metrics("bundle", {"bytes": path.stat().st_size, "format_version": metadata.version_text})
 
 
 if __name__ == "__main__":

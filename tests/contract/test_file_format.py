@@ -43,7 +43,7 @@ def sha256(tensors: dict[str, Array]) -> str:
 
 def test_the_container_and_the_hashes_are_as_the_page_says(path: Path) -> None:
     values, tensors = read(path)
-    assert (values["format"], values["version"]) == ("distill_model", [2, 0])
+    assert (values["format"], values["version"]) == ("distill_model", [3, 0])
     known = values.pop("metadata_sha256")
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert known == hashlib.sha256(text.encode()).hexdigest()

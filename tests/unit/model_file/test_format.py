@@ -111,7 +111,7 @@ def test_equal_models_give_equal_files_with_one_metadata_key(path: Path) -> None
 
 WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(format="other"), "found another kind of safetensors file; check the path"),
-    (lambda v: v.update(version=[2, 5]), r"expected format version 2\.0, found \[2, 5\]; train again with `distill train`"),
+    (lambda v: v.update(version=[2, 5]), r"expected format version 3\.0, found \[2, 5\]; train again with `distill train`"),
     (lambda v: v.update(payload_sha256="00" * 32), "expected weights with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codec_sha256="00" * 32), "expected a codec with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codebook_size="many"), r"expected valid metadata, found vqvae_config\.codebook_size"),
@@ -210,7 +210,7 @@ def test_every_changed_byte_is_told(tmp_path: Path, pytestconfig: pytest.Config)
         ((20).to_bytes(8, "little") + b"{" * 100, "found a damaged file .* download it again"),
         (safetensors(None), "found another kind of safetensors file"),
         (safetensors({"distill": "{"}), "found a damaged file"),
-        (safetensors({"distill": '{"version":1}'}), r"expected format version 2\.0, found 1; train again"),
+        (safetensors({"distill": '{"version":1}'}), r"expected format version 3\.0, found 1; train again"),
         (safetensors({"distill": json.dumps("x" * (1 << 20))}), "a header of [0-9]+ bytes; at most 1048576 are read"),
     ],
     ids=lambda value: "content" if isinstance(value, bytes) else None,
