@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 keep_no_half_modules(Path(__file__).parent)
 bound_spinning()
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 _NAMES = {
     "distill.api": ["load", "read_table"],
     "distill.codec.training": ["train_vqvae"],

@@ -23,7 +23,7 @@ from unit.tiny import MEMORY, PRIOR, networks, prior_artifact, write_prior_model
 from distill.audio.image import BANDS, MONO
 from distill.errors import ArtifactError
 from distill.model_file.build import bundle_prior
-from distill.model_file.format import HASH, load_bundle, metadata_sha256, save_bundle, size_of
+from distill.model_file.format import HASH, BundleMetadata, load_bundle, metadata_sha256, save_bundle, size_of
 from distill.prior.base import PriorShape
 from distill.storage.files import canonical_json, write_json
 from distill.storage.weights import AtMost, save_weights, tensors_sha256
@@ -269,6 +269,26 @@ def test_a_prior_of_another_codec_is_refused(path: Path, tmp_path: Path) -> None
     ):
         bundle_prior(tmp_path / "b.distill", load_bundle(path), tmp_path / "prior")
     assert not (tmp_path / "b.distill").exists()
+
+
+def _saved_again(path: Path) -> BundleMetadata:
+    bundle = load_bundle(path)
+    save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
+    return load_bundle(path).metadata
+
+
+def test_the_hash_of_the_metadata_may_lack_in_files_of_before_1_0_alone(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["distill"])
+    tensors = load_file(path)
+    del values[HASH]
+    save_file(tensors, path, {"distill": canonical_json(values)})
+    with pytest.raises(ArtifactError, match="its SHA-256 is another: the file was changed"):
+        load_bundle(path)
+    save_file(tensors, path, {"distill": canonical_json({**values, "version": [2, 0]})})
+    older = load_bundle(path).metadata
+    assert older.version_text == "2.0"
+    assert _saved_again(path).version_text == "3.0"
 
 
 def test_a_prior_larger_than_the_file_is_refused_before_it_takes_memory(path: Path) -> None:
