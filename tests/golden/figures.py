@@ -38,7 +38,7 @@ def models() -> Figures:
     found: Figures = {}
     for path in MODELS:
         model = distill.load(path)
-        made = model.generate(n=2, seconds=1.0, seed=7, label="b" if path.stem == "frame" else None)
+        made = model.generate(n=2, seconds=1.0, seed=7, label="b" if path.stem.startswith("frame") else None)
         for number, (codes, sound, novelty) in enumerate(zip(made.codes, made.sounds, made.novelty, strict=True)):
             found[f"{path.stem}/{number}/codes"] = codes[:4].tolist()
             found[f"{path.stem}/{number}/samples"] = len(sound)
