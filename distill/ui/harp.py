@@ -14,7 +14,7 @@ import gradio as gr
 from distill.errors import ParamsError
 from distill.ui.forms import Page, error_to_show, flags
 from distill.ui.generate_tab import ROWS
-from distill.ui.jobs import Job
+from distill.ui.jobs import OTHERS
 from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace
 
@@ -23,7 +23,7 @@ MODEL, MAKE, STRENGTH, LABEL, START, END, SEED = (
     *("model", "make", "how much of a take is drawn again", "label"),
     *("begin of the gap, or seconds to add", "end of the gap", "seed, 0 for any"),
 )
-ANY = "any"
+ANY, FOR_HARP = "any", ", for HARP"
 CARD = {
     "name": "Distill",
     "description": "New sounds from a model of your own recordings, with a verdict on how new they are.",
@@ -66,8 +66,8 @@ class Harp:
             ]
             outputs = [gr.Audio(type="filepath", label="sound"), gr.JSON(label="how new")]
             gr.Button("controls").click(lambda: self.controls(inputs, outputs), None, gr.JSON(), api_name="controls")
-            event = gr.Button("process").click(self.process, inputs, outputs, api_name="process")
-            gr.Button("cancel").click(None, cancels=[event], api_name="cancel")
+            gr.Button("process").click(self.process, inputs, outputs, api_name="process")
+            gr.Button("cancel").click(self.cancel, api_name="cancel")
         return page
 
     def controls(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> dict[str, Any]:
@@ -86,27 +86,28 @@ class Harp:
         """The path of the sound that a command makes, and labels for it. Raises gr.Error with the sentence of a refusal."""
         of = dict(zip((STRENGTH, LABEL, START, END, SEED), values, strict=True))
         more = flags(seed=int(of[SEED]) or None, label=None if of[LABEL] == ANY else of[LABEL])
-        job: Job | None = None
         try:
             if recording is None and make != "a new sound":
                 raise ParamsError(f"{make}: expected a recording, found none; choose one, or make a new sound")
             path = self._work.argument(self._work.model(model))
             audio = recording and self._work.argument(Path(recording))
             arguments = [*MAKES[make](path, str(audio), of), *more]
-            job = self._work.jobs.start(arguments[0], f"{make}, for HARP", arguments, {"model": model})
+            job = self._work.jobs.start(arguments[0], make + FOR_HARP, arguments, {"model": model})
             while job.state == "running":
                 await asyncio.sleep(LOOKS)
         except ParamsError as error:
             raise error_to_show(error) from error
-        except asyncio.CancelledError:
-            if job is not None:
-                job.cancel()
-            raise
         if job.state != "done":
             raise error_to_show(ParamsError(job.message))
         made = job.read(STDOUT)
         row = next(row for key in ROWS for row in made.get(key) or [])
         return str(self._work.root / row["file"]), labels_of(row)
+
+    def cancel(self) -> None:
+        """End what runs for HARP, whoever asked for it: HARP's calls have no sessions."""
+        for job in self._work.jobs.running(*OTHERS):
+            if job.title.endswith(FOR_HARP):
+                job.cancel()
 
 
 def control(component: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,20 @@ def test_harp_gets_a_sentence(page: TestClient, recording: dict[str, Any] | None
     kind, answer = called(page, "process", file, model, make, 0.5, "any", 0.1, 0.2, 3)
     assert kind == "error"
     assert expected in answer["error"]
+
+
+def test_harp_ends_what_it_began(page: TestClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = ["--count", "10000", "--seconds", "5"]
+    monkeypatch.setitem(MAKES, "a new sound", lambda model, *_: ["generate", model, *hours])
+    data = [None, "tiny.distill", "a new sound", 0.5, "any", 0.1, 0.2, 3]
+    event = page.post(f"{HARP}/call/process", json={"data": data}).json()["event_id"]
+    while not workspace.jobs.running("generate"):
+        time.sleep(0.01)
+    assert called(page, "cancel")[0] == "complete"
+    lines = page.get(f"{HARP}/call/process/{event}").text
+    assert "event: error" in lines
+    assert "interrupted" in lines
+    assert not workspace.jobs.running("generate")
 
 
 def test_harp_needs_the_token_in_its_address(page: TestClient) -> None:
