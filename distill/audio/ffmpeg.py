@@ -109,11 +109,14 @@ def _opened(path: Path, formats: Iterable[str]) -> "InputContainer":
     import av
 
     options = {"format_whitelist": ",".join(formats)}
+    # PyAV 19 reads any tag, and has no argument for it; before, a tag that is no text failed.
+    tags: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
     try:
-        return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
+        container: InputContainer = av.open(f"file:{path}", "r", container_options=options, **tags)
     except (av.FFmpegError, OSError) as error:
         file = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
         raise AudioError(f"is not audio in a known format, or only a part of it ({file})") from error
+    return container
 
 
 def _track_of(container: "InputContainer") -> "Track":
