@@ -109,11 +109,14 @@ def _opened(path: Path, formats: Iterable[str]) -> "InputContainer":
     import av
 
     options = {"format_whitelist": ",".join(formats)}
+    # PyAV 19 reads any tag, and has no argument for it; before, a tag that is no text failed.
+    tags: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
     try:
-        return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
+        container: InputContainer = av.open(f"file:{path}", "r", container_options=options, **tags)
     except (av.FFmpegError, OSError) as error:
         file = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
         raise AudioError(f"is not audio in a known format, or only a part of it ({file})") from error
+    return container
 
 
 def _track_of(container: "InputContainer") -> "Track":
@@ -167,17 +170,20 @@ def _mp3_length(container: "InputContainer", track: "Track") -> int:
 def _scaled(frame: "AudioFrame") -> F32:
     """Samples `[n, C]` of a frame, full scale at 1; exact for 16 and 24 bits.
 
-    PyAV finds more planes than there are of eight channels or more, and crashes where it copies them.
+    Of eight channels or more PyAV's `planes` finds more than there are: PyAV 19 refuses them, those before crash where
+    they copy them. So planes are taken one by one.
     """
     from av.audio.frame import format_dtypes
+    from av.audio.plane import AudioPlane
 
     # PyAV knows no dtype of 64 bits.
     channels, dtype = frame.layout.nb_channels, np.dtype(format_dtypes.get(frame.format.name, "i8"))
-    planes: list[Any] = [*frame.planes]
     if frame.format.is_planar:
-        columns = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes[:channels]], axis=1)
+        planes: list[Any] = [AudioPlane(frame, number) for number in range(channels)]
+        columns = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes], axis=1)
     else:
-        columns = np.frombuffer(planes[0], dtype, frame.samples * channels).reshape(-1, channels)
+        packed: Any = AudioPlane(frame, 0)
+        columns = np.frombuffer(packed, dtype, frame.samples * channels).reshape(-1, channels)
     samples = columns.astype(np.float32)
     if dtype.kind == "f":
         return samples

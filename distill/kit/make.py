@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -434,6 +435,8 @@ def _wrong_folder(folder: Path, replace: bool) -> str:
     """What is expected in place of a folder that no kit may be written to; "" for another one."""
     if Path.cwd().is_relative_to(folder):
         return "a folder of its own, found the current folder or one above it; name a folder in it"
+    with suppress(FileNotFoundError):
+        folder.stat()  # from Python 3.14 on exists() takes a name that cannot be for one that is free
     if not folder.exists() or all(path.name in OF_SYSTEMS for path in folder.iterdir()):
         tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.parents) if path.exists())).close()
         return ""

@@ -40,16 +40,20 @@ LOOKS = 0.05  # seconds between looks at a job
 
 
 class Command(NamedTuple):
-    """A command for programs: its settings, and the files that follow the model, of which the first `needed` are needed."""
+    """A command for programs: its settings, and the files that follow the model, of which the first `needed` are needed.
+
+    With `untrained` it needs no model: its first file is in the model's place.
+    """
 
     settings: type[Settings]
     files: tuple[str, ...] = ()
     needed: int = 0
+    untrained: bool = False
 
 
 COMMANDS: Mapping[str, Command] = {
     "generate": Command(GenerateSettings),
-    "vary": Command(VarySettings, ("audio",), 1),
+    "vary": Command(VarySettings, ("audio",), 1, untrained=True),
     "morph": Command(MorphSettings, ("first", "last", "third", "fourth"), 2),
     "extend": Command(ExtendSettings, ("audio",), 1),
     "fill": Command(FillSettings, ("audio",), 1),
@@ -115,9 +119,10 @@ class Programs:
         for needed in command.files[: command.needed]:
             if needed not in values:
                 raise ParamsError(f"{needed}: expected a file, found none; send one")
-        model = self._work.argument(self._work.model(str(values.pop("model", ""))))
+        named = str(values.pop("model", ""))
+        models = [] if command.untrained and not named else [self._work.argument(self._work.model(named))]
         files = [values.pop(file) for file in command.files if file in values]
-        return [name, model, *files, *flags(**values)]
+        return [name, *models, *files, *flags(**values)]
 
 
 async def _kept(file: UploadFile, folder: Path) -> str:

@@ -100,8 +100,8 @@ def _reason(error: Exception) -> str:
 
 
 def is_recording(name: str) -> bool:
-    """Whether a file of this name is a recording."""
-    return PurePosixPath(name).suffix.lower() in SUPPORTED_SUFFIXES
+    """Whether a file of this name is a recording. As where they are read: pathlib changed its mind about "..wav"."""
+    return os.path.splitext(name)[1].lower() in SUPPORTED_SUFFIXES  # noqa: PTH122
 
 
 def checked_name(name: str) -> str:

@@ -61,6 +61,10 @@ def test_every_suffix_is_tried() -> None:
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_format_gives_the_same_sound(tmp_path: Path, suffix: str) -> None:
     codec, container, longer = FORMATS[suffix]
+    try:
+        av.Codec(codec, "w")
+    except av.codec.codec.UnknownCodecError:
+        pytest.skip(f"this build of FFmpeg has no encoder of {codec}")
     rate = 8000 if codec == "amr_nb" else RATE
     path = encoded(tmp_path / f"a{suffix}", SOUND[:: RATE // rate], rate, codec, container)
     found = read_recording(path, RATE)

@@ -91,8 +91,9 @@ def test_its_address_is_the_one_line_and_ctrl_c_closes_it(tmp_path: Path) -> Non
         assert process.stderr is not None
         address = process.stdout.readline().strip()
         assert address.startswith("http://127.0.0.1:")
-        with pytest.raises(urllib.error.HTTPError, match="401"):
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
             urllib.request.urlopen(address.partition("?")[0])
+        refused.value.close()
         job = tmp_path / ".distill" / "jobs" / "20260101-000000-abcdef0"
         job.mkdir(parents=True)
         values = {"kind": "train", "title": "training mine", "arguments": [], "values": {}}

@@ -65,6 +65,12 @@ def test_commands_answer_with_sounds_that_are_served(page: TestClient, workspace
     assert not [path for path in workspace.uploads.rglob("*") if path.is_file()]
 
 
+def test_takes_of_a_recording_need_no_model(page: TestClient, workspace: Workspace) -> None:
+    status, made = asked(page, "vary", {"audio": workspace.root / "tone.wav"}, model="", n="1")
+    assert status == 200, made
+    assert made["untrained"]
+
+
 @pytest.mark.parametrize(
     ("command", "fields", "expected"),
     [

@@ -166,7 +166,7 @@ NAMES = [
     *("(wet) bell.wav", '"it\'s" #1 & 2.wav', " lead.wav", ".hidden.wav", "-n.wav", "~.wav", "<b>.wav", "😀.wav"),
     *(
         "a\nb.wav",
-        "..wav",
+        "a..wav",
         "CON.wav",
         "Gr\u00f6\u00dfe.wav",
         "Gro\u0308\u00dfe.wav",
