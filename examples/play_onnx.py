@@ -1,7 +1,7 @@
 """Plays an exported model without PyTorch and without Distill: `python examples/play_onnx.py FOLDER OUT.wav`.
 
-FOLDER is what `distill export` wrote. New sound is drawn and decoded frame by frame, and written as it comes: where the
-file is, a plugin has its output. It needs the packages onnxruntime and numpy. docs/export.md explains each input.
+FOLDER is what `distill export` wrote. Sound is drawn and decoded frame by frame and written as it comes: where the file
+is, a plugin has its output. It needs onnxruntime and NumPy. docs/export.md explains each input.
 """
 
 import argparse
@@ -21,10 +21,9 @@ Array = NDArray[Any]
 class Graph:
     """A graph, and the facts in its file."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
         self.session = onnxruntime.InferenceSession(path, options)
         self.facts = json.loads(self.session.get_modelmeta().custom_metadata_map["distill"])
 
@@ -47,10 +46,10 @@ def drawn(prior: Graph, seed: int, temperature: float = 1.0, label: str = "", ma
     """Frames of codes `[Q]` of a new sound, without end unless it ends by itself."""
     facts, random = prior.facts, Random(seed)
     sizes, window, step = facts["codebook_sizes"], facts["context_frames"], -(-facts["context_frames"] // 2)
-    frames = [np.full(len(sizes), facts["bos"])]
+    frames, most = [np.full(len(sizes), facts["bos"])], facts["most_frames"] if may_end else 0
     number = facts["labels"].index(label) + 1 if label else 0
     start, read = -1, 0
-    while True:
+    while len(frames) <= (most or len(frames)):
         begin = max(0, -(-(len(frames) - window) // step)) * step
         if begin != start:  # a new window, of the last half of the one before
             start, read, cache = begin, begin, np.zeros(facts["cache"], np.float32)
@@ -88,8 +87,7 @@ class Phases:
         self.spread = (5**0.5 - 1) / 2 * (numbers**2 - 1) - 0.25
         self.codes: list[Array] = []
         self.pitches: list[float] = []  # of all frames, NaN where there is no tone
-        self.begins: list[bool] = []
-        self.firsts: list[bool] = []
+        self.begins, self.firsts = list[bool](), list[bool]()
         self.before = (np.zeros(self.partials), np.zeros(self.partials))  # Hz and phases of the last hop
 
     def add(self, codes: Array) -> None:
@@ -118,8 +116,7 @@ class Phases:
         if np.isnan(self.pitches[t]):
             self.before = (np.zeros(self.partials), phases_before)
             return found
-        into, out = self.glide(t), self.glide(t + 1)
-        offsets = (np.arange(self.stack) + 0.5) / self.stack - 0.5
+        into, out, offsets = self.glide(t), self.glide(t + 1), (np.arange(self.stack) + 0.5) / self.stack - 0.5
         slopes = np.where(offsets < 0, np.nan_to_num(out if np.isnan(into) else into), np.nan_to_num(out))
         speeds = 440 * 2 ** ((self.pitches[t] + slopes * offsets - 69) / 12)  # Hz of each hop
         seconds, ratios = self.hop / self.rate, self.ratios[max(0, int(self.codes[t][3]) - 1) // 3]
@@ -148,9 +145,7 @@ def decoded(decoder: Graph, frames: Iterable[Array], at_once: int = 32) -> Itera
     """Samples of frames of codes, `at_once` frames at a time: each as soon as the frames that it depends on are there."""
     facts = decoder.facts
     context, samples = facts["context_frames"], facts["samples_per_frame"]
-    tones, done = Phases(facts), 0
-    codes: list[Array] = []
-    phases: list[Array] = []
+    tones, codes, phases, done = Phases(facts), list[Array](), list[Array](), 0
 
     def decode(stop: int) -> Array:
         first, last = max(0, done - context), min(len(codes), stop + context)
@@ -171,8 +166,7 @@ def decoded(decoder: Graph, frames: Iterable[Array], at_once: int = 32) -> Itera
             done += at_once
     phases.append(tones.frame(len(codes) - 1))
     while done < len(codes):
-        stop = min(done + at_once, len(codes))
-        yield decode(stop)
+        yield decode(stop := min(done + at_once, len(codes)))
         done = stop
 
 
@@ -182,11 +176,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="what distill export wrote")
     parser.add_argument("output", type=Path, help="WAV file")
     parser.add_argument("--seconds", type=float, default=10.0, help="at most so long (10)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0, help="a number up to 4294967295 (0)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="above 0; lower is nearer to what is likely (1)")
     parser.add_argument("--label", default="", help="kind of sound")
     options = parser.parse_args()
-    decoder, prior = Graph(options.folder / "decoder.onnx"), Graph(options.folder / "prior.onnx")
+    try:
+        decoder, prior = Graph(options.folder / "decoder.onnx"), Graph(options.folder / "prior.onnx")
+    except Exception as error:  # of the runtime
+        parser.error(f"{options.folder}: expected decoder.onnx and prior.onnx, found none that can be read ({error})")
+    if options.label not in ("", *prior.facts["labels"]):
+        parser.error(f"--label: expected one of {prior.facts['labels']}, found {options.label}")
+    if not (0 < options.seconds < 1e5 and options.temperature > 0 and 0 <= options.seed < 1 << 32):
+        parser.error("expected --seconds and --temperature above 0 and --seed from 0 to 4294967295")
     frames = drawn(prior, options.seed, options.temperature, options.label)
     count = max(1, round(options.seconds * decoder.facts["sample_rate"] / decoder.facts["samples_per_frame"]))
     with wave.open(str(options.output), "wb") as file:

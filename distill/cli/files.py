@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 from typer import Argument, Option
 
 from distill.audio.write import AudioFormat
-from distill.cli.flags import Json, ModelPath, Replace, answer, check_output, make_folder, remarks_said, spelt
+from distill.cli.flags import (
+    Json,
+    ModelPath,
+    Replace,
+    answer,
+    check_folder,
+    check_output,
+    make_folder,
+    remarks_said,
+    spelt,
+)
 from distill.errors import ParamsError
 from distill.text import any_of, several, table, terminal_width
 
@@ -156,13 +166,15 @@ def export(
 ) -> None:
     """Write a model's decoder, and a step of its prior, as ONNX files for other programs. They need no PyTorch.
 
-    examples/play_onnx.py plays them. A prior of another architecture than frame is left out.
+    examples/play_onnx.py plays them. A prior of another architecture than frame is left out. It takes about a minute.
     """
-    make_folder("-o", output)
+    check_folder("-o", output)
     from distill.api import Model
     from distill.progress import ProgressReport
 
     loaded = Model(model)
+    if loaded.note:
+        print(f"distill: note: {loaded.note}", file=sys.stderr)
     with ProgressReport("export") as progress:
         written = loaded.export(output, replace, progress)
     if len(written) == 1:

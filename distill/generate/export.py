@@ -106,6 +106,7 @@ class FrameGraph(Graph):
         self.facts = {
             "codebook_sizes": shape.codebook_sizes,
             "context_frames": prior.context_frames,
+            "most_frames": prior.most_frames,
             "bos": bos_token(prior.codebook_size),
             "eos": eos_token(prior.codebook_size),
             "labels": shape.labels,
@@ -205,6 +206,8 @@ def _write(graph: Graph, path: Path) -> None:
         traced = torch.export.export(graph, (), graph.example, dynamic_shapes=graph.sizes, strict=False)
         traced = traced.run_decompositions({windows.periodic: _hann_window, windows.default: _hann_window})
         program = cast(Any, torch.onnx.export(traced, dynamo=True, verbose=False, output_names=graph.outputs))
+    for node in program.model.graph:
+        node.metadata_props.clear()  # lines of code, with the folders that it lies in
     program.model.doc_string = MARK
     program.model.metadata_props["distill"] = json.dumps(graph.facts)
     with atomic_path(path) as temporary:

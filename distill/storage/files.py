@@ -188,7 +188,8 @@ def made_by_distill(path: Path) -> bool:
             ends = head + file.read()
     except OSError:
         return False
-    text_marks = (CARD_MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
+    # Of cards; of model files and files of codes; of ONNX, a field of a file with its length before it.
+    text_marks = (CARD_MARK.encode(), b'{"__metadata__":{"distill', b"2\x11" + MARK.encode())
     return (b"\0" in ends and MARK.encode() in ends) or any(mark in ends for mark in text_marks)
 
 

@@ -14,6 +14,7 @@ from distill.errors import ParamsError, for_the_user
 from distill.generate.requests import flag_of
 from distill.params import Setting, Settings, setting
 from distill.params.settings import setting_of
+from distill.text import one_line
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # of events that are no endpoints for programs
 HIDDEN: dict[str, Any] = {"show_progress": "hidden"}  # of events that show what they do themselves
@@ -55,6 +56,10 @@ class Page(gr.Blocks):
             prepared: list[Any] = await super().preprocess_data(block_fn, inputs, *rest, **more)
         except InvalidPathError as error:
             other = "expected an uploaded file, found another or a hidden one; rename it"
+            raise error_to_show(ParamsError(other)) from error
+        except Exception as error:
+            found = one_line(str(error).partition("\n")[0], 200)
+            other = f"expected values that the fields can have, found others ({found}); correct them"
             raise error_to_show(ParamsError(other)) from error
         return prepared
 

@@ -5,6 +5,7 @@ does, and answers with a sound and a label that says how new it is.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from distill.errors import ParamsError
-from distill.ui.forms import Page, error_to_show, flags
+from distill.ui.forms import Page, flags
 from distill.ui.generate_tab import ROWS
 from distill.ui.jobs import OTHERS
 from distill.ui.worker import STDOUT
@@ -85,20 +86,23 @@ class Harp:
     async def process(self, recording: str | None, model: str, make: str, *values: Any) -> tuple[str, dict[str, Any]]:
         """The path of the sound that a command makes, and labels for it. Raises gr.Error with the sentence of a refusal."""
         of = dict(zip((STRENGTH, LABEL, START, END, SEED), values, strict=True))
-        more = flags(seed=int(of[SEED]) or None, label=None if of[LABEL] == ANY else of[LABEL])
         try:
+            for label in (STRENGTH, START, END, SEED):
+                if not isinstance(of[label], int | float) or not math.isfinite(of[label]):
+                    raise ParamsError(f"{label}: expected a number, found none; enter one")
             if recording is None and make != "a new sound":
                 raise ParamsError(f"{make}: expected a recording, found none; choose one, or make a new sound")
-            path = self._work.argument(self._work.model(model))
+            path = self._work.argument(self._work.model(str(model)))
+            more = flags(seed=int(of[SEED]) or None, label=None if of[LABEL] == ANY else of[LABEL])
             audio = recording and self._work.argument(Path(recording))
             arguments = [*MAKES[make](path, str(audio), of), *more]
             job = self._work.jobs.start(arguments[0], make + FOR_HARP, arguments, {"model": model})
             while job.state == "running":
                 await asyncio.sleep(LOOKS)
         except ParamsError as error:
-            raise error_to_show(error) from error
+            raise gr.Error(str(error), print_exception=False) from error
         if job.state != "done":
-            raise error_to_show(ParamsError(job.message))
+            raise gr.Error(job.message, print_exception=False)
         made = job.read(STDOUT)
         row = next(row for key in ROWS for row in made.get(key) or [])
         return str(self._work.root / row["file"]), labels_of(row)

@@ -114,7 +114,7 @@ class Guard:
             return None
         token = request.query_params.get("token", "")
         if not _are_equal(token, self._token):
-            other = "a wrong one" if token else "none"
+            other = "a wrong one" if token or request.url.path.startswith("/harp/") else "none"
             text = f"expected the token of this page, found {other}; open the address that distill ui printed"
             return _sentence(text, 401)
         answer = RedirectResponse(f"{self._root}/?{request.url.remove_query_params('token').query}".rstrip("?"), 303)

@@ -161,6 +161,26 @@ def test_harp_gets_a_sentence(page: TestClient, recording: dict[str, Any] | None
     assert expected in answer["error"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({6: None}, "seed, 0 for any: expected a number, found none; enter one"),
+        ({2: None}, "how much of a take is drawn again: expected a number, found none; enter one"),
+        ({6: "abc"}, "expected values that the fields can have, found others (could not convert string to float"),
+        ({2: 5}, "expected values that the fields can have, found others (Value 5 is greater than maximum value 1"),
+        ({1: "sing"}, "expected values that the fields can have, found others (Value: sing is not in the list"),
+        ({0: ["tiny.distill"]}, "expected one of the list, found none; choose one of the list"),
+    ],
+)
+def test_values_that_harp_cannot_mean_are_a_sentence(page: TestClient, changed: dict[int, Any], expected: str) -> None:
+    data: list[Any] = ["tiny.distill", "a new sound", 0.5, "any", 0.1, 0.2, 3]
+    for index, value in changed.items():
+        data[index] = value
+    kind, answer = called(page, "process", None, *data)
+    assert kind == "error"
+    assert expected in answer["error"]
+
+
 def test_harp_ends_what_it_began(page: TestClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     hours = ["--count", "10000", "--seconds", "5"]
     monkeypatch.setitem(MAKES, "a new sound", lambda model, *_: ["generate", model, *hours])
