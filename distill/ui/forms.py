@@ -58,7 +58,7 @@ class Page(gr.Blocks):
             other = "expected an uploaded file, found another or a hidden one; rename it"
             raise error_to_show(ParamsError(other)) from error
         except Exception as error:
-            found = one_line(str(error).partition("\n")[0], 200)
+            found = one_line(str(getattr(error, "message", error)).partition("\n")[0], 200)
             other = f"expected values that the fields can have, found others ({found}); correct them"
             raise error_to_show(ParamsError(other)) from error
         return prepared

@@ -165,8 +165,14 @@ def test_harp_gets_a_sentence(page: TestClient, recording: dict[str, Any] | None
     ("changed", "expected"),
     [
         ({6: None}, "seed, 0 for any: expected a number, found none; enter one"),
-        ({2: None}, "how much of a take is drawn again: expected a number, found none; enter one"),
-        ({6: "abc"}, "expected values that the fields can have, found others (could not convert string to float"),
+        (
+            {2: None},
+            "expected values that the fields can have, found others (Could not preprocess input component at index 3",
+        ),
+        (
+            {6: "abc"},
+            "expected values that the fields can have, found others (Could not preprocess input component at index 7",
+        ),
         ({2: 5}, "expected values that the fields can have, found others (Value 5 is greater than maximum value 1"),
         ({1: "sing"}, "expected values that the fields can have, found others (Value: sing is not in the list"),
         ({0: ["tiny.distill"]}, "expected one of the list, found none; choose one of the list"),
