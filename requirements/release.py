@@ -58,7 +58,8 @@ def built(commit: str, folder: Path) -> dict[str, str]:
 def bill_of_materials() -> list[str]:
     """Write `dist/sbom.json`, what the lock pins, in CycloneDX; a sentence where that fails."""
     tool = [str(Path(sys.executable).with_name("uv")), "tool", "run", "--from", "cyclonedx-bom", "cyclonedx-py"]
-    command = [*tool, "requirements", "requirements/lock.txt", "--output-file", "dist/sbom.json"]
+    command = [*tool, "requirements", "requirements/lock.txt", "--output-reproducible"]
+    command += ["--output-file", "dist/sbom.json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["nothing"]
