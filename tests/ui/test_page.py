@@ -465,7 +465,7 @@ def test_a_folder_keeps_its_subfolders_and_names(
 ) -> None:
     page = opened("Train")
     form_is_filled(page)
-    names = ["kick/1.wav", "snare/1.wav", "snare/deep/Hat@2 50%, [Hard].wav", "a|b?<c>$`{}! .wav", ".dot.wav", "..wav"]
+    names = ["kick/1.wav", "snare/1.wav", "snare/deep/Hat@2 50%, [Hard].wav", "a|b?<c>$`{}! .wav", ".dot.wav", "a..wav"]
     for name in (*names, ".DS_Store", "snare/._1.wav"):
         (tmp_path / "pack" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "pack" / name).write_bytes(name.encode())
