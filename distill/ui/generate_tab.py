@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -53,6 +53,11 @@ element.addEventListener('click', (event) => {
 """
 # When the archive is made, the hidden button that has it is pressed.
 PRESS = "() => setTimeout(() => document.querySelector('#archive').click(), 300)"
+
+
+def rows_of(made: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is said of each sound in what a command says of all that it made."""
+    return [row for key in ROWS for row in made.get(key) or []]
 
 
 class GenerateTab:
@@ -376,11 +381,7 @@ class GenerateTab:
         if job.kind == "kit":
             text = self._work.check_inside(folder / "kit.txt")
             return keyboard.of_kit(folder, made), head + _kit_card(folder, text)
-        rows = (
-            next((made[name] for name in ROWS if name in made), [])
-            if made
-            else [{"file": one.name} for one in self._files(job)]
-        )
+        rows = rows_of(made) if made else [{"file": one.name} for one in self._files(job)]
         untrained = str(made.get("untrained") or "")
         unknown = "Novelty unknown: the model has no codes of its recordings." * bool(made and not untrained)
         paths = [folder / Path(row["file"]).name for row in rows]

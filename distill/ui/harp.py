@@ -4,7 +4,6 @@ HARP asks `controls` what there is to set, uploads a recording, and calls `proce
 does, and answers with a sound and a label that says how new it is.
 """
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +13,11 @@ import gradio as gr
 
 from distill.errors import ParamsError
 from distill.ui.forms import Page, flags
-from distill.ui.generate_tab import ROWS
+from distill.ui.generate_tab import rows_of
 from distill.ui.jobs import OTHERS
 from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace
 
-LOOKS = 0.05  # seconds between looks at a job
 MODEL, MAKE, STRENGTH, LABEL, START, END, SEED = (
     *("model", "make", "how much of a take is drawn again", "label"),
     *("begin of the gap, or seconds to add", "end of the gap", "seed, 0 for any"),
@@ -97,14 +95,12 @@ class Harp:
             audio = recording and self._work.argument(Path(recording))
             arguments = [*MAKES[make](path, str(audio), of), *more]
             job = self._work.jobs.start(arguments[0], make + FOR_HARP, arguments, {"model": model})
-            while job.state == "running":
-                await asyncio.sleep(LOOKS)
+            await job.ended()
         except ParamsError as error:
             raise gr.Error(str(error), print_exception=False) from error
         if job.state != "done":
             raise gr.Error(job.message, print_exception=False)
-        made = job.read(STDOUT)
-        row = next(row for key in ROWS for row in made.get(key) or [])
+        row = rows_of(job.read(STDOUT))[0]
         return str(self._work.root / row["file"]), labels_of(row)
 
     def cancel(self) -> None:

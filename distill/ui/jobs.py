@@ -1,5 +1,6 @@
 """Jobs: commands that the page starts, each with a folder that tells all there is to know about it."""
 
+import asyncio
 import json
 import os
 import re
@@ -34,6 +35,7 @@ MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
 OF_TERMINALS = r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"  # which nobody needs on the page
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
+LOOKS = 0.05  # seconds between looks at a job that somebody waits for
 NICER = dict.fromkeys(TRAININGS, 19)  # it has what the page, and what somebody waits for, leave
 
 
@@ -112,6 +114,11 @@ class Job:
             (self.folder / CANCELLED).touch()
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGINT)
+
+    async def ended(self) -> None:
+        """Wait until it no longer runs."""
+        while self.state == "running":
+            await asyncio.sleep(LOOKS)
 
     def processes(self) -> list[psutil.Process]:
         """Its process while it runs, else []. The process may run other commands by then, and another have its number."""

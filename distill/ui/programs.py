@@ -3,7 +3,6 @@
 A request runs the command of that name, as the page does: the same checks, sentences and sounds.
 """
 
-import asyncio
 import re
 import secrets
 from collections.abc import Mapping
@@ -30,13 +29,12 @@ from distill.storage.files import remove_folder
 from distill.text import one_line
 from distill.ui import view
 from distill.ui.forms import flags
-from distill.ui.generate_tab import ROWS
+from distill.ui.generate_tab import rows_of
 from distill.ui.jobs import Job
 from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace
 
 MOST_FILES, MOST_FIELDS = 4, 40
-LOOKS = 0.05  # seconds between looks at a job
 
 
 class Command(NamedTuple):
@@ -78,8 +76,7 @@ class Programs:
                 arguments = await self._arguments(name, form, folder)
                 model = str(form.get("model") or "")
             job = self._work.jobs.start(name, f"{name} for a program", arguments, {"model": model})
-            while job.state == "running":
-                await asyncio.sleep(LOOKS)
+            await job.ended()
         except ParamsError as error:
             return JSONResponse({"error": str(error)}, 422)
         except HTTPException as error:
@@ -92,9 +89,8 @@ class Programs:
         if job.state != "done":
             return JSONResponse({"error": job.message}, 422 if job.state == "refused" else 500)
         made = job.read(STDOUT)
-        for rows in (made.get(key) or [] for key in ROWS):
-            for row in rows:
-                row["file"] = view.address(self._work.root / row["file"])
+        for row in rows_of(made):
+            row["file"] = view.address(self._work.root / row["file"])
         return JSONResponse(made)
 
     async def _arguments(self, name: str, form: FormData, folder: Path) -> list[str]:

@@ -142,26 +142,20 @@ def make_app(
     page.state_session_capacity = 100  # open pages whose state is kept, those that asked last
     page.queue(default_concurrency_limit=8)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[guard])
+
+    def mount(mounted: gr.Blocks, **about: Any) -> FastAPI:
+        always: dict[str, Any] = {"server_name": host, "server_port": port, "max_file_size": "2gb"}
+        app: FastAPI = gr.mount_gradio_app(server, mounted, enable_monitoring=False, **always, **about)
+        # Only of a page that was launched Gradio asks whether the files that a request names were uploaded.
+        mounted.has_launched = True
+        return app
+
     if password is None:  # Gradio's login does not stand before it
         server.add_route("/api/{command}", Programs(workspace).answer, methods=["POST"])
-        harp = Harp(workspace).page()
-        gr.mount_gradio_app(
-            server,
-            harp,
-            path=harp_path(token),
-            server_name=host,
-            server_port=port,
-            allowed_paths=[str(workspace.generated)],
-            max_file_size="2gb",
-            enable_monitoring=False,
-        )
-        harp.has_launched = True
-    app: FastAPI = gr.mount_gradio_app(
-        server,
+        mount(Harp(workspace).page(), path=harp_path(token), allowed_paths=[str(workspace.generated)])
+    return mount(
         page,
         path="/",
-        server_name=host,
-        server_port=port,
         root_path=root_path or None,
         footer_links=[],
         run_history=False,
@@ -169,16 +163,11 @@ def make_app(
         auth_message="Any user name will do. The password is the one that distill ui was started with.",
         allowed_paths=[str(path) for path in (workspace.generated, workspace.models, workspace.state / "jobs")],
         show_error=False,
-        max_file_size="2gb",
-        enable_monitoring=False,
         i18n=gr.I18n(en={"common.complete": "Done"}),  # a text that Gradio's own translations lack
         theme=theme(),
         css_paths=HERE / "page.css",
         head_paths=[HERE / "head.html", HERE / "instrument.html"],
     )
-    # Only of a page that was launched Gradio asks whether the files that a request names were uploaded.
-    page.has_launched = True
-    return app
 
 
 def serve(
