@@ -1,7 +1,7 @@
 """Scores played by a model: each note is drawn as a sound of its own, and all are mixed, to the sample.
 
-A note that comes again is played by one of a few variations in turn. A loop's sounds that ring beyond its end go on from
-its beginning, so that it closes.
+A note that comes again is played by one of a few variations in turn. A bent note is the sound of its key, played faster or
+slower. A loop's sounds that ring beyond its end go on from its beginning, so that it closes.
 
 Shapes: N samples.
 """
@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from distill.codec.streaming import encode_each, within_full_scale
 from distill.generate.faults import Samples
 from distill.generate.refusals import FAULTY, Draws, Refusal, Sound
 from distill.generate.requests import LONGEST_SECONDS
-from distill.generate.score import Note, Score
+from distill.generate.score import Contour, Note, Score
 from distill.generate.sounds import PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
 from distill.generate.source import Source
 from distill.generate.tuner import Tuner, moves_in_words, octaves_back, octaves_into
@@ -29,6 +30,8 @@ VARIATIONS = 4  # of a note at most
 RELEASE_SECONDS = 0.15  # in which a sound fades after the end of its note
 ONSET = 0.01  # of its peak, from which on a sound is heard to begin: 40 dB below
 MOST_LATE = 0.03  # seconds before the beginning that are left out
+MOST_SLOWER = 2  # times the length of a sound that is bent downwards
+SMOOTHED = 0.01  # seconds over which levels and bends change
 
 Which = tuple[str, int | None, int]  # label, key and number of a variation
 
@@ -76,7 +79,7 @@ class ScoreRequest(GenerationRequest):
         counts = Counter(note.key for note in notes)
         which = [(label, key, number) for key, count in counts.items() for number in range(min(count, VARIATIONS))]
         keys = [key + self.tuning for _, key, _ in which if key is not None]
-        longest = max(LONGEST_SECONDS if note.seconds is None else note.seconds + RELEASE_SECONDS for note in notes)
+        longest = max(map(_seconds_played, notes))
         request = GenerationRequest(
             count=len(which),
             max_seconds=min(LONGEST_SECONDS, longest),
@@ -143,18 +146,56 @@ def fitted(score: Score, tuner: Tuner, numbers: Mapping[str, int]) -> tuple[Scor
     return replace(score, notes=notes), remarks
 
 
+def _seconds_played(note: Note) -> float:
+    """Seconds of a sound that a note can need: more of one that is bent upwards."""
+    if note.seconds is None:
+        return LONGEST_SECONDS
+    held = note.seconds + RELEASE_SECONDS
+    bends = note.bend.between(note.start, note.start + held)
+    return float(held * 2 ** (max(0.0, max(bends.values) - bends.origin) / 12))
+
+
 def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
     """Samples `[N]` or `[N, 2]` of a sound as a note has them: from its beginning, as loud, and no longer."""
     loud = np.abs(samples).reshape(len(samples), -1).max(axis=1)
     begins = int((loud >= ONSET * loud.max()).argmax())
-    samples = samples[min(begins, round(MOST_LATE * sample_rate)) :] * np.float32(note.gain)
-    if note.seconds is not None:
-        held, release = round(note.seconds * sample_rate), round(RELEASE_SECONDS * sample_rate)
-        samples = samples[: held + release]
-        fade = np.cos(np.linspace(0, np.pi / 2, release, dtype=np.float32)) ** 2
-        ending = samples[held:]
-        ending.T[...] *= fade[: len(ending)]
+    samples = samples[min(begins, round(MOST_LATE * sample_rate)) :]
+    most, release = MOST_SLOWER * len(samples), round(RELEASE_SECONDS * sample_rate)
+    held = most if note.seconds is None else round(note.seconds * sample_rate)
+    samples = bent(samples, _sampled(note.bend, note.start, min(most, held + release), sample_rate))[: held + release]
+    gains = note.gain * _sampled(note.level, note.start, len(samples), sample_rate)
+    samples = (samples.T * gains.astype(np.float32)).T
+    fade = np.cos(np.linspace(0, np.pi / 2, release, dtype=np.float32)) ** 2
+    ending = samples[held:]
+    ending.T[...] *= fade[: len(ending)]
     return samples
+
+
+def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
+    """Samples `[N]` or `[N, 2]`, played faster or slower by `semitones` of each sample of what is made; at most so many."""
+    from scipy.ndimage import map_coordinates  # it takes a while to load
+
+    if not semitones.any():
+        return samples
+    speeds = 2 ** (semitones / 12)
+    places = speeds.cumsum() - speeds[0]
+    places = places[places <= len(samples) - 1]
+    channels = [map_coordinates(channel, [places]) for channel in samples.reshape(len(samples), -1).T]
+    return np.stack(channels, axis=-1).reshape(len(places), *samples.shape[1:])
+
+
+def _sampled(contour: Contour, start: float, count: int, sample_rate: int) -> NDArray[np.float64]:
+    """Values `[count]` of a contour at samples from a time in seconds on; they change within SMOOTHED, without clicks."""
+    from scipy.ndimage import uniform_filter1d  # it takes a while to load
+
+    part = contour.between(start, start + count / sample_rate)
+    values = np.array(part.values) - part.origin
+    if len(values) == 1:
+        return np.broadcast_to(values, count)
+    times = start + np.arange(count) / sample_rate
+    steps = values[np.searchsorted(part.seconds[1:], times, side="right")]
+    smooth: NDArray[np.float64] = uniform_filter1d(steps, round(SMOOTHED * sample_rate), mode="nearest")
+    return smooth
 
 
 def mixed(notes: Sequence[tuple[Note, Samples]], sample_rate: int, loop: int | None = None) -> Samples:

@@ -64,7 +64,7 @@ def _following(
     programs = read_programs(asked.program) if asked.program else {}
     score, remarks = read_midi(score_path, asked.track, programs).with_drums(source.labels)
     wanted, moved = _played(source, score, asked, **shared)
-    return wanted, [*remarks, *moved]
+    return wanted, [*score.remarks, *remarks, *moved]
 
 
 def _played(source: Source, score: Score, asked: GenerateSettings, label: int, **about: Any) -> Wanted:

@@ -1,35 +1,68 @@
 """Scores: notes with their times, of a MIDI file or of a pattern of hits written as text."""
 
-import io
+import math
 import re
-import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from distill.drums import drum_keys
 from distill.errors import ParamsError
+from distill.generate import midi
 from distill.text import one_line, several
 
-MOST_NOTES, MOST_SECONDS, MOST_BYTES = 20_000, 3600.0, 4 << 20
+MOST_NOTES, MOST_SECONDS = 20_000, 3600.0
 BEATS = 4  # of a bar
 GAINS = {"X": 1.0, "x": 0.7, "o": 0.35}  # of hits: an accent, a hit, a ghost note
 SWUNG = 1 / 3  # of a step, by which every second one is late at a swing of 1: the last of three
 DRUMS = 9  # the channel of drums, from 0
-PROGRAMS, MOST_VELOCITY = 128, 127
-SUSTAIN, PRESSED = 64, 64  # the controller of the pedal, and the value from which it is down
-MIDI, SUFFIXES = b"MThd", (".mid", ".midi")
+PROGRAMS, MOST_VALUE = 128, 127
+NO_PROGRAM = 0  # of drums
+VOLUME = 100  # of a channel, as it is at first
+PRESSED = 64  # the value of a pedal from which it is down
+DEFAULT_TEMPO = 500_000  # microseconds of a beat, where a file names none
+SUFFIXES = (".mid", ".midi", ".rmi")
+
+
+@dataclass
+class Contour:
+    """Values from so many seconds on, each until the next, less `origin`: of a channel, so that its notes share them."""
+
+    seconds: list[float]
+    values: list[float]
+    origin: float = 0.0
+
+    def change(self, seconds: float, value: float) -> None:
+        """Have another value from then on."""
+        if value != self.values[-1]:
+            self.seconds.append(seconds)
+            self.values.append(value)
+
+    def positions(self, start: float, end: float) -> range:
+        """Positions of the values between two times, of which the first is the one at `start`."""
+        return range(bisect_right(self.seconds, start) - 1, bisect_right(self.seconds, end))
+
+    def between(self, start: float, end: float) -> "Contour":
+        """The part of it between two times."""
+        part = self.positions(start, end)
+        return Contour(self.seconds[part.start : part.stop], self.values[part.start : part.stop], self.origin)
+
+
+UNBENT, LEVEL = Contour([0.0], [0.0]), Contour([0.0], [1.0])
 
 
 class Note(NamedTuple):
     """A note: its start in seconds, how long it is held, None for a hit, its gain, and its MIDI key, None for any.
 
     `label` is the name of the label that it is drawn with, "" where the score names none. A hit with a key has that of a
-    drum on the percussion map of General MIDI.
+    drum on the percussion map of General MIDI. `bend` are semitones from the key, which is the nearest one where it starts,
+    and `level` are factors of the gain, by times of the score.
     """
 
     start: float
@@ -37,19 +70,32 @@ class Note(NamedTuple):
     gain: float
     key: int | None
     label: str = ""
+    bend: Contour = UNBENT
+    level: Contour = LEVEL
 
     @property
     def is_drum(self) -> bool:
         """Whether its key is that of a drum."""
         return self.seconds is None and self.key is not None
 
+    def ended(self, seconds: float) -> "Note":
+        """The note that ends then. A level that is steady is a part of the gain."""
+        note = self if self.seconds is None else self._replace(seconds=seconds - self.start)
+        levels = self.level.positions(self.start, seconds)
+        is_steady = len(levels) == 1
+        return note._replace(gain=self.gain * self.level.values[levels[0]], level=LEVEL) if is_steady else note
+
 
 @dataclass(frozen=True)
 class Score:
-    """Notes in the order of their starts, and the length in seconds of a loop, None for a score that ends."""
+    """Notes in the order of their starts, and the length in seconds of a loop, None for a score that ends.
+
+    `remarks` are sentences on what is missing or left out of what was read.
+    """
 
     notes: Sequence[Note]
     loop_seconds: float | None = None
+    remarks: Sequence[str] = ()
 
     def with_drums(self, labels: Sequence[str]) -> tuple["Score", list[str]]:
         """The score with hits of labels in place of drums, and a remark where some have none. Raises ParamsError."""
@@ -129,11 +175,11 @@ def is_midi(path: Path) -> bool:
         is_file = path.is_file()  # a pipe may never say anything
         if is_file:
             with path.open("rb") as file:
-                begins = file.read(len(MIDI))
-    if begins != MIDI and path.suffix.lower() in SUFFIXES:
+                begins = file.read(midi.BEGINNING)
+    if not midi.begins(begins) and path.suffix.lower() in SUFFIXES:
         found = "another kind of file" if is_file else "none"
         raise ParamsError(f"{path}: expected a MIDI file, found {found}; check the path or name another one")
-    return begins == MIDI
+    return midi.begins(begins)
 
 
 def read_programs(text: str) -> dict[int, str]:
@@ -154,25 +200,30 @@ def read_programs(text: str) -> dict[int, str]:
 
 
 def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] = MappingProxyType({})) -> Score:
-    """The score of a MIDI file, of all tracks or of one, from 1 on: notes, velocities, the pedal and changes of tempo.
+    """The score of a MIDI file, of all tracks or of one, from 1 on, with remarks on what is missing or left out.
 
     A gain is the square of the velocity, as samplers have it. Notes of the channel of drums are hits; others have the
     labels of their `programs`, from 1 on. Raises ParamsError.
     """
-    file = _parsed(path)
-    tracks, seconds_at = file.tracks, _clock(file, path)
-    if track is not None:
-        if not 1 <= track <= len(tracks):
-            raise ParamsError(
-                f"track {track}: expected one of {path}, from 1 to {len(tracks)}, found none; choose another"
-            )
-        tracks = [tracks[track - 1]]
-    used = set[int]()
-    notes = [note for messages in tracks for note in _notes(messages, seconds_at, programs, used)]
+    file = midi.read_file(path)
+    if track is not None and not 1 <= track <= len(file.tracks):
+        raise ParamsError(
+            f"track {track}: expected one of {path}, from 1 to {len(file.tracks)}, found none; choose another"
+        )
+    performance = _performed(file, path, programs)
+    chosen = range(len(file.tracks)) if track is None else range(track - 1, track)
+    notes = [note for number in chosen for note in performance.ended.get(number, [])]
+    if performance.cuts and not notes:
+        raise midi.damaged(path)
+    channels = [
+        channel for channel in performance.channels.values() if any(number in chosen for number in channel.used)
+    ]
+    used = {program for channel in channels for number in chosen for program in channel.used.get(number, ())}
     if unused := sorted(programs.keys() - used):
-        known = ", ".join(map(str, sorted(used))) or "none"
+        known = ", ".join(map(str, sorted(used - {NO_PROGRAM}))) or "none"
         raise ParamsError(f"program {unused[0]}: expected one that {path} plays, {known}, found another; correct it")
-    return Score(_checked(notes, str(path)))
+    left_out = sum((channel.left_out for channel in channels), Counter[str]())
+    return Score(_checked(notes, str(path)), remarks=[*_missing(file, performance.cuts), *_left_out(left_out)])
 
 
 def _checked(notes: Sequence[Note], name: str) -> list[Note]:
@@ -188,100 +239,221 @@ def _checked(notes: Sequence[Note], name: str) -> list[Note]:
     return ordered
 
 
-def _parsed(path: Path) -> Any:
-    """The file as mido reads it. Raises ParamsError."""
-    import mido
-    from mido.midifiles.meta import KeySignatureError
-
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise ParamsError(f"{path}: expected a MIDI file of at most {MOST_BYTES >> 20} MB, found {size >> 20} MB")
-    try:
-        file = mido.MidiFile(file=io.BytesIO(path.read_bytes()), clip=True)
-    except (EOFError, LookupError, OSError, ValueError, KeySignatureError, struct.error) as error:
-        raise ParamsError(
-            f"{path}: expected a MIDI file, found a damaged one; save it again with the program that made it"
-        ) from error
-    if file.type == 2 or file.ticks_per_beat <= 0:
-        kind = "one of type 2" if file.type == 2 else "one that counts frames of film, or nothing, for beats"
-        raise ParamsError(f"{path}: expected a MIDI file of one song with beats, found {kind}; save it as type 0 or 1")
-    return file
+def _missing(file: midi.MidiFile, cuts: Mapping[int, float]) -> Iterator[str]:
+    """Remarks on tracks of a file that are missing, or are cut after so many seconds."""
+    if file.declared != len(file.tracks):
+        counted = several(file.declared, "track")
+        yield f"the header of the MIDI file counts {counted}, found {len(file.tracks)}: all that were found are played"
+    for track, seconds in [*cuts.items()][:1]:
+        others = f", and so are {several(len(cuts) - 1, 'other track')}" * (len(cuts) > 1)
+        yield f"track {track + 1} is cut off or damaged after {seconds:.2f} s{others}: what comes before is played"
 
 
-def _clock(file: Any, path: Path) -> "_Clock":
-    """Seconds of ticks, by the changes of tempo in all tracks. Raises ParamsError for a tempo of 0."""
-    changes = {0: 500_000}  # microseconds of a beat, where a file names none
-    for messages in file.tracks:
-        ticks = 0
-        for message in messages:
-            ticks += message.time
-            if message.type == "set_tempo":
-                changes[ticks] = message.tempo
-    if 0 in changes.values():
-        raise ParamsError(f"{path}: expected a tempo, found beats that last no time; save it with another tempo")
-    return _Clock(sorted(changes.items()), file.ticks_per_beat)
+def _left_out(counts: Mapping[str, int]) -> list[str]:
+    """A remark on kinds of messages that change nothing."""
+    kinds = ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items()))
+    return [f"MIDI messages left out: {kinds}"] * bool(kinds)
 
 
-class _Clock:
-    """Turns ticks into seconds, given the ticks from which on beats last so many microseconds."""
-
-    def __init__(self, changes: Sequence[tuple[int, int]], ticks_per_beat: int) -> None:
-        self._ticks = [ticks for ticks, _ in changes]
-        self._seconds_per_tick = [tempo / 1e6 / ticks_per_beat for _, tempo in changes]
-        self._seconds = [0.0]
-        for (first, second), rate in zip(
-            zip(self._ticks, self._ticks[1:], strict=False), self._seconds_per_tick, strict=False
-        ):
-            self._seconds.append(self._seconds[-1] + (second - first) * rate)
-
-    def __call__(self, ticks: int) -> float:
-        """Seconds at so many ticks."""
-        place = bisect_right(self._ticks, ticks) - 1
-        return self._seconds[place] + (ticks - self._ticks[place]) * self._seconds_per_tick[place]
+Sounding = tuple[int, Note]  # the track, from 0, and a note of it
+Place = tuple[int, int]  # the key and the track, from 0
 
 
-def _notes(messages: Any, seconds_at: _Clock, programs: Mapping[int, str], used: set[int]) -> Iterator[Note]:
-    """The notes of a track, whose programs are added to those that are `used`.
+@dataclass
+class _Performance:
+    """What the events of a file come to: its channels by port and number, and by track ended notes and where it is cut."""
 
-    One that is played again ends before; what never ends lasts to the end of the track.
+    channels: dict[tuple[int, int], "_Channel"] = field(default_factory=dict)
+    ended: dict[int, list[Note]] = field(default_factory=dict)
+    cuts: dict[int, float] = field(default_factory=dict)  # seconds
+
+
+def _performed(file: midi.MidiFile, path: Path, programs: Mapping[int, str]) -> _Performance:
+    """What a file plays. A note that never ends lasts to the end of its track, what a pedal holds to that of the file."""
+    performance, ports, ends = _Performance(), Counter[int](), dict[int, float]()
+    changed_ticks, changed, now, rate = 0, 0.0, 0.0, DEFAULT_TEMPO / 1e6 / file.ticks_per_beat
+
+    def end(notes: Iterable[Sounding], seconds: float) -> None:
+        for track, note in notes:
+            performance.ended.setdefault(track, []).append(note.ended(seconds))
+
+    for ticks, track, status, data in file.events():
+        now = ends[track] = changed + (ticks - changed_ticks) * rate
+        if status == midi.CUT:
+            performance.cuts[track] = now
+        elif status != midi.META:
+            number = status & 0xF
+            channel = performance.channels.get((ports[track], number)) or _Channel(number == DRUMS, programs)
+            performance.channels[ports[track], number] = channel
+            end(channel.receive(status >> 4, data, track, now), now)
+        elif data[0] == midi.PORT:
+            ports[track] = int.from_bytes(data[1:])
+        elif data[0] == midi.TEMPO and len(data) == midi.TEMPO_BYTES:
+            tempo = int.from_bytes(data[1:])
+            if not tempo:
+                raise ParamsError(
+                    f"{path}: expected a tempo, found beats that last no time; save it with another tempo"
+                )
+            changed_ticks, changed, rate = ticks, now, tempo / 1e6 / file.ticks_per_beat
+    for channel in performance.channels.values():
+        for track, note in channel.never_ended():
+            end([(track, note)], ends[track])
+        end(channel.all_off(), now)
+    return performance
+
+
+class Control(IntEnum):
+    """Controllers that act."""
+
+    DATA, VOLUME, EXPRESSION, DATA_FINE = 6, 7, 11, 38
+    SUSTAIN, SOSTENUTO = 64, 66
+    OTHER_PARAMETER_FINE, OTHER_PARAMETER, PARAMETER_FINE, PARAMETER = 98, 99, 100, 101
+    ALL_SOUND_OFF, RESET, ALL_NOTES_OFF, OMNI_OFF, OMNI_ON, MONO, POLY = 120, 121, 123, 124, 125, 126, 127
+
+
+BEND_RANGE, FINE_TUNING, COARSE_TUNING, NO_PARAMETER = (0, 0), (0, 1), (0, 2), (127, 127)
+AFTERTOUCH, OTHER_CONTROLLERS = "aftertouch", "other controllers"
+LEFT_OUT = {
+    **dict.fromkeys((0, 32), "bank select"),
+    **dict.fromkeys((1, 33), "modulation"),
+    **dict.fromkeys((5, 37, 65, 84), "portamento"),
+    **dict.fromkeys((10, 42), "pan"),
+    **{67: "soft pedal", 91: "reverb", 93: "chorus"},
+}
+AT_REST = {10: 64}  # the value that asks for nothing, where it is not 0
+
+
+class _Channel:
+    """Keys that are down on a channel, notes that its pedals hold, and its controllers.
+
+    `used` are the programs of notes by track, `left_out` counts messages that change nothing.
     """
-    sounding: dict[tuple[int, int], Note] = {}  # by channel and key
-    held: dict[tuple[int, int], None] = {}  # keys that only the pedal holds
-    pedals: set[int] = set()
-    playing: dict[int, int] = {}  # programs of channels
-    ticks = 0
 
-    def ended(which: tuple[int, int]) -> Iterator[Note]:
-        held.pop(which, None)
-        if which in sounding:
-            note = sounding.pop(which)
-            yield note._replace(seconds=None if which[0] == DRUMS else seconds_at(ticks) - note.start)
+    def __init__(self, is_drums: bool, programs: Mapping[int, str]) -> None:
+        self.down: dict[int, dict[int, Note]] = {}  # by key and track, the oldest first
+        self.used: dict[int, set[int]] = {}
+        self.left_out = Counter[str]()
+        self._sustained: dict[Place, Note] = {}
+        self._caught: dict[Place, Note] = {}  # by the sostenuto pedal, their keys are up
+        self._is_sustained, self._catching = False, -math.inf  # seconds from which that pedal is down
+        self._is_drums, self._programs, self._program = is_drums, programs, NO_PROGRAM if is_drums else 1
+        self._volume, self._expression, self._wheel = VOLUME, MOST_VALUE, 0.0
+        self._parameter = NO_PARAMETER
+        self._parameters = {BEND_RANGE: [2, 0], FINE_TUNING: [64, 0], COARSE_TUNING: [64, 0]}
+        self._bend, self._level = Contour([0.0], [0.0]), Contour([0.0], [1.0])
 
-    for message in messages:
-        ticks += message.time
-        if message.type == "program_change":
-            playing[message.channel] = message.program + 1
-        elif message.type == "control_change" and message.control == SUSTAIN:
-            if message.value >= PRESSED:
-                pedals.add(message.channel)
-            else:
-                pedals.discard(message.channel)
-                for which in [which for which in held if which[0] == message.channel]:
-                    yield from ended(which)
-        elif message.type in ("note_on", "note_off"):
-            which = (message.channel, message.note)
-            if message.type == "note_on" and message.velocity:
-                yield from ended(which)
-                label = ""
-                if message.channel != DRUMS:
-                    program = playing.get(message.channel, 1)
-                    label = programs.get(program, "")
-                    used.add(program)
-                gain = (message.velocity / MOST_VELOCITY) ** 2
-                sounding[which] = Note(seconds_at(ticks), None, gain, message.note, label)
-            elif message.channel in pedals:
-                held[which] = None
-            else:
-                yield from ended(which)
-    for which in list(sounding):
-        yield from ended(which)
+    def receive(self, kind: int, data: bytes, track: int, now: float) -> Iterable[Sounding]:
+        """Act on a message; the notes that it ends."""
+        first, last = data[0], data[-1]
+        if kind == midi.NOTE_ON and last:
+            return self._start(first, track, last, now)
+        if kind in (midi.NOTE_ON, midi.NOTE_OFF):
+            return self._stop(first, track, now)
+        if kind == midi.CONTROL:
+            return self._control(first, last, now)
+        if kind == midi.PROGRAM:
+            self._program = NO_PROGRAM if self._is_drums else last + 1
+        elif kind == midi.WHEEL:
+            self._wheel = (last << 7 | first) / 8192 - 1
+            self._follow(now)
+        else:
+            self.left_out[AFTERTOUCH] += 1
+        return ()
+
+    def _start(self, key: int, track: int, velocity: int, now: float) -> list[Sounding]:
+        """Start a note; the one of the same key and track ends."""
+        tracks, place = self.down.setdefault(key, {}), (key, track)
+        before = [tracks.pop(track, None), self._sustained.pop(place, None), self._caught.pop(place, None)]
+        whole = 0 if self._is_drums else round(self._bend.values[-1])
+        tracks[track] = Note(
+            now,
+            None if self._is_drums else 0.0,
+            (velocity / MOST_VALUE) ** 2,
+            key + whole,
+            self._programs.get(self._program, ""),
+            replace(self._bend, origin=whole),
+            self._level,
+        )
+        self.used.setdefault(track, set()).add(self._program)
+        return [(track, note) for note in before if note]
+
+    def _stop(self, key: int, track: int, now: float) -> list[Sounding]:
+        """Release a key: of the track, else of the one whose note is the oldest. What a pedal holds goes on."""
+        tracks = self.down.get(key, {})
+        owner = track if track in tracks else next(iter(tracks), track)
+        if owner not in tracks or (owner != track and tracks[owner].start == now):
+            return []
+        note = tracks.pop(owner)
+        if note.start <= self._catching:
+            self._caught[key, owner] = note
+        elif self._is_sustained:
+            self._sustained[key, owner] = note
+        else:
+            return [(owner, note)]
+        return []
+
+    def _control(self, number: int, value: int, now: float) -> Iterable[Sounding]:
+        """Act on a controller; the notes that it ends."""
+        match number:
+            case Control.SUSTAIN:
+                self._is_sustained = value >= PRESSED
+                return self._lifted()
+            case Control.SOSTENUTO:
+                pressed = now if self._catching == -math.inf else self._catching
+                self._catching = pressed if value >= PRESSED else -math.inf
+                return self._lifted()
+            case Control.ALL_SOUND_OFF:
+                return self.all_off()
+            case Control.ALL_NOTES_OFF | Control.OMNI_OFF | Control.OMNI_ON | Control.MONO | Control.POLY:
+                keys = [(key, track) for key, tracks in self.down.items() for track in tracks]
+                return [ended for key, track in keys for ended in self._stop(key, track, now)]
+            case Control.RESET:  # not the volume and the program (RP-015)
+                self._is_sustained, self._catching = False, -math.inf
+                self._expression, self._wheel, self._parameter = MOST_VALUE, 0.0, NO_PARAMETER
+            case Control.VOLUME:
+                self._volume = value
+            case Control.EXPRESSION:
+                self._expression = value
+            case Control.PARAMETER:
+                self._parameter = (value, self._parameter[1])
+            case Control.PARAMETER_FINE:
+                self._parameter = (self._parameter[0], value)
+            case Control.OTHER_PARAMETER | Control.OTHER_PARAMETER_FINE:
+                self._parameter = NO_PARAMETER
+            case Control.DATA | Control.DATA_FINE if self._parameter in self._parameters:
+                self._parameters[self._parameter][number == Control.DATA_FINE] = value
+            case _ if value != AT_REST.get(number, 0):
+                self.left_out[LEFT_OUT.get(number, OTHER_CONTROLLERS)] += 1
+        self._follow(now)
+        return self._lifted()
+
+    def _follow(self, now: float) -> None:
+        """Have level and bend follow the controllers: 40 log10 of a share in dB, as of General MIDI."""
+        self._level.change(now, (self._volume / VOLUME * self._expression / MOST_VALUE) ** 2)
+        (most, cents), (tuning, fine), (keys, _) = self._parameters.values()
+        tuned = keys - 64 + (tuning << 7 | fine) / 8192 - 1
+        self._bend.change(now, self._wheel * (most + cents / 100) + tuned)
+
+    def _lifted(self) -> list[Sounding]:
+        """The notes that no pedal holds any more."""
+        if self._catching == -math.inf:
+            self._sustained.update(self._caught)
+            self._caught.clear()
+        return [] if self._is_sustained else _taken(self._sustained)
+
+    def never_ended(self) -> list[Sounding]:
+        """Notes whose keys are down, which they are no longer."""
+        down = [sounding for tracks in self.down.values() for sounding in tracks.items()]
+        self.down.clear()
+        return down
+
+    def all_off(self) -> list[Sounding]:
+        """All notes that sound, which no longer do."""
+        return self.never_ended() + _taken(self._sustained) + _taken(self._caught)
+
+
+def _taken(notes: dict[Place, Note]) -> list[Sounding]:
+    """The notes, which are no longer there."""
+    taken = [(track, note) for (_, track), note in notes.items()]
+    notes.clear()
+    return taken

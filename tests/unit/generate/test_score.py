@@ -145,7 +145,7 @@ def test_hostile_files_are_sentences(tmp_path: Path) -> None:
     slow = struct.pack(">4sIHHH", b"MThd", 6, 1, 1, 0x8000 | 0x6750)
     running = header + b"MTrk" + struct.pack(">I", 4) + bytes([0, 60, 100, 0])
     damaged = {
-        "cut": (whole[:-6], "expected a MIDI file, found a damaged one"),
+        "cut": (whole[:23], "expected a MIDI file, found a damaged one"),
         "header": (whole[:9], "found a damaged one"),
         "running": (running, "found a damaged one; save it again with the program that made it"),
         "film": (

@@ -1,0 +1,132 @@
+"""MIDI files as players read them: what is whole of a file, and the messages of all its tracks in the order of their ticks.
+
+Standard MIDI Files 1.0 (RP-001), as they are or within RIFF (RMID, RP-029). Chunks of other kinds are passed over.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from heapq import merge
+from pathlib import Path
+from typing import NamedTuple
+
+from distill.errors import ParamsError
+
+MOST_BYTES, MOST_TRACKS = 4 << 20, 0xFFFF  # a header counts tracks in two bytes
+HEADER, TRACK, RIFF, RMID = b"MThd", b"MTrk", b"RIFF", b"RMID"
+BEGINNING = 12  # bytes that tell the kind of file
+NUMBER_BYTES = 4  # at most, of a number of variable length
+
+NOTE_OFF, NOTE_ON, KEY_PRESSURE, CONTROL, PROGRAM, PRESSURE, WHEEL = range(0x8, 0xF)  # a status without its channel
+SYSEX, META = (0xF0, 0xF7), 0xFF
+END_OF_TRACK, PORT, TEMPO = 0x2F, 0x21, 0x51  # types of META
+TEMPO_BYTES = 4  # with the type
+CUT = 0  # in place of a status
+DATA_BYTES = (
+    {status: 1 if status >> 4 in (PROGRAM, PRESSURE) else 2 for status in range(NOTE_OFF << 4, 0xF0)}
+    | dict.fromkeys(range(0xF1, META), 0)
+    | {0xF1: 1, 0xF2: 2, 0xF3: 1}
+)
+
+
+class Event(NamedTuple):
+    """A message of a track, from 0: its status and data bytes, of META its type and bytes.
+
+    The last event of a track is END_OF_TRACK, or CUT where the bytes end before it or make no sense.
+    """
+
+    ticks: int
+    track: int
+    status: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class MidiFile:
+    """Bytes of the tracks of a file, how many its header counts, and its ticks in a beat."""
+
+    tracks: list[bytes]
+    declared: int
+    ticks_per_beat: int
+
+    def events(self) -> Iterator[Event]:
+        """Events of all tracks by their ticks, at equal ticks by their tracks."""
+        return merge(*map(_events, range(len(self.tracks)), self.tracks), key=lambda event: event.ticks)
+
+
+def begins(beginning: bytes) -> bool:
+    """Whether a file with these first bytes, BEGINNING of them, is a MIDI file."""
+    return beginning.startswith(HEADER) or (beginning.startswith(RIFF) and beginning.endswith(RMID))
+
+
+def damaged(path: Path) -> ParamsError:
+    """The error for a file that holds nothing to play."""
+    return ParamsError(
+        f"{path}: expected a MIDI file, found a damaged one; save it again with the program that made it"
+    )
+
+
+def read_file(path: Path) -> MidiFile:
+    """Read a file. Raises ParamsError for one that is too big, has no tracks, no beats or several songs."""
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ParamsError(f"{path}: expected a MIDI file of at most {MOST_BYTES >> 20} MB, found {size >> 20} MB")
+    data = path.read_bytes()
+    data = data[max(0, data.find(HEADER)) :]
+    if not data.startswith(HEADER) or len(data) < 14:
+        raise damaged(path)
+    length, kind, declared, ticks_per_beat = struct.unpack_from(">IHHh", data, 4)
+    place, tracks = 8 + length, list[bytes]()
+    while place + 8 <= len(data) and len(tracks) < MOST_TRACKS:
+        chunk, length = struct.unpack_from(">4sI", data, place)
+        place += 8 + length
+        if chunk == TRACK:
+            tracks.append(data[place - length : place])
+    if not tracks:
+        raise damaged(path)
+    if kind == 2 or ticks_per_beat <= 0:
+        found = "one of type 2" if kind == 2 else "one that counts frames of film, or nothing, for beats"
+        raise ParamsError(f"{path}: expected a MIDI file of one song with beats, found {found}; save it as type 0 or 1")
+    return MidiFile(tracks, declared, ticks_per_beat)
+
+
+def _events(track: int, body: bytes) -> Iterator[Event]:
+    """Events of a track."""
+    place = ticks = running = 0
+
+    def taken(count: int) -> bytes:
+        nonlocal place
+        place += count
+        if place > len(body):
+            raise EOFError
+        return body[place - count : place]
+
+    def number() -> int:
+        value = 0
+        for _ in range(NUMBER_BYTES):
+            (byte,) = taken(1)
+            value = value << 7 | byte & 0x7F
+            if byte < 0x80:
+                return value
+        raise EOFError
+
+    try:
+        while True:
+            ticks += number()
+            (status,) = taken(1)
+            if status < 0x80:  # a data byte: the status is that of the message before
+                place, status = place - 1, running
+            if status in SYSEX:
+                taken(number())
+            elif status == META:
+                data = taken(1) + taken(number())
+                yield Event(ticks, track, META, data)
+                if data[0] == END_OF_TRACK:
+                    return
+            else:
+                data = taken(DATA_BYTES[status])
+                if status < SYSEX[0]:
+                    running = status
+                    yield Event(ticks, track, status, bytes(min(byte, 0x7F) for byte in data))
+    except (EOFError, KeyError):  # KeyError: a data byte without a message before
+        yield Event(ticks, track, CUT, b"")
