@@ -19,7 +19,7 @@ class AudioError(DistillError):
 
 
 class AudioWarning(UserWarning):
-    """Remark on a recording that can be used."""
+    """Remark on a recording or a MIDI file that can be used."""
 
 
 class ArtifactError(DistillError):

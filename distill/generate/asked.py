@@ -1,11 +1,12 @@
 """Requests that `generate` was asked for: of a pattern, what to follow, a tempo, or none of these."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.errors import ParamsError
+from distill.errors import AudioWarning, ParamsError
 from distill.generate.arrange import ScoreRequest, fitted
 from distill.generate.follow import follow_request
 from distill.generate.loop import LoopRequest
@@ -50,7 +51,7 @@ def request_of(source: Source, asked: GenerateSettings, label: int, notes: Seque
 def _following(
     source: Source, asked: GenerateSettings, followed: Recording, listen: Listen, shared: dict[str, Any]
 ) -> Wanted:
-    """What is drawn to follow a recording or a MIDI file. Raises ParamsError."""
+    """What is drawn to follow a recording or a MIDI file. A remark on a file is an AudioWarning. Raises ParamsError."""
     path = Path(followed) if isinstance(followed, str | os.PathLike) else None
     score_path = path if path is not None and is_midi(path) else None
     if score_path is None:
@@ -62,9 +63,12 @@ def _following(
     if score_path is None:
         return follow_request(source, listen(followed, asked.follow_rate), loose=asked.loose or 0.0, **shared)
     programs = read_programs(asked.program) if asked.program else {}
-    score, remarks = read_midi(score_path, asked.track, programs).with_drums(source.labels)
+    read = read_midi(score_path, asked.track, programs)
+    for remark in read.remarks:
+        warnings.warn(f"{score_path}: {remark}", AudioWarning, stacklevel=2)
+    score, remarks = read.with_drums(source.labels)
     wanted, moved = _played(source, score, asked, **shared)
-    return wanted, [*score.remarks, *remarks, *moved]
+    return wanted, [*remarks, *moved]
 
 
 def _played(source: Source, score: Score, asked: GenerateSettings, label: int, **about: Any) -> Wanted:

@@ -28,6 +28,8 @@ DATA_BYTES = (
     | {0xF1: 1, 0xF2: 2, 0xF3: 1}
 )
 
+CLIPPED = bytes(min(byte, 0x7F) for byte in range(256))  # data bytes
+
 
 class Event(NamedTuple):
     """A message of a track, from 0: its status and data bytes, of META its type and bytes.
@@ -127,6 +129,6 @@ def _events(track: int, body: bytes) -> Iterator[Event]:
                 data = taken(DATA_BYTES[status])
                 if status < SYSEX[0]:
                     running = status
-                    yield Event(ticks, track, status, bytes(min(byte, 0x7F) for byte in data))
+                    yield Event(ticks, track, status, data.translate(CLIPPED))
     except (EOFError, KeyError):  # KeyError: a data byte without a message before
         yield Event(ticks, track, CUT, b"")

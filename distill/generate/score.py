@@ -243,7 +243,7 @@ def _missing(file: midi.MidiFile, cuts: Mapping[int, float]) -> Iterator[str]:
     """Remarks on tracks of a file that are missing, or are cut after so many seconds."""
     if file.declared != len(file.tracks):
         counted = several(file.declared, "track")
-        yield f"the header of the MIDI file counts {counted}, found {len(file.tracks)}: all that were found are played"
+        yield f"its header counts {counted}, found {len(file.tracks)}: all that were found are played"
     for track, seconds in [*cuts.items()][:1]:
         others = f", and so are {several(len(cuts) - 1, 'other track')}" * (len(cuts) > 1)
         yield f"track {track + 1} is cut off or damaged after {seconds:.2f} s{others}: what comes before is played"
@@ -252,7 +252,7 @@ def _missing(file: midi.MidiFile, cuts: Mapping[int, float]) -> Iterator[str]:
 def _left_out(counts: Mapping[str, int]) -> list[str]:
     """A remark on kinds of messages that change nothing."""
     kinds = ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items()))
-    return [f"MIDI messages left out: {kinds}"] * bool(kinds)
+    return [f"MIDI messages that change nothing here: {kinds}"] * bool(kinds)
 
 
 Sounding = tuple[int, Note]  # the track, from 0, and a note of it
@@ -383,13 +383,16 @@ class _Channel:
         owner = track if track in tracks else next(iter(tracks), track)
         if owner not in tracks or (owner != track and tracks[owner].start == now):
             return []
-        note = tracks.pop(owner)
+        return self._released(key, owner, tracks.pop(owner))
+
+    def _released(self, key: int, track: int, note: Note) -> list[Sounding]:
+        """End a note whose key is up, unless a pedal holds it."""
         if note.start <= self._catching:
-            self._caught[key, owner] = note
+            self._caught[key, track] = note
         elif self._is_sustained:
-            self._sustained[key, owner] = note
+            self._sustained[key, track] = note
         else:
-            return [(owner, note)]
+            return [(track, note)]
         return []
 
     def _control(self, number: int, value: int, now: float) -> Iterable[Sounding]:
@@ -405,8 +408,9 @@ class _Channel:
             case Control.ALL_SOUND_OFF:
                 return self.all_off()
             case Control.ALL_NOTES_OFF | Control.OMNI_OFF | Control.OMNI_ON | Control.MONO | Control.POLY:
-                keys = [(key, track) for key, tracks in self.down.items() for track in tracks]
-                return [ended for key, track in keys for ended in self._stop(key, track, now)]
+                down = [(key, *sounding) for key, tracks in self.down.items() for sounding in tracks.items()]
+                self.down.clear()
+                return [ended for note in down for ended in self._released(*note)]
             case Control.RESET:  # not the volume and the program (RP-015)
                 self._is_sustained, self._catching = False, -math.inf
                 self._expression, self._wheel, self._parameter = MOST_VALUE, 0.0, NO_PARAMETER

@@ -110,7 +110,9 @@ class GenerateTab:
 
         build(USUAL)
         with gr.Accordion("Follow a voice or notes", open=False):
-            form[MIDI] = gr.File(label="Or a MIDI file", file_types=[".mid", ".midi", ".rmi"], height=90, elem_id="midi")
+            form[MIDI] = gr.File(
+                label="Or a MIDI file", file_types=[".mid", ".midi", ".rmi"], height=90, elem_id="midi"
+            )
             build(FOLLOWING)
         with gr.Accordion("A pattern of hits", open=False):
             build(PATTERN)

@@ -158,7 +158,7 @@ def codes() -> Target:
 
 
 def midi() -> Target:
-    """MIDI files with notes, drums, a pedal, programs and changes of tempo."""
+    """MIDI files with notes, drums, pedals, controllers, bends, programs and changes of tempo, and one within RIFF."""
     message, meta = mido.Message, mido.MetaMessage
     played = [
         meta("set_tempo", tempo=400_000), meta("key_signature", key="F#m"), meta("time_signature", numerator=3),
@@ -168,11 +168,33 @@ def midi() -> Target:
         message("note_on", note=36, channel=9), message("pitchwheel", pitch=99), message("note_on", note=36, channel=9, velocity=0),
         meta("set_tempo", tempo=900_000, time=9), message("note_on", note=72), message("note_on", note=72, velocity=0, time=200),
     ]  # fmt: skip
+    controls = (
+        (101, 0),
+        (100, 0),
+        (6, 12),
+        (7, 90),
+        (11, 20),
+        (66, 127),
+        (64, 127),
+        (66, 0),
+        (121, 0),
+        (123, 0),
+        (120, 0),
+    )
+    led = [message("control_change", control=control, value=value, time=30) for control, value in controls]
+    moved = [
+        meta("midi_port", port=1),
+        message("note_on", note=50),
+        message("pitchwheel", pitch=-8192),
+        *led,
+        message("aftertouch"),
+    ]
     inputs = []
-    for kind, tracks in ((0, [played]), (1, [played[:3], played[3:], played]), (2, [played])):
+    for kind, tracks in ((0, [played]), (1, [played[:3], played[3:], moved]), (2, [played])):
         stream = io.BytesIO()
         mido.MidiFile(type=kind, tracks=[mido.MidiTrack(track) for track in tracks]).save(file=stream)
         inputs.append((".mid", stream.getvalue()))
+    inputs.append((".rmi", b"RIFF\0\0\0\0RMIDdata\0\0\0\0" + inputs[1][1]))
 
     def read(path: Path) -> None:
         is_midi(path)
