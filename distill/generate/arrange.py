@@ -151,7 +151,7 @@ def _seconds_played(note: Note) -> float:
     if note.seconds is None:
         return LONGEST_SECONDS
     held = note.seconds + RELEASE_SECONDS
-    bends = note.bend.between(note.start, note.start + held)
+    bends = note.bend.between(note.start, note.start + note.seconds)
     return float(held * 2 ** (max(0.0, max(bends.values) - bends.origin) / 12))
 
 
@@ -162,8 +162,8 @@ def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
     samples = samples[min(begins, round(MOST_LATE * sample_rate)) :]
     most, release = MOST_SLOWER * len(samples), round(RELEASE_SECONDS * sample_rate)
     held = most if note.seconds is None else round(note.seconds * sample_rate)
-    samples = bent(samples, _sampled(note.bend, note.start, min(most, held + release), sample_rate))[: held + release]
-    gains = note.gain * _sampled(note.level, note.start, len(samples), sample_rate)
+    samples = bent(samples, _sampled(note.bend, note, min(most, held + release), sample_rate))[: held + release]
+    gains = note.gain * _sampled(note.level, note, len(samples), sample_rate)
     samples = (samples.T * gains.astype(np.float32)).T
     fade = np.cos(np.linspace(0, np.pi / 2, release, dtype=np.float32)) ** 2
     ending = samples[held:]
@@ -180,19 +180,20 @@ def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
     speeds = 2 ** (semitones / 12)
     places = speeds.cumsum() - speeds[0]
     places = places[places <= len(samples) - 1]
-    channels = [map_coordinates(channel, [places]) for channel in samples.reshape(len(samples), -1).T]
+    channels = [map_coordinates(channel, [places], order=5) for channel in samples.reshape(len(samples), -1).T]
     return np.stack(channels, axis=-1).reshape(len(places), *samples.shape[1:])
 
 
-def _sampled(contour: Contour, start: float, count: int, sample_rate: int) -> NDArray[np.float64]:
-    """Values `[count]` of a contour at samples from a time in seconds on; they change within SMOOTHED, without clicks."""
+def _sampled(contour: Contour, note: Note, count: int, sample_rate: int) -> NDArray[np.float64]:
+    """Values `[count]` of a contour at samples of a note, in which they change within SMOOTHED; after its end they stay."""
     from scipy.ndimage import uniform_filter1d  # it takes a while to load
 
-    part = contour.between(start, start + count / sample_rate)
+    seconds = count / sample_rate if note.seconds is None else note.seconds
+    part = contour.between(note.start, note.start + seconds)
     values = np.array(part.values) - part.origin
     if len(values) == 1:
         return np.broadcast_to(values, count)
-    times = start + np.arange(count) / sample_rate
+    times = note.start + np.arange(count) / sample_rate
     steps = values[np.searchsorted(part.seconds[1:], times, side="right")]
     smooth: NDArray[np.float64] = uniform_filter1d(steps, round(SMOOTHED * sample_rate), mode="nearest")
     return smooth

@@ -2,7 +2,7 @@
 
 import math
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -45,11 +45,12 @@ class Contour:
             self.values.append(value)
 
     def positions(self, start: float, end: float) -> range:
-        """Positions of the values between two times, of which the first is the one at `start`."""
-        return range(bisect_right(self.seconds, start) - 1, bisect_right(self.seconds, end))
+        """Positions of the values from the one at `start` to those before `end`."""
+        first = bisect_right(self.seconds, start) - 1
+        return range(first, max(first + 1, bisect_left(self.seconds, end)))
 
     def between(self, start: float, end: float) -> "Contour":
-        """The part of it between two times."""
+        """The part of it from one time until another."""
         part = self.positions(start, end)
         return Contour(self.seconds[part.start : part.stop], self.values[part.start : part.stop], self.origin)
 
@@ -245,7 +246,7 @@ def _missing(file: midi.MidiFile, cuts: Mapping[int, float]) -> Iterator[str]:
         counted = several(file.declared, "track")
         yield f"its header counts {counted}, found {len(file.tracks)}: all that were found are played"
     for track, seconds in [*cuts.items()][:1]:
-        others = f", and so are {several(len(cuts) - 1, 'other track')}" * (len(cuts) > 1)
+        others = f", {several(len(cuts) - 1, 'other track')} elsewhere" * (len(cuts) > 1)
         yield f"track {track + 1} is cut off or damaged after {seconds:.2f} s{others}: what comes before is played"
 
 
