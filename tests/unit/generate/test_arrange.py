@@ -1,5 +1,6 @@
 """Renditions of scores: each note at its time, at its pitch, as loud as it should be; loops that close."""
 
+import json
 from pathlib import Path
 
 import mido
@@ -12,7 +13,7 @@ from unit.pitched import RATE
 from distill.api import Model
 from distill.errors import ParamsError
 from distill.generate.arrange import RELEASE_SECONDS, mixed, sounded
-from distill.generate.score import Note
+from distill.generate.score import Contour, Note
 from distill.generate.sounds import PEAK
 
 KEYS = (48, 52, 56, 60)
@@ -73,6 +74,52 @@ def test_what_no_score_takes_is_a_sentence(
         model.generate(follow=melody(tmp_path / "a.mid", 60), label="string", **given)
     with pytest.raises(ParamsError, match="stems: expected a MIDI file to follow, found a recording; leave stems out"):
         model.generate(follow=np.ones(RATE, np.float32), stems=True)
+
+
+def test_a_bent_note_has_the_pitch_that_it_is_bent_to(model: Model, tmp_path: Path) -> None:
+    path = melody(tmp_path / "a.mid", 52, 55)
+    file = mido.MidiFile(path)
+    for place, pitch in ((2, -8192), (0, 6144)):  # two semitones down, one and a half up
+        file.tracks[0].insert(place, mido.Message("pitchwheel", pitch=pitch))
+    file.save(path)
+    (sound,) = model.generate(follow=path, label="string", seed=1).sounds
+    pitches = [model.tuner.measure(sound[start : start + RATE // 2]) for start in (0, RATE)]
+    assert pitches == pytest.approx([53.5, 53], abs=0.25)  # as exact as sounds at notes
+
+
+def test_a_bend_plays_a_sound_faster_or_slower() -> None:
+    time = np.arange(RATE) / RATE
+    sound = np.cos(2 * np.pi * 500 * time).astype(np.float32)
+    octaves = Contour([0.0, 10.25, 10.5], [0.0, 12.0, -5.0], origin=0.0)
+    played = sounded(sound, Note(10.0, 0.5, 1.0, 60, bend=octaves), RATE)
+    quarter = RATE // 4
+    for start, hertz in ((0, 500), (quarter + 200, 1000)):
+        spectrum = np.abs(np.fft.rfft(played[start : start + RATE // 10]))
+        assert 10 * spectrum.argmax() == hertz
+    assert len(played) == pytest.approx(quarter + (RATE - quarter) / 2, abs=10)  # then the sound is over
+    assert np.abs(np.diff(played)).max() < 2 * np.pi * 1000 / RATE * 1.01  # no clicks
+
+
+def test_a_level_swells_within_a_note_and_is_steady_after_its_end() -> None:
+    swell = Contour([0.0, 10.25, 10.5], [0.0, 0.5, 1.0])
+    ones = np.ones(RATE, np.float32)
+    played = sounded(ones, Note(10.0, 0.5, 0.5, 60, level=swell), RATE)
+    quarter = RATE // 4
+    assert not played[: quarter - 100].any()
+    assert played[quarter + 100 : 2 * quarter] == pytest.approx(0.25)
+    assert played.max() == pytest.approx(0.25)
+    assert 0 < np.diff(played[: 2 * quarter]).max() < 0.01  # no clicks
+    hit = sounded(ones, Note(10.0, None, 0.5, None, level=swell), RATE)
+    assert (len(hit), hit[-1]) == (RATE, pytest.approx(0.5))
+
+
+def test_remarks_on_a_midi_file_are_said_once(shell: CommandLine, path: Path, tmp_path: Path) -> None:
+    whole = melody(tmp_path / "a.mid", 52, 57).read_bytes()
+    Path("cut.mid").write_bytes(whole[:-6])
+    done = shell("generate", str(path), "--follow", "cut.mid", "--label", "string", "--seed", "1", "--json")
+    remark = "cut.mid: track 1 is cut off or damaged after 1.50 s: what comes before is played"
+    assert (done.status, json.loads(done.out)["warnings"]) == (0, [remark])
+    assert done.err.count(remark) == 1
 
 
 def test_eight_voices_sound_at_once(model: Model, tmp_path: Path) -> None:
