@@ -31,6 +31,7 @@ RELEASE_SECONDS = 0.15  # in which a sound fades after the end of its note
 ONSET = 0.01  # of its peak, from which on a sound is heard to begin: 40 dB below
 MOST_LATE = 0.03  # seconds before the beginning that are left out
 MOST_SLOWER = 2  # times the length of a sound that is bent downwards
+SPLINE_REACH = 32  # samples beyond which a spline of order 5 changes nothing
 SMOOTHED = 0.01  # seconds over which levels and bends change
 
 Which = tuple[str, int | None, int]  # label, key and number of a variation
@@ -180,6 +181,7 @@ def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
     speeds = 2 ** (semitones / 12)
     places = speeds.cumsum() - speeds[0]
     places = places[places <= len(samples) - 1]
+    samples = samples[: int(places[-1]) + SPLINE_REACH]
     channels = [map_coordinates(channel, [places], order=5) for channel in samples.reshape(len(samples), -1).T]
     return np.stack(channels, axis=-1).reshape(len(places), *samples.shape[1:])
 
