@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.audio.bandwidth import measure_bandwidth
 from distill.audio.image import dequantised, fold, image_of
-from distill.audio.read import read_recording
+from distill.audio.read import Channels, read_recording
 from distill.audio.sndfile import SUFFIXES
 from distill.errors import AudioError
 
@@ -283,6 +283,58 @@ def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
     assert found.reason == ""  # resampling overshoots: scaled, not clipped
     assert 32700 < np.abs(found.pcm.astype(int)).max() <= 32768
     assert np.median(np.abs(found.pcm)) < 32000
+
+
+def with_spikes(sound: F32, count: int, level: float) -> F32:
+    spiked = sound.copy()
+    spiked[500 : 500 + 7 * count : 7] = level
+    return spiked
+
+
+@pytest.mark.parametrize(
+    ("count", "level", "what"),
+    [
+        (1, 1e6, "1e+06, 1 sample up to 126 dB"),
+        (3, -20.0, "20, 3 samples up to 32 dB"),
+        (64, 1e29, "1e+29, 64 samples"),
+    ],
+)
+@pytest.mark.parametrize("channels", ["mono", "fold", "both"])
+def test_a_handful_of_samples_far_above_full_scale_is_damage(
+    tmp_path: Path, count: int, level: float, what: str, channels: Channels
+) -> None:
+    """Scaled to 1.0 nothing else would be heard, and all of it would be trimmed."""
+    sound = np.stack([sine(220, 0.5, 48000), with_spikes(sine(330, 0.5, 48000), count, level)], axis=1)
+    sound = sound if channels != "mono" else sound[:, 1]
+    with pytest.raises(AudioError) as caught:
+        read_recording(write(tmp_path / "a.wav", sound, 48000, "FLOAT"), RATE, trim=True, channels=channels)
+    assert str(caught.value).startswith(f"is damaged: it has a peak of {what}")
+    assert str(caught.value).endswith("above all others")
+
+
+def test_spikes_of_files_without_headroom_are_said(tmp_path: Path) -> None:
+    for count, what in ((1, "1 sample"), (10, "10 samples")):
+        path = write(tmp_path / "a.wav", with_spikes(sine(220, 0.5, RATE, 0.005), count, 0.999))
+        assert read_recording(path, RATE).reason == f"it has {what} up to 46 dB above all others: clicks, or damage"
+
+
+IMPULSE = np.eye(1, RATE, 900, dtype=np.float32)[0]
+SNARE = np.random.default_rng(0).uniform(-1, 1, RATE).astype(np.float32) * np.exp(-np.arange(RATE) / 1000)
+FLOOR = np.random.default_rng(1).uniform(-3e-4, 3e-4, RATE).astype(np.float32)
+CLICKS = np.where(np.arange(RATE) % 4000 < 30, np.exp(-(np.arange(RATE) % 4000) / 6), 0.0)
+
+
+@pytest.mark.parametrize("level", [1.0, 15.8, 32768.0])  # of full scale, of a recorder, of whole numbers as float
+@pytest.mark.parametrize(
+    "sound",
+    [IMPULSE, np.roll(SNARE, RATE // 2) + FLOOR, CLICKS + FLOOR, sine(220, 0.5, RATE, 1.0)],
+    ids=["impulse in silence", "drum", "clicks", "tone"],
+)
+def test_an_honest_recording_of_any_level_is_no_damage(tmp_path: Path, sound: F32, level: float) -> None:
+    sound = sound / np.abs(sound).max()
+    found = read_recording(write(tmp_path / "a.wav", level * sound, subtype="FLOAT"), RATE)
+    assert "damage" not in found.reason
+    np.testing.assert_allclose(found.samples, sound, atol=1e-4)
 
 
 @pytest.mark.parametrize(
