@@ -44,6 +44,8 @@ EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of what can be read, in
 STEREO = "stereo"  # in place of channels that were mixed
 SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
+SAMPLE_RATES = range(100, 768_001)  # Hz
+MOST_CHANNELS = 64
 BLOCK = 4096  # frames that are decoded at once
 WHOLE = slice(None)
 LARGEST_PEAK = 1e30  # resampling beyond it would overflow
@@ -354,10 +356,11 @@ def open_audio(path: Path) -> AudioStream:
     with ExitStack() as opened:
         stream = opened.enter_context(_stream(path))
         rate, channels = stream.sample_rate, stream.channels
-        if not 1_000 <= rate <= 768_000:
-            raise AudioError(f"has a sample rate of {rate} Hz; 1000 to 768000 Hz can be used")
-        if channels > 64:
-            raise AudioError(f"has {channels} channels; at most 64 can be used")
+        if rate not in SAMPLE_RATES:
+            usable = f"{SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]} Hz can be used"
+            raise AudioError(f"has a sample rate of {rate} Hz; {usable}")
+        if channels > MOST_CHANNELS:
+            raise AudioError(f"has {channels} channels; at most {MOST_CHANNELS} can be used")
         opened.pop_all()
     return stream
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.audio.bandwidth import measure_bandwidth
 from distill.audio.image import dequantised, fold, image_of
-from distill.audio.read import Channels, read_recording
+from distill.audio.read import SAMPLE_RATES, Channels, read_recording
 from distill.audio.sndfile import SUFFIXES
 from distill.errors import AudioError
 
@@ -273,6 +273,16 @@ def test_resampling_by_blocks_equals_resampling_at_once(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.samples, whole * min(1.0, 1 / np.abs(whole).max()), atol=3e-5)
 
 
+def test_the_lowest_sample_rate_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", sine(10, 2.0, SAMPLE_RATES[0]), SAMPLE_RATES[0], "FLOAT")
+    found = read_recording(path, RATE)
+    assert (found.reason, found.sample_rate, len(found.pcm)) == ("", 100, 2 * RATE)
+    np.testing.assert_allclose(
+        found.samples[RATE // 2 : -RATE // 2], sine(10, 2.0, RATE)[RATE // 2 : -RATE // 2], atol=1e-3
+    )
+    assert measure_bandwidth(path).seconds == 2.0
+
+
 def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
     found = read_recording(write(tmp_path / "a.wav", sine(1000, 0.02, RATE)), RATE)
     assert (found.reason, len(found.pcm)) == ("very short: 0.020 s", 480)
@@ -346,7 +356,7 @@ def test_an_honest_recording_of_any_level_is_no_damage(tmp_path: Path, sound: F3
         (sine(100, 0.2, RATE, 5e-5), RATE, "is silent (peak -86 dBFS)"),
         (np.array([0.5]), 768_000, f"holds no sound at {RATE} Hz: 1 samples at 768000 Hz leave silence"),
         (sine(100, 0.5, 44100, 3e38), 44_100, "has a peak of 3e+38, too large for any scale"),
-        (sine(50, 1, 800), 800, "has a sample rate of 800 Hz; 1000 to 768000 Hz can be used"),
+        (sine(5, 1, 99), 99, "has a sample rate of 99 Hz; 100 to 768000 Hz can be used"),
         (np.full((100, 65), 0.1), RATE, "has 65 channels; at most 64 can be used"),
     ],
 )
