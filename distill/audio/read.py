@@ -381,10 +381,11 @@ def _stream(path: Path) -> AudioStream:
 def _whole(path: Path, stream: AudioStream) -> AudioStream:
     """The stream of a FLAC or MP3 file, by FFmpeg where it holds more than its header announces.
 
-    Less than half a second may be delay and padding of the encoder; of a chained file the first stream is read.
+    Less than half a second of MP3 may be delay and padding of the encoder; of a chained file the first stream is read.
     """
     announced = math.inf if stream.announced is None else stream.announced
-    if ffmpeg.seconds_held(path) < announced / stream.sample_rate + 0.5 or is_chained(path):
+    padding = 0.5 if stream.coding == "MP3" else 0.5 / stream.sample_rate
+    if ffmpeg.seconds_held(path) < announced / stream.sample_rate + padding or is_chained(path):
         return stream
     with stream:
         whole = FFmpegStream(path)
