@@ -53,8 +53,8 @@ def test_a_result_is_printed_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None
     made = Generated(draws=Draws(notes), sample_rate=8000, seed=1)
     assert str(made) == repr(made)
     assert str(made).splitlines() == [
-        "sound  seconds  note              verdict",
-        "0      1.00     C4: +6 cents      Faulty: drone; New. Nearest: kick",
+        "sound  seconds  note                verdict",
+        "0      1.00     C4: +6 cents        Faulty: drone; New. Nearest: kick",
         "1      12.00    C4: no clear pitch",
     ]
     take = Take(CODES, of("kick.wav"), None, NO_SAMPLES, 1.0, similarity=Similarity(0.72, 1.0, "close"))
