@@ -49,8 +49,8 @@ class FFmpegStream(AudioStream):
                 raise AudioError(f"cannot be decoded: {self._failure or 'its track of sound is empty'}")
             self.sample_rate, self.channels, self.coding = first.sample_rate, first.layout.nb_channels, ""
             self.frames, self.announced = None, _announced(container, track, self.sample_rate)
-            # Where the header counts samples, the samples that fill the codec's last packet are left out.
-            counts_samples = track.time_base == Fraction(1, self.sample_rate)
+            # Where the header counts samples, the samples that fill the codec's last packet are left out. FLAC fills none.
+            counts_samples = track.time_base == Fraction(1, self.sample_rate) and container.format.name != "flac"
             self._blocks = self._samples(chain([first], frames), (counts_samples and self.announced) or 0)
             self._rest = np.empty((0, self.channels), np.float32)
             self._opened = opened.pop_all()
@@ -157,7 +157,8 @@ def seconds_held(path: Path) -> float:
 
 def _flac_length(container: "InputContainer", track: "Track") -> int:
     """Length in units of the track; frames tell where they belong, so that those at the end are enough."""
-    container.seek(1 << 62, stream=track)
+    if container.size > 1 << 20:  # in a file of a few frames FFmpeg finds no place to seek to
+        container.seek(1 << 62, stream=track)
     return max((packet.pts or 0) + (packet.duration or 0) for packet in container.demux(track))
 
 

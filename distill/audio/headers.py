@@ -1,4 +1,4 @@
-"""Headers of uncompressed sound files (RIFF, RIFX, RF64, W64, AIFF, CAF, AU): where the samples are, and how many.
+"""Headers of uncompressed sound files (RIFF, RIFX, RF64, BW64, W64, AIFF, CAF, AU): where the samples are, and how many.
 
 Recorders write the sizes in a header last: one that loses power leaves the sizes of its last save, or none. FFmpeg does
 not tell what a header states: it takes the length of WAV and W64 from the size of the file, and finds no samples in AIFF,
@@ -10,26 +10,40 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 TAGS_BYTES = 4 << 20  # of chunks behind the samples of a file without sizes, at most
 
 
+_SIZES_OF_A_PIPE = (1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
+
+
 @dataclass(frozen=True)
 class Header:
-    """The samples of a file in bytes: where they begin, how many the header states, and how many there are at most."""
+    """The samples of a file: in which parts they are, how many bytes of them the header states, and frames of a coding.
 
-    start: int
+    `frames` are those that blocks of `block_bytes` were made of: the last block may be filled up. 0 where none is stated.
+    """
+
+    parts: tuple[tuple[int, int], ...]  # start and stop of each in the file
     stated: int
-    held: int
     is_short: bool = False  # samples go on behind the end that the header states
     has_tags: bool = False  # chunks follow the samples, though the header states no end
+    frames: int = 0
+    block_bytes: int = 0
+    is_bw64: bool = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of samples that there are at most."""
+        return sum(stop - start for start, stop in self.parts)
 
     @property
     def is_of_a_pipe(self) -> bool:
-        """Whether a program that wrote to a pipe left the stated size, within 4 KB of 2 or 4 GB; there is less."""
-        return self.stated > self.held and any(end - 0x1000 <= self.stated <= end for end in (0x80000000, 0xFFFFFFFF))
+        """Whether a program that wrote to a pipe left the stated size, within 4 KB of the largest one; there is less."""
+        return self.stated > self.held and any(size - 0x1000 <= self.stated <= size for size in _SIZES_OF_A_PIPE)
 
 
 @dataclass(frozen=True)
@@ -46,18 +60,40 @@ class _Chunks:
     def read(self, file: BinaryIO, size: int) -> Header | None:
         """The header of a file of `size` bytes, None where no chunk holds samples."""
         in_ds64 = unstated = 0xFFFFFFFF  # for a size that the chunk ds64 has
+        order: Literal["little", "big"] = "big" if self.head.format.startswith(">") else "little"
+        frames = block_bytes = 0
         for name, body, length in self._chunks(file, size, self.first):
-            if name == b"ds64":
-                in_ds64 = int.from_bytes(file.read(16)[8:], "little")
+            match name[:4]:
+                case b"ds64":
+                    in_ds64 = int.from_bytes(file.read(16)[8:], "little")
+                case b"fmt ":
+                    block_bytes = int.from_bytes(file.read(14)[12:], order)
+                case b"fact":
+                    frames = int.from_bytes(file.read(4), order)
             if name == self.samples and length >= 0:
                 start = body + self.before
                 stated = in_ds64 if length == unstated else max(0, length - self.before)
-                header = Header(start, stated, max(0, size - start))
-                if header.is_of_a_pipe:
+                header = Header(((start, max(start, size)),), stated, frames=frames, block_bytes=block_bytes)
+                is_short = self._has_samples(file, size, start + stated)
+                if is_short or header.is_of_a_pipe:
                     stop = self._start_of_tags(file, size, start)
-                    return replace(header, held=max(0, stop - start), has_tags=stop < size)
-                return replace(header, is_short=self._has_samples(file, size, start + stated))
+                    has_tags = stop < size and not is_short
+                    return replace(header, parts=((start, stop),), is_short=is_short, has_tags=has_tags)
+                parts = [(start, start + stated), *self._others(file, size, start + stated)]
+                there = tuple((first, max(first, min(stop, size))) for first, stop in parts)
+                return replace(header, parts=there, stated=sum(stop - first for first, stop in parts))
         return None
+
+    def _others(self, file: BinaryIO, size: int, end: int) -> list[tuple[int, int]]:
+        """Further chunks of samples behind an end, after which a program may have left out the padding."""
+        for position in (end + -end % self.padding, end):
+            chunks = takewhile(lambda chunk: _is_name(chunk[0]), self._chunks(file, size, position))
+            lengths = {
+                body + self.before: length - self.before for name, body, length in chunks if name == self.samples
+            }
+            if lengths:
+                return [(start, size if length < 0 else start + length) for start, length in lengths.items()]
+        return []
 
     def _start_of_tags(self, file: BinaryIO, size: int, start: int) -> int:
         """Where the first chunk begins from which chunks go exactly to the end of the file, else that end."""
@@ -92,27 +128,33 @@ class _Chunks:
 
     def _has_samples(self, file: BinaryIO, size: int, end: int) -> bool:
         """Whether samples follow the stated end: neither a chunk, nor a tag of any format, nor zeros."""
-        for position in (end, end + end % self.padding):
+        for position in (end, end + -end % self.padding):
             name, _, length = next(self._chunks(file, size, position), (b"\0", 0, 0))
-            is_chunk = _is_name(name) and length <= size - position
+            is_chunk = name == self.samples or (_is_name(name) and length <= size - position)
             if is_chunk or name.startswith((b"ID3", b"TAG", b"APET", b"LYRI")):
                 return False
-        file.seek(min(end, size))
-        return any(block.strip(b"\0") for block in iter(partial(file.read, 1 << 20), b""))
+        return _has_more(file, size, end)
 
 
 def _is_name(name: bytes) -> bool:
-    return all(0x20 <= byte < 0x7F for byte in name)
+    """Whether a chunk may have a name; W64 has names of 16 bytes that begin so."""
+    return all(0x20 <= byte < 0x7F for byte in name[:4])
 
 
 def _read_au(order: str, file: BinaryIO, size: int) -> Header | None:
-    """The header of an AU file, behind whose end libsndfile reads on by itself."""
+    """The header of an AU file."""
     fields = struct.Struct(f"{order}II")
     numbers = file.read(fields.size)
     if len(numbers) < fields.size:
         return None
     start, stated = fields.unpack(numbers)
-    return Header(start, stated, max(0, size - start))
+    return Header(((start, max(start, size)),), stated, is_short=_has_more(file, size, start + stated))
+
+
+def _has_more(file: BinaryIO, size: int, end: int) -> bool:
+    """Whether anything but zeros follows an end."""
+    file.seek(min(end, size))
+    return any(block.strip(b"\0") for block in iter(partial(file.read, 1 << 20), b""))
 
 
 _RIFF, _RIFX = struct.Struct("<4sI"), struct.Struct(">4sI")
@@ -120,6 +162,7 @@ _READERS: dict[bytes, Callable[[BinaryIO, int], Header | None]] = {  # by the fi
     b"RIFF": _Chunks(_RIFF, 12, b"data").read,
     b"RIFX": _Chunks(_RIFX, 12, b"data").read,
     b"RF64": _Chunks(_RIFF, 12, b"data").read,
+    b"BW64": _Chunks(_RIFF, 12, b"data").read,
     b"FORM": _Chunks(_RIFX, 12, b"SSND", before=8).read,
     b"caff": _Chunks(struct.Struct(">4sq"), 8, b"data", before=4, padding=1).read,
     b"riff": _Chunks(
@@ -133,5 +176,6 @@ _READERS: dict[bytes, Callable[[BinaryIO, int], Header | None]] = {  # by the fi
 def read_header(path: Path) -> Header | None:
     """What the header of an uncompressed file states of its samples, None where it is of another format."""
     with path.open("rb") as file:
-        reader = _READERS.get(file.read(4))
-        return reader and reader(file, path.stat().st_size)
+        reader = _READERS.get(name := file.read(4))
+        header = reader and reader(file, path.stat().st_size)
+        return header and replace(header, is_bw64=name == b"BW64")

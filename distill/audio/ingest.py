@@ -69,6 +69,7 @@ from distill.storage.work import HERE, Cache, Executor, R, T, cut_blocks, map_ca
 from distill.text import several
 
 BLOCK_FILES = 512
+LEAST_RECORDINGS, LEAST_SECONDS_OF_ONE, ENOUGH_RECORDINGS = 2, 10.0, 5  # of one recording the end is held out
 
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
@@ -166,7 +167,7 @@ def ingest_folder(
             report.get("channels_reason", ""),
             trimmed * bool(report["trimmed_seconds"]),
             tempo_line(load_corpus(output)),
-            *(f"warning: {sentence}" for sentence in label_warnings(report) if params.labels == "folder"),
+            *(f"warning: {sentence}" for sentence in corpus_warnings(report, params.labels == "folder")),
             rejected * bool(report["rejected"]),
         ]
         for sentence in filter(None, sentences):
@@ -447,6 +448,23 @@ def tempo_line(corpus: Corpus) -> str:
     )
 
 
+def corpus_warnings(report: Mapping[str, Any], has_labels: bool) -> list[str]:
+    """What a training on the recordings of a report will lack, in sentences."""
+    counts = report["counts"]
+    few = few_recordings(counts["used"] + counts["warned"] - counts["duplicates"])
+    return [*filter(None, [few]), *(label_warnings(report) if has_labels else [])]
+
+
+def few_recordings(count: int) -> str:
+    """A sentence on a corpus of fewer recordings than `ENOUGH_RECORDINGS`, or ""."""
+    if count >= ENOUGH_RECORDINGS:
+        return ""
+    return (
+        f"{several(count, 'recording')}, fewer than {ENOUGH_RECORDINGS}: too little sound is held out to tell well which "
+        "epoch is best and how new a sound is; add recordings"
+    )
+
+
 def label_warnings(report: Mapping[str, Any]) -> list[str]:
     """A sentence for each folder whose audio files are all left out of the corpus: there is no label of its name."""
     expected = "label {label}: expected recordings of its own, found none ({path}: {reason})"
@@ -461,7 +479,7 @@ def listed_rejections(report: Mapping[str, Any]) -> list[str]:
 
 def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -> None:
     """Raise AudioError where the files make no corpus."""
-    counts, least, least_seconds = report["counts"], 2, 10.0  # of a recording that is the only one the end is held out
+    counts, least = report["counts"], LEAST_RECORDINGS
     files, rejected, copies = counts["audio_files"], counts["rejected"], counts["duplicates"]
     reasons = {
         f"expected at least {least} usable recordings, found none among {several(files, 'audio file')}; "
@@ -472,9 +490,9 @@ def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -
     if wrong := next(filter(reasons.get, reasons), ""):
         raise AudioError("\n".join([f"{folder}: {wrong}:", *listed_rejections(report)]))
     seconds = report["seconds"]
-    if files - rejected - copies < least and seconds < least_seconds:
+    if files - rejected - copies < least and seconds < LEAST_SECONDS_OF_ONE:
         usable = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"
         raise AudioError(
-            f"{folder}: found {usable} of {seconds:.1f} s; at least {least} are needed, or one of {least_seconds:.0f} s, "
-            "so that sound can be held out, 5 or more recommended"
+            f"{folder}: found {usable} of {seconds:.1f} s; at least {least} are needed, or one of "
+            f"{LEAST_SECONDS_OF_ONE:.0f} s, so that sound can be held out, {ENOUGH_RECORDINGS} or more recommended"
         )

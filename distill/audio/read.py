@@ -30,6 +30,7 @@ from distill.audio.near_duplicates import Fingerprint
 from distill.audio.pcm import F32, FULL_SCALE, Pcm, pcm_of, samples_of
 from distill.audio.sndfile import AudioStream, is_chained
 from distill.errors import AudioError
+from distill.text import several
 
 T = TypeVar("T")
 Reader = Callable[[Path], AudioStream]  # opens a file, or raises AudioError
@@ -43,10 +44,14 @@ EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of what can be read, in
 STEREO = "stereo"  # in place of channels that were mixed
 SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
+SAMPLE_RATES = range(100, 768_001)  # Hz
+MOST_CHANNELS = 64
 BLOCK = 4096  # frames that are decoded at once
 WHOLE = slice(None)
 LARGEST_PEAK = 1e30  # resampling beyond it would overflow
-
+LOUDEST_HONEST = 16.0  # +24 dBFS, which recorders of 32-bit float reach
+MOST_SPIKES = 64  # samples of a recording
+SPIKE_RATIO = 10**1.5  # 30 dB above all other samples: the 65th loudest of a sound is within 13 dB of its peak
 
 Channels = Literal["mono", "fold", "both"]
 """What becomes of channels: they are mixed to mono as `distill.audio.mixdown` says; or two that differ become their fold,
@@ -91,8 +96,10 @@ class _Decoding:
         self.rate, self.channels, self.announced = stream.sample_rate, stream.channels, stream.announced
         self.statistics = ChannelStatistics(stream.channels)
         self.frames = self.not_finite = 0
-        self.peak = 0.0
         self.failure = ""
+        self._loudest = np.zeros(
+            MOST_SPIKES + 1, np.float32
+        )  # magnitudes of the loudest frames, the softest of them first
 
     def __iter__(self) -> Iterator[F32]:
         limit = math.inf if self._stream.frames is None else self._stream.frames
@@ -102,11 +109,31 @@ class _Decoding:
                 return
             with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are counted, and rejected at the end
                 mixed = self.mix.of(block)
-                self.peak = max(self.peak, float(np.abs(mixed).max(initial=0.0)))
+                self._add_loudest(np.abs(mixed).reshape(len(mixed), -1).max(axis=1))
                 self.statistics.add(block)
             self.frames += len(block)
             self.not_finite += int(np.count_nonzero(~np.isfinite(block)))
             yield mixed
+
+    def _add_loudest(self, magnitudes: F32) -> None:
+        louder = magnitudes[magnitudes > self._loudest[0]]
+        if len(louder):
+            self._loudest = np.sort(np.concatenate([self._loudest, louder]))[-len(self._loudest) :]
+
+    @property
+    def peak(self) -> float:
+        """The largest magnitude."""
+        return float(self._loudest[-1])
+
+    @property
+    def _spikes(self) -> str:
+        """The samples far above a sound that is heard without them, as a part of a sentence; "" where there are none."""
+        others, above = self._loudest[:-1].astype(np.float64), self._loudest[1:]
+        jumps = np.flatnonzero((others >= SILENT_PEAK) & (above >= SPIKE_RATIO * others))
+        if not len(jumps):
+            return ""
+        count, ratio = MOST_SPIKES - int(jumps[0]), self.peak / float(others[jumps[0]])
+        return f"{several(count, 'sample')} up to {20 * math.log10(ratio):.0f} dB above all others"
 
     @property
     def _missing(self) -> float:
@@ -123,11 +150,13 @@ class _Decoding:
         """Raise AudioError where what was decoded of a file of `size` bytes cannot be used."""
         decoded, announced = self.frames / self.rate, (self.announced or 0) / self.rate
         lacks, samples = f"announces {_duration(announced)} but holds {_duration(decoded)}", self.frames * self.channels
+        has_spikes = self.peak > LOUDEST_HONEST and bool(self._spikes)
         reasons = {
             f"{lacks} ({size} bytes)": self._missing > 0 and decoded < min(1.0, 0.01 * announced),
             f"holds no samples ({size} bytes){self._cause}": not self.frames,
             f"holds {self.not_finite} samples of {samples} that are NaN or infinite": self.not_finite > 0,
             f"has a peak of {self.peak:.3g}, too large for any scale": self.peak > LARGEST_PEAK,
+            f"is damaged: it has a peak of {self.peak:.3g}, {self._spikes}": has_spikes,
         }
         if reason := next(filter(reasons.get, reasons), ""):
             raise AudioError(reason)
@@ -144,6 +173,8 @@ class _Decoding:
         yield from self._stream.remarks()
         if abs(self.mix.offset) >= 0.01:  # -40 dBFS
             yield f"a constant offset of {self.mix.offset:.2g} was taken off"
+        if self._spikes:
+            yield f"it has {self._spikes}: clicks, or damage"
         if self.peak > 1.0:
             yield f"peak {self.peak:.3g} is above full scale; scaled to 1.0"
 
@@ -325,10 +356,11 @@ def open_audio(path: Path) -> AudioStream:
     with ExitStack() as opened:
         stream = opened.enter_context(_stream(path))
         rate, channels = stream.sample_rate, stream.channels
-        if not 1_000 <= rate <= 768_000:
-            raise AudioError(f"has a sample rate of {rate} Hz; 1000 to 768000 Hz can be used")
-        if channels > 64:
-            raise AudioError(f"has {channels} channels; at most 64 can be used")
+        if rate not in SAMPLE_RATES:
+            usable = f"{SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]} Hz can be used"
+            raise AudioError(f"has a sample rate of {rate} Hz; {usable}")
+        if channels > MOST_CHANNELS:
+            raise AudioError(f"has {channels} channels; at most {MOST_CHANNELS} can be used")
         opened.pop_all()
     return stream
 
@@ -349,10 +381,11 @@ def _stream(path: Path) -> AudioStream:
 def _whole(path: Path, stream: AudioStream) -> AudioStream:
     """The stream of a FLAC or MP3 file, by FFmpeg where it holds more than its header announces.
 
-    Less than half a second may be delay and padding of the encoder; of a chained file the first stream is read.
+    Less than half a second of MP3 may be delay and padding of the encoder; of a chained file the first stream is read.
     """
     announced = math.inf if stream.announced is None else stream.announced
-    if ffmpeg.seconds_held(path) < announced / stream.sample_rate + 0.5 or is_chained(path):
+    padding = 0.5 if stream.coding == "MP3" else 0.5 / stream.sample_rate
+    if ffmpeg.seconds_held(path) < announced / stream.sample_rate + padding or is_chained(path):
         return stream
     with stream:
         whole = FFmpegStream(path)

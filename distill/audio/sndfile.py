@@ -1,10 +1,11 @@
 """Sound files of libsndfile's formats, read from front to back. Shapes: `n` frames of the file, `C` channels."""
 
 import io
+import math
 import mmap
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from pathlib import Path
@@ -37,14 +38,19 @@ class AudioStream(AbstractContextManager["AudioStream"]):
     def __init__(self, path: Path) -> None:
         """Open a file. Raises AudioError with the reason alone."""
         with ExitStack() as opened:
-            file = opened.enter_context(_opened(path))
-            self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
             header = read_header(path)
-            self.announced = _announced(file, header)
+            # libsndfile opens no BW64, and where samples are in several parts the first one at most.
+            is_odd = header is not None and (header.is_bw64 or len(header.parts) > 1)
+            first = opened.enter_context(_Head(path, [(0, header.parts[0][1])])) if header and is_odd else None
+            file = opened.enter_context(_opened(path, first))
+            self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
+            self.announced, self._remark = _announced(file, header), ""
             if header is not None and _is_misread(file, header):
-                whole = opened.enter_context(_Part(path, header.start, header.start + header.held))
+                whole = opened.enter_context(_Parts(path, header.parts))
                 file = opened.enter_context(_FrontToBack(whole, **_as_raw(file)))
             self._file, self.frames = file, _frames(file)
+            if header is not None and not _frame_bytes(file):
+                self.frames, self._remark = _frames_of_blocks(file, header), _left_out(file, header)
             self._opened = opened.pop_all()
 
     def __exit__(self, *_: object) -> None:
@@ -67,7 +73,7 @@ class AudioStream(AbstractContextManager["AudioStream"]):
 
     def remarks(self) -> list[str]:
         """What was noticed up to here, as parts of a sentence."""
-        return []
+        return [self._remark] * bool(self._remark)
 
     def skip_to(self, frame: int) -> bool:
         """Go on with `frame`, which lies ahead. False where the file is damaged."""
@@ -85,9 +91,12 @@ class _FrontToBack(sf.SoundFile):  # type: ignore[misc]
         return False
 
 
-def _opened(path: Path) -> _FrontToBack:
+def _opened(path: Path, part: io.FileIO | None) -> _FrontToBack:
+    """The file at a path, or a part of it."""
     name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
     try:
+        if part is not None:
+            return _FrontToBack(part)
         if len(name) <= 1000:
             return _FrontToBack(name)
         return _FrontToBack(os.open(path, os.O_RDONLY), closefd=True)  # libsndfile refuses a longer path
@@ -119,13 +128,16 @@ def _frame_bytes(file: sf.SoundFile) -> int:
 
 def _announced(file: sf.SoundFile, header: Header | None) -> int | None:
     """Frames by the header, None where it does not tell; libsndfile counts what an uncompressed file can hold."""
-    if header is None or header.stated == header.held:
+    if header is None:
         return _frames(file)
     if header.is_of_a_pipe:
         return None
     if frame_bytes := _frame_bytes(file):
         return header.stated // frame_bytes
-    return round(int(file.frames) * max(1.0, header.stated / max(1, header.held)))
+    frames = int(file.frames)
+    if header.stated > header.held:
+        return round(frames * header.stated / max(1, header.held))
+    return header.frames if 0 < header.frames < frames else frames
 
 
 def _is_misread(file: sf.SoundFile, header: Header) -> bool:
@@ -135,34 +147,72 @@ def _is_misread(file: sf.SoundFile, header: Header) -> bool:
     """
     frame_bytes = _frame_bytes(file)
     is_enough = header.held - header.stated >= 0.1 * int(file.samplerate) * frame_bytes
-    return frame_bytes > 0 and (header.has_tags or (header.is_short and is_enough))
+    is_partial = len(header.parts) > 1 or (header.is_short and is_enough)
+    return frame_bytes > 0 and (header.has_tags or is_partial)
+
+
+def _frames_of_blocks(file: sf.SoundFile, header: Header) -> int | None:
+    """Frames of a coding with blocks, without those that fill the last block. The delay of MPEG is not stated."""
+    frames, (start, stop) = _frames(file), header.parts[0]
+    is_known = frames is not None and header.frames and not file.subtype.startswith("MPEG")
+    if frames is None or not is_known:
+        return frames
+    frames_per_block = math.ceil(frames * header.block_bytes / max(1, stop - start))
+    return header.frames if 0 < frames - header.frames < 2 * frames_per_block else frames
+
+
+def _left_out(file: sf.SoundFile, header: Header) -> str:
+    """Remark on samples in blocks that libsndfile leaves out, since they follow the end in the header, or ""."""
+    start, stop = header.parts[0]
+    read = min(header.stated, stop - start)
+    seconds = (header.held - read) / max(1, read) * file.frames / file.samplerate
+    is_partial = len(header.parts) > 1 or header.is_short
+    return f"about {seconds:.1f} s after the end that its header states was left out" * (is_partial and seconds >= 0.1)
 
 
 def _as_raw(file: sf.SoundFile) -> dict[str, Any]:
     """How to open the samples of a file without its header."""
-    orders = {"AIFF": "BIG", "CAF": "BIG"}
+    orders = {"AIFF": "BIG", "CAF": "BIG", "AU": "BIG"}
     order = orders.get(file.format, "LITTLE") if file.endian == "FILE" else file.endian
     shape = {"samplerate": file.samplerate, "channels": file.channels}
     return {"format": "RAW", "subtype": file.subtype, "endian": order, **shape}
 
 
-class _Part(io.FileIO):
-    """The bytes of a file from `start` to `stop`."""
+class _Parts(io.FileIO):
+    """Parts of a file from `start` to `stop`, one after another."""
 
-    def __init__(self, path: Path, start: int, stop: int) -> None:
+    def __init__(self, path: Path, parts: Sequence[tuple[int, int]]) -> None:
         super().__init__(path)
-        self._start, self._stop = start, stop
-        self.seek(0)
+        self._parts, self._position = parts, 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origins = {os.SEEK_SET: self._start, os.SEEK_CUR: super().tell(), os.SEEK_END: self._stop}
-        return super().seek(origins[whence] + offset) - self._start
+        size = sum(stop - start for start, stop in self._parts)
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: size}[whence] + offset
+        return self._position
 
     def tell(self) -> int:
-        return super().tell() - self._start
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        return super().readinto(memoryview(buffer)[: max(0, self._stop - super().tell())])
+        room, before, done = memoryview(buffer), 0, 0
+        for start, stop in self._parts:
+            offset = self._position + done - before
+            if offset < stop - start:
+                super().seek(start + offset)
+                done += super().readinto(room[done : done + stop - start - offset])
+            before += stop - start
+        self._position += done
+        return done
+
+
+class _Head(_Parts):
+    """The beginning of a file; BW64 (ITU-R BS.2088) has the name that libsndfile knows it by."""
+
+    def readinto(self, buffer: Any) -> int:
+        is_first, done = self._position == 0, super().readinto(buffer)
+        if is_first and bytes(memoryview(buffer)[:4]) == b"BW64":
+            memoryview(buffer)[:4] = b"RF64"
+        return done
 
 
 def is_chained(path: Path) -> bool:

@@ -87,6 +87,7 @@ def train(
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
 
+    It takes five recordings or more; from two, or one of 10 seconds, it trains with a warning.
     --epochs is the most epochs of each of the two trainings; either ends before where it no longer improves.
     After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
     current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set. The file holds the date.
@@ -179,7 +180,7 @@ def _check_model(flag: str, model: Path) -> None:
 def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> None:
     from rich.console import Console
 
-    from distill.audio.ingest import label_warnings, listed_rejections
+    from distill.audio.ingest import corpus_warnings, listed_rejections
     from distill.codec.training import print_codec
     from distill.prior.training import print_prior
 
@@ -197,7 +198,7 @@ def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> 
         "codebook_health": codec.codebook_health,
         **{key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")},
     }
-    warnings = [*(label_warnings(report) if has_labels else []), *codec.warnings]
+    warnings = [*corpus_warnings(report, has_labels), *codec.warnings]
     if trained.prior is not None:
         print_prior(trained.prior, console)
         warnings.append(trained.prior.facts.memorization.message)

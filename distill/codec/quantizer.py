@@ -8,6 +8,7 @@ share theirs: at equal bitrate 6 to 33 % less squared error (docs/decisions). Sh
 """
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from distill.codec import constants
 from distill.codec.envelope import mask_gaps
-from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_SIZE, LOUDNESS_STEP
+from distill.codec.layout import LOUDNESS_RANGE, LOUDNESS_SIZE, LOUDNESS_STEP, FrameLayout
 from distill.codec.search import (
     KERNEL_FRAMES,
     REACH,
@@ -34,7 +35,7 @@ from distill.codec.search import (
     sum_codewords,
 )
 from distill.params import Quantizer
-from distill.training.events import HEALTH
+from distill.training.events import HEALTH, LOW_UTILIZATION, CodebookHealth
 
 MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
 
@@ -318,6 +319,23 @@ def codebook_health(counts: Tensor, codebook_sizes: Sequence[int]) -> dict[str, 
         values = (len(shares) / size, float((-(shares * shares.log()).sum()).exp()), float(size - len(shares)))
         health[f"level_{level}"] = dict(zip(HEALTH, values, strict=True))
     return health
+
+
+def utilization_warnings(
+    health: CodebookHealth, layout: FrameLayout, frames: float = math.inf, counted: str = "held-out recordings"
+) -> tuple[str, ...]:
+    """Warnings, one sentence for every shape level that uses less than 30 % of its codewords in so many `frames`.
+
+    Loudness and tones have codes for other sounds than there are. Fewer than four frames a codeword tell nothing.
+    """
+    least_frames, sizes = 4, layout.codebook_sizes
+    shares = {level: health[f"level_{level}"]["utilization"] for level in layout.shapes}
+    return tuple(
+        f"{layout.names[level]}: {int(100 * share)}% of the codewords are used on {counted} (expected 30 % or more): lower "
+        "vqvae.codebook_size (--codebook-size), or add recordings that differ more"
+        for level, share in shares.items()
+        if share < LOW_UTILIZATION and frames >= least_frames * sizes[level]
+    )
 
 
 def _is_distributed() -> bool:

@@ -25,10 +25,9 @@ from distill.codec.constants import BETAS, DRAWS, RATE_DROPS, WARMUP_STEPS
 from distill.codec.data import CodecData, CropSampler, fixed_pieces
 from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
 from distill.codec.initialise import build_vqvae, initialise
-from distill.codec.layout import FrameLayout
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
-from distill.codec.quantizer import codebook_health, codeword_counts
+from distill.codec.quantizer import codebook_health, codeword_counts, utilization_warnings
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
@@ -40,7 +39,6 @@ from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore, save_a
 from distill.training.console import ToConsole, public_events
 from distill.training.distributed import Distributed, make_fabric, share_of
 from distill.training.events import (
-    LOW_UTILIZATION,
     CodebookHealth,
     Epoch,
     Step,
@@ -66,6 +64,7 @@ class CodecTraining(Trained):
 
     model: VQVAE
     split_remark: str = ""
+    held_out_frames: float = math.inf  # by which the use of codewords was measured
 
     @property
     def codebook_health(self) -> CodebookHealth:
@@ -75,7 +74,7 @@ class CodecTraining(Trained):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings of what cannot be held out, and of levels that use few of their codewords."""
-        of_levels = utilization_warnings(self.codebook_health, self.model.layout)
+        of_levels = utilization_warnings(self.codebook_health, self.model.layout, self.held_out_frames)
         return tuple(filter(None, (self.split_remark, *of_levels)))
 
 
@@ -183,7 +182,8 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     )
     result = Trainer(task, settings, run).run()
     round_weights(model)
-    return CodecTraining(result=result, model=model.cpu().eval(), split_remark=data.remark)
+    model.cpu().eval()
+    return CodecTraining(result=result, model=model, split_remark=data.remark, held_out_frames=task.held_out_frames)
 
 
 def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) -> None:
@@ -224,6 +224,8 @@ class CodecTask(Task[Tensor]):
         self.share, self.distributed = share_of(fabric), Distributed(fabric)
         self.val_pieces = fixed_pieces(corpus, data.held_out, crop, 64, self.share)
         self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces)))))
+        held_out_samples = sum(entry.samples for entry in data.held_out)  # the last piece is padded
+        self.held_out_frames = min(self.num_val_pieces * crop, held_out_samples) // step
         self.probe_crops = fabric.to_device(self.sampler.probe(2))
         self.loss = DecoderLoss(corpus.sample_rate, model.architecture.input_gain)
         fabric.to_device(self.loss)
@@ -293,23 +295,9 @@ class CodecTask(Task[Tensor]):
                     eta_seconds=(self.config.epochs - report.epoch - 1) * report.epoch_time_s,
                     elapsed_seconds=report.elapsed_seconds,
                     codebook_health=self._health,
-                    utilization_warnings=utilization_warnings(self._health, layout),
+                    utilization_warnings=utilization_warnings(self._health, layout, self.held_out_frames),
                     level_names=layout.names,
                 )
-
-
-def utilization_warnings(health: CodebookHealth, layout: FrameLayout) -> tuple[str, ...]:
-    """Warnings, one sentence for every shape level that uses less than 30 % of its codewords on held-out recordings.
-
-    Loudness and tones have codes for other sounds than there are.
-    """
-    shares = {level: health[f"level_{level}"]["utilization"] for level in layout.shapes}
-    return tuple(
-        f"{layout.names[level]}: {int(100 * share)}% of the codewords are used on held-out recordings (expected 30 % or "
-        "more): lower the codebook size or add recordings"
-        for level, share in shares.items()
-        if share < LOW_UTILIZATION
-    )
 
 
 class CodecConsole(ToConsole):

@@ -24,7 +24,7 @@ from distill.audio.image import Image
 from distill.codec.coordinates import codewords_of
 from distill.codec.data import CodecData
 from distill.codec.model import VQVAE
-from distill.codec.quantizer import codebook_health, codeword_counts
+from distill.codec.quantizer import codebook_health, codeword_counts, utilization_warnings
 from distill.codec.streaming import MOST_PEAK, encode_each_from
 from distill.codes.store import CodesConfig, RecordingRow, write_corpus_codes
 from distill.errors import ArtifactError
@@ -36,6 +36,7 @@ from distill.storage.files import atomic_folder, sha256_file, sha256_json, write
 from distill.storage.work import Cache, Executor, cut_blocks, map_cached, work_folder, work_version
 from distill.text import one_line
 from distill.training.distributed import device_of
+from distill.training.events import CodebookHealth
 
 BLOCK_RECORDINGS = 64
 BLOCK_FRAMES = 1 << 14  # about 6 minutes of sound
@@ -89,6 +90,8 @@ def code_corpus(
         write_corpus_codes(temporary, config, codewords_of(codec).numpy(), plan.recordings, views, plan.images)
         cache.keep_only(paths)
         taken = time.monotonic() - began
+        for warning in utilization_warnings(counts.health(), codec.layout, counts.frames, "all recordings"):
+            progress.say(f"warning: {warning}")
         progress.say(f"{counts.frames} frames, {plan.views} views of each training recording, {taken:.1f} s")
     codec.cpu()
     tokens = counts.frames * codec.architecture.num_quantizers
@@ -153,10 +156,14 @@ class _LevelCounts:
         """Frames that were counted."""
         return int(self._counts[0].sum())
 
+    def health(self) -> CodebookHealth:
+        """Codebook health of each level."""
+        return codebook_health(self._counts, self._sizes)
+
     def use(self) -> dict[str, float]:
         """Share of codewords that are used, and their perplexity, of each level."""
-        health = codebook_health(self._counts, self._sizes)
-        return {f"{level}/{name}": row[name] for name in ("utilization", "perplexity") for level, row in health.items()}
+        names, health = ("utilization", "perplexity"), self.health()
+        return {f"{level}/{name}": row[name] for name in names for level, row in health.items()}
 
 
 class _Shown:

@@ -23,6 +23,7 @@ from distill.codec.scales import mel_centres
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.spectra import band_levels
+from distill.text import several
 
 COMMON = 0.99  # share of the training recordings that are within the limits
 STILL_DB = 2.0  # root mean square over bands, up to which a spectrum stands still
@@ -280,7 +281,7 @@ class FaultReport:
         rates, lines = self.metrics(), []
         if self.rejected:
             lines.append(f"{self.rejected} faulty sound{'s' * (self.rejected != 1)} drawn again")
-        held_out = f"of {len(self.held_out)} held-out recordings {rates['fault_rate_held_out']:.0%}"
+        held_out = f"of {several(len(self.held_out), 'held-out recording')} {rates['fault_rate_held_out']:.0%}"
         lines.append(f"faults: {self.faulty} of {len(self.sounds)} sounds, {rates['fault_rate']:.0%}; {held_out}")
         for kind, meaning in MEANINGS.items():
             if share := rates[f"{kind}_rate"]:

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from distill.audio.decode import Decoder
 from distill.audio.image import MONO, Image, fold, image_of, mono
-from distill.audio.read import Channels
+from distill.audio.read import SAMPLE_RATES, Channels
 from distill.codec.streaming import within_full_scale
 from distill.errors import ParamsError
 from distill.generate.faults import Samples
 from distill.generate.requests import Recording
 from distill.generate.source import Source
-
-RATES = range(100, 768_001)  # Hz, of samples
 
 
 def read(source: Source, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
@@ -72,9 +70,9 @@ def _array(recording: NDArray[np.floating], sample_rate: int | None, rate: int) 
     if not is_shaped or not np.isfinite(sound).all():
         wrong = "NaN or infinite values" if is_shaped else f"the shape {sound.shape}"
         raise ParamsError(f"samples: expected a sound, mono [N] or stereo [N, 2], of finite numbers, found {wrong}")
-    if sample_rate is not None and not (isinstance(sample_rate, int | np.integer) and int(sample_rate) in RATES):
+    if sample_rate is not None and not (isinstance(sample_rate, int | np.integer) and int(sample_rate) in SAMPLE_RATES):
         raise ParamsError(
-            f"sample rate {sample_rate!r}: expected a whole number from {RATES[0]} to {RATES[-1]} Hz, found another; "
+            f"sample rate {sample_rate!r}: expected a whole number from {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]} Hz, found another; "
             "give that of the samples"
         )
     return sound if sample_rate in (None, rate) else soxr.resample(sound, sample_rate, rate, "HQ")

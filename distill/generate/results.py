@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,16 +22,17 @@ from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra
 from distill.novelty.verdict import Judge, Novelty, Verdict
 from distill.storage.files import MARK
-from distill.text import beside, several, wrapped
+from distill.text import beside, one_line, several, table, terminal_width, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Json = dict[str, Any]
+MOST_ROWS = 32  # of a printed result
 UNKNOWN = "novelty unknown: the model has no codes of its training recordings"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Result(ABC):
     """Sounds that were made of a seed, and how often some were drawn again."""
 
@@ -103,6 +105,18 @@ class Result(ABC):
         ]
         return pd.json_normalize(rows).dropna(axis=1, how="all").rename_axis(self.KIND)
 
+    def __repr__(self) -> str:
+        """A table as `print` shows it: length, note where one was asked for, label, faults and verdict of each."""
+        rows = [(self.KIND, "seconds", "note", "verdict")]
+        for number, sound in enumerate(islice(self.draws.sounds, MOST_ROWS)):
+            words = one_line("; ".join(filter(None, self._in_words(sound))))
+            rows.append((str(number), f"{sound.seconds:.2f}", self._tuned(sound).get("heard", ""), words))
+        columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+        more = len(self.draws.sounds) - MOST_ROWS
+        return "\n".join(
+            [*table(list(zip(*columns, strict=True)), terminal_width()), *[f"and {more} more"] * (more > 0)]
+        )
+
     def _repr_html_(self) -> str:
         """Players of the sounds that are kept, and their table, as notebooks show them."""
         wavs = (audio_file(Path(self.KIND), sound, self.sample_rate, "wav", MARK) for sound in self.sounds)
@@ -169,7 +183,7 @@ class Result(ABC):
         """Lines on all sounds."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Generated(Result):
     """Generated sounds."""
 
@@ -270,7 +284,7 @@ def similarities(
     return alike
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Varied(Result):
     """Takes of a recording."""
 
@@ -315,7 +329,7 @@ class Varied(Result):
         return lines
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Morphed(Result):
     """Steps from one sound to another, or a grid of them, row by row, with so many `columns`."""
 

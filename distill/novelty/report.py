@@ -15,7 +15,8 @@ from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.novelty.reference import MOST_FRAMES, evenly
 from distill.novelty.spectra import Spectra
-from distill.novelty.verdict import Judge, Novelty
+from distill.novelty.verdict import FEW_HELD_OUT, Judge, Novelty
+from distill.text import several
 
 MOST_DECODED = 64  # sounds and recordings whose tones are looked at
 FEWEST = 2  # sounds of a distance
@@ -62,6 +63,7 @@ class SetReport:
     """
 
     sounds: int
+    held_out: int  # recordings that the sounds are judged by
     seconds: float
     mean_seconds: float
     held_out_mean_seconds: float
@@ -86,7 +88,7 @@ class SetReport:
 
         Without the number of sounds, the sum of the verdicts: DVC takes a metric for the folder of the same name.
         """
-        left_out = ("sounds", "distance", "motion", "motion_held_out")
+        left_out = ("sounds", "held_out", "distance", "motion", "motion_held_out")
         values = {name: value for name, value in vars(self).items() if name not in left_out and value is not None}
         if self.distance and self.distance.is_conclusive:
             values |= {
@@ -99,18 +101,22 @@ class SetReport:
         return values
 
     def json(self) -> dict[str, Any]:
-        """The figures of `metrics`, the number of sounds, the intervals of motion, and the kernel distance in words."""
+        """The figures of `metrics`, the numbers of sounds and held-out recordings, the intervals of motion, and the kernel distance in words."""
         motion = {name: median._asdict() for name, median in self.motion.items()}
         words = {"kernel_distance_in_words": self.distance_sentence}
-        return {"sounds": self.sounds, **self.metrics(), "motion": motion, **words}
+        return {"sounds": self.sounds, "held_out": self.held_out, **self.metrics(), "motion": motion, **words}
 
     @property
     def lines(self) -> list[str]:
         """Verdicts, percentiles, lengths, distance and diversity, for people."""
+        newer = (
+            f"on average newer than {1 - self.mean_percentile_codes:.0%} of held-out recordings in codes, "
+            f"{1 - self.mean_percentile_spectra:.0%} in spectra (50 %: as new as these)"
+        )
+        if self.held_out < FEW_HELD_OUT:
+            newer = f"judged by {several(self.held_out, 'held-out recording')}, too few to tell well"
         lines = [
-            f"{self.new} new, {self.close} close, {self.copies} copies; on average newer than "
-            f"{1 - self.mean_percentile_codes:.0%} of held-out recordings in codes, {1 - self.mean_percentile_spectra:.0%} "
-            "in spectra (50 %: as new as these)",
+            f"{self.new} new, {self.close} close, {self.copies} copies; {newer}",
             f"mean length {self.mean_seconds:.2f} s, of held-out recordings {self.held_out_mean_seconds:.2f} s",
             self.tonal_sentence,
             *filter(None, [motion_line(self.motion, self.motion_held_out)]),
@@ -169,6 +175,7 @@ def report_on(
     score, baseline = diversity(generated, held_out, training, seed) or (None, None)
     return SetReport(
         sounds=len(sounds),
+        held_out=len(reference.held_out),
         seconds=sum(seconds),
         mean_seconds=float(np.mean([min(length, longest / rate) for length in seconds])),
         held_out_mean_seconds=float(np.mean([min(len(codes), longest) for codes in reference.held_out])) / rate,

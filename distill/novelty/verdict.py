@@ -71,8 +71,8 @@ class Novelty:
 
     @property
     def percentile(self) -> float:
-        """The novelty percentile: the higher of the two spaces."""
-        return max(self.codes.percentile, self.spectra.percentile)
+        """The novelty percentile: the higher of the two spaces; of a new sound that of the space that decided."""
+        return self.nearest.percentile if self.verdict == "new" else max(self.codes.percentile, self.spectra.percentile)
 
     @property
     def is_sure(self) -> bool:
@@ -163,10 +163,12 @@ class Judge:
         if run > max(longest_run, score.frames / 2):
             return "copy", "run"
         is_heard = match.likeness > np.median(spectra["likeness"])
-        is_close = is_heard and score.codes.likeness > close
+        is_close_in_codes = score.codes.likeness > close
+        is_close = is_heard and is_close_in_codes
         by_codes: Verdict = "close" if is_close else "new"
+        is_denied = is_close_in_codes and not is_heard  # then spectra decided
         if score.frames < SHORTEST:  # too short for spectra to tell
-            return by_codes, "codes"
+            return by_codes, "spectra" if is_denied else "codes"
         is_same = match.likeness > max(close_in_spectra, self._reencoded_likeness)
         is_edited_little = match.edit_distance < max(fewest_edits, 0.1)
         if is_same and is_edited_little and score.frames >= LONG_ENOUGH:
@@ -174,7 +176,7 @@ class Judge:
         is_close_in_spectra = match.likeness > close_in_spectra
         if is_close != is_close_in_spectra:
             return "close", "codes" if is_close else "spectra"
-        return by_codes, nearer
+        return by_codes, "spectra" if is_denied else nearer
 
 
 def spectral_space(score: Score, baseline: Rows) -> Literal["spectra", "keys"]:
@@ -225,6 +227,9 @@ def _reasons(novelty: Novelty) -> str:
     part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
     nearer, unheard = round(100 * (1 - novelty.nearest.percentile)), "of the recordings that the model never heard"
     match novelty.verdict:
+        case "new" if not novelty.is_sure:  # shares of so few recordings would say more than is known
+            nearest = "the one recording" if novelty.held_out == 1 else f"the nearest of {novelty.held_out} recordings"
+            return f"New: {part}it comes no closer to {name} than {nearest} that the model never heard to one that it learned"
         case "new":
             nearer = max(1, nearer)
             return f"New: {part}{nearer} % {unheard} come as close to one that it learned as this sound comes to {name}"

@@ -14,6 +14,7 @@ from distill.code_version import code_sha256
 from distill.params import Params
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import sha256_json
+from distill.text import several
 from distill.training.checkpoints import NO_CHECKPOINTS, WEIGHTS, CheckpointStore
 from distill.training.console import Observer, ToConsole
 from distill.training.events import TrainingResult
@@ -124,7 +125,7 @@ class Trained:
     @property
     def made_of(self) -> str:
         """The recordings that count, in words."""
-        return f"{self.recordings} usable recordings, tier {self.tier}"
+        return f"{several(self.recordings, 'usable recording')}, tier {self.tier}"
 
     def clear_checkpoints(self) -> None:
         """Delete the checkpoints of the training, whose result is safe."""

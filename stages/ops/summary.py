@@ -4,6 +4,7 @@ import contextlib
 import json
 from typing import Any
 
+from distill.audio.ingest import few_recordings
 from distill.audio.partials import tone_line
 from distill.codec.layout import level_names
 from distill.params import Params
@@ -35,7 +36,7 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         "recordings": _recordings(ingest),
         "held-out sound": f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second "
         f"of audio (best epoch {prior['best_epoch']} of {prior['epochs_trained']})",
-        "warning": _warning(prior),
+        "warning": "; ".join(filter(None, [few_recordings(_usable(ingest)), _warning(prior)])),
         "held-out tones": tone_line(codec),
         "codewords used": _codewords(codec),
         "generated": _generated(audition),
@@ -46,11 +47,14 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
     print("", *named_values(((name, text) for name, text in rows.items() if text), terminal_width()), sep="\n")
 
 
+def _usable(ingest: Metrics) -> int:
+    return int(ingest["used"] + ingest["warned"] - ingest["duplicates"])
+
+
 def _recordings(ingest: Metrics) -> str:
-    usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
     trimmed = f", {ingest['trimmed_seconds']:.1f} s of silence trimmed" if ingest["trimmed_seconds"] else ""
     left_out = f"; {ingest['left_out']} left out: {ingest['left_out_suffixes']}" if ingest["left_out"] else ""
-    return f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s{trimmed}{left_out}"
+    return f"{_usable(ingest)} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s{trimmed}{left_out}"
 
 
 def _warning(prior: Metrics) -> str:

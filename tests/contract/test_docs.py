@@ -16,6 +16,7 @@ import distill
 from distill.audio import bandwidth
 from distill.audio.bandwidth import Bandwidth, choose_rate
 from distill.audio.partials import tone_line
+from distill.audio.read import MOST_CHANNELS, SAMPLE_RATES
 from distill.codec.initialise import architecture_of
 from distill.codec.layout import level_names
 from distill.codec.model import VQVAEArchitecture
@@ -54,6 +55,12 @@ def anchors(page: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return slugs | set(re.findall(r"^\(([\w-]+)\)=$", text, flags=re.MULTILINE))
+
+
+def test_the_page_of_limits_has_those_of_files() -> None:
+    lowest, highest = SAMPLE_RATES[0], SAMPLE_RATES[-1] // 1000
+    assert f"| sample rate | {lowest} Hz | {highest} kHz read;" in PAGES["limits"]
+    assert f"| channels | 1 | {MOST_CHANNELS} are read;" in PAGES["limits"]
 
 
 def test_commands_and_flags_exist_and_every_command_is_shown() -> None:

@@ -19,7 +19,7 @@ from distill.audio import ingest as ingestion
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
 from distill.audio.decode import Decoder, decode
-from distill.audio.ingest import ingest, ingest_folder, label_warnings
+from distill.audio.ingest import corpus_warnings, ingest, ingest_folder, label_warnings
 from distill.audio.read import Recording, read_recording
 from distill.codec.data import parted
 from distill.errors import ArtifactError, AudioError
@@ -457,6 +457,19 @@ def test_one_usable_recording_and_many_copies_of_one(tmp_path: Path) -> None:
     )
     write(tmp_path / "in" / "soft.wav", 0, 0.3)
     assert counts(run(tmp_path / "in"), "used warned duplicates near_duplicates groups") == (1, 3, 2, 1, 1)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_fewer_than_five_recordings_are_warned_of(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / "in" / f"{number}.wav", number)
+    write(tmp_path / "in" / "copy.wav", 0)
+    assert corpus_warnings(run(tmp_path / "in"), has_labels=False) == [
+        "4 recordings, fewer than 5: too little sound is held out to tell well which epoch is best and how new a sound is; "
+        "add recordings"
+    ]
+    write(tmp_path / "in" / "4.wav", 4)
+    assert corpus_warnings(run(tmp_path / "in"), has_labels=False) == []
 
 
 @pytest.mark.usefixtures("decoded")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.audio.bandwidth import measure_bandwidth
 from distill.audio.image import dequantised, fold, image_of
-from distill.audio.read import read_recording
+from distill.audio.read import SAMPLE_RATES, Channels, read_recording
 from distill.audio.sndfile import SUFFIXES
 from distill.errors import AudioError
 
@@ -273,6 +273,16 @@ def test_resampling_by_blocks_equals_resampling_at_once(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.samples, whole * min(1.0, 1 / np.abs(whole).max()), atol=3e-5)
 
 
+def test_the_lowest_sample_rate_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", sine(10, 2.0, SAMPLE_RATES[0]), SAMPLE_RATES[0], "FLOAT")
+    found = read_recording(path, RATE)
+    assert (found.reason, found.sample_rate, len(found.pcm)) == ("", 100, 2 * RATE)
+    np.testing.assert_allclose(
+        found.samples[RATE // 2 : -RATE // 2], sine(10, 2.0, RATE)[RATE // 2 : -RATE // 2], atol=1e-3
+    )
+    assert measure_bandwidth(path).seconds == 2.0
+
+
 def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
     found = read_recording(write(tmp_path / "a.wav", sine(1000, 0.02, RATE)), RATE)
     assert (found.reason, len(found.pcm)) == ("very short: 0.020 s", 480)
@@ -285,6 +295,58 @@ def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
     assert np.median(np.abs(found.pcm)) < 32000
 
 
+def with_spikes(sound: F32, count: int, level: float) -> F32:
+    spiked = sound.copy()
+    spiked[500 : 500 + 7 * count : 7] = level
+    return spiked
+
+
+@pytest.mark.parametrize(
+    ("count", "level", "what"),
+    [
+        (1, 1e6, "1e+06, 1 sample up to 126 dB"),
+        (3, -20.0, "20, 3 samples up to 32 dB"),
+        (64, 1e29, "1e+29, 64 samples"),
+    ],
+)
+@pytest.mark.parametrize("channels", ["mono", "fold", "both"])
+def test_a_handful_of_samples_far_above_full_scale_is_damage(
+    tmp_path: Path, count: int, level: float, what: str, channels: Channels
+) -> None:
+    """Scaled to 1.0 nothing else would be heard, and all of it would be trimmed."""
+    sound = np.stack([sine(220, 0.5, 48000), with_spikes(sine(330, 0.5, 48000), count, level)], axis=1)
+    sound = sound if channels != "mono" else sound[:, 1]
+    with pytest.raises(AudioError) as caught:
+        read_recording(write(tmp_path / "a.wav", sound, 48000, "FLOAT"), RATE, trim=True, channels=channels)
+    assert str(caught.value).startswith(f"is damaged: it has a peak of {what}")
+    assert str(caught.value).endswith("above all others")
+
+
+def test_spikes_of_files_without_headroom_are_said(tmp_path: Path) -> None:
+    for count, what in ((1, "1 sample"), (10, "10 samples")):
+        path = write(tmp_path / "a.wav", with_spikes(sine(220, 0.5, RATE, 0.005), count, 0.999))
+        assert read_recording(path, RATE).reason == f"it has {what} up to 46 dB above all others: clicks, or damage"
+
+
+IMPULSE = np.eye(1, RATE, 900, dtype=np.float32)[0]
+SNARE = np.random.default_rng(0).uniform(-1, 1, RATE).astype(np.float32) * np.exp(-np.arange(RATE) / 1000)
+FLOOR = np.random.default_rng(1).uniform(-3e-4, 3e-4, RATE).astype(np.float32)
+CLICKS = np.where(np.arange(RATE) % 4000 < 30, np.exp(-(np.arange(RATE) % 4000) / 6), 0.0)
+
+
+@pytest.mark.parametrize("level", [1.0, 15.8, 32768.0])  # of full scale, of a recorder, of whole numbers as float
+@pytest.mark.parametrize(
+    "sound",
+    [IMPULSE, np.roll(SNARE, RATE // 2) + FLOOR, CLICKS + FLOOR, sine(220, 0.5, RATE, 1.0)],
+    ids=["impulse in silence", "drum", "clicks", "tone"],
+)
+def test_an_honest_recording_of_any_level_is_no_damage(tmp_path: Path, sound: F32, level: float) -> None:
+    sound = sound / np.abs(sound).max()
+    found = read_recording(write(tmp_path / "a.wav", level * sound, subtype="FLOAT"), RATE)
+    assert "damage" not in found.reason
+    np.testing.assert_allclose(found.samples, sound, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("samples", "rate", "sentence"),
     [
@@ -294,7 +356,7 @@ def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
         (sine(100, 0.2, RATE, 5e-5), RATE, "is silent (peak -86 dBFS)"),
         (np.array([0.5]), 768_000, f"holds no sound at {RATE} Hz: 1 samples at 768000 Hz leave silence"),
         (sine(100, 0.5, 44100, 3e38), 44_100, "has a peak of 3e+38, too large for any scale"),
-        (sine(50, 1, 800), 800, "has a sample rate of 800 Hz; 1000 to 768000 Hz can be used"),
+        (sine(5, 1, 99), 99, "has a sample rate of 99 Hz; 100 to 768000 Hz can be used"),
         (np.full((100, 65), 0.1), RATE, "has 65 channels; at most 64 can be used"),
     ],
 )

@@ -147,10 +147,11 @@ def test_each_level_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
             measured = health(*[0.1] * 4, *used)
             told = utilization_warnings(measured, FrameLayout(SIZES))
             show(VQEpochMetrics(number, 3, 1.5, 1.75, 1.7, 0.2, 0.1, 1e-3, 1.0, 1.0, measured, told))
-    advice = "of the codewords are used on held-out recordings (expected 30 % or more): lower the codebook size or add"
+    advice = "of the codewords are used on held-out recordings (expected 30 % or more): lower "
+    advice += "vqvae.codebook_size (--codebook-size), or add recordings that differ"
     assert screen.getvalue().splitlines() == [
-        f"warning: epoch 1: shape 2: 25% {advice} recordings",
-        f"warning: epoch 3: shape 1: 20% {advice} recordings",
+        f"warning: epoch 1: shape 2: 25% {advice} more",
+        f"warning: epoch 3: shape 1: 20% {advice} more",
     ]
 
 

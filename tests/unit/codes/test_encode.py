@@ -15,9 +15,10 @@ from distill.audio.augment import AS_IS, View, views_of, waveform
 from distill.audio.corpus import MANIFEST, SCHEMA, Corpus, ManifestRow, load_corpus, read_manifest
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
-from distill.codec import streaming
+from distill.codec import quantizer, streaming
 from distill.codec.coordinates import codewords_of
 from distill.codec.data import CodecData
+from distill.codec.layout import SHAPE
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.streaming import encode
@@ -292,3 +293,18 @@ def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monke
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"expected codes of recordings, found .*; remove it and run again"):
         files(corpus.folder, "damaged", kept, "abd")
+
+
+def test_codewords_that_few_recordings_use_are_warned_of_by_all_codes(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoded(corpus.folder, tmp_path / "codes")
+    reader = CodesReader(tmp_path / "codes")
+    codes = np.concatenate([reader.codes(row) for row in reader.rows])
+    level = SHAPE + 1
+    share = len(set(codes[:, level].tolist())) / SIZES[level]
+    for bound, is_said in ((share, False), (share + 0.01, True)):
+        monkeypatch.setattr(quantizer, "LOW_UTILIZATION", bound)
+        encoded(corpus.folder, tmp_path / "again")
+        said = f"warning: shape 2: {int(100 * share)}% of the codewords are used on all recordings"
+        assert (said in capsys.readouterr().err) is is_said

@@ -99,6 +99,10 @@ def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -
         "; on average newer than 99% of held-out recordings in codes, 40% in spectra (50 %: as new as these)"
         in some.lines[0]
     )
+    assert (made.held_out, made.json()["held_out"]) == (30, 30)
+    few = replace(some, held_out=1)
+    assert few.lines[0].endswith(f"{made.copies} copies; judged by 1 held-out recording, too few to tell well")
+    assert "%" not in few.lines[0]
     assert made.held_out_mean_seconds == pytest.approx(50 / codec.spectrogram.frame_rate)
     assert made.distance is not None
     assert {"diversity", "diversity_of_recordings"} <= set(made.metrics())

@@ -117,13 +117,15 @@ def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, 
     assert judge.verdict(score, rows(baseline), "codes")[0] == verdict
 
 
-@pytest.mark.parametrize(("likeness", "verdict"), [(0.5, "new"), (0.7, "close")])
-def test_codes_that_are_equal_by_chance_make_nothing_close(judge: Judge, likeness: float, verdict: str) -> None:
+@pytest.mark.parametrize(("likeness", "verdict", "basis"), [(0.5, "new", "spectra"), (0.7, "close", "codes")])
+def test_codes_that_are_equal_by_chance_make_nothing_close(
+    judge: Judge, likeness: float, verdict: Verdict, basis: Basis
+) -> None:
     """The codes are more alike than those of held-out pieces; spectra are farther, or nearer, than half of theirs."""
     baseline = np.tile(np.array([50, 0.2, 2, 0.9, 0.6, 2, 0.5, 0, 0, 1], dtype=np.float32), (30, 1))
     baseline[20:, 4] = 0.8
     score = Score(50, codes=Match(0, 0, 0.3, 1, 0.8), spectra=Match(0, 0, likeness, 2, 0.9), keys=NOWHERE)
-    assert judge.verdict(score, rows(baseline), "codes") == (verdict, "codes")
+    assert judge.verdict(score, rows(baseline), "codes") == (verdict, basis)
 
 
 def test_few_pieces_of_another_length_are_moved_along_the_line_of_all() -> None:
@@ -212,9 +214,24 @@ def test_a_verdict_in_some_words_names_the_recording_and_says_where_too_few_tell
     ]
     few = novelty("new", "spectra", held_out=3)
     assert few.short == "New? Nearest: c. Too few to tell well"
-    assert few.explanation.endswith("this sound comes to c.wav; 3 recordings held out are too few to tell well")
-    assert novelty("new", "spectra", held_out=1).explanation.endswith("; 1 recording held out is too few to tell well")
+    assert few.explanation == (
+        "New: it comes no closer to c.wav than the nearest of 3 recordings that the model never heard to one that it "
+        "learned; 3 recordings held out are too few to tell well"
+    )
+    assert novelty("new", "spectra", held_out=1).explanation == (
+        "New: it comes no closer to c.wav than the one recording that the model never heard to one that it learned; "
+        "1 recording held out is too few to tell well"
+    )
     assert "too few" not in novelty("new", "spectra").explanation
+
+
+def test_the_percentile_of_a_new_sound_is_that_of_the_space_that_decided() -> None:
+    """Codes of some noise are nearer than those of all held-out recordings: as 100 % it would seem a copy."""
+    denied = novelty("new", "spectra", percentile=1)
+    assert (denied.percentile, denied.json()["percentile"]) == (0.25, 0.25)
+    assert denied.explanation.startswith(f"New: 75 % {UNHEARD}")
+    assert novelty("close", "spectra", percentile=1).percentile == 1
+    assert novelty("new", "codes", percentile=0.9).percentile == 0.9
 
 
 def test_a_judge_counts_its_held_out_recordings(codec: VQVAE, training: list[np.ndarray]) -> None:

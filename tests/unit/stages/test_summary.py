@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from unit.tiny import prior_artifact
 
+from distill.audio.ingest import few_recordings
 from distill.novelty.memorization import Memorization
 from distill.params import Params
 from stages.ops.summary import summarise
@@ -43,5 +44,9 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     assert "2 sounds: 0 new, 0 close, 2 copies; 50% tonal" in printed
     assert "held-out tones 50% tonal, 25% once decoded" in printed
     assert "shape 7 10%, shape 8 11%" in printed
+    assert "fewer than" not in printed
     assert (" ".join(MEMORIZED.message.split()) in printed) is memorizing
     assert ("touch .distill/stop" in printed) is memorizing
+    write("metrics/ingest.json", {**ingest, "used": 2, "warned": 2, "duplicates": 1, "left_out": 0})
+    summarise(Params.model_validate({"corpus": {"path": "sounds"}}), [], 1.0)
+    assert few_recordings(3) in " ".join(capsys.readouterr().out.split())
