@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -21,8 +21,8 @@ import psutil
 import yaml
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
-from zc.lockfile import LockError, LockFile
 
+from distill.pipeline.workspace import locked
 from distill.storage.files import write_bytes
 from distill.training.interruption import SIGNALS, is_ignored, raise_interrupted
 
@@ -114,9 +114,9 @@ def is_busy() -> bool:
     if any(_holders()):
         return True
     try:
-        with closing(LockFile(str(HELD))):  # what DVC locks with
-            return False
-    except (LockError, OSError):
+        with locked(HELD) as is_free:
+            return not is_free
+    except OSError:
         return True
 
 
@@ -128,8 +128,8 @@ def _remove_half_copies() -> None:
     beside = (path for folder in OUTS for path in folder.glob(".*.tmp"))
     half = [path for path in (*CACHE.rglob(".*.tmp"), *beside) if HALF.fullmatch(path.name)]
     if half:
-        with suppress(LockError, OSError), closing(LockFile(str(HELD))):
-            for path in half:
+        with suppress(OSError), locked(HELD) as is_free:
+            for path in half if is_free else ():
                 path.unlink(missing_ok=True)
 
 
