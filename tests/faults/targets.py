@@ -246,7 +246,8 @@ def requests() -> Target:
     def start(kind: str, _title: str, arguments: list[str], _values: Mapping[str, Any]) -> Job:
         fields = fields_of(COMMANDS[kind].settings).keys()
         try:
-            params = flags[kind].make_context(kind, arguments[1:]).params
+            with contextlib.chdir(work.root):
+                params = flags[kind].make_context(kind, arguments[1:]).params
             validated(COMMANDS[kind].settings, {key: params[key] for key in fields if params[key] is not None})
         except Exception as error:
             if not isinstance(error, DistillError) and not hasattr(error, "format_message"):  # typer's usage errors
