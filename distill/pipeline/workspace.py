@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from distill.errors import ParamsError
 from distill.storage.files import remove_leftovers, write_bytes
@@ -93,6 +94,20 @@ def _is_locked(lock: int, path: Path, waits: bool) -> bool:
             raise
         _warn_of_no_locks(path.parent, str(error.strerror))
         return True
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether files of a folder can be locked; True on Windows, where nobody asks."""
+    if os.name == "nt":
+        return True
+    import fcntl
+
+    with TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            return error.errno not in NO_LOCKS
+    return True
 
 
 @cache
