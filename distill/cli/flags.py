@@ -136,7 +136,7 @@ def _of_field(name: str, field: FieldInfo) -> inspect.Parameter:
         kind, default = kind | None, None
     shown = {"metavar": flag.metavar, "show_default": flag.otherwise or True}
     names = filter(None, (flag.name, flag.short))
-    return _flag(name, kind, default, about, *names, callback=CHECKS.get(flag.metavar), **shown)
+    return _flag(name, kind, default, about, *names, callback=CHECKS.get(flag.metavar or ""), **shown)
 
 
 def _flag(name: str, kind: Any, default: Any, about: Setting, *names: str, **shown: Any) -> inspect.Parameter:
