@@ -68,7 +68,7 @@ lint: $(STAMP) ## lint, format check and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy requirements/packages.py requirements/release.py tests/wheel/check.py examples/play.py examples/play_onnx.py
+	@$(BIN)/mypy distill_command.py requirements/packages.py requirements/release.py tests/wheel/check.py examples/play.py examples/play_onnx.py
 
 reference: $(STAMP) ## write the pages on commands, settings and Python again from the code
 	@$(BIN)/python -m docs.reference

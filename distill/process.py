@@ -6,8 +6,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import MutableMapping
-from contextlib import suppress
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,23 @@ def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
     """
     if not environment.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         environment["GOMP_SPINCOUNT"] = SPINS
+
+
+@contextmanager
+def no_proxies(environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+    """Hide the proxies of the environment from libraries that are imported meanwhile.
+
+    Gradio makes web clients at import, which fail for socks:// and for [::1] in NO_PROXY; the page never uses them.
+    Processes that the page starts have the proxies again, for a server of MLflow or an object store.
+    """
+    name = "no_proxy"  # it goes before NO_PROXY
+    before = environment.get(name)
+    environment[name] = "*"
+    try:
+        yield
+    finally:
+        del environment[name]
+        environment.update({} if before is None else {name: before})
 
 
 def keep_no_half_modules(folder: Path) -> None:

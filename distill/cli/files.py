@@ -9,15 +9,16 @@ from typer import Argument, Option
 
 from distill.audio.write import AudioFormat
 from distill.cli.flags import (
+    RECORDING,
     Json,
     ModelPath,
     Replace,
     answer,
-    check_folder,
     check_output,
+    existing,
     make_folder,
     remarks_said,
-    spelt,
+    writable,
 )
 from distill.errors import ParamsError
 from distill.text import any_of, several, table, terminal_width
@@ -25,12 +26,15 @@ from distill.text import any_of, several, table, terminal_width
 if TYPE_CHECKING:
     from distill.model_file.inspect import ListedModel
 
+CODES = "a file of codes that `distill encode` wrote"
 Repository = Annotated[str, Argument(metavar="REPO_ID", help="OWNER/NAME on the hub", show_default=False)]
 
 
 def encode(
     model: ModelPath,
-    audio: Annotated[list[Path], Argument(callback=spelt, metavar="AUDIO...", help="recordings", show_default=False)],
+    audio: Annotated[
+        list[Path], Argument(callback=existing(RECORDING), metavar="AUDIO...", help="recordings", show_default=False)
+    ],
     output: Annotated[Path, Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
     replace: Replace = False,
     as_json: Json = False,
@@ -55,9 +59,12 @@ def encode(
 def decode(
     model: ModelPath,
     codes: Annotated[
-        Path, Argument(callback=spelt, metavar="CODES", help="a file that encode wrote", show_default=False)
+        Path, Argument(callback=existing(CODES), metavar="CODES", help="a file that encode wrote", show_default=False)
     ],
-    output: Annotated[Path, Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")],
+    output: Annotated[
+        Path,
+        Option("-o", "--output", metavar="OUT", help="a file, or an existing folder; for several recordings a folder"),
+    ],
     kind: Annotated[
         AudioFormat | None, Option("--format", help="file format", show_default="by OUT; wav in a folder")
     ] = None,
@@ -91,12 +98,10 @@ def decode(
 def _format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
     """The format to decode to, by `kind` or the suffix. Raises ParamsError when `output` does not fit."""
     suffix = output.suffix.lower().removeprefix(".")
-    named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
+    named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) and not output.is_dir() else None
     if recordings > 1 and (named or output.is_file()):
         raise ParamsError(f"-o {output}: expected a folder for {recordings} recordings, found a file's name")
-    if recordings == 1 and output.is_dir():
-        raise ParamsError(f"-o {output}: expected a file for one recording, found a folder; name a file in it")
-    if recordings == 1 and not (named or kind):
+    if recordings == 1 and not (named or kind or output.is_dir()):
         suffixes = any_of([f".{name}" for name in get_args(AudioFormat)])
         raise ParamsError(f"-o {output}: expected the suffix {suffixes}, or --format, found neither")
     if named and kind not in (None, named):
@@ -131,7 +136,12 @@ def verify(model: ModelPath, as_json: Json = False) -> None:
 
 
 def list_folder(
-    folder: Annotated[Path, Argument(callback=spelt, metavar="DIR", help="a folder of model files")] = Path("models"),
+    folder: Annotated[
+        Path,
+        Argument(
+            callback=existing("a folder of models", is_folder=True), metavar="DIR", help="a folder of model files"
+        ),
+    ] = Path("models"),
     as_json: Json = False,
 ) -> None:
     """List the model files of a folder: what each was trained on, how well, and what it can do.
@@ -160,7 +170,7 @@ def _row(model: "ListedModel") -> tuple[str, ...]:
 
 def export(
     model: ModelPath,
-    output: Annotated[Path, Option("-o", "--output", metavar="DIR", help="the folder to write to")],
+    output: Annotated[Path, Option("-o", "--output", callback=writable, metavar="DIR", help="the folder to write to")],
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
@@ -168,7 +178,6 @@ def export(
 
     examples/play_onnx.py plays them. A prior of another architecture than frame is left out. It takes about a minute.
     """
-    check_folder("-o", output)
     from distill.api import Model
     from distill.progress import ProgressReport
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic.fields import FieldInfo
-from typer import Argument, Option
+from typer import Argument, CallbackParam, Option
 
 from distill.audio.source import is_url
 from distill.errors import AudioWarning, ParamsError
@@ -44,7 +44,38 @@ def spelt(given: Any) -> Any:
     return given if on_disk == Path(given) else type(given)(on_disk)
 
 
-ModelPath = Annotated[Path, Argument(callback=spelt, metavar="MODEL.distill", help="a model file", show_default=False)]
+def existing(expected: str, is_folder: bool = False) -> Callable[[Any], Any]:
+    """A check of the path of a file or folder to read, or of several, before any library is loaded; gives them as `spelt`."""
+
+    def checked(given: Any) -> Any:
+        paths = spelt(given)
+        for path in paths if isinstance(paths, list) else [paths]:
+            if path is None or is_url(path):
+                continue
+            wrong = {
+                "nothing there; check the path": not os.path.lexists(path),
+                "a folder; name a file in it": not is_folder and path.is_dir(),
+                "a file; name the folder that holds it": is_folder and path.is_file(),
+            }
+            for found in filter(wrong.get, wrong):
+                raise ParamsError(f"{path}: expected {expected}, found {found}")
+        return paths
+
+    return checked
+
+
+def writable(parameter: CallbackParam, given: Path) -> Path:
+    """A folder to write to, checked before any library is loaded; it is made with its first file."""
+    check_folder(max(parameter.opts, key=len), given)
+    return given
+
+
+MODEL, RECORDING = "a Distill model", "a recording"
+# What a field of a request that is a path is checked by, by the flag's metavar.
+CHECKS = {"AUDIO": existing(RECORDING), "AUDIO|MIDI": existing("a recording or a MIDI file"), "DIR": writable}
+ModelPath = Annotated[
+    Path, Argument(callback=existing(MODEL), metavar="MODEL.distill", help="a model file", show_default=False)
+]
 Replace = Annotated[bool, Option("--replace", help="replace files of these names that Distill made")]
 Json = Annotated[bool, Option("--json", help="print one JSON document on stdout and nothing else")]
 Given = dict[str, Any]
@@ -105,7 +136,7 @@ def _of_field(name: str, field: FieldInfo) -> inspect.Parameter:
         kind, default = kind | None, None
     shown = {"metavar": flag.metavar, "show_default": flag.otherwise or True}
     names = filter(None, (flag.name, flag.short))
-    return _flag(name, kind, default, about, *names, callback=spelt if flag.type is Path else None, **shown)
+    return _flag(name, kind, default, about, *names, callback=CHECKS.get(flag.metavar or ""), **shown)
 
 
 def _flag(name: str, kind: Any, default: Any, about: Setting, *names: str, **shown: Any) -> inspect.Parameter:

@@ -15,14 +15,16 @@ from typer import Argument, Option
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.write import AudioFormat, audio_file, with_sampler_chunk, with_tempo_chunk
 from distill.cli.flags import (
+    MODEL,
+    RECORDING,
     Given,
     Json,
     ModelPath,
     answer,
-    check_folder,
+    existing,
     remarks_said,
-    spelt,
     takes_request,
+    writable,
 )
 from distill.errors import ParamsError
 from distill.generate.requests import (
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from distill.generate.results import Result
 
 MIDDLE_C = 60
-Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the sounds go")]
+Out = Annotated[Path, Option("--out", "-o", callback=writable, metavar="DIR", help="where the sounds go")]
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
 Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, and the nearest recordings")]
 
@@ -73,7 +75,7 @@ def vary(
     model: Annotated[
         Path,
         Argument(
-            callback=spelt,
+            callback=existing(f"{MODEL} or {RECORDING}"),
             metavar="MODEL.distill|AUDIO",
             help="a model file; or the recording alone, which needs no training",
             show_default=False,
@@ -82,7 +84,12 @@ def vary(
     given: Given,
     audio: Annotated[
         Path | None,
-        Argument(callback=spelt, metavar="AUDIO", help="after a model file, the recording to vary", show_default=False),
+        Argument(
+            callback=existing(RECORDING),
+            metavar="AUDIO",
+            help="after a model file, the recording to vary",
+            show_default=False,
+        ),
     ] = None,
     out: Out = Path("varied"),
     kind: Format = "wav",
@@ -108,15 +115,20 @@ def vary(
 @takes_request(MorphSettings)
 def morph(
     model: ModelPath,
-    first: Annotated[Path, Argument(callback=spelt, metavar="FIRST", help="a recording", show_default=False)],
+    first: Annotated[
+        Path, Argument(callback=existing(RECORDING), metavar="FIRST", help="a recording", show_default=False)
+    ],
     last: Annotated[
-        Path, Argument(callback=spelt, metavar="LAST", help="the recording that it leads to", show_default=False)
+        Path,
+        Argument(
+            callback=existing(RECORDING), metavar="LAST", help="the recording that it leads to", show_default=False
+        ),
     ],
     given: Given,
     below: Annotated[
         list[Path] | None,
         Argument(
-            callback=spelt,
+            callback=existing(RECORDING),
             metavar="THIRD FOURTH",
             help="two more, below them: the corners of a grid",
             show_default=False,
@@ -141,7 +153,9 @@ def morph(
     files.say(made, as_json, {**about, "warnings": warnings})
 
 
-AudioPath = Annotated[Path, Argument(callback=spelt, metavar="AUDIO", help="a recording", show_default=False)]
+AudioPath = Annotated[
+    Path, Argument(callback=existing(RECORDING), metavar="AUDIO", help="a recording", show_default=False)
+]
 
 
 @takes_request(ExtendSettings)
@@ -189,7 +203,7 @@ def kit(
     model: Annotated[
         Path,
         Argument(
-            callback=spelt,
+            callback=existing(f"{MODEL} or {RECORDING}"),
             metavar="MODEL.distill|AUDIO",
             help="a model file; or one recording, to make takes of",
             show_default=False,
@@ -271,7 +285,6 @@ class SoundFiles:
     def __init__(self, model: "Model", out: Path, stem: str, given: Given, kind: AudioFormat, pictures: bool) -> None:
         from distill.generate.sounds import NO_SAMPLES
 
-        check_folder("--out", out)  # it is made with its first sound: what is refused leaves none
         audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
         self.model, self.out, self.kind, self.pictures = model, out, kind, pictures
         self.paths: list[Path] = []

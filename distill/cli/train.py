@@ -129,13 +129,13 @@ def train_prior(
 
     After Ctrl-C or a crash, the same command resumes the training. A prior in place of one with labels has labels, too.
     """
+    if data is not None:
+        _check_folder("--data", data)
     from distill.model_file.format import read_contents
 
     known, written = read_contents(model)[0].prior_config, output or model
     before = {"corpus.labels": "folder"} if known is not None and known.labels else {}
     params = params_of_flags({"corpus.path": data or ".", **before, **given})
-    if data is not None:
-        _check_folder("--data", data)
     if output is not None:
         check_output(output, [])
         check_replaceable("--output", [output], replace=True)

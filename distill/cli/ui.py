@@ -9,6 +9,7 @@ from typer import Option
 
 from distill.cli.flags import make_folder
 from distill.errors import ParamsError
+from distill.process import no_proxies
 
 
 def ui(
@@ -48,10 +49,11 @@ def ui(
         raise ParamsError(f"--root-path {root_path}: expected a path such as /distill, found another; correct it")
     make_folder("--folder", folder / ".distill")
     try:
-        from distill.ui.server import serve
-        from distill.ui.workspace import Workspace
+        with no_proxies():
+            from distill.ui.server import serve
+            from distill.ui.workspace import Workspace
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi", "filelock")):
+        if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi")):
             raise
         raise ParamsError(
             f"distill ui: expected the page's packages, found no {error.name}; install them with "

@@ -207,7 +207,7 @@ def decode_file(
     progress: Progress = lambda *_: None,
     replace: bool = False,
 ) -> list[DecodedFile]:
-    """Decode the recordings of `load_codes`: one to the file `output`, several into the folder `output`.
+    """Decode the recordings of `load_codes`: one to the file `output`, or into a folder that is there; several into a folder.
 
     Those with an image are stereo. A sound whose peak is above full scale is attenuated. A new folder is written
     atomically; in one that exists, files of the same names are replaced only if Distill made them, and with `replace`.
@@ -215,9 +215,10 @@ def decode_file(
     """
     rate = codec.spectrogram.sample_rate
     parent, names = output, file_names([recording.name for recording in recordings], kind)
-    if len(recordings) == 1:
+    is_file = len(recordings) == 1 and not output.is_dir()
+    if is_file:
         parent, names = output.parent, [output.name]
-    whole = nullcontext(parent) if parent.is_dir() or len(recordings) == 1 else atomic_folder(output)
+    whole = nullcontext(parent) if parent.is_dir() or is_file else atomic_folder(output)
     targets = [parent / name for name in names]
     check_replaceable("-o", targets, replace)
     written = []

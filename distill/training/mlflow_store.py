@@ -116,7 +116,7 @@ def page_command(root: Path, port: int) -> list[str]:
     uri = tracking_uri(root)
     warn_of_move(client_of(uri), root)
     flags = ["--default-artifact-root", str(root / "mlruns"), "--host", "127.0.0.1", "--port", str(port)]
-    return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *flags]
+    return [sys.executable, "-P", "-m", "mlflow", "ui", "--backend-store-uri", uri, *flags]
 
 
 def dataset_of(about: Mapping[str, Any]) -> Any:

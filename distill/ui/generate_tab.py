@@ -110,9 +110,7 @@ class GenerateTab:
 
         build(USUAL)
         with gr.Accordion("Follow a voice or notes", open=False):
-            form[MIDI] = gr.File(
-                label="Or a MIDI file", file_types=[".mid", ".midi", ".rmi"], height=90, elem_id="midi"
-            )
+            form[MIDI] = gr.File(label="Or a MIDI file", file_types=[".mid", ".midi", ".rmi"], elem_id="midi")
             build(FOLLOWING)
         with gr.Accordion("A pattern of hits", open=False):
             build(PATTERN)
@@ -362,9 +360,9 @@ class GenerateTab:
         return gr.update(choices=labels, visible=bool(labels))
 
     def rows(self, name: str | None) -> Any:
-        """The grid of a pattern: a row for each label of a model."""
+        """The grid of a pattern: a row for each label of a model, which has no grid without labels."""
         labels = self._work.known(name).get("labels") or []
-        return gr.update(value=[[label, *[False] * STEPS] for label in labels] or None)
+        return gr.update(value=[[label, *[False] * STEPS] for label in labels] or None, visible=bool(labels))
 
     def models(self, now: str | None) -> list[Any]:
         """The list of models and the labels of the one that is chosen."""
@@ -387,16 +385,15 @@ class GenerateTab:
         untrained = str(made.get("untrained") or "")
         unknown = "Novelty unknown: the model has no codes of its recordings." * bool(made and not untrained)
         paths = [folder / Path(row["file"]).name for row in rows]
-        cards = [
-            _card(path, number, row, unknown) for number, (path, row) in enumerate(zip(paths, rows, strict=True), 1)
-        ]
+        names = names_of(len(rows), made.get("columns"))
+        cards = [_card(path, name, row, unknown) for path, name, row in zip(paths, names, rows, strict=True)]
         reports = (made.get(name) or {} for name in ("tuning", "faults"))
         said = [line for report in reports for line in report.get("in_words") or []] + made.get("remarks", [])
         lines = "".join(f"<p>{escape(line)}</p>" for line in said)
         seed = f"<p>seed {escape(str(made['seed']))}</p>" if made.get("seed") is not None else ""
         body = f'{head}{view.note(untrained)}{seed}{lines}<div class="cards">{"".join(cards)}</div>'
         if "columns" in made:
-            return keyboard.of_grid(paths, made["columns"]), body
+            return keyboard.of_grid(paths, names, made["columns"]), body
         return keyboard.of_sounds(paths, rows), body
 
 
@@ -424,7 +421,14 @@ def pattern_of(rows: Sequence[Sequence[Any]] | None) -> str:
     return " ".join(f"{label}:{steps}" for label, steps in lines if label and "x" in steps)
 
 
-def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
+def names_of(count: int, columns: int | None) -> list[str]:
+    """Names of sounds: numbers, or for the one row of a morph how far each is from the first recording to the last."""
+    if columns == count > 1:
+        return [f"{number / (count - 1):.0%}" for number in range(count)]
+    return [f"sound {number}" for number in range(1, count + 1)]
+
+
+def _card(path: Path, name: str, row: dict[str, Any], unknown: str) -> str:
     """A card of a sound: players, spectrogram, verdict or `unknown`, buttons; "" where it was discarded."""
     if not path.is_file():
         return ""
@@ -441,14 +445,14 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
     ]
     said = f"<p>{escape('. '.join(filter(None, sentences)))}</p>"
     length = f", {row['seconds']:.2f} s" if "seconds" in row else ""
-    parts = [view.player(path, f"sound {number}{length}")]
+    parts = [view.player(path, f"{name}{length}")]
     nearest, picture = path.with_stem(f"{path.stem}{NEAREST}"), path.with_suffix(".png")
     parts += [view.player(nearest, "its nearest training recording")] * nearest.is_file()
-    parts += [view.picture(picture, f"spectrogram of sound {number}")] * picture.is_file()
+    parts += [view.picture(picture, f"spectrogram of {name}")] * picture.is_file()
     address = view.address(path)
     buttons = "".join(
         f'<button type="button" data-do="{what}" data-sound="{escape(path.name)}" '
-        f'aria-label="{text}: sound {number}">{text}</button>'
+        f'aria-label="{text}: {name}">{text}</button>'
         for what, text in (("discard", "Discard"), ("vary", "Variations"))
     )
     judged = f'<summary class="verdict {escape(verdict)}">{escape(str(row.get("short")))}</summary>{escape(str(why))}'
@@ -456,7 +460,7 @@ def _card(path: Path, number: int, row: dict[str, Any], unknown: str) -> str:
     return (
         f'<section class="card" draggable="true" data-file="{escape(path.name)}" data-address="{address}">'
         f'{said}{"".join(parts)}<div class="buttons">'
-        f'<button type="button" data-keys="{address}" aria-label="Play on keys: sound {number}">On keys</button>'
+        f'<button type="button" data-keys="{address}" aria-label="Play on keys: {name}">On keys</button>'
         f'{buttons}<a href="{address}" download>Download</a></div></section>'
     )
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from filelock import FileLock
 
 from distill.errors import ParamsError
+from distill.pipeline.workspace import LOCK, locked
 from distill.progress import EVENTS, SAID, STATUS, VARIABLE
 from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
@@ -166,7 +166,7 @@ class Jobs:
         """
         kinds, most = (TRAININGS, 1) if job.kind in TRAININGS else (OTHERS, MOST_AT_ONCE)
         self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / "lock"):  # beside other pages of the folder
+        with locked(self._folder / LOCK, waits=True):  # beside other pages of the folder
             if len(running := self.running(*kinds)) >= most:
                 titles = ", ".join(other.title for other in running)
                 raise ParamsError(

@@ -30,23 +30,24 @@ class Group(NamedTuple):
 
 def of_sounds(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> str:
     """Keys for sounds, as `--json` tells of them: at their notes over all keys, else one on each white key."""
-    there = [(path, row) for path, row in zip(paths, rows, strict=True) if path.is_file()]
-    notes = {row.get("note") for _, row in there}
+    numbered = enumerate(zip(paths, rows, strict=True), 1)
+    there = [(f"sound {number}", path, row) for number, (path, row) in numbered if path.is_file()]
+    notes = {row.get("note") for _, _, row in there}
     if None in notes:
         white = (key for key in KEYS[FIRST:] if key % OCTAVE not in BLACK)
         return _keys(
-            [Group(key, path.stem, [view.address(path)]) for key, (path, _) in zip(white, there, strict=False)]
+            [Group(key, name, [view.address(path)]) for key, (name, path, _) in zip(white, there, strict=False)]
         )
-    by_note = {round(row["note"]): list[str]() for _, row in there}
-    for path, row in there:
+    by_note = {round(row["note"]): list[str]() for _, _, row in there}
+    for _, path, row in there:
         by_note[round(row["note"])].append(view.address(path))
     return _keys(_over_all([Group(key, note_name(key), sounds) for key, sounds in sorted(by_note.items())]), True)
 
 
-def of_grid(paths: Sequence[Path], columns: int) -> str:
+def of_grid(paths: Sequence[Path], names: Sequence[str], columns: int) -> str:
     """Pads for sounds in rows of so many, as they lie between those at the ends or the corners."""
-    keys = zip(KEYS[LOWEST_PAD:], paths, strict=False)
-    return _pads([Group(key, path.stem[-3:], [view.address(path)]) for key, path in keys if path.is_file()], columns)
+    keys = zip(KEYS[LOWEST_PAD:], paths, names, strict=False)
+    return _pads([Group(key, name, [view.address(path)]) for key, path, name in keys if path.is_file()], columns)
 
 
 def of_kit(folder: Path, made: Mapping[str, Any]) -> str:

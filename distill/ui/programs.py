@@ -6,7 +6,7 @@ A request runs the command of that name, as the page does: the same checks, sent
 import re
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from starlette.datastructures import FormData, UploadFile
@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from distill.errors import ParamsError
+from distill.codes.file import printable_stem
+from distill.errors import ParamsError, for_the_user
 from distill.generate.requests import (
     ExtendSettings,
     FillSettings,
@@ -35,6 +36,7 @@ from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace
 
 MOST_FILES, MOST_FIELDS = 4, 40
+FILES = {"recording", "first", "last", "below"}  # of an answer; programs know files by the names that they sent
 
 
 class Command(NamedTuple):
@@ -65,7 +67,10 @@ class Programs:
         self._work = workspace
 
     async def answer(self, request: Request) -> Response:
-        """Run a command and answer when it has ended: 200 with what `--json` prints, or 422 with a sentence."""
+        """Run a command and answer when it has ended: 200 with what `--json` prints, else a sentence.
+
+        Its status is 422 for a wrong request, and 500 where the system or the command fails.
+        """
         name = request.path_params["command"]
         folder = self._work.uploads / secrets.token_hex(16)
         try:
@@ -78,17 +83,21 @@ class Programs:
             job = self._work.jobs.start(name, f"{name} for a program", arguments, {"model": model})
             await job.ended()
         except ParamsError as error:
-            return JSONResponse({"error": str(error)}, 422)
+            return refused(str(error))
         except HTTPException as error:
-            return JSONResponse({"error": f"form: expected fields and files, found {error.detail}"}, 422)
+            return refused(f"form: expected fields and files, found {error.detail}")
+        except OSError as error:
+            return refused(str(for_the_user(error) or error), 500)
         finally:
             remove_folder(folder)
         return self._made(job)
 
     def _made(self, job: Job) -> Response:
         if job.state != "done":
-            return JSONResponse({"error": job.message}, 422 if job.state == "refused" else 500)
-        made = job.read(STDOUT)
+            return refused(job.message.removeprefix("--"), 422 if job.state == "refused" else 500)
+        made = {**job.read(STDOUT)}
+        for key in made.keys() & FILES:
+            made[key] = [Path(path).name for path in made[key]] if key == "below" else Path(made[key]).name
         for row in rows_of(made):
             row["file"] = view.address(self._work.root / row["file"])
         return JSONResponse(made)
@@ -98,10 +107,12 @@ class Programs:
         command, values = COMMANDS[name], dict[str, Any]()
         known = [flag_of(field, about) for field, about in fields_of(command.settings).items()]
         types = {flag.name.removeprefix("--"): flag.type for flag in known}
-        short = {flag.short.removeprefix("-"): flag.name.removeprefix("--") for flag in known if flag.short}
+        names = {
+            field: flag.name.removeprefix("--") for field, flag in zip(fields_of(command.settings), known, strict=True)
+        }
         types |= {"model": str, **dict.fromkeys(command.files, Path)}
         for key, value in form.multi_items():
-            flag = short.get(key, key.replace("_", "-"))
+            flag = names.get(key, key.replace("_", "-"))
             if flag not in types:
                 raise ParamsError(
                     f"{one_line(key, 60)}: expected one of {', '.join(types)}, found another; leave it out"
@@ -121,10 +132,18 @@ class Programs:
         return [name, *models, *files, *flags(**values)]
 
 
+def refused(sentence: str, status: int = 422) -> Response:
+    """An answer that says why there is no other."""
+    return JSONResponse({"error": sentence}, status)
+
+
 async def _kept(file: UploadFile, folder: Path) -> str:
-    """The path of an uploaded file, kept in a folder under a name of its own."""
-    suffix = Path(file.filename or "").suffix
-    path = folder / f"{secrets.token_hex(4)}{suffix if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', suffix) else ''}"
+    """The path of an uploaded file, kept in a folder under its name, which sounds made from it begin with."""
+    given = PurePosixPath(file.filename or "")
+    suffix = given.suffix if re.fullmatch(r"[.][A-Za-z0-9]{1,8}", given.suffix) else ""
+    path = folder / f"{printable_stem(given).strip('.') or 'upload'}{suffix}"
+    while path.exists():
+        path = path.with_stem(f"{path.stem}_2")
     folder.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as out:
         while piece := await file.read(1 << 20):

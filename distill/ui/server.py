@@ -29,7 +29,7 @@ from distill.ui.generate_tab import GenerateTab
 from distill.ui.harp import Harp
 from distill.ui.jobs import TRAININGS
 from distill.ui.library_tab import LibraryTab
-from distill.ui.programs import Programs
+from distill.ui.programs import Programs, refused
 from distill.ui.training_tabs import GENERATE, CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
 
@@ -104,10 +104,11 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         origin = request.headers.get("origin")
+        says = refused if request.url.path.startswith("/api/") else _sentence
         if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            return _sentence("expected a request of this page, found one of another page", 403)
+            return says("expected a request of this page, found one of another page", 403)
         if re.search(r"/file[=/]\s*\w+:/", request.url.path):  # Gradio would fetch it
-            return _sentence("expected a file of this page, found a web address", 403)
+            return says("expected a file of this page, found a web address", 403)
         if self._token is None or _are_equal(request.cookies.get(self._cookie, ""), self._token):
             return None
         if _are_equal("/".join(request.url.path.split("/")[:3]), harp_path(self._token)):  # HARP has no cookies
@@ -116,7 +117,7 @@ class Guard:
         if not _are_equal(token, self._token):
             other = "a wrong one" if token or request.url.path.startswith("/harp/") else "none"
             text = f"expected the token of this page, found {other}; open the address that distill ui printed"
-            return _sentence(text, 401)
+            return says(text, 401)
         answer = RedirectResponse(f"{self._root}/?{request.url.remove_query_params('token').query}".rstrip("?"), 303)
         answer.set_cookie(self._cookie, token, httponly=True, samesite="strict")
         return answer

@@ -155,7 +155,7 @@ class TrainTab(TrainingTab):
 
     def _build_upload(self, corpus: gr.Dropdown, is_open: bool) -> None:
         with gr.Accordion("Add recordings", open=is_open):
-            gr.Markdown("Choose or drop sound files, folders or zip archives. Folders can be labels.")
+            gr.Markdown("Choose or drop sound files or folders. Folders can be labels.")
             folder = gr.Textbox("my-sounds", label="Folder to add them to", max_length=100)
             files = gr.File(file_count="multiple", label="Files", elem_id="files")
             directory = gr.File(file_count="directory", label="A whole folder", elem_id="directory")

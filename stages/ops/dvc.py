@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -21,8 +21,9 @@ import psutil
 import yaml
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
-from zc.lockfile import LockError, LockFile
 
+from distill.errors import DistillError
+from distill.pipeline.workspace import has_locks, locked
 from distill.storage.files import write_bytes
 from distill.training.interruption import SIGNALS, is_ignored, raise_interrupted
 
@@ -76,11 +77,16 @@ def keep_lock(folder: Path) -> None:
 
 
 def mend(folder: Path) -> str:
-    """Mend DVC's files, `dvc.lock` from its copy in a folder. Returns what was mended, in a sentence, or ""."""
+    """Mend DVC's files, `dvc.lock` from its copy in a folder. Returns what was mended, in a sentence, or "".
+
+    On a drive without locks DVC is set to use hard links. Raises DistillError where there are none either.
+    """
     holders = _holders()
     if holders and not any(holders):
         LOCKED.unlink()
     _remove_half_copies()
+    if not has_locks(HELD.parents[1]) and not any(holders):
+        _lock_by_links()
     if not LOCK.exists() or _is_whole(LOCK):
         return ""
     kept = folder / KEPT
@@ -114,10 +120,24 @@ def is_busy() -> bool:
     if any(_holders()):
         return True
     try:
-        with closing(LockFile(str(HELD))):  # what DVC locks with
-            return False
-    except (LockError, OSError):
+        with locked(HELD) as is_free:
+            return not is_free
+    except OSError:
         return True
+
+
+def _lock_by_links() -> None:
+    """Let DVC lock by a hard link, after what other locks left. Raises DistillError."""
+    HELD.unlink(missing_ok=True)
+    try:
+        HELD.hardlink_to(HELD.parents[1] / "config")
+    except OSError as error:
+        raise DistillError(
+            f"{HELD}: expected a drive with locks or hard links, which DVC needs, found neither ({error.strerror}); move "
+            "the project to another drive, or learn a folder with `distill train`"
+        ) from error
+    HELD.unlink()
+    run_dvc("config", "--local", "core.hardlink_lock", "true")
 
 
 def _remove_half_copies() -> None:
@@ -128,8 +148,8 @@ def _remove_half_copies() -> None:
     beside = (path for folder in OUTS for path in folder.glob(".*.tmp"))
     half = [path for path in (*CACHE.rglob(".*.tmp"), *beside) if HALF.fullmatch(path.name)]
     if half:
-        with suppress(LockError, OSError), closing(LockFile(str(HELD))):
-            for path in half:
+        with suppress(OSError), locked(HELD) as is_free:
+            for path in half if is_free else ():
                 path.unlink(missing_ok=True)
 
 

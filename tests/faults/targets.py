@@ -7,8 +7,6 @@ import json
 import logging
 import random
 import tempfile
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,10 +45,6 @@ SNDFILE = (
     *("MP3 MPEG_LAYER_III", "CAF PCM_16", "AU PCM_16", "W64 PCM_16", "RF64 PCM_16"),
 )
 FFMPEG = {"m4a": "aac", "mov": "alac", "mka": "flac", "webm": "libopus", "wma": "wmav2", "wv": "wavpack", "ac3": "ac3"}
-ZIPS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-NAMES = (
-    "a", "A", "..", ".", "", "/", "C:", "NUL", "é", "e\u0301", "\x1b[31m", "\u202e", "a" * 256, " ", "\\", "\n", "a.wav",
-)  # fmt: skip
 PIECES = (
     "kick", "hi hat", "x", "X", "o", ".", "|", ":", ",", ";", " ", "\n", "=", "1", "34", "128", "9" * 5000, "C", "#", "b",
     "-1", "４", "♭",
@@ -256,47 +250,6 @@ def _read_keys(text: str) -> None:
     assert set(read_notes(text)) <= set(KEYS)
 
 
-def archives() -> Target:
-    """Zip archives that are added to a folder of recordings; nothing is written beside it."""
-    from distill.ui.uploads import Uploads
-
-    def change(data: bytes, draw: random.Random) -> bytes:
-        return mutant(data, draw) if draw.randrange(2) else _archive(_names(draw), draw)
-
-    def read(path: Path) -> None:
-        with tempfile.TemporaryDirectory() as parent:
-            uploads = Uploads(Path(parent, "sounds"))
-            uploads.add([(path, "some.zip")])
-            assert {made.name for made in Path(parent).iterdir()} <= {"sounds"}
-            files = [made for made in uploads.folder.rglob("*") if not made.is_dir()]
-            assert len(files) == uploads.count
-        for text in uploads.refused:
-            raise DistillError(text)
-
-    draw = random.Random(0)
-    inputs = [
-        (".zip", _archive(["a/b/1.wav", "a/c/é.flac", "a/read.me", "__MACOSX/._1.wav", "a/d/"], draw)) for _ in ZIPS
-    ]
-    return Target(inputs, read, change)
-
-
-def _names(draw: random.Random) -> list[str]:
-    """Paths of recordings, some of which lead elsewhere."""
-    paths = ["".join(draw.choices((*NAMES, "/", "/"), k=draw.randrange(1, 9))) for _ in range(draw.randrange(9))]
-    return [path + draw.choice(("", ".wav", "/a.flac", "/")) for path in paths]
-
-
-def _archive(names: Sequence[str], draw: random.Random) -> bytes:
-    """An archive with files, one packed in any way and by any system, of these names."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(stream, "w") as archive:  # of names that come twice
-        for name in names:
-            entry = zipfile.ZipInfo(name)
-            entry.create_system, entry.compress_type = draw.choice((0, 3)), draw.choice(ZIPS)
-            archive.writestr(entry, name * 9)
-    return stream.getvalue()
-
-
 def requests() -> Target:
     """Requests of programs, the command and the type of what is sent before it; a valid one would run the command."""
     from starlette.applications import Starlette
@@ -315,7 +268,8 @@ def requests() -> Target:
     def start(kind: str, _title: str, arguments: list[str], _values: Mapping[str, Any]) -> Job:
         fields = fields_of(COMMANDS[kind].settings).keys()
         try:
-            params = flags[kind].make_context(kind, arguments[1:]).params
+            with contextlib.chdir(work.root):
+                params = flags[kind].make_context(kind, arguments[1:]).params
             validated(COMMANDS[kind].settings, {key: params[key] for key in fields if params[key] is not None})
         except Exception as error:
             if not isinstance(error, DistillError) and not hasattr(error, "format_message"):  # typer's usage errors
@@ -384,6 +338,5 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "midi": midi,
     "settings": settings,
     "words": words,
-    "archives": archives,
     "requests": requests,
 }

@@ -1,11 +1,16 @@
 """What is installed without extras is enough to train, generate, vary and verify."""
 
+import os
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
 from unit.tiny import write_tone
+
+from distill import __version__
 
 ROOT = Path(__file__).parents[3]
 WITHOUT = """
@@ -14,6 +19,32 @@ sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(",")))
 from distill.__main__ import main
 main()
 """
+
+
+@pytest.mark.parametrize("other", ["distill/__init__.py", "distill.py"])
+def test_another_package_of_this_name_is_named(tmp_path: Path, other: str) -> None:
+    """Not one in the folder where the command starts, nor modules there with names of others."""
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    for name in (other, "torch.py", "types.py", "random.py"):
+        (tmp_path / name).write_text("raise SystemExit(9)")
+    (command,) = entry_points(group="console_scripts", name="distill")
+    code = f"import sys; from {command.module} import {command.attr} as run; sys.exit(run())"
+
+    def distill(**environment: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-P", "-c", code, "--version"]  # as a console script, without the current folder
+        return subprocess.run(
+            line, cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        )
+
+    assert distill().stdout == f"distill {__version__}\n"
+    (tmp_path / "types.py").unlink()  # with PYTHONPATH it would be Python's own
+    (tmp_path / "random.py").unlink()
+    done = distill(PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"distill: expected Python to find {ROOT / 'distill/__init__.py'}, found another package of this name at "
+        f"{tmp_path / other}; rename that one, or take its folder out of PYTHONPATH\n"
+    )
 
 
 def extra_modules() -> str:

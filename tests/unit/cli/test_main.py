@@ -72,6 +72,7 @@ def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
     assert soundfile.info("out/a_2.flac").frames == 3200
     plain = shell("encode", "m.distill", "a.wav", "-o", "one.codes")
     assert re.fullmatch(r"one\.codes  1 recording, 0\.30 s, \d+ frames, \d+ x real time\n", plain.out)
+    assert shell("decode", "m.distill", "one.codes", "-o", "out").out.startswith("out/a.wav  0.30 s")
     again = shell("decode", "m.distill", "one.codes", "-o", "again.ogg").out  # the untrained codec is loud
     assert re.fullmatch(r"again\.ogg  0\.30 s  attenuated by \d+\.\d dB to avoid clipping\n", again)
     assert sounds[0]["gain_db"] < 0

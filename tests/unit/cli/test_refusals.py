@@ -1,5 +1,8 @@
 """What commands refuse: exit status 2, one sentence on stderr, nothing written."""
 
+import re
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,19 @@ from distill.params import default_params, default_values
 
 GIVEN = {"corpus.path": "sounds", "bundle.name": "mine"}
 NO_RECORDING = "expected a recording, found"
+NO_MODEL = "expected a Distill model or a recording, found"
+NOTHING = "nothing there; check the path"
 NO_CODES = "expected a file of codes that `distill encode` wrote, found"
 NO_REFERENCE = "bare.distill: expected a model with the codes of its training recordings, to"
 
 REFUSED = {
-    "encode m.distill none.wav -o x": f"none.wav: {NO_RECORDING} a file that is missing; check the path or name another",
+    "encode m.distill none.wav -o x": f"none.wav: {NO_RECORDING} {NOTHING}",
+    "encode m.distill a.wav none.wav -o x": f"none.wav: {NO_RECORDING} {NOTHING}",
+    "decode m.distill none.codes -o x.wav": f"none.codes: {NO_CODES} {NOTHING}",
+    "inspect none.distill": f"none.distill: expected a Distill model, found {NOTHING}",
+    "inspect folder": "folder: expected a Distill model, found a folder; name a file in it",
     "encode m.distill empty.wav -o x": f"empty.wav: {NO_RECORDING} a file that is empty",
-    "encode m.distill . -o x": f".: {NO_RECORDING} a file that is a folder",
+    "encode m.distill . -o x": f".: {NO_RECORDING} a folder; name a file in it",
     "encode m.distill a.wav -o no/x": "-o no/x: expected a path in an existing folder, found no no",
     "encode m.distill a.wav -o a.wav": "-o a.wav: expected a file other than the input",
     "encode m.distill -o x": "Missing argument 'AUDIO...'; see distill encode --help",
@@ -31,7 +40,6 @@ REFUSED = {
     "decode m.distill cut.codes -o x.wav": f"cut.codes: {NO_CODES}",
     "decode m.distill one.codes -o x": "-o x: expected the suffix .wav, .flac, .ogg or .mp3, or --format",
     "decode m.distill one.codes -o x.wav --format flac": "--format flac: expected the format that x.wav names; leave",
-    "decode m.distill one.codes -o folder": "-o folder: expected a file for one recording, found a folder",
     "decode m.distill two.codes -o x.wav": "-o x.wav: expected a folder for 2 recordings",
     "train none": "DIR none: expected a folder of recordings, found nothing there; check the path",
     "train text.wav": "DIR text.wav: expected a folder of recordings, found a file; name the folder that holds it",
@@ -57,7 +65,7 @@ REFUSED = {
     "generate m.distill --loose .5": "loose: expected follow with it, found none; name one, or leave it out",
     "generate m.distill --stems": "stems: expected pattern or follow with it, found none; name one, or leave it out",
     "generate m.distill --follow a.wav --tuning 430": "tuning 430: expected a note to tune, found none; name a note such a",
-    "generate m.distill --follow text.mid": "text.mid: expected a MIDI file, found none; check the path or name another",
+    "generate m.distill --follow text.mid": "text.mid: expected a MIDI file, found another kind of file; check the path or",
     "fill m.distill a.wav --from 0 --to inf": "--to: expected less than or equal to 3600, found inf; see distill fill",
     "generate m.distill --swing .5": "swing: expected pattern with it, found none; name one, or leave it out",
     "generate m.distill --bars 2": "bpm: expected recordings that repeat, to draw loops along them, found none; give a patt",
@@ -67,7 +75,7 @@ REFUSED = {
     "generate m.distill --pattern kick:x --seconds 1": "seconds: expected none beside pattern, which has its own; leave on",
     "generate m.distill --pattern kick": "pattern kick: expected labels and their steps, such as kick:x...x... snare:....x",
     "generate m.distill --pattern tom:x": "label tom: expected one of kick, snare; found none of them (a folder is",
-    "generate m.distill --follow none.wav": f"none.wav: {NO_RECORDING} a file that is missing; check the path or name another",
+    "generate m.distill --follow none.mid": f"none.mid: expected a recording or a MIDI file, found {NOTHING}",
     "generate m.distill --pattern kick:x --bpm 1": "--bpm: expected greater than or equal to 20, found 1",
     "generate m.distill --note H3": "note H3: expected notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is",
     "generate m.distill --note C3": "note: expected recordings with a pitch, found that 0% of them have one; leave the note out",
@@ -78,13 +86,15 @@ REFUSED = {
     "generate pitched.distill --note C9": "note C9: expected one from ",
     "vary pitched.distill a.wav --note C3:E3": "note C3:E3: expected one note for takes, found 5; give one, or make",
     "vary m.distill a.wav --transpose 49": "--transpose: expected less than or equal to 48, found 49",
-    "generate m.distill --prompt none.wav": f"none.wav: {NO_RECORDING} a file that is missing",
+    "generate m.distill --prompt none.wav": f"none.wav: {NO_RECORDING} {NOTHING}",
+    "morph m.distill a.wav none.wav": f"none.wav: {NO_RECORDING} {NOTHING}",
+    "train-prior m.distill --data none": f"--data none: expected a folder of recordings, found {NOTHING}",
     "vary m.distill text.wav": f"text.wav: {NO_RECORDING} a file that",
     "vary m.distill": "m.distill: expected a recording to vary, found a model file alone; name a recording after it",
-    "vary none.wav": f"none.wav: {NO_RECORDING} a file that is missing; check the path or name another one",
+    "vary none.wav": f"none.wav: {NO_MODEL} {NOTHING}",
     "vary text.wav": f"text.wav: {NO_RECORDING} a file that is text, not audio",
-    "vary .": f".: {NO_RECORDING} a file that is a folder",
-    "kit none.wav --out x": f"none.wav: {NO_RECORDING} a file that is missing",
+    "vary .": f".: {NO_MODEL} a folder; name a file in it",
+    "kit none.wav --out x": f"none.wav: {NO_MODEL} {NOTHING}",
     "vary m.distill a.wav --strength nan": "--strength: expected a finite number, found nan",
     "kit m.distill --out folder": "out folder: expected a new or an empty folder, found one with files in",
     "kit m.distill --out x --format exs": "kit: formats: expected 'sfz' or 'dspreset', found 'exs'",
@@ -102,8 +112,8 @@ REFUSED = {
     "kit m.distill --out x --label kick --notes C1 --keys kick=C2": "keys kick: expected none for an instrument at notes",
     "kit m.distill --out x --label kick --notes C1": "note: expected recordings with the label kick with a pitch, found that 0%",
     "sing": "No such command 'sing'; see distill --help",
-    "list none": "DIR none: expected a folder of models, found nothing there",
-    "list text.wav": "DIR text.wav: expected a folder of models, found a file; name the folder that holds it",
+    "list none": f"none: expected a folder of models, found {NOTHING}",
+    "list text.wav": "text.wav: expected a folder of models, found a file; name the folder that holds it",
 }
 
 
@@ -118,6 +128,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tone(found / "a.wav")
     (found / "empty.wav").touch()
     (found / "text.wav").write_text("hello")
+    (found / "text.mid").write_text("hello")
     (found / "folder").mkdir()
     (found / "folder" / "song.als").touch()
     return found
@@ -139,6 +150,37 @@ def test_every_refusal_is_one_sentence(command: CommandLine) -> None:
         found = command.refused(*line.split(" "))
         assert found.startswith(f"distill: {sentence}"), (line, found)
     assert not {"varied", "generated"} & {path.name for path in Path().iterdir()}
+
+
+def test_wrong_paths_are_refused_before_large_libraries_are_loaded(tmp_path: Path) -> None:
+    """Each command with a wrong path in the place of each input, in one process that can import neither."""
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "m.distill").touch()
+    lines = [
+        *("generate none", "generate m.distill --prompt none", "generate m.distill --follow none.mid", "vary none"),
+        *("vary m.distill none", "kit none -o k", "morph m.distill a.wav none", "extend m.distill none --after 1"),
+        *("fill m.distill none --from 0 --to 1", "encode m.distill none -o x", "decode m.distill none -o x.wav"),
+        *("inspect none", "verify none", "export none -o x", "train none", "train-prior none", "list none"),
+        *("train-prior m.distill --data none", "push none a/b", "generate m.distill -o a.wav", "kit a.wav -o a.wav"),
+        *("export m.distill -o a.wav", "ui --folder a.wav"),
+    ]
+    code = (
+        "import sys; sys.modules.update(torch=None, scipy=None, gradio=None)\n"
+        "from distill.cli.main import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    sys.argv = ['distill', *line.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as ended: print(ended.code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *lines], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    said = done.stderr.splitlines()
+    assert done.stdout.split() == ["2"] * len(lines) == ["2"] * len(said)
+    for line, sentence in zip(lines, said, strict=True):
+        assert re.fullmatch(
+            r"distill: .*(none(\.mid)?|a\.wav): expected .*, found (nothing there|a file).*", sentence
+        ), line
 
 
 def test_an_empty_argument_is_refused(command: CommandLine) -> None:

@@ -1,5 +1,6 @@
 """A folder to a model file in process: what is left, what is not, and that a stop in between changes nothing."""
 
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from distill.model_file.build import facts
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params, default_params
 from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior, work_key
-from distill.pipeline.workspace import remember_corpus
+from distill.pipeline.workspace import LOCK, locked, remember_corpus, workplace
 from distill.prior.training import PriorTraining
 from distill.storage.work import Executor
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent
@@ -210,6 +211,28 @@ def test_the_same_training_twice_at_once_and_a_file_where_work_belongs_are_refus
         ParamsError, match=r"file.*: expected a folder for work in progress, found a file; move it away"
     ):
         train(sounds, tmp_path / "a.distill", state=tmp_path / "file")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX locks")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_work_goes_on_with_one_warning_where_the_drive_has_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    import fcntl
+
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(number, os.strerror(number))))
+    for _ in range(2):
+        with workplace(tmp_path / "work"), locked(tmp_path / "work" / LOCK, waits=True) as is_held:
+            assert is_held
+        assert not (tmp_path / "work").exists()
+    (warning,) = caplog.messages
+    assert warning == (
+        f"{tmp_path / 'work'}: expected a drive with locks, found: {os.strerror(number)}; nothing keeps two commands from "
+        "changing the same files: run them one after the other"
+    )
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / LOCK):
+        pass
 
 
 def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(

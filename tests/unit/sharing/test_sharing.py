@@ -217,7 +217,7 @@ def test_wrong_arguments(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
         (f"{MODEL} --license My-own", "--license: expected an identifier of the hub, such as mit, cc-by-4.0 or other"),
         ("bells.safetensors", "bells.safetensors: expected a name that ends in .distill, in plain characters; rena"),
         ("text.distill", "text.distill: expected a Distill model, found another format"),
-        ("none.distill", "none.distill: expected a Distill model, found no such file"),
+        ("none.distill", "none.distill: expected a Distill model, found nothing there; check the path"),
     ):
         file, *more = line.split()
         assert shell.refused("push", file, PLACE, *more).startswith(said)

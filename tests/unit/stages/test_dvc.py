@@ -1,5 +1,6 @@
 """DVC's own files, cut off by a kill or a full disk."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -14,6 +16,7 @@ from dvc.lock import make_lock
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from programs import until
 
+from distill.errors import DistillError
 from stages.ops import dvc
 from stages.ops.dvc import LOCK, LOCKED
 
@@ -104,6 +107,25 @@ def test_another_command_of_dvc_is_seen(project: Path) -> None:
         LOCKED.write_text(json.dumps({"write": {"out": {"pid": other.pid, "cmd": "dvc repro"}}, "read": {}}))
         until(dvc.is_busy)  # the system tells the words of a command a moment after it has begun
     assert not dvc.is_busy()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX locks")
+def test_dvc_locks_by_links_on_a_drive_without_locks(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    Path(".dvc/config").write_text("[core]\n    no_scm = true\n")
+    dvc.HELD.touch()  # as DVC leaves it, which would keep its other lock from being taken
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))))
+    assert dvc.mend(project) == ""
+    assert "hardlink_lock = true" in Path(".dvc/config.local").read_text()
+    assert not dvc.HELD.exists()
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, os.strerror(errno.EPERM))))
+    with pytest.raises(DistillError) as caught:
+        dvc.mend(project)
+    assert str(caught.value) == (
+        ".dvc/tmp/lock: expected a drive with locks or hard links, which DVC needs, found neither (Operation not permitted); "
+        "move the project to another drive, or learn a folder with `distill train`"
+    )
 
 
 def test_half_copies_in_the_cache_are_removed_unless_dvc_is_at_work(project: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from distill.ui import keyboard
+from distill.ui.generate_tab import names_of
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 
@@ -38,7 +39,9 @@ def test_sounds_without_notes_are_on_white_keys_as_they_are(tmp_path: Path) -> N
     assert played(shown) == {key: (names, 1.0) for key, names in expected.items()}
     assert 'data-ends="0"' in shown
     assert len(re.findall("data-key", shown)) == 25  # two octaves, C to C
+    assert ("C4: sound 1" in shown, "D4: sound 2" in shown) == (True, True)  # as cards are called
     paths[1].unlink()  # discarded: the others move up
+    assert "D4: sound 3" in keyboard.of_sounds(paths, rows)
     assert [names for names, _ in played(keyboard.of_sounds(paths, rows)).values()] == [
         [f"{n}.wav"] for n in (0, *range(2, 8))
     ]
@@ -96,3 +99,12 @@ def test_keys_at_both_ends_are_keys(tmp_path: Path) -> None:
         assert keys[int(note)][1] == 1.0
         assert min(keys) >= 0
         assert max(keys) <= 127
+
+
+def test_steps_of_a_morph_are_named_by_how_far_they_are(tmp_path: Path) -> None:
+    paths, _ = sounds(tmp_path, *[None] * 5)
+    assert names_of(5, 5) == ["0%", "25%", "50%", "75%", "100%"]
+    assert names_of(4, 2) == names_of(4, None) == ["sound 1", "sound 2", "sound 3", "sound 4"]
+    assert names_of(1, 1) == ["sound 1"]
+    pads = re.findall(r">([^<]*)</button>", keyboard.of_grid(paths, names_of(5, 5), 5))
+    assert pads[:5] == names_of(5, 5)

@@ -1,18 +1,23 @@
 """The page for programs and for HARP: a request runs a command, and what cannot be is a sentence."""
 
+import errno
 import gc
 import json
+import os
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from starlette.testclient import TestClient
 from unit.tiny import write_prior_model, write_tone
 
+from distill.ui.generate_tab import rows_of
 from distill.ui.harp import MAKES
+from distill.ui.programs import Programs
 from distill.ui.server import make_app
 from distill.ui.workspace import Workspace
 
@@ -59,9 +64,13 @@ def test_commands_answer_with_sounds_that_are_served(page: TestClient, workspace
         ("morph", {"first": tone, "last": tone}, {"steps": "2"}),
         ("extend", {"audio": tone}, {"after": "0.1"}),
         ("fill", {"audio": tone}, {"from": "0.1", "to": "0.2"}),
+        ("fill", {"audio": tone}, {"start": "0.1", "end": "0.2"}),
     ):
         status, made = asked(page, command, files, **fields)
         assert status == 200, (command, made)
+        assert all(Path(row["file"]).name.startswith(("tone_", "tiny_")) for row in rows_of(made))
+        assert made.get("recording") in (None, "tone.wav")
+    assert made["recording"] == "tone.wav"
     assert not [path for path in workspace.uploads.rglob("*") if path.is_file()]
 
 
@@ -77,7 +86,7 @@ def test_takes_of_a_recording_need_no_model(page: TestClient, workspace: Workspa
         ("train", {}, "train: expected one of generate, vary, morph, extend, fill, found another; choose one of them"),
         ("generate", {"out": "/tmp"}, "out: expected one of count, seconds, "),
         ("generate", {"follow": "/etc/hostname"}, "follow: expected a file, found none; send a file"),
-        ("generate", {"n": "x"}, "--count: expected a valid integer, found x"),
+        ("generate", {"n": "x"}, "count: expected a valid integer, found x"),
         ("generate", {"label": "drum"}, "label drum: expected one of kick"),
         ("generate", {"model": "../x.distill"}, "expected one of the list, found none; choose one of the list"),
         ("vary", {}, "audio: expected a file, found none; send one"),
@@ -88,6 +97,21 @@ def test_what_cannot_be_is_a_sentence(page: TestClient, command: str, fields: di
     status, answer = asked(page, command, **fields)
     assert status == 422
     assert expected in answer["error"]
+    assert "--" not in answer["error"]
+
+
+def test_an_upload_of_any_name_is_answered_with_json(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/b\\c.wav", "..", "x" * 300 + ".wav", "-n.wav", ".wav", "é\n.WAV"):
+        files = {"audio": (name, b"no audio")}
+        answer = page.post("/api/vary", data={"n": "1"}, files=files)
+        assert answer.status_code == 422, (name, answer.text)
+        assert "expected a recording, found a file that is text" in answer.json()["error"]
+    monkeypatch.setattr(Programs, "_arguments", Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    full = page.post("/api/generate", data={"n": "1"})
+    assert full.status_code == 500
+    assert full.json()["error"].startswith(
+        "the disk: expected to read and write there, found: No space left on device;"
+    )
 
 
 def test_nobody_comes_in_without_the_token_and_none_with_a_password(workspace: Workspace) -> None:
@@ -98,7 +122,9 @@ def test_nobody_comes_in_without_the_token_and_none_with_a_password(workspace: W
     statuses = []
     for app in apps:
         with TestClient(app, base_url=HERE) as client:
-            statuses.append(client.post("/api/generate", data={"model": "tiny.distill"}).status_code)
+            answer = client.post("/api/generate", data={"model": "tiny.distill"})
+            statuses.append(answer.status_code)
+            assert answer.json()
     assert statuses == [401, 404]
 
 

@@ -1,11 +1,7 @@
 """Names from outside, and the folder's models."""
 
 import contextlib
-import re
-import zipfile
 from pathlib import Path
-from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -187,85 +183,12 @@ def test_a_name_stays_as_it_is(work: Workspace, sound: Path) -> None:
     assert refused == [f"{one_line(name, 100)}: {too_long}" for name in NAMES[-2:]]
 
 
-def zipped(path: Path, names: list[str], system: int = 3, is_utf8: bool = True) -> tuple[Path, str]:
-    """An archive of files as a system writes it (3: Unix, 0: Windows)."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in names:
-            entry = zipfile.ZipInfo(name)
-            entry.create_system = system
-            archive.writestr(entry, "sound")
-    if not is_utf8:  # as macOS writes it
-        path.write_bytes(re.sub(rb"(PK(\x01\x02..|\x03\x04)..\0)\x08", rb"\1\0", path.read_bytes(), flags=re.DOTALL))
-    return path, "my pack.zip"
-
-
-@pytest.mark.parametrize(
-    ("names", "kept"),
-    [
-        (["kick/1.wav", "snare/1.wav"], {"kick/1.wav", "snare/1.wav"}),
-        (["pack/", "pack/kick/1.wav", "pack/b/2.wav", "__MACOSX/pack/._1.wav"], {"kick/1.wav", "b/2.wav"}),
-        (["1.wav", "2.wav", ".DS_Store"], {"my pack/1.wav", "my pack/2.wav"}),
-    ],
-)
-def test_an_archive_is_added_as_its_folder(work: Workspace, sound: Path, names: list[str], kept: set[str]) -> None:
-    uploads = [zipped(sound.with_name("a.zip"), names), (sound, "beside.wav")]
-    assert added(work, "mine", uploads) == ("sounds/mine", len(kept) + 1, [])
-    assert written(work) == {*kept, "beside.wav"}
-
-
-def test_names_in_an_archive_stay_as_they_are(work: Workspace, tmp_path: Path) -> None:
-    names = [name for name in NAMES if len(name.encode()) <= 255]
-    others = ["Glo\u0308ck/1.wav", "Gl\u00f6ck/2.wav", "A♭/1.wav"]
-    uploads = [
-        zipped(tmp_path / "unix.zip", [f"pack/{name}" for name in names]),
-        zipped(tmp_path / "mac.zip", others, is_utf8=False),
-        zipped(tmp_path / "windows.zip", ["tom\\lo\\1.wav", "tom\\2.wav"], system=0),
-    ]
-    upload, _ = zipped(tmp_path / "dos.zip", ["dos/Xtnde.wav"], system=0)  # in the characters of DOS
-    upload.write_bytes(upload.read_bytes().replace(b"Xtnde", b"\x99tnde"))
-    _, count, refused = added(work, "mine", [*uploads, (upload, "dos.zip")])
-    assert refused == []
-    assert written(work) == {*(f"pack/{name}" for name in names), *others, "tom/lo/1.wav", "tom/2.wav", "dos/Ötnde.wav"}
-    assert count == len(written(work))
-
-
-def test_what_cannot_be_unpacked_is_said(work: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "text.zip").write_bytes(b"no archive")
-    damaged, _ = zipped(tmp_path / "damaged.zip", ["kick/1.wav", "kick/2.wav", "../3.wav"])
-    damaged.write_bytes(damaged.read_bytes().replace(b"kick/2.wavsound", b"kick/2.wavnoise"))
-    _, count, refused = added(work, "mine", [(tmp_path / "text.zip", "text.zip"), (damaged, "pack.zip")])
-    assert count == 1
-    assert [path.name for path in work.root.rglob("*.wav")] == ["1.wav"]
-    assert refused == [
-        "text.zip: expected an archive that can be unpacked, found: File is not a zip file; unpack it and add the folder",
-        "2.wav: expected a file that can be copied, found: Bad CRC-32 for file 'kick/2.wav'",
-        f"'..': {ELSEWHERE}",
-    ]
-
-
-def test_an_archive_that_the_disk_has_no_room_for_is_refused(
-    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9))  # two sounds have ten bytes
-    _, count, refused = added(work, "mine", [zipped(tmp_path / "a.zip", ["1.wav", "2.wav"])])
-    said = (
-        "expected an archive that can be unpacked, found: more than the disk has room for; unpack it and add the folder"
-    )
-    assert (count, refused) == (0, [f"my pack.zip: {said}"])
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [(MemoryError(), "damaged contents"), (zipfile.BadZipFile("\0" * 9999), "\N{REPLACEMENT CHARACTER}" * 299 + "…")],
-)
-def test_why_a_file_is_not_unpacked_is_said_in_short(
-    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
-) -> None:
-    """A few bytes can ask for gigabytes of memory, and a second name of a file can have 64 KB."""
-    upload = zipped(tmp_path / "a.zip", ["1.wav"])
-    monkeypatch.setattr(zipfile.ZipFile, "open", Mock(side_effect=error))
-    refused = f"1.wav: expected a file that can be copied, found: {said}"
-    assert added(work, "mine", [upload]) == ("sounds/mine", 0, [refused])
+def test_an_archive_is_refused_and_the_recordings_beside_it_are_added(work: Workspace, sound: Path) -> None:
+    names = ["drums.zip", "pack/Loops.TAR.GZ", "a.7z", "._drums.zip"]
+    _, count, refused = added(work, "mine", [(sound, name) for name in [*names, "one.wav"]])
+    said = "expected recordings, found an archive; unpack it, then drop the folder"
+    assert (count, written(work)) == (1, {"one.wav"})
+    assert refused == [f"{name}: {said}" for name in ("drums.zip", "Loops.TAR.GZ", "a.7z")]
 
 
 @settings(max_examples=50)
