@@ -151,7 +151,7 @@ def train_codec(
             fingerprint=run.fingerprint,
         )
         save_artifact(
-            folder, codec, artifact, result.history, lambda path: write_previews(path / "previews", codec, data)
+            folder, codec, artifact, result.rows, lambda path: write_previews(path / "previews", codec, data)
         )
         shown = ("val_", "train_loss", "codebook/")
         best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
@@ -370,7 +370,7 @@ def print_codec(training: CodecTraining, console: Console) -> None:
     for line in filter(None, (summary, fidelity_line(training.metrics), tones and f"held-out tones: {tones}")):
         console.print(line, soft_wrap=True)
     named = dict(zip(training.model.layout.names, training.codebook_health.values(), strict=True))
-    console.print(health_table(named, f"{HEALTH_TITLE}, best epoch"))
+    console.print(health_table(named, f"{HEALTH_TITLE}, weights that are kept"))
     for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.remarks):
         console.print(line, soft_wrap=True)
 
@@ -383,7 +383,7 @@ def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
         for name, sound in (("original", original), ("best", decoded)):
             peak = np.float32(max(1.0, np.abs(sound).max(initial=0.0)))  # softer where it would clip
             write_audio(folder / f"preview_{number}_{name}.wav", sound / peak, rate)
-        rows = [(f"{entry.path}, held out", original), ("from codes, best epoch", decoded)]
+        rows = [(f"{entry.path}, held out", original), ("from codes", decoded)]
         write_spectrograms(folder / f"preview_{number}.png", rows, rate)
         names[f"preview_{number}_original.wav"] = entry.path
     write_json(folder / PREVIEW_NAMES, names)

@@ -31,6 +31,7 @@ from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
 from distill.storage.files import CARD_MARK, check_replaceable, sha256_json, write_bytes
 from distill.training.checkpoints import loss_curves
+from distill.training.events import kept_weights
 
 Facts = list[tuple[str, str]]
 
@@ -59,7 +60,10 @@ def bundle_artifacts(
         training_config=training,
         codebook_health_snapshot={level: LevelHealth(**values) for level, values in config.codebook_health.items()},
         loss_curve_history=loss_curves(vqvae, "vqvae"),
-        metadata={"recordings": config.recordings, "tier": config.tier, **_dated(date)},
+        metadata={
+            **{"recordings": config.recordings, "tier": config.tier},
+            **{"codec_weights": kept_weights(config.best_epoch, config.epochs_trained), **_dated(date)},
+        },
         provenance=Provenance(
             data_sha256=config.corpus_sha256,
             code_sha256=code_sha256("train_vqvae"),
@@ -106,8 +110,9 @@ def save_with_prior(
         "params_sha256": sha256_json(training),
         "prior_fingerprint": config.fingerprint,
     }
-    notes = {"tier": metadata.metadata["tier"]} if "tier" in metadata.metadata else {}
+    notes = {key: metadata.metadata[key] for key in ("tier", "codec_weights") if key in metadata.metadata}
     notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **_dated(date)}
+    notes["prior_weights"] = kept_weights(config.best_epoch, config.epochs_trained)
     if reference:
         reference = with_scores(reference, bundle.codec)
         notes["reference_recordings"] = len(reference.codes)
@@ -173,7 +178,7 @@ def _prior_facts(metadata: BundleMetadata) -> Facts:
     rows = [
         ("prior", f"{size}, {context}"),
         ("labels", ", ".join(prior.labels[:20]) + more),
-        ("held out", f"perplexity {trained.best_perplexity:.1f}, the best of {trained.epochs_trained} epochs"),
+        ("held out", f"perplexity {trained.best_perplexity:.1f}"),
         ("warning", trained.memorization.message),
     ]
     return [(name, value) for name, value in rows if value]
@@ -225,7 +230,8 @@ distill decode {quoted} recording.codes -o recording-again.wav
 - It was trained on somebody's recordings, and its sounds can resemble or repeat them. Whoever owns those recordings
   should agree to what is done with the model.
 - {kept}
-- It was trained on these recordings alone. The codec reproduces other sounds badly.
+- It knows these recordings, and what Distill's pretrained weights learnt from synthetic sounds. The codec reproduces
+  other sounds badly.
 
 ## Origin
 

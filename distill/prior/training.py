@@ -230,8 +230,8 @@ def train_prior_of_codes(
             return trained
         measured = {"val_bits_per_second_counting": counting_bits_per_second(data)}
         facts, reference = trained.facts.model_copy(update={"fingerprint": run.fingerprint}), data.reference()
-        history = trained.result.history
-        save_artifact(folder, trained.model, facts, history, lambda path: save_reference(path, reference))
+        rows = trained.result.rows
+        save_artifact(folder, trained.model, facts, rows, lambda path: save_reference(path, reference))
         figures = {**measured, **prior_metrics(trained)}
         run.keep(folder, {**figures, "epoch": trained.result.best_epoch}, {})
     return replace(

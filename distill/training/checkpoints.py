@@ -137,7 +137,8 @@ def load_config(folder: Path, kind: type[C]) -> C:
 def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
     """Read the loss curves of an artefact: see `curves_of`. Raises ArtifactError."""
     frame = read_frame(folder / "history.parquet", "the history of a training")
-    return curves_of([{str(key): float(value) for key, value in row.items()} for row in frame.to_dict("records")], name)
+    trained = frame[frame["epoch"] > 0]  # the initial weights have no loss on training data
+    return curves_of([{str(key): float(value) for key, value in row.items()} for row in trained.to_dict("records")], name)
 
 
 def curves_of(history: Sequence[Mapping[str, float]], name: str) -> dict[str, list[float]]:

@@ -33,8 +33,9 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
     rows = {
         "stages run": f"{stages} ({seconds:.0f} s in all)",
         "recordings": _recordings(ingest),
+        "codec": _kept(codec),
         "held-out sound": f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second "
-        f"of audio (best epoch {prior['best_epoch']} of {prior['epochs_trained']})",
+        f"of audio ({_kept(prior)})",
         "warning": _warning(prior),
         "held-out tones": tone_line(codec),
         "codewords used": _codewords(codec),
@@ -51,6 +52,12 @@ def _recordings(ingest: Metrics) -> str:
     trimmed = f", {ingest['trimmed_seconds']:.1f} s of silence trimmed" if ingest["trimmed_seconds"] else ""
     left_out = f"; {ingest['left_out']} left out: {ingest['left_out_suffixes']}" if ingest["left_out"] else ""
     return f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s{trimmed}{left_out}"
+
+
+def _kept(training: Metrics) -> str:
+    from distill.training.events import kept_weights
+
+    return kept_weights(training["best_epoch"], training["epochs_trained"])
 
 
 def _warning(prior: Metrics) -> str:

@@ -32,6 +32,7 @@ from distill.pipeline.workspace import remember_corpus
 from distill.prior.training import PriorTraining
 from distill.storage.work import Executor
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent
+from distill.training.events import kept_weights
 from distill.training.trainer import Trainer
 
 EXECUTION = Execution("cpu", "fp32", 2)
@@ -119,7 +120,9 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert bundle.prior is None
     assert not metadata.has_prior
     assert metadata.training_config["vqvae"]["epochs"] == 3
-    assert metadata.metadata == {"recordings": 5, "tier": "small", "written": "1970-01-01T00:00:00Z"}
+    kept = kept_weights(finished.codec.result.best_epoch, 3)
+    about = {"recordings": 5, "tier": "small", "codec_weights": kept, "written": "1970-01-01T00:00:00Z"}
+    assert metadata.metadata == about
     losses = {f"{side}_{kind}loss" for side in ("train", "val") for kind in ("", "recon_", "commit_")}
     assert set(metadata.loss_curve_history) == {f"vqvae/{name}" for name in losses}
     assert len(metadata.loss_curve_history["vqvae/val_commit_loss"]) == len(finished.codec.result.history)

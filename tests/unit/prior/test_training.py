@@ -111,7 +111,7 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
     assert result.best_metrics == result.start_metrics
     assert training.facts.epochs_trained == 0
     assert events[-1].final_val_loss == result.best_metrics["val_loss"]
-    save_artifact(tmp_path / "prior", training.model, training.facts, result.history)
+    save_artifact(tmp_path / "prior", training.model, training.facts, result.rows)
     figures = prior_metrics(training)
     assert figures["val_bits_per_second"] == figures["val_bits_per_second_start"]
     assert loss_curves(tmp_path / "prior", "prior") == {}
