@@ -36,7 +36,7 @@ from distill.process import keep_freed_memory
 from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_lines, health_table
 from distill.storage.files import sha256_file, write_json
 from distill.storage.weights import round_weights, weights_sha256
-from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore, save_artifact
+from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore, is_artifact, save_artifact
 from distill.training.console import ToConsole, public_events
 from distill.training.distributed import Distributed, make_fabric, share_of
 from distill.training.events import (
@@ -56,6 +56,7 @@ from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 PREVIEWS, PREVIEW_NAMES = 4, "names.json"
+FITTED = "fitted"  # of what is kept beside the checkpoints
 HEALTH_SHOWN = 8  # times in a training
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 
@@ -134,7 +135,6 @@ def train_codec(
         codec, result = trained.model, trained.result
         if not run.is_first:
             return trained
-        fidelity = held_out_fidelity(codec, data)
         artifact = CodecArtifact(
             architecture=codec.architecture,
             spectrogram=codec.spectrogram,
@@ -150,9 +150,14 @@ def train_codec(
             codec_sha256=weights_sha256(codec),
             fingerprint=run.fingerprint,
         )
-        save_artifact(
-            folder, codec, artifact, result.rows, lambda path: write_previews(path / "previews", codec, data)
-        )
+        measured = f"fidelity_{artifact.codec_sha256}"
+        _, fidelity = run.store.kept(measured)
+        if not (fidelity and is_artifact(folder, artifact)):
+            fidelity = held_out_fidelity(codec, data)
+            save_artifact(
+                folder, codec, artifact, result.rows, lambda path: write_previews(path / "previews", codec, data)
+            )
+            run.store.keep(measured, {}, fidelity)
         shown = ("val_", "train_loss", "codebook/")
         best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
         figures = {**fidelity, **best}
@@ -164,8 +169,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     """Build a codec, fit it to the training recordings and train it. Raises ParamsError."""
     keep_freed_memory()
     model = build_vqvae(data.corpus.sample_rate, config, seed)
-    run.console.begin("fit")
-    initialise(model, data.corpus, data.train, seed, progress=partial(_fitting, run, Distributed(run.fabric)))
+    _fit(model, data, seed, run)
     run.console.begin(CodecConsole.label)
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:
@@ -184,6 +188,20 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     result = Trainer(task, settings, run).run()
     round_weights(model)
     return CodecTraining(result=result, model=model.cpu().eval(), split_remark=data.remark)
+
+
+def _fit(model: VQVAE, data: CodecData, seed: int, run: Run) -> None:
+    """Fit a codec to the training recordings, or where a training goes on load what was fitted before."""
+    distributed = Distributed(run.fabric)
+    tensors, fitted = run.store.kept(FITTED)
+    if int(distributed.sum(torch.tensor(float(bool(fitted))))) == run.fabric.world_size:
+        model.architecture = model.architecture.model_copy(update=fitted)
+        model.eval().load_state_dict(tensors)
+        return
+    run.console.begin("fit")
+    initialise(model, data.corpus, data.train, seed, progress=partial(_fitting, run, distributed))
+    if run.is_first:
+        run.store.keep(FITTED, model.state_dict(), {"input_gain": model.architecture.input_gain})
 
 
 def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) -> None:

@@ -6,9 +6,11 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any, Self
 
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
@@ -38,18 +40,40 @@ Facts = list[tuple[str, str]]
 WRITTEN = "written"  # key of the date in `metadata`
 
 
+@dataclass(frozen=True)
+class Dates:
+    """Dates that a model file holds, UTC in ISO 8601. Those that equal inputs would not give again are None."""
+
+    written: str | None = None
+    trained: str | None = None  # the prior
+    recordings: str | None = None  # of their last commit
+
+    @classmethod
+    def now(cls) -> Self:
+        """The dates of a file whose training has just ended. Raises ParamsError."""
+        return cls(date_now(), date_now())
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Those that are in `metadata`."""
+        known = {WRITTEN: self.written, "recordings_date": self.recordings}
+        return {name: date for name, date in known.items() if date}
+
+
+UNDATED = Dates()
+
+
 def bundle_artifacts(
     path: Path,
     vqvae: Path,
     prior: Path | None = None,
     reference: bool = True,
-    date: str | None = None,
-    training_date: str | None = None,
+    dates: Dates = UNDATED,
 ) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
-    With `reference` it holds the codes of the recordings, which new sounds are compared with. `date` is that of the file,
-    and of the training where `training_date` is None; without a date equal artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
+    With `reference` it holds the codes of the recordings, which new sounds are compared with. Without dates equal
+    artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, config = load_codec(vqvae)
     training = {"vqvae": config.training.model_dump()}
@@ -62,7 +86,7 @@ def bundle_artifacts(
         loss_curve_history=loss_curves(vqvae, "vqvae"),
         metadata={
             **{"recordings": config.recordings, "tier": config.tier},
-            **{"codec_weights": kept_weights(config.best_epoch, config.epochs_trained), **_dated(date)},
+            **{"codec_weights": kept_weights(config.best_epoch, config.epochs_trained), **dates.notes},
         },
         provenance=Provenance(
             data_sha256=config.corpus_sha256,
@@ -73,7 +97,7 @@ def bundle_artifacts(
         codec_sha256=config.codec_sha256,
     )
     bundle = Bundle(codec, None, metadata)
-    return bundle_prior(path, bundle, prior, reference, date, training_date) if prior else _save(path, bundle)
+    return bundle_prior(path, bundle, prior, reference, dates) if prior else _save(path, bundle)
 
 
 def bundle_prior(
@@ -81,15 +105,14 @@ def bundle_prior(
     bundle: Bundle,
     prior: Path,
     reference: bool = True,
-    date: str | None = None,
-    training_date: str | None = None,
+    dates: Dates = UNDATED,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
     curves, unscored = loss_curves(prior, "prior"), load_reference(prior, config.shape) if reference else None
-    return save_with_prior(path, bundle, model, config, curves, unscored, date, training_date)
+    return save_with_prior(path, bundle, model, config, curves, unscored, dates)
 
 
 def save_with_prior(
@@ -99,8 +122,7 @@ def save_with_prior(
     config: PriorArtifact,
     curves: dict[str, list[float]],
     reference: Reference | None,
-    date: str | None,
-    training_date: str | None = None,
+    dates: Dates,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
     metadata = bundle.metadata
@@ -110,8 +132,10 @@ def save_with_prior(
         "params_sha256": sha256_json(training),
         "prior_fingerprint": config.fingerprint,
     }
-    notes = {key: metadata.metadata[key] for key in ("tier", "codec_weights") if key in metadata.metadata}
-    notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **_dated(date)}
+    notes: dict[str, Any] = {
+        key: metadata.metadata[key] for key in ("tier", "codec_weights") if key in metadata.metadata
+    }
+    notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **dates.notes}
     notes["prior_weights"] = kept_weights(config.best_epoch, config.epochs_trained)
     if reference:
         reference = with_scores(reference, bundle.codec)
@@ -123,7 +147,7 @@ def save_with_prior(
         "training_config": training,
         "loss_curve_history": {**metadata.loss_curve_history, **curves},
         "prior_config": config.shape,
-        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=training_date or date),
+        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=dates.trained),
         "metadata": notes,
         "provenance": metadata.provenance.model_copy(update=sources),
     }
@@ -136,10 +160,6 @@ def _save(path: Path, bundle: Bundle) -> BundleMetadata:
     written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
     write_bytes(card_path(path), card_text(path.name, written).encode())
     return written
-
-
-def _dated(date: str | None) -> dict[str, str]:
-    return {WRITTEN: date} if date else {}
 
 
 def facts(metadata: BundleMetadata) -> Facts:
@@ -179,6 +199,7 @@ def _prior_facts(metadata: BundleMetadata) -> Facts:
         ("prior", f"{size}, {context}"),
         ("labels", ", ".join(prior.labels[:20]) + more),
         ("held out", f"perplexity {trained.best_perplexity:.1f}"),
+        ("trained", trained.training_date or "no date, as equal inputs give equal files; MLflow has that of the run"),
         ("warning", trained.memorization.message),
     ]
     return [(name, value) for name, value in rows if value]
@@ -262,17 +283,19 @@ def date_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def source_date(root: Path, params: Params) -> str | None:
-    """Date for `training_date`, which the same inputs give again: UTC in ISO 8601.
+def source_dates(root: Path, params: Params) -> Dates:
+    """Dates that the same inputs give again: of the training SOURCE_DATE_EPOCH, where that is set, and of the recordings.
 
-    It is SOURCE_DATE_EPOCH, where that is set, else the date of the last commit that changed the recordings in the
-    repository `root`. The clock is not asked, as the same inputs have to give the same bytes. Nor are the dates of files,
-    which a clone and `dvc checkout` set to now, nor is the newest commit of all: that of `dvc.lock` comes after the model.
-    None where git does not tell: for recordings that are not committed as they are, in an object store or in a clone
-    without history.
+    The latter is that of the last commit that changed them in the repository `root`. The clock is not asked, as the same
+    inputs have to give the same bytes. Nor are the dates of files, which a clone and `dvc checkout` set to now, nor is the
+    newest commit of all: that of `dvc.lock` comes after the model.
     """
-    if "SOURCE_DATE_EPOCH" in os.environ:
-        return date_now()
+    trained = date_now() if "SOURCE_DATE_EPOCH" in os.environ else None
+    return Dates(trained=trained, recordings=_recordings_date(root, params))
+
+
+def _recordings_date(root: Path, params: Params) -> str | None:
+    """None where git does not tell: for recordings that are not committed as they are, in an object store, a shallow clone."""
     recordings = params.corpus.path
     with suppress(OSError, subprocess.SubprocessError):
         is_shallow = _git(root, "rev-parse", "--is-shallow-repository") != "false"

@@ -202,9 +202,7 @@ def _is_finite(value: object) -> TypeGuard[int | float]:
 Points = list[tuple[float, float]]  # epoch and value
 
 
-def chart(
-    title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str], kept: int | None = None
-) -> str:
+def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str], kept: int | None = None) -> str:
     """A chart of metrics by epoch, as SVG in the page's colours: `names` are the metrics and what their lines are called.
 
     Epoch 0 is before training. A vertical line marks the epoch that is `kept`, from -1 as in records, or while training

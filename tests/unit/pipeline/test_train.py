@@ -140,9 +140,14 @@ def test_a_crash_before_the_model_file_loses_nothing(finished: TrainedModel, sou
     with patch("distill.pipeline.train.bundle_artifacts", side_effect=MemoryError), pytest.raises(MemoryError):
         train(sounds, tmp_path / "a.distill")
     (checkpoints,) = (tmp_path / "state" / "checkpoints").iterdir()
-    assert all(name.startswith("step_") for name in names(checkpoints))
-    train(sounds, tmp_path / "a.distill")
+    assert {name.partition("_")[0] for name in names(checkpoints)} == {"step", "fitted.safetensors", "fidelity"}
+    slow = [patch(f"distill.codec.training.{name}") for name in ("initialise", "held_out_fidelity", "write_previews")]
+    with slow[0] as fit, slow[1] as measure, slow[2] as preview:
+        again = train(sounds, tmp_path / "a.distill")
+    assert [work.called for work in (fit, measure, preview)] == [False] * 3
     assert (tmp_path / "a.distill").read_bytes() == finished.path.read_bytes()
+    assert again.codec.metrics == finished.codec.metrics
+    assert again.codec.result.remarks == finished.codec.result.remarks
 
 
 def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
@@ -155,7 +160,9 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
         train(sounds, tmp_path / "model-1.distill")
     assert caught.value.exit_code == 130
     assert not list(tmp_path.glob("*.distill"))
-    train(sounds, tmp_path / "model-2.distill")
+    with patch("distill.codec.training.initialise") as fit:
+        train(sounds, tmp_path / "model-2.distill")
+    assert not fit.called  # the codec is fitted once
     assert len(steps) == 2 * len(finished.codec.result.history)  # two steps an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
     assert names(tmp_path) == ["model-2.distill", "model-2.distill.md", "state"]

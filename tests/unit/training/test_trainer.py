@@ -328,6 +328,20 @@ def test_probes_change_nothing_in_what_is_learnt(monkeypatch: pytest.MonkeyPatch
     assert whole(train(LineTask(probes=STEADY))) == whole(often)
 
 
+def test_work_beside_the_checkpoints_is_kept_and_done_again_where_its_file_is_damaged(
+    store: CheckpointStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.keep("fitted", {"a": torch.arange(3)}, {"gain": 0.1})
+    tensors, values = store.kept("fitted")
+    assert (tensors["a"].tolist(), values, store.paths) == ([0, 1, 2], {"gain": 0.1}, [])
+    assert store.kept("other") == ({}, {})
+    (store.folder / "fitted.safetensors").write_bytes(b"not a file of ours")
+    assert store.kept("fitted") == ({}, {})
+    assert "fitted.safetensors: expected earlier work, found a damaged file (" in caplog.text
+    assert caplog.text.rstrip().endswith("; it is done again")
+    assert not list(store.folder.iterdir())
+
+
 class Inspecting(LineTask):
     """A task that measures more at each probe, and ends training at the third measurement of a run."""
 
