@@ -177,8 +177,13 @@ def facts(metadata: BundleMetadata) -> Facts:
 
 def _codec_facts(metadata: BundleMetadata) -> Facts:
     codec, rate = metadata.vqvae_config, metadata.spectrogram_config.frame_rate
-    equal = [(size, len(list(levels))) for size, levels in groupby(codec.codebook_sizes)]
-    sizes = " + ".join(f"{number} × {size}" if number > 1 else str(size) for size, number in equal)
+    kinds = [
+        (size, name.partition(" ")[0]) for size, name in zip(codec.codebook_sizes, codec.layout.names, strict=True)
+    ]
+    equal = [(size, name, len(list(levels))) for (size, name), levels in groupby(kinds)]
+    sizes = " + ".join(
+        f"{number} × {size} ({name})" if number > 1 else f"{size} ({name})" for size, name, number in equal
+    )
     kilobits = rate * uniform_bits(codec.codebook_sizes) / 1000
     of_codec = f"{codec.num_quantizers} levels of {sizes} codes, {rate:.1f} frames per second: {kilobits:.2f} kbit/s"
     channels = "stereo by images" if "stereo_recordings" in metadata.metadata else "mono"

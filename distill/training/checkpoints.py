@@ -19,7 +19,15 @@ from distill.storage.weights import save_weights, tensors_sha256
 
 WEIGHTS = "model.safetensors"
 DAMAGES = (OSError, SafetensorError, KeyError, TypeError, ValueError)  # of reading a file that is not whole
-CURVES = ("train_loss", "val_loss", "train_recon_loss", "val_recon_loss", "train_commit_loss", "val_commit_loss")
+CURVES = (
+    "train_loss",
+    "val_loss",
+    "ablated/val_loss",
+    "train_recon_loss",
+    "val_recon_loss",
+    "train_commit_loss",
+    "val_commit_loss",
+)
 
 logger = logging.getLogger(__name__)
 

@@ -36,6 +36,7 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         "codec": _kept(codec),
         "held-out sound": f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second "
         f"of audio ({_kept(prior)})",
+        "memory": _memory(prior),
         "warning": _warning(prior),
         "held-out tones": tone_line(codec),
         "codewords used": _codewords(codec),
@@ -58,6 +59,15 @@ def _kept(training: Metrics) -> str:
     from distill.training.events import kept_weights
 
     return kept_weights(training["best_epoch"], training["epochs_trained"])
+
+
+def _memory(prior: Metrics) -> str:
+    """What the memory of a prior is worth, in the words of the training."""
+    if "probe/top1" not in prior:
+        return ""
+    from distill.prior.memory.probe import memory_line
+
+    return memory_line(prior).removeprefix("memory: ")
 
 
 def _warning(prior: Metrics) -> str:
