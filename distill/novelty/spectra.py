@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from distill.codec.model import VQVAE
 from distill.codec.scales import band_centres
 from distill.codec.search import REACH
+from distill.codec.streaming import CHUNK_FRAMES, decode
 from distill.novelty.search import Costs, Flags, Index, Match, Sound, Windows
 
 BANDS = 20
@@ -78,6 +79,26 @@ class CodeSpectra:
 def band_levels(codec: VQVAE, features: Tensor) -> Tensor:
     """Band levels in dB `[F, BANDS]` of decoded features `[F, C]`."""
     return 20 * nn.functional.adaptive_avg_pool1d(codec.spectrogram.mean_log_mel(features), BANDS)
+
+
+def mean_difference(spectra: Spectra, others: Spectra) -> float:
+    """Mean over frames of the difference of two spectra, the root mean square over bands, in dB."""
+    return float(np.sqrt(np.square(spectra - others, dtype=np.float64).mean(axis=1)).mean())
+
+
+@torch.no_grad()
+def coding_difference(codec: VQVAE, samples: NDArray[np.float32], codes: NDArray[np.integer]) -> float:
+    """Mean difference in dB of a recording, samples `[N]`, and what is decoded of its codes `[F, Q]`: what coding changes."""
+    decoded = decode(codec, torch.from_numpy(codes.astype(np.int64))[None])[0, : len(samples)]
+    return mean_difference(*(_levels_of(codec, sound) for sound in (torch.from_numpy(samples), decoded)))
+
+
+def _levels_of(codec: VQVAE, sound: Tensor) -> Spectra:
+    """Band levels in dB `[F, BANDS]` of samples `[N]`, piece by piece."""
+    pieces = sound.split(CHUNK_FRAMES * codec.spectrogram.samples_per_frame)
+    features = torch.cat([codec.features(codec.spectrogram.padded(piece, codec.margin))[0] for piece in pieces])
+    levels: Spectra = band_levels(codec, features).numpy()
+    return levels
 
 
 def pitches(codec: VQVAE, codes: NDArray[np.integer]) -> Pitches:
