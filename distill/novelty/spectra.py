@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from distill.codec.model import VQVAE
 from distill.codec.scales import band_centres
 from distill.codec.search import REACH
-from distill.codec.streaming import CHUNK_FRAMES, decode
+from distill.codec.streaming import CHUNK_FRAMES
 from distill.novelty.search import Costs, Flags, Index, Match, Sound, Windows
 
 BANDS = 20
@@ -27,6 +27,7 @@ SAME_NOTE, SAME_NOTES = 0.5, 0.3  # semitones apart at most, in at least this sh
 
 NOWHERE = Match(recording=0, offset=0, likeness=0.0, copied_frames=0, edit_distance=1.0)
 
+Samples = NDArray[np.float32]
 Spectra = NDArray[np.float32]  # [F, BANDS], dB
 Pitches = NDArray[np.float64]  # [F], semitones (MIDI); NaN where there is no tone
 
@@ -87,15 +88,15 @@ def mean_difference(spectra: Spectra, others: Spectra) -> float:
 
 
 @torch.no_grad()
-def coding_difference(codec: VQVAE, samples: NDArray[np.float32], codes: NDArray[np.integer]) -> float:
-    """Mean difference in dB of a recording, samples `[N]`, and what is decoded of its codes `[F, Q]`: what coding changes."""
-    decoded = decode(codec, torch.from_numpy(codes.astype(np.int64))[None])[0, : len(samples)]
-    return mean_difference(*(_levels_of(codec, sound) for sound in (torch.from_numpy(samples), decoded)))
+def sound_difference(codec: VQVAE, sound: Samples, other: Samples) -> float:
+    """Mean difference in dB of the spectra of two sounds, samples `[N]`, as far as both go."""
+    samples = min(len(sound), len(other))
+    return mean_difference(_levels_of(codec, sound[:samples]), _levels_of(codec, other[:samples]))
 
 
-def _levels_of(codec: VQVAE, sound: Tensor) -> Spectra:
+def _levels_of(codec: VQVAE, sound: Samples) -> Spectra:
     """Band levels in dB `[F, BANDS]` of samples `[N]`, piece by piece."""
-    pieces = sound.split(CHUNK_FRAMES * codec.spectrogram.samples_per_frame)
+    pieces = torch.from_numpy(sound).split(CHUNK_FRAMES * codec.spectrogram.samples_per_frame)
     features = torch.cat([codec.features(codec.spectrogram.padded(piece, codec.margin))[0] for piece in pieces])
     levels: Spectra = band_levels(codec, features).numpy()
     return levels
