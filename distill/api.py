@@ -54,6 +54,7 @@ from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.notes import CONCERT, read_notes
 from distill.novelty.reference import Reference
 from distill.novelty.report import report_on
+from distill.novelty.spectra import sound_difference
 from distill.novelty.verdict import Judge, Novelty
 from distill.params.settings import validated
 from distill.prior.base import Prior
@@ -255,7 +256,9 @@ class Model:
         # Drawing again changes no pitch where tones are kept, and nothing where all is.
         refusals = [MISTUNED] * (strength > COARSE_FROM) + [equal_to({recorded.tobytes()})] * (strength > 0)
         draws = self._draws(wanted, seed, refusals, request)
-        alike = similarities(self.bundle.codec, self.bundle.reference, recorded, [take.codes for take in draws.sounds])
+        takes = [take.codes for take in draws.sounds]
+        coding = sound_difference(self.bundle.codec, recording.samples, self.decode(recording.codes))
+        alike = similarities(self.bundle.codec, self.bundle.reference, recorded, takes, coding)
         draws.drawn = {number: Take(**vars(draws.drawn[number]), similarity=own) for number, own in enumerate(alike)}
         return Varied(
             draws=draws,

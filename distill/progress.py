@@ -73,8 +73,12 @@ class Status:
         self._append(EVENTS, json.dumps({"event": type(event).__name__, "task": self._label, **asdict(event)}))
 
     def metrics(self, values: Mapping[str, float], epoch: int) -> None:
-        """Record the metrics of an epoch."""
+        """Record the metrics of an epoch, from 0, or -1 for the initial weights."""
         self._append(EVENTS, json.dumps({"event": "metrics", "task": self._label, **values, "epoch": epoch}))
+
+    def kept(self, epoch: int) -> None:
+        """Record the epoch whose weights a training keeps, -1 for the initial ones."""
+        self._append(EVENTS, json.dumps({"event": "kept", "task": self._label, "epoch": epoch}))
 
     def keep(self, path: Path, name: str) -> None:
         """Keep a copy of a file or folder for those who watch."""

@@ -18,6 +18,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -26,6 +27,7 @@ from matplotlib.figure import Figure
 
 PAGE, PICTURES = Path("docs/comparing-runs.md"), Path("docs/static")
 COMMANDS = re.compile(r"<!-- experiments -->\n```sh\n(.*?)```", re.DOTALL)
+PRINTED = re.compile(r"(?<=They printed this on )[-\d]+")
 TABLE = "<!-- table -->\n```\n", "```\n<!-- end -->"
 CURVES = "held-out perplexity"  # a plot of dvc.yaml
 RUNS = "/#/experiments/1/runs?workflowType=machine_learning"  # of MLflow's page, as the page links to it
@@ -49,12 +51,14 @@ def draw_curves(plots: dict[str, Any], path: Path) -> None:
     """
     figure = Figure(figsize=(8.0, 3.4), dpi=100, layout="constrained")
     axis = figure.subplots()
-    curves: dict[str, list[tuple[int, float]]] = {}
+    curves: dict[str, list[tuple[int, float, bool]]] = {}
     (plot,) = plots["data"][CURVES]
     for point in plot["content"]["data"]["values"]:
-        curves.setdefault(point["rev"], []).append((int(point["epoch"]), float(point["val_perplexity"])))
+        values = int(point["epoch"]), float(point["val_perplexity"]), point["is_kept"] == "1"
+        curves.setdefault(point["rev"], []).append(values)
     for name, points in curves.items():
-        axis.plot(*zip(*points, strict=True), label=name)
+        epochs, perplexities, is_kept = zip(*points, strict=True)
+        axis.plot(epochs, perplexities, marker="o", markevery=list(is_kept), label=name)
     axis.set(xlabel="epoch", ylabel="val_perplexity", title=CURVES)
     axis.legend(fontsize=8)
     figure.savefig(path, format="png")
@@ -178,7 +182,8 @@ def main() -> None:
         rows = [line.rstrip() for line in printed["dvc exp show"].strip("\n").splitlines()]
         before, after = map(re.escape, TABLE)
         block = "".join((TABLE[0], *(f"{row}\n" for row in rows), TABLE[1]))
-        PAGE.write_text(re.sub(f"{before}.*?{after}", lambda _: block, text, flags=re.DOTALL), encoding="utf-8")
+        written = re.sub(f"{before}.*?{after}", lambda _: block, text, flags=re.DOTALL)
+        PAGE.write_text(PRINTED.sub(date.today().isoformat(), written), encoding="utf-8")
         (diff,) = (words for words in commands(text) if words[:3] == ["dvc", "plots", "diff"])
         draw_curves(json.loads(run(sys.executable, "-m", *diff, "--json")), PICTURES / "plots-diff.png")
         with mlflow_page(clone, environment) as address:

@@ -5,12 +5,12 @@ from stages.running import FOLDERS, bundle_path, run_stage, tracking_root, write
 
 
 def main(params: Params) -> None:
-    from distill.model_file.build import bundle_artifacts, source_date
+    from distill.model_file.build import bundle_artifacts, source_dates
     from distill.training.tracking import track_model
 
     path, folders = bundle_path(params), (FOLDERS.vqvae, FOLDERS.prior)
-    date = source_date(tracking_root(), params)
-    metadata = bundle_artifacts(path, *folders, params.bundle.reference, training_date=date)
+    dates = source_dates(tracking_root(), params)
+    metadata = bundle_artifacts(path, *folders, params.bundle.reference, dates)
     track_model(tracking_root(), metadata.provenance.prior_fingerprint, path)
     write_metrics("bundle", {"bytes": path.stat().st_size, "format_version": metadata.version_text})
 

@@ -35,7 +35,7 @@ from distill.process import keep_freed_memory
 from distill.progress import HEALTH_TITLE, ProgressReport, Status, health_lines, health_table
 from distill.storage.files import sha256_file, write_json
 from distill.storage.weights import round_weights, weights_sha256
-from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore, save_artifact
+from distill.training.checkpoints import NO_CHECKPOINTS, CheckpointStore, is_artifact, save_artifact
 from distill.training.console import ToConsole, public_events
 from distill.training.distributed import Distributed, make_fabric, share_of
 from distill.training.events import (
@@ -54,6 +54,7 @@ from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 PREVIEWS, PREVIEW_NAMES = 4, "names.json"
+FITTED = "fitted"  # of what is kept beside the checkpoints
 HEALTH_SHOWN = 8  # times in a training
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 
@@ -133,7 +134,6 @@ def train_codec(
         codec, result = trained.model, trained.result
         if not run.is_first:
             return trained
-        fidelity = held_out_fidelity(codec, data)
         artifact = CodecArtifact(
             architecture=codec.architecture,
             spectrogram=codec.spectrogram,
@@ -149,9 +149,14 @@ def train_codec(
             codec_sha256=weights_sha256(codec),
             fingerprint=run.fingerprint,
         )
-        save_artifact(
-            folder, codec, artifact, result.history, lambda path: write_previews(path / "previews", codec, data)
-        )
+        measured = f"fidelity_{artifact.codec_sha256}"
+        _, fidelity = run.store.kept(measured)
+        if not (fidelity and is_artifact(folder, artifact)):
+            fidelity = held_out_fidelity(codec, data)
+            save_artifact(
+                folder, codec, artifact, result.rows, lambda path: write_previews(path / "previews", codec, data)
+            )
+            run.store.keep(measured, {}, fidelity)
         shown = ("val_", "train_loss", "codebook/")
         best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
         figures = {**fidelity, **best}
@@ -163,8 +168,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     """Build a codec, fit it to the training recordings and train it. Raises ParamsError."""
     keep_freed_memory()
     model = build_vqvae(data.corpus.sample_rate, config, seed)
-    run.console.begin("fit")
-    initialise(model, data.corpus, data.train, seed, progress=partial(_fitting, run, Distributed(run.fabric)))
+    _fit(model, data, seed, run)
     run.console.begin(CodecConsole.label)
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:
@@ -184,6 +188,20 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     round_weights(model)
     model.cpu().eval()
     return CodecTraining(result=result, model=model, split_remark=data.remark, held_out_frames=task.held_out_frames)
+
+
+def _fit(model: VQVAE, data: CodecData, seed: int, run: Run) -> None:
+    """Fit a codec to the training recordings, or where a training goes on load what was fitted before."""
+    distributed = Distributed(run.fabric)
+    tensors, fitted = run.store.kept(FITTED)
+    if int(distributed.sum(torch.tensor(float(bool(fitted))))) == run.fabric.world_size:
+        model.architecture = model.architecture.model_copy(update=fitted)
+        model.eval().load_state_dict(tensors)
+        return
+    run.console.begin("fit")
+    initialise(model, data.corpus, data.train, seed, progress=partial(_fitting, run, distributed))
+    if run.is_first:
+        run.store.keep(FITTED, model.state_dict(), {"input_gain": model.architecture.input_gain})
 
 
 def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) -> None:
@@ -358,7 +376,7 @@ def print_codec(training: CodecTraining, console: Console) -> None:
     for line in filter(None, (summary, fidelity_line(training.metrics), tones and f"held-out tones: {tones}")):
         console.print(line, soft_wrap=True)
     named = dict(zip(training.model.layout.names, training.codebook_health.values(), strict=True))
-    console.print(health_table(named, f"{HEALTH_TITLE}, best epoch"))
+    console.print(health_table(named, f"{HEALTH_TITLE}, weights that are kept"))
     for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.remarks):
         console.print(line, soft_wrap=True)
 
@@ -371,7 +389,7 @@ def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
         for name, sound in (("original", original), ("best", decoded)):
             peak = np.float32(max(1.0, np.abs(sound).max(initial=0.0)))  # softer where it would clip
             write_audio(folder / f"preview_{number}_{name}.wav", sound / peak, rate)
-        rows = [(f"{entry.path}, held out", original), ("from codes, best epoch", decoded)]
+        rows = [(f"{entry.path}, held out", original), ("from codes", decoded)]
         write_spectrograms(folder / f"preview_{number}.png", rows, rate)
         names[f"preview_{number}_original.wav"] = entry.path
     write_json(folder / PREVIEW_NAMES, names)

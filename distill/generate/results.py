@@ -19,7 +19,7 @@ from distill.generate.refusals import IN_TUNE, Draws, Sound
 from distill.notes import CONCERT, Tuning, pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
-from distill.novelty.spectra import CodeSpectra
+from distill.novelty.spectra import CodeSpectra, mean_difference
 from distill.novelty.verdict import Judge, Novelty, Verdict
 from distill.storage.files import MARK
 from distill.text import beside, one_line, several, table, terminal_width, wrapped
@@ -250,12 +250,14 @@ def _short(sound: Sound) -> str | None:
 class Similarity:
     """Similarity of a take to the recording that it varies, frame by frame.
 
-    `equal_codes` is the share of equal codes, `difference_db` the mean spectral difference. `verdict` is that of a take
-    compared with this recording alone; None where the model has no reference.
+    `equal_codes` is the share of equal codes, `difference_db` the mean spectral difference, both from the coded recording,
+    which itself differs from the recording by `coding_db`. `verdict` is that of a take compared with this recording
+    alone; None where the model has no reference.
     """
 
     equal_codes: float
     difference_db: float
+    coding_db: float
     verdict: Verdict | None
 
 
@@ -267,11 +269,11 @@ class Take(Sound):
 
 
 def similarities(
-    codec: VQVAE, reference: Reference | None, recording: Codes, takes: Sequence[Codes]
+    codec: VQVAE, reference: Reference | None, recording: Codes, takes: Sequence[Codes], coding_db: float
 ) -> list[Similarity]:
     """Similarity of takes to the recording that they vary; all are codes `[F, Q]` of one length.
 
-    For the verdict the recording stands in for the training recordings of `reference`, and is judged by its baseline.
+    `coding_db` is what coding changes in the recording. For the verdict the recording stands in for the training recordings of `reference`, and is judged by its baseline.
     """
     spectra, verdicts = CodeSpectra(codec), list[Verdict | None]([None] * len(takes))
     if reference is not None:
@@ -279,8 +281,8 @@ def similarities(
         verdicts = [novelty.verdict for novelty in Judge(alone, codec)(takes)]
     alike = []
     for codes, verdict in zip(takes, verdicts, strict=True):
-        difference = np.square(spectra(codes) - spectra(recording), dtype=np.float64).mean(axis=1)
-        alike.append(Similarity(float((codes == recording).mean()), float(np.sqrt(difference).mean()), verdict))
+        difference = mean_difference(spectra(codes), spectra(recording))
+        alike.append(Similarity(float((codes == recording).mean()), difference, coding_db, verdict))
     return alike
 
 
@@ -308,7 +310,7 @@ class Varied(Result):
         return {"similarity": asdict(sound.similarity)}
 
     def _in_words(self, sound: Take) -> list[str | None]:
-        changed = f"{1 - sound.similarity.equal_codes:.0%} changed"
+        changed = f"{1 - sound.similarity.equal_codes:.0%} of codes changed"
         return [changed, _short(sound)]
 
     def _together(self) -> Json:
@@ -316,7 +318,10 @@ class Varied(Result):
         return {**about, "untrained": self.untrained} if self.untrained else about
 
     def _lines(self) -> list[str]:
-        lines = []
+        lines = [
+            f"coding alone, as at strength 0, changes the recording by {coding:.1f} dB; what is drawn again comes on top"
+            for coding in {one.coding_db for one in self.similarity}
+        ]
         if self.equal:
             lines.append(
                 f"{several(self.equal, 'take')} the same as the recording or another take; "

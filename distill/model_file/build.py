@@ -6,9 +6,11 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any, Self
 
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
@@ -31,10 +33,34 @@ from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
 from distill.storage.files import CARD_MARK, check_replaceable, sha256_json, write_bytes
 from distill.training.checkpoints import loss_curves
+from distill.training.events import kept_weights
 
 Facts = list[tuple[str, str]]
 
 WRITTEN = "written"  # key of the date in `metadata`
+
+
+@dataclass(frozen=True)
+class Dates:
+    """Dates that a model file holds, UTC in ISO 8601. Those that equal inputs would not give again are None."""
+
+    written: str | None = None
+    trained: str | None = None  # the prior
+    recordings: str | None = None  # of their last commit
+
+    @classmethod
+    def now(cls) -> Self:
+        """The dates of a file whose training has just ended. Raises ParamsError."""
+        return cls(date_now(), date_now())
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Those that are in `metadata`."""
+        known = {WRITTEN: self.written, "recordings_date": self.recordings}
+        return {name: date for name, date in known.items() if date}
+
+
+UNDATED = Dates()
 
 
 def bundle_artifacts(
@@ -42,13 +68,12 @@ def bundle_artifacts(
     vqvae: Path,
     prior: Path | None = None,
     reference: bool = True,
-    date: str | None = None,
-    training_date: str | None = None,
+    dates: Dates = UNDATED,
 ) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
-    With `reference` it holds the codes of the recordings, which new sounds are compared with. `date` is that of the file,
-    and of the training where `training_date` is None; without a date equal artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
+    With `reference` it holds the codes of the recordings, which new sounds are compared with. Without dates equal
+    artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, config = load_codec(vqvae)
     training = {"vqvae": config.training.model_dump()}
@@ -59,7 +84,10 @@ def bundle_artifacts(
         training_config=training,
         codebook_health_snapshot={level: LevelHealth(**values) for level, values in config.codebook_health.items()},
         loss_curve_history=loss_curves(vqvae, "vqvae"),
-        metadata={"recordings": config.recordings, "tier": config.tier, **_dated(date)},
+        metadata={
+            **{"recordings": config.recordings, "tier": config.tier},
+            **{"codec_weights": kept_weights(config.best_epoch, config.epochs_trained), **dates.notes},
+        },
         provenance=Provenance(
             data_sha256=config.corpus_sha256,
             code_sha256=code_sha256("train_vqvae"),
@@ -69,7 +97,7 @@ def bundle_artifacts(
         codec_sha256=config.codec_sha256,
     )
     bundle = Bundle(codec, None, metadata)
-    return bundle_prior(path, bundle, prior, reference, date, training_date) if prior else _save(path, bundle)
+    return bundle_prior(path, bundle, prior, reference, dates) if prior else _save(path, bundle)
 
 
 def bundle_prior(
@@ -77,15 +105,14 @@ def bundle_prior(
     bundle: Bundle,
     prior: Path,
     reference: bool = True,
-    date: str | None = None,
-    training_date: str | None = None,
+    dates: Dates = UNDATED,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
     curves, unscored = loss_curves(prior, "prior"), load_reference(prior, config.shape) if reference else None
-    return save_with_prior(path, bundle, model, config, curves, unscored, date, training_date)
+    return save_with_prior(path, bundle, model, config, curves, unscored, dates)
 
 
 def save_with_prior(
@@ -95,8 +122,7 @@ def save_with_prior(
     config: PriorArtifact,
     curves: dict[str, list[float]],
     reference: Reference | None,
-    date: str | None,
-    training_date: str | None = None,
+    dates: Dates,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
     metadata = bundle.metadata
@@ -106,8 +132,11 @@ def save_with_prior(
         "params_sha256": sha256_json(training),
         "prior_fingerprint": config.fingerprint,
     }
-    notes = {"tier": metadata.metadata["tier"]} if "tier" in metadata.metadata else {}
-    notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **_dated(date)}
+    notes: dict[str, Any] = {
+        key: metadata.metadata[key] for key in ("tier", "codec_weights") if key in metadata.metadata
+    }
+    notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **dates.notes}
+    notes["prior_weights"] = kept_weights(config.best_epoch, config.epochs_trained)
     if reference:
         reference = with_scores(reference, bundle.codec)
         notes["reference_recordings"] = len(reference.codes)
@@ -118,7 +147,7 @@ def save_with_prior(
         "training_config": training,
         "loss_curve_history": {**metadata.loss_curve_history, **curves},
         "prior_config": config.shape,
-        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=training_date or date),
+        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=dates.trained),
         "metadata": notes,
         "provenance": metadata.provenance.model_copy(update=sources),
     }
@@ -131,10 +160,6 @@ def _save(path: Path, bundle: Bundle) -> BundleMetadata:
     written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
     write_bytes(card_path(path), card_text(path.name, written).encode())
     return written
-
-
-def _dated(date: str | None) -> dict[str, str]:
-    return {WRITTEN: date} if date else {}
 
 
 def facts(metadata: BundleMetadata) -> Facts:
@@ -152,8 +177,13 @@ def facts(metadata: BundleMetadata) -> Facts:
 
 def _codec_facts(metadata: BundleMetadata) -> Facts:
     codec, rate = metadata.vqvae_config, metadata.spectrogram_config.frame_rate
-    equal = [(size, len(list(levels))) for size, levels in groupby(codec.codebook_sizes)]
-    sizes = " + ".join(f"{number} × {size}" if number > 1 else str(size) for size, number in equal)
+    kinds = [
+        (size, name.partition(" ")[0]) for size, name in zip(codec.codebook_sizes, codec.layout.names, strict=True)
+    ]
+    equal = [(size, name, len(list(levels))) for (size, name), levels in groupby(kinds)]
+    sizes = " + ".join(
+        f"{number} × {size} ({name})" if number > 1 else f"{size} ({name})" for size, name, number in equal
+    )
     kilobits = rate * uniform_bits(codec.codebook_sizes) / 1000
     of_codec = f"{codec.num_quantizers} levels of {sizes} codes, {rate:.1f} frames per second: {kilobits:.2f} kbit/s"
     channels = "stereo by images" if "stereo_recordings" in metadata.metadata else "mono"
@@ -173,7 +203,8 @@ def _prior_facts(metadata: BundleMetadata) -> Facts:
     rows = [
         ("prior", f"{size}, {context}"),
         ("labels", ", ".join(prior.labels[:20]) + more),
-        ("held out", f"perplexity {trained.best_perplexity:.1f}, the best of {trained.epochs_trained} epochs"),
+        ("held out", f"perplexity {trained.best_perplexity:.1f}"),
+        ("trained", trained.training_date or "no date, as equal inputs give equal files; MLflow has that of the run"),
         ("warning", trained.memorization.message),
     ]
     return [(name, value) for name, value in rows if value]
@@ -225,7 +256,8 @@ distill decode {quoted} recording.codes -o recording-again.wav
 - It was trained on somebody's recordings, and its sounds can resemble or repeat them. Whoever owns those recordings
   should agree to what is done with the model.
 - {kept}
-- It was trained on these recordings alone. The codec reproduces other sounds badly.
+- It knows these recordings, and what Distill's pretrained weights learnt from synthetic sounds. The codec reproduces
+  other sounds badly.
 
 ## Origin
 
@@ -256,17 +288,19 @@ def date_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def source_date(root: Path, params: Params) -> str | None:
-    """Date for `training_date`, which the same inputs give again: UTC in ISO 8601.
+def source_dates(root: Path, params: Params) -> Dates:
+    """Dates that the same inputs give again: of the training SOURCE_DATE_EPOCH, where that is set, and of the recordings.
 
-    It is SOURCE_DATE_EPOCH, where that is set, else the date of the last commit that changed the recordings in the
-    repository `root`. The clock is not asked, as the same inputs have to give the same bytes. Nor are the dates of files,
-    which a clone and `dvc checkout` set to now, nor is the newest commit of all: that of `dvc.lock` comes after the model.
-    None where git does not tell: for recordings that are not committed as they are, in an object store or in a clone
-    without history.
+    The latter is that of the last commit that changed them in the repository `root`. The clock is not asked, as the same
+    inputs have to give the same bytes. Nor are the dates of files, which a clone and `dvc checkout` set to now, nor is the
+    newest commit of all: that of `dvc.lock` comes after the model.
     """
-    if "SOURCE_DATE_EPOCH" in os.environ:
-        return date_now()
+    trained = date_now() if "SOURCE_DATE_EPOCH" in os.environ else None
+    return Dates(trained=trained, recordings=_recordings_date(root, params))
+
+
+def _recordings_date(root: Path, params: Params) -> str | None:
+    """None where git does not tell: for recordings that are not committed as they are, in an object store, a shallow clone."""
     recordings = params.corpus.path
     with suppress(OSError, subprocess.SubprocessError):
         is_shallow = _git(root, "rev-parse", "--is-shallow-repository") != "false"

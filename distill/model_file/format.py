@@ -64,7 +64,7 @@ class LevelHealth(Settings):
 
 
 class PriorMetadata(Settings):
-    """Training of the prior. `training_date` is None where equal inputs must give an equal file and name no date."""
+    """Training of the prior. `training_date` is None where the pipeline made the file: equal inputs give an equal file."""
 
     epochs_trained: Annotated[int, Field(ge=0, le=100_000)]
     final_perplexity: Perplexity

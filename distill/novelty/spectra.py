@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from distill.codec.model import VQVAE
 from distill.codec.scales import band_centres
 from distill.codec.search import REACH
+from distill.codec.streaming import CHUNK_FRAMES
 from distill.novelty.search import Costs, Flags, Index, Match, Sound, Windows
 
 BANDS = 20
@@ -26,6 +27,7 @@ SAME_NOTE, SAME_NOTES = 0.5, 0.3  # semitones apart at most, in at least this sh
 
 NOWHERE = Match(recording=0, offset=0, likeness=0.0, copied_frames=0, edit_distance=1.0)
 
+Samples = NDArray[np.float32]
 Spectra = NDArray[np.float32]  # [F, BANDS], dB
 Pitches = NDArray[np.float64]  # [F], semitones (MIDI); NaN where there is no tone
 
@@ -78,6 +80,26 @@ class CodeSpectra:
 def band_levels(codec: VQVAE, features: Tensor) -> Tensor:
     """Band levels in dB `[F, BANDS]` of decoded features `[F, C]`."""
     return 20 * nn.functional.adaptive_avg_pool1d(codec.spectrogram.mean_log_mel(features), BANDS)
+
+
+def mean_difference(spectra: Spectra, others: Spectra) -> float:
+    """Mean over frames of the difference of two spectra, the root mean square over bands, in dB."""
+    return float(np.sqrt(np.square(spectra - others, dtype=np.float64).mean(axis=1)).mean())
+
+
+@torch.no_grad()
+def sound_difference(codec: VQVAE, sound: Samples, other: Samples) -> float:
+    """Mean difference in dB of the spectra of two sounds, samples `[N]`, as far as both go."""
+    samples = min(len(sound), len(other))
+    return mean_difference(_levels_of(codec, sound[:samples]), _levels_of(codec, other[:samples]))
+
+
+def _levels_of(codec: VQVAE, sound: Samples) -> Spectra:
+    """Band levels in dB `[F, BANDS]` of samples `[N]`, piece by piece."""
+    pieces = torch.from_numpy(sound).split(CHUNK_FRAMES * codec.spectrogram.samples_per_frame)
+    features = torch.cat([codec.features(codec.spectrogram.padded(piece, codec.margin))[0] for piece in pieces])
+    levels: Spectra = band_levels(codec, features).numpy()
+    return levels
 
 
 def pitches(codec: VQVAE, codes: NDArray[np.integer]) -> Pitches:

@@ -22,7 +22,7 @@ from distill.codes.encode import code_corpus
 from distill.codes.store import split_codes
 from distill.errors import ArtifactError, ParamsError
 from distill.execution import STATE, Execution, execution_from_environment
-from distill.model_file.build import bundle_artifacts, bundle_prior, date_now, save_with_prior
+from distill.model_file.build import Dates, bundle_artifacts, bundle_prior, date_now, save_with_prior
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
 from distill.params import Params, PriorConfig
@@ -61,7 +61,7 @@ class TrainedPrior(PriorTraining):
         Without `reference` it holds no codes of the recordings and cannot judge new sounds. Raises DistillError.
         """
         kept, curves = self.reference if reference else None, curves_of(self.result.history, "prior")
-        return save_with_prior(Path(path), self.bundle, self.model, self.facts, curves, kept, date_now())
+        return save_with_prior(Path(path), self.bundle, self.model, self.facts, curves, kept, Dates.now())
 
 
 def train_model(
@@ -90,7 +90,7 @@ def train_model(
             of_prior.append(train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, state))
         _check_still_free(model, existed)
         model.parent.mkdir(parents=True, exist_ok=True)  # not before: a training that is refused leaves no folder
-        bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date_now())
+        bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, Dates.now())
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), address(folder))
         for training in (trained, *of_prior):
             training.clear_checkpoints()
@@ -127,7 +127,7 @@ def add_prior(
         code_and_split(bundle.codec, codec_sha256, folders, params, execution, executor, _is_by_label(bundle))
         trained = train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, state)
         _check_still_free(output, existed)
-        bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now())
+        bundle_prior(output, bundle, folders.prior, params.bundle.reference, Dates.now())
         remember_corpus(state, manifest, address(chosen))
         trained.clear_checkpoints()
     return trained

@@ -22,7 +22,7 @@ from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.courses import MOST_COURSES
 from distill.prior.data import PriorData, read_prior_data
-from distill.prior.memory.probe import shortcomings
+from distill.prior.memory.probe import memory_line, shortcomings
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import PROBE_STEPS
 from distill.prior.task import PriorTask
@@ -230,8 +230,8 @@ def train_prior_of_codes(
             return trained
         measured = {"val_bits_per_second_counting": counting_bits_per_second(data)}
         facts, reference = trained.facts.model_copy(update={"fingerprint": run.fingerprint}), data.reference()
-        history = trained.result.history
-        save_artifact(folder, trained.model, facts, history, lambda path: save_reference(path, reference))
+        rows = trained.result.rows
+        save_artifact(folder, trained.model, facts, rows, lambda path: save_reference(path, reference))
         figures = {**measured, **prior_metrics(trained)}
         run.keep(folder, {**figures, "epoch": trained.result.best_epoch}, {})
     return replace(
@@ -262,7 +262,7 @@ def print_prior(training: PriorTraining, console: Console) -> None:
         f"{bits['']:.0f} bits per second of held-out audio; counting alone {bits['_counting']:.0f}{_gain(metrics)}",
     ]
     lines += [f"warning: {memorization.message}" if memorization.was_memorizing else "no sign of memorisation"]
-    for line in (*lines, *result.remarks):
+    for line in filter(None, (*lines, memory_line(metrics), *result.remarks)):
         console.print(line, soft_wrap=True)
 
 

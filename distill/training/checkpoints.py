@@ -18,7 +18,16 @@ from distill.storage.tables import read_frame, write_history
 from distill.storage.weights import save_weights, tensors_sha256
 
 WEIGHTS = "model.safetensors"
-CURVES = ("train_loss", "val_loss", "train_recon_loss", "val_recon_loss", "train_commit_loss", "val_commit_loss")
+DAMAGES = (OSError, SafetensorError, KeyError, TypeError, ValueError)  # of reading a file that is not whole
+CURVES = (
+    "train_loss",
+    "val_loss",
+    "ablated/val_loss",
+    "train_recon_loss",
+    "val_recon_loss",
+    "train_commit_loss",
+    "val_commit_loss",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +38,8 @@ class CheckpointStore:
     """The newest checkpoints of a training run, in a folder named by the fingerprint of its inputs and settings.
 
     Each is one safetensors file, whole in itself: tensors, with those of the best weights so far, and what JSON can hold
-    in its header; no pickle. Training goes on from the newest: to go back to another, delete those after it.
+    in its header; no pickle. Training goes on from the newest: to go back to another, delete those after it. Beside them
+    lie results of slow work around the training, by name, each in a file of the same form.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,9 +52,7 @@ class CheckpointStore:
 
     def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Write a checkpoint after `values["step"]` steps, atomically, and delete all but the newest five."""
-        on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        header = {"distill": json.dumps(values), "sha256": tensors_sha256(on_cpu)}
-        write_bytes(self.folder / f"step_{values['step']:09d}.safetensors", save(on_cpu, header))
+        self.keep(f"step_{values['step']:09d}", tensors, values)
         for path in self.paths[:-5]:
             path.unlink(missing_ok=True)
 
@@ -56,13 +64,8 @@ class CheckpointStore:
         problems: dict[Path, Exception] = {}
         for path in reversed(self.paths):
             try:
-                with safe_open(path, framework="pt") as file:
-                    header = file.metadata()
-                    values = json.loads(header["distill"])
-                    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                if tensors_sha256(tensors) != header["sha256"]:
-                    raise ValueError("its contents are not those that were written")
-            except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+                tensors, values = _read(path)
+            except DAMAGES as error:
                 problems[path] = error
                 continue
             _delete(problems, values["step"])
@@ -74,6 +77,24 @@ class CheckpointStore:
             ) from problem
         return {}, {}
 
+    def keep(self, name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Write a file of this name, atomically."""
+        on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        header = {"distill": json.dumps(values), "sha256": tensors_sha256(on_cpu)}
+        write_bytes(self.folder / f"{name}.safetensors", save(on_cpu, header))
+
+    def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and values that `keep` wrote, both empty where there are none; a damaged file is deleted with a warning."""
+        path = self.folder / f"{name}.safetensors"
+        if not path.exists():
+            return {}, {}
+        try:
+            return _read(path)
+        except DAMAGES as error:
+            logger.warning("%s: expected earlier work, found a damaged file (%s); it is done again", path, error)
+            path.unlink(missing_ok=True)
+            return {}, {}
+
     def clear(self) -> None:
         """Delete the checkpoints of the run."""
         remove_folder(self.folder)
@@ -82,8 +103,12 @@ class CheckpointStore:
 class NoCheckpoints(CheckpointStore):
     """The checkpoints of a training that keeps none."""
 
-    def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    def keep(self, name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Keep nothing."""
+
+    def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:  # noqa: ARG002
+        """Both empty."""
+        return {}, {}
 
     def clear(self) -> None:
         """Nothing is there."""
@@ -95,6 +120,17 @@ class NoCheckpoints(CheckpointStore):
 
 
 NO_CHECKPOINTS = NoCheckpoints(Path())
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and values of a file that `keep` wrote. Raises one of `DAMAGES`."""
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        values = json.loads(header["distill"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if tensors_sha256(tensors) != header["sha256"]:
+        raise ValueError("its contents are not those that were written")
+    return tensors, values
 
 
 def _delete(damaged_files: Mapping[Path, Exception], step: int) -> None:
@@ -125,6 +161,13 @@ def save_artifact(
         write_more(temporary)
 
 
+def is_artifact(folder: Path, config: Settings) -> bool:
+    """Whether a folder has the artefact with this `config.json`, which is written whole or not at all."""
+    return folder.exists() and read_json(folder / "config.json", "the settings of a model") == config.model_dump(
+        mode="json"
+    )
+
+
 def load_config(folder: Path, kind: type[C]) -> C:
     """Read the `config.json` of an artefact. Raises ArtifactError."""
     path = folder / "config.json"
@@ -137,7 +180,10 @@ def load_config(folder: Path, kind: type[C]) -> C:
 def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
     """Read the loss curves of an artefact: see `curves_of`. Raises ArtifactError."""
     frame = read_frame(folder / "history.parquet", "the history of a training")
-    return curves_of([{str(key): float(value) for key, value in row.items()} for row in frame.to_dict("records")], name)
+    trained = frame[frame["epoch"] > 0]  # the initial weights have no loss on training data
+    return curves_of(
+        [{str(key): float(value) for key, value in row.items()} for row in trained.to_dict("records")], name
+    )
 
 
 def curves_of(history: Sequence[Mapping[str, float]], name: str) -> dict[str, list[float]]:

@@ -8,6 +8,7 @@ from distill.training.events import (
     Epoch,
     PriorEpochMetrics,
     RollbackEvent,
+    Start,
     Step,
     TrainingResult,
     VQEpochMetrics,
@@ -22,7 +23,7 @@ def public_events(callback: Callable[[Any], None] | None) -> tuple[Observer, ...
     """Observer that gives a caller's function, where there is one, the public events alone."""
     if not callback:
         return ()
-    return (lambda event: None if isinstance(event, Step | Epoch | TrainingResult) else callback(event),)
+    return (lambda event: None if isinstance(event, Start | Step | Epoch | TrainingResult) else callback(event),)
 
 
 class ToConsole:
@@ -37,6 +38,8 @@ class ToConsole:
     def __call__(self, event: object) -> None:
         """See `Observer`. The last step's line waits for the last epoch's metrics."""
         match event:
+            case Start():
+                self.progress.status.metrics(event.metrics, -1)
             case Step():
                 self._done, self._total = event.step, event.total_steps
                 self._text = self._text or f"loss {event.losses['train_loss']:.3f}"
@@ -53,6 +56,7 @@ class ToConsole:
             case RollbackEvent():
                 self.progress.say(event.message)
             case TrainingResult():
+                self.progress.status.kept(event.best_epoch - 1)
                 for remark in event.remarks:  # the summary at the end of a command has them, too
                     self.progress.status.say(remark)
 

@@ -1,6 +1,6 @@
 """Events of training. Fields of the public ones are fixed: they are the metric names in MLflow. Their `epoch` is from 0.
 
-`Step` and `Epoch` are the trainer's own, the same for every task; a task adds events of its own to them.
+`Start`, `Step` and `Epoch` are the trainer's own, the same for every task; a task adds events of its own to the last two.
 """
 
 from collections.abc import Mapping
@@ -48,6 +48,13 @@ def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:
 def by_level(name: str) -> int:
     """Key to sort names such as `level_10`, which files have in the order of their letters."""
     return int(name.removeprefix("level_"))
+
+
+@dataclass(frozen=True)
+class Start:
+    """The initial weights: their metrics of `Task.validate`, before the first step."""
+
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -231,8 +238,8 @@ class TrainingResult:
 
     `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Here, as in all that
     is stored, epochs count from 1; a `best_epoch` of 0 means the initial weights, whose metrics are `start_metrics`, empty
-    where they were not measured. `history` has a row an epoch. `counts` are metrics of its course, `remarks` sentences
-    for the user.
+    where they were not measured. `history` has a row an epoch, `rows` one more for the initial weights, and which row is
+    kept. `counts` are metrics of its course, `remarks` sentences for the user.
     """
 
     best_tensors: dict[str, "Tensor"]
@@ -245,16 +252,30 @@ class TrainingResult:
     remarks: list[str] = field(default_factory=list)
 
     @property
+    def rows(self) -> list[dict[str, float]]:
+        """Metrics by epoch, from the initial weights, epoch 0, where they were measured; `is_kept` is 1 for the weights kept."""
+        start = [{**self.start_metrics, "epoch": 0}] if self.start_metrics else []
+        return [{**row, "is_kept": int(row["epoch"] == self.best_epoch)} for row in (*start, *self.history)]
+
+    @property
     def summary(self) -> str:
-        """Which weights are kept, with their losses and those at the end."""
-        best, epochs = self.best_metrics, len(self.history)
-        text = f"no epoch of {epochs} was better than the start by more than chance"
+        """Losses of the weights that are kept, and those at the end."""
+        best = self.best_metrics
+        text = f"held out {best['val_loss']:.3f} before training"
         if self.best_epoch:
-            text = f"best epoch {self.best_epoch} of {epochs}, loss {best['train_loss']:.3f}"
-        text += f", held out {best['val_loss']:.3f}"
+            kept = kept_weights(self.best_epoch, len(self.history))
+            text = f"{kept}, loss {best['train_loss']:.3f}, held out {best['val_loss']:.3f}"
         for last in self.history[-1:]:
             text += f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
         return text
+
+
+def kept_weights(best_epoch: int, epochs: int) -> str:
+    """Which weights a training of some epochs kept: those of its best epoch, or where that is 0 the initial ones."""
+    if best_epoch:
+        return f"best epoch {best_epoch} of {epochs}"
+    better = f"no epoch of {epochs} was better on held-out recordings by more than chance"
+    return f"{better}, so the weights from before training are kept"
 
 
 Watched = WatchMetrics | RollbackEvent

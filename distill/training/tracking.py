@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from distill.errors import Interrupted
-from distill.training.events import Epoch, PriorEpochMetrics, Step, TrainingResult, VQEpochMetrics, WatchMetrics
+from distill.training.events import Epoch, PriorEpochMetrics, Start, Step, TrainingResult, VQEpochMetrics, WatchMetrics
 from distill.training.mlflow_store import client_of, dataset_of, experiment_of, monitor_of, named_store, tracking_uri
 
 logger = logging.getLogger(__name__)
@@ -91,12 +91,12 @@ class Tracker:
     def __call__(self, event: object) -> None:
         """See `Observer`: metrics by epoch, losses and probes by step as `step/...`, and the remarks at the end."""
         match event:
+            case Start():
+                self._epoch(event.metrics, 0)
             case Step() if event.step % 10 == 0:
                 self.metrics({f"step/{name}": value for name, value in event.losses.items()}, event.step)
             case Epoch():
-                values = event.all_metrics
-                first = {chart: values[name] for name, chart in FIRST_CHARTS.items() if name in values}
-                self.metrics({**values, **first}, event.epoch + 1)
+                self._epoch(event.all_metrics, event.epoch + 1)
             case VQEpochMetrics():
                 self.metrics({"overfitting_gap": event.overfitting_gap}, event.epoch + 1)
             case PriorEpochMetrics():
@@ -110,6 +110,11 @@ class Tracker:
                 if event.remarks:
                     remarks = "\n".join(event.remarks)
                     self.attempt(lambda: self._client.set_tag(self._run_id, "distill.remarks", remarks))
+
+    def _epoch(self, values: Mapping[str, float], number: int) -> None:
+        """Queue metrics of an epoch, from 1, or of the initial weights, 0; some once more, for MLflow's first charts."""
+        first = {chart: values[name] for name, chart in FIRST_CHARTS.items() if name in values}
+        self.metrics({**values, **first}, number)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Queue metrics, which are sent in batches every few seconds. NaN and infinite values are left out."""
@@ -138,8 +143,8 @@ class Tracker:
         self.attempt(lambda: getattr(self._client, log)(self._run_id, str(path), folder or None))
 
     def kept(self, figures: Mapping[str, float], about: Mapping[str, Any]) -> None:
-        """Add the metrics of the weights that are kept, as `best/...`, and parameters that are known at the end."""
-        self.metrics({f"best/{name}": value for name, value in figures.items()}, 0)
+        """Add the metrics of the weights that are kept, as `best/...` at their epoch, and parameters known at the end."""
+        self.metrics({f"best/{name}": value for name, value in figures.items()}, int(figures["epoch"]))
         self.attempt(lambda: self._log_params(about))
 
     def attempt(self, action: Callable[[], object]) -> None:

@@ -17,7 +17,7 @@ from distill.process import keep_freed_memory
 from distill.seeds import Stream, derive_seed
 from distill.storage.weights import under
 from distill.training.distributed import Distributed
-from distill.training.events import Epoch, RollbackEvent, Step, TrainingResult, WatchMetrics
+from distill.training.events import Epoch, RollbackEvent, Start, Step, TrainingResult, WatchMetrics, kept_weights
 from distill.training.interruption import raise_interrupted
 from distill.training.optimizer import OptimizerStep, Tensors, learning_rate_at
 from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, SpikeDetector, is_probe_due
@@ -116,14 +116,13 @@ class Trainer(Generic[B]):
         self._save()  # until the result is safe elsewhere
         # Where training gained no more than chance, rounding, which differs between processors, would choose.
         has_gained = state.best_epoch < 0 or not state.start_losses or is_better(state.best_losses, state.start_losses)
-        kept_initial = not self.distributed.decide(has_gained)
-        if kept_initial:
+        if not self.distributed.decide(has_gained):
             self.best_tensors, state.best_epoch = initial, -1
-        result = self._result(kept_initial)
+        result = self._result()
         self.services.emit(result)
         return result
 
-    def _result(self, kept_initial: bool) -> TrainingResult:
+    def _result(self) -> TrainingResult:
         """Load the best weights, and make the record of the training."""
         state = self.state
         last_tensors = self.optimizer_step.weights()
@@ -147,16 +146,16 @@ class Trainer(Generic[B]):
                 "out_of_time": float(state.out_of_time),
                 "was_still_falling": float(still_falling),
             },
-            remarks=self._remarks(kept_initial, still_falling),
+            remarks=self._remarks(still_falling),
         )
 
-    def _remarks(self, kept_initial: bool, still_falling: bool) -> list[str]:
+    def _remarks(self, still_falling: bool) -> list[str]:
         """Sentences for the user about the course of the training."""
         state, epochs, minutes = self.state, len(self.state.history), self.settings.budget_seconds / 60
         kept = "the best weights so far are kept"
         remarks = {
             f"stopped as asked after {epochs} epochs; {kept}": self.distributed.cancelled,
-            "training gained no more than chance on held-out recordings; the initial weights are kept": kept_initial,
+            kept_weights(0, epochs): state.best_epoch < 0 and epochs,
             f"the budget of {minutes:g} minutes ended training in epoch {epochs}; {kept}": state.out_of_time,
             "held-out loss still fell when training ended: more epochs or minutes may be better": still_falling,
             "warning: training diverged again after three rollbacks and ended with the best weights before; lower the "
@@ -312,6 +311,7 @@ class Trainer(Generic[B]):
             self.state.start = {"epoch": 0.0, **measured}
             self._keep_best(-1)
             self.state.start_losses = self.state.best_losses
+            self.services.emit(Start(measured))
             self._save()
 
     def _validate(self, began: float) -> None:

@@ -438,7 +438,7 @@ def _card(path: Path, name: str, row: dict[str, Any], unknown: str) -> str:
         row.get("explanation"),
     )
     sentences = [
-        own and f"{1 - own['equal_codes']:.0%} changed",
+        own and f"{1 - own['equal_codes']:.0%} of codes changed, {own['coding_db']:.1f} dB by coding alone",
         row.get("heard"),
         row.get("faults") and f"Faulty: {', '.join(row['faults'])}",
         None if why else unknown,

@@ -87,11 +87,12 @@ class TrainingTab(ABC):
         state = view.progress(job, "No training yet. Fill in the form and press Start.") + view.learned(job)
         is_at_work = job.state == "running" and not job.is_cancelled
         metrics = {task: job.events(task) for task in ("codec", "prior")}
+        kept = {task: event["epoch"] for task in metrics for event in job.events(task, "kept")}
         last = [{}, *job.events("prior", "PriorEpochMetrics")][-1]
         message = str(last.get("memorization_message", ""))
         warnings = [view.note(text, "warning") for text in job.warnings if HOW_TO_STOP not in text]
         health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
-        charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics)
+        charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics, kept)
         tier = "" if job.values.get("codebook_size") else job.values.get("tier", "")  # which has no say then
         recordings = view.ingest(job.read("ingest.json"), tier)
         can = (is_at_work, is_at_work, job.is_resumable, self.model_of(job) is not None)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from distill.audio.source import left_out_line, not_entered_line
 from distill.params import default_params
 from distill.progress import STATUS
 from distill.text import several
-from distill.training.events import HEALTH
+from distill.training.events import HEALTH, kept_weights
 from distill.ui.jobs import Job
 from distill.ui.worker import STDOUT
 
@@ -126,9 +127,13 @@ def learned(job: Job) -> str:
     if job.state != "done" or "model" not in made:
         return ""
     sound = f", {clock(made['seconds'])} of sound" if "seconds" in made else ""
+    trained = {"prior": made} if job.kind == "prior" else {"codec": made, "prior": made.get("prior", {})}
+    weights = "; ".join(
+        f"{name}: {kept_weights(of['best_epoch'], of['epochs_trained'])}" for name, of in trained.items() if of
+    )
     warnings = "".join(note(text, "warning") for text in made.get("warnings") or [])
     model = escape(Path(made["model"]).name)
-    return f"<p>It learned {several(made['recordings'], 'recording')}{sound}. The model is <strong>{model}</strong>.</p>{warnings}"
+    return f"<p>It learned {several(made['recordings'], 'recording')}{sound}. The model is <strong>{model}</strong>.</p><p>{weights}</p>{warnings}"
 
 
 def previews(job: Job) -> str:
@@ -185,9 +190,9 @@ def health(epochs: Sequence[Mapping[str, Any]]) -> str:
     return title + table(("level", "utilisation", "perplexity", "dead codes"), rows) if rows else ""
 
 
-def charts(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Charts of the metrics of tasks, a record for each epoch."""
-    return "".join(chart(title, metrics[task], names) for task, title, names in CHARTS)
+def charts(metrics: Mapping[str, Sequence[Mapping[str, Any]]], kept: Mapping[str, int] = MappingProxyType({})) -> str:
+    """Charts of the metrics of tasks, a record for each epoch, and the epochs that trainings which have ended keep."""
+    return "".join(chart(title, metrics[task], names, kept.get(task)) for task, title, names in CHARTS)
 
 
 def _is_finite(value: object) -> TypeGuard[int | float]:
@@ -197,10 +202,11 @@ def _is_finite(value: object) -> TypeGuard[int | float]:
 Points = list[tuple[float, float]]  # epoch and value
 
 
-def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str], kept: int | None = None) -> str:
     """A chart of metrics by epoch, as SVG in the page's colours: `names` are the metrics and what their lines are called.
 
-    A vertical line marks the epoch with the lowest `val_loss`. A dot ends each line; the legend has its value there.
+    Epoch 0 is before training. A vertical line marks the epoch that is `kept`, from -1 as in records, or while training
+    is at work the one with the lowest `val_loss`. A dot ends each line; the legend has its value there.
     """
     lines = {shown: points for name, shown in names.items() if (points := _points(metrics, name))}
     if not lines:
@@ -228,8 +234,8 @@ def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, 
             parts.append(f'<text x="{x(epoch)}" y="{height - 8}" text-anchor="{anchor}">{word}{epoch:g}</text>')
     losses = [(loss, epoch) for epoch, loss in _points(metrics, "val_loss") if first <= epoch <= last]
     if losses:
-        _, best = min(losses)
-        title += f", best epoch {best}"
+        best = min(losses)[1] if kept is None else kept + 1
+        title += f", {'best' if kept is None else 'kept'}: {f'epoch {best}' if best else 'before training'}"
         parts.append(f'<line class="mark" x1="{x(best)}" x2="{x(best)}" y1="{top}" y2="{bottom}"/>')
     for number, (name, points) in enumerate(lines.items(), 1):
         colour, (epoch, value) = f"var(--d-{number})", points[-1]

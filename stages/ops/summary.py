@@ -34,8 +34,10 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
     rows = {
         "stages run": f"{stages} ({seconds:.0f} s in all)",
         "recordings": _recordings(ingest),
+        "codec": _kept(codec),
         "held-out sound": f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second "
-        f"of audio (best epoch {prior['best_epoch']} of {prior['epochs_trained']})",
+        f"of audio ({_kept(prior)})",
+        "memory": _memory(prior),
         "warning": "; ".join(filter(None, [few_recordings(_usable(ingest)), _warning(prior)])),
         "held-out tones": tone_line(codec),
         "codewords used": _codewords(codec),
@@ -55,6 +57,21 @@ def _recordings(ingest: Metrics) -> str:
     trimmed = f", {ingest['trimmed_seconds']:.1f} s of silence trimmed" if ingest["trimmed_seconds"] else ""
     left_out = f"; {ingest['left_out']} left out: {ingest['left_out_suffixes']}" if ingest["left_out"] else ""
     return f"{_usable(ingest)} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s{trimmed}{left_out}"
+
+
+def _kept(training: Metrics) -> str:
+    from distill.training.events import kept_weights
+
+    return kept_weights(training["best_epoch"], training["epochs_trained"])
+
+
+def _memory(prior: Metrics) -> str:
+    """What the memory of a prior is worth, in the words of the training."""
+    if "probe/top1" not in prior:
+        return ""
+    from distill.prior.memory.probe import memory_line
+
+    return memory_line(prior).removeprefix("memory: ")
 
 
 def _warning(prior: Metrics) -> str:

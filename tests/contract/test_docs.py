@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from datetime import date
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +29,8 @@ from distill.novelty.reference import TENSORS
 from distill.params import QualityName, default_params, get_adaptive_prior_config, get_adaptive_vqvae_config
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName
 from distill.prior.artifact import SHAPES, build_prior
-from docs import reference
+from distill.training.events import kept_weights
+from docs import experiments, reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -245,6 +247,16 @@ def test_the_readme_is_short() -> None:
     assert not [line for line in lines if len(line) > 120]
 
 
+def test_figures_of_experiments_which_no_run_checks_are_dated() -> None:
+    """A run of the pipeline changes them, and `python docs/experiments.py`, which takes long, writes them with its date."""
+    text = PAGES["comparing-runs"]
+    printed = experiments.PRINTED.search(text)
+    assert printed
+    assert date.fromisoformat(printed[0]) > date(2026, 1, 1)
+    assert experiments.TABLE[0] in text[printed.end() :]
+    assert not re.search(r"\d", "".join(re.findall(r"!\[(.*?)\]", text)))  # nor do pictures say figures in words
+
+
 def test_the_summary_names_every_stage() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert re.findall(r"(\w+) \d+ s", summary()["stages run"]) == list(stages)
@@ -256,10 +268,11 @@ def test_figures_of_readme_and_benchmarks_are_those_of_the_run() -> None:
     ingest, codec, prior, audition = (json.loads((ROOT / f"metrics/{name}.json").read_text()) for name in stages)
     usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
     assert rows["recordings"] == f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s"
+    assert rows["codec"] == kept_weights(codec["best_epoch"], codec["epochs_trained"])
     assert f"learn the {usable} recordings in data/demo" in TEXTS["README"]
     assert rows["held-out sound"] == (
         f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "
-        f"(best epoch {prior['best_epoch']} of {prior['epochs_trained']})"
+        f"({kept_weights(prior['best_epoch'], prior['epochs_trained'])})"
     )
     names = level_names(sum(key.endswith("/utilization") for key in codec))
     shares = [f"{name} {codec[f'codebook/level_{level}/utilization']:.0%}" for level, name in enumerate(names)]

@@ -18,7 +18,7 @@ from distill.demo.recordings import DemoRecording, demo_recordings
 from distill.progress import STATUS, VARIABLE
 
 STAGES = tuple(CODE)
-COPIED = ("distill", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
+COPIED = ("distill", "stages", ".dvc/config", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
 WATCHED = ".distill/watched"  # where what is started says how far it is
 NETWORK = {"epochs": 2, "hidden_size": 16, "num_layers": 1}
 CODEC = {"codebook_size": 16, "num_quantizers": 6, "latent_size": 8, "batch_size": 4, "crop_seconds": 0.25}

@@ -16,6 +16,7 @@ from programs import ROOT, until
 from distill.audio.corpus import read_manifest
 from distill.codes.store import CodesReader, out_of_range, read_split
 from distill.model_file.format import load_bundle
+from distill.storage.tables import read_frame
 from docs import experiments
 
 
@@ -86,9 +87,16 @@ def test_runs_are_in_mlflow_with_curves_and_sounds(finished: Project, monkeypatc
     assert [run.info.experiment_id for run in found] == ["1", "1"]  # as docs/comparing-runs.md links to it
     assert set(runs) == {"train_vqvae", "train_prior"}
     files = {stage: {file.path for file in client.list_artifacts(run.info.run_id)} for stage, run in runs.items()}
+    epochs = {"train_vqvae": [0, 1, 2], "train_prior": [1, 2]}  # this prior has no pretrained weights to keep
     for stage, run in runs.items():
         assert run.info.status == "FINISHED"
-        assert len(client.get_metric_history(run.info.run_id, "val_loss")) == 2
+        curve = client.get_metric_history(run.info.run_id, "val_loss")
+        assert [point.step for point in curve] == epochs[stage]
+        history = read_frame(finished.folder / f"artifacts/{stage.removeprefix('train_')}/history.parquet", "a history")
+        assert [*history["epoch"]] == epochs[stage]
+        assert [*history["val_loss"]] == [point.value for point in curve]
+        (best,) = client.get_metric_history(run.info.run_id, "best/val_loss")
+        assert [*history["epoch"][history["is_kept"] == 1]] == [best.step]
         assert "checkpoint" in files[stage]
     figures = "mean_agreement mean_percentile_codes mean_percentile_spectra tonal_rate tonal_rate_originals"
     audited = {f"audition/{name}" for name in figures.split()}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from unit.codec.tonal import sound_of
 from unit.pitched import write_pitched_model
 from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
@@ -32,6 +33,7 @@ from distill.generate.sampling import Sequences
 from distill.generate.sounds import BATCH
 from distill.generate.tuner import Tuner
 from distill.notes import Tuning
+from distill.novelty.spectra import band_levels
 from distill.novelty.verdict import VERDICTS
 
 COMPOSED, DECOMPOSED = "Gl\u00f6ckchen", "Glo\u0308ckchen"
@@ -308,6 +310,16 @@ def test_models_that_lack_what_is_requested_are_refused(tmp_path: Path) -> None:
         model.novelty([np.zeros((3, 2), np.int64)])
 
 
+def mean_level_difference(model: Model, recording: Path, sound: np.ndarray) -> float:
+    """Mean spectral difference in dB of a sound and the recording."""
+    codec, levels = model.bundle.codec, list[np.ndarray]()
+    for samples in (soundfile.read(recording, dtype="float32")[0], sound):
+        with torch.no_grad():
+            features = codec.features(codec.spectrogram.padded(torch.from_numpy(samples), codec.margin))
+            levels.append(band_levels(codec, features)[0].numpy())
+    return float(np.sqrt(np.square(levels[0] - levels[1]).mean(axis=1)).mean())
+
+
 def test_takes_of_a_recording_are_as_long_as_it_and_can_be_had_again(model: Model, tmp_path: Path) -> None:
     path = write_tone(tmp_path / "a.wav", seconds=0.337)
     made = model.vary(path, n=8, strength=0.4, seed=3)
@@ -316,6 +328,10 @@ def test_takes_of_a_recording_are_as_long_as_it_and_can_be_had_again(model: Mode
     assert len({sound.tobytes() for sound in made.sounds}) == 8
     assert all(0 < one.equal_codes < 1 and one.difference_db > 0 and one.verdict in VERDICTS for one in made.similarity)
     assert all(novelty is not None and novelty.verdict in VERDICTS for novelty in made.novelty)
+    as_coded = model.vary(path, n=1, strength=0)
+    (coding,) = {one.coding_db for one in (*made.similarity, *as_coded.similarity)}
+    assert as_coded.similarity[0].equal_codes == 1  # no code is changed, and yet it is another sound
+    assert coding == pytest.approx(mean_level_difference(model, path, as_coded.sounds[0]), rel=0.05)
     table = made.table()
     assert list(table["similarity.equal_codes"]) == [one.equal_codes for one in made.similarity]
     assert {"seconds", "frames", "verdict", "similarity.verdict", "spectra.difference_db"} <= set(table)

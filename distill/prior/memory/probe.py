@@ -27,6 +27,15 @@ ABLATIONS = {
 }
 
 
+def memory_line(metrics: Mapping[str, float]) -> str:
+    """Sentence on what a memory is worth and retrieves, from the metrics of a prior; "" where it has none."""
+    if "probe/top1" not in metrics:
+        return ""
+    found = ", ".join(f"{name} {metrics[f'probe/{name}']:.2f}" for name in FIGURES)
+    without, with_it = metrics["ablated/val_perplexity"], metrics["val_perplexity"]
+    return f"memory: held-out perplexity {without:.2f} without it, {with_it:.2f} with it; probes retrieve {found}"
+
+
 @torch.no_grad()
 def probe_memory(
     model: MemoryPrior,

@@ -366,7 +366,7 @@ def test_lines_and_json_say_notes_and_what_was_heard(shell: CommandLine) -> None
             "redrawn": 0,
         }
     assert "tuning" not in json.loads(shell(*takes).out)
-    assert "  0% changed" in shell(*takes[:-1], "--note", "60").out
+    assert "  0% of codes changed" in shell(*takes[:-1], "--note", "60").out
 
 
 def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
@@ -375,9 +375,14 @@ def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
     write_tone(Path("a.wav"), seconds=0.5)
     done = shell("vary", "m.distill", "a.wav", "--seed", "2", "--label", "kick")
     assert done.status == 0
-    *lines, last = done.out.splitlines()
+    *lines, coding, last = done.out.splitlines()
     assert last == "seed 2"
-    pattern = r"varied/a_2_00\d\.wav  0\.50 s  \d+% changed  (New|Close|Copy)\? Nearest: \d\. Too few to tell well"
+    assert re.fullmatch(
+        r"coding alone, as at strength 0, changes the recording by \d+\.\d dB; what is drawn .*", coding
+    )
+    pattern = (
+        r"varied/a_2_00\d\.wav  0\.50 s  \d+% of codes changed  (New|Close|Copy)\? Nearest: \d\. Too few to tell well"
+    )
     assert len(lines) == 8
     assert all(re.fullmatch(pattern, line) for line in lines), lines
     assert [soundfile.info(path).frames for path in Path("varied").iterdir()] == [8000] * 8
@@ -389,7 +394,7 @@ def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
     assert [take["file"] for take in found["takes"]] == ["varied/a_2_000.flac", "varied/a_2_001.flac"]
     assert all(take["novelty"] is take["similarity"]["verdict"] is None for take in found["takes"])
     done = shell("vary", "bare.distill", "a.wav", "-n", "1", "--strength", "0", "--seed", "2")
-    assert "  0.50 s  0% changed" in done.out
+    assert "  0.50 s  0% of codes changed" in done.out
     assert "novelty unknown: the model has no codes of its training recordings" in done.out
     write_audio(Path("short.wav"), np.full(200, 0.1, dtype=np.float32), 16_000)
     done = shell("vary", "m.distill", "short.wav", "-n", "20", "--strength", "0.01", "--seed", "2")

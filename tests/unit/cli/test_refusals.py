@@ -54,6 +54,7 @@ REFUSED = {
     "train . --tier huge": "--tier: expected one of auto, small, medium, large, found huge; see distill train --help",
     "train . --sample-rate auto": "--sample-rate: expected a valid integer, found auto; see distill train --help",
     "train . --learning-rate 0": "--learning-rate: expected greater than 0, found 0",
+    "train . --rvq-levels 4": "--rvq-levels: expected greater than or equal to 6, found 4; see distill train --help",
     "train . --codebook-size 1": "--codebook-size: expected greater than or equal to 2, found 1; see distill train --help",
     "train-prior codec.distill": "codec.distill: expected the folder of its recordings, found no record of it in",
     "train-prior codec.distill --heads 3": "--heads: expected heads of an even size, found 3 for hidden_size 128",

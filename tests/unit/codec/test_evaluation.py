@@ -185,9 +185,9 @@ def test_the_health_of_each_level_is_shown_a_few_times_in_80_columns(
         (
             0,
             [(3.0, 2.5)],
-            "no epoch of 1 was better than the start by more than chance, held out 2.250; at the end 3.000 and 2.500",
+            "held out 2.250 before training; at the end 3.000 and 2.500",
         ),
-        (0, [], "no epoch of 0 was better than the start by more than chance, held out 2.250"),
+        (0, [], "held out 2.250 before training"),
     ],
 )
 def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(

@@ -21,10 +21,15 @@ def of(nearest: str, held_out: int = 20) -> Novelty:
 
 
 def test_a_line_says_how_much_of_a_take_changed_and_its_verdict_in_some_words() -> None:
-    take = Take(CODES, of("drums/kick_tight.wav"), None, NO_SAMPLES, 1.0, similarity=Similarity(0.72, 1.0, "close"))
+    take = Take(
+        CODES, of("drums/kick_tight.wav"), None, NO_SAMPLES, 1.0, similarity=Similarity(0.72, 1.0, 2.5, "close")
+    )
     made = Varied(draws=Draws({0: take}), sample_rate=16_000, seed=0, strength=0.3)
-    assert made.lines([Path("a.wav")])[0] == "a.wav  1.00 s  28% changed  New. Nearest: kick_tight"
+    assert made.lines([Path("a.wav")])[0] == "a.wav  1.00 s  28% of codes changed  New. Nearest: kick_tight"
+    said = "coding alone, as at strength 0, changes the recording by 2.5 dB; what is drawn again comes on top"
+    assert made.lines([Path("a.wav")])[1] == said
     (row,) = made.json([Path("a.wav")])["takes"]
+    assert row["similarity"]["coding_db"] == 2.5
     assert row["short"] == "New. Nearest: kick_tight"
     assert row["explanation"].startswith("New: 50 % of the recordings")
     assert row["explanation"].endswith("drums/kick_tight.wav")

@@ -140,12 +140,12 @@ def test_the_recording_is_a_copy_of_itself_and_other_codes_are_not() -> None:
     half[:, 4:] = (half[:, 4:] + 1) % 8  # of six levels two
     takes = [recording, half, (recording + np.array(SIZES) // 2) % SIZES]
     reference = make_reference(["a"], [some_codes(30, 2)], [some_codes(30, seed) for seed in (3, 4, 5)])
-    same, halfway, apart = similarities(CODEC, with_scores(reference, CODEC), recording, takes)
-    assert (same.equal_codes, same.difference_db, same.verdict) == (1, 0, "copy")
+    same, halfway, apart = similarities(CODEC, with_scores(reference, CODEC), recording, takes, 2.5)
+    assert (same.equal_codes, same.difference_db, same.coding_db, same.verdict) == (1, 0, 2.5, "copy")
     assert halfway.equal_codes == pytest.approx(2 / 3)
     assert 0 < halfway.difference_db < apart.difference_db
     assert (apart.equal_codes, apart.verdict) == (0, "new")
-    assert replace(same, verdict=None) == similarities(CODEC, None, recording, [recording])[0]
+    assert replace(same, verdict=None) == similarities(CODEC, None, recording, [recording], 2.5)[0]
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])

@@ -42,9 +42,14 @@ def test_the_facts_name_labels_memory_and_memorisation(tmp_path: Path) -> None:
     assert not {"labels", "warning"} & found().keys()
     assert found(2)["labels"] == "00, 01"
     assert re.fullmatch("00, 01, .* 18, 19 and 3 more", found(23)["labels"])
+    levels = "6 levels of 71 (loudness) + 128 (note) + 16 (tuning) + 7 (atom) + 2 × 8 (shape) codes, "
+    assert found()["codec"].startswith(levels)
     memorized = Memorization(was_memorizing=True, val_perplexity=1.5, threshold=2, codebook_size=8, recordings=5)
     trained = TRAINED.model_copy(update={"memorization": memorized})
     assert found(prior_metadata=trained)["warning"] == memorized.message
+    undated = "no date, as equal inputs give equal files; MLflow has that of the run"
+    dated = TRAINED.model_copy(update={"training_date": "2026-01-31T12:00:00Z"})
+    assert [found()["trained"], found(prior_metadata=dated)["trained"]] == [undated, "2026-01-31T12:00:00Z"]
     remembering = dict(facts(write_prior_model(tmp_path / "m.distill", of=MEMORY)))
     assert remembering["prior"].endswith("s and a memory of what came before")
 

@@ -33,6 +33,7 @@ from distill.pipeline.workspace import LOCK, locked, remember_corpus, workplace
 from distill.prior.training import PriorTraining
 from distill.storage.work import Executor
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent
+from distill.training.events import kept_weights
 from distill.training.trainer import Trainer
 
 EXECUTION = Execution("cpu", "fp32", 2)
@@ -120,7 +121,9 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert bundle.prior is None
     assert not metadata.has_prior
     assert metadata.training_config["vqvae"]["epochs"] == 3
-    assert metadata.metadata == {"recordings": 5, "tier": "small", "written": "1970-01-01T00:00:00Z"}
+    kept = kept_weights(finished.codec.result.best_epoch, 3)
+    about = {"recordings": 5, "tier": "small", "codec_weights": kept, "written": "1970-01-01T00:00:00Z"}
+    assert metadata.metadata == about
     losses = {f"{side}_{kind}loss" for side in ("train", "val") for kind in ("", "recon_", "commit_")}
     assert set(metadata.loss_curve_history) == {f"vqvae/{name}" for name in losses}
     assert len(metadata.loss_curve_history["vqvae/val_commit_loss"]) == len(finished.codec.result.history)
@@ -138,9 +141,14 @@ def test_a_crash_before_the_model_file_loses_nothing(finished: TrainedModel, sou
     with patch("distill.pipeline.train.bundle_artifacts", side_effect=MemoryError), pytest.raises(MemoryError):
         train(sounds, tmp_path / "a.distill")
     (checkpoints,) = (tmp_path / "state" / "checkpoints").iterdir()
-    assert all(name.startswith("step_") for name in names(checkpoints))
-    train(sounds, tmp_path / "a.distill")
+    assert {name.partition("_")[0] for name in names(checkpoints)} == {"step", "fitted.safetensors", "fidelity"}
+    slow = [patch(f"distill.codec.training.{name}") for name in ("initialise", "held_out_fidelity", "write_previews")]
+    with slow[0] as fit, slow[1] as measure, slow[2] as preview:
+        again = train(sounds, tmp_path / "a.distill")
+    assert [work.called for work in (fit, measure, preview)] == [False] * 3
     assert (tmp_path / "a.distill").read_bytes() == finished.path.read_bytes()
+    assert again.codec.metrics == finished.codec.metrics
+    assert again.codec.result.remarks == finished.codec.result.remarks
 
 
 def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
@@ -153,7 +161,9 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
         train(sounds, tmp_path / "model-1.distill")
     assert caught.value.exit_code == 130
     assert not list(tmp_path.glob("*.distill"))
-    train(sounds, tmp_path / "model-2.distill")
+    with patch("distill.codec.training.initialise") as fit:
+        train(sounds, tmp_path / "model-2.distill")
+    assert not fit.called  # the codec is fitted once
     assert len(steps) == 2 * len(finished.codec.result.history)  # two steps an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
     assert names(tmp_path) == ["model-2.distill", "model-2.distill.md", "state"]

@@ -1,6 +1,7 @@
 """Prior training: it learns a pattern, and its held-out metrics equal a slow loop."""
 
 import math
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ from distill.prior.task import validate_prior_epoch
 from distill.prior.training import PriorTraining, print_prior, prior_metrics, prior_to_train
 from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
 from distill.training import trainer as engine
-from distill.training.checkpoints import CheckpointStore, loss_curves, save_artifact
+from distill.training.checkpoints import CheckpointStore, curves_of, loss_curves, save_artifact
 
 CONTEXT, HELD_OUT = 7, recordings(1, 5)
 
@@ -111,7 +112,7 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
     assert result.best_metrics == result.start_metrics
     assert training.facts.epochs_trained == 0
     assert events[-1].final_val_loss == result.best_metrics["val_loss"]
-    save_artifact(tmp_path / "prior", training.model, training.facts, result.history)
+    save_artifact(tmp_path / "prior", training.model, training.facts, result.rows)
     figures = prior_metrics(training)
     assert figures["val_bits_per_second"] == figures["val_bits_per_second_start"]
     assert loss_curves(tmp_path / "prior", "prior") == {}
@@ -201,6 +202,24 @@ def test_the_end_says_where_training_gained_nothing(
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == f"802 bits per second of held-out audio; counting alone 900{said}"
     assert "; by level loudness " in lines[1]
+
+
+def test_the_end_says_what_a_memory_is_worth_and_its_curve_is_kept(
+    counting: tuple[PriorTraining, list[Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    training, _ = counting
+    metrics = {"val_bits_per_second_counting": 900.0, **prior_metrics(training)}
+    print_prior(replace(training, metrics=metrics), Console(width=500))
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory: ")]
+    is_memory = training.model.shape.architecture == "memory"
+    assert ("prior/ablated/val_loss" in curves_of(training.result.history, "prior")) is is_memory
+    assert len(said) == is_memory
+    for line in said:
+        figures = [metrics[name] for name in ("ablated/val_perplexity", "val_perplexity", "probe/ranked")]
+        worth = (
+            "memory: held-out perplexity {:.2f} without it, {:.2f} with it; probes retrieve top1 .*, ranked {:.2f}, "
+        )
+        assert re.match(worth.format(*figures), line)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -24,7 +24,7 @@ from distill.prior.training import PriorConsole
 from distill.progress import EVENTS, SAID, VARIABLE, ProgressReport
 from distill.training import PriorEpochMetrics, PriorMemoryMetrics, RollbackEvent, WatchMetrics
 from distill.training.console import Observer, ToConsole, public_events
-from distill.training.events import HOW_TO_STOP, Epoch, Step, TrainingResult, VQEpochMetrics
+from distill.training.events import HOW_TO_STOP, Epoch, Start, Step, TrainingResult, VQEpochMetrics
 from distill.training.mlflow_store import client_of, page_command
 from distill.training.tracking import Tracker, track_audition, track_model
 from stages.mlflow_page import serve
@@ -35,6 +35,7 @@ CHECK = check_memorization(1.2, 64, 12)
 WATCH = WatchMetrics(8, "perplexity", 12.345, -0.031, 0.05, False, {"gates/layer_0/mean": 0.5})
 ROLLBACK = RollbackEvent(9, 4, 2, False, "found train_loss nan, 3 steps in a row")
 METRICS = {"train_loss": 1.0, "val_loss": 1.5, "val_perplexity": 4.5}
+START = Start({"val_loss": 1.75})
 EPOCH = Epoch(1, METRICS, 1e-3, 2.0, 9.0, 0.0)
 PRIOR_EPOCH = PriorEpochMetrics(1, 2, 1.0, 1.5, 1.2, 1.1, *CHECK, 2.0, 1e-3)
 CODEC_EPOCH = VQEpochMetrics(1, 2, 1.0, 1.5, 1.4, 0.1, 0.4, 1e-3, 1.0, 9.0, {}, ())
@@ -128,15 +129,17 @@ def test_the_status_files_have_the_metrics_of_each_epoch_and_whether_a_prior_mem
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    send(PriorConsole(ProgressReport("prior")), step(1), WATCH, EPOCH, PRIOR_EPOCH, END)
-    first, second = map(json.loads, (tmp_path / EVENTS).read_text().splitlines())
+    send(PriorConsole(ProgressReport("prior")), START, step(1), WATCH, EPOCH, PRIOR_EPOCH, END)
+    start, first, second, end = map(json.loads, (tmp_path / EVENTS).read_text().splitlines())
+    assert start == {"event": "metrics", "task": "prior", "val_loss": 1.75, "epoch": -1}
+    assert end == {"event": "kept", "task": "prior", "epoch": 0}
     assert first == {"event": "metrics", "task": "prior", **SHOWN, "epoch": 1}
     assert (second["event"], second["is_memorizing"]) == ("PriorEpochMetrics", True)
 
 
 def test_a_callback_gets_the_public_events() -> None:
     got: list[Any] = []
-    send(*public_events(got.append), step(1), WATCH, ROLLBACK, EPOCH, PRIOR_EPOCH, END)
+    send(*public_events(got.append), START, step(1), WATCH, ROLLBACK, EPOCH, PRIOR_EPOCH, END)
     assert got == [WATCH, ROLLBACK, PRIOR_EPOCH]
 
 
@@ -152,7 +155,7 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monke
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "abc123")
     (root / "note.txt").write_text("hello")
     with Tracker(root, "train_prior", "f00d", {"epochs": 3}, about=ABOUT) as tracker:
-        send(tracker, step(3), step(10), WATCH, EPOCH, PRIOR_EPOCH, CODEC_EPOCH, ROLLBACK, END)
+        send(tracker, START, step(3), step(10), WATCH, EPOCH, PRIOR_EPOCH, CODEC_EPOCH, ROLLBACK, END)
         tracker.kept({"val_loss": 1.5, "epoch": 1}, {"codec_sha256": "beef"})
         tracker.metrics({"val_loss": 1.25, "broken": float("nan")}, 3)
         tracker.artifact(root / "note.txt", "checkpoint")
@@ -184,7 +187,9 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monke
     expected |= {"distill.fingerprint": "f00d", "distill.remarks": "one thing\nanother"}
     assert expected.items() <= run.data.tags.items()
     history = store.get_metric_history(run.info.run_id, "val_loss")
-    assert [(one.step, one.value) for one in history] == [(2, 1.5), (3, 1.25)]
+    assert [(one.step, one.value) for one in history] == [(0, 1.75), (2, 1.5), (3, 1.25)]
+    (best,) = store.get_metric_history(run.info.run_id, "best/val_loss")
+    assert (best.step, best.value) == (1, 1.5)  # the epoch that is kept
     assert [file.path for file in store.list_artifacts(run.info.run_id, "checkpoint")] == ["checkpoint/note.txt"]
 
 

@@ -195,8 +195,11 @@ def test_initial_weights_are_kept_where_training_gains_no_more_than_chance(
     assert expected.best_epoch == best_epoch
     assert expected.best_metrics["val_loss"] == pytest.approx(3.875 if best_epoch else 4.0)
     assert (expected.best_metrics == expected.start_metrics) is (best_epoch == 0)
-    remark = "training gained no more than chance on held-out recordings; the initial weights are kept"
-    assert (remark in expected.remarks) is (best_epoch == 0 and first is LUCKY)
+    kept = "no epoch of 3 was better on held-out recordings by more than chance, so the weights from before training are kept"
+    assert expected.remarks == [kept] * (best_epoch == 0)
+    rows = [(row["epoch"], row["val_loss"], row["is_kept"]) for row in expected.rows]
+    losses = [sum(losses) / 4 for losses in parts]
+    assert rows == [(epoch, loss, int(epoch == best_epoch)) for epoch, loss in enumerate(losses)]
     assert all(torch.equal(value, initial[key]) for key, value in expected.best_tensors.items()) is (best_epoch == 0)
     seen, interruption = interrupted_at(5)
     with pytest.raises(Interrupted):
@@ -323,6 +326,20 @@ def test_probes_change_nothing_in_what_is_learnt(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(rollback_module, "WATCH_STEPS", 99)
     monkeypatch.setattr(rollback_module, "EARLY_PROBES", frozenset())
     assert whole(train(LineTask(probes=STEADY))) == whole(often)
+
+
+def test_work_beside_the_checkpoints_is_kept_and_done_again_where_its_file_is_damaged(
+    store: CheckpointStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.keep("fitted", {"a": torch.arange(3)}, {"gain": 0.1})
+    tensors, values = store.kept("fitted")
+    assert (tensors["a"].tolist(), values, store.paths) == ([0, 1, 2], {"gain": 0.1}, [])
+    assert store.kept("other") == ({}, {})
+    (store.folder / "fitted.safetensors").write_bytes(b"not a file of ours")
+    assert store.kept("fitted") == ({}, {})
+    assert "fitted.safetensors: expected earlier work, found a damaged file (" in caplog.text
+    assert caplog.text.rstrip().endswith("; it is done again")
+    assert not list(store.folder.iterdir())
 
 
 class Inspecting(LineTask):

@@ -77,6 +77,16 @@ def test_progress_says_what_is_left_and_how_it_ended(tmp_path: Path) -> None:
     assert "cancelled; what was done is saved" in view.progress(saved, "")
 
 
+def test_a_training_that_has_ended_says_which_weights_it_kept(tmp_path: Path) -> None:
+    figures = {"best_epoch": 0, "epochs_trained": 12}
+    made = {"model": "models/a.distill", "recordings": 5, **figures, "prior": {"best_epoch": 7, "epochs_trained": 13}}
+    kept = "no epoch of 12 was better on held-out recordings by more than chance, so the weights from before training are kept"
+    ended = {"process_json": {}, "exit_json": {"status": 0}}
+    both, prior = (write_job(tmp_path / kind, kind=kind, stdout_txt=made, **ended) for kind in ("train", "prior"))
+    assert f"<p>codec: {kept}; prior: best epoch 7 of 13</p>" in view.learned(both)
+    assert f"<p>prior: {kept}</p>" in view.learned(prior)
+
+
 def test_an_upload_is_called_by_its_name(tmp_path: Path) -> None:
     stderr = f"distill: {tmp_path}/.distill/ui/uploads/7f83/notes.wav: expected a recording, found a file that is text"
     refused = job(tmp_path, process_json={}, exit_json={"status": 2}, stderr_txt=stderr)
@@ -123,7 +133,7 @@ def test_no_epoch_shows_numbers_that_are_none() -> None:
     charts = view.charts({"codec": metrics, "prior": metrics})
     for shown in (view.health(metrics), charts):
         assert not any(word in shown.lower() for word in ("nan%", ">nan", "inf ", ",nan"))
-    assert "best epoch 2" in charts
+    assert "best: epoch 2" in charts
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["val_loss", "b", "c"]), NUMBERS), max_size=4))
@@ -132,6 +142,21 @@ def test_no_chart_has_numbers_that_are_none(metrics: list[dict[str, float]]) -> 
     chart = view.chart("loss", metrics, {"val_loss": "a", "b": "b", "c": "c"})
     drawn = " ".join(re.findall(r'(?:points|x\d?|y\d?|cx|cy)="([^"]*)"', chart))
     assert not re.search("nan|inf", drawn)
+
+
+@pytest.mark.parametrize(
+    ("kept", "said", "place"), [(None, "best: epoch 2", 2), (-1, "kept: before training", 0), (0, "kept: epoch 1", 1)]
+)
+def test_a_chart_begins_before_training_and_marks_the_epoch_that_is_kept(
+    kept: int | None, said: str, place: int
+) -> None:
+    metrics = [{"epoch": epoch, "val_loss": loss} for epoch, loss in ((-1, 2.0), (0, 2.5), (1, 1.999))]
+    chart = ElementTree.fromstring(view.chart("loss", metrics, {"val_loss": "held out"}, kept))
+    assert chart.findtext("figcaption") == f"loss, {said}"
+    (line,) = chart.iter("polyline")
+    (mark,) = (one for one in chart.iter("line") if one.get("class") == "mark")
+    points = [pair.split(",")[0] for pair in str(line.get("points")).split()]
+    assert points.index(str(mark.get("x1"))) == place
 
 
 def test_points_keep_their_order_and_place() -> None:
