@@ -19,11 +19,14 @@ SQLITE = "sqlite:///"
 
 # The table of runs that a link opens: the best priors first. MLflow keeps this, as a shared view, in a tag.
 VIEW = "best"
-SHOWN = ("best/val_bits_per_second", "best/val_perplexity", "best/epoch", "audition/new", "audition/close", "audition/copies")
+BEST = tuple(f"metrics.`best/{name}`" for name in ("val_bits_per_second", "val_perplexity", "epoch"))
+COLUMNS = (*BEST, *(f"metrics.`audition/{verdict}`" for verdict in ("new", "close", "copies")))
 TABLE = {
-    "orderByKey": f"metrics.`{SHOWN[0]}`",
+    "orderByKey": BEST[0],
     "orderByAsc": True,
-    "selectedColumns": [f"metrics.`{name}`" for name in SHOWN],
+    "selectedColumns": COLUMNS,
+    "columnOrder": COLUMNS,
+    "columnWidths": dict.fromkeys(BEST[:2], 190),  # as wide as their names
 }
 
 # No telemetry; give up after seconds instead of minutes on a server that is down, or that takes calls without an answer.
@@ -150,7 +153,7 @@ def runs_address(root: Path, port: int) -> str:
     if experiment is None:
         return address
     client.set_experiment_tag(experiment.experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps(TABLE))
-    return f"{address}/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={VIEW}"
+    return f"{address}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 def dataset_of(about: Mapping[str, Any]) -> Any:

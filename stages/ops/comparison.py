@@ -14,9 +14,10 @@ from stages.running import status_of
 METRIC = "val_bits_per_second"
 # Columns of DVC's table that are left out: all but these, of which settings are shown where they differ.
 SETTINGS = "seed|tier|corpus|vqvae|split|codes|prior|bundle|audition|qualities|tiers"
-OTHERS = rf"(?!(Experiment|rev|typ|State|{METRIC})$|({SETTINGS})(\.|$))"
-SHOW = ("exp", "show", "--csv", "--only-changed", "--keep", f"{METRIC}$", "--drop", OTHERS)
 HIDDEN = ("Experiment", "rev", "typ", METRIC)
+KEPT = rf"({'|'.join(HIDDEN)})$"  # also where all rows have the same
+OTHERS = rf"(?!{KEPT}|State$|({SETTINGS})(\.|$))"
+SHOW = ("exp", "show", "--csv", "--only-changed", "--keep", KEPT, "--drop", OTHERS)
 
 Row = dict[str, str]
 
@@ -50,7 +51,7 @@ def table(rows: Sequence[Row], is_changed: bool, width: int) -> list[str]:
     """
     rows = sorted(rows, key=_bits)
     columns = [name for name in rows[0] if name not in HIDDEN]
-    lines = [("", f"{METRIC} (lower is better)", *columns)]
+    lines = [("run", f"{METRIC} (lower is better)", *columns)]
     for row in rows:
         is_best = _bits(row) == _bits(rows[0]) < math.inf
         figure = f"{_bits(row):.1f}" if _bits(row) < math.inf else "-"
@@ -62,7 +63,7 @@ def table(rows: Sequence[Row], is_changed: bool, width: int) -> list[str]:
 
 def _name(row: Row, is_changed: bool) -> str:
     if row["rev"] == "workspace":
-        return "your last run, before changes" if is_changed else "your last run"
+        return "your last run (changed since)" if is_changed else "your last run"
     return row["Experiment"] or (f"commit {row['rev']}" if row["typ"] == "baseline" else row["rev"])
 
 
