@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from distill.errors import DistillError, ParamsError
 from distill.text import one_line
@@ -21,8 +22,12 @@ def serve() -> int:
     uri = tracking_uri(Path())
     if uri.startswith(("http://", "https://")):
         print(f"MLFLOW_TRACKING_URI names a server, which shows the runs itself: open {uri}")
-        return 0
-    port = _free_port(os.environ.get("PORT") or "5000")
+    else:
+        _become_server(uri, _free_port(os.environ.get("PORT") or "5000"))
+    return 0
+
+
+def _become_server(uri: str, port: int) -> NoReturn:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -120,12 +120,14 @@ def mend(folder: Path) -> str:
     _remove_half_copies()
     if not LOCK.exists() or _is_whole(LOCK):
         return ""
+    is_conflict = b"\n<<<<<<< " in b"\n" + LOCK.read_bytes()
+    found = "is in a merge conflict of git" if is_conflict else "was cut off, by a full disk or a kill"
     kept = folder / KEPT
     if kept.exists() and _is_whole(kept):
         write_bytes(LOCK, kept.read_bytes())
-        return f"{LOCK} was cut off, by a full disk or a kill: the one before it is put back"
+        return f"{LOCK} {found}: that of the last run here is put back"
     LOCK.unlink()
-    return f"{LOCK} was cut off, by a full disk or a kill, and is removed: all stages are looked at again"
+    return f"{LOCK} {found}, and is removed: all stages are looked at again"
 
 
 def locked_results() -> list[Path]:
