@@ -67,14 +67,11 @@ def test_recordings_that_dvc_leaves_out_are_refused_as_it_would_see_no_change_in
 
 def test_a_project_without_git_runs_and_has_experiments_once_there_is_a_repository(copied: Project) -> None:
     """As in an archive of the sources that was downloaded."""
-    folder, before = copied.folder, copied.hashes()
     assert "is not a git repository" in copied.dvc("repro").stderr
     copied.set(audition={"count": 1})
     done = copied.done("repro")
     assert done.stderr.startswith("DVC: expected a git repository, found none: core.no_scm is set in .dvc/config.local")
     assert executed(done.stdout) == ["audition"]
-    assert (before.keys(), before == copied.hashes()) == (copied.hashes().keys(), False)
-    (folder / ".distill/stages.jsonl").unlink()
     assert executed(copied.dvc("repro").stdout) == []  # DVC by itself works, too
     compared = copied.fork("stages.ops.comparison").end()
     assert (compared.returncode, compared.stdout) == (2, "")
