@@ -17,8 +17,6 @@ CUDA ?= 1
 # Folders of recordings that make bench and make check-memory measure on, and their other arguments.
 CORPUS ?=
 ARGS ?=
-# Columns of DVC's table that make experiments leaves out: all but these.
-OTHERS := (?!(Experiment|State|val_bits_per_second)$$|(seed|tier|corpus|vqvae|split|codes|prior|bundle|audition|qualities|tiers)(\.|$$))
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
@@ -27,7 +25,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check-tools lint reference docs check faults check-page check-wheel check-memory bench judge listen pretrain experiments ui page lock wheel release clean
+.PHONY: help setup repro test check-tools lint reference docs check faults check-page check-wheel check-memory bench judge listen pretrain experiments mlflow ui page lock wheel release clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -123,11 +121,14 @@ ifneq ($(PART),decoder)
 	@$(BIN)/python -m pretraining.prior $(or $(COLLECTIONS),800) $(or $(EPOCHS),64) $(or $(SEED),0)
 endif
 
-experiments: $(STAMP) ## DVC's experiments beside the last commit: what differs, and bits per second of held-out audio
-	@test -n "$$($(BIN)/dvc exp list --all-commits)" || echo "no experiments yet: make one, such as dvc exp run -S prior.dropout=.1"
-	@$(BIN)/dvc exp show --no-pager --only-changed --hide-workspace --precision 5 --drop '$(OTHERS)'
+experiments: $(STAMP) ## compare DVC's experiments, the last commit and your last run: bits per second of held-out audio
+	@$(BIN)/python -m stages.ops.comparison
 
-ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000; PORT=5001 takes another port
+mlflow: $(STAMP) ## serve MLflow's table and charts of all runs at http://127.0.0.1:5000; PORT=5001 takes another port
+	@$(BIN)/python -m stages.mlflow_page
+
+ui: $(STAMP) ## the same as make mlflow; the page to train, generate and compare in a browser is make page
+	@echo "make ui is make mlflow, which shows runs; to train and generate in a browser: make page"
 	@$(BIN)/python -m stages.mlflow_page
 
 page: $(STAMP) ## open the page to train, generate and compare in a browser; ARGS="--port 7860 --folder DIR"

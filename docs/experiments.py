@@ -66,7 +66,7 @@ def draw_curves(plots: dict[str, Any], path: Path) -> None:
 
 @contextmanager
 def mlflow_page(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """The address of MLflow's page of a folder, served as by `make ui` until the context ends."""
+    """The address of MLflow's page of a folder, served as by `make mlflow` until the context ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -70,7 +70,14 @@ def bill_of_materials() -> list[str]:
 
 def main() -> int:
     """Check, build and say; the exit status."""
-    wrong = problems()
+    try:
+        wrong = problems()
+    except (OSError, subprocess.CalledProcessError):
+        print(
+            "release: expected a git repository with a commit, of which a release is made, found none; clone the project",
+            file=sys.stderr,
+        )
+        return 2
     with tempfile.TemporaryDirectory() as top:
         first, again = (built(git("rev-parse", "HEAD"), Path(top, name)) for name in ("first", "again"))
         if first != again:

@@ -1,7 +1,9 @@
 """Stage `bundle`: write codec and prior to one model file."""
 
+import sys
+
 from distill.params import Params
-from stages.running import FOLDERS, bundle_path, run_stage, tracking_root, write_metrics
+from stages.running import FOLDERS, bundle_path, replaced_by_experiment, run_stage, tracking_root, write_metrics
 
 
 def main(params: Params) -> None:
@@ -13,6 +15,8 @@ def main(params: Params) -> None:
     metadata = bundle_artifacts(path, *folders, params.bundle.reference, dates)
     track_model(tracking_root(), metadata.provenance.prior_fingerprint, path)
     write_metrics("bundle", {"bytes": path.stat().st_size, "format_version": metadata.version_text})
+    if remark := replaced_by_experiment(path):
+        print(remark, file=sys.stderr)
 
 
 if __name__ == "__main__":

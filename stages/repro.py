@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> int:
 
 def _checked(arguments: list[str]) -> int:
     params = load_params(PARAMS)
+    if remark := dvc.follow_git():
+        print(remark, file=sys.stderr)
     _check_corpus(params.corpus.path)
     with workplace(STATE / "repro", STATE, what="this pipeline"):
         return _reproduce(params, arguments)

@@ -51,6 +51,17 @@ def tracking_root() -> Path:
     return next((folder.parent.parent for folder in copies), here)
 
 
+def replaced_by_experiment(model: Path) -> str:
+    """A sentence where an experiment of DVC that runs in the project itself has just replaced a model file, else ""."""
+    name = os.environ.get("DVC_EXP_NAME")
+    if not name or tracking_root() != Path.cwd():
+        return ""
+    return (
+        f"{model}: now the model of the experiment {name}; `git restore . && dvc checkout` puts back that of the last commit, "
+        "and `dvc exp run --temp` leaves it in place"
+    )
+
+
 def write_metrics(stage: str, values: Mapping[str, object]) -> None:
     """Write `metrics/<stage>.json`."""
     write_json(METRICS / f"{stage}.json", dict(values))

@@ -17,6 +17,18 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "distill"
 SQLITE = "sqlite:///"
 
+# The table of runs that a link opens: the best priors first. MLflow keeps this, as a shared view, in a tag.
+VIEW = "best"
+BEST = tuple(f"metrics.`best/{name}`" for name in ("val_bits_per_second", "val_perplexity", "epoch"))
+COLUMNS = (*BEST, *(f"metrics.`audition/{verdict}`" for verdict in ("new", "close", "copies")))
+TABLE = {
+    "orderByKey": BEST[0],
+    "orderByAsc": True,
+    "selectedColumns": COLUMNS,
+    "columnOrder": COLUMNS,
+    "columnWidths": dict.fromkeys(BEST[:2], 190),  # as wide as their names
+}
+
 # No telemetry; give up after seconds instead of minutes on a server that is down, or that takes calls without an answer.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -64,34 +76,49 @@ def _client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
+def experiment_name() -> str:
+    """Name of the experiment: that of MLFLOW_EXPERIMENT_NAME if set, else `distill`."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
+def find_experiment(client: Any) -> Any:
+    """The experiment of MLFLOW_EXPERIMENT_ID if set, else the one with `experiment_name`; None before the first run.
+
+    Raises what MLflow raises, for an id that the store does not have.
+    """
+    number = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    return client.get_experiment(number) if number else client.get_experiment_by_name(experiment_name())
+
+
 def experiment_of(client: Any, root: Path) -> str:
     """Id of the experiment of a project, made when it is first asked for. Raises what MLflow raises.
 
     MLflow notes absolute paths of artefacts and cannot change them: in a project that was moved or copied the earlier
     experiment gets another name, so that new artefacts are with their project.
     """
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    name, experiment = experiment_name(), find_experiment(client)
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
         logger.warning(
-            "MLflow: the experiment %s was deleted; it is restored with its runs, to record this one", EXPERIMENT
+            "MLflow: the experiment %s was deleted; it is restored with its runs, to record this one", experiment.name
         )
+    if os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return str(experiment.experiment_id)
     if warn_of_move(client, root):
-        client.rename_experiment(experiment.experiment_id, f"{EXPERIMENT} in {experiment.artifact_location}")
-        for other in client.search_experiments():
-            if other.artifact_location == _artifacts_in(root):  # the project is back where it was
-                client.rename_experiment(other.experiment_id, EXPERIMENT)
-    if experiment := client.get_experiment_by_name(EXPERIMENT):
+        client.rename_experiment(experiment.experiment_id, f"{name} in {experiment.artifact_location}")
+        if back := client.get_experiment_by_name(f"{name} in {_artifacts_in(root)}"):  # the project is where it was
+            client.rename_experiment(back.experiment_id, name)
+    if experiment := client.get_experiment_by_name(name):
         return str(experiment.experiment_id)
     location = None if named_store() else _artifacts_in(root)
     # Without the tag the UI shows the experiment as one of language models, its runs behind "Evaluations".
     kind = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind))
+    return str(client.create_experiment(name, artifact_location=location, tags=kind))
 
 
 def warn_of_move(client: Any, root: Path) -> bool:
     """Say what to do where the artefacts are noted in another folder, as the project was moved. Whether they are."""
-    experiment = None if named_store() else client.get_experiment_by_name(EXPERIMENT)
+    experiment = None if named_store() else find_experiment(client)
     location = getattr(experiment, "artifact_location", "")
     before = Path(url2pathname(urlsplit(location).path))
     is_noted = location.startswith("file:") and location.endswith("/mlruns")
@@ -117,6 +144,16 @@ def page_command(root: Path, port: int) -> list[str]:
     warn_of_move(client_of(uri), root)
     flags = ["--default-artifact-root", str(root / "mlruns"), "--host", "127.0.0.1", "--port", str(port)]
     return [sys.executable, "-P", "-m", "mlflow", "ui", "--backend-store-uri", uri, *flags]
+
+
+def runs_address(root: Path, port: int) -> str:
+    """Address of MLflow's table of runs, the best first; of its first page before the first run."""
+    client, address = client_of(tracking_uri(root)), f"http://127.0.0.1:{port}"
+    experiment = find_experiment(client)
+    if experiment is None:
+        return address
+    client.set_experiment_tag(experiment.experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps(TABLE))
+    return f"{address}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 def dataset_of(about: Mapping[str, Any]) -> Any:

@@ -18,7 +18,15 @@ from distill.errors import ParamsError
 from distill.params import setting
 from distill.text import several
 from distill.training.events import HOW_TO_STOP
-from distill.training.mlflow_store import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
+from distill.training.mlflow_store import (
+    ENVIRONMENT,
+    client_of,
+    database_of,
+    find_experiment,
+    page_command,
+    runs_address,
+    tracking_uri,
+)
 from distill.ui import view
 from distill.ui.forms import HIDDEN, PRIVATE, QUIET, field, flags, optional
 from distill.ui.jobs import Job
@@ -339,7 +347,7 @@ class CompareTab:
             start_new_session=True,
         )
         atexit.register(end_group, server)
-        self._addresses[server] = f"http://127.0.0.1:{port}"
+        self._addresses[server] = runs_address(self._root, port)
         return self._addresses[server]
 
     def _runs(self) -> list[Any]:
@@ -348,8 +356,8 @@ class CompareTab:
         if database is not None and not database.exists():
             return []
         client = client_of(address)
-        experiments = [each.experiment_id for each in client.search_experiments() if each.name == EXPERIMENT]
-        return list(client.search_runs(experiments, max_results=200)) if experiments else []
+        experiment = find_experiment(client)
+        return list(client.search_runs([experiment.experiment_id], max_results=200)) if experiment else []
 
 
 def _name_of(run: Any) -> str:

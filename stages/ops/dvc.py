@@ -19,6 +19,7 @@ from types import FrameType
 
 import psutil
 import yaml
+from dvc.config import Config
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
 
@@ -30,6 +31,7 @@ from distill.training.interruption import SIGNALS, is_ignored, raise_interrupted
 LOCK = Path("dvc.lock")
 HELD = Path(".dvc/tmp/lock")
 LOCKED = Path(".dvc/tmp/rwlock")
+LOCAL = Path(".dvc/config.local")
 KEPT = "dvc.lock"  # name of the last `dvc.lock` that was whole
 CACHE = Path(".dvc/cache")
 OUTS = (Path("artifacts"), Path("metrics"), Path("models"))  # where DVC tries what links a disk can have
@@ -70,6 +72,41 @@ def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subp
             signal.signal(number, handler)
 
 
+def has_git() -> bool:
+    """Whether DVC finds a git repository here or in a folder above, and can read it."""
+    from dvc.scm import SCM, SCMError  # it takes a moment to load
+
+    try:
+        SCM(Path.cwd()).close()
+    except SCMError:
+        return False
+    return True
+
+
+def follow_git() -> str:
+    """Let DVC work without git where there is no repository, and with git again once there is one.
+
+    Without a repository DVC refuses every command unless `core.no_scm` is set, here in `.dvc/config.local`. Returns what
+    changed, in a sentence, or "".
+    """
+    config = Config.from_cwd()
+    is_set, is_ours = (bool(core.get("no_scm")) for core in (config["core"], config.load_one("local")["core"]))
+    if has_git():
+        if not is_ours:
+            return ""
+        with config.edit("local") as local:
+            del local["core"]["no_scm"]
+        return f"DVC: found a git repository: core.no_scm is removed from {LOCAL}, and experiments work"
+    if is_set:
+        return ""
+    with config.edit("local") as local:
+        local["core"]["no_scm"] = True
+    return (
+        f"DVC: expected a git repository, found none: core.no_scm is set in {LOCAL}; results are kept, experiments and "
+        "`dvc diff` need git"
+    )
+
+
 def keep_lock(folder: Path) -> None:
     """Keep a copy of `dvc.lock` in a folder, if it is whole."""
     if LOCK.exists() and _is_whole(LOCK):
@@ -89,12 +126,14 @@ def mend(folder: Path) -> str:
         _lock_by_links()
     if not LOCK.exists() or _is_whole(LOCK):
         return ""
+    is_conflict = b"\n<<<<<<< " in b"\n" + LOCK.read_bytes()
+    found = "is in a merge conflict of git" if is_conflict else "was cut off, by a full disk or a kill"
     kept = folder / KEPT
     if kept.exists() and _is_whole(kept):
         write_bytes(LOCK, kept.read_bytes())
-        return f"{LOCK} was cut off, by a full disk or a kill: the one before it is put back"
+        return f"{LOCK} {found}: that of the last run here is put back"
     LOCK.unlink()
-    return f"{LOCK} was cut off, by a full disk or a kill, and is removed: all stages are looked at again"
+    return f"{LOCK} {found}, and is removed: all stages are looked at again"
 
 
 def locked_results() -> list[Path]:

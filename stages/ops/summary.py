@@ -44,7 +44,7 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         "generated": _generated(audition),
         "model": str(bundle_path(params)),
         "listen": f"open {AUDITION / 'index.html'} in a browser",
-        "compare runs": "make ui, then http://127.0.0.1:5000",
+        "compare runs": "make mlflow, then open the link that it prints",
     }
     print("", *named_values(((name, text) for name, text in rows.items() if text), terminal_width()), sep="\n")
 

@@ -307,3 +307,28 @@ def test_a_release_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CITATION.cff" not in lacks
     monkeypatch.setattr(release, "version_of", lambda: "9")
     assert "CITATION.cff: expected version 9, found" in "\n".join(release.problems())
+
+
+def test_a_release_needs_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = loaded(ROOT / "requirements/release.py")
+    for name in ("CITATION.cff", "CHANGELOG.md", "distill/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.setattr(release, "ROOT", tmp_path)
+    assert release.main() == 2
+    assert capsys.readouterr().err == (
+        "release: expected a git repository with a commit, of which a release is made, found none; clone the project\n"
+    )
+
+
+def test_make_mlflow_serves_the_runs_and_make_ui_says_that_it_is_the_same(tmp_path: Path) -> None:
+    checkout(tmp_path, status_of_install=0)
+    assert make(tmp_path, "setup")[0] == 0
+    for target in ("mlflow", "ui"):
+        assert make(tmp_path, target) == (0, "-m stages.mlflow_page\n")
+    said = subprocess.run(
+        ["make", "--no-print-directory", "ui"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "make ui is make mlflow, which shows runs; to train and generate in a browser: make page\n"

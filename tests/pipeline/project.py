@@ -19,6 +19,7 @@ from distill.progress import STATUS, VARIABLE
 
 STAGES = tuple(CODE)
 COPIED = ("distill", "stages", ".dvc/config", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
+AUTHOR = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 WATCHED = ".distill/watched"  # where what is started says how far it is
 NETWORK = {"epochs": 2, "hidden_size": 16, "num_layers": 1}
 CODEC = {"codebook_size": 16, "num_quantizers": 6, "latent_size": 8, "batch_size": 4, "crop_seconds": 0.25}
@@ -96,9 +97,8 @@ class Project:
 
     def commit(self) -> None:
         """Put all of it under git."""
-        author = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-            subprocess.run(["git", *command], cwd=self.folder, env={**os.environ, **author}, check=True)
+            subprocess.run(["git", *command], cwd=self.folder, env={**os.environ, **AUTHOR}, check=True)
 
     def give_labelled_sounds(self) -> None:
         """Eight sounds in folders, which are their labels."""

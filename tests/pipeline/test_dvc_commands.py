@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 from object_store import Store
-from pipeline.project import Project, executed, write_sounds
+from pipeline.project import AUTHOR, Project, executed, write_sounds
 from programs import until
 
 from distill.audio.corpus import read_manifest
 from distill.model_file.build import card_path
 from stages.prepare import PREPARED
-
-AUTHOR = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 def git(project: Project, *arguments: str) -> str:

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from pipeline.project import Project, executed, write_sounds
+from pipeline.project import AUTHOR, Project, executed, write_sounds
 
 from distill.audio.corpus import read_manifest
 
@@ -63,3 +63,30 @@ def test_recordings_that_dvc_leaves_out_are_refused_as_it_would_see_no_change_in
         "(rejects/plucked_string_a2_soft.flac.wav: .dvcignore leaves it out, so DVC sees no change in it); rename or "
         "remove them"
     )
+
+
+def test_a_project_without_git_runs_and_has_experiments_once_there_is_a_repository(copied: Project) -> None:
+    """As in an archive of the sources that was downloaded."""
+    assert "is not a git repository" in copied.dvc("repro").stderr
+    copied.set(audition={"count": 1})
+    done = copied.done("repro")
+    assert done.stderr.startswith("DVC: expected a git repository, found none: core.no_scm is set in .dvc/config.local")
+    assert executed(done.stdout) == ["audition"]
+    assert executed(copied.dvc("repro").stdout) == []  # DVC by itself works, too
+    compared = copied.fork("stages.ops.comparison").end()
+    assert (compared.returncode, compared.stdout) == (2, "")
+    assert compared.stderr.startswith("experiments: expected a git repository with a commit")
+
+    copied.commit()
+    done = copied.done("repro")
+    assert done.stderr.startswith("DVC: found a git repository: core.no_scm is removed from .dvc/config.local")
+    ran = copied.dvc("exp", "run", "--name", "two", "-S", "prior.epochs=1", **AUTHOR)
+    assert (ran.returncode, executed(ran.stdout)[-2:]) == (0, ["bundle", "audition"]), ran.stderr
+    replaced = (
+        "models/tiny.distill: now the model of the experiment two; `git restore . && dvc checkout` puts back that of"
+    )
+    assert replaced in " ".join((ran.stdout + ran.stderr).split())
+    lines = copied.fork("stages.ops.comparison").end().stdout.splitlines()
+    assert "val_bits_per_second (lower is better)" in lines[0]
+    assert {line.split()[0] for line in lines[1:4]} == {"your", "commit", "two"}
+    assert lines[-1] == "1 experiment; to take one: dvc exp apply NAME"

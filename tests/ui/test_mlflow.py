@@ -7,6 +7,7 @@ import pytest
 from programs import environment
 
 from distill.training.events import Epoch
+from distill.training.mlflow_store import VIEW
 from distill.training.tracking import Tracker
 from docs import experiments
 
@@ -26,7 +27,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             with Tracker(folder, "train_prior", f"f00d{width}", settings, derived={"label_smoothing"}) as tracker:
                 for epoch in range(3):
                     tracker(Epoch(epoch, {"val_perplexity": width / (1 + epoch)}, 1e-3, 1.0, 1.0, 0.0))
-                tracker.kept({"val_perplexity": width / 3, "epoch": 2}, {})
+                tracker.kept({"val_bits_per_second": width * 2, "val_perplexity": width / 3, "epoch": 2}, {})
     with experiments.mlflow_page(folder, environment()) as served:
         yield served
 
@@ -43,4 +44,17 @@ def test_mlflow_shows_experiments_apart_with_best_values_and_curves(browser: Any
     experiments.open_chart(tab, "val_perplexity")
     assert {text.partition(" (")[0] for text in tab.get_by_text(" (val_perplexity)").all_inner_texts()} == set(names)
     experiments.open_parallel_coordinates(tab, "hidden_size", "best/val_perplexity")
+    tab.close()
+
+
+def test_the_link_of_make_mlflow_shows_the_best_runs_first_and_asks_for_nothing(browser: Any, address: str) -> None:
+    """No page before it: MLflow's first one says that it collects usage data."""
+    tab = browser.new_page(viewport={"width": experiments.WIDTH, "height": experiments.HEIGHT})
+    tab.goto(f"{address}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey={VIEW}")
+    tab.get_by_text(f"{len(WIDTHS)} matching runs").wait_for()
+    bits = tab.locator("[role=gridcell][col-id*='best/val_bits_per_second']").all_inner_texts()
+    assert list(map(float, bits)) == sorted(width * 2 for width in WIDTHS.values())
+    shown = tab.inner_text("body")
+    assert "best/val_perplexity" in shown
+    assert "usage data" not in shown
     tab.close()

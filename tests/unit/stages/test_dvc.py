@@ -13,7 +13,9 @@ from unittest.mock import Mock
 import pytest
 import yaml
 from dvc.lock import make_lock
+from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.scm import Git, NoSCM, SCMError
 from programs import until
 
 from distill.errors import DistillError
@@ -71,6 +73,48 @@ def test_a_lock_that_is_cut_off_is_removed_where_there_is_no_whole_copy(project:
         assert "is removed" in dvc.mend(project)
         assert not LOCK.exists()
     assert dvc.mend(project) == ""
+
+
+def test_a_lock_in_a_merge_conflict_is_that_of_the_last_run_here(project: Path) -> None:
+    for is_kept, said in (
+        (False, ", and is removed: all stages are looked at again"),
+        (True, ": that of the last run here is put back"),
+    ):
+        LOCK.write_text(WHOLE)
+        if is_kept:
+            dvc.keep_lock(project)
+        LOCK.write_text(
+            WHOLE.replace("      size: 12\n", "<<<<<<< HEAD\n      size: 12\n=======\n      size: 13\n>>>>>>> theirs\n")
+        )
+        assert dvc.mend(project) == f"dvc.lock is in a merge conflict of git{said}"
+    assert LOCK.read_text() == WHOLE
+
+
+def test_dvc_works_in_a_folder_without_git_and_with_git_again_once_there_is_a_repository() -> None:
+    """What else the local settings say stays, and so does `core.no_scm` of a team without git."""
+    shared = Path(".dvc/config")
+    shared.write_text("[core]\n    autostage = false\n")
+    dvc.LOCAL.write_text("[cache]\n    type = copy\n")
+    with pytest.raises(SCMError), Repo():
+        pass
+    assert dvc.follow_git() == (
+        "DVC: expected a git repository, found none: core.no_scm is set in .dvc/config.local; results are kept, experiments "
+        "and `dvc diff` need git"
+    )
+    assert dvc.follow_git() == ""
+    with Repo() as repo:
+        assert isinstance(repo.scm, NoSCM)
+        assert repo.config["cache"]["type"] == ["copy"]
+    subprocess.run(["git", "init", "-q"], check=True)
+    assert dvc.follow_git() == (
+        "DVC: found a git repository: core.no_scm is removed from .dvc/config.local, and experiments work"
+    )
+    assert dvc.follow_git() == ""
+    with Repo() as repo:
+        assert isinstance(repo.scm, Git)
+        assert repo.config["cache"]["type"] == ["copy"]
+    shared.write_text("[core]\n    no_scm = true\n")
+    assert dvc.follow_git() == ""
 
 
 def held_by(process: int) -> str:

@@ -3,7 +3,9 @@
 import json
 import logging
 import math
+import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from urllib.request import url2pathname
 import pytest
 
 from distill.codec.training import CodecConsole
-from distill.errors import Interrupted, ParamsError
+from distill.errors import DistillError, Interrupted, ParamsError
 from distill.novelty.memorization import check_memorization
 from distill.prior.memory.probe import ABLATIONS, FIGURES, shortcomings
 from distill.prior.training import PriorConsole
@@ -25,7 +27,7 @@ from distill.progress import EVENTS, SAID, VARIABLE, ProgressReport
 from distill.training import PriorEpochMetrics, PriorMemoryMetrics, RollbackEvent, WatchMetrics
 from distill.training.console import Observer, ToConsole, public_events
 from distill.training.events import HOW_TO_STOP, Epoch, Start, Step, TrainingResult, VQEpochMetrics
-from distill.training.mlflow_store import client_of, page_command
+from distill.training.mlflow_store import client_of, page_command, runs_address
 from distill.training.tracking import Tracker, track_audition, track_model
 from stages.mlflow_page import serve
 
@@ -46,7 +48,13 @@ SHOWN = {**METRICS, "learning_rate": 1e-3, "epoch_time_s": 2.0}
 
 @pytest.fixture(autouse=True)
 def local_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_EXPERIMENT_NAME",
+        "MLFLOW_EXPERIMENT_ID",
+        "DVC_EXP_NAME",
+        "DVC_EXP_BASELINE_REV",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -406,6 +414,88 @@ def test_a_store_that_the_environment_names_is_left_as_it_is(
     with Tracker(tmp_path / "second", "train_prior", "cafe", {}):
         pass
     assert {experiment.name for experiment in client_of(uri).search_experiments()} == {"Default", "distill"}
+
+
+def test_the_experiment_that_the_environment_names_is_used_by_name_and_by_id(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An id that the store does not have is said, and training goes on; a move tells one experiment from another."""
+    store = client_of(f"sqlite:///{root / 'mlflow.db'}")
+    by_id = store.create_experiment("team-b")
+
+    def train(folder: Path, fingerprint: str, **named: str) -> None:
+        for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+            monkeypatch.setenv(name, named.get(name, ""))
+        with Tracker(folder, "train_prior", fingerprint, {"a": 1}):
+            pass
+
+    def fingerprints(folder: Path, name: str) -> set[str]:
+        client = client_of(f"sqlite:///{folder / 'mlflow.db'}")
+        runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+        return {run.data.tags["distill.fingerprint"] for run in runs}
+
+    train(root, "f0")
+    train(root, "f1", MLFLOW_EXPERIMENT_NAME="team-a")
+    train(root, "f2", MLFLOW_EXPERIMENT_NAME="team-a", MLFLOW_EXPERIMENT_ID=by_id)
+    assert [fingerprints(root, name) for name in ("distill", "team-a", "team-b")] == [{"f0"}, {"f1"}, {"f2"}]
+    caplog.clear()
+    train(root, "f3", MLFLOW_EXPERIMENT_ID="987")
+    (warning,) = warnings_of(caplog)
+    assert "No Experiment with id=987 exists" in warning
+    assert warning.endswith("training continues without it")
+    moved = root.rename(root.with_name("moved"))
+    train(moved, "f4", MLFLOW_EXPERIMENT_NAME="team-a")
+    train(moved, "f5")
+    assert [fingerprints(moved, name) for name in ("distill", "team-a")] == [{"f5"}, {"f4"}]
+
+
+def test_the_address_of_the_page_is_that_of_the_table_of_the_best_once_there_is_a_run(root: Path) -> None:
+    assert runs_address(root, 5001) == "http://127.0.0.1:5001"
+    with Tracker(root, "train_prior", "f00d", {"a": 1}) as tracker:
+        tracker.kept({"val_bits_per_second": 9.0, "val_perplexity": 4.0, "epoch": 1}, {})
+        tracker.metrics({f"audition/{verdict}": 1.0 for verdict in ("new", "close", "copies")}, 0)
+    store, run = stored(root)
+    number = run.info.experiment_id
+    assert runs_address(root, 5001) == (
+        f"http://127.0.0.1:5001/#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey=best"
+    )
+    view = json.loads(store.get_experiment(number).tags["mlflow.sharedViewState.best"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`best/val_bits_per_second`", True)
+    assert {f"metrics.`{name}`" for name in run.data.metrics} == set(view["selectedColumns"])
+
+
+def test_a_port_that_is_taken_and_a_store_that_mlflow_cannot_read_are_sentences(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("PORT", str(port))
+        with pytest.raises(DistillError) as refused:
+            serve()
+    said = f"PORT: expected a port of 127.0.0.1 that is free, found {port} taken \\(.+\\); take another one, such as make mlflow PORT="
+    assert re.match(said, str(refused.value))
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("update alembic_version set version_num = 'ffffffffffff'")  # of a newer MLflow
+    with pytest.raises(
+        DistillError, match=r"mlflow\.db: expected a store of this version of MLflow, found: .*ffffffffffff"
+    ):
+        serve()
+    Path("mlflow.db").write_text(BROKEN)
+    with pytest.raises(
+        DistillError, match=r"mlflow\.db: expected a store of this version of MLflow, found: .*not a database"
+    ):
+        serve()
+
+
+def test_a_server_that_the_environment_names_is_named_and_no_other_is_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert serve() == 0
+    assert capsys.readouterr().out == (
+        "MLFLOW_TRACKING_URI names a server, which shows the runs itself: open http://127.0.0.1:9\n"
+    )
 
 
 @pytest.mark.parametrize("port", ["x", "65536"])
