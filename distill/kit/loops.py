@@ -6,12 +6,14 @@ the samples are mixed with those around the start, so that a sampler that jumps 
 goes on past the end, both play samples that follow each other.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.audio.measure import window_energies
+from distill.generate.sounds import folded
 
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
 STEADY_DB = (6.0, 3.0)  # by which level and brightness of a steady part vary at most
@@ -22,6 +24,7 @@ FADE_SECONDS = 0.03  # of the crossfade, on each side of the loop's end
 ENDS = 8  # places tried for the end
 LEAST_CORRELATION = 0.95  # of the samples around start and end
 ALIKE = 0.005  # of correlations: of loops that are as good the longest is taken
+WIDER = 2.0  # factor of the limits for the few sounds of an instrument that are not steady within these
 SEAM_DB = 0.5  # by which the level at the start differs from that at the end at most
 
 Samples = NDArray[np.float32]  # [N] or, in stereo, [N, 2], in [-1, 1]
@@ -36,15 +39,29 @@ class Loop(NamedTuple):
     correlation: float
 
 
-def looped(samples: Samples, heard: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop | None]:
-    """Samples with a loop before `end`, if there is one: levelled from its start on, and mixed at its end.
+def looped_alike(sounds: Sequence[Samples], sample_rate: int, fade: int) -> list[tuple[Samples, Loop | None]]:
+    """Sounds `[N]` or `[N, 2]` of an instrument, all of them with a loop or none, and their loops.
 
-    It is found in `heard` `[N]`, what is heard of both channels together; of a mono sound the samples themselves. The peak
-    may change.
+    They have one where most of them are steady, and the others within WIDER of the limits. `fade` samples at their ends
+    have none.
     """
-    first, last = steady_part(heard[:end], sample_rate)
+    wide = [looped(samples, sample_rate, len(samples) - fade, WIDER) for samples in sounds]
+    strict = [looped(samples, sample_rate, len(samples) - fade) for samples in sounds]
+    are_steady = 2 * sum(loop is not None for _, loop in strict) > len(sounds)
+    if not are_steady or any(loop is None for _, loop in wide):
+        return [(samples, None) for samples in sounds]
+    return [own if own[1] else other for own, other in zip(strict, wide, strict=True)]
+
+
+def looped(samples: Samples, sample_rate: int, end: int, tolerance: float = 1.0) -> tuple[Samples, Loop | None]:
+    """Samples `[N]` or `[N, 2]` with a loop before `end`, if there is one: levelled from its start on, and mixed at its end.
+
+    The `tolerance` multiplies what a steady part may vary by, and what its samples may differ by. The peak may change.
+    """
+    heard = folded(samples, sample_rate)
+    first, last = steady_part(heard[:end], sample_rate, tolerance)
     level = level_course(heard[first:last], sample_rate)
-    within = find_loop(heard[first:last] / level, sample_rate)
+    within = find_loop(heard[first:last] / level, sample_rate, tolerance)
     if within is None:
         return samples, None
     loop = within._replace(start=first + within.start, end=first + within.end)
@@ -64,8 +81,9 @@ def level_course(samples: Samples, sample_rate: int) -> Doubles:
     return course
 
 
-def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
+def find_loop(sound: Doubles, sample_rate: int, tolerance: float = 1.0) -> Loop | None:
     """The loop of a steady sound `[N]`; None where no part of it is alike enough to another."""
+    least_correlation = 1 - tolerance * (1 - LEAST_CORRELATION)
     last, fade, least = len(sound), round(FADE_SECONDS * sample_rate), round(LEAST_SECONDS * sample_rate)
     first = max(0, last - round(MOST_SECONDS * sample_rate))
     room = last - first - 2 * fade - least  # of starts
@@ -83,7 +101,7 @@ def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
         own = float(around @ around)
         correlations = products / np.sqrt(energies * own)
         correlations[np.abs(10 * np.log10(energies / own)) > SEAM_DB] = -1
-        good = np.flatnonzero(correlations >= max(LEAST_CORRELATION, correlations.max() - ALIKE))
+        good = np.flatnonzero(correlations >= max(least_correlation, correlations.max() - ALIKE))
         if len(good):
             loops.append(Loop(int(starts[good[0]]), int(stop) - 1, float(correlations[good[0]])))
     best = max((loop.correlation for loop in loops), default=0.0)
@@ -102,7 +120,7 @@ def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
     return mixed
 
 
-def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
+def steady_part(samples: Samples, sample_rate: int, tolerance: float = 1.0) -> tuple[int, int]:
     """The longest part of samples `[N]` whose level and brightness are steady: its first sample, and that after its last.
 
     The part begins after its first window, which may have the attack in it. (0, 0) for none.
@@ -118,11 +136,11 @@ def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
     for begin in range(len(starts)):
         rest = levels[:, begin:]
         varies = np.maximum.accumulate(rest, axis=1) - np.minimum.accumulate(rest, axis=1)
-        unsteady = (varies > np.array(STEADY_DB)[:, None]).any(axis=0) | is_soft[begin:]
+        unsteady = (varies > tolerance * np.array(STEADY_DB)[:, None]).any(axis=0) | is_soft[begin:]
         length = int(np.append(unsteady, True).argmax())
         if length > count:
             first, count = begin, length
     steady = levels[0, first : first + count]
-    if count < 2 or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -FALL_DB_A_SECOND:
+    if count < 2 or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -tolerance * FALL_DB_A_SECOND:
         return 0, 0
     return int(starts[first]) + window, int(starts[first + count - 1]) + window
