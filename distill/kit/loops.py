@@ -22,9 +22,7 @@ SOFTEST_DB = -12.0  # of a steady part, relative to the loudest window
 LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # of a loop at least, of the steady part in which it is sought at most
 FADE_SECONDS = 0.03  # of the crossfade, on each side of the loop's end
 ENDS = 8  # places tried for the end
-LEAST_CORRELATION = 0.95  # of the samples around start and end
 ALIKE = 0.005  # of correlations: of loops that are as good the longest is taken
-WIDER = 2.0  # factor of the limits for the few sounds of an instrument that are not steady within these
 SEAM_DB = 0.5  # by which the level at the start differs from that at the end at most
 
 Samples = NDArray[np.float32]  # [N] or, in stereo, [N, 2], in [-1, 1]
@@ -39,29 +37,45 @@ class Loop(NamedTuple):
     correlation: float
 
 
+class Limits(NamedTuple):
+    """Factor of what a steady part may vary by, and the least correlation of the samples around start and end."""
+
+    tolerance: float
+    correlation: float
+
+
+LIMITS = (
+    Limits(1.0, 0.95),
+    Limits(2.0, 0.8),
+)  # tried in turn: a crossfade at 0.8 is half a decibel softer in its middle
+
+
 def looped_alike(sounds: Sequence[Samples], sample_rate: int, fade: int) -> list[tuple[Samples, Loop | None]]:
     """Sounds `[N]` or `[N, 2]` of an instrument, all of them with a loop or none, and their loops.
 
-    They have one where most of them are steady, and the others within WIDER of the limits. `fade` samples at their ends
+    They have one where most of them are steady, and each has one within the last of LIMITS. `fade` samples at their ends
     have none.
     """
-    wide = [looped(samples, sample_rate, len(samples) - fade, WIDER) for samples in sounds]
-    strict = [looped(samples, sample_rate, len(samples) - fade) for samples in sounds]
-    are_steady = 2 * sum(loop is not None for _, loop in strict) > len(sounds)
-    if not are_steady or any(loop is None for _, loop in wide):
-        return [(samples, None) for samples in sounds]
-    return [own if own[1] else other for own, other in zip(strict, wide, strict=True)]
+    heard = [folded(samples, sample_rate)[: len(samples) - fade] for samples in sounds]
+    steady = sum(steady_part(own, sample_rate)[1] > 0 for own in heard)
+    made = [looped(*pair, sample_rate) for pair in zip(sounds, heard, strict=True)] if 2 * steady > len(sounds) else []
+    return made if made and all(loop for _, loop in made) else [(samples, None) for samples in sounds]
 
 
-def looped(samples: Samples, sample_rate: int, end: int, tolerance: float = 1.0) -> tuple[Samples, Loop | None]:
-    """Samples `[N]` or `[N, 2]` with a loop before `end`, if there is one: levelled from its start on, and mixed at its end.
+def looped(samples: Samples, heard: Samples, sample_rate: int) -> tuple[Samples, Loop | None]:
+    """Samples `[N]` or `[N, 2]` with a loop, if there is one: levelled from its start on, and mixed at its end.
 
-    The `tolerance` multiplies what a steady part may vary by, and what its samples may differ by. The peak may change.
+    It is found in `heard` `[M]`, what is heard of both channels together up to where a loop may end. The peak may change.
     """
-    heard = folded(samples, sample_rate)
-    first, last = steady_part(heard[:end], sample_rate, tolerance)
+    return next(
+        (made for limits in LIMITS if (made := _looped(samples, heard, sample_rate, limits))[1]), (samples, None)
+    )
+
+
+def _looped(samples: Samples, heard: Samples, sample_rate: int, limits: Limits) -> tuple[Samples, Loop | None]:
+    first, last = steady_part(heard, sample_rate, limits.tolerance)
     level = level_course(heard[first:last], sample_rate)
-    within = find_loop(heard[first:last] / level, sample_rate, tolerance)
+    within = find_loop(heard[first:last] / level, sample_rate, limits.correlation)
     if within is None:
         return samples, None
     loop = within._replace(start=first + within.start, end=first + within.end)
@@ -81,9 +95,8 @@ def level_course(samples: Samples, sample_rate: int) -> Doubles:
     return course
 
 
-def find_loop(sound: Doubles, sample_rate: int, tolerance: float = 1.0) -> Loop | None:
+def find_loop(sound: Doubles, sample_rate: int, least_correlation: float) -> Loop | None:
     """The loop of a steady sound `[N]`; None where no part of it is alike enough to another."""
-    least_correlation = 1 - tolerance * (1 - LEAST_CORRELATION)
     last, fade, least = len(sound), round(FADE_SECONDS * sample_rate), round(LEAST_SECONDS * sample_rate)
     first = max(0, last - round(MOST_SECONDS * sample_rate))
     room = last - first - 2 * fade - least  # of starts
