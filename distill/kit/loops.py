@@ -44,36 +44,37 @@ class Limits(NamedTuple):
     correlation: float
 
 
-LIMITS = (
-    Limits(1.0, 0.95),
-    Limits(2.0, 0.8),
-)  # tried in turn: a crossfade at 0.8 is half a decibel softer in its middle
+STEADY = Limits(1.0, 0.95)  # of a steady sound
+AMONG_STEADY = Limits(2.0, 0.8)  # of one in an instrument of steady sounds: a crossfade dips by half a decibel at 0.8
 
 
 def looped_alike(sounds: Sequence[Samples], sample_rate: int, fade: int) -> list[tuple[Samples, Loop | None]]:
     """Sounds `[N]` or `[N, 2]` of an instrument, all of them with a loop or none, and their loops.
 
-    They have one where most of them are steady, and each has one within the last of LIMITS. `fade` samples at their ends
-    have none.
+    They have one where most of them have a steady part, and each has a loop within wider limits at least. The last `fade`
+    samples of a sound are in no loop.
     """
-    heard = [folded(samples, sample_rate)[: len(samples) - fade] for samples in sounds]
-    steady = sum(steady_part(own, sample_rate)[1] > 0 for own in heard)
-    made = [looped(*pair, sample_rate) for pair in zip(sounds, heard, strict=True)] if 2 * steady > len(sounds) else []
-    return made if made and all(loop for _, loop in made) else [(samples, None) for samples in sounds]
+    heard, ends = [folded(samples, sample_rate) for samples in sounds], [len(samples) - fade for samples in sounds]
+    steady = sum(steady_part(own[:end], sample_rate)[1] > 0 for own, end in zip(heard, ends, strict=True))
+    made = list[tuple[Samples, Loop | None]]()
+    for samples, own, end in zip(sounds, heard, ends, strict=True):
+        tried = (looped(samples, own, sample_rate, end, limits) for limits in (STEADY, AMONG_STEADY))
+        found = next((made for made in tried if made[1]), None)
+        if found is None or 2 * steady <= len(sounds):
+            return [(samples, None) for samples in sounds]
+        made.append(found)
+    return made
 
 
-def looped(samples: Samples, heard: Samples, sample_rate: int) -> tuple[Samples, Loop | None]:
-    """Samples `[N]` or `[N, 2]` with a loop, if there is one: levelled from its start on, and mixed at its end.
+def looped(
+    samples: Samples, heard: Samples, sample_rate: int, end: int, limits: Limits = STEADY
+) -> tuple[Samples, Loop | None]:
+    """Samples with a loop before `end`, if there is one: levelled from its start on, and mixed at its end.
 
-    It is found in `heard` `[M]`, what is heard of both channels together up to where a loop may end. The peak may change.
+    It is found in `heard` `[N]`, what is heard of both channels together; of a mono sound the samples themselves. The peak
+    may change.
     """
-    return next(
-        (made for limits in LIMITS if (made := _looped(samples, heard, sample_rate, limits))[1]), (samples, None)
-    )
-
-
-def _looped(samples: Samples, heard: Samples, sample_rate: int, limits: Limits) -> tuple[Samples, Loop | None]:
-    first, last = steady_part(heard, sample_rate, limits.tolerance)
+    first, last = steady_part(heard[:end], sample_rate, limits.tolerance)
     level = level_course(heard[first:last], sample_rate)
     within = find_loop(heard[first:last] / level, sample_rate, limits.correlation)
     if within is None:

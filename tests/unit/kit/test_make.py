@@ -18,17 +18,15 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.refusals import MOST_DRAWS, Sound
 from distill.generate.requests import KitSettings
 from distill.generate.source import Source
+from distill.kit.draw import Drawing, is_silent, spectral_clusters
 from distill.kit.kit import Kit, KitGroup, KitSound
 from distill.kit.make import (
     FADE_SECONDS,
     LEAD_SECONDS,
     PEAK_DB,
-    _Drawing,
     finish,
-    is_silent,
     kit_folder,
     level_db,
-    spectral_clusters,
     write_picture,
 )
 from distill.novelty.reference import make_reference
@@ -126,7 +124,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
         names = [f"{number}.wav" for number in range(len(known))]
         reference = with_scores(make_reference(names, known, others), codec) if known else None
         settings = KitSettings(out="kit", seconds=0.3, seed=0, allow_copies=allow_copies)
-        sounds, missing, refused = _Drawing(Source(codec, prior, reference), settings).draw(0, count, 0, count, "")
+        sounds, missing, refused = Drawing(Source(codec, prior, reference), settings).draw(0, count, 0, count, "")
         assert len(sounds) + missing == count
         assert not known or allow_copies == any(sound.novelty.verdict == "copy" for sound in sounds if sound.novelty)
         return [sound.codes.tobytes() for sound in sounds], refused
