@@ -462,7 +462,9 @@ class KitSettings(Settings):
             )
         for other in ("notes", "per_label"):
             if self.one_key and other in self.model_fields_set and getattr(self, other) is not None:
-                raise ParamsError(f"{other}: expected none beside one_key, found {getattr(self, other)}; leave one of them out")
+                raise ParamsError(
+                    f"{other}: expected none beside one_key, found {getattr(self, other)}; leave one of them out"
+                )
         return self
 
     @property

@@ -248,11 +248,11 @@ class Drawing:
             self.source, sound_of(self.source, self.source.single, self.settings.seconds), notes, offset, width
         )
         lost = in_runs([key for key in notes if key not in voice])
-        why = f"where {one_line(name, 60)} keeps a clear pitch when it is coded"
+        expected = f"{one_line(name, 60)}: expected notes at which it keeps a clear pitch when it is coded"
         if not voice:
-            raise ArtifactError(f"notes: expected some {why}, found none in {lost}; choose others, or leave notes out")
+            raise ArtifactError(f"{expected}, found none among {lost}; choose other notes, or leave notes out")
         if lost:
-            warnings.warn(f"notes: expected those {why}, found that {lost} are not; others are made", AudioWarning, 2)
+            warnings.warn(f"{expected}, found that {lost} are none; these keys play other notes", AudioWarning, 2)
         return [voice], Counter()
 
     def _takes_at(

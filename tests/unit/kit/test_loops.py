@@ -111,7 +111,7 @@ def test_both_channels_of_a_stereo_sound_are_held_without_a_click() -> None:
 def test_all_sounds_of_an_instrument_have_a_loop_or_none_has() -> None:
     """Of steady sounds a noisy one has a loop, too; one that decays, or is too short, takes it from all."""
     fade = RATE // 50
-    steady, noisy = [tone(key, 2.0, RATE) for key in (45, 52)], tone(57, 2.0, RATE, noise=0.06)
+    steady, noisy = [tone(key, 2.0, RATE) for key in (45, 52)], tone(57, 2.0, RATE, noise=0.15)
     assert find_loop(noisy) is None
 
     def found(*sounds: NDArray[np.float32]) -> list[bool]:
