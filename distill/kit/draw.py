@@ -343,12 +343,13 @@ def in_runs(notes: Sequence[int]) -> str:
 def at_notes(
     source: Source, voice: Sound, keys: Sequence[int], offset: float = 0.0, width: float = 1.0
 ) -> dict[int, Sound]:
-    """A sound with a pitch at each of some keys, `offset` semitones beside 440 Hz, where it has a clear pitch there.
+    """A sound at each of some keys, `offset` semitones beside 440 Hz, where it has a clear pitch there, and as it is.
 
     Its codes are transposed, so that length and formants stay. What the codes cannot say is tuned by resampling, so that
     it is in tune in samplers that know no `tune`, too.
     """
-    assert voice.pitch is not None
+    if voice.pitch is None:
+        return {}
     measure, codes, sounds = source.tuner.measure, torch.from_numpy(voice.codes), {}
     moved = [source.codec.transposed(codes, key + offset - voice.pitch).numpy() for key in keys]
     decoded = decoded_sounds(source.codec, moved, None, itertools.repeat(voice.image), width)

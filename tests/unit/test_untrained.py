@@ -190,6 +190,16 @@ def test_a_bass_that_is_coded_as_noise_is_refused_at_notes(made: Callable[..., M
         made("bass.wav", 0.3 * bass).kit(tmp_path / "kit", notes="E1,E2", per_label=1, seed=1)
 
 
+def test_a_drum_that_falls_is_refused_at_notes(made: Callable[..., ModelOfOne], tmp_path: Path) -> None:
+    """Its codes have tones, but it has no clear pitch."""
+    time = np.arange(RATE) / RATE
+    kick = 0.8 * np.sin(2 * np.pi * (50 * time + 20 * (1 - np.exp(-30 * time)))) * np.exp(-8 * time)
+    with pytest.raises(
+        ArtifactError, match=r"boom: expected notes at which it keeps a clear pitch .* found none among C2"
+    ):
+        made("boom.wav", kick).kit(tmp_path / "kit", notes="C2", per_label=1, seed=1)
+
+
 def test_one_key_has_takes_of_the_recording_though_it_has_a_pitch(of_note: ModelOfOne, tmp_path: Path) -> None:
     kit = of_note.kit(tmp_path / "kit", one_key=True, round_robins=3, seed=1)
     assert [(group.key, group.keys, len(group.sounds)) for group in kit.groups] == [(24, (), 3)]
