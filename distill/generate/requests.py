@@ -434,6 +434,12 @@ class KitSettings(Settings):
     every: Annotated[Annotated[int, Field(ge=1, le=127)] | None, Flag(otherwise="1")] = Field(
         default=None, description="with --notes: only every so many-th note"
     )
+    one_key: bool = Field(
+        default=False, description="one sound on one key, in variations that play in turn, such as footsteps"
+    )
+    round_robins: Annotated[Annotated[int, Field(ge=1, le=64)] | None, Flag(otherwise="4")] = Field(
+        default=None, description="with --one-key: how many variations, of each layer"
+    )
     tuning: TuningOfNotes = "corpus"
     width: Width = 1.0
     allow_copies: bool = Field(default=False, description="keep copies of training recordings")
@@ -447,6 +453,24 @@ class KitSettings(Settings):
                 f"every {self.every}: expected notes of which to take some, found none; give notes such as C1:C6"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_one_key(self) -> Self:
+        if self.round_robins is not None and not self.one_key:
+            raise ParamsError(
+                f"round_robins {self.round_robins}: expected one_key with it, found none; give both, or per_label alone"
+            )
+        for other in ("notes", "per_label"):
+            if self.one_key and other in self.model_fields_set and getattr(self, other) is not None:
+                raise ParamsError(
+                    f"{other}: expected none beside one_key, found {getattr(self, other)}; leave one of them out"
+                )
+        return self
+
+    @property
+    def each(self) -> int:
+        """Number of sounds of each label, or note; on one key of each layer."""
+        return (self.round_robins or self.per_label) * self.velocity_layers if self.one_key else self.per_label
 
     @property
     def sampled(self) -> list[int]:

@@ -233,6 +233,7 @@ class Kit:
         given["tuning"] = self.tuning.hertz
         names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
         names += " tuning" * (self.settings.notes is not None) + " width" * (self.settings.width != 1)
+        names += " one_key round_robins" * self.settings.one_key
         return {name: given[name] for name in names.split() if given[name] is not None}
 
     @property

@@ -6,12 +6,14 @@ the samples are mixed with those around the start, so that a sampler that jumps 
 goes on past the end, both play samples that follow each other.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.audio.measure import window_energies
+from distill.generate.sounds import folded
 
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
 STEADY_DB = (6.0, 3.0)  # by which level and brightness of a steady part vary at most
@@ -20,7 +22,6 @@ SOFTEST_DB = -12.0  # of a steady part, relative to the loudest window
 LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # of a loop at least, of the steady part in which it is sought at most
 FADE_SECONDS = 0.03  # of the crossfade, on each side of the loop's end
 ENDS = 8  # places tried for the end
-LEAST_CORRELATION = 0.95  # of the samples around start and end
 ALIKE = 0.005  # of correlations: of loops that are as good the longest is taken
 SEAM_DB = 0.5  # by which the level at the start differs from that at the end at most
 
@@ -36,15 +37,46 @@ class Loop(NamedTuple):
     correlation: float
 
 
-def looped(samples: Samples, heard: Samples, sample_rate: int, end: int) -> tuple[Samples, Loop | None]:
+class Limits(NamedTuple):
+    """Factor of what a steady part may vary by, and the least correlation of the samples around start and end."""
+
+    tolerance: float
+    correlation: float
+
+
+STEADY = Limits(1.0, 0.95)  # of a steady sound
+AMONG_STEADY = Limits(2.0, 0.8)  # of one in an instrument of steady sounds: a crossfade dips by half a decibel at 0.8
+
+
+def looped_alike(sounds: Sequence[Samples], sample_rate: int, fade: int) -> list[tuple[Samples, Loop | None]]:
+    """Sounds `[N]` or `[N, 2]` of an instrument, all of them with a loop or none, and their loops.
+
+    They have one where most of them have a steady part, and each has a loop within wider limits at least. The last `fade`
+    samples of a sound are in no loop.
+    """
+    heard, ends = [folded(samples, sample_rate) for samples in sounds], [len(samples) - fade for samples in sounds]
+    steady = sum(steady_part(own[:end], sample_rate)[1] > 0 for own, end in zip(heard, ends, strict=True))
+    made = list[tuple[Samples, Loop | None]]()
+    for samples, own, end in zip(sounds, heard, ends, strict=True):
+        tried = (looped(samples, own, sample_rate, end, limits) for limits in (STEADY, AMONG_STEADY))
+        found = next((made for made in tried if made[1]), None)
+        if found is None or 2 * steady <= len(sounds):
+            return [(samples, None) for samples in sounds]
+        made.append(found)
+    return made
+
+
+def looped(
+    samples: Samples, heard: Samples, sample_rate: int, end: int, limits: Limits = STEADY
+) -> tuple[Samples, Loop | None]:
     """Samples with a loop before `end`, if there is one: levelled from its start on, and mixed at its end.
 
     It is found in `heard` `[N]`, what is heard of both channels together; of a mono sound the samples themselves. The peak
     may change.
     """
-    first, last = steady_part(heard[:end], sample_rate)
+    first, last = steady_part(heard[:end], sample_rate, limits.tolerance)
     level = level_course(heard[first:last], sample_rate)
-    within = find_loop(heard[first:last] / level, sample_rate)
+    within = find_loop(heard[first:last] / level, sample_rate, limits.correlation)
     if within is None:
         return samples, None
     loop = within._replace(start=first + within.start, end=first + within.end)
@@ -64,7 +96,7 @@ def level_course(samples: Samples, sample_rate: int) -> Doubles:
     return course
 
 
-def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
+def find_loop(sound: Doubles, sample_rate: int, least_correlation: float) -> Loop | None:
     """The loop of a steady sound `[N]`; None where no part of it is alike enough to another."""
     last, fade, least = len(sound), round(FADE_SECONDS * sample_rate), round(LEAST_SECONDS * sample_rate)
     first = max(0, last - round(MOST_SECONDS * sample_rate))
@@ -83,7 +115,7 @@ def find_loop(sound: Doubles, sample_rate: int) -> Loop | None:
         own = float(around @ around)
         correlations = products / np.sqrt(energies * own)
         correlations[np.abs(10 * np.log10(energies / own)) > SEAM_DB] = -1
-        good = np.flatnonzero(correlations >= max(LEAST_CORRELATION, correlations.max() - ALIKE))
+        good = np.flatnonzero(correlations >= max(least_correlation, correlations.max() - ALIKE))
         if len(good):
             loops.append(Loop(int(starts[good[0]]), int(stop) - 1, float(correlations[good[0]])))
     best = max((loop.correlation for loop in loops), default=0.0)
@@ -102,7 +134,7 @@ def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
     return mixed
 
 
-def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
+def steady_part(samples: Samples, sample_rate: int, tolerance: float = 1.0) -> tuple[int, int]:
     """The longest part of samples `[N]` whose level and brightness are steady: its first sample, and that after its last.
 
     The part begins after its first window, which may have the attack in it. (0, 0) for none.
@@ -118,11 +150,11 @@ def steady_part(samples: Samples, sample_rate: int) -> tuple[int, int]:
     for begin in range(len(starts)):
         rest = levels[:, begin:]
         varies = np.maximum.accumulate(rest, axis=1) - np.minimum.accumulate(rest, axis=1)
-        unsteady = (varies > np.array(STEADY_DB)[:, None]).any(axis=0) | is_soft[begin:]
+        unsteady = (varies > tolerance * np.array(STEADY_DB)[:, None]).any(axis=0) | is_soft[begin:]
         length = int(np.append(unsteady, True).argmax())
         if length > count:
             first, count = begin, length
     steady = levels[0, first : first + count]
-    if count < 2 or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -FALL_DB_A_SECOND:
+    if count < 2 or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -tolerance * FALL_DB_A_SECOND:
         return 0, 0
     return int(starts[first]) + window, int(starts[first + count - 1]) + window

@@ -147,6 +147,8 @@ class GenerateTab:
             gr.Markdown("Of the model, or of the sound to vary alone.")
             self._per_label = request_field(KitSettings, "per_label", "Sounds of each kind, or at each note")
             self._kit = gr.Button("Make a kit", elem_id="kit-start")
+            self._round_robins = request_field(KitSettings, "round_robins", "Variations of one sound", 8)
+            self._one_key = gr.Button("Make variations on one key", elem_id="one-key-start")
             self._notes = request_field(KitSettings, "notes", "Notes of an instrument", "C2:C6")
             self._every = request_field(KitSettings, "every", "Every so many-th note", 3)
             self._instrument = gr.Button("Make an instrument", elem_id="instrument-start")
@@ -168,6 +170,8 @@ class GenerateTab:
         ends = [model, self._source, self._other, *self._below, self._steps, width]
         self._morph.click(self.morph, ends, shown, api_name="morph", **STARTS)
         self._kit.click(self.kit, [*of, self._per_label, seed, width], shown, api_name="kit", **STARTS)
+        alike = [*of, label, self._round_robins, seed, width]
+        self._one_key.click(self.one_key, alike, shown, api_name="one_key", **STARTS)
         played = [*of, label, self._notes, self._every, self._per_label, seed, width]
         self._instrument.click(self.instrument, played, shown, api_name="instrument", **STARTS)
         self._cancel.click(self.cancel, chosen, shown, **QUIET)
@@ -286,6 +290,14 @@ class GenerateTab:
         """Start `distill kit`, with values of sounds, seed and width."""
         settings = dict(zip(("per_label", "seed", "width"), values, strict=True))
         yield from self._begin_kit("a kit", name, alone, path, settings)
+
+    def one_key(
+        self, name: str | None, alone: bool, path: str | None, label: str | None, *values: Any
+    ) -> Iterator[list[Any]]:
+        """Start `distill kit` on one key, with values of how many, seed and width."""
+        settings = dict(zip(("round_robins", "seed", "width"), values, strict=True))
+        settings |= {"one_key": True, "labels": None if alone else label}
+        yield from self._begin_kit("variations on one key", name, alone, path, settings)
 
     def instrument(
         self, name: str | None, alone: bool, path: str | None, label: str | None, notes: str, *values: Any

@@ -1,7 +1,7 @@
 """Models of one recording: takes and kits of it without training, and sentences for what makes none."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 import distill
 from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
+from distill.generate.refusals import Sound
+from distill.generate.source import Source
+from distill.kit import draw
 from distill.untrained import ModelOfOne
 
 RATE = 22_050
@@ -138,6 +141,68 @@ def test_a_kit_of_a_note_is_an_instrument_over_all_keys(of_note: ModelOfOne, tmp
         samples, rate = soundfile.read(tmp_path / "scale" / group.sounds[0].file, dtype="float32")
         assert rate == of_note.sample_rate
         assert PitchMeter(of_note.bundle.codec.spectrogram)(samples) == pytest.approx(group.key, abs=0.2)
+
+
+def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
+    of_note: ModelOfOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are made; where it holds none, nothing is, and its own note is on one key."""
+    at_notes, said = draw.at_notes, list[str]()
+
+    def held(notes: set[int]) -> None:
+        def at_some(source: Source, voice: Sound, keys: Sequence[int], *more: float) -> dict[int, Sound]:
+            return at_notes(source, voice, sorted(notes & {*keys}), *more)
+
+        monkeypatch.setattr(draw, "at_notes", at_some)
+
+    def progress(_: int, __: int, text: str) -> None:
+        said.append(text)
+
+    held({57, 59})
+    with pytest.warns(AudioWarning) as caught:
+        kit = of_note.kit(tmp_path / "kit", notes="G3:B3", per_label=1, seed=1)
+    assert str(caught[0].message) == (
+        "glass: expected notes at which it keeps a clear pitch when it is coded, found that G3 to G#3, A#3 are none; these "
+        "keys play other notes"
+    )
+    assert [(group.key, len(group.sounds), group.keys) for group in kit.groups] == [
+        *((55, 0, ()), (56, 0, ()), (57, 1, (0, 57)), (58, 0, ()), (59, 1, (58, 127))),
+    ]
+    held(set())
+    with pytest.raises(
+        ArtifactError,
+        match="glass: expected notes at which it keeps a clear pitch when it is coded, found none among G3 to B3; choose "
+        "other notes, or leave notes out",
+    ):
+        of_note.kit(tmp_path / "none", notes="G3:B3", seed=1, progress=progress)
+    assert said == []
+    assert not (tmp_path / "none").exists()
+    (group,) = of_note.kit(tmp_path / "own", per_label=2, seed=1).groups
+    assert (group.key, group.keys, len(group.sounds)) == (24, (), 2)
+
+
+def test_a_bass_that_is_coded_as_noise_is_refused_at_notes(made: Callable[..., ModelOfOne], tmp_path: Path) -> None:
+    time = np.arange(round(1.5 * RATE)) / RATE
+    bass = sum(np.sin(2 * np.pi * 41.2 * k * time) / k for k in range(1, 41)) * np.exp(-1.5 * time)
+    with pytest.raises(
+        ArtifactError, match=r"bass: expected notes at which it keeps .* found none among E1, E2; choose"
+    ):
+        made("bass.wav", 0.3 * bass).kit(tmp_path / "kit", notes="E1,E2", per_label=1, seed=1)
+
+
+def test_a_drum_that_falls_is_refused_at_notes(made: Callable[..., ModelOfOne], tmp_path: Path) -> None:
+    """Its codes have tones, but it has no clear pitch."""
+    time = np.arange(RATE) / RATE
+    kick = 0.8 * np.sin(2 * np.pi * (50 * time + 20 * (1 - np.exp(-30 * time)))) * np.exp(-8 * time)
+    with pytest.raises(
+        ArtifactError, match=r"boom: expected notes at which it keeps a clear pitch .* found none among C2"
+    ):
+        made("boom.wav", kick).kit(tmp_path / "kit", notes="C2", per_label=1, seed=1)
+
+
+def test_one_key_has_takes_of_the_recording_though_it_has_a_pitch(of_note: ModelOfOne, tmp_path: Path) -> None:
+    kit = of_note.kit(tmp_path / "kit", one_key=True, round_robins=3, seed=1)
+    assert [(group.key, group.keys, len(group.sounds)) for group in kit.groups] == [(24, (), 3)]
 
 
 def test_notes_of_a_hit_are_refused(of_hit: ModelOfOne, tmp_path: Path) -> None:

@@ -82,6 +82,26 @@ def test_defaults_are_those_of_the_audition() -> None:
         ),
         ("kit", {"out": "x", "every": 128}, "kit: every: expected less than or equal to 127, found 128"),
         ("kit", {"out": "x", "formats": "sfz,exs"}, "kit: formats: expected 'sfz' or 'dspreset', found 'exs'"),
+        (
+            "kit",
+            {"out": "x", "round_robins": 20},
+            "round_robins 20: expected one_key with it, found none; give both, or per_label alone",
+        ),
+        (
+            "kit",
+            {"out": "x", "one_key": True, "round_robins": 65},
+            "kit: round_robins: expected less than or equal to 64",
+        ),
+        (
+            "kit",
+            {"out": "x", "one_key": True, "notes": "C3"},
+            "notes: expected none beside one_key, found C3; leave one of them out",
+        ),
+        (
+            "kit",
+            {"out": "x", "one_key": True, "per_label": 3},
+            "per_label: expected none beside one_key, found 3; leave one of them out",
+        ),
         *(
             ("generate", {"min_novelty": least}, f"min_novelty {least}: expected close, new or a number from 0 to 1")
             for least in ("old", "nan", 1.5, -1.0)

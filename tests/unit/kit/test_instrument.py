@@ -100,7 +100,19 @@ def test_a_note_at_which_nothing_can_be_drawn_has_what_is_drawn_at_others(
     notes = {60: 0.0, 64: 0.0, 67: 0.0}
     kit = make_instrument(monkeypatch, tmp_path / "kit", notes, undrawn=(64, 67))
     assert [len(group.sounds) for group in kit.groups] == [1, 1, 1]
-    assert [group.refused["mistuned"] for group in kit.groups] == [0, 40, 40]
+    assert [group.refused["mistuned"] for group in kit.groups] == [0, 40, 0]
+
+
+def test_where_nothing_can_be_drawn_no_more_than_three_notes_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = dict.fromkeys(range(36, 97), 0.0)
+    with pytest.raises(
+        ArtifactError,
+        match=r"flute\.distill: expected sounds for the kit, found none among 120 drafts \(120 mistuned\); choose other notes,",
+    ):
+        make_instrument(monkeypatch, tmp_path / "kit", notes, undrawn=tuple(notes))
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +152,11 @@ def test_a_model_makes_an_instrument_of_a_label(model: Model, tmp_path: Path) ->
     assert [group.key for group in listed.groups] == [48, 60]
 
 
-def test_sounds_of_a_label_on_one_key_that_have_different_notes_are_said(model: Model, tmp_path: Path) -> None:
+def test_sounds_of_a_key_have_one_note_and_where_layers_have_others_that_is_said(model: Model, tmp_path: Path) -> None:
     """A hiss has none, and an instrument has one on each key."""
-    kit = model.kit(tmp_path / "kit", seed=1)
+    kit = model.kit(tmp_path / "one", seed=1, labels=["string"])
+    assert (kit.groups[0].heard, kit.note_lines) == ((), [])
+    kit = model.kit(tmp_path / "kit", seed=1, velocity_layers=4)
     groups = {group.label: group for group in kit.groups}
     files = [kit.folder / sound.file for sound in groups["string"].sounds]
     heard = {round(model.tuner.measure(soundfile.read(file, dtype="float32")[0]) or 0) for file in files}

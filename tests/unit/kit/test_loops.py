@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from unit.kit.tones import tone
 
-from distill.kit.loops import LEAST_CORRELATION, LEAST_SECONDS, Loop, looped
+from distill.kit.loops import LEAST_SECONDS, STEADY, Loop, looped, looped_alike
 
 RATE = 16_000
 
@@ -34,7 +34,7 @@ def test_a_steady_sound_is_held_without_a_click(key: float, kind: str) -> None:
     sound = tone(key, 0.6 if kind == "short" else 2.0, RATE, **settings)
     mixed, loop = looped(sound, sound, RATE, len(sound))
     assert loop is not None
-    assert loop.correlation >= LEAST_CORRELATION
+    assert loop.correlation >= STEADY.correlation
     assert loop.end - loop.start >= LEAST_SECONDS * RATE
     assert len(mixed) == len(sound)
     played = held(mixed, loop, 5.0)
@@ -106,3 +106,27 @@ def test_both_channels_of_a_stereo_sound_are_held_without_a_click() -> None:
         seams = np.arange(loop.end, len(played) - 2, loop.end + 1 - loop.start)
         usual = np.abs(np.diff(own)).max()
         assert max(np.abs(np.diff(played)[seam - 1 : seam + 2]).max() for seam in seams) <= 1.05 * usual
+
+
+def test_all_sounds_of_an_instrument_have_a_loop_or_none_has() -> None:
+    """Of steady sounds a noisy one has a loop, too; one that decays, or is too short, takes it from all."""
+    fade = RATE // 50
+    steady, noisy = [tone(key, 2.0, RATE) for key in (45, 52)], tone(57, 2.0, RATE, noise=0.15)
+    assert find_loop(noisy) is None
+
+    def found(*sounds: NDArray[np.float32]) -> list[bool]:
+        made = looped_alike(sounds, RATE, fade)
+        assert all(len(mixed) == len(sound) for (mixed, _), sound in zip(made, sounds, strict=True))
+        return [loop is not None for _, loop in made]
+
+    assert found(*steady, noisy) == [True] * 3
+    mixed, loop = looped_alike([*steady, noisy], RATE, fade)[2]
+    assert loop is not None
+    assert course_db(held(mixed, loop, 5.0)[loop.start :]) < 1.0
+    for other in (tone(57, 2.0, RATE, decay=3.0), tone(57, 0.2, RATE)):
+        made = looped_alike([*steady, other], RATE, fade)
+        assert [loop for _, loop in made] == [None] * 3
+        assert all(mixed is sound for (mixed, _), sound in zip(made, [*steady, other], strict=True))
+    plucked = [tone(key, 2.0, RATE, decay=3.0) for key in (45, 52)]
+    assert found(*plucked, steady[0]) == [False] * 3
+    assert looped_alike([], RATE, fade) == []

@@ -19,7 +19,7 @@ from distill.generate.refusals import Draws, Refusal, Sound, draw_again
 from distill.generate.requests import KitSettings
 from distill.generate.sounds import GenerationRequest, Seeds
 from distill.generate.source import Source
-from distill.kit import make
+from distill.kit import draw as kit_draw
 from distill.kit.kit import Kit
 from distill.kit.make import make_kit
 from distill.notes import CONCERT
@@ -85,8 +85,8 @@ def make_instrument(
             made.append((tone(pitch + off[round(pitch)], 1.5, rate, **{**tones, **noise}),) * 2)
         return made
 
-    monkeypatch.setattr(make, "generate_sounds", generate)
-    monkeypatch.setattr(make, "decoded_sounds", decode)
+    monkeypatch.setattr(kit_draw, "generate_sounds", generate)
+    monkeypatch.setattr(kit_draw, "decoded_sounds", decode)
     source = Source(codec, None, path=Path("flute.distill"))
     measure = PitchMeter(codec.spectrogram)
     vars(source)["tuner"] = SimpleNamespace(

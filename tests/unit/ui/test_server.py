@@ -295,6 +295,7 @@ NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a s
             "model &#x27;&#x27;: expected one of the",
         ),
         ("kit", [None, False, None, 4, "", 1.0], NEITHER),
+        ("one_key", [None, True, None, None, 8, "", 1.0], NEITHER),
         ("instrument", [None, True, None, None, "C3", 3, 4, "", 1.0], NEITHER),
         (
             "instrument",
