@@ -17,6 +17,40 @@ SPINS = "10000"  # a fraction of a millisecond; by default libgomp spins 300,000
 ROOM = 256 << 20  # bytes on the disk, or allowed in a file: with less, a compiled module may be cut off
 
 
+def begin() -> None:
+    """Begin a program of Distill. Must come before the modules that are large.
+
+    Exits with a sentence where the current folder was deleted: MKL would end the process with another one. Pictures need
+    no window: a notebook names its own in MPLBACKEND, and Matplotlib of another environment fails on that name.
+    """
+    open_standard_streams()
+    end_in_a_line()
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        print(
+            "distill: expected a current folder that exists, found that it was deleted; change to another folder and "
+            "run again",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def open_standard_streams() -> None:
+    """Open /dev/null in place of standard streams that are closed, here and in children.
+
+    Otherwise the next file or pipe that is opened gets their numbers, and what is said goes into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+
+
 def end_in_a_line() -> None:
     """Let a Ctrl-C that nothing catches, such as one while a library is imported, end this process in one line."""
 

@@ -31,7 +31,9 @@ Repository = Annotated[str, Argument(metavar="REPO_ID", help="OWNER/NAME on the 
 def encode(
     model: ModelPath,
     audio: Annotated[list[Path], Argument(callback=spelt, metavar="AUDIO...", help="recordings", show_default=False)],
-    output: Annotated[Path, Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
+    output: Annotated[
+        Path, Option("-o", "--output", callback=spelt, metavar="FILE", help="the file of codes to write")
+    ],
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +59,9 @@ def decode(
     codes: Annotated[
         Path, Argument(callback=spelt, metavar="CODES", help="a file that encode wrote", show_default=False)
     ],
-    output: Annotated[Path, Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")],
+    output: Annotated[
+        Path, Option("-o", "--output", callback=spelt, metavar="OUT", help="a file; for several recordings a folder")
+    ],
     kind: Annotated[
         AudioFormat | None, Option("--format", help="file format", show_default="by OUT; wav in a folder")
     ] = None,
@@ -160,7 +164,7 @@ def _row(model: "ListedModel") -> tuple[str, ...]:
 
 def export(
     model: ModelPath,
-    output: Annotated[Path, Option("-o", "--output", metavar="DIR", help="the folder to write to")],
+    output: Annotated[Path, Option("-o", "--output", callback=spelt, metavar="DIR", help="the folder to write to")],
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
@@ -226,7 +230,9 @@ def push(
 def pull(
     repository: Repository,
     revision: Annotated[str | None, Option(help="branch, tag or commit", show_default="the newest commit")] = None,
-    out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
+    out: Annotated[Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")] = Path(
+        "models"
+    ),
     replace: Annotated[bool, Option("--replace", help="replace another file of its name")] = False,
     as_json: Json = False,
 ) -> None:

@@ -35,12 +35,15 @@ def limits(kind: Any) -> dict[str, float]:
 
 
 def spelt(given: Any) -> Any:
-    """A path to read from, or several, as their names are spelt on disk; an address as it is."""
+    """A path, or several, as their names are spelt on disk; an address as it is.
+
+    A leading ~ is the home folder: shells leave it as it is in `--out=~/sounds` and in quotes.
+    """
     if isinstance(given, list):
         return [spelt(path) for path in given]
     if given is None or is_url(given):
         return given
-    on_disk = as_on_disk(Path(given))
+    on_disk = as_on_disk(Path(os.path.expanduser(given)))  # noqa: PTH111 - pathlib fails where there is no such home
     return given if on_disk == Path(given) else type(given)(on_disk)
 
 

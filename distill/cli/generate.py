@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from distill.generate.results import Result
 
 MIDDLE_C = 60
-Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the sounds go")]
+Out = Annotated[Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the sounds go")]
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
 Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, and the nearest recordings")]
 

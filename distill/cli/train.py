@@ -61,7 +61,9 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
 
 
 def demo(
-    folder: Annotated[Path, Argument(metavar="DIR", help="where the recordings go", show_default=False)],
+    folder: Annotated[
+        Path, Argument(callback=spelt, metavar="DIR", help="where the recordings go", show_default=False)
+    ],
     seed: Annotated[int, Option(help="random seed of the sounds", **limits(Seed))] = 0,
     as_json: Json = False,
 ) -> None:
@@ -82,7 +84,9 @@ def train(
     given: Given,
     model_name: Annotated[str | None, Option("--model-name", "--name", help="name; without it date and time")] = None,
     prior: Annotated[bool, Option("--prior", help="also train a prior, for new sounds like the recordings")] = False,
-    out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
+    out: Annotated[Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")] = Path(
+        "models"
+    ),
     as_json: Json = False,
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
@@ -120,7 +124,9 @@ def train_prior(
         str | None,
         Option(callback=spelt, metavar="DIR", help="recordings, or s3://bucket/prefix; without it those of the codec"),
     ] = None,
-    output: Annotated[Path | None, Option("-o", "--output", metavar="FILE", help="write a copy instead")] = None,
+    output: Annotated[
+        Path | None, Option("-o", "--output", callback=spelt, metavar="FILE", help="write a copy instead")
+    ] = None,
     replace: Annotated[bool, Option("--replace", help="replace an existing prior or file")] = False,
     as_json: Json = False,
 ) -> None:

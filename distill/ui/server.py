@@ -5,6 +5,7 @@ import re
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
 from html import escape
 from pathlib import Path
@@ -182,8 +183,8 @@ def serve(
     app = make_app(workspace, token, password, port, host, root_path)
     server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error", timeout_graceful_shutdown=2))
     print(address, flush=True)  # the socket listens: who asks before the server has started waits
-    if open_browser:
-        webbrowser.open(address)
+    if open_browser:  # a thread, since some browsers return when they are closed, and need the page before
+        threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     try:
         server.run(sockets=[bound])
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from unit.codec.tonal import sound_of
 from unit.pitched import write_pitched_model
 from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
@@ -467,3 +468,19 @@ def test_what_has_no_pitch_is_not_transposed(tmp_path: Path, given: dict[str, An
     with pytest.raises(ParamsError) as caught:
         model.vary(hiss, 1, **given)
     assert str(caught.value).startswith(expected)
+
+
+def test_samples_are_taken_as_programs_have_them(model: Model) -> None:
+    """Of whole numbers, as files hold them, with their full scale at 1; reversed, read-only, of a tensor in training."""
+    sound = np.round(0.4 * np.sin(np.arange(8000) * 0.2) * 128) / 128
+    codes = model.encode(sound)
+    for coding, silence, scale in (("uint8", 128, 128), ("int16", 0, 1 << 15), ("int32", 0, 1 << 31)):
+        assert np.array_equal(model.encode((sound * scale + silence).astype(coding)), codes), coding
+    assert np.array_equal(model.encode(sound[::-1][::-1]), codes)
+    assert np.array_equal(model.encode(sound[::-1]), model.encode(sound[::-1].copy()))
+    assert np.array_equal(model.encode(np.frombuffer(sound.astype(np.float32).tobytes(), np.float32)), codes)
+    assert np.array_equal(model.encode(torch.from_numpy(sound)), codes)
+    with pytest.raises(
+        ParamsError, match=r"samples: expected a sound, .* found Tensor of something else; give samples"
+    ):
+        model.encode(torch.from_numpy(sound).requires_grad_())

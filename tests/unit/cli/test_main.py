@@ -1,5 +1,6 @@
 """The `distill` command as people type it: exit status, one sentence on stderr, one JSON document on stdout."""
 
+import inspect
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +25,7 @@ from unit.tiny import write_model, write_prior_model, write_tone
 import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
-from distill.cli.flags import answer
+from distill.cli.flags import answer, spelt
 from distill.codec.tones.atoms import shipped_sets
 from distill.codes.file import load_codes
 from distill.errors import ParamsError
@@ -618,3 +620,27 @@ def test_help_cuts_no_description_and_asks_for_what_is_needed(
     vary = " ".join(shell("vary", "--help").out.split())
     assert "{MODEL.distill|AUDIO} [AUDIO]" in vary
     assert "which needs no training [required] AUDIO <path> after a model file, the recording to vary Options" in vary
+
+
+def test_a_leading_tilde_is_the_home_folder(
+    shell: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells leave it as it is in `--out=~/made` and in quotes; a folder named ~ would be dangerous to remove."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    write_prior_model(tmp_path / "home" / "a.distill")
+    done = shell("generate", "~/a.distill", "--seconds", "0.2", "--seed", "1", "--out=~/made")
+    assert done.status == 0, done.err
+    assert [path.name for path in (tmp_path / "home" / "made").iterdir()] == ["a_1_000.wav"]
+    assert not Path("~").exists()
+    assert (
+        "~nobody/a.distill: expected a Distill model, found no such file" in shell("inspect", "~nobody/a.distill").err
+    )
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: command.__name__)
+def test_every_path_of_a_command_is_spelt_as_on_disk(command: Callable[..., None]) -> None:
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        kind, *about = get_args(parameter.annotation) or (parameter.annotation,)
+        if Path in (kind, *get_args(kind)):
+            assert about[0].callback is spelt, parameter
