@@ -634,7 +634,8 @@ def test_a_leading_tilde_is_the_home_folder(
     assert [path.name for path in (tmp_path / "home" / "made").iterdir()] == ["a_1_000.wav"]
     assert not Path("~").exists()
     assert (
-        "~nobody/a.distill: expected a Distill model, found no such file" in shell("inspect", "~nobody/a.distill").err
+        "~no-such-user/a.distill: expected a Distill model, found no such file"
+        in shell("inspect", "~no-such-user/a.distill").err
     )
 
 

@@ -449,6 +449,7 @@ def test_a_browser_that_returns_when_it_is_closed_holds_up_no_page(
 
     monkeypatch.setattr(server.webbrowser, "open", lambda _: seen.put(is_served.wait(5)))
     monkeypatch.setattr(server.uvicorn.Server, "run", run)
+    monkeypatch.setattr(server, "make_app", lambda *_: None)
     server.serve(Workspace(tmp_path), "127.0.0.1", 0, None, True, "")
     assert seen.get(timeout=10)
 
