@@ -2,6 +2,7 @@
 
 import codecs
 import ctypes
+import getpass
 import os
 import shutil
 import signal
@@ -21,11 +22,16 @@ def begin() -> None:
     """Begin a program of Distill. Must come before the modules that are large.
 
     Exits with a sentence where the current folder was deleted: MKL would end the process with another one. Pictures need
-    no window: a notebook names its own in MPLBACKEND, and Matplotlib of another environment fails on that name.
+    no window: a notebook names its own in MPLBACKEND, and Matplotlib of another environment fails on that name. A user
+    without a name, as containers have them, gets the number for one: PyTorch and MLflow ask for it.
     """
     open_standard_streams()
     end_in_a_line()
     os.environ["MPLBACKEND"] = "agg"
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        os.environ["USER"] = str(os.getuid())
     try:
         Path.cwd()
     except FileNotFoundError:

@@ -115,6 +115,23 @@ def test_pictures_need_no_window_that_a_notebook_names() -> None:
     assert printed(code, environment) == ("agg\n", "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="users of POSIX")
+def test_a_user_without_a_name_is_one_for_the_libraries() -> None:
+    """As in a container that runs as any number: there PyTorch does not even load its compiler."""
+    code = """
+import getpass, os, pwd
+def unknown(number):
+    raise KeyError(number)
+pwd.getpwuid = unknown
+from distill.process import begin
+begin()
+print(getpass.getuser() == str(os.getuid()))
+"""
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    assert printed(code, environment) == ("True\n", "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a folder that is in use cannot be deleted")
 @pytest.mark.parametrize("program", ["from distill.__main__ import main; main()", "import stages"])
 def test_a_current_folder_that_was_deleted_is_a_sentence(tmp_path: Path, program: str) -> None:
