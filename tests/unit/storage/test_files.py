@@ -240,3 +240,10 @@ ENDED = (
 def test_what_the_system_lacks_is_a_sentence(error: Exception, sentence: str) -> None:
     assert str(for_the_user(error)).startswith(sentence)
     assert for_the_user(RuntimeError("a defect")) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of computers there are Unicode")
+def test_a_computer_has_any_name() -> None:
+    """Such as one that was set in another encoding: Python keeps its bytes as surrogates."""
+    code = "import platform; platform.node = lambda: 'caf\\udce9'; import distill.storage.files"
+    subprocess.run([sys.executable, "-c", code], check=True)
