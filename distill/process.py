@@ -12,6 +12,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
 SPINS = "10000"  # a fraction of a millisecond; by default libgomp spins 300,000 times
@@ -67,6 +68,19 @@ def end_in_a_line() -> None:
         sys.exit(128 + signal.SIGINT)
 
     sys.excepthook = end
+
+
+def say(line: str) -> None:
+    """Print a line on stderr, if anybody reads it."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        drop(sys.stderr)
+
+
+def drop(stream: IO[str]) -> None:
+    """Let what is written to a stream go nowhere from now on: who read it has enough, as `head` has, and the work goes on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_any_text() -> None:

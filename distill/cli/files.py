@@ -1,6 +1,5 @@
 """Commands on files: `encode`, `decode`, `inspect`, `verify`, `list`, `export`, `push` and `pull`."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -20,6 +19,7 @@ from distill.cli.flags import (
     spelt,
 )
 from distill.errors import ParamsError
+from distill.process import say
 from distill.text import any_of, several, table, terminal_width
 
 if TYPE_CHECKING:
@@ -178,12 +178,12 @@ def export(
 
     loaded = Model(model)
     if loaded.note:
-        print(f"distill: note: {loaded.note}", file=sys.stderr)
+        say(f"distill: note: {loaded.note}")
     with ProgressReport("export") as progress:
         written = loaded.export(output, replace, progress)
     if len(written) == 1:
         architecture = loaded.prior.shape.architecture
-        print(f"distill: note: {model}: a prior of the architecture {architecture} is not written", file=sys.stderr)
+        say(f"distill: note: {model}: a prior of the architecture {architecture} is not written")
     sizes = {str(path): path.stat().st_size for path in written}
     answer(
         as_json,

@@ -20,6 +20,7 @@ from distill.errors import AudioWarning, ParamsError
 from distill.generate import requests
 from distill.params import Setting, setting
 from distill.params.settings import Settings, setting_of
+from distill.process import drop, say
 from distill.storage.files import as_on_disk
 from distill.text import shown
 
@@ -150,16 +151,16 @@ def remarks_said() -> Iterator[list[str]]:
     """Say remarks on recordings on stderr, and give them for `--json`."""
     said, others = list[str](), warnings.showwarning
 
-    def say(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def warn(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if category is AudioWarning:
             said.append(str(message))
-            print(f"distill: warning: {shown(said[-1])}", file=sys.stderr)
+            say(f"distill: warning: {shown(said[-1])}")
         else:
             others(message, category, *place)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", AudioWarning)
-        warnings.showwarning = say  # type: ignore[assignment]
+        warnings.showwarning = warn  # type: ignore[assignment]
         yield said
 
 
@@ -181,4 +182,4 @@ def _print(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails as it ends
+        drop(sys.stdout)  # else Python fails as it ends

@@ -150,16 +150,15 @@ def train_prior(
             f"{written}: expected a model without a prior, or a new name with --output, found an existing one; "
             "use --replace to replace it"
         )
-    from rich.console import Console
-
     from distill.cluster import executor_of
     from distill.pipeline.train import add_prior
     from distill.prior.training import print_prior
+    from distill.progress import LastingConsole
 
     execution = execution_from_environment()
     with executor_of(execution) as executor:
         trained = add_prior(model, written, data, params, execution, executor)
-    print_prior(trained, Console(stderr=as_json, highlight=False))
+    print_prior(trained, LastingConsole(stderr=as_json, highlight=False))
     document = {"model": str(written), "recordings": trained.recordings, **trained.metrics}
     answer(as_json, document, f"{written}  {written.stat().st_size / 1e6:.1f} MB")
 
@@ -183,14 +182,13 @@ def _check_model(flag: str, model: Path) -> None:
 
 
 def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> None:
-    from rich.console import Console
-
     from distill.audio.ingest import label_warnings, listed_rejections
     from distill.codec.training import print_codec
     from distill.prior.training import print_prior
+    from distill.progress import LastingConsole
 
     codec, size, report = trained.codec, trained.path.stat().st_size, trained.corpus
-    console = Console(stderr=as_json, highlight=False)
+    console = LastingConsole(stderr=as_json, highlight=False)
     lines = [f"{report['seconds']:.1f} s of sound at {report['sample_rate_reason']}", *listed_rejections(report)]
     lines += filter(None, [report.get("channels_reason"), left_out_line(report["left_out"])])
     console.print(*lines, sep="\n", markup=False, soft_wrap=True)

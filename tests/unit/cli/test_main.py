@@ -59,6 +59,28 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+@pytest.mark.usefixtures("shell")
+def test_a_reader_of_warnings_and_progress_that_has_enough_is_no_error() -> None:
+    """As in `distill vary ... 2>&1 | head -1`: sounds and pictures are made, and stdout is read by somebody else."""
+    write_prior_model(Path("m.distill"))
+    soundfile.write("loud.wav", 4 * np.sin(np.arange(4000) * 0.2), 16_000, "FLOAT")
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = "import sys; from distill.cli.main import main; sys.argv[0] = 'distill'; main()"
+    arguments = ("vary", "m.distill", "loud.wav", "-n", "1", "--seed", "1", "--pictures", "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, json.loads(done.stdout)["seed"]) == (0, 1)
+    assert {path.suffix for path in Path("varied").iterdir()} == {".wav", ".png"}
+
+
 def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
     codec = write_model(Path("m.distill"))
     write_tone(Path("a.wav"), 0.3)
