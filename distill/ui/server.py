@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import socket
-import sys
 import threading
 import webbrowser
 from html import escape
@@ -24,6 +23,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distill.errors import ParamsError
+from distill.process import say
 from distill.storage.files import atomic_path
 from distill.ui.forms import QUIET, Page
 from distill.ui.generate_tab import GenerateTab
@@ -192,7 +192,7 @@ def serve(
     finally:
         workspace.jobs.end()
         for job in workspace.jobs.running(*TRAININGS):
-            print(f"the page is closed; {job.title} goes on. distill ui shows it again", file=sys.stderr)
+            say(f"the page is closed; {job.title} goes on. distill ui shows it again")
 
 
 def _bound(host: str, port: int | None) -> socket.socket:
