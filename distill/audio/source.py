@@ -89,7 +89,7 @@ def not_entered_line(skipped: Iterable[tuple[str, str]]) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name, in lower case and without spaces around it; "" without one."""
+    """The suffix of a file's name, in lower case and without spaces behind it; "" without one."""
     return os.path.splitext(name)[1].strip().lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
 
 

@@ -71,7 +71,7 @@ def test_a_folder_of_recordings_is_one_of_the_page(work: Workspace, name: str, s
     assert str(caught.value) == f"{name!r}: {said}"
 
 
-@pytest.mark.parametrize("name", ["a.wav ", "a. Wav", "a.FLAC"])
+@pytest.mark.parametrize("name", ["a.wav ", "a.WAV  ", "a.FLAC"])
 def test_what_a_folder_would_be_read_for_is_added(work: Workspace, tmp_path: Path, name: str) -> None:
     (tmp_path / "sound").write_bytes(b"sound")
     assert added(work, "mine", [(tmp_path / "sound", name)]) == ("sounds/mine", 1, [])
