@@ -1,11 +1,11 @@
 """The `distill` command, also as `python -m distill`."""
 
-from distill.process import end_in_a_line
+from distill.process import begin
 
 
 def main() -> None:
     """Run the command, whose parts take a while to import."""
-    end_in_a_line()
+    begin()
     from distill.cli.main import main as run
 
     run()

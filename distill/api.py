@@ -17,6 +17,7 @@ from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
+from distill.execution import usual_tensors
 from distill.generate.asked import request_of
 from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.fill import FillRequest
@@ -72,6 +73,7 @@ COMPARED_FROM = 2  # sounds from which there is a report on the set
 class Model:
     """A model file: codec and prior in eval mode on the CPU."""
 
+    @usual_tensors()
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read and check a model file. Raises ArtifactError."""
         self.path = Path(path)
@@ -208,6 +210,7 @@ class Model:
         """
         return make_kit(self.source, request.model_copy(update={"seed": seed_or_any(request.seed)}))
 
+    @usual_tensors()
     def export(self, out: str | os.PathLike[str], replace: bool = False, progress: Progress = silent) -> list[Path]:
         """Write the decoder and a step of the prior as ONNX files into the folder `out`; return their paths.
 
@@ -406,6 +409,7 @@ class Model:
         samples, image = self._read(recording, sample_rate)
         return Recorded(samples, self.encode(samples), image)
 
+    @usual_tensors()
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
         """Encode samples `[N]` or `[N, 2]` in [-1, 1] at `sample_rate` Hz, by default the model's, to codes `[F, Q]` int64.
 
@@ -415,6 +419,7 @@ class Model:
         codes: Codes = encode(self.bundle.codec, torch.from_numpy(sound)[None])[0].numpy()
         return codes
 
+    @usual_tensors()
     def decode(self, codes: NDArray[np.integer], image: Image = MONO, width: float = 1.0) -> Samples:
         """Decode codes `[F, Q]` to samples `[N]`, or with an image to `[N, 2]`, faded at both ends and limited in peak.
 
@@ -430,12 +435,14 @@ class Model:
         validated(GenerateSettings, {"width": width}, "decode: ")
         return decode_sounds(self.bundle.codec, [given.astype(np.int64)], images=[checked_image(image)], width=width)[0]
 
+    @usual_tensors()
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
         """Novelty of sounds, given their codes `[F, Q]`. Raises ArtifactError when the file has no reference."""
         self._reference()
         assert self.judge is not None
         return self.judge(codes)
 
+    @usual_tensors()
     def nearest(self, novelty: Novelty) -> Samples:
         """The training recording that a verdict is about, decoded from its codes, to listen to: samples `[N]` or `[N, 2]`.
 

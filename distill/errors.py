@@ -32,6 +32,10 @@ _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files"),
     **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR), "choose another name"),
+    **dict.fromkeys(
+        (errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO),
+        "connect the disk or the network folder again",
+    ),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "choose another place, or change its permissions"),
 }
 _SENTENCES = {  # of errors whose text matches
@@ -53,7 +57,7 @@ _SENTENCES = {  # of errors whose text matches
 def for_the_user(error: Exception) -> DistillError | None:
     """The error as one that the user can act on, None where it is a defect.
 
-    Besides DistillError these are a full or broken disk, a missing permission, an impossible path, a limit, too many
+    Besides DistillError these are a full, broken or lost disk, a missing permission, an impossible path, a limit, too many
     processes, too little memory, and another process of the same training that ended.
     """
     if isinstance(error, DistillError):

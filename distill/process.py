@@ -2,6 +2,7 @@
 
 import codecs
 import ctypes
+import getpass
 import os
 import shutil
 import signal
@@ -11,10 +12,50 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
 SPINS = "10000"  # a fraction of a millisecond; by default libgomp spins 300,000 times
 ROOM = 256 << 20  # bytes on the disk, or allowed in a file: with less, a compiled module may be cut off
+
+
+def begin() -> None:
+    """Begin a program of Distill. Must come before the modules that are large.
+
+    Exits with a sentence where the current folder was deleted: MKL would end the process with another one. Pictures need
+    no window: a notebook names its own in MPLBACKEND, and Matplotlib of another environment fails on that name. A user
+    without a name, as containers have them, gets the number for one: PyTorch and MLflow ask for it.
+    """
+    open_standard_streams()
+    end_in_a_line()
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        os.environ["USER"] = str(os.getuid())
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        print(
+            "distill: expected a current folder that exists, found that it was deleted; change to another folder and "
+            "run again",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def open_standard_streams() -> None:
+    """Open /dev/null in place of standard streams that are closed, here and in children.
+
+    Otherwise the next file or pipe that is opened gets their numbers, and what is said goes into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
 def end_in_a_line() -> None:
@@ -27,6 +68,19 @@ def end_in_a_line() -> None:
         sys.exit(128 + signal.SIGINT)
 
     sys.excepthook = end
+
+
+def say(line: str) -> None:
+    """Print a line on stderr, if anybody reads it."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        drop(sys.stderr)
+
+
+def drop(stream: IO[str]) -> None:
+    """Let what is written to a stream go nowhere from now on: who read it has enough, as `head` has, and the work goes on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_any_text() -> None:

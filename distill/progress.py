@@ -24,6 +24,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
+from distill.process import drop
 from distill.text import one_line, shown
 
 VARIABLE = "DISTILL_STATUS"
@@ -34,6 +35,15 @@ LEVELS_IN_A_LINE = 10  # of health
 
 Progress = Callable[[int, int, str], None]
 """Shows progress: what is done, of how much, and a text."""
+
+
+class LastingConsole(Console):
+    """Console that falls silent when nobody reads it any more. Rich's own ends the program."""
+
+    def on_broken_pipe(self) -> None:
+        """See the class."""
+        self.quiet = True
+        drop(self.file)
 
 
 def silent(done: int, of: int, text: str) -> None:
@@ -108,7 +118,7 @@ class ProgressReport:
         self._label = label
         folder = os.environ.get(VARIABLE)
         self.status = Status(Path(folder) if folder and not quiet else None, label)
-        self._console = Console(stderr=True, quiet=quiet)
+        self._console = LastingConsole(stderr=True, quiet=quiet)
         self._printed, self._is_behind = time.monotonic(), False  # whether the last line shows less than all steps
         columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
         text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))

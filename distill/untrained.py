@@ -19,6 +19,7 @@ from distill.codec.streaming import decode, encode, within_full_scale
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
+from distill.execution import usual_tensors
 from distill.generate.faults import Samples
 from distill.generate.requests import Recording
 from distill.generate.sounds import COARSE_FROM
@@ -48,6 +49,7 @@ class ModelOfOne(Model):
     `recording` are its samples `[N]`, `codes` its codes `[F, Q]`, and `own_image` is its image where it is stereo.
     """
 
+    @usual_tensors()
     def __init__(self, path: Path) -> None:
         """Make it of an audio file. Remarks on the file are AudioWarnings. Raises AudioError.
 

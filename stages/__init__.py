@@ -20,6 +20,6 @@ if importlib.util.find_spec("pydantic") is None:
     )
     raise SystemExit(2)
 
-from distill.process import end_in_a_line
+from distill.process import begin
 
-end_in_a_line()
+begin()

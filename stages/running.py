@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from distill.errors import Interrupted, for_the_user
 from distill.execution import STATE, check_environment
 from distill.params import Params, load_params
 from distill.pipeline.workspace import PipelineFolders
+from distill.progress import LastingConsole
 from distill.storage.files import write_json
 from distill.training.interruption import raise_on_signals
 
@@ -84,7 +84,7 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
 
     `body` imports the library itself: too little memory for that is wrong input, too.
     """
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+    handler = RichHandler(console=LastingConsole(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     raise_on_signals()
     is_first = os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ  # of processes that torchrun started

@@ -7,15 +7,14 @@ from stages.running import FOLDERS, conclude, run_stage, tracking_root
 
 
 def main(params: Params) -> None:
-    from rich.console import Console
-
     from distill.codec.training import print_codec, train_codec
     from distill.execution import execution_from_environment
+    from distill.progress import LastingConsole
 
     execution = execution_from_environment()
     trained = train_codec(FOLDERS.corpus, FOLDERS.vqvae, params, execution, STATE, tracking_root())
     if trained.metrics:
-        print_codec(trained, Console(stderr=True, highlight=False))
+        print_codec(trained, LastingConsole(stderr=True, highlight=False))
         conclude("train_vqvae", trained)
 
 

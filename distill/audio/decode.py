@@ -34,7 +34,7 @@ from distill.audio.read import Channels, Recording, read_recording, reader_versi
 from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError, AudioWarning, DistillError
 from distill.execution import usable_memory
-from distill.process import keep_freed_blocks
+from distill.process import keep_freed_blocks, open_standard_streams
 from distill.storage.files import sha256_file
 
 LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or speech at 9 kbit/s of any length
@@ -220,6 +220,7 @@ def _ended(status: int, size: int) -> Exception:
 def main() -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked ends this process
+    open_standard_streams()  # of a program without a console
     answers = os.fdopen(os.dup(1), "wb")
     # Only Python may print: libmpg123 tells thousands of lines about a damaged file, with what is in it.
     sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")

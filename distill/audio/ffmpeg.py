@@ -42,7 +42,7 @@ class FFmpegStream(AudioStream):
         self._failure, self._damaged, self._position = "", 0, 0
         with ExitStack() as opened:
             container = opened.enter_context(_opened(path, formats))
-            track = _track_of(container)
+            track, self._tracks = _track_of(container), len(container.streams.audio)
             frames = self._frames(container, track)
             first = next(frames, None)  # in some containers nothing else tells rate and channels
             if first is None:
@@ -75,7 +75,11 @@ class FFmpegStream(AudioStream):
     def remarks(self) -> list[str]:
         """What was noticed up to here, as parts of a sentence."""
         packets = "packet was" if self._damaged == 1 else "packets were"
-        return [f"{self._damaged} damaged {packets} left out"] * bool(self._damaged)
+        remarks = {
+            f"{self._damaged} damaged {packets} left out": self._damaged > 0,
+            f"holds {self._tracks} tracks of sound, of which the first was decoded": self._tracks > 1,
+        }
+        return [remark for remark, is_true in remarks.items() if is_true]
 
     def _frames(self, container: "InputContainer", track: "Track") -> "Iterator[AudioFrame]":
         """What is decoded, without damaged packets, up to the end or an error of the container."""

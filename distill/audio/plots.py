@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context, rcdefaults
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -89,11 +90,16 @@ def write_codes(path: Path, codes: NDArray[np.integer], names: Sequence[str]) ->
 
 @contextmanager
 def _rows(path: Path, count: int, height: float, gap: float = 0.04, dpi: int = 100) -> Iterator[list[Axes]]:
-    """Context of `count` plots one above the other, `gap` inches above each, written to `path` as PNG at its end."""
+    """Context of `count` plots one above the other, `gap` inches above each, written to `path` as PNG at its end.
+
+    Styles of the user, as a `matplotlibrc` or a notebook has them, do not change it.
+    """
     width, left, right, bottom = 6.0, 0.52, 0.08, 0.4
     whole = bottom + count * height
-    figure = Figure(figsize=(width, whole), dpi=dpi)
     places = ((left, bottom + (count - 1 - row) * height, width - left - right, height - gap) for row in range(count))
-    yield [figure.add_axes((x / width, y / whole, w / width, h / whole)) for x, y, w, h in places]
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Comment": MARK})
+    with rc_context():
+        rcdefaults()
+        figure = Figure(figsize=(width, whole), dpi=dpi)
+        yield [figure.add_axes((x / width, y / whole, w / width, h / whole)) for x, y, w, h in places]
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Comment": MARK})

@@ -88,6 +88,11 @@ def not_entered_line(skipped: Iterable[tuple[str, str]]) -> str:
     return "folders not entered: " * bool(listed) + "; ".join([*listed[:LISTED], *more])
 
 
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name, in lower case and without spaces behind it; "" without one."""
+    return os.path.splitext(name)[1].strip().lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
+
+
 def printable(name: str) -> str:
     """Escape by backslashes what cannot be printed or encoded as UTF-8; unequal names stay unequal."""
     if name.isascii() and name.isprintable() and "\\" not in name:
@@ -275,7 +280,7 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
                 try:
                     status = os.stat(f"{parent}/{entry}")  # noqa: PTH116
                 except OSError:  # a link that leads nowhere
-                    if entry[0] == "." or os.path.splitext(entry)[1].lower() in SUPPORTED_SUFFIXES:  # noqa: PTH122
+                    if entry[0] == "." or suffix_of(entry) in SUPPORTED_SUFFIXES:
                         yield prefix + entry, (0, "")
                     else:  # to a folder, as names go
                         skipped.append((printable(prefix + entry), "is a link that leads nowhere"))
@@ -297,7 +302,7 @@ def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[st
         parts = relative.split("/")
         is_hidden = [part.startswith(".") for part in parts]
         is_bin = [part.casefold() in BINS for part in parts[:-1]]
-        suffix = os.path.splitext(relative)[1].strip().lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
+        suffix = suffix_of(relative)
         if any(is_bin):
             bins.add(
                 (printable("/".join(parts[: is_bin.index(True) + 1])), "holds what was deleted, or is the system's own")

@@ -1,6 +1,5 @@
 """Commands on files: `encode`, `decode`, `inspect`, `verify`, `list`, `export`, `push` and `pull`."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -18,9 +17,11 @@ from distill.cli.flags import (
     existing,
     make_folder,
     remarks_said,
+    spelt,
     writable,
 )
 from distill.errors import ParamsError
+from distill.process import say
 from distill.text import any_of, several, table, terminal_width
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def encode(
     audio: Annotated[
         list[Path], Argument(callback=existing(RECORDING), metavar="AUDIO...", help="recordings", show_default=False)
     ],
-    output: Annotated[Path, Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
+    output: Annotated[
+        Path, Option("-o", "--output", callback=spelt, metavar="FILE", help="the file of codes to write")
+    ],
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
@@ -63,7 +66,13 @@ def decode(
     ],
     output: Annotated[
         Path,
-        Option("-o", "--output", metavar="OUT", help="a file, or an existing folder; for several recordings a folder"),
+        Option(
+            "-o",
+            "--output",
+            callback=spelt,
+            metavar="OUT",
+            help="a file, or an existing folder; for several recordings a folder",
+        ),
     ],
     kind: Annotated[
         AudioFormat | None, Option("--format", help="file format", show_default="by OUT; wav in a folder")
@@ -183,12 +192,12 @@ def export(
 
     loaded = Model(model)
     if loaded.note:
-        print(f"distill: note: {loaded.note}", file=sys.stderr)
+        say(f"distill: note: {loaded.note}")
     with ProgressReport("export") as progress:
         written = loaded.export(output, replace, progress)
     if len(written) == 1:
         architecture = loaded.prior.shape.architecture
-        print(f"distill: note: {model}: a prior of the architecture {architecture} is not written", file=sys.stderr)
+        say(f"distill: note: {model}: a prior of the architecture {architecture} is not written")
     sizes = {str(path): path.stat().st_size for path in written}
     answer(
         as_json,
@@ -235,7 +244,9 @@ def push(
 def pull(
     repository: Repository,
     revision: Annotated[str | None, Option(help="branch, tag or commit", show_default="the newest commit")] = None,
-    out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
+    out: Annotated[Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")] = Path(
+        "models"
+    ),
     replace: Annotated[bool, Option("--replace", help="replace another file of its name")] = False,
     as_json: Json = False,
 ) -> None:

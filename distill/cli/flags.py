@@ -20,6 +20,7 @@ from distill.errors import AudioWarning, ParamsError
 from distill.generate import requests
 from distill.params import Setting, setting
 from distill.params.settings import Settings, setting_of
+from distill.process import drop, say
 from distill.storage.files import as_on_disk
 from distill.text import shown
 
@@ -35,12 +36,15 @@ def limits(kind: Any) -> dict[str, float]:
 
 
 def spelt(given: Any) -> Any:
-    """A path to read from, or several, as their names are spelt on disk; an address as it is."""
+    """A path, or several, as their names are spelt on disk; an address as it is.
+
+    A leading ~ is the home folder: shells leave it as it is in `--out=~/sounds` and in quotes.
+    """
     if isinstance(given, list):
         return [spelt(path) for path in given]
     if given is None or is_url(given):
         return given
-    on_disk = as_on_disk(Path(given))
+    on_disk = as_on_disk(Path(os.path.expanduser(given)))  # noqa: PTH111 - pathlib fails where there is no such home
     return given if on_disk == Path(given) else type(given)(on_disk)
 
 
@@ -65,9 +69,10 @@ def existing(expected: str, is_folder: bool = False) -> Callable[[Any], Any]:
 
 
 def writable(parameter: CallbackParam, given: Path) -> Path:
-    """A folder to write to, checked before any library is loaded; it is made with its first file."""
-    check_folder(max(parameter.opts, key=len), given)
-    return given
+    """A folder to write to, as `spelt`, checked before any library is loaded; it is made with its first file."""
+    folder: Path = spelt(given)
+    check_folder(max(parameter.opts, key=len), folder)
+    return folder
 
 
 MODEL, RECORDING = "a Distill model", "a recording"
@@ -178,16 +183,16 @@ def remarks_said() -> Iterator[list[str]]:
     """Say remarks on recordings on stderr, and give them for `--json`."""
     said, others = list[str](), warnings.showwarning
 
-    def say(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def warn(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if category is AudioWarning:
             said.append(str(message))
-            print(f"distill: warning: {shown(said[-1])}", file=sys.stderr)
+            say(f"distill: warning: {shown(said[-1])}")
         else:
             others(message, category, *place)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", AudioWarning)
-        warnings.showwarning = say  # type: ignore[assignment]
+        warnings.showwarning = warn  # type: ignore[assignment]
         yield said
 
 
@@ -209,4 +214,4 @@ def _print(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails as it ends
+        drop(sys.stdout)  # else Python fails as it ends

@@ -3,7 +3,6 @@
 import itertools
 import os
 import re
-import sys
 from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
@@ -37,6 +36,7 @@ from distill.generate.requests import (
 )
 from distill.generate.score import BEATS
 from distill.params.settings import validated
+from distill.process import say
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import MARK, write_new
 from distill.text import beside, one_line, several, terminal_width, wrapped
@@ -223,9 +223,9 @@ def kit(
         made = loaded.kit(**given, progress=progress)
     _say_note(loaded)
     for line in made.note_lines:
-        print(f"distill: note: {line}", file=sys.stderr)
+        say(f"distill: note: {line}")
     for line in made.missing_lines:
-        print(f"distill: warning: {line}", file=sys.stderr)
+        say(f"distill: warning: {line}")
     width = terminal_width()
     lines = [
         beside(f"{group.note:<4} {group.key:>3}", f"{len(group.sounds)} x {one_line(group.label, 60)}", width)
@@ -303,9 +303,8 @@ class SoundFiles:
     def say(self, made: "Result", as_json: bool, about: dict[str, Any]) -> None:
         """Print notes, and `about` and all of the sounds as JSON, or lines of text; then write what lies beside them."""
         if self._has_passed:
-            print(
-                f"distill: note: {self.out} holds other files of these names, which stay; these sounds have higher numbers",
-                file=sys.stderr,
+            say(
+                f"distill: note: {self.out} holds other files of these names, which stay; these sounds have higher numbers"
             )
         _say_note(self.model)
         answer(as_json, {**about, **made.json(self.paths)}, *made.lines(self.paths, terminal_width()))
@@ -348,7 +347,7 @@ class SoundFiles:
 def _say_note(model: "Model") -> None:
     """Say what sounds were made with; results say it where nothing was trained."""
     if model.note and not model.source.untrained:
-        print(f"distill: note: {model.note}", file=sys.stderr)
+        say(f"distill: note: {model.note}")
 
 
 def _companions(path: Path) -> tuple[Path, Path]:

@@ -11,7 +11,7 @@ from distill.cli import files, generate, train, ui
 from distill.errors import ParamsError, for_the_user
 from distill.execution import check_environment
 from distill.params.settings import expectation
-from distill.process import print_any_text
+from distill.process import print_any_text, say
 from distill.text import shown
 from distill.training.interruption import raise_on_signals
 
@@ -59,14 +59,14 @@ def main() -> None:
         status = INTERRUPTED
     except Exception as error:
         if known := for_the_user(error):
-            print(f"distill: {shown(str(known))}", file=sys.stderr)
+            say(f"distill: {shown(str(known))}")
             sys.exit(known.exit_code)
         if not hasattr(error, "format_message"):  # typer's usage errors
             raise
-        print(f"distill: {shown(_wrong_use(error))}; see distill {_command_of(error)}--help", file=sys.stderr)
+        say(f"distill: {shown(_wrong_use(error))}; see distill {_command_of(error)}--help")
         sys.exit(2)
     if status == INTERRUPTED:  # typer returns it for Ctrl-C, too
-        print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
+        say("distill: interrupted; nothing half-written was kept")
     sys.exit(status if isinstance(status, int) else 0)
 
 

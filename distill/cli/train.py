@@ -61,7 +61,9 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
 
 
 def demo(
-    folder: Annotated[Path, Argument(metavar="DIR", help="where the recordings go", show_default=False)],
+    folder: Annotated[
+        Path, Argument(callback=spelt, metavar="DIR", help="where the recordings go", show_default=False)
+    ],
     seed: Annotated[int, Option(help="random seed of the sounds", **limits(Seed))] = 0,
     as_json: Json = False,
 ) -> None:
@@ -82,7 +84,9 @@ def train(
     given: Given,
     model_name: Annotated[str | None, Option("--model-name", "--name", help="name; without it date and time")] = None,
     prior: Annotated[bool, Option("--prior", help="also train a prior, for new sounds like the recordings")] = False,
-    out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
+    out: Annotated[Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")] = Path(
+        "models"
+    ),
     as_json: Json = False,
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
@@ -121,7 +125,9 @@ def train_prior(
         str | None,
         Option(callback=spelt, metavar="DIR", help="recordings, or s3://bucket/prefix; without it those of the codec"),
     ] = None,
-    output: Annotated[Path | None, Option("-o", "--output", metavar="FILE", help="write a copy instead")] = None,
+    output: Annotated[
+        Path | None, Option("-o", "--output", callback=spelt, metavar="FILE", help="write a copy instead")
+    ] = None,
     replace: Annotated[bool, Option("--replace", help="replace an existing prior or file")] = False,
     as_json: Json = False,
 ) -> None:
@@ -145,16 +151,15 @@ def train_prior(
             f"{written}: expected a model without a prior, or a new name with --output, found an existing one; "
             "use --replace to replace it"
         )
-    from rich.console import Console
-
     from distill.cluster import executor_of
     from distill.pipeline.train import add_prior
     from distill.prior.training import print_prior
+    from distill.progress import LastingConsole
 
     execution = execution_from_environment()
     with executor_of(execution) as executor:
         trained = add_prior(model, written, data, params, execution, executor)
-    print_prior(trained, Console(stderr=as_json, highlight=False))
+    print_prior(trained, LastingConsole(stderr=as_json, highlight=False))
     document = {"model": str(written), "recordings": trained.recordings, **trained.metrics}
     answer(as_json, document, f"{written}  {written.stat().st_size / 1e6:.1f} MB")
 
@@ -178,14 +183,13 @@ def _check_model(flag: str, model: Path) -> None:
 
 
 def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> None:
-    from rich.console import Console
-
     from distill.audio.ingest import corpus_warnings, listed_rejections
     from distill.codec.training import print_codec
     from distill.prior.training import print_prior
+    from distill.progress import LastingConsole
 
     codec, size, report = trained.codec, trained.path.stat().st_size, trained.corpus
-    console = Console(stderr=as_json, highlight=False)
+    console = LastingConsole(stderr=as_json, highlight=False)
     lines = [f"{report['seconds']:.1f} s of sound at {report['sample_rate_reason']}", *listed_rejections(report)]
     lines += filter(None, [report.get("channels_reason"), left_out_line(report["left_out"])])
     console.print(*lines, sep="\n", markup=False, soft_wrap=True)

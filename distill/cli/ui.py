@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from distill.cli.flags import make_folder
+from distill.cli.flags import make_folder, spelt
 from distill.errors import ParamsError
 from distill.process import no_proxies
 
@@ -17,7 +17,12 @@ def ui(
         int | None, Option(help="port; without it the first free one from 7860 on", min=0, max=65535)
     ] = None,
     folder: Annotated[
-        Path, Option(metavar="DIR", help="folder of models, recordings and generated sounds; made if it is not there")
+        Path,
+        Option(
+            callback=spelt,
+            metavar="DIR",
+            help="folder of models, recordings and generated sounds; made if it is not there",
+        ),
     ] = Path(),
     host: Annotated[
         str, Option(help="address to listen at; other computers reach the page only so, and need --password")

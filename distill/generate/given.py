@@ -16,6 +16,9 @@ from distill.generate.faults import Samples
 from distill.generate.requests import Recording
 from distill.generate.source import Source
 
+# Silence and full scale of whole numbers, as scipy.io.wavfile and soundfile read them.
+CODINGS = {"uint8": (128, 128), "int16": (0, 1 << 15), "int32": (0, 1 << 31)}
+
 
 def read(source: Source, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
     """Samples `[N]` that codes are made of, and the image, of a recording at `sample_rate` Hz, None for a file's own.
@@ -58,10 +61,14 @@ def _check_rate(path: str | os.PathLike[str], sample_rate: int | None) -> None:
 
 
 def _array(recording: NDArray[np.floating], sample_rate: int | None, rate: int) -> Samples:
-    """Samples `[N]` or `[N, 2]` at a rate. Raises ParamsError."""
+    """Samples `[N]` or `[N, 2]` at a rate, a copy. Those of a coding with whole numbers have their full scale at 1.
+
+    Raises ParamsError.
+    """
     try:
-        sound = np.asarray(recording, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(recording)
+        sound = np.array(given, dtype=np.float32, order="C")  # PyTorch takes no negative strides
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor that a gradient is computed for
         raise ParamsError(
             f"samples: expected a sound, mono [N] or stereo [N, 2], of finite numbers, found {type(recording).__name__} "
             "of something else; give samples or a path"
@@ -75,4 +82,6 @@ def _array(recording: NDArray[np.floating], sample_rate: int | None, rate: int) 
             f"sample rate {sample_rate!r}: expected a whole number from {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]} Hz, found another; "
             "give that of the samples"
         )
+    silence, full_scale = CODINGS.get(given.dtype.name, (0, 1))
+    sound = (sound - np.float32(silence)) / np.float32(full_scale)
     return sound if sample_rate in (None, rate) else soxr.resample(sound, sample_rate, rate, "HQ")

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, mod
 from pydantic.fields import FieldInfo
 
 from distill.errors import ParamsError
+from distill.execution import usual_tensors
 from distill.notes import Notes, notes_text, read_notes
 from distill.params import Guidance, Share, Temperature, TopK, TopP, default_values
 from distill.params.settings import Settings, setting_of, validated
@@ -500,7 +501,8 @@ def takes(kind: Callable[P, S]) -> Callable[[Callable[[Owner, S], Result]], Call
         def run(self: Owner, *given: P.args, **named: P.kwargs) -> Result:
             values = signature.bind(self, *given, **named).arguments
             del values[itself.name]
-            return method(self, cast(S, validated(settings, values, f"{method.__name__}: ")))
+            with usual_tensors():
+                return method(self, cast(S, validated(settings, values, f"{method.__name__}: ")))
 
         vars(run)["__signature__"] = signature
         run.__doc__ = "\n".join([inspect.getdoc(method) or "", "", *helps])

@@ -101,9 +101,13 @@ def field_at(kind: type[Settings], keys: Sequence[Any]) -> tuple[list[str], type
 
 
 def validated(kind: type[S], values: dict[str, Any], before: str = "") -> S:
-    """Build `kind` from `values`. Raises ParamsError for the first invalid value, with `before` before its key."""
+    """Build `kind` from `values`, in which numbers of NumPy and PyTorch stand for those of Python.
+
+    Raises ParamsError for the first invalid value, with `before` before its key.
+    """
+    plain = {key: value.item() if getattr(value, "shape", None) == () else value for key, value in values.items()}
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(plain)
     except ValidationError as error:
         raise ParamsError(before + _problem(kind, error)) from error
 

@@ -17,7 +17,7 @@ from distill.text import normal_form, one_line
 
 MARK = "made with Distill"  # in the comment of a sound or picture
 CARD_MARK = f"A model of one collection of recordings, {MARK}"  # begins a model card; notes of a person may hold MARK
-_COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # several may write into one folder
+_COMPUTER = hashlib.sha256(os.fsencode(platform.node())).hexdigest()[:8]  # several may write into one folder
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import socket
-import sys
+import threading
 import webbrowser
 from html import escape
 from pathlib import Path
@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distill.errors import ParamsError
+from distill.process import say
 from distill.storage.files import atomic_path
 from distill.ui.forms import QUIET, Page
 from distill.ui.generate_tab import GenerateTab
@@ -183,8 +184,8 @@ def serve(
     app = make_app(workspace, token, password, port, host, root_path)
     server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error", timeout_graceful_shutdown=2))
     print(address, flush=True)  # the socket listens: who asks before the server has started waits
-    if open_browser:
-        webbrowser.open(address)
+    if open_browser:  # a thread, since some browsers return when they are closed, and need the page before
+        threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     try:
         server.run(sockets=[bound])
     except KeyboardInterrupt:
@@ -192,7 +193,7 @@ def serve(
     finally:
         workspace.jobs.end()
         for job in workspace.jobs.running(*TRAININGS):
-            print(f"the page is closed; {job.title} goes on. distill ui shows it again", file=sys.stderr)
+            say(f"the page is closed; {job.title} goes on. distill ui shows it again")
 
 
 def _bound(host: str, port: int | None) -> socket.socket:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from distill.audio.read import EXAMPLES, SUPPORTED_SUFFIXES
-from distill.audio.source import NO_SUFFIX, left_out_line, printable
+from distill.audio.source import NO_SUFFIX, left_out_line, printable, suffix_of
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
 from distill.text import is_utf8, one_line
@@ -61,8 +61,8 @@ class Uploads:
 
 
 def is_recording(name: str) -> bool:
-    """Whether a file of this name is a recording. As where they are read: pathlib changed its mind about "..wav"."""
-    return os.path.splitext(name)[1].lower() in SUPPORTED_SUFFIXES  # noqa: PTH122
+    """Whether a file of this name is a recording, as where they are read."""
+    return suffix_of(name) in SUPPORTED_SUFFIXES
 
 
 def checked_name(name: str) -> str:

@@ -483,3 +483,43 @@ def test_what_has_no_pitch_is_not_transposed(tmp_path: Path, given: dict[str, An
     with pytest.raises(ParamsError) as caught:
         model.vary(hiss, 1, **given)
     assert str(caught.value).startswith(expected)
+
+
+def test_samples_are_taken_as_programs_have_them(model: Model) -> None:
+    """Of whole numbers, as files hold them, with their full scale at 1; reversed, read-only, of a tensor in training."""
+    sound = np.round(0.4 * np.sin(np.arange(8000) * 0.2) * 128) / 128
+    codes = model.encode(sound)
+    for coding, silence, scale in (("uint8", 128, 128), ("int16", 0, 1 << 15), ("int32", 0, 1 << 31)):
+        assert np.array_equal(model.encode((sound * scale + silence).astype(coding)), codes), coding
+    assert np.array_equal(model.encode(sound[::-1][::-1]), codes)
+    assert np.array_equal(model.encode(sound[::-1]), model.encode(sound[::-1].copy()))
+    assert np.array_equal(model.encode(np.frombuffer(sound.astype(np.float32).tobytes(), np.float32)), codes)
+    assert np.array_equal(model.encode(torch.from_numpy(sound)), codes)
+    with pytest.raises(
+        ParamsError, match=r"samples: expected a sound, .* found Tensor of something else; give samples"
+    ):
+        model.encode(torch.from_numpy(sound).requires_grad_())
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])  # meta stands for a GPU: what is made there has no values
+def test_other_defaults_of_pytorch_change_nothing(model: Model, tmp_path: Path, device: str) -> None:
+    """As a program has them that computes in float64 or on a GPU, or a library that it imports."""
+    tone = np.sin(np.arange(4000) * 0.2).astype(np.float32)
+    write_audio(tmp_path / "a.wav", np.tile(tone, 3), 16_000)
+
+    def made() -> list[np.ndarray]:
+        opened, codes = distill.load(model.path), model.encode(tone)
+        one = distill.model_of(tmp_path / "a.wav")
+        sounds = [*opened.generate(seconds=0.2, seed=1).sounds, *one.vary(one.recording, n=1, seed=1).sounds]
+        return [codes, model.decode(codes), *sounds, model.nearest(model.novelty([codes])[0])]
+
+    usual = made()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device(device)
+    try:
+        assert same(made(), usual)
+        assert torch.ones(1).dtype == torch.float64
+        assert torch.ones(1).device.type == device
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)

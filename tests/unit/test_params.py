@@ -4,10 +4,13 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from distill.errors import ParamsError
+from distill.generate.requests import GenerateSettings
 from distill.params import (
     Params,
     TierName,
@@ -199,3 +202,13 @@ def test_what_is_shown_of_a_setting_is_what_its_field_says() -> None:
     assert setting("vqvae.quality").help.startswith("about 1.6, 2.7 and 4.3 kbit/s")
     assert setting("prior.architecture").choices == tuple(ARCHITECTURES)
     assert setting("corpus.sample_rate")[:3] == (int, {"ge": 8_000, "le": 96_000}, ("auto",))
+
+
+def test_numbers_of_numpy_and_pytorch_are_numbers() -> None:
+    """Such as a seed of `rng.integers`, which is no int."""
+    given = {"n": np.int64(2), "seconds": np.float32(0.5), "seed": torch.tensor(7), "reject_faults": np.True_}
+    made = validated(GenerateSettings, given)
+    assert made == validated(GenerateSettings, {"n": 2, "seconds": 0.5, "seed": 7, "reject_faults": True})
+    assert type(made.seed) is int
+    with pytest.raises(ParamsError, match=r"n: expected integer, found 2.0"):
+        validated(GenerateSettings, {"n": np.float64(2.0)})

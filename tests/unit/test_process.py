@@ -86,6 +86,72 @@ def test_the_library_of_threads_has_read_it() -> None:
     assert f"GOMP_SPINCOUNT = '{SPINS}'" in said
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="file descriptors of POSIX")
+def test_closed_standard_streams_swallow_what_is_said_and_get_no_files_number() -> None:
+    """As where a daemon or a program without a console starts Distill; children have the same ones."""
+    code = """
+import os, subprocess, sys
+from distill.process import begin
+begin()
+print("said", file=sys.stderr)
+child = "import sys; print(sys.stdin is None, sys.stderr is None, flush=True)"
+subprocess.run([sys.executable, "-c", child], check=True)
+print(sys.stdin.read() + "made", os.open(os.devnull, os.O_RDONLY) > 2)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        preexec_fn=lambda: (os.close(0), os.close(2)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False False\nmade True\n"
+
+
+def test_pictures_need_no_window_that_a_notebook_names() -> None:
+    """Jupyter names its own for all that it starts: in another environment Matplotlib does not even load with it."""
+    environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    code = "from distill.process import begin; begin(); import matplotlib; print(matplotlib.get_backend())"
+    assert printed(code, environment) == ("agg\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="users of POSIX")
+def test_a_user_without_a_name_is_one_for_the_libraries() -> None:
+    """As in a container that runs as any number: there PyTorch does not even load its compiler."""
+    code = """
+import getpass, os, pwd
+def unknown(number):
+    raise KeyError(number)
+pwd.getpwuid = unknown
+from distill.process import begin
+begin()
+print(getpass.getuser() == str(os.getuid()))
+"""
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    assert printed(code, environment) == ("True\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder that is in use cannot be deleted")
+@pytest.mark.parametrize("program", ["from distill.__main__ import main; main()", "import stages"])
+def test_a_current_folder_that_was_deleted_is_a_sentence(tmp_path: Path, program: str) -> None:
+    (tmp_path / "gone").mkdir()
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=tmp_path / "gone",
+        env={**os.environ, "PYTHONPATH": root},
+        preexec_fn=(tmp_path / "gone").rmdir,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (
+        "distill: expected a current folder that exists, found that it was deleted; change to another folder and run "
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said + "again\n")
+
+
 @pytest.mark.parametrize("program", [["distill", "--version"], ["stages.repro"], ["stages.train_prior"]])
 def test_ctrl_c_while_libraries_are_imported_ends_a_command_in_one_line(tmp_path: Path, program: list[str]) -> None:
     (tmp_path / "rich.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")

@@ -3,6 +3,7 @@
 import os
 import signal
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -204,3 +205,19 @@ def test_without_processes_it_says_so(
         DistillError, match=r"decoding: expected to start a process .* found: No such file .*; close other programs"
     ):
         decoder.decoded(good, RATE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file descriptors of POSIX")
+def test_a_program_without_a_console_gets_its_answer(good: Path) -> None:
+    """With stderr closed the process that decodes had its answers in place of it, and threw both away."""
+    code = "import sys; from distill.audio.decode import Decoder; from pathlib import Path\n"
+    code += f"with Decoder() as decoder: print(len(decoder.decoded(Path(sys.argv[1]), {RATE}).pcm))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(good)],
+        preexec_fn=lambda: os.close(2),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"{round(0.3 * RATE)}\n"

@@ -149,6 +149,21 @@ def test_damaged_packets_are_left_out_with_a_warning(tmp_path: Path) -> None:
     assert len(found.pcm) > 0.9 * RATE
 
 
+def test_of_several_tracks_of_sound_the_others_are_named(tmp_path: Path) -> None:
+    """As programs that record a screen write them: the microphone beside the computer."""
+    path = encoded(tmp_path / "one.mkv", SOUND, RATE, "pcm_s16le")
+    assert read_recording(path, RATE).reason == ""
+    with av.open(path) as source, av.open(tmp_path / "two.mkv", "w") as output:
+        streams = [output.add_stream_from_template(source.streams.audio[0]) for _ in range(2)]
+        for packet in source.demux():
+            if packet.dts is not None:
+                for stream in streams:
+                    packet.stream = stream
+                    output.mux(packet)
+    recording = read_recording(tmp_path / "two.mkv", RATE)
+    assert recording.reason == "holds 2 tracks of sound, of which the first was decoded"
+
+
 def test_a_file_of_another_format_than_its_suffix_is_read(tmp_path: Path) -> None:
     phone = encoded(tmp_path / "a.m4a", SOUND, RATE, "aac")
     phone = phone.rename(tmp_path / "phone.wav")

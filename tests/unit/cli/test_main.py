@@ -1,5 +1,6 @@
 """The `distill` command as people type it: exit status, one sentence on stderr, one JSON document on stdout."""
 
+import inspect
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +25,7 @@ from unit.tiny import write_model, write_prior_model, write_tone
 import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
-from distill.cli.flags import answer
+from distill.cli.flags import answer, spelt
 from distill.codec.tones.atoms import shipped_sets
 from distill.codes.file import load_codes
 from distill.errors import ParamsError
@@ -55,6 +57,28 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+@pytest.mark.usefixtures("shell")
+def test_a_reader_of_warnings_and_progress_that_has_enough_is_no_error() -> None:
+    """As in `distill vary ... 2>&1 | head -1`: sounds and pictures are made, and stdout is read by somebody else."""
+    write_prior_model(Path("m.distill"))
+    soundfile.write("loud.wav", 4 * np.sin(np.arange(4000) * 0.2), 16_000, "FLOAT")
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = "import sys; from distill.cli.main import main; sys.argv[0] = 'distill'; main()"
+    arguments = ("vary", "m.distill", "loud.wav", "-n", "1", "--seed", "1", "--pictures", "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, json.loads(done.stdout)["seed"]) == (0, 1)
+    assert {path.suffix for path in Path("varied").iterdir()} == {".wav", ".png"}
 
 
 def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
@@ -624,3 +648,28 @@ def test_help_cuts_no_description_and_asks_for_what_is_needed(
     vary = " ".join(shell("vary", "--help").out.split())
     assert "{MODEL.distill|AUDIO} [AUDIO]" in vary
     assert "which needs no training [required] AUDIO <path> after a model file, the recording to vary Options" in vary
+
+
+def test_a_leading_tilde_is_the_home_folder(
+    shell: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells leave it as it is in `--out=~/made` and in quotes; a folder named ~ would be dangerous to remove."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    write_prior_model(tmp_path / "home" / "a.distill")
+    done = shell("generate", "~/a.distill", "--seconds", "0.2", "--seed", "1", "--out=~/made")
+    assert done.status == 0, done.err
+    assert [path.name for path in (tmp_path / "home" / "made").iterdir()] == ["a_1_000.wav"]
+    assert not Path("~").exists()
+    assert (
+        "~no-such-user/a.distill: expected a Distill model, found no such file"
+        in shell("inspect", "~no-such-user/a.distill").err
+    )
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: command.__name__)
+def test_every_path_of_a_command_is_spelt_as_on_disk(command: Callable[..., None]) -> None:
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        kind, *about = get_args(parameter.annotation) or (parameter.annotation,)
+        if Path in (kind, *get_args(kind)):
+            assert about[0].callback is spelt, parameter

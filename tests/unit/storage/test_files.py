@@ -212,6 +212,10 @@ def test_a_full_disk_is_a_sentence_and_a_defect_is_not(tmp_path: Path) -> None:
 
 
 MEMORY = "memory: expected enough for this work, found no more; close other programs"
+LOST = (
+    "/drive/out: expected to read and write there, found: Transport endpoint is not connected; connect the disk or the "
+    "network folder again and run again"
+)
 STARTED = "processes: expected to start one more process or thread, found that"
 ENDED = (
     "processes: expected all processes of this training to go on, found that another one ended; look for its reason, "
@@ -227,6 +231,7 @@ ENDED = (
         (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."), MEMORY),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), MEMORY),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), MEMORY),
+        (OSError(errno.ENOTCONN, "Transport endpoint is not connected", "/drive/out"), LOST),
         (RuntimeError("can't start new thread"), STARTED),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), STARTED),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4711"), ENDED),
@@ -235,3 +240,10 @@ ENDED = (
 def test_what_the_system_lacks_is_a_sentence(error: Exception, sentence: str) -> None:
     assert str(for_the_user(error)).startswith(sentence)
     assert for_the_user(RuntimeError("a defect")) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of computers there are Unicode")
+def test_a_computer_has_any_name() -> None:
+    """Such as one that was set in another encoding: Python keeps its bytes as surrogates."""
+    code = "import platform; platform.node = lambda: 'caf\\udce9'; import distill.storage.files"
+    subprocess.run([sys.executable, "-c", code], check=True)

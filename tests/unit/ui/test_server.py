@@ -3,9 +3,12 @@
 import gc
 import json
 import os
+import queue
 import re
 import shutil
+import socket
 import subprocess
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -435,6 +438,23 @@ def test_the_token_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs groups of processes")
+def test_a_browser_that_returns_when_it_is_closed_holds_up_no_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a terminal do, and what BROWSER names."""
+    is_served, seen = threading.Event(), queue.Queue[bool]()
+
+    def run(_: object, sockets: list[socket.socket]) -> None:
+        is_served.set()
+        sockets[0].close()
+
+    monkeypatch.setattr(server.webbrowser, "open", lambda _: seen.put(is_served.wait(5)))
+    monkeypatch.setattr(server.uvicorn.Server, "run", run)
+    monkeypatch.setattr(server, "make_app", lambda *_: None)
+    server.serve(Workspace(tmp_path), "127.0.0.1", 0, None, True, "")
+    assert seen.get(timeout=10)
+
+
 def test_mlflow_ends_with_the_processes_that_it_started() -> None:
     command = ["sh", "-c", "sleep 100 & echo $!; wait"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as started:

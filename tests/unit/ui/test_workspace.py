@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.audio.source import LocalFolder
 from distill.errors import ParamsError
 from distill.text import one_line
 from distill.ui.library_tab import move
@@ -64,6 +65,14 @@ def test_a_folder_of_recordings_is_one_of_the_page(work: Workspace, name: str, s
     with pytest.raises(ParamsError) as caught:
         added(work, name, [])
     assert str(caught.value) == f"{name!r}: {said}"
+
+
+@pytest.mark.parametrize("name", ["a.wav ", "a.WAV  ", "a.FLAC"])
+def test_what_a_folder_would_be_read_for_is_added(work: Workspace, tmp_path: Path, name: str) -> None:
+    (tmp_path / "sound").write_bytes(b"sound")
+    assert added(work, "mine", [(tmp_path / "sound", name)]) == ("sounds/mine", 1, [])
+    assert [file.relative for file in LocalFolder(work.sounds / "mine").scan().audio] == [name]
+    assert work.corpora() == ["sounds/mine"]
 
 
 def test_a_new_model_replaces_none(work: Workspace, tmp_path: Path) -> None:
