@@ -28,6 +28,13 @@ SUBTYPES: Mapping[AudioFormat, Mapping[Bits, str]] = {
     "ogg": dict.fromkeys((16, 24, 32), "VORBIS"),
     "mp3": dict.fromkeys((16, 24, 32), "MPEG_LAYER_III"),
 }
+_LOSSY = "what stays of the recording is not the same samples, as the format is lossy; wav and flac keep them"
+LOSSES: Mapping[AudioFormat, Mapping[Bits, str]] = {
+    "flac": {32: "floats of the recording are rounded to 24 bits, and clipped above full scale; wav keeps them"},
+    "ogg": dict.fromkeys((16, 24, 32), _LOSSY),
+    "mp3": dict.fromkeys((16, 24, 32), _LOSSY),
+}
+"""Differences of a file from samples that were in so many bits, in words."""
 # Samples as libsndfile takes them for a subtype, of integers the upper bits.
 TAKEN: Mapping[str, Callable[[NDArray[np.floating]], NDArray[Any]]] = {
     "PCM_16": lambda samples: whole(samples * (1 << 15), 16).astype(np.int16),
@@ -66,7 +73,7 @@ def audio_file(
                 sound.write(TAKEN[subtype](samples[start : start + block]))
     except soundfile.LibsndfileError as error:
         raise AudioError(
-            f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} choose another format"
+            f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} choose another format or sample rate"
         ) from error
     return _with_serial_number(file.getvalue()) if kind == "ogg" else file.getvalue()
 

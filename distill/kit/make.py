@@ -19,6 +19,7 @@ import soxr
 import torch
 
 from distill.audio.measure import window_energies
+from distill.audio.output import Output, resampled
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.drums import drum_keys
 from distill.errors import ArtifactError, ParamsError
@@ -34,6 +35,7 @@ from distill.generate.sounds import (
     folded,
     frames_for_seconds,
     generate_sounds,
+    in_channels,
 )
 from distill.generate.source import Recorded, Source
 from distill.kit.kit import (
@@ -87,18 +89,22 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
     keys or notes that cannot be, ArtifactError when the model cannot generate or gives no sound to use.
     """
     out, settings = Path(settings.out), with_own_note(source, settings)
-    drawing = _Drawing(source, settings)
+    drawing, output = _Drawing(source, settings), Output(settings.sample_rate or source.sample_rate, settings.loudness)
     with atomic_folder(kit_folder(out, settings.replace)) as folder:
         groups = []
         for label, place, drawn in drawing.groups():
-            sounds = _write_sounds(folder, label, place.key, drawn.sounds, settings.velocity_layers, drawing.rate)
+            at_rate = [
+                replace(sound, samples=resampled(sound.samples, drawing.rate, output.sample_rate))
+                for sound in drawn.sounds
+            ]
+            sounds = _write_sounds(folder, label, place.key, at_rate, settings.velocity_layers, output)
             heard = () if place.is_drum or not source.labels else different_notes(source, drawn.sounds)
             groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused, heard=heard))
         kit = Kit(
             folder=out,
             model=source.path.name,
             model_sha256=source.sha256,
-            sample_rate=drawing.rate,
+            sample_rate=output.sample_rate,
             settings=settings,
             by_label=bool(source.labels),
             groups=_with_ranges(groups) if settings.notes else tuple(sorted(groups, key=lambda group: group.key)),
@@ -283,6 +289,7 @@ def at_notes(
     for key, own, whole in zip(keys, moved, decoded, strict=True):
         note = key + offset
         samples, in_mono = (one[: len(voice.samples)] for one in whole)
+        samples = in_channels(samples, voice.samples.ndim)
         sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(in_mono))
         if sound.pitch is not None and sound.is_at_note:
             tuned, heard = (
@@ -331,10 +338,10 @@ def _gain(decibels: float) -> float:
 
 
 def _write_sounds(
-    folder: Path, label: str, key: int, drawn: Sequence[Sound], most_layers: int, rate: int
+    folder: Path, label: str, key: int, drawn: Sequence[Sound], most_layers: int, output: Output
 ) -> tuple[KitSound, ...]:
     """Write the sounds of a group, soft ones first where there are layers."""
-    layers = min(most_layers, len(drawn))
+    layers, rate = min(most_layers, len(drawn)), output.sample_rate
     if layers > 1:
         drawn = sorted(drawn, key=lambda sound: level_db(sound.samples, rate))
     bounds = [len(drawn) * layer // max(1, layers) for layer in range(layers + 1)]
@@ -343,24 +350,26 @@ def _write_sounds(
         velocities = (1 + MOST_VELOCITY * layer // layers, MOST_VELOCITY * (layer + 1) // layers)
         for position, sound in enumerate(drawn[first:last], start=1):
             file = f"samples/{key:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav"
-            samples, play = _write_sound(folder / file, sound, key, rate)
+            samples, under_db, play = _write_sound(folder / file, sound, key, output)
             seconds, level = len(samples) / rate, level_db(sound.samples, rate)
             placed = (file, *velocities, position, last - first)
-            sounds.append(KitSound(*placed, seconds, level, sound.novelty, play))
+            sounds.append(KitSound(*placed, seconds, level, sound.novelty, play, under_db))
     return tuple(sounds)
 
 
-def _write_sound(path: Path, sound: Sound, key: int, rate: int) -> tuple[Samples, Play]:
-    """Write a sound; gives its samples as they are there, and how samplers play it."""
+def _write_sound(path: Path, sound: Sound, key: int, output: Output) -> tuple[Samples, float, Play]:
+    """Write a sound; gives its samples as they are there, how far they stay under the loudness, and how samplers play it."""
+    rate = output.sample_rate
     samples = finish(sound.samples, rate)
     if sound.note is None or sound.pitch is None:
+        samples, under_db = output.of(samples, rate)
         write_bytes(path, audio_file(path, samples, rate, "wav", MARK))
-        return samples, ONE_SHOT
+        return samples, under_db, ONE_SHOT
     samples, loop = looped(samples, folded(samples, rate), rate, len(samples) - int(FADE_SECONDS * rate))
-    samples = normalised(samples)  # a loop that is levelled can be louder
+    samples, under_db = output.of(normalised(samples), rate)  # a loop that is levelled can be louder
     wav, tune = audio_file(path, samples, rate, "wav", MARK), round(100 * (sound.note - sound.pitch))
     write_bytes(path, with_sampler_chunk(wav, rate, key, loop and loop[:2]))
-    return samples, held_by(loop, tune, rate) if loop else held(tune)
+    return samples, under_db, held_by(loop, tune, rate) if loop else held(tune)
 
 
 def _with_ranges(groups: Sequence[KitGroup]) -> tuple[KitGroup, ...]:

@@ -375,7 +375,7 @@ def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
     done = shell("vary", "m.distill", "a.wav", "--seed", "2", "--label", "kick")
     assert done.status == 0
     *lines, last = done.out.splitlines()
-    assert last == "seed 2"
+    assert last == "seed 2, 16000 Hz"
     pattern = r"varied/a_2_00\d\.wav  0\.50 s  \d+% changed  (New|Close|Copy)\? Nearest: \d\. Too few to tell well"
     assert len(lines) == 8
     assert all(re.fullmatch(pattern, line) for line in lines), lines
@@ -587,7 +587,7 @@ def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empt
     lines = done.out.splitlines()
     assert lines[:3] == ["C1    24  2 x bell", "C2    36  2 x drum/kick", "kit  4 sounds on 2 keys"]
     assert lines[3].startswith("verdicts ")
-    assert lines[4:] == ["  held out to tell well", "seed 3"]
+    assert lines[4:] == ["  held out to tell well", "seed 3, 16000 Hz"]
     made = ["kit.dspreset", "kit.json", "kit.png", "kit.sfz", "kit.txt", "samples"]
     assert sorted(path.name for path in Path("kit").iterdir()) == made
     assert sorted(path.name for path in Path().iterdir()) == ["kit", "m.distill"]
