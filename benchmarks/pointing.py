@@ -28,6 +28,7 @@ from distill.audio.motion import Motion
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
 from distill.generate.fill import spliced
 from distill.generate.loop import LoopRequest
+from distill.generate.refusals import kept
 from distill.generate.sounds import Seeds
 from distill.generate.source import Source
 from distill.progress import silent
@@ -84,7 +85,7 @@ def loops(model: Model, recordings: Sequence[Samples]) -> Iterator[Figure]:
         tempo = motions.tempo_of(number)
         for faster in TEMPOS:
             wanted = AlongOne(count=LOOPS, max_seconds=1.0, bpm=faster * tempo, beats=BEATS, number=number)
-            made = wanted.make(model.source, Seeds(1), [], silent, None, False)
+            made = wanted.make(model.source, Seeds(1), [], silent, kept, False)
             length = round(BEATS * 60 / wanted.bpm * rate)
             played = np.resize(soxr.resample(recording, rate, rate / faster), 2 * length)
             own = [Motion.measure(np.tile(mono(sound.samples), 2), rate).pulse for sound in made.sounds]

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from distill.audio.image import COHERENCE_STEPS, LEVEL_STEPS, MONO, Image, cut
+from distill.audio.output import Output
+from distill.audio.read import Original
 from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode
 from distill.codes.store import Codes, out_of_range
@@ -21,7 +23,7 @@ from distill.execution import usual_tensors
 from distill.generate.asked import request_of
 from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.fill import FillRequest
-from distill.generate.given import image_taken, read, read_as_it_is
+from distill.generate.given import Given, image_taken, read, read_as_it_is
 from distill.generate.morph import morphs
 from distill.generate.policies import Sampling
 from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, equal_to, too_old
@@ -44,8 +46,10 @@ from distill.generate.sounds import (
     Seeds,
     TakeRequest,
     decode_sounds,
+    emitted,
     frames_for_seconds,
     in_tune,
+    output_of,
 )
 from distill.generate.source import Recorded, Source
 from distill.generate.tuner import Tuner
@@ -166,7 +170,9 @@ class Model:
         beginnings sounds have, with the sound of the model's recordings, more or less, as `loose` says. A number as `min_novelty` redraws sounds whose
         novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
         the index and samples of every sound as soon as it is generated, and no samples are kept; with `first_alone` it
-        has the first one sooner, and all of them a little later. Samples are `[N]`, or `[N, 2]` of a stereo model. Raises ArtifactError
+        has the first one sooner, and all of them a little later; `on_output` gets their sample rate before. Samples are `[N]`,
+        all of them `[N, 2]` where the model is stereo. A sound that would clip at `loudness` is softer, and the result says by
+        how much. Raises ArtifactError
         when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
         label = self.label_number(request.label)
@@ -180,10 +186,11 @@ class Model:
         wanted, remarks = request_of(self.source, request, label, notes, self._recorded)
         seed, is_old = seed_or_any(request.seed), too_old(request.min_novelty or 0)
         refusals = [FAULTY] * request.reject_faults + [in_tune(wanted)] * bool(request.notes) + [is_old]
-        draws = self._draws(wanted, seed, refusals, request)
+        output = output_of(request, self.sample_rate)
+        draws = self._draws(wanted, seed, refusals, request, output)
         made = Generated(
             draws=draws,
-            sample_rate=self.sample_rate,
+            output=output,
             seed=seed,
             not_new=sum(map(is_old.applies, draws.sounds)),
             tuning=tuning,
@@ -228,7 +235,8 @@ class Model:
         A take has the recording's length. `strength` says how much of it is drawn again: 0 nothing, which gives the
         decoded recording, 1 all, which gives `generate` with the same length and seed; 0.3 by default, 0.5 of a model of
         a single recording, whose codes are more alike. Between, no two takes are the same, unless `equal` of the result
-        says so. `transpose` moves its tones by so many semitones, `note` to a note: what is drawn again follows. The
+        says so. `transpose` moves its tones by so many semitones, `note` to a note: what is drawn again follows. Takes
+        are at the recording's sample rate, unless another is asked for. The
         other arguments are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments that are
         out of range, and for a recording without a pitch.
         """
@@ -258,14 +266,15 @@ class Model:
         seed = seed_or_any(request.seed)
         # Drawing again changes no pitch where tones are kept, and nothing where all is.
         refusals = [MISTUNED] * (strength > COARSE_FROM) + [equal_to({recorded.tobytes()})] * (strength > 0)
-        draws = self._draws(wanted, seed, refusals, request)
+        output = output_of(request, recording.sample_rate)
+        draws = self._draws(wanted, seed, refusals, request, output)
         takes = [take.codes for take in draws.sounds]
         coding = sound_difference(self.bundle.codec, recording.samples, self.decode(recording.codes))
         alike = similarities(self.bundle.codec, self.bundle.reference, recorded, takes, coding)
         draws.drawn = {number: Take(**vars(draws.drawn[number]), similarity=own) for number, own in enumerate(alike)}
         return Varied(
             draws=draws,
-            sample_rate=self.sample_rate,
+            output=output,
             seed=seed,
             strength=strength,
             untrained=self.source.untrained,
@@ -276,48 +285,59 @@ class Model:
     def extend(self, request: ExtendSettings) -> Generated:
         """Draw `before` and `after` seconds beside a recording, a file or samples as of `samples`, at `recording_rate` Hz.
 
-        The recording stays as it is, to the sample, but for 10 ms at each seam. Novelty is that of what is drawn. Raises
+        The recording stays as it is, to the sample, but for 10 ms at each seam: sounds are at its sample rate, unless
+        another is asked for, and their peak may be above full scale. Novelty is that of what is drawn. Raises
         ArtifactError, AudioError and ParamsError.
         """
         given = read_as_it_is(self.source, request.recording, request.recording_rate)
-        before, after = (round(seconds * self.sample_rate) for seconds in (request.before, request.after))
-        whole = np.pad(given, [(before, after), (0, 0)][: given.ndim])
-        parts = [(before + len(given), len(whole)), (0, before)]
+        rate, recorded = given.sample_rate, len(given.samples)
+        before, after = (round(seconds * rate) for seconds in (request.before, request.after))
+        whole = np.pad(given.samples, [(before, after), (0, 0)][: given.samples.ndim])
+        parts = [(before + recorded, len(whole)), (0, before)]
         if not before + after:
             raise ParamsError(
                 "extend: expected seconds before or after the recording, found less than a sample; give more"
             )
-        image = cut(image_taken(self.source, given), -request.before, len(whole) / self.sample_rate)
-        return self._filled(request, whole, [(start, end) for start, end in parts if start < end], image)
+        image = cut(image_taken(self.source, given), -request.before, len(whole) / rate)
+        kept = replace(given, samples=whole)
+        return self._filled(request, kept, [(start, end) for start, end in parts if start < end], image)
 
     @takes(FillSettings)
     def fill(self, request: FillSettings) -> Generated:
         """Draw a part of a recording again, from `start` to `end`, in seconds. See `extend`."""
         given = read_as_it_is(self.source, request.recording, request.recording_rate)
-        start, end = (round(seconds * self.sample_rate) for seconds in (request.start, request.end))
-        if end > len(given):
+        rate, recorded = given.sample_rate, len(given.samples)
+        start, end = (round(seconds * rate) for seconds in (request.start, request.end))
+        if end > recorded:
             raise ParamsError(
-                f"to {request.end:g}: expected a part of the recording, which lasts {len(given) / self.sample_rate:g} s, "
+                f"to {request.end:g}: expected a part of the recording, which lasts {recorded / rate:g} s, "
                 "found a later end; give an earlier one"
             )
         return self._filled(request, given, [(start, end)], image_taken(self.source, given))
 
     def _filled(
-        self, request: ExtendSettings | FillSettings, given: Samples, parts: Sequence[tuple[int, int]], image: Image
+        self, request: ExtendSettings | FillSettings, given: Original, parts: Sequence[tuple[int, int]], image: Image
     ) -> Generated:
         """Sounds with parts of what is given drawn."""
         wanted = FillRequest(
             count=request.n,
-            max_seconds=len(given) / self.sample_rate,
+            max_seconds=len(given.samples) / given.sample_rate,
             sampling=Sampling(request.temperature, guidance=request.guidance_scale),
             label=self.label_number(request.label),
-            given=given,
+            given=given.samples,
+            sample_rate=given.sample_rate,
             parts=parts,
             image=image,
             width=request.width,
         )
-        seed = seed_or_any(request.seed)
-        return Generated(draws=self._draws(wanted, seed, [], request), sample_rate=self.sample_rate, seed=seed)
+        seed, output = seed_or_any(request.seed), output_of(request, given.sample_rate, given.bits)
+        draws = self._draws(wanted, seed, [], request, output, given.sample_rate)
+        changes = {
+            f"resampled from {given.sample_rate} to {output.sample_rate} Hz": output.sample_rate != given.sample_rate,
+            "brought to another loudness": output.loudness is not None,
+        }
+        remarks = [f"what stays of the recording is {change}" for change, is_true in changes.items() if is_true]
+        return Generated(draws=draws, output=output, seed=seed, remarks=remarks)
 
     @takes(MorphSettings)
     def morph(self, request: MorphSettings) -> Morphed:
@@ -336,8 +356,10 @@ class Model:
                 for one in request.below
             ),
         ]
-        draws = morphs(self.source, corners, request.steps, request.width, request.progress or silent, request.take)
-        return Morphed(draws=draws, sample_rate=self.sample_rate, seed=None, columns=request.steps)
+        output = output_of(request, self.sample_rate)
+        emit = emitted(output, self.sample_rate, request.take)
+        draws = morphs(self.source, corners, request.steps, request.width, request.progress or silent, emit)
+        return Morphed(draws=draws, output=output, seed=None, columns=request.steps)
 
     def _draws(
         self,
@@ -345,9 +367,13 @@ class Model:
         seed: int,
         refusals: Sequence[Refusal],
         request: GenerateSettings | VarySettings | ExtendSettings | FillSettings,
+        output: Output,
+        made_at: int | None = None,
     ) -> Draws:
+        """Make sounds, at the model's rate or another in Hz, and bring them to an output."""
         report, seeds = request.progress or silent, Seeds(seed)
-        return wanted.make(self.source, seeds, refusals, report, request.take, request.first_alone)
+        emit = emitted(output, made_at or self.sample_rate, request.take)
+        return wanted.make(self.source, seeds, refusals, report, emit, request.first_alone)
 
     def _cut_short(self, draws: Draws, prompt_frames: int) -> str:
         """What to do where sounds end only because no more is drawn, and most recordings are longer; else ""."""
@@ -391,7 +417,7 @@ class Model:
         louder than the recordings that the model learnt, was made softer. Raises AudioError, and ParamsError for samples
         of another shape, that are empty, or hold NaN or infinite values.
         """
-        return self._read(recording, sample_rate)[0]
+        return self._read(recording, sample_rate).samples
 
     def image(self, recording: Recording, sample_rate: int | None = None) -> Image:
         """The stereo image of a file or of samples, as of `samples`: uint8 `[T, 2, 20]`, of no rows where it is mono.
@@ -399,15 +425,15 @@ class Model:
         `image[:, 0]` are steps of the level difference in 20 bands, `image[:, 1]` of the coherence; a row is for the whole
         sound, or for one second of a sound longer than 1.5 s. `decode` takes it.
         """
-        return self._read(recording, sample_rate)[1]
+        return self._read(recording, sample_rate).image
 
-    def _read(self, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
-        """Samples `[N]` and image of a recording. Raises as `samples` does."""
+    def _read(self, recording: Recording, sample_rate: int | None) -> Given:
+        """Samples `[N]`, image and own rate of a recording. Raises as `samples` does."""
         return read(self.source, recording, sample_rate)
 
     def _recorded(self, recording: Recording, sample_rate: int | None) -> Recorded:
-        samples, image = self._read(recording, sample_rate)
-        return Recorded(samples, self.encode(samples), image)
+        given = self._read(recording, sample_rate)
+        return Recorded(given.samples, self.encode(given.samples), given.image, given.sample_rate)
 
     @usual_tensors()
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:

@@ -21,6 +21,7 @@ from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
 from distill.execution import usual_tensors
 from distill.generate.faults import Samples
+from distill.generate.given import Given
 from distill.generate.requests import Recording
 from distill.generate.sounds import COARSE_FROM
 from distill.generate.source import Recorded, Source
@@ -46,7 +47,8 @@ def one_thread() -> Iterator[None]:
 class ModelOfOne(Model):
     """A model of a single recording with the shipped weights, for which nothing was trained, on the CPU.
 
-    `recording` are its samples `[N]`, `codes` its codes `[F, Q]`, and `own_image` is its image where it is stereo.
+    `recording` are its samples `[N]`, `codes` its codes `[F, Q]`, and `own_image` is its image where it is stereo,
+    `own_rate` the sample rate of the file, which takes of the file `path` have, too.
     """
 
     @usual_tensors()
@@ -56,7 +58,7 @@ class ModelOfOne(Model):
         The codec has the pretrained decoder, and projection, codebooks and sets of partials as training begins with,
         fitted to this recording alone: with synthetic sounds, as in training, it would decode it no better.
         """
-        codec, self.recording, self.own_image = _fitted(path)
+        codec, self.recording, self.own_image, self.own_rate = _fitted(path)
         audio = torch.from_numpy(self.recording)[None]
         codes = encode(codec, audio)
         codec.texture_head.amplify(float(audio.norm() / decode(codec, codes).norm()))  # loudness has steps of 2 dB
@@ -76,25 +78,28 @@ class ModelOfOne(Model):
             prior,
             path=path,
             strength=COARSE_FROM,  # the most that leaves tones and coarse spectra as they are
-            single=Recorded(self.recording, self.codes, self.own_image),
+            single=Recorded(self.recording, self.codes, self.own_image, self.own_rate),
             untrained=(
                 f"made from {path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
                 "recording alone, and are meant to be near it"
             ),
         )
 
-    def _read(self, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
+    def _read(self, recording: Recording, sample_rate: int | None) -> Given:
         if recording is self.recording:
-            return self.recording, self.own_image
+            return Given(self.recording, self.own_image, self.sample_rate)
+        if sample_rate is None and isinstance(recording, str | os.PathLike) and Path(recording) == self.path:
+            return Given(self.recording, self.own_image, self.own_rate)
         return super()._read(recording, sample_rate)
 
 
 class _Fitted(NamedTuple):
-    """A codec that is fitted to an audio file, its samples `[N]` and its image."""
+    """A codec that is fitted to an audio file, its samples `[N]`, its image, and the file's sample rate."""
 
     codec: VQVAE
     samples: Samples
     image: Image
+    sample_rate: int
 
 
 def _fitted(path: Path) -> _Fitted:
@@ -112,7 +117,7 @@ def _fitted(path: Path) -> _Fitted:
         with one_thread():
             initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
         samples = within_full_scale(codec, corpus.read(entry), str(path))
-        return _Fitted(codec.eval(), samples, corpus.image(entry))
+        return _Fitted(codec.eval(), samples, corpus.image(entry), entry.sample_rate)
 
 
 def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:

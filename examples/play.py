@@ -387,7 +387,7 @@ def main() -> None:
         path = folder / f"{Path(recording['name']).stem}.wav"
         with wave.open(str(path), "wb") as out:
             out.setparams((1, 2, values["spectrogram_config"]["sample_rate"], len(sound), "NONE", ""))
-            out.writeframes((np.clip(sound, -1, 1) * 32767).round().astype("<i2").tobytes())
+            out.writeframes(np.clip(np.rint(sound * 32768), -32768, 32767).astype("<i2").tobytes())
         print(path)
 
 

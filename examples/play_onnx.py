@@ -193,7 +193,7 @@ def main() -> None:
     with wave.open(str(options.output), "wb") as file:
         file.setparams((1, 2, decoder.facts["sample_rate"], 0, "NONE", ""))
         for samples in decoded(decoder, (frame for frame, _ in zip(frames, range(count), strict=False))):
-            file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+            file.writeframes(np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes())
 
 
 if __name__ == "__main__":

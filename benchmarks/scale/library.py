@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 
 from distill.audio.synthetic_sounds import Samples
+from distill.audio.write import write_audio
 from distill.storage.files import atomic_folder
 from pretraining.instruments import resampled
 from pretraining.recordings import synthetic_collection
@@ -47,4 +47,4 @@ def _write_folder(folder: Path, rng: np.random.Generator) -> None:
         sound *= 10 ** (-rng.uniform(0, 12) / 20) / max(1e-3, float(np.abs(sound).max()))
         fade = int(0.02 * SAMPLE_RATE)
         sound[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
-        sf.write(folder / f"{number:03d}.wav", sound, SAMPLE_RATE, subtype="PCM_16")
+        write_audio(folder / f"{number:03d}.wav", sound, SAMPLE_RATE)

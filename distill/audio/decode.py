@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.mixdown import ChannelStatistics
 from distill.audio.near_duplicates import Fingerprint, fingerprint
 from distill.audio.pcm import pcm_sha256
-from distill.audio.read import Channels, Recording, read_recording, reader_versions
+from distill.audio.read import Channels, Original, Recording, read_original, read_recording, reader_versions
 from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError, AudioWarning, DistillError
 from distill.execution import usable_memory
@@ -40,6 +40,8 @@ from distill.storage.files import sha256_file
 LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or speech at 9 kbit/s of any length
 LEAST_SECONDS = 30  # of processor time for opening a file, or for one block of it; usual files take milliseconds
 LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # for all of a file, with a slow disk, a busy computer, or one that sleeps
+
+UNUSABLE = "{path}: expected a recording, found a file that {reason}; check the path or name another one"
 
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
@@ -68,6 +70,12 @@ def _file_size(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_size
     return 0
+
+
+def _warn(path: Path, remarks: str) -> None:
+    """Say remarks on a file, if there are any, to who asked a Decoder for it."""
+    if remarks:
+        warnings.warn(f"{path}: {remarks}", AudioWarning, stacklevel=4)
 
 
 class Stopped(Exception):
@@ -103,13 +111,13 @@ class Decoder(AbstractContextManager["Decoder"]):
         """`measure_bandwidth` of a file, None where that failed and may not another time. Raises Stopped."""
         with suppress(AudioError):  # decoding it says why
             if os.path.lexists(path):
-                return Bandwidth(**self._ask(path)[0])
+                return Bandwidth(**self._ask(path, "bandwidth")[0])
         return None
 
     def decoded(self, path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
         """`decode` of a file. Raises Stopped."""
         try:
-            values, arrays = self._ask(path, sample_rate, trim, channels)
+            values, arrays = self._ask(path, "recording", sample_rate, trim, channels)
         except AudioError as error:
             return Recording(str(error), sha256=_readable_sha256(path), is_certain=False)
         if arrays:
@@ -123,17 +131,22 @@ class Decoder(AbstractContextManager["Decoder"]):
         """
         recording = self.decoded(path, sample_rate, channels=channels)
         if not recording.pcm_sha256:
-            raise AudioError(
-                f"{path}: expected a recording, found a file that {recording.reason}; check the path or name another one"
-            )
-        if recording.reason:
-            warnings.warn(f"{path}: {recording.reason}", AudioWarning, stacklevel=3)
+            raise AudioError(UNUSABLE.format(path=path, reason=recording.reason))
+        _warn(path, recording.reason)
         return recording
 
-    def _ask(self, path: Path, sample_rate: int = 0, trim: bool = False, channels: Channels = "mono") -> Answer:
+    def original(self, path: Path) -> Original:
+        """As `read_original`, with its remarks as an AudioWarning. Raises AudioError. Both name the file."""
+        values, arrays = self._ask(path, "original")
+        if not arrays:
+            raise AudioError(UNUSABLE.format(path=path, reason=values["reason"]))
+        _warn(path, values["reason"])
+        return Original(arrays["samples"], **values)
+
+    def _ask(self, path: Path, what: str, *how: Any) -> Answer:
         size = _file_size(path)
         memory = LEAST_MEMORY + MEMORY_PER_BYTE * size
-        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "trim": trim, "channels": channels}
+        request: dict[str, object] = {"path": os.fspath(path.absolute()), "what": what, "how": how}
         request["seconds"] = LEAST_SECONDS + size // 5_000_000  # opening reads metadata, and all headers of an MP3 file
         with suppress(AudioError):
             return self._answer_to({**request, "memory": min(memory, usable_memory() // (4 * self._count))}, size)
@@ -236,8 +249,8 @@ def main() -> None:
         answers.flush()
 
 
-def _answer(path: str, sample_rate: int, trim: bool, channels: Channels, memory: int, seconds: int) -> bytes:
-    """What `decode` gives at `sample_rate`, `trim`med or not, with `channels`, or `measure_bandwidth` for 0, within limits.
+def _answer(path: str, what: str, how: Sequence[Any], memory: int, seconds: int) -> bytes:
+    """What one of ANSWERS gives of a file, within limits.
 
     `memory` is in bytes. Opening the file and each block of it may take `seconds` of processor time.
     """
@@ -247,18 +260,36 @@ def _answer(path: str, sample_rate: int, trim: bool, channels: Channels, memory:
     values: dict[str, Any] = {}
     refused, packed = "", b""
     try:
-        if sample_rate:
-            values = dict(vars(decode(Path(path), sample_rate, trim, channels)))
-            pcm, image, prints = (values.pop(name) for name in ("pcm", "image", "fingerprint"))
-            if prints:
-                np.empty(3 * pcm.nbytes, dtype=np.uint8)  # MemoryError where safetensors would end the process
-                packed = save({"pcm": pcm, "image": image, **prints._asdict()})
-        else:
-            values = vars(measure_bandwidth(Path(path)))
+        values, arrays = ANSWERS[what](Path(path), *how)
+        if arrays:
+            largest = max(array.nbytes for array in arrays.values())
+            np.empty(3 * largest, dtype=np.uint8)  # MemoryError where safetensors would end the process
+            packed = save(arrays)
     except MemoryError:
         refused = f"takes more than {memory >> 20} MB of memory, too much for its {_file_size(Path(path))} bytes"
     answer = {"refused": refused, "values": values, "size": len(packed)}
     return json.dumps(answer).encode() + b"\n" + packed
+
+
+def _recording(path: Path, sample_rate: int, trim: bool, channels: Channels) -> Answer:
+    values = dict(vars(decode(path, sample_rate, trim, channels)))
+    pcm, image, prints = (values.pop(name) for name in ("pcm", "image", "fingerprint"))
+    return values, {"pcm": pcm, "image": image, **prints._asdict()} if prints else {}
+
+
+def _original(path: Path) -> Answer:
+    try:
+        values = dict(vars(read_original(path)))
+    except AudioError as error:
+        return {"reason": str(error)}, {}
+    return values, {"samples": values.pop("samples")}
+
+
+ANSWERS: Mapping[str, Callable[..., Answer]] = {
+    "recording": _recording,
+    "bandwidth": lambda path: (vars(measure_bandwidth(path)), {}),
+    "original": _original,
+}
 
 
 def _limit_time(seconds: int | None) -> None:

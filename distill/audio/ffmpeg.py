@@ -48,6 +48,7 @@ class FFmpegStream(AudioStream):
             if first is None:
                 raise AudioError(f"cannot be decoded: {self._failure or 'its track of sound is empty'}")
             self.sample_rate, self.channels, self.coding = first.sample_rate, first.layout.nb_channels, ""
+            self.bits = {1: 16, 2: 16, 4: 32}.get(first.format.bytes, 64)
             self.frames, self.announced = None, _announced(container, track, self.sample_rate)
             # Where the header counts samples, the samples that fill the codec's last packet are left out. FLAC fills none.
             counts_samples = track.time_base == Fraction(1, self.sample_rate) and container.format.name != "flac"

@@ -25,7 +25,7 @@ def pcm_of(parts: Sequence[F32], peak: float) -> tuple[Pcm, int]:
     pcm = np.empty((sum(map(len, parts)), *parts[0].shape[1:]) if parts else 0, dtype=np.int16)
     start = 0
     for part in parts:
-        pcm[start : start + len(part)] = np.clip(np.rint(part * scale), -FULL_SCALE, FULL_SCALE - 1)
+        pcm[start : start + len(part)] = whole(part * scale, 16)
         start += len(part)
     return pcm, exponent
 
@@ -40,6 +40,13 @@ def pcm_sha256(pcm: Pcm, exponent: int) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(pcm, dtype="<i2").data)
     digest.update(str(exponent).encode() if exponent else b"")
     return digest.hexdigest()
+
+
+def whole(values: NDArray[np.floating], bits: int) -> NDArray[np.int32]:
+    """The nearest whole numbers, clipped to those of so many bits."""
+    full_scale = 1 << (bits - 1)
+    made: NDArray[np.int32] = np.rint(values).clip(-full_scale, full_scale - 1).astype(np.int32)
+    return made
 
 
 def is_whole(values: F32) -> bool:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 import soundfile
@@ -29,6 +29,7 @@ from distill.audio.mixdown import BothChannels, ChannelStatistics, Mix, all_chan
 from distill.audio.near_duplicates import Fingerprint
 from distill.audio.pcm import F32, FULL_SCALE, Pcm, pcm_of, samples_of
 from distill.audio.sndfile import AudioStream, is_chained
+from distill.audio.write import Bits
 from distill.errors import AudioError
 from distill.text import several
 
@@ -41,6 +42,7 @@ READERS: Mapping[str, Sequence[Reader]] = {  # the seam of formats: by suffix, t
 SUPPORTED_SUFFIXES = frozenset(READERS)
 EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of what can be read, in messages
 
+CHAINED = "holds several recordings one after another (a chained file), of which the first was decoded"
 STEREO = "stereo"  # in place of channels that were mixed
 SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
@@ -53,9 +55,9 @@ LOUDEST_HONEST = 16.0  # +24 dBFS, which recorders of 32-bit float reach
 MOST_SPIKES = 64  # samples of a recording
 SPIKE_RATIO = 10**1.5  # 30 dB above all other samples: the 65th loudest of a sound is within 13 dB of its peak
 
-Channels = Literal["mono", "fold", "both"]
+Channels = Literal["mono", "fold"]
 """What becomes of channels: they are mixed to mono as `distill.audio.mixdown` says; or two that differ become their fold,
-and an image, see `distill.audio.image`; or two stay as they are, `[N, 2]`."""
+and an image, see `distill.audio.image`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,19 @@ class Recording:
     def samples(self) -> F32:
         """Samples `[N]`, in [-1, 1]."""
         return samples_of(self.pcm, self.exponent)
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """A recording as its file holds it: samples `[N]` or `[N, 2]` at its own rate, whose peak may be above full scale.
+
+    A file with samples of so many `bits` holds them, and `reason` has the warnings; without samples it says why.
+    """
+
+    samples: F32
+    sample_rate: int = 0
+    bits: Bits = 16
+    reason: str = ""
 
 
 class _Decoding:
@@ -171,6 +186,9 @@ class _Decoding:
         elif self.failure:
             yield f"decoding stopped after {decoded}{self._cause}"
         yield from self._stream.remarks()
+
+    def changes(self) -> Iterator[str]:
+        """What is changed of samples that are kept in 16 bits."""
         if abs(self.mix.offset) >= 0.01:  # -40 dBFS
             yield f"a constant offset of {self.mix.offset:.2g} was taken off"
         if self._spikes:
@@ -196,8 +214,28 @@ def read_recording(path: Path, sample_rate: int, trim: bool = False, channels: C
     With `trim` silence at its beginning and end is trimmed, see `_sound`. Raises AudioError with the reason alone, without
     the path: the caller knows where the file belongs.
     """
-    read = {"fold": _read_fold, "both": _read_both}.get(channels)
-    return (read(path, sample_rate, trim) if read else None) or _read_mono(path, sample_rate, trim)
+    folded = _read_fold(path, sample_rate, trim) if channels == "fold" else None
+    return folded or _read_mono(path, sample_rate, trim)
+
+
+def read_original(path: Path) -> Original:
+    """Decode `path` and change nothing of one or two channels; others are mixed to mono. Raises AudioError as `read_recording`."""
+    with open_audio(path) as stream:
+        rate, channels, bits = stream.sample_rate, stream.channels, stream.bits
+    warnings = ["its samples have more bits than a 32-bit float, to which they are rounded"] * (bits > 32)
+    if channels > 2:
+        decoding, parts = _decoded(path, rate, all_channels, list)
+        mix, _ = decoding.statistics.mix()
+        whole: Mix | BothChannels = replace(mix, offset=0.0)
+        warnings.append(f"its {channels} channels are mixed to mono")
+    else:
+        whole = BothChannels() if channels == 2 else all_channels(1)
+    decoding, parts = _decoded(path, rate, lambda _: whole, list)
+    _peak(decoding, parts, rate)
+    warnings += decoding.warnings()
+    if is_chained(path):
+        warnings.append(CHAINED)
+    return Original(np.concatenate(parts), rate, cast(Bits, min(bits, 32)), "; ".join(warnings))
 
 
 def _read_mono(path: Path, sample_rate: int, trim: bool) -> Recording:
@@ -239,19 +277,6 @@ def _read_fold(path: Path, sample_rate: int, trim: bool) -> Recording | None:
     return _with_remarks(recording, path, sample_rate, sound, decoding, [])
 
 
-def _read_both(path: Path, sample_rate: int, trim: bool) -> Recording | None:
-    """Both channels of a file; None where it has not two."""
-    if not _has_two_channels(path):
-        return None
-    decoding, channels = _decoded(path, sample_rate, both_channels, _joined)
-    parts = [channels[start : start + BLOCK] for start in range(0, len(channels), BLOCK)]
-    peak = _peak(decoding, parts, sample_rate)
-    sound = _sound(np.abs(channels).max(axis=1), _silence(peak), sample_rate) if trim else WHOLE
-    pcm, exponent = pcm_of(parts, peak)
-    recording = Recording(channels_used=STEREO, pcm=pcm, exponent=exponent)
-    return _with_remarks(recording, path, sample_rate, sound, decoding, [])
-
-
 def _has_two_channels(path: Path) -> bool:
     with open_audio(path) as stream:
         return stream.channels == 2
@@ -267,9 +292,9 @@ def _with_remarks(
 ) -> Recording:
     """The `sound` alone of a recording, with what a user should know of it."""
     start, stop, _ = sound.indices(len(recording.pcm))
-    warnings += decoding.warnings()
+    warnings += [*decoding.warnings(), *decoding.changes()]
     if is_chained(path):
-        warnings.append("holds several recordings one after another (a chained file), of which the first was decoded")
+        warnings.append(CHAINED)
     if stop - start < SHORT_SECONDS * sample_rate:
         warnings.append(f"very short: {_duration((stop - start) / sample_rate)}")
     return replace(

@@ -24,12 +24,18 @@ SUFFIXES = (
     ".wav", ".wave",
 )
 # fmt: on
+BITS = {
+    **dict.fromkeys(("PCM_S8", "PCM_U8", "PCM_16", "ALAC_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"), 16),
+    **dict.fromkeys(("PCM_24", "ALAC_20", "ALAC_24"), 24),
+    **dict.fromkeys(("PCM_32", "ALAC_32", "DOUBLE"), 64),
+}
 
 
 class AudioStream(AbstractContextManager["AudioStream"]):
     """Sound file that is open, by libsndfile. Use as a context manager; a reader of other formats is a subclass.
 
-    `frames` is what can be read at most, and `announced` what the header states; None where that is not known.
+    `frames` is what can be read at most, and `announced` what the header states; None where that is not known. `bits` are
+    those of a sample, 16 at least, 32 of what is decoded to floats; more where a float cannot hold them.
     `watch` is called with True before each block, and with False when there are no more.
     """
 
@@ -44,6 +50,7 @@ class AudioStream(AbstractContextManager["AudioStream"]):
             first = opened.enter_context(_Head(path, [(0, header.parts[0][1])])) if header and is_odd else None
             file = opened.enter_context(_opened(path, first))
             self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
+            self.bits = BITS.get(file.subtype, 32)
             self.announced, self._remark = _announced(file, header), ""
             if header is not None and _is_misread(file, header):
                 whole = opened.enter_context(_Parts(path, header.parts))

@@ -1,39 +1,68 @@
-"""Writing of audio files through soundfile, atomically."""
+"""Writing of audio files through soundfile, atomically.
+
+Samples are rounded here: libsndfile rounds those of WAV files down, so that silence would become -1.
+"""
 
 import io
 import struct
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from distill.audio.pcm import whole
 from distill.errors import AudioError
 from distill.storage.files import MARK, write_bytes
 
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
+Bits = Literal[16, 24, 32]  # of a sample; 32 are a float, whose values above full scale stay
 
 SOFT_PEAK = 1 / 64  # -36 dBFS: below it 16 bits leave less than 60 dB between a sound and the noise of rounding
+SUBTYPES: Mapping[AudioFormat, Mapping[Bits, str]] = {
+    "wav": {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"},
+    "flac": {16: "PCM_16", 24: "PCM_24", 32: "PCM_24"},
+    "ogg": dict.fromkeys((16, 24, 32), "VORBIS"),
+    "mp3": dict.fromkeys((16, 24, 32), "MPEG_LAYER_III"),
+}
+_LOSSY = "what stays of the recording is not the same samples, as the format is lossy; wav and flac keep them"
+LOSSES: Mapping[AudioFormat, Mapping[Bits, str]] = {
+    "flac": {32: "floats of the recording are rounded to 24 bits, and clipped above full scale; wav keeps them"},
+    "ogg": dict.fromkeys((16, 24, 32), _LOSSY),
+    "mp3": dict.fromkeys((16, 24, 32), _LOSSY),
+}
+"""Differences of a file from samples that were in so many bits, in words."""
+# Samples as libsndfile takes them for a subtype, of integers the upper bits.
+TAKEN: Mapping[str, Callable[[NDArray[np.floating]], NDArray[Any]]] = {
+    "PCM_16": lambda samples: whole(samples * (1 << 15), 16).astype(np.int16),
+    "PCM_24": lambda samples: whole(samples * (1 << 23), 24) << 8,
+    "FLOAT": lambda samples: samples.astype(np.float32),
+    **dict.fromkeys(("VORBIS", "MPEG_LAYER_III"), lambda samples: samples.clip(-1.0, 1.0)),
+}
 
 
-def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat = "wav") -> None:
-    """Write samples, mono `[N]` or stereo `[N, 2]`, clipped to [-1, 1], with the mark of Distill. Raises AudioError and OSError.
+def write_audio(path: Path, samples: NDArray[np.floating], sample_rate: int, kind: AudioFormat = "wav") -> None:
+    """Write samples, mono `[N]` or stereo `[N, 2]`, with the mark of Distill, see `audio_file`. Raises AudioError and OSError.
 
     The file is made in memory: libsndfile does not tell when the disk takes no more of what it writes last.
     """
     write_bytes(path, audio_file(path, samples, sample_rate, kind, MARK))
 
 
-def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat, comment: str) -> bytes:
+def audio_file(
+    path: Path, samples: NDArray[np.floating], sample_rate: int, kind: AudioFormat, comment: str, bits: Bits = 16
+) -> bytes:
     """The bytes of an audio file of samples, mono `[N]` or stereo `[N, 2]`. Raises AudioError for `path`.
 
-    Where `kind` has them they are in 16 bits, a soft sound in 24. Equal samples give equal bytes.
+    Where `kind` has them they are in `bits`, those of a soft sound in 24 at least: rounded to the nearest, and clipped at
+    full scale, but for floats. Equal samples give equal bytes.
     They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
     """
-    pcm = "PCM_24" if np.abs(samples).max(initial=0.0) < SOFT_PEAK else "PCM_16"
-    subtype = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}.get(kind, pcm)
+    is_soft = bits == 16 and np.abs(samples).max(initial=0.0) < SOFT_PEAK
+    subtype = SUBTYPES[kind][24 if is_soft else bits]
     file, channels = io.BytesIO(), 1 if samples.ndim == 1 else samples.shape[1]
     try:
         with soundfile.SoundFile(file, "w", sample_rate, channels, format=kind.upper(), subtype=subtype) as sound:
@@ -41,10 +70,10 @@ def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind:
                 sound.comment = comment
             block = 1 << 16
             for start in range(0, len(samples), block):
-                sound.write(samples[start : start + block].clip(-1.0, 1.0))
+                sound.write(TAKEN[subtype](samples[start : start + block]))
     except soundfile.LibsndfileError as error:
         raise AudioError(
-            f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} choose another format"
+            f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} choose another format or sample rate"
         ) from error
     return _with_serial_number(file.getvalue()) if kind == "ogg" else file.getvalue()
 

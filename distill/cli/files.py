@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 from typer import Argument, Option
 
+from distill.audio.output import Output
 from distill.audio.write import AudioFormat
 from distill.cli.flags import (
     RECORDING,
+    Given,
     Json,
     ModelPath,
     Replace,
@@ -18,9 +20,11 @@ from distill.cli.flags import (
     make_folder,
     remarks_said,
     spelt,
+    takes_request,
     writable,
 )
 from distill.errors import ParamsError
+from distill.generate.requests import DecodeSettings
 from distill.process import say
 from distill.text import any_of, several, table, terminal_width
 
@@ -59,6 +63,7 @@ def encode(
     answer(as_json, {"file": str(output), **asdict(done), "warnings": warnings}, line)
 
 
+@takes_request(DecodeSettings)
 def decode(
     model: ModelPath,
     codes: Annotated[
@@ -74,6 +79,7 @@ def decode(
             help="a file, or an existing folder; for several recordings a folder",
         ),
     ],
+    given: Given,
     kind: Annotated[
         AudioFormat | None, Option("--format", help="file format", show_default="by OUT; wav in a folder")
     ] = None,
@@ -94,13 +100,17 @@ def decode(
     fabric = make_fabric(execution_from_environment())
     fabric.to_device(codec)
     with ProgressReport("decode") as progress, fabric.autocast():
-        written = decode_file(codec, recordings, output, chosen, progress, replace)
+        written = decode_file(codec, recordings, output, chosen, progress, replace, **given)
     rows = [{"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db} for sound in written]
-    about = {"model": str(model), "codes": str(codes), "sample_rate": codec.spectrogram.sample_rate}
+    if "loudness" in given:
+        rows = [{**row, "under_db": sound.under_db} for row, sound in zip(rows, written, strict=True)]
+    asked = Output(given.get("sample_rate", codec.spectrogram.sample_rate), given.get("loudness"))
+    about = {"model": str(model), "codes": str(codes), "sample_rate": asked.sample_rate}
     lines = []
     for sound in written:
         softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping" if sound.gain_db < 0 else ""
         lines.append(f"{sound.path}  {sound.seconds:.2f} s{softer}")
+    lines += asked.lines([sound.under_db for sound in written])
     answer(as_json, {**about, "sounds": rows}, *lines)
 
 

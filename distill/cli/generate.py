@@ -8,11 +8,13 @@ from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from warnings import warn
 
 from typer import Argument, Option
 
+from distill.audio.output import Output, resampled
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.audio.write import AudioFormat, audio_file, with_sampler_chunk, with_tempo_chunk
+from distill.audio.write import LOSSES, AudioFormat, audio_file, with_sampler_chunk, with_tempo_chunk
 from distill.cli.flags import (
     MODEL,
     RECORDING,
@@ -25,7 +27,7 @@ from distill.cli.flags import (
     takes_request,
     writable,
 )
-from distill.errors import ParamsError
+from distill.errors import AudioWarning, ParamsError
 from distill.generate.requests import (
     ExtendSettings,
     FillSettings,
@@ -106,8 +108,7 @@ def vary(
     with remarks_said() as warnings:
         loaded = _open(model, is_recording=audio is None)
         files = SoundFiles(loaded, out, _seeded(recording, given), given, kind, pictures)
-        alone = loaded.source.single
-        made = files.made_by(loaded.vary, {**given, "recording": alone.samples if alone else recording})
+        made = files.made_by(loaded.vary, {**given, "recording": recording})
     about = {"model": str(model) if audio else None, "recording": str(recording), "label": given.get("label")}
     files.say(made, as_json, {**about, "warnings": warnings})
 
@@ -194,6 +195,8 @@ def _draw_beside(
         loaded = _open(model)
         files = SoundFiles(loaded, out, _seeded(audio, given), given, kind, pictures)
         made = files.made_by(getattr(loaded, verb), {**given, "recording": audio})
+        if loss := LOSSES.get(kind, {}).get(made.output.bits):
+            warn(f"{kind}: {loss}", AudioWarning, stacklevel=2)
     about = {"model": str(model), "recording": str(audio), "label": given.get("label"), "warnings": warnings}
     files.say(made, as_json, about)
 
@@ -235,7 +238,7 @@ def kit(
     place, over = ("note", ", over all keys") if given.get("notes") else ("key", "")
     places = several(len(lines), place) + over
     lines.append(f"{made.folder}  {several(len(made.sounds), 'sound')} on {places}")
-    said = filter(None, [made.tuning.in_words])
+    said = filter(None, [made.tuning.in_words, *made.loudness_lines])
     lines += wrapped([*said, f"verdicts {made.verdict_line}", f"seed {made.settings.seed}"], width)
     answer(as_json, {"folder": str(made.folder), **made.json()}, *lines)
 
@@ -283,9 +286,7 @@ class SoundFiles:
     """
 
     def __init__(self, model: "Model", out: Path, stem: str, given: Given, kind: AudioFormat, pictures: bool) -> None:
-        from distill.generate.sounds import NO_SAMPLES
-
-        audio_file(out, NO_SAMPLES, model.sample_rate, kind, MARK)  # a format that lacks the rate is refused at once
+        self._output = Output(model.sample_rate)
         self.model, self.out, self.kind, self.pictures = model, out, kind, pictures
         self.paths: list[Path] = []
         asked = validated(GenerateSettings, given) if {"pattern", "bpm", "bars"} & given.keys() else None
@@ -297,7 +298,7 @@ class SoundFiles:
         """What `generate` or `vary` make, each sound written as soon as it is made."""
         with ProgressReport(make.__name__) as progress:
             soon = VARIABLE in os.environ  # somebody watches, and hears it
-            made: Result = make(**given, progress=progress, take=self._take, first_alone=soon)
+            made: Result = make(**given, progress=progress, take=self._take, on_output=self._begin, first_alone=soon)
         return made
 
     def say(self, made: "Result", as_json: bool, about: dict[str, Any]) -> None:
@@ -314,12 +315,18 @@ class SoundFiles:
                     self._write_companions(path, sound)
                     progress(number + 1, len(self.paths), path.name)
 
+    def _begin(self, output: Output) -> None:
+        from distill.generate.sounds import NO_SAMPLES
+
+        self._output = output
+        audio_file(self.out, NO_SAMPLES, output.sample_rate, self.kind, MARK)  # a format that lacks the rate is refused
+
     def _take(self, _: int, samples: "Samples") -> None:
-        data = audio_file(self.out, samples, self.model.sample_rate, self.kind, MARK)
+        data = audio_file(self.out, samples, self._output.sample_rate, self.kind, MARK, self._output.bits)
         if self._tempo is not None and self.kind == "wav":
             bpm, bars = self._tempo
             data = with_tempo_chunk(data, bpm, BEATS * bars)
-            data = with_sampler_chunk(data, self.model.sample_rate, MIDDLE_C, (0, len(samples) - 1))
+            data = with_sampler_chunk(data, self._output.sample_rate, MIDDLE_C, (0, len(samples) - 1))
         self.out.mkdir(parents=True, exist_ok=True)
         for path in self._names:
             is_beside = not os.path.lexists(path) and any(map(os.path.lexists, _companions(path)))
@@ -337,8 +344,8 @@ class SoundFiles:
         samples, rate = soundfile.read(BytesIO(path.read_bytes()), dtype="float32")
         rows, (picture, recording) = [(path.stem, samples)], _companions(path)
         if sound.novelty is not None:
-            nearest = self.model.nearest(sound.novelty)
-            write_new(recording, audio_file(recording, nearest, self.model.sample_rate, "wav", MARK))
+            nearest = resampled(self.model.nearest(sound.novelty), self.model.sample_rate, rate)
+            write_new(recording, audio_file(recording, nearest, rate, "wav", MARK))
             rows.append((f"nearest training recording: {sound.novelty.nearest.nearest}", nearest))
         if not os.path.lexists(picture):
             write_spectrograms(picture, rows, rate)

@@ -24,6 +24,7 @@ from torch import Tensor
 from distill.audio.decode import Decoder
 from distill.audio.image import ARRAYS as IMAGE_ARRAYS
 from distill.audio.image import MONO, Image, image_arrays, images_of
+from distill.audio.output import Output
 from distill.audio.upmix import upmixed
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
@@ -154,11 +155,15 @@ class Encoded:
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """A file that `decode_file` wrote. `gain_db` is below 0 where the sound was attenuated to avoid clipping."""
+    """A file that `decode_file` wrote. `gain_db` is below 0 where the sound was attenuated to avoid clipping.
+
+    `under_db` is how far it stays under the loudness that was asked for.
+    """
 
     path: Path
     seconds: float
     gain_db: float
+    under_db: float = 0.0
 
 
 def encode_files(
@@ -206,6 +211,8 @@ def decode_file(
     kind: AudioFormat,
     progress: Progress = lambda *_: None,
     replace: bool = False,
+    sample_rate: int | None = None,
+    loudness: float | None = None,
 ) -> list[DecodedFile]:
     """Decode the recordings of `load_codes`: one to the file `output`, or into a folder that is there; several into a folder.
 
@@ -214,6 +221,7 @@ def decode_file(
     Raises ParamsError.
     """
     rate = codec.spectrogram.sample_rate
+    made = Output(sample_rate or rate, loudness)
     parent, names = output, file_names([recording.name for recording in recordings], kind)
     is_file = len(recordings) == 1 and not output.is_dir()
     if is_file:
@@ -230,8 +238,9 @@ def decode_file(
             audio = upmixed(first, other[0], recording.image, rate) if other else first
             gain = 1.0 / max(1.0, float(abs(audio).max()))
             check_replaceable("-o", [path], replace)  # it may have changed meanwhile
-            write_audio(folder / name, audio * np.float32(gain), rate, kind)
-            written.append(DecodedFile(path, len(audio) / rate, 20.0 * math.log10(gain)))
+            samples, under_db = made.of(audio * np.float32(gain), rate)
+            write_audio(folder / name, samples, made.sample_rate, kind)
+            written.append(DecodedFile(path, len(audio) / rate, 20.0 * math.log10(gain), under_db))
             progress(len(written), len(recordings), name)
         if folder not in (output, output.parent) and output.exists():
             check_replaceable("-o", [output], replace=False)

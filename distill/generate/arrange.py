@@ -7,7 +7,7 @@ Shapes: N samples.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from distill.codec.streaming import encode_each, within_full_scale
 from distill.generate.faults import Samples
-from distill.generate.refusals import FAULTY, Draws, Refusal, Sound
+from distill.generate.refusals import FAULTY, Draws, Emit, Refusal, Sound
 from distill.generate.requests import LONGEST_SECONDS
 from distill.generate.score import Contour, Note, Score
 from distill.generate.sounds import PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
@@ -56,7 +56,7 @@ class ScoreRequest(GenerationRequest):
         seeds: Seeds,
         refusals: Sequence[Refusal],
         report: Progress,
-        take: Callable[[int, Samples], None] | None,
+        emit: Emit,
         first_alone: bool,  # noqa: ARG002 - each rendition is made alone
     ) -> Draws:
         """Draw the sounds of each rendition, and mix them; see `generate_sounds`."""
@@ -69,7 +69,7 @@ class ScoreRequest(GenerationRequest):
                 sounds.update(zip(which, draws.sounds, strict=True))
                 made.redrawn.update(draws.redrawn)
             for sound in self._mixed(source, sounds):
-                made.hand_over(len(made.drawn), sound, take)
+                made.hand_over(len(made.drawn), sound, emit)
         return made
 
     def _drawn(

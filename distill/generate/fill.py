@@ -7,7 +7,8 @@ where it is most like what is given there, and made as loud.
 Shapes: N samples, F frames, Q levels, K candidates.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.audio.image import MONO, Image, mono
+from distill.audio.output import resampled
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.sequences import Batch, bos_token
 from distill.codes.store import Codes
 from distill.generate.faults import Samples
 from distill.generate.policies import Draw, Policy, first_possible
-from distill.generate.refusals import Draws, Refusal, Sound
+from distill.generate.refusals import Draws, Emit, Refusal, Sound
 from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, decode_sounds, folded
 from distill.generate.source import Source
@@ -49,10 +51,12 @@ Doubles = NDArray[np.float64]
 class FillRequest(GenerationRequest):
     """A request to draw `parts` of `given`, `[N]` or `[N, 2]`, one after another, and leave the others as they are.
 
-    A part goes from one sample to another. The prior knows `given` by its fold; `image` is that of all of it.
+    A part goes from one sample to another. The prior knows `given`, which has a `sample_rate` of its own, by its fold;
+    `image` is that of all of it.
     """
 
     given: Samples
+    sample_rate: int
     parts: Sequence[tuple[int, int]]
     natural_ending: bool = False
     image: Image = field(default_factory=lambda: MONO)
@@ -64,34 +68,41 @@ class FillRequest(GenerationRequest):
         seeds: Seeds,
         refusals: Sequence[Refusal],  # noqa: ARG002 - none is refused
         report: Progress,
-        take: Callable[[int, Samples], None] | None,
+        emit: Emit,
         first_alone: bool,  # noqa: ARG002 - each is made alone
     ) -> Draws:
         """Draw what is missing of each sound; see `generate_sounds`. Novelty is that of what is drawn."""
-        made, rate = Draws(), source.codec.spectrogram.sample_rate
+        made, rate = Draws(), self.sample_rate
         for number in range(self.count):
             samples, judged = self.given, list[Novelty]()
             for part, (start, end) in enumerate(self.parts):
                 seed = derive_seed(seeds.of_sound(number, 0), Stream.GAPS, part)
-                codes, drawn = self._with_part(source, samples, start, end, seed, report)
-                (decoded,) = decode_sounds(source.codec, [codes], len(samples), [self.image], self.width)
-                samples = spliced(samples, decoded, start, end, rate)
-                judged += [] if source.judge is None else source.judge([drawn])
+                part_of = self._with_part(source, samples, start, end, seed, report)
+                codes = part_of.codes
+                samples = spliced(samples, part_of.samples, start, end, rate)
+                judged += [] if source.judge is None else source.judge([part_of.drawn])
             sound = Sound(codes, least_new(judged), None, samples, len(samples) / rate, image=self.image)
-            made.hand_over(number, sound, take)
+            made.hand_over(number, sound, emit)
         return made
 
     def _with_part(
         self, source: Source, given: Samples, start: int, end: int, seed: int, report: Progress
-    ) -> tuple[Codes, Codes]:
-        """Codes `[F, Q]` of all of a sound, with those of a part that is drawn, and these alone."""
-        codec, step = source.codec, source.codec.spectrogram.samples_per_frame
-        heard = within_full_scale(codec, folded(given, codec.spectrogram.sample_rate), "what is given")
+    ) -> "_WithPart":
+        """All of a sound with a part that is drawn: at the rate of the codec, scaled to full scale where it is above."""
+        codec, rate = source.codec, source.codec.spectrogram.sample_rate
+        scale = np.float32(max(1.0, np.abs(given).max()))
+        sound = resampled(given / scale, self.sample_rate, rate)
+        heard = within_full_scale(codec, folded(sound, rate), "what is given")
         codes = encode(codec, torch.from_numpy(heard)[None])[0].cpu().numpy()
-        before = codes[: max(0, start // step - EDGE)]
-        after = codes[-(-end // step) + EDGE :] if end < len(heard) else codes[:0]
+        step = codec.spectrogram.samples_per_frame * self.sample_rate / rate
+        before = codes[: max(0, int(start / step) - EDGE)]
+        after = codes[math.ceil(end / step) + EDGE :] if end < len(given) else codes[:0]
         drawn = self._drawn(source, before, after, len(codes) - len(before) - len(after), seed, report)
-        return np.concatenate([before, drawn, after]), drawn
+        codes = np.concatenate([before, drawn, after])
+        (decoded,) = decode_sounds(codec, [codes], len(heard), [self.image], self.width)
+        decoded = scale * resampled(decoded, rate, self.sample_rate)[: len(given)]
+        missing = [(0, len(given) - len(decoded)), (0, 0)][: decoded.ndim]  # a sample, by rounding
+        return _WithPart(codes, drawn, np.pad(decoded, missing))
 
     def _drawn(self, source: Source, before: Codes, after: Codes, frames: int, seed: int, report: Progress) -> Codes:
         """So many frames of codes `[F, Q]` between others."""
@@ -149,6 +160,14 @@ def nats_after(prior: Prior, before: Sequence[Codes], after: Codes, label: int) 
     nats = nn.functional.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
     by_row: Tensor = nats.unflatten(0, (len(before), -1)).sum(dim=1)
     return by_row.cpu()
+
+
+class _WithPart(NamedTuple):
+    """Codes `[F, Q]` of all of a sound with a part that is drawn, those of this part alone, and samples of all of it."""
+
+    codes: Codes
+    drawn: Codes
+    samples: Samples
 
 
 class _Seam(NamedTuple):

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from distill.audio.decode import Decoder
 from distill.audio.image import MONO, Image, fold, image_of, mono
-from distill.audio.read import SAMPLE_RATES, Channels
+from distill.audio.output import resampled
+from distill.audio.read import SAMPLE_RATES, Channels, Original
 from distill.codec.streaming import within_full_scale
 from distill.errors import ParamsError
 from distill.generate.faults import Samples
@@ -20,38 +22,45 @@ from distill.generate.source import Source
 CODINGS = {"uint8": (128, 128), "int16": (0, 1 << 15), "int32": (0, 1 << 31)}
 
 
-def read(source: Source, recording: Recording, sample_rate: int | None) -> tuple[Samples, Image]:
-    """Samples `[N]` that codes are made of, and the image, of a recording at `sample_rate` Hz, None for a file's own.
+class Given(NamedTuple):
+    """Samples `[N]` that codes are made of, the image, and the sample rate that the recording has itself."""
 
-    Raises AudioError and ParamsError.
-    """
+    samples: Samples
+    image: Image
+    sample_rate: int
+
+
+def read(source: Source, recording: Recording, sample_rate: int | None) -> Given:
+    """Read a recording at `sample_rate` Hz, None for a file's own. Raises AudioError and ParamsError."""
     rate = source.codec.spectrogram.sample_rate
     if isinstance(recording, str | os.PathLike):
         _check_rate(recording, sample_rate)
         with Decoder() as decoder:
             channels: Channels = "fold" if source.is_stereo else "mono"
             found = decoder.recording(Path(recording), rate, channels)
-        return within_full_scale(source.codec, found.samples, str(recording)), found.image
-    sound = _array(recording, sample_rate, rate)
+        return Given(within_full_scale(source.codec, found.samples, str(recording)), found.image, found.sample_rate)
+    given = _array(recording, sample_rate, rate)
+    sound = given.samples if given.sample_rate == rate else soxr.resample(given.samples, given.sample_rate, rate, "HQ")
     image = image_of(sound, rate) if sound.ndim == 2 else MONO
     sound = fold(sound, rate) if len(image) else mono(sound)
-    return within_full_scale(source.codec, sound, "samples"), image
+    return Given(within_full_scale(source.codec, sound, "samples"), image, given.sample_rate)
 
 
-def read_as_it_is(source: Source, recording: Recording, sample_rate: int | None) -> Samples:
-    """Samples `[N]` or `[N, 2]` of a recording, as of `read`, with its channels as they are."""
-    rate = source.codec.spectrogram.sample_rate
+def read_as_it_is(source: Source, recording: Recording, sample_rate: int | None) -> Original:
+    """A recording, as of `read`, with its samples as they are, at its own rate."""
     if not isinstance(recording, str | os.PathLike):
-        return _array(recording, sample_rate, rate)
+        return _array(recording, sample_rate, source.codec.spectrogram.sample_rate)
     _check_rate(recording, sample_rate)
     with Decoder() as decoder:
-        return decoder.recording(Path(recording), rate, "both").samples
+        return decoder.original(Path(recording))
 
 
-def image_taken(source: Source, samples: Samples) -> Image:
-    """The image of samples, where the source is stereo and they are."""
-    is_stereo = samples.ndim == 2 and source.is_stereo
-    return image_of(samples, source.codec.spectrogram.sample_rate) if is_stereo else MONO
+def image_taken(source: Source, given: Original) -> Image:
+    """The image of a recording, where the source is stereo and it is."""
+    rate = source.codec.spectrogram.sample_rate
+    if given.samples.ndim == 1 or not source.is_stereo:
+        return MONO
+    return image_of(resampled(given.samples, given.sample_rate, rate), rate)
 
 
 def _check_rate(path: str | os.PathLike[str], sample_rate: int | None) -> None:
@@ -60,8 +69,8 @@ def _check_rate(path: str | os.PathLike[str], sample_rate: int | None) -> None:
         raise ParamsError(f"sample rate {sample_rate}: expected none beside {path}, which has its own; leave it out")
 
 
-def _array(recording: NDArray[np.floating], sample_rate: int | None, rate: int) -> Samples:
-    """Samples `[N]` or `[N, 2]` at a rate, a copy. Those of a coding with whole numbers have their full scale at 1.
+def _array(recording: NDArray[np.floating], sample_rate: int | None, rate: int) -> Original:
+    """Samples `[N]` or `[N, 2]` as they are, with full scale of whole numbers at 1; `rate` is theirs where none is given.
 
     Raises ParamsError.
     """
@@ -84,4 +93,4 @@ def _array(recording: NDArray[np.floating], sample_rate: int | None, rate: int) 
         )
     silence, full_scale = CODINGS.get(given.dtype.name, (0, 1))
     sound = (sound - np.float32(silence)) / np.float32(full_scale)
-    return sound if sample_rate in (None, rate) else soxr.resample(sound, sample_rate, rate, "HQ")
+    return Original(sound, int(sample_rate or rate), 32)

@@ -5,7 +5,7 @@ it. A recording is moved by a third of its tempo at most.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from distill.errors import ParamsError
 from distill.generate.faults import FOLLOWING, Fault, Samples
 from distill.generate.follow import beside_loudness, sharpened
 from distill.generate.policies import follow
-from distill.generate.refusals import Draws, Refusal
+from distill.generate.refusals import Draws, Emit, Refusal
 from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
 from distill.generate.sounds import (
     Attempt,
@@ -59,7 +59,7 @@ class LoopRequest(GenerationRequest):
         seeds: Seeds,
         refusals: Sequence[Refusal],
         report: Progress,
-        take: Callable[[int, Samples], None] | None,
+        emit: Emit,
         first_alone: bool,  # noqa: ARG002 - all are closed together
     ) -> Draws:
         """Draw loops and close them; see `generate_sounds`."""
@@ -67,7 +67,7 @@ class LoopRequest(GenerationRequest):
         made, rate = generate_sounds(source, longer, seeds, refusals, report), source.codec.spectrogram.sample_rate
         for number, sound in made.drawn.items():
             samples = closed(sound.samples, round(self.seconds * rate), round(SEAM_SECONDS * rate))
-            made.hand_over(number, replace(sound, samples=samples, seconds=len(samples) / rate), take)
+            made.hand_over(number, replace(sound, samples=samples, seconds=len(samples) / rate), emit)
         return made
 
     def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:

@@ -6,7 +6,7 @@ A pitch is between their pitches as they are heard. The partials are those of th
 Shapes: F frames, Q levels, D numbers of a latent, n sounds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,8 @@ from distill.codec.layout import NOTE, NOTES, SHAPE, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tones.layer import note_and_tuning
 from distill.codes.store import Codes
-from distill.generate.faults import Samples
-from distill.generate.refusals import Draws, Sound
-from distill.generate.sounds import decode_sounds
+from distill.generate.refusals import Draws, Emit, Sound
+from distill.generate.sounds import decode_sounds, in_channels
 from distill.generate.source import Recorded, Source
 from distill.prior.courses import between
 from distill.progress import Progress
@@ -98,12 +97,13 @@ def morphs(
     steps: int,
     width: float,
     report: Progress,
-    take: Callable[[int, Samples], None] | None,
+    emit: Emit,
 ) -> Draws:
     """Sounds from one of two recordings to the other, or between four, row by row; those at the ends are among them.
 
     They are so wide, with the image of the nearest recording.
     """
+    channels = 2 if width and any(len(corner.image) for corner in corners) else 1
     draws, rate, intervals = Draws(), source.codec.spectrogram.sample_rate, source.tuner.intervals_heard
     ends = [End.of(source.codec, intervals, corner.codes) for corner in corners]
     places = np.linspace(0, 1, steps).tolist()
@@ -114,7 +114,8 @@ def morphs(
         own = morphed(source.codec, intervals, ends, shares)
         image = corners[nearest(shares)].image
         (samples,) = decode_sounds(source.codec, [own], images=[image], width=width)
+        samples = in_channels(samples, channels)
         novelty = None if source.judge is None else source.judge([own])[0]
-        draws.hand_over(number, Sound(own, novelty, None, samples, len(samples) / rate, image=image), take)
+        draws.hand_over(number, Sound(own, novelty, None, samples, len(samples) / rate, image=image), emit)
         report(number + 1, len(cells), "steps")
     return draws

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from distill.audio.image import MONO, Image
 from distill.codes.store import Codes
@@ -31,11 +31,21 @@ class Sound:
     pitch: float | None = None
     image: Image = field(default_factory=lambda: MONO)
     label: str = ""  # of a stem of a score
+    under_db: float = 0.0  # dB below the loudness that was asked for
 
     @property
     def is_at_note(self) -> bool:
         """Whether it has no note that it should be at, or is at it."""
         return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
+
+
+Emit = Callable[[int, Sound], Sound]
+"""What gets each sound with its number as soon as it is ready, and gives back what is kept of it."""
+
+
+def kept(_: int, sound: Sound) -> Sound:
+    """Keep all of a sound."""
+    return sound
 
 
 @dataclass(frozen=True)
@@ -96,12 +106,9 @@ class Draws:
         """Numbers of draws that were refused, the last ones included, by reason."""
         return self.redrawn + Counter(self.left.values())
 
-    def hand_over(self, number: int, sound: Sound, take: Callable[[int, Samples], None] | None) -> None:
-        """Set a sound. Its samples go to `take`, where there is one, and are not kept then."""
-        if take is not None:
-            take(number, sound.samples)
-            sound = replace(sound, samples=sound.samples[:0])
-        self.drawn[number] = sound
+    def hand_over(self, number: int, sound: Sound, emit: Emit) -> None:
+        """Set a sound that is ready to what `emit` leaves of it."""
+        self.drawn[number] = emit(number, sound)
 
     def add(self, others: "Draws") -> None:
         """Add those of other numbers."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 from pydantic.fields import FieldInfo
 
+from distill.audio.output import Output
 from distill.errors import ParamsError
 from distill.execution import usual_tensors
 from distill.notes import Notes, notes_text, read_notes
@@ -100,6 +101,18 @@ Seconds = Annotated[float, Field(ge=0.01, le=3600)]
 Recording = str | os.PathLike[str] | NDArray[np.floating]
 AS_IT_IS = PlainValidator(lambda given: given)  # of what is checked where it is read
 Take = Callable[[int, NDArray[np.float32]], None]
+OnOutput = Callable[[Output], None]
+Rate = Annotated[int, Field(ge=8_000, le=192_000)] | None
+RATE_HELP = "sample rate of the sounds"
+RateOfModel = Annotated[Rate, Flag(metavar="HZ", otherwise="the model's"), Field(description=RATE_HELP)]
+RateOfRecording = Annotated[Rate, Flag(metavar="HZ", otherwise="the recording's"), Field(description=RATE_HELP)]
+Loudness = Annotated[
+    Annotated[float, Field(ge=-70, le=0)] | None,
+    Flag(metavar="LUFS", otherwise="as each sound is"),
+    Field(
+        description="bring each sound to this integrated loudness, such as -23, as far as its peak stays below -1 dBFS"
+    ),
+]
 Seed = Annotated[
     SamplingSeed | None,
     Field(
@@ -228,8 +241,11 @@ class GenerateSettings(Guided):
         "held-out recordings",
     )
     reject_faults: bool = Field(default=False, description="redraw faulty sounds, and say how many")
+    sample_rate: RateOfModel = None
+    loudness: Loudness = None
     progress: Progress | None = None
     take: Take | None = None
+    on_output: OnOutput | None = None
     first_alone: bool = False
 
     @model_validator(mode="after")
@@ -292,8 +308,11 @@ class VarySettings(Guided):
     tuning: TuningOfNotes = "corpus"
     temperature: Coolness = 1.0
     width: Width = 1.0
+    sample_rate: RateOfRecording = None
+    loudness: Loudness = None
     progress: Progress | None = None
     take: Take | None = None
+    on_output: OnOutput | None = None
     first_alone: bool = False
 
     @model_validator(mode="after")
@@ -345,8 +364,11 @@ class MorphSettings(Settings):
     last_rate: int | None = None
     below_rate: int | None = None
     width: Width = 1.0
+    sample_rate: RateOfModel = None
+    loudness: Loudness = None
     progress: Progress | None = None
     take: Take | None = None
+    on_output: OnOutput | None = None
     first_alone: bool = False
 
     @model_validator(mode="after")
@@ -365,8 +387,11 @@ class Drawn(Guided):
     recording_rate: int | None = None
     temperature: Coolness = 1.0
     width: Width = 1.0
+    sample_rate: RateOfRecording = None
+    loudness: Loudness = None
     progress: Progress | None = None
     take: Take | None = None
+    on_output: OnOutput | None = None
     first_alone: bool = False
 
 
@@ -444,6 +469,8 @@ class KitSettings(Settings):
     tuning: TuningOfNotes = "corpus"
     width: Width = 1.0
     allow_copies: bool = Field(default=False, description="keep copies of training recordings")
+    sample_rate: Annotated[RateOfModel, Flag(metavar="HZ", otherwise="the model's, or the recording's")] = None
+    loudness: Loudness = None
     replace: bool = Field(default=False, description="replace the kit in that folder")
     progress: Progress | None = None
 
@@ -477,6 +504,13 @@ class KitSettings(Settings):
     def sampled(self) -> list[int]:
         """The MIDI keys that have sounds of their own, upwards; none without notes."""
         return [] if self.notes is None else sorted({*read_notes(self.notes)})[:: self.every]
+
+
+class DecodeSettings(Settings):
+    """What `decode` is asked for of its sounds."""
+
+    sample_rate: RateOfModel = None
+    loudness: Loudness = None
 
 
 def takes(kind: Callable[P, S]) -> Callable[[Callable[[Owner, S], Result]], Callable[Concatenate[Owner, P], Result]]:

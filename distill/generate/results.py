@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from distill.audio.image import Image
+from distill.audio.output import Output
 from distill.audio.write import audio_file
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
@@ -40,9 +41,14 @@ class Result(ABC):
     REDRAWN: ClassVar[str]  # the refusal that `redrawn` counts
 
     draws: Draws
-    sample_rate: int  # Hz
+    output: Output
     seed: int | None  # None where nothing is drawn
     tuning: Tuning = CONCERT  # of the notes that were asked for
+
+    @property
+    def sample_rate(self) -> int:
+        """That of the sounds, in Hz."""
+        return self.output.sample_rate
 
     @property
     def sounds(self) -> list[Samples]:
@@ -130,10 +136,11 @@ class Result(ABC):
             judged: Json = {"novelty": None, "short": None, "explanation": None}
             if novelty is not None:
                 judged = {"novelty": novelty.json(), "short": novelty.short, "explanation": novelty.explanation}
-            rows.append(
-                {"file": str(path), "seconds": sound.seconds, **self._tuned(sound), **judged, **self._own(sound)}
-            )
+            about = {"file": str(path), "seconds": sound.seconds, **self._levelled(sound), **self._tuned(sound)}
+            rows.append({**about, **judged, **self._own(sound)})
         shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
+        if self.output.loudness is not None:
+            shared["loudness"] = {"lufs": self.output.loudness, "in_words": self._loudness_lines()}
         if tuning := self._tuning_lines():
             counts = {"redrawn": self.redrawn_off_note, "off_note": self.off_note}
             shared["tuning"] = {"a4_hertz": self.tuning.hertz, **counts, "in_words": tuning}
@@ -141,11 +148,20 @@ class Result(ABC):
 
     def lines(self, paths: Sequence[Path], width: int = 4000) -> list[str]:
         """A line a sound, in files of these names, then lines on all of them, of `width` columns."""
-        sounds, seed = [], [] if self.seed is None else [f"seed {self.seed}"]
+        seed = [] if self.seed is None else [f"seed {self.seed}"]
+        sounds, end = [], ", ".join([*seed, f"{self.sample_rate} Hz"])
         for path, sound in zip(paths, self.draws.sounds, strict=True):
             words = "  ".join(filter(None, [self._tuned(sound).get("heard"), *self._in_words(sound)]))
             sounds.append(beside(f"{path}  {sound.seconds:.2f} s", words, width))
-        return [*sounds, *wrapped([*self._tuning_lines(), *self._lines(), *seed], width)]
+        return [*sounds, *wrapped([*self._tuning_lines(), *self._lines(), *self._loudness_lines(), end], width)]
+
+    def _loudness_lines(self) -> list[str]:
+        """A line on the sounds that are not as loud as was asked for."""
+        return self.output.lines([sound.under_db for sound in self.draws.sounds], self.KIND)
+
+    def _levelled(self, sound: Sound) -> Json:
+        """How far a sound stays under the loudness, where one was asked for."""
+        return {} if self.output.loudness is None else {"under_db": sound.under_db}
 
     def _tuning_lines(self) -> list[str]:
         """A line on how many sounds are at their notes, where these were asked for."""

@@ -7,7 +7,7 @@ frames, and of equal seeds the codes that a greater strength keeps are among tho
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from distill.audio.image import MONO, Image, cut, fold
+from distill.audio.output import Output
 from distill.audio.upmix import upmixed
+from distill.audio.write import Bits
 from distill.codec.layout import NOTE, SHAPE
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
@@ -25,7 +27,8 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Samples
 from distill.generate.policies import Policy, Sampling, keep, pull_to
-from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Refusal, Sound, draw_again
+from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Emit, Refusal, Sound, draw_again, kept
+from distill.generate.requests import ExtendSettings, FillSettings, GenerateSettings, MorphSettings, Take, VarySettings
 from distill.generate.sampling import NO_CODES, Drawn, Sequences, generators, sample_along_courses, sample_codes
 from distill.generate.source import Source
 from distill.progress import Progress, silent
@@ -92,11 +95,16 @@ class GenerationRequest:
         seeds: "Seeds",
         refusals: Sequence[Refusal],
         report: Progress,
-        take: Callable[[int, Samples], None] | None,
+        emit: Emit,
         first_alone: bool,
     ) -> Draws:
         """Make the sounds; see `generate_sounds`."""
-        return generate_sounds(source, self, seeds, refusals, report, take, first_alone)
+        return generate_sounds(source, self, seeds, refusals, report, emit, first_alone)
+
+    def channels(self, source: Source) -> int:
+        """The number of channels of all of them: 2 where one of them may be stereo."""
+        may_be = source.is_stereo if self.image is None else len(self.image) > 0
+        return 2 if may_be and self.width else 1
 
     def prompt_samples(self, source: Source) -> int:
         """Number of samples of the prompt."""
@@ -183,14 +191,13 @@ def generate_sounds(
     seeds: Seeds,
     refusals: Sequence[Refusal] = (),
     report: Progress = silent,
-    take: Callable[[int, Samples], None] | None = None,
+    emit: Emit = kept,
     first_alone: bool = False,
 ) -> Draws:
     """Generate sounds, each from its own seed, in batches of at most BATCH; those that are refused are drawn again.
 
     At strength 0 all takes are the recording, at strength 1 they are as without it. `report` is called while codes are
-    drawn, with frames of all sounds. `take` is called with the number and samples of every sound as soon as its batch is
-    ready; then no samples are kept. With `first_alone` the first sound is a batch, so that it is there soon. Raises
+    drawn, with frames of all sounds. `emit` gets every sound as soon as its batch is ready. With `first_alone` the first sound is a batch, so that it is there soon. Raises
     ArtifactError when a network gives NaN or infinite values, or when a refusal with a remedy applies to all sounds of the
     first BATCH.
     """
@@ -210,7 +217,7 @@ def generate_sounds(
         if not is_heard:
             made.drawn = dict(zip(batch, _decoded(source, request, batch, made.sounds), strict=True))
         for number in batch:
-            made.hand_over(number, made.drawn[number], take)
+            made.hand_over(number, made.drawn[number], emit)
         draws.add(made)
     return draws
 
@@ -264,8 +271,9 @@ def _decoded(
     faults: Sequence[tuple[Fault, ...] | None] = [None] * len(sounds)
     if request.finds_faults and source.finder is not None:
         faults = source.finder(codes, [in_mono for _, in_mono in decoded], request.kinds)
+    channels = request.channels(source)
     made = [
-        replace(sound, samples=samples, seconds=len(samples) / rate, faults=faulty, image=image)
+        replace(sound, samples=in_channels(samples, channels), seconds=len(samples) / rate, faults=faulty, image=image)
         for sound, (samples, _), faulty, image in zip(sounds, decoded, faults, images, strict=True)
     ]
     if not request.is_tuned:
@@ -333,6 +341,35 @@ def decoded_sounds(
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # of several sounds at once
         decoded = [*decode_each(codec, map(torch.from_numpy, sounds), are_stereo)]
         yield from threads.map(finished, decoded, own)
+
+
+def in_channels(samples: Samples, channels: int) -> Samples:
+    """Samples `[N]` or `[N, 2]` in two channels, if that many are wanted."""
+    return np.repeat(samples[:, None], 2, axis=1) if samples.ndim < channels else samples
+
+
+def output_of(
+    request: GenerateSettings | VarySettings | MorphSettings | ExtendSettings | FillSettings, rate: int, bits: Bits = 16
+) -> Output:
+    """How sounds of a request leave the model, at `rate` Hz unless it says another; it is told, too."""
+    output = Output(request.sample_rate or rate, request.loudness, bits)
+    if request.on_output is not None:
+        request.on_output(output)
+    return output
+
+
+def emitted(output: Output, sample_rate: int, take: Take | None) -> Emit:
+    """Bring sounds that are made at a sample rate to an output. With `take` samples go there, and none are kept."""
+
+    def emit(number: int, sound: Sound) -> Sound:
+        samples, under_db = output.of(sound.samples, sample_rate)
+        made = replace(sound, samples=samples, seconds=len(samples) / output.sample_rate, under_db=under_db)
+        if take is None:
+            return made
+        take(number, samples)
+        return replace(made, samples=NO_SAMPLES)
+
+    return emit
 
 
 def folded(samples: Samples, sample_rate: int) -> Samples:

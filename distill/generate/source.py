@@ -29,11 +29,15 @@ TRAINED_STRENGTH = 0.3  # of takes, of a model that learnt more than the recordi
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """A recording to make takes of, or to continue: samples `[N]`, codes `[F, Q]`, and the image of a stereo one."""
+    """A recording to make takes of, or to continue: samples `[N]`, codes `[F, Q]`, and the image of a stereo one.
+
+    `sample_rate` is that of its file, in Hz.
+    """
 
     samples: NDArray[np.float32]
     codes: Codes
     image: Image = field(default_factory=lambda: MONO)
+    sample_rate: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,11 @@ class Source:
         are_these = len(codes) == len(frames) and all(len(own) <= long for own, long in zip(codes, frames, strict=True))
         labels = list(map(int, self.prior.courses.labels.tolist()))
         return Motions(self.codec, codes, labels) if are_these else None
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of its sounds, where no other is wanted: of a single recording its own, else the codec's."""
+        return self.codec.spectrogram.sample_rate if self.single is None else self.single.sample_rate
 
     @cached_property
     def is_stereo(self) -> bool:

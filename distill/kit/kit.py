@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
 from distill import __version__
+from distill.audio.output import Output
 from distill.drums import drum_keys
 from distill.errors import ParamsError
 from distill.generate.notebook import players_and_table
@@ -160,6 +161,7 @@ class KitSound:
     level_db: float
     novelty: "Novelty | None"
     play: Play = ONE_SHOT
+    under_db: float = 0.0  # dB below the loudness that was asked for
 
     @property
     def verdict(self) -> str:
@@ -168,7 +170,8 @@ class KitSound:
 
     def json(self) -> dict[str, Any]:
         """The sound as `kit.json` holds it."""
-        values = {name: value for name, value in vars(self).items() if name != "play"}
+        values = {name: value for name, value in vars(self).items() if name not in ("play", "under_db")}
+        values |= {"under_db": self.under_db} if self.under_db else {}
         return {**values, "verdict": self.verdict, "novelty": self.novelty and self.novelty.json(), **self.play.json}
 
 
@@ -234,6 +237,7 @@ class Kit:
         names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
         names += " tuning" * (self.settings.notes is not None) + " width" * (self.settings.width != 1)
         names += " one_key round_robins" * self.settings.one_key
+        names += " loudness"
         return {name: given[name] for name in names.split() if given[name] is not None}
 
     @property
@@ -257,6 +261,11 @@ class Kit:
             for group in self.groups
             if group.heard
         ]
+
+    @property
+    def loudness_lines(self) -> list[str]:
+        """A line on the sounds that are not as loud as was asked for."""
+        return Output(self.sample_rate, self.settings.loudness).lines([sound.under_db for sound in self.sounds])
 
     def verdicts(self) -> dict[str, int]:
         """How many sounds have each verdict: `new`, `close`, `copy`, `unknown`."""
@@ -313,6 +322,7 @@ class Kit:
             f"{'refused':<16}draws that were made again: {in_words(self.refused)}",
             *(f"{'missing':<16}{line}" for line in self.missing_lines),
             *(f"{'notes':<16}{line}" for line in self.note_lines),
+            *(f"{'loudness':<16}{line}" for line in self.loudness_lines),
         ]
         for group in self.groups:
             keys = ", keys {}-{}".format(*group.keys) if group.keys else ""

@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 
 from distill.audio.measure import window_energies
+from distill.audio.output import Output, resampled
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import Samples
@@ -59,9 +60,10 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
     """
     out, settings = Path(settings.out), with_own_note(source, settings)
     drawing, groups = Drawing(source, settings), list[KitGroup]()
+    output = Output(settings.sample_rate or drawing.rate, settings.loudness)
     with atomic_folder(kit_folder(out, settings.replace)) as folder:
         for instrument in drawing.instruments():
-            written = _write_instrument(folder, instrument, settings.velocity_layers, drawing.rate)
+            written = _write_instrument(folder, instrument, settings.velocity_layers, drawing.rate, output)
             for (label, place, drawn), sounds in zip(instrument, written, strict=True):
                 heard = () if place.is_drum or not source.labels else different_notes(source, drawn.sounds)
                 groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused, heard=heard))
@@ -75,7 +77,7 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
             folder=out,
             model=source.path.name,
             model_sha256=source.sha256,
-            sample_rate=drawing.rate,
+            sample_rate=output.sample_rate,
             settings=settings,
             by_label=bool(source.labels),
             groups=_with_ranges(groups) if settings.notes else tuple(sorted(groups, key=lambda group: group.key)),
@@ -115,22 +117,27 @@ def _gain(decibels: float) -> float:
 
 
 class _Finished(NamedTuple):
-    """A sound of a group, its samples as they are written, and its loop if it has one."""
+    """A sound of a group, its samples as they are written, its loop if it has one, and how far under the loudness it is."""
 
     sound: Sound
     samples: Samples
     loop: Loop | None
+    under_db: float
 
 
-def _finished(sounds: Sequence[Sound], rate: int) -> list[_Finished]:
-    """The sounds of an instrument, trimmed, all of them looped or none, and at one level."""
+def _finished(sounds: Sequence[Sound], output: Output) -> list[_Finished]:
+    """The sounds of an instrument, trimmed, all of them looped or none, and at one level or loudness."""
+    rate = output.sample_rate
     trimmed = [finish(sound.samples, rate) for sound in sounds]
     held = [number for number, sound in enumerate(sounds) if sound.note is not None and sound.pitch is not None]
     found = looped_alike([trimmed[number] for number in held], rate, int(FADE_SECONDS * rate))
     loops = dict(zip(held, found, strict=True))
     made = [loops.get(number, (samples, None)) for number, samples in enumerate(trimmed)]
-    even = at_one_level([samples for samples, _ in made], rate)
-    return [_Finished(sound, samples, loop) for sound, samples, (_, loop) in zip(sounds, even, made, strict=True)]
+    even = [output.of(samples, rate) for samples in at_one_level([samples for samples, _ in made], rate)]
+    return [
+        _Finished(sound, level.samples, loop, level.under_db)
+        for sound, level, (_, loop) in zip(sounds, even, made, strict=True)
+    ]
 
 
 def at_one_level(sounds: Sequence[Samples], sample_rate: int) -> list[Samples]:
@@ -140,12 +147,18 @@ def at_one_level(sounds: Sequence[Samples], sample_rate: int) -> list[Samples]:
     return [(samples * _gain(level - level_db(samples, sample_rate))).astype(np.float32) for samples in sounds]
 
 
-def _write_instrument(folder: Path, instrument: Sequence[Group], layers: int, rate: int) -> list[tuple[KitSound, ...]]:
-    """Write the sounds of each group of an instrument."""
-    sounds = [sound for group in instrument for sound in group.drawn.sounds]
-    left = iter(_finished(sounds, rate))
+def _write_instrument(
+    folder: Path, instrument: Sequence[Group], layers: int, made_at: int, output: Output
+) -> list[tuple[KitSound, ...]]:
+    """Write the sounds of each group of an instrument, which were made at a sample rate."""
+    sounds = [
+        replace(sound, samples=resampled(sound.samples, made_at, output.sample_rate))
+        for group in instrument
+        for sound in group.drawn.sounds
+    ]
+    left = iter(_finished(sounds, output))
     return [
-        _write_sounds(folder, label, place.key, list(islice(left, len(drawn.sounds))), layers, rate)
+        _write_sounds(folder, label, place.key, list(islice(left, len(drawn.sounds))), layers, output.sample_rate)
         for label, place, drawn in instrument
     ]
 
@@ -166,7 +179,7 @@ def _write_sounds(
             play = _write_sound(folder / file, own, key, rate)
             seconds, level = len(own.samples) / rate, level_db(own.sound.samples, rate)
             placed = (file, *velocities, position, last - first)
-            sounds.append(KitSound(*placed, seconds, level, own.sound.novelty, play))
+            sounds.append(KitSound(*placed, seconds, level, own.sound.novelty, play, own.under_db))
     return tuple(sounds)
 
 

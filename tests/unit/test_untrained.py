@@ -97,6 +97,9 @@ def test_takes_are_near_the_recording_and_none_is_another(of_hit: ModelOfOne) ->
     assert len({sound.tobytes() for sound in varied.sounds}) == 6
     assert {len(sound) for sound in varied.sounds} == {len(of_hit.recording)}
     assert all(0.4 < one.equal_codes < 1 and one.difference_db < 4 for one in varied.similarity)
+    of_file = of_hit.vary(of_hit.path, n=6, seed=1)
+    assert (of_file.sample_rate, {len(sound) for sound in of_file.sounds}) == (RATE, {len(hit())})
+    assert all(np.array_equal(*pair) for pair in zip(of_file.codes, varied.codes, strict=True))
     again = distill.model_of(of_hit.path).vary(of_hit.recording, n=6, seed=1)
     assert all(np.array_equal(*pair) for pair in zip(varied.sounds, again.sounds, strict=True))
 
@@ -135,7 +138,7 @@ def test_a_kit_of_a_hit_has_takes_on_the_key_of_its_name(of_hit: ModelOfOne, tmp
 def test_a_kit_of_a_note_is_an_instrument_over_all_keys(of_note: ModelOfOne, tmp_path: Path) -> None:
     (group,) = of_note.kit(tmp_path / "kit", per_label=2, seed=1).groups
     assert (group.key, group.label, group.keys, len(group.sounds)) == (57, "glass", (0, 127), 2)
-    kit = of_note.kit(tmp_path / "scale", per_label=1, notes="A3:D#4", every=3, seed=1)
+    kit = of_note.kit(tmp_path / "scale", per_label=1, notes="A3:D#4", every=3, seed=1, sample_rate=24_000)
     assert [(group.key, group.keys) for group in kit.groups] == [(57, (0, 58)), (60, (59, 61)), (63, (62, 127))]
     for group in kit.groups:
         samples, rate = soundfile.read(tmp_path / "scale" / group.sounds[0].file, dtype="float32")

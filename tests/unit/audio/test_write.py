@@ -1,13 +1,16 @@
 """Writing of audio files: what is lost of soft sounds, and what samplers read."""
 
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from distill.audio.write import AudioFormat, audio_file, with_sampler_chunk, write_audio
+from distill.audio.write import AudioFormat, Bits, audio_file, with_sampler_chunk, write_audio
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac"])
@@ -41,3 +44,45 @@ def test_samplers_read_key_and_loop_and_others_the_same_sound(
     (tmp_path / "b.wav").write_bytes(data)
     one, other = (soundfile.read(tmp_path / name)[0] for name in ("a.wav", "b.wav"))
     assert (one == other).all()
+
+
+LEVELS = {16: 0.5, 24: 6e-4}  # peaks that are written in so many bits
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+@pytest.mark.parametrize("bits", LEVELS)
+def test_samples_are_rounded_to_the_nearest(kind: AudioFormat, bits: int) -> None:
+    sound = LEVELS[bits] * np.random.default_rng(0).uniform(-1, 1, 200_000)
+    written = soundfile.read(BytesIO(audio_file(Path("a"), sound, 8000, kind, "")), dtype="float64")[0]
+    error = (written - sound) * 2 ** (bits - 1)
+    assert abs(error.mean()) < 0.01
+    assert np.abs(error).max() <= 0.5
+    assert error.std() == pytest.approx(12**-0.5, abs=0.02)  # of what is rounded evenly
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+def test_a_decay_ends_in_silence_and_full_scale_is_clipped(kind: AudioFormat) -> None:
+    sound = np.array([1.5, 1, 32767.6 / 32768, 0.5, -1e-9, 1e-9, -0.4 / 32768, -1, -1.5], np.float32)
+    written = soundfile.read(BytesIO(audio_file(Path("a"), sound, 8000, kind, "")), dtype="int16")[0]
+    assert written.tolist() == [32767, 32767, 32767, 16384, 0, 0, 0, -32768, -32768]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "subtype"), [("wav", 24, "PCM_24"), ("wav", 32, "FLOAT"), ("flac", 32, "PCM_24")]
+)
+def test_bits_that_are_asked_for_are_kept(kind: AudioFormat, bits: Bits, subtype: str) -> None:
+    sound = (np.random.default_rng(0).integers(-(2**23), 2**23, 5000) / 2**23).astype(np.float32)
+    data = BytesIO(audio_file(Path("a"), sound, 8000, kind, "", bits))
+    with soundfile.SoundFile(data) as file:
+        assert file.subtype == subtype
+        assert np.array_equal(file.read(dtype="float32"), sound)
+    louder = soundfile.read(BytesIO(audio_file(Path("a"), 2 * sound, 8000, kind, "", bits)))[0]
+    assert np.abs(louder).max() == pytest.approx(2 if subtype == "FLOAT" else 1, abs=1e-3)
+
+
+def test_players_without_distill_round_alike() -> None:
+    sound = np.array([1.5, 0.5, 0.7 / 32768, -0.7 / 32768, -1.5])
+    for path in ("examples/play.py", "examples/play_onnx.py"):
+        (line,) = [line for line in (ROOT / path).read_text().splitlines() if "writeframes(" in line]
+        code = line.strip().removesuffix(".tobytes())").partition("writeframes(")[2]
+        assert eval(code, {"np": np, "sound": sound, "samples": sound}).tolist() == [32767, 16384, 1, -1, -32768]

@@ -400,7 +400,7 @@ def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
     done = shell("vary", "m.distill", "a.wav", "--seed", "2", "--label", "kick")
     assert done.status == 0
     *lines, coding, last = done.out.splitlines()
-    assert last == "seed 2"
+    assert last == "seed 2, 16000 Hz"
     assert re.fullmatch(
         r"coding alone, as at strength 0, changes the recording by \d+\.\d dB; what is drawn .*", coding
     )
@@ -617,7 +617,7 @@ def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empt
     lines = done.out.splitlines()
     assert lines[:3] == ["C1    24  2 x bell", "C2    36  2 x drum/kick", "kit  4 sounds on 2 keys"]
     assert lines[3].startswith("verdicts ")
-    assert lines[4:] == ["  held out to tell well", "seed 3"]
+    assert lines[4:] == ["  held out to tell well", "seed 3, 16000 Hz"]
     made = ["kit.dspreset", "kit.json", "kit.png", "kit.sfz", "kit.txt", "samples"]
     assert sorted(path.name for path in Path("kit").iterdir()) == made
     assert sorted(path.name for path in Path().iterdir()) == ["kit", "m.distill"]

@@ -1,9 +1,11 @@
 """Parts that are drawn: what is given stays, to the sample, and seams are no steps."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from unit.codec.tonal import RATE, sound_of
 from unit.command import CommandLine
@@ -131,3 +133,71 @@ def test_commands_write_what_they_draw(shell: CommandLine, path: Path) -> None:
         "extend: expected seconds before or after the recording, found none; give at least one of both"
         in shell.refused("extend", str(path), "a.wav")
     )
+
+
+OTHER_RATE = 24_000
+
+
+def kept_parts(sound: np.ndarray, rate: int, start: float, end: float) -> np.ndarray:
+    """Samples of the parts that are not drawn, without the crossfades."""
+    fade = round(FADE_SECONDS * rate)
+    return np.concatenate([sound[: round(start * rate) - fade], sound[round(end * rate) + fade :]])
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("subtype", "kept"), [("PCM_U8", "PCM_16"), ("PCM_16", "PCM_16"), ("PCM_24", "PCM_24"), ("FLOAT", "FLOAT")]
+)
+def test_files_keep_bits_rate_and_samples_of_the_recording(
+    shell: CommandLine, path: Path, kind: str, channels: int, subtype: str, kept: str
+) -> None:
+    rate = OTHER_RATE
+    noise = np.random.default_rng(1).normal(size=(rate, channels)) * 0.001
+    sound = 0.4 * np.sin(np.arange(rate) / 20)[:, None] + noise + 0.02  # with an offset
+    sound *= 5 if subtype == "FLOAT" and kind == "wav" else 1  # above full scale
+    soundfile.write("a.wav", sound, rate, subtype=subtype)
+    made = shell("fill", str(path), "a.wav", "--from", "0.3", "--to", "0.5", "--seed", "1", "--format", kind, "--json")
+    assert made.status == 0
+    report = json.loads(made.out)
+    (row,) = report["sounds"]
+    assert (report["sample_rate"], row["seconds"]) == (rate, 1.0)
+    info = soundfile.info(row["file"])
+    rounded = kind == "flac" and subtype == "FLOAT"
+    assert (info.subtype, info.samplerate, info.channels) == ("PCM_24" if rounded else kept, rate, channels)
+    given, filled = (soundfile.read(file)[0] for file in ("a.wav", row["file"]))
+    error = kept_parts(given, rate, 0.3, 0.5) - kept_parts(filled, rate, 0.3, 0.5)
+    assert np.abs(error).max() <= (2**-24 if rounded else 0)
+    assert (
+        report["warnings"]
+        == ["flac: floats of the recording are rounded to 24 bits, and clipped above full scale; wav keeps them"]
+        * rounded
+    )
+
+
+def test_what_does_not_stay_is_said(shell: CommandLine, path: Path) -> None:
+    sound = np.repeat(0.3 * string()[:, None], 4, axis=1)
+    soundfile.write("four.wav", sound, RATE, subtype="PCM_32")
+    asked = ("fill", str(path), "four.wav", "--from", "0.3", "--to", "0.5", "--seed", "1", "--json")
+    more = ("--format", "ogg", "--sample-rate", "48000", "--loudness", "-30")
+    report = json.loads(shell(*asked, *more).out)
+    assert report["warnings"] == [
+        "four.wav: its samples have more bits than a 32-bit float, to which they are rounded; its 4 channels are mixed to mono",
+        "ogg: what stays of the recording is not the same samples, as the format is lossy; wav and flac keep them",
+    ]
+    assert report["remarks"] == [
+        f"what stays of the recording is resampled from {RATE} to 48000 Hz",
+        "what stays of the recording is brought to another loudness",
+    ]
+    assert soundfile.info(report["sounds"][0]["file"]).samplerate == report["sample_rate"] == 48_000
+
+
+def test_samples_are_extended_at_their_own_rate(model: Model) -> None:
+    sound = string()[: OTHER_RATE // 2]
+    made = model.extend(sound, recording_rate=OTHER_RATE, before=0.25, after=0.5, seed=1)
+    (longer,) = made.sounds
+    first, fade = OTHER_RATE // 4, round(FADE_SECONDS * OTHER_RATE)
+    assert made.sample_rate == OTHER_RATE
+    assert len(longer) == first + len(sound) + OTHER_RATE // 2
+    assert np.array_equal(longer[first + fade : first + len(sound) - fade], sound[fade:-fade])
+    assert np.abs(longer[:first]).max() > 0.01

@@ -9,12 +9,13 @@ import torch
 from unit.generate.test_motion import loop, recording
 from unit.pitched import RATE, networks
 
+from distill.audio.output import Output
 from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.generate.faults import Samples
 from distill.generate.loop import LoopRequest, closed
-from distill.generate.refusals import Draws
-from distill.generate.sounds import Seeds
+from distill.generate.refusals import Draws, kept
+from distill.generate.sounds import Seeds, emitted
 from distill.generate.source import Recorded, Source
 from distill.progress import silent
 
@@ -38,7 +39,7 @@ def tempo() -> float:
 
 def made(faster: float, beats: int = 4, count: int = 1, seed: int = 1, of: Source | None = None) -> Draws:
     request = LoopRequest(count=count, max_seconds=1.0, bpm=faster * tempo(), beats=beats)
-    return request.make(of or source(), Seeds(seed), [], silent, None, False)
+    return request.make(of or source(), Seeds(seed), [], silent, kept, False)
 
 
 @pytest.mark.parametrize("faster", [0.8, 1.0, 1.25])
@@ -95,8 +96,9 @@ def test_the_end_of_a_loop_leads_into_its_beginning() -> None:
 
 def test_loops_are_handed_over_closed() -> None:
     taken: list[tuple[int, Samples]] = []
+    emit = emitted(Output(RATE), RATE, lambda *given: taken.append(given))
     request = LoopRequest(count=2, max_seconds=1.0, bpm=tempo(), beats=4)
-    draws = request.make(source(), Seeds(1), [], silent, lambda *given: taken.append(given), False)
+    draws = request.make(source(), Seeds(1), [], silent, emit, False)
     assert [number for number, _ in taken] == [0, 1]
     assert all(not len(sound.samples) for sound in draws.sounds)
     codes: Codes = draws.sounds[0].codes

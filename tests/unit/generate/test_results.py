@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
+from distill.audio.output import Output
 from distill.generate.refusals import Draws, Sound
 from distill.generate.results import Generated, Similarity, Take, Varied
 from distill.generate.sounds import NO_SAMPLES
@@ -24,7 +25,7 @@ def test_a_line_says_how_much_of_a_take_changed_and_its_verdict_in_some_words() 
     take = Take(
         CODES, of("drums/kick_tight.wav"), None, NO_SAMPLES, 1.0, similarity=Similarity(0.72, 1.0, 2.5, "close")
     )
-    made = Varied(draws=Draws({0: take}), sample_rate=16_000, seed=0, strength=0.3)
+    made = Varied(draws=Draws({0: take}), output=Output(16_000), seed=0, strength=0.3)
     assert made.lines([Path("a.wav")])[0] == "a.wav  1.00 s  28% of codes changed  New. Nearest: kick_tight"
     said = "coding alone, as at strength 0, changes the recording by 2.5 dB; what is drawn again comes on top"
     assert made.lines([Path("a.wav")])[1] == said
@@ -39,7 +40,7 @@ def test_a_line_says_how_much_of_a_take_changed_and_its_verdict_in_some_words() 
 @pytest.mark.parametrize("held_out", [3, 20])
 def test_a_sound_is_one_line_of_80_columns_and_two_of_40(name: str, held_out: int) -> None:
     sound = Sound(CODES, of(name, held_out), ("drone", "ending"), NO_SAMPLES, 12.0)
-    made = Generated(draws=Draws({0: sound, 1: sound}), sample_rate=8000, seed=1)
+    made = Generated(draws=Draws({0: sound, 1: sound}), output=Output(8000), seed=1)
     paths = [Path(f"generated/demo_1234567890_00{number}.wav") for number in range(2)]
     wide, narrow = (made.lines(paths, width) for width in (80, 40))
     assert [line.split()[0] for line in wide[:2]] == list(map(str, paths))
@@ -72,7 +73,7 @@ def test_a_result_is_printed_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_was_heard_is_said_in_words() -> None:
     pitches = (60.0625, 59.5, 48.0, None)
     drawn = {number: Sound(CODES, None, None, NO_SAMPLES, 1.0, 60.0, pitch) for number, pitch in enumerate(pitches)}
-    made = Generated(draws=Draws(drawn, Counter(mistuned=7)), sample_rate=8000, seed=1)
+    made = Generated(draws=Draws(drawn, Counter(mistuned=7)), output=Output(8000), seed=1)
     *sounds, summary, _, _ = made.lines([Path(f"{number}.wav") for number in range(4)])
     heard = ["C4: +6 cents", "C4: -50 cents", "C4: heard at C3", "C4: no clear pitch"]
     assert sounds == [f"{number}.wav  1.00 s  {said}" for number, said in enumerate(heard)]

@@ -249,7 +249,7 @@ def test_sounds_that_never_are_at_their_note_are_a_sentence(monkeypatch: pytest.
     prompted = replace(request, natural_ending=True, prompt=np.zeros((2, prior.num_quantizers), dtype=np.int64))
     for one, remedy in ((request, "choose another label"), (prompted, "give a length: what goes on may be short")):
         with pytest.raises(ArtifactError) as caught:
-            generate_sounds(source, one, Seeds(0), [in_tune(one)], take=lambda number, _: taken.append(number))
+            generate_sounds(source, one, Seeds(0), [in_tune(one)], emit=lambda number, _: taken.append(number))
         found = "found none among 40 that were drawn; leave the note out, or"
         assert str(caught.value) == f"note: expected a sound at its note within 20 cents, {found} {remedy}"
     assert not taken

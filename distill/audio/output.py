@@ -1,0 +1,85 @@
+"""Sounds as they leave Distill: at which sample rate, how loud, and in how many bits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from distill.audio.pcm import F32
+from distill.audio.write import Bits
+from distill.text import several
+
+CEILING_DB = -1.0  # dBFS: the highest peak of a sound that is brought to a loudness
+UNDER_DB = 0.05  # below the loudness that was asked for, from which on it is said
+
+
+class Levelled(NamedTuple):
+    """Samples `[N]` or `[N, 2]`, and by how many dB they stay under the loudness that was asked for."""
+
+    samples: F32
+    under_db: float = 0.0
+
+
+@dataclass(frozen=True)
+class Output:
+    """The sample rate in Hz, the loudness in LUFS, None for that of each sound, and the bits of a sample in a file."""
+
+    sample_rate: int
+    loudness: float | None = None
+    bits: Bits = 16
+
+    def of(self, samples: F32, sample_rate: int) -> Levelled:
+        """Samples `[N]` or `[N, 2]` at `sample_rate` Hz, at this rate and loudness."""
+        made = resampled(samples, sample_rate, self.sample_rate)
+        return Levelled(made) if self.loudness is None else levelled(made, self.sample_rate, self.loudness)
+
+    def lines(self, under_db: Sequence[float], kind: str = "sound") -> list[str]:
+        """A line on the sounds that stay under the loudness."""
+        under = [decibels for decibels in under_db if decibels >= UNDER_DB]
+        if not under or self.loudness is None:
+            return []
+        return [
+            f"{several(len(under), kind)} of {len(under_db)} up to {max(under):.1f} dB under {self.loudness:g} LUFS, where "
+            f"peaks reach {CEILING_DB:g} dBFS; at {self.loudness - max(under) - UNDER_DB:.1f} LUFS all are equally loud"
+        ]
+
+
+def resampled(samples: F32, sample_rate: int, wanted: int) -> F32:
+    """Samples `[N]` or `[N, 2]` at another rate. Peaks that rise above full scale between samples are scaled down to it."""
+    if sample_rate == wanted:
+        return samples
+    made: F32 = soxr.resample(samples, sample_rate, wanted, "VHQ")
+    over = float(np.abs(made).max(initial=0.0)) / max(1.0, float(np.abs(samples).max(initial=0.0)))
+    return made / np.float32(max(1.0, over))
+
+
+def levelled(samples: F32, sample_rate: int, loudness: float) -> Levelled:
+    """Samples `[N]` or `[N, 2]` at a loudness in LUFS, or softer, where their peak would be above CEILING_DB.
+
+    Silence stays as it is.
+    """
+    peak = float(np.abs(samples).max(initial=0.0))
+    own = integrated_loudness(samples / peak, sample_rate) if peak else -np.inf
+    if not np.isfinite(own):
+        return Levelled(samples)
+    gain_db = min(loudness - own, CEILING_DB)  # of samples with a peak of 1
+    scaled: F32 = (samples * (10 ** (gain_db / 20) / peak)).astype(np.float32)
+    return Levelled(scaled, loudness - own - gain_db)
+
+
+def integrated_loudness(samples: NDArray[np.floating], sample_rate: int) -> float:
+    """Integrated loudness of samples `[N]` or `[N, 2]` in LUFS, by ITU-R BS.1770-4; -inf for silence.
+
+    A sound shorter than a gating block of 0.4 s is one block. Filters are those that the recommendation gives, for 48 kHz.
+    """
+    from pyloudnorm import Meter  # SciPy takes a while to load
+
+    rate, block, step = 48_000, 19_200, 4_800
+    sound = soxr.resample(samples.astype(np.float64), sample_rate, rate, "HQ")
+    whole_blocks = len(sound) - max(0, len(sound) - block) % step
+    seconds = min(block, len(sound)) / rate
+    padded = np.pad(sound[:whole_blocks], [(0, 1), (0, 0)][: sound.ndim])  # rounding of seconds may ask for one more
+    return float(Meter(rate, "DeMan", seconds).integrated_loudness(padded))
