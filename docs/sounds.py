@@ -21,7 +21,7 @@ def main() -> None:
     made = {
         "recording": recording,
         "decoded": model.decode(model.encode(recording)),
-        "take": model.vary(RECORDING, n=1, seed=2).sounds[0],
+        "take": model.vary(RECORDING, n=1, seed=2, sample_rate=rate).sounds[0],
         "morph": model.morph(RECORDING, OTHER, steps=3).sounds[1],
         "sung": sung,
         "followed": model.generate(follow=sung, seed=2).sounds[0],

@@ -106,6 +106,9 @@ Rate = Annotated[int, Field(ge=8_000, le=192_000)] | None
 RATE_HELP = "sample rate of the sounds"
 RateOfModel = Annotated[Rate, Flag(metavar="HZ", otherwise="the model's"), Field(description=RATE_HELP)]
 RateOfRecording = Annotated[Rate, Flag(metavar="HZ", otherwise="the recording's"), Field(description=RATE_HELP)]
+RateOfKit = Annotated[
+    Rate, Flag(metavar="HZ", otherwise="the model's, or the recording's"), Field(description=RATE_HELP)
+]
 Loudness = Annotated[
     Annotated[float, Field(ge=-70, le=0)] | None,
     Flag(metavar="LUFS", otherwise="as each sound is"),
@@ -469,7 +472,7 @@ class KitSettings(Settings):
     tuning: TuningOfNotes = "corpus"
     width: Width = 1.0
     allow_copies: bool = Field(default=False, description="keep copies of training recordings")
-    sample_rate: Annotated[RateOfModel, Flag(metavar="HZ", otherwise="the model's, or the recording's")] = None
+    sample_rate: RateOfKit = None
     loudness: Loudness = None
     replace: bool = Field(default=False, description="replace the kit in that folder")
     progress: Progress | None = None

@@ -208,7 +208,7 @@ class Generated(Result):
     not_new: int = 0  # number of sounds that are still not new enough
     ended_at_once: int = 0  # number of sounds to which nothing was added after the prompt
     cut_short: str = ""  # sentence on sounds that end where the most that is drawn ends, and recordings later
-    remarks: Sequence[str] = ()  # sentences on what was followed
+    remarks: Sequence[str] = ()  # sentences on what was followed, or did not stay as it is
     report: SetReport | None = None  # on all sounds together
     fault_report: FaultReport | None = None  # None where the model has no reference
 

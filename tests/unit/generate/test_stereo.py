@@ -120,6 +120,13 @@ def test_what_continues_a_recording_has_its_image(model: Model) -> None:
     assert model.generate(1, seconds=0.4, seed=5, prompt=wide()[:, 1]).sounds[0].ndim == 1
 
 
+def test_steps_from_a_stereo_recording_to_a_mono_one_are_all_stereo(model: Model) -> None:
+    made = model.morph(wide(), wide()[:, 0], steps=3)
+    assert [sound.ndim for sound in made.sounds] == [2] * 3
+    assert len(made.images[0]) and not len(made.images[2])
+    assert {sound.ndim for sound in model.morph(wide(), wide()[:, 0], steps=3, width=0).sounds} == {1}
+
+
 def test_a_model_of_mono_recordings_makes_mono_of_stereo_files(models: tuple[Model, Model], tmp_path: Path) -> None:
     soundfile.write(tmp_path / "wide.wav", wide(), RATE, subtype="FLOAT")
     _, mono = models
