@@ -377,7 +377,7 @@ def print_codec(training: CodecTraining, console: Console) -> None:
         console.print(line, soft_wrap=True)
     named = dict(zip(training.model.layout.names, training.codebook_health.values(), strict=True))
     console.print(health_table(named, f"{HEALTH_TITLE}, weights that are kept"))
-    for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.remarks):
+    for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.further_remarks):
         console.print(line, soft_wrap=True)
 
 

@@ -262,7 +262,7 @@ def print_prior(training: PriorTraining, console: Console) -> None:
         f"{bits['']:.0f} bits per second of held-out audio; counting alone {bits['_counting']:.0f}{_gain(metrics)}",
     ]
     lines += [f"warning: {memorization.message}" if memorization.was_memorizing else "no sign of memorisation"]
-    for line in filter(None, (*lines, memory_line(metrics), *result.remarks)):
+    for line in filter(None, (*lines, memory_line(metrics), *result.further_remarks)):
         console.print(line, soft_wrap=True)
 
 

@@ -258,13 +258,17 @@ class TrainingResult:
         return [{**row, "is_kept": int(row["epoch"] == self.best_epoch)} for row in (*start, *self.history)]
 
     @property
+    def further_remarks(self) -> list[str]:
+        """The remarks that `summary` does not say."""
+        return [remark for remark in self.remarks if remark not in self.summary]
+
+    @property
     def summary(self) -> str:
-        """Losses of the weights that are kept, and those at the end."""
-        best = self.best_metrics
-        text = f"held out {best['val_loss']:.3f} before training"
+        """Which weights are kept, with their losses and those at the end."""
+        best, text = self.best_metrics, kept_weights(self.best_epoch, len(self.history))
         if self.best_epoch:
-            kept = kept_weights(self.best_epoch, len(self.history))
-            text = f"{kept}, loss {best['train_loss']:.3f}, held out {best['val_loss']:.3f}"
+            text += f", loss {best['train_loss']:.3f}"
+        text += f", held out {best['val_loss']:.3f}"
         for last in self.history[-1:]:
             text += f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
         return text

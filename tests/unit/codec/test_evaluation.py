@@ -38,7 +38,7 @@ from distill.execution import Execution
 from distill.params import Params
 from distill.progress import ProgressReport
 from distill.training.distributed import make_fabric
-from distill.training.events import TrainingResult, VQEpochMetrics
+from distill.training.events import TrainingResult, VQEpochMetrics, kept_weights
 
 SMALL = {"epochs": 3, "codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
 PARAMS = Params.model_validate(
@@ -185,9 +185,9 @@ def test_the_health_of_each_level_is_shown_a_few_times_in_80_columns(
         (
             0,
             [(3.0, 2.5)],
-            "held out 2.250 before training; at the end 3.000 and 2.500",
+            f"{kept_weights(0, 1)}, held out 2.250; at the end 3.000 and 2.500",
         ),
-        (0, [], "held out 2.250 before training"),
+        (0, [], f"{kept_weights(0, 0)}, held out 2.250"),
     ],
 )
 def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
@@ -198,7 +198,9 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     best |= dict.fromkeys(("val_recon_loss", "val_mel_loss", "val_envelope_loss", "val_commit_loss"), 0.5)
     measured = health(*[0.1] * 4, 0.5, 0.1)
     best |= {f"codebook/{level}/{name}": value for level, row in measured.items() for name, value in row.items()}
-    result = TrainingResult({}, {}, best_epoch, best, history, remarks=["it still fell"])
+    result = TrainingResult(
+        {}, {}, best_epoch, best, history, remarks=[kept_weights(best_epoch, len(rows)), "it still fell"]
+    )
     screen = io.StringIO()
     tones = {"tone/tonal_originals": 0.5, "tone/tonal_decodes": 0.25}
     training = CodecTraining(result=result, model=tiny_codec(), recordings=12, tier="small", metrics=tones)
@@ -210,3 +212,4 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     assert [text.partition("  ")[0] for text in lines[3:9]] == list(FrameLayout(SIZES).names)
     assert lines[9].startswith("warning: shape 2: 10% of the codewords are used")
     assert lines[-1] == "it still fell"
+    assert sum(kept_weights(best_epoch, len(rows)) in text for text in lines) == 1
