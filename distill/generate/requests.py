@@ -491,8 +491,9 @@ class KitSettings(Settings):
             raise ParamsError(
                 f"round_robins {self.round_robins}: expected one_key with it, found none; give both, or per_label alone"
             )
+        usual = {name: field.default for name, field in type(self).model_fields.items()}
         for other in ("notes", "per_label"):
-            if self.one_key and other in self.model_fields_set and getattr(self, other) is not None:
+            if self.one_key and getattr(self, other) != usual[other]:
                 raise ParamsError(
                     f"{other}: expected none beside one_key, found {getattr(self, other)}; leave one of them out"
                 )
