@@ -34,7 +34,7 @@ RUNS = "/#/experiments/1/runs?workflowType=machine_learning"  # of MLflow's page
 PRIORS = "tags.`dvc.stage` = 'train_prior'"
 WIDTH, HEIGHT = 1100, 620
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SECONDS = 60.0  # that MLflow's page may take to answer
+SECONDS = 180.0  # that MLflow's page may take to answer
 
 
 def commands(page: str) -> list[list[str]]:
