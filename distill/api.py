@@ -19,7 +19,6 @@ from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ArtifactError, ParamsError
-from distill.execution import usual_tensors
 from distill.generate.asked import request_of
 from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.fill import FillRequest
@@ -66,6 +65,7 @@ from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
 from distill.progress import Progress, silent
 from distill.storage.tables import read_frame
+from distill.training.distributed import usual_tensors
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -51,23 +51,6 @@ def date_from_environment() -> int:
     if value.isascii() and value.isdigit() and int(value) < 1 << 37:  # in the year 6325
         return int(value)
     raise ParamsError(f"SOURCE_DATE_EPOCH: expected whole seconds since 1970, found {value!r}; correct or unset it")
-
-
-@contextmanager
-def usual_tensors() -> Iterator[None]:
-    """Let PyTorch make tensors as usual, float32 on the CPU, though the program that calls Distill has other defaults.
-
-    The type is that of all threads meanwhile.
-    """
-    import torch
-
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with nullcontext() if device.type == "cpu" else torch.device("cpu"):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
 
 
 def number_from_environment(name: str, default: str) -> int | None:

@@ -19,7 +19,6 @@ from distill.codec.streaming import decode, encode, within_full_scale
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
-from distill.execution import usual_tensors
 from distill.generate.faults import Samples
 from distill.generate.given import Given
 from distill.generate.requests import Recording
@@ -29,6 +28,7 @@ from distill.model_file.format import Bundle, BundleMetadata
 from distill.params import default_params
 from distill.prior.pretrained import pretrained_prior
 from distill.storage.weights import weights_sha256
+from distill.training.distributed import usual_tensors
 
 SHORTEST_SECONDS = 0.025  # a frame of codes: takes of less are near silence
 

@@ -20,7 +20,6 @@ from pydantic.fields import FieldInfo
 
 from distill.audio.output import Output
 from distill.errors import ParamsError
-from distill.execution import usual_tensors
 from distill.notes import Notes, notes_text, read_notes
 from distill.params import Guidance, Share, Temperature, TopK, TopP, default_values
 from distill.params.settings import Settings, setting_of, validated
@@ -537,6 +536,8 @@ def takes(kind: Callable[P, S]) -> Callable[[Callable[[Owner, S], Result]], Call
 
         @wraps(method)
         def run(self: Owner, *given: P.args, **named: P.kwargs) -> Result:
+            from distill.training.distributed import usual_tensors  # which loads PyTorch
+
             values = signature.bind(self, *given, **named).arguments
             del values[itself.name]
             with usual_tensors():

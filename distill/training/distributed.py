@@ -3,7 +3,8 @@
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +27,21 @@ def device_of(execution: Execution) -> torch.device:
     if execution.device == "cuda" and not has_cuda:
         raise ParamsError("DISTILL_DEVICE: expected a CUDA device, found none on this computer; use auto or cpu")
     return torch.device("cuda" if has_cuda and execution.device != "cpu" else "cpu")
+
+
+@contextmanager
+def usual_tensors() -> Iterator[None]:
+    """Let PyTorch make tensors as usual, float32 on the CPU, though the program that calls Distill has other defaults.
+
+    The type is that of all threads meanwhile.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with nullcontext() if device.type == "cpu" else torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def make_fabric(execution: Execution) -> "Fabric":
