@@ -123,7 +123,8 @@ def test_what_continues_a_recording_has_its_image(model: Model) -> None:
 def test_steps_from_a_stereo_recording_to_a_mono_one_are_all_stereo(model: Model) -> None:
     made = model.morph(wide(), wide()[:, 0], steps=3)
     assert [sound.ndim for sound in made.sounds] == [2] * 3
-    assert len(made.images[0]) and not len(made.images[2])
+    assert len(made.images[0])
+    assert not len(made.images[2])
     assert {sound.ndim for sound in model.morph(wide(), wide()[:, 0], steps=3, width=0).sounds} == {1}
 
 
