@@ -388,7 +388,7 @@ class GenerateTab:
         cards = [
             _card(path, number, row, unknown) for number, (path, row) in enumerate(zip(paths, rows, strict=True), 1)
         ]
-        reports = (made.get(name) or {} for name in ("tuning", "faults"))
+        reports = (made.get(name) or {} for name in ("tuning", "loudness", "faults"))
         said = [line for report in reports for line in report.get("in_words") or []] + made.get("remarks", [])
         lines = "".join(f"<p>{escape(line)}</p>" for line in said)
         seed = f"<p>seed {escape(str(made['seed']))}</p>" if made.get("seed") is not None else ""
