@@ -170,10 +170,10 @@ class Model:
         beginnings sounds have, with the sound of the model's recordings, more or less, as `loose` says. A number as `min_novelty` redraws sounds whose
         novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
         the index and samples of every sound as soon as it is generated, and no samples are kept; with `first_alone` it
-        has the first one sooner, and all of them a little later; `on_output` gets their sample rate before. Samples are `[N]`,
-        all of them `[N, 2]` where the model is stereo. A sound that would clip at `loudness` is softer, and the result says by
-        how much. Raises ArtifactError
-        when the model lacks what is requested, ParamsError for arguments that are out of range.
+        has the first one sooner, and all of them a little later. `on_output` is called before, with an object that has
+        their `sample_rate` and `loudness`. Samples are `[N]`, or all of them `[N, 2]` where the model is stereo. A sound
+        that would clip at `loudness` stays softer, and the result says by how much. Raises ArtifactError when the model
+        lacks what is requested, ParamsError for arguments that are out of range.
         """
         label = self.label_number(request.label)
         if request.min_novelty is not None or request.reject_faults:
@@ -236,9 +236,9 @@ class Model:
         decoded recording, 1 all, which gives `generate` with the same length and seed; 0.3 by default, 0.5 of a model of
         a single recording, whose codes are more alike. Between, no two takes are the same, unless `equal` of the result
         says so. `transpose` moves its tones by so many semitones, `note` to a note: what is drawn again follows. Takes
-        are at the recording's sample rate, unless another is asked for. The
-        other arguments are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments that are
-        out of range, and for a recording without a pitch.
+        are at the recording's sample rate, unless another is asked for. The other arguments are those of `generate`.
+        Raises ArtifactError, AudioError, or ParamsError for arguments that are out of range, and for a recording without a
+        pitch.
         """
         label = self.label_number(request.label)
         strength = self.source.strength if request.strength is None else request.strength

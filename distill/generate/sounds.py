@@ -197,9 +197,9 @@ def generate_sounds(
     """Generate sounds, each from its own seed, in batches of at most BATCH; those that are refused are drawn again.
 
     At strength 0 all takes are the recording, at strength 1 they are as without it. `report` is called while codes are
-    drawn, with frames of all sounds. `emit` gets every sound as soon as its batch is ready. With `first_alone` the first sound is a batch, so that it is there soon. Raises
-    ArtifactError when a network gives NaN or infinite values, or when a refusal with a remedy applies to all sounds of the
-    first BATCH.
+    drawn, with frames of all sounds. `emit` gets every sound as soon as its batch is ready. With `first_alone` the first
+    sound is a batch, so that it is there soon. Raises ArtifactError when a network gives NaN or infinite values, or when a
+    refusal with a remedy applies to all sounds of the first BATCH.
     """
     draws, is_heard = Draws(), request.is_tuned or any(refusal.hears for refusal in refusals)
     alone = int(first_alone)

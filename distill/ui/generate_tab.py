@@ -399,7 +399,7 @@ class GenerateTab:
         paths = [folder / Path(row["file"]).name for row in rows]
         names = names_of(len(rows), made.get("columns"))
         cards = [_card(path, name, row, unknown) for path, name, row in zip(paths, names, rows, strict=True)]
-        reports = (made.get(name) or {} for name in ("tuning", "faults"))
+        reports = (made.get(name) or {} for name in ("tuning", "loudness", "faults"))
         said = [line for report in reports for line in report.get("in_words") or []] + made.get("remarks", [])
         lines = "".join(f"<p>{escape(line)}</p>" for line in said)
         seed = f"<p>seed {escape(str(made['seed']))}</p>" if made.get("seed") is not None else ""

@@ -350,7 +350,9 @@ def test_strength_goes_from_the_decoded_recording_to_a_free_draw(model: Model) -
     for label in (None, "kick"):
         free = model.generate(n=2, seconds=6000 / 16_000, seed=4, label=label)
         assert same(model.vary(tone, n=2, strength=1.0, seed=4, label=label).sounds, free.sounds)
-    assert len(model.vary(tone, n=1, recording_rate=32_000).sounds[0]) == 3000
+    at_its_rate = model.vary(tone, n=1, recording_rate=32_000)
+    assert (at_its_rate.sample_rate, len(at_its_rate.sounds[0])) == (32_000, 6000)
+    assert len(model.vary(tone, n=1, recording_rate=32_000, sample_rate=16_000).sounds[0]) == 3000
 
 
 def test_sounds_are_at_notes_and_say_their_pitch(tmp_path: Path) -> None:

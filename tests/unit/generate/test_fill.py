@@ -201,3 +201,21 @@ def test_samples_are_extended_at_their_own_rate(model: Model) -> None:
     assert len(longer) == first + len(sound) + OTHER_RATE // 2
     assert np.array_equal(longer[first + fade : first + len(sound) - fade], sound[fade:-fade])
     assert np.abs(longer[:first]).max() > 0.01
+
+
+def test_a_lossy_recording_stays_as_it_is_decoded(shell: CommandLine, path: Path) -> None:
+    write_audio(Path("a.mp3"), string(), RATE, "mp3")
+    made = shell("fill", str(path), "a.mp3", "--from", "0.3", "--to", "0.5", "--seed", "1", "--json")
+    (row,) = json.loads(made.out)["sounds"]
+    assert soundfile.info(row["file"]).subtype == "FLOAT"
+    given, filled = (soundfile.read(file, dtype="float32")[0] for file in ("a.mp3", row["file"]))
+    assert np.array_equal(kept_parts(given, RATE, 0.3, 0.5), kept_parts(filled, RATE, 0.3, 0.5))
+
+
+def test_what_is_no_recording_is_refused(shell: CommandLine, path: Path) -> None:
+    soundfile.write("silent.wav", np.zeros(RATE), RATE)
+    said = shell.refused("fill", str(path), "silent.wav", "--from", "0.3", "--to", "0.5")
+    assert (
+        "silent.wav: expected a recording, found a file that is silent (peak 0); check the path or name another" in said
+    )
+    assert not Path("filled").exists()
