@@ -205,15 +205,16 @@ class Model:
 
     @takes(KitSettings)
     def kit(self, request: KitSettings) -> Kit:
-        """Make a sampler's instrument in the folder `out`: `per_label` new sounds for each of `labels`, all by default.
+        """Make a sampler's instrument in the folder `out`: a new sound for each of `labels`, all by default, and takes of it.
 
-        `keys` gives labels other keys than by their names: MIDI numbers or notes, such as {"oh": "F#4"}. A model
-        without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and
+        They are `per_label` together. `keys` gives labels other keys than by their names: MIDI numbers or notes, such as
+        {"oh": "F#4"}. A model without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds and
         copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
         seed gives the same files on as many threads. Raises ParamsError and ArtifactError.
 
         With `notes`, as of `generate`, it is an instrument over all keys, of one label or of a model without labels: it
-        has `per_label` sounds at every `every`-th of these, by default at each.
+        has `per_label` sounds at every `every`-th of these, by default at each. Notes that it cannot hold are an
+        AudioWarning where it is of a recording. With `one_key` it is `round_robins` variations of one sound on one key.
         """
         return make_kit(self.source, request.model_copy(update={"seed": seed_or_any(request.seed)}))
 

@@ -217,8 +217,9 @@ def kit(
 ) -> None:
     """Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files.
 
-    Drums are on the keys of General MIDI, other sounds on white keys from C1 (24) upwards. Sounds of one label are round
-    robins. Sounds that are copies of training recordings are left out. With --notes all keys play one instrument in tune.
+    Drums are on the keys of General MIDI, other sounds on white keys from C1 (24) upwards. Sounds of a key are takes of one
+    sound, as round robins. Sounds that are copies of training recordings are left out. With --notes all keys play one
+    instrument in tune; with --one-key all sounds are on one key.
     """
     given["keys"] = _keys_of(given.get("keys", []))
     with remarks_said(), ProgressReport("kit") as progress:

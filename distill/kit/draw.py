@@ -225,7 +225,7 @@ class Drawing:
             made |= self._takes_at(number, name, anchor, refused)
             for note in left:
                 refused[note][MISTUNED.name] += note not in anchor
-            tried |= {middle, *range(min(made), max(made) + 1)}
+            tried |= {middle, *range(min(made, default=0), max(made, default=-1) + 1)}
             if self.source.single is not None:
                 break  # no take holds a note that the recording does not
         for note in notes:

@@ -184,6 +184,18 @@ def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
     assert (group.key, group.keys, len(group.sounds)) == (24, (), 2)
 
 
+def test_where_all_takes_at_notes_are_silent_no_kit_is_made(
+    of_note: ModelOfOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draw, "is_silent", lambda *_: True)
+    with pytest.raises(
+        ArtifactError,
+        match=r"glass\.wav: expected sounds for the kit, found none among 40 drafts \(40 silent\); choose",
+    ):
+        of_note.kit(tmp_path / "kit", notes="A3,B3", per_label=1, seed=1)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_bass_that_is_coded_as_noise_is_refused_at_notes(made: Callable[..., ModelOfOne], tmp_path: Path) -> None:
     time = np.arange(round(1.5 * RATE)) / RATE
     bass = sum(np.sin(2 * np.pi * 41.2 * k * time) / k for k in range(1, 41)) * np.exp(-1.5 * time)

@@ -1,5 +1,6 @@
 """Kits on disk: complete, repeatable, without copies, written as a whole or not at all; sounds trimmed, at one peak."""
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -160,6 +161,18 @@ def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
     ):
         model.kit(tmp_path / "kit", per_label=1, seconds=0.1)
     assert [path.name for path in tmp_path.iterdir()] == ["m.distill"]
+
+
+def test_a_label_without_a_sound_is_said_and_the_others_are_made(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two layers, too."""
+    calls = itertools.count()  # of the four drafts of the first label none can be used
+    monkeypatch.setattr("distill.kit.draw.is_silent", lambda *_: next(calls) < 4 * MOST_DRAWS)
+    kit = model.kit(tmp_path / "kit", labels=["kick", "snare"], per_label=2, velocity_layers=2, seconds=0.1, seed=1)
+    assert [(group.label, len(group.sounds)) for group in kit.groups] == [("drum/kick", 0), ("drum/snare", 2)]
+    assert kit.missing_lines == ["drum/kick: 0 of 2 sounds; refused draws: 80 silent"]
+    assert "drum-kick" not in (kit.folder / "kit.sfz").read_text()
 
 
 def test_silence_is_judged_beside_the_recordings() -> None:
