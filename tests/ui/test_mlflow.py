@@ -49,11 +49,12 @@ def test_mlflow_shows_experiments_apart_with_best_values_and_curves(browser: Any
 
 def test_the_link_of_make_mlflow_shows_the_best_runs_first_and_asks_for_nothing(browser: Any, address: str) -> None:
     """No page before it: MLflow's first one says that it collects usage data."""
-    tab = browser.new_page(viewport={"width": experiments.WIDTH, "height": experiments.HEIGHT})
+    tab = browser.new_page(viewport={"width": 1600, "height": experiments.HEIGHT})
     tab.goto(f"{address}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey={VIEW}")
     tab.get_by_text(f"{len(WIDTHS)} matching runs").wait_for(timeout=1000 * experiments.SECONDS)
-    bits = tab.locator("[role=gridcell][col-id*='best/val_bits_per_second']").all_inner_texts()
-    assert list(map(float, bits)) == sorted(width * 2 for width in WIDTHS.values())
+    cells = tab.locator("[role=gridcell][col-id*='best/val_bits_per_second']")
+    cells.first.wait_for(timeout=1000 * experiments.SECONDS)
+    assert list(map(float, cells.all_inner_texts())) == sorted(width * 2 for width in WIDTHS.values())
     shown = tab.inner_text("body")
     assert "best/val_perplexity" in shown
     assert "usage data" not in shown
