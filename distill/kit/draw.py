@@ -31,7 +31,6 @@ from distill.generate.sounds import (
     folded,
     frames_for_seconds,
     generate_sounds,
-    in_channels,
 )
 from distill.generate.source import Recorded, Source
 from distill.kit.kit import MOST_CLUSTERS, Place, assign_keys, read_keys
@@ -357,7 +356,6 @@ def at_notes(
     for key, own, whole in zip(keys, moved, decoded, strict=True):
         note = key + offset
         samples, in_mono = (one[: len(voice.samples)] for one in whole)
-        samples = in_channels(samples, voice.samples.ndim)
         sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(in_mono))
         if sound.pitch is not None and sound.is_at_note:
             tuned, heard = (

@@ -20,6 +20,7 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import Samples
 from distill.generate.refusals import Sound
 from distill.generate.requests import FORMATS, KitSettings
+from distill.generate.sounds import in_channels
 from distill.generate.source import Source
 from distill.kit.draw import Drawing, Group, different_notes, with_own_note
 from distill.kit.kit import (
@@ -60,7 +61,7 @@ def make_kit(source: Source, settings: KitSettings) -> Kit:
     """
     out, settings = Path(settings.out), with_own_note(source, settings)
     drawing, groups = Drawing(source, settings), list[KitGroup]()
-    output = Output(settings.sample_rate or drawing.rate, settings.loudness)
+    output = Output(settings.sample_rate or source.sample_rate, settings.loudness)
     with atomic_folder(kit_folder(out, settings.replace)) as folder:
         for instrument in drawing.instruments():
             written = _write_instrument(folder, instrument, settings.velocity_layers, drawing.rate, output)
@@ -150,11 +151,12 @@ def at_one_level(sounds: Sequence[Samples], sample_rate: int) -> list[Samples]:
 def _write_instrument(
     folder: Path, instrument: Sequence[Group], layers: int, made_at: int, output: Output
 ) -> list[tuple[KitSound, ...]]:
-    """Write the sounds of each group of an instrument, which were made at a sample rate."""
+    """Write the sounds of each group of an instrument, which were made at a sample rate, with one number of channels."""
+    drawn_sounds = [sound for group in instrument for sound in group.drawn.sounds]
+    channels = max((sound.samples.ndim for sound in drawn_sounds), default=1)
     sounds = [
-        replace(sound, samples=resampled(sound.samples, made_at, output.sample_rate))
-        for group in instrument
-        for sound in group.drawn.sounds
+        replace(sound, samples=resampled(in_channels(sound.samples, channels), made_at, output.sample_rate))
+        for sound in drawn_sounds
     ]
     left = iter(_finished(sounds, output))
     return [

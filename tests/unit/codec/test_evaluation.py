@@ -140,7 +140,7 @@ def health(*used: float) -> dict[str, dict[str, float]]:
 def test_each_level_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress_module, "LINE_SECONDS", 1e9)
-    monkeypatch.setattr(progress_module, "Console", lambda **_: Console(file=screen, width=120))
+    monkeypatch.setattr(progress_module, "LastingConsole", lambda **_: Console(file=screen, width=120))
     with ProgressReport("codec") as progress:
         show = CodecConsole(progress)
         for number, used in enumerate([(0.5, 0.25), (0.5, 0.24), (0.2, 0.9)]):
@@ -161,7 +161,7 @@ def test_the_health_of_each_level_is_shown_a_few_times_in_80_columns(
 ) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress_module, "LINE_SECONDS", 1e9)
-    monkeypatch.setattr(progress_module, "Console", lambda **_: Console(file=screen, width=80))
+    monkeypatch.setattr(progress_module, "LastingConsole", lambda **_: Console(file=screen, width=80))
     measured, names = health(*[0.25] * 15, 1.0), level_names(16)
     with ProgressReport("codec") as progress:
         show = CodecConsole(progress)

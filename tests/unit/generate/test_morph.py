@@ -119,6 +119,6 @@ def test_steps_are_files_with_the_names_of_both(shell: CommandLine, path: Path) 
     assert "expected two recordings, or four as the corners of a grid, found 3; give two or four" in shell.refused(
         "morph", str(path), "low.wav", "high.wav", "high.wav"
     )
-    assert "none.wav: expected a recording, found a file that is missing" in shell.refused(
+    assert "none.wav: expected a recording, found nothing there; check the path" in shell.refused(
         "morph", str(path), "low.wav", "none.wav"
     )

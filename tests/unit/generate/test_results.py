@@ -56,15 +56,15 @@ def test_a_result_is_printed_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None
         0: Sound(CODES, of("kick.wav"), ("drone",), NO_SAMPLES, 1.0, 60.0, 60.0625),
         1: Sound(CODES, None, None, NO_SAMPLES, 12.0, 60.0),
     }
-    made = Generated(draws=Draws(notes), sample_rate=8000, seed=1)
+    made = Generated(draws=Draws(notes), output=Output(8000), seed=1)
     assert str(made) == repr(made)
     assert str(made).splitlines() == [
         "sound  seconds  note                verdict",
         "0      1.00     C4: +6 cents        Faulty: drone; New. Nearest: kick",
         "1      12.00    C4: no clear pitch",
     ]
-    take = Take(CODES, of("kick.wav"), None, NO_SAMPLES, 1.0, similarity=Similarity(0.72, 1.0, "close"))
-    varied = Varied(draws=Draws(dict.fromkeys(range(40), take)), sample_rate=16_000, seed=0, strength=0.3)
+    take = Take(CODES, of("kick.wav"), None, NO_SAMPLES, 1.0, similarity=Similarity(0.72, 1.0, 2.5, "close"))
+    varied = Varied(draws=Draws(dict.fromkeys(range(40), take)), output=Output(16_000), seed=0, strength=0.3)
     lines = str(varied).splitlines()
     assert lines[0].split() == ["take", "seconds", "verdict"]
     assert lines[32:] == ["31    1.00     28% changed; New. Nearest: kick", "and 8 more"]

@@ -364,7 +364,7 @@ def test_a_training_that_begins_while_the_page_looks_is_the_one_that_is_shown(
     job(3, "prior")
     begun: list[Job] = []
 
-    def charts(_: object) -> str:
+    def charts(*_: object) -> str:
         begun.append(begun[0] if begun else job(4, "prior"))
         return ""
 
