@@ -67,7 +67,7 @@ def test_a_result_is_printed_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None
     varied = Varied(draws=Draws(dict.fromkeys(range(40), take)), output=Output(16_000), seed=0, strength=0.3)
     lines = str(varied).splitlines()
     assert lines[0].split() == ["take", "seconds", "verdict"]
-    assert lines[32:] == ["31    1.00     28% changed; New. Nearest: kick", "and 8 more"]
+    assert lines[32:] == ["31    1.00     28% of codes changed; New. Nearest: kick", "and 8 more"]
 
 
 def test_what_was_heard_is_said_in_words() -> None:
