@@ -250,7 +250,7 @@ def main() -> None:
 
 
 def _answer(path: str, what: str, how: Sequence[Any], memory: int, seconds: int) -> bytes:
-    """What one of ANSWERS gives of a file, within limits.
+    """Call a function of ANSWERS with a file, within limits, and pack its result.
 
     `memory` is in bytes. Opening the file and each block of it may take `seconds` of processor time.
     """

@@ -22,9 +22,9 @@ _SIZES_OF_A_PIPE = (1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
 
 @dataclass(frozen=True)
 class Header:
-    """The samples of a file: in which parts they are, how many bytes of them the header states, and frames of a coding.
+    """Where the samples of a file lie, and their size as its header states it: bytes, and frames of a block coding.
 
-    `frames` are those that blocks of `block_bytes` were made of: the last block may be filled up. 0 where none is stated.
+    Blocks of `block_bytes` hold `frames` frames, and padding behind them in the last one; 0 if the header has no number.
     """
 
     parts: tuple[tuple[int, int], ...]  # start and stop of each in the file

@@ -449,7 +449,7 @@ def tempo_line(corpus: Corpus) -> str:
 
 
 def corpus_warnings(report: Mapping[str, Any], has_labels: bool) -> list[str]:
-    """What a training on the recordings of a report will lack, in sentences."""
+    """Sentences that warn of a report's recordings: too few, and labels without any."""
     counts = report["counts"]
     few = few_recordings(counts["used"] + counts["warned"] - counts["duplicates"])
     return [*filter(None, [few]), *(label_warnings(report) if has_labels else [])]

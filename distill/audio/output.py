@@ -13,7 +13,7 @@ from distill.audio.write import Bits
 from distill.text import several
 
 CEILING_DB = -1.0  # dBFS: the highest peak of a sound that is brought to a loudness
-UNDER_DB = 0.05  # below the loudness that was asked for, from which on it is said
+UNDER_DB = 0.05  # a smaller difference from the requested loudness is not reported
 
 
 class Levelled(NamedTuple):
@@ -25,7 +25,7 @@ class Levelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Output:
-    """The sample rate in Hz, the loudness in LUFS, None for that of each sound, and the bits of a sample in a file."""
+    """Sample rate in Hz, loudness in LUFS or None for no change, and bits of a sample in a file."""
 
     sample_rate: int
     loudness: float | None = None

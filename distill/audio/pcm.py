@@ -43,7 +43,7 @@ def pcm_sha256(pcm: Pcm, exponent: int) -> str:
 
 
 def whole(values: NDArray[np.floating], bits: int) -> NDArray[np.int32]:
-    """The nearest whole numbers, clipped to those of so many bits."""
+    """Round to integers, clipped to the range of `bits` bits."""
     full_scale = 1 << (bits - 1)
     made: NDArray[np.int32] = np.rint(values).clip(-full_scale, full_scale - 1).astype(np.int32)
     return made

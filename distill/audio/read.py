@@ -91,7 +91,7 @@ class Recording:
 class Original:
     """A recording as its file holds it: samples `[N]` or `[N, 2]` at its own rate, whose peak may be above full scale.
 
-    A file with samples of so many `bits` holds them, and `reason` has the warnings; without samples it says why.
+    `bits` is the depth that a file needs to hold the samples. `reason` has the warnings, or why there are no samples.
     """
 
     samples: F32
@@ -142,7 +142,7 @@ class _Decoding:
 
     @property
     def _spikes(self) -> str:
-        """The samples far above a sound that is heard without them, as a part of a sentence; "" where there are none."""
+        """Describe a few samples far above all others, as part of a sentence; "" if there are none."""
         others, above = self._loudest[:-1].astype(np.float64), self._loudest[1:]
         jumps = np.flatnonzero((others >= SILENT_PEAK) & (above >= SPIKE_RATIO * others))
         if not len(jumps):
@@ -188,7 +188,7 @@ class _Decoding:
         yield from self._stream.remarks()
 
     def changes(self) -> Iterator[str]:
-        """What is changed of samples that are kept in 16 bits."""
+        """Yield remarks on how samples change when they are stored with 16 bits."""
         if abs(self.mix.offset) >= 0.01:  # -40 dBFS
             yield f"a constant offset of {self.mix.offset:.2g} was taken off"
         if self._spikes:

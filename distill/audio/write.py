@@ -1,6 +1,6 @@
 """Writing of audio files through soundfile, atomically.
 
-Samples are rounded here: libsndfile rounds those of WAV files down, so that silence would become -1.
+Samples are rounded here: libsndfile would round down in WAV files, and write silence as -1.
 """
 
 import io
@@ -57,8 +57,8 @@ def audio_file(
 ) -> bytes:
     """The bytes of an audio file of samples, mono `[N]` or stereo `[N, 2]`. Raises AudioError for `path`.
 
-    Where `kind` has them they are in `bits`, those of a soft sound in 24 at least: rounded to the nearest, and clipped at
-    full scale, but for floats. Equal samples give equal bytes.
+    The file has `bits` bits a sample if `kind` allows, and at least 24 for a soft sound. Integers are rounded to the
+    nearest and clipped at full scale; floats stay. Equal samples give equal bytes.
     They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
     """
     is_soft = bits == 16 and np.abs(samples).max(initial=0.0) < SOFT_PEAK

@@ -76,7 +76,7 @@ def writable(parameter: CallbackParam, given: Path) -> Path:
 
 
 MODEL, RECORDING = "a Distill model", "a recording"
-# What a field of a request that is a path is checked by, by the flag's metavar.
+# Checks of path fields of requests, by the metavar of the flag.
 CHECKS = {"AUDIO": existing(RECORDING), "AUDIO|MIDI": existing("a recording or a MIDI file"), "DIR": writable}
 ModelPath = Annotated[
     Path, Argument(callback=existing(MODEL), metavar="MODEL.distill", help="a model file", show_default=False)

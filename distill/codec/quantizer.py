@@ -324,7 +324,7 @@ def codebook_health(counts: Tensor, codebook_sizes: Sequence[int]) -> dict[str, 
 def utilization_warnings(
     health: CodebookHealth, layout: FrameLayout, frames: float = math.inf, counted: str = "held-out recordings"
 ) -> tuple[str, ...]:
-    """Warnings, one sentence for every shape level that uses less than 30 % of its codewords in so many `frames`.
+    """Warn, in a sentence each, of shape levels that use less than 30 % of their codewords in `frames` frames.
 
     Loudness and tones have codes for other sounds than there are. Fewer than four frames a codeword tell nothing.
     """

@@ -54,7 +54,7 @@ from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 PREVIEWS, PREVIEW_NAMES = 4, "names.json"
-FITTED = "fitted"  # of what is kept beside the checkpoints
+FITTED = "fitted"  # name of the fitted codec beside the checkpoints
 HEALTH_SHOWN = 8  # times in a training
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 
@@ -65,7 +65,7 @@ class CodecTraining(Trained):
 
     model: VQVAE
     split_remark: str = ""
-    held_out_frames: float = math.inf  # by which the use of codewords was measured
+    held_out_frames: float = math.inf  # number of frames that codeword use was measured on
 
     @property
     def codebook_health(self) -> CodebookHealth:

@@ -173,7 +173,7 @@ def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
 
 
 def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
-    """Samples `[N]` or `[N, 2]`, played faster or slower by `semitones` of each sample of what is made; at most so many."""
+    """Samples `[N]` or `[N, 2]`, resampled so that output sample `i` plays at `semitones[i]`; at most `len(semitones)` of them."""
     from scipy.ndimage import map_coordinates  # it takes a while to load
 
     if not semitones.any():
@@ -187,7 +187,7 @@ def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
 
 
 def _sampled(contour: Contour, note: Note, count: int, sample_rate: int) -> NDArray[np.float64]:
-    """Values `[count]` of a contour at samples of a note, in which they change within SMOOTHED; after its end they stay."""
+    """Sample a contour over a note, `[count]`, smoothed over SMOOTHED seconds; constant after the end of the note."""
     from scipy.ndimage import uniform_filter1d  # it takes a while to load
 
     seconds = count / sample_rate if note.seconds is None else note.seconds
