@@ -41,7 +41,9 @@ LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or sp
 LEAST_SECONDS = 30  # of processor time for opening a file, or for one block of it; usual files take milliseconds
 LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # for all of a file, with a slow disk, a busy computer, or one that sleeps
 
-UNUSABLE = "{path}: expected a recording, found a file that {reason}; check the path or name another one"
+UNUSABLE = (
+    "{path}: expected a recording, found a file that {reason}; check the path, repair the file, or name another one"
+)
 
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 

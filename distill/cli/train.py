@@ -169,7 +169,11 @@ def _check_folder(flag: str, folder: str) -> None:
     if is_url(folder):
         open_source(folder)
     elif not Path(folder).is_dir():
-        other = "a file; name the folder that holds it" if Path(folder).exists() else "nothing there; check the path"
+        other = (
+            "a file; name the folder that holds it, and unpack an archive"
+            if Path(folder).exists()
+            else "nothing there; check the path"
+        )
         raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {other}")
 
 

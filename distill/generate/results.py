@@ -335,7 +335,7 @@ class Varied(Result):
 
     def _lines(self) -> list[str]:
         lines = [
-            f"coding alone, as at strength 0, changes the recording by {coding:.1f} dB; what is drawn again comes on top"
+            f"the codec is not exact: takes at strength 0 differ from the recording by {coding:.1f} dB, others by more"
             for coding in {one.coding_db for one in self.similarity}
         ]
         if self.equal:

@@ -18,7 +18,7 @@ from distill.text import several
 from distill.training.checkpoints import NO_CHECKPOINTS, WEIGHTS, CheckpointStore
 from distill.training.console import Observer, ToConsole
 from distill.training.events import TrainingResult
-from distill.training.interruption import Interruption, catch_interruption
+from distill.training.interruption import Interruption, catch_interruption, raise_interrupted
 from distill.training.tracking import Tracker
 
 
@@ -106,6 +106,8 @@ def tracked_run(
         observers = (show(console), tracker)
         yield Run(fabric, store, observers, interruption, stop.exists, console, tracker, fingerprint)
         stop.unlink(missing_ok=True)
+        if interruption.signal is not None:  # it came after the last step that would have seen it
+            raise_interrupted(interruption.signal, "training is done and saved; run the same command to continue")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

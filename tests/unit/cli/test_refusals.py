@@ -42,7 +42,7 @@ REFUSED = {
     "decode m.distill one.codes -o x.wav --format flac": "--format flac: expected the format that x.wav names; leave",
     "decode m.distill two.codes -o x.wav": "-o x.wav: expected a folder for 2 recordings",
     "train none": "DIR none: expected a folder of recordings, found nothing there; check the path",
-    "train text.wav": "DIR text.wav: expected a folder of recordings, found a file; name the folder that holds it",
+    "train text.wav": "DIR text.wav: expected a folder of recordings, found a file; name the folder that holds it, and unpack an archive",
     "train . --name m --out .": "--name m: expected a new name, found m.distill there; choose another name",
     "train . --out new/mine.distill": "--out new/mine.distill: expected a folder, found the name of a model; use --name mine "
     "--out new",

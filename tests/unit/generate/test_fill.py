@@ -216,7 +216,5 @@ def test_a_lossy_recording_stays_as_it_is_decoded(shell: CommandLine, path: Path
 def test_what_is_no_recording_is_refused(shell: CommandLine, path: Path) -> None:
     soundfile.write("silent.wav", np.zeros(RATE), RATE)
     said = shell.refused("fill", str(path), "silent.wav", "--from", "0.3", "--to", "0.5")
-    assert (
-        "silent.wav: expected a recording, found a file that is silent (peak 0); check the path or name another" in said
-    )
+    assert "silent.wav: expected a recording, found a file that is silent (peak 0); check the path, repair" in said
     assert not Path("filled").exists()

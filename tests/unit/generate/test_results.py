@@ -27,7 +27,7 @@ def test_a_line_says_how_much_of_a_take_changed_and_its_verdict_in_some_words() 
     )
     made = Varied(draws=Draws({0: take}), output=Output(16_000), seed=0, strength=0.3)
     assert made.lines([Path("a.wav")])[0] == "a.wav  1.00 s  28% of codes changed  New. Nearest: kick_tight"
-    said = "coding alone, as at strength 0, changes the recording by 2.5 dB; what is drawn again comes on top"
+    said = "the codec is not exact: takes at strength 0 differ from the recording by 2.5 dB, others by more"
     assert made.lines([Path("a.wav")])[1] == said
     (row,) = made.json([Path("a.wav")])["takes"]
     assert row["similarity"]["coding_db"] == 2.5

@@ -1,5 +1,6 @@
 """The loop on a tiny task: exact resume, best weights, patience, cancel, interruption, budget, checkpoints."""
 
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -299,6 +300,16 @@ def test_a_stop_file_ends_the_training_that_it_is_for(
     assert not stop.exists()  # it does not end the next training
     removed = "was there before training began and is removed; make it again to stop early"
     assert (removed in capsys.readouterr().err) is not is_watched
+
+
+def test_a_signal_after_the_last_step_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows in the same command, such as training a prior, does not begin."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    ended = pytest.raises(Interrupted, match="interrupted by SIGINT: training is done and saved; run the same command")
+    with ended as caught, tracked_run("train_prior", {}, {}, {}, (), ToConsole, FABRIC, tmp_path, None) as run:
+        Trainer(LineTask(), settings(), replace(run, observers=[])).run()
+        signal.raise_signal(signal.SIGINT)
+    assert caught.value.exit_code == 130
 
 
 def test_epochs_report_means_of_their_steps() -> None:
