@@ -18,6 +18,17 @@ def window_energies(sound: NDArray[np.floating], window: int) -> NDArray[np.floa
     return energies
 
 
+def level_db(samples: NDArray[np.floating], sample_rate: int) -> float:
+    """Level of samples `[N]` or `[N, 2]` in dBFS: the RMS of the loudest 50 ms, of both channels together.
+
+    Silence has -200 dBFS.
+    """
+    window = max(1, min(len(samples), round(0.05 * sample_rate)))
+    channels = np.atleast_2d(samples.T)
+    energies = sum(window_energies(channel, window) for channel in channels)
+    return float(10 * np.log10(max(1e-20, np.max(energies) / (window * len(channels)))))
+
+
 def peak_offset(left: Decibels, peak: Decibels, right: Decibels) -> Decibels:
     """How far from its bin a peak of a spectrum lies, in bins, by the parabola through its level and its neighbours'."""
     offset: Decibels = 0.5 * (left - right) / (left - 2 * peak + right - 1e-9)

@@ -6,7 +6,7 @@ slower. A loop's sounds that ring beyond its end go on from its beginning, so th
 Shapes: N samples.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.audio.measure import level_db
 from distill.codec.streaming import encode_each, within_full_scale
 from distill.generate.faults import Samples
 from distill.generate.refusals import FAULTY, Draws, Emit, Refusal, Sound
@@ -66,7 +67,9 @@ class ScoreRequest(GenerationRequest):
             for place, label in enumerate(self.score.labels):
                 seed = Seeds(derive_seed(seeds.of_sound(number, 0), Stream.SCORE_SOUNDS, place))
                 which, draws = self._drawn(source, label, seed, refusals, report)
-                sounds.update(zip(which, draws.sounds, strict=True))
+                sounds |= equally_loud(
+                    dict(zip(which, draws.sounds, strict=True)), source.codec.spectrogram.sample_rate
+                )
                 made.redrawn.update(draws.redrawn)
             for sound in self._mixed(source, sounds):
                 made.hand_over(len(made.drawn), sound, emit)
@@ -120,6 +123,16 @@ class ScoreRequest(GenerationRequest):
         codes = next(encode_each(source.codec, [torch.from_numpy(in_mono)])).cpu().numpy()
         of_it = [sound.novelty for which, sound in sounds.items() if label in ("", which[0])]
         return Sound(codes, least_new(of_it), None, samples, len(samples) / rate, label=label)
+
+
+def equally_loud(sounds: Mapping[Which, Sound], sample_rate: int) -> dict[Which, Sound]:
+    """Sounds with all variations of a key at the median of their levels, so that equal velocities are equally loud."""
+    levels = {which: level_db(sound.samples, sample_rate) for which, sound in sounds.items()}
+    of_keys: dict[tuple[str, int | None], list[float]] = defaultdict(list)
+    for (label, key, _), level in levels.items():
+        of_keys[label, key].append(level)
+    gains = {which: 10 ** ((np.median(of_keys[which[:2]]) - levels[which]) / 20) for which in sounds}
+    return {which: replace(sound, samples=sound.samples * np.float32(gains[which])) for which, sound in sounds.items()}
 
 
 def fitted(score: Score, tuner: Tuner, numbers: Mapping[str, int]) -> tuple[Score, list[str]]:

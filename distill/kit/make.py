@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from distill.audio.measure import window_energies
+from distill.audio.measure import level_db
 from distill.audio.output import Output, resampled
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
@@ -103,14 +103,6 @@ def finish(samples: Samples, sample_rate: int) -> Samples:
     kept[len(kept) - fade :].T[...] *= np.linspace(1.0, 0.0, fade)
     trimmed: Samples = kept.astype(np.float32)
     return trimmed
-
-
-def level_db(samples: Samples, sample_rate: int) -> float:
-    """Level of samples `[N]` or `[N, 2]` in dBFS: the RMS of the loudest 50 ms, of both channels together."""
-    window = max(1, min(len(samples), round(0.05 * sample_rate)))
-    channels = np.atleast_2d(samples.T)
-    energies = sum(window_energies(channel, window) for channel in channels)
-    return float(10 * np.log10(np.max(energies) / (window * len(channels))))
 
 
 def _gain(decibels: float) -> float:

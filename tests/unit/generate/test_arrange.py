@@ -11,12 +11,15 @@ from unit.command import CommandLine
 from unit.pitched import RATE
 
 from distill.api import Model
+from distill.audio.measure import level_db
 from distill.errors import ParamsError
-from distill.generate.arrange import RELEASE_SECONDS, mixed, sounded
+from distill.generate.arrange import RELEASE_SECONDS, equally_loud, mixed, sounded
+from distill.generate.refusals import Sound
 from distill.generate.score import Contour, Note
 from distill.generate.sounds import PEAK
 
 KEYS = (48, 52, 56, 60)
+CODES = np.zeros((1, 5), dtype=np.int64)
 
 
 def melody(path: Path, *keys: int, velocity: int = 100) -> Path:
@@ -43,6 +46,20 @@ def test_notes_of_a_file_are_played_at_their_times_and_pitches(model: Model, tmp
     assert np.array_equal(sound, again.sounds[0])
     other = model.generate(follow=melody(tmp_path / "a.mid", *KEYS), label="string", seed=2)
     assert not np.array_equal(sound[:RATE], other.sounds[0][:RATE])
+
+
+def test_a_note_that_comes_again_is_as_loud(model: Model, tmp_path: Path) -> None:
+    made = model.generate(follow=melody(tmp_path / "a.mid", *[60] * 4), label="string", seed=1)
+    levels = [level_db(made.sounds[0][number * RATE :][: RATE // 2], RATE) for number in range(4)]
+    assert max(levels) - min(levels) < 0.5
+    loud = np.sin(np.arange(RATE // 10, dtype=np.float32))
+    sounds = {("", 60, number): Sound(CODES, None, None, gain * loud, 0.1) for number, gain in enumerate((1, 0.01, 0))}
+    sounds["", 61, 0] = Sound(CODES, None, None, 0.1 * loud, 0.1)
+    same = equally_loud(sounds, RATE)
+    assert np.abs(same["", 60, 0].samples).max() == pytest.approx(0.01, rel=1e-3)  # the median of the key
+    np.testing.assert_allclose(same["", 60, 0].samples, same["", 60, 1].samples, atol=1e-6)
+    assert not same["", 60, 2].samples.any()
+    np.testing.assert_array_equal(same["", 61, 0].samples, sounds["", 61, 0].samples)
 
 
 def test_notes_beyond_the_corpus_are_moved_by_octaves_and_said(model: Model, tmp_path: Path) -> None:

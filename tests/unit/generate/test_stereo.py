@@ -14,10 +14,10 @@ from distill.api import Model
 from distill.audio.corpus import load_corpus
 from distill.audio.image import BANDS, MONO, Image, cut, dequantised, fold, image_of
 from distill.audio.ingest import ingest
+from distill.audio.measure import level_db
 from distill.errors import ParamsError
 from distill.generate.audition import audition
 from distill.generate.sounds import PEAK
-from distill.kit.make import level_db
 from distill.params import default_params
 
 Samples = NDArray[np.float32]
