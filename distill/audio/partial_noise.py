@@ -1,0 +1,119 @@
+"""Noise between partials: how much sounds between the partials of a held tone, beside the partials themselves.
+
+Tones that are decoded with fizz between their partials have the right bands, the right partials and nearly the right
+ratio of tone to noise. Here the level of each gap between two neighbouring partials is compared with theirs. Shapes: `N`
+samples, `G` gaps, `S` sounds.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE, HOP, LATER = 8192, 4096, 2048  # samples: of a window, from one to the next, after which a partial is still there
+REGIONS = (60, 1250, 2500, 5000, 10_000)  # Hz, from which each region of frequency begins
+LOUD, PROMINENT, LASTING = 55.0, 15.0, 12.0  # dB: partials are so much at most below the loudest bin, above the bins near
+# them, and below their level of before
+AROUND = 40  # bins to either side of a partial that are near it
+NARROWEST, WIDEST = 14, 120  # bins between partials
+OUT_OF_TUNE, LOBE = 0.004, 3  # of its frequency that a decoded partial may be off; bins that its lobe reaches beyond
+FEWEST = 20  # gaps of a region that are enough to tell its level
+NOISE = "partial_noise/"  # prefix of metrics
+
+Doubles = NDArray[np.float64]
+
+
+class PartialNoise(NamedTuple):
+    """Levels `[G, S]` of gaps in dB, beside the louder partial next to each; and their regions' numbers `[G]`."""
+
+    regions: NDArray[np.intp]
+    levels: Doubles
+
+    @classmethod
+    def measure(cls, original: NDArray[np.floating], sample_rate: int, *others: NDArray[np.floating]) -> Self:
+        """Measure `original` `[N]`, and `others` of the same length where the partials of `original` are.
+
+        The first of the levels' columns is that of the original.
+        """
+        found = list(_gaps(original, sample_rate, others))
+        levels = np.array([gap for _, gap in found]).reshape(-1, 1 + len(others))
+        return cls(np.array([region for region, _ in found], np.intp), levels)
+
+    @classmethod
+    def of_all(cls, measured: Iterable["PartialNoise"]) -> Self:
+        """The gaps of several sounds together."""
+        regions, levels = zip(*measured, strict=True)
+        return cls(np.concatenate(regions), np.concatenate(levels))
+
+    def medians(self) -> dict[int, Doubles]:
+        """Median levels `[S]` of each region that has enough gaps, by the frequency in Hz from which it begins."""
+        chosen = {hertz: self.regions == number for number, hertz in enumerate(REGIONS)}
+        return {hertz: np.median(self.levels[own], axis=0) for hertz, own in chosen.items() if own.sum() >= FEWEST}
+
+
+def partial_noise_summary(measured: Iterable[PartialNoise]) -> dict[str, float]:
+    """Median levels `<hertz>/original` and `<hertz>/decoded` of regions in dB, and their mean `distance`.
+
+    The gaps are those of decoded sounds beside their originals. Without enough of them nothing is told.
+    """
+    medians = PartialNoise.of_all(measured).medians()
+    levels = {
+        f"{hertz}/{name}": float(level)
+        for hertz, pair in medians.items()
+        for name, level in zip(("original", "decoded"), pair, strict=True)
+    }
+    distances = [abs(float(decoded - original)) for original, decoded in medians.values()]
+    return {**levels, "distance": float(np.mean(distances))} if distances else {}
+
+
+def partial_noise_line(metrics: Mapping[str, float]) -> str:
+    """What metrics `partial_noise/...` say, in one line; empty where nothing was measured."""
+    if f"{NOISE}distance" not in metrics:
+        return ""
+    pairs = [
+        f"{metrics[f'{NOISE}{hertz}/decoded']:.0f} dB ({metrics[f'{NOISE}{hertz}/original']:.0f}) from {hertz} Hz"
+        for hertz in REGIONS
+        if f"{NOISE}{hertz}/decoded" in metrics
+    ]
+    return f"{metrics[f'{NOISE}distance']:.1f} dB from the originals': {', '.join(pairs)}"
+
+
+def _gaps(
+    original: NDArray[np.floating], sample_rate: int, others: Iterable[NDArray[np.floating]]
+) -> Iterator[tuple[int, list[float]]]:
+    """Region and levels `[S]` of each gap between partials that stay for a while."""
+    sounds = [np.asarray(sound, np.float64) for sound in (original, *others)]
+    for start in range(SIZE // 4, len(original) - SIZE - LATER, HOP):
+        first, *rest = (_spectrum(sound[start : start + SIZE]) for sound in sounds)
+        later = _spectrum(sounds[0][start + LATER : start + LATER + SIZE])
+        partials = _partials(first, later)
+        for low, high in zip(partials[:-1], partials[1:], strict=True):
+            near = max(LOBE, int(OUT_OF_TUNE * high))
+            region = int(np.searchsorted(REGIONS, low * sample_rate / SIZE, side="right")) - 1
+            if region >= 0 and max(NARROWEST, 2 * near + 8) <= high - low <= WIDEST:
+                yield region, [_level(spectrum, low, high, near) for spectrum in (first, *rest)]
+
+
+def _spectrum(samples: Doubles) -> Doubles:
+    """Levels `[bins]` of a window of samples in dB; a Blackman window has no lobes to the sides that would be noise."""
+    return np.asarray(20 * np.log10(np.abs(np.fft.rfft(samples * np.blackman(SIZE), SIZE)) + 1e-9))
+
+
+def _partials(spectrum: Doubles, later: Doubles) -> NDArray[np.intp]:
+    """Bins of the partials in levels `[bins]` of a window that are there in a later one, too, from low to high."""
+    inner = spectrum[2:-2]
+    is_peak = (inner > spectrum[1:-3]) & (inner > spectrum[3:-1]) & (inner > spectrum[:-4]) & (inner > spectrum[4:])
+    loudest = spectrum.max()
+    bins = np.flatnonzero(is_peak & (inner > loudest - LOUD)) + 2 if loudest > 0 else np.empty(0, np.intp)
+    around = [float(np.median(spectrum[max(0, at - AROUND) : at + AROUND + 1])) for at in bins]
+    lasting = [float(later[at - 1 : at + 2].max()) for at in bins]
+    kept = (spectrum[bins] > np.array(around) + PROMINENT) & (np.array(lasting) > spectrum[bins] - LASTING)
+    return np.asarray(bins[kept])
+
+
+def _level(spectrum: Doubles, low: int, high: int, near: int) -> float:
+    """Mean power between two partials beside the louder of them, in dB, where each is within `near` bins."""
+    between = spectrum[low + near + LOBE : high - near - LOBE + 1]
+    louder = max(spectrum[at - near : at + near + 1].max() for at in (low, high))
+    return float(10 * np.log10(np.mean(10 ** (between / 10))) - louder)
