@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.audio.image import COHERENCE_STEPS, LEVEL_STEPS, MONO, Image, cut
 from distill.audio.output import Output
 from distill.audio.read import Original
+from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode
 from distill.codes.store import Codes, out_of_range
@@ -22,7 +22,7 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.asked import request_of
 from distill.generate.faults import FaultFinder, FaultReport, Samples
 from distill.generate.fill import FillRequest
-from distill.generate.given import Given, image_taken, read, read_as_it_is
+from distill.generate.given import Given, read, read_as_it_is, side_info_taken
 from distill.generate.morph import morphs
 from distill.generate.policies import Sampling
 from distill.generate.refusals import FAULTY, MISTUNED, Draws, Refusal, equal_to, too_old
@@ -260,7 +260,7 @@ class Model:
             recording=recorded,
             strength=strength,
             notes=notes,
-            image=recording.image,
+            side_info=recording.side_info,
             width=request.width,
             follow_tones=request.is_moved,
         )
@@ -299,9 +299,9 @@ class Model:
             raise ParamsError(
                 "extend: expected seconds before or after the recording, found less than a sample; give more"
             )
-        image = cut(image_taken(self.source, given), -request.before, len(whole) / rate)
+        side_info = side_info_taken(self.source, given).cut(-request.before, len(whole) / rate)
         kept = replace(given, samples=whole)
-        return self._filled(request, kept, [(start, end) for start, end in parts if start < end], image)
+        return self._filled(request, kept, [(start, end) for start, end in parts if start < end], side_info)
 
     @takes(FillSettings)
     def fill(self, request: FillSettings) -> Generated:
@@ -314,10 +314,14 @@ class Model:
                 f"to {request.end:g}: expected a part of the recording, which lasts {recorded / rate:g} s, "
                 "found a later end; give an earlier one"
             )
-        return self._filled(request, given, [(start, end)], image_taken(self.source, given))
+        return self._filled(request, given, [(start, end)], side_info_taken(self.source, given))
 
     def _filled(
-        self, request: ExtendSettings | FillSettings, given: Original, parts: Sequence[tuple[int, int]], image: Image
+        self,
+        request: ExtendSettings | FillSettings,
+        given: Original,
+        parts: Sequence[tuple[int, int]],
+        side_info: SideInfo,
     ) -> Generated:
         """Sounds with parts of what is given drawn."""
         wanted = FillRequest(
@@ -328,7 +332,7 @@ class Model:
             given=given.samples,
             sample_rate=given.sample_rate,
             parts=parts,
-            image=image,
+            side_info=side_info,
             width=request.width,
         )
         seed, output = seed_or_any(request.seed), output_of(request, given.sample_rate, given.bits)
@@ -412,29 +416,30 @@ class Model:
         """Samples `[N]` at the model's rate of a file, or of samples at `sample_rate` Hz, by default the model's.
 
         Samples are `[N]` of a mono sound or `[N, 2]` of a stereo one, left and right, wherever they go in or come out. What
-        codes are made of is mono: of a stereo sound it has in each band the mean power of both channels, and `image` has
-        what is between them. An array knows no rate, so one that is not given is the model's. A file is stereo where it
+        codes are made of is mono: of a stereo sound it has in each band the mean power of both channels, and `side_info`
+        has what is between them. An array knows no rate, so one that is not given is the model's. A file is stereo where it
         is, and some of the recordings that the model learnt. A remark on a file is an AudioWarning; so is that a sound,
         louder than the recordings that the model learnt, was made softer. Raises AudioError, and ParamsError for samples
         of another shape, that are empty, or hold NaN or infinite values.
         """
         return self._read(recording, sample_rate).samples
 
-    def image(self, recording: Recording, sample_rate: int | None = None) -> Image:
-        """The stereo image of a file or of samples, as of `samples`: uint8 `[T, 2, 20]`, of no rows where it is mono.
+    def side_info(self, recording: Recording, sample_rate: int | None = None) -> SideInfo:
+        """The side information of a file or of samples, as of `samples`, which `decode` takes beside their codes.
 
-        `image[:, 0]` are steps of the level difference in 20 bands, `image[:, 1]` of the coherence; a row is for the whole
-        sound, or for one second of a sound longer than 1.5 s. `decode` takes it.
+        Its stereo `image` is uint8 `[T, 2, 20]`, of no rows where it is mono: `image[:, 0]` are steps of the level difference
+        in 20 bands, `image[:, 1]` of the coherence. Its `noise` is uint8 `[T, 8]`, steps of the noise floor in 8 bands. A row
+        is for the whole sound, or for one second of a sound longer than 1.5 s.
         """
-        return self._read(recording, sample_rate).image
+        return self._read(recording, sample_rate).side_info
 
     def _read(self, recording: Recording, sample_rate: int | None) -> Given:
-        """Samples `[N]`, image and own rate of a recording. Raises as `samples` does."""
+        """Samples `[N]`, side information and own rate of a recording. Raises as `samples` does."""
         return read(self.source, recording, sample_rate)
 
     def _recorded(self, recording: Recording, sample_rate: int | None) -> Recorded:
         given = self._read(recording, sample_rate)
-        return Recorded(given.samples, self.encode(given.samples), given.image, given.sample_rate)
+        return Recorded(given.samples, self.encode(given.samples), given.side_info, given.sample_rate)
 
     @usual_tensors()
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
@@ -447,9 +452,10 @@ class Model:
         return codes
 
     @usual_tensors()
-    def decode(self, codes: NDArray[np.integer], image: Image = MONO, width: float = 1.0) -> Samples:
-        """Decode codes `[F, Q]` to samples `[N]`, or with an image to `[N, 2]`, faded at both ends and limited in peak.
+    def decode(self, codes: NDArray[np.integer], side_info: SideInfo = UNKNOWN, width: float = 1.0) -> Samples:
+        """Decode codes `[F, Q]` to samples, faded at both ends and limited in peak; `[N, 2]` if `side_info` is stereo, else `[N]`.
 
+        Without side information the tones are as noisy as is typical, and what was stereo is mono.
         `width`, from 0 to 1.5, scales what is between the channels. Raises ParamsError.
         """
         given, codec = np.asarray(codes), self.bundle.codec.architecture
@@ -460,7 +466,9 @@ class Model:
         if problem := out_of_range(given, codec.codebook_sizes):
             raise ParamsError(f"codes: {problem}")
         validated(GenerateSettings, {"width": width}, "decode: ")
-        return decode_sounds(self.bundle.codec, [given.astype(np.int64)], images=[checked_image(image)], width=width)[0]
+        if not isinstance(side_info, SideInfo):
+            raise ParamsError(f"side_info: expected what `Model.side_info` gives, found {type(side_info).__name__}")
+        return decode_sounds(self.bundle.codec, [given.astype(np.int64)], side_info=[side_info], width=width)[0]
 
     @usual_tensors()
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
@@ -481,8 +489,8 @@ class Model:
         offset = round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate)
         start = max(0, offset) if len(codes) > most else 0
         part, rate = codes[start : start + most].astype(np.int64), self.bundle.codec.spectrogram.frame_rate
-        image = cut(reference.image_of(novelty.nearest.nearest), start / rate, len(part) / rate)
-        return decode_sounds(self.bundle.codec, [part], images=[image])[0]
+        side_info = reference.side_info_of(novelty.nearest.nearest).cut(start / rate, len(part) / rate)
+        return decode_sounds(self.bundle.codec, [part], side_info=[side_info])[0]
 
     def label_number(self, label: str | None) -> int:
         """Index of a label, from 1 on, 0 for none. Raises ParamsError that lists the labels. See `Source.label_number`."""
@@ -510,18 +518,6 @@ def load(path: str | os.PathLike[str]) -> Model:
 def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":
     """A table of the pipeline (manifest, index, recordings, split, history) as a data frame. Raises ArtifactError."""
     return read_frame(Path(path), "a table that the pipeline wrote")
-
-
-def checked_image(image: NDArray[np.integer]) -> Image:
-    """An image whose numbers are steps of the scales. Raises ParamsError."""
-    given, steps = np.asarray(image), [[len(LEVEL_STEPS)], [len(COHERENCE_STEPS)]]
-    is_shaped = given.ndim == 3 and given.shape[1:] == MONO.shape[1:] and given.dtype.kind in "iu"
-    if not is_shaped or ((given < 0) | (given >= steps)).any():
-        found = "numbers that are no steps" if is_shaped else f"{given.dtype} {list(given.shape)}"
-        raise ParamsError(
-            f"image: expected one of a sound, uint8 [T, {', '.join(map(str, MONO.shape[1:]))}], found {found}"
-        )
-    return given.astype(np.uint8)
 
 
 def seed_or_any(seed: int | None) -> int:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 
 from distill.api import Model
-from distill.audio.image import Image
 from distill.audio.ingest import corpus_of_one
+from distill.audio.side_info import SideInfo
 from distill.codec.coordinates import codewords_of
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.model import VQVAE
-from distill.codec.streaming import decode, encode, within_full_scale
+from distill.codec.streaming import decode, encode, noise_of, within_full_scale
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
@@ -47,7 +47,7 @@ def one_thread() -> Iterator[None]:
 class ModelOfOne(Model):
     """A model of a single recording with the shipped weights, for which nothing was trained, on the CPU.
 
-    `recording` are its samples `[N]`, `codes` its codes `[F, Q]`, and `own_image` is its image where it is stereo,
+    `recording` are its samples `[N]`, `codes` its codes `[F, Q]`, and `own_side_info` its side information,
     `own_rate` the sample rate of the file, which takes of the file `path` have, too.
     """
 
@@ -58,10 +58,13 @@ class ModelOfOne(Model):
         The codec has the pretrained decoder, and projection, codebooks and sets of partials as training begins with,
         fitted to this recording alone: with synthetic sounds, as in training, it would decode it no better.
         """
-        codec, self.recording, self.own_image, self.own_rate = _fitted(path)
+        codec, self.recording, self.own_side_info, self.own_rate = _fitted(path)
         audio = torch.from_numpy(self.recording)[None]
         codes = encode(codec, audio)
-        codec.texture_head.amplify(float(audio.norm() / decode(codec, codes).norm()))  # loudness has steps of 2 dB
+        noise = noise_of(codec, self.own_side_info, codes.shape[1])
+        codec.texture_head.amplify(
+            float(audio.norm() / decode(codec, codes, noise).norm())
+        )  # loudness has steps of 2 dB
         self.codes: Codes = codes[0].numpy()
         self.path, sizes = path, codec.architecture.codebook_sizes
         counted = [CodedRecording([self.codes], path=path.name)]
@@ -78,7 +81,7 @@ class ModelOfOne(Model):
             prior,
             path=path,
             strength=COARSE_FROM,  # the most that leaves tones and coarse spectra as they are
-            single=Recorded(self.recording, self.codes, self.own_image, self.own_rate),
+            single=Recorded(self.recording, self.codes, self.own_side_info, self.own_rate),
             untrained=(
                 f"made from {path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
                 "recording alone, and are meant to be near it"
@@ -87,18 +90,18 @@ class ModelOfOne(Model):
 
     def _read(self, recording: Recording, sample_rate: int | None) -> Given:
         if recording is self.recording:
-            return Given(self.recording, self.own_image, self.sample_rate)
+            return Given(self.recording, self.own_side_info, self.sample_rate)
         if sample_rate is None and isinstance(recording, str | os.PathLike) and Path(recording) == self.path:
-            return Given(self.recording, self.own_image, self.own_rate)
+            return Given(self.recording, self.own_side_info, self.own_rate)
         return super()._read(recording, sample_rate)
 
 
 class _Fitted(NamedTuple):
-    """A codec that is fitted to an audio file, its samples `[N]`, its image, and the file's sample rate."""
+    """A codec that is fitted to an audio file, its samples `[N]`, its side information, and the file's sample rate."""
 
     codec: VQVAE
     samples: Samples
-    image: Image
+    side_info: SideInfo
     sample_rate: int
 
 
@@ -117,7 +120,7 @@ def _fitted(path: Path) -> _Fitted:
         with one_thread():
             initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
         samples = within_full_scale(codec, corpus.read(entry), str(path))
-        return _Fitted(codec.eval(), samples, corpus.image(entry), entry.sample_rate)
+        return _Fitted(codec.eval(), samples, corpus.side_info(entry), entry.sample_rate)
 
 
 def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:

@@ -18,6 +18,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from distill.audio.augment import varispeed
+from distill.audio.noise_floor import noise_floor
+from distill.audio.side_info import SideInfo
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import BETAS, DRAWS, WARMUP_STEPS
 from distill.codec.initialise import (
@@ -31,6 +33,7 @@ from distill.codec.initialise import (
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import OverlappingQuantizer
+from distill.codec.streaming import noise_of
 from distill.execution import STATE, execution_from_environment
 from distill.params import get_adaptive_vqvae_config
 from distill.progress import ProgressReport
@@ -69,14 +72,14 @@ class _Decoding(nn.Module):
         super().__init__()
         self.codec = codec
 
-    def forward(self, features: Tensor, codes: Tensor) -> Tensor:
-        """Samples `[2 * B, N]` of features `[B, F, features]`, with noise for codes `[B, F, Q]`."""
-        audio: Tensor = self.codec.synthesise(features, codes, draws=DRAWS)
+    def forward(self, features: Tensor, codes: Tensor, noise: Tensor) -> Tensor:
+        """Samples `[2 * B, N]` of features `[B, F, features]`, codes `[B, F, Q]` and noise `[B, F, noise bands]`."""
+        audio: Tensor = self.codec.synthesise(features, codes, noise, draws=DRAWS)
         return audio
 
 
-class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
-    """Task for `Trainer`: decode coded synthetic sounds. A batch is (features, codes, samples)."""
+class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """Task for `Trainer`: decode coded synthetic sounds. A batch is (features, codes, noise, samples)."""
 
     steps_per_epoch = STEPS_PER_EPOCH
 
@@ -97,7 +100,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         self.loss = DecoderLoss(sample_rate)
         fabric.to_device(self.loss)
 
-    def batches(self, epoch: int, skip: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+    def batches(self, epoch: int, skip: int) -> Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Batches of random crops, coded with one of the corpora's codebooks or, of some batches, not coded."""
         for step in range(skip, STEPS_PER_EPOCH):
             rng = np.random.default_rng(derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step))
@@ -105,10 +108,10 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
             coding = self.codings[int(rng.integers(CORPORA))] if rng.random() >= 0.15 else None
             yield self._pair(audio, coding)
 
-    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
         """Loss of the decoded features."""
-        features, codes, audio = batch
-        return _named("train", self.loss(model(features, codes), audio))
+        *given, audio = batch
+        return _named("train", self.loss(model(*given), audio))
 
     def validate(self) -> dict[str, float]:
         """Mean loss on the held-out sounds."""
@@ -116,14 +119,14 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         batches = held_out.split(BATCH_SIZE)
         totals: dict[str, float] = defaultdict(float)
         for number, audio in enumerate(batches):
-            features, codes, samples = self._pair(audio, self.codings[number % CORPORA])
-            for name, value in _named("val", self.loss(self.model(features, codes), samples)).items():
+            *given, samples = self._pair(audio, self.codings[number % CORPORA])
+            for name, value in _named("val", self.loss(self.model(*given), samples)).items():
                 totals[name] += float(value) / len(batches)
         return totals
 
     @torch.no_grad()
-    def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Features `[B, F, features]` after quantisation with `coding`, codes, and the samples `[B, N]` to decode to."""
+    def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features `[B, F, features]` after quantisation with `coding`, codes, noise, and the samples `[B, N]` to decode to."""
         codec, margin = self.codec, self.codec.margin
         features, tones = codec.flat_features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
         if coding is not None:
@@ -133,7 +136,10 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
             features = codec.unproject(coding.quantizer.decode(codes))
         else:  # for the noise alone
             codes = (features[..., :4] * 1e4).long()
-        return features, codec.layout.join(codes, tones), self.fabric.to_device(audio)
+        rate = codec.spectrogram.sample_rate
+        about = [SideInfo(noise=noise_floor(one.numpy(), rate)) for one in audio]
+        noise = torch.cat([noise_of(codec, one, features.shape[1]) for one in about])
+        return features, codec.layout.join(codes, tones), noise, self.fabric.to_device(audio)
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         length = CROP_FRAMES * self.step

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.audio.image import MONO, Image, cut, read_images
 from distill.audio.pcm import samples_of
+from distill.audio.side_info import UNKNOWN, SideInfo, read_side_info
 from distill.storage.files import damaged, read_json
 from distill.storage.shards import ShardReader
 from distill.storage.tables import read_rows, schema_of
@@ -77,7 +77,7 @@ def kept_rows(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
 
 
 class Corpus:
-    """The recordings that `ingest` kept, sorted by path, their samples and their stereo images."""
+    """The recordings that `ingest` kept, sorted by path, their samples and their side information."""
 
     def __init__(
         self,
@@ -85,15 +85,13 @@ class Corpus:
         sample_rate: int,
         entries: tuple[ManifestRow, ...],
         trim: bool = True,
-        images: Sequence[Image] = (),
+        side_info: Sequence[SideInfo] = (),
     ) -> None:
-        """`images` are those of the entries; none at all is all mono."""
+        """`side_info` is that of each entry; none at all is UNKNOWN of all."""
         self.folder, self.sample_rate, self.trim = folder, sample_rate, trim  # as `ingest` was called
         self.entries = entries
-        self._images = {
-            entry.recording_id: (entry.offset, image)
-            for entry, image in zip(entries, images, strict=False)
-            if len(image)
+        self._side_info = {
+            entry.recording_id: (entry.offset, about) for entry, about in zip(entries, side_info, strict=False)
         }
         self._shards = ShardReader(folder, PREFIX)
 
@@ -104,16 +102,16 @@ class Corpus:
             raise ValueError(f"{entry.path}: samples {start} to {stop} asked for, it has {entry.samples}")
         return samples_of(self._shards.read(entry.shard, entry.offset + start, stop - start), entry.exponent)
 
-    def image(self, entry: ManifestRow) -> Image:
-        """The stereo image of `entry`, or of a part of a recording that it is; MONO where it is mono."""
+    def side_info(self, entry: ManifestRow) -> SideInfo:
+        """The side information of `entry`, or of a part of a recording that it is."""
         whole, _, _ = entry.recording_id.partition(":")  # the end of a recording has a suffix
-        offset, image = self._images.get(whole, (entry.offset, MONO))
-        return cut(image, (entry.offset - offset) / self.sample_rate, entry.samples / self.sample_rate)
+        offset, about = self._side_info.get(whole, (entry.offset, UNKNOWN))
+        return about.cut((entry.offset - offset) / self.sample_rate, entry.samples / self.sample_rate)
 
     @property
     def is_stereo(self) -> bool:
         """Whether a recording has a stereo image."""
-        return bool(self._images)
+        return any(about.is_stereo for _, about in self._side_info.values())
 
     @property
     def gain(self) -> int:
@@ -133,5 +131,5 @@ def load_corpus(folder: Path) -> Corpus:
     match report:
         case {"sample_rate": int(sample_rate)}:
             kept = tuple(kept_rows(rows))
-            return Corpus(folder, sample_rate, kept, report.get("trim", True), read_images(folder, len(kept)))
+            return Corpus(folder, sample_rate, kept, report.get("trim", True), read_side_info(folder, len(kept)))
     raise damaged(folder / REPORT, "a corpus sample rate", "none")

@@ -123,7 +123,8 @@ class Decoder(AbstractContextManager["Decoder"]):
         except AudioError as error:
             return Recording(str(error), sha256=_readable_sha256(path), is_certain=False)
         if arrays:
-            values |= {"pcm": arrays.pop("pcm"), "image": arrays.pop("image"), "fingerprint": Fingerprint(**arrays)}
+            values |= {name: arrays.pop(name) for name in ("pcm", "image", "noise")}
+            values["fingerprint"] = Fingerprint(**arrays)
         return Recording(**values)
 
     def recording(self, path: Path, sample_rate: int, channels: Channels = "mono") -> Recording:
@@ -275,8 +276,8 @@ def _answer(path: str, what: str, how: Sequence[Any], memory: int, seconds: int)
 
 def _recording(path: Path, sample_rate: int, trim: bool, channels: Channels) -> Answer:
     values = dict(vars(decode(path, sample_rate, trim, channels)))
-    pcm, image, prints = (values.pop(name) for name in ("pcm", "image", "fingerprint"))
-    return values, {"pcm": pcm, "image": image, **prints._asdict()} if prints else {}
+    arrays, prints = {name: values.pop(name) for name in ("pcm", "image", "noise")}, values.pop("fingerprint")
+    return values, {**arrays, **prints._asdict()} if prints else {}
 
 
 def _original(path: Path) -> Answer:

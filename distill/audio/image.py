@@ -9,35 +9,29 @@ each band as far as both are coherent, so nothing cancels and the gain of a band
 Shapes: `N` samples, `T` rows, `W` windows, `K` bins of a spectrum.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
+from distill.audio.measure import row_count, row_of_seconds
 from distill.audio.pcm import F32
-from distill.storage.files import damaged, write_bytes
 
 BANDS = 20  # of equal width on the ERB scale, from 0 Hz to half the sample rate
 LEVEL_STEPS: F32 = np.array(
     [-25, -18, -14, -10, -7, -4, -2, 0, 2, 4, 7, 10, 14, 18, 25], np.float32
 )  # dB, left to right
 COHERENCE_STEPS: F32 = np.array([1, 0.937, 0.84118, 0.60092, 0.36764, 0, -0.589, -1], np.float32)  # its real part
-LONG_SECONDS = 1.5  # up to which a sound has one row
 
 Image = NDArray[
     np.uint8
 ]  # [T, 2, BANDS] numbers of steps: [:, 0] level difference, [:, 1] coherence; mono without rows
 MONO: Image = np.zeros((0, 2, BANDS), np.uint8)
-ARRAYS = {"images": (np.uint8, 2), "image_lengths": (np.int64, 1)}  # type and number of dimensions in a file
 Complex = NDArray[np.complexfloating]
 S = TypeVar("S", bound=np.generic)
 
-IMAGES = "images.safetensors"  # of recordings beside them, in their order; none where all are mono
 INAUDIBLE = 1e-6  # of the power of a sound, -60 dB: what the side may have in a mono one
 _NEUTRAL = np.array([[int(np.abs(LEVEL_STEPS).argmin())], [0]], np.uint8)  # in the middle, coherent
 _WINDOWS_AT_ONCE = 256
@@ -73,59 +67,6 @@ def mono(samples: F32) -> F32:
     return samples if samples.ndim == 1 else samples.mean(axis=1, dtype=np.float32)
 
 
-def row_count(seconds: float) -> int:
-    """Rows of a stereo sound. Row t begins at t seconds and lasts one, the last row to the end of the sound."""
-    return max(1, int(seconds + 0.5)) if seconds > LONG_SECONDS else 1
-
-
-def cut(image: Image, start_seconds: float, seconds: float) -> Image:
-    """The image of a part of a sound, with as many rows as a sound of its length has."""
-    count = row_count(seconds)
-    middles = start_seconds + np.arange(count) + min(seconds, 1.0 if count > 1 else seconds) / 2
-    return image[np.clip(middles.astype(np.int64), 0, len(image) - 1)] if len(image) else image
-
-
-def image_arrays(images: Sequence[Image]) -> dict[str, NDArray[Any]]:
-    """Images of recordings as arrays for a file: all rows `[sum T, 2 * BANDS]`, and how many of them each image has."""
-    lengths = np.array([len(image) for image in images], np.int64)
-    return {"images": np.concatenate(images).reshape(-1, 2 * BANDS), "image_lengths": lengths}
-
-
-def images_of(arrays: Mapping[str, NDArray[Any]], count: int) -> list[Image]:
-    """The images of `count` recordings, of the arrays of `image_arrays`; all MONO where there are none. Raises ValueError."""
-    if not ARRAYS.keys() & arrays.keys():
-        return [MONO] * count
-    for name, (dtype, dimensions) in ARRAYS.items():
-        if name not in arrays or arrays[name].dtype != dtype or arrays[name].ndim != dimensions:
-            raise ValueError(f"{name} is missing or of another type or shape")
-    rows, lengths = arrays["images"], arrays["image_lengths"]
-    if rows.shape[1] != 2 * BANDS:
-        raise ValueError(f"images has {rows.shape[1]} columns, not {2 * BANDS}")
-    if len(lengths) != count:
-        raise ValueError(f"there are {len(lengths)} images for {count} recordings")
-    if not (count and lengths.min() >= 0 and lengths.max() <= len(rows) and lengths.sum() == len(rows)):
-        raise ValueError("image_lengths do not add up to images")
-    images = rows.reshape(-1, 2, BANDS)
-    if (images >= [[len(LEVEL_STEPS)], [len(COHERENCE_STEPS)]]).any():
-        raise ValueError("images holds steps that no level difference or coherence has")
-    return np.split(images, np.cumsum(lengths)[:-1])
-
-
-def write_images(folder: Path, images: Sequence[Image]) -> None:
-    """Write the images of recordings, in their order, into a folder; where all are mono no file."""
-    if any(map(len, images)):
-        write_bytes(folder / IMAGES, save(image_arrays(images)))
-
-
-def read_images(folder: Path, count: int) -> list[Image]:
-    """The images of `count` recordings that `write_images` wrote. Raises ArtifactError."""
-    path = folder / IMAGES
-    try:
-        return images_of(load_file(path) if path.exists() else {}, count)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise damaged(path, "the stereo images of recordings", error) from error
-
-
 def dequantised(image: Image) -> tuple[F32, F32]:
     """Level difference in dB, left to right, and coherence, -1 to 1: both `[T, BANDS]`."""
     return LEVEL_STEPS[image[:, 0]], COHERENCE_STEPS[image[:, 1]]
@@ -158,8 +99,7 @@ def image_of(channels: F32, sample_rate: int) -> Image:
         levels = 10 * np.log10((powers.left + floor) / (powers.right + floor))
         levels = levels.clip(LEVEL_STEPS[0], LEVEL_STEPS[-1])
         shared = (2 * powers.cross.real + floor) / (both + floor)  # coherence, less by the level difference
-        seconds = (start + np.arange(len(both))) * hop // sample_rate
-        rows = seconds.clip(0, count - 1)
+        rows = row_of_seconds((start + np.arange(len(both))) * hop / sample_rate, count)
         np.add.at(sums, rows, np.stack([weights, weights * levels, weights * shared], axis=1))
         np.add.at(windows, rows, 1)
         most = max(most, float(weights.max()))

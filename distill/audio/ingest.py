@@ -43,10 +43,10 @@ from distill.audio.corpus import (
     recording_id,
 )
 from distill.audio.decode import Decoder
-from distill.audio.image import Image, read_images, write_images
 from distill.audio.motion import LEAST_SECONDS, tempo
 from distill.audio.near_duplicates import Fingerprint, NearDuplicates, find_near_duplicates
 from distill.audio.read import Recording, reader_versions
+from distill.audio.side_info import SideInfo, read_side_info, write_side_info
 from distill.audio.source import (
     LISTED,
     AudioFile,
@@ -187,7 +187,7 @@ def corpus_of_one(path: Path, folder: Path) -> Corpus:
         place = shards.append(recording.pcm)
     name = printable(path.name)
     row = replace(_row(AudioFile(name, name), recording, rate, *place), group=recording.pcm_sha256[:16])
-    return Corpus(folder, rate, (row,), trim=False, images=[recording.image])
+    return Corpus(folder, rate, (row,), trim=False, side_info=[recording.side_info])
 
 
 def _key(block: FileBlock) -> str:
@@ -239,7 +239,7 @@ class BlockWorker(Executor):
         """Write a decoded block. False where some files may decode to something else another time."""
         rows: list[ManifestRow] = []
         prints: dict[str, NDArray[Any]] = {}
-        images: dict[str, Image] = {}
+        side_info: dict[str, SideInfo] = {}
         places: dict[str, tuple[str, int]] = {"": ("", 0)}  # by pcm_sha256, which is empty without samples
         is_certain = True
         with atomic_folder(folder) as temporary:
@@ -251,14 +251,14 @@ class BlockWorker(Executor):
                     sha256 = recording.pcm_sha256
                     if sha256 not in places:
                         places[sha256] = shards.append(recording.pcm)
-                        images[sha256] = recording.image
+                        side_info[sha256] = recording.side_info
                         assert recording.fingerprint
                         for name, values in recording.fingerprint._asdict().items():
                             prints[f"{sha256} {name}"] = values
                     rows.append(_row(file, recording, sample_rate, *places[sha256]))
                     is_certain &= recording.is_certain
             (temporary / _FINGERPRINTS).write_bytes(save(prints))
-            write_images(temporary, [*images.values()])
+            write_side_info(temporary, [*side_info.values()])
             write_rows(temporary / MANIFEST, rows, SCHEMA)
         return is_certain
 
@@ -307,11 +307,11 @@ def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offs
 
 
 def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
-    """Write the shards and images of a corpus, exact copies once, and make the rows of its manifest."""
+    """Write the shards and side information of a corpus, exact copies once, and make the rows of its manifest."""
     rows: list[ManifestRow] = []
     originals: dict[str, ManifestRow] = {}  # by pcm_sha256
     fingerprints: list[Fingerprint] = []
-    images: dict[str, Image] = {}  # by pcm_sha256, too
+    side_info: dict[str, SideInfo] = {}  # by pcm_sha256, too
     with ShardWriter(output, PREFIX) as shards:
         for block in blocks:
             own = read_manifest(block / MANIFEST)
@@ -319,14 +319,14 @@ def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
             new = [row for sha256, row in sounds.items() if sha256 not in originals]
             for row, (shard, offset) in zip(new, _copied(block, new, len(new) == len(sounds), shards), strict=True):
                 originals[row.pcm_sha256] = replace(row, shard=shard, offset=offset)
-            prints, own_images = load_file(block / _FINGERPRINTS), read_images(block, len(sounds))
-            for row, image in zip(sounds.values(), own_images, strict=True):
-                images.setdefault(row.pcm_sha256, image)
+            prints, own_side_info = load_file(block / _FINGERPRINTS), read_side_info(block, len(sounds))
+            for row, about in zip(sounds.values(), own_side_info, strict=True):
+                side_info.setdefault(row.pcm_sha256, about)
             for row in new:
                 fingerprints.append(Fingerprint(*(prints[f"{row.pcm_sha256} {name}"] for name in Fingerprint._fields)))
             rows += own
     related = _related(rows, originals, find_near_duplicates(fingerprints))
-    write_images(output, [images[row.pcm_sha256] for row in kept_rows(related)])
+    write_side_info(output, [side_info[row.pcm_sha256] for row in kept_rows(related)])
     return related
 
 

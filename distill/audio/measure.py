@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # recordings are prepared without networks
     from torch import Tensor
 
+LONG_SECONDS = 1.5  # up to which what is measured once a second has one row for the whole sound
 Decibels = TypeVar("Decibels", NDArray[np.floating], "Tensor")
 
 
@@ -33,3 +34,13 @@ def peak_offset(left: Decibels, peak: Decibels, right: Decibels) -> Decibels:
     """How far from its bin a peak of a spectrum lies, in bins, by the parabola through its level and its neighbours'."""
     offset: Decibels = 0.5 * (left - right) / (left - 2 * peak + right - 1e-9)
     return offset
+
+
+def row_count(seconds: float) -> int:
+    """Rows of what is measured once a second. Row t begins at t seconds and lasts one, the last row to the end of the sound."""
+    return max(1, int(seconds + 0.5)) if seconds > LONG_SECONDS else 1
+
+
+def row_of_seconds(seconds: NDArray[np.floating], rows: int) -> NDArray[np.int64]:
+    """Numbers of the rows in which times lie, of so many rows."""
+    return np.asarray(np.clip(seconds.astype(np.int64), 0, rows - 1))

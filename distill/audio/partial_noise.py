@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 SIZE, HOP, LATER = 8192, 4096, 2048  # samples: of a window, from one to the next, after which a partial is still there
 REGIONS = (60, 1250, 2500, 5000, 10_000)  # Hz, from which each region of frequency begins
-LOUD, PROMINENT, LASTING = 55.0, 15.0, 12.0  # dB: partials are so much at most below the loudest bin, above the bins near
+LOUD, PROMINENT, LASTING = (
+    55.0,
+    15.0,
+    12.0,
+)  # dB: partials are so much at most below the loudest bin, above the bins near
 # them, and below their level of before
 AROUND = 40  # bins to either side of a partial that are near it
 NARROWEST, WIDEST = 14, 120  # bins between partials

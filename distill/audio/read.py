@@ -27,7 +27,9 @@ from distill.audio.ffmpeg import FFmpegStream
 from distill.audio.image import MONO, Image, fold, image_of, is_mono
 from distill.audio.mixdown import BothChannels, ChannelStatistics, Mix, all_channels, both_channels
 from distill.audio.near_duplicates import Fingerprint
+from distill.audio.noise_floor import TYPICAL, NoiseFloor, noise_floor
 from distill.audio.pcm import F32, FULL_SCALE, Pcm, pcm_of, samples_of
+from distill.audio.side_info import SideInfo
 from distill.audio.sndfile import AudioStream, is_chained
 from distill.audio.write import Bits
 from distill.errors import AudioError
@@ -76,6 +78,7 @@ class Recording:
     pcm: Pcm = field(default_factory=lambda: np.empty(0, np.int16))
     exponent: int = 0  # of two, by which `pcm` is to be multiplied
     image: Image = field(default_factory=lambda: MONO)
+    noise: NoiseFloor = field(default_factory=lambda: TYPICAL)
     sha256: str = ""  # of the file, "" if it cannot be read
     pcm_sha256: str = ""  # "" without samples
     fingerprint: Fingerprint | None = None
@@ -85,6 +88,11 @@ class Recording:
     def samples(self) -> F32:
         """Samples `[N]`, in [-1, 1]."""
         return samples_of(self.pcm, self.exponent)
+
+    @property
+    def side_info(self) -> SideInfo:
+        """What is kept beside codes of the samples."""
+        return SideInfo(self.image, self.noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,6 +313,7 @@ def _with_remarks(
         trimmed_before=start / sample_rate,
         trimmed_after=(len(recording.pcm) - stop) / sample_rate,
         pcm=recording.pcm[sound],
+        noise=noise_floor(samples_of(recording.pcm[sound], recording.exponent), sample_rate),
     )
 
 

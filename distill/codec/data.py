@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, varispeed_length, waveform
 from distill.audio.corpus import Corpus, ManifestRow
+from distill.audio.noise_floor import MIDDLES, by_frame
 from distill.audio.read import SILENT_PEAK
 from distill.seeds import Stream, derive_seed
 from distill.split import END, split_recordings, split_remark
@@ -61,6 +62,17 @@ def parted(entry: ManifestRow, end: int) -> tuple[ManifestRow, ManifestRow]:
     return first, replace(last, recording_id=entry.recording_id + END, group=entry.group + END)
 
 
+class Crops(NamedTuple):
+    """Samples `[B, N]`, and log10 of noise to tone of their frames, `[B, F, noise bands]`, by the recordings' noise floors."""
+
+    audio: Tensor
+    noise: Tensor
+
+    def to(self, device: torch.device) -> "Crops":
+        """The same on a device."""
+        return Crops(self.audio.to(device), self.noise.to(device))
+
+
 class Piece(NamedTuple):
     """Piece of a recording, `length` samples from `start` on, that plays at `speed` and times `gain` in a crop."""
 
@@ -72,41 +84,44 @@ class Piece(NamedTuple):
 
 
 class CropSampler:
-    """Sampler of batches of random crops `[B, N]`: recordings drawn by length; random start, speed, gain and polarity.
+    """Sampler of batches of random crops: recordings drawn by length; random start, speed, gain and polarity.
 
     Short recordings are joined until a crop is full: with padding, crops would be mostly silence. A crop between two
     sounds of a recording, in which there is none, is drawn again: it would teach nothing.
     """
 
-    def __init__(self, corpus: Corpus, entries: Sequence[ManifestRow], batch_size: int, crop: int, seed: int) -> None:
-        self.corpus, self.entries, self.gain = corpus, entries, corpus.gain
+    def __init__(
+        self, corpus: Corpus, entries: Sequence[ManifestRow], batch_size: int, crop: int, step: int, seed: int
+    ) -> None:
+        """`step` is that of frames, in samples."""
+        self.corpus, self.entries, self.gain, self.step = corpus, entries, corpus.gain, step
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
         self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
         weights = np.maximum(lengths, crop * 0.25)  # a recording counts as a quarter of a crop at least
         self.probabilities = weights / weights.sum()
 
-    def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[Tensor]:
-        """Crops `[B, N]` of a share of each batch of an epoch, from step `skip` on: a function of (seed, epoch, step)."""
+    def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[Crops]:
+        """Crops of a share of each batch of an epoch, from step `skip` on: a function of (seed, epoch, step)."""
         for step in range(skip, self.steps_per_epoch):
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
             drawn = [(number, self._draw(generator)) for number in range(self.batch_size)]
-            yield torch.stack([self._sounding(pieces, epoch, step, number) for number, pieces in drawn[share]])
+            yield _stacked([self._sounding(pieces, epoch, step, number) for number, pieces in drawn[share]])
 
-    def probe(self, count: int) -> Tensor:
-        """A fixed batch `[count, N]` of the first crops that have sound; silent ones where there are too few.
+    def probe(self, count: int) -> Crops:
+        """A fixed batch of `count` of the first crops that have sound; silent ones where there are too few.
 
         A codec has no loss on digital silence, by which its training could be watched. Silent is softer than -60 dB.
         """
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         crops = [self._read(self._draw(generator)) for _ in range(64)]
-        return torch.stack(sorted(crops, key=lambda crop: bool(crop.abs().max() * self.gain < 1e-3))[:count])
+        return _stacked(sorted(crops, key=lambda crop: bool(crop.audio.abs().max() * self.gain < 1e-3))[:count])
 
-    def _sounding(self, pieces: list[Piece], *position: int) -> Tensor:
-        """Read the crop `[N]` that pieces fill, or if it is silent one of others, up to 32."""
+    def _sounding(self, pieces: list[Piece], *position: int) -> Crops:
+        """Read the crop that pieces fill, or if it is silent one of others, up to 32."""
         crop = self._read(pieces)
         for redraw in range(32):
-            if float(crop.abs().max()) * self.gain >= SILENT_PEAK:
+            if float(crop.audio.abs().max()) * self.gain >= SILENT_PEAK:
                 break
             seed = derive_seed(self.seed, Stream.CROPS, *position, redraw)
             crop = self._read(self._draw(np.random.default_rng(seed)))
@@ -126,13 +141,41 @@ class CropSampler:
             filled += varispeed_length(length, speed)
         return pieces
 
-    def _read(self, pieces: Sequence[Piece]) -> Tensor:
-        """Read the crop `[N]` that pieces fill."""
-        parts = [
-            varispeed(waveform(self.corpus, piece.entry, piece.start, piece.length), piece.speed) * piece.gain
-            for piece in pieces
-        ]
-        return torch.cat(parts)[: self.crop]
+    def _read(self, pieces: Sequence[Piece]) -> Crops:
+        """Read the crop that pieces fill."""
+        filled = _Filled(self.corpus, self.crop, self.step)
+        for entry, start, length, speed, gain in pieces:
+            filled.add(entry, start, varispeed(waveform(self.corpus, entry, start, length), speed) * gain)
+        return filled.crop()
+
+
+class _Filled:
+    """A crop of so many samples that pieces of recordings fill, one after another; what they do not fill is silent."""
+
+    def __init__(self, corpus: Corpus, samples: int, step: int) -> None:
+        self.corpus, self.step, self.length = corpus, step, 0
+        self.audio = torch.zeros(samples)
+        self.noise = torch.zeros(samples // step, len(MIDDLES))
+
+    def add(self, entry: ManifestRow, start: int, samples: Tensor) -> None:
+        """Add samples `[n]` of a recording that begin at its sample `start`; what is too much is left out."""
+        kept = samples[: len(self.audio) - self.length]
+        stop, rate = self.length + len(kept), self.corpus.sample_rate
+        self.audio[self.length : stop] = kept
+        first, last = self.length // self.step, min(len(self.noise), -(-stop // self.step))
+        floor = self.corpus.side_info(entry).cut(start / rate, len(kept) / rate).noise
+        self.noise[first:last] = torch.from_numpy(by_frame(floor, last - first, rate / self.step))
+        self.length = stop
+
+    def crop(self) -> Crops:
+        """The crop, as a batch without its first axis: `[N]` and `[F, noise bands]`."""
+        return Crops(self.audio, self.noise)
+
+
+def _stacked(crops: Sequence[Crops]) -> Crops:
+    """Crops without the first axis as a batch."""
+    audio, noise = zip(*crops, strict=True)
+    return Crops(torch.stack(audio), torch.stack(noise))
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
@@ -142,20 +185,23 @@ def evenly_spaced(count: int, most: int) -> list[int]:
 
 
 def fixed_pieces(
-    corpus: Corpus, entries: Sequence[ManifestRow], crop: int, max_pieces: int, share: slice = WHOLE
-) -> Tensor:
-    """A share of at most `max_pieces` pieces `[n, crop]` of the joined and padded recordings, evenly spaced."""
+    corpus: Corpus, entries: Sequence[ManifestRow], crop: int, step: int, max_pieces: int, share: slice = WHOLE
+) -> Crops:
+    """A share of at most `max_pieces` pieces of `crop` samples of the joined and padded recordings, evenly spaced.
+
+    `step` is that of frames, in samples.
+    """
     ends = np.cumsum([entry.samples for entry in entries])
     chosen = evenly_spaced(-(-int(ends[-1]) // crop), max_pieces)[share]
-    pieces = torch.zeros(len(chosen), crop)
-    for row, piece in zip(pieces, chosen, strict=True):
-        filled = 0
+    pieces = []
+    for piece in chosen:
+        filled = _Filled(corpus, crop, step)
         for index in range(int(np.searchsorted(ends, piece * crop, side="right")), len(entries)):
             entry = entries[index]
-            offset = piece * crop + filled - int(ends[index] - entry.samples)
-            length = min(crop - filled, entry.samples - offset)
-            row[filled : filled + length] = waveform(corpus, entry, offset, length)
-            filled += length
-            if filled == crop:
+            offset = piece * crop + filled.length - int(ends[index] - entry.samples)
+            length = min(crop - filled.length, entry.samples - offset)
+            filled.add(entry, offset, waveform(corpus, entry, offset, length))
+            if filled.length == crop:
                 break
-    return pieces
+        pieces.append(filled.crop())
+    return _stacked(pieces)

@@ -14,11 +14,16 @@ from torch import Tensor, nn
 
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, MAX_LOG_GAIN, mask_gaps
 from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mel_filterbank
+from distill.codec.steady import steady
 from distill.codec.tones.layer import Tones, band_position, partials_spectrum
 from distill.seeds import STEP, mix
 
 KERNEL_SIZE = 7  # of convolutions
 MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
+TONE_HOPS, TONE_NEPERS = (
+    4,
+    0.3,
+)  # over which learnt gains on tones are averaged, to each side, and how much they may differ
 TABLE_SAMPLES = 1 << 17  # of noise
 
 
@@ -129,6 +134,10 @@ class TextureHead(nn.Linear):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
         self.bias.data[: config.bins] = -3.0  # logarithm of the noise's share before training
+        bank = mel_filterbank(config.sample_rate, config.n_fft, config.n_mels)
+        self.between = nn.Buffer(
+            (bank / bank.sum(dim=1, keepdim=True).clamp_min(1e-9)).T, persistent=False
+        )  # [n_mels, bins]
 
     @torch.no_grad()
     def amplify(self, gain: float) -> None:
@@ -136,10 +145,14 @@ class TextureHead(nn.Linear):
         first, count, _ = self.sizes
         self.bias[first : first + count] += math.log(gain)
 
-    def texture(self, hidden: Tensor, base: Tensor) -> Texture:
-        """Texture of hidden states `[B, T, W]` beside a spectrum with `log_magnitudes` `base`."""
+    def texture(self, hidden: Tensor, base: Tensor, toneless: Tensor) -> Texture:
+        """Texture of hidden states `[B, T, W]` beside a spectrum with `log_magnitudes` `base`.
+
+        There is as much less noise as there is tone: `toneless` `[B, T, n_mels]` is the rest, as a proportion of bands.
+        """
         share, gains, trust = self(hidden).split(self.sizes, dim=-1)
-        return Texture((base + share).clamp_max(MAX_LOG_MAGNITUDE).exp(), gains, trust.sigmoid())
+        noise = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp() * (toneless @ self.between)
+        return Texture(noise, gains, trust.sigmoid())
 
 
 class ToneHead(nn.Linear):
@@ -151,10 +164,14 @@ class ToneHead(nn.Linear):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def spectrum(self, hidden: Tensor, tones: Tones) -> Tensor:
-        """Complex spectrum `[B, T, bins]` of tones with the gains of hidden states `[B, T, W]`."""
+    def spectrum(self, hidden: Tensor, tones: Tones, inside: Tensor | None = None) -> Tensor:
+        """Complex spectrum `[B, T, bins]` of tones with the gains of hidden states `[B, T, W]`.
+
+        Gains that waver from hop to hop put noise between partials. `inside` `[T]` is 0 in gaps.
+        """
         position = band_position(tones.frequencies, self.config)
-        gains, low = self(hidden).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN), position.long()
+        gains = steady(self(hidden).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN), TONE_HOPS, TONE_NEPERS, inside)
+        low = position.long()
         gain = torch.lerp(gains.gather(-1, low), gains.gather(-1, low + 1), position - low)
         return partials_spectrum(tones.frequencies, tones.amplitudes * gain.exp(), tones.phases, self.config)
 

@@ -8,11 +8,17 @@ import math
 import torch
 from torch import Tensor, nn
 
+from distill.codec.steady import steady
+
 LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
 FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
 MATCHES = 3  # times that the decoder's envelope is brought nearer to the coded one
 DEAD_ZONE = 0.15  # 1.3 dB: what is nearer stays, since the coded envelope of steady sound wavers
-GAIN_STEPS = 32  # learnt gains a hop: one every 0.33 ms
+STEADY_STEPS, STEADY_NEPERS = (
+    16,
+    0.4,
+)  # over which gains on tones are averaged, to each side, and how much these may differ
+GAIN_STEPS, GAINS_TOGETHER = 32, 4  # learnt gains a hop: one every 0.33 ms; so many are averaged first
 MAX_LOG_GAIN, MAX_LOG_BOOST = 4.0, 0.7  # 35 dB less, 6 dB more: more than this makes peaks of attacks
 LOG_TEN = math.log(10.0)
 
@@ -45,15 +51,15 @@ def match_envelope(
     """Samples `[B, N]` with an envelope nearer to `target` `[B, T, steps]`, which `log_envelope` gave.
 
     `trust` `[B, T, steps]`, 0 to 1, is how much nearer. Where a share `tonal` `[B, T]`, 0 to 1, is tones, what differs
-    little is followed no faster than code frames, of `stack` hops. `inside` `[T]` is 0 in gaps.
+    little is followed no faster than code frames, of `stack` hops, and gains change slowly except at attacks: those that
+    follow beats, or the periods of a bass, put noise between partials. `inside` `[T]` is 0 in gaps.
     """
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
     if inside is not None:
         audio, trust = audio * inside.repeat_interleave(steps * step), trust * inside[:, None]
-        tonal = tonal * inside
+        tonal, inside = tonal * inside, inside.repeat_interleave(steps)
     tonal = tonal.repeat_interleave(steps, dim=1)
-    # 2.6 dB more where sound is tonal: gains that follow quick beats put noise between partials.
     zone = DEAD_ZONE + 0.3 * tonal
     for _ in range(MATCHES):
         own = log_envelope(nn.functional.pad(audio, (step // 2, step // 2)), step, stack * steps)
@@ -61,6 +67,7 @@ def match_envelope(
         small = difference.clamp(-zone, zone)
         difference = difference - small + slow(small * tonal, stack * steps)
         gains = trust.flatten(1) * difference.clamp(-1.5, 1.5)  # 13 dB each time
+        gains = torch.lerp(gains, steady(gains[..., None], STEADY_STEPS, STEADY_NEPERS, inside)[..., 0], tonal)
         audio = audio * spline(gains, step).exp()
     return audio
 
@@ -76,9 +83,15 @@ def slow(values: Tensor, reach: int) -> Tensor:
     return nn.functional.conv1d(values[:, None], (window / window.sum())[None, None], padding=reach)[:, 0]
 
 
-def with_gains(audio: Tensor, gains: Tensor, inside: Tensor | None = None) -> Tensor:
+def with_gains(audio: Tensor, gains: Tensor, tonal: Tensor, inside: Tensor | None = None) -> Tensor:
     """Samples `[B, N]` times gains, whose logarithms are a spline of `gains` `[B, T, GAIN_STEPS]`; see `match_envelope`."""
     gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_BOOST), inside)
+    few = gains.unflatten(2, (-1, GAINS_TOGETHER)).mean(dim=3)  # [B, T, few]
+    is_sound = None if inside is None else inside.repeat_interleave(few.shape[2])
+    slowed = steady(few.flatten(1)[..., None], STEADY_STEPS, STEADY_NEPERS, is_sound)[..., 0].unflatten(
+        1, few.shape[1:]
+    )
+    gains = torch.lerp(gains, slowed.repeat_interleave(GAINS_TOGETHER, dim=2), tonal[..., None])
     return audio * spline(gains.flatten(1), audio.shape[1] // gains[0].numel()).exp()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.measure import window_energies
+from distill.audio.partial_noise import NOISE, PartialNoise, partial_noise_summary
 from distill.audio.partials import TONE, Tone, tone_summary
 from distill.codec.data import CodecData, evenly_spaced
 from distill.codec.model import VQVAE
@@ -116,12 +117,17 @@ def decoded_pairs(
     def sounds() -> Iterator[Tensor]:
         return (waveform(corpus, entry, 0, min(entry.samples, longest)) for entry in entries)
 
-    for original, decoded in zip(sounds(), decode_each(codec, encode_each(codec, sounds())), strict=True):
+    seconds_of = (min(entry.samples, longest) / corpus.sample_rate for entry in entries)
+    side_info = (
+        corpus.side_info(entry).cut(0.0, length).in_mono for entry, length in zip(entries, seconds_of, strict=True)
+    )
+    made = decode_each(codec, encode_each(codec, sounds()), side_info)
+    for original, decoded in zip(sounds(), made, strict=True):
         yield original.numpy(), decoded[: len(original)].float().cpu().numpy()
 
 
 def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
-    """Metrics `fidelity/<measure>/<statistic>` and `tone/<measure>` over held-out recordings.
+    """Metrics `fidelity/<measure>/<statistic>`, `tone/<measure>` and `partial_noise/<measure>` over held-out recordings.
 
     They are those of at most 64 recordings of 10 s, or some 4 minutes in all.
     """
@@ -130,10 +136,17 @@ def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
     most = max(1, min(64, int(240.0 * len(held_out) / seconds)))
     chosen = [held_out[index] for index in evenly_spaced(len(held_out), most)]
     pairs = ((gain * one, gain * other) for one, other in decoded_pairs(codec, data.corpus, chosen))
-    measured, tones = zip(*((Fidelity.measure(*pair, rate), Tone.measure(*pair, rate)) for pair in pairs), strict=True)
+    measured, tones, noise = zip(
+        *(
+            (Fidelity.measure(*pair, rate), Tone.measure(*pair, rate), PartialNoise.measure(pair[0], rate, pair[1]))
+            for pair in pairs
+        ),
+        strict=True,
+    )
     return {
         **{f"{PREFIX}{name}": value for name, value in summary(measured).items()},
         **{f"{TONE}{name}": value for name, value in tone_summary(tones).items()},
+        **{f"{NOISE}{name}": value for name, value in partial_noise_summary(noise).items()},
     }
 
 

@@ -122,8 +122,8 @@ def fit_input_gain(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow])
     Dense sound is there louder than the loudest code: where that is by more than a step of loudness, it gets less.
     """
     step, gain = model.spectrogram.samples_per_frame, float(corpus.gain)
-    pieces = fixed_pieces(corpus, entries, MIN_PIECE_FRAMES * step, max_pieces=256)
-    padded = nn.functional.pad(pieces * gain, (model.spectrogram.margin, model.spectrogram.margin))
+    pieces = fixed_pieces(corpus, entries, MIN_PIECE_FRAMES * step, step, max_pieces=256)
+    padded = nn.functional.pad(pieces.audio * gain, (model.spectrogram.margin, model.spectrogram.margin))
     loudest = max(float(model.frame_features.loudness(model.frame_features(one)).max()) for one in padded.split(8))
     too_loud = max(0.0, loudest - LOUDNESS_RANGE[1] - LOUDNESS_STEP)
     gain /= 2 ** math.ceil(too_loud / math.log10(2))

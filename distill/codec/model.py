@@ -140,12 +140,15 @@ class VQVAE(nn.Module):
         """Frames before and after a frame that decide its tone."""
         return self.pitch.context
 
-    def forward(self, audio: Tensor, draws: int = 1) -> VQVAEOutput:
-        """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`, with `draws` draws of the noise."""
+    def forward(self, audio: Tensor, noise: Tensor, draws: int = 1) -> VQVAEOutput:
+        """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`, with `draws` draws of the noise.
+
+        `noise` `[B, F, noise bands]` is as for `synthesise`.
+        """
         latents, tones = self.analyse(nn.functional.pad(audio, (self.margin, self.margin)))
         quantized = self.quantizer(latents)
         codes = self.layout.join(quantized.codes, tones)
-        audio = self.synthesise(self.unproject(quantized.latents), codes, draws=draws)
+        audio = self.synthesise(self.unproject(quantized.latents), codes, noise, draws=draws)
         return VQVAEOutput(audio, codes, quantized.commit_loss)
 
     def analyse(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -226,16 +229,21 @@ class VQVAE(nn.Module):
         return [loudness, *self.tone.vectors(), *shapes]
 
     def with_tones(
-        self, features: Tensor, tones: Tensor, phases: Tensor | None = None, inside: Tensor | None = None
+        self,
+        features: Tensor,
+        tones: Tensor,
+        noise: Tensor,
+        phases: Tensor | None = None,
+        inside: Tensor | None = None,
     ) -> tuple[Tensor, Tones]:
         """Features `[B, F, features]` with the combs that `flat_features` left out, and partials of tones `[B, F, 3]`.
 
-        `phases` are as for `synthesise`; `inside` `[T]` is 0 in gaps between sounds.
+        `noise` and `phases` are as for `synthesise`; `inside` `[T]` is 0 in gaps between sounds.
         """
         combs = self.tone.combs(tones)
         features = self.with_combs(features, tones, combs)
         log_mel, _, _ = self.spectrogram.by_hop(features)
-        return features, self.tone(log_mel, tones, combs, phases, inside)
+        return features, self.tone(log_mel, tones, combs, noise, phases, inside)
 
     def with_combs(self, features: Tensor, tones: Tensor, combs: Combs) -> Tensor:
         """Features `[B, F, features]` with the combs of tones `[B, F, 3]` that `flat_features` left out."""
@@ -247,6 +255,7 @@ class VQVAE(nn.Module):
         self,
         features: Tensor,
         codes: Tensor,
+        noise: Tensor,
         positions: Tensor | None = None,
         draws: int = 1,
         phases: Tensor | None = None,
@@ -254,6 +263,7 @@ class VQVAE(nn.Module):
     ) -> Tensor:
         """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]` without combs, and their codes.
 
+        `noise` `[B, F, noise bands]` is log10 of how much noise there is beside tones, by a recording's noise floor.
         `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds,
         where `inside` `[F]` is 0. The first draw of the noise is a sound's own. `phases` `[B, T, K]` are those of the
         tones, as if the codes were whole sounds if None.
@@ -263,7 +273,7 @@ class VQVAE(nn.Module):
         if positions is None:
             positions = torch.arange(features.shape[1], device=features.device)
         with torch.autocast(features.device.type, enabled=False):
-            features, tones = self.with_tones(features, self.layout.split(codes)[1], phases, inside)
+            features, tones = self.with_tones(features, self.layout.split(codes)[1], noise, phases, inside)
             log_mel, fine, envelope = self.spectrogram.by_hop(features)
             # Clean tones, with silence beside them, are not among the sounds that the weights were trained with: bands
             # that are 100 dB softer than the loudest are equally soft.
@@ -274,14 +284,15 @@ class VQVAE(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # bf16 would round a phase to .01 cycles
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
             base = self.head.log_magnitudes(tones.rest)
-            spectrum, texture = self.head.spectrum(hidden, base, hops), self.texture_head.texture(hidden, base)
-            partials = self.tone_head.spectrum(hidden, tones)
+            spectrum = self.head.spectrum(hidden, base, hops)
+            texture = self.texture_head.texture(hidden, base, tones.toneless)
+            partials = self.tone_head.spectrum(hidden, tones, inside)
             drawn = []
             for draw in range(draws):
-                noise = self.inverse_stft.transform(self.noise(codes, positions, draw))
-                audio = self.inverse_stft((spectrum + texture.noise * noise) * self.head.in_bands + partials, inside)
+                white = self.inverse_stft.transform(self.noise(codes, positions, draw))
+                audio = self.inverse_stft((spectrum + texture.noise * white) * self.head.in_bands + partials, inside)
                 audio = match_envelope(audio, envelope, texture.trust, stack, tones.tonal, inside)
-                drawn.append(with_gains(audio, texture.gains, inside))
+                drawn.append(with_gains(audio, texture.gains, tones.tonal, inside))
             return torch.cat(drawn) / self.architecture.input_gain
 
     def transposed(self, codes: Tensor, semitones: float) -> Tensor:

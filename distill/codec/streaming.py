@@ -16,11 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distill.audio.noise_floor import by_frame
+from distill.audio.side_info import UNKNOWN, SideInfo
+from distill.codec.decoder import TONE_HOPS
 from distill.codec.envelope import MATCHES
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
 from distill.codec.spectral import inside_mask
-from distill.codec.tones.layer import STEADY_HOPS
+from distill.codec.tones.layer import STEADY
 from distill.errors import AudioWarning
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
@@ -75,11 +78,15 @@ def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> T
 
 
 @torch.no_grad()
-def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES, draws: int = 1) -> Tensor:
+def decode(
+    codec: VQVAE, codes: Tensor, noise: Tensor | None = None, chunk_frames: int = CHUNK_FRAMES, draws: int = 1
+) -> Tensor:
     """Samples `[draws * B, F * samples_per_frame]` of codes `[B, F, Q]`, with `draws` draws of the noise.
 
-    Memory grows with the result alone.
+    `noise` `[B, F, noise bands]` is as `noise_of` has it, of sounds that were never measured if None. Memory grows with
+    the result alone.
     """
+    noise = noise_of(codec, UNKNOWN, codes.shape[1]).expand(len(codes), -1, -1) if noise is None else noise
     frames, step, stack = codes.shape[1], codec.spectrogram.samples_per_frame, codec.spectrogram.stack
     context = decoded_context(codec)
     audio = torch.empty(draws * len(codes), frames * step, device=codes.device)
@@ -91,7 +98,7 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES, draws:
         latents = codec.dequantise(codes[:, summed:until])[:, first - summed : last - summed]
         features, positions = codec.unproject(latents), torch.arange(first, last, device=latents.device)
         own = phases[:, first * stack : last * stack]
-        piece = codec.synthesise(features, codes[:, first:last], positions, draws, own)
+        piece = codec.synthesise(features, codes[:, first:last], noise[:, first:last], positions, draws, own)
         audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
     return audio
 
@@ -99,8 +106,14 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES, draws:
 def decoded_context(codec: VQVAE) -> int:
     """Frames before and after a frame that its samples depend on, but for the phases of tones."""
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
-    # Each match of the envelope reaches into the next frame, and that of tones into the one after it.
-    return -(-(STEADY_HOPS + codec.decoder.context + overlap) // codec.spectrogram.stack) + 2 * MATCHES
+    averages = sum(hops for hops, _ in STEADY) + TONE_HOPS
+    # Each match of the envelope reaches into the next frame, that of tones into the two after it, and so do gains.
+    return -(-(averages + codec.decoder.context + overlap) // codec.spectrogram.stack) + 3 * MATCHES + 2
+
+
+def noise_of(codec: VQVAE, about: SideInfo, frames: int) -> Tensor:
+    """Log10 of noise to tone `[1, frames, noise bands]` of a sound, on the codec's device."""
+    return torch.from_numpy(by_frame(about.noise, frames, codec.spectrogram.frame_rate))[None].to(codec.device)
 
 
 def encode_each(codec: VQVAE, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -130,25 +143,27 @@ def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterat
 
 
 @torch.no_grad()
-def decode_each(codec: VQVAE, codes: Iterable[Tensor], are_stereo: Iterable[bool] = repeat(False)) -> Iterator[Tensor]:
+def decode_each(
+    codec: VQVAE, codes: Iterable[Tensor], side_info: Iterable[SideInfo] = repeat(UNKNOWN)
+) -> Iterator[Tensor]:
     """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short ones are packed.
 
-    Of a sound that becomes stereo they are `[2, F * samples_per_frame]`, of two draws of the noise.
+    Of a sound whose side information is stereo they are `[2, F * samples_per_frame]`, of two draws of the noise.
     """
-    for run in runs((len(one), (one, is_stereo)) for one, is_stereo in zip(codes, are_stereo, strict=False)):
-        draws = 1 + any(is_stereo for _, is_stereo in run)
-        parts = [one for one, _ in run]
+    for run in runs((len(one), (one, about)) for one, about in zip(codes, side_info, strict=False)):
+        draws = 1 + any(about.is_stereo for _, about in run)
+        parts, noise = [one for one, _ in run], [noise_of(codec, about, len(one)) for one, about in run]
         if len(run) == 1:
-            drawn = [decode(codec, parts[0][None].to(codec.device), draws=draws)]
+            drawn = [decode(codec, parts[0][None].to(codec.device), noise[0], draws=draws)]
         else:
             row = _PackedRow(list(map(len, parts)))
             positions, packed = row.positions.to(codec.device), row.pack(parts).to(codec.device)
-            inside = inside_mask(positions)
+            inside, beside = inside_mask(positions), row.pack([one[0] for one in noise])
             features = codec.unproject(codec.dequantise(packed, inside))
-            whole = codec.synthesise(features, packed, positions, draws, inside=inside)
+            whole = codec.synthesise(features, packed, beside, positions, draws, inside=inside)
             drawn = row.unpack(whole, codec.spectrogram.samples_per_frame)
-        for sound, (_, is_stereo) in zip(drawn, run, strict=True):
-            yield sound if is_stereo else sound[0]
+        for sound, (_, about) in zip(drawn, run, strict=True):
+            yield sound if about.is_stereo else sound[0]
 
 
 def runs(items: Iterable[tuple[int, T]]) -> Iterator[list[T]]:

@@ -17,12 +17,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from distill.audio.corpus import MANIFEST, Corpus, load_corpus
+from distill.audio.partial_noise import partial_noise_line
 from distill.audio.partials import tone_line
 from distill.audio.plots import write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.artifact import CodecArtifact
 from distill.codec.constants import BETAS, DRAWS, RATE_DROPS, WARMUP_STEPS
-from distill.codec.data import CodecData, CropSampler, fixed_pieces
+from distill.codec.data import CodecData, Crops, CropSampler, fixed_pieces
 from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.losses import DecoderLoss
@@ -212,7 +213,7 @@ def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) 
         raise_interrupted(distributed.signal, "before the first step; run the same command again")
 
 
-class CodecTask(Task[Tensor]):
+class CodecTask(Task[Crops]):
     """Task of the codec: reconstruction and commitment loss on crops, validation on held-out pieces.
 
     Raises ParamsError where a batch is too small for the processes, or too large for the memory.
@@ -237,27 +238,27 @@ class CodecTask(Task[Tensor]):
                 f"found {config.batch_size}; lower it or vqvae.crop_seconds, or allow this program more memory"
             )
         self.model, self.config, self.fabric = model, config, fabric
-        self.sampler = CropSampler(corpus, data.train, config.batch_size, crop, seed)
+        self.sampler = CropSampler(corpus, data.train, config.batch_size, crop, step, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.share, self.distributed = share_of(fabric), Distributed(fabric)
-        self.val_pieces = fixed_pieces(corpus, data.held_out, crop, 64, self.share)
-        self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces)))))
+        self.val_pieces = fixed_pieces(corpus, data.held_out, crop, step, 64, self.share)
+        self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces.audio)))))
         held_out_samples = sum(entry.samples for entry in data.held_out)  # the last piece is padded
         self.held_out_frames = min(self.num_val_pieces * crop, held_out_samples) // step
-        self.probe_crops = fabric.to_device(self.sampler.probe(2))
+        self.probe_crops = self.sampler.probe(2).to(fabric.device)
         self.loss = DecoderLoss(corpus.sample_rate, model.architecture.input_gain)
         fabric.to_device(self.loss)
         self._health: CodebookHealth = {}  # of the last epoch
 
-    def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
-        """This process's share of each batch of crops, `[B / processes, N]`."""
-        return (self.fabric.to_device(batch) for batch in self.sampler.batches(epoch, skip, self.share))
+    def batches(self, epoch: int, skip: int) -> Iterable[Crops]:
+        """This process's share of each batch of crops, of B / processes."""
+        return (batch.to(self.fabric.device) for batch in self.sampler.batches(epoch, skip, self.share))
 
-    def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
-        """Losses of crops `[B, N]`, weighted such that their mean over processes is that of the whole batch."""
-        output = cast(VQVAEOutput, model(batch, DRAWS))
-        share = len(batch) * self.fabric.world_size / self.config.batch_size
-        parts = {name: share * value for name, value in self.loss(output.audio, batch).items()}
+    def losses(self, model: nn.Module, batch: Crops) -> dict[str, Tensor]:
+        """Losses of crops, weighted such that their mean over processes is that of the whole batch."""
+        output = cast(VQVAEOutput, model(*batch, DRAWS))
+        share = len(batch.audio) * self.fabric.world_size / self.config.batch_size
+        parts = {name: share * value for name, value in self.loss(output.audio, batch.audio).items()}
         parts["commit"] = share * output.commit_loss
         return {
             "train_loss": parts["recon"] + self.config.commitment_weight * parts["commit"],
@@ -266,17 +267,18 @@ class CodecTask(Task[Tensor]):
 
     def probe(self) -> float:
         """Reconstruction loss of a few fixed crops of training recordings."""
-        output = cast(VQVAEOutput, self.model(self.probe_crops, DRAWS))
-        return float(self.loss(output.audio, self.probe_crops)["recon"])
+        output = cast(VQVAEOutput, self.model(*self.probe_crops, DRAWS))
+        return float(self.loss(output.audio, self.probe_crops.audio)["recon"])
 
     def validate(self) -> dict[str, float]:
         """Losses and codebook health on the held-out pieces, of which each process takes its share."""
         losses = torch.zeros(self.num_val_pieces, len(VAL_LOSSES), dtype=torch.float64)
         sizes = self.model.architecture.codebook_sizes
         counts = torch.zeros(len(sizes), max(sizes), dtype=torch.float64)
-        for start in range(0, len(self.val_pieces), self.config.batch_size):
-            audio = self.fabric.to_device(self.val_pieces[start : start + self.config.batch_size])
-            output = cast(VQVAEOutput, self.model(audio, DRAWS))
+        for start in range(0, len(self.val_pieces.audio), self.config.batch_size):
+            some = (part[start : start + self.config.batch_size] for part in self.val_pieces)
+            audio, noise = Crops(*some).to(self.fabric.device)
+            output = cast(VQVAEOutput, self.model(audio, noise, DRAWS))
             draws = output.audio.unflatten(0, (DRAWS, -1)).unbind(dim=1)  # of each piece [DRAWS, N]
             for row, drawn, piece in zip(losses[self.share][start:], draws, audio.split(1), strict=False):
                 parts = {**self.loss(drawn, piece), "commit": output.commit_loss}
@@ -372,8 +374,14 @@ def print_codec(training: CodecTraining, console: Console) -> None:
     best = training.result.best_metrics
     losses = ", ".join(f"{name} {best[f'val_{name}_loss']:.3f}" for name in VAL_LOSSES)
     summary = f"codec of {training.made_of}: {training.result.summary}; of the weights that are kept {losses}"
-    tones = tone_line(training.metrics)
-    for line in filter(None, (summary, fidelity_line(training.metrics), tones and f"held-out tones: {tones}")):
+    tones, noise = tone_line(training.metrics), partial_noise_line(training.metrics)
+    lines = (
+        summary,
+        fidelity_line(training.metrics),
+        tones and f"held-out tones: {tones}",
+        noise and f"noise between partials, decoded beside held out: {noise}",
+    )
+    for line in filter(None, lines):
         console.print(line, soft_wrap=True)
     named = dict(zip(training.model.layout.names, training.codebook_health.values(), strict=True))
     console.print(health_table(named, f"{HEALTH_TITLE}, weights that are kept"))

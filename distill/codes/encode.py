@@ -20,7 +20,7 @@ from torch import Tensor
 
 from distill.audio.augment import View, views_of, waveform
 from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
-from distill.audio.image import Image
+from distill.audio.side_info import SideInfo
 from distill.codec.coordinates import codewords_of
 from distill.codec.data import CodecData
 from distill.codec.model import VQVAE
@@ -87,7 +87,7 @@ def code_corpus(
         encode = partial(_encode_block, codec, samples)
         paths = map_cached(encode, plan.blocks, _key, executor, cache, show, [samples.folder])
         views = counts.counting(_coded_views(plan.blocks, paths))
-        write_corpus_codes(temporary, config, codewords_of(codec).numpy(), plan.recordings, views, plan.images)
+        write_corpus_codes(temporary, config, codewords_of(codec).numpy(), plan.recordings, views, plan.side_info)
         cache.keep_only(paths)
         taken = time.monotonic() - began
         for warning in utilization_warnings(counts.health(), codec.layout, counts.frames, "all recordings"):
@@ -99,14 +99,14 @@ def code_corpus(
 
 
 class _Plan(NamedTuple):
-    """What is encoded: recordings in the order of the corpus and their images, blocks of their views, how many views a
+    """What is encoded: recordings in the order of the corpus and their side information, blocks of their views, how many views a
     training one has.
 
     `too_loud` are the paths of recordings whose views are softer than they are.
     """
 
     recordings: list[RecordingRow]
-    images: list[Image]
+    side_info: list[SideInfo]
     blocks: Sequence[Block]
     views: int
     too_loud: list[str]
@@ -122,7 +122,7 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
     rows = sorted(rows + [(entry, "val") for entry in data.held_out], key=lambda row: row[0].path)  # as in the corpus
     has_labels, geometry = params.corpus.labels == "folder", codec.spectrogram
     recordings = [RecordingRow(entry.recording_id, entry.path, entry.label * has_labels, side) for entry, side in rows]
-    images = [corpus.image(entry) for entry, _ in rows]
+    side_info = [corpus.side_info(entry) for entry, _ in rows]
     own_views, sizes, too_loud = [], [], set()
     for entry, side in rows:
         views = views_of(entry, count if side == "train" else 1, geometry.samples_per_frame, params.seed, transpose)
@@ -133,7 +133,7 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
         sizes.append(sum(geometry.frames_for(view.samples(entry)) for view in own_views[-1]))
     cuts = cut_blocks([row.recording_id for row in recordings], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
     blocks = [[(rows[index][0], view) for index in cut for view in own_views[index]] for cut in cuts]
-    return _Plan(recordings, images, blocks, count, sorted(too_loud))
+    return _Plan(recordings, side_info, blocks, count, sorted(too_loud))
 
 
 class _LevelCounts:

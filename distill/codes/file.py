@@ -2,7 +2,7 @@
 
 A file holds encoded recordings in safetensors with their geometry in its header. The header's `__metadata__` has one key,
 `distill_codes`, with canonical JSON. One tensor `[F, Q]` uint16 for each recording, named by its key; keys ascend in the
-order of the recordings. Where one of them is stereo there are their images, too, as `image_arrays` has them.
+order of the recordings. Beside them is their side information, as `side_info_arrays` has it.
 """
 
 import math
@@ -22,9 +22,9 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from distill.audio.decode import Decoder
-from distill.audio.image import ARRAYS as IMAGE_ARRAYS
-from distill.audio.image import MONO, Image, image_arrays, images_of
 from distill.audio.output import Output
+from distill.audio.side_info import ARRAYS as SIDE_INFO_ARRAYS
+from distill.audio.side_info import UNKNOWN, SideInfo, side_info_arrays, side_info_of
 from distill.audio.upmix import upmixed
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
@@ -52,12 +52,12 @@ KIND = Kind(
 
 
 class NamedCodes(NamedTuple):
-    """One recording: name of its file, length in samples, codes `[F, Q]`, and the image of a stereo one."""
+    """One recording: name of its file, length in samples, codes `[F, Q]`, and side information."""
 
     name: str
     samples: int
     codes: Codes
-    image: Image = MONO
+    side_info: SideInfo = UNKNOWN
 
 
 class CodedRecording(Settings):
@@ -90,13 +90,12 @@ class CodesHeader(CodeLevels):
 
 def write_codes(path: Path, codec: VQVAE, recordings: Iterable[NamedCodes]) -> None:
     """Write a file of codes, atomically."""
-    entries, tensors, images = [], {}, []
-    for number, (name, samples, codes, image) in enumerate(recordings):
+    entries, tensors, side_info = [], {}, []
+    for number, (name, samples, codes, about) in enumerate(recordings):
         entries.append(CodedRecording(key=f"{number:08d}", name=name, samples=samples))
         tensors[f"{number:08d}"] = codes.astype(np.uint16)
-        images.append(image)
-    if any(map(len, images)):
-        tensors |= image_arrays(images)
+        side_info.append(about)
+    tensors |= side_info_arrays(side_info)
     header = CodesHeader.of_codec(codec, entries).model_dump(mode="json")
     write_bytes(path, save(tensors, {FORMAT: canonical_json({**OWN, **header})}))
 
@@ -116,7 +115,7 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
         )
     if values != {**OWN, **ours.model_dump(mode="json")}:
         raise ArtifactError(f"{path}: expected the geometry of its codec, found another; {AGAIN}")
-    if [entry.key for entry in header.recordings] != sorted(stored.keys() - IMAGE_ARRAYS.keys()):
+    if [entry.key for entry in header.recordings] != sorted(stored.keys() - SIDE_INFO_ARRAYS):
         raise ArtifactError(f"{path}: expected one tensor for each recording it names, found others; {AGAIN}")
     for entry in header.recordings:
         tensor, expected = stored[entry.key], (codec.spectrogram.frames_for(entry.samples), header.num_quantizers)
@@ -133,14 +132,14 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
         if problem := out_of_range(tensors[entry.key], header.codebook_sizes):
             raise ArtifactError(f"{path}: {entry.name}: {problem}; {AGAIN}")
     try:
-        images = images_of(tensors, len(header.recordings))
+        side_info = side_info_of(tensors, len(header.recordings))
     except ValueError as error:
         raise ArtifactError(
-            f"{path}: expected the stereo images of its recordings, found that {error}; {AGAIN}"
+            f"{path}: expected the side information of its recordings, found that {error}; {AGAIN}"
         ) from error
     codes = [tensors[entry.key].astype(np.int64) for entry in header.recordings]
-    about = zip(header.recordings, codes, images, strict=True)
-    return [NamedCodes(entry.name, entry.samples, own, image) for entry, own, image in about]
+    parts = zip(header.recordings, codes, side_info, strict=True)
+    return [NamedCodes(entry.name, entry.samples, own, about) for entry, own, about in parts]
 
 
 @dataclass(frozen=True)
@@ -183,19 +182,19 @@ def encode_files(
     rate, began = codec.spectrogram.sample_rate, time.monotonic()
     recordings: list[NamedCodes] = []
     lengths: list[int] = []
-    images: list[Image] = []
+    side_info: list[SideInfo] = []
 
     def sounds() -> Iterator[Tensor]:
         with Decoder() as decoder:
             for path in paths:
                 found = decoder.recording(path, rate, "fold" if stereo else "mono")
                 lengths.append(len(found.pcm))
-                images.append(found.image)
+                side_info.append(found.side_info)
                 yield torch.from_numpy(within_full_scale(codec, found.samples, str(path)))
 
     for path, codes in zip(paths, encode_each(codec, sounds()), strict=True):
         number = len(recordings)
-        recordings.append(NamedCodes(_printable(path.name), lengths[number], codes.cpu().numpy(), images[number]))
+        recordings.append(NamedCodes(_printable(path.name), lengths[number], codes.cpu().numpy(), side_info[number]))
         progress(len(recordings), len(paths), path.name)
     seconds = sum(lengths) / rate
     speed = seconds / (time.monotonic() - began)
@@ -231,11 +230,11 @@ def decode_file(
     check_replaceable("-o", targets, replace)
     written = []
     with whole as folder:
-        are_stereo = (len(recording.image) > 0 for recording in recordings)
-        sounds = decode_each(codec, (torch.from_numpy(recording.codes) for recording in recordings), are_stereo)
+        side_info = (recording.side_info for recording in recordings)
+        sounds = decode_each(codec, (torch.from_numpy(recording.codes) for recording in recordings), side_info)
         for name, path, recording, sound in zip(names, targets, recordings, sounds, strict=True):
             first, *other = np.atleast_2d(sound[..., : recording.samples].cpu().numpy())
-            audio = upmixed(first, other[0], recording.image, rate) if other else first
+            audio = upmixed(first, other[0], recording.side_info.image, rate) if other else first
             gain = 1.0 / max(1.0, float(abs(audio).max()))
             check_replaceable("-o", [path], replace)  # it may have changed meanwhile
             samples, under_db = made.of(audio * np.float32(gain), rate)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from distill.audio.image import MONO, Image
+from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codes.store import Codes
 from distill.training.distributed import WHOLE
 
@@ -53,7 +53,7 @@ class CodedRecording:
     """A recording as a prior learns it: its coded views `[F, Q]`, the first without augmentation.
 
     `label` and `fold` count from 1; 0 is none. Recordings of a fold, near-duplicates among them, are left out of counts
-    together. `path` is for reports, and the stereo `image` for what is drawn like it.
+    together. `path` is for reports, and `side_info` for what is drawn like it.
     """
 
     views: Sequence[Codes]
@@ -61,7 +61,7 @@ class CodedRecording:
     label: int = 0
     fold: int = 0
     path: str = ""
-    image: Image = field(default_factory=lambda: MONO)
+    side_info: SideInfo = field(default_factory=lambda: UNKNOWN)
 
     @property
     def codes(self) -> Codes:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from distill.audio.image import Image, read_images, write_images
+from distill.audio.side_info import UNKNOWN, SideInfo, read_side_info, write_side_info
 from distill.codec.layout import FrameLayout
 from distill.errors import ArtifactError
 from distill.params import CodebookSizes, Params, Settings
@@ -94,11 +94,11 @@ def write_corpus_codes(
     codewords: Vectors,
     recordings: Sequence[RecordingRow],
     views: Iterable[tuple[str, int, str, NDArray[np.integer]]],
-    images: Sequence[Image] = (),
+    side_info: Sequence[SideInfo] = (),
 ) -> None:
     """Write the codes of a corpus, the index last. A view has recording id, number, group and codes `[F, Q]`.
 
-    `images` are those of the recordings; none at all is all mono.
+    `side_info` is that of each recording, in order; none at all is UNKNOWN of all.
     """
     rows = []
     with ShardWriter(folder, "codes") as shards:
@@ -107,7 +107,7 @@ def write_corpus_codes(
             rows.append(IndexRow(recording_id, view, shard, offset, len(codes), group))
     write_bytes(folder / CODEWORDS, save({"codewords": np.ascontiguousarray(codewords)}))
     write_json(folder / "config.json", config.model_dump())
-    write_images(folder, images)
+    write_side_info(folder, side_info or [UNKNOWN] * len(recordings))
     write_rows(folder / RECORDINGS, recordings, RECORDINGS_SCHEMA)
     write_rows(folder / INDEX, rows, INDEX_SCHEMA)
 
@@ -139,10 +139,10 @@ class CodesReader:
         rows = read_rows(self._folder / RECORDINGS, RecordingRow, "the names of recordings", RECORDINGS_SCHEMA)
         return {row.recording_id: row for row in rows}
 
-    def images(self) -> dict[str, Image]:
-        """The stereo image of each recording, by its id; MONO of one without."""
+    def side_info(self) -> dict[str, SideInfo]:
+        """The side information of each recording, by its id."""
         names = [*self.recordings()]
-        return dict(zip(names, read_images(self._folder, len(names)), strict=True))
+        return dict(zip(names, read_side_info(self._folder, len(names)), strict=True))
 
     def codes(self, row: IndexRow) -> NDArray[Any]:
         """Codes `[F, Q]` uint16 of one row."""

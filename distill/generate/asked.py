@@ -42,7 +42,7 @@ def request_of(source: Source, asked: GenerateSettings, label: int, notes: Seque
         return LoopRequest(max_seconds=BEATS * bars * 60 / bpm, bpm=bpm, beats=BEATS * bars, **shared), []
     if asked.prompt is not None:
         prompt = listen(asked.prompt, asked.prompt_rate)
-        shared |= {"prompt": prompt.codes, "image": prompt.image}
+        shared |= {"prompt": prompt.codes, "side_info": prompt.side_info}
     has_length = asked.seconds is not None
     shared |= {"max_seconds": asked.seconds or LONGEST_SECONDS, "natural_ending": not has_length}
     return GenerationRequest(**shared, notes=notes), []

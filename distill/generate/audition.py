@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
-from distill.audio.image import cut
 from distill.audio.plots import write_codes, write_spectrograms
 from distill.audio.upmix import upmixed
 from distill.audio.write import write_audio
@@ -133,8 +132,9 @@ def _write_sound(
     most = int(NEAREST_SECONDS * rate)
     start = max(0, round(offset_seconds * rate)) if entry.samples > most else 0
     recording = waveform(corpus, entry, start, min(entry.samples - start, most)).numpy()
-    if len(image := cut(corpus.image(entry), start / rate, len(recording) / rate)):
-        recording = upmixed(recording, recording, image, rate)  # a corpus keeps the fold of both channels
+    side_info = corpus.side_info(entry).cut(start / rate, len(recording) / rate)
+    if side_info.is_stereo:
+        recording = upmixed(recording, recording, side_info.image, rate)  # a corpus keeps the fold of both channels
     write_audio(output / f"{name}.wav", sound.samples, rate)
     write_audio(output / f"{name}_nearest.wav", recording, rate)
     pictures = [(f"generated {number}", sound.samples), (f"nearest training recording: {entry.path}", recording)]

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.functional import one_hot, scaled_dot_product_attention
 
+from distill.audio.side_info import UNKNOWN
 from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
-from distill.codec.streaming import decoded_context
+from distill.codec.streaming import decoded_context, noise_of
 from distill.codec.tones.layer import PARTIALS
 from distill.codes.sequences import bos_token, eos_token
 from distill.errors import ParamsError
@@ -50,7 +51,10 @@ class Graph(nn.Module):
 
 
 class DecoderGraph(Graph):
-    """Samples `[1, F * samples_per_frame]` of codes `[1, F, Q]` at positions `[F]`, with phases of tones `[1, T, K]`."""
+    """Samples `[1, F * samples_per_frame]` of codes `[1, F, Q]` at positions `[F]`, with phases of tones `[1, T, K]`.
+
+    `noise` `[1, F, noise bands]` is log10 of how much noise there is beside tones.
+    """
 
     outputs = ("samples",)
 
@@ -69,14 +73,24 @@ class DecoderGraph(Graph):
         }
         codes = torch.ones(1, FRAMES, len(levels), dtype=torch.int64)
         phases = codec.tone.phases(codec.layout.split(codes)[1])
-        self.example = {"codes": codes, "positions": torch.arange(FRAMES), "phases": phases}
+        self.example = {
+            "codes": codes,
+            "positions": torch.arange(FRAMES),
+            "phases": phases,
+            "noise": noise_of(codec, UNKNOWN, FRAMES),
+        }
         frames = Dim("frames", min=5, max=1 << 20)  # fewer work, too: the graph is the same
-        self.sizes = {"codes": {1: frames}, "positions": {0: frames}, "phases": {1: config.stack * frames}}
+        self.sizes = {
+            "codes": {1: frames},
+            "positions": {0: frames},
+            "phases": {1: config.stack * frames},
+            "noise": {1: frames},
+        }
 
-    def forward(self, codes: Tensor, positions: Tensor, phases: Tensor) -> Tensor:
+    def forward(self, codes: Tensor, positions: Tensor, phases: Tensor, noise: Tensor) -> Tensor:
         """See the class."""
         features = self.codec.unproject(self.codec.dequantise(codes))
-        return self.codec.synthesise(features, codes, positions, phases=phases)
+        return self.codec.synthesise(features, codes, noise, positions, phases=phases)
 
 
 class GrowingCache(KeyValueCache):

@@ -18,8 +18,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.audio.image import MONO, Image, mono
+from distill.audio.image import mono
 from distill.audio.output import resampled
+from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.sequences import Batch, bos_token
 from distill.codes.store import Codes
@@ -52,14 +53,14 @@ class FillRequest(GenerationRequest):
     """A request to draw `parts` of `given`, `[N]` or `[N, 2]`, one after another, and leave the others as they are.
 
     A part goes from one sample to another. The prior knows `given`, which has a `sample_rate` of its own, by its fold;
-    `image` is that of all of it.
+    `side_info` is that of all of it.
     """
 
     given: Samples
     sample_rate: int
     parts: Sequence[tuple[int, int]]
     natural_ending: bool = False
-    image: Image = field(default_factory=lambda: MONO)
+    side_info: SideInfo = field(default_factory=lambda: UNKNOWN)
     is_compared = False
 
     def make(
@@ -81,7 +82,7 @@ class FillRequest(GenerationRequest):
                 codes = part_of.codes
                 samples = spliced(samples, part_of.samples, start, end, rate)
                 judged += [] if source.judge is None else source.judge([part_of.drawn])
-            sound = Sound(codes, least_new(judged), None, samples, len(samples) / rate, image=self.image)
+            sound = Sound(codes, least_new(judged), None, samples, len(samples) / rate, side_info=self.side_info)
             made.hand_over(number, sound, emit)
         return made
 
@@ -99,7 +100,7 @@ class FillRequest(GenerationRequest):
         after = codes[math.ceil(end / step) + EDGE :] if end < len(given) else codes[:0]
         drawn = self._drawn(source, before, after, len(codes) - len(before) - len(after), seed, report)
         codes = np.concatenate([before, drawn, after])
-        (decoded,) = decode_sounds(codec, [codes], len(heard), [self.image], self.width)
+        (decoded,) = decode_sounds(codec, [codes], len(heard), [self.side_info], self.width)
         decoded = scale * resampled(decoded, rate, self.sample_rate)[: len(given)]
         missing = [(0, len(given) - len(decoded)), (0, 0)][: decoded.ndim]  # a sample, by rounding
         return _WithPart(codes, drawn, np.pad(decoded, missing))

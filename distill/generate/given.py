@@ -9,9 +9,11 @@ import soxr
 from numpy.typing import NDArray
 
 from distill.audio.decode import Decoder
-from distill.audio.image import MONO, Image, fold, image_of, mono
+from distill.audio.image import MONO, fold, image_of, mono
+from distill.audio.noise_floor import noise_floor
 from distill.audio.output import resampled
 from distill.audio.read import SAMPLE_RATES, Channels, Original
+from distill.audio.side_info import SideInfo
 from distill.codec.streaming import within_full_scale
 from distill.errors import ParamsError
 from distill.generate.faults import Samples
@@ -23,10 +25,10 @@ CODINGS = {"uint8": (128, 128), "int16": (0, 1 << 15), "int32": (0, 1 << 31)}
 
 
 class Given(NamedTuple):
-    """Samples `[N]` that codes are made of, the image, and the sample rate that the recording has itself."""
+    """Samples `[N]` that codes are made of, side information, and the sample rate that the recording has itself."""
 
     samples: Samples
-    image: Image
+    side_info: SideInfo
     sample_rate: int
 
 
@@ -38,12 +40,13 @@ def read(source: Source, recording: Recording, sample_rate: int | None) -> Given
         with Decoder() as decoder:
             channels: Channels = "fold" if source.is_stereo else "mono"
             found = decoder.recording(Path(recording), rate, channels)
-        return Given(within_full_scale(source.codec, found.samples, str(recording)), found.image, found.sample_rate)
+        return Given(within_full_scale(source.codec, found.samples, str(recording)), found.side_info, found.sample_rate)
     given = _array(recording, sample_rate, rate)
     sound = given.samples if given.sample_rate == rate else soxr.resample(given.samples, given.sample_rate, rate, "HQ")
     image = image_of(sound, rate) if sound.ndim == 2 else MONO
     sound = fold(sound, rate) if len(image) else mono(sound)
-    return Given(within_full_scale(source.codec, sound, "samples"), image, given.sample_rate)
+    about = SideInfo(image, noise_floor(sound, rate))
+    return Given(within_full_scale(source.codec, sound, "samples"), about, given.sample_rate)
 
 
 def read_as_it_is(source: Source, recording: Recording, sample_rate: int | None) -> Original:
@@ -55,12 +58,12 @@ def read_as_it_is(source: Source, recording: Recording, sample_rate: int | None)
         return decoder.original(Path(recording))
 
 
-def image_taken(source: Source, given: Original) -> Image:
-    """The image of a recording, where the source is stereo and it is."""
+def side_info_taken(source: Source, given: Original) -> SideInfo:
+    """The side information of a recording; its image is kept where the source is stereo and it is."""
     rate = source.codec.spectrogram.sample_rate
-    if given.samples.ndim == 1 or not source.is_stereo:
-        return MONO
-    return image_of(resampled(given.samples, given.sample_rate, rate), rate)
+    sound = resampled(given.samples, given.sample_rate, rate)
+    image = image_of(sound, rate) if sound.ndim == 2 and source.is_stereo else MONO
+    return SideInfo(image, noise_floor(fold(sound, rate) if len(image) else mono(sound), rate))
 
 
 def _check_rate(path: str | os.PathLike[str], sample_rate: int | None) -> None:

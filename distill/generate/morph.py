@@ -101,9 +101,9 @@ def morphs(
 ) -> Draws:
     """Sounds from one of two recordings to the other, or between four, row by row; those at the ends are among them.
 
-    They are so wide, with the image of the nearest recording.
+    They are so wide, with the side information of the nearest recording.
     """
-    channels = 2 if width and any(len(corner.image) for corner in corners) else 1
+    channels = 2 if width and any(corner.side_info.is_stereo for corner in corners) else 1
     draws, rate, intervals = Draws(), source.codec.spectrogram.sample_rate, source.tuner.intervals_heard
     ends = [End.of(source.codec, intervals, corner.codes) for corner in corners]
     places = np.linspace(0, 1, steps).tolist()
@@ -112,10 +112,10 @@ def morphs(
         upper, lower = ((1 - down) * (1 - across), (1 - down) * across), (down * (1 - across), down * across)
         shares = (*upper, *lower)[: len(corners)]
         own = morphed(source.codec, intervals, ends, shares)
-        image = corners[nearest(shares)].image
-        (samples,) = decode_sounds(source.codec, [own], images=[image], width=width)
+        side_info = corners[nearest(shares)].side_info
+        (samples,) = decode_sounds(source.codec, [own], side_info=[side_info], width=width)
         samples = in_channels(samples, channels)
         novelty = None if source.judge is None else source.judge([own])[0]
-        draws.hand_over(number, Sound(own, novelty, None, samples, len(samples) / rate, image=image), emit)
+        draws.hand_over(number, Sound(own, novelty, None, samples, len(samples) / rate, side_info=side_info), emit)
         report(number + 1, len(cells), "steps")
     return draws

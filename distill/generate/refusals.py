@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from distill.audio.image import MONO, Image
+from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, Samples
 from distill.novelty.verdict import VERDICTS, Novelty
@@ -17,7 +17,7 @@ IN_TUNE = 0.2  # semitones from the note, at most
 class Sound:
     """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`, or `[N, 2]` in stereo.
 
-    Until it is decoded, as it is for refusals that hear, samples are empty, seconds 0, and its image is all of that of
+    Until it is decoded, as it is for refusals that hear, samples are empty, seconds 0, and its side information is all of that of
     the recording that it is like. The codes begin with those of a prompt; the novelty is that of the rest. A sound at a
     note has the note that was asked for and the pitch that was measured, in semitones (MIDI), None where it is not clear.
     """
@@ -29,7 +29,7 @@ class Sound:
     seconds: float = 0.0
     note: float | None = None
     pitch: float | None = None
-    image: Image = field(default_factory=lambda: MONO)
+    side_info: SideInfo = field(default_factory=lambda: UNKNOWN)
     label: str = ""  # of a stem of a score
     under_db: float = 0.0  # dB below the loudness that was asked for
 

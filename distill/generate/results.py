@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from distill.audio.image import Image
 from distill.audio.output import Output
+from distill.audio.side_info import SideInfo
 from distill.audio.write import audio_file
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
@@ -66,9 +66,9 @@ class Result(ABC):
         return [sound.codes for sound in self.draws.sounds]
 
     @property
-    def images(self) -> list[Image]:
-        """The stereo image of each, with which `Model.decode` makes it of its codes; of no rows for a mono one."""
-        return [sound.image for sound in self.draws.sounds]
+    def side_info(self) -> list[SideInfo]:
+        """The side information of each, with which `Model.decode` makes it of its codes."""
+        return [sound.side_info for sound in self.draws.sounds]
 
     @property
     def novelty(self) -> list[Novelty | None]:

@@ -16,8 +16,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from distill.audio.image import MONO, Image, cut, fold
+from distill.audio.image import fold
 from distill.audio.output import Output
+from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.audio.upmix import upmixed
 from distill.audio.write import Bits
 from distill.codec.layout import NOTE, SHAPE
@@ -61,7 +62,7 @@ class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
     They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1, 0 is none. With `notes`, in semitones
-    (MIDI), sounds are at these in turn. With `finds_faults` sounds are searched for faults. `image` is that of what they
+    (MIDI), sounds are at these in turn. With `finds_faults` sounds are searched for faults. `side_info` is that of what they
     continue or vary; without one a sound has that of the recording that it is like. Both are `width` wide.
     """
 
@@ -73,7 +74,7 @@ class GenerationRequest:
     prompt: Codes = field(default_factory=lambda: NO_CODES)
     notes: Sequence[float] = ()
     finds_faults: bool = False
-    image: Image | None = None
+    side_info: SideInfo | None = None
     width: float = 1.0
     is_compared: ClassVar[bool] = True  # all of them together with recordings
 
@@ -103,7 +104,7 @@ class GenerationRequest:
 
     def channels(self, source: Source) -> int:
         """The number of channels of all of them: 2 where one of them may be stereo."""
-        may_be = source.is_stereo if self.image is None else len(self.image) > 0
+        may_be = source.is_stereo if self.side_info is None else self.side_info.is_stereo
         return 2 if may_be and self.width else 1
 
     def prompt_samples(self, source: Source) -> int:
@@ -250,7 +251,7 @@ def _drawn(
             new,
             None,
             NO_SAMPLES,
-            image=source.image_like(sound.followed, new) if request.image is None else request.image,
+            side_info=source.side_info_like(sound.followed, new) if request.side_info is None else request.side_info,
         )
         for sound, new in zip(drawn, novelty, strict=True)
     ]
@@ -260,21 +261,23 @@ def _drawn(
 def _decoded(
     source: Source, request: GenerationRequest, numbers: Sequence[int], sounds: Sequence[Sound]
 ) -> list[Sound]:
-    """Sounds of some numbers with samples, the part of their image that these have, faults, and pitches if asked for."""
+    """Sounds of some numbers with samples, the part of their side information that these have, faults, and pitches if asked for."""
     rate, length = source.codec.spectrogram.sample_rate, None
     if not request.natural_ending:
         length = request.prompt_samples(source) + max(1, round(request.max_seconds * rate))
     codes = [sound.codes for sound in sounds]
     step = source.codec.spectrogram.samples_per_frame
-    images = [cut(sound.image, 0.0, (length or len(sound.codes) * step) / rate) for sound in sounds]
-    decoded = list(decoded_sounds(source.codec, codes, length, images, request.width))
+    side_info = [sound.side_info.cut(0.0, (length or len(sound.codes) * step) / rate) for sound in sounds]
+    decoded = list(decoded_sounds(source.codec, codes, length, side_info, request.width))
     faults: Sequence[tuple[Fault, ...] | None] = [None] * len(sounds)
     if request.finds_faults and source.finder is not None:
         faults = source.finder(codes, [in_mono for _, in_mono in decoded], request.kinds)
     channels = request.channels(source)
     made = [
-        replace(sound, samples=in_channels(samples, channels), seconds=len(samples) / rate, faults=faulty, image=image)
-        for sound, (samples, _), faulty, image in zip(sounds, decoded, faults, images, strict=True)
+        replace(
+            sound, samples=in_channels(samples, channels), seconds=len(samples) / rate, faults=faulty, side_info=about
+        )
+        for sound, (samples, _), faulty, about in zip(sounds, decoded, faults, side_info, strict=True)
     ]
     if not request.is_tuned:
         return made
@@ -308,38 +311,38 @@ def decode_sounds(
     codec: VQVAE,
     sounds: Iterable[Codes],
     length: int | None = None,
-    images: Iterable[Image] = itertools.repeat(MONO),
+    side_info: Iterable[SideInfo] = itertools.repeat(UNKNOWN),
     width: float = 1.0,
 ) -> list[Samples]:
     """Decode codes `[F, Q]` of each sound to samples, faded at both ends and `limited`.
 
-    They are `[N, 2]` for a sound with an image, as wide as `width` says, and `[N]` for one without, or of no width. With
+    They are `[N, 2]` for a stereo sound, as wide as `width` says, and `[N]` for one without, or of no width. With
     `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
     """
-    return [samples for samples, _ in decoded_sounds(codec, sounds, length, images, width)]
+    return [samples for samples, _ in decoded_sounds(codec, sounds, length, side_info, width)]
 
 
 def decoded_sounds(
     codec: VQVAE,
     sounds: Iterable[Codes],
     length: int | None = None,
-    images: Iterable[Image] = itertools.repeat(MONO),
+    side_info: Iterable[SideInfo] = itertools.repeat(UNKNOWN),
     width: float = 1.0,
 ) -> Iterator[tuple[Samples, Samples]]:
     """Samples of each sound as `decode_sounds` gives them, and those `[N]` of the sound in mono, which may be the same."""
-    rate, (own, of_draws) = codec.spectrogram.sample_rate, itertools.tee(images)
+    rate = codec.spectrogram.sample_rate
+    own, of_draws = itertools.tee(side_info if width else (about.in_mono for about in side_info))
 
-    def finished(audio: torch.Tensor, image: Image) -> tuple[Samples, Samples]:
+    def finished(audio: torch.Tensor, about: SideInfo) -> tuple[Samples, Samples]:
         first, *other = np.atleast_2d(audio[..., :length].cpu().numpy().copy())
         if not np.isfinite(first).all():
             raise ArtifactError("expected finite samples of the codec, found NaN or infinite values; train it again")
-        stereo = [upmixed(first, other[0], image, rate, width)] if other else []
+        stereo = [upmixed(first, other[0], about.image, rate, width)] if other else []
         in_mono, *others = [limited(faded(samples, rate)) for samples in (first, *stereo)]
         return (*others, in_mono)[0], in_mono
 
-    are_stereo = (bool(width) and len(image) > 0 for image in of_draws)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # of several sounds at once
-        decoded = [*decode_each(codec, map(torch.from_numpy, sounds), are_stereo)]
+        decoded = [*decode_each(codec, map(torch.from_numpy, sounds), of_draws)]
         yield from threads.map(finished, decoded, own)
 
 

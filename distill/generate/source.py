@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.audio.image import MONO, Image
+from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ParamsError
@@ -29,14 +29,14 @@ TRAINED_STRENGTH = 0.3  # of takes, of a model that learnt more than the recordi
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """A recording to make takes of, or to continue: samples `[N]`, codes `[F, Q]`, and the image of a stereo one.
+    """A recording to make takes of, or to continue: samples `[N]`, codes `[F, Q]`, and side information.
 
     `sample_rate` is that of its file, in Hz.
     """
 
     samples: NDArray[np.float32]
     codes: Codes
-    image: Image = field(default_factory=lambda: MONO)
+    side_info: SideInfo = field(default_factory=lambda: UNKNOWN)
     sample_rate: int = 0
 
 
@@ -92,16 +92,18 @@ class Source:
     @cached_property
     def is_stereo(self) -> bool:
         """Whether some of the recordings that it was made of are stereo, so that recordings are read as stereo."""
-        images = [] if self.reference is None else self.reference.images
-        return any(map(len, images)) or (self.single is not None and len(self.single.image) > 0)
+        side_info = [] if self.reference is None else self.reference.side_info
+        return any(about.is_stereo for about in side_info) or (
+            self.single is not None and self.single.side_info.is_stereo
+        )
 
-    def image_like(self, followed: int | None, novelty: Novelty | None) -> Image:
-        """The image of a new sound: that of the recording of `motions` that it moves as, else of the nearest to it."""
-        if self.reference is None or not self.is_stereo:
-            return MONO
+    def side_info_like(self, followed: int | None, novelty: Novelty | None) -> SideInfo:
+        """The side information of a new sound: that of the recording of `motions` that it moves as, else of the nearest to it."""
+        if self.reference is None:
+            return UNKNOWN
         if followed is not None:
-            return evenly(self.reference.images, MOST_COURSES)[followed]
-        return MONO if novelty is None else self.reference.image_of(novelty.nearest.nearest)
+            return evenly(self.reference.side_info, MOST_COURSES)[followed]
+        return UNKNOWN if novelty is None else self.reference.side_info_of(novelty.nearest.nearest)
 
     @property
     def _recordings(self) -> Mapping[str, NDArray[np.integer]]:

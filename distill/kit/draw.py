@@ -90,7 +90,7 @@ def sound_of(source: Source, recorded: Recorded, seconds: float) -> Sound:
         recorded.codes[: frames_for_seconds(source.codec, seconds)],
         recorded.samples[: round(seconds * rate)],
     )
-    return Sound(codes, None, None, samples, len(samples) / rate, None, pitch, recorded.image)
+    return Sound(codes, None, None, samples, len(samples) / rate, None, pitch, recorded.side_info)
 
 
 def different_notes(source: Source, sounds: Sequence[Sound]) -> tuple[int, ...]:
@@ -321,7 +321,7 @@ def request_of(
         max_seconds=len(recording) / source.codec.spectrogram.frame_rate,
         recording=recording,
         strength=source.strength,
-        image=of_one.image,
+        side_info=of_one.side_info,
         **shared,
     )
 
@@ -352,7 +352,7 @@ def at_notes(
         return {}
     measure, codes, sounds = source.tuner.measure, torch.from_numpy(voice.codes), {}
     moved = [source.codec.transposed(codes, key + offset - voice.pitch).numpy() for key in keys]
-    decoded = decoded_sounds(source.codec, moved, None, itertools.repeat(voice.image), width)
+    decoded = decoded_sounds(source.codec, moved, None, itertools.repeat(voice.side_info), width)
     for key, own, whole in zip(keys, moved, decoded, strict=True):
         note = key + offset
         samples, in_mono = (one[: len(voice.samples)] for one in whole)

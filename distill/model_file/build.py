@@ -140,7 +140,7 @@ def save_with_prior(
     if reference:
         reference = with_scores(reference, bundle.codec)
         notes["reference_recordings"] = len(reference.codes)
-        if stereo := sum(len(image) > 0 for image in reference.images):
+        if stereo := sum(about.is_stereo for about in reference.side_info):
             notes["stereo_recordings"] = stereo
     kept = {"epochs_trained", "final_perplexity", "best_perplexity", "memorization"}
     changes = {

@@ -22,7 +22,7 @@ from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
 from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization, Perplexity
-from distill.novelty.reference import IMAGES, TENSORS, Reference, read_reference
+from distill.novelty.reference import SIDE_INFO, TENSORS, Reference, read_reference
 from distill.params import Settings, Share, first_problem
 from distill.prior.artifact import AnyShape, build_prior
 from distill.prior.base import Prior
@@ -313,7 +313,7 @@ def _check_tensors(stored: Mapping[str, StoredTensor], bundle: Bundle) -> None:
     expected: dict[str, StoredTensor] = {}
     for prefix, network in bundle.networks.items():
         expected |= stored_shapes(network, prefix)
-    for key, (kind, _) in {**TENSORS, **IMAGES}.items():
+    for key, kind in {**{key: kind for key, (kind, _) in TENSORS.items()}, **SIDE_INFO}.items():
         if (name := REFERENCE_PREFIX + key) in stored:
             expected[name] = StoredTensor(kind, stored[name].shape)
     for name in sorted(expected.keys() | stored.keys()):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audio.image import ARRAYS, MONO, Image, image_arrays, images_of
+from distill.audio.side_info import ARRAYS, UNKNOWN, SideInfo, side_info_arrays, side_info_of
 
 R = TypeVar("R")
 
@@ -33,14 +33,14 @@ TENSORS = {
 
 _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
 _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
-IMAGES = {name: (_KINDS[dtype], dimensions) for name, (dtype, dimensions) in ARRAYS.items()}  # where one is stereo
+SIDE_INFO = {name: "I64" if name.endswith("lengths") else "U8" for name in ARRAYS}  # images where a recording is stereo
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
     """Names and codes of training recordings, codes of held-out recordings, and scores against the training recordings.
 
-    `images` are the stereo images of the training recordings, MONO for those without one; none at all is all MONO.
+    `side_info` is that of each training recording; none at all is UNKNOWN of all.
     `scores` are those of pieces of held-out recordings, `reencoded` those of re-encoded training recordings.
     """
 
@@ -49,14 +49,14 @@ class Reference:
     held_out: Sequence[Coded]
     scores: Scores
     reencoded: Scores
-    images: Sequence[Image] = ()
+    side_info: Sequence[SideInfo] = ()
 
-    def image_of(self, name: str) -> Image:
-        """The stereo image of the training recording of this name; MONO where it, or the recording, is unknown."""
-        return dict(zip(self.names, self.images, strict=False)).get(name, MONO)
+    def side_info_of(self, name: str) -> SideInfo:
+        """The side information of the training recording of this name."""
+        return dict(zip(self.names, self.side_info, strict=False)).get(name, UNKNOWN)
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
-        """The arrays of the file format, named and typed as in TENSORS, and where a recording is stereo in IMAGES."""
+        """The arrays of the file format, named and typed as in TENSORS and SIDE_INFO."""
         values = {
             "codes": np.concatenate(self.codes),
             "lengths": list(map(len, self.codes)),
@@ -67,7 +67,7 @@ class Reference:
             "reencoded": self.reencoded,
         }
         arrays = {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
-        return {**arrays, **(image_arrays(self.images) if any(map(len, self.images)) else {})}
+        return {**arrays, **side_info_arrays(self.side_info or [UNKNOWN] * len(self.names))}
 
 
 def rows(scores: Scores) -> NDArray[np.void]:
@@ -84,11 +84,11 @@ def make_reference(
     names: Sequence[str],
     training: Sequence[NDArray[np.integer]],
     held_out: Sequence[NDArray[np.integer]],
-    images: Sequence[Image] = (),
+    side_info: Sequence[SideInfo] = (),
 ) -> Reference:
     """Build a reference without scores from codes `[F, Q]`; many or long held-out recordings are thinned out or cut.
 
-    `images` are those of the training recordings.
+    `side_info` is that of each training recording.
     """
     no_scores = np.empty((0, SCORES), dtype=np.float32)
     return Reference(
@@ -97,7 +97,7 @@ def make_reference(
         [codes[:MOST_FRAMES].astype(np.uint16) for codes in evenly(held_out, MOST_HELD_OUT)],
         no_scores,
         no_scores,
-        images,
+        side_info,
     )
 
 
@@ -124,8 +124,8 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: S
         values = arrays[name]
         _expect(np.isfinite(values).all(), f"{name} holds NaN or infinite values")
         _expect((values >= 0).all() and (values[:, 0] >= 1).all(), f"{name} holds values out of range")
-    images = images_of(arrays, len(names))
-    return Reference(names, sides[0], sides[1], arrays["scores"], arrays["reencoded"], images)
+    side_info = side_info_of(arrays, len(names))
+    return Reference(names, sides[0], sides[1], arrays["scores"], arrays["reencoded"], side_info)
 
 
 def _expect(is_met: bool | np.bool_, problem: str) -> None:

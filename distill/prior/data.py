@@ -70,8 +70,8 @@ class PriorData:
     def reference(self) -> Reference:
         """Novelty reference of generated sounds, without scores."""
         train, held_out = ([recording.views[0] for recording in side] for side in (self.train, self.held_out))
-        images = [recording.image for recording in self.train]
-        return make_reference([recording.path for recording in self.train], train, held_out, images)
+        side_info = [recording.side_info for recording in self.train]
+        return make_reference([recording.path for recording in self.train], train, held_out, side_info)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +179,7 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
     Raises ArtifactError, and ParamsError for more labels than a prior has.
     """
     reader = CodesReader(codes)
-    sides, about, images = rows_by_side(reader, split), reader.recordings(), reader.images()
+    sides, about, side_info = rows_by_side(reader, split), reader.recordings(), reader.side_info()
     if nameless := [name for rows in sides.values() for name in rows if name not in about]:
         raise ArtifactError(
             f"{codes}: expected a name for every recording, found none for {nameless[0]!r}; run `dvc repro` again"
@@ -202,7 +202,7 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
     def recording(name: str, rows: Sequence[IndexRow]) -> CodedRecording:
         views, group = [reader.codes(row) for row in rows], rows[0].group
         label = label_ids.get(normal_form(about[name].label), 0)
-        return CodedRecording(views, group, label, folds.get(group, 0), about[name].path, images[name])
+        return CodedRecording(views, group, label, folds.get(group, 0), about[name].path, side_info[name])
 
     train, held_out = ([recording(*rows) for rows in sides[side].items()] for side in ("train", "val"))
     return PriorData(train, held_out, torch.from_numpy(reader.codewords()), reader.config, labels, lost_labels)

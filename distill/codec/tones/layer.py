@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill.audio.noise_floor import MIDDLES
 from distill.codec.envelope import LOG_FLOOR
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import MEL_CORNER_HERTZ, MEL_FACTOR, band_centres, highest_mel
 from distill.codec.scales import hertz as hertz_of
 from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mel_filterbank
+from distill.codec.steady import steady
 from distill.seeds import STEP, mix
 
 PARTIALS = 64  # of a set at most
@@ -27,7 +29,8 @@ FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # share 
 HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond are left out
 SMALLEST = 1e-6  # of amplitudes, so that nothing is divided by 0
 TRIANGLE_STEP = 5  # bands between the middles of triangles
-STEADY_HOPS = 4  # of the average over time
+# Of the averages of bands over time, one after another: hops to each side, and how much bands may differ, as log10.
+STEADY = ((4, 0.3), (8, 0.15))
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
 LOW = 60.0  # semitones (MIDI): tones below this one may begin as drums do, whose pitch falls
 FALL, FALL_FRAMES = 14.0, 5  # by up to so many semitones from each of so many frames to the next
@@ -52,7 +55,8 @@ class Tones(NamedTuple):
     """Partials of hops, and what they leave.
 
     `frequencies` in Hz (0: none), `amplitudes` and `phases` in cycles are `[B, T, K]`; `bands`, which is tonal, and
-    `rest` are log10 mel amplitudes `[B, T, M]`; `tonal` `[B, T]` is the share of the bands' power that is tonal.
+    `rest` are log10 mel amplitudes `[B, T, M]`; `toneless` `[B, T, M]` is the rest as a proportion of the bands, and
+    `tonal` `[B, T]` the proportion of their power that is tonal.
     """
 
     frequencies: Tensor
@@ -60,6 +64,7 @@ class Tones(NamedTuple):
     phases: Tensor
     bands: Tensor
     rest: Tensor
+    toneless: Tensor
     tonal: Tensor
 
 
@@ -85,26 +90,36 @@ class ToneLayer(nn.Module):
             self.register_buffer(f"{prefix}bank", mel_filterbank(rate, n_fft, bands), persistent=False)
             centres = torch.from_numpy(band_centres(rate, bands)).float()
             self.register_buffer(f"{prefix}centres", centres, persistent=False)
+        self.noise_bands = nn.Buffer(between_bands(self.centres), persistent=False)  # [noise bands, M]
 
     def forward(
-        self, log_mel: Tensor, tones: Tensor, combs: Combs, phases: Tensor | None = None, inside: Tensor | None = None
+        self,
+        log_mel: Tensor,
+        tones: Tensor,
+        combs: Combs,
+        noise: Tensor,
+        phases: Tensor | None = None,
+        inside: Tensor | None = None,
     ) -> Tones:
         """Partials of tones `[B, F, 3]`, with their combs, whose amplitudes come from log-mel frames `[B, T, M]` with combs.
 
-        `phases` are those of the tones as of whole sounds if None; `inside` `[T]` is 0 in gaps between sounds. What is
+        Beside them there is the `noise` `[B, F, noise bands]` of a noise floor, log10 of noise to tone. `phases` are those of the tones as of whole sounds if None; `inside` `[T]` is 0 in gaps between sounds. What is
         tonal is a matter of proportions, through which no gradient goes: that of the rest goes to the frames as it is.
         """
         with torch.no_grad():
             phases = self.phases(tones) if phases is None else phases
             frequencies, relative = self.partials(tones)
-            share = self.share(tones, combs).repeat_interleave(self.config.stack, dim=1)
-            bands = 10.0 ** steady(log_mel, inside).clamp_max(MAX_LOG_MEL)
+            share = self.share(combs, noise).repeat_interleave(self.config.stack, dim=1)
+            averaged = log_mel
+            for hops, spread in STEADY:
+                averaged = steady(averaged, hops, spread, inside)
+            bands = 10.0 ** averaged.clamp_max(MAX_LOG_MEL)
             amplitudes, rest = self.separate(frequencies, relative, bands, share)
             rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
             parts = bands * (1 - rest)
             tonal = parts.square().sum(dim=-1) / bands.square().sum(dim=-1).clamp_min(LOG_FLOOR**2)
             log_parts = parts.clamp_min(LOG_FLOOR).log10()
-        return Tones(frequencies, amplitudes, phases.to(frequencies), log_parts, log_mel + rest.log10(), tonal)
+        return Tones(frequencies, amplitudes, phases.to(frequencies), log_parts, log_mel + rest.log10(), rest, tonal)
 
     def pitches(self, tones: Tensor) -> Tensor:
         """Pitches `[..., F]` in semitones (MIDI) of tones `[..., F, 3]`, NaN where there is no tone."""
@@ -223,10 +238,10 @@ class ToneLayer(nn.Module):
         envelope = coarse.new_zeros(*tones.shape[:2], stack * self.config.envelope_steps)
         return torch.cat([coarse.repeat(1, 1, stack), fine.repeat(1, 1, 2 * stack), envelope], dim=-1)
 
-    def share(self, tones: Tensor, combs: Combs) -> Tensor:
-        """Share `[B, F, M]` of each band's amplitude that is tonal, as the atom says."""
-        noise = noise_share(self.floors(tones), self.centres) * combs.coarse_mean
-        return combs.coarse / (combs.coarse + noise + SMALLEST)
+    def share(self, combs: Combs, noise: Tensor) -> Tensor:
+        """Share `[B, F, M]` of each band's amplitude that is tonal, beside noise `[B, F, noise bands]` as in `forward`."""
+        beside = 10.0 ** (noise @ self.noise_bands) * combs.coarse_mean
+        return combs.coarse / (combs.coarse + beside + SMALLEST)
 
     def separate(self, frequencies: Tensor, relative: Tensor, bands: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Amplitudes `[B, T, K]` of partials at frequencies in Hz, and what they leave of mel amplitudes `bands`.
@@ -320,6 +335,16 @@ def local_mean(response: Tensor) -> Tensor:
     return nn.functional.conv1d(flat, (window / window.sum())[None, None]).reshape(response.shape)
 
 
+def between_bands(centres: Tensor) -> Tensor:
+    """Weights `[noise bands, M]` with which bands of these centres in Hz lie between the middles of a noise floor's bands."""
+    middles = torch.from_numpy(MIDDLES).log()
+    octave = centres.clamp(MIDDLES[0], MIDDLES[-1]).log()
+    after = torch.searchsorted(middles, octave).clamp(1, len(middles) - 1)
+    share = (octave - middles[after - 1]) / (middles[after] - middles[after - 1])
+    rows = torch.arange(len(middles))[:, None]
+    return (rows == after) * share + (rows == after - 1) * (1 - share)
+
+
 def _waves(position: Tensor) -> Tensor:
     """Cosines and sines `[n, 2 * WAVES]` of positions `[n]` from 0 to 1: near ones are alike."""
     angles = math.pi * (torch.arange(WAVES) + 0.5) * position[:, None]
@@ -392,22 +417,6 @@ def lobes(frequencies: Tensor, amplitudes: Tensor, n_fft: int, sample_rate: int)
     size = hann_transform(offset).abs() * (amplitudes * (n_fft / 4))[..., None]
     empty = frequencies.new_zeros(*frequencies.shape[:-1], n_fft // 2 + 1)
     return empty.scatter_add(-1, bins.clamp(0, n_fft // 2).flatten(-2), size.flatten(-2))
-
-
-def steady(log_mel: Tensor, inside: Tensor | None = None) -> Tensor:
-    """Average log-mel frames `[B, T, M]` over time where they are alike: a bilateral filter keeps attacks.
-
-    Codes waver from frame to frame, and so would partials. `inside` `[T]` is 0 in gaps between sounds, which have no
-    part in it, as what is beyond the ends.
-    """
-    reach = (STEADY_HOPS, STEADY_HOPS)
-    padded = nn.functional.pad(log_mel.transpose(1, 2), reach)
-    windows = padded.unfold(2, 2 * STEADY_HOPS + 1, 1).transpose(1, 2) - log_mel[..., None]  # [B, T, M, hops]
-    distance = torch.arange(-STEADY_HOPS, STEADY_HOPS + 1, device=log_mel.device) / (STEADY_HOPS + 1)
-    is_sound = log_mel.new_ones(log_mel.shape[1]) if inside is None else inside
-    kernel = (1 - distance.square()) * nn.functional.pad(is_sound, reach).unfold(0, 2 * STEADY_HOPS + 1, 1)  # [T, hops]
-    weights = kernel[:, None] * (-0.5 * (windows / 0.3).square()).exp()
-    return log_mel + (weights * windows).sum(dim=-1) / weights.sum(dim=-1).clamp_min(SMALLEST)
 
 
 def triangles(bands: int) -> Tensor:
