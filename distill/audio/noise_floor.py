@@ -17,7 +17,7 @@ from distill.audio.pcm import F32
 EDGES = (0.0, 600.0, 1200.0, 2000.0, 3200.0, 5000.0, 7500.0, 11_000.0)  # Hz, from which each band begins
 MIDDLES: F32 = np.array([300, 850, 1550, 2530, 4000, 6120, 9080, 14_000], np.float32)  # Hz
 BANDS = len(EDGES)
-STEPS: F32 = np.arange(-2.7, 0.4, 0.2, np.float32)  # log10 of noise to tone, as amplitudes of mel bands
+STEPS: F32 = np.arange(-2.7, 0.4, 0.2, dtype=np.float32)  # log10 of noise to tone, as amplitudes of mel bands
 SECONDS = (0.046, 0.093, 0.186, 0.372)  # of windows: short ones follow what glides, long ones tell low partials apart
 HOP_SECONDS = 0.046
 PROMINENT_DB, RANGE_DB = 12.0, 60.0  # of partials: above the bins near them, and below the loudest bin of a window

@@ -6,6 +6,7 @@ samples, `G` gaps, `S` sounds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -92,7 +93,7 @@ def _gaps(
         first, *rest = (_spectrum(sound[start : start + SIZE]) for sound in sounds)
         later = _spectrum(sounds[0][start + LATER : start + LATER + SIZE])
         partials = _partials(first, later)
-        for low, high in zip(partials[:-1], partials[1:], strict=True):
+        for low, high in pairwise(partials):
             near = max(LOBE, int(OUT_OF_TUNE * high))
             region = int(np.searchsorted(REGIONS, low * sample_rate / SIZE, side="right")) - 1
             if region >= 0 and max(NARROWEST, 2 * near + 8) <= high - low <= WIDEST:
