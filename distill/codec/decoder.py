@@ -20,10 +20,8 @@ from distill.seeds import STEP, mix
 
 KERNEL_SIZE = 7  # of convolutions
 MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
-TONE_HOPS, TONE_NEPERS = (
-    4,
-    0.3,
-)  # over which learnt gains on tones are averaged, to each side, and how much they may differ
+# Of averages of learnt gains on tones: hops to each side, and how much gains may differ; the second on low tones.
+STEADY, LOW_STEADY = (4, 0.3), (8, 2.0)
 TABLE_SAMPLES = 1 << 17  # of noise
 
 
@@ -170,9 +168,10 @@ class ToneHead(nn.Linear):
         Gains that waver from hop to hop put noise between partials. `inside` `[T]` is 0 in gaps.
         """
         position = band_position(tones.frequencies, self.config)
-        gains = steady(self(hidden).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN), TONE_HOPS, TONE_NEPERS, inside)
-        low = position.long()
-        gain = torch.lerp(gains.gather(-1, low), gains.gather(-1, low + 1), position - low)
+        gains = self(hidden).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
+        gains = torch.lerp(steady(gains, *STEADY, inside), steady(gains, *LOW_STEADY, inside), tones.low[..., None])
+        band = position.long()
+        gain = torch.lerp(gains.gather(-1, band), gains.gather(-1, band + 1), position - band)
         return partials_spectrum(tones.frequencies, tones.amplitudes * gain.exp(), tones.phases, self.config)
 
 

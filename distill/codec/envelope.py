@@ -4,6 +4,7 @@ Shapes: B batch, N samples, K steps of the envelope, T hops.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,8 @@ LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
 FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
 MATCHES = 3  # times that the decoder's envelope is brought nearer to the coded one
 DEAD_ZONE = 0.15  # 1.3 dB: what is nearer stays, since the coded envelope of steady sound wavers
-STEADY_STEPS, STEADY_NEPERS = (
-    16,
-    0.4,
-)  # over which gains on tones are averaged, to each side, and how much these may differ
+STEADY_GAINS = (16, 0.4)  # steps to each side over which gains on tones are averaged, and how much these may differ
+LOW_STEPS = 48  # to each side over which gains on low tones are averaged
 GAIN_STEPS, GAINS_TOGETHER = 32, 4  # learnt gains a hop: one every 0.33 ms; so many are averaged first
 MAX_LOG_GAIN, MAX_LOG_BOOST = 4.0, 0.7  # 35 dB less, 6 dB more: more than this makes peaks of attacks
 LOG_TEN = math.log(10.0)
@@ -40,35 +39,47 @@ def mean_squares(audio: Tensor, window: int) -> Tensor:
     return nn.functional.avg_pool1d(audio.square()[:, None], window, window // 2)[:, 0]
 
 
-def match_envelope(
-    audio: Tensor,
-    target: Tensor,
-    trust: Tensor,
-    stack: int,
-    tonal: Tensor,
-    inside: Tensor | None = None,
-) -> Tensor:
+class Held(NamedTuple):
+    """How far gains leave steps alone, 0 to 1: those that are `tonal` `[B, K]`, and of these low tones that last, `low`.
+
+    `inside` `[K]` is 0 in gaps.
+    """
+
+    tonal: Tensor
+    low: Tensor
+    inside: Tensor | None
+
+    def repeated(self, times: int) -> "Held":
+        """The same where each step is so many."""
+        inside = None if self.inside is None else self.inside.repeat_interleave(times)
+        return Held(self.tonal.repeat_interleave(times, dim=1), self.low.repeat_interleave(times, dim=1), inside)
+
+    def average(self, gains: Tensor) -> Tensor:
+        """Logarithms of gains `[B, K]`, averaged over time but for attacks, and on low tones over a few of their periods."""
+        averages = steady(gains[..., None], *STEADY_GAINS, self.inside)[..., 0]
+        return torch.lerp(averages, slow(gains, LOW_STEPS), self.low)
+
+
+def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, held: Held) -> Tensor:
     """Samples `[B, N]` with an envelope nearer to `target` `[B, T, steps]`, which `log_envelope` gave.
 
-    `trust` `[B, T, steps]`, 0 to 1, is how much nearer. Where a share `tonal` `[B, T]`, 0 to 1, is tones, what differs
-    little is followed no faster than code frames, of `stack` hops, and gains change slowly except at attacks: those that
-    follow beats, or the periods of a bass, put noise between partials. `inside` `[T]` is 0 in gaps.
+    `trust` `[B, T, steps]`, 0 to 1, is how much nearer. Where hops are `held` what differs little is followed no faster
+    than code frames, of `stack` hops, and gains change slowly: those that follow beats, or the periods of a bass, put
+    noise between partials.
     """
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
-    if inside is not None:
-        audio, trust = audio * inside.repeat_interleave(steps * step), trust * inside[:, None]
-        tonal, inside = tonal * inside, inside.repeat_interleave(steps)
-    tonal = tonal.repeat_interleave(steps, dim=1)
-    zone = DEAD_ZONE + 0.3 * tonal
+    if held.inside is not None:
+        audio, trust = audio * held.inside.repeat_interleave(steps * step), trust * held.inside[:, None]
+    held = held.repeated(steps)
+    zone = DEAD_ZONE + 0.3 * held.tonal
     for _ in range(MATCHES):
         own = log_envelope(nn.functional.pad(audio, (step // 2, step // 2)), step, stack * steps)
         difference = (target.flatten(1) - own) * LOG_TEN
         small = difference.clamp(-zone, zone)
-        difference = difference - small + slow(small * tonal, stack * steps)
+        difference = difference - small + slow(small * held.tonal, stack * steps)
         gains = trust.flatten(1) * difference.clamp(-1.5, 1.5)  # 13 dB each time
-        gains = torch.lerp(gains, steady(gains[..., None], STEADY_STEPS, STEADY_NEPERS, inside)[..., 0], tonal)
-        audio = audio * spline(gains, step).exp()
+        audio = audio * spline(torch.lerp(gains, held.average(gains), held.tonal), step).exp()
     return audio
 
 
@@ -83,15 +94,12 @@ def slow(values: Tensor, reach: int) -> Tensor:
     return nn.functional.conv1d(values[:, None], (window / window.sum())[None, None], padding=reach)[:, 0]
 
 
-def with_gains(audio: Tensor, gains: Tensor, tonal: Tensor, inside: Tensor | None = None) -> Tensor:
+def with_gains(audio: Tensor, gains: Tensor, held: Held) -> Tensor:
     """Samples `[B, N]` times gains, whose logarithms are a spline of `gains` `[B, T, GAIN_STEPS]`; see `match_envelope`."""
-    gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_BOOST), inside)
+    gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_BOOST), held.inside)
     few = gains.unflatten(2, (-1, GAINS_TOGETHER)).mean(dim=3)  # [B, T, few]
-    is_sound = None if inside is None else inside.repeat_interleave(few.shape[2])
-    slowed = steady(few.flatten(1)[..., None], STEADY_STEPS, STEADY_NEPERS, is_sound)[..., 0].unflatten(
-        1, few.shape[1:]
-    )
-    gains = torch.lerp(gains, slowed.repeat_interleave(GAINS_TOGETHER, dim=2), tonal[..., None])
+    averages = held.repeated(few.shape[2]).average(few.flatten(1)).unflatten(1, few.shape[1:])
+    gains = torch.lerp(gains, averages.repeat_interleave(GAINS_TOGETHER, dim=2), held.tonal[..., None])
     return audio * spline(gains.flatten(1), audio.shape[1] // gains[0].numel()).exp()
 
 

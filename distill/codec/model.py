@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from distill.audio.corpus import MOST_GAIN
 from distill.codec.decoder import ConvNeXtStack, FrameNoise, SpectrumHead, TextureHead, ToneHead
-from distill.codec.envelope import match_envelope, with_gains
+from distill.codec.envelope import Held, match_envelope, with_gains
 from distill.codec.layout import FrameLayout
 from distill.codec.quantizer import QUANTIZERS
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig
@@ -287,12 +287,13 @@ class VQVAE(nn.Module):
             spectrum = self.head.spectrum(hidden, base, hops)
             texture = self.texture_head.texture(hidden, base, tones.toneless)
             partials = self.tone_head.spectrum(hidden, tones, inside)
+            held = Held(tones.tonal if inside is None else tones.tonal * inside, tones.low, inside)
             drawn = []
             for draw in range(draws):
                 white = self.inverse_stft.transform(self.noise(codes, positions, draw))
                 audio = self.inverse_stft((spectrum + texture.noise * white) * self.head.in_bands + partials, inside)
-                audio = match_envelope(audio, envelope, texture.trust, stack, tones.tonal, inside)
-                drawn.append(with_gains(audio, texture.gains, tones.tonal, inside))
+                audio = match_envelope(audio, envelope, texture.trust, stack, held)
+                drawn.append(with_gains(audio, texture.gains, held))
             return torch.cat(drawn) / self.architecture.input_gain
 
     def transposed(self, codes: Tensor, semitones: float) -> Tensor:

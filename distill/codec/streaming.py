@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from distill.audio.noise_floor import by_frame
 from distill.audio.side_info import UNKNOWN, SideInfo
-from distill.codec.decoder import TONE_HOPS
+from distill.codec.decoder import LOW_STEADY
 from distill.codec.envelope import MATCHES
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
@@ -28,7 +28,7 @@ from distill.errors import AudioWarning
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 MOST_PEAK = 2.0  # of a sound as it is analysed: louder ones would lose more than 1 or 2 dB by their codes of loudness
-GAP_FRAMES = REACH  # frames that codewords reach; convolutions over hops and windows reach less far
+GAP_FRAMES = 3  # that averages of gains reach; codewords, convolutions over hops and windows reach less far
 
 T = TypeVar("T")
 
@@ -106,9 +106,11 @@ def decode(
 def decoded_context(codec: VQVAE) -> int:
     """Frames before and after a frame that its samples depend on, but for the phases of tones."""
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
-    averages = sum(hops for hops, _ in STEADY) + TONE_HOPS
-    # Each match of the envelope reaches into the next frame, that of tones into the two after it, and so do gains.
-    return -(-(averages + codec.decoder.context + overlap) // codec.spectrogram.stack) + 3 * MATCHES + 2
+    averages = sum(hops for hops, _ in STEADY) + LOW_STEADY[0]
+    # Each match of the envelope reaches into the next frame, that of tones into the one after it, and gains are averaged.
+    return -(-(averages + codec.decoder.context + overlap) // codec.spectrogram.stack) + (MATCHES + 1) * (
+        2 + GAP_FRAMES
+    )
 
 
 def noise_of(codec: VQVAE, about: SideInfo, frames: int) -> Tensor:

@@ -30,7 +30,9 @@ HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond a
 SMALLEST = 1e-6  # of amplitudes, so that nothing is divided by 0
 TRIANGLE_STEP = 5  # bands between the middles of triangles
 # Of the averages of bands over time, one after another: hops to each side, and how much bands may differ, as log10.
-STEADY = ((4, 0.3), (8, 0.15))
+STEADY = ((4, 0.5), (8, 0.3))
+NOISE, TONE = 0.3, 0.9  # proportion of a hop's power in partials: up to which it is noise, from which on a tone
+BASS, HELD_FRAMES = 150.0, 2  # Hz, below which tones are low; frames to each side that a low tone is held
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
 LOW = 60.0  # semitones (MIDI): tones below this one may begin as drums do, whose pitch falls
 FALL, FALL_FRAMES = 14.0, 5  # by up to so many semitones from each of so many frames to the next
@@ -55,8 +57,8 @@ class Tones(NamedTuple):
     """Partials of hops, and what they leave.
 
     `frequencies` in Hz (0: none), `amplitudes` and `phases` in cycles are `[B, T, K]`; `bands`, which is tonal, and
-    `rest` are log10 mel amplitudes `[B, T, M]`; `toneless` `[B, T, M]` is the rest as a proportion of the bands, and
-    `tonal` `[B, T]` the proportion of their power that is tonal.
+    `rest` are log10 mel amplitudes `[B, T, M]`; `toneless` `[B, T, M]` is the rest as a proportion of the bands. `tonal`
+    and `low` `[B, T]` say from 0 to 1 how far a hop is a tone, and a low one that is held.
     """
 
     frequencies: Tensor
@@ -66,6 +68,7 @@ class Tones(NamedTuple):
     rest: Tensor
     toneless: Tensor
     tonal: Tensor
+    low: Tensor
 
 
 class ToneLayer(nn.Module):
@@ -117,9 +120,12 @@ class ToneLayer(nn.Module):
             amplitudes, rest = self.separate(frequencies, relative, bands, share)
             rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
             parts = bands * (1 - rest)
-            tonal = parts.square().sum(dim=-1) / bands.square().sum(dim=-1).clamp_min(LOG_FLOOR**2)
+            power = parts.square().sum(dim=-1) / bands.square().sum(dim=-1).clamp_min(LOG_FLOOR**2)
+            tonal = ((power - NOISE) / (TONE - NOISE)).clamp(0, 1)
             log_parts = parts.clamp_min(LOG_FLOOR).log10()
-        return Tones(frequencies, amplitudes, phases.to(frequencies), log_parts, log_mel + rest.log10(), rest, tonal)
+            low = self.low(self.pitches(tones)).repeat_interleave(self.config.stack, dim=1)
+        phases = phases.to(frequencies)
+        return Tones(frequencies, amplitudes, phases, log_parts, log_mel + rest.log10(), rest, tonal, low)
 
     def pitches(self, tones: Tensor) -> Tensor:
         """Pitches `[..., F]` in semitones (MIDI) of tones `[..., F, 3]`, NaN where there is no tone."""
@@ -200,6 +206,13 @@ class ToneLayer(nn.Module):
         is_low = torch.minimum(pitch[:, 1:], pitch[:, :-1]) < LOW
         glides = (step.abs() <= GLIDE) | (is_low & (step.abs() <= FALL) & _recent(starts))
         return glides, starts & ~nn.functional.pad(glides, (1, 0))
+
+    def low(self, pitch: Tensor) -> Tensor:
+        """How far pitches `[B, F]` are low and held, 0 to 1: within a semitone for some frames, which no beginning is."""
+        near = nn.functional.pad(pitch, (HELD_FRAMES, HELD_FRAMES), value=torch.nan).unfold(1, 2 * HELD_FRAMES + 1, 1)
+        is_held = near.amax(dim=2) - near.amin(dim=2) < 1.0  # False where one is NaN
+        depth = (2 - hertz_of(pitch) / (BASS / 2)).clamp(0, 1)
+        return torch.where(is_held, depth, 0.0).float()
 
     def partials(self, tones: Tensor) -> tuple[Tensor, Tensor]:
         """Frequencies `[B, T, K]` in Hz (0: none) and relative amplitudes of the partials of tones `[B, F, 3]`."""
