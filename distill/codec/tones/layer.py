@@ -33,7 +33,7 @@ TRIANGLE_STEP = 5  # bands between the middles of triangles
 STEADY = ((4, 0.5), (8, 0.3))
 NOISE, TONE = 0.3, 0.9  # proportion of a hop's power in partials: up to which it is noise, from which on a tone
 BASS = 150.0  # Hz, below which tones are low
-HELD_FRAMES, HELD_SEMITONES = 2, 0.5  # to each side, by which the pitch of a held tone differs at most
+HELD_FRAMES, HELD_SEMITONES = 2, 1.0  # to each side, by which the pitch of a held tone differs at most
 GLIDE = 1.0  # semitones between frames, up to which pitch glides and phases go on
 LOW = 60.0  # semitones (MIDI): tones below this one may begin as drums do, whose pitch falls
 FALL, FALL_FRAMES = 14.0, 5  # by up to so many semitones from each of so many frames to the next
@@ -59,7 +59,7 @@ class Tones(NamedTuple):
 
     `frequencies` in Hz (0: none), `amplitudes` and `phases` in cycles are `[B, T, K]`; `bands`, which is tonal, and
     `rest` are log10 mel amplitudes `[B, T, M]`; `toneless` `[B, T, M]` is the rest as a proportion of the bands. `tonal`
-    and `low` `[B, T]` say from 0 to 1 how far a hop is a tone that is held, and how far that is a low one.
+    and `low` `[B, T]` say from 0 to 1 how far a hop is a tone, and a low one that is held.
     """
 
     frequencies: Tensor
@@ -124,9 +124,9 @@ class ToneLayer(nn.Module):
             power = parts.square().sum(dim=-1) / bands.square().sum(dim=-1).clamp_min(LOG_FLOOR**2)
             tonal = ((power - NOISE) / (TONE - NOISE)).clamp(0, 1)
             log_parts = parts.clamp_min(LOG_FLOOR).log10()
-            is_held, is_low = (part.repeat_interleave(self.config.stack, dim=1) for part in held(self.pitches(tones)))
+            low = held_lows(self.pitches(tones)).repeat_interleave(self.config.stack, dim=1)
         phases = phases.to(frequencies)
-        return Tones(frequencies, amplitudes, phases, log_parts, log_mel + rest.log10(), rest, tonal * is_held, is_low)
+        return Tones(frequencies, amplitudes, phases, log_parts, log_mel + rest.log10(), rest, tonal, low)
 
     def pitches(self, tones: Tensor) -> Tensor:
         """Pitches `[..., F]` in semitones (MIDI) of tones `[..., F, 3]`, NaN where there is no tone."""
@@ -342,13 +342,11 @@ def local_mean(response: Tensor) -> Tensor:
     return nn.functional.conv1d(flat, (window / window.sum())[None, None]).reshape(response.shape)
 
 
-def held(pitch: Tensor) -> tuple[Tensor, Tensor]:
-    """How far pitches `[B, F]` are held, 0 to 1: they stay for some frames; and how far they are low, and no beginning."""
+def held_lows(pitch: Tensor) -> Tensor:
+    """How far pitches `[B, F]` are low, 0 to 1, and stay for some frames; a beginning does not."""
     near = nn.functional.pad(pitch, (HELD_FRAMES, HELD_FRAMES), value=torch.nan).unfold(1, 2 * HELD_FRAMES + 1, 1)
-    highest, lowest = near.nan_to_num(-torch.inf).amax(dim=2), near.nan_to_num(torch.inf).amin(dim=2)
-    is_held = (2 - (highest - lowest) / HELD_SEMITONES).clamp(0, 1)
-    depth = (2 - hertz_of(pitch) / (BASS / 2)).clamp(0, 1)
-    return is_held.float(), torch.where(near.isnan().any(dim=2), 0.0, depth * is_held).float()
+    is_held = near.amax(dim=2) - near.amin(dim=2) < HELD_SEMITONES  # not where one is NaN
+    return ((2 - hertz_of(pitch) / (BASS / 2)).clamp(0, 1).nan_to_num(0.0) * is_held).float()
 
 
 def between_bands(centres: Tensor) -> Tensor:
