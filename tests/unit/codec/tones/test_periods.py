@@ -11,16 +11,16 @@ from distill.codec.scales import hertz
 from distill.codec.spectral import spectrogram_config_for
 from distill.codec.tones import analysis
 from distill.codec.tones.analysis import VOICED, PitchAnalysis
-from distill.codec.tones.periods import PERIODS
+from distill.codec.tones.periods import VOICES
 
 FRAMES = 9
 
 
 def found(sound: Tensor, rate: int) -> tuple[Tensor, Tensor]:
-    """Pitches and shares `[PERIODS]` of the middle frame of a sound `[N]`, which fills the windows of all."""
+    """Pitches and shares `[VOICES.most]` of the middle frame of a sound `[N]`, which fills the windows of all."""
     whole = PitchAnalysis(spectrogram_config_for(rate))
-    pitches, shares = whole.periods(sound[None], whole.margin, whole.power(sound[None]))
-    assert pitches.shape == shares.shape == (FRAMES, PERIODS)
+    pitches, shares = whole.voices(sound[None], whole.margin, whole.power(sound[None]))
+    assert pitches.shape == shares.shape == (FRAMES, VOICES.most)
     return pitches[FRAMES // 2], shares[FRAMES // 2]
 
 
