@@ -20,7 +20,6 @@ from distill.codec.scales import semitones
 from distill.codec.spectral import SpectrogramConfig
 
 RATE = 5500.0  # Hz, about: the sample rate at which periods are looked for
-MOST_FRAMES = 5  # of a window: it reaches no further than the gaps between sounds that are encoded together
 OCTAVE_COST = 0.02  # of each octave that a pitch is lower: what repeats after a period repeats after two
 
 
@@ -49,7 +48,7 @@ class PeriodAnalysis(nn.Module):
         self.stride = 2 ** max(0, round(math.log2(config.sample_rate / RATE)))
         self.rate = config.sample_rate / self.stride
         self.step = config.samples_per_frame // self.stride
-        size = min(2 * math.ceil(1.5 * self.rate / pitches.lowest), MOST_FRAMES * self.step)
+        size = 2 * math.ceil(1.5 * self.rate / pitches.lowest)
         beyond = size * self.stride - config.samples_per_frame
         self.spare: int = beyond // 2  # samples that windows reach beyond their frame, at each end
         window = torch.hann_window(size + 2, periodic=False)[1:-1]
