@@ -42,7 +42,7 @@ HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 SPECTRAL = 8  # candidates by spectra
 CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # among which neighbouring frames choose
 VOICED = 0.6  # share of a frame that repeats after a period, above which it is a candidate
-BASS_BINS = 4.5  # of the spectrum: partials that are closer melt into one another
+BASS_BINS = 5  # of the spectrum: partials that are closer melt into one another
 BASS_POWER = 6  # of the share that repeats: a clean bass has a score of 0.6; chords repeat less, and spectra tell them
 AGREED = 0.12  # by so much more is a candidate worth at the pitch of a bass's period
 REACH = 8  # frames to each side that decide a frame's tone
@@ -313,10 +313,10 @@ def with_voices(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Can
 def with_basses(candidates: Candidates, limit: float, pitches: Tensor, repeats: Tensor) -> Candidates:
     """Candidates and harmonic ones at those `pitches` `[F, 1]` of periods that are below the `limit`.
 
-    Candidates that agree with these pitches are worth more.
+    Candidates within 10 cents of these pitches are worth more. Melted partials look like a sine that is further off.
     """
     is_bass = (repeats > VOICED) & (pitches < limit)
-    agrees = is_bass & ((candidates.pitches - pitches).abs() < 0.5)
+    agrees = is_bass & ((candidates.pitches - pitches).abs() < 0.1)
     agreed = candidates._replace(scores=candidates.scores + AGREED * agrees)
     return _with_harmonic(agreed, pitches, torch.where(is_bass, repeats**BASS_POWER, -torch.inf))
 
