@@ -28,7 +28,7 @@ from distill.errors import AudioWarning
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 MOST_PEAK = 2.0  # of a sound as it is analysed: louder ones would lose more than 1 or 2 dB by their codes of loudness
-GAP_FRAMES = 3  # that averages of gains reach; codewords, convolutions over hops and windows reach less far
+GAP_FRAMES = 3  # that averages of gains reach; codewords and convolutions over hops reach less far
 
 T = TypeVar("T")
 
@@ -136,7 +136,8 @@ def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterat
             ((samples, read),) = run
             yield from _encode_from(codec, read, samples, CHUNK_FRAMES)
             continue
-        row = _PackedRow([config.frames_for(samples) for samples, _ in run])
+        gap = max(GAP_FRAMES, -(-codec.margin // config.samples_per_frame))
+        row = _PackedRow([config.frames_for(samples) for samples, _ in run], gap)
         positions = row.positions.to(codec.device)
         audio = row.pack([read(0, samples) for samples, read in run], config.samples_per_frame).to(codec.device)
         audio = nn.functional.pad(audio, (codec.margin, codec.margin))
@@ -158,7 +159,7 @@ def decode_each(
         if len(run) == 1:
             drawn = [decode(codec, parts[0][None].to(codec.device), noise[0], draws=draws)]
         else:
-            row = _PackedRow(list(map(len, parts)))
+            row = _PackedRow(list(map(len, parts)), GAP_FRAMES)
             positions, packed = row.positions.to(codec.device), row.pack(parts).to(codec.device)
             inside, beside = inside_mask(positions), row.pack([one[0] for one in noise])
             features = codec.unproject(codec.dequantise(packed, inside))
@@ -183,13 +184,13 @@ def runs(items: Iterable[tuple[int, T]]) -> Iterator[list[T]]:
 
 
 class _PackedRow:
-    """Layout of sounds of `frames` frames each, one after another with gaps between, in a row of F frames.
+    """Layout of sounds of `frames` frames each, one after another with gaps of `gap` frames between, in a row of F frames.
 
     `positions` `[F]` holds each frame's position in its own sound, -1 in gaps.
     """
 
-    def __init__(self, frames: Sequence[int]) -> None:
-        starts = accumulate((count + GAP_FRAMES for count in frames[:-1]), initial=0)
+    def __init__(self, frames: Sequence[int], gap: int) -> None:
+        starts = accumulate((count + gap for count in frames[:-1]), initial=0)
         self.spans = [(start, start + count) for start, count in zip(starts, frames, strict=True)]
         self.positions = torch.full((self.spans[-1][1],), -1)
         for start, stop in self.spans:

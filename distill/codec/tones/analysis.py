@@ -1,8 +1,8 @@
 """Analysis of tones: the note, the tuning and the atom that explain most of a frame's partials.
 
 A frame's partials are peaks of a spectrum with a long window. A set of partials at a pitch is worth the peaks that it
-explains, less what it would sound where there is no peak. Pitches that glide too fast for it are those of periods, of
-harmonic partials. Sets and pitches of neighbouring frames are chosen together.
+explains, less what it would sound where there is no peak. Pitches that glide too fast for it, or are too low, are those
+of periods, of harmonic partials. Sets and pitches of neighbouring frames are chosen together.
 
 What a partial is worth is looked up in a grid over log2 of frequencies: a set at a pitch is a sum of cells of it.
 
@@ -30,7 +30,7 @@ from distill.codec.tones.layer import (
     noise_share,
     note_and_tuning,
 )
-from distill.codec.tones.periods import PERIODS, PeriodAnalysis
+from distill.codec.tones.periods import BASSES, VOICES, PeriodAnalysis
 from distill.codec.tones.phase import FRAMES, PhaseFit
 
 RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
@@ -40,8 +40,11 @@ BELOW = 5 * GRID_PER_OCTAVE  # cells below the grid
 LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW  # cells of the lowest and the highest note
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 SPECTRAL = 8  # candidates by spectra
-CANDIDATES = SPECTRAL + PERIODS  # among which neighbouring frames choose
+CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # among which neighbouring frames choose
 VOICED = 0.6  # share of a frame that repeats after a period, above which it is a candidate
+BASS_BINS = 5  # of the spectrum: partials that are closer melt into one another
+BASS_POWER = 6  # of the share that repeats: a clean bass has a score of 0.6; chords repeat less, and spectra tell them
+AGREED = 0.12  # by so much more is a candidate worth at the pitch of a bass's period
 REACH = 8  # frames to each side that decide a frame's tone
 JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.15, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
@@ -106,11 +109,18 @@ class PitchAnalysis(nn.Module):
         cells = torch.arange(-FOUND_STEPS, FOUND_STEPS + 1)
         kernel = (-0.5 * (cells * TUNING_CENTS / PEAK_CENTS).square()).exp()
         self.kernel = nn.Buffer(kernel, persistent=False)  # [2 * FOUND_STEPS + 1]
-        self.periods, self.phases = PeriodAnalysis(config), PhaseFit(config)
+        self.voices, self.basses = PeriodAnalysis(config, VOICES), PeriodAnalysis(config, BASSES)
+        self.bass_limit = semitones(math.log2(BASS_BINS * config.sample_rate / self.n_fft))
+        self.phases = PhaseFit(config)
 
     @property
     def margin(self) -> int:
         """Samples that windows reach beyond each end of their frame."""
+        return max(self.spare, self.basses.spare)
+
+    @property
+    def spare(self) -> int:
+        """Samples that windows of spectra reach beyond each end of their frame."""
         return (self.n_fft - self.config.samples_per_frame) // 2
 
     @property
@@ -120,7 +130,9 @@ class PitchAnalysis(nn.Module):
 
     def power(self, audio: Tensor) -> Tensor:
         """Power spectra `[B * F, bins]` of samples `[B, margin + F * samples_per_frame + margin]`; a full-scale sine has 1."""
-        windows = audio.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
+        edge = self.margin - self.spare
+        inner = audio[:, edge : audio.shape[1] - edge]
+        windows = inner.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
         spectrum = torch.fft.rfft(windows * (self.window * (4 / self.n_fft)))
         power: Tensor = spectrum.real.square() + spectrum.imag.square()
         return power
@@ -188,7 +200,8 @@ class PitchAnalysis(nn.Module):
         power = self.power(audio)
         peaks, noise = self.peaks(power), self.noise(power)
         candidates = self.candidates(layer, peaks, self.evidence(peaks, log_mel))
-        candidates = with_periods(candidates, *self.periods(audio, self.margin, power))
+        candidates = with_voices(candidates, *self.voices(audio, self.margin, power))
+        candidates = with_basses(candidates, self.bass_limit, *self.basses(audio, self.margin, power))
         chains = Candidates(*(part.unflatten(0, (batch, frames)) for part in candidates))
         chosen = best_path(chains, inside).flatten()
         is_tone, rows = chosen < CANDIDATES, torch.arange(len(chosen), device=chosen.device)
@@ -292,9 +305,24 @@ def _worth(below: Tensor) -> Tensor:
     return (1 - below / RANGE_DB).clamp(0, 1)
 
 
-def with_periods(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Candidates:
-    """Candidates and harmonic ones, of the first set, at the `pitches` of `PeriodAnalysis` if enough of a frame `repeats`."""
-    scores = torch.where(repeats > VOICED, repeats - VOICED, -torch.inf)
+def with_voices(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Candidates:
+    """Candidates and harmonic ones at the `pitches` of periods, if enough of a frame `repeats` after them."""
+    return _with_harmonic(candidates, pitches, torch.where(repeats > VOICED, repeats - VOICED, -torch.inf))
+
+
+def with_basses(candidates: Candidates, limit: float, pitches: Tensor, repeats: Tensor) -> Candidates:
+    """Candidates and harmonic ones at those `pitches` `[F, 1]` of periods that are below the `limit`.
+
+    Candidates within 10 cents of these pitches are worth more. Melted partials look like a sine that is further off.
+    """
+    is_bass = (repeats > VOICED) & (pitches < limit)
+    agrees = is_bass & ((candidates.pitches - pitches).abs() < 0.1)
+    agreed = candidates._replace(scores=candidates.scores + AGREED * agrees)
+    return _with_harmonic(agreed, pitches, torch.where(is_bass, repeats**BASS_POWER, -torch.inf))
+
+
+def _with_harmonic(candidates: Candidates, pitches: Tensor, scores: Tensor) -> Candidates:
+    """Candidates and those of the first set, which is harmonic, at `pitches` with `scores` `[F, n]`."""
     further = Candidates(pitches, torch.zeros_like(candidates.sets[:, : pitches.shape[1]]), scores)
     return Candidates(*(torch.cat(parts, dim=1) for parts in zip(candidates, further, strict=True)))
 

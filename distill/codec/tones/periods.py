@@ -1,4 +1,7 @@
-"""Pitches of moving voices, by their periods: what glides is no peak of a long spectrum, but repeats from period to period.
+"""Pitches by periods, of voices and of basses.
+
+A gliding voice has no peaks in a long spectrum, and partials of a bass lie too close to each other for it, but both
+repeat from period to period.
 
 The autocorrelation of a window, divided by that of the window function, is at a lag as much as the share of the sound
 that repeats after it (Boersma 1993, "Accurate short-term analysis of the fundamental frequency").
@@ -7,6 +10,7 @@ Shapes: B batch, F code frames, L lags.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,39 +19,57 @@ from distill.audio.measure import peak_offset
 from distill.codec.scales import semitones
 from distill.codec.spectral import SpectrogramConfig
 
-PERIODS = 2  # of a frame, the likeliest
-LOWEST, HIGHEST = 65.0, 400.0  # Hz: windows hold three periods of the lowest, spectra tell higher ones
 RATE = 5500.0  # Hz, about: the sample rate at which periods are looked for
 OCTAVE_COST = 0.02  # of each octave that a pitch is lower: what repeats after a period repeats after two
+
+
+class PeriodRange(NamedTuple):
+    """Pitches that are looked for, from `lowest` to `highest` Hz, and at most how many of the likeliest of a frame are taken.
+
+    Windows hold three periods of the lowest. Frequencies weigh less towards `top` Hz, from which on their power counts a tenth.
+    """
+
+    lowest: float
+    highest: float
+    most: int
+    top: float
+
+
+VOICES = PeriodRange(65.0, 400.0, 2, math.inf)
+BASSES = PeriodRange(26.5, 400.0, 1, 1000.0)  # high pitches, too: whose period repeats is no bass
 
 
 class PeriodAnalysis(nn.Module):
     """Finds the periods of frames."""
 
-    def __init__(self, config: SpectrogramConfig) -> None:
+    def __init__(self, config: SpectrogramConfig, pitches: PeriodRange) -> None:
         super().__init__()
+        self.count = pitches.most
         self.stride = 2 ** max(0, round(math.log2(config.sample_rate / RATE)))
         self.rate = config.sample_rate / self.stride
         self.step = config.samples_per_frame // self.stride
-        size = 2 * math.ceil(1.5 * self.rate / LOWEST)
+        size = 2 * math.ceil(1.5 * self.rate / pitches.lowest)
         beyond = size * self.stride - config.samples_per_frame
-        self.spare = beyond // 2  # samples that windows reach beyond their frame, at each end
+        self.spare: int = beyond // 2  # samples that windows reach beyond their frame, at each end
         window = torch.hann_window(size + 2, periodic=False)[1:-1]
         self.window = nn.Buffer(window, persistent=False)  # [size]
-        shortest, longest = int(self.rate / HIGHEST), math.ceil(self.rate / LOWEST)
+        shortest, longest = int(self.rate / pitches.highest), math.ceil(self.rate / pitches.lowest)
         self.lags = nn.Buffer(torch.arange(shortest - 1, longest + 2), persistent=False)  # [L], one more at each end
+        self.size = 2 ** math.ceil(math.log2(size + longest + 1))  # of transforms: no lag wraps around
+        hertz = torch.arange(self.size // 2 + 1) * (self.rate / self.size)
+        weights = 1 - 0.45 * (1 - (math.pi * (hertz / pitches.top).clamp_max(1.0)).cos())
+        self.weights = nn.Buffer(weights, persistent=False)  # of frequencies
         self.own = nn.Buffer(self._correlations(window[None]), persistent=False)  # [1, L]
 
     def _correlations(self, windows: Tensor) -> Tensor:
         """Autocorrelations `[n, L]` of windows `[n, N]` as shares of their energies."""
-        size = 2 ** math.ceil(math.log2(2 * windows.shape[1]))
-        spectra = torch.fft.rfft(windows, size)
-        products = torch.fft.irfft(spectra.real.square() + spectra.imag.square(), size)
+        spectra = torch.fft.rfft(windows, self.size)
+        products = torch.fft.irfft((spectra.real.square() + spectra.imag.square()) * self.weights, self.size)
         shares: Tensor = products[:, self.lags] / products[:, :1].clamp_min(1e-12)
         return shares
 
     def forward(self, audio: Tensor, margin: int, power: Tensor) -> tuple[Tensor, Tensor]:
-        """Pitches in semitones (MIDI) `[B * F, PERIODS]`, and which share of each frame repeats after their periods.
+        """Pitches in semitones (MIDI) `[B * F, count]`, and which share of each frame repeats after their periods.
 
         They are those of samples `[B, margin + F * samples_per_frame + margin]` with power spectra `[B * F, bins]`. The
         share is -1 where there are fewer periods.
@@ -62,7 +84,7 @@ class PeriodAnalysis(nn.Module):
         lags = self.lags[1:-1]
         likely = middle - (left - right) * shift / 4 - OCTAVE_COST * (lags / lags[0]).log2()
         likely = torch.where((middle >= left) & (middle > right), likely, -torch.inf)
-        likely, index = likely.topk(PERIODS, dim=1)
+        likely, index = likely.topk(self.count, dim=1)
         pitches = semitones((self.rate / (lags[index] + shift.gather(1, index))).log2())
         # What is above half the lower rate does not repeat.
         bins = round(power.shape[1] / self.stride)

@@ -1,6 +1,7 @@
 """Periods: pitches of harmonic sounds at any sample rate, none of noise, and voices that glide faster than spectra tell."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,16 +12,16 @@ from distill.codec.scales import hertz
 from distill.codec.spectral import spectrogram_config_for
 from distill.codec.tones import analysis
 from distill.codec.tones.analysis import VOICED, PitchAnalysis
-from distill.codec.tones.periods import PERIODS
+from distill.codec.tones.periods import VOICES
 
 FRAMES = 9
 
 
 def found(sound: Tensor, rate: int) -> tuple[Tensor, Tensor]:
-    """Pitches and shares `[PERIODS]` of the middle frame of a sound `[N]`, which fills the windows of all."""
+    """Pitches and shares `[VOICES.most]` of the middle frame of a sound `[N]`, which fills the windows of all."""
     whole = PitchAnalysis(spectrogram_config_for(rate))
-    pitches, shares = whole.periods(sound[None], whole.margin, whole.power(sound[None]))
-    assert pitches.shape == shares.shape == (FRAMES, PERIODS)
+    pitches, shares = whole.voices(sound[None], whole.margin, whole.power(sound[None]))
+    assert pitches.shape == shares.shape == (FRAMES, VOICES.most)
     return pitches[FRAMES // 2], shares[FRAMES // 2]
 
 
@@ -56,6 +57,46 @@ def test_what_lies_above_the_lower_rate_does_not_repeat() -> None:
     hum, hiss = torch.sin(2 * math.pi * 110 * time), torch.sin(2 * math.pi * 9_000 * time)
     assert float(found((hum + 0.1 * hiss).float(), 44_100)[1][0]) > VOICED
     assert float(found((hum + 1.5 * hiss).float(), 44_100)[1][0]) < VOICED
+
+
+def bass(hertz: float, rate: int, loud: Callable[[int], float], stretch: float = 0.0) -> Tensor:
+    """Samples `[N]` of 0.7 s of partials below 8 kHz, each as `loud` as its number says, of a string with stiffness."""
+    time, total = torch.arange(round(0.7 * rate)).double() / rate, torch.zeros(round(0.7 * rate)).double()
+    for number in range(1, int(min(8000, 0.45 * rate) / hertz)):
+        ratio = number * math.sqrt((1 + stretch * number**2) / (1 + stretch))
+        total += loud(number) * torch.sin(2 * math.pi * (ratio * hertz * time + 0.618 * number**2))
+    return (0.4 * total / total.abs().max()).float()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rate", [24_000, 44_100, 48_000])
+@pytest.mark.parametrize(
+    ("loud", "stretch"),
+    [
+        (lambda number: 1 / number, 0.0),
+        (lambda number: number % 2 / number, 0.0),
+        (lambda number: (number > 1) / number, 0.0),
+        (lambda number: 1 / number**1.5, 1e-4),
+    ],
+    ids=["sawtooth", "square", "no fundamental", "stiff string"],
+)
+def test_held_basses_have_their_pitch_and_octave(rate: int, loud: Callable[[int], float], stretch: float) -> None:
+    codec = untrained(rate)
+    for frequency in (32.7, 36.7, 41.2, 55.0):
+        tones = codec.flat_features(padded(codec, bass(frequency, rate, loud, stretch)))[1]
+        cents = 1200 * (hertz(codec.tone.pitches(tones)[0, 3:-4]) / frequency).log2().abs()
+        assert float((cents < 50).double().mean()) > 0.95, frequency
+        assert float(cents.nanmedian()) < 10, frequency
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frequency", [66.0, 110.0, 147.0, 220.0, 1000.0])
+def test_no_bass_is_an_octave_or_more_below_a_higher_tone(frequency: float) -> None:
+    codec = untrained(44_100)
+    sound = bass(frequency, 44_100, lambda number: 1 / number)
+    tones = codec.flat_features(padded(codec, sound))[1]
+    cents = 1200 * (hertz(codec.tone.pitches(tones)[0, 3:-4]) / frequency).log2().abs()
+    assert float(cents.max()) < 50
 
 
 def voice(course: Tensor) -> Tensor:
