@@ -44,7 +44,7 @@ CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # among which neighbouring fr
 VOICED = 0.6  # share of a frame that repeats after a period, above which it is a candidate
 BASS_BINS = 5  # of the spectrum: partials that are closer melt into one another
 BASS_POWER = 6  # of the share that repeats: a clean bass has a score of 0.6; chords repeat less, and spectra tell them
-AGREED = 0.12  # by so much more is a candidate worth at the pitch of a bass's period
+AGREED, DIFFERS = 0.12, 0.4  # what a candidate at the pitch of a bass's period gains, and another low one loses
 REACH = 8  # frames to each side that decide a frame's tone
 JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.15, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
@@ -313,12 +313,13 @@ def with_voices(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Can
 def with_basses(candidates: Candidates, limit: float, pitches: Tensor, repeats: Tensor) -> Candidates:
     """Candidates and harmonic ones at those `pitches` `[F, 1]` of periods that are below the `limit`.
 
-    Candidates within 10 cents of these pitches are worth more. Melted partials look like a sine that is further off.
+    Candidates within 10 cents of these pitches are worth more, others below the limit less: spectra do not tell these.
     """
-    is_bass = (repeats > VOICED) & (pitches < limit)
-    agrees = is_bass & ((candidates.pitches - pitches).abs() < 0.1)
-    agreed = candidates._replace(scores=candidates.scores + AGREED * agrees)
-    return _with_harmonic(agreed, pitches, torch.where(is_bass, repeats**BASS_POWER, -torch.inf))
+    worth = torch.where((repeats > VOICED) & (pitches < limit), repeats**BASS_POWER, 0.0)
+    agrees = (candidates.pitches - pitches).abs() < 0.1
+    differs = ~agrees & (candidates.pitches < limit)
+    agreed = candidates._replace(scores=candidates.scores + AGREED * (worth > 0) * agrees - DIFFERS * worth * differs)
+    return _with_harmonic(agreed, pitches, torch.where(worth > 0, worth, -torch.inf))
 
 
 def _with_harmonic(candidates: Candidates, pitches: Tensor, scores: Tensor) -> Candidates:
