@@ -313,11 +313,12 @@ def with_voices(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Can
 def with_basses(candidates: Candidates, limit: float, pitches: Tensor, repeats: Tensor) -> Candidates:
     """Candidates and harmonic ones at those `pitches` `[F, 1]` of periods that are below the `limit`.
 
-    Candidates within 10 cents of these pitches are worth more, others below the limit less: spectra do not tell these.
+    Candidates within 10 cents of these pitches are worth more. Those below the limit that are a semitone off and more are
+    worth less: spectra do not tell them.
     """
     worth = torch.where((repeats > VOICED) & (pitches < limit), repeats**BASS_POWER, 0.0)
-    agrees = (candidates.pitches - pitches).abs() < 0.1
-    differs = ~agrees & (candidates.pitches < limit)
+    apart = (candidates.pitches - pitches).abs()
+    agrees, differs = apart < 0.1, (apart > 1.0) & (candidates.pitches < limit)
     agreed = candidates._replace(scores=candidates.scores + AGREED * (worth > 0) * agrees - DIFFERS * worth * differs)
     return _with_harmonic(agreed, pitches, torch.where(worth > 0, worth, -torch.inf))
 
