@@ -38,7 +38,7 @@ from distill.storage.weights import Kind, read_header, weights_sha256
 from distill.text import normal_form
 
 FORMAT = "distill_codes"
-OWN = {"format": FORMAT, "version": [1, 0]}
+OWN = {"format": FORMAT, "version": [2, 0]}
 AGAIN = "encode the recordings again"
 KIND = Kind(
     "a file of codes that `distill encode` wrote",
@@ -48,6 +48,7 @@ KIND = Kind(
     header_bytes=64 << 20,  # some 300,000 recordings
     json_bytes=64 << 20,
     depth=4,
+    before=([1, 0],),
 )
 
 

@@ -113,7 +113,7 @@ class Kind(NamedTuple):
     header_bytes: int
     json_bytes: int
     depth: int  # of the JSON
-    before: Sequence[list[int]] = ()  # earlier versions that are read, too
+    before: Sequence[list[int]] = ()  # versions that have no noise floors
 
 
 class StoredTensor(NamedTuple):
@@ -143,11 +143,12 @@ def read_header(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Store
     own = kind.own
     if not isinstance(values, dict) or values.get("format", own["format"]) != own["format"] or "version" not in values:
         raise ArtifactError(f"{expected} another kind of safetensors file; check the path")
-    if values["version"] not in (own["version"], *kind.before):
+    if values["version"] != own["version"]:
         version, other = ".".join(map(str, own["version"])), one_line(repr(values["version"]), 80)
+        why = ", made before noise floors of recordings were kept" if values["version"] in kind.before else ""
         raise ArtifactError(
-            f"{path}: expected format version {version}, found {other}; {kind.again}, or use the version of Distill that "
-            "wrote it"
+            f"{path}: expected format version {version}, found {other}{why}; {kind.again}, or use the version of Distill "
+            "that wrote it"
         )
     return values, {name: StoredTensor(tensor["dtype"], tuple(tensor["shape"])) for name, tensor in header.items()}
 

@@ -246,7 +246,7 @@ def test_takes_and_kits_of_a_stereo_recording_are_stereo(tmp_path: Path) -> None
     model = distill.model_of(tmp_path / "wide.wav")
     made = model.vary(model.recording, 2, seed=0)
     assert [sound.shape for sound in made.sounds] == [(len(model.recording), 2)] * 2
-    assert all(np.array_equal(image, model.own_image) for image in made.images)
+    assert all(about is model.own_side_info for about in made.side_info)
     assert model.vary(tmp_path / "wide.wav", 1, seed=0, width=0).sounds[0].ndim == 1
     kit = model.kit(tmp_path / "kit", per_label=1, seed=0, notes="C3,E3")
     for sound in kit.sounds:

@@ -46,7 +46,7 @@ def codec() -> VQVAE:
 def whole(codec: VQVAE) -> dict[str, tuple[Tensor, Tensor]]:
     """Codes `[F, Q]` and decoded samples `[N]` of each sound, all at once."""
     codes = {name: encode(codec, sound[None], 10_000) for name, sound in SOUNDS.items()}
-    return {name: (one[0], decode(codec, one, 10_000)[0]) for name, one in codes.items()}
+    return {name: (one[0], decode(codec, one, chunk_frames=10_000)[0]) for name, one in codes.items()}
 
 
 same_sound = partial(torch.testing.assert_close, rtol=0, atol=2e-5)
@@ -68,7 +68,7 @@ def test_chunks_give_codes_and_sound_of_the_whole(
 ) -> None:
     codes, sound = whole[name]
     assert torch.equal(encode(codec, SOUNDS[name][None], chunk)[0], codes)
-    same_sound(decode(codec, codes[None], chunk)[0], sound)
+    same_sound(decode(codec, codes[None], chunk_frames=chunk)[0], sound)
 
 
 @pytest.mark.parametrize("order", [1, -1])
