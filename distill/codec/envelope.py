@@ -85,13 +85,14 @@ def slow(values: Tensor, reach: int) -> Tensor:
 
 def with_gains(audio: Tensor, gains: Tensor, tonal: Tensor, inside: Tensor | None = None) -> Tensor:
     """Samples `[B, N]` times gains, whose logarithms are a spline of `gains` `[B, T, GAIN_STEPS]`; see `match_envelope`."""
-    gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_BOOST), inside)
+    gains = gains.clamp(-MAX_LOG_GAIN, MAX_LOG_BOOST)
     few = gains.unflatten(2, (-1, GAINS_TOGETHER)).mean(dim=3)  # [B, T, few]
     is_sound = None if inside is None else inside.repeat_interleave(few.shape[2])
     slowed = steady(few.flatten(1)[..., None], STEADY_STEPS, STEADY_NEPERS, is_sound)[..., 0].unflatten(
         1, few.shape[1:]
     )
     gains = torch.lerp(gains, slowed.repeat_interleave(GAINS_TOGETHER, dim=2), tonal[..., None])
+    gains = mask_gaps(gains, inside)
     return audio * spline(gains.flatten(1), audio.shape[1] // gains[0].numel()).exp()
 
 

@@ -28,7 +28,7 @@ from distill.errors import AudioWarning
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 MOST_PEAK = 2.0  # of a sound as it is analysed: louder ones would lose more than 1 or 2 dB by their codes of loudness
-GAP_FRAMES = REACH  # frames that codewords reach; convolutions over hops and windows reach less far
+GAP_HOPS = max(hops for hops, _ in STEADY)  # that averages over time reach; convolutions and windows reach less far
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ def decode_each(
         if len(run) == 1:
             drawn = [decode(codec, parts[0][None].to(codec.device), noise[0], draws=draws)]
         else:
-            row = _PackedRow(list(map(len, parts)))
+            row = _PackedRow(list(map(len, parts)), max(REACH, -(-GAP_HOPS // codec.spectrogram.stack)))
             positions, packed = row.positions.to(codec.device), row.pack(parts).to(codec.device)
             inside, beside = inside_mask(positions), row.pack([one[0] for one in noise])
             features = codec.unproject(codec.dequantise(packed, inside))
@@ -186,8 +186,9 @@ class _PackedRow:
     `positions` `[F]` holds each frame's position in its own sound, -1 in gaps.
     """
 
-    def __init__(self, frames: Sequence[int]) -> None:
-        starts = accumulate((count + GAP_FRAMES for count in frames[:-1]), initial=0)
+    def __init__(self, frames: Sequence[int], gap: int = REACH) -> None:
+        """A gap has as many frames as codewords reach, or more."""
+        starts = accumulate((count + gap for count in frames[:-1]), initial=0)
         self.spans = [(start, start + count) for start, count in zip(starts, frames, strict=True)]
         self.positions = torch.full((self.spans[-1][1],), -1)
         for start, stop in self.spans:

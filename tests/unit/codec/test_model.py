@@ -195,7 +195,7 @@ def test_the_gradient_of_what_is_not_tonal_goes_through_to_the_bands() -> None:
     tone = fitted("overlapping", 16, 32, 2).tone
     log_mel = torch.full((1, 4 * tone.config.stack, tone.config.n_mels), -2.0, requires_grad=True)
     codes = torch.tensor([60, 8, 1]).repeat(1, 4, 1)
-    found = tone(log_mel, codes, tone.combs(codes))
+    found = tone(log_mel, codes, tone.combs(codes), torch.zeros(1, 4, 8))
     (gradient,) = torch.autograd.grad(found.rest.sum(), log_mel)
     assert torch.equal(gradient, torch.ones_like(gradient))
     assert not found.amplitudes.requires_grad

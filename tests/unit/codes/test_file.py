@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save, save_file
 from unit.tiny import RATE, SIZES, tiny_codec, write_tone
 
 from distill.audio.image import image_of
+from distill.audio.noise_floor import noise_floor
 from distill.audio.side_info import SideInfo
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
@@ -161,12 +162,13 @@ def codec() -> VQVAE:
 def test_codes_are_those_of_the_codec_at_its_rate(tmp_path: Path, codec: VQVAE) -> None:
     tone = write_tone(tmp_path / "a.wav", 0.3)
     done = encode_files(codec, [tone], tmp_path / "a.codes")
-    ((name, length, codes, image),) = load_codes(codec, tmp_path / "a.codes")
+    ((name, length, codes, about),) = load_codes(codec, tmp_path / "a.codes")
     samples, _ = soundfile.read(tone, dtype="float32")
     assert np.array_equal(codes, encode(codec, torch.from_numpy(samples)[None])[0].numpy())
     assert (done.recordings, done.seconds, done.frames) == (1, 0.3, len(codes))
     assert done.times_real_time > 0
-    assert (name, length, len(image)) == ("a.wav", 4800, 0)
+    assert (name, length, about.is_stereo) == ("a.wav", 4800, False)
+    np.testing.assert_array_equal(about.noise, noise_floor(samples, RATE))
 
 
 @pytest.mark.parametrize(("suffix", "rate"), [("flac", 44_100), ("ogg", 48_000), ("wav", 8_000), ("mp3", 22_050)])
