@@ -10,9 +10,11 @@ import json
 import logging
 import pkgutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim

@@ -46,7 +46,14 @@ VERSION = "4.0"  # of the format
 OWN = {"format": "distill_model", "version": [*map(int, VERSION.split("."))], "model_type": "vqvae"}
 AGAIN = "train again with `distill train` or `dvc repro`"
 KIND = Kind(
-    "a Distill model", "distill", OWN, AGAIN, header_bytes=1 << 20, json_bytes=256 << 10, depth=8, before=([2, 0], [3, 0])
+    "a Distill model",
+    "distill",
+    OWN,
+    AGAIN,
+    header_bytes=1 << 20,
+    json_bytes=256 << 10,
+    depth=8,
+    before=([2, 0], [3, 0]),
 )
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 SIZES = ("codebook_size", "num_quantizers")  # of the codec: the prior's sizes follow from them

@@ -16,8 +16,8 @@ from distill.model_file.build import Facts, date_of, facts, origins
 from distill.model_file.format import (
     REFERENCE_PREFIX,
     SUFFIX,
-    Bundle,
     VERSION,
+    Bundle,
     BundleMetadata,
     load_bundle,
     read_contents,

@@ -130,7 +130,9 @@ def test_only_the_first_level_has_loudness_in_training_too(loud: VQVAE) -> None:
     torch.testing.assert_close(steps, torch.full((70,), 0.1), rtol=0, atol=1e-5)  # 140 dB in steps of 2
     model = copy.deepcopy(loud).train()
     before = model.quantizer.codebooks.clone()
-    model(torch.randn(2, 8 * model.spectrogram.samples_per_frame) * 0.1, noise_of(model, UNKNOWN, 8).expand(2, -1, -1), 2)
+    model(
+        torch.randn(2, 8 * model.spectrogram.samples_per_frame) * 0.1, noise_of(model, UNKNOWN, 8).expand(2, -1, -1), 2
+    )
     assert float(model.quantizer.codebooks[:, :, 0].abs().max()) == 0
     assert not torch.equal(model.quantizer.codebooks, before)
 

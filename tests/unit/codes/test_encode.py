@@ -14,6 +14,7 @@ from unit.tiny import RATE, SIZES, tiny_codec
 from distill.audio.augment import AS_IS, View, views_of, waveform
 from distill.audio.corpus import MANIFEST, SCHEMA, Corpus, ManifestRow, load_corpus, read_manifest
 from distill.audio.ingest import ingest
+from distill.audio.side_info import read_side_info, write_side_info
 from distill.audio.write import write_audio
 from distill.codec import quantizer, streaming
 from distill.codec.coordinates import codewords_of
@@ -280,6 +281,7 @@ def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monke
     kept, fewer = tmp_path / "kept", tmp_path / "fewer corpus"
     shutil.copytree(corpus.folder, fewer)
     write_rows(fewer / MANIFEST, read_manifest(fewer / MANIFEST)[1:], SCHEMA)
+    write_side_info(fewer, read_side_info(fewer, 10)[1:])
     fresh = files(corpus.folder, "fresh", None)
     assert files(corpus.folder, "first", kept) == fresh
     count = len(blocks)

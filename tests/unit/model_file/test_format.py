@@ -25,7 +25,7 @@ from distill.audio.noise_floor import TYPICAL
 from distill.audio.side_info import SideInfo
 from distill.errors import ArtifactError
 from distill.model_file.build import bundle_prior
-from distill.model_file.format import HASH, BundleMetadata, load_bundle, metadata_sha256, save_bundle, size_of
+from distill.model_file.format import HASH, load_bundle, metadata_sha256, save_bundle, size_of
 from distill.prior.base import PriorShape
 from distill.storage.files import canonical_json, write_json
 from distill.storage.weights import AtMost, save_weights, tensors_sha256
@@ -76,7 +76,9 @@ def test_a_file_has_the_side_information_of_its_recordings(path: Path) -> None:
     for found, own in zip(bundle.reference.side_info, given, strict=True):
         np.testing.assert_array_equal(found.image, own.image)
         np.testing.assert_array_equal(found.noise, own.noise)
-    save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, replace(bundle.reference, side_info=[SideInfo()] * 5))
+    save_bundle(
+        path, bundle.codec, bundle.prior, bundle.metadata, replace(bundle.reference, side_info=[SideInfo()] * 5)
+    )
     assert path.read_bytes() == mono
 
 

@@ -233,7 +233,9 @@ def test_features_lose_the_comb_of_their_tone_and_get_it_back(number: int) -> No
         part[..., : codec.spectrogram.n_mels].diff(n=2).abs().mean() for part in (features[:, 2:-3], flat[:, 2:-3])
     ]
     assert float(bands[1] / bands[0]) < 0.7
-    torch.testing.assert_close(codec.with_tones(flat, tones, noise_of(codec, UNKNOWN, flat.shape[1]))[0], features, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        codec.with_tones(flat, tones, noise_of(codec, UNKNOWN, flat.shape[1]))[0], features, rtol=0, atol=1e-3
+    )
 
 
 @torch.no_grad()
