@@ -52,7 +52,6 @@ C = TypeVar("C")
 class _Codec(Protocol[C]):
     """A codec to measure, and what it keeps of a sound."""
 
-    def bits_per_second(self, sounds: Sequence[Tensor], /) -> float: ...
     def encode(self, sound: Tensor, /) -> C: ...
     def decode(self, codes: C, /) -> Tensor: ...
 
@@ -129,7 +128,8 @@ def _train(task: CodecTask, seconds: float, full_seconds: float | None) -> dict[
 
 def _ours(name: str, trained: Trained, held_out: HeldOut) -> _System:
     epochs = f"{trained.epochs} of {trained.planned}, best {trained.best_epoch}"
-    return _decoded(name, trained.codec, held_out, (f"{trained.seconds:.0f}", epochs))
+    bits = trained.codec.bits_per_second(held_out.sounds)
+    return _decoded(name, trained.codec, bits, held_out, (f"{trained.seconds:.0f}", epochs))
 
 
 def _no_network(task: CodecTask, train: Sequence[ManifestRow], held_out: HeldOut) -> _System:
@@ -139,15 +139,17 @@ def _no_network(task: CodecTask, train: Sequence[ManifestRow], held_out: HeldOut
     say("fitting the codec without a network")
     recordings = [waveform(task.corpus, entry) for entry in train]
     plain = NoNetworkCodec.fit(recordings, rate, hop, config.num_quantizers, config.codebook_size, task.seed)
-    return _decoded("no network", plain, held_out, (f"{time.perf_counter() - began:.0f}", MISSING))
+    return _decoded(
+        "no network", plain, plain.bits_per_second, held_out, (f"{time.perf_counter() - began:.0f}", MISSING)
+    )
 
 
 @torch.no_grad()
-def _decoded(name: str, codec: _Codec[C], held_out: HeldOut, training: tuple[str, str]) -> _System:
+def _decoded(name: str, codec: _Codec[C], bits: float, held_out: HeldOut, training: tuple[str, str]) -> _System:
     """A codec with the quality of its decodes of the held-out recordings."""
     say(f"measuring {name}")
     decoded = [codec.decode(codec.encode(sound))[: len(sound)] for sound in held_out.padded]
-    return _System(name, codec.bits_per_second(held_out.padded) / 1000, held_out.judge(decoded), training)
+    return _System(name, bits / 1000, held_out.judge(decoded), training)
 
 
 def _opus(held_out: HeldOut) -> list[_System]:

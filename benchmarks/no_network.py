@@ -58,8 +58,9 @@ class NoNetworkCodec:
                 codebooks.append(kmeans.cluster_centers_)
         return cls(mel, mean, components, torch.from_numpy(np.stack(codebooks)).float())
 
-    def bits_per_second(self, sounds: Sequence[Tensor] = ()) -> float:
-        """Bitrate of a fixed-length code, whatever the sounds are."""
+    @property
+    def bits_per_second(self) -> float:
+        """Bitrate of a fixed-length code."""
         levels, codewords, _ = self.codebooks.shape
         frame_rate = float(self.mel.sample_rate / (STACK * self.mel.hop_length))
         return frame_rate * levels * math.log2(codewords)

@@ -30,7 +30,7 @@ def test_decoding_gives_at_least_as_many_samples_as_were_encoded(codec: NoNetwor
     assert codes.shape[1] == 3
     assert 0 <= int(codes.min()) <= int(codes.max()) < 16
     assert samples <= len(codec.decode(codes)) < samples + 4 * HOP
-    assert codec.bits_per_second() == RATE / (2 * HOP) * 3 * 4
+    assert codec.bits_per_second == RATE / (2 * HOP) * 3 * 4
 
 
 def test_each_level_brings_the_sound_nearer_and_a_seed_gives_one_codec(codec: NoNetworkCodec) -> None:
