@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from unit.codec.tonal import RATE, hertz, padded, sound_of, untrained
 
-from distill.audio.side_info import UNKNOWN
+from distill.audio.partial_noise import PartialNoise
+from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.initialise import build_vqvae
 from distill.codec.layout import NOTE, TUNINGS
 from distill.codec.spectral import mel_filterbank, spectrogram_config_for
@@ -257,3 +258,26 @@ def test_nothing_tonal_sounds_before_an_attack(number: int, begins: float) -> No
     far, near = (float(10 * (part / level).log10()) for part in before)
     assert far < -70
     assert near < -35
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pitch", [110.0, 220.0])
+def test_a_higher_noise_floor_puts_more_noise_between_partials(pitch: float) -> None:
+    """With the shipped weights; of a clean tone the lowest leaves little."""
+    codec, rate = build_vqvae(24_000, get_adaptive_vqvae_config(8), 0).eval(), 24_000
+    time, numbers = torch.arange(3 * rate)[:, None].double() / rate, torch.arange(1, 40)
+    sound = (torch.cos(2 * math.pi * (pitch * numbers * time + numbers**2 * 0.618)) / numbers).sum(dim=1).float() / 10
+    features, _ = codec.flat_features(padded(codec, sound))
+    codec.fit_projection(features[0])
+    codec.quantizer.fit([codec.project(features[0])], torch.Generator().manual_seed(0))
+    codes = encode(codec, sound[None])
+    floors = [SideInfo(noise=np.full((1, 8), step, np.uint8)) for step in (0, 5, 10, 15)]
+    decoded = [
+        decode(codec, codes, noise_of(codec, about, codes.shape[1]))[0, : len(sound)].numpy() for about in floors
+    ]
+    medians = PartialNoise.measure(sound.numpy(), rate, *decoded).medians()
+    assert len(medians) >= 3
+    for original, *levels in medians.values():
+        assert (np.diff(levels) > 1).all()
+        assert levels[0] < -55
+        assert levels[-1] > levels[0] + 15 > original + 15
