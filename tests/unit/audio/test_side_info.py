@@ -61,6 +61,8 @@ def test_arrays_and_files_give_the_same_back(tmp_path: Path) -> None:
     write_side_info(tmp_path, given)
     for found in (side_info_of(side_info_arrays(given), 3), read_side_info(tmp_path, 3)):
         assert all(map(is_same, found, given))
+    write_side_info(tmp_path, [])
+    assert read_side_info(tmp_path, 0) == []
     mono = side_info_arrays([about.in_mono for about in given])
     assert mono.keys() == {"noise", "noise_lengths"}
     assert mono["noise_lengths"].tolist() == [4, 1, 2]
