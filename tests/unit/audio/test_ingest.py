@@ -183,7 +183,8 @@ def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
     assert (kick.sample_rate, kick.channels, kick.seconds, kick.frames_in_shard) == (RATE, 1, 0.6, 14400)
     assert kick.peak == pytest.approx(np.abs(sf.read(folder / "drums" / "kick.flac")[0]).max(), abs=1e-4)
     assert kick.group == kick.pcm_sha256[:16]
-    assert sorted(contents(folder.parent / "out")) == ["manifest.parquet", "pcm-00000.safetensors", "report.json"]
+    files = ["manifest.parquet", "pcm-00000.safetensors", "report.json", FILE]
+    assert sorted(contents(folder.parent / "out")) == files
 
 
 @pytest.fixture
