@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from benchmarks.arguments import say
 from benchmarks.measures import HeldOut, Quality, Way, interleaved_speeds, padded
@@ -19,6 +21,7 @@ from benchmarks.training import CodecTask, OurCodec, Trained, train_within
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
+from distill.audio.partial_noise import partial_noise_summary
 from distill.audio.partials import tone_summary
 from distill.codec.data import CodecData
 from distill.codec.quantizer import codebook_health, codeword_counts
@@ -39,8 +42,18 @@ FIDELITY = (
 )
 TONE = (
     *("corpus", "codec", "kbit/s", "partials found again, F1", "tone to noise lost, dB", "cents off"),
-    *("tonal originals", "tonal decodes", "told apart"),
+    *("noise between partials, dB off", "tonal originals", "tonal decodes", "told apart"),
 )
+
+
+C = TypeVar("C")
+
+
+class _Codec(Protocol[C]):
+    """A codec to measure, and what it keeps of a sound."""
+
+    def encode(self, sound: Tensor, /) -> C: ...
+    def decode(self, codes: C, /) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +128,8 @@ def _train(task: CodecTask, seconds: float, full_seconds: float | None) -> dict[
 
 def _ours(name: str, trained: Trained, held_out: HeldOut) -> _System:
     epochs = f"{trained.epochs} of {trained.planned}, best {trained.best_epoch}"
-    return _decoded(name, trained.codec, held_out, (f"{trained.seconds:.0f}", epochs))
+    bits = trained.codec.bits_per_second(held_out.sounds)
+    return _decoded(name, trained.codec, bits, held_out, (f"{trained.seconds:.0f}", epochs))
 
 
 def _no_network(task: CodecTask, train: Sequence[ManifestRow], held_out: HeldOut) -> _System:
@@ -125,15 +139,17 @@ def _no_network(task: CodecTask, train: Sequence[ManifestRow], held_out: HeldOut
     say("fitting the codec without a network")
     recordings = [waveform(task.corpus, entry) for entry in train]
     plain = NoNetworkCodec.fit(recordings, rate, hop, config.num_quantizers, config.codebook_size, task.seed)
-    return _decoded("no network", plain, held_out, (f"{time.perf_counter() - began:.0f}", MISSING))
+    return _decoded(
+        "no network", plain, plain.bits_per_second, held_out, (f"{time.perf_counter() - began:.0f}", MISSING)
+    )
 
 
 @torch.no_grad()
-def _decoded(name: str, codec: OurCodec | NoNetworkCodec, held_out: HeldOut, training: tuple[str, str]) -> _System:
+def _decoded(name: str, codec: _Codec[C], bits: float, held_out: HeldOut, training: tuple[str, str]) -> _System:
     """A codec with the quality of its decodes of the held-out recordings."""
     say(f"measuring {name}")
     decoded = [codec.decode(codec.encode(sound))[: len(sound)] for sound in held_out.padded]
-    return _System(name, codec.bits_per_second / 1000, held_out.judge(decoded), training)
+    return _System(name, bits / 1000, held_out.judge(decoded), training)
 
 
 def _opus(held_out: HeldOut) -> list[_System]:
@@ -180,8 +196,11 @@ def _fidelity_rows(systems: Sequence[_System], attacks: Sequence[float]) -> list
 def _tone_row(system: _System) -> tuple[str, ...]:
     """Medians over the recordings with a tone, shares of tonal sounds, and how often a decode is told."""
     summary = tone_summary(system.quality.tone)
-    names = ("f1", "tone_to_noise_lost", "cents", "tonal_originals", "tonal_decodes")
-    forms = (".2f", "+.1f", ".1f", ".2f", ".2f")
+    summary |= {
+        f"partial_noise_{name}": value for name, value in partial_noise_summary(system.quality.partial_noise).items()
+    }
+    names = ("f1", "tone_to_noise_lost", "cents", "partial_noise_distance", "tonal_originals", "tonal_decodes")
+    forms = (".2f", "+.1f", ".1f", ".1f", ".2f", ".2f")
     figures = (number(summary.get(name, math.nan), form) for name, form in zip(names, forms, strict=True))
     return (*_named(system), *figures, interval(system.quality.told, ".2f"))
 
@@ -198,7 +217,7 @@ def _speed_rows(codec: OurCodec, held_out: HeldOut) -> list[tuple[str, ...]]:
 
 def _use_rows(name: str, trained: Trained, held_out: HeldOut) -> list[tuple[str, ...]]:
     """Use of each codebook on the held-out recordings."""
-    codes = torch.cat([trained.codec.encode(sound) for sound in held_out.padded])
+    codes = torch.cat([trained.codec.encode(sound).codes for sound in held_out.padded])
     sizes = trained.codec.model.architecture.codebook_sizes
     health = codebook_health(codeword_counts(codes, sizes), sizes).values()
     return [

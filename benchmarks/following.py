@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 import distill
 from benchmarks.arguments import refusals_said
 from distill.api import Model
-from distill.audio.image import mono
 from distill.codec.spectral import LogMel
 
 RESULTS = Path(__file__).parent / "results" / "following.csv"
@@ -212,9 +211,10 @@ def main() -> None:
         path, _, label = named.partition("=")
         model = distill.load(path)
         assert model.bundle.reference is not None
+        known = model.bundle.reference
         decoded = {
-            name: mono(model.decode(codes.astype(np.int64)))
-            for name, codes in zip(model.bundle.reference.names, model.bundle.reference.codes, strict=True)
+            name: model.decode(codes.astype(np.int64), about.in_mono)
+            for name, codes, about in zip(known.names, known.codes, known.side_info, strict=True)
         }
         corpus = np.stack([_spectrum(sound, model.sample_rate) for sound in decoded.values()])
         figures: dict[str, list[Figures]] = {}

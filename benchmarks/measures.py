@@ -4,7 +4,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from benchmarks.telling_apart import telling_apart
 from benchmarks.visqol import visqol_scores
+from distill.audio.partial_noise import PartialNoise
 from distill.audio.partials import Tone
 from distill.codec.fidelity import Fidelity, attack_ms, envelope
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Quality:
     visqol: tuple[float, ...]
     fidelity: tuple[Fidelity, ...]
     tone: tuple[Tone, ...]
+    partial_noise: tuple[PartialNoise, ...]
     told: tuple[float, ...]  # share of right answers of a classifier that tells originals from decodes
 
 
@@ -53,6 +57,7 @@ class HeldOut:
             visqol=tuple(opinions(self.sounds, decoded, self.sample_rate)),
             fidelity=tuple(Fidelity.measure(*pair, self.sample_rate) for pair in pairs),
             tone=tuple(Tone.measure(*pair, self.sample_rate) for pair in pairs),
+            partial_noise=tuple(PartialNoise.measure(one, self.sample_rate, other) for one, other in pairs),
             told=telling_apart(originals, cut, self.sample_rate, self.groups, seed=0),
         )
 
@@ -76,15 +81,15 @@ def opinions(sounds: Sequence[Tensor], reconstructions: Sequence[Tensor], sample
     return visqol_scores(pairs, sample_rate)
 
 
-class Way(NamedTuple):
-    """Batch functions: sounds `[N]` to codes `[F, Q]`, and codes to sounds."""
+class Way(NamedTuple, Generic[C]):
+    """Batch functions: sounds `[N]` to what a codec keeps of them, and back."""
 
-    encode: Callable[[Sequence[Tensor]], Sequence[Tensor]]
-    decode: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+    encode: Callable[[Sequence[Tensor]], Sequence[C]]
+    decode: Callable[[Sequence[C]], Sequence[Tensor]]
 
 
 def interleaved_speeds(
-    ways: Mapping[str, Way], sounds: Sequence[Tensor], sample_rate: int, rounds: int
+    ways: Mapping[str, Way[C]], sounds: Sequence[Tensor], sample_rate: int, rounds: int
 ) -> dict[str, tuple[float, float]]:
     """Median real-time factors of encoding and decoding equal sounds `[N]`, interleaved, after one warm-up round."""
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}

@@ -57,7 +57,8 @@ class Row(NamedTuple):
 def figures(model: Model) -> Iterator[Row]:
     """All figures of a model that has what they need."""
     assert model.bundle.reference is not None
-    recordings = [mono(model.decode(codes.astype(np.int64))) for codes in model.bundle.reference.codes[:MOST]]
+    known = zip(model.bundle.reference.codes[:MOST], model.bundle.reference.side_info, strict=False)
+    recordings = [model.decode(codes.astype(np.int64), about.in_mono) for codes, about in known]
     parts = loops(model, recordings), seams(model, recordings), morphs(model, recordings)
     for what, count, value, beside in itertools.chain(*parts):
         yield Row(model.path.stem, what, count, value, beside)
@@ -108,7 +109,7 @@ def seams(model: Model, recordings: Sequence[Samples]) -> Iterator[Figure]:
             if end + 2 * beside > len(recording):
                 continue
             given = recording if what == "fill" else recording[:start]
-            again = model.decode(model.encode(recording))
+            again = model.decode(model.encode(recording), model.side_info(recording))
             again = np.pad(again, (0, max(0, len(recording) - len(again))))
             for seed in SEEDS:
                 if what == "fill":

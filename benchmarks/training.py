@@ -6,14 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from benchmarks.measures import Way
 from distill.audio.corpus import Corpus
+from distill.audio.measure import row_count
+from distill.audio.noise_floor import BANDS, STEPS, noise_floor
+from distill.audio.side_info import SideInfo
 from distill.codec.model import VQVAE
-from distill.codec.streaming import decode, decode_each, encode, encode_each
+from distill.codec.streaming import decode, decode_each, encode, encode_each, noise_of
 from distill.codec.training import CodecTraining, train_vqvae
 from distill.params import VQVAEConfig
 from distill.training.events import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
@@ -44,6 +48,13 @@ class CodecTask:
         return train_vqvae(*given, callback=watch, cancel_event=cancel)
 
 
+class Coded(NamedTuple):
+    """What our codec keeps of a mono sound: codes `[F, Q]`, and its noise floor."""
+
+    codes: Tensor
+    side_info: SideInfo
+
+
 @dataclass(frozen=True, eq=False)
 class OurCodec:
     """Adapter of our codec; it decodes in the precision of `distill decode`."""
@@ -51,28 +62,37 @@ class OurCodec:
     model: VQVAE
     fabric: Fabric
 
-    @property
-    def bits_per_second(self) -> float:
-        """Bitrate of a fixed-length code."""
-        return self.model.spectrogram.frame_rate * sum(map(math.log2, self.model.architecture.codebook_sizes))
+    def bits_per_second(self, sounds: Sequence[Tensor]) -> float:
+        """Bitrate of fixed-length codes, and of the noise floors of sounds `[N]`."""
+        seconds = [len(sound) / self.model.spectrogram.sample_rate for sound in sounds]
+        floors = sum(map(row_count, seconds)) * BANDS * math.log2(len(STEPS)) / sum(seconds)
+        codes = self.model.spectrogram.frame_rate * sum(map(math.log2, self.model.architecture.codebook_sizes))
+        return codes + floors
 
-    def encode(self, sound: Tensor) -> Tensor:
-        """Encode samples `[N]` to codes `[F, Q]`."""
-        return encode(self.model, sound[None])[0]
+    def encode(self, sound: Tensor) -> Coded:
+        """Encode samples `[N]`."""
+        return Coded(encode(self.model, sound[None])[0], self._side_info(sound))
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Decode codes `[F, Q]` to whole frames of samples."""
+    def decode(self, coded: Coded) -> Tensor:
+        """Decode to whole frames of samples."""
         with self.fabric.autocast():
-            return decode(self.model, codes[None])[0]
+            codes, about = coded
+            return decode(self.model, codes[None], noise_of(self.model, about, len(codes)))[0]
 
-    def together(self) -> Way:
+    def together(self) -> Way[Coded]:
         """Batch functions of `distill encode` and `distill decode`."""
 
-        def decode_together(codes: Sequence[Tensor]) -> list[Tensor]:
-            with self.fabric.autocast():
-                return list(decode_each(self.model, codes))
+        def encode_together(sounds: Sequence[Tensor]) -> list[Coded]:
+            return list(map(Coded, encode_each(self.model, sounds), map(self._side_info, sounds)))
 
-        return Way(lambda sounds: list(encode_each(self.model, sounds)), decode_together)
+        def decode_together(coded: Sequence[Coded]) -> list[Tensor]:
+            with self.fabric.autocast():
+                return list(decode_each(self.model, *zip(*coded, strict=True)))
+
+        return Way(encode_together, decode_together)
+
+    def _side_info(self, sound: Tensor) -> SideInfo:
+        return SideInfo(noise=noise_floor(sound.numpy(), self.model.spectrogram.sample_rate))
 
 
 class Clock:

@@ -227,7 +227,8 @@ class Model:
         """
         from distill.generate.export import export
 
-        return export(self.bundle.codec, self.prior, Path(out), replace, progress)
+        recordings = self.bundle.reference.side_info if self.bundle.reference else ()
+        return export(self.bundle.codec, self.prior, Path(out), replace, progress, recordings)
 
     @takes(VarySettings)
     def vary(self, request: VarySettings) -> Varied:

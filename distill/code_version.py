@@ -8,15 +8,17 @@ from distill.storage.files import sha256_files
 
 PACKAGE = Path(__file__).parent
 
+SIDE_INFO = ("audio/image.py", "audio/measure.py", "audio/noise_floor.py", "audio/pcm.py", "audio/side_info.py")
 # Folders and modules of the package that can change what a stage writes. What shows, records or interrupts work cannot.
 CODE = {
     "ingest": ("audio", "params", "storage"),
     "resolve": ("audio", "params", "storage"),
     "train_vqvae": ("audio", "codec", "params", "seeds.py", "split.py", "storage", "training"),
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
-    "split": ("audio/image.py", "audio/pcm.py", "codec/layout.py", "codes", "params", "split.py", "storage"),
+    "split": (*SIDE_INFO, "codec/layout.py", "codes", "params", "split.py", "storage"),
     "train_prior": (
-        *("audio/image.py", "audio/pcm.py", "codec/layout.py", "codes"),
+        *SIDE_INFO,
+        *("codec/layout.py", "codes"),
         *("novelty/memorization.py", "novelty/reference.py", "novelty/search.py"),
         *("params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),

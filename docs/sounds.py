@@ -20,7 +20,7 @@ def main() -> None:
     sung = voice(rate)
     made = {
         "recording": recording,
-        "decoded": model.decode(model.encode(recording)),
+        "decoded": model.decode(model.encode(recording), model.side_info(recording).in_mono),
         "take": model.vary(RECORDING, n=1, seed=2, sample_rate=rate).sounds[0],
         "morph": model.morph(RECORDING, OTHER, steps=3).sounds[1],
         "sung": sung,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+NOISE_HERTZ = (300, 850, 1550, 2530, 4000, 6120, 9080, 14_000)  # middles of the bands of a noise floor
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -83,8 +84,8 @@ def mel_filters(rate: int, n_fft: int, bands: int) -> Array:
     return np.maximum(0, np.minimum(rising, falling))
 
 
-def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> Array:
-    """The section "From codes to sound", step by step."""
+def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array, noise_floor: Array) -> Array:
+    """The section "From codes to sound", step by step, of codes `[F, Q]` and a noise floor `[rows, 8]`."""
     geometry = values["spectrogram_config"]
     n_fft, hop, bands, frames_stacked = (geometry[key] for key in ("n_fft", "hop_length", "n_mels", "stack"))
     books, kernels = tensors["codec.quantizer.codebooks"], tensors["codec.quantizer.kernels"]
@@ -103,18 +104,18 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
     weights = np.sqrt(shares / shares.mean())
     features = latents @ tensors["codec.components"].T / weights + tensors["codec.mean"]  # 3
     features = at_loudness(features + loudness, loudness, counts[0])  # 4
-    tones = Tones(geometry, under("codec.tone.", tensors), codes)
+    tones = Tones(geometry, under("codec.tone.", tensors), codes, noise_floor)
     features = tones.with_combs(features, counts)
     hops = len(codes) * frames_stacked
     parts = np.split(features, np.cumsum(counts)[:-1], axis=1)  # 5
     mel = parts[0].reshape(hops, bands)
-    rest, tonal = tones.separate(mel)
+    toneless, tonal = tones.separate(mel)
     by_hop = [part.reshape(hops, -1) for part in parts]
     heard = [np.maximum(part, mel.max(1, keepdims=True) - 5) for part in by_hop[:2]]
     inputs = np.concatenate([*heard, by_hop[2], tonal], axis=1) + 2
     filters = mel_filters(geometry["sample_rate"], n_fft, bands)
     inverse = np.linalg.pinv(filters)
-    base = np.maximum(10 ** np.minimum(rest, 4) @ inverse, 1e-5)  # 6
+    base = np.maximum(10 ** np.minimum(mel + np.log10(toneless), 4) @ inverse, 1e-5)  # 6
     hidden = stack(inputs, under("codec.decoder.", tensors))
     out = hidden @ tensors["codec.head.weight"].T + tensors["codec.head.bias"]
     magnitude, phase = np.split(out, 2, axis=1)  # 7
@@ -126,7 +127,8 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
     share, gains, trusts = np.split(texture, [n_fft // 2 + 1, n_fft // 2 + 33], axis=1)
     noise = np.pad(noise_of(codes, frames_stacked * hop) / np.sqrt((window**2).sum()), margin)
     pieces = np.lib.stride_tricks.sliding_window_view(noise, n_fft)[::hop]
-    spectrum = spectrum + np.exp(np.minimum(7, np.log(base) + share)) * np.fft.rfft(pieces * window)
+    between = toneless @ (filters / np.maximum(filters.sum(1, keepdims=True), 1e-9)).T
+    spectrum = spectrum + np.exp(np.minimum(7, np.log(base) + share)) * between * np.fft.rfft(pieces * window)
     spectrum = spectrum * (filters.sum(1) > 0.25)
     spectrum = spectrum + tones.spectrum(hidden @ tensors["codec.tone_head.weight"].T + tensors["codec.tone_head.bias"])
     audio, squares = np.zeros((2, (hops + 3) * hop))
@@ -135,7 +137,10 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
         squares[number * hop : number * hop + n_fft] += window**2
     audio = (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop]
     audio = matched(audio, parts[2], trusts.reshape(len(codes), -1), np.repeat(tones.share, steps), hop // steps)  # 10
-    audio = audio * np.exp(spline(np.clip(gains, -4, 0.7).ravel(), hop // 32))  # 11
+    gains = np.clip(gains, -4, 0.7)  # 11
+    few = steadied(gains.reshape(-1, 4).mean(1)[:, None], 16, 0.4)
+    gains = gains + tones.share[:, None] * (few.reshape(hops, 8).repeat(4, axis=1) - gains)
+    audio = audio * np.exp(spline(gains.ravel(), hop // 32))
     return np.asarray(audio / values["vqvae_config"].get("input_gain", 1))  # 12
 
 
@@ -168,7 +173,7 @@ def mel_of(hertz: Array) -> Array:
 class Tones:
     """The section "Tones", one partial after another."""
 
-    def __init__(self, geometry: dict[str, int], sets: dict[str, Array], codes: Array) -> None:
+    def __init__(self, geometry: dict[str, int], sets: dict[str, Array], codes: Array, noise_floor: Array) -> None:
         self.rate, self.n_fft, self.hop = (geometry[key] for key in ("sample_rate", "n_fft", "hop_length"))
         self.bands, self.stack, self.codes = geometry["n_mels"], geometry["stack"], codes
         self.pitches = [n + (u - 8) / 16 if n and a else None for _, n, u, a, *_ in codes.tolist()]
@@ -182,8 +187,22 @@ class Tones:
             for one in zip(sets["ratios"], sets["amplitudes"], strict=True)
         ]
         self.filters = mel_filters(self.rate, self.n_fft, self.bands)
+        self.noise = self.by_band(noise_floor)
         self.combs: dict[Any, tuple[Array, Array, Array]] = {}
         self.hops = [self.hop_partials(t, i) for t in range(len(codes)) for i in range(self.stack)]
+
+    def middles(self, bands: int) -> Array:
+        """Middles of bands in Hz."""
+        top = mel_of(np.array(self.rate / 2))
+        return np.asarray(700 * (10 ** (np.arange(1, bands + 1) / (bands + 1) * top / 2595) - 1))
+
+    def by_band(self, noise_floor: Array) -> Array:
+        """Noise beside tones `[F, M]`, as in step e."""
+        values = -2.7 + 0.2 * noise_floor
+        seconds = (np.arange(len(self.codes)) + 0.5) * self.stack * self.hop / self.rate
+        by_frame = [np.interp(seconds, np.arange(len(values)) + 0.5, column) for column in values.T]
+        known, bands = (np.log(hertz) for hertz in (NOISE_HERTZ, self.middles(self.bands)))
+        return np.asarray(10 ** np.array([np.interp(bands, known, frame) for frame in np.transpose(by_frame)]))
 
     def of(self, t: int) -> list[tuple[int, float, float]]:
         return self.partials[self.numbers[t]]
@@ -209,10 +228,8 @@ class Tones:
             w = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, 2 * reach + 2) / (2 * reach + 3))
             mirrored = np.concatenate([r[1 : reach + 1][::-1], r, r[::-1][1 : reach + 1]])
             s = np.correlate(mirrored, w, "valid") / w.sum()
-            top = mel_of(np.array(self.rate / 2))
-            middles = 700 * (10 ** (np.arange(1, bands + 1) / (bands + 1) * top / 2595) - 1)
             low, high, edge = ((0.03, 0.3, 5000), (0.1, 1.0, 2500), (0.3, 1.0, 8000))[self.floors[t]]
-            self.combs[known] = r, np.where(middles < edge, low, high) * s, s
+            self.combs[known] = r, np.where(self.middles(bands) < edge, low, high) * s, s
         return self.combs[known]
 
     def with_combs(self, features: Array, counts: Array) -> Array:
@@ -272,13 +289,13 @@ class Tones:
         return math.nan if now is None or before is None else now - before
 
     def separate(self, mel: Array) -> tuple[Array, Array]:
-        """Steps e to g: the rest and the tonal bands, `[T, M]`; keeps the amplitudes."""
-        amplitudes = 10 ** np.minimum(steadied(mel), 4)
+        """Steps e to g: v and the tonal bands, `[T, M]`; keeps the amplitudes."""
+        amplitudes = 10 ** np.minimum(steadied(steadied(mel, 4, 0.3), 8, 0.15), 4)
         t = np.maximum(0, 1 - abs(np.arange(self.bands) - 5 * np.arange(-(-(self.bands - 1) // 5) + 1)[:, None]) / 5)
         shares, self.loud = np.zeros(mel.shape), []
         for hop, a in enumerate(amplitudes):
-            r, q, _ = self.comb(hop // self.stack, self.filters)
-            share = r / (r + q + 1e-6)
+            r, _, s = self.comb(hop // self.stack, self.filters)
+            share = r / (r + self.noise[hop // self.stack] * s + 1e-6)
             heard = {k: one for k, one in self.hops[hop].items() if self.is_heard(one[0])}
             x = np.array([one[2] for one in heard.values()])
             c = self.response(np.array([one[0] for one in heard.values()]), self.filters)
@@ -292,17 +309,18 @@ class Tones:
             self.loud.append(dict(zip(heard, x, strict=True)))
         v = np.clip(amplitudes * shares / np.maximum(amplitudes, 1e-5), 1e-5, 1)
         self.share = ((amplitudes * (1 - v)) ** 2).sum(1) / np.maximum((amplitudes**2).sum(1), 1e-10)
-        return mel + np.log10(v), np.log10(np.maximum(amplitudes * (1 - v), 1e-5))
+        return v, np.log10(np.maximum(amplitudes * (1 - v), 1e-5))
 
     def spectrum(self, gains: Array) -> Array:
         """Step h."""
         found = np.zeros((len(gains), self.n_fft // 2 + 1), complex)
-        middles = np.arange(1, self.bands + 1) / (self.bands + 1) * mel_of(np.array(self.rate / 2))
+        middles = mel_of(self.middles(self.bands))
+        gains = steadied(np.clip(gains, -4, 4), 4, 0.3)
         for hop, heard in enumerate(self.loud):
             if not heard:
                 continue
             hertz, phase = np.array([self.hops[hop][k][:2] for k in heard]).T
-            gain = np.interp(mel_of(hertz), middles, np.clip(gains[hop], -4, 4))
+            gain = np.interp(mel_of(hertz), middles, gains[hop])
             b = hertz * self.n_fft / self.rate
             bins = np.floor(b).astype(int)[:, None] + np.arange(-3, 5)
             there = (bins >= 0) & (bins <= self.n_fft // 2)
@@ -316,15 +334,15 @@ def frequency(pitch: float) -> float:
     return 440 * 2 ** ((pitch - 69) / 12)
 
 
-def steadied(mel: Array) -> Array:
-    """Step e."""
-    found = mel.copy()
-    for hop in range(len(mel)):
-        beside = [j for j in range(-4, 5) if 0 <= hop + j < len(mel)]
-        z = np.array([mel[hop + j] - mel[hop] for j in beside])
-        weights = (1 - (np.array(beside)[:, None] / 5) ** 2) * np.exp(-((z / 0.3) ** 2) / 2)
-        found[hop] += (weights * z).sum(0) / weights.sum(0)
-    return found
+def steadied(values: Array, n: int, d: float) -> Array:
+    """Values `[T, columns]`, steadied as in step e."""
+    padded = np.pad(values, ((n, n), (0, 0)), constant_values=np.nan)
+    moved, total = np.zeros((2, *values.shape))
+    for j in range(-n, n + 1):
+        z = padded[n + j : n + j + len(values)] - values
+        weights = (1 - (j / (n + 1)) ** 2) * np.exp(np.maximum(-((z / d) ** 2) / 2, -30))
+        moved, total = moved + np.nan_to_num(weights * z), total + np.nan_to_num(weights)
+    return np.asarray(values + moved / total)
 
 
 def noise_of(codes: Array, step: int) -> Array:
@@ -361,8 +379,9 @@ def matched(audio: Array, envelope: Array, trusts: Array, tonal: Array, step: in
         near = np.pad(tonal * (difference - far), reach)
         mean = np.convolve(near, weights, "valid") / weights.sum()
         difference = (far + mean).reshape(envelope.shape)
-        wanted = np.clip(difference, -1.5, 1.5) / (1 + np.exp(-trusts))
-        audio = audio * np.exp(spline(wanted.ravel(), step))
+        wanted = (np.clip(difference, -1.5, 1.5) / (1 + np.exp(-trusts))).ravel()
+        wanted = wanted + tonal * (steadied(wanted[:, None], 16, 0.4)[:, 0] - wanted)
+        audio = audio * np.exp(spline(wanted, step))
     return audio
 
 
@@ -381,9 +400,10 @@ def main() -> None:
     model, file, folder = map(Path, sys.argv[1:])
     (values, weights), (header, recordings) = read(model), read(file)
     folder.mkdir(parents=True, exist_ok=True)
-    for recording in header["recordings"]:
+    floors = np.split(recordings["noise"], recordings["noise_lengths"].cumsum()[:-1])
+    for recording, noise_floor in zip(header["recordings"], floors, strict=True):
         codes = recordings[recording["key"]].astype(np.int64)
-        sound = decoded(values, weights, codes)[: recording["samples"]]
+        sound = decoded(values, weights, codes, noise_floor)[: recording["samples"]]
         path = folder / f"{Path(recording['name']).stem}.wav"
         with wave.open(str(path), "wb") as out:
             out.setparams((1, 2, values["spectrogram_config"]["sample_rate"], len(sound), "NONE", ""))

@@ -153,6 +153,7 @@ def decoded(decoder: Graph, frames: Iterable[Array], at_once: int = 32) -> Itera
             codes=np.array(codes[first:last])[None],
             positions=np.arange(first, last),
             phases=np.concatenate(phases[first:last])[None].astype(np.float32),
+            noise=np.tile(np.array(facts["noise"], np.float32), (1, last - first, 1)),
         )
         return np.asarray(audio[0, (done - first) * samples : (stop - first) * samples])
 

@@ -81,13 +81,20 @@ def varied(model: Model, recordings: Sequence[Samples], turns: Iterable[int], se
 
 
 def by_counting(model: Model, sides: Sides, turns: Iterable[int], rng: Rng) -> list[Samples]:
-    """A sound `[N]` for each of some numbers: codes drawn by counts of those of training recordings, and decoded."""
+    """A sound `[N]` for each of some numbers: codes drawn by counts of those of training recordings, and decoded.
+
+    Each has the length and the noise floor of one of these.
+    """
     groups = [entry.group for entry in evenly(sides.training, MOST_RECORDINGS)]
     recordings = sides.read(sides.training)
     coded = [CodedRecording([model.encode(own)], group) for own, group in zip(recordings, groups, strict=True)]
     counting = CountingModel(coded, model.bundle.codec.architecture.codebook_sizes)
-    lengths = [len(recording.codes) for recording in coded]
-    return [model.decode(sampled(counting, int(rng.choice(lengths)), rng)) for _ in turns]
+    made = []
+    for _ in turns:
+        number = int(rng.integers(len(coded)))
+        codes = sampled(counting, len(coded[number].codes), rng)
+        made.append(model.decode(codes, model.side_info(recordings[number]).in_mono))
+    return made
 
 
 def decoded(model: Model, sides: Sides, entries: Sequence[ManifestRow]) -> list[Samples]:

@@ -39,7 +39,7 @@ def noise_floor(samples: F32, sample_rate: int) -> NoiseFloor:
     Of windows of several lengths that have the same middle the one counts that has the least noise in a band.
     """
     hop = round(HOP_SECONDS * sample_rate)
-    middles = np.arange(hop // 2, max(len(samples), hop // 2 + 1), hop)
+    middles = np.arange(min(hop // 2, len(samples) - 1), len(samples), hop)
     ratios, weights = np.full((2, len(middles), BANDS), np.inf)
     for seconds in SECONDS:
         found, loud = _proportions(samples, middles, 2 ** round(np.log2(seconds * sample_rate)), sample_rate)

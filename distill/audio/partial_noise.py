@@ -5,7 +5,7 @@ ratio of tone to noise. Here the level of each gap between two neighbouring part
 samples, `G` gaps, `S` sounds.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Self
 
@@ -14,12 +14,8 @@ from numpy.typing import NDArray
 
 SIZE, HOP, LATER = 8192, 4096, 2048  # samples: of a window, from one to the next, after which a partial is still there
 REGIONS = (60, 1250, 2500, 5000, 10_000)  # Hz, from which each region of frequency begins
-LOUD, PROMINENT, LASTING = (
-    55.0,
-    15.0,
-    12.0,
-)  # dB: partials are so much at most below the loudest bin, above the bins near
-# them, and below their level of before
+# In dB: partials are so much at most below the loudest bin, above the bins near them, and below their level of before.
+LOUD, PROMINENT, LASTING = 55.0, 15.0, 12.0
 AROUND = 40  # bins to either side of a partial that are near it
 NARROWEST, WIDEST = 14, 120  # bins between partials
 OUT_OF_TUNE, LOBE = 0.004, 3  # of its frequency that a decoded partial may be off; bins that its lobe reaches beyond
@@ -74,14 +70,35 @@ def partial_noise_summary(measured: Iterable[PartialNoise]) -> dict[str, float]:
 
 def partial_noise_line(metrics: Mapping[str, float]) -> str:
     """What metrics `partial_noise/...` say, in one line; empty where nothing was measured."""
-    if f"{NOISE}distance" not in metrics:
-        return ""
-    pairs = [
-        f"{metrics[f'{NOISE}{hertz}/decoded']:.0f} dB ({metrics[f'{NOISE}{hertz}/original']:.0f}) from {hertz} Hz"
-        for hertz in REGIONS
-        if f"{NOISE}{hertz}/decoded" in metrics
-    ]
-    return f"{metrics[f'{NOISE}distance']:.1f} dB from the originals': {', '.join(pairs)}"
+    levels = _levels_in_words(metrics, ("decoded", "original"))
+    return f"{metrics[f'{NOISE}distance']:.1f} dB from the originals': {levels}" if levels else ""
+
+
+def own_partial_noise(sounds: Mapping[str, Sequence[NDArray[np.floating]]], sample_rate: int) -> dict[str, float]:
+    """Metrics `partial_noise/<hertz>/<name>`: median levels in dB of sets of sounds `[N]`, between their own partials."""
+    medians = {
+        name: PartialNoise.of_all(PartialNoise.measure(one, sample_rate) for one in own).medians()
+        for name, own in sounds.items()
+        if own
+    }
+    return {f"{NOISE}{hertz}/{name}": float(level[0]) for name in medians for hertz, level in medians[name].items()}
+
+
+def own_partial_noise_line(metrics: Mapping[str, float]) -> str:
+    """What metrics of `own_partial_noise` say of generated, decoded and recorded sounds; empty where nothing was measured."""
+    levels = _levels_in_words(metrics, ("generated", "decoded", "recorded"))
+    return f"noise between partials, beside them (once decoded, recorded): {levels}" if levels else ""
+
+
+def _levels_in_words(metrics: Mapping[str, float], names: Sequence[str]) -> str:
+    """The level of the first name in dB, and those of the others in brackets, in regions where all are known."""
+    found = []
+    for hertz in REGIONS:
+        keys = [f"{NOISE}{hertz}/{name}" for name in names]
+        if metrics.keys() >= set(keys):
+            first, *others = (f"{metrics[key]:.0f}" for key in keys)
+            found.append(f"{first} dB ({', '.join(others)}) from {hertz} Hz")
+    return ", ".join(found)
 
 
 def _gaps(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from distill.audio.noise_floor import by_frame
 from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.decoder import LOW_STEADY
-from distill.codec.envelope import MATCHES
+from distill.codec.envelope import LOW_STEPS, MATCHES
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
 from distill.codec.spectral import inside_mask
@@ -28,7 +28,9 @@ from distill.errors import AudioWarning
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 MOST_PEAK = 2.0  # of a sound as it is analysed: louder ones would lose more than 1 or 2 dB by their codes of loudness
-GAP_FRAMES = 3  # that averages of gains reach; codewords and convolutions over hops reach less far
+GAP_HOPS = max(
+    hops for hops, _ in STEADY
+)  # that averages over time reach; convolutions, windows and gains reach less far
 
 T = TypeVar("T")
 
@@ -108,9 +110,8 @@ def decoded_context(codec: VQVAE) -> int:
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
     averages = sum(hops for hops, _ in STEADY) + LOW_STEADY[0]
     # Each match of the envelope reaches into the next frame, that of tones into the one after it, and gains are averaged.
-    return -(-(averages + codec.decoder.context + overlap) // codec.spectrogram.stack) + (MATCHES + 1) * (
-        2 + GAP_FRAMES
-    )
+    gains = -(-LOW_STEPS // (codec.spectrogram.stack * codec.spectrogram.envelope_steps))
+    return -(-(averages + codec.decoder.context + overlap) // codec.spectrogram.stack) + (MATCHES + 1) * (2 + gains)
 
 
 def noise_of(codec: VQVAE, about: SideInfo, frames: int) -> Tensor:
@@ -136,7 +137,7 @@ def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterat
             ((samples, read),) = run
             yield from _encode_from(codec, read, samples, CHUNK_FRAMES)
             continue
-        gap = max(GAP_FRAMES, -(-codec.margin // config.samples_per_frame))
+        gap = max(REACH, -(-codec.margin // config.samples_per_frame))
         row = _PackedRow([config.frames_for(samples) for samples, _ in run], gap)
         positions = row.positions.to(codec.device)
         audio = row.pack([read(0, samples) for samples, read in run], config.samples_per_frame).to(codec.device)
@@ -159,7 +160,7 @@ def decode_each(
         if len(run) == 1:
             drawn = [decode(codec, parts[0][None].to(codec.device), noise[0], draws=draws)]
         else:
-            row = _PackedRow(list(map(len, parts)), GAP_FRAMES)
+            row = _PackedRow(list(map(len, parts)), max(REACH, -(-GAP_HOPS // codec.spectrogram.stack)))
             positions, packed = row.positions.to(codec.device), row.pack(parts).to(codec.device)
             inside, beside = inside_mask(positions), row.pack([one[0] for one in noise])
             features = codec.unproject(codec.dequantise(packed, inside))

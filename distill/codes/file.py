@@ -115,6 +115,10 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
         )
     if values != {**OWN, **ours.model_dump(mode="json")}:
         raise ArtifactError(f"{path}: expected the geometry of its codec, found another; {AGAIN}")
+    if "noise" not in stored:
+        raise ArtifactError(
+            f"{path}: expected the noise floors of its recordings, found a file made before they were kept; {AGAIN}"
+        )
     if [entry.key for entry in header.recordings] != sorted(stored.keys() - SIDE_INFO_ARRAYS):
         raise ArtifactError(f"{path}: expected one tensor for each recording it names, found others; {AGAIN}")
     for entry in header.recordings:

@@ -9,15 +9,20 @@ from string import Template
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
+from distill.audio.noise_floor import noise_floor
+from distill.audio.partial_noise import own_partial_noise, own_partial_noise_line
 from distill.audio.plots import write_codes, write_spectrograms
+from distill.audio.side_info import SideInfo
 from distill.audio.upmix import upmixed
 from distill.audio.write import write_audio
 from distill.codec.layout import level_names
 from distill.codec.model import VQVAE
+from distill.codec.streaming import decode_each, encode_each
 from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.policies import Sampling
 from distill.generate.refusals import Sound
@@ -72,10 +77,11 @@ def audition(
     novelty = [sound.novelty for _, sound in sounds if sound.novelty is not None]
     lengths = [sound.seconds for _, sound in sounds]
     longest = round(min(params.max_seconds, NEAREST_SECONDS) * corpus.sample_rate)
-    originals = _originals(codec, reference, corpus, longest)
+    originals = [*_originals(codec, reference, corpus, longest)]
     most_frames = frames_for_seconds(codec, params.max_seconds)
     report = report_on(judge, codes, lengths, novelty, seed, most_frames, originals)
     heard = [folded(sound.samples, corpus.sample_rate) for _, sound in sounds]
+    noise = _partial_noise(codec, heard, originals, corpus)
     faults = FaultReport(finder(codes, heard), finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}
     rows = []
@@ -92,11 +98,16 @@ def audition(
                 "faults": list(faulty),
             }
         )
-    figures = {**report.json(), "faults": faults.json(), "seed": seed, "generated": rows}
+    figures = {**report.json(), **noise, "faults": faults.json(), "seed": seed, "generated": rows}
     write_json(output / "report.json", figures)
-    write_page(output / "index.html", [*report.lines, *faults.lines], rows)
+    write_page(
+        output / "index.html", [*report.lines, *filter(None, [own_partial_noise_line(noise)]), *faults.lines], rows
+    )
     metrics = {**report.metrics(), **faults.metrics()}
-    return {name: metrics[name] for name in COMPARED if name in metrics}, report.seconds / generation_seconds
+    return {
+        **{name: metrics[name] for name in COMPARED if name in metrics},
+        **noise,
+    }, report.seconds / generation_seconds
 
 
 def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[str, Sound]]:
@@ -122,6 +133,18 @@ def _originals(codec: VQVAE, reference: Reference, corpus: Corpus, longest: int)
     begins = [(entry, trained.get(entry.path, 0)) for entry in corpus.entries]
     for entry, start in evenly([(entry, start) for entry, start in begins if start < entry.samples], MOST_DECODED):
         yield waveform(corpus, entry, start, min(entry.samples - start, longest)).numpy()
+
+
+def _partial_noise(
+    codec: VQVAE, generated: Sequence[NDArray[np.float32]], recorded: Sequence[NDArray[np.float32]], corpus: Corpus
+) -> dict[str, float]:
+    """Noise between partials of sounds `[N]`, beside that of recordings and of these once decoded."""
+    rate = corpus.sample_rate
+    side_info = (SideInfo(noise=noise_floor(sound, rate)) for sound in recorded)
+    made = decode_each(codec, encode_each(codec, map(torch.from_numpy, recorded)), side_info)
+    decoded = [sound[: len(one)].cpu().numpy() for sound, one in zip(made, recorded, strict=True)]
+    sounds = {"generated": generated, "decoded": decoded, "recorded": recorded}
+    return own_partial_noise({name: [corpus.gain * one for one in own] for name, own in sounds.items()}, rate)
 
 
 def _write_sound(

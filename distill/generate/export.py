@@ -10,15 +10,18 @@ import json
 import logging
 import pkgutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.functional import one_hot, scaled_dot_product_attention
 
-from distill.audio.side_info import UNKNOWN
+from distill.audio.noise_floor import STEPS
+from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
@@ -58,8 +61,9 @@ class DecoderGraph(Graph):
 
     outputs = ("samples",)
 
-    def __init__(self, codec: VQVAE) -> None:
+    def __init__(self, codec: VQVAE, recordings: Sequence[SideInfo]) -> None:
         super().__init__()
+        rows = np.concatenate([about.noise for about in recordings or [UNKNOWN]])
         self.codec, config, levels = codec, codec.spectrogram, codec.architecture.codebook_sizes
         self.facts = {
             "sample_rate": config.sample_rate,
@@ -69,6 +73,7 @@ class DecoderGraph(Graph):
             "codebook_sizes": levels,
             "tunings": TUNINGS,
             "partials": PARTIALS,
+            "noise": STEPS[np.median(rows, axis=0).astype(int)].round(1).tolist(),
             "ratios": [[ratio for ratio in ratios if ratio] for ratios in codec.tone.ratios.tolist()],
         }
         codes = torch.ones(1, FRAMES, len(levels), dtype=torch.int64)
@@ -181,13 +186,20 @@ def _temper(temperature: Tensor) -> Policy:
     return lambda shares, _: shares.pow(1 / temperature)
 
 
-def export(codec: VQVAE, prior: Prior, folder: Path, replace: bool = False, progress: Progress = silent) -> list[Path]:
+def export(
+    codec: VQVAE,
+    prior: Prior,
+    folder: Path,
+    replace: bool = False,
+    progress: Progress = silent,
+    recordings: Sequence[SideInfo] = (),
+) -> list[Path]:
     """Write `decoder.onnx` into a folder and, of an architecture that has a graph, `prior.onnx`; return their paths.
 
-    Raises ParamsError for files that are there already, and where the packages of the extra `export` are missing.
+    `recordings` are those that the prior learnt, of which the decoder gets the median noise floor as a fact. Raises ParamsError for files that are there already, and where the packages of the extra `export` are missing.
     """
     _check_packages()
-    graphs: dict[Path, Graph] = {folder / "decoder.onnx": DecoderGraph(codec)}
+    graphs: dict[Path, Graph] = {folder / "decoder.onnx": DecoderGraph(codec, recordings)}
     if name := ARCHITECTURES[prior.shape.architecture].graph:
         graphs[folder / "prior.onnx"] = pkgutil.resolve_name(name)(prior)
     check_replaceable("-o", graphs, replace)

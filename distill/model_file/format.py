@@ -42,11 +42,17 @@ from distill.text import one_line
 from distill.training.events import by_level
 
 SUFFIX = ".distill"
-VERSION, BEFORE = [3, 0], [2, 0]  # of which BEFORE, from before 1.0, is read and not written
-OWN = {"format": "distill_model", "version": VERSION, "model_type": "vqvae"}
+VERSION = "3.0"  # of the format
+OWN = {"format": "distill_model", "version": [*map(int, VERSION.split("."))], "model_type": "vqvae"}
 AGAIN = "train again with `distill train` or `dvc repro`"
 KIND = Kind(
-    "a Distill model", "distill", OWN, AGAIN, header_bytes=1 << 20, json_bytes=256 << 10, depth=8, before=(BEFORE,)
+    "a Distill model",
+    "distill",
+    OWN,
+    AGAIN,
+    header_bytes=1 << 20,
+    json_bytes=256 << 10,
+    depth=8,
 )
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 SIZES = ("codebook_size", "num_quantizers")  # of the codec: the prior's sizes follow from them
@@ -97,7 +103,6 @@ class BundleMetadata(Settings):
     provenance: Provenance = Provenance()
     payload_sha256: Sha256 = ""
     codec_sha256: Sha256 = ""
-    version: list[int] = VERSION  # of the format of the file
 
     @field_validator("prior_config", mode="before")
     @classmethod
@@ -124,11 +129,6 @@ class BundleMetadata(Settings):
         return isinstance(split, dict) and split.get("stereo") is True
 
     @property
-    def version_text(self) -> str:
-        """The version of the format, such as "3.0"."""
-        return ".".join(map(str, self.version))
-
-    @property
     def has_prior(self) -> bool:
         """Whether the file has a prior."""
         return self.prior_config is not None
@@ -152,10 +152,9 @@ class BundleMetadata(Settings):
     @classmethod
     def of_file(cls, stored: Mapping[str, Any]) -> Self:
         """The metadata of a file's JSON. Raises ValueError (of pydantic, too) where it is not as `file_json` writes it."""
-        is_older = stored["version"] == BEFORE and HASH not in stored
-        if not is_older and stored.get(HASH) != metadata_sha256(stored):
+        if stored.get(HASH) != metadata_sha256(stored):
             raise ValueError("its SHA-256 is another: the file was changed after it was written")
-        follows = ("format", "model_type", "has_prior", "seq_len", *SIZES, HASH)
+        follows = (*OWN, "has_prior", "seq_len", *SIZES, HASH)
         values = {key: value for key, value in stored.items() if key not in follows}
         with suppress(KeyError, TypeError):  # what is missing or of another type is refused below
             values["vqvae_config"] = {**values["vqvae_config"], **{key: stored.get(key) for key in SIZES}}
@@ -219,7 +218,7 @@ def save_bundle(
     if reference:
         tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
     hashes = {"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
-    written = metadata.model_copy(update={**hashes, "version": VERSION})
+    written = metadata.model_copy(update=hashes)
     text = canonical_json(written.file_json())
     if (size := len(text.encode())) > KIND.json_bytes:
         raise ArtifactError(f"{path}: expected at most {KIND.json_bytes} bytes of metadata, found {size}")
@@ -270,6 +269,10 @@ def _load(path: Path) -> Bundle:
     if 2 * architecture.least_weights(spectrogram) > size_of(path):
         raise ArtifactError(
             f"{path}: expected the weights of the codec it describes, found too small a file; copy or download it again"
+        )
+    if REFERENCE_PREFIX + "codes" in stored and REFERENCE_PREFIX + "noise" not in stored:
+        raise ArtifactError(
+            f"{path}: expected the noise floors of its recordings, found a model made before they were kept; {AGAIN}"
         )
     codec = VQVAE(architecture, spectrogram)
     try:

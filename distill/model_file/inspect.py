@@ -16,6 +16,7 @@ from distill.model_file.build import Facts, date_of, facts, origins
 from distill.model_file.format import (
     REFERENCE_PREFIX,
     SUFFIX,
+    VERSION,
     Bundle,
     BundleMetadata,
     load_bundle,
@@ -31,7 +32,7 @@ def describe(path: Path, metadata: BundleMetadata, width: int) -> list[str]:
     """Lines with the facts and sources of a model file. Paths and hashes stay in one piece, also where they are wider."""
     head = [
         one_line(path, most=5000),
-        f"{size_of(path) / 1e6:.1f} MB, format {metadata.version_text}, weights intact",
+        f"{size_of(path) / 1e6:.1f} MB, format {VERSION}, weights intact",
         "",
     ]
     return [*head, *named_values(facts(metadata), width), "", *named_values(origins(metadata), width)]
@@ -100,7 +101,7 @@ def verify(path: Path) -> Facts:
     weights = sum(value.numel() for network in bundle.networks.values() for value in network.state_dict().values())
     checks = [
         ("form", f"safetensors without gaps or overlaps, {size_of(path)} bytes, no pickle"),
-        ("metadata", f"format {bundle.metadata.version_text}, every value in its range"),
+        ("metadata", f"format {VERSION}, every value in its range"),
         ("weights", f"{weights} numbers, all finite, of the names, types and shapes that the metadata describes"),
         ("hash", f"SHA-256 {bundle.metadata.payload_sha256} as written"),
     ]

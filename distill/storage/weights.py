@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -113,7 +113,6 @@ class Kind(NamedTuple):
     header_bytes: int
     json_bytes: int
     depth: int  # of the JSON
-    before: Sequence[list[int]] = ()  # earlier versions that are read, too
 
 
 class StoredTensor(NamedTuple):
@@ -143,7 +142,7 @@ def read_header(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Store
     own = kind.own
     if not isinstance(values, dict) or values.get("format", own["format"]) != own["format"] or "version" not in values:
         raise ArtifactError(f"{expected} another kind of safetensors file; check the path")
-    if values["version"] not in (own["version"], *kind.before):
+    if values["version"] != own["version"]:
         version, other = ".".join(map(str, own["version"])), one_line(repr(values["version"]), 80)
         raise ArtifactError(
             f"{path}: expected format version {version}, found {other}; {kind.again}, or use the version of Distill that "

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from unit.tiny import tonal_codec, tonal_codes
+from unit.tiny import any_side_info, tonal_codec, tonal_codes
 
-from distill.audio.image import MONO, image_arrays, image_of
+from distill.audio.image import image_of
+from distill.audio.side_info import SideInfo, side_info_arrays
 from distill.codec.model import VQVAE
-from distill.codec.streaming import decode
+from distill.codec.streaming import decode, noise_of
 from distill.model_file.format import BundleMetadata, save_bundle
 from examples.play import decoded, read, under
 
@@ -52,10 +53,10 @@ def test_the_container_and_the_hashes_are_as_the_page_says(path: Path) -> None:
 
 
 def test_codes_sound_as_the_page_says(codec: VQVAE, path: Path) -> None:
-    codes = tonal_codes(codec)
-    ours = decode(codec, torch.from_numpy(codes)[None])[0].numpy()
+    codes, about = np.tile(tonal_codes(codec), (3, 1)), any_side_info(2.0, 3)  # 1.1 s: between the middles of two rows
+    ours = decode(codec, torch.from_numpy(codes)[None], noise_of(codec, about, len(codes)))[0].numpy()
     values, tensors = read(path)
-    theirs = decoded(values, {name: value.astype(np.float64) for name, value in tensors.items()}, codes)
+    theirs = decoded(values, {name: value.astype(np.float64) for name, value in tensors.items()}, codes, about.noise)
     assert theirs.shape == ours.shape
     assert abs(theirs - ours).max() < 2e-4 * abs(ours).max()
 
@@ -70,10 +71,10 @@ def test_stereo_images_are_as_the_page_says() -> None:
     r = 10 ** (np.where(bands < 10, 10, -10) / 10)
     channels = [np.fft.irfft(spectrum * np.sqrt(share), round(seconds * rate)) for share in (r / (1 + r), 1 / (1 + r))]
     image = image_of(np.stack(channels, axis=1).astype(np.float32), rate)
-    arrays = image_arrays([MONO, image])
-    assert (arrays["images"].dtype, arrays["images"].shape) == (np.uint8, (4, 40))
+    arrays = side_info_arrays([SideInfo(), SideInfo(image)])
+    assert (arrays["image"].dtype, arrays["image"].shape) == (np.uint8, (4, 40))
     assert arrays["image_lengths"].tolist() == [0, 4]
-    levels, coherences = arrays["images"][:, :20].T, arrays["images"][:, 20:].T
+    levels, coherences = arrays["image"][:, :20].T, arrays["image"][:, 20:].T
     assert (levels[:9] == 11).all()  # 10 dB; a window of one band hears a little of the next
     assert (levels[11:] == 3).all()
     assert (np.delete(coherences, [9, 10], axis=0) == 0).all()

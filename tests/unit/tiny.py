@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.audio.image import Image
+from distill.audio.measure import row_count
+from distill.audio.noise_floor import BANDS, STEPS
+from distill.audio.side_info import SideInfo
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE, VQVAEArchitecture
@@ -84,6 +86,12 @@ def any_codes(frames: int, generator: np.random.Generator) -> Codes:
     return generator.integers(0, SIZES, (frames, len(SIZES)))
 
 
+def any_side_info(seconds: float, seed: int) -> SideInfo:
+    """A random noise floor of a mono sound that lasts so long."""
+    steps = np.random.default_rng(seed).integers(0, len(STEPS), (row_count(seconds), BANDS), np.uint8)
+    return SideInfo(noise=steps)
+
+
 def write_model(path: Path, seed: int = 0, codebook_size: int = 8) -> VQVAE:
     """A model file with that codec and no prior."""
     codec = tiny_codec(seed, codebook_size=codebook_size)
@@ -115,11 +123,11 @@ def write_prior_model(
     labels: Sequence[str] = (),
     reference: bool = True,
     of: PriorShape = PRIOR,
-    images: Sequence[Image] = (),
+    side_info: Sequence[SideInfo] = (),
 ) -> BundleMetadata:
     """A model file with these networks, values in all fields of the metadata but `metadata`, and a reference.
 
-    Its five recordings have `images`, if any.
+    Its five recordings have `side_info`, if any.
     """
     codec, prior = networks()
     shape = of.model_copy(update={"labels": list(labels)})
@@ -130,7 +138,7 @@ def write_prior_model(
         [f"{number}.wav" for number in range(5)],
         [any_codes(20 + number, generator) for number in range(5)],
         [any_codes(30, generator) for _ in range(3)],
-        images,
+        side_info,
     )
     metadata = BundleMetadata(
         vqvae_config=codec.architecture,

@@ -67,8 +67,8 @@ def is_used(decoder: Decoder, path: Path) -> bool:
 
 def parts(found: Recording) -> list[object]:
     """All of a result, to compare."""
-    arrays = [found.pcm, found.image, *(found.fingerprint or ())]
-    values = [value for name, value in vars(found).items() if name not in ("pcm", "image", "fingerprint")]
+    arrays = [found.pcm, found.image, found.noise, *(found.fingerprint or ())]
+    values = [value for name, value in vars(found).items() if name not in ("pcm", "image", "noise", "fingerprint")]
     return [*values, *((array.dtype, array.tolist()) for array in arrays)]
 
 

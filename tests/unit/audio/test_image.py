@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt, welch
 
 from distill.audio import image
-from distill.audio.image import BANDS, COHERENCE_STEPS, LEVEL_STEPS, MONO, cut, dequantised, fold, image_of, mono
+from distill.audio.image import BANDS, COHERENCE_STEPS, LEVEL_STEPS, dequantised, fold, image_of, mono
 
 RATE = 44_100
 F32 = NDArray[np.float32]
@@ -175,14 +175,6 @@ def test_a_sound_that_moves_moves_in_its_image_and_silence_stays_where_the_sound
 def test_a_difference_that_nobody_hears_is_mono() -> None:
     assert len(image_of(two(A, A + 1e-4 * B), RATE)) == 0
     assert len(image_of(np.zeros((RATE, 2), np.float32), RATE)) == 0
-
-
-def test_the_image_of_a_part_is_its_rows() -> None:
-    rows = np.arange(4, dtype=np.uint8)[:, None, None] + np.zeros((4, 2, BANDS), np.uint8)
-    parts = [cut(rows, start, seconds)[:, 0, 0].tolist() for start, seconds in ((0, 4), (1.2, 2), (2.6, 1), (9, 3))]
-    assert parts == [[0, 1, 2, 3], [1, 2], [3], [3, 3, 3]]
-    assert cut(rows[:1], 0, 2)[:, 0, 0].tolist() == [0, 0]
-    assert len(cut(MONO, 1, 5)) == 0
 
 
 def test_the_grids_are_those_of_mpeg_4() -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from distill.audio import ingest as ingestion
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
@@ -21,6 +21,7 @@ from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
 from distill.audio.decode import Decoder, decode
 from distill.audio.ingest import corpus_warnings, ingest, ingest_folder, label_warnings
 from distill.audio.read import Recording, read_recording
+from distill.audio.side_info import FILE
 from distill.codec.data import parted
 from distill.errors import ArtifactError, AudioError
 from distill.params import CorpusConfig
@@ -182,7 +183,8 @@ def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
     assert (kick.sample_rate, kick.channels, kick.seconds, kick.frames_in_shard) == (RATE, 1, 0.6, 14400)
     assert kick.peak == pytest.approx(np.abs(sf.read(folder / "drums" / "kick.flac")[0]).max(), abs=1e-4)
     assert kick.group == kick.pcm_sha256[:16]
-    assert sorted(contents(folder.parent / "out")) == ["manifest.parquet", "pcm-00000.safetensors", "report.json"]
+    files = ["manifest.parquet", "pcm-00000.safetensors", "report.json", FILE]
+    assert sorted(contents(folder.parent / "out")) == files
 
 
 @pytest.fixture
@@ -205,28 +207,31 @@ def test_recordings_of_a_stereo_corpus_have_images(stereo: Path, capsys: pytest.
     assert corpus.is_stereo
     for entry in corpus.entries:
         whole = read_recording(stereo / entry.path, RATE, trim=True, channels="fold")
-        np.testing.assert_array_equal(corpus.image(entry), whole.image)
+        np.testing.assert_array_equal(corpus.side_info(entry).image, whole.image)
+        np.testing.assert_array_equal(corpus.side_info(entry).noise, whole.noise)
         assert (
             (len(whole.image) == 3) == (entry.channels_used == "stereo") == (entry.path in ("c.wav", "drums/wide.wav"))
         )
     first, end = parted(rows(stereo)["c.wav"], RATE)
-    image = corpus.image(rows(stereo)["c.wav"])
-    np.testing.assert_array_equal(corpus.image(first), image[:2])
-    np.testing.assert_array_equal(corpus.image(end), image[2:])
+    about = corpus.side_info(rows(stereo)["c.wav"])
+    np.testing.assert_array_equal(corpus.side_info(first).image, about.image[:2])
+    np.testing.assert_array_equal(corpus.side_info(first).noise, about.noise[:2])
+    np.testing.assert_array_equal(corpus.side_info(end).image, about.image[2:])
+    np.testing.assert_array_equal(corpus.side_info(end).noise, about.noise[2:])
 
 
 @pytest.mark.usefixtures("decoded")
-def test_images_do_not_depend_on_blocks_and_copies(stereo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_side_information_does_not_depend_on_blocks_and_copies(stereo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(stereo)
-    one_block = contents(stereo.parent / "out")["images.safetensors"]
+    one_block = contents(stereo.parent / "out")[FILE]
     monkeypatch.setattr(ingestion, "BLOCK_FILES", 2)
     for _ in range(2):  # decoded, and kept
         kept(stereo)
-        assert contents(stereo.parent / "out")["images.safetensors"] == one_block
+        assert contents(stereo.parent / "out")[FILE] == one_block
     shutil.copy(stereo / "c.wav", stereo / "aa.wav")
     kept(stereo)
     corpus = load_corpus(stereo.parent / "out")
-    assert {entry.path for entry in corpus.entries if len(corpus.image(entry))} == {"aa.wav", "drums/wide.wav"}
+    assert {entry.path for entry in corpus.entries if corpus.side_info(entry).is_stereo} == {"aa.wav", "drums/wide.wav"}
 
 
 @pytest.mark.usefixtures("decoded")
@@ -235,7 +240,7 @@ def test_a_corpus_is_mono_where_it_is_to_be(stereo: Path) -> None:
     assert report["channels_reason"] == "mono, as set: 2 of 6 recordings have two channels that differ"
     corpus = load_corpus(stereo.parent / "out")
     assert not corpus.is_stereo
-    assert "images.safetensors" not in contents(stereo.parent / "out")
+    assert load_file(stereo.parent / "out" / FILE).keys() == {"noise", "noise_lengths"}
     assert {entry.channels_used for entry in corpus.entries} == {"1", "1,2"}
     stereo_report = ingest(stereo, stereo.parent / "out", RATE, 0.5)
     (stereo / "c.wav").unlink()
@@ -245,17 +250,18 @@ def test_a_corpus_is_mono_where_it_is_to_be(stereo: Path) -> None:
 
 
 @pytest.mark.usefixtures("decoded")
-def test_damaged_images_of_a_corpus_are_an_error(stereo: Path) -> None:
+def test_damaged_side_information_of_a_corpus_is_an_error(stereo: Path) -> None:
     run(stereo)
-    images = stereo.parent / "out" / "images.safetensors"
-    whole = images.read_bytes()
+    path = stereo.parent / "out" / FILE
+    whole, noise = path.read_bytes(), {name: load_file(path)[name] for name in ("noise", "noise_lengths")}
     for damage in (
         b"",
         whole[:-1],
-        save({"images": np.zeros((6, 40), np.uint8), "image_lengths": np.ones(5, np.int64)}),
+        save({**noise, "image": np.zeros((6, 40), np.uint8), "image_lengths": np.ones(5, np.int64)}),
     ):
-        images.write_bytes(damage)
-        with pytest.raises(ArtifactError, match=r"images.safetensors: expected the stereo images of recordings, found"):
+        path.write_bytes(damage)
+        expected = r"side_info.safetensors: expected stereo images and noise floors of recordings, found"
+        with pytest.raises(ArtifactError, match=expected):
             load_corpus(stereo.parent / "out")
 
 

@@ -34,7 +34,7 @@ def test_a_folder_becomes_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     for table in tables.values():
         assert all(row[0] == "mine" and len(row) == len(table.columns) for row in table.rows)
     assert [row[1] for row in tables["tone"].rows][:2] == ["ours", "no network"]
-    assert all(float(row[6]) > 0 for row in tables["tone"].rows)  # the originals are tones
+    assert all(float(row[7]) > 0 for row in tables["tone"].rows)  # the originals are tones
 
 
 def test_a_larger_library_holds_the_smaller_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,12 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from unit.tiny import RATE, SIZES, tiny_codec
 
 from benchmarks import visqol
 from benchmarks.measures import HeldOut, padded
 from benchmarks.opus import bits_per_second, opus_is_installed, through_opus
 from benchmarks.report import PAGE, Table, keep, read, update_page
+from benchmarks.training import OurCodec
 from benchmarks.visqol import FIRST_FRAME, HOP, LEAD, PATCH_FRAMES, SAMPLE_RATE, WINDOW, visqol_scores
+from distill.audio.noise_floor import noise_floor
+from distill.codec.streaming import decode, noise_of
+from distill.execution import Execution
+from distill.training.distributed import make_fabric
 
 needs_opus = pytest.mark.skipif(not opus_is_installed(), reason="needs opusenc and opusdec: apt-get install opus-tools")
 
@@ -29,6 +35,26 @@ def test_a_codec_is_judged_on_the_recordings_and_not_on_their_padding() -> None:
     assert quality.fidelity[1].envelope == pytest.approx(1)
     assert quality.told == (0.5, 0.5)
     assert [one.match for one in quality.tone] == [None, None]  # noise
+    assert [one.medians() for one in quality.partial_noise] == [{}, {}]
+
+
+def test_our_codec_is_judged_with_the_noise_floors_that_it_keeps_and_pays_for_them() -> None:
+    model = tiny_codec()
+    codec = OurCodec(model, make_fabric(Execution("cpu", "fp32")))
+    generator = torch.Generator().manual_seed(0)
+    sounds = [torch.randn(count * RATE // 5, generator=generator) / 8 for count in (2, 17)]  # of 0.4 and 3.4 s
+    coded, together = [codec.encode(sound) for sound in sounds], codec.together()
+    assert [len(one.side_info.noise) for one in coded] == [1, 3]
+    for sound, one, other in zip(sounds, coded, together.encode(sounds), strict=True):
+        assert torch.equal(one.codes, other.codes)
+        assert np.array_equal(one.side_info.noise, noise_floor(sound.numpy(), RATE))
+        assert np.array_equal(one.side_info.noise, other.side_info.noise)
+    for one, decoded in zip(coded, together.decode(coded), strict=True):
+        torch.testing.assert_close(decoded, codec.decode(one), rtol=0, atol=1e-5)
+        noise = noise_of(model, one.side_info, len(one.codes))
+        torch.testing.assert_close(decoded, decode(model, one.codes[None], noise)[0], rtol=0, atol=1e-5)
+    codes = model.spectrogram.frame_rate * sum(math.log2(size) for size in SIZES)
+    assert codec.bits_per_second(sounds) == pytest.approx(codes + 4 * 32 / 3.8)
 
 
 @needs_opus

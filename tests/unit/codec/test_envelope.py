@@ -92,7 +92,23 @@ def test_what_is_tonal_keeps_its_beats_and_follows_slow_changes(cycles: float, p
 def test_gains_are_exponentials_of_a_clamped_spline() -> None:
     hop = STEP * STEPS
     gains = torch.tensor([0.5, -1.0, 9.0, -9.0])[:, None].repeat(1, GAIN_STEPS)[None]
-    found = with_gains(torch.ones(1, 4 * hop), gains)[0].log()
+    toneless = torch.zeros(1, 4)
+    found = with_gains(torch.ones(1, 4 * hop), gains, toneless)[0].log()
     torch.testing.assert_close(found[hop // 2 :: hop], torch.tensor([0.5, -1.0, 0.7, -4.0]))
-    masked = with_gains(torch.ones(1, 4 * hop), gains, torch.tensor([1.0, 0.0, 1.0, 1.0]))[0].log()
+    masked = with_gains(torch.ones(1, 4 * hop), gains, toneless, torch.tensor([1.0, 0.0, 1.0, 1.0]))[0].log()
     torch.testing.assert_close(masked[hop // 2 :: hop], torch.tensor([0.5, 0.0, 0.7, -4.0]))
+
+
+def test_gains_on_tones_change_slowly_but_at_attacks() -> None:
+    hop = STEP * STEPS
+    wavering = 0.2 * torch.randn(1, 12, GAIN_STEPS, generator=torch.Generator().manual_seed(4))
+    attack = torch.where(torch.arange(12) < 6, -3.0, 0.0)[None, :, None]
+    found = {}
+    for name, gains in (("wavering", wavering), ("attack", attack + wavering)):
+        for tonal in (0.0, 1.0):
+            made = with_gains(torch.ones(1, 12 * hop), gains, torch.full((1, 12), tonal))[0].log()
+            found[name, tonal] = made[hop:-hop]
+    assert float(found["wavering", 1.0].std()) < 0.35 * float(found["wavering", 0.0].std())
+    before, after = found["attack", 1.0][: 4 * hop], found["attack", 1.0][6 * hop :]
+    assert float(before.mean()) == pytest.approx(-3, abs=0.1)
+    assert float(after.mean()) == pytest.approx(0, abs=0.1)

@@ -15,15 +15,16 @@ from unit.tiny import SIZES, tiny_codec, write_tone
 
 from distill import progress as progress_module
 from distill.audio.augment import waveform
-from distill.audio.corpus import load_corpus
+from distill.audio.corpus import Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
+from distill.audio.partial_noise import PartialNoise, partial_noise_summary
 from distill.audio.partials import Tone, tone_summary
 from distill.codec.artifact import load_codec
 from distill.codec.data import CodecData
 from distill.codec.fidelity import Fidelity, fidelity_line, held_out_fidelity, summary
 from distill.codec.layout import FrameLayout, level_names
 from distill.codec.model import VQVAE
-from distill.codec.streaming import decode, encode
+from distill.codec.streaming import decode, encode, noise_of
 from distill.codec.training import (
     PREVIEW_NAMES,
     PREVIEWS,
@@ -70,20 +71,26 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train_codec(folder, target / "vqvae", PARAMS, EXECUTION, target), target / "vqvae"
 
 
-def alone(codec: VQVAE, audio: torch.Tensor) -> NDArray[np.float32]:
-    return np.asarray(decode(codec, encode(codec, audio[None]))[0, : len(audio)].numpy())
+def alone(codec: VQVAE, corpus: Corpus, entry: ManifestRow) -> NDArray[np.float32]:
+    """A recording by its codes and its noise floor."""
+    codes = encode(codec, waveform(corpus, entry)[None])
+    noise = noise_of(codec, corpus.side_info(entry), codes.shape[1])
+    return np.asarray(decode(codec, codes, noise)[0, : entry.samples].numpy())
 
 
 def test_the_metrics_of_a_training_are_those_of_its_saved_codec_on_held_out_recordings(
     trained: Trained, data: CodecData
 ) -> None:
     training, codec = trained[0], load_codec(trained[1])[0]
-    held_out = [waveform(data.corpus, entry) for entry in data.held_out]
-    assert 0 < len(held_out) < len(data.corpus.entries)
-    pairs = [(one.numpy(), alone(codec, one), data.corpus.sample_rate) for one in held_out]
+    corpus = data.corpus
+    assert 0 < len(data.held_out) < len(corpus.entries)
+    pairs = [(corpus.read(entry), alone(codec, corpus, entry), corpus.sample_rate) for entry in data.held_out]
     by_hand = {f"fidelity/{key}": value for key, value in summary(Fidelity.measure(*pair) for pair in pairs).items()}
     by_hand |= {f"tone/{key}": value for key, value in tone_summary([Tone.measure(*pair) for pair in pairs]).items()}
-    found = {key: value for key, value in training.metrics.items() if key.startswith(("fidelity/", "tone/"))}
+    noise = partial_noise_summary(PartialNoise.measure(one, rate, other) for one, other, rate in pairs)
+    by_hand |= {f"partial_noise/{key}": value for key, value in noise.items()}
+    measures = ("fidelity/", "tone/", "partial_noise/")
+    found = {key: value for key, value in training.metrics.items() if key.startswith(measures)}
     assert found == pytest.approx(by_hand, abs=1e-3)
     assert {"fidelity/level_db/median", "fidelity/envelope/p10", "fidelity/level_db/mean_absolute"} <= set(found)
     assert {"tone/tonal_originals", "tone/tonal_decodes"} <= set(found)
@@ -112,8 +119,8 @@ def test_held_out_recordings_are_previewed_as_the_best_codec_makes_them(trained:
     named = json.loads((previews / PREVIEW_NAMES).read_text())
     assert named["preview_0_original.wav"] == data.held_out[0].path
     assert matplotlib.image.imread(previews / "preview_0.png").shape[0] == 440  # a row of spectrograms for each sound
-    audio = waveform(data.corpus, data.held_out[0])
-    for name, samples in (("original", audio.numpy()), ("best", alone(training.model, audio))):
+    corpus, first = data.corpus, data.held_out[0]
+    for name, samples in (("original", corpus.read(first)), ("best", alone(training.model, corpus, first))):
         written, rate = soundfile.read(previews / f"preview_0_{name}.wav", dtype="float32")
         assert rate == 16_000
         assert np.abs(written - samples / max(1.0, np.abs(samples).max())).max() < 1e-4, name
@@ -203,10 +210,13 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     )
     screen = io.StringIO()
     tones = {"tone/tonal_originals": 0.5, "tone/tonal_decodes": 0.25}
+    tones |= {"partial_noise/distance": 8, "partial_noise/1250/original": -50, "partial_noise/1250/decoded": -42}
     training = CodecTraining(result=result, model=tiny_codec(), recordings=12, tier="small", metrics=tones)
     print_codec(training, Console(file=screen, width=60))
     lines = screen.getvalue().splitlines()
     assert lines.pop(1) == "held-out tones: 50% tonal, 25% once decoded"
+    between = "8.0 dB from the originals': -42 dB (-50) from 1250 Hz"
+    assert lines.pop(1) == f"noise between partials, decoded beside held out: {between}"
     losses = "recon 0.500, mel 0.500, envelope 0.500, commit 0.500"
     assert lines[0] == f"codec of 12 usable recordings, tier small: {line}; of the weights that are kept {losses}"
     assert [text.partition("  ")[0] for text in lines[3:9]] == list(FrameLayout(SIZES).names)

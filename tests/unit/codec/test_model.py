@@ -6,13 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.tiny import any_side_info
 
+from distill.audio.side_info import UNKNOWN
 from distill.codec.decoder import FrameNoise
 from distill.codec.initialise import build_vqvae
 from distill.codec.layout import LOUDNESS_STEP
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitudes, spectrogram_config_for
-from distill.codec.streaming import decode, decode_each, encode, encode_each
+from distill.codec.streaming import decode, decode_each, encode, encode_each, noise_of
 from distill.codec.tones.atoms import set_partials, shipped_sets
 from distill.codes.store import out_of_range
 from distill.params import Quantizer, get_adaptive_vqvae_config
@@ -88,7 +90,9 @@ def test_chunks_give_the_codes_and_sound_of_the_whole(codec: VQVAE, samples: int
     codes = encode(codec, audio, 10_000)
     assert codes.shape == (1, codec.spectrogram.frames_for(samples), codec.architecture.num_quantizers)
     assert torch.equal(encode(codec, audio, chunk), codes)
-    torch.testing.assert_close(decode(codec, codes, chunk), decode(codec, codes, 10_000), rtol=0, atol=1e-5)
+    noise = noise_of(codec, any_side_info(samples / RATE, samples), codes.shape[1])
+    whole = decode(codec, codes, noise, 10_000)
+    torch.testing.assert_close(decode(codec, codes, noise, chunk), whole, rtol=0, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=12)
@@ -99,10 +103,12 @@ def test_each_of_many_sounds_comes_out_as_if_alone(codec: VQVAE, lengths: list[i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distill.codec.streaming.CHUNK_FRAMES", 20)
         coded = list(encode_each(codec, sounds))
-        back = list(decode_each(codec, coded))
-    for sound, codes, decoded in zip(sounds, coded, back, strict=True):
+        floors = [any_side_info(length / RATE, seed + number) for number, length in enumerate(lengths)]
+        back = list(decode_each(codec, coded, floors))
+    for sound, codes, about, decoded in zip(sounds, coded, floors, back, strict=True):
         assert torch.equal(codes, encode(codec, sound[None])[0])
-        torch.testing.assert_close(decoded, decode(codec, codes[None])[0], rtol=0, atol=1e-5)
+        alone = decode(codec, codes[None], noise_of(codec, about, len(codes)))[0]
+        torch.testing.assert_close(decoded, alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.1, 0.001, 10.0])
@@ -124,7 +130,9 @@ def test_only_the_first_level_has_loudness_in_training_too(loud: VQVAE) -> None:
     torch.testing.assert_close(steps, torch.full((70,), 0.1), rtol=0, atol=1e-5)  # 140 dB in steps of 2
     model = copy.deepcopy(loud).train()
     before = model.quantizer.codebooks.clone()
-    model(torch.randn(2, 8 * model.spectrogram.samples_per_frame) * 0.1, 2)
+    model(
+        torch.randn(2, 8 * model.spectrogram.samples_per_frame) * 0.1, noise_of(model, UNKNOWN, 8).expand(2, -1, -1), 2
+    )
     assert float(model.quantizer.codebooks[:, :, 0].abs().max()) == 0
     assert not torch.equal(model.quantizer.codebooks, before)
 
@@ -145,10 +153,11 @@ def test_codes_are_those_of_their_level_however_loud_a_sound_is(codec: VQVAE, ga
 @torch.no_grad()
 def test_encode_and_decode_agree_with_forward_whose_first_draw_is_the_sounds_own(codec: VQVAE) -> None:
     audio = torch.randn(2, 12 * codec.spectrogram.samples_per_frame, generator=torch.Generator().manual_seed(5)) * 0.1
-    output = codec(audio, 2)
+    noise = noise_of(codec, any_side_info(1, 5), 12).expand(2, -1, -1)
+    output = codec(audio, noise, 2)
     first, second = output.audio.split(2)
     assert torch.equal(encode(codec, audio), output.codes)
-    torch.testing.assert_close(decode(codec, output.codes), first, rtol=0, atol=1e-5)
+    torch.testing.assert_close(decode(codec, output.codes, noise), first, rtol=0, atol=1e-5)
     assert float((second - first).abs().max()) > 1e-4
 
 
@@ -159,7 +168,7 @@ def test_the_gradient_goes_straight_through_to_the_encoder(codec: VQVAE) -> None
     assert torch.equal(gradient, weights)
     training = VQVAE(codec.architecture, codec.spectrogram).train()
     audio = torch.randn(1, 4 * codec.spectrogram.samples_per_frame) * 0.1
-    training(audio).audio.square().mean().backward()
+    training(audio, noise_of(training, UNKNOWN, 4)).audio.square().mean().backward()
     assert training.encoder.weight.grad is not None
     assert float(training.encoder.weight.grad.abs().sum()) > 0
 
@@ -168,7 +177,7 @@ def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
     codes = any_codes(codec, 60, 6)
     full = decode(codec, codes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = decode(codec, codes, 16)
+        low = decode(codec, codes, chunk_frames=16)
     assert not torch.equal(low, full)
     assert (low - full).abs().max() < 0.01 * full.abs().max()
 
@@ -178,7 +187,7 @@ def test_training_moves_every_part_of_a_codec_with_tones(part: str) -> None:
     codec = fitted("overlapping", 16, 32, 2).train()
     length = 8 * codec.spectrogram.samples_per_frame
     note = 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(length) / RATE)[None]
-    codec(note).audio.square().mean().backward()
+    codec(note, noise_of(codec, UNKNOWN, 8)).audio.square().mean().backward()
     gradients = [value.grad for name, value in codec.named_parameters() if name.startswith(f"{part}.")]
     assert all(one is not None and bool(one.isfinite().all()) for one in gradients)
     assert any(float(one.abs().sum()) > 0 for one in gradients if one is not None)
@@ -188,7 +197,7 @@ def test_the_gradient_of_what_is_not_tonal_goes_through_to_the_bands() -> None:
     tone = fitted("overlapping", 16, 32, 2).tone
     log_mel = torch.full((1, 4 * tone.config.stack, tone.config.n_mels), -2.0, requires_grad=True)
     codes = torch.tensor([60, 8, 1]).repeat(1, 4, 1)
-    found = tone(log_mel, codes, tone.combs(codes))
+    found = tone(log_mel, codes, tone.combs(codes), torch.zeros(1, 4, 8))
     (gradient,) = torch.autograd.grad(found.rest.sum(), log_mel)
     assert torch.equal(gradient, torch.ones_like(gradient))
     assert not found.amplitudes.requires_grad
@@ -225,12 +234,13 @@ def test_a_codec_of_soft_sounds_codes_them_as_one_of_loud_sounds_does(codec: VQV
     for sound, codes, same in zip(sounds, *pairs, strict=True):
         assert torch.equal(codes, same)
         assert torch.equal(codes, encode(soft, sound[None] / 64, 7)[0])
-        assert torch.equal(decode(codec, codes[None], 7), 64 * decode(soft, codes[None], 7))
+        assert torch.equal(decode(codec, codes[None], None, 7), 64 * decode(soft, codes[None], None, 7))
     for loud, quiet in zip(decode_each(codec, pairs[0]), decode_each(soft, pairs[1]), strict=True):
         assert torch.equal(loud, 64 * quiet)
     whole = torch.nn.functional.pad(sounds[0], (0, 2 * codec.spectrogram.samples_per_frame - len(sounds[0]) % 512))
     whole = whole[None, : len(whole) // 512 * 512]
-    assert torch.equal(codec(whole).audio, 64 * soft(whole / 64).audio)
+    noise = noise_of(codec, UNKNOWN, whole.shape[1] // codec.spectrogram.samples_per_frame)
+    assert torch.equal(codec(whole, noise).audio, 64 * soft(whole / 64, noise).audio)
 
 
 @settings(deadline=None, max_examples=20)
@@ -269,8 +279,9 @@ def test_no_weights_make_bins_sound_that_no_band_hears() -> None:
     features = torch.zeros(1, 8, codec.spectrogram.features)
     codes = torch.zeros(1, 8, len(codec.architecture.codebook_sizes), dtype=torch.int64)
     with torch.no_grad():
-        before = codec.synthesise(features, codes)
+        noise = noise_of(codec, UNKNOWN, 8)
+        before = codec.synthesise(features, codes, noise)
         codec.head.bias[[0, *range(1021, 1025)]] += 8.0
-        torch.testing.assert_close(codec.synthesise(features, codes), before)
+        torch.testing.assert_close(codec.synthesise(features, codes, noise), before)
         codec.head.bias[1015] += 8.0
-        assert (codec.synthesise(features, codes) - before).abs().max() > 1e-3
+        assert (codec.synthesise(features, codes, noise) - before).abs().max() > 1e-3

@@ -73,10 +73,10 @@ def test_the_held_out_loss_is_the_mean_of_its_pieces(corpus: Corpus) -> None:
     task = CodecTask(codec, CodecData(corpus, entries, entries), CONFIG, 0, FABRIC)
     with torch.no_grad():
         measured = task.validate()
-        output = codec(task.val_pieces, DRAWS)
-        whole = task.loss(output.audio, task.val_pieces)
-    assert len(task.held_out_losses) == len(task.val_pieces) > CONFIG.batch_size
-    assert measured["val_recon_loss"] == pytest.approx(sum(task.held_out_losses) / len(task.val_pieces))
+        output = codec(*task.val_pieces, DRAWS)
+        whole = task.loss(output.audio, task.val_pieces.audio)
+    assert len(task.held_out_losses) == len(task.val_pieces.audio) > CONFIG.batch_size
+    assert measured["val_recon_loss"] == pytest.approx(sum(task.held_out_losses) / len(task.val_pieces.audio))
     for name in ("recon", "mel", "envelope"):
         assert measured[f"val_{name}_loss"] == pytest.approx(float(whole[name]), rel=1e-4), name
 
@@ -196,14 +196,15 @@ def test_health_agrees_with_counting_and_low_use_is_warned_of_but_of_loudness() 
 
 
 def test_crops_are_a_function_of_epoch_and_step_and_each_process_gets_its_own(corpus: Corpus) -> None:
-    sampler = CropSampler(corpus, corpus.entries, 5, 2048, seed=3)
+    sampler = CropSampler(corpus, corpus.entries, 5, 2048, 512, seed=3)
     batches = list(sampler.batches(1, 0))
     assert len(batches) == sampler.steps_per_epoch
-    assert all(torch.equal(a, b) for a, b in zip(batches[1:], sampler.batches(1, 1), strict=True))
-    assert not torch.equal(batches[0], next(iter(sampler.batches(2, 0))))
+    for again, batch in zip(sampler.batches(1, 1), batches[1:], strict=True):
+        assert all(map(torch.equal, again, batch))
+    assert not torch.equal(batches[0].audio, next(iter(sampler.batches(2, 0))).audio)
     for number in range(3):
         for own, batch in zip(sampler.batches(1, 0, slice(number, None, 3)), batches, strict=True):
-            assert torch.equal(own, batch[number::3])
+            assert all(torch.equal(part, whole[number::3]) for part, whole in zip(own, batch, strict=True))
 
 
 def test_a_silent_crop_is_drawn_again(tmp_path: Path) -> None:
@@ -213,18 +214,20 @@ def test_a_silent_crop_is_drawn_again(tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"{seed}.wav", sound.ravel(), 8000)
     ingest(tmp_path, tmp_path / "out", 8000, 0.5)
     corpus = load_corpus(tmp_path / "out")
-    sampler = CropSampler(corpus, corpus.entries, 4, 2048, seed=3)
+    sampler = CropSampler(corpus, corpus.entries, 4, 2048, 512, seed=3)
     batches = list(sampler.batches(0, 0))
-    assert sum(bool(crop.any()) for batch in batches for crop in batch) > 0.9 * 4 * sampler.steps_per_epoch
-    assert torch.equal(next(iter(sampler.batches(0, 0, slice(1, None, 2)))), batches[0][1::2])
+    assert sum(bool(crop.any()) for batch in batches for crop in batch.audio) > 0.9 * 4 * sampler.steps_per_epoch
+    assert torch.equal(next(iter(sampler.batches(0, 0, slice(1, None, 2)))).audio, batches[0].audio[1::2])
 
 
 def test_pieces_are_the_recordings_end_to_end(corpus: Corpus) -> None:
     joined = torch.cat([waveform(corpus, entry) for entry in corpus.entries])
-    pieces = fixed_pieces(corpus, corpus.entries, 3000, 10_000)
+    pieces, noise = fixed_pieces(corpus, corpus.entries, 3000, 500, 10_000)
+    assert noise.shape == (len(pieces), 6, 8)
     assert torch.equal(pieces.flatten()[: len(joined)], joined)
     assert not pieces.flatten()[len(joined) :].any()
-    some = fixed_pieces(corpus, corpus.entries, 3000, 7)
-    assert some.shape == (7, 3000)
+    some = fixed_pieces(corpus, corpus.entries, 3000, 500, 7)
+    assert (some.audio.shape, some.noise.shape) == ((7, 3000), (7, 6, 8))
     for number in range(3):
-        assert torch.equal(fixed_pieces(corpus, corpus.entries, 3000, 7, slice(number, None, 3)), some[number::3])
+        own = fixed_pieces(corpus, corpus.entries, 3000, 500, 7, slice(number, None, 3))
+        assert all(torch.equal(part, whole[number::3]) for part, whole in zip(own, some, strict=True))

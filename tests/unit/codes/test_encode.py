@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import soxr
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from unit.tiny import RATE, SIZES, tiny_codec
 
 from distill.audio.augment import AS_IS, View, views_of, waveform
 from distill.audio.corpus import MANIFEST, SCHEMA, Corpus, ManifestRow, load_corpus, read_manifest
 from distill.audio.ingest import ingest
+from distill.audio.side_info import read_side_info, write_side_info
 from distill.audio.write import write_audio
 from distill.codec import quantizer, streaming
 from distill.codec.coordinates import codewords_of
@@ -85,27 +86,30 @@ def test_codes_do_not_depend_on_what_is_coded_together(
         assert used["perplexity"] == metrics[f"{level}/perplexity"]
 
 
-def test_images_lie_beside_the_codes_also_that_of_an_end(tmp_path: Path) -> None:
+def test_side_information_lies_beside_the_codes_also_that_of_an_end(tmp_path: Path) -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal((12 * RATE, 2)).astype(np.float32)
     write_audio(tmp_path / "in" / "wide.wav", noise, RATE)
     ingest(tmp_path / "in", tmp_path / "out", RATE, 0.0)
     encoded(tmp_path / "out", tmp_path / "codes")
-    images = CodesReader(tmp_path / "codes").images()
+    side_info = CodesReader(tmp_path / "codes").side_info()
     corpus = load_corpus(tmp_path / "out")
-    (whole,) = map(corpus.image, corpus.entries)
-    assert len(whole) == 12
-    lengths = [len(image) for image in images.values()]
+    (whole,) = map(corpus.side_info, corpus.entries)
+    assert len(whole.image) == len(whole.noise) == 12
+    lengths = [len(about.image) for about in side_info.values()]
+    assert [len(about.noise) for about in side_info.values()] == lengths
     assert len(lengths) == 2
     assert sum(lengths) in (11, 12, 13)
     split_codes(tmp_path / "codes", tmp_path / "split.parquet", settings(1))
     reference = read_prior_data(tmp_path / "codes", tmp_path / "split.parquet", 1).reference()
-    np.testing.assert_array_equal(reference.image_of("wide.wav"), whole[: lengths[0]])
+    about = reference.side_info_of("wide.wav")
+    np.testing.assert_array_equal(about.image, whole.image[: lengths[0]])
+    np.testing.assert_array_equal(about.noise, whole.noise[: lengths[0]])
 
 
-def test_codes_of_a_mono_corpus_have_no_file_of_images(tmp_path: Path, corpus: Corpus) -> None:
+def test_codes_of_a_mono_corpus_have_noise_floors_alone(tmp_path: Path, corpus: Corpus) -> None:
     encoded(corpus.folder, tmp_path / "codes")
-    assert not (tmp_path / "codes" / "images.safetensors").exists()
-    assert {len(image) for image in CodesReader(tmp_path / "codes").images().values()} == {0}
+    assert load_file(tmp_path / "codes" / "side_info.safetensors").keys() == {"noise", "noise_lengths"}
+    assert not any(about.is_stereo for about in CodesReader(tmp_path / "codes").side_info().values())
 
 
 def test_recordings_louder_than_those_of_the_codec_are_coded_softer_and_said(
@@ -277,6 +281,7 @@ def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monke
     kept, fewer = tmp_path / "kept", tmp_path / "fewer corpus"
     shutil.copytree(corpus.folder, fewer)
     write_rows(fewer / MANIFEST, read_manifest(fewer / MANIFEST)[1:], SCHEMA)
+    write_side_info(fewer, read_side_info(fewer, 10)[1:])
     fresh = files(corpus.folder, "fresh", None)
     assert files(corpus.folder, "first", kept) == fresh
     count = len(blocks)

@@ -16,9 +16,11 @@ from safetensors.numpy import load_file, save, save_file
 from unit.tiny import RATE, SIZES, tiny_codec, write_tone
 
 from distill.audio.image import image_of
+from distill.audio.noise_floor import noise_floor
+from distill.audio.side_info import SideInfo
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
-from distill.codec.streaming import decode, encode
+from distill.codec.streaming import decode, encode, noise_of
 from distill.codes.file import NamedCodes, decode_file, encode_files, file_names, load_codes, write_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning
 from distill.storage.files import canonical_json
@@ -75,7 +77,9 @@ def test_the_file_is_uint16_with_one_canonical_header_key(tmp_path: Path) -> Non
     assert [(entry["name"], entry["samples"]) for entry in values["recordings"]] == [("a.wav", 700), ("a.wav", 5)]
     tensors = load_file(path)
     assert [tensors[entry["key"]].shape for entry in values["recordings"]] == [(3, 6), (1, 6)]
-    assert {value.dtype for value in tensors.values()} == {np.dtype(np.uint16)}
+    assert {value.dtype for name, value in tensors.items() if name.isdigit()} == {np.dtype(np.uint16)}
+    assert (tensors["noise"].dtype, tensors["noise"].shape) == (np.uint8, (2, 8))
+    assert tensors["noise_lengths"].tolist() == [1, 1]
     assert path.read_bytes() == written(tmp_path / "b.codes").read_bytes()
 
 
@@ -153,12 +157,13 @@ def codec() -> VQVAE:
 def test_codes_are_those_of_the_codec_at_its_rate(tmp_path: Path, codec: VQVAE) -> None:
     tone = write_tone(tmp_path / "a.wav", 0.3)
     done = encode_files(codec, [tone], tmp_path / "a.codes")
-    ((name, length, codes, image),) = load_codes(codec, tmp_path / "a.codes")
+    ((name, length, codes, about),) = load_codes(codec, tmp_path / "a.codes")
     samples, _ = soundfile.read(tone, dtype="float32")
     assert np.array_equal(codes, encode(codec, torch.from_numpy(samples)[None])[0].numpy())
     assert (done.recordings, done.seconds, done.frames) == (1, 0.3, len(codes))
     assert done.times_real_time > 0
-    assert (name, length, len(image)) == ("a.wav", 4800, 0)
+    assert (name, length, about.is_stereo) == ("a.wav", 4800, False)
+    np.testing.assert_array_equal(about.noise, noise_floor(samples, RATE))
 
 
 @pytest.mark.parametrize(("suffix", "rate"), [("flac", 44_100), ("ogg", 48_000), ("wav", 8_000), ("mp3", 22_050)])
@@ -195,31 +200,34 @@ def test_a_stereo_recording_is_stereo_again_beside_a_mono_one(tmp_path: Path, co
     paths = [write_wide(tmp_path / "wide.wav", 2.2), write_tone(tmp_path / "tone.wav")]
     encode_files(codec, paths, tmp_path / "a.codes", stereo=True)
     wide, tone = load_codes(codec, tmp_path / "a.codes")
-    assert (len(wide.image), len(tone.image)) == (2, 0)
-    np.testing.assert_array_equal(wide.image, image_of(soundfile.read(paths[0], dtype="float32")[0], RATE))
+    assert (len(wide.side_info.image), len(tone.side_info.image)) == (2, 0)
+    np.testing.assert_array_equal(wide.side_info.image, image_of(soundfile.read(paths[0], dtype="float32")[0], RATE))
     sounds = decode_file(codec, [wide, tone], tmp_path / "out", "wav")
     assert [soundfile.read(sound.path)[0].shape for sound in sounds] == [(round(2.2 * RATE), 2), (4800,)]
     for chosen, stereo in ((paths[:1], False), (paths[1:], True)):
         encode_files(codec, chosen, tmp_path / "mono.codes", replace=True, stereo=stereo)
-        assert sorted(load_file(tmp_path / "mono.codes")) == ["00000000"]
+        assert sorted(load_file(tmp_path / "mono.codes")) == ["00000000", "noise", "noise_lengths"]
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("images", None, "found that images is missing or of another type or shape; encode the recordings again"),
-        ("images", np.zeros((1, 40), np.int64), "found that images is missing or of another type"),
-        ("images", np.full((1, 40), 15, np.uint8), "found that images holds steps that no level difference"),
-        ("image_lengths", np.array([1]), "found that there are 1 images for 2 recordings"),
-        ("image_lengths", np.array([2, 2]), "found that image_lengths do not add up to images"),
+        ("image", None, "found that image is missing or of another type or shape; encode the recordings again"),
+        ("image", np.zeros((1, 40), np.int64), "found that image is missing or of another type"),
+        ("image", np.full((1, 40), 15, np.uint8), "found that image holds numbers that are no steps of its scale"),
+        ("image_lengths", np.array([1]), "found that image_lengths has 1 entries for 2 recordings"),
+        ("image_lengths", np.array([2, 2]), "found that image_lengths do not add up to image"),
+        ("noise", None, "found that noise is missing or of another type or shape; encode the recordings again"),
+        ("noise", np.zeros((2, 9), np.uint8), "found that noise has 9 columns, not 8"),
+        ("noise_lengths", np.array([2, 1]), "found that noise_lengths do not add up to noise"),
     ],
 )
-def test_images_have_to_be_those_of_the_recordings(
+def test_side_information_has_to_be_that_of_the_recordings(
     tmp_path: Path, name: str, value: np.ndarray | None, message: str
 ) -> None:
     path = tmp_path / "a.codes"
-    codes, image = np.zeros((3, 6), np.int64), np.zeros((1, 2, 20), np.uint8)
-    write_codes(path, CODEC, [NamedCodes("a.wav", 700, codes, image), NamedCodes("b.wav", 700, codes)])
+    codes, wide = np.zeros((3, 6), np.int64), SideInfo(np.zeros((1, 2, 20), np.uint8))
+    write_codes(path, CODEC, [NamedCodes("a.wav", 700, codes, wide), NamedCodes("b.wav", 700, codes)])
     tensors = {key: kept for key, kept in load_file(path).items() if key != name or value is not None}
     if value is not None:
         tensors[name] = value
@@ -239,7 +247,9 @@ def test_what_would_clip_is_attenuated_and_reported(tmp_path: Path) -> None:
     encode_files(loud, [write_tone(tmp_path / "a.wav")], tmp_path / "a.codes")
     recordings = load_codes(loud, tmp_path / "a.codes")
     (sound,) = decode_file(loud, recordings, tmp_path / "out.wav", "wav")
-    expected = decode(loud, torch.from_numpy(recordings[0][2])[None])[0, : recordings[0][1]].numpy()
+    (one,) = recordings
+    noise = noise_of(loud, one.side_info, len(one.codes))
+    expected = decode(loud, torch.from_numpy(one.codes)[None], noise)[0, : one.samples].numpy()
     peak = np.abs(expected).max()
     assert peak > 1
     assert sound.gain_db == pytest.approx(-20 * np.log10(peak))

@@ -1,10 +1,20 @@
 """The audition page: two players, a verdict in some words, its sentence and the figures behind a fold."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-from distill.generate.audition import write_page
+import numpy as np
+from unit.tiny import RATE, write_prior_model
+
+import distill
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import ingest
+from distill.audio.partial_noise import own_partial_noise
+from distill.audio.write import write_audio
+from distill.generate.audition import audition, write_page
+from distill.params import default_params
 
 SPACE = {
     "nearest": "a/<b>.wav",
@@ -58,3 +68,29 @@ def test_names_are_shown_as_text(tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert not [wrong for wrong in ("<script", "<img src=x", "'onload=") if wrong in page]
     assert "&lt;script&gt;alert(1)" in page
+
+
+def test_noise_between_partials_is_in_metrics_and_report(tmp_path: Path) -> None:
+    """Sounds of untrained networks have no partials; those of recordings are between their own."""
+    write_prior_model(tmp_path / "m.distill")
+    time = np.arange(2 * RATE) / RATE
+    for number in range(5):
+        partials = [np.sin(2 * np.pi * (100 + 7 * number) * k * time + k * k) / k for k in range(1, 40)]
+        noise = 0.01 * np.random.default_rng(number).standard_normal(len(time))
+        write_audio(tmp_path / f"in/{number}.wav", ((sum(partials) + noise) / 8).astype(np.float32), RATE)
+    ingest(tmp_path / "in", tmp_path / "corpus", RATE, 0.0)
+    model, corpus = distill.load(tmp_path / "m.distill"), load_corpus(tmp_path / "corpus")
+    reference = model.bundle.reference
+    assert reference is not None
+    settings = default_params().audition.model_copy(update={"count": 2, "max_seconds": 2.0})
+    networks = model.bundle.codec, model.prior, model.labels, reference
+    figures, _ = audition(*networks, corpus, settings, 0, tmp_path / "out")
+    step = model.bundle.codec.spectrogram.samples_per_frame
+    used = {name: step * len(codes) for name, codes in zip(reference.names, reference.codes, strict=True)}
+    recorded = [
+        corpus.gain * corpus.read(entry, used[entry.path], 2 * RATE - used[entry.path]) for entry in corpus.entries
+    ]
+    expected = own_partial_noise({"recorded": recorded}, RATE)
+    assert expected
+    assert expected.items() <= figures.items()
+    assert expected.items() <= json.loads((tmp_path / "out/report.json").read_text()).items()

@@ -7,14 +7,16 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from unit.command import CommandLine
-from unit.tiny import RATE, write_prior_model
+from unit.tiny import RATE, any_side_info, write_prior_model
 
 import distill
 from distill.api import Model
 from distill.audio.corpus import load_corpus
-from distill.audio.image import BANDS, MONO, Image, cut, dequantised, fold, image_of
+from distill.audio.image import BANDS, MONO, dequantised, fold, image_of
 from distill.audio.ingest import ingest
 from distill.audio.measure import level_db
+from distill.audio.noise_floor import noise_floor
+from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.errors import ParamsError
 from distill.generate.audition import audition
 from distill.generate.sounds import PEAK
@@ -23,21 +25,25 @@ from distill.params import default_params
 Samples = NDArray[np.float32]
 
 
-def images() -> list[Image]:
-    """One for each recording: wider and further to the right from one to the next; the last one is mono."""
+def side_info() -> list[SideInfo]:
+    """An image and a noise floor for each recording: wider and further to the right from one to the next; the last one is mono."""
     made = []
     for number in range(4):
         image = np.empty((1 + number, 2, BANDS), np.uint8)
         image[:, 0], image[:, 1] = 9 - number, 2 + number
         made.append(image)
-    return [*made, MONO]
+    return [SideInfo(image, any_side_info(len(image), n).noise) for n, image in enumerate([*made, MONO])]
+
+
+def is_same(one: SideInfo, other: SideInfo) -> bool:
+    return np.array_equal(one.image, other.image) and np.array_equal(one.noise, other.noise)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Model]:
     """A stereo model, and the same of mono recordings."""
     folder = tmp_path_factory.mktemp("models")
-    write_prior_model(folder / "stereo.distill", images=images())
+    write_prior_model(folder / "stereo.distill", side_info=side_info())
     write_prior_model(folder / "mono.distill")
     return distill.load(folder / "stereo.distill"), distill.load(folder / "mono.distill")
 
@@ -54,25 +60,27 @@ def wide(seconds: float = 0.5) -> Samples:
 
 
 def test_a_drawn_sound_has_the_image_of_its_nearest_recording(model: Model) -> None:
-    made, known = model.generate(16, seconds=0.6, seed=1), images()
-    for sound, image, novelty in zip(made.sounds, made.images, made.novelty, strict=True):
+    made, known = model.generate(16, seconds=0.6, seed=1), side_info()
+    for sound, about, novelty in zip(made.sounds, made.side_info, made.novelty, strict=True):
         assert novelty is not None
         own = known[int(novelty.nearest.nearest.removesuffix(".wav"))]
         assert sound.shape == (9600, 2)
-        assert (sound[:, 0] == sound[:, 1]).all() == (not len(own))
-        assert np.array_equal(image, cut(own, 0.0, 0.6))
+        assert (sound[:, 0] == sound[:, 1]).all() == (not own.is_stereo)
+        assert is_same(about, own.cut(0.0, 0.6))
         assert np.abs(sound).max() <= PEAK + 1e-6
-    assert {len(image) > 0 for image in made.images} == {False, True}
+    assert {about.is_stereo for about in made.side_info} == {False, True}
 
 
-def test_a_sound_that_moves_as_a_recording_is_as_wide(models: tuple[Model, Model]) -> None:
-    for number, image in enumerate(images()):
-        assert np.array_equal(models[0].source.image_like(number, None), image)
-        assert not len(models[1].source.image_like(number, None))
+def test_a_sound_that_moves_as_a_recording_is_as_wide_and_as_noisy(models: tuple[Model, Model]) -> None:
+    for number, about in enumerate(side_info()):
+        assert is_same(models[0].source.side_info_like(number, None), about)
+        assert is_same(models[1].source.side_info_like(number, None), UNKNOWN)
 
 
 def test_what_the_codes_are_is_as_without_images(models: tuple[Model, Model]) -> None:
-    stereo, mono = (model.generate(8, seconds=0.4, seed=2) for model in models)
+    floors = [about.in_mono for about in side_info()]
+    write_prior_model(path := models[1].path.with_name("noisy.distill"), side_info=floors)
+    stereo, mono = (model.generate(8, seconds=0.4, seed=2) for model in (models[0], distill.load(path)))
     flat = models[0].generate(8, seconds=0.4, seed=2, width=0)
     for one, other, flattened in zip(stereo.codes, mono.codes, flat.codes, strict=True):
         assert np.array_equal(one, other)
@@ -80,21 +88,22 @@ def test_what_the_codes_are_is_as_without_images(models: tuple[Model, Model]) ->
     assert stereo.faults == mono.faults == flat.faults
     for one, other in zip(flat.sounds, mono.sounds, strict=True):
         assert np.array_equal(one, other)  # [N], of the same bytes
-    for one, other, image in zip(stereo.sounds, mono.sounds, stereo.images, strict=True):
-        if not len(image):
+    for one, other, about in zip(stereo.sounds, mono.sounds, stereo.side_info, strict=True):
+        if not about.is_stereo:
             assert np.array_equal(one, np.stack([other, other], axis=1))
         else:
             assert np.square(one).mean() == pytest.approx(np.square(other).mean(), rel=0.3)  # peaks are cut
 
 
-def test_codes_and_image_are_the_sound(model: Model) -> None:
+def test_codes_and_side_information_are_the_sound(model: Model) -> None:
     made = model.generate(4, seed=3)
-    for codes, image, sound in zip(made.codes, made.images, made.sounds, strict=True):
-        np.testing.assert_allclose(model.decode(codes, image).T, sound.T[: 1 + (len(image) > 0)].squeeze(), atol=1e-4)
+    for codes, about, sound in zip(made.codes, made.side_info, made.sounds, strict=True):
+        own = sound.T if about.is_stereo else sound[:, 0]
+        np.testing.assert_allclose(model.decode(codes, about).T, own, atol=1e-4)
         assert model.decode(codes).ndim == 1
     wider = model.generate(4, seed=3, width=1.5).sounds
-    for one, other, image in zip(made.sounds, wider, made.images, strict=True):
-        if len(image):
+    for one, other, about in zip(made.sounds, wider, made.side_info, strict=True):
+        if about.is_stereo:
             sides = [np.square(sound[:, 0] - sound[:, 1]).sum() for sound in (one, other)]
             assert sides[1] > sides[0] > 0
 
@@ -103,9 +112,9 @@ def test_a_take_has_the_image_of_its_recording(model: Model, tmp_path: Path) -> 
     soundfile.write(tmp_path / "wide.wav", wide(), RATE, subtype="FLOAT")
     of_array, of_file = (model.vary(recording, 2, 0.6, seed=4) for recording in (wide(), tmp_path / "wide.wav"))
     for made in (of_array, of_file):
-        for sound, image in zip(made.sounds, made.images, strict=True):
+        for sound, about in zip(made.sounds, made.side_info, strict=True):
             assert sound.shape == (len(wide()), 2)
-            assert np.array_equal(image, image_of(wide(), RATE))
+            assert is_same(about, SideInfo(image_of(wide(), RATE), noise_floor(fold(wide(), RATE), RATE)))
             level = 10 * np.log10(np.divide(*np.square(sound).sum(axis=0)))
             assert level == pytest.approx(20 * np.log10(1 / 0.4), abs=3.5)  # peaks are cut
     assert model.vary(wide()[:, 0], 2, 0.6, seed=4).sounds[0].ndim == 1
@@ -114,18 +123,18 @@ def test_a_take_has_the_image_of_its_recording(model: Model, tmp_path: Path) -> 
     assert np.array_equal(model.encode(equal), model.encode(wide()[:, 0]))
 
 
-def test_what_continues_a_recording_has_its_image(model: Model) -> None:
-    (sound,), (image,) = (made := model.generate(1, seconds=0.4, seed=5, prompt=wide())).sounds, made.images
+def test_what_continues_a_recording_has_its_side_information(model: Model) -> None:
+    made = model.generate(1, seconds=0.4, seed=5, prompt=wide())
+    (sound,), (about,) = made.sounds, made.side_info
     assert sound.shape[1:] == (2,)
-    assert np.array_equal(image, cut(image_of(wide(), RATE), 0.0, len(sound) / RATE))
+    assert is_same(about, model.side_info(wide()).cut(0.0, len(sound) / RATE))
     assert model.generate(1, seconds=0.4, seed=5, prompt=wide()[:, 1]).sounds[0].ndim == 1
 
 
 def test_steps_from_a_stereo_recording_to_a_mono_one_are_all_stereo(model: Model) -> None:
     made = model.morph(wide(), wide()[:, 0], steps=3)
     assert [sound.ndim for sound in made.sounds] == [2] * 3
-    assert len(made.images[0])
-    assert not len(made.images[2])
+    assert [about.is_stereo for about in made.side_info] in ([True, False, False], [True, True, False])
     assert {sound.ndim for sound in model.morph(wide(), wide()[:, 0], steps=3, width=0).sounds} == {1}
 
 
@@ -136,14 +145,15 @@ def test_a_model_of_mono_recordings_makes_mono_of_stereo_files(models: tuple[Mod
     assert np.allclose(mono.samples(tmp_path / "wide.wav"), wide().mean(axis=1), atol=1e-4)
 
 
-def test_samples_and_image_of_a_sound(model: Model) -> None:
+def test_samples_and_side_information_of_a_sound(model: Model) -> None:
     assert np.array_equal(model.samples(wide()), fold(wide(), RATE))
-    levels, coherence = dequantised(model.image(wide()))
+    levels, coherence = dequantised(model.side_info(wide()).image)
     assert np.median(levels) == pytest.approx(7, abs=0.1)
     assert np.median(np.abs(coherence)) < 0.1
-    assert len(model.image(wide()[:, 0])) == 0
-    assert model.image(wide(2.0), 2 * RATE).shape == (1, 2, BANDS)
-    assert model.image(wide(3.0)).shape == (3, 2, BANDS)
+    assert len(model.side_info(wide()[:, 0]).image) == 0
+    assert model.side_info(wide(2.0), 2 * RATE).image.shape == (1, 2, BANDS)
+    assert (about := model.side_info(wide(3.0))).image.shape == (3, 2, BANDS)
+    assert np.array_equal(about.noise, noise_floor(fold(wide(3.0), RATE), RATE))
 
 
 def test_the_nearest_recording_is_heard_with_its_image(model: Model) -> None:
@@ -155,13 +165,8 @@ def test_the_nearest_recording_is_heard_with_its_image(model: Model) -> None:
 
 def test_what_makes_no_sense_is_a_sentence(model: Model) -> None:
     codes = model.generate(1, seed=0).codes[0]
-    for bad, found in (
-        (np.zeros((1, 2, 19), np.uint8), r"uint8 \[1, 2, 19\]"),
-        (np.full((1, 2, BANDS), 15), "numbers that are no steps"),
-        (np.zeros((1, 2, BANDS)), r"float64 \[1, 2, 20\]"),
-    ):
-        with pytest.raises(ParamsError, match=rf"^image: expected one of a sound, uint8 \[T, 2, 20\], found {found}$"):
-            model.decode(codes, bad)
+    with pytest.raises(ParamsError, match=r"^side_info: expected what `Model.side_info` gives, found ndarray$"):
+        model.decode(codes, np.zeros((1, 2, BANDS), np.uint8))  # type: ignore[arg-type]
     with pytest.raises(ParamsError, match=r"^decode: width: expected less than or equal to 1.5, found 2"):
         model.decode(codes, width=2)
     with pytest.raises(ParamsError, match=r"^generate: width: expected .*, found -1"):
@@ -191,7 +196,7 @@ def test_pictures_and_players_show_stereo(models: tuple[Model, Model], shell: Co
     assert len(list(out.glob("*_nearest.wav"))) == 2
     made = models[0].generate(2, seconds=0.3, seed=3)
     assert made._repr_html_().count("<audio") == 2
-    assert "images" not in made.json([Path("a"), Path("b")])
+    assert "side_info" not in made.json([Path("a"), Path("b")])
 
 
 def test_a_kit_has_two_channels_at_one_level(model: Model, tmp_path: Path) -> None:

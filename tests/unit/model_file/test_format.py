@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from unit.tiny import MEMORY, PRIOR, networks, prior_artifact, write_prior_model
 
 from distill.audio.image import BANDS, MONO
+from distill.audio.noise_floor import TYPICAL
+from distill.audio.side_info import SideInfo
 from distill.errors import ArtifactError
 from distill.model_file.build import bundle_prior
-from distill.model_file.format import HASH, BundleMetadata, load_bundle, metadata_sha256, save_bundle, size_of
+from distill.model_file.format import HASH, load_bundle, metadata_sha256, save_bundle, size_of
 from distill.prior.base import PriorShape
 from distill.storage.files import canonical_json, write_json
 from distill.storage.weights import AtMost, save_weights, tensors_sha256
@@ -58,31 +60,44 @@ def test_a_round_trip_keeps_every_bit(path: Path, shape: PriorShape) -> None:
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_a_file_has_the_images_of_its_recordings(path: Path) -> None:
-    mono = path.read_bytes()
+def test_a_file_has_the_side_information_of_its_recordings(path: Path) -> None:
+    header, _ = parts(mono := path.read_bytes())
+    assert "reference.image" not in header
+    assert header["reference.noise"]["shape"] == [5, 8]  # a row of each
     images = [MONO, *(np.full((1 + number, 2, BANDS), number, np.uint8) for number in range(4))]
-    write_prior_model(path, images=images)
+    floors = [np.full((1 + number, 8), 3 * number, np.uint8) for number in range(5)]
+    given = [SideInfo(image, floor) for image, floor in zip(images, floors, strict=True)]
+    write_prior_model(path, side_info=given)
     header, _ = parts(path.read_bytes())
-    assert header["reference.images"]["shape"] == [10, 2 * BANDS]
+    assert header["reference.image"]["shape"] == [10, 2 * BANDS]
+    assert header["reference.noise"]["shape"] == [15, 8]
     bundle = load_bundle(path)
     assert bundle.reference is not None
-    for found, given in zip(bundle.reference.images, images, strict=True):
-        np.testing.assert_array_equal(found, given)
-    save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, replace(bundle.reference, images=[MONO] * 5))
+    for found, own in zip(bundle.reference.side_info, given, strict=True):
+        np.testing.assert_array_equal(found.image, own.image)
+        np.testing.assert_array_equal(found.noise, own.noise)
+    save_bundle(
+        path, bundle.codec, bundle.prior, bundle.metadata, replace(bundle.reference, side_info=[SideInfo()] * 5)
+    )
     assert path.read_bytes() == mono
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("images", None, "found that images is missing or of another type or shape"),
-        ("images", torch.zeros(1, 40), r"reference\.images should be U8 \[1, 40\] and is F32 \[1, 40\]"),
-        ("images", torch.full((1, 40), 15, dtype=torch.uint8), "found that images holds steps"),
-        ("image_lengths", torch.tensor([1, 0]), "found that there are 2 images for 5 recordings"),
+        ("image", None, "found that image is missing or of another type or shape"),
+        ("image", torch.zeros(1, 40), r"reference\.image should be U8 \[1, 40\] and is F32 \[1, 40\]"),
+        ("image", torch.full((1, 40), 15, dtype=torch.uint8), "found that image holds numbers that are no steps"),
+        ("image_lengths", torch.tensor([1, 0]), "found that image_lengths has 2 entries for 5 recordings"),
+        ("noise", None, "found that noise is missing or of another type or shape"),
+        ("noise", torch.full((5, 8), 16, dtype=torch.uint8), "found that noise holds numbers that are no steps"),
+        ("noise_lengths", torch.tensor([1, 1, 1, 1, 2]), "found that noise_lengths do not add up to noise"),
     ],
 )
-def test_images_that_do_not_fit_are_one_sentence(path: Path, name: str, value: Tensor | None, message: str) -> None:
-    write_prior_model(path, images=[np.zeros((1, 2, BANDS), np.uint8), *[MONO] * 4])
+def test_side_information_that_does_not_fit_is_one_sentence(
+    path: Path, name: str, value: Tensor | None, message: str
+) -> None:
+    write_prior_model(path, side_info=[SideInfo(np.zeros((1, 2, BANDS), np.uint8), TYPICAL), *[SideInfo()] * 4])
     tensors = load_file(path)
     tensors |= {} if value is None else {f"reference.{name}": value}
     if value is None:
@@ -111,7 +126,7 @@ def test_equal_models_give_equal_files_with_one_metadata_key(path: Path) -> None
 
 WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(format="other"), "found another kind of safetensors file; check the path"),
-    (lambda v: v.update(version=[2, 5]), r"expected format version 3\.0, found \[2, 5\]; train again with `distill train`"),
+    (lambda v: v.update(version=[2, 0]), r"expected format version 3\.0, found \[2, 0\]; train again with `distill train`"),
     (lambda v: v.update(payload_sha256="00" * 32), "expected weights with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codec_sha256="00" * 32), "expected a codec with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codebook_size="many"), r"expected valid metadata, found vqvae_config\.codebook_size"),
@@ -210,7 +225,7 @@ def test_every_changed_byte_is_told(tmp_path: Path, pytestconfig: pytest.Config)
         ((20).to_bytes(8, "little") + b"{" * 100, "found a damaged file .* download it again"),
         (safetensors(None), "found another kind of safetensors file"),
         (safetensors({"distill": "{"}), "found a damaged file"),
-        (safetensors({"distill": '{"version":1}'}), r"expected format version 3\.0, found 1; train again"),
+        (safetensors({"distill": '{"version":1}'}), r"expected format version 4\.0, found 1; train again"),
         (safetensors({"distill": json.dumps("x" * (1 << 20))}), "a header of [0-9]+ bytes; at most 1048576 are read"),
     ],
     ids=lambda value: "content" if isinstance(value, bytes) else None,
@@ -271,24 +286,13 @@ def test_a_prior_of_another_codec_is_refused(path: Path, tmp_path: Path) -> None
     assert not (tmp_path / "b.distill").exists()
 
 
-def _saved_again(path: Path) -> BundleMetadata:
-    bundle = load_bundle(path)
-    save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
-    return load_bundle(path).metadata
-
-
-def test_the_hash_of_the_metadata_may_lack_in_files_of_before_1_0_alone(path: Path) -> None:
+def test_metadata_without_its_hash_is_refused(path: Path) -> None:
     with safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()["distill"])
-    tensors = load_file(path)
     del values[HASH]
-    save_file(tensors, path, {"distill": canonical_json(values)})
+    save_file(load_file(path), path, {"distill": canonical_json(values)})
     with pytest.raises(ArtifactError, match="its SHA-256 is another: the file was changed"):
         load_bundle(path)
-    save_file(tensors, path, {"distill": canonical_json({**values, "version": [2, 0]})})
-    older = load_bundle(path).metadata
-    assert older.version_text == "2.0"
-    assert _saved_again(path).version_text == "3.0"
 
 
 def test_a_prior_larger_than_the_file_is_refused_before_it_takes_memory(path: Path) -> None:

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distill.audio.image import BANDS, MONO
+from distill.audio.image import BANDS
+from distill.audio.noise_floor import TYPICAL
+from distill.audio.side_info import ARRAYS, UNKNOWN, SideInfo
 from distill.novelty.reference import MOST_FRAMES, MOST_HELD_OUT, SCORES, Reference, make_reference, read_reference
 
 RNG = np.random.default_rng(0)
@@ -19,7 +21,8 @@ def reference(names: tuple[str, ...] = ("a/b.wav", "ü.wav")) -> Reference:
 
 
 def stereo() -> Reference:
-    return replace(reference(), images=[MONO, RNG.integers(0, 8, (3, 2, BANDS)).astype(np.uint8)])
+    image, noise = (RNG.integers(0, 8, shape).astype(np.uint8) for shape in ((3, 2, BANDS), (3, 8)))
+    return replace(reference(), side_info=[SideInfo(), SideInfo(image, noise)])
 
 
 def test_names_are_one_line_each() -> None:
@@ -35,41 +38,39 @@ def test_of_many_and_long_held_out_recordings_a_part_is_kept() -> None:
     assert len(made.codes[0]) == MOST_FRAMES + 5
 
 
-def test_images_are_those_of_recordings_by_name() -> None:
+def test_side_information_is_that_of_recordings_by_name() -> None:
     given = stereo()
     read = read_reference(given.tensors(), (9, 8, 8))
-    assert [len(image) for image in read.images] == [0, 3]
-    np.testing.assert_array_equal(read.image_of("ü.wav"), given.images[1])
-    assert len(read.image_of("a/b.wav")) == len(read.image_of("unknown")) == 0
+    assert [len(about.image) for about in read.side_info] == [0, 3]
+    np.testing.assert_array_equal(read.side_info_of("ü.wav").image, given.side_info[1].image)
+    np.testing.assert_array_equal(read.side_info_of("ü.wav").noise, given.side_info[1].noise)
+    assert read.side_info_of("unknown") is UNKNOWN
 
 
-def test_a_mono_reference_has_no_tensors_of_images() -> None:
-    mono = reference()
-    assert replace(mono, images=[MONO, MONO]).tensors().keys() == mono.tensors().keys()
-    assert len(read_reference(mono.tensors(), (9, 8, 8)).images) == 2
-    assert len(mono.image_of("a/b.wav")) == 0
+def test_a_mono_reference_has_noise_floors_alone() -> None:
+    arrays = reference().tensors()
+    assert {"noise", "noise_lengths"} == arrays.keys() & ARRAYS
+    assert [about.noise.tolist() for about in read_reference(arrays, (9, 8, 8)).side_info] == [TYPICAL.tolist()] * 2
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("images", None, "images is missing"),
+        ("image", None, "image is missing"),
         ("image_lengths", None, "image_lengths is missing"),
-        ("images", np.zeros((3, 2 * BANDS), np.int64), "images is missing or of another type"),
-        ("images", np.zeros((3, BANDS), np.uint8), "images has 20 columns, not 40"),
-        (
-            "images",
-            np.full((3, 2 * BANDS), 8, np.uint8),
-            "images holds steps that no level difference or coherence has",
-        ),
-        ("images", np.full((3, 2 * BANDS), 15, np.uint8), "images holds steps that no level"),
-        ("image_lengths", np.array([0, 4]), "image_lengths do not add up to images"),
-        ("image_lengths", np.array([-1, 4]), "image_lengths do not add up to images"),
-        ("image_lengths", np.array([2**62, 2**62]), "image_lengths do not add up to images"),
-        ("image_lengths", np.array([3]), "there are 1 images for 2 recordings"),
+        ("image", np.zeros((3, 2 * BANDS), np.int64), "image is missing or of another type"),
+        ("image", np.zeros((3, BANDS), np.uint8), "image has 20 columns, not 40"),
+        ("image", np.full((3, 2 * BANDS), 8, np.uint8), "image holds numbers that are no steps of its scale"),
+        ("image_lengths", np.array([0, 4]), "image_lengths do not add up to image"),
+        ("image_lengths", np.array([-1, 4]), "image_lengths do not add up to image"),
+        ("image_lengths", np.array([2**62, 2**62]), "image_lengths do not add up to image"),
+        ("image_lengths", np.array([3]), "image_lengths has 1 entries for 2 recordings"),
+        ("noise", None, "noise is missing"),
+        ("noise", np.full((4, 8), 16, np.uint8), "noise holds numbers that are no steps of its scale"),
+        ("noise_lengths", np.array([1, 2]), "noise_lengths do not add up to noise"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(name: str, value: np.ndarray | None, message: str) -> None:
+def test_side_information_that_does_not_fit_is_refused(name: str, value: np.ndarray | None, message: str) -> None:
     arrays = {key: kept for key, kept in stereo().tensors().items() if key != name or value is not None}
     if value is not None:
         arrays[name] = value

@@ -289,7 +289,8 @@ def test_a_stereo_corpus_keeps_its_images_up_to_the_model_file(tmp_path: Path) -
     add(finished.path, tmp_path / "b.distill", None)
     bundle = load_bundle(tmp_path / "b.distill")
     assert bundle.reference is not None
-    lengths = dict(zip(bundle.reference.names, map(len, bundle.reference.images), strict=True))
+    images = [about.image for about in bundle.reference.side_info]
+    lengths = dict(zip(bundle.reference.names, map(len, images), strict=True))
     assert lengths == {name: int(name != "0.wav") for name in lengths}
     assert bundle.metadata.metadata["stereo_recordings"] == sum(lengths.values()) > 0
     assert ("sound", "stereo by images, 16000 Hz") in facts(bundle.metadata)
