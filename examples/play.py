@@ -136,9 +136,10 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array, noi
         audio[number * hop : number * hop + n_fft] += piece * window
         squares[number * hop : number * hop + n_fft] += window**2
     audio = (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop]
-    audio = matched(audio, parts[2], trusts.reshape(len(codes), -1), np.repeat(tones.share, steps), hop // steps)  # 10
+    held = np.stack([tones.share, tones.low])
+    audio = matched(audio, parts[2], trusts.reshape(len(codes), -1), np.repeat(held, steps, axis=1), hop // steps)  # 10
     gains = np.clip(gains, -4, 0.7)  # 11
-    few = steadied(gains.reshape(-1, 4).mean(1)[:, None], 16, 0.4)
+    few = averaged(gains.reshape(-1, 4).mean(1), np.repeat(tones.low, 8))
     gains = gains + tones.share[:, None] * (few.reshape(hops, 8).repeat(4, axis=1) - gains)
     audio = audio * np.exp(spline(gains.ravel(), hop // 32))
     return np.asarray(audio / values["vqvae_config"].get("input_gain", 1))  # 12
@@ -290,7 +291,7 @@ class Tones:
 
     def separate(self, mel: Array) -> tuple[Array, Array]:
         """Steps e to g: v and the tonal bands, `[T, M]`; keeps the amplitudes."""
-        amplitudes = 10 ** np.minimum(steadied(steadied(mel, 4, 0.3), 8, 0.15), 4)
+        amplitudes = 10 ** np.minimum(steadied(steadied(mel, 4, 0.5), 8, 0.3), 4)
         t = np.maximum(0, 1 - abs(np.arange(self.bands) - 5 * np.arange(-(-(self.bands - 1) // 5) + 1)[:, None]) / 5)
         shares, self.loud = np.zeros(mel.shape), []
         for hop, a in enumerate(amplitudes):
@@ -308,14 +309,25 @@ class Tones:
             shares[hop] = y @ t / np.maximum(x @ c + y @ t, 1e-6)
             self.loud.append(dict(zip(heard, x, strict=True)))
         v = np.clip(amplitudes * shares / np.maximum(amplitudes, 1e-5), 1e-5, 1)
-        self.share = ((amplitudes * (1 - v)) ** 2).sum(1) / np.maximum((amplitudes**2).sum(1), 1e-10)
+        power = ((amplitudes * (1 - v)) ** 2).sum(1) / np.maximum((amplitudes**2).sum(1), 1e-10)
+        self.share = np.clip((power - 0.3) / 0.6, 0, 1)
+        self.low = np.repeat([self.depth(t) for t in range(len(self.codes))], self.stack)
         return v, np.log10(np.maximum(amplitudes * (1 - v), 1e-5))
+
+    def depth(self, t: int) -> float:
+        """How low a held tone is: step g."""
+        near = self.pitches[t - 2 : t + 3] if t >= 2 else []
+        known = [pitch for pitch in near if pitch is not None]
+        if len(known) < 5 or max(known) - min(known) >= 1:
+            return 0.0
+        return min(1.0, max(0.0, 2 - frequency(known[2]) / 75))
 
     def spectrum(self, gains: Array) -> Array:
         """Step h."""
         found = np.zeros((len(gains), self.n_fft // 2 + 1), complex)
         middles = mel_of(self.middles(self.bands))
-        gains = steadied(np.clip(gains, -4, 4), 4, 0.3)
+        gains, low = np.clip(gains, -4, 4), self.low[:, None]
+        gains = (1 - low) * steadied(gains, 4, 0.3) + low * steadied(gains, 8, 2.0)
         for hop, heard in enumerate(self.loud):
             if not heard:
                 continue
@@ -345,6 +357,13 @@ def steadied(values: Array, n: int, d: float) -> Array:
     return np.asarray(values + moved / total)
 
 
+def averaged(gains: Array, low: Array) -> Array:
+    """The average of step 10, of gains and lows of as many values."""
+    weights = 0.5 - 0.5 * np.cos(np.pi * np.arange(97) / 48)
+    slow = np.convolve(np.pad(gains, 48), weights, "valid") / weights.sum()
+    return np.asarray((1 - low) * steadied(gains[:, None], 16, 0.4)[:, 0] + low * slow)
+
+
 def noise_of(codes: Array, step: int) -> Array:
     """Step 9, without the last division."""
 
@@ -365,8 +384,9 @@ def noise_of(codes: Array, step: int) -> Array:
     return np.concatenate([numbers[(start + np.arange(step)) % 131_072] for start in starts])
 
 
-def matched(audio: Array, envelope: Array, trusts: Array, tonal: Array, step: int) -> Array:
-    """Step 10. `envelope` and `trusts` are `[F, values of a frame]`, `tonal` `[values]`."""
+def matched(audio: Array, envelope: Array, trusts: Array, held: Array, step: int) -> Array:
+    """Step 10. `envelope` and `trusts` are `[F, values of a frame]`, `held`, tonal and low, `[2, values]`."""
+    tonal, low = held
     reach = envelope.size // len(envelope)
     weights = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * reach + 1) / reach)
     for _ in range(3):
@@ -380,7 +400,7 @@ def matched(audio: Array, envelope: Array, trusts: Array, tonal: Array, step: in
         mean = np.convolve(near, weights, "valid") / weights.sum()
         difference = (far + mean).reshape(envelope.shape)
         wanted = (np.clip(difference, -1.5, 1.5) / (1 + np.exp(-trusts))).ravel()
-        wanted = wanted + tonal * (steadied(wanted[:, None], 16, 0.4)[:, 0] - wanted)
+        wanted = wanted + tonal * (averaged(wanted, low) - wanted)
         audio = audio * np.exp(spline(wanted, step))
     return audio
 

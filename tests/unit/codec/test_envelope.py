@@ -11,6 +11,7 @@ from distill.codec.envelope import (
     FRAME_SHARE,
     GAIN_STEPS,
     LOG_TEN,
+    Held,
     log_envelope,
     match_envelope,
     spline,
@@ -33,6 +34,10 @@ def padded(audio: Tensor) -> Tensor:
 def envelope(audio: Tensor) -> Tensor:
     """`[1, T, STEPS]` of samples `[1, N]`."""
     return log_envelope(padded(audio), STEP, STACK * STEPS).unflatten(1, (-1, STEPS))
+
+
+def held(hops: int, tonal: float = 0.0, low: float = 0.0, inside: Tensor | None = None) -> Held:
+    return Held(torch.full((1, hops), tonal), torch.full((1, hops), low), inside)
 
 
 def test_values_are_amplitudes_with_a_share_of_the_frames() -> None:
@@ -59,7 +64,7 @@ def test_a_sound_comes_as_near_to_the_envelope_as_it_is_trusted_but_for_the_dead
     decay = torch.logspace(0, -1.5, 6 * 512)[None]
     target = envelope(noise(1) * decay)
     sound = noise(2)
-    matched = match_envelope(sound, target, torch.full_like(target, trust), STACK, torch.zeros(target.shape[:2]))
+    matched = match_envelope(sound, target, torch.full_like(target, trust), STACK, held(target.shape[1]))
     errors = ((envelope(x) - target).abs() * LOG_TEN for x in (sound, matched))
     before, after = ((error - DEAD_ZONE).clamp_min(0).mean() for error in errors)
     assert float(after / before) == pytest.approx([1.0, 0.2, 0.02][round(2 * trust)], abs=0.03)
@@ -68,9 +73,7 @@ def test_a_sound_comes_as_near_to_the_envelope_as_it_is_trusted_but_for_the_dead
 @pytest.mark.parametrize(("decibels", "moved"), [(0.0, 0.0), (1.2, 0.0), (-1.2, 0.0), (3.3, 2.0), (-3.3, -2.0)])
 def test_what_is_within_the_dead_zone_of_the_envelope_stays(decibels: float, moved: float) -> None:
     sound = noise(3)
-    matched = match_envelope(
-        sound, envelope(sound) + decibels / 20, torch.ones(1, 12, STEPS), STACK, torch.zeros(1, 12)
-    )
+    matched = match_envelope(sound, envelope(sound) + decibels / 20, torch.ones(1, 12, STEPS), STACK, held(12))
     gains = 20 * (matched / sound)[:, 512:-512].log10()
     assert (gains == 0).all() if moved == 0 else float((gains - moved).abs().max()) < 0.05
 
@@ -83,7 +86,7 @@ def test_what_is_tonal_keeps_its_beats_and_follows_slow_changes(cycles: float, p
     target = envelope(sound * 10**wanted)
     found = []
     for share in (0.0, 1.0):
-        matched = match_envelope(sound, target, torch.ones_like(target), STACK, torch.full(target.shape[:2], share))
+        matched = match_envelope(sound, target, torch.ones_like(target), STACK, held(target.shape[1], share))
         gains = (matched / sound)[0].log10()
         found.append(float(gains @ wanted / (wanted @ wanted)))
     assert found == pytest.approx([plain, tonal], abs=0.1)
@@ -92,10 +95,9 @@ def test_what_is_tonal_keeps_its_beats_and_follows_slow_changes(cycles: float, p
 def test_gains_are_exponentials_of_a_clamped_spline() -> None:
     hop = STEP * STEPS
     gains = torch.tensor([0.5, -1.0, 9.0, -9.0])[:, None].repeat(1, GAIN_STEPS)[None]
-    toneless = torch.zeros(1, 4)
-    found = with_gains(torch.ones(1, 4 * hop), gains, toneless)[0].log()
+    found = with_gains(torch.ones(1, 4 * hop), gains, held(4))[0].log()
     torch.testing.assert_close(found[hop // 2 :: hop], torch.tensor([0.5, -1.0, 0.7, -4.0]))
-    masked = with_gains(torch.ones(1, 4 * hop), gains, toneless, torch.tensor([1.0, 0.0, 1.0, 1.0]))[0].log()
+    masked = with_gains(torch.ones(1, 4 * hop), gains, held(4, inside=torch.tensor([1.0, 0.0, 1.0, 1.0])))[0].log()
     torch.testing.assert_close(masked[hop // 2 :: hop], torch.tensor([0.5, 0.0, 0.7, -4.0]))
 
 
@@ -106,9 +108,20 @@ def test_gains_on_tones_change_slowly_but_at_attacks() -> None:
     found = {}
     for name, gains in (("wavering", wavering), ("attack", attack + wavering)):
         for tonal in (0.0, 1.0):
-            made = with_gains(torch.ones(1, 12 * hop), gains, torch.full((1, 12), tonal))[0].log()
+            made = with_gains(torch.ones(1, 12 * hop), gains, held(12, tonal))[0].log()
             found[name, tonal] = made[hop:-hop]
     assert float(found["wavering", 1.0].std()) < 0.35 * float(found["wavering", 0.0].std())
     before, after = found["attack", 1.0][: 4 * hop], found["attack", 1.0][6 * hop :]
     assert float(before.mean()) == pytest.approx(-3, abs=0.1)
     assert float(after.mean()) == pytest.approx(0, abs=0.1)
+
+
+def test_gains_on_low_tones_do_not_follow_their_periods() -> None:
+    hop, period = STEP * STEPS, 17  # steps of the envelope: 24 ms
+    place = torch.arange(12 * GAIN_STEPS) / (GAIN_STEPS / STEPS)
+    buzzing = (0.7 * (2 * torch.pi * place / period).sin()).reshape(1, 12, GAIN_STEPS)
+    ranges = []
+    for low in (0.0, 1.0):
+        made = with_gains(torch.ones(1, 12 * hop), buzzing, held(12, 1.0, low))[0].log()[4 * hop : -4 * hop]
+        ranges.append(float(made.max() - made.min()))
+    assert ranges[1] < 0.1 * ranges[0]
