@@ -359,8 +359,8 @@ def steadied(values: Array, n: int, d: float) -> Array:
 
 def averaged(gains: Array, low: Array) -> Array:
     """The average of step 10, of gains and lows of as many values."""
-    weights = 0.5 - 0.5 * np.cos(np.pi * np.arange(97) / 48)
-    slow = np.convolve(np.pad(gains, 48), weights, "valid") / weights.sum()
+    weights = 0.5 - 0.5 * np.cos(np.pi * np.arange(65) / 32)
+    slow = np.convolve(np.pad(gains, 32), weights, "valid") / weights.sum()
     return np.asarray((1 - low) * steadied(gains[:, None], 16, 0.4)[:, 0] + low * slow)
 
 

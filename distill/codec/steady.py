@@ -13,19 +13,20 @@ def steady(values: Tensor, reach: int, spread: float, inside: Tensor | None = No
     """Averages `[B, T, C]` of values `[B, T, C]` over `reach` steps to each side, of those that differ little.
 
     The filter is bilateral (Tomasi and Manduchi 1998, "Bilateral filtering for gray and color images"): weights fall with
-    the distance in time and, as a normal distribution whose deviation is `spread`, with the difference. Steps where `inside`
-    `[T]` is 0, in gaps between sounds, and those beyond the ends have none.
+    the distance in time and, as a normal distribution whose deviation is `spread`, with the difference. They are 0 beyond
+    the ends, and from one sound to another: `inside` `[T]` is 0 in gaps between sounds.
     """
-    steps = values.shape[1]
-    padded = nn.functional.pad(values, (0, 0, reach, reach))
-    is_sound = values.new_ones(steps) if inside is None else inside
-    is_sound = nn.functional.pad(is_sound, (reach, reach))[:, None]
-    moved, total = torch.zeros_like(values), torch.zeros_like(values)
-    for place in range(2 * reach + 1):
-        near = slice(place, place + steps)
-        difference = padded[:, near] - values
-        closeness = 1 - ((place - reach) / (reach + 1)) ** 2
+    steps, later = values.shape[1], (0, 0, 0, reach)
+    sounds = torch.zeros_like(values[0, :, 0]) if inside is None else inside
+    sounds = nn.functional.pad((sounds.diff() != 0).cumsum(0), (1, 0))  # [T], another number for each sound and gap
+    sounds, padded = nn.functional.pad(sounds, (0, reach), value=-1), nn.functional.pad(values, later)
+    moved = total = torch.zeros_like(padded)
+    for apart in range(1, reach + 1):
+        closeness = (1 - (apart / (reach + 1)) ** 2) * (sounds[apart : apart + steps] == sounds[:steps])[:, None]
+        difference = padded[:, apart : apart + steps] - values
         exponent = difference.detach().square() * (-0.5 / spread**2)
-        weight = exponent.clamp_min(LEAST).exp() * (is_sound[near] * closeness)
-        moved, total = torch.addcmul(moved, weight, difference), total + weight
-    return values + moved / total.clamp_min(1e-6)
+        weight = exponent.clamp_min(LEAST).exp() * closeness  # of the later step for the earlier one, and the other way
+        move, earlier = weight * difference, (0, 0, apart, reach - apart)
+        moved = moved + nn.functional.pad(move, later) - nn.functional.pad(move, earlier)
+        total = total + nn.functional.pad(weight, later) + nn.functional.pad(weight, earlier)
+    return values + (moved / (total + 1))[:, :steps]

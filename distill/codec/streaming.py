@@ -28,9 +28,7 @@ from distill.errors import AudioWarning
 
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 MOST_PEAK = 2.0  # of a sound as it is analysed: louder ones would lose more than 1 or 2 dB by their codes of loudness
-GAP_HOPS = max(
-    hops for hops, _ in STEADY
-)  # that averages over time reach; convolutions, windows and gains reach less far
+GAP_FRAMES = REACH  # frames that codewords and averages of gains reach; convolutions over hops reach less far
 
 T = TypeVar("T")
 
@@ -137,7 +135,7 @@ def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterat
             ((samples, read),) = run
             yield from _encode_from(codec, read, samples, CHUNK_FRAMES)
             continue
-        gap = max(REACH, -(-codec.margin // config.samples_per_frame))
+        gap = max(GAP_FRAMES, -(-codec.margin // config.samples_per_frame))
         row = _PackedRow([config.frames_for(samples) for samples, _ in run], gap)
         positions = row.positions.to(codec.device)
         audio = row.pack([read(0, samples) for samples, read in run], config.samples_per_frame).to(codec.device)
@@ -160,7 +158,7 @@ def decode_each(
         if len(run) == 1:
             drawn = [decode(codec, parts[0][None].to(codec.device), noise[0], draws=draws)]
         else:
-            row = _PackedRow(list(map(len, parts)), max(REACH, -(-GAP_HOPS // codec.spectrogram.stack)))
+            row = _PackedRow(list(map(len, parts)), GAP_FRAMES)
             positions, packed = row.positions.to(codec.device), row.pack(parts).to(codec.device)
             inside, beside = inside_mask(positions), row.pack([one[0] for one in noise])
             features = codec.unproject(codec.dequantise(packed, inside))

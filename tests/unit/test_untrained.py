@@ -201,9 +201,7 @@ def test_a_bass_that_is_coded_as_noise_is_refused_at_notes(made: Callable[..., M
     time = np.arange(round(1.5 * RATE)) / RATE
     clean = sum(np.sin(2 * np.pi * 33 * k * time) / k for k in range(1, 41)) * np.exp(-1.5 * time)
     bass = clean + np.random.default_rng(0).standard_normal(len(time)) * np.exp(-1.5 * time) / 3
-    with pytest.raises(
-        ArtifactError, match=r"bass: expected notes at which it keeps .* found none among C2; choose"
-    ):
+    with pytest.raises(ArtifactError, match=r"bass: expected notes at which it keeps .* found none among C2; choose"):
         made("bass.wav", 0.3 * bass).kit(tmp_path / "kit", notes="C2", per_label=1, seed=1)
     kit = made("clean.wav", 0.3 * clean).kit(tmp_path / "clean", notes="C1", per_label=1, seed=1)
     assert [group.note for group in kit.groups] == ["C1"]
