@@ -102,7 +102,7 @@ class CropSampler:
         self.probabilities = weights / weights.sum()
 
     def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[Crops]:
-        """Crops of a share of each batch of an epoch, from step `skip` on: a function of (seed, epoch, step)."""
+        """A share of each batch of an epoch, from step `skip` on: a function of (seed, epoch, step)."""
         for step in range(skip, self.steps_per_epoch):
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
             drawn = [(number, self._draw(generator)) for number in range(self.batch_size)]
@@ -117,7 +117,7 @@ class CropSampler:
         crops = [self._read(self._draw(generator)) for _ in range(64)]
         return _stacked(sorted(crops, key=lambda crop: bool(crop.audio.abs().max() * self.gain < 1e-3))[:count])
 
-    def _sounding(self, pieces: list[Piece], *position: int) -> Crops:
+    def _sounding(self, pieces: list[Piece], *position: int) -> "_Crop":
         """Read the crop that pieces fill, or if it is silent one of others, up to 32."""
         crop = self._read(pieces)
         for redraw in range(32):
@@ -141,16 +141,16 @@ class CropSampler:
             filled += varispeed_length(length, speed)
         return pieces
 
-    def _read(self, pieces: Sequence[Piece]) -> Crops:
+    def _read(self, pieces: Sequence[Piece]) -> "_Crop":
         """Read the crop that pieces fill."""
-        filled = _Filled(self.corpus, self.crop, self.step)
+        crop = _Crop(self.corpus, self.crop, self.step)
         for entry, start, length, speed, gain in pieces:
-            filled.add(entry, start, varispeed(waveform(self.corpus, entry, start, length), speed) * gain)
-        return filled.crop()
+            crop.add(entry, start, varispeed(waveform(self.corpus, entry, start, length), speed) * gain)
+        return crop
 
 
-class _Filled:
-    """A crop of so many samples that pieces of recordings fill, one after another; what they do not fill is silent."""
+class _Crop:
+    """One of `Crops`, of so many samples, that pieces of recordings fill; what they do not fill is silent."""
 
     def __init__(self, corpus: Corpus, samples: int, step: int) -> None:
         self.corpus, self.step, self.length = corpus, step, 0
@@ -167,15 +167,10 @@ class _Filled:
         self.noise[first:last] = torch.from_numpy(by_frame(floor, last - first, rate / self.step))
         self.length = stop
 
-    def crop(self) -> Crops:
-        """The crop, as a batch without its first axis: `[N]` and `[F, noise bands]`."""
-        return Crops(self.audio, self.noise)
 
-
-def _stacked(crops: Sequence[Crops]) -> Crops:
-    """Crops without the first axis as a batch."""
-    audio, noise = zip(*crops, strict=True)
-    return Crops(torch.stack(audio), torch.stack(noise))
+def _stacked(crops: Sequence[_Crop]) -> Crops:
+    """Crops as a batch."""
+    return Crops(torch.stack([crop.audio for crop in crops]), torch.stack([crop.noise for crop in crops]))
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
@@ -195,7 +190,7 @@ def fixed_pieces(
     chosen = evenly_spaced(-(-int(ends[-1]) // crop), max_pieces)[share]
     pieces = []
     for piece in chosen:
-        filled = _Filled(corpus, crop, step)
+        filled = _Crop(corpus, crop, step)
         for index in range(int(np.searchsorted(ends, piece * crop, side="right")), len(entries)):
             entry = entries[index]
             offset = piece * crop + filled.length - int(ends[index] - entry.samples)
@@ -203,5 +198,5 @@ def fixed_pieces(
             filled.add(entry, offset, waveform(corpus, entry, offset, length))
             if filled.length == crop:
                 break
-        pieces.append(filled.crop())
+        pieces.append(filled)
     return _stacked(pieces)

@@ -135,19 +135,13 @@ def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
     seconds = sum(min(MAX_SECONDS, entry.samples / rate) for entry in held_out)
     most = max(1, min(64, int(240.0 * len(held_out) / seconds)))
     chosen = [held_out[index] for index in evenly_spaced(len(held_out), most)]
-    pairs = ((gain * one, gain * other) for one, other in decoded_pairs(codec, data.corpus, chosen))
-    measured, tones, noise = zip(
-        *(
-            (Fidelity.measure(*pair, rate), Tone.measure(*pair, rate), PartialNoise.measure(pair[0], rate, pair[1]))
-            for pair in pairs
-        ),
-        strict=True,
-    )
-    return {
-        **{f"{PREFIX}{name}": value for name, value in summary(measured).items()},
-        **{f"{TONE}{name}": value for name, value in tone_summary(tones).items()},
-        **{f"{NOISE}{name}": value for name, value in partial_noise_summary(noise).items()},
+    pairs = [(gain * one, gain * other) for one, other in decoded_pairs(codec, data.corpus, chosen)]
+    measured = {
+        PREFIX: summary([Fidelity.measure(*pair, rate) for pair in pairs]),
+        TONE: tone_summary([Tone.measure(*pair, rate) for pair in pairs]),
+        NOISE: partial_noise_summary([PartialNoise.measure(one, rate, other) for one, other in pairs]),
     }
+    return {f"{prefix}{name}": value for prefix, found in measured.items() for name, value in found.items()}
 
 
 def fidelity_line(metrics: Mapping[str, float]) -> str:

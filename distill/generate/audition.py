@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow
-from distill.audio.noise_floor import noise_floor
 from distill.audio.partial_noise import own_partial_noise, own_partial_noise_line
 from distill.audio.plots import write_codes, write_spectrograms
 from distill.audio.side_info import SideInfo
@@ -77,11 +76,11 @@ def audition(
     novelty = [sound.novelty for _, sound in sounds if sound.novelty is not None]
     lengths = [sound.seconds for _, sound in sounds]
     longest = round(min(params.max_seconds, NEAREST_SECONDS) * corpus.sample_rate)
-    originals = [*_originals(codec, reference, corpus, longest)]
+    recorded = [*_held_out(codec, reference, corpus, longest)]
     most_frames = frames_for_seconds(codec, params.max_seconds)
-    report = report_on(judge, codes, lengths, novelty, seed, most_frames, originals)
+    report = report_on(judge, codes, lengths, novelty, seed, most_frames, [samples for samples, _ in recorded])
     heard = [folded(sound.samples, corpus.sample_rate) for _, sound in sounds]
-    noise = _partial_noise(codec, heard, originals, corpus)
+    noise = _partial_noise(codec, heard, recorded, corpus)
     faults = FaultReport(finder(codes, heard), finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}
     rows = []
@@ -126,25 +125,35 @@ def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[
     return sounds
 
 
-def _originals(codec: VQVAE, reference: Reference, corpus: Corpus, longest: int) -> Iterator[NDArray[np.float32]]:
-    """Samples `[N]` of evenly spaced recordings that are held out, or of what a reference leaves out of long ones."""
-    step = codec.spectrogram.samples_per_frame
+def _held_out(
+    codec: VQVAE, reference: Reference, corpus: Corpus, longest: int
+) -> Iterator[tuple[NDArray[np.float32], SideInfo]]:
+    """Samples `[N]` of evenly spaced recordings that are held out, or of what a reference leaves out of long ones.
+
+    With them comes their side information, in mono.
+    """
+    step, rate = codec.spectrogram.samples_per_frame, corpus.sample_rate
     trained = {name: step * len(codes) for name, codes in zip(reference.names, reference.codes, strict=True)}
     begins = [(entry, trained.get(entry.path, 0)) for entry in corpus.entries]
     for entry, start in evenly([(entry, start) for entry, start in begins if start < entry.samples], MOST_DECODED):
-        yield waveform(corpus, entry, start, min(entry.samples - start, longest)).numpy()
+        samples = waveform(corpus, entry, start, min(entry.samples - start, longest)).numpy()
+        yield samples, corpus.side_info(entry).cut(start / rate, len(samples) / rate).in_mono
 
 
 def _partial_noise(
-    codec: VQVAE, generated: Sequence[NDArray[np.float32]], recorded: Sequence[NDArray[np.float32]], corpus: Corpus
+    codec: VQVAE,
+    generated: Sequence[NDArray[np.float32]],
+    recorded: Sequence[tuple[NDArray[np.float32], SideInfo]],
+    corpus: Corpus,
 ) -> dict[str, float]:
     """Noise between partials of sounds `[N]`, beside that of recordings and of these once decoded."""
-    rate = corpus.sample_rate
-    side_info = (SideInfo(noise=noise_floor(sound, rate)) for sound in recorded)
-    made = decode_each(codec, encode_each(codec, map(torch.from_numpy, recorded)), side_info)
-    decoded = [sound[: len(one)].cpu().numpy() for sound, one in zip(made, recorded, strict=True)]
-    sounds = {"generated": generated, "decoded": decoded, "recorded": recorded}
-    return own_partial_noise({name: [corpus.gain * one for one in own] for name, own in sounds.items()}, rate)
+    originals = [samples for samples, _ in recorded]
+    codes = encode_each(codec, map(torch.from_numpy, originals))
+    made = decode_each(codec, codes, (about for _, about in recorded))
+    decoded = [sound[: len(one)].cpu().numpy() for sound, one in zip(made, originals, strict=True)]
+    sounds = {"generated": generated, "decoded": decoded, "recorded": originals}
+    own = {name: [corpus.gain * one for one in each] for name, each in sounds.items()}
+    return own_partial_noise(own, corpus.sample_rate)
 
 
 def _write_sound(

@@ -23,7 +23,6 @@ from distill.codec.tones.layer import (
     FLOORS,
     HIGHEST,
     LOWEST,
-    PARTIALS,
     Combs,
     ToneLayer,
     band_position,
@@ -41,6 +40,7 @@ LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW  # ce
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 SPECTRAL = 8  # candidates by spectra
 CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # among which neighbouring frames choose
+EXPLAINING = 64  # partials of a set that explain peaks, the loudest: with more, low pitches explain those of higher ones
 VOICED = 0.6  # share of a frame that repeats after a period, above which it is a candidate
 BASS_BINS = 5  # of the spectrum: partials that are closer melt into one another
 BASS_POWER = 6  # of the share that repeats: a clean bass has a score of 0.6; chords repeat less, and spectra tell them
@@ -240,7 +240,7 @@ class PitchAnalysis(nn.Module):
         base, sets = base.gather(1, kept), kept // per_set
         index = (base[..., None] + cells[sets]).flatten(1)
         score, explained = (
-            table.gather(1, index).unflatten(1, (-1, PARTIALS)).sum(dim=-1)
+            table.gather(1, index).unflatten(1, (-1, cells.shape[1])).sum(dim=-1)
             for table in (evidence.worth, evidence.energy)
         )
         score = score / evidence.total.clamp_min(1e-6)
@@ -254,8 +254,8 @@ class PitchAnalysis(nn.Module):
         return ((octaves - GRID_LOW) * GRID_PER_OCTAVE).round().long()
 
     def _cells(self, layer: ToneLayer) -> tuple[Tensor, Tensor]:
-        """Cells `[S, K]` from the pitch to a set's partials, loudest first, and whether they are partials."""
-        order = layer.amplitudes.argsort(dim=1, descending=True, stable=True)
+        """Cells `[S, k]` from the pitch to a set's loudest partials, these first, and whether they are partials."""
+        order = layer.amplitudes.argsort(dim=1, descending=True, stable=True)[:, :EXPLAINING]
         ratios = layer.ratios.gather(1, order)
         cells = (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long()
         cells = cells.clamp(-LOWEST_BASE, self.none)  # a file may hold any ratios

@@ -20,11 +20,12 @@ from distill.codec.envelope import LOG_FLOOR
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import MEL_CORNER_HERTZ, MEL_FACTOR, band_centres, highest_mel
 from distill.codec.scales import hertz as hertz_of
-from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mel_filterbank
+from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig
 from distill.codec.steady import steady
+from distill.codec.tones.lobes import MelLobes
 from distill.seeds import STEP, mix
 
-PARTIALS = 64  # of a set at most
+PARTIALS = 128  # of a set at most
 FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # share of noise below and above so many Hz
 HIGHEST, LOWEST = 0.475, 20.0  # share of the sample rate, Hz: partials beyond are left out
 SMALLEST = 1e-6  # of amplitudes, so that nothing is divided by 0
@@ -75,11 +76,6 @@ class Tones(NamedTuple):
 class ToneLayer(nn.Module):
     """What codes of note, tuning and atom sound like: partials, their share of each band, the comb that bands show."""
 
-    bank: Tensor  # [bins, M]
-    fine_bank: Tensor  # [bins, fine M]
-    centres: Tensor  # [M] Hz
-    fine_centres: Tensor  # [fine M] Hz
-
     def __init__(self, config: SpectrogramConfig, sets: int) -> None:
         super().__init__()
         self.config = config
@@ -87,13 +83,10 @@ class ToneLayer(nn.Module):
         self.amplitudes = nn.Buffer(torch.zeros(sets, PARTIALS))  # [S, K], the largest is 1
         self.triangles = nn.Buffer(triangles(config.n_mels), persistent=False)  # [n, M]
         rate = config.sample_rate
-        for prefix, n_fft, bands in (
-            ("", config.n_fft, config.n_mels),
-            ("fine_", config.n_fft // 4, config.n_fine_mels),
-        ):
-            self.register_buffer(f"{prefix}bank", mel_filterbank(rate, n_fft, bands), persistent=False)
-            centres = torch.from_numpy(band_centres(rate, bands)).float()
-            self.register_buffer(f"{prefix}centres", centres, persistent=False)
+        self.lobes = MelLobes(rate, config.n_fft, config.n_mels)
+        self.fine_lobes = MelLobes(rate, config.n_fft // 4, config.n_fine_mels)
+        self.centres = nn.Buffer(_centres(rate, config.n_mels), persistent=False)  # [M] Hz
+        self.fine_centres = nn.Buffer(_centres(rate, config.n_fine_mels), persistent=False)  # [fine M] Hz
         self.noise_bands = nn.Buffer(between_bands(self.centres), persistent=False)  # [noise bands, M]
 
     def forward(
@@ -227,8 +220,9 @@ class ToneLayer(nn.Module):
     def combs(self, tones: Tensor) -> Combs:
         """Combs of tones `[B, F, 3]`, whatever their floors; zeros where there is no tone."""
         hertz, both = self.comb(tones), []
-        for bank in (self.bank, self.fine_bank):
-            response = lobes(hertz, (hertz > 0).float(), 2 * (len(bank) - 1), self.config.sample_rate) @ bank
+        for lobes in (self.lobes, self.fine_lobes):
+            found = lobes(hertz)
+            response = found.bands(torch.ones_like(found.weights[:, 0]))
             both += [response, local_mean(response)]
         return Combs(*both)
 
@@ -257,33 +251,26 @@ class ToneLayer(nn.Module):
         no partial, from `relative` amplitudes `[B, T, K]` and the `share` `[B, T, M]` of bands `[B, T, M]` that is
         tonal: where bands tell partials apart bands decide, elsewhere proportions stay.
         """
-        n_fft, bank, noise = self.config.n_fft, self.bank, self.triangles
-        bins, offset = _near_bins(frequencies, n_fft, self.config.sample_rate, 2)
-        size = hann_transform(offset).abs() * (n_fft / 4) * (frequencies > 0)[..., None]
-        index = bins.clamp(0, n_fft // 2).flatten(-2)
-        shape = (*frequencies.shape[:-1], n_fft // 2 + 1)
-        norm = (size * bank.sum(dim=1)[index].unflatten(-1, size.shape[-2:])).sum(dim=-1).clamp_min(SMALLEST)
-
-        def response(found: Tensor) -> Tensor:
-            spectrum = frequencies.new_zeros(shape).scatter_add(-1, index, (size * found[..., None]).flatten(-2))
-            return torch.matmul(spectrum, bank)
+        noise, lobes = self.triangles, self.lobes(frequencies)
+        norm = lobes.weights.sum(dim=1).clamp_min(SMALLEST)
 
         def update(found: Tensor, ratio: Tensor) -> Tensor:
-            back = (ratio @ bank.T).gather(-1, index).unflatten(-1, size.shape[-2:])
-            changed: Tensor = found * ((size * back).sum(dim=-1) / norm)
+            changed: Tensor = found * (lobes.along(ratio) / norm)
             return changed
 
         tonal = bands * share
-        found = update(relative, tonal / response(relative).clamp_min(SMALLEST))
+        found = relative.flatten()[lobes.sounding]
+        found = update(found, tonal / lobes.bands(found).clamp_min(SMALLEST))
         hiss = ((bands - tonal) @ noise.T) / noise.square().sum(dim=1)
         weight = noise.sum(dim=1)
-        tones = response(found)
+        tones = lobes.bands(found)
         for _ in range(2):
             ratio = bands / (tones + hiss @ noise).clamp_min(SMALLEST)
             found, hiss = update(found, ratio), hiss * (ratio @ noise.T) / weight
-            tones = response(found)
-        rest = hiss @ noise
-        return found, bands * rest / (tones + rest).clamp_min(SMALLEST)
+            tones = lobes.bands(found)
+        rest, amplitudes = hiss @ noise, torch.zeros_like(frequencies).flatten()
+        amplitudes = amplitudes.scatter(0, lobes.sounding, found).reshape(frequencies.shape)
+        return amplitudes, bands * rest / (tones + rest).clamp_min(SMALLEST)
 
     def vectors(self) -> list[Tensor]:
         """Vectors `[V, VECTOR]` of the codes of note, tuning and atom, such that codes that sound alike are near."""
@@ -359,6 +346,11 @@ def between_bands(centres: Tensor) -> Tensor:
     return (rows == after) * share + (rows == after - 1) * (1 - share)
 
 
+def _centres(sample_rate: int, bands: int) -> Tensor:
+    """Centres `[bands]` of mel bands in Hz."""
+    return torch.from_numpy(band_centres(sample_rate, bands)).float()
+
+
 def _waves(position: Tensor) -> Tensor:
     """Cosines and sines `[n, 2 * WAVES]` of positions `[n]` from 0 to 1: near ones are alike."""
     angles = math.pi * (torch.arange(WAVES) + 0.5) * position[:, None]
@@ -411,43 +403,8 @@ def band_position(frequencies: Tensor, config: SpectrogramConfig) -> Tensor:
     return position.clamp(0.0, config.n_mels - 1.001)
 
 
-def hann_transform(offset: Tensor) -> Tensor:
-    """Transform of a Hann window at `offset` bins: 1 at 0, a half at 1."""
-    x = torch.where(offset.abs() < 1e-4, 1e-4, offset)
-    below = 1 - x * x
-    return torch.where(below.abs() < 1e-4, 0.5, (math.pi * x).sin() / (math.pi * x * below))
-
-
-def _near_bins(frequencies: Tensor, n_fft: int, sample_rate: int, reach: int) -> tuple[Tensor, Tensor]:
-    """Bins `[..., K, 2 * reach]` next to frequencies `[..., K]`, and how far from them they are."""
-    position = frequencies * (n_fft / sample_rate)
-    bins = position.floor()[..., None] + torch.arange(1 - reach, reach + 1, device=position.device)
-    return bins.long(), bins - position[..., None]
-
-
-def lobes(frequencies: Tensor, amplitudes: Tensor, n_fft: int, sample_rate: int) -> Tensor:
-    """Magnitudes `[..., bins]` of partials `[..., K]` of an amplitude in a Hann window of `n_fft` samples."""
-    bins, offset = _near_bins(frequencies, n_fft, sample_rate, 2)
-    size = hann_transform(offset).abs() * (amplitudes * (n_fft / 4))[..., None]
-    empty = frequencies.new_zeros(*frequencies.shape[:-1], n_fft // 2 + 1)
-    return empty.scatter_add(-1, bins.clamp(0, n_fft // 2).flatten(-2), size.flatten(-2))
-
-
 def triangles(bands: int) -> Tensor:
     """Triangles `[n, bands]`, each twice `TRIANGLE_STEP` bands wide, whose sum is 1."""
     count = -(-(bands - 1) // TRIANGLE_STEP) + 1
     distance = (torch.arange(bands) - torch.arange(count)[:, None] * TRIANGLE_STEP).abs()
     return (1 - distance / TRIANGLE_STEP).clamp_min(0)
-
-
-def partials_spectrum(frequencies: Tensor, amplitudes: Tensor, phases: Tensor, config: SpectrogramConfig) -> Tensor:
-    """Complex spectrum `[B, T, bins]` of partials `[B, T, K]`, with phases, in cycles, in the middle of windows."""
-    n_fft = config.n_fft
-    bins, offset = _near_bins(frequencies, n_fft, config.sample_rate, reach=4)
-    size = hann_transform(offset) * (1 - 2 * (bins % 2)) * (amplitudes * (n_fft / 4))[..., None]
-    size = size * ((bins >= 0) & (bins <= n_fft // 2))
-    turn = (2 * math.pi * phases)[..., None]
-    index = bins.clamp(0, n_fft // 2).flatten(-2)
-    empty = frequencies.new_zeros(*frequencies.shape[:-1], n_fft // 2 + 1)
-    waves = (turn.cos(), turn.sin())
-    return torch.complex(*(empty.scatter_add(-1, index, (size * wave).flatten(-2)) for wave in waves))

@@ -22,10 +22,8 @@ from distill.codec.tones.layer import (
     SINE,
     START,
     ToneLayer,
-    hann_transform,
-    lobes,
-    partials_spectrum,
 )
+from distill.codec.tones.lobes import MelLobes, hann_transform, partials_spectrum
 from distill.params import get_adaptive_vqvae_config
 
 CONFIG = spectrogram_config_for(RATE)
@@ -69,8 +67,9 @@ def test_the_spectrum_of_a_partial_is_that_of_a_sine_in_a_window(frequency: floa
     sine = amplitude * torch.cos(2 * math.pi * (frequency * time + phase))
     expected = torch.fft.rfft(sine * torch.hann_window(N_FFT, dtype=torch.float64)).to(found)
     assert float((found - expected).abs().max()) < 6e-3 * float(expected.abs().max())
-    magnitudes = lobes(torch.tensor([[frequency]]), torch.tensor([[amplitude]]), N_FFT, RATE)[0]
-    assert float((magnitudes - expected.abs()).abs().max()) < 0.1 * float(expected.abs().max())
+    bands = MelLobes(RATE, N_FFT, CONFIG.n_mels)(torch.tensor([[frequency]])).bands(torch.tensor([amplitude]))[0]
+    heard = expected.abs() @ mel_filterbank(RATE, N_FFT, CONFIG.n_mels)
+    assert float((bands - heard).abs().max()) < 0.1 * float(heard.max())
 
 
 def turns(layer: ToneLayer, codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,17 +203,17 @@ def test_partials_beyond_what_is_heard_are_left_out(layer: ToneLayer, pitch: flo
 @pytest.mark.parametrize("wrong", [1.0, 3.0])
 def test_known_partials_and_noise_are_told_apart(noise_share: float, wrong: float) -> None:
     """`wrong` times the relative amplitudes of every other partial are given."""
-    bank = mel_filterbank(RATE, N_FFT, CONFIG.n_mels)
     frequencies = torch.tensor([[[220.0, 700.0, 1500.0, 2900.0, 5100.0]]])
     amplitudes = torch.tensor([[[0.2, 0.1, 0.3, 0.05, 0.1]]])
-    tones = lobes(frequencies, amplitudes, N_FFT, RATE) @ bank
+    lobes = MelLobes(RATE, N_FFT, CONFIG.n_mels)(frequencies)
+    tones = lobes.bands(amplitudes.flatten())
     noise = torch.full_like(tones, noise_share)
     bands = tones + noise
     given = amplitudes * torch.tensor([1.0, wrong, 1.0, wrong, 1.0])
     share = tones / (bands + 1e-6)
     found, rest = ToneLayer(CONFIG, 1).separate(frequencies, given, bands, share)
     torch.testing.assert_close(found, amplitudes, rtol=0.1, atol=0)
-    heard = lobes(frequencies, found, N_FFT, RATE) @ bank
+    heard = lobes.bands(found.flatten())
     assert float((heard + rest - bands).abs().sum() / bands.sum()) < 0.05
     assert float((rest - noise).abs().sum() / bands.sum()) < 0.05
     assert bool((rest <= bands * 1.0001).all())
