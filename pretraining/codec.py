@@ -54,6 +54,7 @@ CORPUS_SOUNDS = (60, 200, 400)
 CORPUS_CODEWORDS = (64, 128, 64, 64)
 CORPUS_LEVELS = (7, 3, 7, 13, 7)  # without those of tones
 BATCH_SIZE, STEPS_PER_EPOCH = 4, 250
+KEPT = 0.5  # of the weights that were there (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models")
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +191,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
     """Pre-train the decoder for `epochs` epochs of 250 steps at `sample_rate` Hz, and write its weights."""
     with ProgressReport("pretraining") as progress:
         task = _PretrainingTask(sample_rate, seed, fabric, progress)
+        before = {name: value.clone() for name, value in _pretrained(task.codec).items()}
         settings = TrainerSettings(
             epochs=epochs,
             learning_rate=4e-4,
@@ -203,15 +205,21 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
             average=0.999,
         )
         Trainer(task, settings, Run(fabric, store or NO_CHECKPOINTS, [PretrainingConsole(progress)])).run()
+    for name, value in _pretrained(task.codec).items():
+        value.lerp_(before[name], KEPT)
     write_pretrained(task.codec)
     return task.codec
 
 
 def write_pretrained(codec: VQVAE) -> None:
     """Write a decoder's weights where `load_pretrained` reads them, in half precision."""
-    path = pretrained_path(codec.spectrogram.n_fft)
-    tensors = {key: value for key, value in codec.state_dict().items() if key.startswith(PRETRAINED_PARTS)}
-    write_bytes(path, save({key: value.detach().cpu().half().contiguous() for key, value in tensors.items()}))
+    tensors = {key: value.cpu().half().contiguous() for key, value in _pretrained(codec).items()}
+    write_bytes(pretrained_path(codec.spectrogram.n_fft), save(tensors))
+
+
+def _pretrained(codec: VQVAE) -> dict[str, Tensor]:
+    """The weights of a decoder that are shipped; to change them changes the codec."""
+    return {key: value for key, value in codec.state_dict().items() if key.startswith(PRETRAINED_PARTS)}
 
 
 def main() -> None:

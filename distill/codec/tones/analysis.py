@@ -40,7 +40,9 @@ LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW  # ce
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 SPECTRAL = 8  # candidates by spectra
 CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # among which neighbouring frames choose
-EXPLAINING = 64  # partials of a set that explain peaks, the loudest: with more, low pitches explain those of higher ones
+EXPLAINING = (
+    64  # partials of a set that explain peaks, the loudest: with more, low pitches explain those of higher ones
+)
 VOICED = 0.6  # share of a frame that repeats after a period, above which it is a candidate
 BASS_BINS = 5  # of the spectrum: partials that are closer melt into one another
 BASS_POWER = 6  # of the share that repeats: a clean bass has a score of 0.6; chords repeat less, and spectra tell them
