@@ -38,6 +38,7 @@ from distill.generate.requests import (
     takes,
 )
 from distill.generate.results import Generated, Morphed, Take, Varied, similarities
+from distill.generate.selection.choice import DRAFTS
 from distill.generate.sounds import (
     COARSE_FROM,
     NEAREST_SECONDS,
@@ -138,7 +139,7 @@ class Model:
     def source(self) -> Source:
         """What sounds are drawn from and judged by."""
         known = (self.bundle.reference, self.labels, self.path, self.metadata.payload_sha256)
-        return Source(self.bundle.codec, self.prior, *known)
+        return Source(self.bundle.codec, self.prior, *known, critic=self.metadata.critic)
 
     @property
     def judge(self) -> Judge | None:
@@ -263,6 +264,7 @@ class Model:
             notes=notes,
             side_info=recording.side_info,
             width=request.width,
+            drafts=request.drafts or (DRAFTS if strength > COARSE_FROM else 1),
             follow_tones=request.is_moved,
         )
         seed = seed_or_any(request.seed)

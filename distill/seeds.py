@@ -45,6 +45,8 @@ class Stream(IntEnum):
     SCORE_SOUNDS = 27  # seeds of the sounds of a score, by label
     GAPS = 28  # parts of a recording that are drawn, by part
     CONTINUATIONS = 29  # codes for a part, by candidate
+    CHOICES = 30  # one of several drafts, by number
+    CRITIC = 31  # views of recordings, and drafts, that a critic is fitted to
 
 
 def derive_seed(*parts: int) -> int:

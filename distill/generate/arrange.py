@@ -91,6 +91,7 @@ class ScoreRequest(GenerationRequest):
             label=self.numbers[label],
             notes=keys,
             width=self.width,
+            drafts=self.drafts,
             finds_faults=FAULTY in refusals,
         )
         own = [in_tune(request)] * bool(keys)

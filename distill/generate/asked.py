@@ -13,6 +13,7 @@ from distill.generate.loop import LoopRequest
 from distill.generate.policies import Sampling
 from distill.generate.requests import LONGEST_SECONDS, GenerateSettings, Recording, check_tuning
 from distill.generate.score import BEATS, Score, is_midi, read_midi, read_pattern, read_programs
+from distill.generate.selection.choice import DRAFTS
 from distill.generate.sounds import GenerationRequest
 from distill.generate.source import Recorded, Source
 from distill.notes import CONCERT
@@ -32,6 +33,7 @@ def request_of(source: Source, asked: GenerateSettings, label: int, notes: Seque
         "label": label,
         "width": asked.width,
         "finds_faults": True,
+        "drafts": asked.drafts or DRAFTS,
     }
     if asked.pattern is not None:
         return _played(source, read_pattern(asked.pattern, *asked.tempo, asked.swing or 0.0), asked, **shared)
@@ -61,6 +63,7 @@ def _following(
     if unfit := [name for name in sorted(others) if getattr(asked, name) not in (None, False)]:
         raise ParamsError(f"{unfit[0]}: expected {kinds[0]} to follow, found {kinds[1]}; leave {unfit[0]} out")
     if score_path is None:
+        shared["drafts"] = asked.drafts or 1  # each note has drafts of its own
         return follow_request(source, listen(followed, asked.follow_rate), loose=asked.loose or 0.0, **shared)
     programs = read_programs(asked.program) if asked.program else {}
     read = read_midi(score_path, asked.track, programs)

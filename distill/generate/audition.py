@@ -22,13 +22,15 @@ from distill.audio.write import write_audio
 from distill.codec.layout import level_names
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
-from distill.generate.faults import FaultFinder, FaultReport
+from distill.generate.faults import FaultReport
 from distill.generate.policies import Sampling
 from distill.generate.refusals import Sound
+from distill.generate.selection.choice import DRAFTS
 from distill.generate.sounds import (
     NEAREST_SECONDS,
     GenerationRequest,
     Seeds,
+    by_label,
     folded,
     frames_for_seconds,
     generate_sounds,
@@ -37,7 +39,6 @@ from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import MOST_DECODED, report_on
 from distill.params import AuditionConfig
-from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes, write_json
 
@@ -51,28 +52,31 @@ COMPARED = (
 
 
 def audition(
-    codec: VQVAE,
-    prior: Prior,
-    labels: Sequence[str],
-    reference: Reference,
+    source: Source,
     corpus: Corpus,
     params: AuditionConfig,
     seed: int,
     output: Path,
 ) -> tuple[dict[str, float], float]:
-    """Generate sounds, compare them with `reference`, and write sounds, pictures, page and report into `output`.
+    """Generate sounds, compare them with the recordings, and write sounds, pictures, page and report into `output`.
 
-    The corpus holds the audio of the nearest recordings. With labels, the sounds are divided among them in turn. Gives
+    The source has a reference. The corpus holds the audio of the nearest recordings. With labels, the sounds are divided among them in turn. Gives
     those metrics of `report.json` that compare runs, and seconds of sound generated in a second. Raises ArtifactError when
     a network gives NaN or infinite values.
     """
-    source = Source(codec, prior, reference, labels)
-    judge = source.judge  # made before the time counts
+    codec, reference, judge, finder = (
+        source.codec,
+        source.reference,
+        source.judge,
+        source.finder,
+    )  # before the time counts
+    assert reference is not None
     assert judge is not None
+    assert finder is not None
     began = time.monotonic()
     sounds = _generated(source, params, seed)
     generation_seconds = time.monotonic() - began
-    finder, codes = FaultFinder(reference, codec), [sound.codes for _, sound in sounds]
+    codes = [sound.codes for _, sound in sounds]
     novelty = [sound.novelty for _, sound in sounds if sound.novelty is not None]
     lengths = [sound.seconds for _, sound in sounds]
     longest = round(min(params.max_seconds, NEAREST_SECONDS) * corpus.sample_rate)
@@ -81,7 +85,7 @@ def audition(
     report = report_on(judge, codes, lengths, novelty, seed, most_frames, [samples for samples, _ in recorded])
     heard = [folded(sound.samples, corpus.sample_rate) for _, sound in sounds]
     noise = _partial_noise(codec, heard, recorded, corpus)
-    faults = FaultReport(finder(codes, heard), finder.held_out())
+    faults = FaultReport([sound.faults or () for _, sound in sounds], finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}
     rows = []
     for number, ((label, sound), new, faulty) in enumerate(zip(sounds, novelty, faults.sounds, strict=True)):
@@ -95,33 +99,37 @@ def audition(
                 "explanation": new.explanation,
                 **new.json(),
                 "faults": list(faulty),
+                "above_recordings": sound.likeness and round(sound.likeness.above, 3),
             }
         )
-    figures = {**report.json(), **noise, "faults": faults.json(), "seed": seed, "generated": rows}
+    critic = {} if source.critic is None else {"critic/auc": source.critic.auc}
+    figures = {**report.json(), **noise, **critic, "faults": faults.json(), "seed": seed, "generated": rows}
     write_json(output / "report.json", figures)
-    write_page(
-        output / "index.html", [*report.lines, *filter(None, [own_partial_noise_line(noise)]), *faults.lines], rows
-    )
+    lines = [*report.lines, own_partial_noise_line(noise), *faults.lines, source.critic.line if source.critic else ""]
+    write_page(output / "index.html", [*filter(None, lines)], rows)
     metrics = {**report.metrics(), **faults.metrics()}
     return {
         **{name: metrics[name] for name in COMPARED if name in metrics},
         **noise,
+        **critic,
     }, report.seconds / generation_seconds
 
 
 def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[str, Sound]]:
     """Sounds with their labels, as many of each label."""
-    labels = list(enumerate(source.labels, start=1)) or [(0, "")]
     sounds: list[tuple[str, Sound]] = []
-    for number, (index, label) in enumerate(labels[: params.count]):
+    for place, (label, count) in enumerate(by_label(params.count, len(source.labels))):
         wanted = GenerationRequest(
-            count=len(range(number, params.count, len(labels))),
+            count=count,
             max_seconds=params.max_seconds,
             sampling=Sampling(params.temperature, params.top_k, params.top_p, params.guidance),
-            label=index,
+            label=label,
+            drafts=DRAFTS,
+            finds_faults=True,
         )
-        own_seed = derive_seed(seed, Stream.AUDITION_LABELS, number) if len(labels) > 1 else seed
-        sounds += [(label, sound) for sound in generate_sounds(source, wanted, Seeds(own_seed)).sounds]
+        own_seed = derive_seed(seed, Stream.AUDITION_LABELS, place) if len(source.labels) > 1 else seed
+        name = source.labels[label - 1] if label else ""
+        sounds += [(name, sound) for sound in generate_sounds(source, wanted, Seeds(own_seed)).sounds]
     return sounds
 
 

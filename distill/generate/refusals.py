@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, Samples
+from distill.generate.selection.critic import Likeness
 from distill.novelty.verdict import VERDICTS, Novelty
 
 MOST_DRAWS = 20  # attempts at a sound
@@ -32,6 +34,7 @@ class Sound:
     side_info: SideInfo = field(default_factory=lambda: UNKNOWN)
     label: str = ""  # of a stem of a score
     under_db: float = 0.0  # dB below the loudness that was asked for
+    likeness: Likeness | None = None  # None before it is decoded, and where the model has no critic
 
     @property
     def is_at_note(self) -> bool:
@@ -117,22 +120,50 @@ class Draws:
         self.left.update(others.left)
 
 
-def draw_again(
-    numbers: Sequence[int], draw: Callable[[Sequence[int], int], Sequence[Sound]], refusals: Sequence[Refusal]
-) -> Draws:
-    """Draw sounds, and those that are refused again, at most MOST_DRAWS times in all.
+class Draft(NamedTuple):
+    """A draw of the sound of a number: the first one has attempt 0."""
 
-    `draw` is called with the numbers of the sounds to draw and that of the attempt. The first of `refusals` that applies
-    counts.
+    number: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Of so many drafts of a sound that are not refused one is taken: the one that `take` names, by its number and them."""
+
+    drafts: int
+    take: Callable[[int, Sequence[Sound]], Sound]
+
+
+ONLY = Choice(1, lambda _, drafts: drafts[0])
+
+
+def draw_again(
+    numbers: Sequence[int],
+    draw: Callable[[Sequence[Draft]], Sequence[Sound]],
+    refusals: Sequence[Refusal],
+    choice: Choice = ONLY,
+) -> Draws:
+    """Draw sounds, of some drafts each; those whose drafts are all refused again, of at most MOST_DRAWS drafts in all.
+
+    The first of `refusals` that applies counts.
     """
     draws = Draws()
-    for attempt in range(MOST_DRAWS):
+    for first in range(0, MOST_DRAWS, choice.drafts):
+        attempts = range(first, first + choice.drafts)
         draws.redrawn.update(draws.left.values())
-        for number, sound in zip(numbers, draw(numbers, attempt), strict=True):
+        drawn = iter(draw([Draft(number, attempt) for number in numbers for attempt in attempts]))
+        draws.left = {}
+        for number in numbers:
+            drafts = [next(drawn) for _ in attempts]
+            reasons = [_reason(refusals, sound) for sound in drafts]
+            accepted = [sound for sound, reason in zip(drafts, reasons, strict=True) if not reason]
             draws.drawn.pop(number, None)  # so that it goes to the end
-            draws.drawn[number] = sound
-        reasons = {number: _reason(refusals, draws.drawn[number]) for number in numbers}
-        draws.left = {number: reason for number, reason in reasons.items() if reason}
+            draws.drawn[number] = choice.take(number, accepted) if accepted else drafts[-1]
+            refused = list(filter(None, reasons))
+            if not accepted:
+                draws.left[number] = refused.pop()
+            draws.redrawn.update(refused)
         numbers = list(draws.left)
         if not numbers:
             break

@@ -127,6 +127,8 @@ Width = Annotated[
     float,
     Field(ge=0, le=1.5, description="of stereo sounds: 0 mono, 1 as the recordings, above 1 wider"),
 ]
+DRAFTS_HELP = "of so many drafts of each sound one is kept, by the odds that it is like the recordings"
+Drafts = Annotated[Annotated[int, Field(ge=1, le=64)] | None, Field(description=DRAFTS_HELP)]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
 TuningOfNotes = Annotated[
     str | float,
@@ -243,6 +245,7 @@ class GenerateSettings(Guided):
         "held-out recordings",
     )
     reject_faults: bool = Field(default=False, description="redraw faulty sounds, and say how many")
+    drafts: Annotated[Drafts, Flag(otherwise="4; with --follow 1")] = None
     sample_rate: RateOfModel = None
     loudness: Loudness = None
     progress: Progress | None = None
@@ -309,6 +312,7 @@ class VarySettings(Guided):
     )
     tuning: TuningOfNotes = "corpus"
     temperature: Coolness = 1.0
+    drafts: Annotated[Drafts, Flag(otherwise="4 above a strength of 0.5, else 1")] = None
     width: Width = 1.0
     sample_rate: RateOfRecording = None
     loudness: Loudness = None

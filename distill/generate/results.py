@@ -219,11 +219,12 @@ class Generated(Result):
 
     def _own(self, sound: Sound) -> Json:
         label = {"label": sound.label} if sound.label else {}
-        return {**label, "faults": None if sound.faults is None else list(sound.faults)}
+        alike = {"above_recordings": round(sound.likeness.above, 3)} if sound.likeness else {}
+        return {**label, "faults": None if sound.faults is None else list(sound.faults), **alike}
 
     def _in_words(self, sound: Sound) -> list[str | None]:
         faulty = f"Faulty: {', '.join(sound.faults)}" if sound.faults else None
-        return [sound.label, faulty, _short(sound)]
+        return [sound.label, faulty, _short(sound), sound.likeness and sound.likeness.in_words]
 
     def _together(self) -> Json:
         return {

@@ -28,7 +28,18 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Samples
 from distill.generate.policies import Policy, Sampling, keep, pull_to
-from distill.generate.refusals import IN_TUNE, MISTUNED, MOST_DRAWS, Draws, Emit, Refusal, Sound, draw_again, kept
+from distill.generate.refusals import (
+    IN_TUNE,
+    MISTUNED,
+    MOST_DRAWS,
+    Draft,
+    Draws,
+    Emit,
+    Refusal,
+    Sound,
+    draw_again,
+    kept,
+)
 from distill.generate.requests import ExtendSettings, FillSettings, GenerateSettings, MorphSettings, Take, VarySettings
 from distill.generate.sampling import NO_CODES, Drawn, Sequences, generators, sample_along_courses, sample_codes
 from distill.generate.source import Source
@@ -76,6 +87,7 @@ class GenerationRequest:
     finds_faults: bool = False
     side_info: SideInfo | None = None
     width: float = 1.0
+    drafts: int = 1  # of which the critic of the model takes one, if it has one
     is_compared: ClassVar[bool] = True  # all of them together with recordings
 
     @property
@@ -185,6 +197,10 @@ class Seeds:
         """The seed of what a take keeps."""
         return derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt)
 
+    def of_choice(self, number: int) -> int:
+        """The seed of the choice among the drafts of a sound."""
+        return derive_seed(self.seed, Stream.CHOICES, number)
+
 
 def generate_sounds(
     source: Source,
@@ -202,12 +218,13 @@ def generate_sounds(
     sound is a batch, so that it is there soon. Raises ArtifactError when a network gives NaN or infinite values, or when a
     refusal with a remedy applies to all sounds of the first BATCH.
     """
-    draws, is_heard = Draws(), request.is_tuned or any(refusal.hears for refusal in refusals)
+    draws, choice = Draws(), source.choice(request.drafts, seeds.of_choice)
+    is_heard = request.is_tuned or choice.drafts > 1 or any(refusal.hears for refusal in refusals)
     alone = int(first_alone)
-    starts = [*range(alone), *range(alone, request.count, BATCH)]
+    starts = [*range(alone), *range(alone, request.count, max(1, BATCH // choice.drafts))]
     for batch in itertools.starmap(range, itertools.pairwise([*starts, request.count])):
         is_whole = batch.start == alone or request.count == 1  # the first batch, with the sound before it
-        made = draw_again(batch, partial(_drawn, source, request, seeds, batch, report, is_heard), refusals)
+        made = draw_again(batch, partial(_drawn, source, request, seeds, batch, report, is_heard), refusals, choice)
         for refusal in refusals:
             left = [*draws.left.values(), *made.left.values()]
             if refusal.remedy and is_whole and left == [refusal.name] * batch.stop:
@@ -230,18 +247,19 @@ def _drawn(
     batch: range,
     report: Progress,
     is_heard: bool,
-    numbers: Sequence[int],
-    attempt: int,
+    drafts: Sequence[Draft],
 ) -> list[Sound]:
-    """Draw the sounds of some numbers of a batch, judge them, and decode them if they are heard before they are refused."""
-    accepted, name = len(batch) - len(numbers), ""
+    """Draw drafts of sounds of a batch, judge them, and decode them if they are heard before they are refused."""
+    numbers = [draft.number for draft in drafts]
+    drawn_now, name = len(set(numbers)), ""
+    accepted = len(batch) - drawn_now
     if request.count > BATCH:
         name = f"sounds {batch.start + 1} to {batch.stop} of {request.count}: "
 
     def progress(done: int, of: int, text: str) -> None:
-        report((batch.start + accepted) * of + done * len(numbers), request.count * of, name + text)
+        report((batch.start + accepted) * of + done * drawn_now, request.count * of, name + text)
 
-    own, of_takes = ([seed(number, attempt) for number in numbers] for seed in (seeds.of_sound, seeds.of_take))
+    own, of_takes = ([seed(*draft) for draft in drafts] for seed in (seeds.of_sound, seeds.of_take))
     drawn = request.draw(source, Attempt(numbers, own, of_takes, progress))
     codes = [sound.codes for sound in drawn]
     novelty = [None] * len(drawn) if source.judge is None else source.judge(codes)
@@ -272,18 +290,29 @@ def _decoded(
     faults: Sequence[tuple[Fault, ...] | None] = [None] * len(sounds)
     if request.finds_faults and source.finder is not None:
         faults = source.finder(codes, [in_mono for _, in_mono in decoded], request.kinds)
-    channels = request.channels(source)
+    channels, likeness = request.channels(source), source.likeness([in_mono for _, in_mono in decoded])
     made = [
         replace(
-            sound, samples=in_channels(samples, channels), seconds=len(samples) / rate, faults=faulty, side_info=about
+            sound,
+            samples=in_channels(samples, channels),
+            seconds=len(samples) / rate,
+            faults=faulty,
+            side_info=about,
+            likeness=alike,
         )
-        for sound, (samples, _), faulty, about in zip(sounds, decoded, faults, side_info, strict=True)
+        for sound, (samples, _), faulty, about, alike in zip(sounds, decoded, faults, side_info, likeness, strict=True)
     ]
     if not request.is_tuned:
         return made
     pitches = [source.tuner.measure(in_mono[request.prompt_samples(source) :]) for _, in_mono in decoded]
     notes = map(request.note_of, numbers)
     return [replace(sound, note=note, pitch=pitch) for sound, note, pitch in zip(made, notes, pitches, strict=True)]
+
+
+def by_label(count: int, labels: int) -> list[tuple[int, int]]:
+    """Numbers of so many labels, from 1 on, and how many of `count` sounds each has; without labels all have 0, which is none."""
+    numbers = range(1, 1 + labels) if labels else range(1)
+    return [(label, len(range(place, count, len(numbers)))) for place, label in enumerate(numbers[:count])]
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:

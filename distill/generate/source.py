@@ -1,6 +1,6 @@
 """Sources of sounds: what a model file holds, or a model of a single recording, with what judges and tunes its sounds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,12 @@ from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ParamsError
-from distill.generate.faults import FaultFinder
+from distill.generate.faults import FaultFinder, Samples
 from distill.generate.motion import Motions
+from distill.generate.refusals import ONLY, Choice
+from distill.generate.selection.choice import by_odds
+from distill.generate.selection.critic import Critic, Likeness
+from distill.generate.selection.traits import TraitMeter
 from distill.generate.tuner import Tuner
 from distill.notes import note_name
 from distill.novelty.reference import Reference, evenly
@@ -57,6 +61,7 @@ class Source:
     strength: float = TRAINED_STRENGTH
     single: Recorded | None = None
     untrained: str = ""
+    critic: Critic | None = None  # None where the model learnt no set of recordings
 
     @cached_property
     def judge(self) -> Judge | None:
@@ -67,6 +72,20 @@ class Source:
     def finder(self) -> FaultFinder | None:
         """Finder of faults, with limits from the training recordings; None without a reference."""
         return None if self.reference is None else FaultFinder(self.reference, self.codec)
+
+    @cached_property
+    def _traits(self) -> TraitMeter:
+        return TraitMeter(self.codec.spectrogram.sample_rate)
+
+    def likeness(self, sounds: Sequence[Samples]) -> Sequence[Likeness | None]:
+        """How like the recordings each of some sounds `[N]` is, None without a critic."""
+        if self.critic is None:
+            return [None] * len(sounds)
+        return self.critic(np.stack([*map(self._traits, sounds)]))
+
+    def choice(self, drafts: int, seed_of: Callable[[int], int]) -> Choice:
+        """The choice among so many drafts of each sound, with a seed for each number; without a critic there is one."""
+        return ONLY if self.critic is None or drafts == 1 else Choice(drafts, by_odds(seed_of))
 
     @cached_property
     def tuner(self) -> Tuner:

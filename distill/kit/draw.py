@@ -23,6 +23,7 @@ from distill.errors import ArtifactError, AudioWarning, ParamsError
 from distill.generate.policies import Sampling
 from distill.generate.refusals import COPY, MISTUNED, Refusal, Sound, equal_to
 from distill.generate.requests import KitSettings, default_guidance
+from distill.generate.selection.choice import DRAFTS
 from distill.generate.sounds import (
     GenerationRequest,
     Seeds,
@@ -315,7 +316,7 @@ def request_of(
     shared: dict[str, Any] = {"count": count, "notes": notes, "label": label, "width": settings.width}
     shared["sampling"] = Sampling(settings.temperature, guidance=default_guidance(label))
     if of_one is None:
-        return GenerationRequest(max_seconds=settings.seconds, **shared)
+        return GenerationRequest(max_seconds=settings.seconds, drafts=DRAFTS, **shared)
     recording = of_one.codes[: frames_for_seconds(source.codec, settings.seconds)]
     return TakeRequest(
         max_seconds=len(recording) / source.codec.spectrogram.frame_rate,

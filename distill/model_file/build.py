@@ -17,6 +17,8 @@ from distill.codec.artifact import load_codec
 from distill.codes.store import uniform_bits
 from distill.errors import ArtifactError
 from distill.execution import date_from_environment
+from distill.generate.selection.fit import fit_critic
+from distill.generate.source import Source
 from distill.model_file.format import (
     Bundle,
     BundleMetadata,
@@ -137,8 +139,10 @@ def save_with_prior(
     }
     notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **dates.notes}
     notes["prior_weights"] = kept_weights(config.best_epoch, config.epochs_trained)
+    critic = None
     if reference:
         reference = with_scores(reference, bundle.codec)
+        critic = fit_critic(Source(bundle.codec, prior, reference, config.shape.labels), reference)
         notes["reference_recordings"] = len(reference.codes)
         if stereo := sum(about.is_stereo for about in reference.side_info):
             notes["stereo_recordings"] = stereo
@@ -148,6 +152,7 @@ def save_with_prior(
         "loss_curve_history": {**metadata.loss_curve_history, **curves},
         "prior_config": config.shape,
         "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=dates.trained),
+        "critic": critic,
         "metadata": notes,
         "provenance": metadata.provenance.model_copy(update=sources),
     }
@@ -204,6 +209,7 @@ def _prior_facts(metadata: BundleMetadata) -> Facts:
         ("prior", f"{size}, {context}"),
         ("labels", ", ".join(prior.labels[:20]) + more),
         ("held out", f"perplexity {trained.best_perplexity:.1f}"),
+        ("critic", metadata.critic.line if metadata.critic else ""),
         ("trained", trained.training_date or "no date, as equal inputs give equal files; MLflow has that of the run"),
         ("warning", trained.memorization.message),
     ]

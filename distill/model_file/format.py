@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
 from distill.errors import ArtifactError
+from distill.generate.selection.critic import Critic
 from distill.novelty.memorization import Memorization, Perplexity
 from distill.novelty.reference import SIDE_INFO, TENSORS, Reference, read_reference
 from distill.params import Settings, Share, first_problem
@@ -99,6 +100,7 @@ class BundleMetadata(Settings):
     loss_curve_history: dict[str, list[float]] = {}
     prior_config: AnyShape | None = None
     prior_metadata: PriorMetadata | None = None
+    critic: Critic | None = None
     metadata: dict[str, Any] = {}
     provenance: Provenance = Provenance()
     payload_sha256: Sha256 = ""

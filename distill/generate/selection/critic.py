@@ -1,75 +1,129 @@
 """The critic: a logistic regression on traits that tells drafts of a model from what its recordings decode to.
 
-Decodes and not recordings: what the codec loses no choice among drafts brings back. A residual energy-based model (Deng
-et al. 2020, "Residual energy-based models for text generation") that is as small as 5 recordings ask for. Shapes: S
-sounds, D traits.
+Decodes and not recordings: what the codec loses no choice among drafts brings back. It is a residual energy-based model
+(Deng et al. 2020, "Residual energy-based models for text generation") as small as 5 recordings ask for. Shapes: S sounds,
+D traits, N samples.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from distill.generate.selection.traits import TRAITS
+from distill.params import Settings, Share
 
 RIDGE = 0.03  # on weights of traits of deviation 1, beside a mean loss of 1 sound
 FOLDS = 5
 STEPS = 15  # of Newton's method
-QUANTILES = np.linspace(0.0, 1.0, 101)
+QUANTILES = np.linspace(0.0, 1.0, 21)
+DIGITS = 6  # of its numbers: those beyond differ among processors
 
 Doubles = NDArray[np.float64]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+OfTraits = Annotated[list[Number], Field(min_length=TRAITS, max_length=TRAITS)]
 
 
-@dataclass(frozen=True, eq=False)
-class Critic:
-    """Weights `[D]` and a bias for traits less a `mean` `[D]`, divided by a `deviation` `[D]`.
+class Likeness(NamedTuple):
+    """How like the recordings a sound is: a critic's `score`, and the share of recordings, from 0 to 1, that score lower.
 
-    `recordings` `[101]` are the quantiles of scores of decoded training recordings, and `auc` the area under the curve of
-    telling them from drafts, both by regressions that were not fitted to the same recordings and drafts: .5 is chance.
+    A score is the logarithm of the odds that it is a decoded recording.
     """
 
-    mean: Doubles
-    deviation: Doubles
-    weights: Doubles
-    bias: float
-    recordings: Doubles
-    auc: float
+    score: float
+    above: float
+
+    @property
+    def in_words(self) -> str:
+        """The share in tenths."""
+        return f"scores above {10 * self.above:.0f} of 10 recordings"
+
+
+class Critic(Settings):
+    """Weights of traits, each less its `means` and divided by its `deviations`, and a `bias`: what a model file keeps of it.
+
+    `recordings` are quantiles of the scores of decoded training recordings, and `auc` is the area under the curve of
+    telling these from drafts, .5 where they cannot be told: both by regressions that had not seen them.
+    """
+
+    means: OfTraits
+    deviations: Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=TRAITS, max_length=TRAITS)]
+    weights: OfTraits
+    bias: Number
+    recordings: Annotated[list[Number], Field(min_length=len(QUANTILES), max_length=len(QUANTILES))]
+    auc: Share
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.recordings != sorted(self.recordings):
+            raise ValueError("expected quantiles that rise")
+        return self
 
     @classmethod
-    def fit(cls, decoded: Doubles, groups: Sequence[int], drafts: Doubles) -> Self:
-        """Fit to traits of decoded recordings `[S, D]`, of which those of one group are alike, and of drafts `[S, D]`."""
+    def fit(cls, decoded: Doubles, drafts: Doubles) -> Self:
+        """Fit to traits of decoded recordings `[S, D]`, two at least, and of drafts `[S, D]`."""
         both = np.concatenate([decoded, drafts])
-        mean, deviation = both.mean(axis=0), both.std(axis=0) + 1e-9
-        decoded, drafts = (decoded - mean) / deviation, (drafts - mean) / deviation
-        fold_of_decoded, fold_of_drafts = np.asarray(groups) % FOLDS, np.arange(len(drafts)) % FOLDS
+        means, deviations = both.mean(axis=0), both.std(axis=0) + 1e-9
+        decoded, drafts = (decoded - means) / deviations, (drafts - means) / deviations
+        of_decoded, of_drafts = np.arange(len(decoded)) % FOLDS, np.arange(len(drafts)) % FOLDS
         own, others = np.zeros(len(decoded)), np.zeros(len(drafts))
         for fold in range(FOLDS):
-            weights, bias = _regression(decoded[fold_of_decoded != fold], drafts[fold_of_drafts != fold])
-            own[fold_of_decoded == fold] = decoded[fold_of_decoded == fold] @ weights + bias
-            others[fold_of_drafts == fold] = drafts[fold_of_drafts == fold] @ weights + bias
-        auc = float(((own[:, None] > others) + 0.5 * (own[:, None] == others)).mean())
-        weights, bias = _regression(decoded, drafts)
-        return cls(mean, deviation, weights, bias, np.quantile(own, QUANTILES), auc)
+            regression = _Regression.fit(decoded[of_decoded != fold], drafts[of_drafts != fold])
+            own[of_decoded == fold] = regression(decoded[of_decoded == fold])
+            others[of_drafts == fold] = regression(drafts[of_drafts == fold])
+        auc = ((own[:, None] > others) + 0.5 * (own[:, None] == others)).mean()
+        weights, bias = _Regression.fit(decoded, drafts)
+        quantiles = np.sort(_rounded(np.quantile(own, QUANTILES)))
+        values = {"means": means, "deviations": deviations, "weights": weights, "recordings": quantiles}
+        return cls(
+            **{name: _rounded(value).tolist() for name, value in values.items()},
+            bias=float(f"{bias:.{DIGITS - 1}e}"),
+            auc=round(float(auc), 4),
+        )
 
-    def scores(self, traits: Doubles) -> Doubles:
-        """Logarithms `[S]` of the odds that sounds with traits `[S, D]` are decoded recordings."""
-        return np.asarray((traits - self.mean) / self.deviation @ self.weights + self.bias)
+    @cached_property
+    def _regression(self) -> "_Regression":
+        return _Regression(np.array(self.weights), self.bias)
 
-    def place(self, score: float) -> float:
-        """Share of the recordings, from 0 to 1, whose score is lower."""
-        return float(np.interp(score, self.recordings, QUANTILES))
+    def __call__(self, traits: Doubles) -> list[Likeness]:
+        """How like the recordings each of some sounds with traits `[S, D]` is."""
+        scores = self._regression((traits - np.array(self.means)) / np.array(self.deviations))
+        above = np.interp(scores, self.recordings, QUANTILES)
+        return [Likeness(*pair) for pair in zip(scores.tolist(), above.tolist(), strict=True)]
+
+    @property
+    def line(self) -> str:
+        """How well it tells drafts from recordings, in words."""
+        return f"drafts are told from decoded recordings with an area under the curve of {self.auc:.2f} (0.5: not at all)"
 
 
-def _regression(decoded: Doubles, drafts: Doubles) -> tuple[Doubles, float]:
-    """Weights `[D]` and bias of a regression in which both sides count as much, by Newton's method."""
-    traits = np.concatenate([decoded, drafts])
-    inputs = np.concatenate([traits, np.ones((len(traits), 1))], axis=1)
-    target = np.concatenate([np.ones(len(decoded)), np.zeros(len(drafts))])
-    share = np.concatenate([np.full(len(side), 0.5 / len(side)) for side in (decoded, drafts)])
-    found, penalty = np.zeros(inputs.shape[1]), RIDGE * np.eye(inputs.shape[1])
-    penalty[-1, -1] = 0.0
-    for _ in range(STEPS):
-        odds = 1 / (1 + np.exp(-inputs @ found))
-        curvature = (inputs.T * (share * odds * (1 - odds))) @ inputs + penalty
-        found -= np.linalg.solve(curvature, inputs.T @ (share * (odds - target)) + penalty @ found)
-    return found[:-1], float(found[-1])
+class _Regression(NamedTuple):
+    """Weights `[D]` and a bias."""
+
+    weights: Doubles
+    bias: float
+
+    @classmethod
+    def fit(cls, decoded: Doubles, drafts: Doubles) -> Self:
+        """Fit to two sides `[S, D]`, which count as much, by Newton's method."""
+        inputs = np.pad(np.concatenate([decoded, drafts]), ((0, 0), (0, 1)), constant_values=1.0)
+        target = np.repeat([1.0, 0.0], [len(decoded), len(drafts)])
+        share = np.repeat([0.5 / len(decoded), 0.5 / len(drafts)], [len(decoded), len(drafts)])
+        found, penalty = np.zeros(inputs.shape[1]), np.full(inputs.shape[1], RIDGE)
+        penalty[-1] = 0.0
+        for _ in range(STEPS):
+            odds = 1 / (1 + np.exp(-inputs @ found))
+            curvature = (inputs.T * (share * odds * (1 - odds))) @ inputs + np.diag(penalty)
+            found -= np.linalg.solve(curvature, inputs.T @ (share * (odds - target)) + penalty * found)
+        return cls(found[:-1], float(found[-1]))
+
+    def __call__(self, traits: Doubles) -> Doubles:
+        """Logarithms `[S]` of odds."""
+        return np.asarray(traits @ self.weights + self.bias)
+
+
+def _rounded(values: Doubles) -> Doubles:
+    """Values with so many significant digits."""
+    return np.array([float(f"{value:.{DIGITS - 1}e}") for value in values])

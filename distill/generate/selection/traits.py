@@ -18,6 +18,7 @@ LINES = (4, 600)  # bins in which partials are followed from frame to frame
 LINE_GROUPS, AROUND = 4, 25  # groups of these bins; bins whose mean a bin is compared with
 STEEPEST = 500.0  # dB a second
 TINY = 1e-12
+TRAITS = 6 * GROUPS + 2 * LINE_GROUPS + 7
 
 Doubles = NDArray[np.float64]
 
