@@ -23,9 +23,8 @@ CODE = {
         *("params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "bundle": (
-        *("audio", "code_version.py", "codec", "codes", "model_file"),
-        *("novelty/memorization.py", "novelty/reference.py", "novelty/scores.py", "novelty/search.py"),
-        *("novelty/spectra.py", "params", "prior", "seeds.py", "split.py", "storage", "training"),
+        *("audio", "code_version.py", "codec", "codes", "generate", "model_file", "notes.py", "novelty", "params"),
+        *("prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "audition": (
         *("audio", "codec", "codes", "generate", "model_file", "notes.py", "novelty", "params", "prior"),

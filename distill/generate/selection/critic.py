@@ -96,7 +96,9 @@ class Critic(Settings):
     @property
     def line(self) -> str:
         """How well it tells drafts from recordings, in words."""
-        return f"drafts are told from decoded recordings with an area under the curve of {self.auc:.2f} (0.5: not at all)"
+        return (
+            f"drafts are told from decoded recordings with an area under the curve of {self.auc:.2f} (0.5: not at all)"
+        )
 
 
 class _Regression(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from distill.audio.side_info import UNKNOWN
 from distill.generate.faults import Samples
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.traits import SECONDS, TraitMeter
@@ -40,7 +41,8 @@ def _decoded(source: Source, reference: Reference) -> Iterator[Samples]:
     codec, most = source.codec, frames_for_seconds(source.codec, SECONDS)
     codes = [own[:most].astype(np.int64) for own in evenly(reference.codes, MOST_RECORDINGS)]
     seconds = [len(own) / codec.spectrogram.frame_rate for own in codes]
-    every = zip(evenly(reference.side_info, MOST_RECORDINGS), seconds, strict=True)
+    known = reference.side_info or [UNKNOWN] * len(reference.codes)
+    every = zip(evenly(known, MOST_RECORDINGS), seconds, strict=True)
     side_info = [about.cut(0.0, length).in_mono for about, length in every]
     return (in_mono for _, in_mono in decoded_sounds(codec, codes, side_info=side_info))
 

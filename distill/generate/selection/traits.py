@@ -17,7 +17,7 @@ RANGE_DB, HEARD_DB = 80.0, 50.0  # below the loudest band, and the loudest frame
 LINES = (4, 600)  # bins in which partials are followed from frame to frame
 LINE_GROUPS, AROUND = 4, 25  # groups of these bins; bins whose mean a bin is compared with
 STEEPEST = 500.0  # dB a second
-TINY = 1e-12
+TINY, SILENT = 1e-10, 1e-12  # of powers, beside the loudest bin's, and of that bin's: what is softer does not count
 TRAITS = 6 * GROUPS + 2 * LINE_GROUPS + 7
 
 Doubles = NDArray[np.float64]
@@ -34,6 +34,7 @@ class TraitMeter:
     def __call__(self, samples: NDArray[np.floating]) -> Doubles:
         """Traits `[D]` of samples `[N]`; of silence, too."""
         powers = self._powers(np.asarray(samples[: int(SECONDS * self.rate)], np.float64))
+        powers /= max(powers.max(), SILENT)
         loudness = 10 * np.log10(powers.sum(axis=1) + TINY)
         is_heard = loudness > loudness.max() - HEARD_DB
         heard, course = powers[is_heard], loudness[is_heard] - loudness.max()

@@ -7,7 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.generate.refusals import COPY, FAULTY, MISTUNED, MOST_DRAWS, Refusal, Sound, draw_again, equal_to, too_old
+from distill.generate.refusals import (
+    COPY,
+    FAULTY,
+    MISTUNED,
+    MOST_DRAWS,
+    Choice,
+    Draft,
+    Refusal,
+    Sound,
+    draw_again,
+    equal_to,
+    too_old,
+)
 from distill.generate.sounds import NO_SAMPLES
 
 
@@ -42,9 +54,9 @@ def test_what_was_accepted_is_equal_the_next_time() -> None:
 def test_only_what_is_refused_is_drawn_again_and_the_first_reason_counts() -> None:
     asked = []
 
-    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
-        asked.append([*numbers])
-        return [sound(10 * number + attempt) for number in numbers]
+    def draw(drafts: Sequence[Draft]) -> list[Sound]:
+        asked.append([draft.number for draft in drafts])
+        return [sound(10 * draft.number + draft.attempt) for draft in drafts]
 
     late = Refusal("late", lambda drawn: drawn.codes.item() in (10, 20, 21))
     odd = Refusal("odd", lambda drawn: drawn.codes.item() in (10, 22))
@@ -57,9 +69,9 @@ def test_only_what_is_refused_is_drawn_again_and_the_first_reason_counts() -> No
 def test_draws_have_one_bound() -> None:
     attempts = []
 
-    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
-        attempts.append(attempt)
-        return [sound(number) for number in numbers]
+    def draw(drafts: Sequence[Draft]) -> list[Sound]:
+        attempts.append(drafts[0].attempt)
+        return [sound(draft.number) for draft in drafts]
 
     draws = draw_again(range(2), draw, [Refusal("never", lambda drawn: bool(drawn.codes.item()))])
     assert attempts == list(range(MOST_DRAWS))
@@ -70,3 +82,30 @@ def test_draws_have_one_bound() -> None:
     )
     assert [drawn.codes.item() for drawn in draws.accepted] == [0]
     assert [drawn.codes.item() for drawn in draws.sounds] == [0, 1]
+
+
+def test_one_of_the_drafts_that_are_not_refused_is_taken() -> None:
+    offered = []
+
+    def draw(drafts: Sequence[Draft]) -> list[Sound]:
+        return [sound(10 * draft.number + draft.attempt) for draft in drafts]
+
+    def last(number: int, drafts: Sequence[Sound]) -> Sound:
+        offered.append((number, [draft.codes.item() for draft in drafts]))
+        return drafts[-1]
+
+    refused = Refusal("odd", lambda drawn: drawn.codes.item() in (0, 10, 11, 12, 14))
+    draws = draw_again(range(3), draw, [refused], Choice(3, last))
+    assert offered == [(0, [1, 2]), (2, [20, 21, 22]), (1, [13, 15])]
+    assert [drawn.codes.item() for drawn in draws.sounds] == [2, 15, 22]
+    assert (draws.redrawn, draws.left) == ({"odd": 5}, {})
+
+
+def test_a_sound_whose_drafts_are_all_refused_is_the_last_of_them() -> None:
+    drawn = draw_again(
+        range(1),
+        lambda drafts: [sound(draft.attempt) for draft in drafts],
+        [Refusal("never", lambda _: True)],
+        Choice(64, lambda _, drafts: drafts[0]),
+    )
+    assert (drawn.left, drawn.redrawn, drawn.sounds[0].codes.item()) == ({0: "never"}, {"never": 63}, 63)

@@ -226,9 +226,8 @@ def test_an_audition_plays_both_channels(model: Model, tmp_path: Path) -> None:
         soundfile.write(tmp_path / "sounds" / name, both if number < 4 else both[:, 0], RATE, subtype="FLOAT")
     ingest(tmp_path / "sounds", tmp_path / "corpus", RATE, 0.0)
     assert model.bundle.reference is not None
-    networks = model.bundle.codec, model.prior, model.labels, model.bundle.reference
     settings = default_params().audition.model_copy(update={"count": 4, "max_seconds": 0.5})
-    figures, _ = audition(*networks, load_corpus(tmp_path / "corpus"), settings, 0, tmp_path / "out")
+    figures, _ = audition(model.source, load_corpus(tmp_path / "corpus"), settings, 0, tmp_path / "out")
     assert np.isfinite(figures["fault_rate"])
     for number in range(4):
         made, nearest = (tmp_path / "out" / f"sound_{number:03d}{end}.wav" for end in ("", "_nearest"))

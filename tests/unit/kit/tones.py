@@ -15,7 +15,7 @@ from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.store import Codes
-from distill.generate.refusals import Draws, Refusal, Sound, draw_again
+from distill.generate.refusals import Draft, Draws, Refusal, Sound, draw_again
 from distill.generate.requests import KitSettings
 from distill.generate.sounds import GenerationRequest, Seeds
 from distill.generate.source import Source
@@ -71,8 +71,8 @@ def make_instrument(
         (note,) = map(int, request.notes)
         pitch, samples = None if note in undrawn else note, tone(note, 1.5, rate)
 
-        def draw(numbers: Sequence[int], _: int) -> list[Sound]:
-            codes = [np.array([[number, note, TUNINGS // 2, 1, note, 0]]) for number in numbers]
+        def draw(drafts: Sequence[Draft]) -> list[Sound]:
+            codes = [np.array([[draft.number, note, TUNINGS // 2, 1, note, 0]]) for draft in drafts]
             return [Sound(own, None, None, samples, 1.5, note, pitch) for own in codes]
 
         return draw_again(range(request.count), draw, refusals)

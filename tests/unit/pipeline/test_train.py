@@ -343,9 +343,8 @@ def auditioned(sounds: Path, model: Path) -> dict[str, float]:
     ingest(sounds, model.parent / "corpus", 16_000, 0.0)
     one = distill.load(model)
     assert one.bundle.reference is not None
-    networks = (one.bundle.codec, one.bundle.prior, one.labels, one.bundle.reference)
     settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
-    return audition(*networks, load_corpus(model.parent / "corpus"), settings, 0, model.parent / "audition")[0]
+    return audition(one.source, load_corpus(model.parent / "corpus"), settings, 0, model.parent / "audition")[0]
 
 
 def test_two_recordings_are_enough(tmp_path: Path) -> None:

@@ -66,4 +66,6 @@ def test_values_that_no_fit_gives_are_refused(name: str, value: object, problem:
 
 def test_words() -> None:
     assert Likeness(0.3, 0.68).in_words == "scores above 7 of 10 recordings"
-    assert Critic.fit(*sides(3.0)).line.startswith("drafts are told from decoded recordings with an area under the curve of ")
+    assert Critic.fit(*sides(3.0)).line.startswith(
+        "drafts are told from decoded recordings with an area under the curve of "
+    )

@@ -1,0 +1,93 @@
+"""Fitting a critic, and drafts of a model that has one."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from unit.tiny import write_prior_model
+
+import distill
+from distill.api import Model
+from distill.generate.selection import fit
+from distill.generate.selection.critic import Critic
+from distill.generate.selection.fit import fit_critic
+from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds
+from distill.model_file.format import load_bundle, save_bundle
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_drafts() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "DRAFTS", 24)
+        patch.setattr(fit, "LONGEST_SECONDS", 0.5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model with labels whose critic was fitted to it."""
+    path = tmp_path_factory.mktemp("critic") / "a.distill"
+    write_prior_model(path, labels=["a", "b"])
+    bare = distill.load(path)
+    assert bare.bundle.reference is not None
+    metadata = bare.metadata.model_copy(update={"critic": fit_critic(bare.source, bare.bundle.reference)})
+    save_bundle(path, bare.bundle.codec, bare.bundle.prior, metadata, bare.bundle.reference)
+    return distill.load(path)
+
+
+def critic_of(model: Model, **changes: object) -> Critic | None:
+    assert model.bundle.reference is not None
+    return fit_critic(replace(model.source, critic=None), replace(model.bundle.reference, **changes))
+
+
+def test_a_critic_follows_from_the_model_and_never_from_recordings_that_are_held_out(model: Model) -> None:
+    reference = model.bundle.reference
+    assert reference is not None
+    assert critic_of(model) == model.metadata.critic
+    assert critic_of(model, held_out=reference.codes) == model.metadata.critic
+    assert critic_of(model, codes=reference.codes[::-1]) != model.metadata.critic
+    assert critic_of(model, codes=reference.codes[:1]) is None
+
+
+def test_a_sound_is_one_of_its_drafts_whatever_the_number_of_sounds(model: Model) -> None:
+    four = model.generate(n=5, seconds=0.3, seed=3, drafts=4)
+    alone = model.generate(n=1, seconds=0.3, seed=3, drafts=4)
+    np.testing.assert_array_equal(four.codes[0], alone.codes[0])
+    request = GenerationRequest(1, 0.3, natural_ending=False)
+    attempts = [_draft(model, request, attempt) for attempt in range(4)]
+    for number, codes in enumerate(four.codes[:1]):
+        assert any(np.array_equal(codes, attempt) for attempt in attempts), number
+    first = model.generate(n=5, seconds=0.3, seed=3, drafts=1)
+    np.testing.assert_array_equal(first.codes[0], attempts[0])
+    assert any(not np.array_equal(*pair) for pair in zip(first.codes, four.codes, strict=True))
+
+
+def _draft(model: Model, request: GenerationRequest, attempt: int) -> np.ndarray:
+    class Later(Seeds):
+        def of_sound(self, number: int, _: int) -> int:
+            return super().of_sound(number, attempt)
+
+    return generate_sounds(replace(model.source, critic=None), request, Later(3)).sounds[0].codes
+
+
+def test_sounds_say_how_many_recordings_score_lower(model: Model) -> None:
+    made = model.generate(n=2, seconds=0.3, seed=3)
+    rows = made.json([Path("a.wav"), Path("b.wav")])["sounds"]
+    shares = [sound.likeness.above for sound in made.draws.sounds if sound.likeness]
+    assert [row["above_recordings"] for row in rows] == [round(share, 3) for share in shares]
+    assert "of 10 recordings" in made.lines([Path("a.wav"), Path("b.wav")])[0]
+
+
+def test_a_model_without_a_critic_draws_each_sound_once(tmp_path: Path) -> None:
+    write_prior_model(tmp_path / "a.distill")
+    plain = distill.load(tmp_path / "a.distill")
+    one, four = (plain.generate(n=2, seconds=0.3, seed=3, drafts=drafts) for drafts in (1, 4))
+    for first, second in zip(one.codes, four.codes, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert "above_recordings" not in one.json([Path("a.wav"), Path("b.wav")])["sounds"][0]
+
+
+def test_a_file_keeps_its_critic(model: Model) -> None:
+    assert load_bundle(model.path).metadata.critic == model.metadata.critic
