@@ -265,7 +265,8 @@ class PitchAnalysis(nn.Module):
 
     def tuned(self, layer: ToneLayer, peaks: Peaks, pitch: Tensor, sets: Tensor) -> Tensor:
         """Pitches `[F]` moved by the weighted median of the deviations of the peaks that they explain."""
-        ratios = torch.where(layer.ratios > 0, layer.ratios.log2(), torch.inf)[sets]
+        lowest = layer.ratios[:, :EXPLAINING]
+        ratios = torch.where(lowest > 0, lowest.log2(), torch.inf)[sets]
         partials = octaves(pitch[:, None]) + ratios
         deviation = peaks.octaves[..., None] - partials[:, None]  # [F, P, K]
         nearest = deviation.abs().argmin(dim=-1, keepdim=True)
