@@ -23,7 +23,7 @@ CODE = {
         *("params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "bundle": (
-        *("audio", "code_version.py", "codec", "codes", "model_file"),
+        *("audio", "code_version.py", "codec", "codes", "generate/faults.py", "model_file"),
         *("novelty/memorization.py", "novelty/reference.py", "novelty/scores.py", "novelty/search.py"),
         *("novelty/spectra.py", "params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),

@@ -17,6 +17,7 @@ from distill.codec.artifact import load_codec
 from distill.codes.store import uniform_bits
 from distill.errors import ArtifactError
 from distill.execution import date_from_environment
+from distill.generate.faults import with_limits
 from distill.model_file.format import (
     Bundle,
     BundleMetadata,
@@ -124,7 +125,7 @@ def save_with_prior(
     reference: Reference | None,
     dates: Dates,
 ) -> BundleMetadata:
-    """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
+    """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no measures yet."""
     metadata = bundle.metadata
     training = {**metadata.training_config, "prior": config.training.model_dump()}
     sources = {
@@ -138,7 +139,7 @@ def save_with_prior(
     notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **dates.notes}
     notes["prior_weights"] = kept_weights(config.best_epoch, config.epochs_trained)
     if reference:
-        reference = with_scores(reference, bundle.codec)
+        reference = with_limits(with_scores(reference, bundle.codec), bundle.codec)
         notes["reference_recordings"] = len(reference.codes)
         if stereo := sum(about.is_stereo for about in reference.side_info):
             notes["stereo_recordings"] = stereo

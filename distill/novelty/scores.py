@@ -1,20 +1,23 @@
-"""Scores: how similar a passage is to the training recordings, and how similar held-out recordings are to them."""
+"""Scores: how similar a passage is to the training recordings, how similar held-out recordings are, and how these sound."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.audio.motion import Motion
+from distill.audio.partials import find_partials, steadiness
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Coded, Reference, evenly
+from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Coded, Doubles, Reference, evenly
 from distill.novelty.search import CodeIndex, Match
 from distill.novelty.spectra import CodeSpectra, Pitches, SpectralIndex, interval, pitches
 
 SHORTEST = 6  # frames of the shortest piece in the baseline
+MOST_DECODED = 64  # sounds and recordings whose tones and motion are looked at
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,16 @@ class Scorer:
 
 
 def with_scores(reference: Reference, codec: VQVAE) -> Reference:
-    """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings."""
+    """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings.
+
+    With them comes how held-out recordings sound.
+    """
     pieces = [piece for codes in reference.held_out for piece in halved(codes)]
     passages: list[NDArray[np.integer]] = [*pieces, *reencoded(reference, codec)]
     scores = Scorer(reference.codes, codec)(passages)
     rows = np.array([score.row for score in scores], np.float32)
-    return replace(reference, scores=rows[: len(pieces)], reencoded=rows[len(pieces) :])
+    sound = heard(codec, reference.held_out)
+    return replace(reference, scores=rows[: len(pieces)], reencoded=rows[len(pieces) :], heard=sound)
 
 
 def halved(codes: Coded) -> list[Coded]:
@@ -87,3 +94,18 @@ def reencoded(reference: Reference, codec: VQVAE, most: int = 64, gain: float = 
     chosen = (torch.from_numpy(codes[:MOST_FRAMES].astype(np.int64)) for codes in evenly(reference.codes, most))
     sounds = [gain * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decode_each(codec, chosen)]
     return [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
+
+
+def heard(codec: VQVAE, recordings: Sequence[NDArray[np.integer]]) -> Doubles:
+    """Whether recordings, codes `[F, Q]`, are tonal once decoded, and the figures of their motion: `[n, HEARD]`.
+
+    At most MOST_DECODED are looked at, evenly spaced.
+    """
+    chosen = (torch.from_numpy(codes.astype(np.int64)) for codes in evenly(recordings, MOST_DECODED))
+    sounds, rate = (sound.float().cpu().numpy() for sound in decode_each(codec, chosen)), codec.spectrogram.sample_rate
+    return np.array([[is_tonal(sound, rate), *astuple(Motion.measure(sound, rate))] for sound in sounds], np.float64)
+
+
+def is_tonal(sound: NDArray[np.floating], sample_rate: int) -> bool:
+    """Whether most energy of a sound `[N]` is in partials that last."""
+    return steadiness(find_partials(sound, sample_rate)).is_tonal
