@@ -7,19 +7,17 @@ from stages.running import AUDITION, FOLDERS, bundle_path, run_stage, tracking_r
 def main(params: Params) -> None:
     from distill.audio.corpus import load_corpus
     from distill.generate.audition import audition
-    from distill.generate.faults import with_limits
+    from distill.model_file.build import measured
     from distill.model_file.format import load_bundle
-    from distill.novelty.scores import with_scores
     from distill.prior.data import read_prior_data
     from distill.storage.files import atomic_folder
     from distill.training.tracking import track_audition
 
     bundle, corpus = load_bundle(bundle_path(params)), load_corpus(FOLDERS.corpus)
     with atomic_folder(AUDITION) as folder:
-        reference = bundle.reference  # a model may be made without it; its audition still compares
-        if reference is None:
-            unmeasured = read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference()
-            reference = with_limits(with_scores(unmeasured, bundle.codec), bundle.codec)
+        reference = bundle.reference or measured(  # a model may be made without it; its audition still compares
+            read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference(), bundle.codec
+        )
         assert bundle.prior is not None  # which the stage before wrote
         networks = (bundle.codec, bundle.prior, bundle.labels)
         metrics, times_real_time = audition(*networks, reference, corpus, params.audition, params.seed, folder)

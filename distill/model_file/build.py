@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
+from distill.codec.model import VQVAE
 from distill.codes.store import uniform_bits
 from distill.errors import ArtifactError
 from distill.execution import date_from_environment
@@ -27,7 +28,7 @@ from distill.model_file.format import (
     save_bundle,
 )
 from distill.novelty.reference import Reference
-from distill.novelty.scores import with_scores
+from distill.novelty.scores import with_scores, with_sound
 from distill.params import Params
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
@@ -139,7 +140,7 @@ def save_with_prior(
     notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **dates.notes}
     notes["prior_weights"] = kept_weights(config.best_epoch, config.epochs_trained)
     if reference:
-        reference = with_limits(with_scores(reference, bundle.codec), bundle.codec)
+        reference = measured(reference, bundle.codec)
         notes["reference_recordings"] = len(reference.codes)
         if stereo := sum(about.is_stereo for about in reference.side_info):
             notes["stereo_recordings"] = stereo
@@ -153,6 +154,13 @@ def save_with_prior(
         "provenance": metadata.provenance.model_copy(update=sources),
     }
     return _save(path, Bundle(bundle.codec, prior, metadata.model_copy(update=changes), reference))
+
+
+def measured(reference: Reference, codec: VQVAE) -> Reference:
+    """A reference with all that new sounds are compared with: scores, how recordings sound, and limits of faults."""
+    for measure in (with_scores, with_sound, with_limits):
+        reference = measure(reference, codec)
+    return reference
 
 
 def _save(path: Path, bundle: Bundle) -> BundleMetadata:

@@ -22,6 +22,7 @@ SCORES = ROW.itemsize // 4  # columns
 MOST_HELD_OUT = 256  # recordings, evenly spaced
 MOST_FRAMES = 375  # kept of a held-out recording
 HEARD = 6  # columns: whether a recording is tonal, and the figures of its `Motion`
+STATISTICS = 80  # four of each of the bands of spectra
 FAULTS = 7  # kinds of them
 LIMITS = 7  # on a sound, beside those on its bands
 
@@ -34,11 +35,16 @@ TENSORS = {
     "scores": ("F32", 2),
     "reencoded": ("F32", 2),
     "heard": ("F64", 2),
+    "held_out_statistics": ("F64", 2),
+    "training_statistics": ("F64", 2),
     "limits": ("F64", 1),
     "faults": ("U8", 2),
 }  # type and number of dimensions on disk
-COLUMNS = {"scores": SCORES, "reencoded": SCORES, "heard": HEARD, "faults": FAULTS}
-MEASURES = ("scores", "reencoded", "heard", "limits", "faults")  # empty until a model file is made
+COLUMNS = {
+    **{"scores": SCORES, "reencoded": SCORES, "heard": HEARD},
+    **{"held_out_statistics": STATISTICS, "training_statistics": STATISTICS, "faults": FAULTS},
+}
+MEASURES = (*COLUMNS, "limits")  # empty until a model file is made
 
 _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32, "F64": np.float64}
 _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
@@ -51,7 +57,8 @@ class Reference:
 
     `side_info` is that of each training recording; none at all is UNKNOWN of all.
     `scores` against the training recordings are those of pieces of held-out recordings, `reencoded` those of re-encoded
-    training recordings. `heard` says how held-out recordings sound once decoded, NaN where one has no such figure.
+    training recordings. `heard` says how held-out recordings sound once decoded, NaN where one has no such figure;
+    statistics are those of spectra.
     `limits` of faults come from training recordings: LIMITS, then one for each band. `faults`, each 0 or 1, are those of
     held-out recordings.
     """
@@ -62,6 +69,8 @@ class Reference:
     scores: Scores
     reencoded: Scores
     heard: Doubles  # [n, HEARD]
+    held_out_statistics: Doubles  # [n, STATISTICS]
+    training_statistics: Doubles
     limits: Doubles
     faults: NDArray[np.uint8]  # [held-out recordings, FAULTS]
     side_info: Sequence[SideInfo] = ()
@@ -72,7 +81,7 @@ class Reference:
 
     def expect_measures(self, bands: int) -> None:
         """Check that all measures are there, with limits of so many bands. Raises ValueError."""
-        for name in ("scores", "reencoded", "heard"):
+        for name in COLUMNS:
             _expect(len(getattr(self, name)) > 0, f"{name} has no rows")
         _expect(len(self.limits) == LIMITS + bands, f"there are {len(self.limits)} limits, not {LIMITS + bands}")
         rows, recordings = len(self.faults), len(self.held_out)
@@ -112,16 +121,15 @@ def make_reference(
 
     `side_info` is that of each training recording.
     """
-    no_scores = np.empty((0, SCORES), dtype=np.float32)
+    nothing: dict[str, Any] = {
+        name: np.empty((0, columns), _DTYPES[TENSORS[name][0]]) for name, columns in COLUMNS.items()
+    }
     return Reference(
         names=[name.replace("\n", " ") for name in names],
         codes=[codes.astype(np.uint16) for codes in training],
         held_out=[codes[:MOST_FRAMES].astype(np.uint16) for codes in evenly(held_out, MOST_HELD_OUT)],
-        scores=no_scores,
-        reencoded=no_scores,
-        heard=np.empty((0, HEARD)),
+        **nothing,
         limits=np.empty(0),
-        faults=np.empty((0, FAULTS), np.uint8),
         side_info=side_info,
     )
 
@@ -145,8 +153,9 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: S
         sides.append(np.split(codes, np.cumsum(counts)[:-1]))
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
     _expect(len(names) == len(sides[0]), f"there are {len(names)} names for {len(sides[0])} recordings")
-    for name in ("scores", "reencoded", "limits"):
+    for name in ("scores", "reencoded", "held_out_statistics", "training_statistics", "limits"):
         _expect(np.isfinite(arrays[name]).all(), f"{name} holds NaN or infinite values")
+        _expect((np.abs(arrays[name]) < 1e9).all(), f"{name} holds values out of range")
     for name in ("scores", "reencoded"):
         values = arrays[name]
         _expect((values >= 0).all() and (values[:, 0] >= 1).all(), f"{name} holds values out of range")

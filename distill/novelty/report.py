@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from distill.audio.motion import IN_WORDS, Medians, Motion, medians, motion_line
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, evenly
-from distill.novelty.scores import heard, is_tonal
-from distill.novelty.spectra import Spectra
+from distill.novelty.reference import MOST_FRAMES, Doubles
+from distill.novelty.scores import heard, is_tonal, sound_statistics, with_sound
 from distill.novelty.verdict import FEW_HELD_OUT, Judge, Novelty
 from distill.text import several
 
@@ -19,7 +18,7 @@ FEWEST = 2  # sounds of a distance
 SCALE = 100.0
 ROWS = 1000  # sounds whose distances to all others are held at once: of 10,000 with each other they take gigabytes
 
-Statistics = NDArray[np.float64]  # [sounds, values]
+Statistics = Doubles  # [sounds, values]
 
 
 @dataclass(frozen=True)
@@ -164,14 +163,11 @@ def report_on(
     verdicts = [judged.verdict for judged in novelty]
     sample_rate = judge.codec.spectrogram.sample_rate
     tonal_originals = [is_tonal(sound, sample_rate) for sound in originals]
-    own = heard(judge.codec, [codes[:longest] for codes in sounds])
-    recorded = reference.heard
-    if longest < MOST_FRAMES:  # a recording that is cut may sound, and move, in another way
-        recorded = heard(judge.codec, [codes[:longest] for codes in reference.held_out])
-    generated, held_out, training = (
-        sound_statistics(judge.spectra(codes[:longest]) for codes in side)
-        for side in (sounds, evenly(reference.held_out, most=200), evenly(reference.codes, most=200))
-    )
+    if longest < MOST_FRAMES:  # recordings that are cut sound otherwise than those of the file
+        reference = with_sound(reference, judge.codec, longest)
+    cut = [codes[:longest] for codes in sounds]
+    own, recorded, generated = heard(judge.codec, cut), reference.heard, sound_statistics(map(judge.spectra, cut))
+    held_out, training = reference.held_out_statistics, reference.training_statistics
     score, baseline = diversity(generated, held_out, training, seed) or (None, None)
     return SetReport(
         sounds=len(sounds),
@@ -195,20 +191,6 @@ def report_on(
         diversity=score,
         diversity_of_recordings=baseline,
     )
-
-
-def sound_statistics(sounds: Iterable[Spectra]) -> Statistics:
-    """Summary statistics `[sounds, 4 * bands]` of spectra `[F, bands]`.
-
-    Mean, deviation, mean absolute change, and first third minus last third.
-    """
-    rows = []
-    for spectra in sounds:
-        sound, third = spectra.astype(np.float64), max(1, len(spectra) // 3)
-        change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
-        slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
-        rows.append(np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope]))
-    return np.stack(rows)
 
 
 def kernel_distance(

@@ -1,6 +1,6 @@
-"""Scores: how similar a passage is to the training recordings, how similar held-out recordings are, and how these sound."""
+"""Scores: how similar a passage is to training recordings, how similar held-out ones are, and how recordings sound."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
@@ -14,10 +14,11 @@ from distill.codec.streaming import decode_each, encode_each
 from distill.codes.store import Codes
 from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Coded, Doubles, Reference, evenly
 from distill.novelty.search import CodeIndex, Match
-from distill.novelty.spectra import CodeSpectra, Pitches, SpectralIndex, interval, pitches
+from distill.novelty.spectra import CodeSpectra, Pitches, Spectra, SpectralIndex, interval, pitches
 
 SHORTEST = 6  # frames of the shortest piece in the baseline
 MOST_DECODED = 64  # sounds and recordings whose tones and motion are looked at
+MOST_COMPARED = 200  # recordings of each side whose spectra are
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,12 @@ class Scorer:
 
 
 def with_scores(reference: Reference, codec: VQVAE) -> Reference:
-    """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings.
-
-    With them comes how held-out recordings sound.
-    """
+    """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings."""
     pieces = [piece for codes in reference.held_out for piece in halved(codes)]
     passages: list[NDArray[np.integer]] = [*pieces, *reencoded(reference, codec)]
     scores = Scorer(reference.codes, codec)(passages)
     rows = np.array([score.row for score in scores], np.float32)
-    sound = heard(codec, reference.held_out)
-    return replace(reference, scores=rows[: len(pieces)], reencoded=rows[len(pieces) :], heard=sound)
+    return replace(reference, scores=rows[: len(pieces)], reencoded=rows[len(pieces) :])
 
 
 def halved(codes: Coded) -> list[Coded]:
@@ -96,6 +93,18 @@ def reencoded(reference: Reference, codec: VQVAE, most: int = 64, gain: float = 
     return [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
 
 
+def with_sound(reference: Reference, codec: VQVAE, most_frames: int = MOST_FRAMES) -> Reference:
+    """Add to a reference how its recordings sound, of at most so many frames of each."""
+    held_out, training = ([codes[:most_frames] for codes in side] for side in (reference.held_out, reference.codes))
+    spectra = CodeSpectra(codec)
+    return replace(
+        reference,
+        heard=heard(codec, held_out),
+        held_out_statistics=sound_statistics(map(spectra, evenly(held_out, MOST_COMPARED))),
+        training_statistics=sound_statistics(map(spectra, evenly(training, MOST_COMPARED))),
+    )
+
+
 def heard(codec: VQVAE, recordings: Sequence[NDArray[np.integer]]) -> Doubles:
     """Whether recordings, codes `[F, Q]`, are tonal once decoded, and the figures of their motion: `[n, HEARD]`.
 
@@ -109,3 +118,17 @@ def heard(codec: VQVAE, recordings: Sequence[NDArray[np.integer]]) -> Doubles:
 def is_tonal(sound: NDArray[np.floating], sample_rate: int) -> bool:
     """Whether most energy of a sound `[N]` is in partials that last."""
     return steadiness(find_partials(sound, sample_rate)).is_tonal
+
+
+def sound_statistics(sounds: Iterable[Spectra]) -> Doubles:
+    """Summary statistics `[sounds, 4 * bands]` of spectra `[F, bands]`.
+
+    Mean, deviation, mean absolute change, and first third minus last third.
+    """
+    rows = []
+    for spectra in sounds:
+        sound, third = spectra.astype(np.float64), max(1, len(spectra) // 3)
+        change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
+        slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
+        rows.append(np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope]))
+    return np.stack(rows)

@@ -17,11 +17,10 @@ from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.codec.tones.atoms import PartialSet, set_partials
 from distill.codes.store import Codes
 from distill.execution import Execution
-from distill.generate.faults import with_limits
+from distill.model_file.build import measured
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, save_bundle
 from distill.novelty.memorization import Memorization
-from distill.novelty.reference import Reference, make_reference
-from distill.novelty.scores import with_scores
+from distill.novelty.reference import make_reference
 from distill.params import Quantizer, get_adaptive_prior_config
 from distill.prior.architectures import ArchitectureName
 from distill.prior.artifact import SHAPES, PriorArtifact, build_prior
@@ -117,11 +116,6 @@ def untrained_prior(codec: VQVAE, shape: PriorShape) -> Prior:
     prior = build_prior(shape, codewords_of(codec)).eval()
     prior.longest.fill_(LONGEST)
     return round_weights(prior)
-
-
-def measured(reference: Reference, codec: VQVAE) -> Reference:
-    """A reference with all measures, as a model file has it."""
-    return with_limits(with_scores(reference, codec), codec)
 
 
 def write_prior_model(

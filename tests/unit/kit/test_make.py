@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import SIZES, any_codes, measured, networks, tiny_codec, write_prior_model
+from unit.tiny import SIZES, any_codes, networks, tiny_codec, write_prior_model
 
 import distill
 from distill.api import Model
@@ -31,6 +31,7 @@ from distill.kit.make import (
     level_db,
     write_picture,
 )
+from distill.model_file.build import measured
 from distill.novelty.reference import make_reference
 
 RATE = 16_000

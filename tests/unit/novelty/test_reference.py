@@ -16,6 +16,7 @@ from distill.novelty.reference import (
     MOST_FRAMES,
     MOST_HELD_OUT,
     SCORES,
+    STATISTICS,
     Reference,
     make_reference,
     read_reference,
@@ -28,7 +29,8 @@ def reference(names: tuple[str, ...] = ("a/b.wav", "ü.wav")) -> Reference:
     training = [RNG.integers(0, 8, (frames, 3)) for frames in (4, 1)]
     made = make_reference(names, training, [RNG.integers(0, 8, (7, 3))])
     rows = 1 + np.arange(2 * SCORES, dtype=np.float32).reshape(2, SCORES)
-    measures = {"heard": np.array([[1.0, *[np.nan] * (HEARD - 1)]]), "limits": np.arange(LIMITS + 5.0)}
+    statistics = {name: RNG.random((2, STATISTICS)) for name in ("held_out_statistics", "training_statistics")}
+    measures = {"heard": np.array([[1.0, *[np.nan] * (HEARD - 1)]]), "limits": np.arange(LIMITS + 5.0), **statistics}
     return replace(made, scores=rows, reencoded=rows[:1], faults=np.eye(1, FAULTS, dtype=np.uint8), **measures)
 
 
@@ -51,7 +53,8 @@ def test_measures_that_are_missing_or_do_not_fit_are_refused() -> None:
         (made, "scores has no rows"),
         (replace(given, heard=made.heard), "heard has no rows"),
         (replace(given, limits=made.limits), "there are 0 limits, not 12"),
-        (replace(given, faults=made.faults), "faults has 0 rows for 1 held-out recordings"),
+        (replace(given, training_statistics=made.training_statistics), "training_statistics has no rows"),
+        (replace(given, faults=given.faults.repeat(2, axis=0)), "faults has 2 rows for 1 held-out recordings"),
     ):
         with pytest.raises(ValueError, match=message):
             read_reference(of.tensors(), (9, 8, 8)).expect_measures(bands=5)
@@ -127,6 +130,7 @@ def test_side_information_that_does_not_fit_is_refused(name: str, value: np.ndar
         ("reencoded", np.zeros((2, 3), np.float32), "reencoded has 3 columns"),
         ("heard", np.full((1, HEARD), 0.5), "heard holds values out of range"),
         ("heard", np.zeros((1, 5)), "heard has 5 columns, not 6"),
+        ("held_out_statistics", np.full((1, STATISTICS), 1e200), "held_out_statistics holds values out of range"),
         ("limits", np.full(LIMITS + 5, np.inf), "limits holds NaN or infinite values"),
         ("faults", np.full((1, FAULTS), 2, np.uint8), "faults holds values out of range"),
     ],
