@@ -44,7 +44,7 @@ class Scorer:
         self.codec, self.spectra = codec, CodeSpectra(codec)
         self._levels = codec.layout.spectral  # equal notes are no sign of a copy
         self._in_codes = CodeIndex([codes[:, self._levels] for codes in recordings])
-        self._pitches = np.concatenate([pitches(codec, codes) for codes in recordings])
+        self._pitches = pitches(codec, np.concatenate(recordings))
         self._in_spectra = SpectralIndex(self.spectra.joined(recordings), list(map(len, recordings)))
 
     def __call__(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
