@@ -8,15 +8,15 @@ def main(params: Params) -> None:
     from distill.audio.corpus import load_corpus
     from distill.generate.audition import audition
     from distill.generate.source import Source
+    from distill.model_file.build import measured
     from distill.model_file.format import load_bundle
-    from distill.novelty.scores import with_scores
     from distill.prior.data import read_prior_data
     from distill.storage.files import atomic_folder
     from distill.training.tracking import track_audition
 
     bundle, corpus = load_bundle(bundle_path(params)), load_corpus(FOLDERS.corpus)
     with atomic_folder(AUDITION) as folder:
-        reference = bundle.reference or with_scores(  # a model may be made without it; its audition still compares
+        reference = bundle.reference or measured(  # a model may be made without it; its audition still compares
             read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference(), bundle.codec
         )
         assert bundle.prior is not None  # which the stage before wrote

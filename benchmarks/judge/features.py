@@ -20,7 +20,8 @@ from torch.nn import functional
 from distill.codec.model import VQVAE
 from distill.codec.streaming import encode_each
 from distill.errors import ArtifactError
-from distill.novelty.report import Statistics, sound_statistics
+from distill.novelty.report import Statistics
+from distill.novelty.scores import sound_statistics
 from distill.novelty.spectra import CodeSpectra
 
 NETWORKS = {

@@ -112,8 +112,11 @@ def _powers(sound: Doubles, sample_rate: int, seconds: float, widest: float = ma
     size, hop = 2 * round(seconds * sample_rate / 2), round(HOP_SECONDS * sample_rate)
     points = max(size, 1 << (math.ceil(sample_rate / widest) - 1).bit_length())
     padded = np.pad(sound, (size // 2, size // 2 + hop))
-    spectra = np.fft.rfft(sliding_window_view(padded, size)[::hop] * np.hanning(size + 1)[:-1], points)
-    powers: Doubles = np.square(spectra.real) + np.square(spectra.imag)
+    windows, taper, at_once = sliding_window_view(padded, size)[::hop], np.hanning(size + 1)[:-1], 8
+    powers: Doubles = np.empty((len(windows), points // 2 + 1))
+    for first in range(0, len(windows), at_once):  # so many spectra stay in the processor's cache
+        spectra = np.fft.rfft(windows[first : first + at_once] * taper, points)
+        powers[first : first + at_once] = np.square(spectra.real) + np.square(spectra.imag)
     hertz: Doubles = np.asarray(np.arange(powers.shape[1]) * (sample_rate / points), np.float64)
     return powers, hertz
 

@@ -16,8 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.fft import irfft, rfft
-from scipy.ndimage import uniform_filter1d
 
 from distill.audio.image import BANDS, Image, band_positions, dequantised
 from distill.audio.pcm import F32
@@ -93,6 +91,8 @@ class Stft:
 
     def __call__(self, signal: F32, first: int, last: int) -> F32:
         """Spectra `[2, last - first, K]`, real and imaginary, of some frames of a signal `[N]`."""
+        from scipy.fft import rfft  # it takes a while to load
+
         begin, end = first * self.hop - self.before, (last - 1) * self.hop - self.before + self.size
         piece = signal[max(0, begin) : max(0, end)]
         piece = np.pad(piece, (max(0, -begin), end - max(0, begin) - len(piece)))
@@ -114,6 +114,8 @@ class Stft:
 
     def add(self, padded: F32, spectra: F32, first: int) -> None:
         """Add the signals of spectra `[C, 2, T, K]` to padded ones `[C, N]`, from a frame on."""
+        from scipy.fft import irfft  # it takes a while to load
+
         windows = irfft(spectra[:, 0] + QUARTER * spectra[:, 1], self.size, axis=-1) * self._window
         for number in range(windows.shape[1]):
             start = (first + number) * self.hop
@@ -275,6 +277,8 @@ class _Powers(NamedTuple):
 
 def _over_bins(values: F32, bins: int) -> F32:
     """Means of values `[T, K]` over some bins."""
+    from scipy.ndimage import uniform_filter1d  # it takes a while to load
+
     means: F32 = uniform_filter1d(values, bins)
     return means
 

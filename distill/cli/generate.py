@@ -265,10 +265,13 @@ def _open(path: Path, is_recording: bool = False) -> "Model":
 
 @lru_cache(maxsize=1)
 def _opened(path: Path, is_recording: bool, _: object) -> "Model":
-    from distill.api import Model
-    from distill.untrained import model_of
+    if is_recording:
+        from distill.untrained import model_of
 
-    return model_of(path) if is_recording else Model(path)
+        return model_of(path)
+    from distill.api import Model
+
+    return Model(path)
 
 
 def _seeded(source: Path, given: Given) -> str:

@@ -37,7 +37,8 @@ from distill.generate.sounds import (
 )
 from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
-from distill.novelty.report import MOST_DECODED, report_on
+from distill.novelty.report import report_on
+from distill.novelty.scores import MOST_DECODED
 from distill.params import AuditionConfig
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes, write_json

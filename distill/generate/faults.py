@@ -4,13 +4,15 @@ A sound is measured on the features that its codes decode to, before the decoder
 each band is measured on its samples: the network may add what no code says. The limits come from the training
 recordings, so that a corpus of pads may stand still and one of loops may start again and again. Held-out recordings,
 which the limits have not seen, tell how often a sound without fault is beyond them. Of recordings bands are what their
-codes say, too: to decode them at every `generate` would take up to half a minute.
+codes say, too: to decode them would take up to half a minute. Limits, and the faults of held-out recordings, are measured
+once, when a model file is made.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, cast
+from itertools import compress
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -20,8 +22,8 @@ from torch import Tensor
 from distill.codec.envelope import LOG_FLOOR
 from distill.codec.model import VQVAE
 from distill.codec.scales import mel_centres
+from distill.novelty.reference import LIMITS, Doubles, Reference, evenly
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
-from distill.novelty.reference import Reference, evenly
 from distill.novelty.spectra import band_levels
 from distill.text import several
 
@@ -79,22 +81,50 @@ class Measures:
         return int(reached.argmax()) if reached.any() else MOST_FRAMES
 
 
+@dataclass(frozen=True)
 class Limits:
-    """Limits of the measures, from recordings, at least one: what COMMON of them keep, with some slack."""
+    """Limits of the measures, from recordings: what COMMON of them keep, with some slack."""
 
-    def __init__(self, recordings: Sequence[Measures]) -> None:
+    bands: tuple[float, ...]
+    onset_level: float
+    loudest_level: float
+    onset_frames: float
+    still_frames: float
+    returns_per_second: float
+    end_level: float
+    frames: float
+
+    @classmethod
+    def of(cls, recordings: Sequence[Measures]) -> Self:
+        """The limits that recordings set, at least one."""
+
         def most(values: Iterable[float]) -> float:
             return float(np.quantile(np.array([*values], dtype=np.float64), COMMON, method="higher"))
 
-        self.onset_level = -most(-one.levels.max() for one in recordings) - SOFTER_DB
-        self.loudest_level = most(one.levels.max() for one in recordings) + SLACK_DB
-        self.onset_frames = SLACK * most(one.onset(self.onset_level) for one in recordings) + SLACK_FRAMES
-        self.still_frames = SLACK * most(one.still_frames for one in recordings) + SLACK_FRAMES
-        self.returns_per_second = SLACK * most(one.falls_per_second for one in recordings)
-        self.end_level = max(-ENDED_DB, most(one.end_level for one in recordings)) + SLACK_DB
-        self.frames = -most(-one.frames for one in recordings) / SLACK
+        onset_level = -most(-one.levels.max() for one in recordings) - SOFTER_DB
         loudest = np.quantile([one.bands for one in recordings], COMMON, axis=0, method="higher")
-        self.bands: list[float] = (loudest + SLACK_DB).tolist()
+        return cls(
+            bands=tuple((loudest + SLACK_DB).tolist()),
+            onset_level=onset_level,
+            loudest_level=most(one.levels.max() for one in recordings) + SLACK_DB,
+            onset_frames=SLACK * most(one.onset(onset_level) for one in recordings) + SLACK_FRAMES,
+            still_frames=SLACK * most(one.still_frames for one in recordings) + SLACK_FRAMES,
+            returns_per_second=SLACK * most(one.falls_per_second for one in recordings),
+            end_level=max(-ENDED_DB, most(one.end_level for one in recordings)) + SLACK_DB,
+            frames=-most(-one.frames for one in recordings) / SLACK,
+        )
+
+    @classmethod
+    def read(cls, row: Doubles) -> Self:
+        """The limits of a row of numbers."""
+        values = row.tolist()
+        return cls(tuple(values[LIMITS:]), *values[:LIMITS])
+
+    @property
+    def row(self) -> Doubles:
+        """The limits as a row of numbers, those of bands at its end."""
+        bands, *others = astuple(self)
+        return np.array([*others, *bands])
 
     def faults(self, measures: Measures, kinds: Collection[Fault] = FAULTS) -> tuple[Fault, ...]:
         """The faults of a sound, of these kinds."""
@@ -110,14 +140,26 @@ class Limits:
         return tuple(kind for kind in FAULTS if kind in kinds and exceeded[kind])
 
 
+def with_limits(reference: Reference, codec: VQVAE) -> Reference:
+    """Add to a reference the limits that its training recordings set, and the faults of its held-out recordings."""
+    training = [as_coded(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)]
+    limits = Limits.of([replace(one, bands=allowed_bands(codec, one.bands)) for one in training])
+    held_out = [limits.faults(as_coded(codec, codes), _kinds_of(codes)) for codes in reference.held_out]
+    faults = [[kind in own for kind in FAULTS] for own in held_out]
+    return replace(reference, limits=limits.row, faults=np.array(faults, np.uint8))
+
+
+def _kinds_of(held_out: Codes) -> Collection[Fault]:
+    """Kinds of faults that a held-out recording can have; a reference cuts long ones, whose end says nothing."""
+    return FAULTS if len(held_out) < HELD_OUT_FRAMES else {*FAULTS} - {"ending"}
+
+
 class FaultFinder:
-    """Finds faults of sounds, by the limits that the training recordings of a reference set."""
+    """Finds faults of sounds, by the limits of a reference."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        self._codec = codec
-        training = [as_coded(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)]
-        self._limits = Limits([replace(one, bands=allowed_bands(codec, one.bands)) for one in training])
-        self._held_out = [as_coded(codec, codes) for codes in reference.held_out]
+        self._codec, self._limits = codec, Limits.read(reference.limits)
+        self._held_out = [set(compress(FAULTS, row)) for row in reference.faults]
 
     def __call__(
         self, sounds: Iterable[Codes], samples: Iterable[Samples], kinds: Collection[Fault] = FAULTS
@@ -131,11 +173,8 @@ class FaultFinder:
         return bool(measured(self._codec, codes).levels.max() < self._limits.onset_level)
 
     def held_out(self, kinds: Collection[Fault] = FAULTS) -> list[tuple[Fault, ...]]:
-        """The faults of each held-out recording, of these kinds; a reference cuts long ones, whose end says nothing."""
-        return [
-            self._limits.faults(one, kinds if one.frames < HELD_OUT_FRAMES else {*kinds} - {"ending"})
-            for one in self._held_out
-        ]
+        """The faults of each held-out recording, of these kinds."""
+        return [tuple(kind for kind in FAULTS if kind in own and kind in kinds) for own in self._held_out]
 
 
 def first_frames(codec: VQVAE, codes: Codes) -> Tensor:

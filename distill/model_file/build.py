@@ -14,9 +14,11 @@ from typing import Any, Self
 
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
+from distill.codec.model import VQVAE
 from distill.codes.store import uniform_bits
 from distill.errors import ArtifactError
 from distill.execution import date_from_environment
+from distill.generate.faults import with_limits
 from distill.generate.selection.fit import fit_critic
 from distill.generate.source import Source
 from distill.model_file.format import (
@@ -28,7 +30,7 @@ from distill.model_file.format import (
     save_bundle,
 )
 from distill.novelty.reference import Reference
-from distill.novelty.scores import with_scores
+from distill.novelty.scores import with_scores, with_sound
 from distill.params import Params
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
@@ -126,7 +128,7 @@ def save_with_prior(
     reference: Reference | None,
     dates: Dates,
 ) -> BundleMetadata:
-    """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
+    """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no measures yet."""
     metadata = bundle.metadata
     training = {**metadata.training_config, "prior": config.training.model_dump()}
     sources = {
@@ -141,7 +143,7 @@ def save_with_prior(
     notes["prior_weights"] = kept_weights(config.best_epoch, config.epochs_trained)
     critic = None
     if reference:
-        reference = with_scores(reference, bundle.codec)
+        reference = measured(reference, bundle.codec)
         critic = fit_critic(Source(bundle.codec, prior, reference, config.shape.labels), reference)
         notes["reference_recordings"] = len(reference.codes)
         if stereo := sum(about.is_stereo for about in reference.side_info):
@@ -157,6 +159,13 @@ def save_with_prior(
         "provenance": metadata.provenance.model_copy(update=sources),
     }
     return _save(path, Bundle(bundle.codec, prior, metadata.model_copy(update=changes), reference))
+
+
+def measured(reference: Reference, codec: VQVAE) -> Reference:
+    """A reference with all that new sounds are compared with: scores, how recordings sound, and limits of faults."""
+    for measure in (with_scores, with_sound, with_limits):
+        reference = measure(reference, codec)
+    return reference
 
 
 def _save(path: Path, bundle: Bundle) -> BundleMetadata:

@@ -6,7 +6,7 @@ tensor is read, so that a file costs at most twice its own size in memory.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,9 +272,10 @@ def _load(path: Path) -> Bundle:
         raise ArtifactError(
             f"{path}: expected the weights of the codec it describes, found too small a file; copy or download it again"
         )
-    if REFERENCE_PREFIX + "codes" in stored and REFERENCE_PREFIX + "noise" not in stored:
+    if REFERENCE_PREFIX + "codes" in stored and REFERENCE_PREFIX + "limits" not in stored:
         raise ArtifactError(
-            f"{path}: expected the noise floors of its recordings, found a model made before they were kept; {AGAIN}"
+            f"{path}: expected noise floors of its recordings and measures to compare sounds with, found a model made before "
+            f"they were kept; {AGAIN}"
         )
     codec = VQVAE(architecture, spectrogram)
     try:
@@ -285,7 +286,7 @@ def _load(path: Path) -> Bundle:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in stored}
         _check_values(metadata, tensors)
-        reference = _reference_of(tensors, architecture.codebook_sizes)
+        reference = _reference_of(tensors, codec)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(
             f"{path}: expected {KIND.name}, found a damaged file ({one_line(error)}); copy or download it again"
@@ -302,14 +303,13 @@ def _load(path: Path) -> Bundle:
     return bundle
 
 
-def _reference_of(tensors: Mapping[str, Tensor], codebook_sizes: Sequence[int]) -> Reference | None:
+def _reference_of(tensors: Mapping[str, Tensor], codec: VQVAE) -> Reference | None:
     """The reference among the tensors of a file. Raises ValueError where it is not as it should be."""
     arrays = {key: value.numpy() for key, value in under(REFERENCE_PREFIX, tensors).items()}
     if not arrays:
         return None
-    reference = read_reference(arrays, codebook_sizes)
-    if not (len(reference.scores) and len(reference.reencoded)):
-        raise ValueError("scores of the baseline are missing")
+    reference = read_reference(arrays, codec.architecture.codebook_sizes)
+    reference.expect_measures(bands=codec.spectrogram.n_mels + 1)
     return reference
 
 
@@ -343,7 +343,7 @@ def _check_values(metadata: BundleMetadata, tensors: Mapping[str, Tensor]) -> No
                 f"expected {what} with SHA-256 {expected[:12]}…, found {actual[:12]}…: the file was changed after it was written"
             )
     for name, value in tensors.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
+        if not name.startswith(REFERENCE_PREFIX) and value.is_floating_point() and not bool(value.isfinite().all()):
             raise ArtifactError(f"expected finite weights, found NaN or infinite values in {name}")
     least = float(tensors.get(f"{PRIOR_PREFIX}smoothing", torch.zeros(1)).min())
     if least < 0:

@@ -1,4 +1,4 @@
-"""The reference of a model: codes of training and held-out recordings that new sounds are compared with."""
+"""The reference of a model: training and held-out recordings that new sounds are compared with, and measures of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ R = TypeVar("R")
 
 Coded = NDArray[np.uint16]  # [F, Q]
 Scores = NDArray[np.float32]  # [n, SCORES]
+Doubles = NDArray[np.float64]
 
 SPACE = ("likeness", "copied_frames", "edit_distance")  # what a score holds of a `Match`
 SPACES = ("codes", "spectra", "keys")  # keys: spectra of sounds that are as if played faster or slower
@@ -20,6 +21,10 @@ ROW = np.dtype([("frames", "f4"), *((space, [(name, "f4") for name in SPACE]) fo
 SCORES = ROW.itemsize // 4  # columns
 MOST_HELD_OUT = 256  # recordings, evenly spaced
 MOST_FRAMES = 375  # kept of a held-out recording
+HEARD = 6  # columns: whether a recording is tonal, and the figures of its `Motion`
+STATISTICS = 80  # four of each of the bands of spectra
+FAULTS = 7  # kinds of them
+LIMITS = 7  # on a sound, beside those on its bands
 
 TENSORS = {
     "codes": ("U16", 2),
@@ -29,19 +34,33 @@ TENSORS = {
     "held_out_lengths": ("I64", 1),
     "scores": ("F32", 2),
     "reencoded": ("F32", 2),
+    "heard": ("F64", 2),
+    "held_out_statistics": ("F64", 2),
+    "training_statistics": ("F64", 2),
+    "limits": ("F64", 1),
+    "faults": ("U8", 2),
 }  # type and number of dimensions on disk
+COLUMNS = {
+    **{"scores": SCORES, "reencoded": SCORES, "heard": HEARD},
+    **{"held_out_statistics": STATISTICS, "training_statistics": STATISTICS, "faults": FAULTS},
+}
+MEASURES = (*COLUMNS, "limits")  # empty until a model file is made
 
-_DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
+_DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32, "F64": np.float64}
 _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
 SIDE_INFO = {name: "I64" if name.endswith("lengths") else "U8" for name in ARRAYS}  # images where a recording is stereo
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Names and codes of training recordings, codes of held-out recordings, and scores against the training recordings.
+    """Names and codes of training recordings, codes of held-out recordings, and measures of both.
 
     `side_info` is that of each training recording; none at all is UNKNOWN of all.
-    `scores` are those of pieces of held-out recordings, `reencoded` those of re-encoded training recordings.
+    `scores` against the training recordings are those of pieces of held-out recordings, `reencoded` those of re-encoded
+    training recordings. `heard` says how held-out recordings sound once decoded, NaN where one has no such figure;
+    statistics are those of spectra.
+    `limits` of faults come from training recordings: LIMITS, then one for each band. `faults`, each 0 or 1, are those of
+    held-out recordings.
     """
 
     names: Sequence[str]
@@ -49,11 +68,24 @@ class Reference:
     held_out: Sequence[Coded]
     scores: Scores
     reencoded: Scores
+    heard: Doubles  # [n, HEARD]
+    held_out_statistics: Doubles  # [n, STATISTICS]
+    training_statistics: Doubles
+    limits: Doubles
+    faults: NDArray[np.uint8]  # [held-out recordings, FAULTS]
     side_info: Sequence[SideInfo] = ()
 
     def side_info_of(self, name: str) -> SideInfo:
         """The side information of the training recording of this name."""
         return dict(zip(self.names, self.side_info, strict=False)).get(name, UNKNOWN)
+
+    def expect_measures(self, bands: int) -> None:
+        """Check that all measures are there, with limits of so many bands. Raises ValueError."""
+        for name in COLUMNS:
+            _expect(len(getattr(self, name)) > 0, f"{name} has no rows")
+        _expect(len(self.limits) == LIMITS + bands, f"there are {len(self.limits)} limits, not {LIMITS + bands}")
+        rows, recordings = len(self.faults), len(self.held_out)
+        _expect(rows == recordings, f"faults has {rows} rows for {recordings} held-out recordings")
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """The arrays of the file format, named and typed as in TENSORS and SIDE_INFO."""
@@ -63,8 +95,7 @@ class Reference:
             "names": np.frombuffer(bytearray("\n".join(self.names).encode()), dtype=np.uint8),
             "held_out": np.concatenate(self.held_out),
             "held_out_lengths": list(map(len, self.held_out)),
-            "scores": self.scores,
-            "reencoded": self.reencoded,
+            **{name: getattr(self, name) for name in MEASURES},
         }
         arrays = {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
         return {**arrays, **side_info_arrays(self.side_info or [UNKNOWN] * len(self.names))}
@@ -86,18 +117,20 @@ def make_reference(
     held_out: Sequence[NDArray[np.integer]],
     side_info: Sequence[SideInfo] = (),
 ) -> Reference:
-    """Build a reference without scores from codes `[F, Q]`; many or long held-out recordings are thinned out or cut.
+    """Build a reference without measures from codes `[F, Q]`; many or long held-out recordings are thinned out or cut.
 
     `side_info` is that of each training recording.
     """
-    no_scores = np.empty((0, SCORES), dtype=np.float32)
+    nothing: dict[str, Any] = {
+        name: np.empty((0, columns), _DTYPES[TENSORS[name][0]]) for name, columns in COLUMNS.items()
+    }
     return Reference(
-        [name.replace("\n", " ") for name in names],
-        [codes.astype(np.uint16) for codes in training],
-        [codes[:MOST_FRAMES].astype(np.uint16) for codes in evenly(held_out, MOST_HELD_OUT)],
-        no_scores,
-        no_scores,
-        side_info,
+        names=[name.replace("\n", " ") for name in names],
+        codes=[codes.astype(np.uint16) for codes in training],
+        held_out=[codes[:MOST_FRAMES].astype(np.uint16) for codes in evenly(held_out, MOST_HELD_OUT)],
+        **nothing,
+        limits=np.empty(0),
+        side_info=side_info,
     )
 
 
@@ -108,7 +141,7 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: S
         is_there = name in arrays and arrays[name].dtype == _DTYPES[kind] and arrays[name].ndim == dimensions
         _expect(is_there, f"{name} is missing or of another type or shape")
     levels = len(codebook_sizes)
-    for name, columns in {"codes": levels, "held_out": levels, "scores": SCORES, "reencoded": SCORES}.items():
+    for name, columns in {"codes": levels, "held_out": levels, **COLUMNS}.items():
         width = arrays[name].shape[1]
         _expect(width == columns, f"{name} has {width} columns, not {columns}")
     sides: list[list[Coded]] = []
@@ -120,12 +153,16 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: S
         sides.append(np.split(codes, np.cumsum(counts)[:-1]))
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
     _expect(len(names) == len(sides[0]), f"there are {len(names)} names for {len(sides[0])} recordings")
+    for name in ("scores", "reencoded", "held_out_statistics", "training_statistics", "limits"):
+        _expect(np.isfinite(arrays[name]).all(), f"{name} holds NaN or infinite values")
+        _expect((np.abs(arrays[name]) < 1e9).all(), f"{name} holds values out of range")
     for name in ("scores", "reencoded"):
         values = arrays[name]
-        _expect(np.isfinite(values).all(), f"{name} holds NaN or infinite values")
         _expect((values >= 0).all() and (values[:, 0] >= 1).all(), f"{name} holds values out of range")
-    side_info = side_info_of(arrays, len(names))
-    return Reference(names, sides[0], sides[1], arrays["scores"], arrays["reencoded"], side_info)
+    _expect(np.isin(arrays["heard"][:, 0], (0, 1)).all(), "heard holds values out of range")
+    _expect((arrays["faults"] <= 1).all(), "faults holds values out of range")
+    measures = {name: arrays[name] for name in MEASURES}
+    return Reference(names, sides[0], sides[1], **measures, side_info=side_info_of(arrays, len(names)))
 
 
 def _expect(is_met: bool | np.bool_, problem: str) -> None:

@@ -2,28 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from distill.audio.motion import IN_WORDS, Medians, Motion, medians, motion_line
-from distill.audio.partials import find_partials, steadiness
-from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, evenly
-from distill.novelty.spectra import Spectra
+from distill.novelty.reference import MOST_FRAMES, Doubles
+from distill.novelty.scores import heard, is_tonal, sound_statistics, with_sound
 from distill.novelty.verdict import FEW_HELD_OUT, Judge, Novelty
 from distill.text import several
 
-MOST_DECODED = 64  # sounds and recordings whose tones are looked at
 FEWEST = 2  # sounds of a distance
 SCALE = 100.0
 ROWS = 1000  # sounds whose distances to all others are held at once: of 10,000 with each other they take gigabytes
 
-Statistics = NDArray[np.float64]  # [sounds, values]
+Statistics = Doubles  # [sounds, values]
 
 
 @dataclass(frozen=True)
@@ -166,12 +161,13 @@ def report_on(
     """
     reference, rate, longest = judge.reference, judge.frame_rate, min(most_frames, MOST_FRAMES)
     verdicts = [judged.verdict for judged in novelty]
-    tonal_originals = [_is_tonal(sound, judge) for sound in originals]
-    heard, held_out_heard = _heard(_decoded(judge, longest, sounds), judge), _held_out_heard(judge, longest)
-    generated, held_out, training = (
-        sound_statistics(judge.spectra(codes[:longest]) for codes in side)
-        for side in (sounds, evenly(reference.held_out, most=200), evenly(reference.codes, most=200))
-    )
+    sample_rate = judge.codec.spectrogram.sample_rate
+    tonal_originals = [is_tonal(sound, sample_rate) for sound in originals]
+    if longest < MOST_FRAMES:  # recordings that are cut sound otherwise than those of the file
+        reference = with_sound(reference, judge.codec, longest)
+    cut = [codes[:longest] for codes in sounds]
+    own, recorded, generated = heard(judge.codec, cut), reference.heard, sound_statistics(map(judge.spectra, cut))
+    held_out, training = reference.held_out_statistics, reference.training_statistics
     score, baseline = diversity(generated, held_out, training, seed) or (None, None)
     return SetReport(
         sounds=len(sounds),
@@ -186,61 +182,15 @@ def report_on(
         mean_percentile_codes=float(np.mean([judged.codes.percentile for judged in novelty])),
         mean_percentile_spectra=float(np.mean([judged.spectra.percentile for judged in novelty])),
         longest_copied_seconds=max(judged.codes.copied_seconds for judged in novelty),
-        tonal_rate=heard.tonal_rate,
-        tonal_rate_held_out=held_out_heard.tonal_rate,
+        tonal_rate=float(own[:, 0].mean()),
+        tonal_rate_held_out=float(recorded[:, 0].mean()),
         tonal_rate_originals=float(np.mean(tonal_originals)) if tonal_originals else None,
-        motion=heard.motion,
-        motion_held_out=held_out_heard.motion,
+        motion=medians(Motion(*row) for row in own[:, 1:].tolist()),
+        motion_held_out=medians(Motion(*row) for row in recorded[:, 1:].tolist()),
         distance=kernel_distance(generated, held_out, training, seed),
         diversity=score,
         diversity_of_recordings=baseline,
     )
-
-
-class Heard(NamedTuple):
-    """What is heard of sounds: the share that is tonal, and how they move."""
-
-    tonal_rate: float
-    motion: Medians
-
-
-@lru_cache(maxsize=1)  # the recordings are the same at every report
-def _held_out_heard(judge: Judge, longest: int) -> Heard:
-    """What is heard of the held-out recordings, decoded from at most so many frames."""
-    return _heard(_decoded(judge, longest, judge.reference.held_out), judge)
-
-
-def _heard(sounds: Iterable[NDArray[np.floating]], judge: Judge) -> Heard:
-    """What is heard of sounds `[N]`."""
-    rate, tonal, motions = judge.codec.spectrogram.sample_rate, list[bool](), list[Motion]()
-    for sound in sounds:
-        tonal.append(_is_tonal(sound, judge))
-        motions.append(Motion.measure(sound, rate))
-    return Heard(float(np.mean(tonal)), medians(motions))
-
-
-def _is_tonal(sound: NDArray[np.floating], judge: Judge) -> bool:
-    return steadiness(find_partials(sound, judge.codec.spectrogram.sample_rate)).is_tonal
-
-
-def _decoded(judge: Judge, longest: int, recordings: Sequence[NDArray[np.integer]]) -> Iterator[NDArray[np.float32]]:
-    """Samples `[N]` of some of the recordings, codes `[F, Q]`, of at most so many frames of each."""
-    chosen = (torch.from_numpy(codes[:longest].astype(np.int64)) for codes in evenly(recordings, MOST_DECODED))
-    return (sound.float().cpu().numpy() for sound in decode_each(judge.codec, chosen))
-
-
-def sound_statistics(sounds: Iterable[Spectra]) -> Statistics:
-    """Summary statistics `[sounds, 4 * bands]` of spectra `[F, bands]`.
-
-    Mean, deviation, mean absolute change, and first third minus last third.
-    """
-    rows = []
-    for spectra in sounds:
-        sound, third = spectra.astype(np.float64), max(1, len(spectra) // 3)
-        change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
-        slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
-        rows.append(np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope]))
-    return np.stack(rows)
 
 
 def kernel_distance(

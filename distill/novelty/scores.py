@@ -1,20 +1,24 @@
-"""Scores: how similar a passage is to the training recordings, and how similar held-out recordings are to them."""
+"""Scores: how similar a passage is to training recordings, how similar held-out ones are, and how recordings sound."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.audio.motion import Motion
+from distill.audio.partials import find_partials, steadiness
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Coded, Reference, evenly
+from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Coded, Doubles, Reference, evenly
 from distill.novelty.search import CodeIndex, Match
-from distill.novelty.spectra import CodeSpectra, Pitches, SpectralIndex, interval, pitches
+from distill.novelty.spectra import CodeSpectra, Pitches, Spectra, SpectralIndex, interval, pitches
 
 SHORTEST = 6  # frames of the shortest piece in the baseline
+MOST_DECODED = 64  # sounds and recordings whose tones and motion are looked at
+MOST_COMPARED = 200  # recordings of each side whose spectra are
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Scorer:
         self.codec, self.spectra = codec, CodeSpectra(codec)
         self._levels = codec.layout.spectral  # equal notes are no sign of a copy
         self._in_codes = CodeIndex([codes[:, self._levels] for codes in recordings])
-        self._pitches = np.concatenate([pitches(codec, codes) for codes in recordings])
+        self._pitches = pitches(codec, np.concatenate(recordings))
         self._in_spectra = SpectralIndex(self.spectra.joined(recordings), list(map(len, recordings)))
 
     def __call__(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
@@ -87,3 +91,44 @@ def reencoded(reference: Reference, codec: VQVAE, most: int = 64, gain: float = 
     chosen = (torch.from_numpy(codes[:MOST_FRAMES].astype(np.int64)) for codes in evenly(reference.codes, most))
     sounds = [gain * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decode_each(codec, chosen)]
     return [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
+
+
+def with_sound(reference: Reference, codec: VQVAE, most_frames: int = MOST_FRAMES) -> Reference:
+    """Add to a reference how its recordings sound, of at most so many frames of each."""
+    held_out, training = ([codes[:most_frames] for codes in side] for side in (reference.held_out, reference.codes))
+    spectra = CodeSpectra(codec)
+    return replace(
+        reference,
+        heard=heard(codec, held_out),
+        held_out_statistics=sound_statistics(map(spectra, evenly(held_out, MOST_COMPARED))),
+        training_statistics=sound_statistics(map(spectra, evenly(training, MOST_COMPARED))),
+    )
+
+
+def heard(codec: VQVAE, recordings: Sequence[NDArray[np.integer]]) -> Doubles:
+    """Whether recordings, codes `[F, Q]`, are tonal once decoded, and the figures of their motion: `[n, HEARD]`.
+
+    At most MOST_DECODED are looked at, evenly spaced.
+    """
+    chosen = (torch.from_numpy(codes.astype(np.int64)) for codes in evenly(recordings, MOST_DECODED))
+    sounds, rate = (sound.float().cpu().numpy() for sound in decode_each(codec, chosen)), codec.spectrogram.sample_rate
+    return np.array([[is_tonal(sound, rate), *astuple(Motion.measure(sound, rate))] for sound in sounds], np.float64)
+
+
+def is_tonal(sound: NDArray[np.floating], sample_rate: int) -> bool:
+    """Whether most energy of a sound `[N]` is in partials that last."""
+    return steadiness(find_partials(sound, sample_rate)).is_tonal
+
+
+def sound_statistics(sounds: Iterable[Spectra]) -> Doubles:
+    """Summary statistics `[sounds, 4 * bands]` of spectra `[F, bands]`.
+
+    Mean, deviation, mean absolute change, and first third minus last third.
+    """
+    rows = []
+    for spectra in sounds:
+        sound, third = spectra.astype(np.float64), max(1, len(spectra) // 3)
+        change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
+        slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
+        rows.append(np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope]))
+    return np.stack(rows)

@@ -18,7 +18,7 @@ from distill.codec.streaming import CHUNK_FRAMES
 from distill.novelty.search import Costs, Flags, Index, Match, Sound, Windows
 
 BANDS = 20
-MOST_FRAMES = 1 << 13  # at once
+MOST_FRAMES = 1 << 10  # at once: their features stay in the processor's cache
 MOST_IN_MEMORY = 1 << 23  # frames, of about 50 hours: the spectra of more lie in a temporary file
 UNLIKE_DB = 20.0  # spectral difference at which the similarity of two frames is 0
 ALIKE_DB = 3.0  # spectral difference up to which frames match: that of a recording and its re-encoded self

@@ -17,10 +17,10 @@ from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.codec.tones.atoms import PartialSet, set_partials
 from distill.codes.store import Codes
 from distill.execution import Execution
+from distill.model_file.build import measured
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, save_bundle
 from distill.novelty.memorization import Memorization
 from distill.novelty.reference import make_reference
-from distill.novelty.scores import with_scores
 from distill.params import Quantizer, get_adaptive_prior_config
 from distill.prior.architectures import ArchitectureName
 from distill.prior.artifact import SHAPES, PriorArtifact, build_prior
@@ -134,7 +134,7 @@ def write_prior_model(
     if shape != PRIOR:
         prior = untrained_prior(codec, shape)
     generator = np.random.default_rng(0)
-    unscored = make_reference(
+    unmeasured = make_reference(
         [f"{number}.wav" for number in range(5)],
         [any_codes(20 + number, generator) for number in range(5)],
         [any_codes(30, generator) for _ in range(3)],
@@ -152,7 +152,7 @@ def write_prior_model(
         prior_config=shape,
         prior_metadata=TRAINED,
     )
-    return save_bundle(path, codec, prior, metadata, with_scores(unscored, codec) if reference else None)
+    return save_bundle(path, codec, prior, metadata, measured(unmeasured, codec) if reference else None)
 
 
 def prior_artifact(**changes: Any) -> PriorArtifact:

@@ -441,7 +441,7 @@ def test_help_shows_the_defaults_of_the_settings() -> None:
         ("distill.ui.worker", ("torch", "mlflow", "scipy")),  # the page waits for none of them
         (
             "distill.api, distill.codes.encode, distill.generate.audition, distill.kit.make",
-            ("av", "lightning_fabric", "mlflow", "scipy.signal", "torch._dynamo", "vector_quantize_pytorch"),
+            ("av", "lightning_fabric", "mlflow", "scipy", "torch._dynamo", "vector_quantize_pytorch"),
         ),
     ],
 )

@@ -27,6 +27,7 @@ from distill.generate.faults import (
     count_returns,
     heard_bands,
     longest_still,
+    with_limits,
 )
 from distill.generate.sounds import decode_sounds
 from distill.novelty.reference import make_reference
@@ -90,10 +91,15 @@ def coded(codec: VQVAE) -> Coder:
     return lambda sound: encode(codec, torch.from_numpy(sound)[None])[0].numpy()
 
 
+def finder_of(codec: VQVAE, training: list[Codes], held_out: list[Codes]) -> FaultFinder:
+    names = [str(number) for number in range(len(training))]
+    return FaultFinder(with_limits(make_reference(names, training, held_out), codec), codec)
+
+
 @pytest.fixture(scope="module")
 def finder(codec: VQVAE, coded: Coder) -> FaultFinder:
     codes = list(map(coded, RECORDINGS))
-    return FaultFinder(make_reference([str(number) for number in range(15)], codes[:15], codes[15:]), codec)
+    return finder_of(codec, codes[:15], codes[15:])
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +152,7 @@ def test_what_recordings_do_and_what_is_not_asked_for_is_no_fault(found: Found, 
     sounds = [coded(FAULTY[kind]) for kind in FAULTS]
     assert found(sounds, ("drone", "length")) == [("drone",), (), (), (), (), (), ("length",)]
     for codes, kind in zip(sounds, FAULTS, strict=True):
-        alone = FaultFinder(make_reference(["a"], [codes], [codes]), codec)
+        alone = finder_of(codec, [codes], [codes])
         assert alone([codes], [FAULTY[kind]]) == alone.held_out() == [()]
 
 
@@ -184,7 +190,7 @@ def test_a_fall_that_a_recording_nearly_has_is_no_stutter(codec: VQVAE, coded: C
 
     deep = with_dip(24)
     for recording, expected in ((with_dip(17), False), (with_dip(8), True)):
-        of_it = FaultFinder(make_reference(["a"], [recording], [recording]), codec)
+        of_it = finder_of(codec, [recording], [recording])
         ((*faults,),) = of_it([deep], decode_sounds(codec, [deep]))
         assert ("stutter" in faults) == expected
 
@@ -195,9 +201,9 @@ def measures(still: int = 10, returns: float = 0.0, loudest: float = 20.0, end: 
 
 def test_limits_come_from_most_recordings_and_a_sound_need_not_end_as_softly() -> None:
     many = [measures(still=10 + number % 7) for number in range(999)]
-    with_one_more = Limits([*many, measures(still=2000, returns=9.0, end=0.0)])
-    assert vars(with_one_more) == vars(Limits(many))
-    faded = Limits([measures(end=-120.0)])
+    with_one_more = Limits.of([*many, measures(still=2000, returns=9.0, end=0.0)])
+    assert with_one_more == Limits.of(many) == Limits.read(Limits.of(many).row)
+    faded = Limits.of([measures(end=-120.0)])
     assert faded.faults(measures(end=-40.0)) == ()
     assert faded.faults(measures(end=-30.0)) == ("ending",)
 

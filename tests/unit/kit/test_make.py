@@ -31,8 +31,8 @@ from distill.kit.make import (
     level_db,
     write_picture,
 )
+from distill.model_file.build import measured
 from distill.novelty.reference import make_reference
-from distill.novelty.scores import with_scores
 
 RATE = 16_000
 PEAK = 10 ** (PEAK_DB / 20)
@@ -127,7 +127,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
 
     def drawn(known: list[np.ndarray], allow_copies: bool = False, count: int = 4) -> tuple[list[bytes], Counter[str]]:
         names = [f"{number}.wav" for number in range(len(known))]
-        reference = with_scores(make_reference(names, known, others), codec) if known else None
+        reference = measured(make_reference(names, known, others), codec) if known else None
         settings = KitSettings(out="kit", seconds=0.3, seed=0, allow_copies=allow_copies)
         sounds, missing, refused = Drawing(Source(codec, prior, reference), settings).draw(0, count, 0, count, "")
         assert len(sounds) + missing == count
@@ -180,7 +180,7 @@ def test_silence_is_judged_beside_the_recordings() -> None:
     codec, codes = tiny_codec(), np.zeros((20, len(SIZES)), np.int64)
     louder = np.eye(1, len(SIZES), dtype=np.int64)  # by a step of 2 dB
     recordings = [codes + louder * level for level in (12, 14, 20)]
-    source = Source(codec, None, make_reference(["a", "b"], recordings[:2], recordings[2:]))
+    source = Source(codec, None, measured(make_reference(["a", "b"], recordings[:2], recordings[2:]), codec))
 
     def sound(level: int, peak: float = 0.0) -> Sound:
         return Sound(codes + louder * level, None, None, np.full(9, peak, np.float32))

@@ -89,12 +89,22 @@ def test_a_file_has_the_side_information_of_its_recordings(path: Path) -> None:
         ("image", torch.zeros(1, 40), r"reference\.image should be U8 \[1, 40\] and is F32 \[1, 40\]"),
         ("image", torch.full((1, 40), 15, dtype=torch.uint8), "found that image holds numbers that are no steps"),
         ("image_lengths", torch.tensor([1, 0]), "found that image_lengths has 2 entries for 5 recordings"),
-        ("noise", None, "found a model made before they were kept; train again"),
+        ("noise", None, "found that noise is missing or of another type or shape"),
         ("noise", torch.full((5, 8), 16, dtype=torch.uint8), "found that noise holds numbers that are no steps"),
         ("noise_lengths", torch.tensor([1, 1, 1, 1, 2]), "found that noise_lengths do not add up to noise"),
+        (
+            "limits",
+            None,
+            r"a\.distill: expected noise floors of its recordings and measures to compare sounds with, found a model made "
+            "before they were kept; train again",
+        ),
+        ("limits", torch.zeros(9, dtype=torch.float64), "found that there are 9 limits, not 72"),
+        ("faults", torch.zeros(2, 7, dtype=torch.uint8), "found that faults has 2 rows for 3 held-out recordings"),
+        ("heard", torch.zeros(0, 6, dtype=torch.float64), "found that heard has no rows"),
+        ("scores", torch.full((1, 10), torch.nan), "found that scores holds NaN or infinite values"),
     ],
 )
-def test_side_information_that_does_not_fit_is_one_sentence(
+def test_a_reference_that_does_not_fit_is_one_sentence(
     path: Path, name: str, value: Tensor | None, message: str
 ) -> None:
     write_prior_model(path, side_info=[SideInfo(np.zeros((1, 2, BANDS), np.uint8), TYPICAL), *[SideInfo()] * 4])

@@ -8,7 +8,19 @@ import pytest
 from distill.audio.image import BANDS
 from distill.audio.noise_floor import TYPICAL
 from distill.audio.side_info import ARRAYS, UNKNOWN, SideInfo
-from distill.novelty.reference import MOST_FRAMES, MOST_HELD_OUT, SCORES, Reference, make_reference, read_reference
+from distill.novelty.reference import (
+    FAULTS,
+    HEARD,
+    LIMITS,
+    MEASURES,
+    MOST_FRAMES,
+    MOST_HELD_OUT,
+    SCORES,
+    STATISTICS,
+    Reference,
+    make_reference,
+    read_reference,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -17,12 +29,35 @@ def reference(names: tuple[str, ...] = ("a/b.wav", "ü.wav")) -> Reference:
     training = [RNG.integers(0, 8, (frames, 3)) for frames in (4, 1)]
     made = make_reference(names, training, [RNG.integers(0, 8, (7, 3))])
     rows = 1 + np.arange(2 * SCORES, dtype=np.float32).reshape(2, SCORES)
-    return Reference(made.names, made.codes, made.held_out, rows, rows[:1])
+    statistics = {name: RNG.random((2, STATISTICS)) for name in ("held_out_statistics", "training_statistics")}
+    measures = {"heard": np.array([[1.0, *[np.nan] * (HEARD - 1)]]), "limits": np.arange(LIMITS + 5.0), **statistics}
+    return replace(made, scores=rows, reencoded=rows[:1], faults=np.eye(1, FAULTS, dtype=np.uint8), **measures)
 
 
 def stereo() -> Reference:
     image, noise = (RNG.integers(0, 8, shape).astype(np.uint8) for shape in ((3, 2, BANDS), (3, 8)))
     return replace(reference(), side_info=[SideInfo(), SideInfo(image, noise)])
+
+
+def test_measures_are_read_as_they_were_written() -> None:
+    given = reference()
+    read = read_reference(given.tensors(), (9, 8, 8))
+    read.expect_measures(bands=5)
+    for name in MEASURES:
+        np.testing.assert_array_equal(getattr(read, name), getattr(given, name))
+
+
+def test_measures_that_are_missing_or_do_not_fit_are_refused() -> None:
+    made, given = make_reference(["a"], [np.ones((4, 3), int)], [np.ones((7, 3), int)]), reference()
+    for of, message in (
+        (made, "scores has no rows"),
+        (replace(given, heard=made.heard), "heard has no rows"),
+        (replace(given, limits=made.limits), "there are 0 limits, not 12"),
+        (replace(given, training_statistics=made.training_statistics), "training_statistics has no rows"),
+        (replace(given, faults=given.faults.repeat(2, axis=0)), "faults has 2 rows for 1 held-out recordings"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_reference(of.tensors(), (9, 8, 8)).expect_measures(bands=5)
 
 
 def test_names_are_one_line_each() -> None:
@@ -93,6 +128,11 @@ def test_side_information_that_does_not_fit_is_refused(name: str, value: np.ndar
         ("scores", np.full((2, SCORES), np.nan, np.float32), "scores holds NaN or infinite values"),
         ("scores", np.zeros((2, SCORES), np.float32), "scores holds values out of range"),
         ("reencoded", np.zeros((2, 3), np.float32), "reencoded has 3 columns"),
+        ("heard", np.full((1, HEARD), 0.5), "heard holds values out of range"),
+        ("heard", np.zeros((1, 5)), "heard has 5 columns, not 6"),
+        ("held_out_statistics", np.full((1, STATISTICS), 1e200), "held_out_statistics holds values out of range"),
+        ("limits", np.full(LIMITS + 5, np.inf), "limits holds NaN or infinite values"),
+        ("faults", np.full((1, FAULTS), 2, np.uint8), "faults holds values out of range"),
     ],
 )
 def test_what_does_not_fit_is_refused(name: str, value: np.ndarray | None, message: str) -> None:

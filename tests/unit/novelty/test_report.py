@@ -10,9 +10,9 @@ from unit.tiny import any_codes, tiny_codec
 from distill.audio.partials import find_partials, steadiness
 from distill.codec.streaming import decode
 from distill.novelty import report
-from distill.novelty.reference import MOST_FRAMES, make_reference
-from distill.novelty.report import KernelDistance, diversity, kernel_distance, report_on, sound_statistics
-from distill.novelty.scores import with_scores
+from distill.novelty.reference import HEARD, MOST_FRAMES, make_reference
+from distill.novelty.report import KernelDistance, diversity, kernel_distance, report_on
+from distill.novelty.scores import sound_statistics, with_scores, with_sound
 from distill.novelty.verdict import Judge
 
 SINE_AND_NOISE = (np.sin(np.arange(8000) * 0.2), np.random.default_rng(0).standard_normal(8000))
@@ -79,12 +79,32 @@ def test_the_distance_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> N
     assert distance_of(many, held_out, training).value == pytest.approx(expected)
 
 
+def test_held_out_recordings_sound_as_the_reference_says_unless_they_are_cut() -> None:
+    """They are measured once: to decode them for each report takes longer than to make the sounds."""
+    rng, codec = np.random.default_rng(0), tiny_codec()
+    codes = [any_codes(frames, rng) for frames in (50, 40, 60, 30, 45, 55)]
+    made = make_reference([str(number) for number in range(6)], codes, codes[::-1])
+    kept = with_sound(with_scores(made, codec), codec)
+    changed = replace(kept, heard=np.ones((6, HEARD)), held_out_statistics=1 + kept.held_out_statistics)
+    judges = [Judge(reference, codec) for reference in (kept, changed)]
+    novelty = judges[0](codes)
+    whole, told = (report_on(judge, codes, [1.0] * 6, novelty, 0) for judge in judges)
+    assert whole.motion == whole.motion_held_out != {}
+    assert whole.tonal_rate_held_out == whole.tonal_rate < 1.0
+    assert (told.tonal_rate_held_out, told.motion_held_out["flatness"].value) == (1.0, 1.0)
+    assert (told.tonal_rate, told.motion) == (whole.tonal_rate, whole.motion)
+    cut, cut_again = (report_on(judge, codes, [1.0] * 6, novelty, 0, most_frames=20) for judge in judges)
+    assert cut.motion_held_out == cut_again.motion_held_out == cut.motion != whole.motion
+    assert told.distance != whole.distance
+    assert cut.distance == cut_again.distance != whole.distance
+
+
 def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -> None:
     rng, codec = np.random.default_rng(0), tiny_codec()
     training, held_out, new = (
         [any_codes(frames, rng) for _ in range(count)] for count, frames in ((20, 50), (30, 50), (9, 40))
     )
-    reference = with_scores(make_reference([str(n) for n in range(20)], training, held_out), codec)
+    reference = with_sound(with_scores(make_reference([str(n) for n in range(20)], training, held_out), codec), codec)
     judge, queries = Judge(reference, codec), [*training[:3], *new]
     novelty = judge(queries)
     made = report_on(judge, queries, [0.5] * 11 + [99.0], novelty, 0, originals=SINE_AND_NOISE)
