@@ -19,16 +19,12 @@ from distill.audio.write import write_audio
 
 STATIC = Path(__file__).parent / "static"
 WINDOW, HIGHEST = 4096, 9000  # samples, Hz
-RECORDINGS = {"string": "data/demo/plucked_string/a2_hard.flac", "pipe": "data/demo/blown_pipe/d4_airy.flac"}
+RECORDINGS = {
+    "string": "data/demo/plucked_string/a2_hard.flac",
+    "chord": "data/demo/chord/g_seventh.flac",
+    "pipe": "data/demo/blown_pipe/d4_airy.flac",
+}
 COLUMNS = ("recording", "before", "now")
-
-
-def bass(sample_rate: int) -> np.ndarray:
-    """A sawtooth wave of 55 Hz that decays."""
-    time, partials = np.arange(2 * sample_rate) / sample_rate, np.arange(1, 200)
-    wave = sum(np.sin(2 * np.pi * 55.0 * k * time + 0.3 * k) / k for k in partials)
-    wave *= np.minimum(1, 50 * time) * np.exp(-0.7 * time)
-    return (0.5 * wave / np.abs(wave).max()).astype(np.float32)
 
 
 def main() -> None:
@@ -38,7 +34,7 @@ def main() -> None:
 
     model = distill.load("models/demo.distill")
     rate = model.sample_rate
-    recordings = {name: model.samples(path) for name, path in RECORDINGS.items()} | {"bass": bass(rate)}
+    recordings = {name: model.samples(path) for name, path in RECORDINGS.items()}
     figure, axes = plt.subplots(3, 3, figsize=(9, 7), sharex="row", sharey=True, layout="constrained")
     for row, (name, recording) in zip(axes, recordings.items(), strict=True):
         before, _ = soundfile.read(STATIC / "sounds" / f"{name}_before.flac", dtype="float32")
