@@ -1,4 +1,4 @@
-"""Traits: some 80 plain numbers of a sound, by which a critic tells what a model draws from what recordings decode to.
+"""Traits: 63 plain numbers of a sound, by which a critic tells what a model draws from what recordings decode to.
 
 They say how loud bands are and how they vary, decay and waver, how noisy the spectrum is, how long partials last, and how
 the sound begins and ends. Shapes: N samples, F frames, G groups of bands.
