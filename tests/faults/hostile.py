@@ -44,7 +44,7 @@ from distill.storage.weights import tensors_sha256, under
 
 NEVER = ("socket.", "subprocess.", "os.system", "os.exec", "os.spawn", "os.fork", "pickle.", "ctypes.", "shutil.")
 CODE = ("exec", "compile", "import")
-NULLABLE = ("training_date", "alike", "compared")  # fields of the metadata that may be null
+NULLABLE = ("training_date", "alike", "compared", "critic")  # fields of the metadata that may be null
 OPEN = ("metadata", "loss_curve_history", "training_config")  # may hold what they like, within limits
 MEMORY = 512 << 20  # bytes that loading may take beyond what the process has
 NUMBERS = (0.0, -0.0, 1e-45, 1.0, -1e4, 1e18, -1e30, 3.4e38, -3.4e38, float("nan"), float("inf"))

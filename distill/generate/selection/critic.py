@@ -22,7 +22,7 @@ QUANTILES = np.linspace(0.0, 1.0, 21)
 DIGITS = 6  # of its numbers: those beyond differ among processors
 
 Doubles = NDArray[np.float64]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 OfTraits = Annotated[list[Number], Field(min_length=TRAITS, max_length=TRAITS)]
 
 

@@ -278,7 +278,7 @@ def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: py
 
 
 NO_STEPS = {"headers": [], "data": []}
-BELOW_MORE = ["", "", 1.0, 0, 1.0, "", None, 1.0, "", False, "", ""]  # of the form of new sounds
+BELOW_MORE = ["", "", 1.0, 0, 1.0, "", None, 1.0, "", False, "", "", ""]  # of the form of new sounds
 NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a sound or record one"
 
 
