@@ -3,7 +3,7 @@
 `python -m benchmarks.kits KIT... [--recordings FOLDER]`. A row for the round robins of a key, one for neighbouring keys:
 medians over pairs of how much they differ in length, in loudness and in spectrum. Beside them stand pairs of recordings.
 
-Partials above the 64th are in no code, so that what a low note has above 65 times its pitch is noise. Where the level
+Partials above the 128th are in no code, so that what a low note has above 129 times its pitch is noise. Where the level
 falls there at once, a cliff is in the spectrum: its height is measured beside the slope on both sides.
 """
 
@@ -92,7 +92,7 @@ def band_levels(sound: Samples, rate: int) -> NDArray[np.float64]:
 
 
 def cliff_db(sound: Samples, rate: int, pitch: float) -> float:
-    """By how many dB a sound `[N]` at a pitch, in Hz, falls at once between its partials 64 and 65; NaN if that is too high.
+    """By how many dB a sound `[N]` at a pitch, in Hz, falls at once after the last of its partials; NaN if that is too high.
 
     A line over log frequency, and a step, are fitted to the levels around each of the partials on both sides.
     """
@@ -155,7 +155,7 @@ def main() -> None:
             same = [pair for pair in itertools.pairwise(read) if pair[0][1] == pair[1][1]]
             found = [difference(mono(one), mono(other), rate) for (one, rate), (other, _) in same]
             print(row(f"{folder.name}, neighbouring files", found))
-        print("\n| low sound | cliff at 65 times the pitch, dB |\n|---|---|")
+        print(f"\n| low sound | cliff at {PARTIALS + 1} times the pitch, dB |\n|---|---|")
         for kit in asked.kits:
             for name, cliff in cliffs_of(kit):
                 if np.isfinite(cliff):

@@ -179,6 +179,7 @@ class Model:
         label = self.label_number(request.label)
         if request.min_novelty is not None or request.reject_faults:
             self._reference("; leave min_novelty and reject_faults out")
+        self.source.check_drafts(request.drafts)
         tuning = CONCERT
         if request.notes:
             self.tuner.check(request.notes, label)
@@ -244,6 +245,7 @@ class Model:
         pitch.
         """
         label = self.label_number(request.label)
+        self.source.check_drafts(request.drafts)
         strength = self.source.strength if request.strength is None else request.strength
         recording = self._recorded(request.recording, request.recording_rate)
         seconds = len(recording.samples) / self.sample_rate

@@ -127,7 +127,7 @@ Width = Annotated[
     float,
     Field(ge=0, le=1.5, description="of stereo sounds: 0 mono, 1 as the recordings, above 1 wider"),
 ]
-DRAFTS_HELP = "of so many drafts of each sound one is kept, by the odds that it is like the recordings"
+DRAFTS_HELP = "of so many drafts of each sound one is kept, by the odds that it is like the recordings; 1 is fastest"
 Drafts = Annotated[Annotated[int, Field(ge=1, le=64)] | None, Field(description=DRAFTS_HELP)]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
 TuningOfNotes = Annotated[

@@ -136,8 +136,9 @@ class Result(ABC):
             judged: Json = {"novelty": None, "short": None, "explanation": None}
             if novelty is not None:
                 judged = {"novelty": novelty.json(), "short": novelty.short, "explanation": novelty.explanation}
+            alike = {"above_recordings": round(sound.likeness.above, 3)} if sound.likeness else {}
             about = {"file": str(path), "seconds": sound.seconds, **self._levelled(sound), **self._tuned(sound)}
-            rows.append({**about, **judged, **self._own(sound)})
+            rows.append({**about, **judged, **self._own(sound), **alike})
         shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
         if self.output.loudness is not None:
             shared["loudness"] = {"lufs": self.output.loudness, "in_words": self._loudness_lines()}
@@ -219,8 +220,7 @@ class Generated(Result):
 
     def _own(self, sound: Sound) -> Json:
         label = {"label": sound.label} if sound.label else {}
-        alike = {"above_recordings": round(sound.likeness.above, 3)} if sound.likeness else {}
-        return {**label, "faults": None if sound.faults is None else list(sound.faults), **alike}
+        return {**label, "faults": None if sound.faults is None else list(sound.faults)}
 
     def _in_words(self, sound: Sound) -> list[str | None]:
         faulty = f"Faulty: {', '.join(sound.faults)}" if sound.faults else None

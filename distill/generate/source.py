@@ -61,7 +61,7 @@ class Source:
     strength: float = TRAINED_STRENGTH
     single: Recorded | None = None
     untrained: str = ""
-    critic: Critic | None = None  # None where the model learnt no set of recordings
+    critic: Critic | None = None  # None where the model learnt few recordings
 
     @cached_property
     def judge(self) -> Judge | None:
@@ -82,6 +82,14 @@ class Source:
         if self.critic is None:
             return [None] * len(sounds)
         return self.critic(np.stack([*map(self._traits, sounds)]))
+
+    def check_drafts(self, drafts: int | None) -> None:
+        """Refuse several drafts of a sound where nothing chooses among them. Raises ParamsError."""
+        if self.critic is None and (drafts or 1) > 1:
+            raise ParamsError(
+                f"drafts {drafts}: expected a model that learnt enough recordings to choose among drafts, some 10, found "
+                f"{self.path.name}, which has no critic; leave drafts out"
+            )
 
     def choice(self, drafts: int, seed_of: Callable[[int], int]) -> Choice:
         """The choice among so many drafts of each sound, with a seed for each number; without a critic there is one."""

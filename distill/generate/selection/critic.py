@@ -19,6 +19,7 @@ RIDGE = 0.03  # on weights of traits of deviation 1, beside a mean loss of 1 sou
 FOLDS = 5
 STEPS = 15  # of Newton's method
 QUANTILES = np.linspace(0.0, 1.0, 21)
+LEAST_DEVIATION = 1e-9
 DIGITS = 6  # of its numbers: those beyond differ among processors
 
 Doubles = NDArray[np.float64]
@@ -38,7 +39,7 @@ class Likeness(NamedTuple):
     @property
     def in_words(self) -> str:
         """The share in tenths."""
-        return f"scores above {10 * self.above:.0f} of 10 recordings"
+        return f"like your recordings: {10 * self.above:.0f} of 10 score lower"
 
 
 class Critic(Settings):
@@ -49,7 +50,9 @@ class Critic(Settings):
     """
 
     means: OfTraits
-    deviations: Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=TRAITS, max_length=TRAITS)]
+    deviations: Annotated[
+        list[Annotated[Number, Field(ge=LEAST_DEVIATION)]], Field(min_length=TRAITS, max_length=TRAITS)
+    ]
     weights: OfTraits
     bias: Number
     recordings: Annotated[list[Number], Field(min_length=len(QUANTILES), max_length=len(QUANTILES))]
@@ -65,7 +68,7 @@ class Critic(Settings):
     def fit(cls, decoded: Doubles, drafts: Doubles) -> Self:
         """Fit to traits of decoded recordings `[S, D]`, two at least, and of drafts `[S, D]`."""
         both = np.concatenate([decoded, drafts])
-        means, deviations = both.mean(axis=0), both.std(axis=0) + 1e-9
+        means, deviations = both.mean(axis=0), both.std(axis=0) + 2 * LEAST_DEVIATION
         decoded, drafts = (decoded - means) / deviations, (drafts - means) / deviations
         of_decoded, of_drafts = np.arange(len(decoded)) % FOLDS, np.arange(len(drafts)) % FOLDS
         own, others = np.zeros(len(decoded)), np.zeros(len(drafts))
@@ -96,9 +99,8 @@ class Critic(Settings):
     @property
     def line(self) -> str:
         """How well it tells drafts from recordings, in words."""
-        return (
-            f"drafts are told from decoded recordings with an area under the curve of {self.auc:.2f} (0.5: not at all)"
-        )
+        how = "from 0.5, where they cannot be told, to 1, always"
+        return f"drafts are told from decoded recordings with an area under the curve of {self.auc:.2f}, {how}"
 
 
 class _Regression(NamedTuple):

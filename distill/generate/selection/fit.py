@@ -21,15 +21,16 @@ from distill.novelty.reference import Reference, evenly
 from distill.seeds import Stream, derive_seed
 
 MOST_RECORDINGS, DRAFTS, LONGEST_SECONDS = 256, 192, 10.0
+FEWEST = 10  # recordings that a critic is fitted to: of fewer no tenth can be told
 SEED = derive_seed(0, Stream.CRITIC)  # of drafts, the same for all models
 
 
 def fit_critic(source: Source, reference: Reference) -> Critic | None:
-    """A critic of a model, None where it learnt a single recording. Held-out recordings are not used.
+    """A critic of a model, None where it learnt fewer than FEWEST recordings. Held-out recordings are not used.
 
     Views of recordings, which are coded twice, would teach it that noise is like recordings.
     """
-    if len(reference.codes) < 2:
+    if len(reference.codes) < FEWEST:
         return None
     meter = TraitMeter(source.codec.spectrogram.sample_rate)
     sides = [np.stack([meter(samples) for samples in side]) for side in (_decoded(source, reference), _drafts(source))]

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from benchmarks.kits import cliff_db, difference, loudness
+from distill.codec.tones.layer import PARTIALS
 
 RATE, PITCH = 24_000, 41.2
 
 
 def bass(db_per_octave: float, cliff: float, pitch: float = PITCH, noise: float = 0.0) -> np.ndarray:
-    """Partials that fall by so many dB an octave, those above the 64th by a cliff more."""
+    """Partials that fall by so many dB an octave, those that no code has by a cliff more."""
     time, numbers = np.arange(RATE) / RATE, np.arange(1, int(RATE / 2 / pitch))
-    levels = -db_per_octave * np.log2(numbers) - cliff * (numbers > 64)
+    levels = -db_per_octave * np.log2(numbers) - cliff * (numbers > PARTIALS)
     phases = 2 * np.pi * 0.618 * numbers**2
     partials = 10 ** (levels / 20)[:, None] * np.sin(2 * np.pi * pitch * numbers[:, None] * time + phases[:, None])
     return partials.sum(axis=0) + noise * np.random.default_rng(0).standard_normal(RATE)

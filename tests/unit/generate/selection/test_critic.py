@@ -52,8 +52,10 @@ def test_a_file_gives_the_same_critic_back() -> None:
     ("name", "value", "problem"),
     [
         ("weights", [0.0] * (TRAITS - 1), "at least"),
-        ("weights", [float("nan")] * TRAITS, "finite"),
-        ("deviations", [0.0] * TRAITS, "greater than 0"),
+        ("weights", [float("nan")] * TRAITS, "finite|equal to"),
+        ("deviations", [0.0] * TRAITS, "greater than or equal to"),
+        ("weights", [1e308] * TRAITS, "less than or equal to"),
+        ("deviations", [5e-324] * TRAITS, "greater than or equal to"),
         ("recordings", [*map(float, range(20, -1, -1))], "rise"),
         ("auc", 1.5, "less than or equal to 1"),
     ],
@@ -65,7 +67,7 @@ def test_values_that_no_fit_gives_are_refused(name: str, value: object, problem:
 
 
 def test_words() -> None:
-    assert Likeness(0.3, 0.68).in_words == "scores above 7 of 10 recordings"
+    assert Likeness(0.3, 0.68).in_words == "like your recordings: 7 of 10 score lower"
     assert Critic.fit(*sides(3.0)).line.startswith(
         "drafts are told from decoded recordings with an area under the curve of "
     )

@@ -1,5 +1,6 @@
 """Fitting a critic, and drafts of a model that has one."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from unit.tiny import write_prior_model
 
 import distill
 from distill.api import Model
+from distill.errors import ParamsError
 from distill.generate.selection import fit
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.fit import fit_critic
@@ -22,6 +24,7 @@ def few_drafts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "DRAFTS", 24)
         patch.setattr(fit, "LONGEST_SECONDS", 0.5)
+        patch.setattr(fit, "FEWEST", 3)
         yield
 
 
@@ -48,7 +51,7 @@ def test_a_critic_follows_from_the_model_and_never_from_recordings_that_are_held
     assert critic_of(model) == model.metadata.critic
     assert critic_of(model, held_out=reference.codes) == model.metadata.critic
     assert critic_of(model, codes=reference.codes[::-1]) != model.metadata.critic
-    assert critic_of(model, codes=reference.codes[:1]) is None
+    assert critic_of(model, codes=reference.codes[:2]) is None
 
 
 def test_a_sound_is_one_of_its_drafts_whatever_the_number_of_sounds(model: Model) -> None:
@@ -77,16 +80,30 @@ def test_sounds_say_how_many_recordings_score_lower(model: Model) -> None:
     rows = made.json([Path("a.wav"), Path("b.wav")])["sounds"]
     shares = [sound.likeness.above for sound in made.draws.sounds if sound.likeness]
     assert [row["above_recordings"] for row in rows] == [round(share, 3) for share in shares]
-    assert "of 10 recordings" in made.lines([Path("a.wav"), Path("b.wav")])[0]
+    assert "of 10 score lower" in made.lines([Path("a.wav"), Path("b.wav")])[0]
 
 
-def test_a_model_without_a_critic_draws_each_sound_once(tmp_path: Path) -> None:
+def test_takes_say_it_too(model: Model) -> None:
+    recording = np.sin(np.arange(8000) * 0.1).astype(np.float32)
+    made = model.vary(recording, n=1, strength=0.8, seed=1, recording_rate=model.sample_rate)
+    assert 0 <= made.json([Path("a.wav")])["takes"][0]["above_recordings"] <= 1
+
+
+def test_a_model_without_a_critic_draws_each_sound_once_and_refuses_several_drafts(tmp_path: Path) -> None:
     write_prior_model(tmp_path / "a.distill")
     plain = distill.load(tmp_path / "a.distill")
-    one, four = (plain.generate(n=2, seconds=0.3, seed=3, drafts=drafts) for drafts in (1, 4))
-    for first, second in zip(one.codes, four.codes, strict=True):
+    either, one = (plain.generate(n=2, seconds=0.3, seed=3, drafts=drafts) for drafts in (None, 1))
+    for first, second in zip(either.codes, one.codes, strict=True):
         np.testing.assert_array_equal(first, second)
     assert "above_recordings" not in one.json([Path("a.wav"), Path("b.wav")])["sounds"][0]
+    sentence = (
+        "drafts 4: expected a model that learnt enough recordings to choose among drafts, some 10, found a.distill, which has "
+        "no critic; leave drafts out"
+    )
+    with pytest.raises(ParamsError, match=f"^{re.escape(sentence)}$"):
+        plain.generate(n=2, seconds=0.3, drafts=4)
+    with pytest.raises(ParamsError, match=r"^drafts 2: "):
+        plain.vary(np.zeros(4000, np.float32), drafts=2)
 
 
 def test_a_file_keeps_its_critic(model: Model) -> None:
