@@ -46,7 +46,7 @@ class Stream(IntEnum):
     GAPS = 28  # parts of a recording that are drawn, by part
     CONTINUATIONS = 29  # codes for a part, by candidate
     CHOICES = 30  # one of several drafts, by number
-    CRITIC = 31  # views of recordings, and drafts, that a critic is fitted to
+    CRITIC = 31  # drafts that a critic is fitted to, by label
 
 
 def derive_seed(*parts: int) -> int:

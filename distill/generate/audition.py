@@ -61,16 +61,12 @@ def audition(
 ) -> tuple[dict[str, float], float]:
     """Generate sounds, compare them with the recordings, and write sounds, pictures, page and report into `output`.
 
-    The source has a reference. The corpus holds the audio of the nearest recordings. With labels, the sounds are divided among them in turn. Gives
-    those metrics of `report.json` that compare runs, and seconds of sound generated in a second. Raises ArtifactError when
-    a network gives NaN or infinite values.
+    The source has a reference. The corpus holds the audio of the nearest recordings. With labels, the sounds are divided
+    among them in turn. Gives those metrics of `report.json` that compare runs, and seconds of sound generated in a second.
+    Raises ArtifactError when a network gives NaN or infinite values.
     """
-    codec, reference, judge, finder = (
-        source.codec,
-        source.reference,
-        source.judge,
-        source.finder,
-    )  # before the time counts
+    codec, reference = source.codec, source.reference
+    judge, finder = source.judge, source.finder  # made before the time counts
     assert reference is not None
     assert judge is not None
     assert finder is not None

@@ -129,7 +129,7 @@ class Draft(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """Of so many drafts of a sound that are not refused one is taken: the one that `take` names, by its number and them."""
+    """Each sound has several drafts; `take` chooses one, given the sound's number and the drafts that are not refused."""
 
     drafts: int
     take: Callable[[int, Sequence[Sound]], Sound]

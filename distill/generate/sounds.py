@@ -221,7 +221,7 @@ def generate_sounds(
     draws, choice = Draws(), source.choice(request.drafts, seeds.of_choice)
     is_heard = request.is_tuned or choice.drafts > 1 or any(refusal.hears for refusal in refusals)
     alone = int(first_alone)
-    starts = [*range(alone), *range(alone, request.count, max(1, BATCH // choice.drafts))]
+    starts = [*range(alone), *range(alone, request.count, BATCH // choice.drafts)]
     for batch in itertools.starmap(range, itertools.pairwise([*starts, request.count])):
         is_whole = batch.start == alone or request.count == 1  # the first batch, with the sound before it
         made = draw_again(batch, partial(_drawn, source, request, seeds, batch, report, is_heard), refusals, choice)

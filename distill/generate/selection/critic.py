@@ -1,7 +1,7 @@
 """The critic: a logistic regression on traits that tells drafts of a model from what its recordings decode to.
 
 Decodes and not recordings: what the codec loses no choice among drafts brings back. It is a residual energy-based model
-(Deng et al. 2020, "Residual energy-based models for text generation") as small as 5 recordings ask for. Shapes: S sounds,
+(Deng et al. 2020, "Residual energy-based models for text generation") that is small enough for 10 recordings. Shapes: S sounds,
 D traits, N samples.
 """
 
@@ -43,7 +43,7 @@ class Likeness(NamedTuple):
 
 
 class Critic(Settings):
-    """Weights of traits, each less its `means` and divided by its `deviations`, and a `bias`: what a model file keeps of it.
+    """A regression as a model file keeps it: `weights` of traits that are standardised by `means` and `deviations`, and a `bias`.
 
     `recordings` are quantiles of the scores of decoded training recordings, and `auc` is the area under the curve of
     telling these from drafts, .5 where they cannot be told: both by regressions that had not seen them.
@@ -129,5 +129,5 @@ class _Regression(NamedTuple):
 
 
 def _rounded(values: Doubles) -> Doubles:
-    """Values with so many significant digits."""
+    """Values with DIGITS significant digits."""
     return np.array([float(f"{value:.{DIGITS - 1}e}") for value in values])

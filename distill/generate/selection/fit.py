@@ -6,6 +6,7 @@ import numpy as np
 
 from distill.audio.side_info import UNKNOWN
 from distill.generate.faults import Samples
+from distill.generate.requests import LONGEST_SECONDS
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.traits import SECONDS, TraitMeter
 from distill.generate.sounds import (
@@ -20,7 +21,7 @@ from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.seeds import Stream, derive_seed
 
-MOST_RECORDINGS, DRAFTS, LONGEST_SECONDS = 256, 192, 10.0
+MOST_RECORDINGS, DRAFTS = 256, 192
 FEWEST = 10  # recordings that a critic is fitted to: of fewer no tenth can be told
 SEED = derive_seed(0, Stream.CRITIC)  # of drafts, the same for all models
 
@@ -49,7 +50,7 @@ def _decoded(source: Source, reference: Reference) -> Iterator[Samples]:
 
 
 def _drafts(source: Source) -> Iterator[Samples]:
-    """Samples `[N]` of sounds that the model draws, as many of each label."""
+    """Samples `[N]` of sounds that the model draws, equally many of each label."""
     for label, count in by_label(DRAFTS, len(source.labels)):
         request = GenerationRequest(count, LONGEST_SECONDS, label=label, width=0.0)
         yield from (sound.samples for sound in generate_sounds(source, request, Seeds(derive_seed(SEED, label))).sounds)

@@ -29,7 +29,7 @@ class TraitMeter:
     def __init__(self, sample_rate: int) -> None:
         self.rate = sample_rate
         self._bank = mel_filterbank(sample_rate, SIZE, GROUPS * BANDS).double().numpy()
-        self._edges = np.unique(np.geomspace(4, SIZE // 2, GROUPS + 1).astype(int))
+        self._edges = np.geomspace(4, SIZE // 2, GROUPS + 1).astype(int)
 
     def __call__(self, samples: NDArray[np.floating]) -> Doubles:
         """Traits `[D]` of samples `[N]`; of silence, too."""
