@@ -6,7 +6,7 @@ What depends on a corpus or on taste is in `params.yaml`; what only bounds memor
 # Training.
 BETAS = (0.8, 0.99)
 WARMUP_STEPS = 50
-RATE_DROPS = 2
+AVERAGE = 0.995  # decay of the weights' moving average; before 200 steps all weigh the same
 
 # The decoder's losses.
 DRAWS = 2  # of the decoder's noise, in training

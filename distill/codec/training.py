@@ -22,7 +22,7 @@ from distill.audio.partials import tone_line
 from distill.audio.plots import write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.artifact import CodecArtifact
-from distill.codec.constants import BETAS, DRAWS, RATE_DROPS, WARMUP_STEPS
+from distill.codec.constants import AVERAGE, BETAS, DRAWS, WARMUP_STEPS
 from distill.codec.data import CodecData, Crops, CropSampler, fixed_pieces
 from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
 from distill.codec.initialise import build_vqvae, initialise
@@ -174,7 +174,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:
         run = replace(run, observers=(*run.observers, EarlyPreviews(model, data, run.console.status)))
-    same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "patience"}
+    same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "patience", "least_gain"}
     settings = TrainerSettings(
         **config.model_dump(include=same),
         seed=seed,
@@ -182,7 +182,8 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
         warmup_steps=WARMUP_STEPS,
         rate_shares={"encoder.": config.encoder_rate},
         validate_initial=True,
-        drops=RATE_DROPS,
+        average=AVERAGE,
+        average_power=1,
         budget_seconds=budget_seconds(config.budget_minutes, config.epochs * task.steps_per_epoch),
     )
     result = Trainer(task, settings, run).run()

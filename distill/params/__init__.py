@@ -105,6 +105,7 @@ class VQVAEConfig(Settings):
     gradient_clip: Clip
     encoder_rate: Share
     patience: Patience
+    least_gain: Annotated[Share, Field(title="by the tier, 0 where epochs are a number")]
     budget_minutes: BudgetMinutes | Auto = 0.0  # `auto` is decided when training begins, by the number of steps
 
     @model_validator(mode="after")
@@ -284,7 +285,8 @@ class Params(Settings):
         """The codec's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
         tier, own = self.tiers[self.tier_name(recordings)], self.vqvae.given
         quality = self.qualities[own.get("quality", "standard")]
-        return validated(VQVAEConfig, {**tier.vqvae.given, **quality.given, **own}, "vqvae.")
+        trial = {"least_gain": 0.0} if "epochs" in own else {}
+        return validated(VQVAEConfig, {**tier.vqvae.given, **trial, **quality.given, **own}, "vqvae.")
 
     def prior_config(self, recordings: int) -> PriorConfig:
         """The prior's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""

@@ -117,8 +117,8 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
     """Settings of the trainer. Weights that are `pretrained` take part in the choice of the best epoch."""
     same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "warmup_steps", "patience"}
     # Factors of the learning rate: of scores and weights, which have far to go and are few, and of label embeddings, as
-    # few windows train each. How soon pretrained weights are unlearnt depends on the recordings, so their rate drops.
-    mixture_rate, label_rate, drops = (3.0, 60.0, 2) if pretrained else (10.0, 10.0, 0)
+    # few windows train each.
+    mixture_rate, label_rate = (3.0, 60.0) if pretrained else (10.0, 10.0)
     return TrainerSettings(
         **config.model_dump(include=same),
         betas=BETAS,
@@ -130,7 +130,6 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
             **{f"retrieval.{name}": 10.0 for name in SCORE_PARAMETERS},
         },
         validate_initial=pretrained,
-        drops=drops,
         average=config.weight_averaging,
         budget_seconds=budget_seconds(config.budget_minutes, config.epochs * steps_per_epoch),
     )

@@ -278,7 +278,7 @@ def kept_weights(best_epoch: int, epochs: int) -> str:
     """Which weights a training of some epochs kept: those of its best epoch, or where that is 0 the initial ones."""
     if best_epoch:
         return f"best epoch {best_epoch} of {epochs}"
-    better = f"no epoch of {epochs} was better on held-out recordings by more than chance"
+    better = f"no epoch of {epochs} was better on held-out recordings by enough"
     return f"{better}, so the weights from before training are kept"
 
 

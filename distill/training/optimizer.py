@@ -33,7 +33,8 @@ class OptimizerStep:
     """AdamW for a network on the fabric's device, and where settings ask an average of its parameters by name.
 
     `wrapped` is Fabric's wrapper, which computes losses. The average is exponential (Polyak and Juditsky 1992); early in
-    training its decay is lower, so that the last third of the steps weighs most.
+    training its decay is lower, as polynomial averages have it (Shamir and Zhang 2013, arXiv 1212.1824): with a power of 3
+    the last third of the steps weighs most, with 1 all weigh as much as the initial weights.
     """
 
     def __init__(self, model: nn.Module, settings: TrainerSettings, fabric: Fabric) -> None:
@@ -60,7 +61,7 @@ class OptimizerStep:
             group["lr"] = rate * group["rate_share"]
         self.optimizer.step()
         if self.average:
-            decay = min(self.settings.average, (1 + steps) / (4 + steps))
+            decay = min(self.settings.average, (1 + steps) / (1 + steps + self.settings.average_power))
             torch._foreach_lerp_(list(self.average.values()), list(self.model.parameters()), 1 - decay)
 
     @contextmanager
@@ -100,11 +101,6 @@ class OptimizerStep:
             number, name = key.split(".", 1)
             state.setdefault(int(number), {})[name] = value.clone()  # the optimiser works in place
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-
-    def restart(self, weights: Tensors) -> None:
-        """Load `weights` and reset the moments and the average."""
-        averages = {f"average.{name}": weights[name] for name in self.average}
-        self.load_state({**{f"model.{name}": value for name, value in weights.items()}, **averages})
 
 
 def _parameter_groups(model: nn.Module, settings: TrainerSettings) -> list[dict[str, Any]]:

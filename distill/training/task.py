@@ -1,5 +1,6 @@
 """What differs between trainings: the task, its settings, and the record of its result."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,12 +72,13 @@ class TrainerSettings:
     betas: tuple[float, float]
     gradient_clip: float
     warmup_steps: int
-    patience: int  # epochs in a row without a better one, after which the rate is lowered or training ends; 0: any
+    patience: int  # epochs in a row without a notable gain, after which training ends; 0: any
     seed: int
     rate_shares: Mapping[str, float] = field(default_factory=dict)  # prefix of parameters: factor of the learning rate
     validate_initial: bool = False  # validate the initial weights, too: they may be the best
     average: float = 0.0  # decay of the weights' moving average, which is validated and kept; 0: the weights themselves
-    drops: int = 0  # how often the rate is lowered, from the best weights on, before patience ends training
+    average_power: int = 3  # early in training a step's weights count in it by their number to this power less one
+    least_gain: float = -math.inf  # share of the initial held-out loss that the first epoch gains, or training ends with it
     budget_seconds: float = 0.0  # that training may take, over all interruptions; 0: any
 
 

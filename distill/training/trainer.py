@@ -24,7 +24,7 @@ from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, SpikeDetecto
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings
 
-DROP_FACTOR = 0.2  # of the learning rate, where patience is out
+NOTABLE = 0.001  # of the held-out loss: an epoch that lowers it by less does not renew patience
 FALLING = 0.005  # of the held-out loss, by which the last tenth of the epochs must have lowered it to be falling still
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_SHARE = 0.02  # of the time, at most, to write checkpoints: large models write less often
@@ -45,8 +45,6 @@ class TrainerState:
     start_losses: list[float] = field(default_factory=list)  # of parts of the held-out sound, of the initial weights
     best_epoch: int = -1  # -1 stands for the initial weights
     best_losses: list[float] = field(default_factory=list)  # as `start_losses`
-    drops: int = 0  # of the learning rate
-    dropped_after: int = -1  # the epoch before the last drop
     probed_step: int = 0  # of the last probe
     inspected: list[dict[str, float]] = field(default_factory=list)
     detector: SpikeDetector = field(default_factory=SpikeDetector)
@@ -100,7 +98,7 @@ class Trainer(Generic[B]):
         if self.settings.validate_initial and state.step == 0 and not state.start:
             self._validate_initial()
         with torch.random.fork_rng(devices=[]):
-            while len(state.history) < self.settings.epochs and not self._is_ended() and self._has_patience():
+            while len(state.history) < self.settings.epochs and not self._is_ended() and self._goes_on():
                 epoch, began = len(state.history), time.monotonic()
                 for batch in self.task.batches(epoch, state.step - epoch * self.task.steps_per_epoch):
                     self._train_step(epoch, batch)
@@ -116,7 +114,7 @@ class Trainer(Generic[B]):
         self._save()  # until the result is safe elsewhere
         # Where training gained no more than chance, rounding, which differs between processors, would choose.
         has_gained = state.best_epoch < 0 or not state.start_losses or is_better(state.best_losses, state.start_losses)
-        if not self.distributed.decide(has_gained):
+        if not self.distributed.decide(has_gained and not self._is_left_out):
             self.best_tensors, state.best_epoch = initial, -1
         result = self._result()
         self.services.emit(result)
@@ -156,6 +154,8 @@ class Trainer(Generic[B]):
         remarks = {
             f"stopped as asked after {epochs} epochs; {kept}": self.distributed.cancelled,
             kept_weights(0, epochs): state.best_epoch < 0 and epochs,
+            f"training is left out, as its first epoch lowered the held-out loss by less than {self.settings.least_gain:.2g} "
+            "of it (least_gain); with a number of epochs it is not": self._is_left_out,
             f"the budget of {minutes:g} minutes ended training in epoch {epochs}; {kept}": state.out_of_time,
             "held-out loss still fell when training ended: more epochs or minutes may be better": still_falling,
             "warning: training diverged again after three rollbacks and ended with the best weights before; lower the "
@@ -185,18 +185,20 @@ class Trainer(Generic[B]):
             raise_interrupted(self.distributed.signal, f"{saved}; run the same command to continue")
         return self._is_ended()
 
-    def _has_patience(self) -> bool:
-        """Whether to train one more epoch, from the best weights with a lower learning rate if there was none better."""
-        state, epochs = self.state, len(self.state.history)
-        if not 0 < self.settings.patience < epochs - max(state.best_epoch, state.dropped_after):
-            return True
-        if state.drops == self.settings.drops:
-            return False
-        state.drops, state.dropped_after = state.drops + 1, epochs - 1
-        self.optimizer_step.restart(self.best_tensors)
-        state.detector = SpikeDetector()  # these weights know the training data less well: their figure is no spike
-        self._take_snapshot()
-        return True
+    @property
+    def _is_left_out(self) -> bool:
+        """Whether the first epoch, the only one, gained less than it must."""
+        history, start = self.state.history, self.state.start
+        return len(history) == 1 and bool(start) and history[0]["val_loss"] > (1 - self.settings.least_gain) * start["val_loss"]
+
+    def _goes_on(self) -> bool:
+        """Whether to train one more epoch, after so many without a notable gain."""
+        lowest, since = self.state.start.get("val_loss", math.inf), 0
+        for row in self.state.history:
+            since += 1
+            if row["val_loss"] < (1 - NOTABLE) * lowest:
+                lowest, since = row["val_loss"], 0
+        return not (self._is_left_out or 0 < self.settings.patience <= since)
 
     def _emit(self, report: Step | Epoch | WatchMetrics) -> None:
         """Send a report to the observers, and the task's events that follow from it."""
@@ -215,10 +217,7 @@ class Trainer(Generic[B]):
         values["gradient_norm"] = norm
         state.step += 1
         if all(map(math.isfinite, values.values())):
-            averaged = state.schedule_step  # since the last drop of the rate
-            if state.drops:
-                averaged = state.step - (state.dropped_after + 1) * self.task.steps_per_epoch
-            self.optimizer_step.step(rate, averaged)
+            self.optimizer_step.step(rate, state.schedule_step)
             state.counted_steps += 1
             state.bad_steps = 0
             for name, value in values.items():
@@ -232,8 +231,7 @@ class Trainer(Generic[B]):
 
     def _rate_at(self, step: int) -> float:
         schedule_step = step - self.state.lost_steps
-        rate = learning_rate_at(schedule_step, self.total_steps, self.settings, self.state.time_share)
-        return rate * DROP_FACTOR**self.state.drops
+        return learning_rate_at(schedule_step, self.total_steps, self.settings, self.state.time_share)
 
     @torch.no_grad()
     def _probe(self) -> None:

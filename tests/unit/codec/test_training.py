@@ -41,7 +41,7 @@ from distill.training.interruption import Interruption
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 SIZES = {"codebook_size": 16, "num_quantizers": 6, "hidden_size": 32, "num_layers": 2, "latent_size": 16}
-CONFIG = get_adaptive_vqvae_config(8, epochs=12, learning_rate=3e-3, crop_seconds=0.25, **SIZES)
+CONFIG = get_adaptive_vqvae_config(8, epochs=12, learning_rate=3e-3, batch_size=8, crop_seconds=0.25, **SIZES)
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_a_file_of_the_pipeline_dates_the_recordings_and_says_which_weights_are_
     assert written.metadata["recordings_date"] == dates.recordings
     card = card_path(path).read_text()
     assert "| codec weights | best epoch 2 of 3 |" in card
-    kept = "no epoch of 3 was better on held-out recordings by more than chance, so the weights from before training are kept"
+    kept = "no epoch of 3 was better on held-out recordings by enough, so the weights from before training are kept"
     assert f"| prior weights | {kept} |" in card
     assert "| recordings date | 2026-01-31T12:00:00Z |" in card
     assert "trained on these recordings alone" not in card

@@ -58,7 +58,7 @@ def test_a_setting_runs_the_stages_again_that_see_it(written: Written) -> None:
     assert seen(tiers={"small": {"frame": {"num_layers": 4}}}) == {"train_prior"}
     assert seen(tiers={"small": {"pretrained": {"patience": 3}}}) == {"train_prior"}
     assert seen(vqvae={"epochs": 3}) == {"train_vqvae"}
-    assert seen(vqvae={"epochs": 12}) == set()  # what `auto` stood for
+    assert seen(vqvae={"learning_rate": 0.001}) == set()  # what `auto` stood for
     assert seen(qualities={"standard": {"num_quantizers": 12}}) == {"train_vqvae"}
     assert seen(qualities={"high": {"num_quantizers": 12}}) == set()
     assert seen(prior={"dropout": 0.25}) == {"train_prior"}

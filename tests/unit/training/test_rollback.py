@@ -171,13 +171,3 @@ def test_a_step_that_spoils_a_moving_average_is_rolled_back_at_once() -> None:
     assert counts(result) == (1, 0, 0)
     assert [event.step for event in seen.of(RollbackEvent)] == [6]
     assert all(value.isfinite().all() for value in result.last_tensors.values())
-
-
-@pytest.mark.usefixtures("watchful")
-def test_going_back_to_the_best_weights_is_no_spike() -> None:
-    """Perplexity on training data rises where training goes on from earlier weights with a lower rate."""
-    probes = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, *[8.0] * 20]  # three epochs of two probes, then a drop
-    task: Any = LineTask(probes=probes, held_out=[1.0] + [2.0] * 9)
-    result = train(task, epochs=10, patience=2, drops=1, average=0.0)
-    assert len(result.history) == 5
-    assert counts(result) == (0, 0, 0)

@@ -80,7 +80,7 @@ def test_progress_says_what_is_left_and_how_it_ended(tmp_path: Path) -> None:
 def test_a_training_that_has_ended_says_which_weights_it_kept(tmp_path: Path) -> None:
     figures = {"best_epoch": 0, "epochs_trained": 12}
     made = {"model": "models/a.distill", "recordings": 5, **figures, "prior": {"best_epoch": 7, "epochs_trained": 13}}
-    kept = "no epoch of 12 was better on held-out recordings by more than chance, so the weights from before training are kept"
+    kept = "no epoch of 12 was better on held-out recordings by enough, so the weights from before training are kept"
     ended = {"process_json": {}, "exit_json": {"status": 0}}
     both, prior = (write_job(tmp_path / kind, kind=kind, stdout_txt=made, **ended) for kind in ("train", "prior"))
     assert f"<p>codec: {kept}; prior: best epoch 7 of 13</p>" in view.learned(both)
