@@ -129,24 +129,29 @@ class Draft(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """Each sound has several drafts; `take` chooses one, given the sound's number and the drafts that are not refused."""
+    """Each sound has several drafts, which are looked at in the `order` that its number and they give until one is taken.
+
+    What one of `avoided` applies to is taken where all others are refused.
+    """
 
     drafts: int
-    take: Callable[[int, Sequence[Sound]], Sound]
+    order: Callable[[int, Sequence[Sound]], Sequence[Sound]]
+    avoided: Sequence[Refusal] = ()
 
 
-ONLY = Choice(1, lambda _, drafts: drafts[0])
+ONLY = Choice(1, lambda _, drafts: drafts)
 
 
 def draw_again(
     numbers: Sequence[int],
     draw: Callable[[Sequence[Draft]], Sequence[Sound]],
+    judged: Callable[[Sound], Sound],
     refusals: Sequence[Refusal],
     choice: Choice = ONLY,
 ) -> Draws:
     """Draw sounds, of some drafts each; those whose drafts are all refused again, of at most MOST_DRAWS drafts in all.
 
-    The first of `refusals` that applies counts.
+    Drafts are `judged` as they are looked at. The first of `refusals` that applies counts.
     """
     draws = Draws()
     for first in range(0, MOST_DRAWS, choice.drafts):
@@ -155,12 +160,18 @@ def draw_again(
         drawn = iter(draw([Draft(number, attempt) for number in numbers for attempt in attempts]))
         draws.left = {}
         for number in numbers:
-            drafts = [next(drawn) for _ in attempts]
-            reasons = [_reason(refusals, sound) for sound in drafts]
-            accepted = [sound for sound, reason in zip(drafts, reasons, strict=True) if not reason]
+            accepted: list[Sound] = []
+            refused: list[str] = []
+            for sound in map(judged, choice.order(number, [next(drawn) for _ in attempts])):
+                if reason := _reason(refusals, sound):
+                    refused.append(reason)
+                elif not _reason(choice.avoided, sound):
+                    accepted = [sound]
+                    break
+                else:
+                    accepted.append(sound)
             draws.drawn.pop(number, None)  # so that it goes to the end
-            draws.drawn[number] = choice.take(number, accepted) if accepted else drafts[-1]
-            refused = list(filter(None, reasons))
+            draws.drawn[number] = accepted[0] if accepted else sound
             if not accepted:
                 draws.left[number] = refused.pop()
             draws.redrawn.update(refused)

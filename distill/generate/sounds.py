@@ -224,7 +224,8 @@ def generate_sounds(
     starts = [*range(alone), *range(alone, request.count, BATCH // choice.drafts)]
     for batch in itertools.starmap(range, itertools.pairwise([*starts, request.count])):
         is_whole = batch.start == alone or request.count == 1  # the first batch, with the sound before it
-        made = draw_again(batch, partial(_drawn, source, request, seeds, batch, report, is_heard), refusals, choice)
+        draw, judged = partial(_drawn, source, request, seeds, batch, report, is_heard), partial(_judged, source, request)
+        made = draw_again(batch, draw, judged, refusals, choice)
         for refusal in refusals:
             left = [*draws.left.values(), *made.left.values()]
             if refusal.remedy and is_whole and left == [refusal.name] * batch.stop:
@@ -249,7 +250,7 @@ def _drawn(
     is_heard: bool,
     drafts: Sequence[Draft],
 ) -> list[Sound]:
-    """Draw drafts of sounds of a batch, judge them, and decode them if they are heard before they are refused."""
+    """Draw drafts of sounds of a batch, and decode them if they are heard before they are refused."""
     numbers = [draft.number for draft in drafts]
     drawn_now, name = len(set(numbers)), ""
     accepted = len(batch) - drawn_now
@@ -261,19 +262,28 @@ def _drawn(
 
     own, of_takes = ([seed(*draft) for draft in drafts] for seed in (seeds.of_sound, seeds.of_take))
     drawn = request.draw(source, Attempt(numbers, own, of_takes, progress))
-    codes = [sound.codes for sound in drawn]
-    novelty = [None] * len(drawn) if source.judge is None else source.judge(codes)
     sounds = [
-        Sound(
-            np.concatenate([request.prompt.reshape(-1, sound.codes.shape[1]), sound.codes]),
-            new,
-            None,
-            NO_SAMPLES,
-            side_info=source.side_info_like(sound.followed, new) if request.side_info is None else request.side_info,
-        )
-        for sound, new in zip(drawn, novelty, strict=True)
+        Sound(np.concatenate([request.prompt.reshape(-1, sound.codes.shape[1]), sound.codes]), None, None, NO_SAMPLES)
+        for sound in drawn
     ]
+    sounds = [_with_side_info(source, request, *pair) for pair in zip(sounds, drawn, strict=True)]
     return _decoded(source, request, numbers, sounds) if is_heard else sounds
+
+
+def _with_side_info(source: Source, request: GenerationRequest, sound: Sound, drawn: Drawn) -> Sound:
+    """A sound with what is asked for, else with that of the recording that it follows, else of the nearest."""
+    if request.side_info is not None:
+        return replace(sound, side_info=request.side_info)
+    if drawn.followed is None:
+        sound = _judged(source, request, sound)
+    return replace(sound, side_info=source.side_info_like(drawn.followed, sound.novelty))
+
+
+def _judged(source: Source, request: GenerationRequest, sound: Sound) -> Sound:
+    """A sound with the novelty of what comes after the prompt, where there is a judge."""
+    if source.judge is None or sound.novelty is not None:
+        return sound
+    return replace(sound, novelty=source.judge([sound.codes[len(request.prompt) :]])[0])
 
 
 def _decoded(

@@ -93,7 +93,7 @@ class Source:
 
     def choice(self, drafts: int, seed_of: Callable[[int], int]) -> Choice:
         """The choice among so many drafts of each sound, with a seed for each number; without a critic there is one."""
-        return ONLY if self.critic is None or drafts == 1 else Choice(drafts, by_odds(seed_of))
+        return ONLY if self.critic is None or drafts == 1 else by_odds(drafts, seed_of)
 
     @cached_property
     def tuner(self) -> Tuner:

@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from distill.generate.refusals import COPY, FAULTY, Sound
+from distill.generate.refusals import COPY, FAULTY, Choice, Sound
 
 DRAFTS = 4  # of a sound where nothing else is asked for
 
 
-def by_odds(seed_of: Callable[[int], int]) -> Callable[[int, Sequence[Sound]], Sound]:
-    """A choice among scored drafts of the sound of a number, with a seed for each number.
+def by_odds(drafts: int, seed_of: Callable[[int], int]) -> Choice:
+    """A choice among so many scored drafts of the sound of a number, with a seed for each number.
 
-    Drafts with a fault and copies are left out where there are others.
+    Drafts with a fault and copies are left out where there are others. To add Gumbel noise to logarithms of odds and to
+    sort is to draw by odds, again and again, among those that are left (Yellott 1977).
     """
 
-    def choose(number: int, drafts: Sequence[Sound]) -> Sound:
-        possible = [draft for draft in drafts if not (FAULTY.applies(draft) or COPY.applies(draft))] or drafts
-        scores = np.array([draft.likeness.score for draft in possible if draft.likeness is not None])
-        odds = np.exp(scores - scores.max())
-        return possible[int(np.random.default_rng(seed_of(number)).choice(len(possible), p=odds / odds.sum()))]
+    def order(number: int, scored: Sequence[Sound]) -> Sequence[Sound]:
+        scores = np.array([draft.likeness.score for draft in scored if draft.likeness is not None])
+        noisy = scores + np.random.default_rng(seed_of(number)).gumbel(size=len(scores))
+        return [scored[place] for place in np.argsort(-noisy, kind="stable")]
 
-    return choose
+    return Choice(drafts, order, (FAULTY, COPY))

@@ -1,27 +1,31 @@
 """Fitting a critic to a model: to what its training recordings decode to, and to drafts that it draws."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from distill.audio.side_info import UNKNOWN
+from distill.audio.side_info import UNKNOWN, SideInfo
+from distill.codec.model import VQVAE
+from distill.codes.store import Codes
 from distill.generate.faults import Samples
 from distill.generate.requests import LONGEST_SECONDS
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.traits import SECONDS, TraitMeter
 from distill.generate.sounds import (
+    BATCH,
+    Attempt,
     GenerationRequest,
     Seeds,
     by_label,
     decoded_sounds,
     frames_for_seconds,
-    generate_sounds,
 )
 from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
+from distill.progress import silent
 from distill.seeds import Stream, derive_seed
 
-MOST_RECORDINGS, DRAFTS = 256, 192
+MOST_RECORDINGS, DRAWN = 256, 96
 FEWEST = 10  # recordings that a critic is fitted to: of fewer no tenth can be told
 SEED = derive_seed(0, Stream.CRITIC)  # of drafts, the same for all models
 
@@ -40,17 +44,27 @@ def fit_critic(source: Source, reference: Reference) -> Critic | None:
 
 def _decoded(source: Source, reference: Reference) -> Iterator[Samples]:
     """Samples `[N]` of training recordings as the codec brings them back."""
-    codec, most = source.codec, frames_for_seconds(source.codec, SECONDS)
+    most = frames_for_seconds(source.codec, SECONDS)
     codes = [own[:most].astype(np.int64) for own in evenly(reference.codes, MOST_RECORDINGS)]
-    seconds = [len(own) / codec.spectrogram.frame_rate for own in codes]
     known = reference.side_info or [UNKNOWN] * len(reference.codes)
-    every = zip(evenly(known, MOST_RECORDINGS), seconds, strict=True)
-    side_info = [about.cut(0.0, length).in_mono for about, length in every]
+    return _in_mono(source.codec, codes, evenly(known, MOST_RECORDINGS))
+
+
+def _in_mono(codec: VQVAE, codes: Sequence[Codes], known: Sequence[SideInfo]) -> Iterator[Samples]:
+    """Samples `[N]` of codes `[F, Q]`, with side information of sounds that are as long or longer."""
+    seconds = [len(own) / codec.spectrogram.frame_rate for own in codes]
+    side_info = [about.cut(0.0, length).in_mono for about, length in zip(known, seconds, strict=True)]
     return (in_mono for _, in_mono in decoded_sounds(codec, codes, side_info=side_info))
 
 
 def _drafts(source: Source) -> Iterator[Samples]:
-    """Samples `[N]` of sounds that the model draws, equally many of each label."""
-    for label, count in by_label(DRAFTS, len(source.labels)):
-        request = GenerationRequest(count, LONGEST_SECONDS, label=label, width=0.0)
-        yield from (sound.samples for sound in generate_sounds(source, request, Seeds(derive_seed(SEED, label))).sounds)
+    """Samples `[N]` of sounds that the model draws, equally many of each label. Nobody asks how new these are."""
+    for label, count in by_label(DRAWN, len(source.labels)):
+        request, seeds = GenerationRequest(count, LONGEST_SECONDS, label=label), Seeds(derive_seed(SEED, label))
+        for first in range(0, count, BATCH):
+            numbers = range(first, min(first + BATCH, count))
+            own = [seeds.of_sound(number, 0) for number in numbers]
+            drawn = request.draw(source, Attempt(numbers, own, own, silent))
+            codes = [sound.codes for sound in drawn]
+            followed = [source.side_info_like(sound.followed, None) for sound in drawn]
+            yield from _in_mono(source.codec, codes, followed)

@@ -29,6 +29,10 @@ def sound(code: int = 0, verdict: str = "", percentile: float = 0.0, faults: Any
     return Sound(np.full((1, 1), code), novelty, faults, NO_SAMPLES, note=60.0, pitch=pitch)
 
 
+def as_it_is(drawn: Sound) -> Sound:
+    return drawn
+
+
 @pytest.mark.parametrize(
     ("refusal", "refused", "accepted"),
     [
@@ -60,7 +64,7 @@ def test_only_what_is_refused_is_drawn_again_and_the_first_reason_counts() -> No
 
     late = Refusal("late", lambda drawn: drawn.codes.item() in (10, 20, 21))
     odd = Refusal("odd", lambda drawn: drawn.codes.item() in (10, 22))
-    draws = draw_again(range(3), draw, [late, odd])
+    draws = draw_again(range(3), draw, as_it_is, [late, odd])
     assert asked == [[0, 1, 2], [1, 2], [2], [2]]
     assert (draws.redrawn, draws.left) == ({"late": 3, "odd": 1}, {})
     assert [drawn.codes.item() for drawn in draws.accepted] == [0, 11, 23]
@@ -73,7 +77,7 @@ def test_draws_have_one_bound() -> None:
         attempts.append(drafts[0].attempt)
         return [sound(draft.number) for draft in drafts]
 
-    draws = draw_again(range(2), draw, [Refusal("never", lambda drawn: bool(drawn.codes.item()))])
+    draws = draw_again(range(2), draw, as_it_is, [Refusal("never", lambda drawn: bool(drawn.codes.item()))])
     assert attempts == list(range(MOST_DRAWS))
     assert (draws.left, draws.redrawn, draws.refused) == (
         {1: "never"},
@@ -84,20 +88,22 @@ def test_draws_have_one_bound() -> None:
     assert [drawn.codes.item() for drawn in draws.sounds] == [0, 1]
 
 
-def test_one_of_the_drafts_that_are_not_refused_is_taken() -> None:
-    offered = []
+def test_the_first_draft_in_order_that_is_neither_refused_nor_avoided_is_taken() -> None:
+    looked_at = []
 
     def draw(drafts: Sequence[Draft]) -> list[Sound]:
         return [sound(10 * draft.number + draft.attempt) for draft in drafts]
 
-    def last(number: int, drafts: Sequence[Sound]) -> Sound:
-        offered.append((number, [draft.codes.item() for draft in drafts]))
-        return drafts[-1]
+    def judged(drawn: Sound) -> Sound:
+        looked_at.append(drawn.codes.item())
+        return drawn
 
-    refused = Refusal("odd", lambda drawn: drawn.codes.item() in (0, 10, 11, 12, 14))
-    draws = draw_again(range(3), draw, [refused], Choice(3, last))
-    assert offered == [(0, [1, 2]), (2, [20, 21, 22]), (1, [13, 15])]
-    assert [drawn.codes.item() for drawn in draws.sounds] == [2, 15, 22]
+    refused = Refusal("odd", lambda drawn: drawn.codes.item() in (2, 10, 11, 12, 15))
+    avoided = Refusal("poor", lambda drawn: drawn.codes.item() in (22, 14, 13))
+    last_first = Choice(3, lambda _, drafts: drafts[::-1], [avoided])
+    draws = draw_again(range(3), draw, judged, [refused], last_first)
+    assert looked_at == [2, 1, 12, 11, 10, 22, 21, 15, 14, 13]
+    assert [drawn.codes.item() for drawn in draws.sounds] == [1, 14, 21]
     assert (draws.redrawn, draws.left) == ({"odd": 5}, {})
 
 
@@ -105,7 +111,8 @@ def test_a_sound_whose_drafts_are_all_refused_is_the_last_of_them() -> None:
     drawn = draw_again(
         range(1),
         lambda drafts: [sound(draft.attempt) for draft in drafts],
+        as_it_is,
         [Refusal("never", lambda _: True)],
-        Choice(64, lambda _, drafts: drafts[0]),
+        Choice(64, lambda _, drafts: drafts),
     )
     assert (drawn.left, drawn.redrawn, drawn.sounds[0].codes.item()) == ({0: "never"}, {"never": 63}, 63)

@@ -75,7 +75,7 @@ def make_instrument(
             codes = [np.array([[draft.number, note, TUNINGS // 2, 1, note, 0]]) for draft in drafts]
             return [Sound(own, None, None, samples, 1.5, note, pitch) for own in codes]
 
-        return draw_again(range(request.count), draw, refusals)
+        return draw_again(range(request.count), draw, lambda sound: sound, refusals)
 
     def decode(_: VQVAE, sounds: list[Codes], *__: object) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         made = []
