@@ -224,8 +224,8 @@ def generate_sounds(
     starts = [*range(alone), *range(alone, request.count, BATCH // choice.drafts)]
     for batch in itertools.starmap(range, itertools.pairwise([*starts, request.count])):
         is_whole = batch.start == alone or request.count == 1  # the first batch, with the sound before it
-        draw, judged = partial(_drawn, source, request, seeds, batch, report, is_heard), partial(_judged, source, request)
-        made = draw_again(batch, draw, judged, refusals, choice)
+        draw = partial(_drawn, source, request, seeds, batch, report, is_heard)
+        made = draw_again(batch, draw, partial(_judged, source, request), refusals, choice)
         for refusal in refusals:
             left = [*draws.left.values(), *made.left.values()]
             if refusal.remedy and is_whole and left == [refusal.name] * batch.stop:

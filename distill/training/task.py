@@ -78,7 +78,7 @@ class TrainerSettings:
     validate_initial: bool = False  # validate the initial weights, too: they may be the best
     average: float = 0.0  # decay of the weights' moving average, which is validated and kept; 0: the weights themselves
     average_power: int = 3  # early in training a step's weights count in it by their number to this power less one
-    least_gain: float = -math.inf  # share of the initial held-out loss that the first epoch gains, or training ends with it
+    least_gain: float = -math.inf  # share of the initial held-out loss that the first epoch gains, or it is the last
     budget_seconds: float = 0.0  # that training may take, over all interruptions; 0: any
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from distill.generate.selection.traits import TRAITS
 from distill.params import Settings, Share
 
-RIDGE = 0.03  # on weights of traits of deviation 1, beside a mean loss of 1 sound
+RIDGE = 0.1  # on weights of traits of deviation 1, beside a mean loss of 1 sound
 FOLDS = 5
 STEPS = 15  # of Newton's method
 QUANTILES = np.linspace(0.0, 1.0, 21)

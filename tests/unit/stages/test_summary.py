@@ -43,10 +43,7 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     assert "5 usable, 0 rejected, 1.0 s, 2.0 s of silence trimmed; 3 left out: 2 .mid, 1 .txt" in printed
     assert "codewords used loudness 0%, note 1%, tuning 2%, atom 3%, shape 1 4%" in printed
     assert "(best epoch 1 of 3)" in printed
-    assert (
-        "codec no epoch of 12 was better on held-out recordings by enough, so the weights from before"
-        in printed
-    )
+    assert "codec no epoch of 12 was better on held-out recordings by enough, so the weights from before" in printed
     assert "2 sounds: 0 new, 0 close, 2 copies; 50% tonal" in printed
     assert "held-out tones 50% tonal, 25% once decoded" in printed
     assert "shape 7 10%, shape 8 11%" in printed

@@ -1,7 +1,6 @@
 """Spikes and rollbacks: what is one, and that a training goes back to the same bits and goes on with other data."""
 
 import math
-from typing import Any
 
 import pytest
 import torch

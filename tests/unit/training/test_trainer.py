@@ -19,7 +19,6 @@ from unit.training.line import (
     kill,
     settings,
     train,
-    trainer,
     whole,
 )
 

@@ -22,7 +22,7 @@ from distill.model_file.format import load_bundle, save_bundle
 @pytest.fixture(scope="module", autouse=True)
 def few_drafts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "DRAFTS", 24)
+        patch.setattr(fit, "DRAWN", 24)
         patch.setattr(fit, "LONGEST_SECONDS", 0.5)
         patch.setattr(fit, "FEWEST", 3)
         yield
