@@ -1,6 +1,5 @@
 """What differs between trainings: the task, its settings, and the record of its result."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +77,7 @@ class TrainerSettings:
     validate_initial: bool = False  # validate the initial weights, too: they may be the best
     average: float = 0.0  # decay of the weights' moving average, which is validated and kept; 0: the weights themselves
     average_power: int = 3  # early in training a step's weights count in it by their number to this power less one
-    least_gain: float = -math.inf  # share of the initial held-out loss that the first epoch gains, or it is the last
+    least_gain: float = 0.0  # share of the initial held-out loss that the first epoch gains, or it is the last; 0: any
     budget_seconds: float = 0.0  # that training may take, over all interruptions; 0: any
 
 

@@ -188,8 +188,8 @@ class Trainer(Generic[B]):
     @property
     def _is_left_out(self) -> bool:
         """Whether the first epoch, the only one, gained less than it must."""
-        history, start = self.state.history, self.state.start.get("val_loss", math.inf)
-        return len(history) == 1 and history[0]["val_loss"] > (1 - self.settings.least_gain) * start
+        least, history, start = self.settings.least_gain, self.state.history, self.state.start.get("val_loss", math.inf)
+        return least > 0 and len(history) == 1 and history[0]["val_loss"] > (1 - least) * start
 
     def _goes_on(self) -> bool:
         """Whether to train one more epoch, after so many without a notable gain."""

@@ -213,6 +213,11 @@ def test_training_is_left_out_where_its_first_epoch_gains_less_than_it_must(leas
     assert (left_out in result.remarks) is (epochs == 1)
 
 
+def test_without_a_gain_that_it_must_have_training_goes_on_after_a_first_epoch_that_is_worse() -> None:
+    result = train(PartsTask([START, WORSE, WORSE, BETTER]), epochs=3, validate_initial=True)
+    assert (len(result.history), result.best_epoch) == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("losses", "start", "expected"),
     [
