@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.novelty.report import SCALE, Statistics, squared_distances
+from distill.novelty.report import Statistics, squared_distances
 
 DRAWS = 200
+SCALE = 100.0
 PERMUTATIONS = 999
 FEWEST = 2  # sounds and recordings of a set
 

@@ -46,7 +46,7 @@ from distill.storage.files import write_bytes, write_json
 # What compares runs; `report.json` has all figures.
 COMPARED = (
     *("new", "close", "copies", "mean_agreement", "mean_percentile_codes", "mean_percentile_spectra"),
-    *("kernel_distance", "tonal_rate", "tonal_rate_originals", "fault_rate", "fault_rate_held_out"),
+    *("tonal_rate", "tonal_rate_originals", "fault_rate", "fault_rate_held_out"),
     *("damping", "damping_held_out", "pitch_range", "pitch_range_held_out", "pulse", "pulse_held_out"),
     *("flatness", "flatness_held_out"),
 )
@@ -96,7 +96,7 @@ def audition(
                 "explanation": new.explanation,
                 **new.json(),
                 "faults": list(faulty),
-                "above_recordings": sound.likeness and round(sound.likeness.above, 3),
+                **(sound.likeness.json if sound.likeness else {}),
             }
         )
     critic = {} if source.critic is None else {"critic/auc": source.critic.auc}
@@ -196,8 +196,9 @@ def write_page(path: Path, lines: Sequence[str], rows: Sequence[Mapping[str, Any
     for number, row in enumerate(rows):
         label = f", {row['label']}" * bool(row["label"])
         spaces = {space: {**row[space], "newer": 1 - row[space]["percentile"]} for space in ("codes", "spectra")}
-        faults = f" Faulty: {', '.join(row['faults'])}." * bool(row["faults"])
-        cards.append(card.format(number=number, **_escaped({**row, **spaces, "label": label, "faults": faults})))
+        faults = f"Faulty: {', '.join(row['faults'])}" if row["faults"] else None
+        judged = ". ".join(filter(None, [row["short"], faults, row.get("like_recordings")]))
+        cards.append(card.format(number=number, **_escaped({**row, **spaces, "label": label, "judged": judged})))
     summary = "\n".join(f"<p>{escape(line.strip())}</p>" for line in lines)
     text = Template(page).substitute(summary=summary, sounds="\n".join(cards))
     write_bytes(path, text.encode("utf-8"))

@@ -107,6 +107,7 @@ class Result(ABC):
         rows = [
             {"seconds": sound.seconds, "frames": len(sound.codes), **self._tuned(sound), **self._own(sound)}
             | (sound.novelty.json() if sound.novelty else {})
+            | (sound.likeness.json if sound.likeness else {})
             for sound in self.draws.sounds
         ]
         return pd.json_normalize(rows).dropna(axis=1, how="all").rename_axis(self.KIND)
@@ -136,7 +137,7 @@ class Result(ABC):
             judged: Json = {"novelty": None, "short": None, "explanation": None}
             if novelty is not None:
                 judged = {"novelty": novelty.json(), "short": novelty.short, "explanation": novelty.explanation}
-            alike = {"above_recordings": round(sound.likeness.above, 3)} if sound.likeness else {}
+            alike = sound.likeness.json if sound.likeness else {}
             about = {"file": str(path), "seconds": sound.seconds, **self._levelled(sound), **self._tuned(sound)}
             rows.append({**about, **judged, **self._own(sound), **alike})
         shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}

@@ -1,4 +1,4 @@
-"""Report on a set of sounds: verdicts, distance of all to held-out recordings, diversity, tonal sounds."""
+"""Report on a set of sounds: verdicts, motion, diversity, tonal sounds."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,48 +14,14 @@ from distill.novelty.scores import heard, is_tonal, sound_statistics, with_sound
 from distill.novelty.verdict import FEW_HELD_OUT, Judge, Novelty
 from distill.text import several
 
-FEWEST = 2  # sounds of a distance
-SCALE = 100.0
-ROWS = 1000  # sounds whose distances to all others are held at once: of 10,000 with each other they take gigabytes
+FEWEST = 2  # sounds of a diversity
 
 Statistics = Doubles  # [sounds, values]
 
 
 @dataclass(frozen=True)
-class KernelDistance:
-    """Unbiased squared maximum mean discrepancy x 100, with mean and deviation of its null distribution.
-
-    `unrelated` is the value of sounds that have nothing in common with the recordings nor with each other. `compared`
-    recordings are in each draw of the null distribution.
-    """
-
-    value: float
-    null_mean: float
-    null_deviation: float
-    unrelated: float
-    compared: int
-
-    @property
-    def largest_deviation(self) -> float:
-        """The null deviation up to which the distance shows a set of which half the sounds are unrelated.
-
-        Squared MMD grows with the square of the share of other sounds (it is quadratic in the difference of the
-        distributions), so half of them add a quarter of `unrelated`. That has to be two deviations.
-        """
-        return self.unrelated * 0.5**2 / 2
-
-    @property
-    def is_conclusive(self) -> bool:
-        """Whether the sets are large enough for the value to mean something."""
-        return self.null_deviation <= self.largest_deviation
-
-
-@dataclass(frozen=True)
 class SetReport:
-    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording, of recordings in frames.
-
-    Distance and diversity are None where there are too few sounds for them.
-    """
+    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording, of recordings in frames."""
 
     sounds: int
     held_out: int  # recordings that the sounds are judged by
@@ -74,36 +40,28 @@ class SetReport:
     tonal_rate_originals: float | None  # of held-out recordings as they were, where they are known
     motion: Medians
     motion_held_out: Medians  # of held-out recordings, decoded from their codes
-    distance: KernelDistance | None
-    diversity: float | None  # Vendi score: the effective number of different sounds
+    diversity: float | None  # Vendi score: the effective number of different sounds; None of too few
     diversity_of_recordings: float | None  # of as many training recordings
 
     def metrics(self) -> dict[str, float]:
-        """All figures by metric name, without those that are None or mean nothing.
+        """All figures by metric name, without those that are None.
 
         Without the number of sounds, the sum of the verdicts: DVC takes a metric for the folder of the same name.
         """
-        left_out = ("sounds", "held_out", "distance", "motion", "motion_held_out")
+        left_out = ("sounds", "held_out", "motion", "motion_held_out")
         values = {name: value for name, value in vars(self).items() if name not in left_out and value is not None}
-        if self.distance and self.distance.is_conclusive:
-            values |= {
-                "kernel_distance": self.distance.value,
-                "kernel_distance_null_mean": self.distance.null_mean,
-                "kernel_distance_null_deviation": self.distance.null_deviation,
-            }
         for of, medians_of in (("", self.motion), ("_held_out", self.motion_held_out)):
             values |= {f"{name}{of}": median.value for name, median in medians_of.items() if name in IN_WORDS}
         return values
 
     def json(self) -> dict[str, Any]:
-        """The figures of `metrics`, the numbers of sounds and held-out recordings, the intervals of motion, and the kernel distance in words."""
+        """The figures of `metrics`, the numbers of sounds and held-out recordings, and the intervals of motion."""
         motion = {name: median._asdict() for name, median in self.motion.items()}
-        words = {"kernel_distance_in_words": self.distance_sentence}
-        return {"sounds": self.sounds, "held_out": self.held_out, **self.metrics(), "motion": motion, **words}
+        return {"sounds": self.sounds, "held_out": self.held_out, **self.metrics(), "motion": motion}
 
     @property
     def lines(self) -> list[str]:
-        """Verdicts, percentiles, lengths, distance and diversity, for people."""
+        """Verdicts, percentiles, lengths, motion and diversity, for people."""
         newer = (
             f"on average newer than {1 - self.mean_percentile_codes:.0%} of held-out recordings in codes, "
             f"{1 - self.mean_percentile_spectra:.0%} in spectra (50 %: as new as these)"
@@ -115,7 +73,6 @@ class SetReport:
             f"mean length {self.mean_seconds:.2f} s, of held-out recordings {self.held_out_mean_seconds:.2f} s",
             self.tonal_sentence,
             *filter(None, [motion_line(self.motion, self.motion_held_out)]),
-            self.distance_sentence,
         ]
         if self.diversity is not None:
             lines.append(
@@ -130,19 +87,6 @@ class SetReport:
         originals = "" if self.tonal_rate_originals is None else f"{self.tonal_rate_originals:.0%} as they were, "
         held_out = f"of held-out recordings {originals}{self.tonal_rate_held_out:.0%} decoded from their codes"
         return f"tonal, with most energy in partials that last: {self.tonal_rate:.0%} of the sounds; {held_out}"
-
-    @property
-    def distance_sentence(self) -> str:
-        """The kernel distance beside its null distribution, or that there are too few sounds for one."""
-        what, distance = "kernel distance to held-out recordings", self.distance
-        if not distance:
-            return f"too few sounds or recordings for a {what}"
-        recordings = f"{distance.compared} training recordings"
-        if distance.is_conclusive:
-            null = f"{distance.null_mean:.1f} ± {distance.null_deviation:.1f}"
-            return f"{what} {distance.value:.1f}, of {recordings} {null}"
-        few = f"{self.sounds} sounds are too few for a {what}"
-        return f"{few}: among {recordings} it differs by ± {distance.null_deviation:.1f}"
 
 
 def report_on(
@@ -187,29 +131,9 @@ def report_on(
         tonal_rate_originals=float(np.mean(tonal_originals)) if tonal_originals else None,
         motion=medians(Motion(*row) for row in own[:, 1:].tolist()),
         motion_held_out=medians(Motion(*row) for row in recorded[:, 1:].tolist()),
-        distance=kernel_distance(generated, held_out, training, seed),
         diversity=score,
         diversity_of_recordings=baseline,
     )
-
-
-def kernel_distance(
-    generated: Statistics, held_out: Statistics, training: Statistics, seed: int
-) -> KernelDistance | None:
-    """Squared MMD of generated and held-out sounds with a Gaussian kernel (Gretton et al. 2012, eq. 3).
-
-    The bandwidth is the median squared distance among held-out sounds. The null distribution draws as many training
-    recordings as there are generated sounds, or half of the recordings where they are fewer than twice that. None when
-    any side has too few sounds.
-    """
-    count, others = min(len(generated), len(training) // 2), len(held_out)
-    if min(others, count) < FEWEST:
-        return None
-    bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
-    draws = [_mmd(drawn, held_out, bandwidth) for drawn in _drawn(generator, training, count, 200)]
-    unrelated = SCALE * _kernel_mean(held_out, bandwidth)
-    value = _mmd(generated, held_out, bandwidth)
-    return KernelDistance(value, float(np.mean(draws)), float(np.std(draws)), unrelated, count)
 
 
 def diversity(
@@ -217,7 +141,7 @@ def diversity(
 ) -> tuple[float, float] | None:
     """Vendi score of generated sounds and of as many recordings (Friedman and Dieng 2022), None of too few sounds.
 
-    The kernel is the one of `kernel_distance`.
+    The kernel is Gaussian, as wide as the median squared distance of two held-out sounds.
     """
     count = min(len(generated), len(training))
     if min(count, len(held_out)) < FEWEST:
@@ -243,22 +167,6 @@ def _vendi(sounds: Statistics, bandwidth: float) -> float:
     weights = np.linalg.eigvalsh(np.exp(-squared_distances(sounds, sounds) / bandwidth) / len(sounds))
     weights = weights[weights > 1e-12]
     return float(np.exp(-(weights * np.log(weights)).sum()))
-
-
-def _mmd(left: Statistics, right: Statistics, bandwidth: float) -> float:
-    across = _kernel_sum(left, right, bandwidth) / (len(left) * len(right))
-    return (_kernel_mean(left, bandwidth) + _kernel_mean(right, bandwidth) - 2 * across) * SCALE
-
-
-def _kernel_mean(sounds: Statistics, bandwidth: float) -> float:
-    """Mean of the Gaussian kernel over all pairs of different rows."""
-    return (_kernel_sum(sounds, sounds, bandwidth) - len(sounds)) / (len(sounds) * (len(sounds) - 1))
-
-
-def _kernel_sum(left: Statistics, right: Statistics, bandwidth: float) -> float:
-    """Sum of the Gaussian kernel over all pairs of rows."""
-    blocks = (left[first : first + ROWS] for first in range(0, len(left), ROWS))
-    return sum(float(np.exp(-squared_distances(block, right) / bandwidth).sum()) for block in blocks)
 
 
 def squared_distances(left: Statistics, right: Statistics) -> NDArray[np.float64]:

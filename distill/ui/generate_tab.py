@@ -51,6 +51,8 @@ element.addEventListener('click', (event) => {
   }
 });
 """
+# A box above cards. The page's style sheet puts them in order where it is checked.
+BY_LIKENESS = '<label class="by-likeness"><input type="checkbox"> Most like your recordings first</label>'
 # When the archive is made, the hidden button that has it is pressed.
 PRESS = "() => setTimeout(() => document.querySelector('#archive').click(), 300)"
 
@@ -398,12 +400,15 @@ class GenerateTab:
         unknown = "Novelty unknown: the model has no codes of its recordings." * bool(made and not untrained)
         paths = [folder / Path(row["file"]).name for row in rows]
         names = names_of(len(rows), made.get("columns"))
-        cards = [_card(path, name, row, unknown) for path, name, row in zip(paths, names, rows, strict=True)]
+        scores = [row.get("above_recordings", 0.0) for row in rows]
+        ranks = [sorted(scores, reverse=True).index(score) for score in scores]
+        cards = [_card(*of_sound, unknown) for of_sound in zip(paths, names, rows, ranks, strict=True)]
         reports = (made.get(name) or {} for name in ("tuning", "loudness", "faults"))
         said = [line for report in reports for line in report.get("in_words") or []] + made.get("remarks", [])
         lines = "".join(f"<p>{escape(line)}</p>" for line in said)
         seed = f"<p>seed {escape(str(made['seed']))}</p>" if made.get("seed") is not None else ""
-        body = f'{head}{view.note(untrained)}{seed}{lines}<div class="cards">{"".join(cards)}</div>'
+        box = BY_LIKENESS * (len(set(scores)) > 1)
+        body = f'{head}{view.note(untrained)}{seed}{lines}{box}<div class="cards">{"".join(cards)}</div>'
         if "columns" in made:
             return keyboard.of_grid(paths, names, made["columns"]), body
         return keyboard.of_sounds(paths, rows), body
@@ -440,8 +445,11 @@ def names_of(count: int, columns: int | None) -> list[str]:
     return [f"sound {number}" for number in range(1, count + 1)]
 
 
-def _card(path: Path, name: str, row: dict[str, Any], unknown: str) -> str:
-    """A card of a sound: players, spectrogram, verdict or `unknown`, buttons; "" where it was discarded."""
+def _card(path: Path, name: str, row: dict[str, Any], rank: int, unknown: str) -> str:
+    """A card of a sound: players, spectrogram, verdict or `unknown`, buttons; "" where it was discarded.
+
+    `rank` is its place, from 0, among the sounds by how like the recordings they are.
+    """
     if not path.is_file():
         return ""
     verdict, own, why = (
@@ -453,6 +461,7 @@ def _card(path: Path, name: str, row: dict[str, Any], unknown: str) -> str:
         own and f"{1 - own['equal_codes']:.0%} of codes changed, {own['coding_db']:.1f} dB by coding alone",
         row.get("heard"),
         row.get("faults") and f"Faulty: {', '.join(row['faults'])}",
+        row.get("like_recordings"),
         None if why else unknown,
     ]
     said = f"<p>{escape('. '.join(filter(None, sentences)))}</p>"
@@ -470,7 +479,8 @@ def _card(path: Path, name: str, row: dict[str, Any], unknown: str) -> str:
     judged = f'<summary class="verdict {escape(verdict)}">{escape(str(row.get("short")))}</summary>{escape(str(why))}'
     said += f"<details>{judged}</details>" * bool(why)
     return (
-        f'<section class="card" draggable="true" data-file="{escape(path.name)}" data-address="{address}">'
+        f'<section class="card" style="--rank: {rank}" draggable="true" data-file="{escape(path.name)}" '
+        f'data-address="{address}">'
         f'{said}{"".join(parts)}<div class="buttons">'
         f'<button type="button" data-keys="{address}" aria-label="Play on keys: {name}">On keys</button>'
         f'{buttons}<a href="{address}" download>Download</a></div></section>'

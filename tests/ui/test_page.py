@@ -8,15 +8,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from playwright.sync_api import Error as PlaywrightError
 from ui.conftest import PATIENCE, Served, violations
 from unit.kit.tones import tone
 from unit.pitched import write_pitched_model
-from unit.tiny import write_model
+from unit.tiny import write_model, write_prior_model
 
-from distill.model_file.format import load_bundle
+from distill.generate.selection.critic import Critic
+from distill.generate.selection.traits import TRAITS
+from distill.model_file.format import load_bundle, save_bundle
 from distill.ui.jobs import Job, Jobs, read_end
 from distill.ui.worker import STDERR
 
@@ -194,6 +197,27 @@ def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
     waits(page, "#generate-state", "4 variations of ")
     waits(page, "#generate-state", "done")
     page.wait_for_function("document.querySelectorAll('#cards .card').length === 4")
+
+
+def test_sounds_are_put_in_order_by_how_like_the_recordings_they_are(opened: Open, served: Served) -> None:
+    path = served.folder / "models" / "judged.distill"
+    write_prior_model(path)
+    bundle, generator = load_bundle(path), np.random.default_rng(0)
+    critic = Critic.fit(*(generator.normal(0, 30, (count, TRAITS)) for count in (40, 40)))
+    metadata = bundle.metadata.model_copy(update={"critic": critic})
+    save_bundle(path, bundle.codec, bundle.prior, metadata, bundle.reference)
+    page = opened("Generate")
+    choose(page, "#generate-model", path.name)
+    page.locator("#generate-start").click()
+    waits(page, "#cards", "Most like your recordings first")
+    cards = page.locator("#cards .card")
+    shares = [int(share) for share in re.findall(r"like your recordings: (\d+) of 10", "".join(cards.all_inner_texts()))]
+    assert len(shares) == 4
+    page.get_by_label("Most like your recordings first").check()
+    places = [(box["y"], box["x"]) for box in (card.bounding_box() for card in cards.all()) if box]
+    in_order = [share for _, share in sorted(zip(places, shares, strict=True))]
+    assert in_order == sorted(shares, reverse=True)
+    assert not violations(page)
 
 
 def test_sounds_are_made_at_notes_and_variations_transposed(opened: Open, served: Served) -> None:

@@ -41,6 +41,11 @@ class Likeness(NamedTuple):
         """The share in tenths."""
         return f"like your recordings: {10 * self.above:.0f} of 10 score lower"
 
+    @property
+    def json(self) -> dict[str, float | str]:
+        """The share, and in words."""
+        return {"above_recordings": round(self.above, 3), "like_recordings": self.in_words}
+
 
 class Critic(Settings):
     """A regression as a model file keeps it: `weights` of traits that are standardised by `means` and `deviations`, and a `bias`.

@@ -164,7 +164,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     with patch("distill.codec.training.initialise") as fit:
         train(sounds, tmp_path / "model-2.distill")
     assert not fit.called  # the codec is fitted once
-    assert len(steps) == 2 * len(finished.codec.result.history)  # two steps an epoch, none of them twice
+    assert len(steps) == 3 * len(finished.codec.result.history)  # three steps an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
     assert names(tmp_path) == ["model-2.distill", "model-2.distill.md", "state"]
     assert names(tmp_path / "state") == ["corpora"]
