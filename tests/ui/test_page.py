@@ -211,7 +211,9 @@ def test_sounds_are_put_in_order_by_how_like_the_recordings_they_are(opened: Ope
     page.locator("#generate-start").click()
     waits(page, "#cards", "Most like your recordings first")
     cards = page.locator("#cards .card")
-    shares = [int(share) for share in re.findall(r"like your recordings: (\d+) of 10", "".join(cards.all_inner_texts()))]
+    shares = [
+        int(share) for share in re.findall(r"like your recordings: (\d+) of 10", "".join(cards.all_inner_texts()))
+    ]
     assert len(shares) == 4
     page.get_by_label("Most like your recordings first").check()
     places = [(box["y"], box["x"]) for box in (card.bounding_box() for card in cards.all()) if box]
