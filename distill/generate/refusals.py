@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from posixpath import dirname
 from typing import NamedTuple
 
 from distill.audio.side_info import UNKNOWN, SideInfo
@@ -11,6 +12,7 @@ from distill.generate.faults import Fault, Samples
 from distill.generate.selection.critic import Likeness
 from distill.novelty.verdict import VERDICTS, Novelty
 
+NO_REASON = ""  # to refuse a sound
 MOST_DRAWS = 20  # attempts at a sound
 IN_TUNE = 0.2  # semitones from the note, at most
 
@@ -64,6 +66,13 @@ class Refusal:
 FAULTY = Refusal("faulty", lambda sound: bool(sound.faults), hears=True)
 MISTUNED = Refusal("mistuned", lambda sound: not sound.is_at_note, hears=True)
 COPY = Refusal("copy", lambda sound: sound.novelty is not None and sound.novelty.verdict == "copy")
+
+
+def of_other_label(label: str) -> Refusal:
+    """Refuse sounds whose nearest recording has another label."""
+    return Refusal(
+        "other label", lambda sound: sound.novelty is not None and dirname(sound.novelty.spectra.nearest) != label
+    )
 
 
 def too_old(least: str | float) -> Refusal:
@@ -131,7 +140,7 @@ class Draft(NamedTuple):
 class Choice:
     """Each sound has several drafts, which are looked at in the `order` that its number and they give until one is taken.
 
-    What one of `avoided` applies to is taken where all others are refused.
+    What one of `avoided` applies to is taken where there is no other, and rather with a later one of these.
     """
 
     drafts: int
@@ -160,18 +169,18 @@ def draw_again(
         drawn = iter(draw([Draft(number, attempt) for number in numbers for attempt in attempts]))
         draws.left = {}
         for number in numbers:
-            accepted: list[Sound] = []
+            accepted: dict[str, Sound] = {}  # the first draft without a refusal, by the first reason to avoid it
             refused: list[str] = []
             for sound in map(judged, choice.order(number, [next(drawn) for _ in attempts])):
                 if reason := _reason(refusals, sound):
                     refused.append(reason)
-                elif not _reason(choice.avoided, sound):
-                    accepted = [sound]
-                    break
                 else:
-                    accepted.append(sound)
+                    accepted.setdefault(_reason(choice.avoided, sound), sound)
+                if NO_REASON in accepted:
+                    break
             draws.drawn.pop(number, None)  # so that it goes to the end
-            draws.drawn[number] = accepted[0] if accepted else sound
+            mildest = [NO_REASON, *(each.name for each in reversed(choice.avoided))]
+            draws.drawn[number] = next((accepted[reason] for reason in mildest if reason in accepted), sound)
             if not accepted:
                 draws.left[number] = refused.pop()
             draws.redrawn.update(refused)
@@ -182,5 +191,5 @@ def draw_again(
 
 
 def _reason(refusals: Sequence[Refusal], sound: Sound) -> str:
-    """The name of the first refusal that applies to a sound; "" for none."""
-    return next((refusal.name for refusal in refusals if refusal.applies(sound)), "")
+    """The name of the first refusal that applies to a sound."""
+    return next((refusal.name for refusal in refusals if refusal.applies(sound)), NO_REASON)

@@ -218,7 +218,7 @@ def generate_sounds(
     sound is a batch, so that it is there soon. Raises ArtifactError when a network gives NaN or infinite values, or when a
     refusal with a remedy applies to all sounds of the first BATCH.
     """
-    draws, choice = Draws(), source.choice(request.drafts, seeds.of_choice)
+    draws, choice = Draws(), source.choice(request.drafts, seeds.of_choice, request.label)
     is_heard = request.is_tuned or choice.drafts > 1 or any(refusal.hears for refusal in refusals)
     alone = int(first_alone)
     starts = [*range(alone), *range(alone, request.count, BATCH // choice.drafts)]

@@ -16,7 +16,7 @@ from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.generate.faults import FaultFinder, Samples
 from distill.generate.motion import Motions
-from distill.generate.refusals import ONLY, Choice
+from distill.generate.refusals import ONLY, Choice, of_other_label
 from distill.generate.selection.choice import by_odds
 from distill.generate.selection.critic import Critic, Likeness
 from distill.generate.selection.traits import TraitMeter
@@ -91,9 +91,13 @@ class Source:
                 f"{self.path.name}, which has no critic; leave drafts out"
             )
 
-    def choice(self, drafts: int, seed_of: Callable[[int], int]) -> Choice:
-        """The choice among so many drafts of each sound, with a seed for each number; without a critic there is one."""
-        return ONLY if self.critic is None or drafts == 1 else by_odds(drafts, seed_of)
+    def choice(self, drafts: int, seed_of: Callable[[int], int], label: int) -> Choice:
+        """The choice among so many drafts of each sound with a label, 0 for none, with a seed for each number.
+
+        Without a critic there is one draft.
+        """
+        others = [of_other_label(name) for name in self.labels[label - 1 : label]]
+        return ONLY if self.critic is None or drafts == 1 else by_odds(drafts, seed_of, others)
 
     @cached_property
     def tuner(self) -> Tuner:

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from distill.generate.refusals import COPY, FAULTY, Choice, Sound
+from distill.generate.refusals import COPY, FAULTY, Choice, Refusal, Sound
 
 DRAFTS = 4  # of a sound where nothing else is asked for
 
 
-def by_odds(drafts: int, seed_of: Callable[[int], int]) -> Choice:
+def by_odds(drafts: int, seed_of: Callable[[int], int], others: Sequence[Refusal] = ()) -> Choice:
     """A choice among so many scored drafts of the sound of a number, with a seed for each number.
 
-    Drafts with a fault and copies are left out where there are others. To add Gumbel noise to logarithms of odds and to
+    Drafts with a fault, copies, and those that `others` apply to are left out where there are any else. To add Gumbel noise to logarithms of odds and to
     sort is to draw by odds, again and again, among those that are left (Yellott 1977).
     """
 
@@ -25,4 +25,4 @@ def by_odds(drafts: int, seed_of: Callable[[int], int]) -> Choice:
         noisy = scores + np.random.default_rng(seed_of(number)).gumbel(size=len(scores))
         return [scored[place] for place in np.argsort(-noisy, kind="stable")]
 
-    return Choice(drafts, order, (FAULTY, COPY))
+    return Choice(drafts, order, (FAULTY, COPY, *others))

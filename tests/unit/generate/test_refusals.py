@@ -107,6 +107,17 @@ def test_the_first_draft_in_order_that_is_neither_refused_nor_avoided_is_taken()
     assert (draws.redrawn, draws.left) == ({"odd": 5}, {})
 
 
+def test_of_drafts_that_are_all_avoided_one_with_the_last_reason_is_taken() -> None:
+    reasons = [
+        Refusal("bad", lambda drawn: drawn.codes.item() < 2),
+        Refusal("poor", lambda drawn: drawn.codes.item() < 4),
+    ]
+    drafts = Choice(4, lambda _, drafts: drafts, reasons)
+    draws = draw_again(range(1), lambda asked: [sound(draft.attempt) for draft in asked], as_it_is, [], drafts)
+    assert draws.sounds[0].codes.item() == 2
+    assert (draws.redrawn, draws.left) == ({}, {})
+
+
 def test_a_sound_whose_drafts_are_all_refused_is_the_last_of_them() -> None:
     drawn = draw_again(
         range(1),

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from unit.tiny import write_prior_model
 import distill
 from distill.api import Model
 from distill.errors import ParamsError
+from distill.generate.refusals import Sound
 from distill.generate.selection import fit
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.fit import fit_critic
@@ -73,6 +76,20 @@ def _draft(model: Model, request: GenerationRequest, attempt: int) -> np.ndarray
             return super().of_sound(number, attempt)
 
     return generate_sounds(replace(model.source, critic=None), request, Later(3)).sounds[0].codes
+
+
+def test_drafts_whose_nearest_recording_has_another_label_are_avoided(model: Model) -> None:
+    choices = [model.source.choice(4, lambda number: number, label) for label in (0, 1, 2)]
+    nearest = {f"{label}/1.wav": _near(f"{label}/1.wav") for label in ("a", "b")}
+    avoided = [
+        [any(reason.applies(one) for reason in choice.avoided) for one in nearest.values()] for choice in choices
+    ]
+    assert avoided == [[False, False], [False, True], [True, False]]
+
+
+def _near(path: str) -> Sound:
+    novelty: Any = SimpleNamespace(verdict="new", spectra=SimpleNamespace(nearest=path))
+    return Sound(np.zeros((1, 1)), novelty, (), np.empty(0, np.float32))
 
 
 def test_sounds_say_how_many_recordings_score_lower(model: Model) -> None:
