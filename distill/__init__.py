@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from distill.codec.training import train_vqvae as train_vqvae
     from distill.codes.sequences import flatten_codes as flatten_codes
     from distill.codes.sequences import unflatten_codes as unflatten_codes
+    from distill.generate.settings import Delivery as Delivery
+    from distill.generate.settings import Sound as Sound
     from distill.novelty.memorization import check_memorization as check_memorization
     from distill.params import PriorConfig as PriorConfig
     from distill.params import VQVAEConfig as VQVAEConfig
@@ -43,6 +45,7 @@ _NAMES = {
     "distill.api": ["load", "read_table"],
     "distill.codec.training": ["train_vqvae"],
     "distill.codes.sequences": ["flatten_codes", "unflatten_codes"],
+    "distill.generate.settings": ["Delivery", "Sound"],
     "distill.novelty.memorization": ["check_memorization"],
     "distill.params": ["PriorConfig", "VQVAEConfig", "get_adaptive_prior_config", "get_adaptive_vqvae_config"],
     "distill.pipeline.train": ["train_prior"],

@@ -20,8 +20,6 @@ from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
 from distill.generate.faults import Samples
-from distill.generate.given import Given
-from distill.generate.requests import Recording
 from distill.generate.sounds import COARSE_FROM
 from distill.generate.source import Recorded, Source
 from distill.model_file.format import Bundle, BundleMetadata
@@ -87,13 +85,6 @@ class ModelOfOne(Model):
                 "recording alone, and are meant to be near it"
             ),
         )
-
-    def _read(self, recording: Recording, sample_rate: int | None) -> Given:
-        if recording is self.recording:
-            return Given(self.recording, self.own_side_info, self.sample_rate)
-        if sample_rate is None and isinstance(recording, str | os.PathLike) and Path(recording) == self.path:
-            return Given(self.recording, self.own_side_info, self.own_rate)
-        return super()._read(recording, sample_rate)
 
 
 class _Fitted(NamedTuple):

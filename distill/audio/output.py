@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +10,10 @@ import soxr
 from numpy.typing import NDArray
 
 from distill.audio.pcm import F32
-from distill.audio.write import Bits
+from distill.audio.write import AudioFormat, Bits, audio_file, with_sampler_chunk, with_tempo_chunk
 from distill.text import several
 
+MIDDLE_C = 60  # MIDI key of a loop
 CEILING_DB = -1.0  # dBFS: the highest peak of a sound that is brought to a loudness
 UNDER_DB = 0.05  # a smaller difference from the requested loudness is not reported
 
@@ -23,18 +25,34 @@ class Levelled(NamedTuple):
     under_db: float = 0.0
 
 
+class Tempo(NamedTuple):
+    """Tempo of a loop in beats a minute, and its length in beats."""
+
+    bpm: float
+    beats: int
+
+
 @dataclass(frozen=True)
 class Output:
-    """Sample rate in Hz, loudness in LUFS or None for no change, and bits of a sample in a file."""
+    """Sample rate in Hz, loudness in LUFS or None for no change, bits of a sample in a file, and tempo of a loop or None."""
 
     sample_rate: int
     loudness: float | None = None
     bits: Bits = 16
+    tempo: Tempo | None = None
 
     def of(self, samples: F32, sample_rate: int) -> Levelled:
         """Samples `[N]` or `[N, 2]` at `sample_rate` Hz, at this rate and loudness."""
         made = resampled(samples, sample_rate, self.sample_rate)
         return Levelled(made) if self.loudness is None else levelled(made, self.sample_rate, self.loudness)
+
+    def file(self, path: Path, samples: F32, kind: AudioFormat, mark: str) -> bytes:
+        """Encode samples `[N]` or `[N, 2]` as the bytes of an audio file; WAV files of loops hold tempo and loop points."""
+        data = audio_file(path, samples, self.sample_rate, kind, mark, self.bits)
+        if self.tempo is None or kind != "wav":
+            return data
+        data = with_tempo_chunk(data, self.tempo.bpm, self.tempo.beats)
+        return with_sampler_chunk(data, self.sample_rate, MIDDLE_C, (0, len(samples) - 1))
 
     def lines(self, under_db: Sequence[float], kind: str = "sound") -> list[str]:
         """A line on the sounds that stay under the loudness."""

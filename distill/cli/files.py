@@ -24,7 +24,7 @@ from distill.cli.flags import (
     writable,
 )
 from distill.errors import ParamsError
-from distill.generate.requests import DecodeSettings
+from distill.generate.settings import DecodeSettings
 from distill.process import say
 from distill.text import any_of, several, table, terminal_width
 

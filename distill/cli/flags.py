@@ -17,7 +17,7 @@ from typer import Argument, CallbackParam, Option
 
 from distill.audio.source import is_url
 from distill.errors import AudioWarning, ParamsError
-from distill.generate import requests
+from distill.generate import settings as verb_settings
 from distill.params import Setting, setting
 from distill.params.settings import Settings, setting_of
 from distill.process import drop, say
@@ -103,7 +103,7 @@ def takes_settings(*paths: str) -> Callable[[Callable[..., None]], Callable[...,
 
 def takes_request(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of its argument `given`, a flag for each field of a request's class that has help."""
-    return _takes({name: _of_field(name, field) for name, field in requests.fields_of(kind).items()})
+    return _takes({name: _of_field(name, field) for name, field in verb_settings.fields_of(kind).items()})
 
 
 def _takes(flags: dict[str, inspect.Parameter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -133,7 +133,7 @@ def _of_setting(path: str) -> inspect.Parameter:
 
 def _of_field(name: str, field: FieldInfo) -> inspect.Parameter:
     """The flag of a request's field."""
-    about, flag = setting_of(field), requests.flag_of(name, field)
+    about, flag = setting_of(field), verb_settings.flag_of(name, field)
     kind, default = flag.type, field.default
     if field.is_required():
         default = inspect.Parameter.empty

@@ -1,9 +1,9 @@
-"""`distill generate`, `distill vary` and `distill kit`, and the files beside their sounds."""
+"""Commands of the verbs, and the files of their sounds."""
 
+import inspect
 import itertools
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -14,8 +14,9 @@ from typer import Argument, Option
 
 from distill.audio.output import Output, resampled
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.audio.write import LOSSES, AudioFormat, audio_file, with_sampler_chunk, with_tempo_chunk
+from distill.audio.write import LOSSES, AudioFormat, audio_file
 from distill.cli.flags import (
+    KEYWORD,
     MODEL,
     RECORDING,
     Given,
@@ -28,20 +29,12 @@ from distill.cli.flags import (
     writable,
 )
 from distill.errors import AudioWarning, ParamsError
-from distill.generate.requests import (
-    ExtendSettings,
-    FillSettings,
-    GenerateSettings,
-    KitSettings,
-    MorphSettings,
-    VarySettings,
-)
-from distill.generate.score import BEATS
-from distill.params.settings import validated
 from distill.process import say
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import MARK, write_new
-from distill.text import beside, one_line, several, terminal_width, wrapped
+from distill.text import terminal_width
+from distill.verbs import VERBS
+from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from distill.api import Model
@@ -49,222 +42,113 @@ if TYPE_CHECKING:
     from distill.generate.refusals import Sound
     from distill.generate.results import Result
 
-MIDDLE_C = 60
-Out = Annotated[Path, Option("--out", "-o", callback=writable, metavar="DIR", help="where the sounds go")]
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
 Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, and the nearest recordings")]
-
-
-@takes_request(GenerateSettings)
-def generate(
-    model: ModelPath,
-    given: Given,
-    out: Out = Path("generated"),
-    kind: Format = "wav",
-    pictures: Pictures = False,
-    as_json: Json = False,
-) -> None:
-    """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
-    with remarks_said() as warnings:
-        loaded = _open(model)
-        files = SoundFiles(loaded, out, _seeded(model, given), given, kind, pictures)
-        made = files.made_by(loaded.generate, given)
-    files.say(made, as_json, {"model": str(model), "label": given.get("label"), "warnings": warnings})
-
-
-@takes_request(VarySettings)
-def vary(
-    model: Annotated[
-        Path,
-        Argument(
-            callback=existing(f"{MODEL} or {RECORDING}"),
-            metavar="MODEL.distill|AUDIO",
-            help="a model file; or the recording alone, which needs no training",
-            show_default=False,
-        ),
-    ],
-    given: Given,
-    audio: Annotated[
-        Path | None,
-        Argument(
-            callback=existing(RECORDING),
-            metavar="AUDIO",
-            help="after a model file, the recording to vary",
-            show_default=False,
-        ),
-    ] = None,
-    out: Out = Path("varied"),
-    kind: Format = "wav",
-    pictures: Pictures = False,
-    as_json: Json = False,
-) -> None:
-    """Make new takes of a recording, and report how near each is to it and to the training recordings.
-
-    With a recording alone nothing is trained: its codes are made with the shipped weights.
-    """
-    recording = audio or model
-    if audio is None and model.suffix == ".distill":
-        raise ParamsError(f"{model}: expected a recording to vary, found a model file alone; name a recording after it")
-    with remarks_said() as warnings:
-        loaded = _open(model, is_recording=audio is None)
-        files = SoundFiles(loaded, out, _seeded(recording, given), given, kind, pictures)
-        made = files.made_by(loaded.vary, {**given, "recording": recording})
-    about = {"model": str(model) if audio else None, "recording": str(recording), "label": given.get("label")}
-    files.say(made, as_json, {**about, "warnings": warnings})
-
-
-@takes_request(MorphSettings)
-def morph(
-    model: ModelPath,
-    first: Annotated[
-        Path, Argument(callback=existing(RECORDING), metavar="FIRST", help="a recording", show_default=False)
-    ],
-    last: Annotated[
-        Path,
-        Argument(
-            callback=existing(RECORDING), metavar="LAST", help="the recording that it leads to", show_default=False
-        ),
-    ],
-    given: Given,
-    below: Annotated[
-        list[Path] | None,
-        Argument(
-            callback=existing(RECORDING),
-            metavar="THIRD FOURTH",
-            help="two more, below them: the corners of a grid",
-            show_default=False,
-        ),
-    ] = None,
-    out: Out = Path("morphed"),
-    kind: Format = "wav",
-    pictures: Pictures = False,
-    as_json: Json = False,
-) -> None:
-    """Make sounds between recordings: pitch, spectrum and length go from one to another, in steps.
-
-    Of four recordings it makes a grid, row by row.
-    """
-    from distill.codes.file import printable_stem
-
-    with remarks_said() as warnings:
-        loaded = _open(model)
-        files = SoundFiles(loaded, out, f"{printable_stem(first)}_to_{printable_stem(last)}", given, kind, pictures)
-        made = files.made_by(loaded.morph, {**given, "first": first, "last": last, "below": below})
-    about = {"model": str(model), "first": str(first), "last": str(last), "below": list(map(str, below or []))}
-    files.say(made, as_json, {**about, "warnings": warnings})
-
-
-AudioPath = Annotated[
-    Path, Argument(callback=existing(RECORDING), metavar="AUDIO", help="a recording", show_default=False)
+ModelOrRecording = Annotated[
+    Path,
+    Argument(
+        callback=existing(f"{MODEL} or {RECORDING}"),
+        metavar="MODEL.distill|AUDIO",
+        help="a model file; or the recording alone, which needs no training",
+        show_default=False,
+    ),
 ]
 
 
-@takes_request(ExtendSettings)
-def extend(
-    model: ModelPath,
-    audio: AudioPath,
+def commands() -> Iterator[Callable[..., None]]:
+    """Build the command of each verb."""
+    for verb in VERBS.values():
+        yield _command(verb, _sounds_command if verb.out else _folder_command)
+
+
+def _command(verb: Verb, body: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the model, the recordings and the flags of a verb."""
+    own = inspect.signature(body, eval_str=True).parameters
+    model = ModelOrRecording if verb.takes_recording_alone else ModelPath
+    recordings = [_positional(verb, name) for name in verb.arguments]
+    others = [own[name].replace(kind=KEYWORD) for name in own if name not in ("verb", "model", "recordings")]
+    if "out" in own:
+        folder = Option("--out", "-o", callback=writable, metavar="DIR", help="where the sounds go")
+        others = [part for part in others if part.name != "out"]
+        default = Path(verb.out)
+        others.insert(1, inspect.Parameter("out", KEYWORD, default=default, annotation=Annotated[Path, folder]))
+
+    def command(model: Path, **values: Any) -> None:
+        paths = {name: values.pop(name) for name in verb.arguments}
+        body(verb, model=model, recordings={name: path for name, path in paths.items() if path}, **values)
+
+    parameters = [inspect.Parameter("model", KEYWORD, annotation=model), *recordings, *others]
+    vars(command)["__signature__"] = inspect.Signature(parameters)
+    command.__name__, command.__doc__ = verb.name, verb.help
+    return takes_request(verb.settings)(command)
+
+
+def _positional(verb: Verb, name: str) -> inspect.Parameter:
+    """Build the positional argument of a recording, or of several."""
+    field, about = verb.settings.model_fields[name], verb.arguments[name]
+    argument = Argument(callback=existing(RECORDING), metavar=about.metavar, help=about.help, show_default=False)
+    if field.is_required() and not verb.takes_recording_alone:
+        return inspect.Parameter(name, KEYWORD, annotation=Annotated[Path, argument])
+    kind = Path if field.is_required() else list[Path]
+    return inspect.Parameter(name, KEYWORD, default=None, annotation=Annotated[kind | None, argument])
+
+
+def _sounds_command(
+    verb: Verb,
+    model: Path,
+    recordings: dict[str, Any],
     given: Given,
-    out: Out = Path("extended"),
+    out: Path,
     kind: Format = "wav",
     pictures: Pictures = False,
     as_json: Json = False,
 ) -> None:
-    """Draw what comes before and after a recording, which itself stays as it is."""
-    _draw_beside("extend", model, audio, given, out, kind, pictures, as_json)
-
-
-@takes_request(FillSettings)
-def fill(
-    model: ModelPath,
-    audio: AudioPath,
-    given: Given,
-    out: Out = Path("filled"),
-    kind: Format = "wav",
-    pictures: Pictures = False,
-    as_json: Json = False,
-) -> None:
-    """Draw a part of a recording again, and leave the rest as it is."""
-    _draw_beside("fill", model, audio, given, out, kind, pictures, as_json)
-
-
-def _draw_beside(
-    verb: str, model: Path, audio: Path, given: Given, out: Path, kind: AudioFormat, pictures: bool, as_json: bool
-) -> None:
-    """Draw parts of a recording by a verb of the model."""
+    """Run a verb and write its sounds."""
     with remarks_said() as warnings:
-        loaded = _open(model)
-        files = SoundFiles(loaded, out, _seeded(audio, given), given, kind, pictures)
-        made = files.made_by(getattr(loaded, verb), {**given, "recording": audio})
-        if loss := LOSSES.get(kind, {}).get(made.output.bits):
+        loaded, path, recordings = _open(verb, model, recordings)
+        files = SoundFiles(loaded, out, _stem(verb, path, recordings, given), kind, pictures)
+        made = files.made_by(verb, {**given, **recordings})
+        loss = LOSSES.get(kind, {}).get(made.output.bits)
+        if verb.keeps_recording and loss:
             warn(f"{kind}: {loss}", AudioWarning, stacklevel=2)
-    about = {"model": str(model), "recording": str(audio), "label": given.get("label"), "warnings": warnings}
-    files.say(made, as_json, about)
+    about = {name: _texts(recordings.get(name, [])) for name in verb.arguments}
+    about |= {"label": given.get("label")} if "label" in verb.settings.model_fields else {}
+    files.say(made, as_json, {"model": path and str(path), **about, "warnings": warnings})
 
 
-@takes_request(KitSettings)
-def kit(
-    model: Annotated[
-        Path,
-        Argument(
-            callback=existing(f"{MODEL} or {RECORDING}"),
-            metavar="MODEL.distill|AUDIO",
-            help="a model file; or one recording, to make takes of",
-            show_default=False,
-        ),
-    ],
-    given: Given,
-    as_json: Json = False,
-) -> None:
-    """Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files.
-
-    Drums are on the keys of General MIDI, other sounds on white keys from C1 (24) upwards. Sounds of a key are takes of one
-    sound, as round robins. Sounds that are copies of training recordings are left out. With --notes all keys play one
-    instrument in tune; with --one-key all sounds are on one key.
-    """
-    given["keys"] = _keys_of(given.get("keys", []))
-    with remarks_said(), ProgressReport("kit") as progress:
-        loaded = _open(model, is_recording=model.suffix.lower() in SUPPORTED_SUFFIXES)
-        made = loaded.kit(**given, progress=progress)
+def _folder_command(verb: Verb, model: Path, recordings: dict[str, Any], given: Given, as_json: Json = False) -> None:
+    """Run a verb that writes a folder itself."""
+    with remarks_said(), ProgressReport(verb.name) as progress:
+        loaded, _, recordings = _open(verb, model, recordings)
+        made = getattr(loaded, verb.name)(**given, **recordings, progress=progress)
     _say_note(loaded)
-    for line in made.note_lines:
-        say(f"distill: note: {line}")
-    for line in made.missing_lines:
-        say(f"distill: warning: {line}")
-    width = terminal_width()
-    lines = [
-        beside(f"{group.note:<4} {group.key:>3}", f"{len(group.sounds)} x {one_line(group.label, 60)}", width)
-        for group in made.groups
-        if group.sounds
-    ]
-    place, over = ("note", ", over all keys") if given.get("notes") else ("key", "")
-    places = several(len(lines), place) + over
-    lines.append(f"{made.folder}  {several(len(made.sounds), 'sound')} on {places}")
-    said = filter(None, [made.tuning.in_words, *made.loudness_lines])
-    lines += wrapped([*said, f"verdicts {made.verdict_line}", f"seed {made.settings.seed}"], width)
-    answer(as_json, {"folder": str(made.folder), **made.json()}, *lines)
+    for remark in made.remarks:
+        say(f"distill: {remark}")
+    answer(as_json, {"folder": str(made.folder), **made.json()}, *made.lines(terminal_width()))
 
 
-def _keys_of(given: list[str]) -> dict[str, str]:
-    """Notes of labels. A label may have commas and equals signs in it, a note has none. Raises ParamsError."""
-    notes: dict[str, str] = {}
-    for text in given:
-        if not re.fullmatch(r"(.+?=[^=,]+(,|$))+", text):
-            raise ParamsError(f"--keys {text}: expected LABEL=NOTE, such as kick=C2, or several with commas between")
-        for label, note in re.findall(r"(.+?)=([^=,]+)(?:,|$)", text):
-            if label in notes:
-                raise ParamsError(f"--keys {text}: expected one note for {label}, found a second; give it once")
-            notes[label] = note
-    return notes
+def _open(verb: Verb, path: Path, recordings: dict[str, Any]) -> tuple["Model", Path | None, dict[str, Any]]:
+    """Open the model file, or make a model of a recording alone; return it, the model file if any, and the recordings."""
+    needed = [name for name in verb.arguments if verb.settings.model_fields[name].is_required()]
+    if not verb.takes_recording_alone or recordings:
+        return _opened(path), path, recordings
+    if needed and path.suffix == ".distill":
+        raise ParamsError(
+            f"{path}: expected a recording to {verb.name}, found a model file alone; name a recording after it"
+        )
+    if not needed and path.suffix.lower() not in SUPPORTED_SUFFIXES:
+        return _opened(path), path, recordings
+    return _opened(path, is_recording=True), None, dict.fromkeys(needed, path)
 
 
-def _open(path: Path, is_recording: bool = False) -> "Model":
-    """The model of a file, or a model of a single recording; the one that is open while the file stays as it is."""
+def _opened(path: Path, is_recording: bool = False) -> "Model":
+    """Return the model of a file or of a single recording; the last one stays open while the file is unchanged."""
     stat = path.stat() if path.is_file() else None
-    return _opened(path, is_recording, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return _cached(path, is_recording, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
 @lru_cache(maxsize=1)
-def _opened(path: Path, is_recording: bool, _: object) -> "Model":
+def _cached(path: Path, is_recording: bool, _: object) -> "Model":
     if is_recording:
         from distill.untrained import model_of
 
@@ -274,13 +158,22 @@ def _opened(path: Path, is_recording: bool, _: object) -> "Model":
     return Model(path)
 
 
-def _seeded(source: Path, given: Given) -> str:
-    """The stem of sounds of a source: its name and the seed, which is given from here on."""
-    from distill.api import seed_or_any
+def _stem(verb: Verb, model: Path | None, recordings: Mapping[str, Any], given: Given) -> str:
+    """Return the stem of the names of sounds: recordings, or the model without any, and the seed, which is set from here on."""
     from distill.codes.file import printable_stem
+    from distill.generate.sounds import seed_or_any
 
+    paths = [path for path in (*recordings.values(), model) if isinstance(path, Path)]
+    names = [printable_stem(path) for path in paths if path != model or not recordings]
+    if "seed" not in verb.settings.model_fields:
+        return "_to_".join(names)
     given["seed"] = seed_or_any(given.get("seed"))
-    return f"{printable_stem(source)}_{given['seed']}"
+    return f"{names[0]}_{given['seed']}"
+
+
+def _texts(paths: Any) -> Any:
+    """Return a path, or each of several, as text."""
+    return [str(path) for path in paths] if isinstance(paths, list) else str(paths)
 
 
 class SoundFiles:
@@ -289,20 +182,21 @@ class SoundFiles:
     A sound has the next number whose name is free, or has this very sound already: no file is replaced.
     """
 
-    def __init__(self, model: "Model", out: Path, stem: str, given: Given, kind: AudioFormat, pictures: bool) -> None:
+    def __init__(self, model: "Model", out: Path, stem: str, kind: AudioFormat, pictures: bool) -> None:
         self._output = Output(model.sample_rate)
         self.model, self.out, self.kind, self.pictures = model, out, kind, pictures
         self.paths: list[Path] = []
-        asked = validated(GenerateSettings, given) if {"pattern", "bpm", "bars"} & given.keys() else None
-        self._tempo = asked.tempo if asked else None
         self._has_passed = False  # names that were taken
         self._names = (out / f"{stem}_{number:03d}.{kind}" for number in itertools.count())
 
-    def made_by(self, make: Callable[..., Any], given: Given) -> "Result":
-        """What `generate` or `vary` make, each sound written as soon as it is made."""
-        with ProgressReport(make.__name__) as progress:
-            soon = VARIABLE in os.environ  # somebody watches, and hears it
-            made: Result = make(**given, progress=progress, take=self._take, on_output=self._begin, first_alone=soon)
+    def made_by(self, verb: Verb, given: Given) -> "Result":
+        """Run a verb, and write each sound as soon as it is generated."""
+        from distill.generate.settings import Delivery
+
+        with ProgressReport(verb.name) as progress:
+            soon = VARIABLE in os.environ  # the page plays the first sound at once
+            delivery = Delivery(progress, self._write, self._begin, first_alone=soon)
+            made: Result = getattr(self.model, verb.name)(**given, delivery=delivery)
         return made
 
     def say(self, made: "Result", as_json: bool, about: dict[str, Any]) -> None:
@@ -325,12 +219,8 @@ class SoundFiles:
         self._output = output
         audio_file(self.out, NO_SAMPLES, output.sample_rate, self.kind, MARK)  # a format that lacks the rate is refused
 
-    def _take(self, _: int, samples: "Samples") -> None:
-        data = audio_file(self.out, samples, self._output.sample_rate, self.kind, MARK, self._output.bits)
-        if self._tempo is not None and self.kind == "wav":
-            bpm, bars = self._tempo
-            data = with_tempo_chunk(data, bpm, BEATS * bars)
-            data = with_sampler_chunk(data, self._output.sample_rate, MIDDLE_C, (0, len(samples) - 1))
+    def _write(self, _: int, samples: "Samples") -> None:
+        data = self._output.file(self.out, samples, self.kind, MARK)
         self.out.mkdir(parents=True, exist_ok=True)
         for path in self._names:
             is_beside = not os.path.lexists(path) and any(map(os.path.lexists, _companions(path)))

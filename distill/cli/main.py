@@ -35,8 +35,9 @@ def distill(
 # In the order of `--help`.
 COMMANDS = (
     *(train.demo, train.train, train.train_prior, files.encode, files.decode, files.inspect, files.verify),
-    *(files.list_folder, generate.generate, generate.vary, generate.morph, generate.extend, generate.fill),
-    *(generate.kit, files.export, files.push, files.pull, ui.ui),
+    files.list_folder,
+    *generate.commands(),
+    *(files.export, files.push, files.pull, ui.ui),
 )
 for command in COMMANDS:
     name = command.__name__.removesuffix("_folder").replace("_", "-")

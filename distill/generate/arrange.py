@@ -18,8 +18,8 @@ from distill.audio.measure import level_db
 from distill.codec.streaming import encode_each, within_full_scale
 from distill.generate.faults import Samples
 from distill.generate.refusals import FAULTY, Draws, Emit, Refusal, Sound
-from distill.generate.requests import LONGEST_SECONDS
 from distill.generate.score import Contour, Note, Score
+from distill.generate.settings import LONGEST_SECONDS
 from distill.generate.sounds import PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
 from distill.generate.source import Source
 from distill.generate.tuner import Tuner, moves_in_words, octaves_back, octaves_into

@@ -11,16 +11,15 @@ import numpy as np
 
 from distill.audio.output import Output
 from distill.audio.side_info import SideInfo
-from distill.audio.write import audio_file
-from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, FaultReport, Samples
 from distill.generate.notebook import players_and_table
 from distill.generate.refusals import IN_TUNE, Draws, Sound
+from distill.generate.sounds import decode_sounds
+from distill.generate.source import Recorded, Source
 from distill.notes import CONCERT, Tuning, pitch_name
-from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
-from distill.novelty.spectra import CodeSpectra, mean_difference
+from distill.novelty.spectra import CodeSpectra, mean_difference, sound_difference
 from distill.novelty.verdict import Judge, Novelty, Verdict
 from distill.storage.files import MARK
 from distill.text import beside, one_line, several, table, terminal_width, wrapped
@@ -126,7 +125,7 @@ class Result(ABC):
 
     def _repr_html_(self) -> str:
         """Players of the sounds that are kept, and their table, as notebooks show them."""
-        wavs = (audio_file(Path(self.KIND), sound, self.sample_rate, "wav", MARK) for sound in self.sounds)
+        wavs = (self.output.file(Path(self.KIND), sound, "wav", MARK) for sound in self.sounds)
         return players_and_table(wavs, self.table())
 
     def json(self, paths: Sequence[Path]) -> Json:
@@ -286,22 +285,23 @@ class Take(Sound):
     similarity: Similarity
 
 
-def similarities(
-    codec: VQVAE, reference: Reference | None, recording: Codes, takes: Sequence[Codes], coding_db: float
-) -> list[Similarity]:
-    """Similarity of takes to the recording that they vary; all are codes `[F, Q]` of one length.
+def with_similarity(source: Source, drafts: Draws, recording: Recorded, codes: Codes) -> Draws:
+    """Make takes of sounds: add their similarity to a recording, whose codes `[F, Q]` may have been transposed.
 
-    `coding_db` is what coding changes in the recording. For the verdict the recording stands in for the training recordings of `reference`, and is judged by its baseline.
+    For the verdict the recording stands in for the training recordings, and their baseline applies.
     """
-    spectra, verdicts = CodeSpectra(codec), list[Verdict | None]([None] * len(takes))
-    if reference is not None:
-        alone = replace(reference, names=["recording"], codes=[recording.astype(np.uint16)])
-        verdicts = [novelty.verdict for novelty in Judge(alone, codec)(takes)]
-    alike = []
-    for codes, verdict in zip(takes, verdicts, strict=True):
-        difference = mean_difference(spectra(codes), spectra(recording))
-        alike.append(Similarity(float((codes == recording).mean()), difference, coding_db, verdict))
-    return alike
+    spectra = CodeSpectra(source.codec)
+    decoded = decode_sounds(source.codec, [recording.codes])[0]
+    coding_db = sound_difference(source.codec, recording.samples, decoded)
+    verdicts: list[Verdict | None] = [None] * len(drafts.sounds)
+    if source.reference is not None:
+        alone = replace(source.reference, names=["recording"], codes=[codes.astype(np.uint16)])
+        verdicts = [novelty.verdict for novelty in Judge(alone, source.codec)([own.codes for own in drafts.sounds])]
+    for (number, own), verdict in zip(sorted(drafts.drawn.items()), verdicts, strict=True):
+        difference = mean_difference(spectra(own.codes), spectra(codes))
+        similarity = Similarity(float((own.codes == codes).mean()), difference, coding_db, verdict)
+        drafts.drawn[number] = Take(**vars(own), similarity=similarity)
+    return drafts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

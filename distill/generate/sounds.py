@@ -7,6 +7,7 @@ frames, and of equal seeds the codes that a greater strength keeps are among tho
 
 import itertools
 import math
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,6 @@ from distill.audio.image import fold
 from distill.audio.output import Output
 from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.audio.upmix import upmixed
-from distill.audio.write import Bits
 from distill.codec.layout import NOTE, SHAPE
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
@@ -40,8 +40,8 @@ from distill.generate.refusals import (
     draw_again,
     kept,
 )
-from distill.generate.requests import ExtendSettings, FillSettings, GenerateSettings, MorphSettings, Take, VarySettings
 from distill.generate.sampling import NO_CODES, Drawn, Sequences, generators, sample_along_courses, sample_codes
+from distill.generate.settings import Delivery, OnSound
 from distill.generate.source import Source
 from distill.progress import Progress, silent
 from distill.seeds import Stream, derive_seed
@@ -390,25 +390,34 @@ def in_channels(samples: Samples, channels: int) -> Samples:
     return np.repeat(samples[:, None], 2, axis=1) if samples.ndim < channels else samples
 
 
-def output_of(
-    request: GenerateSettings | VarySettings | MorphSettings | ExtendSettings | FillSettings, rate: int, bits: Bits = 16
-) -> Output:
-    """How sounds of a request leave the model, at `rate` Hz unless it says another; it is told, too."""
-    output = Output(request.sample_rate or rate, request.loudness, bits)
-    if request.on_output is not None:
-        request.on_output(output)
-    return output
+def generated(
+    source: Source,
+    request: GenerationRequest,
+    seed: int,
+    criteria: Sequence[Refusal],
+    output: Output,
+    delivery: Delivery,
+    made_at: int | None = None,
+) -> Draws:
+    """Generate the sounds of a request at `made_at` Hz, by default the codec's sample rate, and deliver them as `output`."""
+    emit = emitted(output, made_at or source.codec.spectrogram.sample_rate, delivery.on_sound)
+    return request.make(source, Seeds(seed), criteria, delivery.progress, emit, delivery.first_alone)
 
 
-def emitted(output: Output, sample_rate: int, take: Take | None) -> Emit:
-    """Bring sounds that are made at a sample rate to an output. With `take` samples go there, and none are kept."""
+def seed_or_any(seed: int | None) -> int:
+    """Return the seed, or a random one."""
+    return secrets.randbelow(2**31) if seed is None else seed
+
+
+def emitted(output: Output, sample_rate: int, on_sound: OnSound | None) -> Emit:
+    """Convert sounds from a sample rate to an output. With `on_sound` it receives the samples, and none are kept."""
 
     def emit(number: int, sound: Sound) -> Sound:
         samples, under_db = output.of(sound.samples, sample_rate)
         made = replace(sound, samples=samples, seconds=len(samples) / output.sample_rate, under_db=under_db)
-        if take is None:
+        if on_sound is None:
             return made
-        take(number, samples)
+        on_sound(number, samples)
         return replace(made, samples=NO_SAMPLES)
 
     return emit

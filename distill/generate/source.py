@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.errors import ParamsError
+from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder, Samples
 from distill.generate.motion import Motions
 from distill.generate.refusals import ONLY, Choice, of_other_label
@@ -82,6 +82,15 @@ class Source:
         if self.critic is None:
             return [None] * len(sounds)
         return self.critic(np.stack([*map(self._traits, sounds)]))
+
+    def needed_reference(self, remedy: str = "") -> Reference:
+        """Return the reference. Raises ArtifactError, which ends with a remedy, where the file has none."""
+        if self.reference is None:
+            raise ArtifactError(
+                f"{self.path}: expected a model with the codes of its training recordings, to judge sounds by, found one "
+                f"made without (bundle.reference: false){remedy}"
+            )
+        return self.reference
 
     def check_drafts(self, drafts: int | None) -> None:
         """Refuse several drafts of a sound where nothing chooses among them. Raises ParamsError."""

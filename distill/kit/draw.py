@@ -22,8 +22,8 @@ from distill.drums import drum_keys
 from distill.errors import ArtifactError, AudioWarning, ParamsError
 from distill.generate.policies import Sampling
 from distill.generate.refusals import COPY, MISTUNED, Refusal, Sound, equal_to
-from distill.generate.requests import KitSettings, default_guidance
 from distill.generate.selection.choice import DRAFTS
+from distill.generate.settings import default_guidance
 from distill.generate.sounds import (
     GenerationRequest,
     Seeds,
@@ -35,9 +35,9 @@ from distill.generate.sounds import (
 )
 from distill.generate.source import Recorded, Source
 from distill.kit.kit import MOST_CLUSTERS, Place, assign_keys, read_keys
+from distill.kit.settings import KitSettings
 from distill.notes import CONCERT, note_name
 from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
-from distill.progress import silent
 from distill.seeds import Stream, derive_seed
 from distill.text import one_line
 
@@ -125,7 +125,7 @@ class Drawing:
 
     def __init__(self, source: Source, settings: KitSettings) -> None:
         self.source, self.settings, self.refused = source, settings, Counter[str]()
-        self.rate, self.report = source.codec.spectrogram.sample_rate, settings.progress or silent
+        self.rate, self.report = source.codec.spectrogram.sample_rate, settings.progress
         self.tuning = CONCERT if settings.notes is None else source.tuner.tuning(settings.tuning)
         numbers = list(map(source.label_number, settings.labels)) or range(1, len(source.labels) + 1)
         self.labels = {number: source.labels[number - 1] for number in numbers}

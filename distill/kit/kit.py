@@ -19,10 +19,11 @@ from distill.audio.output import Output
 from distill.drums import drum_keys
 from distill.errors import ParamsError
 from distill.generate.notebook import players_and_table
-from distill.generate.requests import KitFormat, KitSettings, default_guidance
+from distill.generate.settings import default_guidance
 from distill.kit.loops import Loop
+from distill.kit.settings import KitFormat, KitSettings
 from distill.notes import CONCERT, KEYS, Tuning, note_name, read_note
-from distill.text import one_line
+from distill.text import beside, one_line, several, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -231,7 +232,7 @@ class Kit:
     @property
     def recorded(self) -> dict[str, Any]:
         """The settings as its files hold them."""
-        given = {**self.settings.model_dump(), "guidance": default_guidance(self.by_label)}
+        given = {**self.settings.model_dump(exclude={"progress"}), "guidance": default_guidance(self.by_label)}
         given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
         given["tuning"] = self.tuning.hertz
         names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
@@ -283,6 +284,24 @@ class Kit:
         said = f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
         is_sure = all(sound.novelty.is_sure for sound in self.sounds if sound.novelty)
         return said if is_sure else f"{said}; too few recordings are held out to tell well"
+
+    @property
+    def remarks(self) -> list[str]:
+        """Notes and warnings on groups, each with its kind at the start."""
+        return [f"note: {line}" for line in self.note_lines] + [f"warning: {line}" for line in self.missing_lines]
+
+    def lines(self, width: int) -> list[str]:
+        """Return the lines of text for a terminal that is `width` columns wide."""
+        rows = [
+            beside(f"{group.note:<4} {group.key:>3}", f"{len(group.sounds)} x {one_line(group.label, 60)}", width)
+            for group in self.groups
+            if group.sounds
+        ]
+        place, over = ("note", ", over all keys") if self.settings.notes else ("key", "")
+        places = several(len(rows), place) + over
+        rows.append(f"{self.folder}  {several(len(self.sounds), 'sound')} on {places}")
+        said = filter(None, [self.tuning.in_words, *self.loudness_lines])
+        return rows + wrapped([*said, f"verdicts {self.verdict_line}", f"seed {self.settings.seed}"], width)
 
     def json(self) -> dict[str, Any]:
         """All but the folder, as `kit.json` holds it."""

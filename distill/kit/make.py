@@ -19,7 +19,6 @@ from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import Samples
 from distill.generate.refusals import Sound
-from distill.generate.requests import FORMATS, KitSettings
 from distill.generate.sounds import in_channels
 from distill.generate.source import Source
 from distill.kit.draw import Drawing, Group, different_notes, with_own_note
@@ -40,6 +39,7 @@ from distill.kit.kit import (
     key_ranges,
 )
 from distill.kit.loops import Loop, looped_alike
+from distill.kit.settings import FORMATS, KitSettings
 from distill.storage.files import MARK, atomic_folder, made_by_distill, write_bytes, write_json
 
 TRIM_DB = -60.0  # relative to a sound's peak: what is lower at both ends is cut off

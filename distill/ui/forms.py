@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.exceptions import InvalidPathError
 
 from distill.errors import ParamsError, for_the_user
-from distill.generate.requests import flag_of
+from distill.generate.settings import flag_of
 from distill.params import Setting, Settings, setting
 from distill.params.settings import setting_of
 from distill.text import one_line

@@ -8,9 +8,9 @@ from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.faults import Samples
-from distill.generate.requests import LONGEST_SECONDS
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.traits import SECONDS, TraitMeter
+from distill.generate.settings import LONGEST_SECONDS
 from distill.generate.sounds import (
     BATCH,
     Attempt,

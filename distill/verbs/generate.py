@@ -1,0 +1,373 @@
+"""Generate: new sounds, freely or at notes, after a prompt, or played by a pattern, a tempo, a voice or a MIDI file."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from distill.audio.output import Tempo
+from distill.errors import AudioWarning, ParamsError
+from distill.generate.settings import (
+    LONGEST_SECONDS,
+    UNCHECKED,
+    Coolness,
+    Count,
+    Drafts,
+    Flag,
+    Guided,
+    Recording,
+    Seconds,
+    Seed,
+    SomeNotes,
+    SoundSettings,
+    TuningOfNotes,
+    check_tuning,
+    least_novelty,
+)
+from distill.notes import CONCERT, read_notes
+from distill.params import Share, TopK, TopP
+from distill.verbs.verb import Verb
+
+if TYPE_CHECKING:
+    from distill.generate.refusals import Draws
+    from distill.generate.results import Generated
+    from distill.generate.score import Score
+    from distill.generate.sounds import GenerationRequest
+    from distill.generate.source import Source
+
+LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
+COMPARED_FROM = 2  # sounds from which there is a report on the set
+BEATS = 4  # of a bar
+
+
+class GenerateSettings(Guided, SoundSettings):
+    """Settings of `generate`."""
+
+    n: Annotated[Count | None, Flag("--count", "-n", otherwise="1, or one for each note")] = Field(
+        default=None, kw_only=False, description="how many sounds"
+    )
+    seconds: Seconds | None = Field(
+        default=None, kw_only=False, description="length of each; without it sounds end by themselves, within 10 s"
+    )
+    seed: Seed = Field(default=None, kw_only=False)
+    temperature: Coolness = 1.0
+    top_k: TopK = Field(default=0, description="sample from the K likeliest codes; 0 = all")
+    top_p: TopP = Field(default=1.0, description="sample from the likeliest codes that sum to this")
+    note: SomeNotes = Field(
+        default=None, description="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60"
+    )
+    tuning: TuningOfNotes = "corpus"
+    prompt: Annotated[Recording | None, UNCHECKED, Flag(metavar="AUDIO", type=Path)] = Field(
+        default=None, description="a recording to continue; --seconds is what is added"
+    )
+    follow: Annotated[Recording | None, UNCHECKED, Flag(metavar="AUDIO|MIDI", type=Path)] = Field(
+        default=None,
+        description="a recording, such as a voice, whose loudness, pitch and beginnings sounds follow; or a MIDI file",
+    )
+    loose: Annotated[Share | None, Flag(otherwise="0")] = Field(
+        default=None, description="with a recording to follow: 0 as exactly as can be, 1 as the model would have it"
+    )
+    track: Annotated[int, Field(ge=1)] | None = Field(default=None, description="of a MIDI file, from 1; else all")
+    program: Annotated[str | None, Flag(metavar="NUMBER=LABEL,...")] = Field(
+        default=None, description="of a MIDI file, the labels of its programs, from 1, such as 1=piano,34=bass"
+    )
+    pattern: Annotated[str | None, Flag(metavar="LABEL:STEPS...")] = Field(
+        default=None,
+        description="a loop of hits, such as 'kick:x...x... snare:....x...': of each label the steps of a bar, x a hit, "
+        "X a louder one, o a softer one",
+    )
+    bpm: Annotated[Annotated[float, Field(ge=20, le=400)] | None, Flag(otherwise="120")] = Field(
+        default=None,
+        description="a loop at this tempo, in beats a minute, four to a bar: of the pattern, or of recordings that repeat",
+    )
+    bars: Annotated[Annotated[int, Field(ge=1, le=256)] | None, Flag(otherwise="1")] = Field(
+        default=None, description="how many bars a loop has"
+    )
+    swing: Annotated[Share | None, Flag(otherwise="0")] = Field(
+        default=None, description="with --pattern: how late every second step is, 1 as the last of three"
+    )
+    stems: bool = Field(
+        default=False, description="of a pattern or a MIDI file, a sound for each label in place of their mix"
+    )
+    min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
+        default=None,
+        description="redraw copies (close), all that is not new (new), or what is newer than less than a share X of "
+        "held-out recordings",
+    )
+    reject_faults: bool = Field(default=False, description="redraw faulty sounds, and say how many")
+    drafts: Annotated[Drafts, Flag(otherwise="4; with --follow 1")] = None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.follow is None:
+            check_tuning(self.tuning, self.note)
+        given = self._given
+        for name, keys in NEEDED.items():
+            if name in given and given.isdisjoint(keys):
+                needed = " or ".join(keys)
+                raise ParamsError(f"{name}: expected {needed} with it, found none; name one, or leave it out")
+        for name in self.input.replaces:
+            if name in given:
+                key = next(key for key in self.input.keys if key in given)
+                raise ParamsError(f"{name}: expected none beside {key}, which has its own; leave one of them out")
+        return self
+
+    @property
+    def _given(self) -> set[str]:
+        """Names of the settings that have a value other than None and False."""
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return {name for name, value in values.items() if value is not None and value is not False}
+
+    @property
+    def input(self) -> "Input":
+        """Input that the sounds are generated from."""
+        given = self._given
+        return next((own for own in INPUTS if not given.isdisjoint(own.keys)), FREE)
+
+    @property
+    def tempo(self) -> Tempo | None:
+        """Tempo of a loop; None for other sounds."""
+        if self._given.isdisjoint({"pattern", "bpm", "bars"}):
+            return None
+        return Tempo(self.bpm or 120.0, BEATS * (self.bars or 1))
+
+    @property
+    def notes(self) -> list[int]:
+        """MIDI keys of the sounds in turn; empty for sounds at any pitch."""
+        return [] if self.note is None else read_notes(self.note)
+
+    @property
+    def count(self) -> int:
+        """Number of sounds: by default one, or one for each note."""
+        return max(1, len(self.notes)) if self.n is None else self.n
+
+
+def generate(source: "Source", settings: GenerateSettings) -> "Generated":
+    """Generate `n` sounds of `seconds` each; without `seconds` they end at EOS.
+
+    With `note` they are at notes, in turn, by default one at each: a MIDI number (C4 is 60), a name such as "F#2", a
+    range such as "C2:C4", or several of these in a sequence or with commas between. A sound that is measured more than 20
+    cents from its note, or without a clear pitch, is generated again, and counted if it stays so. `tuning` is A4 in Hz,
+    or "corpus": as the recordings, where they agree within 5 cents, else 440.
+    Equal seeds give equal sounds, however many, up to rounding, which differs with threads and batches; without one
+    the seed is random. `label` is one of `labels`; `guidance` is the
+    scale of classifier-free guidance; 1 is off. `prompt` is a file, samples as of `samples`, or a `distill.Sound`;
+    sounds continue it, and `seconds` does not count it. `follow` is a recording in any of these forms: sounds have its loudness, pitch and
+    onsets, and the timbre of the model's recordings; `loose` says how strictly. A number as `min_novelty` rejects sounds whose
+    novelty percentile is above 1 - `min_novelty`. `delivery` has callbacks that receive sounds as they are generated, see
+    `distill.Delivery`. Samples are `[N]`, or all of them `[N, 2]` where the model is stereo. A sound
+    that would clip at `loudness` stays softer, and the result says by how much. Raises ArtifactError when the model
+    lacks what is requested, ParamsError for arguments that are out of range.
+    """
+    from distill.generate.policies import Sampling
+    from distill.generate.refusals import FAULTY, too_old
+    from distill.generate.results import Generated
+    from distill.generate.selection.choice import DRAFTS
+    from distill.generate.sounds import generated, in_tune, seed_or_any
+
+    label, tuning = source.label_number(settings.label), CONCERT
+    if settings.min_novelty is not None or settings.reject_faults:
+        source.needed_reference("; leave min_novelty and reject_faults out")
+    source.check_drafts(settings.drafts)
+    if settings.notes:
+        source.tuner.check(settings.notes, label)
+        tuning = source.tuner.tuning(settings.tuning)
+    common = {
+        "count": settings.count,
+        "sampling": Sampling(settings.temperature, settings.top_k, settings.top_p, settings.guidance_scale),
+        "label": label,
+        "width": settings.width,
+        "finds_faults": True,
+        "drafts": settings.drafts or DRAFTS,
+    }
+    request, remarks = settings.input.request(source, settings, common)
+    if settings.notes:
+        request = replace(request, notes=[note + tuning.offset for note in settings.notes])
+    seed, is_old = seed_or_any(settings.seed), too_old(settings.min_novelty or 0)
+    criteria = [FAULTY] * settings.reject_faults + [in_tune(request)] * bool(settings.notes) + [is_old]
+    output = settings.output(source.codec.spectrogram.sample_rate, tempo=settings.tempo)
+    drafts = generated(source, request, seed, criteria, output, settings.delivery)
+    made = Generated(
+        draws=drafts,
+        output=output,
+        seed=seed,
+        not_new=sum(map(is_old.applies, drafts.sounds)),
+        tuning=tuning,
+        cut_short=_cut_short(source, drafts, len(request.prompt)) if request.natural_ending else "",
+        remarks=remarks,
+    )
+    return _with_reports(source, made, request)
+
+
+Made = tuple["GenerationRequest", Sequence[str]]
+"""A request and remarks on it."""
+
+
+class Input(NamedTuple):
+    """A kind of input of `generate`.
+
+    It is chosen by the settings `keys`. Settings in `takes` need it, or another input that takes them. Settings in
+    `replaces` are refused, since the input has its own. `request` makes the request from the arguments that all have.
+    """
+
+    keys: tuple[str, ...]
+    takes: tuple[str, ...]
+    replaces: tuple[str, ...]
+    request: Callable[["Source", GenerateSettings, dict[str, Any]], Made]
+
+
+def _free(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+    """Generate sounds freely, or after a prompt."""
+    from distill.generate.inputs import recorded
+    from distill.generate.sounds import GenerationRequest
+
+    if settings.prompt is not None:
+        prompt = recorded(source, settings.prompt)
+        common |= {"prompt": prompt.codes, "side_info": prompt.side_info}
+    seconds, ends_at_eos = settings.seconds or LONGEST_SECONDS, settings.seconds is None
+    return GenerationRequest(**common, max_seconds=seconds, natural_ending=ends_at_eos), []
+
+
+def _loop(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:  # noqa: ARG001 - as others
+    """Generate loops at a tempo."""
+    from distill.generate.loop import LoopRequest
+
+    assert settings.tempo is not None
+    bpm, beats = settings.tempo
+    return LoopRequest(max_seconds=beats * 60 / bpm, bpm=bpm, beats=beats, **common), []
+
+
+def _pattern(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+    """Generate renditions of a pattern of hits."""
+    from distill.generate.score import read_pattern
+
+    assert settings.pattern is not None
+    assert settings.tempo is not None
+    bpm, beats = settings.tempo
+    return _rendition(
+        source, read_pattern(settings.pattern, bpm, beats // BEATS, settings.swing or 0.0), settings, common
+    )
+
+
+def _following(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+    """Generate sounds that follow a recording, or renditions of a MIDI file."""
+    from distill.generate.score import is_midi
+
+    followed = settings.follow
+    if isinstance(followed, str | os.PathLike) and is_midi(Path(followed)):
+        return _midi(source, Path(followed), settings, common)
+    return _voice(source, settings, common)
+
+
+def _voice(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+    """Generate sounds that follow a recording."""
+    from distill.generate.follow import follow_request
+    from distill.generate.inputs import recorded
+
+    check_tuning(settings.tuning, None)
+    _refuse(settings, ("program", "stems", "track"), "a MIDI file to follow, found a recording")
+    common["drafts"] = settings.drafts or 1  # each note has drafts of its own
+    assert settings.follow is not None
+    return follow_request(source, recorded(source, settings.follow), loose=settings.loose or 0.0, **common)
+
+
+def _midi(source: "Source", path: Path, settings: GenerateSettings, common: dict[str, Any]) -> Made:
+    """Generate renditions of a MIDI file. A remark on the file is an AudioWarning."""
+    from distill.generate.score import read_midi, read_programs
+
+    _refuse(settings, ("loose",), "a recording to follow, found a MIDI file")
+    programs = read_programs(settings.program) if settings.program else {}
+    read = read_midi(path, settings.track, programs)
+    for remark in read.remarks:
+        warnings.warn(f"{path}: {remark}", AudioWarning, stacklevel=2)
+    score, remarks = read.with_drums(source.labels)
+    request, moved = _rendition(source, score, settings, common)
+    return request, [*remarks, *moved]
+
+
+def _refuse(settings: GenerateSettings, names: Sequence[str], expected: str) -> None:
+    """Refuse settings that do not fit what is followed. Raises ParamsError."""
+    for name in names:
+        if getattr(settings, name) not in (None, False):
+            raise ParamsError(f"{name}: expected {expected}; leave {name} out")
+
+
+def _rendition(source: "Source", score: "Score", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+    """Generate renditions of a score; notes without a label have that of the settings."""
+    from distill.generate.arrange import ScoreRequest, fitted
+
+    numbers = {name: source.label_number(name) if name else common["label"] for name in score.labels}
+    played, remarks = fitted(score, source.tuner, numbers)
+    tuning = source.tuner.tuning(settings.tuning) if any(note.key is not None for note in played.notes) else CONCERT
+    request = ScoreRequest(
+        max_seconds=LONGEST_SECONDS,
+        score=played,
+        numbers=numbers,
+        tuning=tuning.offset,
+        stems=settings.stems,
+        **common,
+    )
+    return request, [*remarks, *filter(None, [tuning.in_words])]
+
+
+LENGTH = ("note", "prompt", "seconds")
+INPUTS = (
+    Input(("follow",), ("loose", "track", "program", "stems"), (*LENGTH, "pattern", "bpm", "bars"), _following),
+    Input(("pattern",), ("swing", "stems"), (*LENGTH, "label"), _pattern),
+    Input(("bpm", "bars"), (), LENGTH, _loop),
+)
+FREE = Input((), (), (), _free)
+NEEDED = {
+    name: [key for own in INPUTS if name in own.takes for key in own.keys] for kind in INPUTS for name in kind.takes
+}
+"""Settings that only some inputs take, and the settings that choose these inputs."""
+
+
+def _cut_short(source: "Source", drafts: "Draws", prompt_frames: int) -> str:
+    """Return advice where sounds end at the longest length although most recordings are longer; else ""."""
+    from distill.generate.sounds import frames_for_seconds
+
+    longest = frames_for_seconds(source.codec, LONGEST_SECONDS)
+    recorded = [] if source.reference is None else sorted(map(len, source.reference.codes))
+    cut = sum(len(sound.codes) - prompt_frames >= longest for sound in drafts.sounds)
+    median = recorded[len(recorded) // 2] if recorded else 0
+    if not cut or median <= longest:
+        return ""
+    seconds = median / source.codec.spectrogram.frame_rate
+    return (
+        f"{cut} of {len(drafts.sounds)} sounds end at {LONGEST_SECONDS:.0f} s, where no more is drawn, and the recordings "
+        f"at {seconds:.0f} s; ask for a length in seconds"
+    )
+
+
+def _with_reports(source: "Source", made: "Generated", request: "GenerationRequest") -> "Generated":
+    """Add the reports on the set: novelty and faults, where the model has a reference."""
+    from distill.generate.faults import FaultReport
+    from distill.novelty.report import report_on
+
+    before = len(request.prompt) / source.codec.spectrogram.frame_rate
+    seconds = [length - before for length in made.seconds]  # generated, without the prompt
+    if len(request.prompt) and request.natural_ending:
+        made = replace(made, ended_at_once=sum(length < LEAST_CONTINUED for length in seconds))
+    if source.judge is None or source.finder is None or None in made.faults:
+        return made
+    held_out, found = source.finder.held_out(request.kinds), made.faults
+    faults = FaultReport([own or () for own in found], held_out, made.draws.redrawn["faulty"])
+    if request.count < COMPARED_FROM or not request.is_compared:
+        return replace(made, fault_report=faults)
+    added = [codes[len(request.prompt) :] for codes in made.codes]
+    report = report_on(source.judge, added, seconds, list(filter(None, made.novelty)), made.seed or 0)
+    return replace(made, report=report, fault_report=faults)
+
+
+VERB = Verb(
+    generate,
+    GenerateSettings,
+    "Generate new sounds, and report how new each is compared with the training recordings, and which are faulty.",
+    doing="making sounds",
+    out="generated",
+)
