@@ -1,6 +1,7 @@
 """The `distill` command line: registers the commands and turns errors into exit statuses."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +34,7 @@ def distill(
 
 
 # In the order of `--help`.
-COMMANDS = (
+COMMANDS: tuple[Callable[..., Any], ...] = (
     *(train.demo, train.train, train.train_prior, files.encode, files.decode, files.inspect, files.verify),
     files.list_folder,
     *generate.commands(),

@@ -54,7 +54,9 @@ def flag_of(name: str, field: FieldInfo) -> Flag:
 def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
     """Return the fields with help: positional ones of Python first, those of `SoundSettings` last."""
     fields = [(name, field) for name, field in kind.model_fields.items() if field.description]
-    return dict(sorted(fields, key=lambda named: (named[1].kw_only is not False, named[0] in SoundSettings.model_fields)))
+    return dict(
+        sorted(fields, key=lambda named: (named[1].kw_only is not False, named[0] in SoundSettings.model_fields))
+    )
 
 
 def arguments_of(kind: type[Settings]) -> dict[str, Argument]:

@@ -1,7 +1,7 @@
 """Forms: fields of settings, values as flags of a command, and the sentence for what cannot be done."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -9,12 +9,14 @@ from typing import Any
 
 import gradio as gr
 from gradio.exceptions import InvalidPathError
+from pydantic_core import PydanticUndefined
 
 from distill.errors import ParamsError, for_the_user
 from distill.generate.settings import flag_of
 from distill.params import Setting, Settings, setting
 from distill.params.settings import setting_of
 from distill.text import one_line
+from distill.verbs.verb import Verb
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # of events that are no endpoints for programs
 HIDDEN: dict[str, Any] = {"show_progress": "hidden"}  # of events that show what they do themselves
@@ -86,26 +88,29 @@ def field(path: str, label: str, elem_id: str | None = None) -> Any:
     return _number(about, about.default, label, elem_id)
 
 
-def request_field(kind: type[Settings], name: str, label: str = "", value: Any = None) -> Any:
-    """A field for one of a request: its bounds, help and default, or another label and value."""
+def verb_field(kind: type[Settings], name: str, label: str = "", value: Any = None, elem_id: str = "") -> Any:
+    """Build a field for a setting of a verb: its bounds, help and default, or an example, another label and value."""
     stated = kind.model_fields[name]
     about, flag = setting_of(stated), flag_of(name, stated)
     about = about._replace(help=about.help.replace("--", ""))  # flags are fields here
-    label, value = label or name.replace("_", " ").capitalize(), stated.default if value is None else value
+    label, elem_id = label or name.replace("_", " ").capitalize(), elem_id or name
+    given = (value, *(stated.examples or ()), stated.get_default())
+    value = next((own for own in given if own is not None and own is not PydanticUndefined), None)
     if flag.type is Path:
-        return sound(label)
+        return sound(label, elem_id)
     if flag.type is bool:
         return gr.Checkbox(value, label=label, info=about.help)
     if flag.type in (int, float) and value is not None:
-        return _number(about, value, label, name)
+        return _number(about, value, label, elem_id)
     info = "; empty: ".join(filter(None, (about.help, flag.otherwise)))
-    return gr.Textbox(value or "", label=label, info=info, max_length=1000, elem_id=name)
+    return gr.Textbox(value or "", label=label, info=info, max_length=1000, elem_id=elem_id)
 
 
-def request_flags(kind: type[Settings], values: Mapping[str, Any]) -> list[str]:
-    """Flags of a command from values of the fields of its request."""
-    named = {flag_of(name, kind.model_fields[name]).name.removeprefix("--"): value for name, value in values.items()}
-    return flags(**named)
+def command_of(verb: Verb, first: str | None, recordings: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of a verb's command: the model or recording in its place, recordings, and values by setting."""
+    fields = verb.settings.model_fields
+    named = {flag_of(name, fields[name]).name.removeprefix("--"): value for name, value in values.items()}
+    return [verb.name, *filter(None, (first, *recordings)), *flags(**named)]
 
 
 def sound(label: str, elem_id: str | None = None) -> gr.Audio:
@@ -128,12 +133,16 @@ def optional(label: str, otherwise: str, text: str = "", elem_id: str | None = N
 
 
 def flags(**values: Any) -> list[str]:
-    """Flags of a command from the values of a form; None, "" and False are left out, True has no text."""
+    """Return flags of a command from the values of a form.
+
+    None, "" and False are left out, True has no text, and a list repeats its flag.
+    """
     made = []
     for name, value in values.items():
-        if value is None or value is False or value == "":
-            continue
         flag = "--" + name.replace("_", "-")
-        text = f"{value:.10g}" if isinstance(value, float) else str(value)
-        made += [flag] if value is True else [flag, text]
+        for own in value if isinstance(value, list) else [value]:
+            if own is None or own is False or own == "":
+                continue
+            text = f"{own:.10g}" if isinstance(own, float) else str(own)
+            made += [flag] if own is True else [flag, text]
     return made

@@ -4,29 +4,26 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import gradio as gr
 
 from distill.errors import ParamsError
-from distill.generate.requests import (
-    ExtendSettings,
-    FillSettings,
-    GenerateSettings,
-    KitSettings,
-    MorphSettings,
-    VarySettings,
-    fields_of,
-)
+from distill.generate.settings import Guided, SoundSettings, fields_of
+from distill.kit.settings import KitSettings
 from distill.notes import read_notes
 from distill.text import several
 from distill.ui import keyboard, view
-from distill.ui.forms import HIDDEN, PRIVATE, QUIET, flags, request_field, request_flags, sound
+from distill.ui.forms import PRIVATE, QUIET, command_of, flags, sound, verb_field
 from distill.ui.jobs import NO_JOB, OTHERS, Job, read_end
 from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace, preselected
+from distill.verbs import VERBS
+from distill.verbs.generate import GenerateSettings
+from distill.verbs.verb import Verb
 
 MOST_SOUNDS = 32
 MIDI = "midi"  # the field of the form for a MIDI file to follow
@@ -34,12 +31,20 @@ NEAREST = "_nearest"  # ends the name of a sound's nearest recording
 NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
 NOVELTY = [("any", ""), ("no copies", "close"), ("new only", "new")]
 FOLLOWED = 5.0  # seconds for which the answer to a click shows what its command makes; from then on the timer does
-STARTS: dict[str, Any] = {"trigger_mode": "multiple", **HIDDEN}  # no click is ignored for one that is still answered
+STARTS: dict[str, Any] = {"trigger_mode": "multiple", **QUIET}  # no click is ignored for one that is still answered
 ROWS = ("sounds", "takes", "steps")  # of what commands make
 COUNT, AT_EACH = "How many sounds", "How many at each note"
 USUAL = ("n", "label", "note", "seconds")
 FOLLOWING = ("follow", "loose", "track", "program")
 PATTERN = ("pattern", "bpm", "bars", "swing", "stems")
+OWN_FORMS = ("generate", "vary", "kit")  # verbs whose forms are laid out here
+SHARED = {*SoundSettings.model_fields, *Guided.model_fields, "n", "seed", "temperature"} - {"delivery"}
+OF_CARDS = ("n", "strength", "transpose", "width")  # settings of the button Variations of a card
+KITS: Mapping[str, tuple[Verb, str, dict[str, Any]]] = {
+    "kit": (VERBS["kit"], "kit", {}),
+    "one_key": (VERBS["kit"], "variations on one key", {"one_key": True}),
+    "instrument": (VERBS["kit"], "instrument", {}),
+}
 STEPS = 16  # of a bar in the grid of a pattern
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
 CLICKS = """
@@ -76,7 +81,9 @@ class GenerateTab:
                     )
                     self._cancel = gr.Button("Cancel", elem_id="generate-cancel", visible=False)
                 self._state = gr.HTML(elem_id="generate-state", elem_classes="beside")
-                self._build_variations()
+                self._fields: dict[str, dict[str, Any]] = {}  # by verb and setting
+                self._buttons: dict[str, gr.Button] = {}
+                self._build_verbs()
                 self._build_kits()
             with gr.Column(min_width=320, scale=2, elem_classes="results"):
                 self._chosen = gr.Dropdown([], label="Made", info="the newest first", elem_id="made")
@@ -108,7 +115,7 @@ class GenerateTab:
         }
 
         def build(names: Iterable[str]) -> None:
-            form.update({name: own[name]() if name in own else request_field(GenerateSettings, name) for name in names})
+            form.update({name: own[name]() if name in own else verb_field(GenerateSettings, name) for name in names})
 
         build(USUAL)
         with gr.Accordion("Follow a voice or notes", open=False):
@@ -120,64 +127,68 @@ class GenerateTab:
             build([name for name in fields_of(GenerateSettings) if name not in (*USUAL, *FOLLOWING, *PATTERN)])
         return form
 
-    def _build_variations(self) -> None:
-        with gr.Accordion("Variations of a recording", open=not self._work.names(True)):
+    def _build_verbs(self) -> None:
+        """Build a form for each verb but `generate`: its recordings, the settings that are its own, and a button."""
+        with gr.Accordion("Variations of a recording, and more with it", open=not self._work.names(True)):
             self._source = sound("A sound to vary", "source")
             self._alone = gr.Checkbox(
                 label="Of this sound alone, without a model", info="at once: nothing is trained", elem_id="alone"
             )
-            self._strength = request_field(VarySettings, "strength", "Strength of variations")
-            self._transpose = request_field(VarySettings, "transpose", "Transpose by semitones")
-            self._vary = gr.Button("Make variations", elem_id="vary-start")
-        with gr.Accordion("Go on, fill a part, morph", open=False):
-            gr.Markdown("Of the sound to vary, with the model.")
-            with gr.Row():
-                self._before = request_field(ExtendSettings, "before", "Seconds before it")
-                self._after = request_field(ExtendSettings, "after", "Seconds after it", 2.0)
-            self._extend = gr.Button("Draw before and after", elem_id="extend-start")
-            with gr.Row():
-                self._start = request_field(FillSettings, "start", "Part from second", 0.0)
-                self._end = request_field(FillSettings, "end", "to second", 0.5)
-            self._fill = gr.Button("Draw this part again", elem_id="fill-start")
-            self._other = sound("Another sound", "other")
-            self._below = [sound(f"A {name} sound, for a grid of four corners", name) for name in ("third", "fourth")]
-            self._steps = request_field(MorphSettings, "steps", "Sounds from one to the other")
-            self._morph = gr.Button("Morph", elem_id="morph-start")
+            self._build_verb(VERBS["vary"])
+            for verb in VERBS.values():
+                if verb.name not in OWN_FORMS:
+                    with gr.Accordion(verb.name.capitalize(), open=False):
+                        self._build_verb(verb)
+
+    def _build_verb(self, verb: Verb) -> None:
+        gr.Markdown(verb.help)
+        self._fields[verb.name] = fields = {
+            name: self._form[name] for name in SHARED & verb.settings.model_fields.keys()
+        }
+        first, *others = verb.arguments
+        fields[first] = self._source
+        for name in others:
+            count = 2 if get_origin(verb.settings.model_fields[name].annotation) is Sequence else 1
+            label, elem_id = f"{verb.name.capitalize()}: {verb.arguments[name].help}", f"{verb.name}-{name}"
+            made = [sound(label, f"{elem_id}-{number}"[: -2 if count == 1 else None]) for number in range(count)]
+            fields[name] = made if count > 1 else made[0]
+        for name in fields_of(verb.settings):
+            if name not in SHARED:
+                fields[name] = verb_field(verb.settings, name, elem_id=f"{verb.name}-{name}")
+        self._buttons[verb.name] = gr.Button(verb.name.capitalize(), elem_id=f"{verb.name}-start")
 
     def _build_kits(self) -> None:
         with gr.Accordion("Kits and instruments", open=False):
             gr.Markdown("Of the model, or of the sound to vary alone.")
-            self._per_label = request_field(KitSettings, "per_label", "Sounds of each kind, or at each note")
-            self._kit = gr.Button("Make a kit", elem_id="kit-start")
-            self._round_robins = request_field(KitSettings, "round_robins", "Variations of one sound", 8)
-            self._one_key = gr.Button("Make variations on one key", elem_id="one-key-start")
-            self._notes = request_field(KitSettings, "notes", "Notes of an instrument", "C2:C6")
-            self._every = request_field(KitSettings, "every", "Every so many-th note", 3)
-            self._instrument = gr.Button("Make an instrument", elem_id="instrument-start")
+            per_label = verb_field(KitSettings, "per_label", "Sounds of each kind, or at each note")
+            self._buttons["kit"] = gr.Button("Make a kit", elem_id="kit-start")
+            round_robins = verb_field(KitSettings, "round_robins", "Variations of one sound", 8)
+            self._buttons["one_key"] = gr.Button("Make variations on one key", elem_id="one-key-start")
+            notes = verb_field(KitSettings, "notes", "Notes of an instrument", "C2:C6")
+            every = verb_field(KitSettings, "every", "Every so many-th note", 3)
+            self._buttons["instrument"] = gr.Button("Make an instrument", elem_id="instrument-start")
+        shared = {name: self._form[name] for name in ("seed", "width")}
+        labelled = {**shared, "labels": self._form["label"]}
+        self._fields["kit"] = {**shared, "per_label": per_label}
+        self._fields["one_key"] = {**labelled, "round_robins": round_robins}
+        self._fields["instrument"] = {**labelled, "notes": notes, "every": every, "per_label": per_label}
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
         form, chosen, shown = self._form, self._chosen, self._shown
-        model, label, seed, count, width = (form[name] for name in ("model", "label", "seed", "n", "width"))
+        model, label, count = (form[name] for name in ("model", "label", "n"))
         model.change(lambda name: {**self.labels(name), "value": None}, model, label, queue=False, **QUIET)
         model.change(self.rows, model, form["pattern"], queue=False, **QUIET)
         page.load(lambda: self.rows(preselected(self._work.names(True), None)), None, form["pattern"], **QUIET)
         form["note"].change(self.counted, [form["note"], count], count, queue=False, **QUIET)
-        self._generate.click(self.generate, list(form.values()), shown, api_name="generate", **STARTS)
-        of = [model, self._alone, self._source]
-        varied = [*of, count, self._strength, self._transpose, seed, width]
-        self._vary.click(self.vary, varied, shown, api_name="vary", **STARTS)
-        drawn = [model, self._source, count, label, seed, width]
-        self._extend.click(self.extend, [*drawn, self._before, self._after], shown, api_name="extend", **STARTS)
-        self._fill.click(self.fill, [*drawn, self._start, self._end], shown, api_name="fill", **STARTS)
-        ends = [model, self._source, self._other, *self._below, self._steps, width]
-        self._morph.click(self.morph, ends, shown, api_name="morph", **STARTS)
-        self._kit.click(self.kit, [*of, self._per_label, seed, width], shown, api_name="kit", **STARTS)
-        alike = [*of, label, self._round_robins, seed, width]
-        self._one_key.click(self.one_key, alike, shown, api_name="one_key", **STARTS)
-        played = [*of, label, self._notes, self._every, self._per_label, seed, width]
-        self._instrument.click(self.instrument, played, shown, api_name="instrument", **STARTS)
+        self._generate.click(self.generate, {*form.values()}, shown, api_name="generate_form", **STARTS)
+        for name, button in self._buttons.items():
+            verb, title, fixed = KITS.get(name) or (VERBS[name], name, {})
+            start = partial(self.start, verb, title, self._fields[name], fixed)
+            inputs = {model, self._alone, self._source, *_flat(self._fields[name].values())}
+            button.click(start, inputs, shown, api_name=f"{name}_form", **STARTS)
         self._cancel.click(self.cancel, chosen, shown, **QUIET)
-        self._cards.click(self.act, [chosen, count, self._strength, self._transpose, width], shown, **QUIET)
+        varied = [self._fields["vary"][name] for name in OF_CARDS]
+        self._cards.click(self.act, [chosen, *varied], shown, **QUIET)
         zipped = self._download.click(self.zip, chosen, self._archive, **PRIVATE)
         zipped.success(None, None, None, js=PRESS, **PRIVATE)
         chosen.input(self.show, chosen, shown, **QUIET)
@@ -232,102 +243,62 @@ class GenerateTab:
         at_each = bool(notes.strip())
         return gr.update(label=AT_EACH if at_each else COUNT, value=1 if at_each else max(count, 4))
 
-    def generate(self, *values: Any) -> Iterator[list[Any]]:
-        """Start `distill generate` with the values of the form."""
-        given = dict(zip(self._form, values, strict=True))
-        model, *names = given
-        settings = {name: given[name] for name in names}
-        self._work.model(given[model])  # without one nothing is generated
+    def generate(self, values: Mapping[Any, Any]) -> Iterator[list[Any]]:
+        """Start `distill generate` with the values of the form, by component."""
+        given = {name: values[component] for name, component in self._form.items()}
+        settings = {name: value for name, value in given.items() if name != "model"}
+        self._work.model(given["model"])  # without one nothing is generated
         settings["follow"] = settings.pop(MIDI) or settings["follow"]
         settings["pattern"] = pattern_of(settings["pattern"])
         with suppress(ParamsError):  # the command says what is wrong with notes
             settings["n"] *= len(read_notes(settings["note"])) if settings["note"] else 1
-        arguments = [*request_flags(GenerateSettings, settings), *flags(pictures=True)]
-        yield from self._begin("generate", several(int(settings["n"]), "sound"), given, arguments)
+        title = several(int(settings["n"]), "sound")
+        yield from self._begin(VERBS["generate"], title, given["model"], [], settings, given)
 
-    def vary(self, name: str | None, alone: bool, path: str | None, count: float, *values: Any) -> Iterator[list[Any]]:
-        """Start `distill vary` with a sound, a number of takes, and values of strength, semitones, seed and width."""
-        if path is None:
-            raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        settings = {"n": count, **dict(zip(("strength", "transpose", "seed", "width"), values, strict=True))}
-        arguments = [path, *request_flags(VarySettings, settings), *flags(pictures=True)]
-        title = f"{several(int(count), 'variation')} of {Path(path).name}"
-        yield from self._begin("vary", title, {"model": None if alone else name}, arguments)
-
-    def extend(self, name: str | None, path: str | None, *values: Any) -> Iterator[list[Any]]:
-        """Start `distill extend` with values of count, label, seed, width, before and after."""
-        settings = dict(zip(("n", "label", "seed", "width", "before", "after"), values, strict=True))
-        yield from self._beside("extend", name, path, request_flags(ExtendSettings, settings))
-
-    def fill(self, name: str | None, path: str | None, *values: Any) -> Iterator[list[Any]]:
-        """Start `distill fill` with values of count, label, seed, width, and where the part begins and ends."""
-        settings = dict(zip(("n", "label", "seed", "width", "start", "end"), values, strict=True))
-        yield from self._beside("fill", name, path, request_flags(FillSettings, settings))
-
-    def morph(
+    def start(
         self,
+        verb: Verb,
+        title: str,
+        fields: Mapping[str, Any],
+        fixed: Mapping[str, Any],
+        values: Mapping[Any, Any],
+    ) -> Iterator[list[Any]]:
+        """Start the command of a verb with values by component, and `fixed` values by setting."""
+        settings = {name: _value_of(component, values) for name, component in fields.items()} | {**fixed}
+        model, source = values[self.model], values[self._source]
+        recordings = _flat(settings.pop(name) for name in verb.arguments)
+        if verb.takes_recording_alone and (values[self._alone] or model is None):
+            if source is None:
+                raise ParamsError(
+                    f"{title}: expected a model or a sound to vary, found neither; choose a sound or record one"
+                )
+            named = {name: value for name, value in settings.items() if name not in ("label", "labels", "guidance")}
+            yield from self._begin(verb, f"{title} {Path(source).name}", None, [source], named)
+            return
+        for name, path in zip(verb.arguments, recordings, strict=False):
+            if path is None:
+                expected = verb.arguments[name].help
+                raise ParamsError(f"{verb.name}: expected {expected}, found none; choose a file or record one")
+        self._work.model(model)  # without one nothing is generated
+        names = " ".join([title, *(Path(path).name for path in recordings[:1])])
+        yield from self._begin(verb, names, model, list(filter(None, recordings)), settings)
+
+    def _begin(
+        self,
+        verb: Verb,
+        title: str,
         name: str | None,
-        path: str | None,
-        other: str | None,
-        third: str | None,
-        fourth: str | None,
-        steps: float,
-        width: float,
+        recordings: Sequence[str],
+        settings: Mapping[str, Any],
+        given: Mapping[str, Any] | None = None,
     ) -> Iterator[list[Any]]:
-        """Start `distill morph` between two sounds, or four."""
-        if other is None:
-            raise ParamsError("another sound: expected one, found none; choose a file or record one")
-        flags_of_it = request_flags(MorphSettings, {"steps": int(steps), "width": width})
-        yield from self._beside("morph", name, path, [other, *filter(None, (third, fourth)), *flags_of_it])
-
-    def _beside(self, kind: str, name: str | None, path: str | None, arguments: list[str]) -> Iterator[list[Any]]:
-        """Start a command with a model and the sound to vary."""
-        if path is None:
-            raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        self._work.model(name)  # without one nothing is drawn
-        pictures = flags(pictures=True)
-        yield from self._begin(kind, f"{kind} {Path(path).name}", {"model": name}, [path, *arguments, *pictures])
-
-    def kit(self, name: str | None, alone: bool, path: str | None, *values: Any) -> Iterator[list[Any]]:
-        """Start `distill kit`, with values of sounds, seed and width."""
-        settings = dict(zip(("per_label", "seed", "width"), values, strict=True))
-        yield from self._begin_kit("a kit", name, alone, path, settings)
-
-    def one_key(
-        self, name: str | None, alone: bool, path: str | None, label: str | None, *values: Any
-    ) -> Iterator[list[Any]]:
-        """Start `distill kit` on one key, with values of how many, seed and width."""
-        settings = dict(zip(("round_robins", "seed", "width"), values, strict=True))
-        settings |= {"one_key": True, "labels": None if alone else label}
-        yield from self._begin_kit("variations on one key", name, alone, path, settings)
-
-    def instrument(
-        self, name: str | None, alone: bool, path: str | None, label: str | None, notes: str, *values: Any
-    ) -> Iterator[list[Any]]:
-        """Start `distill kit` at notes, with values of every, sounds, seed and width."""
-        if not notes.strip():
-            raise ParamsError("notes of an instrument: expected some, found none; give notes such as C1:C6")
-        settings = dict(zip(("every", "per_label", "seed", "width"), values, strict=True))
-        settings |= {"notes": notes, "labels": None if alone else label}
-        yield from self._begin_kit("an instrument", name, alone, path, settings)
-
-    def _begin_kit(
-        self, title: str, name: str | None, alone: bool, path: str | None, settings: dict[str, Any]
-    ) -> Iterator[list[Any]]:
-        arguments = request_flags(KitSettings, settings)
-        if name is not None and not alone:
-            return self._begin("kit", title, {"model": name}, arguments)
-        if path is None:
-            raise ParamsError("a kit: expected a model or a sound to vary, found neither; choose a sound or record one")
-        return self._begin("kit", f"{title} of {Path(path).name}", {"model": None}, [path, *arguments])
-
-    def _begin(self, kind: str, title: str, given: dict[str, Any], arguments: list[str]) -> Iterator[list[Any]]:
-        """Start a command with a model, or without one where `given` names none, and show what it makes as it comes."""
-        model = []
-        if given["model"] is not None:
-            path = self._work.model(given["model"])
-            model, title = [self._work.argument(path)], f"{title} by {path.stem}"
-        job = self._work.jobs.start(kind, title, [kind, *model, *arguments], given)
+        """Start a command with a model, or without one, and show what it makes as it comes."""
+        model = None
+        if name is not None:
+            path = self._work.model(name)
+            model, title = self._work.argument(path), f"{title} by {path.stem}"
+        arguments = [*command_of(verb, model, recordings, settings), *flags(pictures=bool(verb.out))]
+        job = self._work.jobs.start(verb.name, title, arguments, given or {"model": name})
         yield self.show(job.id)
         seen, until = None, time.monotonic() + FOLLOWED
         while job.state == "running" and not job.read(STDOUT) and time.monotonic() < until:
@@ -347,7 +318,8 @@ class GenerateTab:
         if path.suffix != ".wav" or not path.is_file():
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
-            yield from self.vary(job.values["model"], False, str(path), count, strength, transpose, "", width)
+            settings = {"n": count, "strength": strength, "transpose": transpose, "width": width}
+            yield from self._begin(VERBS["vary"], f"vary {sound}", job.values["model"], [str(path)], settings)
             return
         for file in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}{NEAREST}")):
             file.unlink(missing_ok=True)
@@ -412,6 +384,16 @@ class GenerateTab:
         if "columns" in made:
             return keyboard.of_grid(paths, names, made["columns"]), body
         return keyboard.of_sounds(paths, rows), body
+
+
+def _flat(values: Iterable[Any]) -> list[Any]:
+    """Return values, with those of lists in place of the lists."""
+    return [own for value in values for own in (value if isinstance(value, list) else [value])]
+
+
+def _value_of(component: Any, values: Mapping[Any, Any]) -> Any:
+    """Return the value of a component, or the values of several."""
+    return [values[own] for own in component] if isinstance(component, list) else values[component]
 
 
 def _grid() -> gr.Dataframe:

@@ -23,6 +23,7 @@ from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
 from distill.training.mlflow_store import tracking_uri
 from distill.ui.worker import EXIT, STDERR, STDOUT, Worker
+from distill.verbs import VERBS
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
 ENDS: dict[int | None, State] = {0: "done", 2: "refused", None: "gone"}  # by exit status; others are defects
@@ -30,7 +31,7 @@ ENDS |= {128 + number: "interrupted" for number in SIGNALS}
 JOB, PROCESS, CANCELLED = "job.json", "process.json", "cancelled"
 WARM = "warm"  # the folder of commands that are run beforehand
 TRAININGS = ("train", "prior")
-OTHERS = ("generate", "vary", "kit", "morph", "extend", "fill")
+OTHERS = tuple(VERBS)
 MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
 OF_TERMINALS = r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"  # which nobody needs on the page

@@ -1,63 +1,57 @@
-"""Plain HTTP for programs: `POST /api/generate` and the like, with fields named as flags and files, answers JSON.
+"""The web API: Gradio endpoints for programs, one for each verb, and those that HARP calls.
 
-A request runs the command of that name, as the page does: the same checks, sentences and sounds.
+`POST call/<verb>` takes one JSON object: the model, and settings by name. HARP (https://github.com/TEAMuP-dev/HARP) lets
+audio editors send a recording to a model: it asks `controls` for the controls, uploads a recording, and calls `process`.
+A call runs the command of its verb, as the page does.
 """
 
-import re
-import secrets
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+import gradio as gr
+from gradio_client.utils import is_file_obj_with_meta
 
-from distill.codes.file import printable_stem
-from distill.errors import ParamsError, for_the_user
-from distill.generate.requests import (
-    ExtendSettings,
-    FillSettings,
-    GenerateSettings,
-    MorphSettings,
-    VarySettings,
-    fields_of,
-    flag_of,
-)
-from distill.params.settings import Settings
-from distill.storage.files import remove_folder
+from distill.errors import ParamsError
+from distill.generate.settings import fields_of, flag_of
 from distill.text import one_line
 from distill.ui import view
-from distill.ui.forms import flags
+from distill.ui.forms import Page, command_of
 from distill.ui.generate_tab import rows_of
-from distill.ui.jobs import Job
+from distill.ui.jobs import OTHERS
 from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace
+from distill.verbs import VERBS
+from distill.verbs.verb import Verb
 
-MOST_FILES, MOST_FIELDS = 4, 40
-FILES = {"recording", "first", "last", "below"}  # of an answer; programs know files by the names that they sent
-
-
-class Command(NamedTuple):
-    """A command for programs: its settings, and the files that follow the model, of which the first `needed` are needed.
-
-    With `untrained` it needs no model: its first file is in the model's place.
-    """
-
-    settings: type[Settings]
-    files: tuple[str, ...] = ()
-    needed: int = 0
-    untrained: bool = False
-
-
-COMMANDS: Mapping[str, Command] = {
-    "generate": Command(GenerateSettings),
-    "vary": Command(VarySettings, ("audio",), 1, untrained=True),
-    "morph": Command(MorphSettings, ("first", "last", "third", "fourth"), 2),
-    "extend": Command(ExtendSettings, ("audio",), 1),
-    "fill": Command(FillSettings, ("audio",), 1),
+MODEL, MAKE, STRENGTH, LABEL, START, END, SEED = (
+    *("model", "make", "how much of a take is drawn again", "label"),
+    *("begin of the gap, or seconds to add", "end of the gap", "seed, 0 for any"),
+)
+ANY = "any"
+FOR_PROGRAMS = " for a program"  # ends the titles of jobs
+CARD = {
+    "name": "Distill",
+    "description": "New sounds from a model of your own recordings, with a verdict on how new they are.",
+    "author": "",
+    "tags": ["generate", "vary", "follow", "extend", "fill"],
 }
+Make = Callable[[str, Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
+# The verb and its settings, from a recording and the values of controls by label.
+MAKES: Mapping[str, Make] = {
+    "a take of the recording": lambda audio, of: ("vary", {"recording": audio, "n": 1, "strength": of[STRENGTH]}),
+    "a sound that follows it": lambda audio, _: ("generate", {"follow": audio, "n": 1}),
+    "the recording, longer": lambda audio, of: ("extend", {"recording": audio, "n": 1, "after": of[START]}),
+    "the recording, a gap filled": lambda audio, of: (
+        "fill",
+        {"recording": audio, "n": 1, "start": of[START], "end": of[END]},
+    ),
+    "a new sound": lambda _, __: ("generate", {"n": 1}),
+}
+TYPES = {"audio": "audio_track", "slider": "slider", "dropdown": "dropdown", "number": "number_box", "json": "json"}
+SHOWN = ("label", "info", "value", "minimum", "maximum", "step", "choices")
 
 
 class Programs:
@@ -66,86 +60,151 @@ class Programs:
     def __init__(self, workspace: Workspace) -> None:
         self._work = workspace
 
-    async def answer(self, request: Request) -> Response:
-        """Run a command and answer when it has ended: 200 with what `--json` prints, else a sentence.
+    def page(self) -> Page:
+        """Build a page with an endpoint for each verb, and `controls`, `process` and `cancel` for HARP."""
+        page: Page
+        with Page(title="Distill for programs", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as page:
+            for verb in VERBS.values():
+                gr.api(self._endpoint(verb), api_name=verb.name, api_description=verb.help)  # type: ignore[attr-defined]
+            inputs = [
+                gr.Audio(type="filepath", label="recording"),
+                gr.Dropdown(label=MODEL, allow_custom_value=True),
+                gr.Dropdown(list(MAKES), value=next(iter(MAKES)), label=MAKE),
+                gr.Slider(0, 1, 0.3, step=0.05, label=STRENGTH),
+                gr.Dropdown([ANY], value=ANY, label=LABEL, allow_custom_value=True),
+                gr.Number(0.5, minimum=0, maximum=60, step=0.01, label=START),
+                gr.Number(1.0, minimum=0, maximum=60, step=0.01, label=END),
+                gr.Number(0, minimum=0, maximum=2**31, step=1, label=SEED),
+            ]
+            outputs = [gr.Audio(type="filepath", label="sound"), gr.JSON(label="how new")]
+            gr.Button("controls").click(lambda: self.controls(inputs, outputs), None, gr.JSON(), api_name="controls")
+            gr.Button("process").click(self.process, inputs, outputs, api_name="process")
+            gr.Button("cancel").click(self.cancel, api_name="cancel")
+        return page
 
-        Its status is 422 for a wrong request, and 500 where the system or the command fails.
+    def _endpoint(self, verb: Verb) -> Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]:
+        async def call(settings: dict[str, Any]) -> dict[str, Any]:
+            with plain_sentences():
+                return await self.call(verb, settings)
+
+        return call
+
+    async def call(self, verb: Verb, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a verb and return what its command prints with `--json`; the file of a sound is an address.
+
+        `settings` are those of Python, and the name of a `model`, or a recording in its place where the verb takes one.
+        Files are uploaded before. Raises ParamsError for settings that are wrong, gr.Error for what the command says.
         """
-        name = request.path_params["command"]
-        folder = self._work.uploads / secrets.token_hex(16)
-        try:
-            if name not in COMMANDS:
-                known = ", ".join(COMMANDS)
-                raise ParamsError(f"{one_line(name, 60)}: expected one of {known}, found another; choose one of them")
-            async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
-                arguments = await self._arguments(name, form, folder)
-                model = str(form.get("model") or "")
-            job = self._work.jobs.start(name, f"{name} for a program", arguments, {"model": model})
-            await job.ended()
-        except ParamsError as error:
-            return refused(str(error))
-        except HTTPException as error:
-            return refused(f"form: expected fields and files, found {error.detail}")
-        except OSError as error:
-            return refused(str(for_the_user(error) or error), 500)
-        finally:
-            remove_folder(folder)
-        return self._made(job)
-
-    def _made(self, job: Job) -> Response:
-        if job.state != "done":
-            return refused(job.message.removeprefix("--"), 422 if job.state == "refused" else 500)
-        made = {**job.read(STDOUT)}
-        for key in made.keys() & FILES:
-            made[key] = [Path(path).name for path in made[key]] if key == "below" else Path(made[key]).name
+        known = ["model", *verb.arguments, *(name for name in fields_of(verb.settings) if name != "out")]
+        for name in settings:
+            if name not in known:
+                raise ParamsError(
+                    f"{one_line(name, 60)}: expected one of {', '.join(known)}, found another; leave it out"
+                )
+        values = {name: _uploaded(verb, name, value) for name, value in settings.items()}
+        made = await self._made(verb, values.pop("model", ""), values)
+        for key in verb.arguments:
+            made[key] = _names(made.get(key))
         for row in rows_of(made):
             row["file"] = view.address(self._work.root / row["file"])
-        return JSONResponse(made)
+        return made
 
-    async def _arguments(self, name: str, form: FormData, folder: Path) -> list[str]:
-        """The arguments of a command of these fields; files are kept in a folder. Raises ParamsError."""
-        command, values = COMMANDS[name], dict[str, Any]()
-        known = [flag_of(field, about) for field, about in fields_of(command.settings).items()]
-        types = {flag.name.removeprefix("--"): flag.type for flag in known}
-        names = {
-            field: flag.name.removeprefix("--") for field, flag in zip(fields_of(command.settings), known, strict=True)
-        }
-        types |= {"model": str, **dict.fromkeys(command.files, Path)}
-        for key, value in form.multi_items():
-            flag = names.get(key, key.replace("_", "-"))
-            if flag not in types:
-                raise ParamsError(
-                    f"{one_line(key, 60)}: expected one of {', '.join(types)}, found another; leave it out"
-                )
-            wanted = "a file" if types[flag] is Path else "text"
-            if isinstance(value, UploadFile) != (types[flag] is Path):
-                raise ParamsError(f"{key}: expected {wanted}, found none; send {wanted}")
-            values[flag] = await _kept(value, folder) if isinstance(value, UploadFile) else value
-            if types[flag] is bool:
-                values[flag] = value == "true"
-        for needed in command.files[: command.needed]:
-            if needed not in values:
-                raise ParamsError(f"{needed}: expected a file, found none; send one")
-        named = str(values.pop("model", ""))
-        models = [] if command.untrained and not named else [self._work.argument(self._work.model(named))]
-        files = [values.pop(file) for file in command.files if file in values]
-        return [name, *models, *files, *flags(**values)]
+    async def _made(self, verb: Verb, model: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the command of a verb with values by setting, and return what it prints as JSON."""
+        is_recording = isinstance(model, Path)
+        first = str(model) if is_recording else self._work.argument(self._work.model(str(model)))
+        recordings = [path for name in verb.arguments for path in _listed(values.get(name))]
+        others = {name: value for name, value in values.items() if name not in verb.arguments}
+        missing = [name for name in verb.arguments if verb.settings.model_fields[name].is_required()][len(recordings) :]
+        if missing and not is_recording:
+            raise ParamsError(f"{missing[0]}: expected a recording, found none; upload one")
+        arguments = command_of(verb, first, list(map(str, recordings)), others)
+        job = self._work.jobs.start(verb.name, verb.name + FOR_PROGRAMS, arguments, {"model": str(model)})
+        await job.ended()
+        if job.state != "done":
+            raise gr.Error(job.message.removeprefix("--"), print_exception=False)
+        return {**job.read(STDOUT)}
+
+    def controls(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> dict[str, Any]:
+        """Return what HARP shows: a card, and the components in its words, with the models and labels that there are."""
+        names = self._work.names(can_generate=True)
+        labels = sorted({label for name in names for label in self._work.known(name)["labels"]})
+        now = {MODEL: (names, next(iter(names), "")), LABEL: ([ANY, *labels], ANY)}
+        shown = [control(component) for component in inputs]
+        for about in shown:
+            if about["label"] in now:
+                choices, about["value"] = now[about["label"]]
+                about["choices"] = [(choice, choice) for choice in choices]
+        return {"card": CARD, "inputs": shown, "outputs": [control(component) for component in outputs]}
+
+    async def process(self, recording: str | None, model: str, make: str, *values: Any) -> tuple[str, dict[str, Any]]:
+        """Return the path of the sound that a verb makes, and HARP's labels for it. Raises gr.Error."""
+        of = dict(zip((STRENGTH, LABEL, START, END, SEED), values, strict=True))
+        with plain_sentences():
+            return await self._process(recording, model, make, of)
+
+    async def _process(
+        self, recording: str | None, model: str, make: str, of: Mapping[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        for label in (STRENGTH, START, END, SEED):
+            if not isinstance(of[label], int | float) or not math.isfinite(of[label]):
+                raise ParamsError(f"{label}: expected a number, found none; enter one")
+        if recording is None and make != "a new sound":
+            raise ParamsError(f"{make}: expected a recording, found none; choose one, or make a new sound")
+        name, settings = MAKES[make](str(recording), of)
+        more = {"seed": int(of[SEED]) or None, "label": None if of[LABEL] == ANY else of[LABEL]}
+        (row,) = rows_of(await self._made(VERBS[name], model, {**settings, **more}))
+        return str(self._work.root / row["file"]), labels_of(row)
+
+    def cancel(self) -> None:
+        """Cancel what runs for programs: HARP's calls have no sessions."""
+        for job in self._work.jobs.running(*OTHERS):
+            if job.title.endswith(FOR_PROGRAMS):
+                job.cancel()
 
 
-def refused(sentence: str, status: int = 422) -> Response:
-    """An answer that says why there is no other."""
-    return JSONResponse({"error": sentence}, status)
+@contextmanager
+def plain_sentences() -> Iterator[None]:
+    """Raise gr.Error with the sentence of a ParamsError as it is: programs show no HTML."""
+    try:
+        yield
+    except ParamsError as error:
+        raise gr.Error(str(error), print_exception=False) from error
 
 
-async def _kept(file: UploadFile, folder: Path) -> str:
-    """The path of an uploaded file, kept in a folder under its name, which sounds made from it begin with."""
-    given = PurePosixPath(file.filename or "")
-    suffix = given.suffix if re.fullmatch(r"[.][A-Za-z0-9]{1,8}", given.suffix) else ""
-    path = folder / f"{printable_stem(given).strip('.') or 'upload'}{suffix}"
-    while path.exists():
-        path = path.with_stem(f"{path.stem}_2")
-    folder.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as out:
-        while piece := await file.read(1 << 20):
-            out.write(piece)
-    return str(path)
+def _uploaded(verb: Verb, name: str, value: Any) -> Any:
+    """Return a value, with the paths of uploaded files in place of them. Raises ParamsError for another file or none."""
+    if isinstance(value, list):
+        return [_uploaded(verb, name, own) for own in value]
+    field = verb.settings.model_fields.get(name)
+    is_file, wants_file = is_file_obj_with_meta(value), name in verb.arguments
+    if field is not None and not wants_file:
+        wants_file = flag_of(name, field).type is Path
+    if is_file and not (wants_file or (name == "model" and verb.takes_recording_alone)):
+        raise ParamsError(f"{name}: expected a value, found a file; send a value")
+    if wants_file and not is_file:
+        raise ParamsError(f"{name}: expected an uploaded file, found none; upload one")
+    return Path(value["path"]) if is_file else value
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return the items of a list, a value as the only item, and nothing of None."""
+    return value if isinstance(value, list) else [value] * (value is not None)
+
+
+def _names(paths: Any) -> Any:
+    """Return the names of files in place of their paths on this computer."""
+    return [Path(path).name for path in paths] if isinstance(paths, list) else paths and Path(paths).name
+
+
+def control(component: Any) -> dict[str, Any]:
+    """Return a component in HARP's words."""
+    about = {name: getattr(component, name) for name in SHOWN if getattr(component, name, None) is not None}
+    return {"type": TYPES[component.get_block_name()], "required": False, "info": "", **about}
+
+
+def labels_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return HARP's list of labels for a sound of a command's answer: how new it is, and why."""
+    verdict, why = row["short"] or "novelty unknown", row["explanation"] or ""
+    label = {"label_type": "AudioLabel", "t": 0.0, "duration": 0.0, "label": verdict, "description": why}
+    return {"meta": {"_type": "pyharp.LabelList"}, "labels": [label]}

@@ -27,10 +27,9 @@ from distill.process import say
 from distill.storage.files import atomic_path
 from distill.ui.forms import QUIET, Page
 from distill.ui.generate_tab import GenerateTab
-from distill.ui.harp import Harp
 from distill.ui.jobs import TRAININGS
 from distill.ui.library_tab import LibraryTab
-from distill.ui.programs import Programs, refused
+from distill.ui.programs import Programs
 from distill.ui.training_tabs import GENERATE, CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
 
@@ -105,28 +104,27 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         origin = request.headers.get("origin")
-        says = refused if request.url.path.startswith("/api/") else _sentence
         if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            return says("expected a request of this page, found one of another page", 403)
+            return _sentence("expected a request of this page, found one of another page", 403)
         if re.search(r"/file[=/]\s*\w+:/", request.url.path):  # Gradio would fetch it
-            return says("expected a file of this page, found a web address", 403)
+            return _sentence("expected a file of this page, found a web address", 403)
         if self._token is None or _are_equal(request.cookies.get(self._cookie, ""), self._token):
             return None
-        if _are_equal("/".join(request.url.path.split("/")[:3]), harp_path(self._token)):  # HARP has no cookies
+        if _are_equal("/".join(request.url.path.split("/")[:3]), api_path(self._token)):  # programs have no cookies
             return None
         token = request.query_params.get("token", "")
         if not _are_equal(token, self._token):
-            other = "a wrong one" if token or request.url.path.startswith("/harp/") else "none"
+            other = "a wrong one" if token or request.url.path.startswith("/api/") else "none"
             text = f"expected the token of this page, found {other}; open the address that distill ui printed"
-            return says(text, 401)
+            return _sentence(text, 401)
         answer = RedirectResponse(f"{self._root}/?{request.url.remove_query_params('token').query}".rstrip("?"), 303)
         answer.set_cookie(self._cookie, token, httponly=True, samesite="strict")
         return answer
 
 
-def harp_path(token: str) -> str:
-    """Where HARP's endpoint is."""
-    return f"/harp/{token}"
+def api_path(token: str) -> str:
+    """Path of the web API, for programs and HARP."""
+    return f"/api/{token}"
 
 
 def _are_equal(given: str, secret: str) -> bool:
@@ -153,8 +151,7 @@ def make_app(
         return app
 
     if password is None:  # Gradio's login does not stand before it
-        server.add_route("/api/{command}", Programs(workspace).answer, methods=["POST"])
-        mount(Harp(workspace).page(), path=harp_path(token), allowed_paths=[str(workspace.generated)])
+        mount(Programs(workspace).page(), path=api_path(token), allowed_paths=[str(workspace.generated)])
     return mount(
         page,
         path="/",

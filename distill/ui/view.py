@@ -16,6 +16,7 @@ from distill.text import several
 from distill.training.events import HEALTH, kept_weights
 from distill.ui.jobs import Job
 from distill.ui.worker import STDOUT
+from distill.verbs import VERBS
 
 STATES = {
     "running": "at work",
@@ -31,9 +32,7 @@ TASKS = {
     "codec": "training the codec",
     "encode": "encoding",
     "prior": "training the prior",
-    "generate": "making sounds",
-    "vary": "making variations",
-    "kit": "making the kit",
+    **{verb.name: verb.doing for verb in VERBS.values()},
     "pictures": "drawing pictures",
 }
 CHARTS = (

@@ -19,7 +19,9 @@ class ExtendSettings(PartSettings):
     """Settings of `extend`."""
 
     before: Annotated[float, Field(ge=0, le=600)] = Field(default=0.0, description="seconds that are drawn before it")
-    after: Annotated[float, Field(ge=0, le=600)] = Field(default=0.0, description="seconds that are drawn after it")
+    after: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=0.0, examples=[2.0], description="seconds that are drawn after it"
+    )
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:

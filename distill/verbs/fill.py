@@ -41,9 +41,11 @@ class FillSettings(PartSettings):
     """Settings of `fill`."""
 
     start: Annotated[float, Field(ge=0, le=3600), Flag("--from")] = Field(
-        description="where the part begins, in seconds"
+        examples=[0.0], description="where the part begins, in seconds"
     )
-    end: Annotated[float, Field(gt=0, le=3600), Flag("--to")] = Field(description="where the part ends, in seconds")
+    end: Annotated[float, Field(gt=0, le=3600), Flag("--to")] = Field(
+        examples=[0.5], description="where the part ends, in seconds"
+    )
 
     @model_validator(mode="after")
     def _check_part(self) -> Self:

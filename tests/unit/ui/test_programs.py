@@ -1,28 +1,26 @@
-"""The page for programs and for HARP: a request runs a command, and what cannot be is a sentence."""
+"""The web API for programs and for HARP: a call runs the command of a verb, and a wrong one is answered with a sentence."""
 
-import errno
 import gc
 import json
-import os
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from starlette.testclient import TestClient
 from unit.tiny import write_prior_model, write_tone
 
 from distill.ui.generate_tab import rows_of
-from distill.ui.harp import MAKES
-from distill.ui.programs import Programs
+from distill.ui.programs import MAKES
 from distill.ui.server import make_app
 from distill.ui.workspace import Workspace
+from distill.verbs import VERBS
 
 TOKEN, PORT = "t" * 43, 7860
 HERE = f"http://127.0.0.1:{PORT}"
+TONE = "tone.wav"
 
 
 @pytest.fixture(scope="module")
@@ -44,74 +42,99 @@ def page(workspace: Workspace) -> Iterator[TestClient]:
         yield client
 
 
-def asked(page: TestClient, command: str, files: dict[str, Path] | None = None, **fields: str) -> tuple[int, Any]:
-    sent = {name: (path.name, path.read_bytes()) for name, path in (files or {}).items()}
-    answer = page.post(f"/api/{command}", data={"model": "tiny.distill", **fields}, files=sent or None)
-    return answer.status_code, answer.json()
+API = f"/api/{TOKEN}/gradio_api"
 
 
-def test_commands_answer_with_sounds_that_are_served(page: TestClient, workspace: Workspace) -> None:
-    tone = workspace.root / "tone.wav"
-    status, made = asked(page, "generate", n="2", seconds="0.2", seed="1", label="kick")
-    assert status == 200, made
-    assert made["seed"] == 1
-    sounds = [page.get(f"/{row['file']}").content for row in made["sounds"]]
-    assert len(sounds) == 2
-    assert all(sound.startswith(b"RIFF") for sound in sounds)
-    for command, files, fields in (
-        ("generate", {"follow": tone}, {"loose": "1"}),
-        ("vary", {"audio": tone}, {"n": "1"}),
-        ("morph", {"first": tone, "last": tone}, {"steps": "2"}),
-        ("extend", {"audio": tone}, {"after": "0.1"}),
-        ("fill", {"audio": tone}, {"from": "0.1", "to": "0.2"}),
-        ("fill", {"audio": tone}, {"start": "0.1", "end": "0.2"}),
-    ):
-        status, made = asked(page, command, files, **fields)
-        assert status == 200, (command, made)
-        assert all(Path(row["file"]).name.startswith(("tone_", "tiny_")) for row in rows_of(made))
-        assert made.get("recording") in (None, "tone.wav")
-    assert made["recording"] == "tone.wav"
-    assert not [path for path in workspace.uploads.rglob("*") if path.is_file()]
+def called(page: TestClient, name: str, *data: object) -> tuple[str, Any]:
+    """What programs do: they post inputs, and read events of the answer's id up to the end, of which the kind is told."""
+    answer = page.post(f"{API}/call/{name}", json={"data": data})
+    lines = page.get(f"{API}/call/{name}/{answer.json()['event_id']}").text.strip().splitlines()
+    return lines[-2].removeprefix("event: "), json.loads(lines[-1].removeprefix("data: "))
 
 
-def test_takes_of_a_recording_need_no_model(page: TestClient, workspace: Workspace) -> None:
-    status, made = asked(page, "vary", {"audio": workspace.root / "tone.wav"}, model="", n="1")
-    assert status == 200, made
+def uploaded(page: TestClient, path: Path) -> dict[str, Any]:
+    (kept,) = page.post(f"{API}/upload", files={"files": (path.name, path.read_bytes())}).json()
+    return {"path": kept, "meta": {"_type": "gradio.FileData"}}
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "generate": {"n": 2, "seconds": 0.2, "seed": 1, "label": "kick"},
+    "vary": {"recording": TONE, "n": 1},
+    "morph": {"first": TONE, "last": TONE, "steps": 2},
+    "extend": {"recording": TONE, "after": 0.1},
+    "fill": {"recording": TONE, "start": 0.1, "end": 0.2},
+    "kit": {"per_label": 1, "seconds": 0.2, "allow_copies": True, "keys": ["kick=C3"]},
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_answers_with_what_its_command_prints(page: TestClient, workspace: Workspace, verb: str) -> None:
+    tone = uploaded(page, workspace.root / "tone.wav")
+    settings = {name: tone if value == TONE else value for name, value in SETTINGS[verb].items()}
+    kind, answer = called(page, verb, {"model": "tiny.distill", **settings})
+    assert kind == "complete", answer
+    (made,) = answer
+    for row in rows_of(made):
+        assert page.get(f"/api/{TOKEN}/{row['file']}").content.startswith(b"RIFF")
+    assert made.get("recording") in (None, TONE)
+
+
+def test_a_recording_alone_and_several_recordings(page: TestClient, workspace: Workspace) -> None:
+    tone = uploaded(page, workspace.root / "tone.wav")
+    kind, (made,) = called(page, "vary", {"model": tone, "n": 1})
+    assert (kind, made["model"]) == ("complete", None)
     assert made["untrained"]
+    grid = {"first": tone, "last": tone, "below": [tone, tone], "steps": 2}
+    kind, (made,) = called(page, "morph", {"model": "tiny.distill", **grid})
+    assert (kind, made["below"], len(made["steps"])) == ("complete", [TONE, TONE], 4)
+    kind, (made,) = called(page, "generate", {"model": "tiny.distill", "follow": tone, "loose": 1})
+    assert (kind, len(made["sounds"])) == ("complete", 1)
 
 
 @pytest.mark.parametrize(
-    ("command", "fields", "expected"),
+    ("verb", "settings", "expected"),
     [
-        ("train", {}, "train: expected one of generate, vary, morph, extend, fill, found another; choose one of them"),
-        ("generate", {"out": "/tmp"}, "out: expected one of count, seconds, "),
-        ("generate", {"follow": "/etc/hostname"}, "follow: expected a file, found none; send a file"),
+        ("generate", {"out": "/tmp"}, "out: expected one of model, n, seconds, "),
+        ("kit", {"out": "/tmp"}, "out: expected one of model, per_label, "),
+        ("generate", {"follow": "/etc/hostname"}, "follow: expected an uploaded file, found none; upload one"),
+        (
+            "generate",
+            {"follow": {"path": "/etc/hostname"}},
+            "follow: expected an uploaded file, found none; upload one",
+        ),
+        (
+            "generate",
+            {"follow": {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}},
+            "expected an uploaded file, found another or a hidden one; rename it",
+        ),
+        (
+            "generate",
+            {"follow": {"path": "http://127.0.0.1/x.wav", "meta": {"_type": "gradio.FileData"}}},
+            "expected a file that was uploaded, found a web address",
+        ),
         ("generate", {"n": "x"}, "count: expected a valid integer, found x"),
+        ("generate", {"n": {"a": 1}}, "count: expected a valid integer, found {'a': 1}"),
         ("generate", {"label": "drum"}, "label drum: expected one of kick"),
         ("generate", {"model": "../x.distill"}, "expected one of the list, found none; choose one of the list"),
-        ("vary", {}, "audio: expected a file, found none; send one"),
-        ("extend", {"after": "1"}, "audio: expected a file, found none; send one"),
+        ("generate", {"model": None}, "expected one of the list, found none; choose one of the list"),
+        ("vary", {}, "recording: expected a recording, found none; upload one"),
+        ("extend", {"after": 1}, "recording: expected a recording, found none; upload one"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(page: TestClient, command: str, fields: dict[str, str], expected: str) -> None:
-    status, answer = asked(page, command, **fields)
-    assert status == 422
+def test_what_cannot_be_is_a_sentence(page: TestClient, verb: str, settings: dict[str, Any], expected: str) -> None:
+    kind, answer = called(page, verb, {"model": "tiny.distill", **settings})
+    assert kind == "error"
     assert expected in answer["error"]
     assert "--" not in answer["error"]
 
 
-def test_an_upload_of_any_name_is_answered_with_json(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a/b\\c.wav", "..", "x" * 300 + ".wav", "-n.wav", ".wav", "é\n.WAV"):
-        files = {"audio": (name, b"no audio")}
-        answer = page.post("/api/vary", data={"n": "1"}, files=files)
-        assert answer.status_code == 422, (name, answer.text)
-        assert "expected a recording, found a file that is text" in answer.json()["error"]
-    monkeypatch.setattr(Programs, "_arguments", Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
-    full = page.post("/api/generate", data={"n": "1"})
-    assert full.status_code == 500
-    assert full.json()["error"].startswith(
-        "the disk: expected to read and write there, found: No space left on device;"
-    )
+def test_an_upload_of_any_name_is_answered(page: TestClient) -> None:
+    for name in ("a/b\\c.wav", "x" * 300 + ".wav", "-n.wav", "é\n.WAV"):
+        (kept,) = page.post(f"{API}/upload", files={"files": (name, b"no audio")}).json()
+        recording = {"path": kept, "meta": {"_type": "gradio.FileData"}}
+        kind, answer = called(page, "vary", {"model": "tiny.distill", "recording": recording})
+        assert kind == "error"
+        assert "expected a recording, found a file that is text" in answer["error"], name
 
 
 def test_nobody_comes_in_without_the_token_and_none_with_a_password(workspace: Workspace) -> None:
@@ -122,25 +145,10 @@ def test_nobody_comes_in_without_the_token_and_none_with_a_password(workspace: W
     statuses = []
     for app in apps:
         with TestClient(app, base_url=HERE) as client:
-            answer = client.post("/api/generate", data={"model": "tiny.distill"})
-            statuses.append(answer.status_code)
-            assert answer.json()
-    assert statuses == [401, 404]
-
-
-HARP = f"/harp/{TOKEN}/gradio_api"
-
-
-def called(page: TestClient, name: str, *data: object) -> tuple[str, Any]:
-    """What HARP does: it posts inputs, and reads events of the answer's id up to the end, of which the kind is told."""
-    answer = page.post(f"{HARP}/call/{name}", json={"data": data})
-    lines = page.get(f"{HARP}/call/{name}/{answer.json()['event_id']}").text.strip().splitlines()
-    return lines[-2].removeprefix("event: "), json.loads(lines[-1].removeprefix("data: "))
-
-
-def uploaded(page: TestClient, path: Path) -> dict[str, Any]:
-    (kept,) = page.post(f"{HARP}/upload", files={"files": (path.name, path.read_bytes())}).json()
-    return {"path": kept, "meta": {"_type": "gradio.FileData"}}
+            statuses.append(client.post(API.replace(TOKEN, "x" * 43) + "/call/generate", json={"data": []}).status_code)
+            statuses.append(client.post(f"{API}/call/generate", json={"data": [{}]}).status_code)
+    assert statuses[:2] == [401, 200]
+    assert min(statuses[2:]) >= 400
 
 
 def test_harp_is_told_what_there_is_to_set(page: TestClient) -> None:
@@ -214,14 +222,13 @@ def test_values_that_harp_cannot_mean_are_a_sentence(page: TestClient, changed: 
 
 
 def test_harp_ends_what_it_began(page: TestClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    hours = ["--count", "10000", "--seconds", "5"]
-    monkeypatch.setitem(MAKES, "a new sound", lambda model, *_: ["generate", model, *hours])
+    monkeypatch.setitem(MAKES, "a new sound", lambda *_: ("generate", {"n": 10_000, "seconds": 5}))
     data = [None, "tiny.distill", "a new sound", 0.5, "any", 0.1, 0.2, 3]
-    event = page.post(f"{HARP}/call/process", json={"data": data}).json()["event_id"]
+    event = page.post(f"{API}/call/process", json={"data": data}).json()["event_id"]
     while not workspace.jobs.running("generate"):
         time.sleep(0.01)
     assert called(page, "cancel")[0] == "complete"
-    lines = page.get(f"{HARP}/call/process/{event}").text
+    lines = page.get(f"{API}/call/process/{event}").text
     assert "event: error" in lines
     assert "interrupted" in lines
     assert not workspace.jobs.running("generate")
@@ -229,8 +236,8 @@ def test_harp_ends_what_it_began(page: TestClient, workspace: Workspace, monkeyp
 
 def test_harp_needs_the_token_in_its_address(page: TestClient) -> None:
     with TestClient(page.app, base_url=HERE) as stranger:
-        other = HARP.replace(TOKEN, "x" * len(TOKEN))
+        other = API.replace(TOKEN, "x" * len(TOKEN))
         assert stranger.post(f"{other}/call/controls", json={"data": []}).status_code == 401
-        assert stranger.post(f"{HARP}/call/controls", json={"data": []}).status_code == 200
+        assert stranger.post(f"{API}/call/controls", json={"data": []}).status_code == 200
         from_a_page = {"origin": "https://example.org"}
-        assert stranger.post(f"{HARP}/call/controls", json={"data": []}, headers=from_a_page).status_code == 403
+        assert stranger.post(f"{API}/call/controls", json={"data": []}, headers=from_a_page).status_code == 403
