@@ -13,6 +13,7 @@ import soxr
 from numpy.typing import NDArray
 
 from benchmarks.judge.features import Samples
+from distill import Delivery
 from distill.api import Model
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.codec.fidelity import decoded_pairs
@@ -66,7 +67,9 @@ def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progres
     counted = by_counting(model, sides, followed(range(count), progress, "sounds by counting"), rng)
     longest = round(MAX_SECONDS * model.sample_rate)
     return {
-        GENERATED: [sound[:longest] for sound in model.generate(count, seed=seed, width=0, progress=progress).sounds],
+        GENERATED: [
+            sound[:longest] for sound in model.generate(count, seed=seed, width=0, delivery=Delivery(progress)).sounds
+        ],
         f"varied, strength {STRENGTH:g}": takes,
         COUNTING: counted,
     }

@@ -11,6 +11,7 @@ import numpy as np
 
 from distill.audio.output import Output
 from distill.audio.side_info import SideInfo
+from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, FaultReport, Samples
 from distill.generate.notebook import players_and_table
@@ -18,6 +19,7 @@ from distill.generate.refusals import IN_TUNE, Draws, Sound
 from distill.generate.sounds import decode_sounds
 from distill.generate.source import Recorded, Source
 from distill.notes import CONCERT, Tuning, pitch_name
+from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra, mean_difference, sound_difference
 from distill.novelty.verdict import Judge, Novelty, Verdict
@@ -286,22 +288,34 @@ class Take(Sound):
 
 
 def with_similarity(source: Source, drafts: Draws, recording: Recorded, codes: Codes) -> Draws:
-    """Make takes of sounds: add their similarity to a recording, whose codes `[F, Q]` may have been transposed.
-
-    For the verdict the recording stands in for the training recordings, and their baseline applies.
-    """
-    spectra = CodeSpectra(source.codec)
+    """Make takes of sounds: add their similarity to a recording, whose codes `[F, Q]` may have been transposed."""
     decoded = decode_sounds(source.codec, [recording.codes])[0]
     coding_db = sound_difference(source.codec, recording.samples, decoded)
-    verdicts: list[Verdict | None] = [None] * len(drafts.sounds)
-    if source.reference is not None:
-        alone = replace(source.reference, names=["recording"], codes=[codes.astype(np.uint16)])
-        verdicts = [novelty.verdict for novelty in Judge(alone, source.codec)([own.codes for own in drafts.sounds])]
-    for (number, own), verdict in zip(sorted(drafts.drawn.items()), verdicts, strict=True):
-        difference = mean_difference(spectra(own.codes), spectra(codes))
-        similarity = Similarity(float((own.codes == codes).mean()), difference, coding_db, verdict)
-        drafts.drawn[number] = Take(**vars(own), similarity=similarity)
+    takes = [own.codes for own in drafts.sounds]
+    alike = similarities(source.codec, source.reference, codes, takes, coding_db)
+    drafts.drawn = {
+        number: Take(**vars(drafts.drawn[number]), similarity=similarity) for number, similarity in enumerate(alike)
+    }
     return drafts
+
+
+def similarities(
+    codec: VQVAE, reference: Reference | None, recording: Codes, takes: Sequence[Codes], coding_db: float
+) -> list[Similarity]:
+    """Measure the similarity of takes to the recording that they vary; all are codes `[F, Q]` of one length.
+
+    `coding_db` is the difference that coding makes to the recording. For the verdict the recording stands in for the
+    training recordings of `reference`, and their baseline applies.
+    """
+    spectra, verdicts = CodeSpectra(codec), list[Verdict | None]([None] * len(takes))
+    if reference is not None:
+        alone = replace(reference, names=["recording"], codes=[recording.astype(np.uint16)])
+        verdicts = [novelty.verdict for novelty in Judge(alone, codec)(takes)]
+    alike = []
+    for codes, verdict in zip(takes, verdicts, strict=True):
+        difference = mean_difference(spectra(codes), spectra(recording))
+        alike.append(Similarity(float((codes == recording).mean()), difference, coding_db, verdict))
+    return alike
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

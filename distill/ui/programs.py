@@ -101,13 +101,27 @@ class Programs:
                 raise ParamsError(
                     f"{one_line(name, 60)}: expected one of {', '.join(known)}, found another; leave it out"
                 )
-        values = {name: _uploaded(verb, name, value) for name, value in settings.items()}
+        values = {name: self._uploaded(verb, name, value) for name, value in settings.items()}
         made = await self._made(verb, values.pop("model", ""), values)
         for key in verb.arguments:
             made[key] = _names(made.get(key))
         for row in rows_of(made):
             row["file"] = view.address(self._work.root / row["file"])
         return made
+
+    def _uploaded(self, verb: Verb, name: str, value: Any) -> Any:
+        """Return a value, with the paths of uploaded files in place of them. Raises ParamsError for other files."""
+        if isinstance(value, list):
+            return [self._uploaded(verb, name, own) for own in value]
+        fields = verb.settings.model_fields
+        is_path = name in fields and flag_of(name, fields[name]).type is Path
+        is_file, wants_file = is_file_obj_with_meta(value), name in verb.arguments or is_path
+        if is_file and not (wants_file or (name == "model" and verb.takes_recording_alone)):
+            raise ParamsError(f"{name}: expected a value, found a file; send a value")
+        is_upload = is_file and Path(str(value["path"])).resolve().is_relative_to(self._work.uploads)
+        if (wants_file or is_file) and not is_upload:
+            raise ParamsError(f"{name}: expected an uploaded file, found none; upload one")
+        return Path(value["path"]) if is_upload else value
 
     async def _made(self, verb: Verb, model: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """Run the command of a verb with values by setting, and return what it prints as JSON."""
@@ -170,21 +184,6 @@ def plain_sentences() -> Iterator[None]:
         yield
     except ParamsError as error:
         raise gr.Error(str(error), print_exception=False) from error
-
-
-def _uploaded(verb: Verb, name: str, value: Any) -> Any:
-    """Return a value, with the paths of uploaded files in place of them. Raises ParamsError for another file or none."""
-    if isinstance(value, list):
-        return [_uploaded(verb, name, own) for own in value]
-    field = verb.settings.model_fields.get(name)
-    is_file, wants_file = is_file_obj_with_meta(value), name in verb.arguments
-    if field is not None and not wants_file:
-        wants_file = flag_of(name, field).type is Path
-    if is_file and not (wants_file or (name == "model" and verb.takes_recording_alone)):
-        raise ParamsError(f"{name}: expected a value, found a file; send a value")
-    if wants_file and not is_file:
-        raise ParamsError(f"{name}: expected an uploaded file, found none; upload one")
-    return Path(value["path"]) if is_file else value
 
 
 def _listed(value: Any) -> list[Any]:

@@ -36,6 +36,7 @@ LAYERS = (
     ("distill/prior/",),
     ("distill/generate/",),
     ("distill/kit/",),
+    ("distill/verbs/",),
     ("distill/model_file/",),
     ("distill/sharing.py",),
     ("distill/pipeline/",),

@@ -200,10 +200,10 @@ def use(path: Path) -> Iterator[str]:
     describe(path, metadata, 80)
     model = Model(path)
     tone = 0.5 * np.sin(np.arange(3000) * 0.2).astype(np.float32)
-    made: dict[str, Callable[[], Any]] = {"decode": lambda: [model.decode(model.encode(tone, model.sample_rate))]}
+    made: dict[str, Callable[[], Any]] = {"decode": lambda: [model.decode(model.encode(tone))]}
     made["generate"] = lambda: model.generate(n=1, seconds=0.2, seed=0).sounds
     made["generate to the end"] = lambda: model.generate(n=1, seed=0).sounds
-    made["vary"] = lambda: model.vary(tone, n=1, seed=0, recording_rate=model.sample_rate).sounds
+    made["vary"] = lambda: model.vary(tone, n=1, seed=0).sounds
     for name, make in made.items():
         with contextlib.suppress(DistillError):
             for sound in make():

@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import io
 import json
-import logging
 import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mido
 import numpy as np
@@ -27,8 +26,8 @@ from distill.codes.file import NamedCodes, load_codes, write_codes
 from distill.codes.store import out_of_range
 from distill.drums import drum_keys
 from distill.errors import DistillError, ParamsError
-from distill.generate.requests import fields_of, flag_of
 from distill.generate.score import MOST_NOTES, MOST_SECONDS, Score, is_midi, read_midi, read_pattern, read_programs
+from distill.generate.settings import fields_of
 from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle
 from distill.model_file.inspect import describe
@@ -36,9 +35,7 @@ from distill.notes import KEYS, read_notes
 from distill.params import load_params
 from distill.params.settings import default_file, validated
 from distill.text import one_line
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
+from distill.verbs import VERBS
 
 SNDFILE = (
     *("WAV PCM_16", "WAV PCM_24", "WAV MS_ADPCM", "AIFF PCM_16", "FLAC PCM_16", "OGG VORBIS", "OGG OPUS"),
@@ -251,92 +248,75 @@ def _read_keys(text: str) -> None:
 
 
 def requests() -> Target:
-    """Requests of programs, the command and the type of what is sent before it; a valid one would run the command."""
-    from starlette.applications import Starlette
-    from starlette.requests import Request
+    """JSON objects of programs after the name of a verb; a valid one would run the command of the verb."""
+    import gradio as gr
 
     from distill.cli.main import app
     from distill.ui.jobs import NO_JOB, Job
-    from distill.ui.programs import COMMANDS, Programs
+    from distill.ui.programs import Programs
     from distill.ui.workspace import Workspace
 
     work, flags = Workspace(Path(tempfile.mkdtemp())), typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    logging.disable()  # the parser of forms says what is wrong with each
     work.models.mkdir()
     (work.models / "tiny.distill").touch()
+    upload = work.uploads / "a" / "tone.wav"
+    upload.parent.mkdir(parents=True)
+    upload.write_bytes(b"RIFF")
+    tone = {"path": str(upload), "meta": {"_type": "gradio.FileData"}}
 
     def start(kind: str, _title: str, arguments: list[str], _values: Mapping[str, Any]) -> Job:
-        fields = fields_of(COMMANDS[kind].settings).keys()
+        verb = VERBS[kind]
+        kit = ["--out", "kit"] * (kind == "kit")
         try:
             with contextlib.chdir(work.root):
-                params = flags[kind].make_context(kind, arguments[1:]).params
-            validated(COMMANDS[kind].settings, {key: params[key] for key in fields if params[key] is not None})
+                params = flags[kind].make_context(kind, [*arguments[1:], *kit]).params
+            known = {key: params[key] for key in fields_of(verb.settings) if params[key] is not None}
+            needed = [name for name in verb.arguments if verb.settings.model_fields[name].is_required()]
+            validated(verb.settings, {**dict.fromkeys(needed, upload), **known})
         except Exception as error:
             if not isinstance(error, DistillError) and not hasattr(error, "format_message"):  # typer's usage errors
                 raise
             raise ParamsError(one_line(error, 900)) from error  # as a command says it
-        assert params["out"] == flags[kind].make_context(kind, arguments[1:2], resilient_parsing=True).params["out"]
-        paths = [path for path in params.values() if isinstance(path, Path) and path != params["out"]]
-        assert all(path == Path("models/tiny.distill") or path.parent.parent == work.uploads for path in paths), paths
+        folder = flags[kind].make_context(kind, [*arguments[1:2], *kit], resilient_parsing=True).params["out"]
+        assert params["out"] == folder
+        paths = [path for path in params.values() if isinstance(path, Path) and path != folder]
+        assert all(path in (Path("models/tiny.distill"), upload) for path in paths), paths
         return NO_JOB
 
     work.jobs.start = start  # type: ignore[method-assign, assignment]
 
-    async def answered(data: bytes) -> "Response":
-        head, _, body = data.partition(b"\n")
-        command, _, kind = head.partition(b" ")
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-        params = {"command": command.decode("latin1")}
-        scope = {"type": "http", "method": "POST", "headers": headers, "path_params": params, "app": Starlette()}
-        return await Programs(work).answer(Request(scope, receive))
-
     def read(path: Path) -> None:
-        answer = asyncio.run(answered(path.read_bytes()))
-        assert not any(work.uploads.glob("*"))
-        if answer.status_code == 422:
-            raise DistillError(json.loads(answer.body)["error"])
-        assert answer.status_code == 500  # the job of none
+        name, _, text = path.read_bytes().partition(b" ")
+        verb = VERBS.get(name.decode("latin1"))
+        try:
+            settings = json.loads(text)
+        except (ValueError, RecursionError):
+            settings = None
+        if verb is None or not isinstance(settings, dict):
+            raise DistillError("no endpoint, or no JSON object: Gradio refuses it")
+        with contextlib.suppress(gr.Error):  # the job of none
+            asyncio.run(Programs(work).call(verb, settings))
 
     def change(data: bytes, draw: random.Random) -> bytes:
         if draw.randrange(2):
             return mutant(data, draw)
-        command, about = draw.choice(list(COMMANDS.items()))
-        known = [flag_of(*field).name.removeprefix("--") for field in fields_of(about.settings).items()]
-        return _request(
-            command, about.files[: about.needed], {name: draw.choice(VALUES) for name in draw.choices(known, k=3)}
-        )
+        verb = draw.choice(list(VERBS.values()))
+        known = [*fields_of(verb.settings), *verb.arguments, "model"]
+        values = [*VALUES, tone, [tone, tone], None, 1, 0.5, True, [], {}]
+        return request(verb.name, **{name: draw.choice(values) for name in draw.choices(known, k=3)})
+
+    def request(verb: str, **settings: Any) -> bytes:
+        return f"{verb} {json.dumps({'model': 'tiny.distill', **settings})}".encode()
 
     inputs = [
-        _request("generate", [], {"seconds": "0.2", "seed": "1", "n": "2", "note": "C3:E3", "temperature": "0.5"}),
-        _request("generate", [], {"pattern": "kick:x.x.", "bpm": "120", "bars": "2", "swing": "0.5", "stems": "true"}),
-        _request("generate", ["follow"], {"track": "1", "program": "1=keys"}),
-        _request("vary", ["audio"], {"n": "3"}),
-        _request("morph", ["first", "last"], {"steps": "3"}),
-        _request("extend", ["audio"], {"after": "0.5", "label": "kick"}),
-        _request("fill", ["audio"], {"from": "0.1", "to": "0.2"}),
-        b"generate application/x-www-form-urlencoded\nmodel=tiny.distill&seconds=1%2E5&n=2",
+        request("generate", seconds=0.2, seed=1, n=2, note="C3:E3", temperature=0.5),
+        request("generate", pattern="kick:x.x.", bpm=120, bars=2, swing=0.5, stems=True),
+        request("generate", follow=tone, track=1, program="1=keys"),
+        request("vary", recording=tone, n=3),
+        request("vary", model=tone, n=3),
+        request("morph", first=tone, last=tone, steps=3),
+        request("extend", recording=tone, after=0.5, label="kick"),
+        request("fill", recording=tone, start=0.1, end=0.2),
+        request("kit", per_label=2, keys=["kick=C3"], labels=["kick"]),
     ]
     return Target([("", data) for data in inputs], read, change)
-
-
-def _request(command: str, files: Sequence[str], fields: Mapping[str, str]) -> bytes:
-    parts = [f'"{name}"\r\n\r\n{text}\r\n' for name, text in {"model": "tiny.distill", **fields}.items()]
-    parts += [f'"{name}"; filename="{name}.wav"\r\n\r\nRIFF\r\n' for name in files]
-    body = "".join(f"--X\r\nContent-Disposition: form-data; name={part}" for part in parts)
-    return f"{command} multipart/form-data; boundary=X\n{body}--X--\r\n".encode()
-
-
-TARGETS: Mapping[str, Callable[[], Target]] = {
-    "sounds": sounds,
-    "models": models,
-    "forgeries": forgeries,
-    "codes": codes,
-    "midi": midi,
-    "settings": settings,
-    "words": words,
-    "requests": requests,
-}

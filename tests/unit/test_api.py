@@ -17,7 +17,7 @@ from unit.pitched import write_pitched_model
 from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
 
 import distill
-from distill import api
+from distill import Delivery, Sound
 from distill.api import Model
 from distill.audio.write import write_audio
 from distill.codec.layout import ATOM, NOTE
@@ -25,7 +25,6 @@ from distill.codec.tones.atoms import shipped_sets
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
-from distill.generate import asked
 from distill.generate.faults import FaultFinder
 from distill.generate.refusals import MOST_DRAWS
 from distill.generate.results import Result
@@ -95,7 +94,7 @@ def test_codes_go_there_and_back(model: Model) -> None:
     codes = model.encode(tone)
     assert codes.shape == (-(-8000 // step), len(SIZES))
     assert len(model.decode(codes)) == codes.shape[0] * step
-    assert len(model.encode(tone, 2 * model.sample_rate)) == pytest.approx(len(codes) / 2, abs=1)
+    assert len(model.encode(Sound(tone, 2 * model.sample_rate))) == pytest.approx(len(codes) / 2, abs=1)
     assert 0 <= model.novelty([codes])[0].percentile <= 1
 
 
@@ -135,23 +134,20 @@ def test_a_prompt_is_samples_or_a_file(model: Model, tmp_path: Path) -> None:
 def test_a_rate_that_no_samples_have_is_refused_wherever_samples_go_in(model: Model, rate: Any) -> None:
     tone = np.sin(np.arange(8000) * 0.2).astype(np.float32)
     with pytest.raises(ParamsError, match=r"sample rate .*expected a whole number from 100 to 768000 Hz"):
-        model.encode(tone, sample_rate=rate)
+        model.encode(Sound(tone, rate))
     for into in (
-        lambda: model.generate(prompt=tone, prompt_rate=rate),
-        lambda: model.vary(tone, 1, recording_rate=rate),
+        lambda: model.generate(prompt=Sound(tone, rate)),
+        lambda: model.vary(Sound(tone, rate), 1),
     ):
-        with pytest.raises(ParamsError, match=r"_?rate"):
+        with pytest.raises(ParamsError, match="sample rate"):
             into()
 
 
-def test_a_rate_beside_a_file_is_refused_and_a_rate_beside_samples_is_theirs(model: Model, tmp_path: Path) -> None:
-    write_tone(tmp_path / "a.wav")
-    with pytest.raises(ParamsError, match=r"sample rate 8000: expected none beside .*a\.wav, which has its own"):
-        model.vary(tmp_path / "a.wav", 1, recording_rate=8000)
+def test_a_sound_has_a_sample_rate_of_its_own(model: Model) -> None:
     tone = np.sin(np.arange(8000) * 0.2).astype(np.float32)
     doubled = 2 * model.sample_rate
-    coded = model.encode(tone, sample_rate=np.int64(doubled))
-    assert len(coded) == len(model.vary(tone, 1, 0.0, recording_rate=doubled).codes[0])
+    coded = model.encode(Sound(tone, np.int64(doubled)))
+    assert len(coded) == len(model.vary(Sound(tone, doubled), 1, 0.0).codes[0])
     assert len(coded) < len(model.encode(tone))
 
 
@@ -249,8 +245,8 @@ def test_the_first_sound_can_be_handed_over_alone(model: Model, count: int) -> N
     taken: dict[int, Any] = {}
     before = set[int]()  # numbers of sounds that were handed over while others were drawn
     kept = model.generate(n=count, seconds=0.1, seed=3)
-    given = {"take": taken.__setitem__, "progress": lambda *_: before.add(len(taken))}
-    model.generate(n=count, seconds=0.1, seed=3, first_alone=True, **given)
+    delivery = Delivery(lambda *_: before.add(len(taken)), taken.__setitem__, first_alone=True)
+    model.generate(n=count, seconds=0.1, seed=3, delivery=delivery)
     assert list(taken) == list(range(count))
     for number, samples in taken.items():  # another batch may round otherwise
         np.testing.assert_allclose(samples, kept.sounds[number], atol=1e-4)
@@ -265,7 +261,7 @@ def test_sounds_are_handed_over_batch_by_batch(model: Model) -> None:
     def progress(done: int, of: int, text: str) -> None:  # noqa: ARG001
         seen.append((len(taken), text))
 
-    made = model.generate(n=BATCH + 2, seconds=0.1, seed=3, progress=progress, take=taken.__setitem__)
+    made = model.generate(n=BATCH + 2, seconds=0.1, seed=3, delivery=Delivery(progress, taken.__setitem__))
     assert (made.sounds, made.seconds, made.novelty) == ([], [0.1] * (BATCH + 2), kept.novelty)
     assert same([taken[number] for number in range(BATCH + 2)], kept.sounds)
     assert {count for count, _ in seen} == {0, BATCH}
@@ -336,7 +332,7 @@ def test_takes_of_a_recording_are_as_long_as_it_and_can_be_had_again(model: Mode
     assert list(table["similarity.equal_codes"]) == [one.equal_codes for one in made.similarity]
     assert {"seconds", "frames", "verdict", "similarity.verdict", "spectra.difference_db"} <= set(table)
     taken: dict[int, np.ndarray] = {}
-    assert model.vary(path, n=8, strength=0.4, seed=3, take=taken.__setitem__).sounds == []
+    assert model.vary(path, n=8, strength=0.4, seed=3, delivery=Delivery(on_sound=taken.__setitem__)).sounds == []
     assert same(made.sounds, list(taken.values()))
 
 
@@ -350,9 +346,9 @@ def test_strength_goes_from_the_decoded_recording_to_a_free_draw(model: Model) -
     for label in (None, "kick"):
         free = model.generate(n=2, seconds=6000 / 16_000, seed=4, label=label)
         assert same(model.vary(tone, n=2, strength=1.0, seed=4, label=label).sounds, free.sounds)
-    at_its_rate = model.vary(tone, n=1, recording_rate=32_000)
+    at_its_rate = model.vary(Sound(tone, 32_000), n=1)
     assert (at_its_rate.sample_rate, len(at_its_rate.sounds[0])) == (32_000, 6000)
-    assert len(model.vary(tone, n=1, recording_rate=32_000, sample_rate=16_000).sounds[0]) == 3000
+    assert len(model.vary(Sound(tone, 32_000), n=1, sample_rate=16_000).sounds[0]) == 3000
 
 
 def test_sounds_are_at_notes_and_say_their_pitch(tmp_path: Path) -> None:
@@ -389,8 +385,7 @@ def test_sounds_of_long_recordings_that_end_where_no_more_is_drawn_are_said(
     model = Model(tmp_path / "a.distill")
     assert not model.generate(n=2, seed=1).cut_short
     frame = 1 / model.bundle.codec.spectrogram.frame_rate
-    for module in (api, asked):
-        monkeypatch.setattr(module, "LONGEST_SECONDS", 2 * frame)
+    monkeypatch.setattr("distill.verbs.generate.LONGEST_SECONDS", 2 * frame)
     made = model.generate(n=2, seed=1)
     cut = sum(len(codes) == 2 for codes in made.codes)
     assert cut
@@ -418,7 +413,9 @@ def test_notebooks_show_players_and_a_table_of_what_was_made(tmp_path: Path) -> 
         made.sounds[1],
         atol=2**-15,
     )
-    taken = model.generate(n=2, seconds=0.2, seed=1, take=lambda *_: None)  # which keeps no samples
+    taken = model.generate(
+        n=2, seconds=0.2, seed=1, delivery=Delivery(on_sound=lambda *_: None)
+    )  # which keeps no samples
     assert "<audio" not in taken._repr_html_()
     assert "<table" in taken._repr_html_()
 

@@ -10,7 +10,6 @@ import torch
 import yaml
 
 from distill.errors import ParamsError
-from distill.generate.requests import GenerateSettings
 from distill.params import (
     Params,
     TierName,
@@ -23,6 +22,7 @@ from distill.params import (
     validated,
 )
 from distill.prior.architectures import ARCHITECTURES
+from distill.verbs.generate import GenerateSettings
 
 FILE = Path(__file__).parents[2] / "params.yaml"
 

@@ -11,6 +11,7 @@ from unit.command import CommandLine
 from unit.tiny import RATE, write_prior_model, write_tone
 
 import distill
+from distill import Delivery
 from distill.audio.output import integrated_loudness
 from distill.audio.write import write_audio
 
@@ -118,7 +119,7 @@ def test_each_sound_is_the_same_however_many_and_whoever_takes_them() -> None:
     model = distill.load("m.distill")
     asked = {"seconds": 0.5, "seed": 1, "sample_rate": 22_050, "loudness": -25}
     three, told, taken = model.generate(3, **asked), [], {}
-    one = model.generate(1, **asked, take=taken.__setitem__, on_output=told.append)
+    one = model.generate(1, **asked, delivery=Delivery(on_sound=taken.__setitem__, on_output=told.append))
     assert np.allclose(taken[0], three.sounds[0], atol=1e-4)
     assert one.sounds == []
     assert [(output.sample_rate, output.loudness) for output in told] == [(22_050, -25)]

@@ -64,7 +64,7 @@ REFUSED = {
     "generate bare.distill --reject-faults": f"{NO_REFERENCE} judge sounds by, found",
     "generate m.distill --min-novelty much": "min_novelty much: expected close, new or a number from 0 to 1",
     "generate m.distill --loose .5": "loose: expected follow with it, found none; name one, or leave it out",
-    "generate m.distill --stems": "stems: expected pattern or follow with it, found none; name one, or leave it out",
+    "generate m.distill --stems": "stems: expected follow or pattern with it, found none; name one, or leave it out",
     "generate m.distill --follow a.wav --tuning 430": "tuning 430: expected a note to tune, found none; name a note such a",
     "generate m.distill --follow text.mid": "text.mid: expected a MIDI file, found another kind of file; check the path or",
     "fill m.distill a.wav --from 0 --to inf": "--to: expected less than or equal to 3600, found inf; see distill fill",

@@ -11,6 +11,7 @@ from unit.codec.tonal import RATE, sound_of
 from unit.command import CommandLine
 from unit.pitched import networks
 
+from distill import Sound
 from distill.api import Model
 from distill.audio.read import read_original
 from distill.audio.write import write_audio
@@ -195,7 +196,7 @@ def test_what_does_not_stay_is_said(shell: CommandLine, path: Path) -> None:
 
 def test_samples_are_extended_at_their_own_rate(model: Model) -> None:
     sound = string()[: OTHER_RATE // 2]
-    made = model.extend(sound, recording_rate=OTHER_RATE, before=0.25, after=0.5, seed=1)
+    made = model.extend(Sound(sound, OTHER_RATE), before=0.25, after=0.5, seed=1)
     (longer,) = made.sounds
     first, fade = OTHER_RATE // 4, round(FADE_SECONDS * OTHER_RATE)
     assert made.sample_rate == OTHER_RATE

@@ -77,8 +77,6 @@ def test_four_sounds_are_the_corners_of_a_grid(model: Model) -> None:
     for wrong, found in (("bell.wav", "str"), (corners[2], "ndarray"), (3, "int")):
         with pytest.raises(ParamsError, match=f"below: expected a list of two recordings, found one {found}; give two"):
             model.morph(*corners[:2], below=wrong)
-    with pytest.raises(ParamsError, match="below_rate: expected below with it, found none; name two recordings, or le"):
-        model.morph(*corners[:2], below_rate=8000)
     with pytest.raises(
         ParamsError, match=r"samples: expected a sound, .* found list of something else; give samples or"
     ):

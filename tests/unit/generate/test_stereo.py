@@ -10,6 +10,7 @@ from unit.command import CommandLine
 from unit.tiny import RATE, any_side_info, write_prior_model
 
 import distill
+from distill import Sound
 from distill.api import Model
 from distill.audio.corpus import load_corpus
 from distill.audio.image import BANDS, MONO, dequantised, fold, image_of
@@ -151,7 +152,7 @@ def test_samples_and_side_information_of_a_sound(model: Model) -> None:
     assert np.median(levels) == pytest.approx(7, abs=0.1)
     assert np.median(np.abs(coherence)) < 0.1
     assert len(model.side_info(wide()[:, 0]).image) == 0
-    assert model.side_info(wide(2.0), 2 * RATE).image.shape == (1, 2, BANDS)
+    assert model.side_info(Sound(wide(2.0), 2 * RATE)).image.shape == (1, 2, BANDS)
     assert (about := model.side_info(wide(3.0))).image.shape == (3, 2, BANDS)
     assert np.array_equal(about.noise, noise_floor(fold(wide(3.0), RATE), RATE))
 

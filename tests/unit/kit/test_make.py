@@ -17,7 +17,6 @@ from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.refusals import MOST_DRAWS, Sound
-from distill.generate.requests import KitSettings
 from distill.generate.source import Source
 from distill.kit.draw import OCTAVE_DB, Drawing, distances, is_silent, spectral_clusters
 from distill.kit.kit import Kit, KitGroup, KitSound
@@ -31,6 +30,7 @@ from distill.kit.make import (
     level_db,
     write_picture,
 )
+from distill.kit.settings import KitSettings
 from distill.model_file.build import measured
 from distill.novelty.reference import make_reference
 

@@ -16,12 +16,12 @@ from distill.codec.model import VQVAE
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.store import Codes
 from distill.generate.refusals import Draft, Draws, Refusal, Sound, draw_again
-from distill.generate.requests import KitSettings
 from distill.generate.sounds import GenerationRequest, Seeds
 from distill.generate.source import Source
 from distill.kit import draw as kit_draw
 from distill.kit.kit import Kit
 from distill.kit.make import make_kit
+from distill.kit.settings import KitSettings
 from distill.notes import CONCERT
 
 

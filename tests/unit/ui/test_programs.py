@@ -18,6 +18,9 @@ from distill.ui.server import make_app
 from distill.ui.workspace import Workspace
 from distill.verbs import VERBS
 
+# Gradio asks pandas for it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting", "ignore:The copy keyword is deprecated")
+
 TOKEN, PORT = "t" * 43, 7860
 HERE = f"http://127.0.0.1:{PORT}"
 TONE = "tone.wav"

@@ -214,7 +214,7 @@ def test_the_page_fetches_no_file_from_elsewhere(
         ("add", ["mine", [upload_of("http://example.org/a.wav")], None]),
         ("add", [{"within": [upload_of("https://example.org/a.wav")]}, None, None]),
         ("take", [upload_of("http://example.org/a.distill")]),
-        ("vary", [None, False, upload_of("http://example.org/a.wav"), 4, "", "", ""]),
+        ("vary_form", form("vary_form", source=upload_of("http://example.org/a.wav"))),
     ):
         said = _call(page, name, data)["output"]["error"]
         assert said == "expected a file that was uploaded, found a web address; download the file and choose it"
@@ -232,7 +232,7 @@ def _call(page: TestClient, name: str, data: list[Any]) -> dict[str, Any]:
 
 def blocks() -> Page:
     """The blocks of the page that is served."""
-    return next(one for one in SERVED if one.title == "Distill")  # beside that for HARP
+    return next(one for one in SERVED if one.title == "Distill")  # and not those for programs
 
 
 def upload_of(path: str) -> dict[str, Any]:
@@ -277,58 +277,34 @@ def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: py
     assert page.post("/gradio_api/upload", files={"files": ("a.wav", b"sound")}).status_code == 413
 
 
-NO_STEPS = {"headers": [], "data": []}
-BELOW_MORE = ["", "", 1.0, 0, 1.0, "", None, 1.0, "", False, "", "", ""]  # of the form of new sounds
-NEITHER = "a kit: expected a model or a sound to vary, found neither; choose a sound or record one"
+def form(endpoint: str, **values: Any) -> list[Any]:
+    """The values of a form as it is shown, or others by the id of a field."""
+    inputs = next(one.inputs for one in blocks().fns.values() if one.api_name == endpoint)
+    return [values.get(str(each.elem_id).replace("-", "_"), each.value) for each in inputs]
+
+
+NEITHER = "expected a model or a sound to vary, found neither; choose a sound or record one"
+NO_SOUND = "found none; choose a file or record one"
 
 
 @pytest.mark.parametrize(
     ("name", "values", "said"),
     [
-        (
-            "train",
-            [None, "<b>", False, True, "auto", "small", "6", 0.25, "", "", "", 0, ""],
-            "recordings &#x27;&#x27;: expected a folder of the list",
-        ),
-        ("cancel", [None], "expected a training at work, found none"),
-        ("stop", [None], "expected a training at work, found none"),
-        (
-            "generate",
-            [None, 4, None, "", "", None, None, *[""] * 3, NO_STEPS, *[""] * 3, False, *BELOW_MORE],
-            "model &#x27;&#x27;: expected one of the",
-        ),
-        ("kit", [None, False, None, 4, "", 1.0], NEITHER),
-        ("one_key", [None, True, None, None, 8, "", 1.0], NEITHER),
-        ("instrument", [None, True, None, None, "C3", 3, 4, "", 1.0], NEITHER),
-        (
-            "instrument",
-            [None, False, None, None, " ", 3, 4, "", 1.0],
-            "notes of an instrument: expected some, found none; give",
-        ),
-        (
-            "extend",
-            [None, None, 4, None, "", 1.0, 0, 2],
-            "a sound to vary: expected one, found none; choose a file or rec",
-        ),
-        (
-            "fill",
-            [None, None, 4, None, "", 1.0, 0, 2],
-            "a sound to vary: expected one, found none; choose a file or rec",
-        ),
-        (
-            "morph",
-            [None, None, None, None, None, 5, 1.0],
-            "another sound: expected one, found none; choose a file or record one",
-        ),
-        (
-            "vary",
-            [None, False, None, 4, "", "", "", 1.0],
-            "a sound to vary: expected one, found none; choose a file or record one",
-        ),
+        ("train", {"name": "<b>"}, "recordings &#x27;&#x27;: expected a folder of the list"),
+        ("cancel", {}, "expected a training at work, found none"),
+        ("stop", {}, "expected a training at work, found none"),
+        ("generate_form", {}, "model &#x27;&#x27;: expected one of the"),
+        ("kit_form", {}, f"kit: {NEITHER}"),
+        ("one_key_form", {"alone": True}, f"variations on one key: {NEITHER}"),
+        ("instrument_form", {"alone": True}, f"instrument: {NEITHER}"),
+        ("extend_form", {}, f"extend: expected a recording, {NO_SOUND}"),
+        ("fill_form", {}, f"fill: expected a recording, {NO_SOUND}"),
+        ("morph_form", {}, f"morph: expected a recording, {NO_SOUND}"),
+        ("vary_form", {}, f"vary: {NEITHER}"),
     ],
 )
-def test_a_refusal_is_a_sentence_without_markup(page: TestClient, name: str, values: list[Any], said: str) -> None:
-    answer = _call(page, name, values)
+def test_a_refusal_is_a_sentence_without_markup(page: TestClient, name: str, values: Any, said: str) -> None:
+    answer = _call(page, name, form(name, **values))
     assert answer["success"] is False
     assert answer["output"]["error"].startswith(said)
 

@@ -103,7 +103,7 @@ def test_sounds_say_how_many_recordings_score_lower(model: Model) -> None:
 
 def test_takes_say_it_too(model: Model) -> None:
     recording = np.sin(np.arange(8000) * 0.1).astype(np.float32)
-    made = model.vary(recording, n=1, strength=0.8, seed=1, recording_rate=model.sample_rate)
+    made = model.vary(recording, n=1, strength=0.8, seed=1)
     assert 0 <= made.json([Path("a.wav")])["takes"][0]["above_recordings"] <= 1
 
 

@@ -9,11 +9,12 @@ import typer
 from distill.api import Model
 from distill.cli import main as cli
 from distill.errors import ParamsError
-from distill.generate.requests import GenerateSettings, KitSettings, VarySettings
 from distill.params import default_values
 from distill.params.settings import Settings, validated
+from distill.verbs import VERBS
+from distill.verbs.generate import GenerateSettings
 
-KINDS: dict[str, type[Settings]] = {"generate": GenerateSettings, "vary": VarySettings, "kit": KitSettings}
+KINDS: dict[str, type[Settings]] = {name: verb.settings for name, verb in VERBS.items()}
 
 
 @pytest.mark.parametrize("verb", KINDS)
@@ -27,7 +28,7 @@ def test_flags_and_arguments_are_the_fields(verb: str) -> None:
     for name, field in kind.model_fields.items():
         required = field.is_required()
         assert arguments[name].default == (inspect.Parameter.empty if required else field.default)
-        assert (name in options) == bool(field.description)
+        assert (name in options) == bool(field.description or name in VERBS[verb].arguments)
         if field.description:
             assert options[name].help == field.description
             assert f"- `{name}`: {field.description}" in method.__doc__
@@ -43,7 +44,10 @@ def test_arguments_that_come_by_position_stay() -> None:
         for verb in KINDS
     }
     assert positional == {
+        "extend": ["self", "recording"],
+        "fill": ["self", "recording"],
         "generate": ["self", "n", "seconds", "seed"],
+        "morph": ["self", "first", "last", "steps"],
         "vary": ["self", "recording", "n", "strength", "seed"],
         "kit": ["self", "out"],
     }
@@ -118,7 +122,7 @@ def test_notes_come_in_any_form() -> None:
     assert GenerateSettings(note=["C3", 52]).notes == GenerateSettings(note="C3, E3").notes == [48, 52]
     assert [GenerateSettings(note=note).count for note in (None, 60, "C2:C3")] == [1, 1, 13]
     assert GenerateSettings(n=5, note=60).count == 5
-    assert KitSettings(out="x", notes="C3:C5", every=8).sampled == [48, 56, 64, 72]
+    assert VERBS["kit"].settings(out="x", notes="C3:C5", every=8).sampled == [48, 56, 64, 72]
 
 
 def test_an_unknown_argument_is_no_request() -> None:
