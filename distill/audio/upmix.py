@@ -272,7 +272,7 @@ class _Powers(NamedTuple):
         return panning.channels(self.sound, gain * (self.noise - smooth.noise_product * self.sound), there)
 
     def _noise_gain(self, needed: F32) -> tuple[F32, F32, F32]:
-        """Proportion of the side that noise supplies, gain of the noise's uncorrelated part, and its resulting power."""
+        """Proportion of the side that noise supplies, gain of the noise's uncorrelated part, its resulting power."""
         share = np.minimum(1, np.minimum(1, self.noise_power) / (needed + TINY))
         beside = np.maximum(LEAST_BESIDE * self.noise_power, self.noise_power - np.square(self.noise_product))
         gain = np.sqrt(share / (beside + TINY))
