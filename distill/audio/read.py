@@ -383,7 +383,7 @@ def _sound(samples: Pcm | F32, least_loud: float, sample_rate: int) -> slice:
 
 
 def open_audio(path: Path) -> AudioStream:
-    """Open an audio file. Raises AudioError with the reason alone, as `read_recording` does."""
+    """Open an audio file. Raises AudioError with the reason only, as `read_recording` does."""
     if text := _as_text(_first_bytes(path)):
         raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
     with ExitStack() as opened:
