@@ -42,7 +42,7 @@ class ManifestRow:
     trimmed_before: float  # seconds of silence removed
     trimmed_after: float
     seconds: float
-    peak: float  # the largest magnitude of the samples
+    peak: float  # largest magnitude of the samples
     frames_in_shard: int  # samples at the corpus rate
     shard: str
     offset: int
@@ -96,7 +96,7 @@ class Corpus:
         self._shards = ShardReader(folder, PREFIX)
 
     def read(self, entry: ManifestRow, start: int = 0, length: int | None = None) -> NDArray[np.float32]:
-        """Read samples `[length]` of `entry` from `start` on, to its end if `length` is None. Raises ValueError."""
+        """Read samples `[length]` in [-1, 1] of `entry` from `start`; to its end without `length`. Raises ValueError."""
         stop = entry.samples if length is None else start + length
         if not 0 <= start <= stop <= entry.samples:
             raise ValueError(f"{entry.path}: samples {start} to {stop} asked for, it has {entry.samples}")

@@ -49,7 +49,7 @@ Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
 
 def decode(path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
-    """`read_recording` with hashes and fingerprint. For an unusable file, `reason` says why; raises nothing."""
+    """`read_recording` with hashes and fingerprint. Raises no AudioError: `reason` says why a file is unusable."""
     try:
         recording = read_recording(path, sample_rate, trim, channels)
     except AudioError as error:

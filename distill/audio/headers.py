@@ -38,7 +38,7 @@ class Header:
 
     @property
     def held(self) -> int:
-        """Largest possible size of the samples in bytes."""
+        """Size of all parts in bytes."""
         return sum(stop - start for start, stop in self.parts)
 
     @property
@@ -97,7 +97,7 @@ class _Chunks:
         return []
 
     def _start_of_tags(self, file: BinaryIO, size: int, start: int) -> int:
-        """First position from which chunks reach exactly to the end of the file, or `size`."""
+        """Position of the first chunk of a run that ends exactly at the end of the file, or `size`."""
         first = max(start, size - TAGS_BYTES)
         file.seek(first)
         for name in re.finditer(rb"(?=[ -~]{4})", file.read()):

@@ -23,7 +23,7 @@ from distill.audio.pcm import F32
 BANDS = 20  # of equal width on the ERB scale, from 0 Hz to half the sample rate
 LEVEL_STEPS: F32 = np.array(
     [-25, -18, -14, -10, -7, -4, -2, 0, 2, 4, 7, 10, 14, 18, 25], np.float32
-)  # dB, left to right
+)  # dB, left minus right
 COHERENCE_STEPS: F32 = np.array([1, 0.937, 0.84118, 0.60092, 0.36764, 0, -0.589, -1], np.float32)  # of the real part
 
 Image = NDArray[
@@ -33,7 +33,7 @@ MONO: Image = np.zeros((0, 2, BANDS), np.uint8)
 Complex = NDArray[np.complexfloating]
 S = TypeVar("S", bound=np.generic)
 
-INAUDIBLE = 1e-6  # side-to-mid power ratio up to which a sound is mono: -60 dB
+INAUDIBLE = 1e-6  # largest side-to-mid power ratio of a mono sound: -60 dB
 _NEUTRAL = np.array([[int(np.abs(LEVEL_STEPS).argmin())], [0]], np.uint8)  # centred, coherent
 _WINDOWS_AT_ONCE = 256
 _REACH = 4  # windows on each side over which powers are smoothed
@@ -69,7 +69,7 @@ def mono(samples: F32) -> F32:
 
 
 def dequantised(image: Image) -> tuple[F32, F32]:
-    """Level difference in dB, left to right, and coherence, -1 to 1: both `[T, BANDS]`."""
+    """Level difference in dB, left minus right, and coherence, -1 to 1: both `[T, BANDS]`."""
     return LEVEL_STEPS[image[:, 0]], COHERENCE_STEPS[image[:, 1]]
 
 

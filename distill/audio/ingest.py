@@ -69,7 +69,7 @@ from distill.storage.work import HERE, Cache, Executor, R, T, cut_blocks, map_ca
 from distill.text import several
 
 BLOCK_FILES = 512
-LEAST_RECORDINGS, LEAST_SECONDS_OF_ONE, ENOUGH_RECORDINGS = 2, 10.0, 5  # of a single recording, its end is held out
+LEAST_RECORDINGS, LEAST_SECONDS_OF_ONE, ENOUGH_RECORDINGS = 2, 10.0, 5  # a single recording has its end held out
 
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
@@ -104,7 +104,7 @@ def ingest(
     trim: bool = True,
     channels: Channels = "auto",
 ) -> dict[str, Any]:
-    """Decode all recordings in `folder` at `sample_rate` Hz, mono or with stereo images, and write the corpus `output`.
+    """Decode all recordings below `folder` at `sample_rate` Hz, mono or with stereo images; write the corpus `output`.
 
     `folder` may be a URL such as s3://bucket/prefix. The corpus has the same bytes as for a folder with the same files.
     Sample rate "auto" follows the bandwidth of the recordings, see `distill.audio.bandwidth`. Channels "auto" stores
@@ -339,7 +339,7 @@ def _firsts(rows: Iterable[ManifestRow], column: str) -> dict[str, ManifestRow]:
 
 
 def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: ShardWriter) -> list[tuple[str, int]]:
-    """Add recordings of a block to the shards and return their positions. Links whole shards if `are_all` are new."""
+    """Add recordings of a block to the shards; return (shard, offset) of each. Links whole shards for `are_all`."""
     if not are_all:
         pcm = ShardReader(block, PREFIX)
         return [shards.append(pcm.read(row.shard, row.offset, row.frames_in_shard)) for row in rows]

@@ -21,7 +21,7 @@ SILENT = 1e-6  # energy relative to the loudest frame below which a band is sile
 FLOOR = 1e-11  # power relative to the loudest bin, added to every bin
 HOP_SECONDS = 0.0107
 LEAST_SECONDS = 1.5  # shortest sound whose onsets are measured
-REPEATING = 0.45  # repetition of the onsets from which a sound has a tempo
+REPEATING = 0.45  # least repetition of the onsets for a tempo
 LOBE_HERTZ = 70.0  # on each side of a partial: three times the spread of its window
 IN_WORDS = {  # by metric: its description, number format and unit
     "damping": ("decay of treble less that of bass", ".0f", " dB/s"),
@@ -65,7 +65,7 @@ class Motion:
 
 
 class Median(NamedTuple):
-    """Median of a metric over the `sounds` where it is defined, with its 90 % confidence interval `low` to `high`."""
+    """Median of a metric with its 90 % confidence interval, and the number of sounds that have the metric."""
 
     value: float
     low: float
@@ -141,7 +141,7 @@ def _decay(powers: Doubles, band: NDArray[np.bool_]) -> float:
 
 
 def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
-    """Pitch range in cents of the strongest partial, tracked both ways from the loudest frame; NaN if soon lost."""
+    """Pitch range in cents of the strongest partial, tracked both ways from the loudest frame; NaN if lost early."""
     inside = (hertz > 90.0) & (hertz < 5000.0)
     powers, hertz = powers[:, inside], hertz[inside]
     octaves, energies = np.log2(hertz), powers.sum(axis=1)
@@ -175,7 +175,7 @@ def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
     if _repetition(alike, 1 / HOP_SECONDS) < REPEATING:
         return math.nan
     tempos = np.arange(70.0, 180.5, 0.5)
-    beats = 60 / tempos / (round(HOP_SECONDS * sample_rate) / sample_rate)  # in frames
+    beats = 60 / tempos / (round(HOP_SECONDS * sample_rate) / sample_rate)  # frames in a beat
     places = beats * np.array([[0.25], [0.5], [1], [2], [3], [4]])
     found = np.interp(places, np.arange(len(alike)), alike)
     explained = np.average(found, axis=0, weights=places < 0.8 * len(alike))
@@ -214,8 +214,9 @@ def _autocorrelation(onsets: Doubles) -> Doubles:
 def _repetition(alike: Doubles, frame_rate: float) -> float:
     """Strength of repetition, from the unbiased autocorrelation `[T]` of onsets; -1 if there are too few frames.
 
-    Each lag from 0.2 to 1.2 s scores the smaller of the correlations at it and at twice it, minus the minimum before.
-    Subtracting the minimum rejects sounds that swell or fade, whose onsets correlate at all short lags.
+    The best lag from 0.2 to 1.2 s counts. Its score is the smaller of the correlations at the lag and at twice the lag,
+    minus the minimum at shorter lags. The minimum rejects sounds that swell or fade: their onsets correlate at all short
+    lags.
     """
     lags = range(round(0.2 * frame_rate), min(round(1.2 * frame_rate), int(0.4 * len(alike))))
     twice = (alike[2 * lag - 1 : 2 * lag + 2].max() for lag in lags)  # a beat is not a whole number of frames

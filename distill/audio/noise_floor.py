@@ -17,19 +17,19 @@ from distill.audio.pcm import F32
 EDGES = (0.0, 600.0, 1200.0, 2000.0, 3200.0, 5000.0, 7500.0, 11_000.0)  # Hz, lower edges of the bands
 MIDDLES: F32 = np.array([300, 850, 1550, 2530, 4000, 6120, 9080, 14_000], np.float32)  # Hz, centres of the bands
 BANDS = len(EDGES)
-STEPS: F32 = np.arange(-2.7, 0.4, 0.2, dtype=np.float32)  # log10 of noise to tone, as amplitudes of mel bands
+STEPS: F32 = np.arange(-2.7, 0.4, 0.2, dtype=np.float32)  # log10 noise-to-tone ratio of mel-band amplitudes
 SECONDS = (0.046, 0.093, 0.186, 0.372)  # short windows follow glides, long windows separate low partials
 HOP_SECONDS = 0.046
 PROMINENT_DB, RANGE_DB = 12.0, 60.0  # of a partial: least above the bins around, most below the loudest bin
-AROUND_HERTZ = 60.0  # on each side of a partial, that it has to stand out from
+AROUND_HERTZ = 60.0  # on each side, that a partial has to stand out from
 LOBE = 3  # bins on each side of a partial that belong to it: half the main lobe of a Blackman window
 FEWEST = 0.15  # least proportion of a band's bins without partials
-DECODED_SECONDS = 0.046  # of the decoder's window, to which the ratio is scaled
+DECODED_SECONDS = 0.046  # length of the decoder's window; the ratio is scaled to it
 NEPERS = np.log(10) / 10  # nepers of power in a decibel
 _AT_ONCE = 64  # windows
 _SMALLEST = 1e-9  # amplitude added to avoid log10(0)
 
-NoiseFloor = NDArray[np.uint8]  # [T, BANDS] numbers of steps
+NoiseFloor = NDArray[np.uint8]  # [T, BANDS] step indices
 TYPICAL: NoiseFloor = np.array([[5, 5, 6, 7, 8, 10, 11, 12]], np.uint8)  # for sounds that were never measured
 
 

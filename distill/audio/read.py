@@ -76,7 +76,7 @@ class Recording:
     trimmed_before: float = 0.0  # seconds of silence removed
     trimmed_after: float = 0.0
     pcm: Pcm = field(default_factory=lambda: np.empty(0, np.int16))
-    exponent: int = 0  # power of two by which `pcm` has to be multiplied
+    exponent: int = 0  # multiply `pcm` by 2**exponent
     image: Image = field(default_factory=lambda: MONO)
     noise: NoiseFloor = field(default_factory=lambda: TYPICAL)
     sha256: str = ""  # of the file, "" if it cannot be read
@@ -145,7 +145,7 @@ class _Decoding:
 
     @property
     def peak(self) -> float:
-        """The largest magnitude."""
+        """Largest magnitude of the decoded samples."""
         return float(self._loudest[-1])
 
     @property

@@ -67,8 +67,8 @@ class AudioStream(AbstractContextManager["AudioStream"]):
     def read_block(self, most: int) -> tuple[F32, str]:
         """Read up to `most` frames `[n, C]`, none at the end, and the reason for a failure or "".
 
-        Frames before a failure are returned, which soundfile would drop. Callers should stop at `frames`: another
-        program's tag after it would be a failure.
+        Frames before a failure are returned, which soundfile would drop. Callers should stop at `frames`: reading
+        another program's tag after it would fail.
         """
         AudioStream.watch(True)
         block = np.full((most, self.channels), np.nan, dtype=np.float32)

@@ -247,8 +247,8 @@ def list_recordings(source: Source) -> Scan:
 def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[int, str]]]:
     """Yield files below a folder with their size and identity, and hidden folders, which are not entered.
 
-    Links are followed, and each real folder is entered once; other folders are added to `skipped`. Real folders come
-    before links, so a file is listed under its real path if possible. Raises OSError if `root` cannot be read.
+    Links are followed. Each real folder is entered once; further links to it, and unreadable folders, go to `skipped`.
+    Real folders come before links, so a file is listed under its real path if possible. Raises OSError for `root`.
     """
     visited: dict[tuple[int, int], str] = {}
     links = [""]

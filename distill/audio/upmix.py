@@ -164,7 +164,7 @@ def _smoothing(frames: int) -> F32:
 
 
 class _Panning(NamedTuple):
-    """Mixing gains, `[2, T, K]` each: `aside` for the side signal, `whole` power, and `signs` of the sound.
+    """Mixing gains of both channels, `[2, T, K]` each: gain of the side signal, whole power, sign of the sound.
 
     `needed` `[T, K]` is the larger proportion of side power in the two channels.
     """
