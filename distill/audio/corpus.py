@@ -96,7 +96,7 @@ class Corpus:
         self._shards = ShardReader(folder, PREFIX)
 
     def read(self, entry: ManifestRow, start: int = 0, length: int | None = None) -> NDArray[np.float32]:
-        """Read samples `[length]` in [-1, 1] of `entry` from `start`; to its end without `length`. Raises ValueError."""
+        """Read samples `[length]` in [-1, 1] of `entry` from `start`; to its end if no `length`. Raises ValueError."""
         stop = entry.samples if length is None else start + length
         if not 0 <= start <= stop <= entry.samples:
             raise ValueError(f"{entry.path}: samples {start} to {stop} asked for, it has {entry.samples}")

@@ -26,9 +26,7 @@ LEVEL_STEPS: F32 = np.array(
 )  # dB, left minus right
 COHERENCE_STEPS: F32 = np.array([1, 0.937, 0.84118, 0.60092, 0.36764, 0, -0.589, -1], np.float32)  # of the real part
 
-Image = NDArray[
-    np.uint8
-]  # [T, 2, BANDS] step indices: [:, 0] level difference, [:, 1] coherence; mono: no rows
+Image = NDArray[np.uint8]  # [T, 2, BANDS] step indices: [:, 0] level difference, [:, 1] coherence; mono: no rows
 MONO: Image = np.zeros((0, 2, BANDS), np.uint8)
 Complex = NDArray[np.complexfloating]
 S = TypeVar("S", bound=np.generic)

@@ -214,7 +214,7 @@ def _autocorrelation(onsets: Doubles) -> Doubles:
 def _repetition(alike: Doubles, frame_rate: float) -> float:
     """Strength of repetition, from the unbiased autocorrelation `[T]` of onsets; -1 if there are too few frames.
 
-    The best lag from 0.2 to 1.2 s counts. Its score is the smaller of the correlations at the lag and at twice the lag,
+    The best lag from 0.2 to 1.2 s counts. Its score is the smaller of the correlations at it and at twice the lag,
     minus the minimum at shorter lags. The minimum rejects sounds that swell or fade: their onsets correlate at all short
     lags.
     """

@@ -120,9 +120,7 @@ class _Decoding:
         self.statistics = ChannelStatistics(stream.channels)
         self.frames = self.not_finite = 0
         self.failure = ""
-        self._loudest = np.zeros(
-            MOST_SPIKES + 1, np.float32
-        )  # magnitudes of the loudest frames, in ascending order
+        self._loudest = np.zeros(MOST_SPIKES + 1, np.float32)  # magnitudes of the loudest frames, in ascending order
 
     def __iter__(self) -> Iterator[F32]:
         limit = math.inf if self._stream.frames is None else self._stream.frames
