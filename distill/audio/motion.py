@@ -214,9 +214,8 @@ def _autocorrelation(onsets: Doubles) -> Doubles:
 def _repetition(alike: Doubles, frame_rate: float) -> float:
     """Strength of repetition, from the unbiased autocorrelation `[T]` of onsets; -1 if there are too few frames.
 
-    The best lag from 0.2 to 1.2 s counts. Its score is the smaller of the correlations at it and at twice the lag,
-    minus the minimum at shorter lags. The minimum rejects sounds that swell or fade: their onsets correlate at all short
-    lags.
+    The best lag from 0.2 to 1.2 s counts. It scores the smaller of its correlation and that at twice the lag, minus the
+    minimum at shorter lags: onsets of sounds that swell or fade correlate at all short lags.
     """
     lags = range(round(0.2 * frame_rate), min(round(1.2 * frame_rate), int(0.4 * len(alike))))
     twice = (alike[2 * lag - 1 : 2 * lag + 2].max() for lag in lags)  # a beat is not a whole number of frames
