@@ -379,7 +379,7 @@ def _within(course: Followed, known: tuple[int, int]) -> tuple[Followed, list[st
 
 
 def sharpened(codec: VQVAE, codes: Codes, wanted: Tensor) -> Codes:
-    """Re-encode codes `[F, Q]` so that frames get the `wanted` envelopes `[F, E]` relative to the loudness, NaN for any."""
+    """Re-encode codes `[F, Q]` to have the `wanted` envelopes `[F, E]` relative to the loudness, NaN for any."""
     there = wanted.isfinite().all(dim=1)
     if not there.any():
         return codes
