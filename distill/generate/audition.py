@@ -164,7 +164,7 @@ def _partial_noise(
 def _write_sound(
     output: Path, number: int, sound: Sound, corpus: Corpus, entry: ManifestRow, offset_seconds: float
 ) -> dict[str, Any]:
-    """Write a sound, its pictures and its nearest recording (only the aligned part if it is long); return page fields."""
+    """Write a sound, its pictures and its nearest recording, cut to the aligned part if long; return card fields."""
     rate, name = corpus.sample_rate, f"sound_{number:03d}"
     most = int(NEAREST_SECONDS * rate)
     start = max(0, round(offset_seconds * rate)) if entry.samples > most else 0
