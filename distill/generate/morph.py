@@ -29,7 +29,7 @@ NEAR_LOUDEST = 6  # loudness steps (12 dB) that an attack may be below the loude
 
 @dataclass(frozen=True, eq=False)
 class End:
-    """Sound to morph: codes `[F, Q]`, latents `[F, D]`, tones `[F, 3]`, heard pitches `[F]` or NaN, and attack frame."""
+    """Sound to morph: codes `[F, Q]`, latents `[F, D]`, tones `[F, 3]`, heard pitches `[F]` or NaN, attack frame."""
 
     codes: Codes
     latents: Tensor

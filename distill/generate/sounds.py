@@ -215,8 +215,8 @@ def generate_sounds(
 
     At strength 0 each take equals the recording; at strength 1 nothing of it is kept. `report` gets the progress of
     sampling, in frames of all sounds. `emit` gets each sound as soon as its batch is ready. With `first_alone` the
-    first sound is a batch of its own, so that it is ready early. Raises ArtifactError if a network gives NaN or infinite
-    values, or if a criterion with a remedy rejects the whole first batch.
+    first sound is a batch of its own, so that it is ready early. Raises ArtifactError if a network gives NaN or
+    infinite values, or if a criterion with a remedy rejects the whole first batch.
     """
     draws, choice = Draws(), source.choice(request.drafts, seeds.of_choice, request.label)
     is_heard = request.is_tuned or choice.drafts > 1 or any(refusal.hears for refusal in refusals)
