@@ -1,4 +1,4 @@
-"""Inpainting: parts of a recording, or time before or after it, are generated; given samples stay, except in crossfades.
+"""Inpainting: generate parts of a recording, or time before or after it; given samples stay, except in crossfades.
 
 A prior samples forwards and does not see what comes after a gap. So several continuations are sampled, and the one that
 makes the following frames likeliest is kept. Codes do not hold phases, so at each seam the new sound is shifted by some
