@@ -42,7 +42,7 @@ Which = tuple[str, int | None, int]  # label, key and index of a variation
 class ScoreRequest(GenerationRequest):
     """Request for `count` renditions of a score, whose labels have the indices `numbers`.
 
-    `tuning` is the offset in semitones from a key to its note. With `stems` each label gives a sound instead of the mix.
+    `tuning` is the offset in semitones from a key to its note. With `stems` there is a sound per label and no mix.
     """
 
     score: Score
@@ -187,7 +187,7 @@ def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
 
 
 def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
-    """Resample `[N]` or `[N, 2]` so that output sample `i` plays at `semitones[i]`; at most `len(semitones)` samples."""
+    """Resample `[N]` or `[N, 2]` so that output sample `i` plays at `semitones[i]`; up to `len(semitones)` samples."""
     from scipy.ndimage import map_coordinates  # slow to import
 
     if not semitones.any():

@@ -56,7 +56,7 @@ class Graph(nn.Module):
 class DecoderGraph(Graph):
     """Samples `[1, F * samples_per_frame]` of codes `[1, F, Q]` at positions `[F]`, with phases of tones `[1, T, K]`.
 
-    `noise` `[1, F, noise bands]` is log10 of the noise level between partials.
+    `noise` `[1, F, noise bands]` is log10 of noise to tone, for the noise between partials.
     """
 
     outputs = ("samples",)
@@ -99,7 +99,7 @@ class DecoderGraph(Graph):
 
 
 class GrowingCache(KeyValueCache):
-    """Keys and values `[layers, 1, 2, H, S, D / H]` from the graph's input, extended by new positions for its output."""
+    """Keys and values `[layers, 1, 2, H, S, D / H]` from the graph's input, with new positions added for its output."""
 
     def __init__(self, layers: Tensor) -> None:
         self.layers, self.length = list(layers), layers.shape[4]
@@ -159,10 +159,10 @@ class FrameGraph(Graph):
     ) -> tuple[Tensor, Tensor]:
         """Codes `[1, Q]` of the frame after new `frames` `[1, F, Q]`, and the extended cache.
 
-        The first code is EOS if the sound has ended. `past` `[1, S, Q]` are the earlier frames of the window and `cache`
-        `[layers, 1, 2, H, S, D / H]` their keys and values. `position` `[1]` is the start of the window in the sound;
-        `label` `[1]` counts from 1, 0 is none. `numbers` `[1, Q]` are uniform in [0, 1). `kept` `[1, Q]` are fixed
-        codes, -1 where to sample.
+        The first code is EOS if the sound has ended. `past` `[1, S, Q]` are the earlier frames of the window, and
+        `cache` `[layers, 1, 2, H, S, D / H]` their keys and values. `position` `[1]` is the start of the window in the
+        sound; `label` `[1]` counts from 1, 0 is none. `numbers` `[1, Q]` are uniform in [0, 1). `kept` `[1, Q]` are
+        fixed codes, -1 where to sample.
         """
         prior = self.prior
         state = prior.start(label)
@@ -198,7 +198,7 @@ def export(
     """Write `decoder.onnx`, and `prior.onnx` if the architecture has a graph, into a folder; return their paths.
 
     The median noise floor of the training `recordings` becomes a fact of the decoder. Raises ParamsError if a file
-    exists (unless `replace`), or if the packages of the extra `export` are missing.
+    exists (with `replace`, only if Distill did not make it), or if the packages of the extra `export` are missing.
     """
     _check_packages()
     graphs: dict[Path, Graph] = {folder / "decoder.onnx": DecoderGraph(codec, recordings)}

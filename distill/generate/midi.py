@@ -69,7 +69,7 @@ def damaged(path: Path) -> ParamsError:
 
 
 def read_file(path: Path) -> MidiFile:
-    """Read a file. Raises ParamsError for one that is too big, has no tracks, no beats or several songs."""
+    """Read a file. Raises ParamsError if it is too big, or has no tracks, no beats or several songs."""
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise ParamsError(f"{path}: expected a MIDI file of at most {MOST_BYTES >> 20} MB, found {size >> 20} MB")

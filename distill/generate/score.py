@@ -102,7 +102,7 @@ class Score:
     remarks: Sequence[str] = ()
 
     def with_drums(self, labels: Sequence[str]) -> tuple["Score", list[str]]:
-        """Assign drum hits to labels by name, and remark on hits without a label. Raises ParamsError if none is left."""
+        """Assign drum hits to labels by name, and remark on hits without one. Raises ParamsError if no note is left."""
         by_key: dict[int | None, str] = {}
         for label, keys in zip(labels, drum_keys(labels), strict=True):
             by_key |= {key: label for key in keys if key not in by_key}
