@@ -148,8 +148,8 @@ class Source:
     def transposed(self, recorded: Recorded, semitones: float, note: float | None) -> tuple[Codes, list[float]]:
         """Codes `[F, Q]` of a recording transposed by `semitones`, or to `note`, and its new pitch in a list.
 
-        The list is empty if the pitch is unclear. Raises ParamsError if the recording has no tones, or if a note is given
-        and its pitch is unclear.
+        The list is empty if the pitch is unclear. Raises ParamsError if the recording has no tones, or if `note` is
+        given and the pitch is unclear.
         """
         codes, pitch = torch.from_numpy(recorded.codes), self.tuner.measure(recorded.samples)
         if note is not None:
