@@ -98,7 +98,7 @@ class ScoreRequest(GenerationRequest):
         return which, generate_sounds(source, request, seeds, [*own, *refusals], report)
 
     def _mixed(self, source: Source, sounds: Mapping[Which, Sound]) -> list[Sound]:
-        """Mix a rendition, or its stems; the novelty of a mix is that of its least novel sound."""
+        """Mix a rendition, or its stems; a mix has the novelty of its least novel sound."""
         rate, played = source.codec.spectrogram.sample_rate, Counter[tuple[str, int | None]]()
         chosen: list[tuple[Note, Samples]] = []
         for note in self.score.notes:

@@ -161,8 +161,8 @@ class FrameGraph(Graph):
 
         The first code is EOS if the sound has ended. `past` `[1, S, Q]` are the earlier frames of the window, and
         `cache` `[layers, 1, 2, H, S, D / H]` their keys and values. `position` `[1]` is the start of the window in the
-        sound; `label` `[1]` counts from 1, 0 is none. `numbers` `[1, Q]` are uniform in [0, 1). `kept` `[1, Q]` are
-        fixed codes, -1 where to sample.
+        sound; `label` `[1]` counts from 1, with 0 for no label. `numbers` `[1, Q]` are uniform in [0, 1). `kept`
+        `[1, Q]` are fixed codes, -1 where to sample.
         """
         prior = self.prior
         state = prior.start(label)

@@ -1,7 +1,7 @@
 """Inpainting: generate parts of a recording, or time before or after it; given samples stay, except in crossfades.
 
-A prior samples forwards and does not see what comes after a gap. So several continuations are sampled, and the one that
-makes the following frames likeliest is kept. Codes do not hold phases, so at each seam the new sound is shifted by some
+A prior samples forwards and does not see what comes after a gap. So several continuations are sampled, and the best is
+kept: it makes the frames after the gap likeliest. Codes do not hold phases, so at each seam the new sound is shifted by some
 samples to its best alignment with the given sound, and matched in level.
 
 Shapes: N samples, F frames, Q levels, K candidates, R largest shift in samples.
@@ -72,7 +72,7 @@ class FillRequest(GenerationRequest):
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - each is made alone
     ) -> Draws:
-        """Generate the parts of each sound; see `generate_sounds`. Novelty is that of the generated parts."""
+        """Generate the parts of each sound; see `generate_sounds`. Novelty is measured on the generated parts."""
         made, rate = Draws(), self.sample_rate
         for number in range(self.count):
             samples, judged = self.given, list[Novelty]()
@@ -109,7 +109,7 @@ class FillRequest(GenerationRequest):
         return _WithPart(codes, drawn, np.pad(decoded, missing))
 
     def _drawn(self, source: Source, before: Codes, after: Codes, frames: int, seed: int, report: Progress) -> Codes:
-        """Sample `frames` of codes `[F, Q]` between `before` and `after`, either of which may be empty."""
+        """Sample `frames` of codes `[F, Q]` between `before` and `after`; either may be empty."""
         count = CANDIDATES if len(after) else 1
         seeds = [derive_seed(seed, Stream.CONTINUATIONS, number) for number in range(count)]
         policies, sampling = list[Policy](), self.sampling

@@ -41,7 +41,7 @@ from distill.text import several
 
 SOFTEST_DB = 50.0  # below the loudest frame; softer frames have no pitch and start no note
 SHORTEST_TONE = 3  # consecutive frames with a pitch: shorter runs are chance
-RISE_DB, RISE_FRAMES = 9.0, 3  # rise above the softest of so many previous frames that starts a note
+RISE_DB, RISE_FRAMES = 9.0, 3  # rise above the softest of the last frames that starts a note
 STEP = 0.8  # semitones between the median pitches before and after a frame that start a note
 STEP_FRAMES = 8  # frames on each side for these medians
 SUDDEN = 0.5  # proportion of the step that happens within two frames; a slower change is a glide
@@ -52,7 +52,7 @@ CANDIDATES = 8  # maximum drafts of a note; the draft in tune and nearest to the
 MOST_DRAFTS, FEWEST = 1024, 2  # maximum drafts of a phrase, which limits the time; minimum drafts of a note
 MOSTLY = 0.5  # a rhythm has a larger proportion of drum labels, or a smaller proportion of frames with a pitch
 BANDS = 10  # bands of the spectra that assign hits to labels
-IN_TUNE, OFF_STEP = 0.5, 0.05  # tolerance of a frame's pitch in semitones; step to which proportions off are rounded
+IN_TUNE, OFF_STEP = 0.5, 0.05  # tolerance of a frame's pitch in semitones; rounding step of proportions off
 SILENT = 1e-4  # peak of silence, -80 dB
 LOOSE_STEPS, LOOSE_SEMITONES = 5.0, 3.0  # standard deviations of loudness, 10 dB, and pitch at `loose` 1
 

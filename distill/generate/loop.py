@@ -36,7 +36,7 @@ WHOLE = 0.03  # fraction of a beat that a whole number of beats may lack
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LoopRequest(GenerationRequest):
-    """Request for loops of so many `beats` at a tempo of `bpm`."""
+    """Request for loops of `beats` at a tempo of `bpm`."""
 
     bpm: float
     beats: int

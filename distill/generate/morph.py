@@ -1,7 +1,7 @@
 """Morphing: sounds with pitch, spectrum and length interpolated between recordings.
 
-Sounds are aligned at their attacks and ends. Spectra are interpolated in dB, without the partials of tones. Pitches are
-interpolated as heard. Partial sets and noise floors come from the nearest sound.
+Sounds are aligned at their attacks and ends. Spectra are interpolated in dB, without the partials of tones. Perceived
+pitches are interpolated. Partial sets and noise floors come from the nearest sound.
 
 Shapes: F frames, Q levels, D latent size, n sounds, S partial sets.
 """
@@ -29,7 +29,7 @@ NEAR_LOUDEST = 6  # loudness steps (12 dB) that an attack may be below the loude
 
 @dataclass(frozen=True, eq=False)
 class End:
-    """Sound to morph: codes `[F, Q]`, latents `[F, D]`, tones `[F, 3]`, heard pitches `[F]` or NaN, attack frame."""
+    """Sound to morph: codes `[F, Q]`, latents `[F, D]`, tones `[F, 3]`, perceived pitches `[F]` or NaN, attack."""
 
     codes: Codes
     latents: Tensor
@@ -39,7 +39,7 @@ class End:
 
     @classmethod
     def of(cls, codec: VQVAE, intervals: Tensor, codes: Codes) -> "End":
-        """Analyse codes `[F, Q]`; `intervals` `[S]` lead from the coded to the heard pitch of each partial set."""
+        """Analyse codes `[F, Q]`; `intervals` `[S]` lead from the coded to the perceived pitch of each partial set."""
         own = torch.from_numpy(codes)
         tones, loud = own[:, NOTE:SHAPE], own[:, 0].double()
         heard = codec.tone.pitches(tones) + intervals[codec.tone.sets(tones)]
@@ -49,7 +49,7 @@ class End:
         return cls(codes, latents, tones, heard, int(rise.argmax()))
 
     def places(self, frames: int, attack: float) -> Tensor:
-        """Positions in this sound for each frame of a sound with so many `frames` and its attack at frame `attack`."""
+        """Positions in this sound for each frame of a sound with `frames` frames and its attack at frame `attack`."""
         ends = (frames - 1, len(self.latents) - 1)
         known = sorted({(0, 0), (min(attack, ends[0]), min(self.attack, ends[1])), ends})
         new, own = np.array(known, np.float64).T
@@ -64,7 +64,8 @@ def nearest(shares: Sequence[float]) -> int:
 def morphed(codec: VQVAE, intervals: Tensor, ends: Sequence[End], shares: Sequence[float]) -> Codes:
     """Codes `[F, Q]` of the sound between `ends`, with weights `shares` `[n]` that add up to 1.
 
-    `intervals` `[S]` lead from the coded to the heard pitch of each partial set. A weight of 1 gives that sound itself.
+    `intervals` `[S]` lead from the coded to the perceived pitch of each partial set. A weight of 1 gives that sound
+    unchanged.
     """
     main = nearest(shares)
     if shares[main] == 1:

@@ -306,7 +306,7 @@ def _bend(pitches: Tensor) -> Tensor:
 
 
 def _within_octaves(steps: Tensor) -> Tensor:
-    """Pitch steps without whole octaves, by which codes of the same partials can differ."""
+    """Pitch steps without whole octaves: codes of the same partials can differ by octaves."""
     return steps - OCTAVE * (steps / OCTAVE).round()
 
 

@@ -53,7 +53,7 @@ Policy = Callable[[Tensor, Draw], Tensor]
 
 
 def chain(sampling: Sampling, layout: FrameLayout, requested: Sequence[Policy]) -> list[Policy]:
-    """Processors in order: defaults wrap the request's processors; later processors override earlier ones."""
+    """Processors in order: defaults wrap the request's processors; a later processor overrides an earlier one."""
     truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p)
     return [cool_fine_shapes(layout), *requested, truncate]
 
@@ -121,7 +121,7 @@ def keep(codes: Tensor) -> Policy:
 
 
 def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Policy:
-    """Codeword guidance: weigh codes by the squared distance of their codewords to those of a recording's `codes`.
+    """Codeword guidance: weigh codes by the squared distance of their codewords to a recording's codewords.
 
     `codebooks` holds `[V, D]` for each level, `codes` are `[F, Q]`. Distances are relative to the mean squared distance
     of two codewords of the level. `strength`, in [0, 1), is how far sounds may depart from the recording.

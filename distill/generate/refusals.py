@@ -55,7 +55,7 @@ def kept(_: int, sound: Sound) -> Sound:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Rejection criterion: a draft to which it applies is generated again."""
+    """Rejection criterion: if it applies to a draft, the sound is generated again."""
 
     name: str
     applies: Callable[[Sound], bool]
@@ -140,7 +140,7 @@ class Draft(NamedTuple):
 class Choice:
     """Choice among drafts of a sound: `order` ranks them, given the sound's number; the first accepted draft is kept.
 
-    Drafts to which an `avoided` criterion applies are kept only if there is no other; later criteria are milder.
+    If an `avoided` criterion applies to a draft, it is kept only if there is no other; later criteria are milder.
     """
 
     drafts: int

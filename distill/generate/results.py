@@ -355,7 +355,7 @@ class Varied(Result):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Morphed(Result):
-    """Steps from one sound to another, or a grid of steps, row by row, with so many `columns`."""
+    """Steps from one sound to another, or a grid of steps, row by row, with `columns` in a row."""
 
     KIND, REDRAWN = "step", "equal"
 

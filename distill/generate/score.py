@@ -231,7 +231,7 @@ def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] 
 
 
 def _checked(notes: Sequence[Note], name: str) -> list[Note]:
-    """Sort notes by start. Raises ParamsError if there are none or too many, or if the score is too long."""
+    """Sort notes by start. Raises ParamsError for no notes, too many notes, or too long a score."""
     if not 0 < len(notes) <= MOST_NOTES:
         found = f"{len(notes):,}" if notes else "none"
         remedy = "play fewer bars, or one track" if notes else "choose another file, or another track"

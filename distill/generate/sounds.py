@@ -50,10 +50,10 @@ BATCH = 64
 NEAREST_SECONDS = 8.0  # maximum length of the nearest recording that is played next to a sound
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # a longer fade-in softens attacks
 PEAK = 0.98  # maximum amplitude
-MOST_SOFTER = 1.06  # maximum factor (half a decibel) by which a sound is made softer; higher peaks are clipped
-MOST_CUT = 2.0  # maximum factor (6 dB) by which peaks are clipped
+MOST_SOFTER = 1.06  # maximum factor (half a decibel) of gain reduction; higher peaks are clipped
+MOST_CUT = 2.0  # maximum factor (6 dB) of clipping
 RUN_FRAMES = 8  # frames over which the random choice of kept codes is smoothed
-COARSE_FROM = 0.5  # strength from which tones and the coarsest level are sampled; the finest is then in all frames
+COARSE_FROM = 0.5  # strength at which tones and the coarsest level begin to be sampled; the finest is in all frames
 
 NO_SAMPLES: Samples = np.empty(0, np.float32)
 
@@ -72,7 +72,7 @@ class Attempt:
 class GenerationRequest:
     """Request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
-    They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1, 0 is none. Sounds take `notes`, in
+    They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1; 0 stands for no label. Sounds take `notes`, in
     semitones (MIDI), in turn. With `finds_faults` they are searched for faults. `side_info` belongs to the recording
     that they continue or vary; without it a sound takes the side information of a similar recording. `width` scales
     stereo width.
@@ -339,7 +339,7 @@ def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
     frames, levels = codes.shape
     noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
     ranks = np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames  # [F], in [0, 1)
-    # Proportion of frames in which each level is sampled; a finer level begins at a lower strength.
+    # Proportion of sampled frames for each level; a finer level begins at a lower strength.
     steps = (np.arange(levels) - (SHAPE - NOTE)).clip(0)  # counted from the coarsest level
     drawn = ((strength - COARSE_FROM * (1 - steps / steps[-1])) / (1 - COARSE_FROM)).clip(0.0, 1.0)
     kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], number of levels

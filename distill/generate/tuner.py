@@ -1,8 +1,8 @@
 """Generation at given notes: the range of notes that a prior knows, and weights that steer codes to a note.
 
-The prior samples a frame's note, fine pitch and partial-set code in turn. A partial set can be heard at another pitch
-than the coded one, so a note can be coded in several ways. A code's weight says how near to the target it would be
-heard, averaged over the partial sets that recordings use at the coded note.
+The prior samples a frame's note, fine pitch and partial-set code in turn. The perceived pitch of a partial set can
+differ from the coded pitch, so a note can be coded in several ways. A code's weight is high if its perceived pitch is
+near the target, summed over partial sets by their probability at the coded note.
 
 Shapes: B sounds, L labels, S partial sets.
 """
@@ -58,7 +58,7 @@ class Tuner:
         sets = atoms.unflatten(1, (-1, len(FLOORS))).sum(dim=2)
         self.sets = torch.where(intervals.isnan(), 0.0, sets)  # [NOTES, S]
         self.intervals = intervals.nan_to_num(1e3)  # sets without a pitch are far from every note
-        self.intervals_heard = intervals.nan_to_num(0.0)  # sets without a pitch count as heard where they are coded
+        self.intervals_heard = intervals.nan_to_num(0.0)  # sets without a pitch keep the coded pitch
 
     @cached_property
     def corpus_tuning(self) -> Tuning:
@@ -129,13 +129,13 @@ class Tuner:
         return NoteWeights(pitches, self.intervals, self.sets, (spread, spread), always=True)
 
     def heard(self, codes: Tensor) -> Tensor:
-        """Pitches `[F]` in semitones (MIDI) at which codes `[F, Q]` are heard; NaN without a pitch."""
+        """Perceived pitches `[F]` of codes `[F, Q]` in semitones (MIDI); NaN without a pitch."""
         _, tones = self.layout.split(codes)
         heard = self.layer.pitches(tones) + self.intervals[self.layer.sets(tones)]
         return torch.where(heard < NOTES, heard, torch.nan)
 
     def _notes_of(self, recording: Coded) -> Tensor:
-        """Proportion `[NOTES]` of a recording's tonal amplitude that is heard at each note, from codes `[F, Q]`.
+        """Proportion `[NOTES]` of a recording's tonal amplitude at each perceived note, from codes `[F, Q]`.
 
         All 0 if frames with a pitch hold less than `LEAST_SHARE` of the amplitude: soft frames of noise have one too.
         """
@@ -148,7 +148,10 @@ class Tuner:
         return is_tonal * by_note / by_note.sum().clamp_min(1e-300)
 
     def _deviation(self, recording: Coded) -> float | None:
-        """Circular mean of the deviation of codes `[F, Q]` from keys, -0.5 to 0.5 semitones; None if it is unclear."""
+        """Circular mean of the perceived pitch's deviation from keys, -0.5 to 0.5 semitones; None if it is unclear.
+
+        The recording is codes `[F, Q]`.
+        """
         codes = torch.from_numpy(recording.astype(np.int64))
         loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self.heard(codes)
         there = heard.isfinite()
@@ -157,14 +160,14 @@ class Tuner:
         return float(mean.angle()) / (2 * math.pi) if is_clear else None
 
     def _counted_notes(self, label: int) -> Tensor:
-        """Proportion `[NOTES]` of frames heard at each note by the prior's counts, for a label, 0 for any."""
+        """Proportion `[NOTES]` of frames at each perceived note by the prior's counts, for a label, 0 for any."""
         shares = (self.notes[label, :, None] * self.sets)[1:]  # [NOTES - 1, S]
         heard = (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
         return torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten())
 
 
 def octaves_into(pitches: Tensor, known: tuple[int, int]) -> int:
-    """Octaves by which to move pitches `[n]`, NaN for none, so that they lie nearest to the `known` (lowest, highest).
+    """Octaves to add to pitches `[n]`, NaN for none, so that they lie nearest to the `known` (lowest, highest) notes.
 
     0 if at least half of the pitches are inside already: the others are then played outside the recordings' range.
     """
@@ -210,9 +213,9 @@ def _wrapped(semitones: NDArray[np.float64]) -> NDArray[np.float64]:
 def heard_intervals(
     layer: ToneLayer, measure: PitchMeter, loudest_hertz: float = 300.0, seconds: float = 0.3
 ) -> Tensor:
-    """Interval `[S]` in semitones from the coded to the heard pitch of each partial set; NaN without a heard pitch.
+    """Interval `[S]` in semitones from the coded to the perceived pitch of each partial set; NaN without a pitch.
 
-    The pitch meter hears a sound of `seconds` with its loudest partial at `loudest_hertz`. Amplitudes of the set are
+    The pitch meter measures a sound of `seconds` with its loudest partial at `loudest_hertz`. Amplitudes of the set are
     divided by the square root of their ratio to the pitch.
     """
     rate = measure.config.sample_rate
@@ -236,7 +239,7 @@ def heard_intervals(
 class NoteWeights:
     """Logits processor for sounds at `targets` `[count, F]` in semitones (MIDI), NaN for any; the last frame's repeats.
 
-    `intervals` `[S]` lead from the coded to the heard pitch of each partial set; `sets` `[NOTES, S]` are the
+    `intervals` `[S]` lead from the coded to the perceived pitch of each partial set; `sets` `[NOTES, S]` are the
     probabilities of sets at a note. A sound gets its first tone at once; after that the prior decides between tone and
     no tone, unless `always` demands a tone in each frame with a target. `spreads` are the standard deviations, in
     semitones, of the first tone and of later tones from the target.
@@ -268,20 +271,20 @@ class NoteWeights:
         return torch.where(targets.isnan()[:, None], shares, first_possible(weighted.to(shares), shares))
 
     def _weigh_notes(self, shares: Tensor, _: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
-        """Weigh notes by what is heard near the target; no tone keeps its probability once a tone has begun."""
+        """Weigh notes by their perceived pitch; no tone keeps its probability once a tone has begun."""
         weights = self._coded(targets, begun)[:, 1:].sum(dim=2)
         may_be_silent = begun & (not self._always)
         silent = torch.where(may_be_silent, shares[:, 0] / shares.sum(dim=1), 0.0)[:, None]
         return torch.cat([silent, (1 - silent) * _weighted(shares[:, 1:], weights)], dim=1)
 
     def _weigh_tunings(self, shares: Tensor, coarser: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
-        """Weigh fine pitches of the frame's note by what is heard near the target."""
+        """Weigh fine pitches of the frame's note by their perceived pitch."""
         note = coarser[:, NOTE]
         weights = self._coded(targets, begun)[torch.arange(len(note)), note]
         return torch.where((note == 0)[:, None], shares, _weighted(shares, weights))
 
     def _weigh_atoms(self, shares: Tensor, coarser: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
-        """Weigh partial-set codes by how near to the target they are heard at the frame's note and fine pitch."""
+        """Weigh partial-set codes by their perceived pitch at the frame's note and fine pitch."""
         note = coarser[:, NOTE]
         distance = (steps_of(note, coarser[:, TUNING]) - targets)[:, None] + self._atoms
         first, later = (_nearness(distance, spread) for spread in self._spreads)

@@ -16,8 +16,8 @@ DRAFTS = 4  # default number of drafts of a sound
 def by_odds(drafts: int, seed_of: Callable[[int], int], others: Sequence[Refusal] = ()) -> Choice:
     """Choice among scored `drafts` of a sound; `seed_of` gives a seed for each sound's number.
 
-    Faulty drafts, copies and drafts to which `others` apply are kept only if there is no better draft. Sorting log odds
-    plus Gumbel noise samples drafts in proportion to odds, without replacement (Yellott 1977).
+    Faulty drafts, copies, and drafts that match a criterion of `others` are kept only if there is no better draft.
+    Sorting log odds plus Gumbel noise samples drafts by odds, without replacement (Yellott 1977).
     """
 
     def order(number: int, scored: Sequence[Sound]) -> Sequence[Sound]:

@@ -1,4 +1,4 @@
-"""Traits: 63 acoustic features of a sound, by which a critic distinguishes drafts from decoded recordings.
+"""Traits: 63 acoustic features of a sound, with which a critic distinguishes drafts from decoded recordings.
 
 They describe level, variation, decay and flicker of bands, noisiness of the spectrum, steadiness of partials, and the
 beginning and end of the sound.
@@ -16,7 +16,7 @@ SIZE, HOP = 2048, 512  # window and hop in samples
 SECONDS = 4.0  # analysed beginning of a sound
 GROUPS, BANDS = 8, 6  # groups of mel bands, and bands in a group
 RANGE_DB, HEARD_DB = 80.0, 50.0  # range below the loudest band, where levels are clipped; below the loudest frame
-LINES = (4, 600)  # range of bins in which partials are compared from frame to frame
+LINES = (4, 600)  # bins with partials, which are compared from frame to frame
 LINE_GROUPS, AROUND = 4, 25  # groups of these bins; width of the moving average that is subtracted
 STEEPEST = 500.0  # maximum slope in dB a second
 TINY, SILENT = 1e-10, 1e-12  # floor of powers relative to the loudest bin, and floor of that bin's power
