@@ -1,8 +1,8 @@
 """Inpainting: generate parts of a recording, or time before or after it; given samples stay, except in crossfades.
 
 A prior samples forwards and does not see what comes after a gap. So several continuations are sampled, and the best is
-kept: it makes the frames after the gap likeliest. Codes do not hold phases, so at each seam the new sound is shifted by some
-samples to its best alignment with the given sound, and matched in level.
+kept: it makes the frames after the gap likeliest. Codes do not hold phases, so at each seam the new sound is shifted by
+some samples to its best alignment with the given sound, and matched in level.
 
 Shapes: N samples, F frames, Q levels, K candidates, R largest shift in samples.
 """

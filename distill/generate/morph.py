@@ -1,7 +1,7 @@
 """Morphing: sounds with pitch, spectrum and length interpolated between recordings.
 
-Sounds are aligned at their attacks and ends. Spectra are interpolated in dB, without the partials of tones. Perceived
-pitches are interpolated. Partial sets and noise floors come from the nearest sound.
+Sounds are aligned at their attacks and ends. Spectra (in dB, without partials) and perceived pitches are interpolated.
+Partial sets and noise floors come from the nearest sound.
 
 Shapes: F frames, Q levels, D latent size, n sounds, S partial sets.
 """

@@ -72,10 +72,10 @@ class Attempt:
 class GenerationRequest:
     """Request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
-    They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1; 0 stands for no label. Sounds take `notes`, in
-    semitones (MIDI), in turn. With `finds_faults` they are searched for faults. `side_info` belongs to the recording
-    that they continue or vary; without it a sound takes the side information of a similar recording. `width` scales
-    stereo width.
+    They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1; 0 stands for no label. Sounds take
+    `notes`, in semitones (MIDI), in turn. With `finds_faults` they are searched for faults. `side_info` belongs to the
+    recording that they continue or vary; without it a sound takes the side information of a similar recording. `width`
+    scales stereo width.
     """
 
     count: int
