@@ -89,10 +89,7 @@ class FillRequest(GenerationRequest):
     def _with_part(
         self, source: Source, given: Samples, start: int, end: int, seed: int, report: Progress
     ) -> "_WithPart":
-        """Generate a part of `given` from sample `start` to `end`; the whole sound is re-encoded.
-
-        For the codec `given` is resampled, and scaled down if it exceeds full scale.
-        """
+        """Generate a part of `given`, re-encoded at the codec's rate and scaled down if above full scale."""
         codec, rate = source.codec, source.codec.spectrogram.sample_rate
         scale = np.float32(max(1.0, np.abs(given).max()))
         sound = resampled(given / scale, self.sample_rate, rate)
@@ -152,10 +149,7 @@ def near_loudness(codes: Tensor, spreads: Tensor) -> Policy:
 
 @torch.inference_mode()
 def nats_after(prior: Prior, before: Sequence[Codes], after: Codes, label: int) -> Tensor:
-    """Negative log-likelihood `[K]`, in nats, of the first frames of `after` `[F, Q]` after each sequence of `before`.
-
-    The K sequences `[F, Q]` have equal lengths.
-    """
+    """Negative log-likelihood `[K]` in nats of the first frames of `after` `[F, Q]` after K equally long sequences."""
     judged = after[:JUDGED_FRAMES]
     bos = np.full((1, after.shape[1]), bos_token(prior.codebook_size))
     frames = np.stack([np.concatenate([bos, own, judged]) for own in before])
@@ -226,10 +220,7 @@ def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: i
 
 
 def _moves(left: _Seam | None, right: _Seam | None, most: int, none: int) -> tuple[int, int]:
-    """Shifts, as indices, with the largest sum of correlations at both seams; `none` if there is no seam.
-
-    The two shifts differ by at most `most` samples.
-    """
+    """Indices of shifts, at most `most` apart, with the largest summed correlation at both seams; `none` without seams."""
     if left is None or right is None:
         return none, none
     apart = np.abs(np.subtract.outer(np.arange(len(left.alike)), np.arange(len(right.alike))))

@@ -143,7 +143,7 @@ def _analysed(codec: VQVAE, meter: PitchMeter, samples: Tensor) -> Iterator[tupl
 
 
 def beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
-    """Envelopes `[F, E]` relative to the loudness `[F]`, minus the median; NaN in frames below `UNEVEN_DB`.
+    """Envelopes `[F, E]` relative to the loudness `[F]`, minus the median; NaN in frames that deviate by less than `UNEVEN_DB`.
 
     A spectrum's window reaches into the next frames, so before an attack the loudness is above the envelope.
     """
@@ -424,10 +424,7 @@ def follow_loudness(codes: Tensor, eos: int, loose: float) -> Policy:
 
 
 def without_tone(where: Tensor, loose: float) -> Policy:
-    """Logits processor for frames without a tone, `where` `[count, F]`, if the prior can leave it out.
-
-    `loose` is the weight of notes there.
-    """
+    """Logits processor against tones in frames `where` `[count, F]`; `loose` is the weight of notes there."""
 
     def silenced(shares: Tensor, step: Draw) -> Tensor:
         if step.level != NOTE:

@@ -209,10 +209,7 @@ class Motions:
         return torch.where(moved[:, :1] > 0, moved, tones)
 
     def _bend_of(self, recording: int) -> Tensor:
-        """Pitch of a recording relative to its first, `[F]` in semitones; NaN without a tone.
-
-        All NaN for a recording with too few tones or too many jumps.
-        """
+        """Pitch contour `[F]` of a recording in semitones; NaN without a tone, all NaN for few tones or many jumps."""
         pitches = self._codec.pitches(self._recordings[recording])
         there = pitches.isfinite()
         jumps = _within_octaves(pitches[there].diff()).abs() > JUMP

@@ -20,7 +20,7 @@ from distill.codes.sequences import eos_token
 
 TONE_TOP_P = {NOTE: 0.6, TUNING: 0.6, ATOM: 0.9}  # maximum top-p of tone levels: more lets held notes break off
 FINEST_TEMPERATURE = 0.5  # of the finest spectral level in a frame with a tone, 1 for the coarsest: more makes flicker
-SURE = 0.9  # EOS probability that ends a sound before its loudness contour: frames after it would be a gap
+SURE = 0.9  # EOS probability that ends a sound before its loudness contour: going on would leave a hole
 SOFT_STEPS = 10  # loudness steps (20 dB) below the loudest frame that an early end requires
 NEAR_DB = 4.0  # standard deviation of a sum of codewords from its target
 PULL = 3.0  # exponent of codeword guidance at strength 0 and the mean distance of two codewords
@@ -72,10 +72,7 @@ def only(codes: Tensor, shares: Tensor) -> Tensor:
 
 
 def cool_fine_shapes(layout: FrameLayout) -> Policy:
-    """In frames with a tone, lower the temperature of spectral levels step by step, from coarsest to finest.
-
-    The coarsest level keeps its temperature, because it decides how spectra move.
-    """
+    """In frames with a tone, lower the temperature of finer spectral levels; the coarsest decides how spectra move."""
     exponents = np.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.shapes)).tolist()
     exponent_of = dict(zip(layout.shapes, exponents, strict=True))
 

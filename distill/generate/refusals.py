@@ -140,7 +140,7 @@ class Draft(NamedTuple):
 class Choice:
     """Choice among drafts of a sound: `order` ranks them, given the sound's number; the first accepted draft is kept.
 
-    If an `avoided` criterion applies to a draft, it is kept only if there is no other; later criteria are milder.
+    A draft that an `avoided` criterion rejects is kept only if there is no other; later criteria are milder.
     """
 
     drafts: int

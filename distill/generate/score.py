@@ -32,10 +32,7 @@ SUFFIXES = (".mid", ".midi", ".rmi")
 
 @dataclass
 class Contour:
-    """Step function of a channel: each value, minus `origin`, holds from its time in seconds until the next.
-
-    Notes of the channel share the lists.
-    """
+    """Step function: each value, minus `origin`, holds from its time in seconds on; a channel's notes share it."""
 
     seconds: list[float]
     values: list[float]

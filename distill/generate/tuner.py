@@ -148,10 +148,7 @@ class Tuner:
         return is_tonal * by_note / by_note.sum().clamp_min(1e-300)
 
     def _deviation(self, recording: Coded) -> float | None:
-        """Circular mean of the perceived pitch's deviation from keys, -0.5 to 0.5 semitones; None if it is unclear.
-
-        The recording is codes `[F, Q]`.
-        """
+        """Mean deviation of codes `[F, Q]` from keys on a circle, -0.5 to 0.5 semitones; None if it is unclear."""
         codes = torch.from_numpy(recording.astype(np.int64))
         loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self.heard(codes)
         there = heard.isfinite()
