@@ -143,7 +143,7 @@ def _analysed(codec: VQVAE, meter: PitchMeter, samples: Tensor) -> Iterator[tupl
 
 
 def beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
-    """Envelopes `[F, E]` relative to the loudness `[F]`, minus the median; NaN in frames that deviate by less than `UNEVEN_DB`.
+    """Envelopes `[F, E]` relative to the loudness `[F]`, minus the median; NaN in frames within `UNEVEN_DB` of 0.
 
     A spectrum's window reaches into the next frames, so before an attack the loudness is above the envelope.
     """
