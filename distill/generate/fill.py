@@ -220,7 +220,7 @@ def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: i
 
 
 def _moves(left: _Seam | None, right: _Seam | None, most: int, none: int) -> tuple[int, int]:
-    """Indices of shifts, at most `most` apart, with the largest summed correlation; `none` unless there are two seams."""
+    """Indices of shifts, at most `most` apart, with the largest summed correlation; `none` without seams."""
     if left is None or right is None:
         return none, none
     apart = np.abs(np.subtract.outer(np.arange(len(left.alike)), np.arange(len(right.alike))))
