@@ -1,4 +1,4 @@
-"""Samples of recordings for training, and augmented views of them: shifted, louder or softer, equalised, in other keys."""
+"""Training samples of recordings and their augmentations: shift, gain, equaliser, transposition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from distill.seeds import Stream, derive_seed
 
 VARISPEED_SEMITONES = 3.0
 EQUALISED_HERTZ = (60.0, 250.0, 1000.0, 4000.0, 16_000.0)
-REACH = 511  # samples to either side that the equaliser looks at: its frequencies are 24 to 47 Hz apart
+REACH = 511  # samples on each side that the equaliser reads: its bins are 24 to 47 Hz apart
 
 
 @dataclass(frozen=True)
 class View:
-    """View of a recording: without its first `shift` samples, `semitones` higher, times `gain`, equalised.
+    """Augmentation of a recording: `shift` samples cut off the start, `semitones` higher, equalised, times `gain`.
 
-    View 0 is the recording itself. A higher view is shorter. `decibels` are those at EQUALISED_HERTZ, straight in between
-    over the logarithm of the frequency; none where it is not equalised.
+    Number 0 is the recording itself. Transposing up shortens the sound. `decibels` are the gains at EQUALISED_HERTZ,
+    interpolated linearly over log frequency; empty for no equaliser.
     """
 
     number: int = 0
@@ -33,11 +33,11 @@ class View:
 
     @property
     def speed(self) -> Fraction:
-        """How much faster it plays, within 1 cent of its semitones."""
+        """Playback speed as a fraction, within 1 cent of `semitones`."""
         return Fraction(2 ** (self.semitones / 12)).limit_denominator(120)
 
     def samples(self, entry: ManifestRow) -> int:
-        """Number of samples of the view of a recording, at least one."""
+        """Number of samples of the augmented recording, at least one."""
         return max(1, int((entry.samples - self.shift) / self.speed))
 
 
@@ -45,9 +45,9 @@ AS_IS = View()
 
 
 def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int, transpose: int = 0) -> list[View]:
-    """Views of a recording, `count` of them: itself, then shifted by less than a frame, by -8 to 2 dB, and equalised.
+    """Draw `count` augmentations of a recording: itself, then shifted by less than a frame, at -8 to 2 dB, equalised.
 
-    Every other view is in another key, up to `transpose` semitones away. Very short recordings are not shifted.
+    Every second augmentation is transposed by up to `transpose` semitones. Very short recordings are not shifted.
     """
     streams = (Stream.VIEWS, Stream.VIEW_KEYS, Stream.VIEW_EQUALISERS)
     seeds = (derive_seed(seed, stream, int(entry.recording_id[:15], 16)) for stream in streams)
@@ -64,14 +64,14 @@ def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int, 
 def waveform(
     corpus: Corpus, entry: ManifestRow, start: int = 0, length: int | None = None, view: View = AS_IS
 ) -> Tensor:
-    """Samples `[N]` of a view from `start` on, fp32 in [-1, 1]; to the end if `length` is None."""
+    """Augmented samples `[N]` from `start` on, fp32 in [-1, 1]; to the end if `length` is None."""
     stop = view.samples(entry) if length is None else start + length
     samples = (_equalised if view.decibels else _transposed)(corpus, entry, start, stop, view)
     return (samples * view.gain).clamp_(-1.0, 1.0)
 
 
 def _equalised(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view: View) -> Tensor:
-    """Samples of a view before its gain. The filter has linear phase, and its delay is taken off."""
+    """Augmented samples before the gain. The equaliser has linear phase, and its delay is removed."""
     first, last = max(0, start - REACH), min(view.samples(entry), stop + REACH)
     plain = _transposed(corpus, entry, first, last, view).clamp_(-1.0, 1.0)
     silence = (REACH - (start - first), REACH - (last - stop))
@@ -79,12 +79,12 @@ def _equalised(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view: 
 
 
 def _transposed(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view: View) -> Tensor:
-    """Samples of a view before its equaliser and its gain."""
+    """Augmented samples before equaliser and gain."""
     if not view.semitones:
         return torch.from_numpy(corpus.read(entry, start + view.shift, stop - start))
-    margin = 1 << 12  # samples to either side, beyond the reach of the filter
+    margin = 1 << 12  # samples on each side, more than the filter reads
     speed, whole = view.speed, entry.samples - view.shift
-    # The filter begins where samples of both rates coincide, so that parts of a view are those of the whole.
+    # Resample from a point where both rates coincide, so that any excerpt equals that part of the whole.
     first, last = max(0, start - margin) // speed.denominator, (stop + margin) // speed.denominator + 1
     begin, end = first * speed.numerator, min(whole, last * speed.numerator)
     source = corpus.read(entry, view.shift + begin, end - begin)
@@ -97,10 +97,10 @@ def _transposed(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view:
 def equalised(
     audio: Tensor, sample_rate: int, decibels: Sequence[float], silence: tuple[int, int] = (REACH, REACH)
 ) -> Tensor:
-    """Audio `[N]` through an equaliser of `decibels` at EQUALISED_HERTZ, `[N]`; shorter with less `silence` around it."""
+    """Equalise audio `[N]` by `decibels` at EQUALISED_HERTZ. `[N]`; shorter if `silence` around is below REACH."""
     from scipy.signal import fftconvolve  # it takes a while to load
 
-    count = 2 * REACH + 1  # of the filter's taps
+    count = 2 * REACH + 1  # taps
     hertz = np.fft.rfftfreq(count, 1 / sample_rate)
     course = np.interp(np.log2(hertz.clip(1.0)), np.log2(EQUALISED_HERTZ), decibels)
     taps = np.fft.fftshift(np.fft.irfft(10 ** (course / 20), count)) * np.hanning(count)
@@ -109,7 +109,7 @@ def equalised(
 
 
 def draw_equaliser(generator: np.random.Generator) -> tuple[float, ...]:
-    """Random decibels at EQUALISED_HERTZ, of a deviation of 6 dB and on average 0."""
+    """Random gains in dB at EQUALISED_HERTZ: standard deviation 6 dB, mean removed."""
     decibels = generator.normal(0.0, 6.0, len(EQUALISED_HERTZ))
     return tuple((decibels - decibels.mean()).tolist())
 
@@ -121,5 +121,5 @@ def varispeed(audio: Tensor, speed: float) -> Tensor:
 
 
 def varispeed_length(samples: int, speed: float) -> int:
-    """Number of samples of audio of `samples` at another `speed`."""
+    """Length of `samples` samples at another `speed`."""
     return max(1, round(samples / speed))

@@ -1,12 +1,13 @@
-"""Bandwidth and channels of recordings, and what they ask of a corpus: `corpus.sample_rate` and `corpus.channels: auto`.
+"""Bandwidth and channels of recordings, which decide `corpus.sample_rate: auto` and `corpus.channels: auto`.
 
-A recording has treble if a hundred-thousandth of its energy, or more, lies between 10 and 20 kHz, and if in 16 bits that
-band reaches -70 dBFS (RMS of a window) somewhere. The first bound leaves out images of a resampler, the second dither,
-also shaped dither. Files of up to 24 kHz have none: at 24 kHz all of their sound is kept. A recording is stereo if
-it has two channels whose difference is heard.
+A recording has treble if at least a hundred-thousandth of its energy lies between 10 and 20 kHz. In 16-bit sound this
+band also has to reach -70 dBFS (RMS of a window) somewhere. The first bound excludes resampler images, the second
+dither, even shaped dither. Files of up to 24 kHz have no treble: 24 kHz keeps all of their sound. A recording is stereo
+if it has two channels with an audible difference.
 
-Only excerpts are decoded, so that it costs little beside decoding the whole. Shapes: `n` samples at the file's rate,
-`C` channels, `W` windows.
+Only excerpts are decoded, which costs little compared with full decoding.
+
+Shapes: `n` samples at the file's rate, `C` channels, `W` windows.
 """
 
 import math
@@ -29,17 +30,17 @@ from distill.params import Channels
 
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
 TREBLE_HZ = 10_000
-LEAST_ENERGY_SHARE = 1e-5  # of treble in a recording: -50 dB
-LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dBFS; 16-bit dither has -100, shaped up to -80
-LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: less does not pay for a codec that costs more for all of it
-LEAST_STEREO_SHARE = 0.2  # of the usable recordings in a stereo corpus
+LEAST_ENERGY_SHARE = 1e-5  # treble energy of a recording: -50 dB
+LEAST_TREBLE_POWER = 1e-7  # treble of the loudest window: -70 dBFS; 16-bit dither has -100, shaped dither up to -80
+LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: below it a costlier codec for all sounds does not pay
+LEAST_STEREO_SHARE = 0.2  # proportion of usable recordings that makes a corpus stereo
 EXCERPT_SECONDS = 0.1  # decoded at a time
 USUAL_EXCERPTS = 5
 
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """Length, bandwidth and channels of one file; no seconds where it cannot be read or is silent."""
+    """Length, bandwidth and channels of one file; 0 seconds if it is unreadable or silent."""
 
     sample_rate: int  # Hz, of the file
     seconds: float
@@ -52,7 +53,7 @@ UNREADABLE = Bandwidth(0, 0.0, False)
 
 @dataclass(frozen=True)
 class RateChoice:
-    """Sample rate of a corpus in Hz, and the share of its sound, 0 to 1, that is in recordings with treble."""
+    """Sample rate of a corpus in Hz, and proportion of its sound, 0 to 1, in recordings with treble."""
 
     sample_rate: int
     treble_share: float
@@ -61,7 +62,7 @@ class RateChoice:
 
 @dataclass(frozen=True)
 class ChannelsChoice:
-    """Whether a corpus is stereo, and how many of its recordings are."""
+    """Whether a corpus is stereo, and the number of its stereo recordings."""
 
     is_stereo: bool
     recordings: int
@@ -69,16 +70,16 @@ class ChannelsChoice:
 
 
 def measure_bandwidth(path: Path) -> Bandwidth:
-    """Measure up to 6.4 s of an audio file, spread over it. `UNREADABLE` where it cannot be decoded, or is silent.
+    """Measure up to 6.4 s of an audio file, spread over it. `UNREADABLE` if it cannot be decoded or is silent.
 
-    Where these are silent, the first half second that is not decides.
+    If these excerpts are silent, the first half second of sound decides.
     """
-    with suppress(AudioError):  # `read_recording` says why
+    with suppress(AudioError):  # `read_recording` reports the reason
         for excerpts_of in (_spread, _first_sound):
             with open_audio(path) as stream:
                 if bandwidth := _measure(stream, excerpts_of(stream)):
                     return bandwidth
-                if _length(stream) is None:  # its beginning was measured
+                if _length(stream) is None:  # the beginning is already measured
                     break
     return UNREADABLE
 
@@ -94,7 +95,7 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
         total += recording.seconds
         treble += recording.seconds * recording.has_treble
         studio += recording.seconds * (recording.has_treble and recording.sample_rate >= STUDIO_RATE)
-    share = treble / total if total else 0.0  # said rounded down: it never claims to reach a bound that it misses
+    share = treble / total if total else 0.0  # shown rounded down: never seems to reach a bound that it misses
     reason = f"{math.floor(1000 * share) / 10:g} % of the sound has energy above {TREBLE_HZ // 1000} kHz"
     if wanted != "auto":
         return RateChoice(wanted, share, f"{wanted} Hz, as set: {reason}")
@@ -106,7 +107,7 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
 
 
 def choose_channels(recordings: Iterable[Bandwidth], wanted: Channels) -> ChannelsChoice:
-    """Choose whether a corpus is stereo: for "auto" where a fifth or more of its usable recordings is."""
+    """Choose whether a corpus is stereo: for "auto" if a fifth or more of its usable recordings are."""
     usable = [recording.is_stereo for recording in recordings if recording.seconds]
     stereo = sum(usable)
     reason = f"{stereo} of {len(usable)} recordings have two channels that differ"
@@ -118,17 +119,17 @@ def choose_channels(recordings: Iterable[Bandwidth], wanted: Channels) -> Channe
 
 
 def _length(stream: AudioStream) -> int | None:
-    """Frames of a file, as far as it tells; None where it does not."""
+    """Number of frames of a file, as far as known, or None."""
     return stream.announced if stream.frames is None else stream.frames
 
 
 def _measure(stream: AudioStream, spread: Iterator[F32]) -> Bandwidth | None:
-    """What excerpts `[n, C]` of a file say of it; None where they are silent."""
+    """Bandwidth of a file from excerpts `[n, C]`; None if they are silent."""
     rate, frames = stream.sample_rate, _length(stream)
     if frames is not None and rate <= NARROW_RATE and stream.channels != 2:
         return Bandwidth(rate, frames / rate, False)
     excerpts = [excerpt for excerpt in spread if len(excerpt)]
-    if not np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0) <= LARGEST_PEAK:  # NaN is not, either
+    if not np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0) <= LARGEST_PEAK:  # True for NaN, too
         return UNREADABLE
     statistics = ChannelStatistics(stream.channels)
     for excerpt in excerpts:
@@ -146,18 +147,15 @@ def _measure(stream: AudioStream, spread: Iterator[F32]) -> Bandwidth | None:
 
 
 def _has_treble(excerpts: Sequence[F32], peak: float, rate: int, may_be_dither: bool) -> bool:
-    """Whether treble has -50 dB of the energy in mono excerpts `[n]`, and where it may be dither -70 dBFS in a window.
-
-    16-bit dither has -100 dBFS, shaped dither up to -80.
-    """
-    # Relative to the peak, since squares of the largest samples that `read_recording` takes have no float32.
+    """Whether treble has -50 dB of the energy in mono excerpts `[n]`, and -70 dBFS in a window if it may be dither."""
+    # Relative to the peak: squares of the largest samples that `read_recording` accepts overflow float32.
     whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
     is_heard = not may_be_dither or float(treble.max()) * peak**2 >= LEAST_TREBLE_POWER
     return bool(is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum())
 
 
 def _rest(stream: AudioStream, block: F32) -> int:
-    """Frames up to the end of a stream whose last block is given."""
+    """Number of frames left in a stream after its last `block`."""
     frames, failure = 0, ""
     while len(block) and not failure:
         block, failure = stream.read_block(1 << 16)
@@ -166,7 +164,7 @@ def _rest(stream: AudioStream, block: F32) -> int:
 
 
 def _first_sound(stream: AudioStream) -> Iterator[F32]:
-    """The first excerpts `[n, C]` that are not silent."""
+    """First excerpts `[n, C]` that are not silent."""
     length, left, failure = max(1, round(EXCERPT_SECONDS * stream.sample_rate)), USUAL_EXCERPTS, ""
     while left and not failure:
         block, failure = stream.read_block(length)
@@ -178,9 +176,9 @@ def _first_sound(stream: AudioStream) -> Iterator[F32]:
 
 
 def _spread(stream: AudioStream) -> Iterator[F32]:
-    """Excerpts `[n, C]`, spread over the file; the beginning if the file has no more or its length is unknown.
+    """Excerpts `[n, C]` spread over the file; only its beginning if the file is very short or its length unknown.
 
-    There are five; in a short file one each second, but two at least; in a long file one each ten seconds, but 64 at most.
+    Usually five. A short file has one every second, at least two; a long file has one every ten seconds, at most 64.
     """
     rate, frames, fewest = stream.sample_rate, _length(stream) or 0, 2
     length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate
@@ -188,11 +186,11 @@ def _spread(stream: AudioStream) -> Iterator[F32]:
     if frames <= fewest * length:
         yield stream.read_block(frames or USUAL_EXCERPTS * length)[0]
         return
-    # Uneven within equal parts of the file, by the golden ratio, so that no rhythm of the sound hides between them.
+    # Golden-ratio offsets within equal parts of the file: no rhythm can fall between all excerpts.
     offsets = (number + number * 0.618034 % 1 for number in range(count))
     for start in [min(int(offset * frames / count), frames - length) for offset in offsets]:
         if start and not stream.skip_to(start):
-            return  # damaged: what came before counts
+            return  # damaged: use the excerpts so far
         block, failure = stream.read_block(length)
         yield block
         if failure:
@@ -200,10 +198,10 @@ def _spread(stream: AudioStream) -> Iterator[F32]:
 
 
 def _window_powers(excerpts: Sequence[F32], rate: int) -> tuple[F32, F32]:
-    """Mean square of each window of the excerpts, of all frequencies but 0 Hz, and of the treble: both `[W]`.
+    """Mean square of each window of the excerpts, over all frequencies but 0 Hz and over the treble: both `[W]`.
 
-    Windows of 5.8 ms overlap by half: the edge of a longer one takes more of an attack at the start of a file. An excerpt
-    that is shorter is padded.
+    Windows of 5.8 ms overlap by half. Longer windows would attenuate more of an attack at the start of a file. Shorter
+    excerpts are padded.
     """
     size, highest_hz = 2 ** round(math.log2(rate * 0.0058)), 20_000
     taper = np.hanning(size + 1)[:size].astype(np.float32)

@@ -1,11 +1,11 @@
-"""Decoding in a process that can be killed: a file that hangs, crashes or eats memory is refused with the reason.
+"""Decode in a separate process that can be killed: a file that hangs, crashes or eats memory is rejected with a reason.
 
-libsndfile and the libraries under it are written in C, and some damaged files keep them busy for ever (libsndfile issue
-1118). A thread cannot be stopped, and a crash in it would take everything else along.
+libsndfile and its libraries are written in C, and some damaged files keep them busy forever (libsndfile issue 1118). A
+thread cannot be stopped, and a crash in it would end the whole program.
 
-The process is this module. A request is a JSON line on stdin, see `_answer`. The answer on stdout is a JSON line with
-values or the reason why there are none, and the size of the arrays, which follow as safetensors. The process ends when
-stdin does.
+The process runs this module. A request is a JSON line on stdin, see `_answer`. The answer on stdout is a JSON line with
+values or the reason for a rejection, and the size of the arrays, which follow as safetensors. The process ends at the
+end of stdin.
 """
 
 import json
@@ -37,9 +37,9 @@ from distill.execution import usable_memory
 from distill.process import keep_freed_blocks, open_standard_streams
 from distill.storage.files import sha256_file
 
-LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or speech at 9 kbit/s of any length
-LEAST_SECONDS = 30  # of processor time for opening a file, or for one block of it; usual files take milliseconds
-LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # for all of a file, with a slow disk, a busy computer, or one that sleeps
+LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # an hour of any coding; any length at 9 kbit/s
+LEAST_SECONDS = 30  # processor time for opening a file or reading a block; most files take milliseconds
+LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # wall time for a file, generous for slow disks, busy or sleeping computers
 
 UNUSABLE = (
     "{path}: expected a recording, found a file that {reason}; check the path, repair the file, or name another one"
@@ -49,7 +49,7 @@ Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
 
 def decode(path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
-    """As `read_recording`, with hashes and fingerprint. What cannot be used is said in `reason`."""
+    """`read_recording` with hashes and fingerprint. Raises no AudioError: `reason` says why a file is unusable."""
     try:
         recording = read_recording(path, sample_rate, trim, channels)
     except AudioError as error:
@@ -75,21 +75,21 @@ def _file_size(path: Path) -> int:
 
 
 def _warn(path: Path, remarks: str) -> None:
-    """Say remarks on a file, if there are any, to who asked a Decoder for it."""
+    """Issue remarks on a file, if any, as an AudioWarning to the code that uses a Decoder."""
     if remarks:
         warnings.warn(f"{path}: {remarks}", AudioWarning, stacklevel=4)
 
 
 class Stopped(Exception):
-    """The decoder was closed while it was at work."""
+    """Decoder closed during a request."""
 
 
 class Decoder(AbstractContextManager["Decoder"]):
-    """A process that decodes one file at a time. It starts with the first file, and again after a file has ended it.
+    """Process that decodes one file at a time. It starts with the first file, and restarts after a file has ended it.
 
-    Use it in one thread, as a context manager; `close` may be called from any. `count` decoders are at work together,
-    and have a quarter of the memory. A file that ends its decoder is tried once more, one at a time, with half of it:
-    perhaps it was not because of this file.
+    Use it in one thread, as a context manager; `close` may be called from any thread. `count` decoders run in parallel
+    and share a quarter of the memory. A file that fails is tried again alone, with half of the memory, in case it was
+    not the cause.
     """
 
     _second_try = threading.Lock()
@@ -98,20 +98,20 @@ class Decoder(AbstractContextManager["Decoder"]):
         self._count = count
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
-        self._starting = threading.Lock()  # so that no process starts after `close`
+        self._starting = threading.Lock()  # no process may start after `close`
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End the process, at once."""
+        """End the process at once."""
         with self._starting:
             self._closed = True
         self._end()
 
     def bandwidth(self, path: Path) -> Bandwidth | None:
-        """`measure_bandwidth` of a file, None where that failed and may not another time. Raises Stopped."""
-        with suppress(AudioError):  # decoding it says why
+        """`measure_bandwidth` of a file, or None after a failure that may not recur. Raises Stopped."""
+        with suppress(AudioError):  # `decoded` reports the reason
             if os.path.lexists(path):
                 return Bandwidth(**self._ask(path, "bandwidth")[0])
         return None
@@ -128,10 +128,7 @@ class Decoder(AbstractContextManager["Decoder"]):
         return Recording(**values)
 
     def recording(self, path: Path, sample_rate: int, channels: Channels = "mono") -> Recording:
-        """As `decoded`, of a file that has to be usable, with its remarks as an AudioWarning. Raises AudioError.
-
-        Both name the file.
-        """
+        """`decoded`, but raises AudioError for an unusable file. Remarks are an AudioWarning. Both name the file."""
         recording = self.decoded(path, sample_rate, channels=channels)
         if not recording.pcm_sha256:
             raise AudioError(UNUSABLE.format(path=path, reason=recording.reason))
@@ -139,7 +136,7 @@ class Decoder(AbstractContextManager["Decoder"]):
         return recording
 
     def original(self, path: Path) -> Original:
-        """As `read_original`, with its remarks as an AudioWarning. Raises AudioError. Both name the file."""
+        """`read_original` of a file. Remarks are an AudioWarning. Raises AudioError. Both name the file."""
         values, arrays = self._ask(path, "original")
         if not arrays:
             raise AudioError(UNUSABLE.format(path=path, reason=values["reason"]))
@@ -150,21 +147,21 @@ class Decoder(AbstractContextManager["Decoder"]):
         size = _file_size(path)
         memory = LEAST_MEMORY + MEMORY_PER_BYTE * size
         request: dict[str, object] = {"path": os.fspath(path.absolute()), "what": what, "how": how}
-        request["seconds"] = LEAST_SECONDS + size // 5_000_000  # opening reads metadata, and all headers of an MP3 file
+        request["seconds"] = LEAST_SECONDS + size // 5_000_000  # opening reads metadata, and all frame headers of MP3
         with suppress(AudioError):
             return self._answer_to({**request, "memory": min(memory, usable_memory() // (4 * self._count))}, size)
         with self._second_try:
             return self._answer_to({**request, "memory": min(memory, usable_memory() // 2)}, size)
 
     def _answer_to(self, request: Mapping[str, object], size: int) -> Answer:
-        """What the process answers for a file of `size` bytes. Raises Stopped, and AudioError with the reason."""
+        """Send a request for a file of `size` bytes. Raises Stopped, and AudioError with the reason."""
         process, began, wait = self._started(), time.monotonic(), LEAST_WAIT + size // BYTES_PER_SECOND
         timer = threading.Timer(wait, process.kill)
         timer.daemon = True
         timer.start()
         try:
             answer, packed = _exchanged(process, request)
-        except (OSError, ValueError) as error:  # it has ended, was closed, or has not answered in its terms
+        except (OSError, ValueError) as error:  # the process ended, was closed, or sent an invalid answer
             status = self._end()
             if self._closed:
                 raise Stopped from error
@@ -182,7 +179,7 @@ class Decoder(AbstractContextManager["Decoder"]):
             if self._closed:
                 raise Stopped
             if self._process is None:
-                # -P: no module is imported from the folder in which it starts. One thread, so that memory is the file's.
+                # -P: import nothing from the working directory. One thread: memory is then used for the file alone.
                 packages = os.fspath(Path(__file__).parents[2])
                 paths = os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")]))
                 environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -198,7 +195,7 @@ class Decoder(AbstractContextManager["Decoder"]):
             return self._process
 
     def _end(self) -> int:
-        """End the process, and return its status; the next file gets a new one."""
+        """End the process and return its status; the next file gets a new process."""
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -211,7 +208,7 @@ class Decoder(AbstractContextManager["Decoder"]):
 
 
 def _exchanged(process: subprocess.Popen[bytes], request: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
-    """Answer and arrays of a process for a request. Raises OSError and ValueError where there is no whole answer."""
+    """Send a request and read the answer and its arrays. Raises OSError or ValueError if the answer is incomplete."""
     assert process.stdin
     assert process.stdout
     process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -224,7 +221,7 @@ def _exchanged(process: subprocess.Popen[bytes], request: Mapping[str, object]) 
 
 
 def _ended(status: int, size: int) -> Exception:
-    """The reason for a status of a process that had a file of `size` bytes."""
+    """Exception for the exit status of a process that was decoding a file of `size` bytes."""
     if sys.platform != "win32" and status == -signal.SIGXCPU:
         return AudioError(f"takes too much processor time to decode for its {size} bytes")
     if status > 0:
@@ -234,18 +231,18 @@ def _ended(status: int, size: int) -> Exception:
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked ends this process
-    open_standard_streams()  # of a program without a console
+    """Answer requests until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
+    open_standard_streams()  # a program without a console lacks them
     answers = os.fdopen(os.dup(1), "wb")
-    # Only Python may print: libmpg123 tells thousands of lines about a damaged file, with what is in it.
+    # Only Python may print: libmpg123 prints thousands of lines about a damaged file, including its content.
     sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     with Path(os.devnull).open("wb") as nothing:
         os.dup2(nothing.fileno(), 1)
         os.dup2(nothing.fileno(), 2)
     keep_freed_blocks()
-    reader_versions()  # loads FFmpeg, whose memory is no file's
-    # BLAS takes its memory with its first product, and ends the process where it cannot.
+    reader_versions()  # loads FFmpeg, before memory is limited
+    # BLAS allocates memory in its first product, and ends the process if that fails: do it before the limit.
     ChannelStatistics(2).add(np.zeros((1 << 12, 2), np.float32))
     for line in sys.stdin.buffer:
         answers.write(_answer(**json.loads(line)))
@@ -253,9 +250,9 @@ def main() -> None:
 
 
 def _answer(path: str, what: str, how: Sequence[Any], memory: int, seconds: int) -> bytes:
-    """Call a function of ANSWERS with a file, within limits, and pack its result.
+    """Call a function of ANSWERS for a file, within limits, and pack its result.
 
-    `memory` is in bytes. Opening the file and each block of it may take `seconds` of processor time.
+    `memory` is in bytes. Opening the file, and reading each block, may take `seconds` of processor time.
     """
     AudioStream.watch = lambda is_reading: _limit_time(seconds if is_reading else None)
     _limit_memory(memory)
@@ -266,7 +263,7 @@ def _answer(path: str, what: str, how: Sequence[Any], memory: int, seconds: int)
         values, arrays = ANSWERS[what](Path(path), *how)
         if arrays:
             largest = max(array.nbytes for array in arrays.values())
-            np.empty(3 * largest, dtype=np.uint8)  # MemoryError where safetensors would end the process
+            np.empty(3 * largest, dtype=np.uint8)  # raises MemoryError, where safetensors would end the process
             packed = save(arrays)
     except MemoryError:
         refused = f"takes more than {memory >> 20} MB of memory, too much for its {_file_size(Path(path))} bytes"
@@ -296,7 +293,7 @@ ANSWERS: Mapping[str, Callable[..., Answer]] = {
 
 
 def _limit_time(seconds: int | None) -> None:
-    """Let this process take so many more seconds of processor time, where the system can; None is no limit."""
+    """Limit this process to `seconds` more of processor time, if the system can; None removes the limit."""
     if sys.platform != "win32":
         import resource
 
@@ -306,7 +303,7 @@ def _limit_time(seconds: int | None) -> None:
 
 
 def _limit_memory(memory: int) -> None:
-    """Let this process take `memory` bytes from now on, where the system can."""
+    """Limit this process to `memory` more bytes, if the system can."""
     if sys.platform == "linux":
         import resource
 

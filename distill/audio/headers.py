@@ -1,8 +1,8 @@
-"""Headers of uncompressed sound files (RIFF, RIFX, RF64, BW64, W64, AIFF, CAF, AU): where the samples are, and how many.
+"""Headers of uncompressed sound files (RIFF, RIFX, RF64, BW64, W64, AIFF, CAF, AU): position and size of the samples.
 
-Recorders write the sizes in a header last: one that loses power leaves the sizes of its last save, or none. FFmpeg does
-not tell what a header states: it takes the length of WAV and W64 from the size of the file, and finds no samples in AIFF,
-RF64 and W64 without sizes.
+Recorders write the sizes in a header last: after a loss of power the header has the sizes of the last save, or none.
+FFmpeg does not report the stated size. It takes the length of WAV and W64 from the file size, and reads no samples from
+AIFF, RF64 and W64 files without sizes.
 """
 
 import re
@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-TAGS_BYTES = 4 << 20  # of chunks behind the samples of a file without sizes, at most
+TAGS_BYTES = 4 << 20  # how far from the end of a file without sizes its tags are searched
 
 
 _SIZES_OF_A_PIPE = (1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
@@ -22,44 +22,45 @@ _SIZES_OF_A_PIPE = (1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
 
 @dataclass(frozen=True)
 class Header:
-    """Where the samples of a file lie, and their size as its header states it: bytes, and frames of a block coding.
+    """Position of the samples in a file, and their `stated` size in bytes.
 
-    Blocks of `block_bytes` hold `frames` frames, and padding behind them in the last one; 0 if the header has no number.
+    For codings in blocks of `block_bytes`, `frames` is the stated length without the padding of the last block. Both
+    are 0 if the header does not state them.
     """
 
-    parts: tuple[tuple[int, int], ...]  # start and stop of each in the file
+    parts: tuple[tuple[int, int], ...]  # byte ranges (start, stop) in the file
     stated: int
-    is_short: bool = False  # samples go on behind the end that the header states
-    has_tags: bool = False  # chunks follow the samples, though the header states no end
+    is_short: bool = False  # samples continue past the stated end
+    has_tags: bool = False  # chunks follow the samples, and the header states no end
     frames: int = 0
     block_bytes: int = 0
     is_bw64: bool = False
 
     @property
     def held(self) -> int:
-        """Bytes of samples that there are at most."""
+        """Size of all parts in bytes."""
         return sum(stop - start for start, stop in self.parts)
 
     @property
     def is_of_a_pipe(self) -> bool:
-        """Whether a program that wrote to a pipe left the stated size, within 4 KB of the largest one; there is less."""
+        """Whether the stated size is a pipe's placeholder: more than the file holds, and within 4 KB of a maximum."""
         return self.stated > self.held and any(size - 0x1000 <= self.stated <= size for size in _SIZES_OF_A_PIPE)
 
 
 @dataclass(frozen=True)
 class _Chunks:
-    """Container of chunks: how one begins, where the first is, and which holds the samples, after `before` bytes."""
+    """Chunk layout of a container. The chunk named `samples` holds the samples, after `before` bytes."""
 
     head: struct.Struct  # name and size
-    first: int
+    first: int  # position of the first chunk
     samples: bytes
     before: int = 0
-    padding: int = 2
-    head_in_size: int = 0  # bytes of a chunk's head that its size counts
+    padding: int = 2  # chunks are padded to a multiple of this
+    head_in_size: int = 0  # bytes of a chunk's head included in its size
 
     def read(self, file: BinaryIO, size: int) -> Header | None:
-        """The header of a file of `size` bytes, None where no chunk holds samples."""
-        in_ds64 = unstated = 0xFFFFFFFF  # for a size that the chunk ds64 has
+        """Read the header of a file of `size` bytes; None if no chunk holds samples."""
+        in_ds64 = unstated = 0xFFFFFFFF  # placeholder: the size is in the ds64 chunk
         order: Literal["little", "big"] = "big" if self.head.format.startswith(">") else "little"
         frames = block_bytes = 0
         for name, body, length in self._chunks(file, size, self.first):
@@ -85,7 +86,7 @@ class _Chunks:
         return None
 
     def _others(self, file: BinaryIO, size: int, end: int) -> list[tuple[int, int]]:
-        """Further chunks of samples behind an end, after which a program may have left out the padding."""
+        """Byte ranges of further sample chunks after `end`, with or without padding between."""
         for position in (end + -end % self.padding, end):
             chunks = takewhile(lambda chunk: _is_name(chunk[0]), self._chunks(file, size, position))
             lengths = {
@@ -96,7 +97,7 @@ class _Chunks:
         return []
 
     def _start_of_tags(self, file: BinaryIO, size: int, start: int) -> int:
-        """Where the first chunk begins from which chunks go exactly to the end of the file, else that end."""
+        """Position of the first chunk of a run that ends exactly at the end of the file, or `size`."""
         first = max(start, size - TAGS_BYTES)
         file.seek(first)
         for name in re.finditer(rb"(?=[ -~]{4})", file.read()):
@@ -107,7 +108,7 @@ class _Chunks:
         return size
 
     def _goes_to_the_end(self, file: BinaryIO, size: int, position: int) -> bool:
-        """Whether there are chunks from a position to the end of the file, the last of them with or without padding."""
+        """Whether chunks fill the file from `position` to its end; the last may lack padding."""
         ends = [0]
         for name, body, length in self._chunks(file, size, position):
             if not _is_name(name):
@@ -116,18 +117,18 @@ class _Chunks:
         return size in ends
 
     def _chunks(self, file: BinaryIO, size: int, position: int) -> Iterator[tuple[bytes, int, int]]:
-        """Name, position and length of what is in each chunk from a position on; `file` is there."""
+        """Yield name, body position and body length of each chunk from `position` on; `file` is at the body."""
         while position + self.head.size <= size:
             file.seek(position)
             name, length = self.head.unpack(file.read(self.head.size))
             body, length = position + self.head.size, length - self.head_in_size
             yield name, body, length
-            if length < 0:  # in CAF, up to the end of the file
+            if length < 0:  # CAF: up to the end of the file
                 return
             position = body + length + -length % self.padding
 
     def _has_samples(self, file: BinaryIO, size: int, end: int) -> bool:
-        """Whether samples follow the stated end: neither a chunk, nor a tag of any format, nor zeros."""
+        """Whether samples follow the stated end, rather than a chunk, a tag or zeros."""
         for position in (end, end + -end % self.padding):
             name, _, length = next(self._chunks(file, size, position), (b"\0", 0, 0))
             is_chunk = name == self.samples or (_is_name(name) and length <= size - position)
@@ -137,12 +138,12 @@ class _Chunks:
 
 
 def _is_name(name: bytes) -> bool:
-    """Whether a chunk may have a name; W64 has names of 16 bytes that begin so."""
+    """Whether bytes can be a chunk name: printable ASCII, also at the start of W64's 16-byte names."""
     return all(0x20 <= byte < 0x7F for byte in name[:4])
 
 
 def _read_au(order: str, file: BinaryIO, size: int) -> Header | None:
-    """The header of an AU file."""
+    """Read the header of an AU file."""
     fields = struct.Struct(f"{order}II")
     numbers = file.read(fields.size)
     if len(numbers) < fields.size:
@@ -152,13 +153,13 @@ def _read_au(order: str, file: BinaryIO, size: int) -> Header | None:
 
 
 def _has_more(file: BinaryIO, size: int, end: int) -> bool:
-    """Whether anything but zeros follows an end."""
+    """Whether any byte after `end` is not zero."""
     file.seek(min(end, size))
     return any(block.strip(b"\0") for block in iter(partial(file.read, 1 << 20), b""))
 
 
 _RIFF, _RIFX = struct.Struct("<4sI"), struct.Struct(">4sI")
-_READERS: dict[bytes, Callable[[BinaryIO, int], Header | None]] = {  # by the first bytes of a file
+_READERS: dict[bytes, Callable[[BinaryIO, int], Header | None]] = {  # by the first four bytes of a file
     b"RIFF": _Chunks(_RIFF, 12, b"data").read,
     b"RIFX": _Chunks(_RIFX, 12, b"data").read,
     b"RF64": _Chunks(_RIFF, 12, b"data").read,
@@ -174,7 +175,7 @@ _READERS: dict[bytes, Callable[[BinaryIO, int], Header | None]] = {  # by the fi
 
 
 def read_header(path: Path) -> Header | None:
-    """What the header of an uncompressed file states of its samples, None where it is of another format."""
+    """Read the header of an uncompressed file; None for any other format."""
     with path.open("rb") as file:
         reader = _READERS.get(name := file.read(4))
         header = reader and reader(file, path.stat().st_size)

@@ -1,10 +1,10 @@
-"""Ingestion of a folder of recordings into a corpus on disk: manifest, report, PCM shards.
+"""Ingest a folder of recordings into a corpus on disk: manifest, report, PCM shards.
 
-Files are measured and decoded in blocks, here or on other machines, and blocks can be kept: one that was decoded before,
-by an earlier or an interrupted run, is not decoded again. The corpus does not depend on it.
+Files are measured and decoded in blocks, here or on other machines. Blocks can be cached: a block that an earlier or an
+interrupted run decoded is not decoded again. The corpus does not depend on the cache.
 
-A decoded block is a folder with a manifest of its files, the samples of its recordings as shards, exact copies in the
-block once, and the fingerprints of its recordings.
+A decoded block is a folder with a manifest of its files, and shards, side information and fingerprints of its
+recordings, with exact copies stored once.
 """
 
 import statistics
@@ -69,16 +69,16 @@ from distill.storage.work import HERE, Cache, Executor, R, T, cut_blocks, map_ca
 from distill.text import several
 
 BLOCK_FILES = 512
-LEAST_RECORDINGS, LEAST_SECONDS_OF_ONE, ENOUGH_RECORDINGS = 2, 10.0, 5  # of one recording the end is held out
+LEAST_RECORDINGS, LEAST_SECONDS_OF_ONE, ENOUGH_RECORDINGS = 2, 10.0, 5  # a single recording has its end held out
 
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
 
-FileBlock = tuple[AudioFile, ...]  # a run of files
+FileBlock = tuple[AudioFile, ...]  # consecutive files
 
 
 class _FileProgress:
-    """Reports files as they are measured, and each once as it is decoded, here or elsewhere."""
+    """Progress over files: reports them when measured and, counted once each, when decoded, here or elsewhere."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self._total, self._progress = total, progress
@@ -104,17 +104,17 @@ def ingest(
     trim: bool = True,
     channels: Channels = "auto",
 ) -> dict[str, Any]:
-    """Decode every recording below `folder` at `sample_rate` Hz, mono or with stereo images, and write the corpus `output`.
+    """Decode all recordings below `folder` at `sample_rate` Hz, mono or with stereo images; write the corpus `output`.
 
-    `folder` may be a URL such as s3://bucket/prefix: each object is a temporary file while it is decoded, and the corpus
-    has the same bytes as that of a folder with the same files.
-    "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says, and whether there are
-    images by how many have two channels that differ; "mono" mixes all to mono. `max_rejected` is the
-    largest proportion of audio files, 0 to 1, that may be unusable. `executor` decodes; the output does not depend on
-    it. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose bandwidth
-    was measured. Blocks are kept in the folder `kept`, where one is given. `trim` is that of `read_recording`.
-    Returns what is written as `report.json`, see `_report`.
-    Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
+    `folder` may be a URL such as s3://bucket/prefix. The corpus has the same bytes as for a folder with the same files.
+    Sample rate "auto" follows the bandwidth of the recordings, see `distill.audio.bandwidth`. Channels "auto" stores
+    images if enough recordings have two differing channels; "mono" mixes all to mono. `max_rejected` is the largest
+    proportion of audio files, 0 to 1, that may be unusable. The output does not depend on `executor`, which decodes.
+    `progress` is called with (files done, number of files, path) after each decoded file, and while the bandwidth is
+    measured. `kept` is a folder that caches decoded blocks. `trim` as in `read_recording`.
+
+    Returns the content of `report.json`, see `_report`.
+    Raises AudioError, and leaves `output` unchanged, if the folder does not make a corpus.
     """
     scan, place = list_recordings(open_source(folder)), address(folder)
     say, blocks = _FileProgress(len(scan.audio), progress), _blocks(scan)
@@ -143,7 +143,7 @@ def ingest(
 
 
 def _blocks(scan: Scan) -> list[FileBlock]:
-    """The files in blocks of up to 64 MB, compressed or not."""
+    """Split the files into blocks of up to BLOCK_FILES files and 64 MB as stored."""
     names, sizes = [file.path for file in scan.audio], [file.size for file in scan.audio]
     return [scan.audio[cut.start : cut.stop] for cut in cut_blocks(names, sizes, BLOCK_FILES, 64 << 20)]
 
@@ -151,7 +151,7 @@ def _blocks(scan: Scan) -> list[FileBlock]:
 def ingest_folder(
     folder: Path | str, output: Path, params: CorpusConfig, executor: Executor, kept: Path | None = None
 ) -> dict[str, Any]:
-    """`ingest` with the settings `params`, reporting progress and rejected files. Raises AudioError."""
+    """`ingest` with the settings `params`; reports progress, warnings and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
         settings = (params.sample_rate, params.max_rejected)
         report = ingest(folder, output, *settings, executor, progress, kept, trim=params.trim, channels=params.channels)
@@ -176,9 +176,9 @@ def ingest_folder(
 
 
 def corpus_of_one(path: Path, folder: Path) -> Corpus:
-    """The corpus of one recording, whole, at the rate that `ingest` would choose for it; its samples are in `folder`.
+    """Corpus of one untrimmed recording, at the rate that `ingest` would choose. `folder` receives its samples.
 
-    A remark on the file is an AudioWarning. Raises AudioError.
+    Remarks on the file are an AudioWarning. Raises AudioError.
     """
     with Decoder() as decoder:
         rate = choose_rate([decoder.bandwidth(path) or UNREADABLE], "auto").sample_rate
@@ -191,36 +191,36 @@ def corpus_of_one(path: Path, folder: Path) -> Corpus:
 
 
 def _key(block: FileBlock) -> str:
-    """What the files of a block are."""
+    """Cache key of a block: a hash of its paths and identities."""
     return sha256_json([[file.path, file.identity] for file in block])[:32]
 
 
 class BlockWorker(Executor):
-    """Measures and decodes blocks of the files in one place, with decoders of its own until it is closed.
+    """Measures and decodes blocks of files from one source, with its own decoders until it is closed.
 
-    `said` is called with files that were measured (False) or decoded (True). As an executor it makes calls side by side:
-    a block may be one large file. A worker that is sent to another machine has one decoder there.
+    `said` is called with files that were measured (False) or decoded (True). As an executor it processes several blocks
+    in parallel, since a block may be one large file. Pickled for another machine, a worker has one decoder.
     """
 
     def __init__(self, place: str, decoders: int, said: Callable[[FileBlock, bool], object] = lambda *_: None) -> None:
-        """`place` is a folder, absolute, or a URL."""
+        """`place` is an absolute folder or a URL."""
         super().__init__(decoders)
         self._place, self._said, self._source = place, said, open_source(place)
         self._decoders = [Decoder(decoders) for _ in range(decoders)]
         self._idle = [*self._decoders]
-        self._threads = ThreadPoolExecutor(decoders)  # that wait for decoders
+        self._threads = ThreadPoolExecutor(decoders)  # one for each decoder
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BlockWorker, (self._place, 1)
 
     def close(self) -> None:
-        """End the decoders, at once."""
+        """End the decoders at once."""
         for decoder in self._decoders:
             decoder.close()
         self._threads.shutdown(cancel_futures=True)
 
     def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002
-        """As `Executor.map`, in order. Interrupted, it ends the decoders."""
+        """`Executor.map` with results in order. Ends the decoders on any exception."""
         items = [*items]
         with ThreadPoolExecutor(self.processors) as threads:
             try:
@@ -230,13 +230,13 @@ class BlockWorker(Executor):
                 raise
 
     def measure(self, block: FileBlock, path: Path) -> bool:
-        """Write the bandwidths of a block's files. False where some may be others another time."""
+        """Write the bandwidths of a block's files. False if measuring again may give other results."""
         measured = [bandwidth for _, bandwidth in self._each(block, False, Decoder.bandwidth)]
         write_rows(path, [bandwidth or UNREADABLE for bandwidth in measured], _BANDWIDTHS)
         return None not in measured
 
     def decode(self, sample_rate: int, trim: bool, stereo: bool, block: FileBlock, folder: Path) -> bool:
-        """Write a decoded block. False where some files may decode to something else another time."""
+        """Write a decoded block. False if decoding again may give other results."""
         rows: list[ManifestRow] = []
         prints: dict[str, NDArray[Any]] = {}
         side_info: dict[str, SideInfo] = {}
@@ -265,7 +265,7 @@ class BlockWorker(Executor):
     def _each(
         self, block: FileBlock, is_decoded: bool, call: Callable[[Decoder, Path], R]
     ) -> Iterator[tuple[AudioFile, R]]:
-        """Call with a decoder and each file; files and results in order."""
+        """Yield each file of a block, in order, with the result of `call` on a decoder and the file."""
 
         def called(file: AudioFile) -> R:
             decoder = self._idle.pop()
@@ -281,7 +281,7 @@ class BlockWorker(Executor):
 
 
 def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offset: int) -> ManifestRow:
-    """The row of a file in its block, before files of other blocks are known."""
+    """Manifest row of a file within its block, before duplicates in other blocks are known."""
     return ManifestRow(
         recording_id=recording_id(file.relative),
         path=file.path,
@@ -307,11 +307,11 @@ def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offs
 
 
 def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
-    """Write the shards and side information of a corpus, exact copies once, and make the rows of its manifest."""
+    """Write the shards and side information of a corpus, exact copies once, and return its manifest rows."""
     rows: list[ManifestRow] = []
     originals: dict[str, ManifestRow] = {}  # by pcm_sha256
     fingerprints: list[Fingerprint] = []
-    side_info: dict[str, SideInfo] = {}  # by pcm_sha256, too
+    side_info: dict[str, SideInfo] = {}  # by pcm_sha256
     with ShardWriter(output, PREFIX) as shards:
         for block in blocks:
             own = read_manifest(block / MANIFEST)
@@ -331,7 +331,7 @@ def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
 
 
 def _firsts(rows: Iterable[ManifestRow], column: str) -> dict[str, ManifestRow]:
-    """The first row of each value in a column, by that value."""
+    """First row for each value of a column, by value."""
     firsts: dict[str, ManifestRow] = {}
     for row in rows:
         firsts.setdefault(getattr(row, column), row)
@@ -339,7 +339,7 @@ def _firsts(rows: Iterable[ManifestRow], column: str) -> dict[str, ManifestRow]:
 
 
 def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: ShardWriter) -> list[tuple[str, int]]:
-    """Add recordings of a block to the shards; return their places. If they `are_all` in it, whole shards are linked."""
+    """Add recordings of a block to the shards; return (shard, offset) of each. Links whole shards for `are_all`."""
     if not are_all:
         pcm = ShardReader(block, PREFIX)
         return [shards.append(pcm.read(row.shard, row.offset, row.frames_in_shard)) for row in rows]
@@ -350,9 +350,9 @@ def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: Sha
 def _related(
     rows: Sequence[ManifestRow], originals: Mapping[str, ManifestRow], alike: NearDuplicates
 ) -> list[ManifestRow]:
-    """Rows with place, group and copies, given the first recording of each sound and which of them are alike.
+    """Complete the rows with shard, group and copies, from the first recording of each sound and its near-duplicates.
 
-    A group is named by the smallest PCM hash in it: renaming files does not move it.
+    A group is named by its smallest PCM hash, so renaming files does not change it.
     """
     group_of = dict(zip(originals, alike.groups, strict=True))
     names = {group: sha256[:16] for sha256, group in sorted(group_of.items(), reverse=True)}
@@ -372,7 +372,7 @@ def _related(
 
 
 def _notes(originals: Sequence[ManifestRow], alike: NearDuplicates) -> dict[str, str]:
-    """By pcm_sha256, what a sound is part or near-duplicate of; "" for the first of each group that is no part."""
+    """Remark by pcm_sha256: whose part or near-duplicate a sound is; "" for the first whole sound of each group."""
     wholes: dict[int, int] = {}
     notes = {}
     for index, (row, group) in enumerate(zip(originals, alike.groups, strict=True)):
@@ -390,7 +390,7 @@ def _notes(originals: Sequence[ManifestRow], alike: NearDuplicates) -> dict[str,
 def _report(
     rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, channels: ChannelsChoice, trim: bool
 ) -> dict[str, Any]:
-    """What became of the files, as JSON. Of copies one is in the corpus; its seconds count once."""
+    """Report on all files, as JSON. Exact copies count once in the seconds."""
     chosen = {"channels": "stereo" if channels.is_stereo else "mono", "channels_reason": channels.reason}
     kept = kept_rows(rows)
     labels, groups = {"", *(row.label for row in kept)}, {row.group for row in kept}
@@ -405,7 +405,7 @@ def _report(
         "audio_files": len(rows),
         **{status: len(files) for status, files in listed.items()},
         "duplicates": sum(bool(row.duplicate_of) for row in rows),
-        "near_duplicates": len(kept) - len(groups),  # share a group with an earlier one; all are kept
+        "near_duplicates": len(kept) - len(groups),  # share a group with an earlier recording; all are kept
         "groups": len(groups),  # different sounds
         "ignored": sum(scan.ignored.values()),  # hidden entries and files that are not audio
     }
@@ -413,7 +413,7 @@ def _report(
         "sample_rate": rate.sample_rate,
         "sample_rate_reason": rate.reason,
         "treble_share": rate.treble_share,
-        **(chosen if channels.recordings else {}),  # of a corpus without stereo there is nothing to say
+        **(chosen if channels.recordings else {}),  # left out without stereo recordings
         "trim": trim,
         "trimmed_seconds": sum(row.trimmed_before + row.trimmed_after for row in kept),
         "seconds": sum(row.frames_in_shard for row in kept) / rate.sample_rate,
@@ -430,13 +430,13 @@ def _report(
 
 
 def tempo_line(corpus: Corpus) -> str:
-    """What a person should know of recordings three or more of which repeat; else "". At most 200 are measured."""
+    """Message about the tempo of repeating recordings; "" for fewer than three. Measures at most 200."""
     least, most = (round(seconds * corpus.sample_rate) for seconds in (LEAST_SECONDS, 10.0))
     long_enough = [row for row in corpus.entries if row.samples >= least]
     rows = long_enough[:: max(1, -(-len(long_enough) // 200))]
     tempos = [tempo(corpus.read(row, 0, min(row.samples, most)), corpus.sample_rate) for row in rows]
     repeating = [row for row, beats in zip(rows, tempos, strict=True) if not np.isnan(beats)]
-    if len(repeating) < 3:  # a tone that trembles repeats, too
+    if len(repeating) < 3:  # a tremolo repeats, too
         return ""
     usual = (f"{beats:.0f}" for beats in np.nanpercentile(tempos, [10, 90], method="nearest"))
     trimmed = sum(row.trimmed_before + row.trimmed_after > 0 for row in repeating)
@@ -449,14 +449,14 @@ def tempo_line(corpus: Corpus) -> str:
 
 
 def corpus_warnings(report: Mapping[str, Any], has_labels: bool) -> list[str]:
-    """Sentences that warn of a report's recordings: too few, and labels without any."""
+    """Warnings about a report: too few recordings, and labels without recordings."""
     counts = report["counts"]
     few = few_recordings(counts["used"] + counts["warned"] - counts["duplicates"])
     return [*filter(None, [few]), *(label_warnings(report) if has_labels else [])]
 
 
 def few_recordings(count: int) -> str:
-    """A sentence on a corpus of fewer recordings than `ENOUGH_RECORDINGS`, or ""."""
+    """Warning if a corpus has fewer than `ENOUGH_RECORDINGS` recordings, or ""."""
     if count >= ENOUGH_RECORDINGS:
         return ""
     return (
@@ -466,19 +466,19 @@ def few_recordings(count: int) -> str:
 
 
 def label_warnings(report: Mapping[str, Any]) -> list[str]:
-    """A sentence for each folder whose audio files are all left out of the corpus: there is no label of its name."""
+    """Warning for each folder without a usable recording: its label does not exist."""
     expected = "label {label}: expected recordings of its own, found none ({path}: {reason})"
     return [f"{expected}; nothing can be asked for by it".format(**label) for label in report["empty_labels"]]
 
 
 def listed_rejections(report: Mapping[str, Any]) -> list[str]:
-    """The first rejections of a report as indented lines, and how many more there are."""
+    """First rejections of a report as indented lines, then the number of further rejections."""
     lines = ["  {path}: {reason}".format(**file) for file in report["rejected"]]
     return lines if len(lines) <= LISTED else [*lines[:LISTED], f"  and {len(lines) - LISTED} more"]
 
 
 def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -> None:
-    """Raise AudioError where the files make no corpus."""
+    """Raise AudioError if the files do not make a corpus."""
     counts, least = report["counts"], LEAST_RECORDINGS
     files, rejected, copies = counts["audio_files"], counts["rejected"], counts["duplicates"]
     reasons = {

@@ -1,14 +1,14 @@
-"""Mixing a recording to mono: which channels count, and the constant offset that is taken off.
+"""Mono mixdown of a recording: choice of channels, and removal of the DC offset.
 
-A stereo recording is not mixed: both channels are kept, each without its offset, see `distill.audio.image`.
+A stereo recording is not mixed: both channels are kept, each without its DC offset, see `distill.audio.image`.
 
-The mix is the mean of the channels. Those whose peak is 40 dB or more below the loudest one's do not count, so a stereo
-file with a silent channel is as loud as the other channel alone. Where the mean is 10 dB or more softer than the mean of
-uncorrelated channels would be, the channels cancel out, and the channel with the most power is used alone.
+The mix is the mean of the channels. It leaves out channels whose peak is more than 40 dB below the loudest channel's,
+so a silent channel does not halve the level. If the mean is more than 10 dB softer than the mean of uncorrelated
+channels would be, the channels cancel out, and the channel with the most power is used alone.
 
-A constant offset is the mean of the mix, in which a part of the recording counts by the inverse of its level: what is
-soft shows it best. It is taken off where it is 0.001 (-60 dBFS) or more and five times its standard error. The swing of
-a single hit is not.
+The DC offset is a weighted mean of the mix. Parts of the recording are weighted by the inverse of their level, since
+soft parts show the offset best. It is removed if it is at least 0.001 (-60 dBFS) and five times its standard error;
+the swing of a single hit stays.
 
 Shapes: `n` frames of a block, `C` channels, `P` parts of `_PART_FRAMES`.
 """
@@ -22,12 +22,12 @@ from distill.audio.pcm import F32
 
 LEAST_OFFSET = 0.001
 _PART_FRAMES = 1024
-_TAPER = np.hanning(_PART_FRAMES) / np.hanning(_PART_FRAMES).sum()  # a low tone leaves little of itself in such a mean
+_TAPER = np.hanning(_PART_FRAMES) / np.hanning(_PART_FRAMES).sum()  # a low tone hardly changes a tapered mean
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Numbers of the channels whose mean is taken, from 0, and the offset that is taken off it."""
+    """Mono mix: the mean of `channels` (counted from 0), minus `offset`."""
 
     channels: tuple[int, ...]
     offset: float = 0.0
@@ -35,7 +35,7 @@ class Mix:
     def of(self, block: F32) -> F32:
         """Mix samples `[n, C]` to mono `[n]`, by columns: six times faster than mean(axis=1).
 
-        Digital silence has no offset: it stays silent.
+        Digital silence stays silent: no offset is subtracted.
         """
         mixed = np.asarray(sum(block.T[[*self.channels]]) / np.float32(len(self.channels)), dtype=np.float32)
         return mixed - np.float32(self.offset) if self.offset and mixed.any() else mixed
@@ -43,17 +43,17 @@ class Mix:
 
 @dataclass(frozen=True)
 class BothChannels:
-    """Two channels as they are, without the offset of each."""
+    """Two channels unmixed, each minus its DC offset."""
 
     offsets: tuple[float, float] = (0.0, 0.0)
 
     @property
     def offset(self) -> float:
-        """The larger offset."""
+        """The offset of larger magnitude."""
         return max(self.offsets, key=abs)
 
     def of(self, block: F32) -> F32:
-        """Samples `[n, 2]` without offset. A silent channel stays silent."""
+        """Samples `[n, 2]` minus the offsets. A silent channel stays silent."""
         if not any(self.offsets):
             return block
         offsets = np.where(block.any(axis=0), self.offsets, 0.0)
@@ -61,29 +61,29 @@ class BothChannels:
 
 
 def both_channels(count: int) -> BothChannels:
-    """Both of two channels as they are."""
+    """Both channels unchanged. `count` has to be 2."""
     assert count == 2
     return BothChannels()
 
 
 def all_channels(count: int) -> Mix:
-    """The mean of `count` channels as it is."""
+    """Mean of all `count` channels, no offset removed."""
     return Mix(tuple(range(count)))
 
 
 class ChannelStatistics:
-    """What a mix is decided by, gathered from blocks `[n, C]` of a recording."""
+    """Statistics that decide the mix, accumulated over blocks `[n, C]` of a recording."""
 
     def __init__(self, channels: int) -> None:
         self._frames = 0
         self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
         self._sum, self._products = np.zeros(channels), np.zeros((channels, channels))
-        # Of the means of parts, weighted; and sums of the weights and of their squares.
+        # Weighted sums over the means of parts; sums of the weights and of the squared weights.
         self._part_sum, self._part_products = self._sum.copy(), self._products.copy()
         self._weights = self._squared_weights = 0.0
 
     def add(self, block: F32) -> None:
-        """Add a block."""
+        """Add a block `[n, C]`."""
         rows = block.T.astype(np.float64, order="C")  # [C, n]: sums are several times faster along rows
         self._frames += len(block)
         self._low, self._high = np.minimum(self._low, rows.min(axis=1)), np.maximum(self._high, rows.max(axis=1))
@@ -93,14 +93,14 @@ class ChannelStatistics:
         powers = np.einsum("cpf,cpf->cp", parts, parts) / _PART_FRAMES
         means = parts @ _TAPER  # [C, P]
         deviation = np.sqrt(np.maximum(0.0, powers - np.square(parts.mean(axis=2)))).mean(axis=0)
-        weights = powers.any(axis=0) / (deviation + LEAST_OFFSET)  # digital silence says nothing of an offset
+        weights = powers.any(axis=0) / (deviation + LEAST_OFFSET)  # digital silence shows no offset
         self._weights += float(weights.sum())
         self._squared_weights += float(np.square(weights).sum())
         self._part_sum += means @ weights
         self._part_products += (weights * means) @ means.T
 
     def mix(self) -> tuple[Mix, bool]:
-        """The mix, and whether it is of one channel because all of them cancel out. All samples were finite."""
+        """Choose the mix; True if the channels cancel out and only one is used. All samples have to be finite."""
         mean = self._sum / max(1, self._frames)
         peaks = np.maximum(self._high - mean, mean - self._low)
         covariance = self._products / max(1, self._frames) - np.outer(mean, mean)
@@ -112,12 +112,12 @@ class ChannelStatistics:
         return Mix(tuple(counted.tolist()), self._offset(counted)), is_cancelled
 
     def both(self) -> BothChannels:
-        """Both of two channels, without the offset of each."""
+        """Both channels, each minus its DC offset."""
         return BothChannels((self._offset(np.array([0])), self._offset(np.array([1]))))
 
     def _offset(self, counted: NDArray[np.intp]) -> float:
-        """The offset of a mix, 0 where it is not five times its standard error."""
-        parts = self._weights**2 / max(self._squared_weights, 1e-30)  # that would tell as much if all told the same
+        """DC offset of a mix; 0 if below LEAST_OFFSET or five times its standard error."""
+        parts = self._weights**2 / max(self._squared_weights, 1e-30)  # effective number of equally weighted parts
         if parts < 8:
             return 0.0
         offset = float(self._part_sum[counted].mean()) / self._weights

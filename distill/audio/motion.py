@@ -1,7 +1,8 @@
-"""How sounds move: do high partials die first, do pitches bend, is there a pulse, is there noise between partials?
+"""Motion metrics: whether treble decays first, pitch bends, onsets repeat, and the spectrum is noisy.
 
-Figures of level and spectrum are blind to this: a sound whose spectrum stands still has the mean that it should have.
-Shapes: `T` frames, `bins` of a spectrum.
+Level and spectrum metrics miss this: a sound with a frozen spectrum can still have the right mean spectrum.
+
+Shapes: `N` samples, `T` frames, `bins` of a spectrum.
 """
 
 import math
@@ -15,14 +16,14 @@ from numpy.typing import NDArray
 
 from distill.audio.measure import peak_offset
 
-FEWEST = 5  # sounds that have a figure: of fewer there is no such interval
-SILENT = 1e-6  # energy of the loudest frame below which there is none: -60 dB
-FLOOR = 1e-11  # of the loudest bin: what is softer counts as so much
+FEWEST = 5  # sounds that a median needs: with fewer there is no 90 % interval
+SILENT = 1e-6  # energy relative to the loudest frame below which a band is silent: -60 dB
+FLOOR = 1e-11  # power relative to the loudest bin, added to every bin
 HOP_SECONDS = 0.0107
-LEAST_SECONDS = 1.5  # of a sound that has a pulse
-REPEATING = 0.45  # least repetition of onsets that have a tempo
-LOBE_HERTZ = 70.0  # to each side of a partial, three times as far as its window spreads it
-IN_WORDS = {  # names of figures, how they are written, and their units
+LEAST_SECONDS = 1.5  # shortest sound whose onsets are measured
+REPEATING = 0.45  # least repetition of the onsets for a tempo
+LOBE_HERTZ = 70.0  # on each side of a partial: three times the spread of its window
+IN_WORDS = {  # by metric: its description, number format and unit
     "damping": ("decay of treble less that of bass", ".0f", " dB/s"),
     "pitch_range": ("range of pitch", ".0f", " cents"),
     "pulse": ("pulse", ".2f", ""),
@@ -34,12 +35,13 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Motion:
-    """How one sound moves; NaN where it has no such figure.
+    """Motion metrics of one sound; NaN where a metric is undefined.
 
-    `damping` is the decay above 3 kHz less that below 800 Hz, in dB/s: below 0 where treble dies first. `pitch_range` is
-    that of its strongest partial, from the 10th to the 90th percentile, in cents. `pulse` is the highest
-    autocorrelation of its onsets between 0.1 and 0.6 s. `flatness` is that of its spectrum from 300 Hz to 8 kHz, in dB:
-    -2.5 for noise, -40 for clean partials. `seconds` are those above -40 dB of its loudest frame.
+    `damping`: slope above 3 kHz minus slope below 800 Hz, in dB/s; negative where treble decays first.
+    `pitch_range`: 10th to 90th percentile of the pitch of the strongest partial, in cents.
+    `pulse`: highest autocorrelation of the onsets at lags of 0.1 to 0.6 s.
+    `flatness`: spectral flatness from 300 Hz to 8 kHz, in dB: -2.5 for noise, -40 for clean partials.
+    `seconds`: time spent within 40 dB of the loudest frame.
     """
 
     damping: float
@@ -63,7 +65,7 @@ class Motion:
 
 
 class Median(NamedTuple):
-    """Median of a figure over `sounds` that have it, and an interval that holds it in 90 of 100 draws of so many."""
+    """Median of a metric with its 90 % confidence interval, and the number of sounds that have the metric."""
 
     value: float
     low: float
@@ -75,7 +77,7 @@ Medians = Mapping[str, Median]
 
 
 def medians(sounds: Iterable[Motion]) -> Medians:
-    """Medians of the figures of a set of sounds, by name; those that fewer than FEWEST sounds have are left out."""
+    """Medians over a set of sounds, by metric name. Leaves out metrics defined for fewer than FEWEST sounds."""
     measured, found = list(sounds), dict[str, Median]()
     for field in fields(Motion):
         values = np.array([getattr(one, field.name) for one in measured], dtype=np.float64)
@@ -86,7 +88,7 @@ def medians(sounds: Iterable[Motion]) -> Medians:
 
 
 def motion_line(sounds: Medians, recordings: Medians) -> str:
-    """How sounds move beside recordings, for people; "" where too few have any figure."""
+    """One line that compares the medians of sounds with those for recordings; "" if no metric has both."""
     said = []
     for name, (words, form, unit) in IN_WORDS.items():
         if name in sounds and name in recordings:
@@ -97,7 +99,7 @@ def motion_line(sounds: Medians, recordings: Medians) -> str:
 
 
 def _interval(values: Doubles) -> tuple[float, float]:
-    """The interval of the median of sorted values, as tosses of a coin leave out values at each end (sign test)."""
+    """90 % confidence interval for the median of sorted values, by the sign test."""
     count, outside = len(values), 0
     while sum(math.comb(count, more) for more in range(outside + 2)) <= 0.05 * 2**count:
         outside += 1
@@ -105,16 +107,16 @@ def _interval(values: Doubles) -> tuple[float, float]:
 
 
 def _powers(sound: Doubles, sample_rate: int, seconds: float, widest: float = math.inf) -> tuple[Doubles, Doubles]:
-    """Power spectra `[T, bins]` of Hann windows of about so many seconds, and the frequencies of the bins.
+    """Power spectra `[T, bins]` of Hann windows of about `seconds`, and the bin frequencies in Hz.
 
-    Bins are at most `widest` apart, all in Hz: then the length is a power of two, as others take ten times as long.
+    With `widest`, bins are at most that many Hz apart: windows are padded to a power of two, as other lengths are slow.
     """
     size, hop = 2 * round(seconds * sample_rate / 2), round(HOP_SECONDS * sample_rate)
     points = max(size, 1 << (math.ceil(sample_rate / widest) - 1).bit_length())
     padded = np.pad(sound, (size // 2, size // 2 + hop))
     windows, taper, at_once = sliding_window_view(padded, size)[::hop], np.hanning(size + 1)[:-1], 8
     powers: Doubles = np.empty((len(windows), points // 2 + 1))
-    for first in range(0, len(windows), at_once):  # so many spectra stay in the processor's cache
+    for first in range(0, len(windows), at_once):  # spectra of one block stay in the processor's cache
         spectra = np.fft.rfft(windows[first : first + at_once] * taper, points)
         powers[first : first + at_once] = np.square(spectra.real) + np.square(spectra.imag)
     hertz: Doubles = np.asarray(np.arange(powers.shape[1]) * (sample_rate / points), np.float64)
@@ -122,13 +124,13 @@ def _powers(sound: Doubles, sample_rate: int, seconds: float, widest: float = ma
 
 
 def _damping(powers: Doubles, hertz: Doubles) -> float:
-    """Decay above 3 kHz less that below 800 Hz, dB/s, each from its loudest frame down by 40 dB."""
+    """Slope above 3 kHz minus slope below 800 Hz in dB/s, each over the first 40 dB of decay."""
     high, low = (_decay(powers, (hertz >= least) & (hertz < most)) for least, most in ((3000, 11_000), (60, 800)))
     return high - low
 
 
 def _decay(powers: Doubles, band: NDArray[np.bool_]) -> float:
-    """Slope in dB/s of a band of spectra `[T, bins]` from its loudest frame on; NaN where it is silent or too short."""
+    """Slope in dB/s of a band of spectra `[T, bins]` from its loudest frame on; NaN if silent or too short."""
     least, energies = powers.sum(axis=1).max() * SILENT, powers[:, band].sum(axis=1)
     if energies.max() < max(least, 1e-300):
         return math.nan
@@ -139,7 +141,7 @@ def _decay(powers: Doubles, band: NDArray[np.bool_]) -> float:
 
 
 def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
-    """Range in cents of the strongest partial, followed from the loudest frame both ways; NaN where it soon is lost."""
+    """Pitch range in cents of the strongest partial, tracked both ways from the loudest frame; NaN if lost early."""
     inside = (hertz > 90.0) & (hertz < 5000.0)
     powers, hertz = powers[:, inside], hertz[inside]
     octaves, energies = np.log2(hertz), powers.sum(axis=1)
@@ -165,15 +167,15 @@ def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
 
 
 def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
-    """Tempo of a sound `[N]` in beats a minute, 70 to 180; NaN where its onsets do not repeat.
+    """Tempo of a sound `[N]` in beats a minute, 70 to 180; NaN if its onsets do not repeat.
 
-    Of tempos that explain them the one nearest to 120 is likelier.
+    Tempos near 120 are favoured, since several tempos may explain the same onsets.
     """
     alike = _unbiased_autocorrelation(_onsets(np.asarray(sound, np.float64), sample_rate))
     if _repetition(alike, 1 / HOP_SECONDS) < REPEATING:
         return math.nan
     tempos = np.arange(70.0, 180.5, 0.5)
-    beats = 60 / tempos / (round(HOP_SECONDS * sample_rate) / sample_rate)  # in frames
+    beats = 60 / tempos / (round(HOP_SECONDS * sample_rate) / sample_rate)  # frames in a beat
     places = beats * np.array([[0.25], [0.5], [1], [2], [3], [4]])
     found = np.interp(places, np.arange(len(alike)), alike)
     explained = np.average(found, axis=0, weights=places < 0.8 * len(alike))
@@ -181,13 +183,13 @@ def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
 
 
 def _pulse(sound: Doubles, sample_rate: int) -> float:
-    """Highest autocorrelation of the onsets between 0.1 and 0.6 s; NaN for sounds of less than 1.5 s."""
+    """Highest autocorrelation of the onsets at lags of 0.1 to 0.6 s; NaN for sounds shorter than 1.5 s."""
     alike = _autocorrelation(_onsets(sound, sample_rate))
     return float(max(alike[round(0.1 / HOP_SECONDS) : round(0.6 / HOP_SECONDS)], default=math.nan))
 
 
 def _onsets(sound: Doubles, sample_rate: int) -> Doubles:
-    """Onsets `[T]` of a sound: how much its levels rise; none for sounds of less than 1.5 s."""
+    """Onset strength `[T]` of a sound, the summed rise of its levels; empty for sounds shorter than 1.5 s."""
     if len(sound) < LEAST_SECONDS * sample_rate:
         return np.empty(0)
     powers, _ = _powers(sound, sample_rate, 0.021)
@@ -197,32 +199,32 @@ def _onsets(sound: Doubles, sample_rate: int) -> Doubles:
 
 
 def _unbiased_autocorrelation(onsets: Doubles) -> Doubles:
-    """Autocorrelation `[T]` of onsets `[T]` for so many as are compared: the longer a lag, the fewer there are."""
+    """Autocorrelation `[T]` of onsets `[T]`, scaled up at long lags, which compare fewer frames."""
     alike = _autocorrelation(onsets)
     return alike * (len(alike) / np.arange(len(alike), 0, -1))
 
 
 def _autocorrelation(onsets: Doubles) -> Doubles:
-    """Autocorrelation `[T]` of onsets `[T]`, 1 without a lag; none where they are all alike."""
+    """Autocorrelation `[T]` of onsets `[T]`, 1 at lag 0; empty if all onsets are equal."""
     varied = onsets - onsets.mean() if len(onsets) else onsets
     both: Doubles = np.correlate(varied, varied, "full")[len(varied) - 1 :] if varied.any() else np.empty(0)
     return both / both[0] if len(both) else both
 
 
 def _repetition(alike: Doubles, frame_rate: float) -> float:
-    """How much onsets with this unbiased autocorrelation `[T]` repeat; -1 where they are too short.
+    """Strength of repetition, from the unbiased autocorrelation `[T]` of onsets; -1 if there are too few frames.
 
-    That is how alike they are after a lag of .2 to 1.2 s and after twice that lag, less what they are between: onsets of
-    a sound that swells or dies are alike at all short lags.
+    The best lag from 0.2 to 1.2 s counts. It scores the smaller of its correlation and that at twice the lag, minus the
+    minimum at shorter lags: onsets of sounds that swell or fade correlate at all short lags.
     """
     lags = range(round(0.2 * frame_rate), min(round(1.2 * frame_rate), int(0.4 * len(alike))))
-    twice = (alike[2 * lag - 1 : 2 * lag + 2].max() for lag in lags)  # a beat is no whole number of frames
+    twice = (alike[2 * lag - 1 : 2 * lag + 2].max() for lag in lags)  # a beat is not a whole number of frames
     repeats = (min(alike[lag], again) - alike[:lag].min() for lag, again in zip(lags, twice, strict=True))
     return float(max(repeats, default=-1.0))
 
 
 def _flatness(powers: Doubles, hertz: Doubles) -> float:
-    """Spectral flatness from 300 Hz to 8 kHz, dB, the median of frames within 40 dB of the loudest."""
+    """Spectral flatness from 300 Hz to 8 kHz in dB: the median over frames within 40 dB of the loudest."""
     energies = powers.sum(axis=1)
     band = powers[energies > energies.max() * 1e-4][:, (hertz > 300) & (hertz < 8000)] + FLOOR * powers.max()
     if not band.any():

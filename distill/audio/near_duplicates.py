@@ -1,18 +1,17 @@
-"""Near-duplicate recordings: those that share most of their audio fingerprints at one lag.
+"""Near-duplicate recordings: pairs that share most of their audio fingerprints at one lag.
 
-Fingerprints are after Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): each frame gives 32
+Fingerprints follow Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): each frame gives 32
 bits, the signs of energy differences along time and frequency (their equation 1). Two changes, measured on one-shots:
 
-- differences of log energy, so that the decay of a quiet partial counts as much as that of a loud one;
-- a bit that is nearly zero is marked unsure and counts half, so that a held tone or an empty band proves nothing.
+- Differences use log energy, so that the decay of quiet and loud partials counts equally.
+- A bit whose difference is nearly zero is marked unsure and counts half: held tones and empty bands prove nothing.
 
 Candidates come from sorting the frames' bits under several band orders and comparing neighbours (Charikar, "Similarity
-Estimation Techniques from Rounding Algorithms", STOC 2002), which tolerates errors in any band and costs the same
-however common a frame is. Two frames that match are a vote for their recordings at a lag. Pairs with enough votes are
-compared frame by frame. All is in memory: about 100 bytes a frame, of which a second has 125.
+Estimation Techniques from Rounding Algorithms", STOC 2002). This tolerates errors in any band, and common frames cost
+no extra time. Two matching frames are a vote for their recordings at a lag. Pairs with enough votes are compared frame
+by frame. Everything is in memory: about 100 bytes a frame, 125 frames a second.
 
-Shapes: `N` samples, `F` frames of a recording or of all recordings end to end, `R` recordings, `P` pairs of recordings at
-a lag.
+Shapes: `N` samples, `F` frames of one or of all recordings, `R` recordings, `P` pairs of recordings at a lag.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,15 +35,15 @@ Flags = NDArray[np.bool_]
 
 
 class Fingerprint(NamedTuple):
-    """Fingerprint of a recording, of three-valued bits: bit `b` of a frame is 1, 0 or, where `sure` is 0, unknown."""
+    """Fingerprint of a recording with three-valued bits: bit `b` of a frame is 1, 0 or, if `sure` is 0, unknown."""
 
     signs: U32  # [F]
     sure: U32  # [F]
-    loud: Flags  # [F]: within 50 dB of the recording's loudest frame
+    loud: Flags  # [F], within 50 dB of the recording's loudest frame
 
 
 def hop_length(sample_rate: int) -> int:
-    """Samples from one frame of a fingerprint to the next: `N` samples have `ceil(N / hop_length)` frames."""
+    """Hop of a fingerprint in samples: `N` samples have `ceil(N / hop_length)` frames."""
     return max(1, round(sample_rate * HOP_SECONDS))
 
 
@@ -57,14 +56,14 @@ def fingerprint(pcm: Pcm, sample_rate: int) -> Fingerprint:
     floor = np.maximum(energy.max(axis=1, keepdims=True) * 10 ** (-masked_db / 10), noise)
     level = 10 * np.log10(energy + floor)
     slope = level[:, :-1] - level[:, 1:]  # [F, 32] dB between neighbouring bands
-    change = slope.copy()  # before the first frame there is silence, whose slope is zero: an onset tells most
+    change = slope.copy()  # silence before the first frame has zero slope, so that onsets count
     change[step:] -= slope[:-step]
     sure = np.abs(change) > sure_db
     return Fingerprint(_packed((change > 0) & sure), _packed(sure), loud)
 
 
 def _band_energies(pcm: Pcm, sample_rate: int) -> tuple[F32, float]:
-    """Mean power per bin in BITS + 1 bands, `[F, 33]`, and 6 dB more than 16-bit rounding alone would give."""
+    """Mean power per bin in BITS + 1 bands, `[F, 33]`, and a noise floor 6 dB above that of 16-bit rounding."""
     window, fft_length, edges = _analysis(sample_rate)
     hop = hop_length(sample_rate)
     padded = np.pad(pcm, (len(window) // 2, len(window)))
@@ -82,10 +81,9 @@ def _band_energies(pcm: Pcm, sample_rate: int) -> tuple[F32, float]:
 
 @cache
 def _analysis(sample_rate: int) -> tuple[F32, int, I64]:
-    """Window of the short-time Fourier transform, the transform's length, and the edges of bands in its bins.
+    """STFT window of 64 ms, FFT length, and band edges in bins.
 
-    The window is 64 ms long. There are BITS + 1 bands from 50 Hz to 8 kHz, evenly spaced on a scale that is linear below
-    200 Hz, logarithmic above.
+    BITS + 1 bands from 50 Hz to 8 kHz are evenly spaced on a scale that is linear below 200 Hz and logarithmic above.
     """
     linear_hz, window_length = 200.0, round(sample_rate * 0.064)
     fft_length = 1 << (window_length - 1).bit_length()
@@ -102,21 +100,20 @@ def _packed(flags: Flags) -> U32:
 
 
 def error_rate_limit(bits: I64) -> NDArray[np.float64]:
-    """Highest error rate over `bits` sure bits at which two aligned recordings count as the same sound.
+    """Error rate over `bits` sure bits below which two aligned recordings count as the same sound.
 
-    Unrelated recordings agree on half of their bits by chance, with a spread that shrinks as 1/sqrt(bits). On 365 one-shots,
-    loops and spoken digits 18 kinds of changed copy have an error rate of 0.07 in the median and 0.18 at the 95th
-    percentile; the closest two of 62 124 pairs of different recordings, takes of a word, have 0.26.
+    Unrelated recordings agree on half of their bits by chance, with a spread that shrinks as 1/sqrt(bits). On 365
+    one-shots, loops and spoken digits, 18 kinds of modified copy have a median error rate of 0.07, and 0.18 at the 95th
+    percentile. The closest of 62 124 pairs of different recordings, two takes of a word, has 0.26.
     """
     by_chance = 0.5 - 6.0 / np.sqrt(np.maximum(bits, 1))
     return np.asarray(np.minimum(0.22, by_chance), dtype=np.float64)
 
 
 class NearDuplicates(NamedTuple):
-    """For each recording the smallest index in its group, its own where it is alone; and those that are parts.
+    """`groups`: smallest index in the group of each recording, its own index if it has no near-duplicates.
 
-    A part is cut out of a longer recording: its index leads to the index of the longest, and to the second of it at which
-    the part begins.
+    `parts` maps a recording cut from a longer one to (index of the longest, start of the part in it in seconds).
     """
 
     groups: list[int]
@@ -124,11 +121,11 @@ class NearDuplicates(NamedTuple):
 
 
 def find_near_duplicates(fingerprints: Sequence[Fingerprint]) -> NearDuplicates:
-    """Group near-duplicates, and tell parts from copies.
+    """Group near-duplicates, and distinguish parts from copies.
 
-    Two recordings are near-duplicates if, at one lag, at least MINIMUM_OVERLAP of the loud frames of the one with
-    fewer lie inside the other and their bit error rate is below `error_rate_limit`. Groups are the transitive closure.
-    It is a part if it has fewer than MINIMUM_OVERLAP of the other's loud frames.
+    Two recordings are near-duplicates if, at one lag, at least MINIMUM_OVERLAP of the loud frames of the shorter lie
+    inside the longer, and their bit error rate is below `error_rate_limit`. The shorter has fewer loud frames; it is a
+    part if it has fewer than MINIMUM_OVERLAP of the longer's. Groups are the transitive closure.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -143,7 +140,7 @@ def find_near_duplicates(fingerprints: Sequence[Fingerprint]) -> NearDuplicates:
     smallest = np.unique(groups, return_index=True)[1]
     counts = frames.loud_counts
     is_part = counts[shorter] < MINIMUM_OVERLAP * counts[longer]
-    # The longest recording last, and so kept.
+    # Sort the longest recording last: the dict keeps the last.
     order = np.lexsort((-lag[is_part], -longer[is_part], counts[longer[is_part]]))
     ranked = np.stack([shorter, longer, lag], axis=1)[is_part][order].tolist()
     parts = {part: (whole, max(0, frame) * HOP_SECONDS) for part, whole, frame in ranked}
@@ -151,7 +148,7 @@ def find_near_duplicates(fingerprints: Sequence[Fingerprint]) -> NearDuplicates:
 
 
 class _Frames:
-    """The frames of all recordings end to end."""
+    """Frames of all recordings, concatenated."""
 
     def __init__(self, fingerprints: Sequence[Fingerprint]) -> None:
         self.lengths = np.array([len(prints.loud) for prints in fingerprints], dtype=np.int64)  # [R]
@@ -163,18 +160,21 @@ class _Frames:
         self.loud_counts = np.bincount(self.recording[self.loud], minlength=len(fingerprints))  # [R]
         self.loud_starts = np.cumsum(self.loud_counts) - self.loud_counts  # [R]
         self.longest = int(self.lengths.max())
-        self.span = 2 * self.longest + 1  # lags of a pair
+        self.span = 2 * self.longest + 1  # number of lags of a pair
 
     def differences(self, a: I64, b: I64) -> tuple[I64, I64]:
-        """Twice the bit errors of frames `a` and `b`, and bits that are sure on any side; on one side they are half an error."""
+        """Twice the bit errors between frames `a` and `b`, and the number of bits sure in either.
+
+        A bit that is sure in only one of the two frames is half an error.
+        """
         sure_a, sure_b = self.sure[a], self.sure[b]
         disagree = np.bitwise_count((self.signs[a] ^ self.signs[b]) & sure_a & sure_b).astype(np.int64)
         return 2 * disagree + np.bitwise_count(sure_a ^ sure_b), np.bitwise_count(sure_a | sure_b).astype(np.int64)
 
     def vote(self, a: I64, b: I64) -> I64:
-        """Votes of the pairs of frames `a` and `b` that match and are of two recordings, one integer each.
+        """Votes for matching frames `a` and `b` of two different recordings, one integer each.
 
-        Sorted, they are in the order of pairs, then of lags.
+        Votes sort by pair of recordings, then by lag.
         """
         half_errors, bits = self.differences(a, b)
         keep = (self.recording[a] != self.recording[b]) & (half_errors <= 2 * 0.2 * bits)
@@ -184,20 +184,20 @@ class _Frames:
         return np.asarray((first * len(self.lengths) + second) * self.span + lag + self.longest, dtype=np.int64)
 
     def pairs(self, votes: I64) -> I64:
-        """Rows `[P, 3]` of votes: the first recording, the second, and how many frames that is later."""
+        """Decode votes to rows `[P, 3]`: first recording, second recording, lag in frames."""
         pair = votes // self.span
         first, second = pair // len(self.lengths), pair % len(self.lengths)
         return np.stack([first, second, votes % self.span - self.longest], axis=1)
 
     def by_length(self, votes: I64) -> tuple[I64, I64, I64]:
-        """The recordings of votes, first the shorter in loud frames, and how many frames later it is in the longer."""
+        """Decode votes to shorter and longer recording, by loud frames, and start of the shorter in the longer."""
         first, second, lag = self.pairs(votes).T
         swap = self.loud_counts[second] < self.loud_counts[first]
         return np.where(swap, second, first), np.where(swap, first, second), np.where(swap, -lag, lag)
 
 
 def _sorted_votes(frames: _Frames) -> I64:
-    """All votes of loud frames with 10 sure bits, of recordings with 16 loud frames."""
+    """Sorted votes of loud frames with at least 10 sure bits, from recordings with at least 16 loud frames."""
     loud = frames.loud[np.bitwise_count(frames.sure[frames.loud]) >= 10]
     indexed = loud[frames.loud_counts[frames.recording[loud]] >= 16]
     band_orders, neighbours = 6, 2
@@ -220,7 +220,7 @@ def _sorted_votes(frames: _Frames) -> I64:
 
 
 def _keys(frames: _Frames, at: I64, bands: I64) -> NDArray[np.uint64]:
-    """The bits of the frames `at` in the order of bands, the first in the highest bits; sure before sign."""
+    """Sort keys of the frames `at`: two bits a band, sure before sign, with the first of `bands` highest."""
     pairs = (_spread(frames.sure[at]) << np.uint64(1)) | _spread(frames.signs[at])
     keys = np.zeros(len(at), dtype=np.uint64)
     for band in bands.tolist():
@@ -229,7 +229,7 @@ def _keys(frames: _Frames, at: I64, bands: I64) -> NDArray[np.uint64]:
 
 
 def _spread(bits: U32) -> NDArray[np.uint64]:
-    """Bit `b` at position `2 b`."""
+    """Move bit `b` to position `2 b`."""
     spread: NDArray[np.uint64] = bits.astype(np.uint64)
     for shift in (16, 8, 4, 2, 1):
         spread = (spread | (spread << np.uint64(shift))) & np.uint64(((1 << 64) - 1) // ((1 << shift) + 1))
@@ -237,7 +237,7 @@ def _spread(bits: U32) -> NDArray[np.uint64]:
 
 
 def _by_recording(votes: I64, frames: _Frames) -> Iterator[I64]:
-    """Sorted votes in parts of about four million, each with all those of its first recordings."""
+    """Split sorted votes into parts of about four million, without splitting the votes of a first recording."""
     per_recording, at_once = len(frames.lengths) * frames.span, 1 << 22
     start = 0
     while start < len(votes):
@@ -245,11 +245,11 @@ def _by_recording(votes: I64, frames: _Frames) -> Iterator[I64]:
         stop = int(np.searchsorted(votes, (last // per_recording + 1) * per_recording))
         yield votes[start:stop]
         start = stop
-    yield votes[:0]  # so that there is a part
+    yield votes[:0]  # at least one part
 
 
 def _candidates(votes: I64, span: int) -> I64:
-    """Sorted votes at the two lags of each pair that have the most votes, with those beside them, and three at least."""
+    """Votes for the two best lags of each pair of recordings, with at least three votes at or next to a lag."""
     votes, counts = np.unique(votes, return_counts=True)
     support = counts.copy()
     adjacent = np.flatnonzero(np.diff(votes) == 1)
@@ -264,7 +264,7 @@ def _candidates(votes: I64, span: int) -> I64:
 
 
 def _are_same_sound(frames: _Frames, votes: I64) -> Flags:
-    """For each of the votes, whether the two recordings are near-duplicates at its lag or one frame to a side."""
+    """Whether the recordings of each vote are near-duplicates at its lag, or one frame earlier or later."""
     shorter, longer, lag = frames.by_length(votes)
     same = np.zeros(len(votes), dtype=np.bool_)
     batch = np.cumsum(frames.loud_counts[shorter]) // _AT_ONCE
@@ -276,7 +276,7 @@ def _are_same_sound(frames: _Frames, votes: I64) -> Flags:
 
 
 def _match_at(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> Flags:
-    """Whether the loud frames of each `shorter` recording match the frames of `longer` that are `lag` later."""
+    """Whether the loud frames of each `shorter` recording match the frames of `longer` at an offset of `lag`."""
     counts = frames.loud_counts[shorter]
     pair = np.repeat(np.arange(len(shorter)), counts)
     within = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -292,5 +292,5 @@ def _match_at(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> Flags:
 
 
 def _slices(count: int) -> Iterator[slice]:
-    """Slices of _AT_ONCE or fewer that cover `count`."""
+    """Slices of up to _AT_ONCE items that cover `count`."""
     return (slice(first, min(first + _AT_ONCE, count)) for first in range(0, count, _AT_ONCE))

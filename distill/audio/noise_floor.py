@@ -1,8 +1,8 @@
-"""The noise floor of a recording: the proportion of noise beside what is tonal, in eight bands of frequency.
+"""Noise floor of a recording: the noise-to-tone ratio in eight frequency bands.
 
-It tells the decoder how much noise to put between the partials of tones: mel bands cannot tell noise from partials that
-are close. A row of steps is of a whole sound, or of one second of a longer one, as with the parameters of parametric
-stereo. Spectral band replication codes a noise floor in the same way (ETSI TS 126 404, 5.6.3).
+It sets how much noise the decoder puts between the partials of tones: mel bands cannot tell noise from close partials.
+There is one row for a short sound, and one row a second for a longer sound, as with parametric-stereo parameters.
+Spectral band replication codes a noise floor in the same way (ETSI TS 126 404, 5.6.3).
 
 Shapes: `N` samples, `T` rows, `W` windows, `K` bins of a spectrum.
 """
@@ -14,29 +14,29 @@ from numpy.typing import NDArray
 from distill.audio.measure import row_count, row_of_seconds
 from distill.audio.pcm import F32
 
-EDGES = (0.0, 600.0, 1200.0, 2000.0, 3200.0, 5000.0, 7500.0, 11_000.0)  # Hz, from which each band begins
-MIDDLES: F32 = np.array([300, 850, 1550, 2530, 4000, 6120, 9080, 14_000], np.float32)  # Hz
+EDGES = (0.0, 600.0, 1200.0, 2000.0, 3200.0, 5000.0, 7500.0, 11_000.0)  # Hz, lower edges of the bands
+MIDDLES: F32 = np.array([300, 850, 1550, 2530, 4000, 6120, 9080, 14_000], np.float32)  # Hz, centres of the bands
 BANDS = len(EDGES)
-STEPS: F32 = np.arange(-2.7, 0.4, 0.2, dtype=np.float32)  # log10 of noise to tone, as amplitudes of mel bands
-SECONDS = (0.046, 0.093, 0.186, 0.372)  # of windows: short ones follow what glides, long ones tell low partials apart
+STEPS: F32 = np.arange(-2.7, 0.4, 0.2, dtype=np.float32)  # log10 noise-to-tone ratio of mel-band amplitudes
+SECONDS = (0.046, 0.093, 0.186, 0.372)  # short windows follow glides, long windows separate low partials
 HOP_SECONDS = 0.046
-PROMINENT_DB, RANGE_DB = 12.0, 60.0  # of partials: above the bins near them, and below the loudest bin of a window
-AROUND_HERTZ = 60.0  # to either side of a partial, near it
-LOBE = 3  # bins to either side that belong to a partial: half the main lobe of a Blackman window
-FEWEST = 0.15  # proportion of a band's bins that have to be free of partials
-DECODED_SECONDS = 0.046  # of the decoder's window, for which the proportion is meant
-NEPERS = np.log(10) / 10  # of power, a decibel
+PROMINENT_DB, RANGE_DB = 12.0, 60.0  # of a partial: least above the bins around, most below the loudest bin
+AROUND_HERTZ = 60.0  # on each side, that a partial has to stand out from
+LOBE = 3  # bins on each side of a partial that belong to it: half the main lobe of a Blackman window
+FEWEST = 0.15  # least proportion of a band's bins without partials
+DECODED_SECONDS = 0.046  # length of the decoder's window; the ratio is scaled to it
+NEPERS = np.log(10) / 10  # nepers of power in a decibel
 _AT_ONCE = 64  # windows
-_SMALLEST = 1e-9  # of amplitudes
+_SMALLEST = 1e-9  # amplitude added to avoid log10(0)
 
-NoiseFloor = NDArray[np.uint8]  # [T, BANDS] numbers of steps
-TYPICAL: NoiseFloor = np.array([[5, 5, 6, 7, 8, 10, 11, 12]], np.uint8)  # of a sound that was never measured
+NoiseFloor = NDArray[np.uint8]  # [T, BANDS] step indices
+TYPICAL: NoiseFloor = np.array([[5, 5, 6, 7, 8, 10, 11, 12]], np.uint8)  # for sounds that were never measured
 
 
 def noise_floor(samples: F32, sample_rate: int) -> NoiseFloor:
-    """The noise floor `[T, BANDS]` of samples `[N]`: medians over the windows of a row, weighted by their amplitudes.
+    """Measure the noise floor `[T, BANDS]` of samples `[N]`: medians over the windows of a row, weighted by amplitude.
 
-    Of windows of several lengths that have the same middle the one counts that has the least noise in a band.
+    Among windows of several lengths around the same centre, the window with the least noise counts in each band.
     """
     hop = round(HOP_SECONDS * sample_rate)
     middles = np.arange(min(hop // 2, len(samples) - 1), len(samples), hop)
@@ -48,13 +48,13 @@ def noise_floor(samples: F32, sample_rate: int) -> NoiseFloor:
     rows = row_of_seconds(middles / sample_rate, row_count(len(samples) / sample_rate))
     weights = np.where(np.isfinite(ratios), weights, 0.0)
     medians = [_weighted_medians(ratios[own], weights[own]) for own in (rows == row for row in range(rows[-1] + 1))]
-    known = np.nan_to_num(np.stack(medians), posinf=STEPS[-1])  # partials without gaps are as good as noise
+    known = np.nan_to_num(np.stack(medians), posinf=STEPS[-1])  # partials without gaps count as noise
     floor: NoiseFloor = np.abs(known[..., None] - STEPS).argmin(axis=2).astype(np.uint8)
     return floor
 
 
 def by_frame(floor: NoiseFloor, frames: int, frame_rate: float) -> F32:
-    """Log10 of noise to tone `[frames, BANDS]` of a floor; on lines between the middles of its rows."""
+    """Log10 noise-to-tone ratio `[frames, BANDS]` of a floor, interpolated linearly between the centres of its rows."""
     middles = np.arange(len(floor)) + 0.5
     times = (np.arange(frames) + 0.5) / frame_rate
     values = STEPS[floor]
@@ -65,13 +65,13 @@ def by_frame(floor: NoiseFloor, frames: int, frame_rate: float) -> F32:
 def _proportions(
     samples: F32, middles: NDArray[np.integer], size: int, sample_rate: int
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Log10 of noise to tone, and the amplitude of both, `[W, BANDS]`, of windows of `size` samples about `middles`."""
+    """Log10 noise-to-tone ratio and summed amplitude, `[W, BANDS]` each, of `size` samples around each of `middles`."""
     taper = np.blackman(size + 1)[:size].astype(np.float32)
-    first = np.minimum(np.ceil(np.array(EDGES) * size / sample_rate).astype(int), size // 2)  # bin of each band
+    first = np.minimum(np.ceil(np.array(EDGES) * size / sample_rate).astype(int), size // 2)  # first bin of each band
     bins, decoded = np.diff(first, append=size // 2 + 1), DECODED_SECONDS * sample_rate
     padded = np.pad(samples.astype(np.float32), (size // 2, size))
-    # Amplitudes as the decoder's bands have them: the lobe of a partial, and all bins of noise of variance 1, where the
-    # square of a Hann window has a mean of 3/8 and magnitudes of noise are Rayleigh distributed.
+    # Scale to amplitudes of the decoder's bands: the lobe of a partial, and all bins of unit-variance noise. The mean
+    # square of a Hann window is 3/8, and noise magnitudes are Rayleigh distributed.
     of_partial = decoded / 2 * np.sqrt(4 * np.square(taper).sum() / taper.sum() ** 2)
     of_noise = np.sqrt(np.pi / 4 * 3 / 8 * decoded) * bins * (decoded / size)
     parts = []
@@ -86,7 +86,7 @@ def _proportions(
             np.add.reduceat(values, first, axis=1)
             for values in (is_free.astype(np.float32), levels * is_free, np.sqrt(power) * is_partial)
         )
-        # The mean of noise by that of its logarithms, which a partial that is not found hardly changes.
+        # Estimate the noise power from its mean logarithm, which an undetected partial hardly changes.
         noise = np.exp((logs / np.maximum(free, 1) + np.euler_gamma) / 2) * of_noise
         tone = peaks * of_partial
         ratio = np.log10((noise + _SMALLEST) / (tone + _SMALLEST))
@@ -96,7 +96,7 @@ def _proportions(
 
 
 def _partials(levels: F32, reach: int) -> NDArray[np.bool_]:
-    """Which bins of spectra are peaks that stand out of the mean of `reach` bins to either side.
+    """Flags `[W, K]` of bins that are peaks and stand out from the mean of `reach` bins on each side.
 
     `levels` `[W, K]` are natural logarithms of powers.
     """
@@ -116,7 +116,7 @@ def _partials(levels: F32, reach: int) -> NDArray[np.bool_]:
 
 
 def _widened(chosen: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    """Bins `[W, K]` that are chosen, and those up to `reach` from one."""
+    """Flags `[W, K]` of chosen bins and all bins within `reach` of them."""
     widened = chosen.copy()
     for offset in range(1, reach + 1):
         widened[:, offset:] |= chosen[:, :-offset]
@@ -125,7 +125,7 @@ def _widened(chosen: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
 
 
 def _weighted_medians(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Medians `[BANDS]` of values `[W, BANDS]` by their weights; infinite where no value is known."""
+    """Weighted medians `[BANDS]` of values `[W, BANDS]`; infinite where all values are unknown."""
     order = values.argsort(axis=0)
     sums = np.take_along_axis(weights, order, 0).cumsum(axis=0)
     middle = (sums < sums[-1] / 2).sum(axis=0)

@@ -1,4 +1,4 @@
-"""Sounds as they leave Distill: at which sample rate, how loud, and in how many bits."""
+"""Output of sounds: sample rate, loudness and bit depth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from distill.audio.write import AudioFormat, Bits, audio_file, with_sampler_chun
 from distill.text import several
 
 MIDDLE_C = 60  # MIDI key of a loop
-CEILING_DB = -1.0  # dBFS: the highest peak of a sound that is brought to a loudness
-UNDER_DB = 0.05  # a smaller difference from the requested loudness is not reported
+CEILING_DB = -1.0  # dBFS: highest peak of a sound after loudness normalisation
+UNDER_DB = 0.05  # smaller differences from the requested loudness are not reported
 
 
 class Levelled(NamedTuple):
-    """Samples `[N]` or `[N, 2]`, and by how many dB they stay under the loudness that was asked for."""
+    """Samples `[N]` or `[N, 2]`, and how far they stay under the requested loudness, in dB."""
 
     samples: F32
     under_db: float = 0.0
@@ -42,7 +42,7 @@ class Output:
     tempo: Tempo | None = None
 
     def of(self, samples: F32, sample_rate: int) -> Levelled:
-        """Samples `[N]` or `[N, 2]` at `sample_rate` Hz, at this rate and loudness."""
+        """Convert samples `[N]` or `[N, 2]` from `sample_rate` Hz to this output's rate and loudness."""
         made = resampled(samples, sample_rate, self.sample_rate)
         return Levelled(made) if self.loudness is None else levelled(made, self.sample_rate, self.loudness)
 
@@ -55,7 +55,7 @@ class Output:
         return with_sampler_chunk(data, self.sample_rate, MIDDLE_C, (0, len(samples) - 1))
 
     def lines(self, under_db: Sequence[float], kind: str = "sound") -> list[str]:
-        """A line on the sounds that stay under the loudness."""
+        """Message about sounds that stay under the loudness, as a list of one line or none."""
         under = [decibels for decibels in under_db if decibels >= UNDER_DB]
         if not under or self.loudness is None:
             return []
@@ -66,7 +66,7 @@ class Output:
 
 
 def resampled(samples: F32, sample_rate: int, wanted: int) -> F32:
-    """Samples `[N]` or `[N, 2]` at another rate. Peaks that rise above full scale between samples are scaled down to it."""
+    """Resample `[N]` or `[N, 2]` to `wanted` Hz. If this raises the peak above full scale, scale the sound down."""
     if sample_rate == wanted:
         return samples
     made: F32 = soxr.resample(samples, sample_rate, wanted, "VHQ")
@@ -75,15 +75,15 @@ def resampled(samples: F32, sample_rate: int, wanted: int) -> F32:
 
 
 def levelled(samples: F32, sample_rate: int, loudness: float) -> Levelled:
-    """Samples `[N]` or `[N, 2]` at a loudness in LUFS, or softer, where their peak would be above CEILING_DB.
+    """Normalise samples `[N]` or `[N, 2]` to a loudness in LUFS, or less if their peak would exceed CEILING_DB.
 
-    Silence stays as it is.
+    Silence is unchanged.
     """
     peak = float(np.abs(samples).max(initial=0.0))
     own = integrated_loudness(samples / peak, sample_rate) if peak else -np.inf
     if not np.isfinite(own):
         return Levelled(samples)
-    gain_db = min(loudness - own, CEILING_DB)  # of samples with a peak of 1
+    gain_db = min(loudness - own, CEILING_DB)  # relative to samples with peak 1
     scaled: F32 = (samples * (10 ** (gain_db / 20) / peak)).astype(np.float32)
     return Levelled(scaled, loudness - own - gain_db)
 
@@ -91,7 +91,7 @@ def levelled(samples: F32, sample_rate: int, loudness: float) -> Levelled:
 def integrated_loudness(samples: NDArray[np.floating], sample_rate: int) -> float:
     """Integrated loudness of samples `[N]` or `[N, 2]` in LUFS, by ITU-R BS.1770-4; -inf for silence.
 
-    A sound shorter than a gating block of 0.4 s is one block. Filters are those that the recommendation gives, for 48 kHz.
+    A sound shorter than a gating block of 0.4 s is one block. Filters are the recommendation's filters for 48 kHz.
     """
     from pyloudnorm import Meter  # SciPy takes a while to load
 
@@ -99,5 +99,5 @@ def integrated_loudness(samples: NDArray[np.floating], sample_rate: int) -> floa
     sound = soxr.resample(samples.astype(np.float64), sample_rate, rate, "HQ")
     whole_blocks = len(sound) - max(0, len(sound) - block) % step
     seconds = min(block, len(sound)) / rate
-    padded = np.pad(sound[:whole_blocks], [(0, 1), (0, 0)][: sound.ndim])  # rounding of seconds may ask for one more
+    padded = np.pad(sound[:whole_blocks], [(0, 1), (0, 0)][: sound.ndim])  # rounding may need one more
     return float(Meter(rate, "DeMan", seconds).integrated_loudness(padded))

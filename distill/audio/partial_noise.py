@@ -1,8 +1,9 @@
-"""Noise between partials: how much sounds between the partials of a held tone, beside the partials themselves.
+"""Noise between the partials of held tones, in dB relative to these partials.
 
-Tones that are decoded with fizz between their partials have the right bands, the right partials and nearly the right
-ratio of tone to noise. Here the level of each gap between two neighbouring partials is compared with theirs. Shapes: `N`
-samples, `G` gaps, `S` sounds.
+A tone decoded with fizz between its partials still has the right bands, the right partials and nearly the right
+tone-to-noise ratio. This measure compares each gap between two neighbouring partials with the louder of the two.
+
+Shapes: `N` samples, `G` gaps, `S` sounds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,30 +13,30 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-SIZE, HOP, LATER = 8192, 4096, 2048  # samples: of a window, from one to the next, after which a partial is still there
-REGIONS = (60, 1250, 2500, 5000, 10_000)  # Hz, from which each region of frequency begins
-# In dB: partials are so much at most below the loudest bin, above the bins near them, and below their level of before.
+SIZE, HOP, LATER = 8192, 4096, 2048  # samples: window, hop, and how long a partial has to last
+REGIONS = (60, 1250, 2500, 5000, 10_000)  # Hz, lower edges of the frequency regions
+# dB: largest distance below the loudest bin, least height above the bins around, largest decay within LATER samples
 LOUD, PROMINENT, LASTING = 55.0, 15.0, 12.0
-AROUND = 40  # bins to either side of a partial that are near it
-NARROWEST, WIDEST = 14, 120  # bins between partials
-OUT_OF_TUNE, LOBE = 0.004, 3  # of its frequency that a decoded partial may be off; bins that its lobe reaches beyond
-FEWEST = 20  # gaps of a region that are enough to tell its level
+AROUND = 40  # bins on each side that a partial has to stand out from
+NARROWEST, WIDEST = 14, 120  # bins between two partials whose gap is measured
+OUT_OF_TUNE, LOBE = 0.004, 3  # relative detuning allowed for a decoded partial; half width of its lobe in bins
+FEWEST = 20  # gaps that a region needs for a median
 NOISE = "partial_noise/"  # prefix of metrics
 
 Doubles = NDArray[np.float64]
 
 
 class PartialNoise(NamedTuple):
-    """Levels `[G, S]` of gaps in dB, beside the louder partial next to each; and their regions' numbers `[G]`."""
+    """Levels `[G, S]` of gaps in dB relative to the louder adjacent partial, and region indices `[G]`."""
 
     regions: NDArray[np.intp]
     levels: Doubles
 
     @classmethod
     def measure(cls, original: NDArray[np.floating], sample_rate: int, *others: NDArray[np.floating]) -> Self:
-        """Measure `original` `[N]`, and `others` of the same length where the partials of `original` are.
+        """Measure `original` `[N]`, and `others` of the same length, at the partials of `original`.
 
-        The first of the levels' columns is that of the original.
+        The first column of the levels belongs to the original.
         """
         found = list(_gaps(original, sample_rate, others))
         levels = np.array([gap for _, gap in found]).reshape(-1, 1 + len(others))
@@ -43,20 +44,20 @@ class PartialNoise(NamedTuple):
 
     @classmethod
     def of_all(cls, measured: Iterable["PartialNoise"]) -> Self:
-        """The gaps of several sounds together."""
+        """Concatenate the gaps of several sounds."""
         regions, levels = zip(*measured, strict=True)
         return cls(np.concatenate(regions), np.concatenate(levels))
 
     def medians(self) -> dict[int, Doubles]:
-        """Median levels `[S]` of each region that has enough gaps, by the frequency in Hz from which it begins."""
+        """Median levels `[S]` of each region with at least `FEWEST` gaps, by the lower edge of the region in Hz."""
         chosen = {hertz: self.regions == number for number, hertz in enumerate(REGIONS)}
         return {hertz: np.median(self.levels[own], axis=0) for hertz, own in chosen.items() if own.sum() >= FEWEST}
 
 
 def partial_noise_summary(measured: Iterable[PartialNoise]) -> dict[str, float]:
-    """Median levels `<hertz>/original` and `<hertz>/decoded` of regions in dB, and their mean `distance`.
+    """Median levels `<hertz>/original` and `<hertz>/decoded` in dB, and `distance`, their mean absolute difference.
 
-    The gaps are those of decoded sounds beside their originals. Without enough of them nothing is told.
+    Each measurement compares an original with its decoded version. Empty if no region has enough gaps.
     """
     medians = PartialNoise.of_all(measured).medians()
     levels = {
@@ -69,13 +70,13 @@ def partial_noise_summary(measured: Iterable[PartialNoise]) -> dict[str, float]:
 
 
 def partial_noise_line(metrics: Mapping[str, float]) -> str:
-    """What metrics `partial_noise/...` say, in one line; empty where nothing was measured."""
+    """Summary of the `partial_noise/...` metrics in one line, or ""."""
     levels = _levels_in_words(metrics, ("decoded", "original"))
     return f"{metrics[f'{NOISE}distance']:.1f} dB from the originals': {levels}" if levels else ""
 
 
 def own_partial_noise(sounds: Mapping[str, Sequence[NDArray[np.floating]]], sample_rate: int) -> dict[str, float]:
-    """Metrics `partial_noise/<hertz>/<name>`: median levels in dB of sets of sounds `[N]`, between their own partials."""
+    """Metrics `partial_noise/<hertz>/<name>`: median gap levels in dB of sets of sounds, each at its own partials."""
     medians = {
         name: PartialNoise.of_all(PartialNoise.measure(one, sample_rate) for one in own).medians()
         for name, own in sounds.items()
@@ -85,13 +86,13 @@ def own_partial_noise(sounds: Mapping[str, Sequence[NDArray[np.floating]]], samp
 
 
 def own_partial_noise_line(metrics: Mapping[str, float]) -> str:
-    """What metrics of `own_partial_noise` say of generated, decoded and recorded sounds; empty where nothing was measured."""
+    """Summary of the `own_partial_noise` metrics for generated, decoded and recorded sounds in one line, or ""."""
     levels = _levels_in_words(metrics, ("generated", "decoded", "recorded"))
     return f"noise between partials, beside them (once decoded, recorded): {levels}" if levels else ""
 
 
 def _levels_in_words(metrics: Mapping[str, float], names: Sequence[str]) -> str:
-    """The level of the first name in dB, and those of the others in brackets, in regions where all are known."""
+    """Level of the first name in dB, with the other names' levels in brackets, for each region that has them all."""
     found = []
     for hertz in REGIONS:
         keys = [f"{NOISE}{hertz}/{name}" for name in names]
@@ -104,7 +105,7 @@ def _levels_in_words(metrics: Mapping[str, float], names: Sequence[str]) -> str:
 def _gaps(
     original: NDArray[np.floating], sample_rate: int, others: Iterable[NDArray[np.floating]]
 ) -> Iterator[tuple[int, list[float]]]:
-    """Region and levels `[S]` of each gap between partials that stay for a while."""
+    """Region index and levels `[S]` of each gap between lasting partials."""
     sounds = [np.asarray(sound, np.float64) for sound in (original, *others)]
     for start in range(SIZE // 4, len(original) - SIZE - LATER, HOP):
         first, *rest = (_spectrum(sound[start : start + SIZE]) for sound in sounds)
@@ -118,12 +119,12 @@ def _gaps(
 
 
 def _spectrum(samples: Doubles) -> Doubles:
-    """Levels `[bins]` of a window of samples in dB; a Blackman window has no lobes to the sides that would be noise."""
+    """Levels `[bins]` of a window of samples in dB. A Blackman window has no side lobes that would count as noise."""
     return np.asarray(20 * np.log10(np.abs(np.fft.rfft(samples * np.blackman(SIZE), SIZE)) + 1e-9))
 
 
 def _partials(spectrum: Doubles, later: Doubles) -> NDArray[np.intp]:
-    """Bins of the partials in levels `[bins]` of a window that are there in a later one, too, from low to high."""
+    """Bins of the partials in levels `[bins]` that are still present in a later window, in ascending order."""
     inner = spectrum[2:-2]
     is_peak = (inner > spectrum[1:-3]) & (inner > spectrum[3:-1]) & (inner > spectrum[:-4]) & (inner > spectrum[4:])
     loudest = spectrum.max()
@@ -135,7 +136,7 @@ def _partials(spectrum: Doubles, later: Doubles) -> NDArray[np.intp]:
 
 
 def _level(spectrum: Doubles, low: int, high: int, near: int) -> float:
-    """Mean power between two partials beside the louder of them, in dB, where each is within `near` bins."""
+    """Mean power between two partials in dB relative to the louder one; each may lie `near` bins off."""
     between = spectrum[low + near + LOBE : high - near - LOBE + 1]
     louder = max(spectrum[at - near : at + near + 1].max() for at in (low, high))
     return float(10 * np.log10(np.mean(10 ** (between / 10))) - louder)

@@ -1,8 +1,9 @@
-"""Partials of sounds: is what was a tone still a tone?
+"""Partials of sounds, to measure whether decoded tones are still tones.
 
-Noise with the bands and the envelope of a tone is near to it by every measure of level and mel distance. Here the
-partials of one sound are looked for in another, and those of one sound are followed over time. Shapes: `T` frames, `P`
-partials of a frame at most, `bins` of a spectrum.
+Noise with the bands and envelope of a tone is close to it by level and mel distance. These metrics match the partials
+of two sounds, and track the partials of one sound over time.
+
+Shapes: `T` frames, `P` partials in a frame at most, `bins` of a spectrum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from distill.audio.measure import peak_offset
 
-MOST_PARTIALS = 20  # of a frame, the loudest
-LOUD = 10 ** (-40 / 20)  # of a sound's loudest frame, and of a frame's loudest bin: what is softer does not count
+MOST_PARTIALS = 20  # in a frame: the loudest
+LOUD = 10 ** (-40 / 20)  # ignore anything softer, relative to the loudest frame and to a frame's loudest bin
 TONE = "tone/"  # prefix of metrics
 
 Doubles = NDArray[np.float64]
@@ -26,12 +27,12 @@ Numbers = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Partials:
-    """Partials of the frames of a sound, from low to high, and its spectra."""
+    """Partials in the frames of a sound, in ascending order, and its power spectra."""
 
-    frequencies: Doubles  # [T, P] Hz, NaN where a frame has fewer
+    frequencies: Doubles  # [T, P] Hz, padded with NaN
     levels: Doubles  # [T, P] dB of a full-scale sine
     powers: Doubles  # [T, bins]
-    energies: Doubles  # [T], the sums of these
+    energies: Doubles  # [T], summed powers
     is_loud: Flags  # [T]
     hertz_per_bin: float
     seconds: float
@@ -39,12 +40,12 @@ class Partials:
 
     @property
     def closest_hertz(self) -> float:
-        """Distance in Hz below which two frequencies are the same, however many cents that is: half a bin."""
+        """Distance in Hz below which two frequencies count as equal, whatever the cents: half a bin."""
         return 0.5 * self.hertz_per_bin
 
     @property
     def lobes(self) -> Flags:
-        """The bins `[T, bins]` that belong to partials: two on each side, the main lobe of the window."""
+        """Flags `[T, bins]` of the bins of partials: the main lobe of the window, two bins on each side."""
         frames, positions = np.nonzero(np.isfinite(self.frequencies))
         bins = np.rint(self.frequencies[frames, positions] / self.hertz_per_bin).astype(np.intp)
         lobes, last = np.zeros(self.powers.shape, bool), self.powers.shape[1] - 1
@@ -53,7 +54,7 @@ class Partials:
         return lobes
 
     def shares(self, lobes: Flags) -> Doubles:
-        """Proportion `[T]` of each frame's energy that is in bins `[T, bins]`."""
+        """Proportion `[T]` of each frame's energy in the flagged bins `[T, bins]`."""
         frames, bins = np.nonzero(lobes)
         inside = np.bincount(frames, self.powers[frames, bins], len(self.energies))
         return np.asarray(inside / np.maximum(self.energies, 1e-20))
@@ -61,12 +62,12 @@ class Partials:
 
 @dataclass(frozen=True)
 class ToneMatch:
-    """How many partials of a sound and of another are the same, within 15 cents or half a bin."""
+    """Agreement between the partials of two sounds, within 15 cents or half a bin."""
 
-    recall: float  # proportion of the first sound's partials that the second has
-    precision: float  # proportion of the second's that the first has, in frames where the first has any
-    tone_to_noise_lost: float  # dB, of the energy near the first's partials to the rest
-    cents: float  # median deviation of those that are the same; NaN without any
+    recall: float  # proportion of the first sound's partials present in the second
+    precision: float  # proportion of the second's partials present in the first, in frames where the first has any
+    tone_to_noise_lost: float  # dB, loss in the ratio of energy near the first's partials to the rest
+    cents: float  # median deviation of matched partials; NaN if none
 
     @property
     def f1(self) -> float:
@@ -76,21 +77,21 @@ class ToneMatch:
 
 @dataclass(frozen=True)
 class Steadiness:
-    """How tonal one sound is: the proportion of its energy in partials, and how long these last."""
+    """Tonality of one sound: proportion of its energy in partials, and duration of the partials."""
 
     share: float
-    life: float  # mean of the partials by energy, as a proportion of the sound's length
+    life: float  # energy-weighted mean duration of the partials, relative to the sound's length
 
     @property
     def is_tonal(self) -> bool:
-        """Whether most energy is in partials that last."""
+        """Whether most of the energy is in lasting partials."""
         return self.share > 0.8 and self.life > 0.5
 
 
 def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
-    """Find the partials of a sound `[N]`: bins that stand out of their surroundings, with a parabola between them.
+    """Find the partials of a sound `[N]`: spectral peaks above their surroundings, interpolated by a parabola.
 
-    Windows are Hann windows of 93 ms, every quarter of a window. A minute of sound takes some 60 MB.
+    Hann windows last 93 ms, with a hop of a quarter window. A minute of sound takes about 60 MB.
     """
     size = window_size(sample_rate)
     hop, taper = size // 4, np.hanning(size + 1)[:-1]
@@ -107,7 +108,7 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
         loudest[block] = amplitudes.max(axis=1)
         frames, bins = _peaks(amplitudes)
         left, middle, right = (20 * np.log10(amplitudes[frames, bins + offset]) for offset in (-1, 0, 1))
-        at = first + frames, np.arange(len(frames)) - np.searchsorted(frames, frames)  # from low to high in a frame
+        at = first + frames, np.arange(len(frames)) - np.searchsorted(frames, frames)  # in ascending order
         frequencies[at] = bins + peak_offset(left, middle, right)
         levels[at] = middle
     return Partials(
@@ -123,14 +124,14 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
 
 
 def window_size(sample_rate: int) -> int:
-    """Samples of a window that tells partials apart."""
+    """Window length in samples that separates partials."""
     return 4096 if sample_rate > 30_000 else 2048
 
 
 def match(before: Partials, after: Partials) -> ToneMatch | None:
-    """Look for the partials of `before` in `after`, a sound of the same length and sample rate, where `before` is loud.
+    """Match the partials of `before` in `after`, of the same length and sample rate, in frames where `before` is loud.
 
-    None where `before` has fewer than 30 in all: noise has no tone to lose.
+    None if `before` has fewer than 30 partials in total: noise has no tone to lose.
     """
     chosen = before.is_loud & np.isfinite(before.frequencies[:, 0])
     here, there = before.frequencies[chosen], after.frequencies[chosen]
@@ -141,7 +142,7 @@ def match(before: Partials, after: Partials) -> ToneMatch | None:
     nearest = _smallest(distances)  # [frames, P]
     limit = np.maximum(before.closest_hertz, here * (2 ** (15.0 / 1200) - 1))
     frames, positions = np.nonzero(np.take_along_axis(distances, nearest[..., None], 2)[..., 0] <= limit)
-    # Of partials that are near the same partial, the lowest has it.
+    # If several partials are nearest to the same partial, the lowest gets it.
     _, first = np.unique(frames * MOST_PARTIALS + nearest[frames, positions], return_index=True)
     mine = frames[first], positions[first]
     theirs = mine[0], nearest[mine]
@@ -156,7 +157,7 @@ def match(before: Partials, after: Partials) -> ToneMatch | None:
 
 
 def steadiness(partials: Partials) -> Steadiness:
-    """Follow the partials of a sound from frame to frame; silence has none."""
+    """Measure tonality by tracking the partials of a sound from frame to frame; silence has none."""
     loud, energies = partials.is_loud, partials.energies[partials.is_loud]
     share = float((partials.shares(partials.lobes)[loud] * energies).sum() / max(1e-300, energies.sum()))
     frequencies = np.where(loud[:, None], partials.frequencies, np.nan)
@@ -169,9 +170,9 @@ def steadiness(partials: Partials) -> Steadiness:
 
 @dataclass(frozen=True)
 class Tone:
-    """Tone of one decoded sound: its partials beside the original's, and whether each of the two is tonal."""
+    """Tone metrics of one decoded sound: match with the original's partials, and whether each sound is tonal."""
 
-    match: ToneMatch | None  # None where the original has no tone to lose
+    match: ToneMatch | None  # None if the original has no tone to lose
     original_is_tonal: bool
     decoded_is_tonal: bool
 
@@ -183,9 +184,9 @@ class Tone:
 
 
 def tone_summary(measured: Sequence[Tone]) -> dict[str, float]:
-    """Medians `f1`, `tone_to_noise_lost` (dB) and `cents` over sounds, and shares `tonal_originals`, `tonal_decodes`.
+    """Medians `f1`, `tone_to_noise_lost` (dB) and `cents`; proportions `tonal_originals` and `tonal_decodes`.
 
-    A median without any value is left out.
+    Medians without values are left out.
     """
     summary = {}
     for name in ("f1", "tone_to_noise_lost", "cents"):
@@ -198,7 +199,7 @@ def tone_summary(measured: Sequence[Tone]) -> dict[str, float]:
 
 
 def tone_line(metrics: Mapping[str, float]) -> str:
-    """What metrics `tone/...` say, in one line; empty where nothing was measured."""
+    """Summary of the `tone/...` metrics in one line, or "" if there are none."""
     if f"{TONE}tonal_originals" not in metrics:
         return ""
     tones = {name.removeprefix(TONE): value for name, value in metrics.items()}
@@ -211,9 +212,9 @@ def tone_line(metrics: Mapping[str, float]) -> str:
 
 
 def _peaks(amplitudes: Doubles) -> tuple[Numbers, Numbers]:
-    """Frames and bins of the partials in spectra `[T, bins]`, in order.
+    """Frames and bins of the partials in spectra `[T, bins]`, in ascending order.
 
-    A partial is 15 dB above the median of the 41 bins about it.
+    A partial is a peak 15 dB above the median of the 41 bins around it.
     """
     inner = amplitudes[:, 2:-2]
     highest = (inner > amplitudes[:, 3:-1]) & (inner > amplitudes.max(axis=1, keepdims=True) * LOUD)
@@ -223,7 +224,7 @@ def _peaks(amplitudes: Doubles) -> tuple[Numbers, Numbers]:
     heights = amplitudes[frames, bins]
     is_peak = (heights >= amplitudes[frames, bins - 2]) & (heights > amplitudes[frames, bins + 2])
     frames, bins, heights = frames[is_peak], bins[is_peak], heights[is_peak]
-    # It stands out of their median when it stands out of more than half of them.
+    # A peak exceeds the median by 15 dB if it exceeds more than half of the bins by 15 dB.
     half = 20
     around = sliding_window_view(np.pad(amplitudes, ((0, 0), (half, half)), mode="edge"), 2 * half + 1, axis=1)
     stands_out = (around[frames, bins] < (heights * 10 ** (-15 / 20))[:, None]).sum(axis=1) > half
@@ -234,9 +235,10 @@ def _peaks(amplitudes: Doubles) -> tuple[Numbers, Numbers]:
 
 
 def _links(hertz: Doubles, closest_hertz: float) -> Numbers:
-    """Position `[T, P]` in the frame before of the partial that each goes on from, -1 where it begins.
+    """Position `[T, P]` of each partial's predecessor in the previous frame, -1 where a partial begins.
 
-    From low to high, each takes the nearest that is left, within 25 cents or half a bin. All frames are followed at once.
+    In ascending order, each partial takes the nearest predecessor left, within 25 cents or half a bin. Vectorised over
+    all frames.
     """
     before = np.full(hertz.shape, -1)
     cents = 1200 * np.log2(hertz)
@@ -253,7 +255,7 @@ def _links(hertz: Doubles, closest_hertz: float) -> Numbers:
 
 
 def _tracks(before: Numbers) -> Numbers:
-    """A number `[T, P]` for each partial, the same in all frames that it lasts."""
+    """Track number `[T, P]` of each partial, equal in all frames of a track."""
     tracks = np.arange(before.size).reshape(before.shape)
     for frame in range(1, len(before)):
         goes_on = before[frame] >= 0
@@ -262,11 +264,11 @@ def _tracks(before: Numbers) -> Numbers:
 
 
 def _smallest(values: Doubles) -> Numbers:
-    """Index of the smallest value of the last axis; 0 where all are NaN."""
+    """Index of the smallest value along the last axis; 0 if all are NaN."""
     return np.asarray(np.where(np.isnan(values), np.inf, values).argmin(axis=-1))
 
 
 def _tone_to_noise(shares: Doubles) -> float:
-    """The mean of shares of tone `[T]` as a ratio of tone to the rest, in dB."""
+    """Tone-to-noise ratio in dB of the mean of tone proportions `[T]`."""
     share = float(shares.mean())
     return float(10 * np.log10((share + 1e-6) / (1 - share + 1e-6)))

@@ -1,4 +1,4 @@
-"""Samples at rest: 16-bit PCM with a power of two beside it, so that soft recordings keep their resolution."""
+"""Stored samples: 16-bit PCM with a power-of-two exponent, so that soft recordings keep their resolution."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ Pcm = NDArray[np.int16]
 
 
 def pcm_of(parts: Sequence[F32], peak: float) -> tuple[Pcm, int]:
-    """PCM `[N]`, or `[N, 2]`, of samples in parts, whose largest magnitude is `peak`, and the exponent for `samples_of`.
+    """Convert parts of samples with a joint `peak` to PCM `[N]` or `[N, 2]`, and the exponent for `samples_of`.
 
-    What 16 bits hold as it is has the exponent 0. Anything else is stored as loud as 16 bits allow: above full scale it is
-    scaled down for good, below half of it made louder by a power of two, which `samples_of` takes back.
+    Samples that 16 bits hold exactly have the exponent 0. A peak above full scale is scaled down for good. A peak below
+    half of full scale is raised by a power of two, which `samples_of` undoes.
     """
     exponent, scale = 0, np.float32(FULL_SCALE / max(1.0, peak))
     if peak < 0.5 and not all(is_whole(part * np.float32(FULL_SCALE)) for part in parts):
@@ -31,12 +31,12 @@ def pcm_of(parts: Sequence[F32], peak: float) -> tuple[Pcm, int]:
 
 
 def samples_of(pcm: Pcm, exponent: int) -> F32:
-    """Samples `[N]`, in [-1, 1], of PCM `[N]`."""
+    """Samples `[N]` in [-1, 1] from PCM `[N]`."""
     return np.multiply(pcm, 2.0**exponent / FULL_SCALE, dtype=np.float32)
 
 
 def pcm_sha256(pcm: Pcm, exponent: int) -> str:
-    """Hex SHA-256 of the samples that PCM stands for: where the exponent is 0, of its bytes."""
+    """Hex SHA-256 of PCM and exponent; of the PCM bytes alone if the exponent is 0."""
     digest = hashlib.sha256(np.ascontiguousarray(pcm, dtype="<i2").data)
     digest.update(str(exponent).encode() if exponent else b"")
     return digest.hexdigest()
@@ -50,5 +50,5 @@ def whole(values: NDArray[np.floating], bits: int) -> NDArray[np.int32]:
 
 
 def is_whole(values: F32) -> bool:
-    """Whether all values are whole numbers, as samples of 16 bits times their full scale are."""
+    """Whether all values are whole numbers, as 16-bit samples times full scale are."""
     return bool((values == np.rint(values)).all())

@@ -1,4 +1,4 @@
-"""Images of spectrograms and of codes, for previews and audition pages."""
+"""Plots of spectrograms and codes, for previews and audition pages."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ def spectrogram_db(
 ) -> NDArray[np.float64]:
     """Spectrogram `[bins, T]` of samples `[N]` in dB of a full-scale sine, floored at -90.
 
-    Its windows last about so many seconds: a power of two of samples.
+    Windows last about `seconds`, rounded to a power of two in samples.
     """
     size = max(64, int(2 ** round(np.log2(sample_rate * seconds))))
     hop = size // 4
@@ -46,7 +46,8 @@ def write_spectrograms(
 ) -> None:
     """Plot spectrograms of (title, samples `[N]`) one above the other as PNG, frequency on a mel-like (asinh) scale.
 
-    Of stereo samples `[N, 2]` the mean of both channels is shown. Their windows last `seconds`. Sounds that are all soft are shown as if the loudest of them were near full scale.
+    Stereo samples `[N, 2]` are averaged. Windows last `seconds`. If all sounds are soft, the loudest is raised to near
+    full scale, and the others with it.
     """
     peak = max(float(np.abs(samples).max(initial=0.0)) for _, samples in sounds)
     gain = level_gain(peak) if peak < SOFT_PEAK else 1
@@ -73,15 +74,15 @@ def _draw_spectrogram(axis: Axes, samples: NDArray[np.float32], sample_rate: int
 
 
 def _drawable(title: str) -> str:
-    """A title with `?` for what the font has not."""
+    """Replace characters that the font lacks by `?`."""
     font = get_font(findfont(FontProperties()))
     return "".join(character if font.get_char_index(ord(character)) else "?" for character in one_line(title, 120))
 
 
 def write_codes(path: Path, codes: NDArray[np.integer], names: Sequence[str]) -> None:
-    """Plot codes `[F, Q]` as PNG: a row for each of the levels of these names, a colour for each code."""
+    """Plot codes `[F, Q]` as PNG: a row for each quantizer, labelled by `names`, and a colour for each code."""
     with _rows(path, 1, 0.12 * len(names)) as (axis,):
-        colours = (codes.T * 0.6180339887) % 1.0  # by steps of the golden ratio: neighbouring indices are unlike
+        colours = (codes.T * 0.6180339887) % 1.0  # golden-ratio steps give neighbouring codes different colours
         axis.imshow(colours, cmap="twilight", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axis.set_yticks(range(len(names)), names)
         axis.set_xlabel("frames", fontsize=8)
@@ -90,9 +91,9 @@ def write_codes(path: Path, codes: NDArray[np.integer], names: Sequence[str]) ->
 
 @contextmanager
 def _rows(path: Path, count: int, height: float, gap: float = 0.04, dpi: int = 100) -> Iterator[list[Axes]]:
-    """Context of `count` plots one above the other, `gap` inches above each, written to `path` as PNG at its end.
+    """Context of `count` stacked plots, `gap` inches above each, written to `path` as PNG on exit.
 
-    Styles of the user, as a `matplotlibrc` or a notebook has them, do not change it.
+    Ignores the user's styles, such as a `matplotlibrc` file or notebook settings.
     """
     width, left, right, bottom = 6.0, 0.52, 0.08, 0.4
     whole = bottom + count * height

@@ -1,9 +1,9 @@
-"""Decoding of an audio file to samples at the corpus sample rate, or the reason why it cannot be used.
+"""Decode an audio file to samples at the corpus sample rate, or give the reason why it cannot be used.
 
-Samples are mono. A file that is read as stereo has the fold of both channels, and their image beside it.
+Samples are mono. A file read as stereo yields the downmix of both channels, with parametric-stereo parameters.
 
-Files are decoded in small blocks, so memory follows what a file holds and not what its header claims. Nothing is
-normalised; changes and suspected defects are told in `Recording.reason`.
+Files are decoded in small blocks, so memory depends on the content of a file and not on its header's claims. Nothing is
+normalised. `Recording.reason` reports changes and suspected defects.
 
 Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
 """
@@ -36,47 +36,47 @@ from distill.errors import AudioError
 from distill.text import several
 
 T = TypeVar("T")
-Reader = Callable[[Path], AudioStream]  # opens a file, or raises AudioError
-READERS: Mapping[str, Sequence[Reader]] = {  # the seam of formats: by suffix, those that are tried
+Reader = Callable[[Path], AudioStream]  # opens a file or raises AudioError
+READERS: Mapping[str, Sequence[Reader]] = {  # by suffix: readers to try, in order; add formats here
     **dict.fromkeys(ffmpeg.SUFFIXES, (FFmpegStream,)),
     **dict.fromkeys(sndfile.SUFFIXES, (AudioStream, partial(FFmpegStream, formats=ffmpeg.CONTAINERS))),
 }
 SUPPORTED_SUFFIXES = frozenset(READERS)
-EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of what can be read, in messages
+EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of readable formats, for messages
 
 CHAINED = "holds several recordings one after another (a chained file), of which the first was decoded"
-STEREO = "stereo"  # in place of channels that were mixed
+STEREO = "stereo"  # `channels_used` of a stereo recording
 SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
 SAMPLE_RATES = range(100, 768_001)  # Hz
 MOST_CHANNELS = 64
-BLOCK = 4096  # frames that are decoded at once
+BLOCK = 4096  # frames decoded at once
 WHOLE = slice(None)
 LARGEST_PEAK = 1e30  # resampling beyond it would overflow
-LOUDEST_HONEST = 16.0  # +24 dBFS, which recorders of 32-bit float reach
-MOST_SPIKES = 64  # samples of a recording
-SPIKE_RATIO = 10**1.5  # 30 dB above all other samples: the 65th loudest of a sound is within 13 dB of its peak
+LOUDEST_HONEST = 16.0  # +24 dBFS, which 32-bit float recorders reach
+MOST_SPIKES = 64  # samples of a recording that may be spikes
+SPIKE_RATIO = 10**1.5  # 30 dB above all others; real sounds have their 65th loudest sample within 13 dB
 
 Channels = Literal["mono", "fold"]
-"""What becomes of channels: they are mixed to mono as `distill.audio.mixdown` says; or two that differ become their fold,
-and an image, see `distill.audio.image`."""
+"""Handling of channels. "mono" mixes them, see `distill.audio.mixdown`. "fold" turns two differing channels into a
+downmix with parametric-stereo parameters, see `distill.audio.image`, and mixes all others."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What became of a file: its samples `[N]` at the corpus rate and what they are, or none and the `reason`.
+    """Decoded file: samples `[N]` at the corpus rate with their properties, or no samples and the `reason`.
 
-    With samples `reason` holds the warnings. It `is_certain` unless it may turn out otherwise another time.
+    With samples, `reason` holds the warnings. `is_certain` is False if decoding again may give another result.
     """
 
     reason: str = ""
     sample_rate: int = 0  # of the file
     channels: int = 0  # of the file
-    channels_used: str = ""  # numbers from 1 of those that were mixed, such as "1,2", or STEREO
-    trimmed_before: float = 0.0  # seconds of silence
+    channels_used: str = ""  # mixed channels, counted from 1, such as "1,2"; or STEREO
+    trimmed_before: float = 0.0  # seconds of silence removed
     trimmed_after: float = 0.0
     pcm: Pcm = field(default_factory=lambda: np.empty(0, np.int16))
-    exponent: int = 0  # of two, by which `pcm` is to be multiplied
+    exponent: int = 0  # multiply `pcm` by 2**exponent
     image: Image = field(default_factory=lambda: MONO)
     noise: NoiseFloor = field(default_factory=lambda: TYPICAL)
     sha256: str = ""  # of the file, "" if it cannot be read
@@ -91,15 +91,15 @@ class Recording:
 
     @property
     def side_info(self) -> SideInfo:
-        """What is kept beside codes of the samples."""
+        """Side information kept next to the codes."""
         return SideInfo(self.image, self.noise)
 
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """A recording as its file holds it: samples `[N]` or `[N, 2]` at its own rate, whose peak may be above full scale.
+    """Recording as stored in its file: samples `[N]` or `[N, 2]` at the file's rate; peaks may exceed full scale.
 
-    `bits` is the depth that a file needs to hold the samples. `reason` has the warnings, or why there are no samples.
+    `bits` is the bit depth needed to store the samples. `reason` holds the warnings, or why there are no samples.
     """
 
     samples: F32
@@ -109,9 +109,9 @@ class Original:
 
 
 class _Decoding:
-    """Mixed blocks of a stream up to its end or the first error, and statistics of what was decoded.
+    """Iterator over the mixed blocks of a stream up to its end or first error, with statistics of the decoded samples.
 
-    They are mono, `[n]`, or `[n, 2]`, as `mix` has it.
+    Blocks are `[n]` for a `Mix`, `[n, 2]` for `BothChannels`.
     """
 
     def __init__(self, stream: AudioStream, mix: Mix | BothChannels) -> None:
@@ -120,9 +120,7 @@ class _Decoding:
         self.statistics = ChannelStatistics(stream.channels)
         self.frames = self.not_finite = 0
         self.failure = ""
-        self._loudest = np.zeros(
-            MOST_SPIKES + 1, np.float32
-        )  # magnitudes of the loudest frames, the softest of them first
+        self._loudest = np.zeros(MOST_SPIKES + 1, np.float32)  # magnitudes of the loudest frames, in ascending order
 
     def __iter__(self) -> Iterator[F32]:
         limit = math.inf if self._stream.frames is None else self._stream.frames
@@ -130,7 +128,7 @@ class _Decoding:
             block, self.failure = self._stream.read_block(int(min(BLOCK, limit - self.frames)))
             if not len(block):
                 return
-            with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are counted, and rejected at the end
+            with np.errstate(invalid="ignore", over="ignore"):  # `check` rejects NaN and infinity
                 mixed = self.mix.of(block)
                 self._add_loudest(np.abs(mixed).reshape(len(mixed), -1).max(axis=1))
                 self.statistics.add(block)
@@ -145,7 +143,7 @@ class _Decoding:
 
     @property
     def peak(self) -> float:
-        """The largest magnitude."""
+        """Largest magnitude of the decoded samples."""
         return float(self._loudest[-1])
 
     @property
@@ -160,9 +158,9 @@ class _Decoding:
 
     @property
     def _missing(self) -> float:
-        """Frames that the header announces and the file does not hold; 0 where they are few, negative where it holds more.
+        """Number of announced frames minus decoded frames; 0 within the tolerance.
 
-        MP3 headers estimate the length: two hundredths may be missing without a remark.
+        MP3 headers estimate the length, so 2 % may be missing without a remark.
         """
         if self.announced is None:
             return 0.0
@@ -170,7 +168,7 @@ class _Decoding:
         return missing if abs(missing) > tolerance else 0.0
 
     def check(self, size: int) -> None:
-        """Raise AudioError where what was decoded of a file of `size` bytes cannot be used."""
+        """Raise AudioError if the decoded samples of a file of `size` bytes cannot be used."""
         decoded, announced = self.frames / self.rate, (self.announced or 0) / self.rate
         lacks, samples = f"announces {_duration(announced)} but holds {_duration(decoded)}", self.frames * self.channels
         has_spikes = self.peak > LOUDEST_HONEST and bool(self._spikes)
@@ -185,7 +183,7 @@ class _Decoding:
             raise AudioError(reason)
 
     def warnings(self) -> Iterator[str]:
-        """What a user should know about what was decoded."""
+        """Yield warnings about missing or extra content."""
         decoded, announced = _duration(self.frames / self.rate), _duration((self.announced or 0) / self.rate)
         if self._missing > 0:
             yield f"incomplete: {decoded} decoded, {announced} announced{self._cause}"
@@ -196,7 +194,7 @@ class _Decoding:
         yield from self._stream.remarks()
 
     def changes(self) -> Iterator[str]:
-        """Yield remarks on how samples change when they are stored with 16 bits."""
+        """Yield remarks on changes to the samples and on suspected clicks."""
         if abs(self.mix.offset) >= 0.01:  # -40 dBFS
             yield f"a constant offset of {self.mix.offset:.2g} was taken off"
         if self._spikes:
@@ -217,17 +215,16 @@ def reader_versions() -> tuple[str, str]:
 
 
 def read_recording(path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
-    """Decode `path`, with `channels` as `Channels` says, and resample it (soxr HQ) to `sample_rate`.
+    """Decode `path`, with its channels handled as in `Channels`, and resample it (soxr HQ) to `sample_rate`.
 
-    With `trim` silence at its beginning and end is trimmed, see `_sound`. Raises AudioError with the reason alone, without
-    the path: the caller knows where the file belongs.
+    `trim` removes silence at both ends, see `_sound`. Raises AudioError with the reason only: the caller adds the path.
     """
     folded = _read_fold(path, sample_rate, trim) if channels == "fold" else None
     return folded or _read_mono(path, sample_rate, trim)
 
 
 def read_original(path: Path) -> Original:
-    """Decode `path` and change nothing of one or two channels; others are mixed to mono. Raises AudioError as `read_recording`."""
+    """Decode `path` unchanged; more than two channels are mixed to mono. Raises AudioError as `read_recording`."""
     with open_audio(path) as stream:
         rate, channels, bits = stream.sample_rate, stream.channels, stream.bits
     warnings = ["its samples have more bits than a 32-bit float, to which they are rounded"] * (bits > 32)
@@ -249,7 +246,7 @@ def read_original(path: Path) -> Original:
 def _read_mono(path: Path, sample_rate: int, trim: bool) -> Recording:
     decoding, parts = _decoded(path, sample_rate, all_channels, list)
     mix, is_cancelled = decoding.statistics.mix()
-    if mix != decoding.mix:  # only such a file is decoded twice
+    if mix != decoding.mix:  # few files need a second pass
         parts.clear()
         decoding, parts = _decoded(path, sample_rate, lambda _: mix, list)
     peak = _peak(decoding, parts, sample_rate)
@@ -263,7 +260,7 @@ def _read_mono(path: Path, sample_rate: int, trim: bool) -> Recording:
 
 
 def _read_fold(path: Path, sample_rate: int, trim: bool) -> Recording | None:
-    """Fold and image of a file; None where it has not two channels, or their difference is not heard."""
+    """Downmix and stereo parameters of a file; None unless it has two channels with an audible difference."""
     if not _has_two_channels(path):
         return None
     decoding, channels = _decoded(path, sample_rate, both_channels, _joined)
@@ -273,7 +270,7 @@ def _read_fold(path: Path, sample_rate: int, trim: bool) -> Recording | None:
         del channels
         decoding, channels = _decoded(path, sample_rate, lambda _: both, _joined)
     folded = fold(channels, sample_rate)
-    parts = [folded[start : start + BLOCK] for start in range(0, len(folded), BLOCK)]  # what is made of one is small
+    parts = [folded[start : start + BLOCK] for start in range(0, len(folded), BLOCK)]  # keeps temporary arrays small
     peak = _peak(decoding, parts, sample_rate)
     sound = _sound(folded, _silence(peak), sample_rate) if trim else WHOLE
     image = image_of(channels[sound], sample_rate)
@@ -291,14 +288,14 @@ def _has_two_channels(path: Path) -> bool:
 
 
 def _silence(peak: float) -> float:
-    """Below which what is trimmed is: SILENT_PEAK, and 60 dB below the peak of the recording."""
+    """Magnitude below which samples count as silence: SILENT_PEAK, or 60 dB below the peak if that is lower."""
     return min(SILENT_PEAK, 1e-3 * peak)
 
 
 def _with_remarks(
     recording: Recording, path: Path, sample_rate: int, sound: slice, decoding: _Decoding, warnings: list[str]
 ) -> Recording:
-    """The `sound` alone of a recording, with what a user should know of it."""
+    """Cut a recording to `sound`, and add remarks, file properties and noise floor."""
     start, stop, _ = sound.indices(len(recording.pcm))
     warnings += [*decoding.warnings(), *decoding.changes()]
     if is_chained(path):
@@ -320,11 +317,11 @@ def _with_remarks(
 def _decoded(
     path: Path, sample_rate: int, mix_of: Callable[[int], Mix | BothChannels], gathered: Callable[[Iterator[F32]], T]
 ) -> tuple[_Decoding, T]:
-    """Decode a file, with the mix of as many channels as it has, and return statistics, and its samples as `gathered`."""
+    """Decode a file to its statistics and its `gathered` samples. `mix_of` maps the number of channels to a mix."""
     with open_audio(path) as stream:
         size, rate = path.stat().st_size, stream.sample_rate
         decoding = _Decoding(stream, mix_of(stream.channels))
-        if stream.frames is not None and stream.frames <= size:  # of compressed files the header alone tells how many
+        if stream.frames is not None and stream.frames <= size:  # headers of compressed files may lie
             np.empty(int(stream.frames * (sample_rate / rate)), dtype=np.float32)  # MemoryError at once
         samples = gathered(_resampled(decoding, rate, sample_rate))
     decoding.check(size)
@@ -332,7 +329,7 @@ def _decoded(
 
 
 def _joined(blocks: Iterable[F32]) -> F32:
-    """Blocks `[n, 2]` as `[N, 2]`, in little more memory than they take."""
+    """Concatenate blocks `[n, 2]` to `[N, 2]`, with little extra memory."""
     samples, length = np.empty((1 << 16, 2), np.float32), 0
     for block in blocks:
         if (needed := length + len(block)) > len(samples):
@@ -357,7 +354,7 @@ def _resampled(blocks: Iterable[F32], rate: int, sample_rate: int) -> Iterator[F
 
 
 def _peak(decoding: _Decoding, parts: Sequence[F32], sample_rate: int) -> float:
-    """The largest magnitude of resampled parts. Raises AudioError where they are silent."""
+    """Peak magnitude of the resampled parts. Raises AudioError if they are silent."""
     if decoding.peak < SILENT_PEAK:
         level = f"{20 * np.log10(decoding.peak):.0f} dBFS" if decoding.peak else "0"
         raise AudioError(f"is silent (peak {level})")
@@ -369,13 +366,13 @@ def _peak(decoding: _Decoding, parts: Sequence[F32], sample_rate: int) -> float:
 
 
 def _sound(samples: Pcm | F32, least_loud: float, sample_rate: int) -> slice:
-    """Where the sound is: from the first to the last sample of the magnitude `least_loud` or more.
+    """Range from the first to the last sample of magnitude `least_loud` or more, with a margin.
 
-    Less than 0.1 s of silence is left as it is; of more, 0.01 s before and 0.05 s after the sound.
+    Up to 0.1 s of silence at an end is kept. Longer silence is cut to 0.01 s before and 0.05 s after the sound.
     """
     least, before, after = (round(seconds * sample_rate) for seconds in (0.1, 0.01, 0.05))
     start, stop = len(samples), 0
-    for first in range(0, len(samples), BLOCK):  # what is made of a block is small
+    for first in range(0, len(samples), BLOCK):  # blocks keep temporary arrays small
         part = samples[first : first + BLOCK]
         loud = np.flatnonzero((part >= least_loud) | (part <= -least_loud))
         if len(loud):
@@ -384,7 +381,7 @@ def _sound(samples: Pcm | F32, least_loud: float, sample_rate: int) -> slice:
 
 
 def open_audio(path: Path) -> AudioStream:
-    """Open an audio file. Raises AudioError with the reason alone, as `read_recording` does."""
+    """Open an audio file. Raises AudioError with the reason only, as `read_recording` does."""
     if text := _as_text(_first_bytes(path)):
         raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
     with ExitStack() as opened:
@@ -400,7 +397,7 @@ def open_audio(path: Path) -> AudioStream:
 
 
 def _stream(path: Path) -> AudioStream:
-    """Open a file with a reader of its suffix. Raises AudioError with the reason of the first."""
+    """Open a file with the first reader for its suffix that can. Raises the AudioError of the first reader."""
     first, *others = READERS.get(path.suffix.strip().lower(), READERS[".wav"])
     try:
         stream = first(path)
@@ -413,9 +410,9 @@ def _stream(path: Path) -> AudioStream:
 
 
 def _whole(path: Path, stream: AudioStream) -> AudioStream:
-    """The stream of a FLAC or MP3 file, by FFmpeg where it holds more than its header announces.
+    """Stream of a FLAC or MP3 file, reopened with FFmpeg if the file is longer than its header announces.
 
-    Less than half a second of MP3 may be delay and padding of the encoder; of a chained file the first stream is read.
+    In MP3 up to half a second may be encoder delay and padding. In a chained file only the first stream is read.
     """
     announced = math.inf if stream.announced is None else stream.announced
     padding = 0.5 if stream.coding == "MP3" else 0.5 / stream.sample_rate
@@ -428,7 +425,7 @@ def _whole(path: Path, stream: AudioStream) -> AudioStream:
 
 
 def _first_bytes(path: Path) -> bytes:
-    """First bytes of a regular file; anything else at `path` raises AudioError (a pipe is never opened)."""
+    """First bytes of a regular file. Raises AudioError for anything else; a pipe is never opened."""
     try:
         if not path.is_file():
             reasons = {
@@ -448,9 +445,9 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _as_text(head: bytes) -> str:
-    """`head` as text, "" if it is not; NIST Sphere is the one audio format that begins with text."""
+    """Decode `head` as text, or "" if it is binary or NIST Sphere, an audio format that begins with text."""
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut off at the end is no error
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # ignores a character cut off at the end
     except UnicodeDecodeError:
         return ""
     printable = all(character.isprintable() or character in "\t\n\r" for character in text)

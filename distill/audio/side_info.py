@@ -1,6 +1,6 @@
-"""What is kept of a recording beside its codes: how its sound lies between two channels, and how noisy its tones are.
+"""Side information of a recording, kept next to its codes: parametric-stereo parameters and noise floor.
 
-A row of either is of a whole sound up to 1.5 s, or of one second of a longer one.
+Each has one row for a sound up to 1.5 s, and one row a second for a longer sound.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ from distill.audio.noise_floor import BANDS as NOISE_BANDS
 from distill.audio.noise_floor import STEPS, TYPICAL, NoiseFloor
 from distill.storage.files import damaged, write_bytes
 
-FILE = "side_info.safetensors"  # of recordings beside them, in their order
-# Arrays in a file: names, columns, and how many steps there are for each column.
+FILE = "side_info.safetensors"  # in the folder of the recordings, in their order
+# Arrays in a file: name of the lengths, number of columns, and number of steps of each column.
 KINDS: Mapping[str, tuple[str, int, NDArray[np.integer]]] = {
     "image": ("image_lengths", 2 * BANDS, np.repeat([len(LEVEL_STEPS), len(COHERENCE_STEPS)], BANDS)),
     "noise": ("noise_lengths", NOISE_BANDS, np.repeat(len(STEPS), NOISE_BANDS)),
@@ -30,18 +30,18 @@ ARRAYS = {name for rows, (lengths, *_) in KINDS.items() for name in (rows, lengt
 
 @dataclass(frozen=True, eq=False)
 class SideInfo:
-    """Stereo image `[T, 2, BANDS]`, of no rows for a mono sound, and noise floor `[T, bands]`."""
+    """Stereo image `[T, 2, BANDS]`, without rows for a mono sound, and noise floor `[T, NOISE_BANDS]`."""
 
     image: Image = field(default_factory=lambda: MONO)
     noise: NoiseFloor = field(default_factory=lambda: TYPICAL)
 
     @property
     def is_stereo(self) -> bool:
-        """Whether there is something between the channels."""
+        """Whether the sound has a stereo image."""
         return len(self.image) > 0
 
     def cut(self, start_seconds: float, seconds: float) -> Self:
-        """What belongs to a part of a sound, with as many rows as a sound of its length has."""
+        """Side information of a part of a sound, with the row count of its length."""
         count = row_count(seconds)
         middles = start_seconds + np.arange(count) + min(seconds, 1.0 if count > 1 else seconds) / 2
         image = self.image[row_of_seconds(middles, len(self.image))] if self.is_stereo else self.image
@@ -49,15 +49,15 @@ class SideInfo:
 
     @property
     def in_mono(self) -> Self:
-        """The same without what is between the channels."""
+        """The same side information without the stereo image."""
         return replace(self, image=MONO)
 
 
-UNKNOWN = SideInfo()  # mono, and as noisy as is typical
+UNKNOWN = SideInfo()  # mono, with a typical noise floor
 
 
 def side_info_arrays(sounds: Sequence[SideInfo]) -> dict[str, NDArray[Any]]:
-    """Arrays for a file: all rows of a kind, one sound after another, and how many of them each sound has."""
+    """Arrays for a file: for each kind the concatenated rows of all sounds, and the row count of each sound."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, (lengths, columns, _) in KINDS.items():
         rows = [getattr(sound, name) for sound in sounds]
@@ -68,7 +68,7 @@ def side_info_arrays(sounds: Sequence[SideInfo]) -> dict[str, NDArray[Any]]:
 
 
 def side_info_of(arrays: Mapping[str, NDArray[Any]], count: int) -> list[SideInfo]:
-    """What `side_info_arrays` made of `count` sounds; without images all are mono. Raises ValueError."""
+    """Side information of `count` sounds from `side_info_arrays`; mono if there are no images. Raises ValueError."""
     noise = _checked(arrays, "noise", count)
     is_mono = not {"image", "image_lengths"} & arrays.keys()
     images = [MONO] * count if is_mono else _checked(arrays, "image", count)
@@ -81,16 +81,16 @@ def write_side_info(folder: Path, sounds: Sequence[SideInfo]) -> None:
 
 
 def read_side_info(folder: Path, count: int) -> list[SideInfo]:
-    """What `write_side_info` wrote of `count` recordings. Raises ArtifactError."""
+    """Read the side information of `count` recordings. Raises ArtifactError."""
     path = folder / FILE
     try:
-        return side_info_of(load_file(path), count) if count else []  # where no file of a block is usable
+        return side_info_of(load_file(path), count) if count else []  # 0 if no file of a block is usable
     except (OSError, SafetensorError, ValueError) as error:
         raise damaged(path, "stereo images and noise floors of recordings", error) from error
 
 
 def _checked(arrays: Mapping[str, NDArray[Any]], name: str, count: int) -> list[NDArray[np.uint8]]:
-    """The rows of each of `count` sounds. Raises ValueError."""
+    """Rows of each of `count` sounds, validated. Raises ValueError."""
     lengths_name, columns, steps = KINDS[name]
     for key, dtype, dimensions in ((name, np.uint8, 2), (lengths_name, np.int64, 1)):
         if key not in arrays or arrays[key].dtype != dtype or arrays[key].ndim != dimensions:

@@ -1,4 +1,4 @@
-"""Sound files of libsndfile's formats, read from front to back. Shapes: `n` frames of the file, `C` channels."""
+"""Sequential reading of libsndfile's formats. Shapes: `n` frames of the file, `C` channels."""
 
 import io
 import math
@@ -32,20 +32,20 @@ BITS = {
 
 
 class AudioStream(AbstractContextManager["AudioStream"]):
-    """Sound file that is open, by libsndfile. Use as a context manager; a reader of other formats is a subclass.
+    """Open sound file, read with libsndfile. Use as a context manager; readers of other formats are subclasses.
 
-    `frames` is what can be read at most, and `announced` what the header states; None where that is not known. `bits` are
-    those of a sample, 16 at least, 32 of what is decoded to floats; more where a float cannot hold them.
-    `watch` is called with True before each block, and with False when there are no more.
+    `frames` is the largest number of frames that can be read, `announced` the number that the header states; None if
+    unknown. `bits` is the bit depth, 16 or more: 32 for codings decoded to floats, 64 if float32 cannot hold samples.
+    `watch` is called with True before each block, and with False after the file is closed.
     """
 
     watch: ClassVar[Callable[[bool], None]] = staticmethod(lambda _: None)
 
     def __init__(self, path: Path) -> None:
-        """Open a file. Raises AudioError with the reason alone."""
+        """Open a file. Raises AudioError with the reason only."""
         with ExitStack() as opened:
             header = read_header(path)
-            # libsndfile opens no BW64, and where samples are in several parts the first one at most.
+            # libsndfile cannot open BW64, and reads at most the first part of samples in several parts.
             is_odd = header is not None and (header.is_bw64 or len(header.parts) > 1)
             first = opened.enter_context(_Head(path, [(0, header.parts[0][1])])) if header and is_odd else None
             file = opened.enter_context(_opened(path, first))
@@ -65,10 +65,10 @@ class AudioStream(AbstractContextManager["AudioStream"]):
         AudioStream.watch(False)
 
     def read_block(self, most: int) -> tuple[F32, str]:
-        """Up to `most` frames `[n, C]`, none at the end, and why there are no more: "" where nothing failed.
+        """Read up to `most` frames `[n, C]`, none at the end, and the reason for a failure or "".
 
-        soundfile forgets what came before a failure; here it counts. Nothing is asked for beyond the end that the header
-        announces, where a tag of another program would be a failure.
+        Frames before a failure are returned, which soundfile would drop. Callers should stop at `frames`: reading
+        another program's tag after it would fail.
         """
         AudioStream.watch(True)
         block = np.full((most, self.channels), np.nan, dtype=np.float32)
@@ -79,11 +79,11 @@ class AudioStream(AbstractContextManager["AudioStream"]):
             return block[: int(untouched.argmax()) if untouched.any() else most], _short(error)
 
     def remarks(self) -> list[str]:
-        """What was noticed up to here, as parts of a sentence."""
+        """Remarks on the file, as parts of a sentence."""
         return [self._remark] * bool(self._remark)
 
     def skip_to(self, frame: int) -> bool:
-        """Go on with `frame`, which lies ahead. False where the file is damaged."""
+        """Skip ahead to `frame`. False if the file is damaged."""
         try:
             self._file.seek(frame)
         except sf.LibsndfileError:
@@ -92,21 +92,21 @@ class AudioStream(AbstractContextManager["AudioStream"]):
 
 
 class _FrontToBack(sf.SoundFile):  # type: ignore[misc]
-    """Seeking after each block fails on damaged files and is slow in MP3."""
+    """Not seekable: soundfile would seek after each block, which fails on damaged files and is slow in MP3."""
 
     def seekable(self) -> bool:
         return False
 
 
 def _opened(path: Path, part: io.FileIO | None) -> _FrontToBack:
-    """The file at a path, or a part of it."""
+    """Open the file at `path`, or `part` of it."""
     name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
     try:
         if part is not None:
             return _FrontToBack(part)
         if len(name) <= 1000:
             return _FrontToBack(name)
-        return _FrontToBack(os.open(path, os.O_RDONLY), closefd=True)  # libsndfile refuses a longer path
+        return _FrontToBack(os.open(path, os.O_RDONLY), closefd=True)  # libsndfile rejects longer paths
     except sf.LibsndfileError as error:
         if error.code == 1 or path.suffix.lower() == ".mp3":  # for MP3 libsndfile blames the file system
             file = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
@@ -117,24 +117,24 @@ def _opened(path: Path, part: io.FileIO | None) -> _FrontToBack:
 
 
 def _short(error: sf.LibsndfileError) -> str:
-    """Message of libsndfile without the prefix that names the file."""
+    """libsndfile's error message without the prefix that names the file."""
     return re.sub(r"^Error(?: ?: | in .+? file[.,] )", "", error.error_string).rstrip(".")
 
 
 def _frames(file: sf.SoundFile) -> int | None:
-    """Frames as libsndfile counts them, None for a stream of unknown length, where it reports about 2^63."""
+    """Number of frames by libsndfile; None for a stream of unknown length, reported as about 2^63."""
     return int(file.frames) if file.frames < 1 << 62 else None
 
 
 def _frame_bytes(file: sf.SoundFile) -> int:
-    """Bytes of a frame, 0 in a coding with blocks, whose samples cannot be read without a header."""
+    """Bytes in a frame; 0 for block codings, which cannot be read without a header."""
     whole = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4}
     others = {"FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
     return (whole | others).get(file.subtype, 0) * int(file.channels)
 
 
 def _announced(file: sf.SoundFile, header: Header | None) -> int | None:
-    """Frames by the header, None where it does not tell; libsndfile counts what an uncompressed file can hold."""
+    """Number of frames that the header states, or None. libsndfile's own count is limited by the file size."""
     if header is None:
         return _frames(file)
     if header.is_of_a_pipe:
@@ -148,9 +148,9 @@ def _announced(file: sf.SoundFile, header: Header | None) -> int | None:
 
 
 def _is_misread(file: sf.SoundFile, header: Header) -> bool:
-    """Whether libsndfile takes tags for samples, or leaves out enough of these, which follow the end in the header.
+    """Whether libsndfile would read tags as samples, or miss samples after the stated end.
 
-    Less than 0.1 s may be what another program appended.
+    Less than 0.1 s after the end is ignored, as another program may have appended it.
     """
     frame_bytes = _frame_bytes(file)
     is_enough = header.held - header.stated >= 0.1 * int(file.samplerate) * frame_bytes
@@ -159,7 +159,7 @@ def _is_misread(file: sf.SoundFile, header: Header) -> bool:
 
 
 def _frames_of_blocks(file: sf.SoundFile, header: Header) -> int | None:
-    """Frames of a coding with blocks, without those that fill the last block. The delay of MPEG is not stated."""
+    """Number of frames of a block coding, without padding of the last block. MPEG does not state its padding."""
     frames, (start, stop) = _frames(file), header.parts[0]
     is_known = frames is not None and header.frames and not file.subtype.startswith("MPEG")
     if frames is None or not is_known:
@@ -169,7 +169,7 @@ def _frames_of_blocks(file: sf.SoundFile, header: Header) -> int | None:
 
 
 def _left_out(file: sf.SoundFile, header: Header) -> str:
-    """Remark on samples in blocks that libsndfile leaves out, since they follow the end in the header, or ""."""
+    """Remark on blocks after the stated end, which libsndfile does not read, or ""."""
     start, stop = header.parts[0]
     read = min(header.stated, stop - start)
     seconds = (header.held - read) / max(1, read) * file.frames / file.samplerate
@@ -178,7 +178,7 @@ def _left_out(file: sf.SoundFile, header: Header) -> str:
 
 
 def _as_raw(file: sf.SoundFile) -> dict[str, Any]:
-    """How to open the samples of a file without its header."""
+    """Arguments that open the samples of a file without its header."""
     orders = {"AIFF": "BIG", "CAF": "BIG", "AU": "BIG"}
     order = orders.get(file.format, "LITTLE") if file.endian == "FILE" else file.endian
     shape = {"samplerate": file.samplerate, "channels": file.channels}
@@ -186,7 +186,7 @@ def _as_raw(file: sf.SoundFile) -> dict[str, Any]:
 
 
 class _Parts(io.FileIO):
-    """Parts of a file from `start` to `stop`, one after another."""
+    """File object that joins parts (start, stop) of a file."""
 
     def __init__(self, path: Path, parts: Sequence[tuple[int, int]]) -> None:
         super().__init__(path)
@@ -213,7 +213,7 @@ class _Parts(io.FileIO):
 
 
 class _Head(_Parts):
-    """The beginning of a file; BW64 (ITU-R BS.2088) has the name that libsndfile knows it by."""
+    """Beginning of a file; presents BW64 (ITU-R BS.2088) as RF64, which libsndfile can read."""
 
     def readinto(self, buffer: Any) -> int:
         is_first, done = self._position == 0, super().readinto(buffer)
@@ -223,9 +223,10 @@ class _Head(_Parts):
 
 
 def is_chained(path: Path) -> bool:
-    """Whether more streams follow the first one in an Ogg or FLAC file, as recorders of radio and `cat` make it.
+    """Whether an Ogg or FLAC file holds several streams in a row, as radio recorders and `cat` produce.
 
-    In Ogg (RFC 3533) a page that begins a stream follows another one; in FLAC (RFC 9639) its name and STREAMINFO follow.
+    Looks for a page that begins a stream after other pages (Ogg, RFC 3533), or for a second "fLaC" with STREAMINFO
+    (FLAC, RFC 9639).
     """
     patterns = {
         b"OggS": (rb"OggS\x00[\x00\x01\x04\x05]", rb"OggS\x00[\x02\x06]"),

@@ -1,8 +1,8 @@
-"""Where recordings are: a folder, or a prefix in an object store such as s3://bucket/prefix.
+"""Sources of recordings: a folder, or a prefix in an object store such as s3://bucket/prefix.
 
-A source lists recordings, each with what tells it from a later one of its name, and gives one at a time as a local
-file. Lists, names and so recording ids are the same for a folder and for its copy in an object store, and do not depend
-on the order of a file system.
+A source lists recordings, each with an identity that changes with its content, and provides each as a local file. A
+folder and its copy in an object store give the same lists, names and recording ids, in an order that does not depend on
+the file system.
 """
 
 import os
@@ -21,13 +21,13 @@ from distill.errors import AudioError
 from distill.text import escaped, one_line
 
 HIDDEN, NO_SUFFIX = "(hidden)", "(no suffix)"
-IN_ICLOUD = ".icloud"  # of the hidden file that macOS leaves in place of one that is in iCloud alone
+IN_ICLOUD = ".icloud"  # suffix of macOS's placeholder for a file stored only in iCloud
 BINS = frozenset(
     {"$recycle.bin", "recycler", "#recycle", "@recycle", "@eadir", "system volume information", "lost+found"}
 )
 LISTED = 20  # entries in a message
 
-_URL = re.compile(r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)  # one letter: a drive of Windows
+_URL = re.compile(r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)  # one letter is a Windows drive
 _SECRET_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _REPLACED = (
     "expected it to stay as it was listed, found that it was replaced meanwhile; run again when nothing writes there"
@@ -36,9 +36,9 @@ _REPLACED = (
 
 @dataclass(frozen=True)
 class AudioFile:
-    """File with an audio suffix: its path relative to the folder as the system spells it, and as it can be printed.
+    """File with an audio suffix. `relative` is its path in the source as on disk, `path` the same in printable form.
 
-    `identity` changes when its content may have changed; "" where the system does not tell.
+    `identity` changes when the content may have changed; "" if the system cannot tell.
     """
 
     relative: str
@@ -48,67 +48,67 @@ class AudioFile:
 
     @property
     def label(self) -> str:
-        """Path of its folder relative to the listed one; "" at the top."""
+        """Printable path of the file's folder in the source; "" at the top."""
         parent = PurePosixPath(self.path).parent.as_posix()
         return "" if parent == "." else parent
 
 
 @dataclass(frozen=True)
 class Scan:
-    """List of a source. `skipped` holds (folder, reason) of folders that were not entered."""
+    """Listing of a source. `skipped` holds (folder, reason) for folders not entered."""
 
     audio: tuple[AudioFile, ...]  # sorted by path
-    ignored: dict[str, int]  # suffix, HIDDEN or NO_SUFFIX to number of entries
+    ignored: dict[str, int]  # number of entries by suffix, HIDDEN or NO_SUFFIX
     skipped: tuple[tuple[str, str], ...]
 
     @property
     def left_out(self) -> dict[str, int]:
-        """Suffix to number of the files that are no audio, apart from hidden ones; the most first."""
+        """Number of non-audio files by suffix, without hidden files, most frequent first."""
         seen = Counter(self.ignored)
         del seen[HIDDEN]
         return dict(seen.most_common())
 
 
 def suffixes_line(left_out: Mapping[str, int]) -> str:
-    """Files that were left out, by suffix: "2 .mid, 1 .txt"."""
+    """Counts of left-out files by suffix: "2 .mid, 1 .txt"."""
     listed, others = [*left_out.items()][:8], [*left_out.values()][8:]
     return ", ".join([f"{count} {suffix}" for suffix, count in listed] + [f"{sum(others)} others"] * bool(others))
 
 
 def left_out_line(left_out: Mapping[str, int]) -> str:
-    """What a person should know of files that were left out; "" where there were none."""
+    """Message about left-out files, or ""."""
     count = sum(left_out.values())
     return f"{count} file{'s' * (count != 1)} left out: {suffixes_line(left_out)}" if count else ""
 
 
 def not_entered_line(skipped: Iterable[tuple[str, str]]) -> str:
-    """Folders that were not entered, each with the reason; "" where there were none."""
+    """Message about folders not entered, each with its reason, or ""."""
     listed = [f"{path} {reason}" for path, reason in skipped]
     more = [f"{len(listed) - LISTED} more"] * (len(listed) > LISTED)
     return "folders not entered: " * bool(listed) + "; ".join([*listed[:LISTED], *more])
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name, in lower case and without spaces behind it; "" without one."""
+    """Suffix of a file name in lower case, without trailing spaces; "" if there is no suffix."""
     return os.path.splitext(name)[1].strip().lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
 
 
 def printable(name: str) -> str:
-    """Escape by backslashes what cannot be printed or encoded as UTF-8; unequal names stay unequal."""
+    """Escape characters that cannot be printed or encoded as UTF-8; different names stay different."""
     if name.isascii() and name.isprintable() and "\\" not in name:
         return name
     return "".join("\\\\" if character == "\\" else escaped(character) for character in name)
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether a place of recordings is an address such as s3://bucket/prefix, not a folder."""
+    """Whether `path` is an address such as s3://bucket/prefix rather than a folder."""
     return _URL.match(os.fspath(path)) is not None
 
 
 def address(path: str | Path) -> str:
-    """The same place as it can be opened from anywhere: an absolute path, or a URL without a slash at its end.
+    """Location of a source, independent of the working directory: an absolute path, or a URL without trailing slash.
 
-    Raises AudioError for a URL that has no bucket, or more than an address.
+    Raises AudioError for a URL without a bucket, with credentials, or of a local file.
     """
     if (match := _URL.match(os.fspath(path))) is None:
         return os.fspath(Path(path).expanduser().resolve())
@@ -127,21 +127,21 @@ def address(path: str | Path) -> str:
 
 
 def open_source(path: str | Path) -> "Source":
-    """The source at a folder, in which a leading ~ is the home folder, or at a URL that fsspec understands.
+    """Source for a folder (a leading ~ is the home folder) or a URL that fsspec supports.
 
-    Asks nothing of the place. Raises AudioError where it is not an address, or its file system is not installed.
+    Accesses nothing yet. Raises AudioError for an invalid address, or if its file system is not installed.
     """
     return ObjectStore(os.fspath(path)) if is_url(path) else LocalFolder(Path(path).expanduser())
 
 
 class LocalFolder:
-    """Recordings in a folder and the folders in it."""
+    """Recordings in a folder and its subfolders."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.name = folder, os.fspath(folder)
 
     def scan(self) -> Scan:
-        """List the recordings, links followed. Raises AudioError where there is no folder, or it cannot be read."""
+        """List the recordings, following links. Raises AudioError if the folder is missing or unreadable."""
         if not self._folder.is_dir():
             is_file = self._folder.exists()
             place = "a file; give the folder that holds it" if is_file else "nothing there; check the path"
@@ -155,26 +155,25 @@ class LocalFolder:
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
-        """The recording as a local file, as long as the context lasts. May be called in several threads."""
+        """Context with the recording as a local file. Thread-safe."""
         yield self._folder / file.relative
 
 
 class ObjectStore:
-    """Recordings below a prefix in an object store. The protocol of the URL names the file system of fsspec.
+    """Recordings below a prefix in an object store, read with the fsspec file system for the URL's protocol.
 
-    Credentials and endpoint are those of the file system: for s3 the AWS_ variables, profiles and files. A fetched
-    object is a temporary file, which lasts as long as its context.
+    The file system finds its credentials and endpoint itself: for s3 in AWS_ variables and profiles.
     """
 
     def __init__(self, url: str) -> None:
         import fsspec
 
-        self.name = address(url)  # as messages name it
+        self.name = address(url)  # for messages
         protocol = self.name.partition(":")[0]
         try:
-            # Of its own, so that a process that runs for days does not see an old list.
+            # No shared instance: its cached listing would go stale in a process that runs for days.
             self._files = fsspec.filesystem(protocol, skip_instance_cache=True)
-        except (ImportError, ValueError, TypeError) as error:  # TypeError: one that needs settings beside its address
+        except (ImportError, ValueError, TypeError) as error:  # TypeError: it needs more settings than an address
             remedy = "give a folder or an address such as s3://bucket/prefix"
             if protocol in ("s3", "s3a"):
                 remedy = "run `pip install 'distill-audio[s3]'`, or `make setup` in the repository"
@@ -184,7 +183,7 @@ class ObjectStore:
         self._root = self._files._strip_protocol(self.name).rstrip("/")
 
     def scan(self) -> Scan:
-        """List the recordings. Raises AudioError where the place does not exist, or cannot be read."""
+        """List the recordings. Raises AudioError if the prefix does not exist or cannot be read."""
         try:
             listed = self._files.find(self._root, detail=True)
         except Exception as error:
@@ -203,22 +202,22 @@ class ObjectStore:
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
-        """The recording as a local file, as long as the context lasts. May be called in several threads.
+        """Context with the recording as a temporary local file. Thread-safe.
 
-        There is no file where it no longer exists. Raises AudioError where it cannot be fetched, or was replaced.
+        The path does not exist if the object is gone. Raises AudioError if it cannot be fetched or was replaced.
         """
         place = f"{self.name}/{file.path}"
         with TemporaryDirectory(prefix="distill-") as folder:
             path = Path(folder) / f"recording{Path(file.relative).suffix}"
             try:
                 with self._files.open(f"{self._root}/{file.relative}", "rb", cache_type="none") as stream:
-                    # What is decoded is kept by the identity that was listed, perhaps by another process. Files of some
-                    # other stores do not tell what they are; there a replaced object goes unnoticed until it is listed.
+                    # Decoded blocks are cached by the listed identity, perhaps by another process, so an object that
+                    # was replaced since then is an error. Stores without details on opening do not notice.
                     details = getattr(stream, "details", None)
                     if details and file.identity and _identity(details) != file.identity:
                         raise AudioError(f"{place}: {_REPLACED}")
                     with path.open("wb") as copy:
-                        shutil.copyfileobj(stream, copy, 8 << 20)  # s3 refuses what is replaced from here on
+                        shutil.copyfileobj(stream, copy, 8 << 20)  # s3 itself detects a later replacement
             except AudioError:
                 raise
             except FileNotFoundError:
@@ -232,7 +231,7 @@ Source = LocalFolder | ObjectStore
 
 
 def list_recordings(source: Source) -> Scan:
-    """`scan` of a source that has recordings. Raises AudioError, also where it has none."""
+    """`scan` a source. Raises AudioError, also if it has no recordings."""
     scan = source.scan()
     if not scan.audio:
         others = ", ".join(f"{count} {suffix}" for suffix, count in scan.ignored.items())
@@ -246,10 +245,10 @@ def list_recordings(source: Source) -> Scan:
 
 
 def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Files below a folder, each with size and identity, and hidden entries, which are not entered.
+    """Yield files below a folder with their size and identity, and hidden folders, which are not entered.
 
-    Links are followed, and each real folder is entered once; what is not entered is added to `skipped`. Real folders come
-    before links to them, so a file is listed under its real path where it has one. Raises OSError for `root` itself.
+    Links are followed. Each real folder is entered once; further links to it, and unreadable folders, go to `skipped`.
+    Real folders come before links, so a file is listed under its real path if possible. Raises OSError for `root`.
     """
     visited: dict[tuple[int, int], str] = {}
     links = [""]
@@ -260,7 +259,7 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
             raise error
         skipped.append((printable(relative), f"cannot be read: {error.strerror or error}"))
 
-    # Text is joined and looked at in a third of the time of a Path.
+    # String operations take a third of the time of Path operations.
     while links:
         top = min(links, key=printable)
         links.remove(top)
@@ -274,7 +273,7 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
                 folders.clear()
                 continue
             hidden = [folder for folder in folders if folder[0] == "."]
-            folders[:] = [folder for folder in folders if folder[0] != "."]  # links are not entered by os.walk
+            folders[:] = [folder for folder in folders if folder[0] != "."]  # os.walk does not enter links
             links += [prefix + folder for folder in folders if os.path.islink(f"{parent}/{folder}")]  # noqa: PTH114
             for entry in (*files, *hidden):
                 try:
@@ -282,7 +281,7 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
                 except OSError:  # a link that leads nowhere
                     if entry[0] == "." or suffix_of(entry) in SUPPORTED_SUFFIXES:
                         yield prefix + entry, (0, "")
-                    else:  # to a folder, as names go
+                    else:  # by its name a folder
                         skipped.append((printable(prefix + entry), "is a link that leads nowhere"))
                 else:
                     times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
@@ -290,10 +289,10 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
 
 
 def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[str, str]] = ()) -> Scan:
-    """The `Scan` of paths relative to one folder, parts separated by slashes, each with size and identity.
+    """Sort paths into a `Scan`: relative to one folder, separated by slashes, each with size and identity.
 
-    All that is in a hidden folder is one entry. A name that ends with a slash stands for a folder itself, as object
-    stores have it. Bins of Windows and of network drives are not entered: what is there was deleted.
+    A hidden folder counts as one entry. A name that ends with a slash is an object store's folder marker, and ignored.
+    Recycle bins of Windows and network drives are skipped, as their files were deleted.
     """
     audio: list[AudioFile] = []
     hidden, bins = set[str](), set[tuple[str, str]]()
@@ -322,9 +321,9 @@ def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[st
 
 
 def _identity(details: Mapping[str, Any]) -> str:
-    """An object's size, and the first of what its store may say of its version; "" where it says nothing.
+    """Size and version of an object, or "" if its store states no version.
 
-    The names are those of the file systems that fsspec knows.
+    The version is the first of the fields that fsspec's file systems use for it.
     """
     names = ["ETag", "etag", "generation", "md5Hash", "content_md5", "mtime", "modified", "LastModified", "created"]
     versions = [details[name] for name in names if details.get(name) is not None]
@@ -332,11 +331,11 @@ def _identity(details: Mapping[str, Any]) -> str:
 
 
 def _refusal(url: str, error: Exception) -> AudioError:
-    """The sentence for an error that listing or fetching at `url` ended with.
+    """Translate an error of listing or fetching at `url` to a sentence for the user.
 
-    Raises the error itself where it can come from no library of stores: that is a defect.
+    Re-raises an error that no storage library would raise: it is a defect.
     """
-    names = {kind.__name__ for kind in type(error).__mro__}  # no library of a store need be installed
+    names = {kind.__name__ for kind in type(error).__mro__}  # by name, as the store's library may not be installed
     answer = one_line(error) or type(error).__name__
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     at = f" at {server}" if server else ""

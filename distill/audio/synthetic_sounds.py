@@ -1,4 +1,4 @@
-"""Synthetic sounds of many kinds, to pre-train a decoder on and to fit codebooks to.
+"""Synthetic sounds of many kinds, to pre-train a decoder and fit codebooks.
 
 A sound is the sum of a few layers at random times. A layer is a source (noise, harmonics, ringing modes, frequency
 modulation, clicks, glides, a voice-like buzz) under an envelope and a filter. The sum may be overdriven, reverberated,
@@ -16,7 +16,7 @@ from scipy import signal
 Samples = NDArray[np.float64]  # [N]
 T = TypeVar("T")
 
-HIGHEST_SHARE = 0.45  # of the sample rate
+HIGHEST_SHARE = 0.45  # highest frequency, relative to the sample rate
 
 
 def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
@@ -36,18 +36,18 @@ def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np
 
 
 def _drawn(rng: Generator, choices: Sequence[tuple[float, T]]) -> T:
-    """A choice, of (probability, choice)."""
+    """Random choice from (probability, choice) pairs."""
     bounds = np.cumsum([chance for chance, _ in choices])
     return choices[int(np.searchsorted(bounds, rng.random(), side="right"))][1]
 
 
 def log_uniform(rng: Generator, low: float, high: float) -> float:
-    """A random number, uniform in its logarithm."""
+    """Random number, uniform in its logarithm."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _level(rng: Generator, lowest: float, highest: float = 0) -> float:
-    """A random amplitude, uniform in dB."""
+    """Random amplitude, uniform in dB between `lowest` and `highest`."""
     return float(10 ** (rng.uniform(lowest, highest) / 20))
 
 
@@ -61,7 +61,7 @@ def _layers(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def _bare_clicks(rng: Generator, sample_rate: int, length: int) -> Samples:  # noqa: ARG001 - as others
-    """A few clicks of one to four samples in digital silence, as loud as can be."""
+    """A few clicks of one to four samples in digital silence, up to 12 dB below full scale."""
     total = np.zeros(length)
     for start in rng.integers(0, max(1, length - 4), int(rng.integers(3, 12))):
         total[start : start + int(rng.integers(1, 5))] = rng.choice((-1.0, 1.0)) * _level(rng, -12)
@@ -69,7 +69,7 @@ def _bare_clicks(rng: Generator, sample_rate: int, length: int) -> Samples:  # n
 
 
 def _hits(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """Struck sounds: equal ones in a rhythm, or different ones at random times."""
+    """Struck sounds: the same sound in a rhythm, or different sounds at random times."""
     total = np.zeros(length)
     if rng.random() < 0.5:
         hit, gap = struck_sound(rng, sample_rate, length), int(sample_rate * rng.uniform(0.08, 0.8))
@@ -82,7 +82,7 @@ def _hits(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def struck_sound(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """A struck sound: a tone that falls to its pitch, filtered noise and a click, each with a decay of its own."""
+    """A struck sound: a tone that falls to its pitch and filtered noise, each with its own decay, and a click."""
     time = _time(sample_rate, length)
     shares = 10 ** (rng.uniform(-30, 0, 3) / 20)
     shares[int(rng.integers(2))] = 1.0
@@ -102,7 +102,7 @@ def struck_sound(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def sound_layer(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """A source under an envelope and a filter, of peak 1."""
+    """A random source with an envelope and a filter, normalised to peak 1."""
     sources = (coloured_noise, harmonic_wave, ringing_modes, frequency_modulation, _clicks, glide, voice_buzz)
     source = sources[int(rng.choice(len(sources), p=(0.27, 0.2, 0.18, 0.1, 0.06, 0.09, 0.1)))]
     sound = source(rng, sample_rate, length) * _envelope(rng, sample_rate, length)
@@ -143,7 +143,7 @@ def coloured_noise(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def harmonic_wave(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """A periodic wave of up to 60 harmonics that fall off, with or without the even ones; several voices for chords."""
+    """One to three voices, each of up to 60 harmonics of falling level, some without even harmonics."""
     total = np.zeros(length)
     for _ in range(int(rng.integers(1, 4))):
         pitch = _pitch(rng, sample_rate, high=1500.0)
@@ -161,7 +161,7 @@ def harmonic_wave(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def ringing_modes(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """Ringing modes of a struck object, harmonic or not; higher ones decay faster."""
+    """Ringing modes of a struck object, harmonic or not; higher modes decay faster."""
     time = _time(sample_rate, length)
     count = int(rng.integers(1, 25))
     base = _pitch(rng, sample_rate)
@@ -197,7 +197,7 @@ def _clicks(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def glide(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """A sine that falls or rises exponentially, as kick drums, lasers and risers do."""
+    """A sine that falls or rises exponentially, like kick drums, lasers and risers."""
     start, end = _pitch(rng, sample_rate, high=9000.0), _pitch(rng, sample_rate, high=3000.0)
     pace = rng.uniform(0.005, 0.5)
     frequency = end + (start - end) * np.exp(-_time(sample_rate, length) / pace)
@@ -205,7 +205,7 @@ def glide(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def voice_buzz(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """A buzz with breath through moving formants."""
+    """A breathy buzz through moving formants, like a voice."""
     pitch = rng.uniform(70, 400) * _wander(rng, sample_rate, length)
     phase = np.cumsum(pitch) / sample_rate
     buzz = np.diff(np.floor(phase), prepend=0.0) + 0.02 * rng.standard_normal(length)
@@ -280,7 +280,7 @@ def _with_noise(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
 
 
 def _band_limited(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
-    """Low-pass filter at 2 kHz or more, as of a lower sample rate or a lossy file."""
+    """Low-pass filter at 2 kHz or more, like a lower sample rate or a lossy file."""
     highest = log_uniform(rng, 2000.0, 0.48 * sample_rate)
     sections = signal.ellip(8, 0.1, 80, highest, fs=sample_rate, output="sos")
     return np.asarray(signal.sosfiltfilt(sections, sound, padlen=min(27, len(sound) - 1)))

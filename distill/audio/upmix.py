@@ -1,12 +1,14 @@
-"""Two channels of a mono sound and its image: level difference and coherence in bands, as parametric stereo has them.
+"""Parametric-stereo upmix: two channels from a mono sound, with a level difference and a coherence for each band.
 
-In every band the channels are sums of the sound and of a side signal, turned by angles whose difference has the
-coherence as its cosine (Breebaart et al. 2005, "Parametric coding of stereo audio", section 5.3). Where the coherence is
-positive the side signal has opposite signs, so that it is not in the sum of the channels; where it is -1 they are
-opposite, without any. The side signal is the noise of the decoder, which is drawn a second time, as far as a band is
-noise, and beyond that the sound through a filter of velvet noise (Välimäki et al. 2017), which is silent at onsets.
+In every band each channel is the sound plus a side signal, rotated by an angle. The cosine of the difference between
+the two angles is the coherence (Breebaart et al. 2005, "Parametric coding of stereo audio", section 5.3). For a
+positive coherence the side signal has opposite signs and cancels in the sum of the channels. For a coherence of -1 the
+channels are opposite, with no side signal.
 
-Shapes: `N` samples, `T` frames of the STFT, `K` its bins, `R` rows of an image.
+The side signal is a second realisation of the decoder's noise as far as the band is noise. The rest is the sound
+through a velvet-noise filter (Välimäki et al. 2017), which is muted at onsets.
+
+Shapes: `N` samples, `T` frames of the STFT, `K` its bins, `C` channels.
 """
 
 from collections.abc import Sequence
@@ -21,29 +23,29 @@ from distill.audio.image import BANDS, Image, band_positions, dequantised
 from distill.audio.pcm import F32
 
 WINDOW_SECONDS = 0.046
-CHUNK_FRAMES = 64  # of the STFT that are held at once
+CHUNK_FRAMES = 64  # STFT frames processed at once
 SMOOTHED = 2  # frames on each side over which powers are smoothed
-SMOOTHED_BINS, ONSET_BINS = 5, 21  # over which they are smoothed, elsewhere and at onsets
-EDGE = 0.15  # of a band, on both sides of its edges, over which gains go from one band to the next
-VELVET_SECONDS, VELVET_DECAY_DB, VELVET_DENSITY = 0.03, 20.0, 1500.0  # of impulses in a second
-BEFORE_SECONDS, ONSET_SECONDS = 0.015, 0.02  # for so long the filter is silent around an onset
-ONSET_STEP, ONSET_DB = 0.005, 10.0  # an onset is a rise by this from one step to the next
-SOFTEST_DB = -50.0  # of an onset, relative to the loudest step
-QUARTER = np.complex64(1j)  # of a turn
-MOST_GAIN = 3.0  # of the filtered sound, without what it has of the sound itself
-MOST_EVEN = 2.0  # the same of the whole side
-LEAST_BESIDE = 0.05  # of the power of noise, beside what of the sound is in it by chance
+SMOOTHED_BINS, ONSET_BINS = 5, 21  # bins over which powers are smoothed: usually, and at onsets
+EDGE = 0.15  # of a band, on each side of an edge, over which gains cross-fade to the next band
+VELVET_SECONDS, VELVET_DECAY_DB, VELVET_DENSITY = 0.03, 20.0, 1500.0  # density in impulses a second
+BEFORE_SECONDS, ONSET_SECONDS = 0.015, 0.02  # the filter is muted for this time before and after an onset
+ONSET_STEP, ONSET_DB = 0.005, 10.0  # seconds a step; least rise over the mean of the steps before
+SOFTEST_DB = -50.0  # least level of an onset relative to the loudest step
+QUARTER = np.complex64(1j)  # of a turn, as a factor
+MOST_GAIN = 3.0  # largest gain of the filtered sound, after removing its correlated part
+MOST_EVEN = 2.0  # largest gain of the whole side signal
+LEAST_BESIDE = 0.05  # least proportion of the noise power taken as uncorrelated with the sound
 TINY = np.float32(1e-6)
-LEAST_TURN = 0.05  # of the filter at a tone, beside its amplitude of about 1
+LEAST_TURN = 0.05  # regularises the direction of the turn; the filter's amplitude at a tone is about 1
 
 Doubles = NDArray[np.float64]
 
 
 def upmixed(sound: F32, other: F32, image: Image, sample_rate: int, width: float = 1.0) -> F32:
-    """Channels `[N, 2]` of a sound `[N]`, of `other` `[N]`, the same with its noise drawn again, and an image.
+    """Channels `[N, 2]` of a sound `[N]` and an image. `other` `[N]` is the same sound with a second noise realisation.
 
-    `width` scales level difference and incoherence: at 0 both channels are the sound. The mean power of both is that of
-    the sound in every band. Equal arguments give equal samples.
+    `width` scales level difference and incoherence: at 0 both channels equal the sound. In every band the mean power of
+    the channels is the power of the sound. Same arguments, same samples.
     """
     if not len(image) or not width or not len(sound):
         return np.stack([sound, sound], axis=1)
@@ -72,25 +74,25 @@ def upmixed(sound: F32, other: F32, image: Image, sample_rate: int, width: float
 
 
 class Stft:
-    """STFT of real signals, with the same window, a root of Hann's, for analysis and synthesis, half of it a hop."""
+    """STFT of real signals: root-Hann window for analysis and synthesis, hop of half a window."""
 
     def __init__(self, sample_rate: int) -> None:
         self.sample_rate, self.size = sample_rate, max(64, int(2 ** round(np.log2(sample_rate * WINDOW_SECONDS))))
         self.hop = self.size // 2
-        self.before = self.size - self.hop  # zeros before a signal, so that as many windows hold each of its samples
+        self.before = self.size - self.hop  # zeros before a signal, so that two windows cover every sample
         window = np.sin(np.pi * np.arange(self.size) / self.size)
         self._window = window.astype(np.float32)
 
     def frames_for(self, samples: int) -> int:
-        """Number of frames that hold so many samples."""
+        """Number of frames that cover `samples`."""
         return -(-(samples + self.before) // self.hop)
 
     def padded(self, samples: int) -> int:
-        """Number of samples that the frames of so many reach over."""
+        """Length in samples of all frames that cover `samples`."""
         return (self.frames_for(samples) - 1) * self.hop + self.size
 
     def __call__(self, signal: F32, first: int, last: int) -> F32:
-        """Spectra `[2, last - first, K]`, real and imaginary, of some frames of a signal `[N]`."""
+        """Spectra `[2, last - first, K]`, real and imaginary, of frames `first` to `last` of a signal `[N]`."""
         from scipy.fft import rfft  # it takes a while to load
 
         begin, end = first * self.hop - self.before, (last - 1) * self.hop - self.before + self.size
@@ -101,19 +103,19 @@ class Stft:
         return np.stack([spectra.real, spectra.imag])
 
     def seconds(self, first: int, last: int) -> Doubles:
-        """The times of the middles of some frames."""
+        """Centre times of frames `first` to `last`."""
         middles: Doubles = (np.arange(first, last) * self.hop - self.before + self.size / 2) / self.sample_rate
         return middles
 
     def holds(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Whether each frame holds a chosen sample, of those `[N]` of a signal."""
+        """Whether each frame holds a chosen sample, from flags `[N]`; result `[T]`."""
         frames = self.frames_for(len(chosen))
         padded = np.pad(chosen, (self.before, self.padded(len(chosen)) - self.before - len(chosen)))
         hops: NDArray[np.bool_] = padded.reshape(frames + 1, self.hop).max(axis=1)
         return hops[:-1] | hops[1:]
 
     def add(self, padded: F32, spectra: F32, first: int) -> None:
-        """Add the signals of spectra `[C, 2, T, K]` to padded ones `[C, N]`, from a frame on."""
+        """Overlap-add spectra `[C, 2, T, K]` to padded signals `[C, N]`, starting at frame `first`."""
         from scipy.fft import irfft  # it takes a while to load
 
         windows = irfft(spectra[:, 0] + QUARTER * spectra[:, 1], self.size, axis=-1) * self._window
@@ -123,7 +125,7 @@ class Stft:
 
 
 class _Course:
-    """Level differences and angles between the channels over time, between the middles of an image's rows."""
+    """Level differences and angles between the channels over time, interpolated between the centres of image rows."""
 
     def __init__(self, image: Image, width: float) -> None:
         level, coherence = dequantised(image)
@@ -131,7 +133,7 @@ class _Course:
         self._angle = np.arccos((1 - width * (1 - coherence)).clip(-1, 1))
 
     def __call__(self, seconds: Doubles) -> tuple[Doubles, Doubles]:
-        """Level differences in dB and angles, `[T, BANDS]` each, at some times `[T]`: a row is for a second."""
+        """Level differences in dB and angles in radians, `[T, BANDS]` each, at times `[T]`. A row lasts one second."""
         place = (seconds - 0.5).clip(0, len(self._level) - 1)
         row = np.minimum(place.astype(int), max(0, len(self._level) - 2))
         part = (place - row)[:, None]
@@ -142,10 +144,10 @@ class _Course:
 
 @cache
 def _weights(size: int, sample_rate: int) -> F32:
-    """How the gains of bands are spread over bins, `[BANDS, K]`."""
+    """Weights `[BANDS, K]` that spread band gains over bins."""
     positions, bands = band_positions(size, sample_rate), np.arange(BANDS)
-    edge = np.maximum(EDGE, np.gradient(positions))[:, None]  # at least a bin
-    rise = ((positions[:, None] - bands) / (2 * edge) + 0.5).clip(0, 1)  # [K, BANDS], from the lower edge on
+    edge = np.maximum(EDGE, np.gradient(positions))[:, None]  # one bin or more
+    rise = ((positions[:, None] - bands) / (2 * edge) + 0.5).clip(0, 1)  # [K, BANDS], rises at lower edges
     rise[:, 0] = 1
     spread = rise - np.concatenate([rise[:, 1:], np.zeros((len(rise), 1))], axis=1)
     weights: F32 = spread.T.astype(np.float32)
@@ -154,7 +156,7 @@ def _weights(size: int, sample_rate: int) -> F32:
 
 @cache
 def _smoothing(frames: int) -> F32:
-    """Weights `[T, T]` of frames for their neighbours, of sum 1."""
+    """Smoothing matrix `[T, T]` over frames; rows sum to 1."""
     apart = np.abs(np.subtract.outer(np.arange(frames), np.arange(frames)))
     window = np.where(apart <= SMOOTHED, np.cos(np.pi / 2 * apart / (SMOOTHED + 1)) ** 2, 0.0)  # no denormal numbers
     weights: F32 = (window / window.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -162,9 +164,9 @@ def _smoothing(frames: int) -> F32:
 
 
 class _Panning(NamedTuple):
-    """Gains of the channels, `[2, T, K]`: of a side signal, of the power of both together, and signs of the sound.
+    """Mixing gains of both channels, `[2, T, K]` each: gain of the side signal, whole power, sign of the sound.
 
-    `needed` `[T, K]` is the power of a side of the same power as the sound that the channels need at most.
+    `needed` `[T, K]` is the larger proportion of side power in the two channels.
     """
 
     aside: F32
@@ -174,12 +176,12 @@ class _Panning(NamedTuple):
 
     @classmethod
     def of(cls, level: Doubles, angle: Doubles, weights: F32) -> "_Panning":
-        """Those of level differences in dB and angles between the channels, `[T, BANDS]` each."""
+        """Gains for level differences in dB and angles between the channels, `[T, BANDS]` each."""
 
         def spread(gains: Doubles) -> F32:
             return gains.astype(np.float32) @ weights
 
-        # The angles of both channels: of opposite signs where the coherence is positive; at -1 they are 0 and 180 degrees.
+        # Channel angles: of opposite sign where the coherence is positive; 0 and -180 degrees at -1.
         left = angle / 2 * np.minimum(1, 2 - 2 * angle / np.pi)
         turned = np.stack([left, left - angle])
         gains = np.sqrt(2 / (1 + 10 ** (np.multiply.outer((-1, 1), level) / 10)))
@@ -187,13 +189,14 @@ class _Panning(NamedTuple):
         return cls(spread(gains * np.sin(turned)), spread(np.square(gains)), np.sign(spread(np.cos(turned))), needed)
 
     def part(self, frames: slice) -> "_Panning":
-        """Those of some frames."""
+        """Gains of some frames."""
         return _Panning(*(values[..., frames, :] for values in self))
 
     def channels(self, sound: F32, side: F32, there: F32) -> F32:
-        """Spectra `[C, 2, T, K]` of both channels, of a sound and a side of so much of its power, `[T, K]`.
+        """Spectra `[C, 2, T, K]` of both channels, from a sound and a side signal.
 
-        Where there is less of a side, there is more of the sound: each channel is as loud as it should be.
+        `there` `[T, K]` is the power of the side relative to the sound. Where the side is too weak, the sound gets more
+        gain, so that each channel keeps its power.
         """
         straight = self.signs * np.sqrt(np.maximum(0, self.whole - np.square(self.aside) * there))
         return straight[:, None] * sound + self.aside[:, None] * side
@@ -202,7 +205,8 @@ class _Panning(NamedTuple):
 class _Powers(NamedTuple):
     """Spectra `[2, T, K]` of a sound, its noise and its filtered copy, with smoothed powers `[T, K]`.
 
-    All but `power` are relative to that of the sound: power and product with the sound of the noise, and of the filtered.
+    All powers but `power` are relative to it. `noise_product` is the noise's product with the sound. `echo` is the
+    filtered copy's power, `real` and `imaginary` its products with the sound and with the sound turned by 90 degrees.
     """
 
     sound: F32
@@ -217,7 +221,7 @@ class _Powers(NamedTuple):
 
     @classmethod
     def of(cls, signals: Sequence[F32], frames: slice) -> "_Powers":
-        """Those of some of the frames of a sound, its noise and its filtered copy, smoothed over all of them."""
+        """Powers of the chosen frames of sound, noise and filtered copy, smoothed over all frames."""
         sound, noise, filtered = signals
         weights = _smoothing(sound.shape[1])[frames]
 
@@ -233,23 +237,23 @@ class _Powers(NamedTuple):
         return cls(*values)
 
     def part(self, frames: slice) -> "_Powers":
-        """Those of some frames."""
+        """Spectra and powers of some frames."""
         return _Powers(*(values[..., frames, :] for values in self))
 
     def channels(self, panning: _Panning) -> F32:
-        """Spectra `[C, 2, T, K]` of both channels, with sides of noise and of the filtered sound."""
+        """Spectra `[C, 2, T, K]` of both channels, with noise and filtered sound as the side signal."""
         share, gain, there = self._noise_gain(panning.needed)
         missing = 1 - share
-        # Of a steady tone the filter makes the tone, but for phase and level; only what is beside it has another place.
+        # The filter returns a steady tone with another phase and level: only the uncorrelated rest counts.
         echo = np.maximum(0, self.echo - np.square(self.real) - np.square(self.imaginary))
         filtered_gain = np.minimum(MOST_GAIN, np.sqrt(missing / (echo + TINY)))
         filtered_power = np.square(filtered_gain) * echo
-        # What is still missing is the tone a quarter of a turn from where it is.
+        # The sound itself, turned by 90 degrees, supplies the power still missing.
         turn = self.imaginary / np.sqrt(np.square(self.imaginary) + LEAST_TURN**2)
         turn *= np.sqrt(np.maximum(0, missing - filtered_power))
         there = there + filtered_power + np.square(turn)
         even = np.minimum(MOST_EVEN, 1 / np.sqrt(there + TINY))
-        real = gain * self.noise_product + filtered_gain * self.real  # of the sound that is in noise and filtered sound
+        real = gain * self.noise_product + filtered_gain * self.real  # of the sound in the side, removed below
         imaginary = filtered_gain * self.imaginary - turn
         side = gain * self.noise + filtered_gain * self.filtered - real * self.sound
         side[0] += imaginary * self.sound[1]
@@ -257,9 +261,9 @@ class _Powers(NamedTuple):
         return panning.channels(self.sound, even * side, np.square(even) * there)
 
     def channels_at_onsets(self, panning: _Panning) -> F32:
-        """Spectra `[C, 2, T, K]` of both channels, with sides of noise alone.
+        """Spectra `[C, 2, T, K]` of both channels, with noise alone as the side signal.
 
-        Gains that differ from bin to bin would spread an attack over its window.
+        Powers are smoothed over more bins: gains that vary from bin to bin would smear an attack over its window.
         """
         power = _over_bins(self.power, ONSET_BINS)
         wide = [_over_bins(self.power * own, ONSET_BINS) / power for own in (self.noise_power, self.noise_product)]
@@ -268,7 +272,7 @@ class _Powers(NamedTuple):
         return panning.channels(self.sound, gain * (self.noise - smooth.noise_product * self.sound), there)
 
     def _noise_gain(self, needed: F32) -> tuple[F32, F32, F32]:
-        """The share of a side that is noise, the gain of the noise, less what of the sound is in it, and its power."""
+        """Proportion of the side that noise supplies, gain of the noise's uncorrelated part, its resulting power."""
         share = np.minimum(1, np.minimum(1, self.noise_power) / (needed + TINY))
         beside = np.maximum(LEAST_BESIDE * self.noise_power, self.noise_power - np.square(self.noise_product))
         gain = np.sqrt(share / (beside + TINY))
@@ -276,7 +280,7 @@ class _Powers(NamedTuple):
 
 
 def _over_bins(values: F32, bins: int) -> F32:
-    """Means of values `[T, K]` over some bins."""
+    """Moving average of values `[T, K]` over `bins`."""
     from scipy.ndimage import uniform_filter1d  # it takes a while to load
 
     means: F32 = uniform_filter1d(values, bins)
@@ -284,7 +288,7 @@ def _over_bins(values: F32, bins: int) -> F32:
 
 
 def between_onsets(sound: F32, sample_rate: int) -> F32:
-    """Gains `[N]` that are 0 from shortly before each onset of a sound `[N]` until ONSET_SECONDS after it, else 1."""
+    """Gains `[N]`: 0 from BEFORE_SECONDS before each onset of a sound `[N]` to ONSET_SECONDS after it, else 1."""
     step = max(1, round(ONSET_STEP * sample_rate))
     powers = np.square(np.pad(sound, (0, -len(sound) % step))).reshape(-1, step).mean(axis=1)
     before, after = (round(seconds / ONSET_STEP) for seconds in (BEFORE_SECONDS, ONSET_SECONDS))
@@ -297,7 +301,7 @@ def between_onsets(sound: F32, sample_rate: int) -> F32:
 
 @cache
 def _velvet(sample_rate: int) -> F32:
-    """Impulses `[n]` at random places, one in each of as many equal parts, of random signs, that decay; of power 1."""
+    """Velvet noise `[n]` of energy 1: a decaying impulse of random sign and position in each equal interval."""
     random, count = np.random.default_rng(0), round(VELVET_SECONDS * VELVET_DENSITY)
     places = (np.arange(count) + random.random(count)) / VELVET_DENSITY
     impulses = np.zeros(round(VELVET_SECONDS * sample_rate) + 1, np.float32)

@@ -1,4 +1,4 @@
-"""Writing of audio files through soundfile, atomically.
+"""Atomic writing of audio files with soundfile.
 
 Samples are rounded here: libsndfile would round down in WAV files, and write silence as -1.
 """
@@ -19,9 +19,9 @@ from distill.errors import AudioError
 from distill.storage.files import MARK, write_bytes
 
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
-Bits = Literal[16, 24, 32]  # of a sample; 32 are a float, whose values above full scale stay
+Bits = Literal[16, 24, 32]  # bits of a sample; 32 is float, which keeps values above full scale
 
-SOFT_PEAK = 1 / 64  # -36 dBFS: below it 16 bits leave less than 60 dB between a sound and the noise of rounding
+SOFT_PEAK = 1 / 64  # -36 dBFS: below it 16 bits leave less than 60 dB between sound and rounding noise
 SUBTYPES: Mapping[AudioFormat, Mapping[Bits, str]] = {
     "wav": {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"},
     "flac": {16: "PCM_16", 24: "PCM_24", 32: "PCM_24"},
@@ -34,8 +34,8 @@ LOSSES: Mapping[AudioFormat, Mapping[Bits, str]] = {
     "ogg": dict.fromkeys((16, 24, 32), _LOSSY),
     "mp3": dict.fromkeys((16, 24, 32), _LOSSY),
 }
-"""Differences of a file from samples that were in so many bits, in words."""
-# Samples as libsndfile takes them for a subtype, of integers the upper bits.
+"""Messages about losses, by format and bit depth of the original samples."""
+# Conversion to the samples that libsndfile expects for a subtype; integers use the upper bits.
 TAKEN: Mapping[str, Callable[[NDArray[np.floating]], NDArray[Any]]] = {
     "PCM_16": lambda samples: whole(samples * (1 << 15), 16).astype(np.int16),
     "PCM_24": lambda samples: whole(samples * (1 << 23), 24) << 8,
@@ -45,9 +45,9 @@ TAKEN: Mapping[str, Callable[[NDArray[np.floating]], NDArray[Any]]] = {
 
 
 def write_audio(path: Path, samples: NDArray[np.floating], sample_rate: int, kind: AudioFormat = "wav") -> None:
-    """Write samples, mono `[N]` or stereo `[N, 2]`, with the mark of Distill, see `audio_file`. Raises AudioError and OSError.
+    """Write samples, mono `[N]` or stereo `[N, 2]`, with Distill's mark, see `audio_file`. Raises AudioError, OSError.
 
-    The file is made in memory: libsndfile does not tell when the disk takes no more of what it writes last.
+    The file is built in memory: libsndfile does not report a full disk for its last writes.
     """
     write_bytes(path, audio_file(path, samples, sample_rate, kind, MARK))
 
@@ -55,11 +55,11 @@ def write_audio(path: Path, samples: NDArray[np.floating], sample_rate: int, kin
 def audio_file(
     path: Path, samples: NDArray[np.floating], sample_rate: int, kind: AudioFormat, comment: str, bits: Bits = 16
 ) -> bytes:
-    """The bytes of an audio file of samples, mono `[N]` or stereo `[N, 2]`. Raises AudioError for `path`.
+    """Bytes of an audio file from samples, mono `[N]` or stereo `[N, 2]`. Raises AudioError that names `path`.
 
     The file has `bits` bits a sample if `kind` allows, and at least 24 for a soft sound. Integers are rounded to the
-    nearest and clipped at full scale; floats stay. Equal samples give equal bytes.
-    They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
+    nearest and clipped at full scale; floats are unchanged. Equal samples give equal bytes.
+    Samples are written in blocks, as libsndfile's Vorbis encoder keeps each write on its stack.
     """
     is_soft = bits == 16 and np.abs(samples).max(initial=0.0) < SOFT_PEAK
     subtype = SUBTYPES[kind][24 if is_soft else bits]
@@ -79,10 +79,10 @@ def audio_file(
 
 
 def with_sampler_chunk(wav: bytes, sample_rate: int, key: int, loop: tuple[int, int] | None) -> bytes:
-    """A WAV file that tells samplers its MIDI key and, with their numbers, the first and the last sample of a loop.
+    """Add a sampler chunk to a WAV file: its MIDI key and, if given, the first and last sample of a loop.
 
-    The chunk is `smpl` of Multimedia Data Standards Update (Microsoft 1994). Its fraction of a semitone is 0: programs
-    that read one differ in its sign.
+    The chunk is `smpl` of Multimedia Data Standards Update (Microsoft 1994). Its pitch fraction is 0, as programs
+    disagree on the sign.
     """
     fields = [0, 0, round(1e9 / sample_rate), key, 0, 0, 0, int(loop is not None), 0]
     if loop is not None:
@@ -91,7 +91,7 @@ def with_sampler_chunk(wav: bytes, sample_rate: int, key: int, loop: tuple[int, 
 
 
 def with_tempo_chunk(wav: bytes, bpm: float, beats: int) -> bytes:
-    """A WAV file of a loop that tells programs its tempo and its beats, of four to a bar: the chunk `acid` of Sonic Foundry."""
+    """Add tempo and number of beats, in 4/4, to the WAV file of a loop: the chunk `acid` of Sonic Foundry."""
     is_loop, root, unknown, of_quarters, in_bar = 0, 60, 0x8000, 4, 4
     return _with_chunk(
         wav, b"acid", struct.pack("<IHHfIHHf", is_loop, root, unknown, 0.0, beats, of_quarters, in_bar, bpm)
@@ -99,13 +99,13 @@ def with_tempo_chunk(wav: bytes, bpm: float, beats: int) -> bytes:
 
 
 def _with_chunk(wav: bytes, name: bytes, body: bytes) -> bytes:
-    """A WAV file with one more chunk, of an even number of bytes."""
+    """Append a chunk of even length to a WAV file."""
     whole = wav[8:] + name + struct.pack("<I", len(body)) + body
     return wav[:4] + struct.pack("<I", len(whole)) + whole
 
 
 def _with_serial_number(stream: bytes) -> bytes:
-    """An Ogg stream whose pages have the serial number 0; libsndfile takes one from the clock (RFC 3533, section 6)."""
+    """Set the serial number of all Ogg pages to 0 (RFC 3533, section 6); libsndfile takes it from the clock."""
     pages, start = bytearray(stream), 0
     mirrored = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
     while start < len(pages):
@@ -113,7 +113,7 @@ def _with_serial_number(stream: bytes) -> bytes:
         end = segments + pages[start + 26]
         end += sum(pages[segments:end])
         pages[start + 14 : start + 18] = pages[start + 22 : start + 26] = bytes(4)
-        # Its CRC begins with the highest bit of each byte, and zlib's with the lowest.
+        # Ogg's CRC begins with the highest bit of each byte, zlib's with the lowest.
         crc = zlib.crc32(pages[start:end].translate(mirrored), 0xFFFFFFFF) ^ 0xFFFFFFFF
         pages[start + 22 : start + 26] = crc.to_bytes(4, "big").translate(mirrored)
         start = end

@@ -1,1 +1,1 @@
-"""Sampling from a bundle, and how new what it made is."""
+"""Generation with a model: sampling, rejection of drafts, scores and loops, and reports on the sounds."""

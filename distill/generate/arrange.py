@@ -1,7 +1,7 @@
-"""Scores played by a model: each note is drawn as a sound of its own, and all are mixed, to the sample.
+"""Scores played by a model: each note is generated as a sound, and sounds are mixed with sample accuracy.
 
-A note that comes again is played by one of a few variations in turn. A bent note is the sound of its key, played faster or
-slower. A loop's sounds that ring beyond its end go on from its beginning, so that it closes.
+Repeated notes play a few variations in turn. A bent note is its key's sound, resampled. Sounds that ring beyond the end
+of a loop wrap around to its beginning.
 
 Shapes: N samples.
 """
@@ -27,22 +27,22 @@ from distill.novelty.verdict import least_new
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
-VARIATIONS = 4  # of a note at most
-RELEASE_SECONDS = 0.15  # in which a sound fades after the end of its note
-ONSET = 0.01  # of its peak, from which on a sound is heard to begin: 40 dB below
-MOST_LATE = 0.03  # seconds before the beginning that are left out
-MOST_SLOWER = 2  # times the length of a sound that is bent downwards
-SPLINE_REACH = 32  # samples beyond which a spline of order 5 changes nothing
-SMOOTHED = 0.01  # seconds over which levels and bends change
+VARIATIONS = 4  # maximum variations of a note
+RELEASE_SECONDS = 0.15  # fade after the end of a note
+ONSET = 0.01  # level at which a sound begins, relative to its peak: -40 dB
+MOST_LATE = 0.03  # maximum seconds before the onset that are cut off
+MOST_SLOWER = 2  # maximum stretch of a sound that is bent downwards
+SPLINE_REACH = 32  # samples; a spline of order 5 is not affected by samples further away
+SMOOTHED = 0.01  # seconds over which changes of level and bend are smoothed
 
-Which = tuple[str, int | None, int]  # label, key and number of a variation
+Which = tuple[str, int | None, int]  # label, key and index of a variation
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoreRequest(GenerationRequest):
-    """A request for `count` renditions of a score. `numbers` are those of its labels.
+    """Request for `count` renditions of a score, whose labels have the indices `numbers`.
 
-    `tuning` are semitones from a key to its note. With `stems` there is a sound for each label in place of their mix.
+    `tuning` is the offset in semitones from a key to its note. With `stems` there is a sound per label and no mix.
     """
 
     score: Score
@@ -60,7 +60,7 @@ class ScoreRequest(GenerationRequest):
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - each rendition is made alone
     ) -> Draws:
-        """Draw the sounds of each rendition, and mix them; see `generate_sounds`."""
+        """Generate the sounds of each rendition and mix them; see `generate_sounds`."""
         made = Draws()
         for number in range(self.count):
             sounds: dict[Which, Sound] = {}
@@ -78,7 +78,7 @@ class ScoreRequest(GenerationRequest):
     def _drawn(
         self, source: Source, label: str, seeds: Seeds, refusals: Sequence[Refusal], report: Progress
     ) -> tuple[list[Which], Draws]:
-        """Sounds for the notes with a label, in turn: of each key as many variations as it has notes, at most VARIATIONS."""
+        """Generate sounds for a label's notes: for each key a variation a note, at most VARIATIONS."""
         notes = [note for note in self.score.notes if note.label == label]
         counts = Counter(note.key for note in notes)
         which = [(label, key, number) for key, count in counts.items() for number in range(min(count, VARIATIONS))]
@@ -98,7 +98,7 @@ class ScoreRequest(GenerationRequest):
         return which, generate_sounds(source, request, seeds, [*own, *refusals], report)
 
     def _mixed(self, source: Source, sounds: Mapping[Which, Sound]) -> list[Sound]:
-        """A rendition, or its stems: each is as new as the sound in it that is least so."""
+        """Mix a rendition, or its stems; a mix has the novelty of its least novel sound."""
         rate, played = source.codec.spectrogram.sample_rate, Counter[tuple[str, int | None]]()
         chosen: list[tuple[Note, Samples]] = []
         for note in self.score.notes:
@@ -118,7 +118,7 @@ class ScoreRequest(GenerationRequest):
         return stems
 
     def _sound(self, source: Source, label: str, samples: Samples, sounds: Mapping[Which, Sound]) -> Sound:
-        """A mix of sounds with a label, or of all."""
+        """Sound from mixed `samples` of a label, or of all labels if it is "", with re-encoded codes."""
         rate = source.codec.spectrogram.sample_rate
         in_mono = within_full_scale(source.codec, folded(samples, rate), "the mix")
         codes = next(encode_each(source.codec, [torch.from_numpy(in_mono)])).cpu().numpy()
@@ -127,7 +127,7 @@ class ScoreRequest(GenerationRequest):
 
 
 def equally_loud(sounds: Mapping[Which, Sound], sample_rate: int) -> dict[Which, Sound]:
-    """Sounds with all variations of a key at the median of their levels, so that equal velocities are equally loud."""
+    """Bring all variations of a key to their median level, so that equal velocities are equally loud."""
     levels = {which: level_db(sound.samples, sample_rate) for which, sound in sounds.items()}
     of_keys: dict[tuple[str, int | None], list[float]] = defaultdict(list)
     for (label, key, _), level in levels.items():
@@ -137,9 +137,9 @@ def equally_loud(sounds: Mapping[Which, Sound], sample_rate: int) -> dict[Which,
 
 
 def fitted(score: Score, tuner: Tuner, numbers: Mapping[str, int]) -> tuple[Score, list[str]]:
-    """The score with notes that the labels of these numbers can have, moved by octaves, and what was moved.
+    """Move notes by octaves into the range of their labels, and return remarks on the moves.
 
-    Of a label whose recordings have no pitch notes are at any.
+    `numbers` are the indices of labels. If a label's recordings have no pitch, its notes lose their keys.
     """
     notes, remarks = list(score.notes), list[str]()
     for label in score.labels:
@@ -162,7 +162,7 @@ def fitted(score: Score, tuner: Tuner, numbers: Mapping[str, int]) -> tuple[Scor
 
 
 def _seconds_played(note: Note) -> float:
-    """Seconds of a sound that a note can need: more of one that is bent upwards."""
+    """Seconds of a sound that a note may need; a note that is bent upwards plays faster and needs more."""
     if note.seconds is None:
         return LONGEST_SECONDS
     held = note.seconds + RELEASE_SECONDS
@@ -171,7 +171,7 @@ def _seconds_played(note: Note) -> float:
 
 
 def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
-    """Samples `[N]` or `[N, 2]` of a sound as a note has them: from its beginning, as loud, and no longer."""
+    """Samples `[N]` or `[N, 2]` of a sound, cut at the onset and played with a note's bend, level and length."""
     loud = np.abs(samples).reshape(len(samples), -1).max(axis=1)
     begins = int((loud >= ONSET * loud.max()).argmax())
     samples = samples[min(begins, round(MOST_LATE * sample_rate)) :]
@@ -187,8 +187,8 @@ def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
 
 
 def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
-    """Samples `[N]` or `[N, 2]`, resampled so that output sample `i` plays at `semitones[i]`; at most `len(semitones)` of them."""
-    from scipy.ndimage import map_coordinates  # it takes a while to load
+    """Resample `[N]` or `[N, 2]` so that output sample `i` plays at `semitones[i]`; up to `len(semitones)` samples."""
+    from scipy.ndimage import map_coordinates  # slow to import
 
     if not semitones.any():
         return samples
@@ -202,7 +202,7 @@ def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
 
 def _sampled(contour: Contour, note: Note, count: int, sample_rate: int) -> NDArray[np.float64]:
     """Sample a contour over a note, `[count]`, smoothed over SMOOTHED seconds; constant after the end of the note."""
-    from scipy.ndimage import uniform_filter1d  # it takes a while to load
+    from scipy.ndimage import uniform_filter1d  # slow to import
 
     seconds = count / sample_rate if note.seconds is None else note.seconds
     part = contour.between(note.start, note.start + seconds)
@@ -216,7 +216,7 @@ def _sampled(contour: Contour, note: Note, count: int, sample_rate: int) -> NDAr
 
 
 def mixed(notes: Sequence[tuple[Note, Samples]], sample_rate: int, loop: int | None = None) -> Samples:
-    """The sum `[N]` or `[N, 2]` of notes, each with its sound; of a loop N is that of it, and what is beyond is at its beginning.
+    """Mix `[N]` or `[N, 2]` of notes with their sounds; with `loop`, N is `loop` and the rest wraps to the beginning.
 
     Memory grows with the result, not with the number of notes.
     """

@@ -1,4 +1,4 @@
-"""The audition page: generated sounds beside their nearest training recordings, in one HTML file without a server."""
+"""Audition page: generated sounds next to their nearest training recordings, in one HTML file without a server."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ from distill.params import AuditionConfig
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes, write_json
 
-# What compares runs; `report.json` has all figures.
+# Metrics that compare runs; `report.json` has all.
 COMPARED = (
     *("new", "close", "copies", "mean_agreement", "mean_percentile_codes", "mean_percentile_spectra"),
     *("tonal_rate", "tonal_rate_originals", "fault_rate", "fault_rate_held_out"),
@@ -61,12 +61,12 @@ def audition(
 ) -> tuple[dict[str, float], float]:
     """Generate sounds, compare them with the recordings, and write sounds, pictures, page and report into `output`.
 
-    The source has a reference. The corpus holds the audio of the nearest recordings. With labels, the sounds are divided
-    among them in turn. Gives those metrics of `report.json` that compare runs, and seconds of sound generated in a second.
-    Raises ArtifactError when a network gives NaN or infinite values.
+    The source needs a reference, and the corpus the audio of the nearest recordings. Sounds are divided evenly among
+    labels. Returns the metrics in COMPARED, and the generation speed in seconds of sound per second. Raises
+    ArtifactError if a network gives NaN or infinite values.
     """
     codec, reference = source.codec, source.reference
-    judge, finder = source.judge, source.finder  # made before the time counts
+    judge, finder = source.judge, source.finder  # built before timing starts
     assert reference is not None
     assert judge is not None
     assert finder is not None
@@ -113,7 +113,7 @@ def audition(
 
 
 def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[str, Sound]]:
-    """Sounds with their labels, as many of each label."""
+    """Generated sounds with the names of their labels, divided evenly among labels."""
     sounds: list[tuple[str, Sound]] = []
     for place, (label, count) in enumerate(by_label(params.count, len(source.labels))):
         wanted = GenerationRequest(
@@ -133,9 +133,9 @@ def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[
 def _held_out(
     codec: VQVAE, reference: Reference, corpus: Corpus, longest: int
 ) -> Iterator[tuple[NDArray[np.float32], SideInfo]]:
-    """Samples `[N]` of evenly spaced recordings that are held out, or of what a reference leaves out of long ones.
+    """Samples `[N]` and mono side information of evenly spaced held-out recordings.
 
-    With them comes their side information, in mono.
+    The part of a long recording that the reference leaves out is held out, too.
     """
     step, rate = codec.spectrogram.samples_per_frame, corpus.sample_rate
     trained = {name: step * len(codes) for name, codes in zip(reference.names, reference.codes, strict=True)}
@@ -151,7 +151,7 @@ def _partial_noise(
     recorded: Sequence[tuple[NDArray[np.float32], SideInfo]],
     corpus: Corpus,
 ) -> dict[str, float]:
-    """Noise between partials of sounds `[N]`, beside that of recordings and of these once decoded."""
+    """Metrics of noise between partials of generated sounds `[N]`, of recordings, and of re-encoded recordings."""
     originals = [samples for samples, _ in recorded]
     codes = encode_each(codec, map(torch.from_numpy, originals))
     made = decode_each(codec, codes, (about for _, about in recorded))
@@ -164,14 +164,14 @@ def _partial_noise(
 def _write_sound(
     output: Path, number: int, sound: Sound, corpus: Corpus, entry: ManifestRow, offset_seconds: float
 ) -> dict[str, Any]:
-    """Write a sound, its pictures and the recording of `entry`; of a long one the part that the sound was aligned with."""
+    """Write a sound, its pictures and its nearest recording, cut to the aligned part if long; return card fields."""
     rate, name = corpus.sample_rate, f"sound_{number:03d}"
     most = int(NEAREST_SECONDS * rate)
     start = max(0, round(offset_seconds * rate)) if entry.samples > most else 0
     recording = waveform(corpus, entry, start, min(entry.samples - start, most)).numpy()
     side_info = corpus.side_info(entry).cut(start / rate, len(recording) / rate)
     if side_info.is_stereo:
-        recording = upmixed(recording, recording, side_info.image, rate)  # a corpus keeps the fold of both channels
+        recording = upmixed(recording, recording, side_info.image, rate)  # a corpus holds the downmix
     write_audio(output / f"{name}.wav", sound.samples, rate)
     write_audio(output / f"{name}_nearest.wav", recording, rate)
     pictures = [(f"generated {number}", sound.samples), (f"nearest training recording: {entry.path}", recording)]
@@ -189,7 +189,7 @@ def _write_sound(
 
 
 def write_page(path: Path, lines: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page for the sounds of `report.json`, with lines on all of them."""
+    """Write the page with summary `lines`, and a card for each of the rows of `report.json`."""
     names = ("audition.html", "audition_card.html")
     page, card = (files("distill.generate").joinpath(name).read_text(encoding="utf-8") for name in names)
     cards = []
@@ -205,7 +205,7 @@ def write_page(path: Path, lines: Sequence[str], rows: Sequence[Mapping[str, Any
 
 
 def _escaped(value: Any) -> Any:
-    """A value of JSON with its texts as HTML."""
+    """Copy of a JSON value with its strings escaped for HTML."""
     if isinstance(value, dict):
         return {name: _escaped(inner) for name, inner in value.items()}
     return escape(value) if isinstance(value, str) else value

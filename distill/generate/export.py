@@ -1,7 +1,7 @@
-"""A model as ONNX files, which other programs run without PyTorch: its decoder, and a step of its prior.
+"""ONNX export of a model's decoder, and of one step of its prior, for programs without PyTorch.
 
-The graphs are traced from the networks and functions that Distill itself runs. docs/export.md says what goes into them
-and comes out; `examples/play_onnx.py` plays them.
+Graphs are traced from the networks and functions that Distill itself runs. docs/export.md describes inputs and outputs;
+`examples/play_onnx.py` plays them.
 
 Shapes: F frames, T hops, K partials, Q levels, S frames so far, H heads, D width; the batch is 1.
 """
@@ -38,13 +38,13 @@ from distill.prior.transformer import KeyValueCache
 from distill.progress import Progress, silent
 from distill.storage.files import MARK, atomic_path, check_replaceable
 
-FRAMES = 40  # of the example that is traced; graphs take any number
+FRAMES = 40  # frames of the traced example; graphs take any number
 
 
 class Graph(nn.Module):
-    """What becomes a file: a function of tensors, an example of these by name, and what its players need to know.
+    """Module to export: `forward` on tensors, example inputs by name, and `facts` for players in the file's metadata.
 
-    `sizes` says which axes of inputs are of any length.
+    `sizes` names the input axes of variable length.
     """
 
     outputs: tuple[str, ...]
@@ -56,7 +56,7 @@ class Graph(nn.Module):
 class DecoderGraph(Graph):
     """Samples `[1, F * samples_per_frame]` of codes `[1, F, Q]` at positions `[F]`, with phases of tones `[1, T, K]`.
 
-    `noise` `[1, F, noise bands]` is log10 of how much noise there is beside tones.
+    `noise` `[1, F, noise bands]` is log10 of noise to tone, for the noise between partials.
     """
 
     outputs = ("samples",)
@@ -84,7 +84,7 @@ class DecoderGraph(Graph):
             "phases": phases,
             "noise": noise_of(codec, UNKNOWN, FRAMES),
         }
-        frames = Dim("frames", min=5, max=1 << 20)  # fewer work, too: the graph is the same
+        frames = Dim("frames", min=5, max=1 << 20)  # shorter inputs work too: the graph is the same
         self.sizes = {
             "codes": {1: frames},
             "positions": {0: frames},
@@ -99,7 +99,7 @@ class DecoderGraph(Graph):
 
 
 class GrowingCache(KeyValueCache):
-    """Keys and values `[layers, 1, 2, H, S, D / H]` that come from outside and go back with those of new positions."""
+    """Keys and values `[layers, 1, 2, H, S, D / H]` from the graph's input, with new positions added for its output."""
 
     def __init__(self, layers: Tensor) -> None:
         self.layers, self.length = list(layers), layers.shape[4]
@@ -113,7 +113,7 @@ class GrowingCache(KeyValueCache):
 
 
 class FrameGraph(Graph):
-    """One step of a `FramePrior`: reads frames, and draws the frame that follows them by the policies of all draws."""
+    """One step of a `FramePrior`: read new frames, and sample the next frame with the default logits processors."""
 
     outputs = ("codes", "cache_after")
 
@@ -157,11 +157,12 @@ class FrameGraph(Graph):
         may_end: Tensor,
         kept: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Codes `[1, Q]` of the frame after new `frames` `[1, F, Q]`, EOS first where the sound has ended, and the cache.
+        """Codes `[1, Q]` of the frame after new `frames` `[1, F, Q]`, and the extended cache.
 
-        `past` `[1, S, Q]` are the frames of the window so far, and `cache` `[layers, 1, 2, H, S, D / H]` is what came
-        of them; `position` `[1]` is that of the window in the sound, `label` `[1]` counts from 1, 0 is none. `numbers`
-        `[1, Q]` are random, from 0 up to 1. `kept` `[1, Q]` are codes that are not drawn, -1 where to draw.
+        The first code is EOS if the sound has ended. `past` `[1, S, Q]` are the earlier frames of the window, and
+        `cache` `[layers, 1, 2, H, S, D / H]` their keys and values. `position` `[1]` is the start of the window in the
+        sound; `label` `[1]` counts from 1, with 0 for no label. `numbers` `[1, Q]` are uniform in [0, 1). `kept`
+        `[1, Q]` are fixed codes, -1 where to sample.
         """
         prior = self.prior
         state = prior.start(label)
@@ -182,7 +183,7 @@ class FrameGraph(Graph):
 
 
 def _temper(temperature: Tensor) -> Policy:
-    """Temperature `[1]`, as `truncation` has it, that is not known as a graph is made."""
+    """Temperature `[1]` as in `truncation`, but as an input of the graph."""
     return lambda shares, _: shares.pow(1 / temperature)
 
 
@@ -194,9 +195,10 @@ def export(
     progress: Progress = silent,
     recordings: Sequence[SideInfo] = (),
 ) -> list[Path]:
-    """Write `decoder.onnx` into a folder and, of an architecture that has a graph, `prior.onnx`; return their paths.
+    """Write `decoder.onnx`, and `prior.onnx` if the architecture has a graph, into a folder; return their paths.
 
-    `recordings` are those that the prior learnt, of which the decoder gets the median noise floor as a fact. Raises ParamsError for files that are there already, and where the packages of the extra `export` are missing.
+    The median noise floor of the training `recordings` becomes a fact of the decoder. Raises ParamsError if a file
+    exists (with `replace`, only if Distill did not make it), or if the packages of the extra `export` are missing.
     """
     _check_packages()
     graphs: dict[Path, Graph] = {folder / "decoder.onnx": DecoderGraph(codec, recordings)}
@@ -228,12 +230,12 @@ def _write(graph: Graph, path: Path) -> None:
     windows = torch.ops.aten.hann_window
     logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are about the exporter's own parts
+        warnings.simplefilter("ignore")  # warnings concern the exporter's internals
         traced = torch.export.export(graph, (), graph.example, dynamic_shapes=graph.sizes, strict=False)
         traced = traced.run_decompositions({windows.periodic: _hann_window, windows.default: _hann_window})
         program = cast(Any, torch.onnx.export(traced, dynamo=True, verbose=False, output_names=graph.outputs))
     for node in program.model.graph:
-        node.metadata_props.clear()  # lines of code, with the folders that it lies in
+        node.metadata_props.clear()  # holds source lines with folder names
     program.model.doc_string = MARK
     program.model.metadata_props["distill"] = json.dumps(graph.facts)
     with atomic_path(path) as temporary:
@@ -241,6 +243,6 @@ def _write(graph: Graph, path: Path) -> None:
 
 
 def _hann_window(length: int, periodic: bool = True, **_: Any) -> Tensor:
-    """`torch.hann_window` by operations that ONNX has."""
+    """`torch.hann_window` from operations that ONNX supports."""
     turns = torch.arange(length) / (length if periodic else length - 1)
     return 0.5 - 0.5 * (2 * torch.pi * turns).cos()

@@ -1,11 +1,12 @@
-"""Faults of sounds: what is heard as broken because no recording of the corpus does it.
+"""Faults of sounds: behaviour that sounds broken because no recording of the corpus shows it.
 
-A sound is measured on the features that its codes decode to, before the decoder's network. Only what it sounds like in
-each band is measured on its samples: the network may add what no code says. The limits come from the training
-recordings, so that a corpus of pads may stand still and one of loops may start again and again. Held-out recordings,
-which the limits have not seen, tell how often a sound without fault is beyond them. Of recordings bands are what their
-codes say, too: to decode them would take up to half a minute. Limits, and the faults of held-out recordings, are measured
-once, when a model file is made.
+A sound is measured on the features that its codes dequantise to, before the decoder's network. Only its bands are
+measured on samples, because the network may add energy that is not coded. Bands of recordings are computed from codes:
+decoding would take up to half a minute.
+
+Limits come from the training recordings, so that sounds of a corpus of pads may stand still and loops may restart.
+Held-out recordings, which do not set limits, show how often a sound without a fault exceeds them. Limits, and faults of
+held-out recordings, are measured once, when a model file is made.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -27,19 +28,19 @@ from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.spectra import band_levels
 from distill.text import several
 
-COMMON = 0.99  # share of the training recordings that are within the limits
-STILL_DB = 2.0  # root mean square over bands, up to which a spectrum stands still
-FLOOR_DB = 60.0  # below the loudest band or frame: what is softer is not heard beside it
-RETURN_DB = 20.0  # that a sound falls and rises again to count as started again
-ENDED_DB = 40.0  # below the loudest frame: a sound that is softer at its end has ended, however soft recordings end
-NEAR_MELS = 800.0  # an octave of the treble, that a sound may be from where recordings sound: they are other notes
-SOFTER_DB = 12.0  # than the loudest frame of the softest recording: where a sound has not started yet
-SLACK = 1.5  # limits on times and rates are exceeded by more than this factor
-SLACK_FRAMES = 5  # the same for limits on frames
-SLACK_DB = 6.0  # and on levels
-MOST_RECORDINGS = 256  # evenly spaced, that the limits come from
-MOST_FRAMES = 2048  # of a sound or recording that are measured: about 45 s
-SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its mean spectrum
+COMMON = 0.99  # proportion of the training recordings within each limit
+STILL_DB = 2.0  # maximum root mean square change over bands of a spectrum that stands still
+FLOOR_DB = 60.0  # below the loudest band or frame; softer levels are masked
+RETURN_DB = 20.0  # fall and rise that count as a restart
+ENDED_DB = 40.0  # below the loudest frame; a sound has ended there, however soft recordings end
+NEAR_MELS = 800.0  # an octave of treble: allowed distance from bands of recordings, for other notes
+SOFTER_DB = 12.0  # below the loudest frame of the softest recording; a sound has not started there
+SLACK = 1.5  # factor on limits of times and rates
+SLACK_FRAMES = 5  # added to limits on frames
+SLACK_DB = 6.0  # added to limits on levels
+MOST_RECORDINGS = 256  # evenly spaced recordings that set the limits, at most
+MOST_FRAMES = 2048  # frames of a sound or recording that are measured, at most: about 45 s
+SMOOTHED_FRAMES = 5  # a tenth of a second, which smooths noise to its mean spectrum
 
 
 Fault = Literal["drone", "stutter", "attack", "loud", "band", "ending", "length"]
@@ -56,34 +57,34 @@ MEANINGS: dict[Fault, str] = {
     "length": "it is shorter than any recording",
 }
 FAULTS = tuple(MEANINGS)
-WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "band")  # of sounds of a requested length
-AT_NOTES: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "ending", "length")  # of sounds at notes
-FOLLOWING: tuple[Fault, ...] = ("loud", "band")  # of sounds that follow something
-WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds that begin with a prompt
+WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "band")  # for sounds of a requested length
+AT_NOTES: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "ending", "length")  # for sounds at notes
+FOLLOWING: tuple[Fault, ...] = ("loud", "band")  # for sounds that follow a recording
+WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # for sounds that begin with a prompt
 
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """Measures of a sound: `levels` of its frames in dB, and the frames of the longest stretch that stands still."""
+    """Measures of a sound: `levels` of frames in dB; `still_frames` is the longest stretch that stands still."""
 
     levels: Levels
     frames: int
     still_frames: int
-    returns_per_second: float  # how often it fell silent and started again
-    falls_per_second: float  # the same of falls that are SLACK_DB smaller: a recording allows as many returns
-    end_level: float  # of the last frame, in dB relative to the loudest
-    # [bands], in dB relative to the loudest: of a sound as heard, of a recording as coded, if it sets limits what it allows
+    returns_per_second: float  # restarts: falls of RETURN_DB with a rise afterwards
+    falls_per_second: float  # restarts with falls and rises that are SLACK_DB smaller; limits come from these
+    end_level: float  # last frame, in dB relative to the loudest frame
+    # [bands], in dB relative to the loudest: measured for a sound, coded for a recording, allowed bands for limits
     bands: Levels = field(default_factory=lambda: np.empty(0))
 
     def onset(self, level: float) -> int:
-        """The first frame of this level; MOST_FRAMES where there is none."""
+        """First frame that reaches `level`; MOST_FRAMES if no frame does."""
         reached = self.levels >= level
         return int(reached.argmax()) if reached.any() else MOST_FRAMES
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the measures, from recordings: what COMMON of them keep, with some slack."""
+    """Limits of the measures that a proportion COMMON of the recordings keeps, with some slack."""
 
     bands: tuple[float, ...]
     onset_level: float
@@ -96,7 +97,7 @@ class Limits:
 
     @classmethod
     def of(cls, recordings: Sequence[Measures]) -> Self:
-        """The limits that recordings set, at least one."""
+        """Limits from measures of one or more recordings."""
 
         def most(values: Iterable[float]) -> float:
             return float(np.quantile(np.array([*values], dtype=np.float64), COMMON, method="higher"))
@@ -116,18 +117,18 @@ class Limits:
 
     @classmethod
     def read(cls, row: Doubles) -> Self:
-        """The limits of a row of numbers."""
+        """Read limits from a `row`."""
         values = row.tolist()
         return cls(tuple(values[LIMITS:]), *values[:LIMITS])
 
     @property
     def row(self) -> Doubles:
-        """The limits as a row of numbers, those of bands at its end."""
+        """Limits as a row of numbers, with bands at the end."""
         bands, *others = astuple(self)
         return np.array([*others, *bands])
 
     def faults(self, measures: Measures, kinds: Collection[Fault] = FAULTS) -> tuple[Fault, ...]:
-        """The faults of a sound, of these kinds."""
+        """Faults of a sound among these kinds."""
         exceeded = {
             "drone": measures.still_frames > self.still_frames,
             "stutter": measures.returns_per_second > self.returns_per_second,
@@ -141,7 +142,7 @@ class Limits:
 
 
 def with_limits(reference: Reference, codec: VQVAE) -> Reference:
-    """Add to a reference the limits that its training recordings set, and the faults of its held-out recordings."""
+    """Add limits from training recordings, and faults of held-out recordings, to a reference."""
     training = [as_coded(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)]
     limits = Limits.of([replace(one, bands=allowed_bands(codec, one.bands)) for one in training])
     held_out = [limits.faults(as_coded(codec, codes), _kinds_of(codes)) for codes in reference.held_out]
@@ -150,7 +151,7 @@ def with_limits(reference: Reference, codec: VQVAE) -> Reference:
 
 
 def _kinds_of(held_out: Codes) -> Collection[Fault]:
-    """Kinds of faults that a held-out recording can have; a reference cuts long ones, whose end says nothing."""
+    """Kinds of faults to check in a held-out recording; a reference cuts long recordings, so their end is skipped."""
     return FAULTS if len(held_out) < HELD_OUT_FRAMES else {*FAULTS} - {"ending"}
 
 
@@ -164,37 +165,37 @@ class FaultFinder:
     def __call__(
         self, sounds: Iterable[Codes], samples: Iterable[Samples], kinds: Collection[Fault] = FAULTS
     ) -> list[tuple[Fault, ...]]:
-        """The faults of each sound, given its codes `[F, Q]` and samples `[N]`; only these kinds are looked for."""
+        """Faults of each sound among these kinds, given its codes `[F, Q]` and samples `[N]`."""
         heard = map(partial(as_heard, self._codec), sounds, samples)
         return [self._limits.faults(one, kinds) for one in heard]
 
     def is_silent(self, codes: Codes) -> bool:
-        """Whether a sound, given its codes `[F, Q]`, never comes within SOFTER_DB of the softest recording."""
+        """Whether the sound of codes `[F, Q]` never comes within SOFTER_DB of the softest recording's loudest frame."""
         return bool(measured(self._codec, codes).levels.max() < self._limits.onset_level)
 
     def held_out(self, kinds: Collection[Fault] = FAULTS) -> list[tuple[Fault, ...]]:
-        """The faults of each held-out recording, of these kinds."""
+        """Faults of each held-out recording among these kinds."""
         return [tuple(kind for kind in FAULTS if kind in own and kind in kinds) for own in self._held_out]
 
 
 def first_frames(codec: VQVAE, codes: Codes) -> Tensor:
-    """The first MOST_FRAMES frames of codes `[F, Q]`, and the last one: `[1, F, Q]`, where the codec works."""
+    """First MOST_FRAMES frames of codes `[F, Q]` and the last frame, `[1, F, Q]`, on the codec's device."""
     kept = codes if len(codes) <= MOST_FRAMES else np.concatenate([codes[:MOST_FRAMES], codes[-1:]])
     return torch.from_numpy(kept.astype(np.int64))[None].to(codec.device)
 
 
 @torch.no_grad()
 def measured(codec: VQVAE, codes: Codes) -> Measures:
-    """Measure a sound, given its codes `[F, Q]`, but for its bands."""
+    """Measure the sound of codes `[F, Q]`, except its bands."""
     features = codec.unproject(codec.dequantise(first_frames(codec, codes)))
     return of_features(codec, features[0], len(codes))
 
 
 @torch.no_grad()
 def as_coded(codec: VQVAE, codes: Codes) -> Measures:
-    """Measure a sound, given its codes `[F, Q]`, with the bands that these say.
+    """Measure the sound of codes `[F, Q]`, with bands from the codes.
 
-    What lies above all bands, of which codes say nothing, is taken to be as loud as the last one.
+    Codes do not describe frequencies above the last band, so these get the last band's level.
     """
     kept = first_frames(codec, codes)
     features, tones = codec.unproject(codec.dequantise(kept)), codec.layout.split(kept)[1]
@@ -204,9 +205,9 @@ def as_coded(codec: VQVAE, codes: Codes) -> Measures:
 
 
 def as_heard(codec: VQVAE, codes: Codes, samples: Samples) -> Measures:
-    """Measure a sound, given its codes `[F, Q]` and samples `[N]`, with the bands of these.
+    """Measure the sound of codes `[F, Q]` with the bands of its samples `[N]`.
 
-    What lies above all bands is only counted where it is louder than its codes say: else it is part of the last band.
+    The level above the last band counts only if it exceeds the coded level by SLACK_DB: else it belongs to that band.
     """
     coded, bands = as_coded(codec, codes), heard_bands(codec, samples)
     if bands[-1] <= coded.bands[-1] + SLACK_DB:
@@ -215,7 +216,7 @@ def as_heard(codec: VQVAE, codes: Codes, samples: Samples) -> Measures:
 
 
 def of_features(codec: VQVAE, features: Tensor, frames: int) -> Measures:
-    """Measures of features `[F, features]`, those of `first_frames` of a sound of so many frames, but for its bands."""
+    """Measures, except bands, of the features `[F, features]` of a sound's `first_frames`; the sound has `frames`."""
     levels = cast(Levels, (20 * codec.frame_features.loudness(features)[:, 0]).double().cpu().numpy())
     bands = band_levels(codec, features).cpu().numpy()  # [F, BANDS]
     kept, seconds = levels[:MOST_FRAMES], max(1.0, min(frames, MOST_FRAMES) / codec.spectrogram.frame_rate)
@@ -230,7 +231,7 @@ def of_features(codec: VQVAE, features: Tensor, frames: int) -> Measures:
 
 
 def allowed_bands(codec: VQVAE, bands: Levels) -> Levels:
-    """What a recording with such bands allows others: as much as the loudest within NEAR_MELS; above all as much as it has."""
+    """Bands that a recording with these `bands` allows: the loudest within NEAR_MELS; unchanged above the last band."""
     mels = mel_centres(codec.spectrogram.sample_rate, codec.spectrogram.n_mels)
     is_near = np.abs(mels[:, None] - mels) <= NEAR_MELS
     return np.append(np.where(is_near, bands[:-1], -FLOOR_DB).max(axis=1), bands[-1])
@@ -238,7 +239,7 @@ def allowed_bands(codec: VQVAE, bands: Levels) -> Levels:
 
 @torch.no_grad()
 def heard_bands(codec: VQVAE, samples: Samples) -> Levels:
-    """Levels `[n_mels + 1]` of samples `[N]` in the mel bands, and in what the last band misses above its centre."""
+    """Levels `[n_mels + 1]` of samples `[N]` in the mel bands, and in frequencies above them that no band covers."""
     config, bank = codec.spectrogram, codec.frame_features.log_mel.bank
     kept = torch.from_numpy(samples[: MOST_FRAMES * config.samples_per_frame]).to(codec.device)
     spectrum = codec.inverse_stft.transform(codec.amplified(config.padded(kept, 0)))[0].abs()  # [T, bins]
@@ -248,14 +249,14 @@ def heard_bands(codec: VQVAE, samples: Samples) -> Levels:
 
 
 def loudest_bands(bands: Tensor) -> Levels:
-    """The highest level of each of the bands `[F, bands]` in dB, relative to the loudest, at least -FLOOR_DB, as in silence."""
+    """Highest level of each band of `[F, bands]` in dB, relative to the loudest; -FLOOR_DB or more, also in silence."""
     levels = smoothed(bands.double().cpu().numpy()).max(axis=0)
     loudest = max(levels.max(), 20 * np.log10(LOG_FLOOR) + FLOOR_DB)
     return cast(Levels, np.maximum(levels - loudest, -FLOOR_DB))
 
 
 def smoothed(bands: Levels) -> Levels:
-    """Means of bands `[F, bands]` over SMOOTHED_FRAMES, or over all frames where they are fewer."""
+    """Moving average of bands `[F, bands]` over SMOOTHED_FRAMES, or over all frames if there are fewer."""
     window = min(SMOOTHED_FRAMES, len(bands))
     sums = np.concatenate([np.zeros((1, bands.shape[1])), np.cumsum(bands, axis=0)])
     return cast(Levels, (sums[window:] - sums[:-window]) / window)
@@ -276,7 +277,7 @@ def longest_still(bands: NDArray[np.floating]) -> int:
 
 
 def count_returns(levels: Levels, change: float = RETURN_DB) -> int:
-    """How often levels `[F]` in dB fell by a change and then rose by it."""
+    """Number of times that levels `[F]` in dB fell by `change` and then rose by it."""
     heard = np.maximum(levels, levels.max() - FLOOR_DB)
     returns, is_falling = 0, False
     turn = heard[0]  # the highest level since the last rise, or the lowest since the fall
@@ -290,7 +291,7 @@ def count_returns(levels: Levels, change: float = RETURN_DB) -> int:
 
 @dataclass(frozen=True)
 class FaultReport:
-    """Faults of every sound and of every held-out recording; `rejected` sounds were drawn again for theirs."""
+    """Faults of every sound and every held-out recording; `rejected` drafts were generated again because of faults."""
 
     sounds: Sequence[tuple[Fault, ...]]
     held_out: Sequence[tuple[Fault, ...]]
@@ -302,7 +303,7 @@ class FaultReport:
         return sum(map(bool, self.sounds))
 
     def metrics(self) -> dict[str, float]:
-        """The shares of sounds and of held-out recordings, `_held_out`, with any fault and with each, by metric name."""
+        """Proportions of sounds and held-out recordings (`_held_out`) with any fault and with each, by metric name."""
         kinds: dict[str, set[Fault]] = {"fault": {*FAULTS}, **{kind: {kind} for kind in FAULTS}}
         return {
             f"{name}_rate{side}": sum(not those.isdisjoint(found) for found in sounds) / max(1, len(sounds))
@@ -311,12 +312,12 @@ class FaultReport:
         }
 
     def json(self) -> dict[str, Any]:
-        """The figures of `metrics`, the numbers of faulty and rejected sounds, and the lines."""
+        """Metrics, numbers of faulty and rejected sounds, and `lines`, for a JSON report."""
         return {**self.metrics(), "faulty": self.faulty, "rejected": self.rejected, "in_words": self.lines}
 
     @property
     def lines(self) -> list[str]:
-        """A line on all sounds, and one for each fault that they have."""
+        """Summary line, and a line for each fault that occurs."""
         rates, lines = self.metrics(), []
         if self.rejected:
             lines.append(f"{self.rejected} faulty sound{'s' * (self.rejected != 1)} drawn again")

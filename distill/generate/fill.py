@@ -1,10 +1,10 @@
-"""Parts of a recording drawn again, or before and after it: what is given stays, to the sample, but for short crossfades.
+"""Inpainting: generate parts of a recording, or time before or after it; given samples stay, except in crossfades.
 
-A prior draws onwards, and does not see what comes after a gap. So several continuations are drawn, and that one is taken
-after which what follows is likeliest. Codes have no phases, so what is drawn is moved by some samples at each seam, to
-where it is most like what is given there, and made as loud.
+A prior samples forwards and does not see what comes after a gap. So several continuations are sampled, and the best is
+kept: it makes the frames after the gap likeliest. Codes do not hold phases, so at each seam the new sound is shifted by
+some samples to its best alignment with the given sound, and matched in level.
 
-Shapes: N samples, F frames, Q levels, K candidates.
+Shapes: N samples, F frames, Q levels, K candidates, R largest shift in samples.
 """
 
 import math
@@ -36,24 +36,24 @@ from distill.prior.base import Prior
 from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
-CANDIDATES = 16  # continuations, of which the one is taken after which what follows is likeliest
-JUDGED_FRAMES = 12  # of what follows, a quarter of a second
-EDGE = 1  # frames at each end of a gap that are drawn, too, as their windows reach into it
-FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = 0.01, 0.02, 0.012  # of a crossfade; what is compared; how far it is moved
-MOST_STRETCH = 0.003  # of what is drawn, 5 cents, between two seams
-COOLER = 0.5  # factor of the temperature within a gap: what flickers there is heard beside what is steady
-STRICT = 1.0  # step of loudness, the deviation beside a seam, which grows by as much in each frame away from it
-MOST_GAIN = 2.0  # of what is drawn, 6 dB
+CANDIDATES = 16  # continuations that are sampled for a gap
+JUDGED_FRAMES = 12  # frames after a gap that score continuations, a quarter of a second
+EDGE = 1  # frames on each side of a gap that are sampled too, as their windows reach into it
+FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = 0.01, 0.02, 0.012  # crossfade; compared samples; largest shift at a seam
+MOST_STRETCH = 0.003  # maximum change of length between two seams, 5 cents
+COOLER = 0.5  # factor of the temperature in a gap: flicker stands out next to steady sound
+STRICT = 1.0  # standard deviation in loudness steps next to a seam, which grows by 1 with each frame of distance
+MOST_GAIN = 2.0  # maximum gain of the generated part, 6 dB
 
 Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FillRequest(GenerationRequest):
-    """A request to draw `parts` of `given`, `[N]` or `[N, 2]`, one after another, and leave the others as they are.
+    """Request to generate `parts` of `given`, `[N]` or `[N, 2]`, one after another, and keep the rest.
 
-    A part goes from one sample to another. The prior knows `given`, which has a `sample_rate` of its own, by its fold;
-    `side_info` is that of all of it.
+    A part is (start, end) in samples of `given`, at its own `sample_rate`. The prior gets its downmix; `side_info`
+    belongs to the whole.
     """
 
     given: Samples
@@ -72,7 +72,7 @@ class FillRequest(GenerationRequest):
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - each is made alone
     ) -> Draws:
-        """Draw what is missing of each sound; see `generate_sounds`. Novelty is that of what is drawn."""
+        """Generate the parts of each sound; see `generate_sounds`. Novelty is measured on the generated parts."""
         made, rate = Draws(), self.sample_rate
         for number in range(self.count):
             samples, judged = self.given, list[Novelty]()
@@ -89,7 +89,7 @@ class FillRequest(GenerationRequest):
     def _with_part(
         self, source: Source, given: Samples, start: int, end: int, seed: int, report: Progress
     ) -> "_WithPart":
-        """All of a sound with a part that is drawn: at the rate of the codec, scaled to full scale where it is above."""
+        """Generate a part of `given`, re-encoded at the codec's rate and scaled down if above full scale."""
         codec, rate = source.codec, source.codec.spectrogram.sample_rate
         scale = np.float32(max(1.0, np.abs(given).max()))
         sound = resampled(given / scale, self.sample_rate, rate)
@@ -106,7 +106,7 @@ class FillRequest(GenerationRequest):
         return _WithPart(codes, drawn, np.pad(decoded, missing))
 
     def _drawn(self, source: Source, before: Codes, after: Codes, frames: int, seed: int, report: Progress) -> Codes:
-        """So many frames of codes `[F, Q]` between others."""
+        """Sample `frames` of codes `[F, Q]` between `before` and `after`; either may be empty."""
         count = CANDIDATES if len(after) else 1
         seeds = [derive_seed(seed, Stream.CONTINUATIONS, number) for number in range(count)]
         policies, sampling = list[Policy](), self.sampling
@@ -122,7 +122,7 @@ class FillRequest(GenerationRequest):
 
 
 def _towards(source: Source, before: Codes, after: Codes, frames: int, count: int) -> list[Policy]:
-    """Policies of frames between codes `[F, Q]` on both sides: pitch and loudness go from one side to the other."""
+    """Logits processors for a gap between codes `[F, Q]`, which interpolate pitch and loudness from side to side."""
     share = torch.linspace(0, 1, frames + 2).double()[1:-1]
     ends = torch.from_numpy(np.stack([before[-1], after[0]]))
     pitches, loudness = source.tuner.heard(ends), ends[:, 0].double()
@@ -136,7 +136,7 @@ def _towards(source: Source, before: Codes, after: Codes, frames: int, count: in
 
 
 def near_loudness(codes: Tensor, spreads: Tensor) -> Policy:
-    """Loudness is near codes `[F]`, with deviations `[F]`."""
+    """Logits processor that keeps the loudness near codes `[F]`, with standard deviations `[F]`."""
 
     def near(shares: Tensor, step: Draw) -> Tensor:
         if step.level:
@@ -149,7 +149,7 @@ def near_loudness(codes: Tensor, spreads: Tensor) -> Policy:
 
 @torch.inference_mode()
 def nats_after(prior: Prior, before: Sequence[Codes], after: Codes, label: int) -> Tensor:
-    """How unlikely `after` `[F, Q]` is, by its first frames, in nats, after each of K sequences `[F, Q]` of one length."""
+    """Negative log-likelihood `[K]` in nats of the first frames of `after` `[F, Q]` after K equally long sequences."""
     judged = after[:JUDGED_FRAMES]
     bos = np.full((1, after.shape[1]), bos_token(prior.codebook_size))
     frames = np.stack([np.concatenate([bos, own, judged]) for own in before])
@@ -164,7 +164,7 @@ def nats_after(prior: Prior, before: Sequence[Codes], after: Codes, label: int) 
 
 
 class _WithPart(NamedTuple):
-    """Codes `[F, Q]` of all of a sound with a part that is drawn, those of this part alone, and samples of all of it."""
+    """Codes `[F, Q]` of the whole sound, codes of the generated part alone, and samples of the whole sound."""
 
     codes: Codes
     drawn: Codes
@@ -172,14 +172,14 @@ class _WithPart(NamedTuple):
 
 
 class _Seam(NamedTuple):
-    """How alike samples are to those that are given at a seam, `[2 R + 1]`, moved by -R to R; and by how much softer."""
+    """Seam: normalised cross-correlation at each shift from -R to R, `[2 R + 1]`, and gains to the given level."""
 
     alike: Doubles
     gains: Doubles
 
     @classmethod
     def of(cls, given: Samples, drawn: Samples, start: int, reach: int) -> "_Seam":
-        """That of samples `[n]`, given from `start` on, and drawn ones `[N]`."""
+        """Compare samples `given` `[n]`, which begin at `start`, with `drawn` `[N]`, shifted by at most `reach`."""
         padded = np.pad(drawn, (reach, reach)).astype(np.float64)
         windows = sliding_window_view(padded[start : start + len(given) + 2 * reach], len(given))
         powers, own = np.square(windows).sum(axis=1), float(np.square(given, dtype=np.float64).sum())
@@ -189,11 +189,11 @@ class _Seam(NamedTuple):
 
 
 def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: int) -> Samples:
-    """Samples `given`, `[N]` or `[N, 2]`, with `drawn` ones from `start` to `end`, and crossfades outside of these.
+    """Replace samples of `given` from `start` to `end` by `drawn`, with crossfades outside; both `[N]` or `[N, 2]`.
 
-    Where nothing is given before or after, there is no seam. `drawn` is `[N]` or `[N, 2]`.
+    There is no seam at the beginning or end of `given`.
     """
-    from scipy.ndimage import map_coordinates  # it takes a while to load
+    from scipy.ndimage import map_coordinates  # slow to import
 
     seconds = (FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS)
     fade, width, reach = (round(each * sample_rate) for each in seconds)
@@ -220,7 +220,7 @@ def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: i
 
 
 def _moves(left: _Seam | None, right: _Seam | None, most: int, none: int) -> tuple[int, int]:
-    """Which moves at both seams are most alike together, that differ by so many samples at most; `none` without seams."""
+    """Indices of shifts, at most `most` apart, with the largest summed correlation; `none` without seams."""
     if left is None or right is None:
         return none, none
     apart = np.abs(np.subtract.outer(np.arange(len(left.alike)), np.arange(len(right.alike))))

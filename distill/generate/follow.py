@@ -1,10 +1,10 @@
-"""What sounds follow of a recording: its loudness, its pitch and where it begins, frame by frame, as policies of a draw.
+"""Generation that follows a recording's loudness, pitch and onsets frame by frame, by logits processors.
 
-Nothing of its timbre is kept: atoms and shapes are the prior's own. A recording is cut into notes where it begins again or
-steps to another pitch. Each note is drawn as a sound of its own, so that it begins as sounds of the corpus do, and their
-codes follow one another.
+The recording's timbre is not kept: the prior chooses partial-set codes and spectral codes. The recording is cut into
+notes at attacks and at steps of its pitch. Each note is sampled as a separate sound, so that it begins as sounds of the
+corpus do, and the codes of the notes are joined.
 
-Shapes: F frames of a recording, B sounds that go on, V codes of a level, E values of the envelope of a frame.
+Shapes: F frames of a recording, B active sounds, V codebook size, E values of a frame's envelope.
 """
 
 import itertools
@@ -39,33 +39,32 @@ from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 from distill.text import several
 
-SOFTEST_DB = 50.0  # below the loudest frame: what is softer has no pitch and no beginning
-SHORTEST_TONE = 3  # frames with a pitch in a row: fewer are chance
-RISE_DB, RISE_FRAMES = 9.0, 3  # of loudness above the softest of so many frames before, where a note begins
-STEP = 0.8  # semitones between the medians of frames before and after, where another note begins
-STEP_FRAMES = 8  # of these medians
-SUDDEN = 0.5  # of that step within two frames: what takes longer is a glide
+SOFTEST_DB = 50.0  # below the loudest frame; softer frames have no pitch and start no note
+SHORTEST_TONE = 3  # consecutive frames with a pitch: shorter runs are chance
+RISE_DB, RISE_FRAMES = 9.0, 3  # rise above the softest of the last frames that starts a note
+STEP = 0.8  # semitones between the median pitches before and after a frame that start a note
+STEP_FRAMES = 8  # frames on each side for these medians
+SUDDEN = 0.5  # proportion of the step that happens within two frames; a slower change is a glide
 SHORTEST_NOTE = 4  # frames
-UNEVEN_DB = 7.0  # of the envelope beside the loudness, from which it says where a sound begins or ends
-SMOOTHED = 3  # steps of the envelope
-CANDIDATES = 8  # drafts of a note, of which the one is taken that is in tune and like the others
-MOST_DRAFTS, FEWEST = 1024, 2  # of a phrase, so that long ones take less long, and of a note
-MOSTLY = 0.5  # share of labels that name drums, above which it is a rhythm; of what is heard with a pitch, below which
-BANDS = 10  # of the spectra that tell which label a hit is like
-IN_TUNE, OFF_STEP = 0.5, 0.05  # semitones that a frame may be off, and by how large a share of frames notes differ
-SILENT = 1e-4  # peak of what is no sound, -80 dB
-LOOSE_STEPS, LOOSE_SEMITONES = 5.0, 3.0  # deviations of loudness, 10 dB, and of pitch, where sounds follow most loosely
+UNEVEN_DB = 7.0  # deviation of the envelope from the loudness that marks an attack or an end within the frame
+SMOOTHED = 3  # envelope steps in a moving average
+CANDIDATES = 8  # maximum drafts of a note; the draft in tune and nearest to the other notes is chosen
+MOST_DRAFTS, FEWEST = 1024, 2  # maximum drafts of a phrase, which limits the time; minimum drafts of a note
+MOSTLY = 0.5  # a rhythm has a larger proportion of drum labels, or a smaller proportion of frames with a pitch
+BANDS = 10  # bands of the spectra that assign hits to labels
+IN_TUNE, OFF_STEP = 0.5, 0.05  # tolerance of a frame's pitch in semitones; rounding step of proportions off
+SILENT = 1e-4  # peak of silence, -80 dB
+LOOSE_STEPS, LOOSE_SEMITONES = 5.0, 3.0  # standard deviations of loudness, 10 dB, and pitch at `loose` 1
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """What sounds follow of a recording.
+    """Contours of a recording that generated sounds follow.
 
-    `loudness` `[F]`, by the spectrum, and `levels` `[F]`, by the envelope, are log10 of amplitudes, `envelopes` `[F, E]`
-    those within frames beside the loudness, as `beside_loudness` has them. `pitches` `[F]` are in semitones (MIDI), NaN for
-    none.
+    `loudness` `[F]`, from the spectrum, and `levels` `[F]`, from the envelope, are log10 of amplitudes. `envelopes`
+    `[F, E]` are relative to the loudness, see `beside_loudness`. `pitches` `[F]` are in semitones (MIDI), NaN for none.
     """
 
     loudness: Tensor
@@ -75,12 +74,12 @@ class Followed:
 
     @cached_property
     def is_heard(self) -> Tensor:
-        """Whether frames `[F]` are not much softer than the loudest."""
+        """Whether frames `[F]` are less than SOFTEST_DB below the loudest frame."""
         return 20 * (self.loudness - self.loudness.max()) > -SOFTEST_DB
 
     @cached_property
     def starts(self) -> list[int]:
-        """The frames where notes begin, of which the first is 0."""
+        """First frame of each note; the first note begins at 0."""
         decibels, pitches, starts = (20 * self.levels).numpy(), self.pitches.numpy(), [0]
         for frame, is_heard in enumerate(self.is_heard.tolist()):
             if frame - starts[-1] < SHORTEST_NOTE:
@@ -93,7 +92,7 @@ class Followed:
 
     @cached_property
     def ends(self) -> list[int]:
-        """The frames before which notes end."""
+        """End frame of each note, exclusive."""
         return [*self.starts[1:], len(self.loudness)]
 
     def frames(self, note: int) -> int:
@@ -101,19 +100,19 @@ class Followed:
         return self.ends[note] - self.starts[note]
 
     def by_note(self, values: Tensor, notes: Sequence[int]) -> Tensor:
-        """Values `[F, ...]` of frames as `[notes, most frames, ...]` of some notes, NaN after the end of one."""
+        """Cut `values` `[F, ...]` into notes `[notes, most frames, ...]`, padded with NaN."""
         pieces = [values[self.starts[note] : self.ends[note]] for note in notes]
         return nn.utils.rnn.pad_sequence(pieces, batch_first=True, padding_value=math.nan)
 
     @cached_property
     def codes_of_loudness(self) -> Tensor:
-        """Codes of the loudness, `[F]`."""
+        """Loudness codes `[F]`."""
         return ((self.loudness - LOUDNESS_RANGE[0]) / LOUDNESS_STEP).round().clamp(0, LOUDNESS_SIZE - 1)
 
 
 def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> Followed:
-    """What sounds follow of samples `[N]`. Memory grows with what it gives alone."""
-    from scipy.ndimage import binary_opening  # it takes a while to load
+    """Analyse the contours of samples `[N]`, in chunks, so that memory grows only with the result."""
+    from scipy.ndimage import binary_opening  # slow to import
 
     pieces = list(zip(*_analysed(codec, meter, torch.from_numpy(samples)), strict=True))
     loudness, pitches, envelopes = map(torch.cat, pieces)
@@ -128,7 +127,7 @@ def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> F
 
 @torch.no_grad()
 def _analysed(codec: VQVAE, meter: PitchMeter, samples: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Loudness `[F]`, pitches `[F]` and envelopes `[F, E]` of samples `[N]`, of one chunk after another."""
+    """Loudness `[F]`, pitches `[F]` and envelopes `[F, E]` of each chunk of samples `[N]`."""
     config, margin, step = codec.spectrogram, codec.margin, codec.spectrogram.samples_per_frame
     frames = config.frames_for(len(samples))
     for start in range(0, frames, CHUNK_FRAMES):
@@ -144,13 +143,13 @@ def _analysed(codec: VQVAE, meter: PitchMeter, samples: Tensor) -> Iterator[tupl
 
 
 def beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
-    """Envelopes `[F, E]` beside the loudness `[F]`, less what that usually is, NaN in frames where it is the usual.
+    """Envelopes `[F, E]` relative to the loudness `[F]`, minus the median; NaN in frames within `UNEVEN_DB` of 0.
 
-    A window of a spectrum hears what comes next, so before an attack it is louder than the envelope.
+    A spectrum's window reaches into the next frames, so before an attack the loudness is above the envelope.
     """
     beside = envelopes - loudness[:, None]
     beside = beside - beside.median()
-    smooth = nn.functional.avg_pool1d(beside, SMOOTHED, 1)  # periods of low voices are no beginnings
+    smooth = nn.functional.avg_pool1d(beside, SMOOTHED, 1)  # periods of low voices are not attacks
     is_unusual = 20 * smooth.abs().amax(dim=1) > UNEVEN_DB
     return torch.where(is_unusual[:, None], beside, math.nan)
 
@@ -168,35 +167,36 @@ def _steps_at(pitches: NDArray[np.float64], frame: int) -> bool:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FollowRequest(GenerationRequest):
-    """A request for sounds that follow a course, in pitch where it `has_pitch`.
+    """Request for sounds that follow the contours of a recording; they follow its pitch only with `has_pitch`.
 
-    `loose`, from 0 to 1, says how far the prior may depart from it.
+    `loose`, from 0 to 1, is how far the prior may depart from the contours.
     """
 
     course: Followed
     has_pitch: bool
-    labels: Sequence[int]  # of notes
+    labels: Sequence[int]  # of each note
     loose: float = 0.0
     natural_ending: bool = False
     is_compared = False
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
-        """The faults that such sounds can have: their course is what was asked for."""
+        """Faults to check: contours were requested, so they are not faults."""
         return FOLLOWING
 
     def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
-        """Draw some sounds."""
+        """Generate a draft for each seed."""
         return [Drawn(self._phrase(source, seed, attempt.progress)) for seed in attempt.seeds]
 
     def _phrase(self, source: Source, seed: int, progress: Progress) -> Codes:
-        """Codes `[F, Q]` of a sound: of each note the candidate that is in tune and sounds most like the others.
+        """Codes `[F, Q]` of a sound, joined from one candidate for each note.
 
-        Of notes of a label those of the longest decide what the others should sound like.
+        The most in-tune candidate of a label's longest note is the reference: other notes of the label get the
+        candidate that is in tune and nearest to it in mean latent.
         """
         course, notes = self.course, range(len(self.course.starts))
         each = max(FEWEST, min(CANDIDATES, MOST_DRAFTS // len(notes)))
-        # Few frames are drawn for nothing where notes of a batch are equally long.
+        # Batches of equally long notes waste few frames.
         rows = sorted(
             itertools.product(notes, range(each)), key=lambda row: (self.labels[row[0]], course.frames(row[0]))
         )
@@ -225,7 +225,7 @@ class FollowRequest(GenerationRequest):
         )
 
     def _candidates(self, source: Source, notes: Sequence[int], seeds: Sequence[int]) -> "list[_Candidate]":
-        """Candidates for some notes of one label."""
+        """Sample one candidate for each of `notes`, which share a label, and measure how far it is out of tune."""
         random = generators(seeds)
         codec, course, made = source.codec, self.course, []
         drawn = self._moved(source, self._drawn(source, notes, random), random, self.labels[notes[0]])
@@ -240,7 +240,7 @@ class FollowRequest(GenerationRequest):
         return made
 
     def _drawn(self, source: Source, notes: Sequence[int], random: Sequence[torch.Generator]) -> list[Codes]:
-        """Codes `[F, Q]` of some notes."""
+        """Sample codes `[F, Q]` of some notes."""
         course, codec, prior = self.course, source.codec, source.prior
         most = max(map(course.frames, notes))
         values = course.codes_of_loudness, course.pitches, course.envelopes
@@ -257,7 +257,7 @@ class FollowRequest(GenerationRequest):
     def _moved(
         self, source: Source, drawn: Sequence[Codes], random: Sequence[torch.Generator], label: int
     ) -> list[Codes]:
-        """Codes of some notes that move as recordings do, if it is known how these move."""
+        """Transfer motion of recordings to codes of notes, if the model has motions and loudness contours."""
         motions, courses = source.motions, source.prior.courses
         if motions is None or courses is None:
             return list(drawn)
@@ -273,7 +273,7 @@ def _batches(rows: Sequence[T]) -> list[Sequence[T]]:
 
 
 def _courses(meter: PitchMeter, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Pitches `[F]` of sounds `[F * samples_per_frame]`, of several at once where they are short."""
+    """Pitches `[F]` of sounds `[F * samples_per_frame]`; short sounds are measured together."""
     step, margin = meter.config.samples_per_frame, meter.analysis.margin
     for run in runs((len(sound) // step, sound.cpu()) for sound in sounds):
         heard = meter.course(meter.config.padded(torch.cat(run), margin))
@@ -281,21 +281,21 @@ def _courses(meter: PitchMeter, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 class _Candidate(NamedTuple):
-    """Codes `[F, Q]` for a note, how many of their frames are off its pitch, in OFF_STEP, and their mean shape `[D]`."""
+    """Codes `[F, Q]` for a note, the proportion of frames out of tune in steps of OFF_STEP, and the mean latent."""
 
     codes: Codes
     off: int
     shape: Tensor
 
     def preference(self, other: "_Candidate") -> tuple[int, float]:
-        """What is least for the one of several that sounds most like this one."""
+        """Sort key: the lowest is in tune and nearest to this candidate."""
         return other.off, float((self.shape - other.shape).square().sum())
 
 
 def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[FollowRequest, list[str]]:
-    """A request to follow a recording by a source, and remarks on what of it cannot be followed.
+    """Request that follows a recording with a model, and remarks on how it is followed.
 
-    `about` are its other fields. Raises ParamsError for silence.
+    `about` holds the request's other fields. Raises ParamsError for silence.
     """
     samples, codes = recorded.samples, torch.from_numpy(recorded.codes)
     if np.abs(samples).max(initial=0.0) < SILENT:
@@ -331,9 +331,9 @@ def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[Fo
 
 
 def _labels_like(source: Source, drums: Sequence[int], course: Followed, codes: Tensor) -> list[int]:
-    """Of each note the one of the labels `drums` whose recordings are among theirs as its spectrum is among those of notes.
+    """For each note, the drum label with the nearest standardised spectrum.
 
-    A beatboxed kick is no kick, but it is the darkest hit of its phrase.
+    Notes and labels are standardised apart: a beatboxed kick is not like a kick, but it is the darkest of the hits.
     """
     theirs = [
         torch.stack([_bands(source.codec, torch.from_numpy(own.astype(np.int64))) for own in source.labelled(number)])
@@ -346,13 +346,13 @@ def _labels_like(source: Source, drums: Sequence[int], course: Followed, codes: 
 
 
 def _standardised(values: Tensor) -> Tensor:
-    """Values `[n, BANDS]` less their mean, with a mean square of 1."""
+    """Values `[n, BANDS]` minus their mean, scaled to a mean square of 1."""
     values = values - values.mean(dim=0)
     return values / values.square().mean().sqrt().clamp_min(1e-6)
 
 
 def _bands(codec: VQVAE, codes: Tensor) -> Tensor:
-    """Mean spectrum `[BANDS]` of codes `[F, Q]`, by amplitude, in log10 less its mean."""
+    """Mean spectrum `[BANDS]` of codes `[F, Q]`, weighted by amplitude, in log10 minus its mean."""
     features = codec.unproject(codec.dequantise(codes[None].to(codec.device))[0])
     bands = nn.functional.adaptive_avg_pool1d(codec.spectrogram.mean_log_mel(features)[:, None], BANDS)[:, 0]
     loud = 10.0 ** codec.frame_features.loudness(features)
@@ -360,7 +360,7 @@ def _bands(codec: VQVAE, codes: Tensor) -> Tensor:
 
 
 def _loud(source: Source, label: int, otherwise: float) -> float:
-    """How loud recordings with a label are at the median, in log10 of an amplitude, where that is known."""
+    """Median loudness of recordings with a label as log10 of an amplitude, or `otherwise` if the prior has none."""
     courses = source.prior.courses
     if courses is None:
         return otherwise
@@ -368,7 +368,7 @@ def _loud(source: Source, label: int, otherwise: float) -> float:
 
 
 def _within(course: Followed, known: tuple[int, int]) -> tuple[Followed, list[str]]:
-    """What is followed, moved by octaves to notes that are `known`, the lowest and the highest, and what was moved."""
+    """Contours moved by octaves to the `known` (lowest, highest) notes, and remarks on the moves."""
     octaves = octaves_into(course.pitches, known)
     pitches, others = course.pitches + 12 * octaves, 0
     for start, end in zip(course.starts, course.ends, strict=True):
@@ -379,7 +379,7 @@ def _within(course: Followed, known: tuple[int, int]) -> tuple[Followed, list[st
 
 
 def sharpened(codec: VQVAE, codes: Codes, wanted: Tensor) -> Codes:
-    """Codes `[F, Q]`, coded again where envelopes `[F, E]` beside the loudness, NaN for any, say what is within frames."""
+    """Re-encode codes `[F, Q]` to have the `wanted` envelopes `[F, E]` relative to the loudness, NaN for any."""
     there = wanted.isfinite().all(dim=1)
     if not there.any():
         return codes
@@ -406,7 +406,10 @@ def sharpened(codec: VQVAE, codes: Codes, wanted: Tensor) -> Codes:
 
 
 def follow_loudness(codes: Tensor, eos: int, loose: float) -> Policy:
-    """Loudness follows codes `[count, F]`, NaN where a sound has ended, more or less, as `loose`, from 0 to 1, says."""
+    """Logits processor for the loudness codes `[count, F]`, NaN after the end.
+
+    Weights are Gaussian around each code, with a standard deviation of `loose` (0 to 1) times LOOSE_STEPS.
+    """
     tokens = codes.nan_to_num(eos).long()
 
     def near(shares: Tensor, step: Draw) -> Tensor:
@@ -421,7 +424,7 @@ def follow_loudness(codes: Tensor, eos: int, loose: float) -> Policy:
 
 
 def without_tone(where: Tensor, loose: float) -> Policy:
-    """Frames `[count, F]` have no tone, as far as the prior can have none; `loose` is the weight of any other."""
+    """Logits processor against tones in frames `where` `[count, F]`; `loose` is the weight of notes there."""
 
     def silenced(shares: Tensor, step: Draw) -> Tensor:
         if step.level != NOTE:
@@ -435,10 +438,10 @@ def without_tone(where: Tensor, loose: float) -> Policy:
 
 
 def near_envelopes(codec: VQVAE, envelopes: Tensor) -> Policy:
-    """Codewords are drawn nearer to envelopes `[count, F, E]` beside the loudness, NaN for any."""
+    """Logits processor that steers codewords to envelopes `[count, F, E]` relative to the loudness, NaN for any."""
     steps = envelopes.shape[2]
     to_envelope = (codec.components.T / codec.weights)[:, -steps:].cpu()
-    # Words that last: what kernels spread over frames adds up.
+    # Codewords count as if held over several frames, so that what their kernels spread over them adds up.
     words = [20 * (words.cpu() @ to_envelope) for words, _ in codec.quantizer.levels()[1:]]
     return near_to(words, 20 * (envelopes - _centred(codec.mean[-steps:].cpu())))
 

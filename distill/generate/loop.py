@@ -1,7 +1,7 @@
-"""Loops at a tempo, of recordings that repeat: each is drawn along one of them, faster or slower, and closes.
+"""Loops at a tempo: each follows a recording with a beat, played faster or slower, and repeats without a gap.
 
-What is drawn goes on for a moment from its beginning again, and that is mixed into the beginning: so the end leads into
-it. A recording is moved by a third of its tempo at most.
+A loop is generated a little too long, and the excess is crossfaded into its beginning. The tempo of a recording changes
+by a third at most.
 """
 
 import math
@@ -28,15 +28,15 @@ from distill.generate.source import Source
 from distill.prior.courses import Course, between
 from distill.progress import Progress
 
-MOST_MOVED = 4 / 3  # of a tempo
-SEAM_SECONDS, AFTER_SECONDS = 0.03, 0.01  # of the crossfade, and what is drawn after it
-BANDS, NEAR_DB, COOLER = 10, 2.0, 0.5  # beats are as clear as in recordings only near their spectra, without flicker
-WHOLE = 0.03  # of a tempo, by which a recording may be off a whole number of beats
+MOST_MOVED = 4 / 3  # maximum factor of a tempo
+SEAM_SECONDS, AFTER_SECONDS = 0.03, 0.01  # crossfade, and what is generated after it
+BANDS, NEAR_DB, COOLER = 10, 2.0, 0.5  # beats are clear only near the recording's spectra and at a low temperature
+WHOLE = 0.03  # fraction of a beat that a whole number of beats may lack
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LoopRequest(GenerationRequest):
-    """A request for loops of so many `beats`, `bpm` of which are in a minute."""
+    """Request for loops of `beats` at a tempo of `bpm`."""
 
     bpm: float
     beats: int
@@ -45,12 +45,12 @@ class LoopRequest(GenerationRequest):
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
-        """The faults that loops can have."""
+        """Faults to check in loops."""
         return FOLLOWING
 
     @property
     def seconds(self) -> float:
-        """Their length."""
+        """Length of a loop."""
         return self.beats * 60 / self.bpm
 
     def make(
@@ -62,7 +62,7 @@ class LoopRequest(GenerationRequest):
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - all are closed together
     ) -> Draws:
-        """Draw loops and close them; see `generate_sounds`."""
+        """Generate loops and crossfade their ends into their beginnings; see `generate_sounds`."""
         longer = replace(self, max_seconds=self.seconds + SEAM_SECONDS + AFTER_SECONDS)
         made, rate = generate_sounds(source, longer, seeds, refusals, report), source.codec.spectrogram.sample_rate
         for number, sound in made.drawn.items():
@@ -71,7 +71,7 @@ class LoopRequest(GenerationRequest):
         return made
 
     def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
-        """Draw some loops, a little longer than they are. Raises ParamsError where no recording has such a tempo."""
+        """Sample some loops, a little too long. Raises ParamsError if no recording has a similar tempo."""
         motions, courses, prior = source.motions, source.prior.courses, source.prior
         tempos = self.tempos(source)
         usable = {number: _ratio(self.bpm, tempo) for number, tempo in tempos.items()}
@@ -93,20 +93,20 @@ class LoopRequest(GenerationRequest):
         ]
 
     def tempos(self, source: Source) -> dict[int, float]:
-        """The tempos of the recordings that loops can be drawn along, by number."""
+        """Tempo of each recording with a beat and with the request's label, by index."""
         if source.motions is None or source.prior.courses is None:
             return {}
         tempos = {number: source.motions.tempo_of(number) for number in source.prior.courses.numbers_of(self.label)}
         return {number: tempo for number, tempo in tempos.items() if not math.isnan(tempo)}
 
     def _course(self, source: Source, near: dict[int, float], frames: int, random: torch.Generator) -> Course:
-        """A course along one of the recordings that are `near`, by how much faster they are played."""
+        """Loudness contour along a random recording of `near`, which holds tempo factors by index."""
         assert source.motions is not None
         assert source.prior.courses is not None
         number = list(near)[int(torch.randint(len(near), (1,), generator=random))]
         loudness = source.prior.courses.loudness_of(number)
         beat = 60 / source.motions.tempo_of(number) * source.codec.spectrogram.frame_rate
-        whole = max(1, int(len(loudness) / beat + WHOLE)) * beat  # frames that repeat
+        whole = max(1, int(len(loudness) / beat + WHOLE)) * beat  # frames in whole beats, which repeat
         places = (torch.arange(frames) * near[number]) % whole
         return Course(
             number, places.clamp(max=len(loudness) - 1), between(loudness, places.clamp(max=len(loudness) - 1)), True
@@ -124,13 +124,13 @@ class LoopRequest(GenerationRequest):
 
 
 def _ratio(bpm: float, tempo: float) -> float:
-    """How much faster a recording of a tempo is played, which may be counted at its half or its double."""
+    """Factor of the playing speed nearest to 1; the tempo may be counted at half or double."""
     ratios = [bpm / (tempo * times) for times in (0.5, 1.0, 2.0)]
     return min(ratios, key=lambda ratio: abs(math.log(ratio)))
 
 
 def closed(samples: Samples, length: int, seam: int) -> Samples:
-    """The first `length` of samples `[N]` or `[N, 2]`, whose beginning is mixed with as many after them as `seam`."""
+    """First `length` of samples `[N]` or `[N, 2]`, with the `seam` samples after them crossfaded into the beginning."""
     seam = min(seam, length, len(samples) - length)
     rise = np.sqrt(np.linspace(0, 1, seam, dtype=np.float32))
     looped = samples[:length].copy()

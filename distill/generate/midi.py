@@ -1,6 +1,6 @@
-"""MIDI files as players read them: what is whole of a file, and the messages of all its tracks in the order of their ticks.
+"""MIDI file reader: the intact part of a file, and the messages of all tracks sorted by time.
 
-Standard MIDI Files 1.0 (RP-001), as they are or within RIFF (RMID, RP-029). Chunks of other kinds are passed over.
+Standard MIDI Files 1.0 (RP-001), plain or within RIFF (RMID, RP-029). Unknown chunks are skipped.
 """
 
 import struct
@@ -12,29 +12,29 @@ from typing import NamedTuple
 
 from distill.errors import ParamsError
 
-MOST_BYTES, MOST_TRACKS = 4 << 20, 0xFFFF  # a header counts tracks in two bytes
+MOST_BYTES, MOST_TRACKS = 4 << 20, 0xFFFF  # the header's number of tracks has two bytes
 HEADER, TRACK, RIFF, RMID = b"MThd", b"MTrk", b"RIFF", b"RMID"
-BEGINNING = 12  # bytes that tell the kind of file
-NUMBER_BYTES = 4  # at most, of a number of variable length
+BEGINNING = 12  # bytes that identify the file format
+NUMBER_BYTES = 4  # maximum bytes of a variable-length number
 
-NOTE_OFF, NOTE_ON, KEY_PRESSURE, CONTROL, PROGRAM, PRESSURE, WHEEL = range(0x8, 0xF)  # a status without its channel
+NOTE_OFF, NOTE_ON, KEY_PRESSURE, CONTROL, PROGRAM, PRESSURE, WHEEL = range(0x8, 0xF)  # upper half of a status byte
 SYSEX, META = (0xF0, 0xF7), 0xFF
 END_OF_TRACK, PORT, TEMPO = 0x2F, 0x21, 0x51  # types of META
 TEMPO_BYTES = 4  # with the type
-CUT = 0  # in place of a status
+CUT = 0  # status of the event that ends a cut-off track
 DATA_BYTES = (
     {status: 1 if status >> 4 in (PROGRAM, PRESSURE) else 2 for status in range(NOTE_OFF << 4, 0xF0)}
     | dict.fromkeys(range(0xF1, META), 0)
     | {0xF1: 1, 0xF2: 2, 0xF3: 1}
 )
 
-CLIPPED = bytes(min(byte, 0x7F) for byte in range(256))  # data bytes
+CLIPPED = bytes(min(byte, 0x7F) for byte in range(256))  # translation table for data bytes
 
 
 class Event(NamedTuple):
-    """A message of a track, from 0: its status and data bytes, of META its type and bytes.
+    """Message on a track, from 0: status and data bytes; for META, `data` is the type and its bytes.
 
-    The last event of a track is END_OF_TRACK, or CUT where the bytes end before it or make no sense.
+    The last event of a track is END_OF_TRACK, or CUT if the bytes end early or are malformed.
     """
 
     ticks: int
@@ -45,31 +45,31 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class MidiFile:
-    """Bytes of the tracks of a file, how many its header counts, and its ticks in a beat."""
+    """Bytes of each track, the number of tracks that the header declares, and the ticks in a beat."""
 
     tracks: list[bytes]
     declared: int
     ticks_per_beat: int
 
     def events(self) -> Iterator[Event]:
-        """Events of all tracks by their ticks, at equal ticks by their tracks."""
+        """Events of all tracks, sorted by ticks, then by track."""
         return merge(*map(_events, range(len(self.tracks)), self.tracks), key=lambda event: event.ticks)
 
 
 def begins(beginning: bytes) -> bool:
-    """Whether a file with these first bytes, BEGINNING of them, is a MIDI file."""
+    """Whether a file with these first BEGINNING bytes is a MIDI file."""
     return beginning.startswith(HEADER) or (beginning.startswith(RIFF) and beginning.endswith(RMID))
 
 
 def damaged(path: Path) -> ParamsError:
-    """The error for a file that holds nothing to play."""
+    """Error for a file without anything to play."""
     return ParamsError(
         f"{path}: expected a MIDI file, found a damaged one; save it again with the program that made it"
     )
 
 
 def read_file(path: Path) -> MidiFile:
-    """Read a file. Raises ParamsError for one that is too big, has no tracks, no beats or several songs."""
+    """Read a file. Raises ParamsError if it is too big, or has no tracks, no beats or several songs."""
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise ParamsError(f"{path}: expected a MIDI file of at most {MOST_BYTES >> 20} MB, found {size >> 20} MB")
@@ -116,7 +116,7 @@ def _events(track: int, body: bytes) -> Iterator[Event]:
         while True:
             ticks += number()
             (status,) = taken(1)
-            if status < 0x80:  # a data byte: the status is that of the message before
+            if status < 0x80:  # running status: a data byte repeats the last status
                 place, status = place - 1, running
             if status in SYSEX:
                 taken(number())
@@ -130,5 +130,5 @@ def _events(track: int, body: bytes) -> Iterator[Event]:
                 if status < SYSEX[0]:
                     running = status
                     yield Event(ticks, track, status, data.translate(CLIPPED))
-    except (EOFError, KeyError):  # KeyError: a data byte without a message before
+    except (EOFError, KeyError):  # KeyError: a data byte before any status
         yield Event(ticks, track, CUT, b"")

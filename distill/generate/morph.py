@@ -1,9 +1,9 @@
-"""Sounds between others: pitch, spectrum and length go from one to another, and partials move.
+"""Morphing: sounds with pitch, spectrum and length interpolated between recordings.
 
-All are aligned at their attacks, and at their ends. Spectra are between theirs, in dB, without the combs of their tones.
-A pitch is between their pitches as they are heard. The partials are those of the nearest sound.
+Sounds are aligned at their attacks and ends. Spectra (in dB, without partials) and perceived pitches are interpolated.
+Partial sets and noise floors come from the nearest sound.
 
-Shapes: F frames, Q levels, D numbers of a latent, n sounds.
+Shapes: F frames, Q levels, D latent size, n sounds, S partial sets.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from distill.generate.source import Recorded, Source
 from distill.prior.courses import between
 from distill.progress import Progress
 
-RISE_FRAMES = 3  # before a frame, over which the level rises at an attack
-NEAR_LOUDEST = 6  # steps of loudness, 12 dB, below the loudest frame, where an attack is at least
+RISE_FRAMES = 3  # frames over which the level rises at an attack
+NEAR_LOUDEST = 6  # loudness steps (12 dB) that an attack may be below the loudest frame
 
 
 @dataclass(frozen=True, eq=False)
 class End:
-    """One of the sounds: codes `[F, Q]`, latents `[F, D]`, tones `[F, 3]`, pitches as heard `[F]`, NaN for none, and its attack, a frame."""
+    """Sound to morph: codes `[F, Q]`, latents `[F, D]`, tones `[F, 3]`, perceived pitches `[F]` or NaN, attack."""
 
     codes: Codes
     latents: Tensor
@@ -39,7 +39,7 @@ class End:
 
     @classmethod
     def of(cls, codec: VQVAE, intervals: Tensor, codes: Codes) -> "End":
-        """That of codes `[F, Q]`, given the intervals `[S]` at which sets are heard."""
+        """Analyse codes `[F, Q]`; `intervals` `[S]` lead from the coded to the perceived pitch of each partial set."""
         own = torch.from_numpy(codes)
         tones, loud = own[:, NOTE:SHAPE], own[:, 0].double()
         heard = codec.tone.pitches(tones) + intervals[codec.tone.sets(tones)]
@@ -49,7 +49,7 @@ class End:
         return cls(codes, latents, tones, heard, int(rise.argmax()))
 
     def places(self, frames: int, attack: float) -> Tensor:
-        """The places in it of the frames of a sound of so many, whose attack is at another one."""
+        """Positions in this sound for each frame of a sound with `frames` frames and its attack at frame `attack`."""
         ends = (frames - 1, len(self.latents) - 1)
         known = sorted({(0, 0), (min(attack, ends[0]), min(self.attack, ends[1])), ends})
         new, own = np.array(known, np.float64).T
@@ -57,15 +57,15 @@ class End:
 
 
 def nearest(shares: Sequence[float]) -> int:
-    """The number of the sound with the largest share, the last one of equals."""
+    """Index of the sound with the largest weight; of equal weights the last."""
     return max(range(len(shares)), key=lambda number: (shares[number], number))
 
 
 def morphed(codec: VQVAE, intervals: Tensor, ends: Sequence[End], shares: Sequence[float]) -> Codes:
-    """Codes `[F, Q]` of the sound that lies between others, by their shares `[n]`, which add up to 1.
+    """Codes `[F, Q]` of the sound between `ends`, with weights `shares` `[n]` that add up to 1.
 
-    `intervals` `[S]` are those at which sets of partials are heard, from what is coded. Where one share is 1 it is that
-    sound.
+    `intervals` `[S]` lead from the coded to the perceived pitch of each partial set. A weight of 1 gives that sound
+    unchanged.
     """
     main = nearest(shares)
     if shares[main] == 1:
@@ -99,9 +99,10 @@ def morphs(
     report: Progress,
     emit: Emit,
 ) -> Draws:
-    """Sounds from one of two recordings to the other, or between four, row by row; those at the ends are among them.
+    """Morph from one of two recordings to the other in `steps`, or between four in a grid, row by row.
 
-    They are so wide, with the side information of the nearest recording.
+    The first and last sounds are the recordings, re-encoded. `width` scales stereo width; side information comes from
+    the nearest recording.
     """
     channels = 2 if width and any(corner.side_info.is_stereo for corner in corners) else 1
     draws, rate, intervals = Draws(), source.codec.spectrogram.sample_rate, source.tuner.intervals_heard

@@ -1,14 +1,16 @@
-"""How drawn sounds move: treble dies first, pitches bend and loops keep time as in recordings.
+"""Motion transfer: sampled sounds move as recordings do, so treble dies first, pitches bend and loops keep time.
 
-A prior predicts the next frame and sees no drift, so what it draws stands still. A sound follows the loudness of a
-recording (`prior/courses.py`). When it is drawn, it is moved: from where they began, its spectrum and its pitch go on as
-those of a recording that begins and swells alike, and it is coded again. What it is at first is the prior's own, and half
-of what wide bands do not say. Below its lowest partial it has no more noise than that recording, and no band is louder,
-beside its loudest one, than in any recording. A sound whose recording repeats is not moved: it is drawn near to the
-spectra of that recording, so that each beat is where it was.
+A prior predicts the next frame and does not model slow drift, so its sounds stand still. Each sound follows the
+loudness contour of a recording (`prior/courses.py`). After sampling, its spectrum and pitch change from their beginning
+as in another recording with a similar beginning and contour, and it is re-encoded. The first frames, and half of the
+fine detail, stay as sampled. Two limits hold: below its lowest partial a sound has no more noise than the recording,
+and no band is louder, relative to the loudest band, than in any recording.
 
-Shapes: F frames, D numbers of a latent, V codewords of a level, K recordings, M numbers of a spectrum: bands of each hop
-of a frame, in dB, less their mean.
+A sound that follows a recording with a beat is not changed afterwards. Its codewords are steered to the recording's
+spectra while it is sampled, so that each beat stays in place.
+
+Shapes: F frames, D latent size, V codebook size, K recordings, M spectrum size (bands of each hop of a frame, in dB,
+minus their mean).
 """
 
 import math
@@ -31,20 +33,20 @@ from distill.generate.faults import MOST_FRAMES, SMOOTHED_FRAMES
 from distill.generate.policies import NEAR_DB, Policy, near_to
 from distill.prior.courses import Course, between, steps_at
 
-BANDS = 10  # of spectra that sounds move as
-FINE_SHARE = 0.5  # of the recording that is followed, in what bands do not say
-BELOW = 0.85  # of the lowest partial: up to there bands have nothing of it
-BEGINNING = 2  # frames from which sounds go on as others
-NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings of which one is followed; of how many; places that are compared
-BEAT_BANDS = 4  # of spectra of beats
-HEARD_SECONDS = 8.0  # of a recording, to know whether it repeats
+BANDS = 10  # bands of the spectra that are transferred
+FINE_SHARE = 0.5  # weight of the recording's fine detail, which bands do not describe
+BELOW = 0.85  # times the frequency of the lowest partial: bands up to there hold no energy of it
+BEGINNING = 2  # frames that count as a sound's beginning
+NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings: nearest, compared at most; contour points that are compared
+BEAT_BANDS = 4  # bands of the spectra of beats
+HEARD_SECONDS = 8.0  # beginning of a recording that is analysed for a tempo
 OCTAVE = 12  # semitones
-JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame from which a pitch jumps; share of jumps up to which it bends
-LEAST_TONAL = 0.7  # share of frames with a tone of what bends
+JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame that make a jump; maximum proportion of jumps in a pitch that bends
+LEAST_TONAL = 0.7  # minimum proportion of frames with a tone in a recording that bends
 
 
 class Motions:
-    """How recordings with codes `[F, Q]` move. Those with a label, above 0, are like others with it alone."""
+    """Motion of recordings with codes `[F, Q]`. Recordings are compared only with others that have the same label."""
 
     def __init__(
         self, codec: VQVAE, recordings: Sequence[NDArray[np.integer]], labels: Sequence[int] | None = None
@@ -58,9 +60,10 @@ class Motions:
 
     @torch.inference_mode()
     def moved(self, codes: Codes, course: Course, bends: bool = True) -> tuple[Codes, int]:
-        """Codes `[F, Q]` of a sound with the loudness of a course, moved as a recording, and the number of that one.
+        """Transfer a recording's motion to codes `[F, Q]` sampled along a loudness contour.
 
-        Without `bends` they are not moved in pitch.
+        Returns the new codes and the recording's index. With `course.in_time` the codes stay unchanged; without `bends`
+        the pitch does.
         """
         if course.in_time:
             return codes, course.recording
@@ -72,7 +75,7 @@ class Motions:
         known, spectra = self._recordings[recording], self._spectra_of(recording, BANDS)
         places = torch.linspace(0, len(known) - 1, len(course.loudness))[: len(drawn)]
         nearest = places.round().long()
-        other = begun - spectra[:BEGINNING].mean(dim=0)  # than the recording, from its beginning to its end
+        other = begun - spectra[:BEGINNING].mean(dim=0)  # constant difference from the recording's spectrum
         change = other + between(spectra, places) - own
         tones = self._with_floors(drawn[:, NOTE:SHAPE], known[nearest, NOTE:SHAPE])
         if bends:
@@ -89,32 +92,32 @@ class Motions:
         return moved, recording
 
     def beats(self, courses: Sequence[Course], bands: int = BEAT_BANDS, deviation: float = NEAR_DB) -> Policy:
-        """Policy that weighs codewords of sounds in time by how near their sum is to the spectra of their recordings.
+        """Logits processor that steers codewords of sounds with a beat to the spectra of their recordings.
 
-        Spectra have so many bands, and are heard at the hop that is nearest: those between two would blur beats.
+        Spectra have `bands` bands a hop and are read at the nearest hop, because interpolation would blur beats.
         """
         frames, hops = max(len(course.loudness) for course in courses), self._codec.spectrogram.stack
         spectra = torch.full((len(courses), frames, hops * bands), math.nan)
         for sound, course in enumerate(courses):
             if course.in_time:
                 own = self._spectra_of(course.recording, bands).unflatten(1, (hops, bands)).flatten(0, 1)
-                known = course.places < len(own) / hops  # the end of it may be held out
+                known = course.places < len(own) / hops  # the recording's end may be held out
                 nearest = steps_at(course.places, hops)[known].round().long().clamp(0, len(own) - 1)
                 spectra[sound, known.nonzero()[:, 0]] = _centred(own[nearest].flatten(1))
         return near_to(self._words(bands), spectra, deviation)
 
     def _new_words(self, bands: int) -> list[Tensor]:
-        """What the codewords of each shape level add to the spectrum of their frame, `[V, M]`.
+        """Contribution `[V, M]` of each spectral level's codewords to the spectrum of a frame.
 
-        They are words that last: what their kernels spread over frames adds up.
+        A codeword counts as if it were held over several frames, so that what its kernel spreads over them adds up.
         """
         return [self._spectra(words.cpu(), bands) for words, _ in self._codec.quantizer.levels()[1:]]
 
     def like(self, course: Course, begun: Tensor) -> int:
-        """One of the recordings that are nearest to a course, and to the spectrum `[M]` that a sound began with.
+        """Index of a recording that is near to a loudness contour, and to the spectrum `[M]` of a sound's beginning.
 
-        It has the same label, and is another one than that of the course where there is any: a sound with the loudness
-        and the motion of one recording would be a copy of it.
+        It has the label of the contour's recording, and is another recording if there is another with the label: a
+        sound with both loudness and motion of one recording would be a copy.
         """
         own, candidates = course.recording, torch.tensor(self._candidates)
         others = (candidates != own) & (self._labels[candidates] == self._labels[own])
@@ -131,25 +134,25 @@ class Motions:
 
     @cached_property
     def _beginnings(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the candidates the spectra `[K, M]` of their beginnings, their loudness `[K, POINTS]` and frames `[K]`."""
+        """Candidates' spectra of the beginning `[K, M]`, loudness `[K, POINTS]` minus its mean, and frames `[K]`."""
         chosen = [self._recordings[number] for number in self._candidates]
-        # No codeword after these frames reaches the first ones.
+        # Codewords of later frames do not overlap the beginning.
         firsts = [self._latents(codes[: BEGINNING + REACH])[:BEGINNING] for codes in chosen]
         begun = torch.stack([self._spectra(first, BANDS).mean(dim=0) for first in firsts])
         swells = [between(codes[:, 0].float(), torch.linspace(0, len(codes) - 1, POINTS)) for codes in chosen]
         return begun, _centred(torch.stack(swells)), torch.tensor([float(len(codes)) for codes in chosen])
 
     def _with_floors(self, tones: Tensor, followed: Tensor) -> Tensor:
-        """Tones `[F, 3]` with the floors of those that are followed, where both are: noise is where recordings have it."""
+        """Tones `[F, 3]` with the noise floors of the `followed` tones, in frames where both have a tone."""
         layer = self._codec.tone
         both = layer.pitches(tones).isfinite() & layer.pitches(followed).isfinite()
         other = layer.floors(followed) - layer.floors(tones)
         return tones + nn.functional.pad((both * other)[:, None], (ATOM - NOTE, 0))
 
     def _quiet_below(self, latents: Tensor, tones: Tensor, followed: Tensor, their_tones: Tensor) -> Tensor:
-        """What latents `[F, D]` lack to have no more below their lowest partial than those that are followed below theirs.
+        """Change of latents `[F, D]` that limits bands below the lowest partial to the `followed` latents' level there.
 
-        Bands as far below the lowest partial, in proportion, are compared. Nothing where either has no tone `[F, 3]`.
+        Bands with the same ratio to the lowest partial are compared. The change is 0 where either has no tone `[F, 3]`.
         """
         codec, layer = self._codec, self._codec.tone
         own, their = (_lowest(layer.comb(each[None].to(codec.device))[0].cpu()) for each in (tones, their_tones))
@@ -168,9 +171,9 @@ class Motions:
         return nn.functional.pad(result[:, 1:], (1, 0))  # the loudness stays
 
     def _within_ceilings(self, latents: Tensor) -> Tensor:
-        """What latents `[F, D]` lack for no band to be louder, beside the loudest, than in any recording.
+        """Change of latents `[F, D]` so that no band, relative to the loudest, is louder than in any recording.
 
-        Noise that is drawn as loud as a tone, with the spectrum that recordings have when they have died, gets softer.
+        It softens noise that was sampled as loud as a tone with the spectrum of a recording's faded end.
         """
         codec, spectrogram = self._codec, self._codec.spectrogram
         features = codec.unproject(latents.to(codec.device))
@@ -186,7 +189,7 @@ class Motions:
 
     @cached_property
     def _ceilings(self) -> Tensor:
-        """The most of each band in any of the candidates, `[bands]`, relative to the loudest band of that one."""
+        """Maximum `[bands]` of each band over the candidates, relative to a candidate's loudest band."""
         codec, most = self._codec, []
         for number in self._candidates:
             latents = self._latents(self._recordings[number][:MOST_FRAMES])
@@ -195,18 +198,18 @@ class Motions:
         return torch.stack(most).amax(dim=0)
 
     def _smoothed(self, features: Tensor) -> Tensor:
-        """Means of each band of features `[F, features]` in windows of SMOOTHED_FRAMES, `[bands, windows]`."""
+        """Moving averages `[bands, windows]` over SMOOTHED_FRAMES of the bands of features `[F, features]`."""
         means = self._codec.spectrogram.mean_log_mel(features).T
         return nn.functional.avg_pool1d(means, min(SMOOTHED_FRAMES, len(features)), stride=1)
 
     def _bent(self, tones: Tensor, bend: Tensor) -> Tensor:
-        """Tones `[F, 3]` that bend so many semitones `[F]`, NaN as they do; what cannot be coded stays as it is."""
+        """Tones `[F, 3]` with the pitch contour `bend` `[F]` in semitones, unchanged where NaN or not codable."""
         turn = (bend - _bend(self._codec.tone.pitches(tones))).nan_to_num()
         moved = self._codec.tone.transposed(tones, turn)
         return torch.where(moved[:, :1] > 0, moved, tones)
 
     def _bend_of(self, recording: int) -> Tensor:
-        """How far its pitch is from where it began, `[F]` in semitones; NaN without a tone, all of one with no pitch."""
+        """Pitch contour `[F]` of a recording in semitones; NaN without a tone, all NaN for few tones or many jumps."""
         pitches = self._codec.pitches(self._recordings[recording])
         there = pitches.isfinite()
         jumps = _within_octaves(pitches[there].diff()).abs() > JUMP
@@ -231,7 +234,7 @@ class Motions:
         return _centred(latents @ self._to_bands(bands))
 
     def _new_table(self, bands: int) -> Tensor:
-        """What the components of a latent but the loudness add to bands of each hop, `[D, M]` in dB."""
+        """Contribution `[D, M]` in dB of each latent component, except loudness, to the bands of each hop."""
         spectrogram = self._codec.spectrogram
         features = (self._codec.components.T / self._codec.weights).cpu()
         by_hop = features[:, : spectrogram.coarse_features].unflatten(1, (spectrogram.stack, -1))
@@ -241,9 +244,9 @@ class Motions:
 
     @cached_property
     def _from_bands(self) -> Tensor:
-        """What bands of each hop add to the components of a latent but the loudness, `[M, D]` for 1 dB.
+        """Contribution `[M, D]` of 1 dB in each hop's bands to the latent components, except loudness.
 
-        A change is on a line between the middles of bands, in the log-mel frames and in the fine ones.
+        Between the centres of bands the change is interpolated linearly, in log-mel frames and in fine frames.
         """
         spectrogram = self._codec.spectrogram
         one = torch.eye(spectrogram.stack * BANDS).unflatten(1, (-1, BANDS)) / 20
@@ -257,7 +260,7 @@ class Motions:
         return from_bands
 
     def envelopes_along(self, course: Course) -> tuple[Tensor, Tensor]:
-        """Envelopes `[F, E]` and loudness `[F]` of the recording of a course along it, in log10."""
+        """Envelopes `[F, E]` and loudness `[F]` of the contour's recording at its positions, as log10 of amplitudes."""
         features = self._codec.unproject(self._latents_of(course.recording).to(self._codec.device))
         steps, loudness = self._codec.spectrogram.feature_sizes[-1], self._codec.frame_features.loudness(features)[:, 0]
         own = features[:, -steps:].flatten().cpu()
@@ -267,11 +270,11 @@ class Motions:
         )
 
     def repeats(self, recording: int) -> bool:
-        """Whether the onsets of a recording repeat when it is decoded."""
+        """Whether the onsets of the decoded recording repeat."""
         return not math.isnan(self.tempo_of(recording))
 
     def _tempo_of(self, recording: int) -> float:
-        """Tempo of a recording when it is decoded, by its first seconds, in beats a minute; NaN where nothing repeats."""
+        """Tempo of the decoded recording's first HEARD_SECONDS, in beats a minute; NaN if nothing repeats."""
         codes, rate = self._recordings[recording], self._codec.spectrogram.frame_rate
         if len(codes) < LEAST_SECONDS * rate:
             return math.nan
@@ -280,18 +283,18 @@ class Motions:
 
 
 def _in_features(spectrogram: SpectrogramConfig, coarse: Tensor, fine: Tensor) -> Tensor:
-    """Features `[F, features]` of bands `[F, hops, bands]` of log-mel frames and of fine ones; the envelope is 0."""
+    """Features `[F, features]` from coarse and fine log-mel frames `[F, hops, bands]`; the envelope is 0."""
     features = torch.cat([coarse.flatten(1), fine.repeat_interleave(2, dim=1).flatten(1)], dim=1)
     return nn.functional.pad(features, (0, spectrogram.features - features.shape[1]))
 
 
 def _lowest(partials: Tensor) -> Tensor:
-    """The lowest of partials `[F, K]` in Hz, `[F]`; infinite where there is none."""
+    """Lowest `[F]` of partials `[F, K]` in Hz; infinite without partials."""
     return torch.where(partials > 0, partials, math.inf).amin(dim=1)
 
 
 def _bend(pitches: Tensor) -> Tensor:
-    """How far pitches `[F]` are from where they began, but for what they jump; NaN without a tone."""
+    """Pitch contour: pitches `[F]` relative to the first, with jumps left out; NaN without a tone."""
     there, bend = pitches.isfinite(), torch.full_like(pitches, math.nan)
     if there.any():
         steps = _within_octaves(pitches[there].diff())
@@ -300,10 +303,10 @@ def _bend(pitches: Tensor) -> Tensor:
 
 
 def _within_octaves(steps: Tensor) -> Tensor:
-    """Steps of pitch without whole octaves, in which the same partials are coded."""
+    """Pitch steps without whole octaves: codes of the same partials can differ by octaves."""
     return steps - OCTAVE * (steps / OCTAVE).round()
 
 
 def _centred(values: Tensor) -> Tensor:
-    """Values `[..., n]` less their mean."""
+    """Values `[..., n]` minus their mean."""
     return values - values.mean(dim=-1, keepdim=True)

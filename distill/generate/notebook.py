@@ -1,4 +1,4 @@
-"""What a notebook shows of made sounds: a player for each, and their table."""
+"""Notebook view of generated sounds: audio players and a table."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_PLAYERS = 32  # the sounds are in the notebook's file
+MOST_PLAYERS = 32  # limits the notebook file, which holds the sounds
 
 
 def players_and_table(wavs: Iterable[bytes], table: "pd.DataFrame") -> str:
-    """HTML with a player for each of the first WAV files, and a table with a row for each of all."""
+    """HTML with a player for each of the first MOST_PLAYERS WAV files, followed by the whole table."""
     players = "".join(_players(islice(wavs, MOST_PLAYERS), str(table.index.name)))
     return f"{players}<div style='overflow-x: auto'>{table.to_html()}</div>"
 

@@ -1,10 +1,10 @@
-"""Policies of drawing codes: each turns the probabilities of a level's codes into others.
+"""Logits processors (`Policy`): functions that change the probabilities of the next code.
 
-A policy is called with unnormalised probabilities `[B, V]` and the `Draw` that they are for. It returns finite ones that
-are not negative, of which one at least is above 0 in each row. A new policy is a function here that makes it, and its
-place in `chain`; one that needs what a request holds has its place in the request's list, in `sounds.py`.
+A processor gets unnormalised probabilities `[B, V]` and the `Draw` step. It returns finite, non-negative values with
+at least one above 0 in each row. Define a new processor here and add it to `chain`; if it needs a request's fields, add
+it to the request's list in `sounds.py`.
 
-Shapes: B sounds that go on, F frames, L coarser levels of a frame, Q levels, V codes of a level.
+Shapes: B active sounds, F frames, L coarser levels of a frame, Q levels, V codebook size.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from distill.codec.layout import ATOM, NOTE, SHAPE, TUNING, FrameLayout
 from distill.codes.sequences import eos_token
 
-TONE_TOP_P = {NOTE: 0.6, TUNING: 0.6, ATOM: 0.9}  # of tones at most: held notes gave way to rare others too often
-FINEST_TEMPERATURE = 0.5  # factor of the finest level beside a tone, 1 of the coarsest: its draws make partials flicker
-SURE = 0.9  # probability of the end from which a sound ends before its course: what follows spectra of ends is a hole
-SOFT_STEPS = 10  # of loudness, 20 dB, below the loudest frame: only from there on
-NEAR_DB = 4.0  # the deviation from what a sum of codewords should be
-PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
+TONE_TOP_P = {NOTE: 0.6, TUNING: 0.6, ATOM: 0.9}  # maximum top-p of tone levels: more lets held notes break off
+FINEST_TEMPERATURE = 0.5  # of the finest spectral level in a frame with a tone, 1 for the coarsest: more makes flicker
+SURE = 0.9  # EOS probability that ends a sound before its loudness contour: going on would leave a hole
+SOFT_STEPS = 10  # loudness steps (20 dB) below the loudest frame that an early end requires
+NEAR_DB = 4.0  # standard deviation of a sum of codewords from its target
+PULL = 3.0  # exponent of codeword guidance at strength 0 and the mean distance of two codewords
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Sampling:
 
 
 class Draw(NamedTuple):
-    """What is drawn: a level of a frame, counted from the first that is drawn, of sounds with the numbers `rows` `[B]`.
+    """Sampling step: one level of one frame, counted from the first sampled frame, for active sounds `rows` `[B]`.
 
-    `coarser` `[B, L]` are codes of the frame; `codes` `[count, F, Q]` are those of all sounds before the frame.
+    `coarser` `[B, L]` are the frame's codes so far; `codes` `[count, F, Q]` hold all sounds, filled up to this frame.
     """
 
     frame: int
@@ -53,13 +53,13 @@ Policy = Callable[[Tensor, Draw], Tensor]
 
 
 def chain(sampling: Sampling, layout: FrameLayout, requested: Sequence[Policy]) -> list[Policy]:
-    """The policies of a draw, in turn: those of all draws around those of a request, of which the last word counts."""
+    """Processors in order: defaults wrap the request's processors; a later processor overrides an earlier one."""
     truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p)
     return [cool_fine_shapes(layout), *requested, truncate]
 
 
 def first_possible(*choices: Tensor) -> Tensor:
-    """Of several unnormalised probabilities `[B, V]` the first, in each row, that leaves something to draw from."""
+    """For each row, the first of several unnormalised probabilities `[B, V]` that is not all 0."""
     chosen = choices[0]
     for other in choices[1:]:
         chosen = torch.where(chosen.sum(dim=1, keepdim=True) > 0, chosen, other)
@@ -67,12 +67,12 @@ def first_possible(*choices: Tensor) -> Tensor:
 
 
 def only(codes: Tensor, shares: Tensor) -> Tensor:
-    """Probabilities in place of `shares` `[B, V]` with which codes `[B]` alone are drawn."""
+    """One-hot probabilities of `codes` `[B]`, shaped like `shares` `[B, V]`."""
     return torch.zeros_like(shares).scatter_(1, codes[:, None], 1.0)
 
 
 def cool_fine_shapes(layout: FrameLayout) -> Policy:
-    """Beside a tone shapes are drawn cooler, from the coarsest level, which says how spectra move, to the finest."""
+    """In frames with a tone, lower the temperature of finer spectral levels; the coarsest decides how spectra move."""
     exponents = np.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.shapes)).tolist()
     exponent_of = dict(zip(layout.shapes, exponents, strict=True))
 
@@ -86,7 +86,7 @@ def cool_fine_shapes(layout: FrameLayout) -> Policy:
 
 
 def truncation(temperature: float, top_k: int, top_p: float) -> Policy:
-    """Temperature, top-k (0: all) and top-p; of tones `TONE_TOP_P` at most."""
+    """Temperature, top-k (0: all) and top-p, for tone levels at most `TONE_TOP_P`."""
 
     def truncate(shares: Tensor, step: Draw) -> Tensor:
         most = min(top_p, TONE_TOP_P.get(step.level, top_p))
@@ -99,7 +99,7 @@ def truncation(temperature: float, top_k: int, top_p: float) -> Policy:
         if most < 1.0:
             ordered, order = logits.sort(descending=True)
             sorted_shares = ordered.softmax(dim=-1)
-            # A code stays while those before it hold less than top_p, so that at least one always does.
+            # A code stays if the likelier codes sum to less than top_p, so at least one code stays.
             dropped = sorted_shares.cumsum(dim=-1) - sorted_shares >= most
             logits = logits.masked_fill(dropped.scatter(1, order, dropped), -torch.inf)
         return logits.softmax(dim=-1)
@@ -108,7 +108,7 @@ def truncation(temperature: float, top_k: int, top_p: float) -> Policy:
 
 
 def keep(codes: Tensor) -> Policy:
-    """Codes `[count, F, Q]` are kept, -1 where to draw."""
+    """Keep codes `[count, F, Q]`, and sample where they are -1."""
 
     def kept(shares: Tensor, step: Draw) -> Tensor:
         own = codes[step.rows, step.frame, step.level]
@@ -118,10 +118,10 @@ def keep(codes: Tensor) -> Policy:
 
 
 def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Policy:
-    """Codes are drawn nearer to those of a recording `[F, Q]`, by the squared distance of their codewords.
+    """Codeword guidance: weigh codes by the squared distance of their codewords to a recording's codewords.
 
-    `codebooks` are `[V, D]` of each level. The unit of distance is the mean squared distance of two codewords of the
-    level; `strength`, in [0, 1), is how far sounds may be from the recording.
+    `codebooks` holds `[V, D]` for each level, `codes` are `[F, Q]`. Distances are relative to the mean squared distance
+    of two codewords of the level. `strength`, in [0, 1), is how far sounds may depart from the recording.
     """
     exponent = PULL * (1 - strength)
     spreads = [2 * (book - book.mean(dim=0)).square().sum(dim=1).mean() for book in codebooks]
@@ -137,9 +137,10 @@ def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Poli
 
 
 def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB) -> Policy:
-    """Codewords are drawn nearer to what their sum should be, `wanted` `[count, F, M]` in dB, NaN for any; later frames too.
+    """Codeword guidance to target sums `wanted` `[count, F, M]` in dB; free where NaN, and after the last frame.
 
-    `words` are what the codewords of each shape level add to it, `[V, M]`; `deviation` is that of the sum.
+    `words` holds the contributions `[V, M]` of each spectral level's codewords; `deviation` is the standard deviation
+    of the sum from its target.
     """
 
     def near(shares: Tensor, step: Draw) -> Tensor:
@@ -158,9 +159,9 @@ def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB)
 
 
 def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> Policy:
-    """Loudness follows courses `[count, F]` of tokens, EOS where they have ended.
+    """Set the loudness to contours `[count, F]` of tokens, with EOS after the end.
 
-    A sound ends earlier where it is soft and the prior is sure of the end, unless it is `in_time`.
+    A sound ends earlier once it is soft and the prior is sure of the end, unless it is `in_time`.
     """
     may_end = ~torch.tensor(in_time)
     eos = eos_token(codebook_size)

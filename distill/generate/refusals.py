@@ -1,4 +1,4 @@
-"""Sounds, the reasons to draw one again, as objects in a list, and the loop that draws until none applies."""
+"""Sounds, rejection criteria, and the loop that generates drafts until no criterion applies."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,18 +12,18 @@ from distill.generate.faults import Fault, Samples
 from distill.generate.selection.critic import Likeness
 from distill.novelty.verdict import VERDICTS, Novelty
 
-NO_REASON = ""  # to refuse a sound
-MOST_DRAWS = 20  # attempts at a sound
-IN_TUNE = 0.2  # semitones from the note, at most
+NO_REASON = ""  # no rejection criterion applies
+MOST_DRAWS = 20  # maximum drafts of a sound
+IN_TUNE = 0.2  # maximum distance from the note in semitones
 
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]`, or `[N, 2]` in stereo.
+    """Generated sound: codes `[F, Q]`, novelty and faults (None if not scored), samples `[N]`, or `[N, 2]` in stereo.
 
-    Until it is decoded, as it is for refusals that hear, samples are empty, seconds 0, and its side information is all of that of
-    the recording that it is like. The codes begin with those of a prompt; the novelty is that of the rest. A sound at a
-    note has the note that was asked for and the pitch that was measured, in semitones (MIDI), None where it is not clear.
+    Before decoding, samples are empty, `seconds` is 0 and `side_info` has the length of the recording that it was taken
+    from. Codes begin with the prompt; novelty is measured without it. `note` is the requested note and `pitch` the
+    measured pitch, in semitones (MIDI), or None if it is unclear.
     """
 
     codes: Codes
@@ -34,33 +34,33 @@ class Sound:
     note: float | None = None
     pitch: float | None = None
     side_info: SideInfo = field(default_factory=lambda: UNKNOWN)
-    label: str = ""  # of a stem of a score
-    under_db: float = 0.0  # dB below the loudness that was asked for
-    likeness: Likeness | None = None  # None before it is decoded, and where the model has no critic
+    label: str = ""  # only for a stem of a score
+    under_db: float = 0.0  # dB below the requested loudness
+    likeness: Likeness | None = None  # None before decoding, or if the model has no critic
 
     @property
     def is_at_note(self) -> bool:
-        """Whether it has no note that it should be at, or is at it."""
+        """Whether the pitch is within IN_TUNE of the requested note, or no note was requested."""
         return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
 
 
 Emit = Callable[[int, Sound], Sound]
-"""What gets each sound with its number as soon as it is ready, and gives back what is kept of it."""
+"""Callback for each finished sound and its number; returns the sound to keep, for example without samples."""
 
 
 def kept(_: int, sound: Sound) -> Sound:
-    """Keep all of a sound."""
+    """Default `Emit`: keep the whole sound."""
     return sound
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A reason to draw a sound again."""
+    """Rejection criterion: if it applies to a draft, the sound is generated again."""
 
     name: str
     applies: Callable[[Sound], bool]
-    hears: bool = False  # whether it needs samples
-    remedy: str = ""  # where no sound of the first batch is without it, generation ends; "": it never does
+    hears: bool = False  # needs samples
+    remedy: str = ""  # advice in the error raised if it rejects the whole first batch; "" for no error
 
 
 FAULTY = Refusal("faulty", lambda sound: bool(sound.faults), hears=True)
@@ -69,14 +69,14 @@ COPY = Refusal("copy", lambda sound: sound.novelty is not None and sound.novelty
 
 
 def of_other_label(label: str) -> Refusal:
-    """Refuse sounds whose nearest recording has another label."""
+    """Reject sounds whose nearest recording has another label."""
     return Refusal(
         "other label", lambda sound: sound.novelty is not None and dirname(sound.novelty.spectra.nearest) != label
     )
 
 
 def too_old(least: str | float) -> Refusal:
-    """Refuse sounds that are less new than a verdict, or than a number from 0 to 1."""
+    """Reject sounds with a verdict worse than `least`, or whose novelty (1 minus percentile) is below a number."""
     if isinstance(least, str):
         refused = VERDICTS[: VERDICTS.index(least)]
         return Refusal("old", lambda sound: sound.novelty is not None and sound.novelty.verdict in refused)
@@ -84,7 +84,7 @@ def too_old(least: str | float) -> Refusal:
 
 
 def equal_to(known: set[bytes]) -> Refusal:
-    """Refuse sounds whose codes are known, as bytes, or those of a sound that was not refused before: the last reason."""
+    """Reject sounds whose codes are in `known`, as bytes. It adds the codes of each sound, so it must come last."""
 
     def is_known(sound: Sound) -> bool:
         codes = sound.codes.tobytes()
@@ -97,40 +97,40 @@ def equal_to(known: set[bytes]) -> Refusal:
 
 @dataclass
 class Draws:
-    """Sounds by number; why others were drawn again, and why some are still refused."""
+    """Generated sounds by number, counts of rejected drafts by reason, and the reasons of sounds still rejected."""
 
-    drawn: dict[int, Sound] = field(default_factory=dict)  # in the order in which they were drawn
+    drawn: dict[int, Sound] = field(default_factory=dict)  # in the order of generation
     redrawn: Counter[str] = field(default_factory=Counter)
     left: dict[int, str] = field(default_factory=dict)
 
     @property
     def sounds(self) -> list[Sound]:
-        """All sounds, by number."""
+        """All sounds, sorted by number."""
         return [self.drawn[number] for number in sorted(self.drawn)]
 
     @property
     def accepted(self) -> list[Sound]:
-        """The sounds that are not refused, in the order in which they were drawn."""
+        """Sounds that are not rejected, in the order of generation."""
         return [sound for number, sound in self.drawn.items() if number not in self.left]
 
     @property
     def refused(self) -> Counter[str]:
-        """Numbers of draws that were refused, the last ones included, by reason."""
+        """Number of rejected drafts by reason, including those that stayed."""
         return self.redrawn + Counter(self.left.values())
 
     def hand_over(self, number: int, sound: Sound, emit: Emit) -> None:
-        """Set a sound that is ready to what `emit` leaves of it."""
+        """Emit a finished sound and store the result."""
         self.drawn[number] = emit(number, sound)
 
     def add(self, others: "Draws") -> None:
-        """Add those of other numbers."""
+        """Add sounds with other numbers."""
         self.drawn.update(others.drawn)
         self.redrawn.update(others.redrawn)
         self.left.update(others.left)
 
 
 class Draft(NamedTuple):
-    """A draw of the sound of a number: the first one has attempt 0."""
+    """Draft of the sound with this number; attempts count from 0."""
 
     number: int
     attempt: int
@@ -138,9 +138,9 @@ class Draft(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """Each sound has several drafts, which are looked at in the `order` that its number and they give until one is taken.
+    """Choice among drafts of a sound: `order` ranks them, given the sound's number; the first accepted draft is kept.
 
-    What one of `avoided` applies to is taken where there is no other, and rather with a later one of these.
+    A draft that an `avoided` criterion rejects is kept only if there is no other; later criteria are milder.
     """
 
     drafts: int
@@ -158,9 +158,9 @@ def draw_again(
     refusals: Sequence[Refusal],
     choice: Choice = ONLY,
 ) -> Draws:
-    """Draw sounds, of some drafts each; those whose drafts are all refused again, of at most MOST_DRAWS drafts in all.
+    """Generate drafts of each sound, `choice.drafts` a round, until one is accepted or MOST_DRAWS drafts are rejected.
 
-    Drafts are `judged` as they are looked at. The first of `refusals` that applies counts.
+    Each draft is scored by `judged` only when its turn comes. The first of `refusals` that applies is the reason.
     """
     draws = Draws()
     for first in range(0, MOST_DRAWS, choice.drafts):
@@ -169,7 +169,7 @@ def draw_again(
         drawn = iter(draw([Draft(number, attempt) for number in numbers for attempt in attempts]))
         draws.left = {}
         for number in numbers:
-            accepted: dict[str, Sound] = {}  # the first draft without a refusal, by the first reason to avoid it
+            accepted: dict[str, Sound] = {}  # first accepted draft for each reason to avoid it
             refused: list[str] = []
             for sound in map(judged, choice.order(number, [next(drawn) for _ in attempts])):
                 if reason := _reason(refusals, sound):
@@ -178,7 +178,7 @@ def draw_again(
                     accepted.setdefault(_reason(choice.avoided, sound), sound)
                 if NO_REASON in accepted:
                     break
-            draws.drawn.pop(number, None)  # so that it goes to the end
+            draws.drawn.pop(number, None)  # moves the sound to the end
             mildest = [NO_REASON, *(each.name for each in reversed(choice.avoided))]
             draws.drawn[number] = next((accepted[reason] for reason in mildest if reason in accepted), sound)
             if not accepted:
@@ -191,5 +191,5 @@ def draw_again(
 
 
 def _reason(refusals: Sequence[Refusal], sound: Sound) -> str:
-    """The name of the first refusal that applies to a sound."""
+    """Name of the first criterion that applies to a sound, or NO_REASON."""
     return next((refusal.name for refusal in refusals if refusal.applies(sound)), NO_REASON)

@@ -1,4 +1,4 @@
-"""What a model made: the results of `Model.generate` and `Model.vary`, with their tables, JSON and lines of text."""
+"""Results of `Model.generate`, `Model.vary` and `Model.morph`, with their tables, JSON and lines of text."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -30,79 +30,79 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Json = dict[str, Any]
-MOST_ROWS = 32  # of a printed result
+MOST_ROWS = 32  # rows of a printed result, at most
 UNKNOWN = "novelty unknown: the model has no codes of its training recordings"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Result(ABC):
-    """Sounds that were made of a seed, and how often some were drawn again."""
+    """Sounds generated from a seed, and how many drafts were rejected."""
 
-    KIND: ClassVar[str]  # what one sound is called
-    REDRAWN: ClassVar[str]  # the refusal that `redrawn` counts
+    KIND: ClassVar[str]  # word for a sound
+    REDRAWN: ClassVar[str]  # name of the rejection criterion that `redrawn` counts
 
     draws: Draws
     output: Output
-    seed: int | None  # None where nothing is drawn
-    tuning: Tuning = CONCERT  # of the notes that were asked for
+    seed: int | None  # None if nothing is random
+    tuning: Tuning = CONCERT  # for requested notes
 
     @property
     def sample_rate(self) -> int:
-        """That of the sounds, in Hz."""
+        """Sample rate of the sounds in Hz."""
         return self.output.sample_rate
 
     @property
     def sounds(self) -> list[Samples]:
-        """Samples `[N]`, or `[N, 2]` in stereo, in [-1, 1] of each; none where `take` got them."""
+        """Samples `[N]`, or `[N, 2]` in stereo, of each sound, in [-1, 1]; empty if `take` got them."""
         return [sound.samples for sound in self.draws.sounds if len(sound.samples)]
 
     @property
     def seconds(self) -> list[float]:
-        """The length of each."""
+        """Length of each sound."""
         return [sound.seconds for sound in self.draws.sounds]
 
     @property
     def codes(self) -> list[Codes]:
-        """Codes `[F, Q]` of each."""
+        """Codes `[F, Q]` of each sound."""
         return [sound.codes for sound in self.draws.sounds]
 
     @property
     def side_info(self) -> list[SideInfo]:
-        """The side information of each, with which `Model.decode` makes it of its codes."""
+        """Side information of each sound, which `Model.decode` needs next to its codes."""
         return [sound.side_info for sound in self.draws.sounds]
 
     @property
     def novelty(self) -> list[Novelty | None]:
-        """The novelty of each against the training recordings; None where the model has no reference."""
+        """Novelty of each sound against the training recordings; None if the model has no reference."""
         return [sound.novelty for sound in self.draws.sounds]
 
     @property
     def notes(self) -> list[float | None]:
-        """The note of each that was asked for, in semitones (MIDI)."""
+        """Requested note of each sound in semitones (MIDI), or None."""
         return [sound.note for sound in self.draws.sounds]
 
     @property
     def pitches(self) -> list[float | None]:
-        """The pitch of each that was measured, where notes were asked for; None where there is no clear one."""
+        """Measured pitch of each sound if notes were requested; None if it is unclear."""
         return [sound.pitch for sound in self.draws.sounds]
 
     @property
     def redrawn(self) -> int:
-        """Number of redraws for lack of novelty, of takes for equality."""
+        """Number of drafts rejected for lack of novelty, or of takes rejected as equal to another."""
         return self.draws.redrawn[self.REDRAWN]
 
     @property
     def redrawn_off_note(self) -> int:
-        """Number of redraws of sounds that were not at their note."""
+        """Number of drafts rejected because they were not at their note."""
         return self.draws.redrawn["mistuned"]
 
     @property
     def off_note(self) -> int:
-        """Number of sounds that still are not at their note."""
+        """Number of sounds that are still not at their note."""
         return sum(not sound.is_at_note for sound in self.draws.sounds)
 
     def table(self) -> "pd.DataFrame":
-        """A row a sound: `seconds`, `frames` and, where known, what it was judged by, named as in `--json`."""
+        """Table with a row for each sound: `seconds`, `frames` and known scores, named as in `--json`."""
         import pandas as pd
 
         rows = [
@@ -114,7 +114,7 @@ class Result(ABC):
         return pd.json_normalize(rows).dropna(axis=1, how="all").rename_axis(self.KIND)
 
     def __repr__(self) -> str:
-        """A table as `print` shows it: length, note where one was asked for, label, faults and verdict of each."""
+        """Table for `print`: length, requested note, label, faults and verdict of each sound."""
         rows = [(self.KIND, "seconds", "note", "verdict")]
         for number, sound in enumerate(islice(self.draws.sounds, MOST_ROWS)):
             words = one_line("; ".join(filter(None, self._in_words(sound))))
@@ -126,12 +126,12 @@ class Result(ABC):
         )
 
     def _repr_html_(self) -> str:
-        """Players of the sounds that are kept, and their table, as notebooks show them."""
+        """Players of the kept sounds, and their table, for notebooks."""
         wavs = (self.output.file(Path(self.KIND), sound, "wav", MARK) for sound in self.sounds)
         return players_and_table(wavs, self.table())
 
     def json(self, paths: Sequence[Path]) -> Json:
-        """What `--json` prints of sounds in files of these names."""
+        """JSON report for `--json`, with the paths of the sounds' files."""
         rows: list[Json] = []
         for path, sound in zip(paths, self.draws.sounds, strict=True):
             novelty = sound.novelty
@@ -150,7 +150,7 @@ class Result(ABC):
         return {**shared, f"{self.KIND}s": rows, **self._together()}
 
     def lines(self, paths: Sequence[Path], width: int = 4000) -> list[str]:
-        """A line a sound, in files of these names, then lines on all of them, of `width` columns."""
+        """Line for each sound, with the path of its file, then lines on all sounds; `width` columns."""
         seed = [] if self.seed is None else [f"seed {self.seed}"]
         sounds, end = [], ", ".join([*seed, f"{self.sample_rate} Hz"])
         for path, sound in zip(paths, self.draws.sounds, strict=True):
@@ -159,15 +159,15 @@ class Result(ABC):
         return [*sounds, *wrapped([*self._tuning_lines(), *self._lines(), *self._loudness_lines(), end], width)]
 
     def _loudness_lines(self) -> list[str]:
-        """A line on the sounds that are not as loud as was asked for."""
+        """Line on sounds that are softer than requested, if any."""
         return self.output.lines([sound.under_db for sound in self.draws.sounds], self.KIND)
 
     def _levelled(self, sound: Sound) -> Json:
-        """How far a sound stays under the loudness, where one was asked for."""
+        """Level of a sound below the requested loudness; empty if none was requested."""
         return {} if self.output.loudness is None else {"under_db": sound.under_db}
 
     def _tuning_lines(self) -> list[str]:
-        """A line on how many sounds are at their notes, where these were asked for."""
+        """Line on how many sounds are at their notes, if notes were requested."""
         asked = len(self.notes) - self.notes.count(None)
         if not asked:
             return []
@@ -176,7 +176,7 @@ class Result(ABC):
         return [f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}", *filter(None, [self.tuning.in_words])]
 
     def _tuned(self, sound: Sound) -> Json:
-        """Note and pitch of a sound, also in words; nothing where no note was asked for."""
+        """Note and pitch of a sound, also in words; empty if no note was requested."""
         if sound.note is None:
             return {}
         heard, offset = "no clear pitch", self.tuning.offset
@@ -187,19 +187,19 @@ class Result(ABC):
 
     @abstractmethod
     def _own(self, sound: Any) -> Json:
-        """Fields that only such a sound has."""
+        """Row fields of a sound that only this kind of result has."""
 
     @abstractmethod
     def _in_words(self, sound: Any) -> list[str | None]:
-        """What follows name, length and note on the line of a sound."""
+        """Words on a sound's line after name, length and note."""
 
     @abstractmethod
     def _together(self) -> Json:
-        """Fields on all sounds."""
+        """Report fields for all sounds together."""
 
     @abstractmethod
     def _lines(self) -> list[str]:
-        """Lines on all sounds."""
+        """Lines on all sounds together."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -209,15 +209,15 @@ class Generated(Result):
     KIND, REDRAWN = "sound", "old"
 
     not_new: int = 0  # number of sounds that are still not new enough
-    ended_at_once: int = 0  # number of sounds to which nothing was added after the prompt
-    cut_short: str = ""  # sentence on sounds that end where the most that is drawn ends, and recordings later
-    remarks: Sequence[str] = ()  # sentences on what was followed, or did not stay as it is
+    ended_at_once: int = 0  # number of sounds that add nothing to the prompt
+    cut_short: str = ""  # sentence on sounds cut at the maximum length, which recordings exceed
+    remarks: Sequence[str] = ()  # sentences on how an input was followed or changed
     report: SetReport | None = None  # on all sounds together
-    fault_report: FaultReport | None = None  # None where the model has no reference
+    fault_report: FaultReport | None = None  # None if the model has no reference
 
     @property
     def faults(self) -> list[tuple[Fault, ...] | None]:
-        """The faults of each; None where the model has no reference."""
+        """Faults of each sound; None if the model has no reference."""
         return [sound.faults for sound in self.draws.sounds]
 
     def _own(self, sound: Sound) -> Json:
@@ -261,7 +261,7 @@ class Generated(Result):
 
 
 def _short(sound: Sound) -> str | None:
-    """The verdict in some words, where novelty is known."""
+    """Verdict in a few words, or None if novelty is unknown."""
     return None if sound.novelty is None else sound.novelty.short
 
 
@@ -269,9 +269,9 @@ def _short(sound: Sound) -> str | None:
 class Similarity:
     """Similarity of a take to the recording that it varies, frame by frame.
 
-    `equal_codes` is the share of equal codes, `difference_db` the mean spectral difference, both from the coded recording,
-    which itself differs from the recording by `coding_db`. `verdict` is that of a take compared with this recording
-    alone; None where the model has no reference.
+    `equal_codes` is the proportion of equal codes and `difference_db` the mean spectral difference, both from the coded
+    recording, which itself differs from the recording by `coding_db`. `verdict` compares the take with this recording
+    alone; None if the model has no reference.
     """
 
     equal_codes: float
@@ -282,7 +282,7 @@ class Similarity:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Take(Sound):
-    """A take of a recording, with its similarity to it."""
+    """Take of a recording, with its similarity to the recording."""
 
     similarity: Similarity
 
@@ -302,10 +302,10 @@ def with_similarity(source: Source, drafts: Draws, recording: Recorded, codes: C
 def similarities(
     codec: VQVAE, reference: Reference | None, recording: Codes, takes: Sequence[Codes], coding_db: float
 ) -> list[Similarity]:
-    """Measure the similarity of takes to the recording that they vary; all are codes `[F, Q]` of one length.
+    """Similarity of takes to the recording that they vary; all are codes `[F, Q]` of equal length.
 
-    `coding_db` is the difference that coding makes to the recording. For the verdict the recording stands in for the
-    training recordings of `reference`, and their baseline applies.
+    `coding_db` is the spectral difference that coding makes. For verdicts the recording replaces the training
+    recordings in `reference`, whose baseline stays.
     """
     spectra, verdicts = CodeSpectra(codec), list[Verdict | None]([None] * len(takes))
     if reference is not None:
@@ -325,17 +325,17 @@ class Varied(Result):
     KIND, REDRAWN = "take", "equal"
 
     strength: float
-    untrained: str = ""  # sentence of a model that nothing was trained for
+    untrained: str = ""  # sentence if the model is one-shot, made without training
 
     @property
     def similarity(self) -> list[Similarity]:
-        """The similarity of each to the recording itself."""
+        """Similarity of each take to the recording."""
         takes: list[Any] = self.draws.sounds
         return [take.similarity for take in takes]
 
     @property
     def equal(self) -> int:
-        """Number of takes that are still equal to another."""
+        """Number of takes that still equal the recording or another take."""
         return list(self.draws.left.values()).count("equal")
 
     def _own(self, sound: Take) -> Json:
@@ -368,13 +368,13 @@ class Varied(Result):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Morphed(Result):
-    """Steps from one sound to another, or a grid of them, row by row, with so many `columns`."""
+    """Steps from one sound to another, or a grid of steps, row by row, with `columns` in a row."""
 
     KIND, REDRAWN = "step", "equal"
 
     columns: int
 
-    def _own(self, sound: Sound) -> Json:  # noqa: ARG002 - it has nothing that others lack
+    def _own(self, sound: Sound) -> Json:  # noqa: ARG002 - a step has no fields of its own
         return {}
 
     def _in_words(self, sound: Sound) -> list[str | None]:

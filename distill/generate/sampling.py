@@ -1,6 +1,6 @@
-"""Sampling of codes from a prior: cached, batched, up to EOS or a given length, by a list of policies.
+"""Sampling of codes from a prior: cached and batched, up to EOS or a given length, with logits processors.
 
-Shapes: B sounds that go on, F frames, L coarser levels of a frame, Q levels, V codes of a level.
+Shapes: B active sounds, F frames, L coarser levels of a frame, Q levels, V codebook size.
 """
 
 import math
@@ -21,15 +21,15 @@ from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
 NO_CODES: Codes = np.empty(0, np.int64)
-MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
+MOST_SMOOTHING = 0.99  # undoing a smoothing of 1 would leave no probability
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Sequences of codes to sample: `count` of at most `max_frames`, with a label from 1 on or 0 for none.
+    """Request for `count` sequences of at most `max_frames`, with a label from 1 on, or 0 for none.
 
     They continue the codes `prompt` `[P, Q]`, empty for none. With `natural_ending` they stop at EOS, else each has
-    `max_frames`. With `has_given_length` policies say where they stop, and may go on for longer than any recording.
+    `max_frames`. With `has_given_length` processors decide the end, which may exceed the longest recording.
     """
 
     count: int
@@ -41,14 +41,14 @@ class Sequences:
     has_given_length: bool = False
 
     def most_frames(self, prior: Prior) -> int:
-        """Frames of a sequence at most: without a prompt, those that end do so within what the prior was trained on."""
+        """Maximum frames of a sequence: at most the prior's training length if it ends by itself without a prompt."""
         if self.natural_ending and not (self.has_given_length or len(self.prompt)) and prior.most_frames:
             return min(self.max_frames, prior.most_frames)
         return self.max_frames
 
 
 class Drawn(NamedTuple):
-    """Codes `[F, Q]` of a sound, and the number of the recording that it moves as, None where it moves as none."""
+    """Codes `[F, Q]` of a sound, and the index of the recording whose motion is transferred, or None."""
 
     codes: Codes
     followed: int | None = None
@@ -62,12 +62,12 @@ def sample_codes(
     policies: Sequence[Policy] = (),
     progress: Progress = lambda *_: None,
 ) -> list[Codes]:
-    """Sample sequences of codes `[F, Q]`, F at least 1, without those of the prompt.
+    """Sample sequences of codes `[F, Q]`, F at least 1, without the prompt.
 
-    Each level of each frame is drawn in three steps: the prior's probabilities, without what label smoothing adds; each
-    of the `policies` in turn; one random number for each sequence. Each sequence has a generator of its own, so what is
-    drawn of it does not depend on how many others there are, but for the rounding of sums. Beyond its context the prior continues from the last half of its window. Raises ArtifactError where
-    the prior gives NaN or infinite values.
+    Each level of each frame takes three steps: the prior's probabilities with label smoothing undone, the `policies` in
+    order, and a sample from one random number for each sequence. Each sequence has its own generator, so it does not
+    depend on the others, except by rounding. Beyond its context the prior continues from the last half of its window.
+    Raises ArtifactError if the prior gives NaN or infinite values.
     """
     layout, sizes, smoothing = prior.shape.layout, prior.shape.codebook_sizes, prior.smoothing.tolist()
     most_frames = wanted.most_frames(prior)
@@ -115,10 +115,10 @@ def sample_along_courses(
     bends: bool = True,
     progress: Progress = lambda *_: None,
 ) -> list[Drawn]:
-    """Sample as `sample_codes` sequences whose loudness follows that of recordings, if the prior knows it.
+    """Sample as `sample_codes`, along loudness contours of recordings if the prior has them.
 
-    They move as the recordings of `motions`, which are those that the prior has courses of; without `bends` not in
-    pitch. A length that is given after a prompt is no recording's, and has no course; what has a prompt is not moved.
+    The motion of recordings in `motions` is transferred, without pitch unless `bends`; they must be the recordings of
+    the prior's contours. With a prompt no motion is transferred; with a prompt and a length there is no contour.
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
         return [Drawn(codes) for codes in sample_codes(prior, wanted, random, policies, progress)]
@@ -140,18 +140,21 @@ def sample_along_courses(
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:
-    """What runs the prior: with a label and a scale of guidance, beside sequences without the label."""
+    """Sampler of the prior, guided if there is a label and a guidance scale other than 1."""
     labels, scale = torch.full((wanted.count,), wanted.label), wanted.sampling.guidance
     history = torch.from_numpy(wanted.prompt).reshape(-1, prior.num_quantizers).expand(wanted.count, -1, -1)
     if not wanted.label or scale == 1:
         return Sampler(prior, history, labels)
-    # Labels tell kinds of sound, and guided loudness ends sounds at odd times.
+    # Loudness is not guided: labels name kinds of sound, and guided loudness ends sounds at odd times.
     scales = [1.0] + [scale] * (prior.num_quantizers - 1)
     return GuidedSampler(prior, history, labels, scales)
 
 
 class GuidedSampler(Sampler):
-    """A `Sampler` of labelled sequences, guided by the same sequences without a label; `scales` are those of the levels."""
+    """Sampler of labelled sequences with classifier-free guidance; `scales` holds the guidance scale of each level.
+
+    The batch is doubled: the second half has the same sequences without a label.
+    """
 
     def __init__(self, prior: Prior, history: Tensor, labels: Tensor, scales: Sequence[float]) -> None:
         super().__init__(prior, history.repeat(2, 1, 1), torch.cat([labels, torch.zeros_like(labels)]))
@@ -170,7 +173,7 @@ class GuidedSampler(Sampler):
 
 
 def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
-    """Guided logits `[B, V]`, extrapolated from unconditional to conditional ones (Ho and Salimans 2022, eq. 6)."""
+    """Guided logits `[B, V]`, extrapolated from unconditional to conditional logits (Ho and Salimans 2022, eq. 6)."""
     conditional, unconditional = conditional.log_softmax(dim=-1), unconditional.log_softmax(dim=-1)
     guided = unconditional + guidance * (conditional - unconditional)
     return torch.where(conditional == -torch.inf, conditional, guided)
@@ -180,8 +183,8 @@ def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -
     """Undo label smoothing: logits `[B, V]` of tokens to unnormalised probabilities of unsmoothed labels.
 
     The first `codebook_size` tokens are the level's codes. Training on smoothed labels teaches (1 - smoothing) p +
-    smoothing / codebook_size. That gives the lowest held-out loss, but a share `smoothing` of codes sampled from it
-    would be uniform noise.
+    smoothing / codebook_size. The held-out loss is lowest so, but a proportion `smoothing` of sampled codes would be
+    uniform noise.
     """
     shares = logits.softmax(dim=-1)
     codes = shares[:, :codebook_size]
@@ -191,21 +194,21 @@ def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -
 
 
 def generators(seeds: Iterable[int]) -> list[torch.Generator]:
-    """A generator of random numbers for each of the seeds."""
+    """Random generator for each seed."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def uniform(generator: torch.Generator, count: int) -> Tensor:
-    """Random numbers `[count]` from 0 up to 1."""
+    """Uniform random numbers `[count]` in [0, 1)."""
     return torch.rand(count, dtype=torch.float64, generator=generator)
 
 
 def draw(shares: Tensor, numbers: Tensor) -> Tensor:
-    """Sample one token `[B]` from each row of unnormalised probabilities `[B, V]`, of which one at least is above 0.
+    """Sample one token `[B]` from each row of unnormalised probabilities `[B, V]`, which must not be all 0.
 
-    `numbers` `[B]` are random, from 0 up to 1.
+    `numbers` `[B]` are random, uniform in [0, 1).
     """
     cumulative = shares.cumsum(dim=1, dtype=torch.float64)
-    # Inverse transform sampling: one random number a row, where the Gumbel trick takes one for every token.
+    # Inverse transform sampling needs one random number a row; the Gumbel trick needs one for every token.
     chosen = numbers[:, None] * cumulative[:, -1:]
     return (cumulative <= chosen).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Scores: notes with their times, of a MIDI file or of a pattern of hits written as text."""
+"""Scores: timed notes from a MIDI file, or from a text pattern of hits."""
 
 import math
 import re
@@ -18,39 +18,39 @@ from distill.generate import midi
 from distill.text import one_line, several
 
 MOST_NOTES, MOST_SECONDS = 20_000, 3600.0
-BEATS = 4  # of a bar
-GAINS = {"X": 1.0, "x": 0.7, "o": 0.35}  # of hits: an accent, a hit, a ghost note
-SWUNG = 1 / 3  # of a step, by which every second one is late at a swing of 1: the last of three
-DRUMS = 9  # the channel of drums, from 0
+BEATS = 4  # beats in a bar
+GAINS = {"X": 1.0, "x": 0.7, "o": 0.35}  # accent, hit, ghost note
+SWUNG = 1 / 3  # delay of every second step at a swing of 1, as a fraction of a step: triplet swing
+DRUMS = 9  # drum channel, counted from 0
 PROGRAMS, MOST_VALUE = 128, 127
-NO_PROGRAM = 0  # of drums
-VOLUME = 100  # of a channel, as it is at first
-PRESSED = 64  # the value of a pedal from which it is down
-DEFAULT_TEMPO = 500_000  # microseconds of a beat, where a file names none
+NO_PROGRAM = 0  # program of drums
+VOLUME = 100  # initial volume of a channel
+PRESSED = 64  # minimum value of a pedal that is down
+DEFAULT_TEMPO = 500_000  # microseconds in a beat if a file sets no tempo
 SUFFIXES = (".mid", ".midi", ".rmi")
 
 
 @dataclass
 class Contour:
-    """Values from so many seconds on, each until the next, less `origin`: of a channel, so that its notes share them."""
+    """Step function: each value, minus `origin`, holds from its time in seconds on; a channel's notes share it."""
 
     seconds: list[float]
     values: list[float]
     origin: float = 0.0
 
     def change(self, seconds: float, value: float) -> None:
-        """Have another value from then on."""
+        """Set the value from `seconds` on."""
         if value != self.values[-1]:
             self.seconds.append(seconds)
             self.values.append(value)
 
     def positions(self, start: float, end: float) -> range:
-        """Positions of the values from the one at `start` to those before `end`."""
+        """Indices of the values that hold between `start` and `end`."""
         first = bisect_right(self.seconds, start) - 1
         return range(first, max(first + 1, bisect_left(self.seconds, end)))
 
     def between(self, start: float, end: float) -> "Contour":
-        """The part of it from one time until another."""
+        """Part of the contour from `start` to `end`."""
         part = self.positions(start, end)
         return Contour(self.seconds[part.start : part.stop], self.values[part.start : part.stop], self.origin)
 
@@ -59,11 +59,11 @@ UNBENT, LEVEL = Contour([0.0], [0.0]), Contour([0.0], [1.0])
 
 
 class Note(NamedTuple):
-    """A note: its start in seconds, how long it is held, None for a hit, its gain, and its MIDI key, None for any.
+    """Note with its start in seconds, its length (None for a hit), its gain, and its MIDI key (None for any).
 
-    `label` is the name of the label that it is drawn with, "" where the score names none. A hit with a key has that of a
-    drum on the percussion map of General MIDI. `bend` are semitones from the key, which is the nearest one where it starts,
-    and `level` are factors of the gain, by times of the score.
+    `label` names the label to generate with, "" for none. The key of a hit is a drum on General MIDI's percussion map.
+    `bend` holds semitones from `key`, which is the key nearest to the bent pitch at the start, and `level` factors of
+    the gain; their times are those in the score.
     """
 
     start: float
@@ -76,11 +76,11 @@ class Note(NamedTuple):
 
     @property
     def is_drum(self) -> bool:
-        """Whether its key is that of a drum."""
+        """Whether the key is a drum on the percussion map."""
         return self.seconds is None and self.key is not None
 
     def ended(self, seconds: float) -> "Note":
-        """The note that ends then. A level that is steady is a part of the gain."""
+        """Note with its end at `seconds`; a constant level is multiplied into the gain."""
         note = self if self.seconds is None else self._replace(seconds=seconds - self.start)
         levels = self.level.positions(self.start, seconds)
         is_steady = len(levels) == 1
@@ -89,9 +89,9 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """Notes in the order of their starts, and the length in seconds of a loop, None for a score that ends.
+    """Notes sorted by start, and the length in seconds of a loop, None for a score that ends.
 
-    `remarks` are sentences on what is missing or left out of what was read.
+    `remarks` are sentences on missing tracks and ignored messages.
     """
 
     notes: Sequence[Note]
@@ -99,7 +99,7 @@ class Score:
     remarks: Sequence[str] = ()
 
     def with_drums(self, labels: Sequence[str]) -> tuple["Score", list[str]]:
-        """The score with hits of labels in place of drums, and a remark where some have none. Raises ParamsError."""
+        """Assign drum hits to labels by name, and remark on hits without one. Raises ParamsError if no note is left."""
         by_key: dict[int | None, str] = {}
         for label, keys in zip(labels, drum_keys(labels), strict=True):
             by_key |= {key: label for key in keys if key not in by_key}
@@ -119,15 +119,15 @@ class Score:
 
     @property
     def labels(self) -> list[str]:
-        """The labels, each once."""
+        """Labels of the notes, each once."""
         return list(dict.fromkeys(note.label for note in self.notes))
 
 
 def read_pattern(text: str, bpm: float, bars: int, swing: float) -> Score:
-    """The score of a pattern such as "kick:x...x... snare:....x...": of each label the steps of a bar, as many as there are.
+    """Read a pattern such as "kick:x...x... snare:....x...": each label's steps divide a bar of four beats.
 
-    `x` is a hit, `X` a louder and `o` a softer one, `.` or `-` a rest. It goes on for so many bars of four beats, of which
-    there are `bpm` in a minute, and every second step is late by `swing`, from 0 to 1. Raises ParamsError.
+    `x` is a hit, `X` a louder hit, `o` a softer hit, `.` or `-` a rest. The pattern repeats for `bars` at `bpm` beats a
+    minute; `swing`, from 0 (straight) to 1 (triplet swing), delays every second step. Raises ParamsError.
     """
     shown = one_line(text, 60)
     lines = list(_lines(text))
@@ -156,7 +156,7 @@ def read_pattern(text: str, bpm: float, bars: int, swing: float) -> Score:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Labels and steps of a pattern; none where a part of it is neither."""
+    """Labels and steps of a pattern; empty if any part of it is malformed."""
     part = re.compile(rf"[\s,;]*([^:\s,;][^:]*):\s*([{''.join(GAINS)}.|-]+)(?=[\s,;]|$)")
     found, place = [], 0
     while place < len(text.rstrip(" ,;\t\n")):
@@ -170,10 +170,10 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def is_midi(path: Path) -> bool:
-    """Whether a file is a MIDI file, by its first bytes. Raises ParamsError where only its name says so."""
+    """Whether a file is a MIDI file, by its first bytes. Raises ParamsError if only its suffix says so."""
     begins, is_file = b"", False
     with suppress(OSError, ValueError):
-        is_file = path.is_file()  # a pipe may never say anything
+        is_file = path.is_file()  # reading a pipe may block
         if is_file:
             with path.open("rb") as file:
                 begins = file.read(midi.BEGINNING)
@@ -184,7 +184,7 @@ def is_midi(path: Path) -> bool:
 
 
 def read_programs(text: str) -> dict[int, str]:
-    """Labels of General MIDI's programs, from 1 on, of a text such as "1=piano,34=bass". Raises ParamsError."""
+    """Read labels of General MIDI programs, from 1 on, from a text such as "1=piano,34=bass". Raises ParamsError."""
     programs: dict[int, str] = {}
     for part in text.split(","):
         number, _, label = map(str.strip, part.partition("="))
@@ -201,10 +201,10 @@ def read_programs(text: str) -> dict[int, str]:
 
 
 def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] = MappingProxyType({})) -> Score:
-    """The score of a MIDI file, of all tracks or of one, from 1 on, with remarks on what is missing or left out.
+    """Read all tracks of a MIDI file, or one `track` from 1 on, with remarks on missing tracks and ignored messages.
 
-    A gain is the square of the velocity, as samplers have it. Notes of the channel of drums are hits; others have the
-    labels of their `programs`, from 1 on. Raises ParamsError.
+    Gains are the square of the velocity, as in samplers. Notes on the drum channel are hits; other notes get the label
+    of their program in `programs`, from 1 on. Raises ParamsError.
     """
     file = midi.read_file(path)
     if track is not None and not 1 <= track <= len(file.tracks):
@@ -228,7 +228,7 @@ def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] 
 
 
 def _checked(notes: Sequence[Note], name: str) -> list[Note]:
-    """Notes in the order of their starts. Raises ParamsError for none, for too many, and for too long a score."""
+    """Sort notes by start. Raises ParamsError for no notes, too many notes, or too long a score."""
     if not 0 < len(notes) <= MOST_NOTES:
         found = f"{len(notes):,}" if notes else "none"
         remedy = "play fewer bars, or one track" if notes else "choose another file, or another track"
@@ -241,7 +241,7 @@ def _checked(notes: Sequence[Note], name: str) -> list[Note]:
 
 
 def _missing(file: midi.MidiFile, cuts: Mapping[int, float]) -> Iterator[str]:
-    """Remarks on tracks of a file that are missing, or are cut after so many seconds."""
+    """Remarks on missing tracks, and on tracks cut off after the seconds in `cuts`."""
     if file.declared != len(file.tracks):
         counted = several(file.declared, "track")
         yield f"its header counts {counted}, found {len(file.tracks)}: all that were found are played"
@@ -251,18 +251,18 @@ def _missing(file: midi.MidiFile, cuts: Mapping[int, float]) -> Iterator[str]:
 
 
 def _left_out(counts: Mapping[str, int]) -> list[str]:
-    """A remark on kinds of messages that change nothing."""
+    """Remark on kinds of messages that are ignored, with their counts."""
     kinds = ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items()))
     return [f"MIDI messages that change nothing here: {kinds}"] * bool(kinds)
 
 
-Sounding = tuple[int, Note]  # the track, from 0, and a note of it
-Place = tuple[int, int]  # the key and the track, from 0
+Sounding = tuple[int, Note]  # track, from 0, and a note on it
+Place = tuple[int, int]  # key, and track from 0
 
 
 @dataclass
 class _Performance:
-    """What the events of a file come to: its channels by port and number, and by track ended notes and where it is cut."""
+    """Result of a file's events: channels by port and number, ended notes by track, and ends of cut-off tracks."""
 
     channels: dict[tuple[int, int], "_Channel"] = field(default_factory=dict)
     ended: dict[int, list[Note]] = field(default_factory=dict)
@@ -270,7 +270,7 @@ class _Performance:
 
 
 def _performed(file: midi.MidiFile, path: Path, programs: Mapping[int, str]) -> _Performance:
-    """What a file plays. A note that never ends lasts to the end of its track, what a pedal holds to that of the file."""
+    """Play a file's events. Notes without an end last to the end of the track; pedals hold notes to the file's end."""
     performance, ports, ends = _Performance(), Counter[int](), dict[int, float]()
     changed_ticks, changed, now, rate = 0, 0.0, 0.0, DEFAULT_TEMPO / 1e6 / file.ticks_per_beat
 
@@ -304,7 +304,7 @@ def _performed(file: midi.MidiFile, path: Path, programs: Mapping[int, str]) -> 
 
 
 class Control(IntEnum):
-    """Controllers that act."""
+    """Controllers with an effect."""
 
     DATA, VOLUME, EXPRESSION, DATA_FINE = 6, 7, 11, 38
     SUSTAIN, SOSTENUTO = 64, 66
@@ -321,22 +321,22 @@ LEFT_OUT = {
     **dict.fromkeys((10, 42), "pan"),
     **{67: "soft pedal", 91: "reverb", 93: "chorus"},
 }
-AT_REST = {10: 64}  # the value that asks for nothing, where it is not 0
+AT_REST = {10: 64}  # neutral values of controllers, if not 0
 
 
 class _Channel:
-    """Keys that are down on a channel, notes that its pedals hold, and its controllers.
+    """State of a channel: keys that are down, notes held by pedals, and controllers.
 
-    `used` are the programs of notes by track, `left_out` counts messages that change nothing.
+    `used` holds the programs of notes by track; `left_out` counts ignored messages.
     """
 
     def __init__(self, is_drums: bool, programs: Mapping[int, str]) -> None:
-        self.down: dict[int, dict[int, Note]] = {}  # by key and track, the oldest first
+        self.down: dict[int, dict[int, Note]] = {}  # by key and track, oldest first
         self.used: dict[int, set[int]] = {}
         self.left_out = Counter[str]()
         self._sustained: dict[Place, Note] = {}
-        self._caught: dict[Place, Note] = {}  # by the sostenuto pedal, their keys are up
-        self._is_sustained, self._catching = False, -math.inf  # seconds from which that pedal is down
+        self._caught: dict[Place, Note] = {}  # held by the sostenuto pedal after their keys are up
+        self._is_sustained, self._catching = False, -math.inf  # _catching: time at which sostenuto went down
         self._is_drums, self._programs, self._program = is_drums, programs, NO_PROGRAM if is_drums else 1
         self._volume, self._expression, self._wheel = VOLUME, MOST_VALUE, 0.0
         self._parameter = NO_PARAMETER
@@ -344,7 +344,7 @@ class _Channel:
         self._bend, self._level = Contour([0.0], [0.0]), Contour([0.0], [1.0])
 
     def receive(self, kind: int, data: bytes, track: int, now: float) -> Iterable[Sounding]:
-        """Act on a message; the notes that it ends."""
+        """Apply a message and return the notes that it ends."""
         first, last = data[0], data[-1]
         if kind == midi.NOTE_ON and last:
             return self._start(first, track, last, now)
@@ -362,7 +362,7 @@ class _Channel:
         return ()
 
     def _start(self, key: int, track: int, velocity: int, now: float) -> list[Sounding]:
-        """Start a note; the one of the same key and track ends."""
+        """Start a note, and end the note with the same key and track."""
         tracks, place = self.down.setdefault(key, {}), (key, track)
         before = [tracks.pop(track, None), self._sustained.pop(place, None), self._caught.pop(place, None)]
         whole = 0 if self._is_drums else round(self._bend.values[-1])
@@ -379,7 +379,7 @@ class _Channel:
         return [(track, note) for note in before if note]
 
     def _stop(self, key: int, track: int, now: float) -> list[Sounding]:
-        """Release a key: of the track, else of the one whose note is the oldest. What a pedal holds goes on."""
+        """Release a key of the track, or else of the track with the oldest note; pedals hold notes on."""
         tracks = self.down.get(key, {})
         owner = track if track in tracks else next(iter(tracks), track)
         if owner not in tracks or (owner != track and tracks[owner].start == now):
@@ -387,7 +387,7 @@ class _Channel:
         return self._released(key, owner, tracks.pop(owner))
 
     def _released(self, key: int, track: int, note: Note) -> list[Sounding]:
-        """End a note whose key is up, unless a pedal holds it."""
+        """End a note after its key is released, unless a pedal holds it."""
         if note.start <= self._catching:
             self._caught[key, track] = note
         elif self._is_sustained:
@@ -397,7 +397,7 @@ class _Channel:
         return []
 
     def _control(self, number: int, value: int, now: float) -> Iterable[Sounding]:
-        """Act on a controller; the notes that it ends."""
+        """Apply a controller and return the notes that it ends."""
         match number:
             case Control.SUSTAIN:
                 self._is_sustained = value >= PRESSED
@@ -412,7 +412,7 @@ class _Channel:
                 down = [(key, *sounding) for key, tracks in self.down.items() for sounding in tracks.items()]
                 self.down.clear()
                 return [ended for note in down for ended in self._released(*note)]
-            case Control.RESET:  # not the volume and the program (RP-015)
+            case Control.RESET:  # volume and program stay (RP-015)
                 self._is_sustained, self._catching = False, -math.inf
                 self._expression, self._wheel, self._parameter = MOST_VALUE, 0.0, NO_PARAMETER
             case Control.VOLUME:
@@ -433,32 +433,32 @@ class _Channel:
         return self._lifted()
 
     def _follow(self, now: float) -> None:
-        """Have level and bend follow the controllers: 40 log10 of a share in dB, as of General MIDI."""
+        """Update level and bend from the controllers; volumes are squared, 40 log10 in dB, as in General MIDI."""
         self._level.change(now, (self._volume / VOLUME * self._expression / MOST_VALUE) ** 2)
         (most, cents), (tuning, fine), (keys, _) = self._parameters.values()
         tuned = keys - 64 + (tuning << 7 | fine) / 8192 - 1
         self._bend.change(now, self._wheel * (most + cents / 100) + tuned)
 
     def _lifted(self) -> list[Sounding]:
-        """The notes that no pedal holds any more."""
+        """Remove and return the notes that pedals no longer hold."""
         if self._catching == -math.inf:
             self._sustained.update(self._caught)
             self._caught.clear()
         return [] if self._is_sustained else _taken(self._sustained)
 
     def never_ended(self) -> list[Sounding]:
-        """Notes whose keys are down, which they are no longer."""
+        """Remove and return the notes whose keys are down."""
         down = [sounding for tracks in self.down.values() for sounding in tracks.items()]
         self.down.clear()
         return down
 
     def all_off(self) -> list[Sounding]:
-        """All notes that sound, which no longer do."""
+        """Remove and return all sounding notes."""
         return self.never_ended() + _taken(self._sustained) + _taken(self._caught)
 
 
 def _taken(notes: dict[Place, Note]) -> list[Sounding]:
-    """The notes, which are no longer there."""
+    """Clear `notes` and return its notes with their tracks."""
     taken = [(track, note) for (_, track), note in notes.items()]
     notes.clear()
     return taken

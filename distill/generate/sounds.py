@@ -1,8 +1,8 @@
-"""Generation of sounds and of takes: sample codes, judge them, draw again what is refused, decode, fade.
+"""Generation of sounds and takes: sample codes, score them, regenerate rejected drafts, decode, fade.
 
-A take keeps a part of a recording's codes, and the prior draws the rest given these. The coarser levels of
-a frame are kept first, and tones with the coarsest. With strength finer levels go before coarser ones, in runs of
-frames, and of equal seeds the codes that a greater strength keeps are among those that a smaller one keeps.
+A take keeps part of a recording's codes, and the prior samples the rest. As strength rises, fine levels are sampled
+before coarse levels, in runs of frames; tones stay as long as the coarsest level. With the same seed, codes kept at a
+higher strength are a subset of those kept at a lower strength.
 """
 
 import itertools
@@ -47,20 +47,20 @@ from distill.progress import Progress, silent
 from distill.seeds import Stream, derive_seed
 
 BATCH = 64
-NEAREST_SECONDS = 8.0  # of a nearest recording that are played beside a sound
-FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # at the ends of a sound: a longer start softens attacks
-PEAK = 0.98  # largest amplitude
-MOST_SOFTER = 1.06  # factor by which peaks may be over it for the sound to be made softer, half a decibel
-MOST_CUT = 2.0  # factor by which peaks are cut at most, 6 dB
-RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
-COARSE_FROM = 0.5  # strength from which tones and the coarsest level are drawn again; the finest is in all frames
+NEAREST_SECONDS = 8.0  # maximum length of the nearest recording that is played next to a sound
+FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # a longer fade-in softens attacks
+PEAK = 0.98  # maximum amplitude
+MOST_SOFTER = 1.06  # maximum factor (half a decibel) of gain reduction; higher peaks are clipped
+MOST_CUT = 2.0  # maximum factor (6 dB) of clipping
+RUN_FRAMES = 8  # frames over which the random choice of kept codes is smoothed
+COARSE_FROM = 0.5  # strength at which tones and the coarsest level begin to be sampled; the finest is in all frames
 
 NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A draw of some sounds of a batch: their numbers, their seeds, and those of what each keeps if it is a take."""
+    """Attempt at some sounds of a batch: their numbers, their seeds, and seeds of the codes that takes keep."""
 
     numbers: Sequence[int]
     seeds: Sequence[int]
@@ -70,11 +70,12 @@ class Attempt:
 
 @dataclass(frozen=True, eq=False)
 class GenerationRequest:
-    """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
+    """Request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
-    They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1, 0 is none. With `notes`, in semitones
-    (MIDI), sounds are at these in turn. With `finds_faults` sounds are searched for faults. `side_info` is that of what they
-    continue or vary; without one a sound has that of the recording that it is like. Both are `width` wide.
+    They continue the codes `prompt` `[P, Q]`, empty for none. `label` counts from 1; 0 stands for no label. Sounds take
+    `notes`, in semitones (MIDI), in turn. With `finds_faults` they are searched for faults. `side_info` belongs to the
+    recording that they continue or vary; without it a sound takes the side information of a similar recording. `width`
+    scales stereo width.
     """
 
     count: int
@@ -87,19 +88,19 @@ class GenerationRequest:
     finds_faults: bool = False
     side_info: SideInfo | None = None
     width: float = 1.0
-    drafts: int = 1  # of which the critic of the model takes one, if it has one
-    is_compared: ClassVar[bool] = True  # all of them together with recordings
+    drafts: int = 1  # drafts of a sound, among which the model's critic chooses, if it has a critic
+    is_compared: ClassVar[bool] = True  # the set of sounds is compared with the recordings
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
-        """The faults that such sounds can have: whoever asks for a length, a beginning or notes gets them."""
+        """Faults to check: effects of a requested length, prompt or note are not faults."""
         asked = [WITH_LENGTH] * (not self.natural_ending) + [WITH_PROMPT] * bool(len(self.prompt))
         asked += [AT_NOTES] * bool(self.notes)
         return tuple(kind for kind in FAULTS if all(kind in kinds for kinds in asked))
 
     @property
     def is_tuned(self) -> bool:
-        """Whether pitches of sounds are measured."""
+        """Whether the pitch of each sound is measured."""
         return bool(self.notes)
 
     def make(
@@ -111,11 +112,11 @@ class GenerationRequest:
         emit: Emit,
         first_alone: bool,
     ) -> Draws:
-        """Make the sounds; see `generate_sounds`."""
+        """Generate the sounds; see `generate_sounds`."""
         return generate_sounds(source, self, seeds, refusals, report, emit, first_alone)
 
     def channels(self, source: Source) -> int:
-        """The number of channels of all of them: 2 where one of them may be stereo."""
+        """Number of channels of all sounds: 2 if any may be stereo."""
         may_be = source.is_stereo if self.side_info is None else self.side_info.is_stereo
         return 2 if may_be and self.width else 1
 
@@ -124,18 +125,18 @@ class GenerationRequest:
         return len(self.prompt) * source.codec.spectrogram.samples_per_frame
 
     def note_of(self, number: int) -> float | None:
-        """The note that a sound of this number should be at, if any."""
+        """Requested note of the sound with this number, or None."""
         return self.notes[number % len(self.notes)] if self.notes else None
 
     def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
-        """Draw some sounds, without the codes of the prompt."""
+        """Sample codes of some sounds, without the prompt."""
         notes = [source.tuner.weights(list(map(self.note_of, attempt.numbers)))] if self.notes else []
         return self._sampled(source, attempt, frames_for_seconds(source.codec, self.max_seconds), notes)
 
     def _sampled(
         self, source: Source, attempt: Attempt, frames: int, policies: Sequence[Policy], has_courses: bool = True
     ) -> list[Drawn]:
-        """Sample codes by policies; unless these say how loud each frame is, it follows courses of recordings."""
+        """Sample codes with processors, and with `has_courses` along loudness contours of recordings."""
         prior, random = source.prior, generators(attempt.seeds)
         wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
         if not has_courses:
@@ -146,10 +147,9 @@ class GenerationRequest:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TakeRequest(GenerationRequest):
-    """A request for takes of the codes `recording` `[F, Q]`, `max_seconds` long.
+    """Request for takes of the codes `recording` `[F, Q]`, `max_seconds` long.
 
-    `strength`, in [0, 1], says how much of it is drawn again. With `follow_tones` what is drawn has the tones of the
-    recording, else any.
+    `strength`, in [0, 1], is how much is sampled anew. With `follow_tones` new codes keep the recording's pitch.
     """
 
     recording: Codes
@@ -159,11 +159,11 @@ class TakeRequest(GenerationRequest):
 
     @property
     def is_tuned(self) -> bool:
-        """Whether pitches of takes are measured."""
+        """Whether the pitch of each take is measured."""
         return bool(self.notes) or self.follow_tones
 
     def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
-        """Draw some takes."""
+        """Sample codes of some takes."""
         recording, strength, codec, count = self.recording, self.strength, source.codec, len(attempt.numbers)
         if not strength:
             return [Drawn(recording.copy()) for _ in attempt.numbers]
@@ -178,27 +178,27 @@ class TakeRequest(GenerationRequest):
 
 
 def in_tune(request: GenerationRequest) -> Refusal:
-    """Refuse sounds that are not at their note; where none of a batch is, generation ends."""
+    """Reject sounds that are not at their note; generation stops with an error if the whole first batch is rejected."""
     other = "give a length: what goes on may be short" if len(request.prompt) else "choose another label"
     return replace(MISTUNED, remedy=other)
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """Seeds of a request: each sound has its own, whatever the number of sounds, and each take."""
+    """Seeds of a request: each sound and each take has its own, independent of the number of sounds."""
 
     seed: int
 
     def of_sound(self, number: int, attempt: int) -> int:
-        """The seed of the codes that are drawn for a sound."""
+        """Seed of a sound's sampled codes."""
         return derive_seed(self.seed, Stream.SOUNDS, number, attempt)
 
     def of_take(self, number: int, attempt: int) -> int:
-        """The seed of what a take keeps."""
+        """Seed of the choice of codes that a take keeps."""
         return derive_seed(self.seed, Stream.VARIED_FRAMES, number, attempt)
 
     def of_choice(self, number: int) -> int:
-        """The seed of the choice among the drafts of a sound."""
+        """Seed of the choice among the drafts of a sound."""
         return derive_seed(self.seed, Stream.CHOICES, number)
 
 
@@ -211,19 +211,19 @@ def generate_sounds(
     emit: Emit = kept,
     first_alone: bool = False,
 ) -> Draws:
-    """Generate sounds, each from its own seed, in batches of at most BATCH; those that are refused are drawn again.
+    """Generate sounds, each from its own seed, in batches of at most BATCH; rejected drafts are generated again.
 
-    At strength 0 all takes are the recording, at strength 1 they are as without it. `report` is called while codes are
-    drawn, with frames of all sounds. `emit` gets every sound as soon as its batch is ready. With `first_alone` the first
-    sound is a batch, so that it is there soon. Raises ArtifactError when a network gives NaN or infinite values, or when a
-    refusal with a remedy applies to all sounds of the first BATCH.
+    At strength 0 each take equals the recording; at strength 1 nothing of it is kept. `report` gets the progress of
+    sampling, in frames of all sounds. `emit` gets each sound as soon as its batch is ready. With `first_alone` the
+    first sound is a batch of its own, so that it is ready early. Raises ArtifactError if a network gives NaN or
+    infinite values, or if a criterion with a remedy rejects the whole first batch.
     """
     draws, choice = Draws(), source.choice(request.drafts, seeds.of_choice, request.label)
     is_heard = request.is_tuned or choice.drafts > 1 or any(refusal.hears for refusal in refusals)
     alone = int(first_alone)
     starts = [*range(alone), *range(alone, request.count, BATCH // choice.drafts)]
     for batch in itertools.starmap(range, itertools.pairwise([*starts, request.count])):
-        is_whole = batch.start == alone or request.count == 1  # the first batch, with the sound before it
+        is_whole = batch.start == alone or request.count == 1  # first full batch, after a first sound alone
         draw = partial(_drawn, source, request, seeds, batch, report, is_heard)
         made = draw_again(batch, draw, partial(_judged, source, request), refusals, choice)
         for refusal in refusals:
@@ -250,7 +250,7 @@ def _drawn(
     is_heard: bool,
     drafts: Sequence[Draft],
 ) -> list[Sound]:
-    """Draw drafts of sounds of a batch, and decode them if they are heard before they are refused."""
+    """Sample drafts of a batch, and decode them if `is_heard`: something needs their samples before acceptance."""
     numbers = [draft.number for draft in drafts]
     drawn_now, name = len(set(numbers)), ""
     accepted = len(batch) - drawn_now
@@ -271,7 +271,7 @@ def _drawn(
 
 
 def _with_side_info(source: Source, request: GenerationRequest, sound: Sound, drawn: Drawn) -> Sound:
-    """A sound with what is asked for, else with that of the recording that it follows, else of the nearest."""
+    """Set a sound's side information: requested, else from the recording that it follows, else from the nearest."""
     if request.side_info is not None:
         return replace(sound, side_info=request.side_info)
     if drawn.followed is None:
@@ -280,7 +280,7 @@ def _with_side_info(source: Source, request: GenerationRequest, sound: Sound, dr
 
 
 def _judged(source: Source, request: GenerationRequest, sound: Sound) -> Sound:
-    """A sound with the novelty of what comes after the prompt, where there is a judge."""
+    """Score the novelty of a sound after its prompt, if the model has a reference."""
     if source.judge is None or sound.novelty is not None:
         return sound
     return replace(sound, novelty=source.judge([sound.codes[len(request.prompt) :]])[0])
@@ -289,7 +289,7 @@ def _judged(source: Source, request: GenerationRequest, sound: Sound) -> Sound:
 def _decoded(
     source: Source, request: GenerationRequest, numbers: Sequence[int], sounds: Sequence[Sound]
 ) -> list[Sound]:
-    """Sounds of some numbers with samples, the part of their side information that these have, faults, and pitches if asked for."""
+    """Decode sounds: add samples, likeness, side information cut to their length, and faults and pitch if requested."""
     rate, length = source.codec.spectrogram.sample_rate, None
     if not request.natural_ending:
         length = request.prompt_samples(source) + max(1, round(request.max_seconds * rate))
@@ -320,7 +320,7 @@ def _decoded(
 
 
 def by_label(count: int, labels: int) -> list[tuple[int, int]]:
-    """Numbers of so many labels, from 1 on, and how many of `count` sounds each has; without labels all have 0, which is none."""
+    """Divide `count` sounds among labels: (label from 1 on, number of its sounds); without labels, all have label 0."""
     numbers = range(1, 1 + labels) if labels else range(1)
     return [(label, len(range(place, count, len(numbers)))) for place, label in enumerate(numbers[:count])]
 
@@ -331,18 +331,18 @@ def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
 
 
 def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
-    """The codes that a take keeps of codes `[F, Q]`, -1 where to draw: fewer with strength, and coarser levels longer.
+    """Codes that a take keeps of codes `[F, Q]`, with -1 where to sample: fewer as strength rises, fine levels first.
 
-    Note, tuning and atom are kept as long as the level before them, the loudness. All are kept at strength 0, none at
-    strength 1. Above strength 0 at least one code is drawn.
+    Tone levels are kept as long as the loudness. All codes are kept at strength 0, none at strength 1. Above strength 0
+    at least one code is sampled.
     """
     frames, levels = codes.shape
     noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
     ranks = np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames  # [F], in [0, 1)
-    # The proportion of frames in which each level is drawn: it rises from its strength on.
-    steps = (np.arange(levels) - (SHAPE - NOTE)).clip(0)  # from the coarsest level
+    # Proportion of sampled frames for each level; a finer level begins at a lower strength.
+    steps = (np.arange(levels) - (SHAPE - NOTE)).clip(0)  # counted from the coarsest level
     drawn = ((strength - COARSE_FROM * (1 - steps / steps[-1])) / (1 - COARSE_FROM)).clip(0.0, 1.0)
-    kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], levels
+    kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], number of levels
     return np.where(np.arange(levels) < kept[:, None], codes, -1)
 
 
@@ -355,8 +355,8 @@ def decode_sounds(
 ) -> list[Samples]:
     """Decode codes `[F, Q]` of each sound to samples, faded at both ends and `limited`.
 
-    They are `[N, 2]` for a stereo sound, as wide as `width` says, and `[N]` for one without, or of no width. With
-    `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
+    Samples are `[N, 2]` if the side information is stereo and `width` is not 0, else `[N]`, cut to `length` if given.
+    Raises ArtifactError if the codec gives NaN or infinite values.
     """
     return [samples for samples, _ in decoded_sounds(codec, sounds, length, side_info, width)]
 
@@ -368,7 +368,7 @@ def decoded_sounds(
     side_info: Iterable[SideInfo] = itertools.repeat(UNKNOWN),
     width: float = 1.0,
 ) -> Iterator[tuple[Samples, Samples]]:
-    """Samples of each sound as `decode_sounds` gives them, and those `[N]` of the sound in mono, which may be the same."""
+    """Samples of each sound, see `decode_sounds`, and its mono samples `[N]`, which may be the same array."""
     rate = codec.spectrogram.sample_rate
     own, of_draws = itertools.tee(side_info if width else (about.in_mono for about in side_info))
 
@@ -380,13 +380,13 @@ def decoded_sounds(
         in_mono, *others = [limited(faded(samples, rate)) for samples in (first, *stereo)]
         return (*others, in_mono)[0], in_mono
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # of several sounds at once
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # finishes several sounds at once
         decoded = [*decode_each(codec, map(torch.from_numpy, sounds), of_draws)]
         yield from threads.map(finished, decoded, own)
 
 
 def in_channels(samples: Samples, channels: int) -> Samples:
-    """Samples `[N]` or `[N, 2]` in two channels, if that many are wanted."""
+    """Copy mono samples `[N]` to two channels if `channels` is 2; samples `[N, 2]` stay."""
     return np.repeat(samples[:, None], 2, axis=1) if samples.ndim < channels else samples
 
 
@@ -424,12 +424,12 @@ def emitted(output: Output, sample_rate: int, on_sound: OnSound | None) -> Emit:
 
 
 def folded(samples: Samples, sample_rate: int) -> Samples:
-    """Samples `[N]`: those of a mono sound, of a stereo one as loud as both channels in every band."""
+    """Downmix to samples `[N]`, as loud as both channels together in every band; mono samples stay."""
     return samples if samples.ndim == 1 else fold(samples, sample_rate)
 
 
 def faded(samples: Samples, sample_rate: int) -> Samples:
-    """Samples `[N]` or `[N, 2]`, which are changed: faded at both ends."""
+    """Fade samples `[N]` or `[N, 2]` at both ends, in place."""
     for seconds, part in ((FADE_IN_SECONDS, samples), (FADE_OUT_SECONDS, samples[::-1])):
         fade = min(int(seconds * sample_rate), len(samples) // 2)
         part[:fade].T[...] *= np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
@@ -437,10 +437,10 @@ def faded(samples: Samples, sample_rate: int) -> Samples:
 
 
 def limited(samples: Samples) -> Samples:
-    """Samples `[N]` or `[N, 2]` with peaks of at most PEAK: by up to half a decibel softer, and what is still higher is cut.
+    """Limit samples `[N]` or `[N, 2]` to peaks of PEAK: lower the gain by at most MOST_SOFTER, then clip.
 
-    Codes have no phases, so that partials of a clipped recording come to higher peaks. What cutting takes from the level
-    is given back, but for peaks of more than twice PEAK.
+    Codes do not hold phases, so decoded partials of a clipped recording add up to higher peaks. Level that clipping
+    removes is restored. Clipping takes at most a factor of MOST_CUT from peaks; higher peaks lower the gain instead.
     """
     over = float(np.abs(samples).max(initial=0.0)) / PEAK
     if over <= MOST_SOFTER:

@@ -1,4 +1,4 @@
-"""Sources of sounds: what a model file holds, or a model of a single recording, with what judges and tunes its sounds."""
+"""Generation context: codec and prior of a model file, or of one recording, with novelty scorer, critic and tuner."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,15 +28,12 @@ from distill.prior.base import Prior
 from distill.prior.courses import MOST_COURSES
 from distill.text import one_line, positions_of
 
-TRAINED_STRENGTH = 0.3  # of takes, of a model that learnt more than the recording
+TRAINED_STRENGTH = 0.3  # default strength of takes from a trained model
 
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """A recording to make takes of, or to continue: samples `[N]`, codes `[F, Q]`, and side information.
-
-    `sample_rate` is that of its file, in Hz.
-    """
+    """Recording to vary or continue: samples `[N]`, codes `[F, Q]`, side information, and its file's rate in Hz."""
 
     samples: NDArray[np.float32]
     codes: Codes
@@ -46,10 +43,10 @@ class Recorded:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Codec and prior that sounds are drawn with, and the codes of the recordings that judge them, if they are known.
+    """Codec and prior for generation, and the reference of training recordings for scoring, if known.
 
-    `path` is that of the file. `single` is the recording that it was made of without training, if it was, and
-    `untrained` the sentence that says so. `strength` is that of takes for which none is given.
+    `path` is the model file. A one-shot model, made from one recording without training, has that recording in `single`
+    and a sentence about it in `untrained`. `strength` is the default strength of takes.
     """
 
     codec: VQVAE
@@ -57,15 +54,15 @@ class Source:
     reference: Reference | None = None
     labels: Sequence[str] = ()
     path: Path = Path("model")
-    sha256: str = ""  # of the model file's weights
+    sha256: str = ""  # hash of the model file's weights
     strength: float = TRAINED_STRENGTH
     single: Recorded | None = None
     untrained: str = ""
-    critic: Critic | None = None  # None where the model learnt few recordings
+    critic: Critic | None = None  # None if the model has few training recordings
 
     @cached_property
     def judge(self) -> Judge | None:
-        """Judge of novelty against the training recordings; None without a reference."""
+        """Novelty scorer against the training recordings; None without a reference."""
         return None if self.reference is None else Judge(self.reference, self.codec)
 
     @cached_property
@@ -78,7 +75,7 @@ class Source:
         return TraitMeter(self.codec.spectrogram.sample_rate)
 
     def likeness(self, sounds: Sequence[Samples]) -> Sequence[Likeness | None]:
-        """How like the recordings each of some sounds `[N]` is, None without a critic."""
+        """Likeness to the recordings of each sound `[N]`, or None without a critic."""
         if self.critic is None:
             return [None] * len(sounds)
         return self.critic(np.stack([*map(self._traits, sounds)]))
@@ -93,7 +90,7 @@ class Source:
         return self.reference
 
     def check_drafts(self, drafts: int | None) -> None:
-        """Refuse several drafts of a sound where nothing chooses among them. Raises ParamsError."""
+        """Raise ParamsError for several drafts of a sound if there is no critic to choose among them."""
         if self.critic is None and (drafts or 1) > 1:
             raise ParamsError(
                 f"drafts {drafts}: expected a model that learnt enough recordings to choose among drafts, some 10, found "
@@ -101,44 +98,44 @@ class Source:
             )
 
     def choice(self, drafts: int, seed_of: Callable[[int], int], label: int) -> Choice:
-        """The choice among so many drafts of each sound with a label, 0 for none, with a seed for each number.
+        """Choice among `drafts` of each sound with a label, 0 for none; `seed_of` gives a seed for a sound's number.
 
-        Without a critic there is one draft.
+        Without a critic each sound has one draft.
         """
         others = [of_other_label(name) for name in self.labels[label - 1 : label]]
         return ONLY if self.critic is None or drafts == 1 else by_odds(drafts, seed_of, others)
 
     @cached_property
     def tuner(self) -> Tuner:
-        """What brings sounds to notes."""
+        """Tuner with the notes of the recordings."""
         return Tuner(self.codec, self.prior, self._recordings)
 
     @cached_property
     def motions(self) -> Motions | None:
-        """How the recordings move that the prior has courses of; None where their codes are not known."""
+        """Motion of the recordings of the prior's loudness contours; None if their codes are not known."""
         if self.prior.courses is None or not self._recordings:
             return None
         codes, frames = evenly(list(self._recordings.values()), MOST_COURSES), self.prior.courses.frames
-        # A course may be longer: the end of its recording is held out.
+        # A contour may be longer than the codes, because the recording's end is held out.
         are_these = len(codes) == len(frames) and all(len(own) <= long for own, long in zip(codes, frames, strict=True))
         labels = list(map(int, self.prior.courses.labels.tolist()))
         return Motions(self.codec, codes, labels) if are_these else None
 
     @property
     def sample_rate(self) -> int:
-        """Sample rate of its sounds, where no other is wanted: of a single recording its own, else the codec's."""
+        """Default sample rate of sounds: the single recording's for a one-shot model, else the codec's."""
         return self.codec.spectrogram.sample_rate if self.single is None else self.single.sample_rate
 
     @cached_property
     def is_stereo(self) -> bool:
-        """Whether some of the recordings that it was made of are stereo, so that recordings are read as stereo."""
+        """Whether any of the model's recordings is stereo, so that input recordings are read as stereo."""
         side_info = [] if self.reference is None else self.reference.side_info
         return any(about.is_stereo for about in side_info) or (
             self.single is not None and self.single.side_info.is_stereo
         )
 
     def side_info_like(self, followed: int | None, novelty: Novelty | None) -> SideInfo:
-        """The side information of a new sound: that of the recording of `motions` that it moves as, else of the nearest to it."""
+        """Side information for a new sound: from the recording whose motion it `followed`, else from the nearest."""
         if self.reference is None:
             return UNKNOWN
         if followed is not None:
@@ -147,20 +144,21 @@ class Source:
 
     @property
     def _recordings(self) -> Mapping[str, NDArray[np.integer]]:
-        """Codes `[F, Q]` of the recordings that it was made of, by path; none where they are not known."""
+        """Codes `[F, Q]` of the model's recordings by path; empty if not known."""
         if self.single is not None:
             return {self.path.name: self.single.codes}
         return {} if self.reference is None else dict(zip(self.reference.names, self.reference.codes, strict=True))
 
     def labelled(self, number: int) -> list[NDArray[np.integer]]:
-        """Codes `[F, Q]` of the recordings with a label, from 1 on."""
+        """Codes `[F, Q]` of the recordings with a label; labels count from 1."""
         label = self.labels[number - 1]
         return [codes for path, codes in self._recordings.items() if dirname(path) == label]
 
     def transposed(self, recorded: Recorded, semitones: float, note: float | None) -> tuple[Codes, list[float]]:
-        """Codes `[F, Q]` of a recording that is moved by semitones, or to a pitch, and its pitch then, if it has a clear one.
+        """Codes `[F, Q]` of a recording transposed by `semitones`, or to `note`, and its new pitch in a list.
 
-        Raises ParamsError for a recording without tones, or without a clear pitch to bring to a note.
+        The list is empty if the pitch is unclear. Raises ParamsError if the recording has no tones, or if `note` is
+        given and the pitch is unclear.
         """
         codes, pitch = torch.from_numpy(recorded.codes), self.tuner.measure(recorded.samples)
         if note is not None:
@@ -176,10 +174,10 @@ class Source:
         return moved, [] if pitch is None else [pitch + semitones]
 
     def label_number(self, label: str | None) -> int:
-        """Index of a label, from 1 on, 0 for none; the last part of a label is enough where that is unique.
+        """Index of a label, from 1 on, 0 for none; the last part of a label is enough if it is unique.
 
-        Accents may be written in any way of Unicode. Case counts where labels differ in it alone. Raises ParamsError
-        that lists the labels.
+        Unicode forms of accents are equivalent, and case matters only if labels differ by case alone. Raises
+        ParamsError with a list of the labels.
         """
         if label is None:
             return 0

@@ -1,1 +1,1 @@
-"""One of several drafts: a critic that tells drafts from recordings, and the choice by it."""
+"""Choice among several drafts of a sound, by a critic that distinguishes drafts from recordings."""

@@ -1,7 +1,7 @@
-"""The choice of one of several drafts, at random by the odds that a critic gives them.
+"""Random choice among several drafts, with probabilities in proportion to a critic's odds.
 
-The best of many would be a corner of what a model makes: kernel distances rise and coverage falls. By odds drafts come out
-as if the critic's doubts were part of the model (Azadi et al. 2019, "Discriminator rejection sampling").
+Always choosing the best draft would narrow the model's range: kernel distances rise and coverage falls. Choice by odds
+makes the critic part of the model's distribution (Azadi et al. 2019, "Discriminator rejection sampling").
 """
 
 from collections.abc import Callable, Sequence
@@ -10,14 +10,14 @@ import numpy as np
 
 from distill.generate.refusals import COPY, FAULTY, Choice, Refusal, Sound
 
-DRAFTS = 4  # of a sound where nothing else is asked for
+DRAFTS = 4  # default number of drafts of a sound
 
 
 def by_odds(drafts: int, seed_of: Callable[[int], int], others: Sequence[Refusal] = ()) -> Choice:
-    """A choice among so many scored drafts of the sound of a number, with a seed for each number.
+    """Choice among scored `drafts` of a sound; `seed_of` gives a seed for each sound's number.
 
-    Drafts with a fault, copies, and those that `others` apply to are left out where there are any else. To add Gumbel noise to logarithms of odds and to
-    sort is to draw by odds, again and again, among those that are left (Yellott 1977).
+    Faulty drafts, copies, and drafts that match a criterion of `others` are kept only if there is no better draft.
+    Sorting log odds plus Gumbel noise samples drafts by odds, without replacement (Yellott 1977).
     """
 
     def order(number: int, scored: Sequence[Sound]) -> Sequence[Sound]:

@@ -1,8 +1,10 @@
-"""The critic: a logistic regression on traits that tells drafts of a model from what its recordings decode to.
+"""Critic: a logistic regression on traits that distinguishes a model's drafts from decoded recordings.
 
-Decodes and not recordings: what the codec loses no choice among drafts brings back. It is a residual energy-based model
-(Deng et al. 2020, "Residual energy-based models for text generation") that is small enough for 10 recordings. Shapes: S sounds,
-D traits, N samples.
+Recordings are decoded from their codes, because no choice among drafts can restore codec losses. The critic is a
+residual energy-based model (Deng et al. 2020, "Residual energy-based models for text generation"), small enough for 10
+recordings.
+
+Shapes: S sounds, D traits, N samples.
 """
 
 from functools import cached_property
@@ -15,12 +17,12 @@ from pydantic import Field, model_validator
 from distill.generate.selection.traits import TRAITS
 from distill.params import Settings, Share
 
-RIDGE = 0.1  # on weights of traits of deviation 1, beside a mean loss of 1 sound
+RIDGE = 0.1  # penalty on weights of standardised traits, relative to the mean loss
 FOLDS = 5
-STEPS = 15  # of Newton's method
+STEPS = 15  # Newton steps
 QUANTILES = np.linspace(0.0, 1.0, 21)
 LEAST_DEVIATION = 1e-9
-DIGITS = 6  # of its numbers: those beyond differ among processors
+DIGITS = 6  # stored significant digits: further digits differ among processors
 
 Doubles = NDArray[np.float64]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]
@@ -28,9 +30,9 @@ OfTraits = Annotated[list[Number], Field(min_length=TRAITS, max_length=TRAITS)]
 
 
 class Likeness(NamedTuple):
-    """How like the recordings a sound is: a critic's `score`, and the share of recordings, from 0 to 1, that score lower.
+    """Likeness of a sound to the recordings: its `score`, the log odds that it is a decoded recording.
 
-    A score is the logarithm of the odds that it is a decoded recording.
+    `above` is the proportion of recordings, from 0 to 1, that score lower.
     """
 
     score: float
@@ -38,20 +40,20 @@ class Likeness(NamedTuple):
 
     @property
     def in_words(self) -> str:
-        """The share in tenths."""
+        """Sentence with the proportion in tenths."""
         return f"like your recordings: {10 * self.above:.0f} of 10 score lower"
 
     @property
     def json(self) -> dict[str, float | str]:
-        """The share, and in words."""
+        """Proportion as a number and in words, for a JSON report."""
         return {"above_recordings": round(self.above, 3), "like_recordings": self.in_words}
 
 
 class Critic(Settings):
-    """A regression as a model file keeps it: `weights` of traits that are standardised by `means` and `deviations`, and a `bias`.
+    """Critic in a model file: `weights` and a `bias` for traits standardised by `means` and `deviations`.
 
-    `recordings` are quantiles of the scores of decoded training recordings, and `auc` is the area under the curve of
-    telling these from drafts, .5 where they cannot be told: both by regressions that had not seen them.
+    `recordings` holds quantiles of the scores of decoded training recordings. `auc` is the area under the ROC curve for
+    these against drafts, 0.5 if they are indistinguishable. Both are cross-validated.
     """
 
     means: OfTraits
@@ -71,7 +73,7 @@ class Critic(Settings):
 
     @classmethod
     def fit(cls, decoded: Doubles, drafts: Doubles) -> Self:
-        """Fit to traits of decoded recordings `[S, D]`, two at least, and of drafts `[S, D]`."""
+        """Fit to traits of at least two decoded recordings `[S, D]`, and of drafts `[S, D]`."""
         both = np.concatenate([decoded, drafts])
         means, deviations = both.mean(axis=0), both.std(axis=0) + 2 * LEAST_DEVIATION
         decoded, drafts = (decoded - means) / deviations, (drafts - means) / deviations
@@ -96,27 +98,27 @@ class Critic(Settings):
         return _Regression(np.array(self.weights), self.bias)
 
     def __call__(self, traits: Doubles) -> list[Likeness]:
-        """How like the recordings each of some sounds with traits `[S, D]` is."""
+        """Likeness to the recordings of each sound with traits `[S, D]`."""
         scores = self._regression((traits - np.array(self.means)) / np.array(self.deviations))
         above = np.interp(scores, self.recordings, QUANTILES)
         return [Likeness(*pair) for pair in zip(scores.tolist(), above.tolist(), strict=True)]
 
     @property
     def line(self) -> str:
-        """How well it tells drafts from recordings, in words."""
+        """Sentence on how well the critic distinguishes drafts from recordings."""
         how = "from 0.5, where they cannot be told, to 1, always"
         return f"drafts are told from decoded recordings with an area under the curve of {self.auc:.2f}, {how}"
 
 
 class _Regression(NamedTuple):
-    """Weights `[D]` and a bias."""
+    """Logistic regression: weights `[D]` and a bias."""
 
     weights: Doubles
     bias: float
 
     @classmethod
     def fit(cls, decoded: Doubles, drafts: Doubles) -> Self:
-        """Fit to two sides `[S, D]`, which count as much, by Newton's method."""
+        """Fit to two classes `[S, D]` of equal total weight by Newton's method."""
         inputs = np.pad(np.concatenate([decoded, drafts]), ((0, 0), (0, 1)), constant_values=1.0)
         target = np.repeat([1.0, 0.0], [len(decoded), len(drafts)])
         share = np.repeat([0.5 / len(decoded), 0.5 / len(drafts)], [len(decoded), len(drafts)])
@@ -129,10 +131,10 @@ class _Regression(NamedTuple):
         return cls(found[:-1], float(found[-1]))
 
     def __call__(self, traits: Doubles) -> Doubles:
-        """Logarithms `[S]` of odds."""
+        """Log odds `[S]` of traits `[S, D]`."""
         return np.asarray(traits @ self.weights + self.bias)
 
 
 def _rounded(values: Doubles) -> Doubles:
-    """Values with DIGITS significant digits."""
+    """Round values to DIGITS significant digits."""
     return np.array([float(f"{value:.{DIGITS - 1}e}") for value in values])

@@ -1,4 +1,4 @@
-"""Fitting a critic to a model: to what its training recordings decode to, and to drafts that it draws."""
+"""Fit a model's critic to its decoded training recordings and to drafts that it generates."""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,14 +26,15 @@ from distill.progress import silent
 from distill.seeds import Stream, derive_seed
 
 MOST_RECORDINGS, DRAWN = 256, 96
-FEWEST = 10  # recordings that a critic is fitted to: of fewer no tenth can be told
-SEED = derive_seed(0, Stream.CRITIC)  # of drafts, the same for all models
+FEWEST = 10  # minimum recordings for a critic: its proportions are stated in tenths
+SEED = derive_seed(0, Stream.CRITIC)  # for drafts, the same for all models
 
 
 def fit_critic(source: Source, reference: Reference) -> Critic | None:
-    """A critic of a model, None where it learnt fewer than FEWEST recordings. Held-out recordings are not used.
+    """Fit a critic of a model; None if it has fewer than FEWEST training recordings. Held-out recordings are not used.
 
-    Views of recordings, which are coded twice, would teach it that noise is like recordings.
+    Augmentations of recordings are not used either: they are coded twice, and would teach the critic that noise is like
+    recordings.
     """
     if len(reference.codes) < FEWEST:
         return None
@@ -43,7 +44,7 @@ def fit_critic(source: Source, reference: Reference) -> Critic | None:
 
 
 def _decoded(source: Source, reference: Reference) -> Iterator[Samples]:
-    """Samples `[N]` of training recordings as the codec brings them back."""
+    """Samples `[N]` of decoded training recordings."""
     most = frames_for_seconds(source.codec, SECONDS)
     codes = [own[:most].astype(np.int64) for own in evenly(reference.codes, MOST_RECORDINGS)]
     known = reference.side_info or [UNKNOWN] * len(reference.codes)
@@ -51,14 +52,14 @@ def _decoded(source: Source, reference: Reference) -> Iterator[Samples]:
 
 
 def _in_mono(codec: VQVAE, codes: Sequence[Codes], known: Sequence[SideInfo]) -> Iterator[Samples]:
-    """Samples `[N]` of codes `[F, Q]`, with side information of sounds that are as long or longer."""
+    """Mono samples `[N]` of codes `[F, Q]`, with the side information `known` cut to each sound's length."""
     seconds = [len(own) / codec.spectrogram.frame_rate for own in codes]
     side_info = [about.cut(0.0, length).in_mono for about, length in zip(known, seconds, strict=True)]
     return (in_mono for _, in_mono in decoded_sounds(codec, codes, side_info=side_info))
 
 
 def _drafts(source: Source) -> Iterator[Samples]:
-    """Samples `[N]` of sounds that the model draws, equally many of each label. Nobody asks how new these are."""
+    """Samples `[N]` of DRAWN sounds of the model, divided evenly among labels, without novelty scoring."""
     for label, count in by_label(DRAWN, len(source.labels)):
         request, seeds = GenerationRequest(count, LONGEST_SECONDS, label=label), Seeds(derive_seed(SEED, label))
         for first in range(0, count, BATCH):

@@ -1,7 +1,9 @@
-"""Traits: 63 plain numbers of a sound, by which a critic tells what a model draws from what recordings decode to.
+"""Traits: 63 acoustic features of a sound, with which a critic distinguishes drafts from decoded recordings.
 
-They say how loud bands are and how they vary, decay and waver, how noisy the spectrum is, how long partials last, and how
-the sound begins and ends. Shapes: N samples, F frames, G groups of bands.
+They describe level, variation, decay and flicker of bands, noisiness of the spectrum, steadiness of partials, and the
+beginning and end of the sound.
+
+Shapes: N samples, F frames, D traits.
 """
 
 import numpy as np
@@ -10,21 +12,21 @@ from numpy.typing import NDArray
 
 from distill.codec.spectral import mel_filterbank
 
-SIZE, HOP = 2048, 512  # samples of a window, and from one to the next
-SECONDS = 4.0  # of a sound that are looked at
-GROUPS, BANDS = 8, 6  # groups of mel bands, and bands of each
-RANGE_DB, HEARD_DB = 80.0, 50.0  # below the loudest band, and the loudest frame: what is softer does not count
-LINES = (4, 600)  # bins in which partials are followed from frame to frame
-LINE_GROUPS, AROUND = 4, 25  # groups of these bins; bins whose mean a bin is compared with
-STEEPEST = 500.0  # dB a second
-TINY, SILENT = 1e-10, 1e-12  # of powers, beside the loudest bin's, and of that bin's: what is softer does not count
+SIZE, HOP = 2048, 512  # window and hop in samples
+SECONDS = 4.0  # analysed beginning of a sound
+GROUPS, BANDS = 8, 6  # groups of mel bands, and bands in a group
+RANGE_DB, HEARD_DB = 80.0, 50.0  # range below the loudest band, where levels are clipped; below the loudest frame
+LINES = (4, 600)  # bins with partials, which are compared from frame to frame
+LINE_GROUPS, AROUND = 4, 25  # groups of these bins; width of the moving average that is subtracted
+STEEPEST = 500.0  # maximum slope in dB a second
+TINY, SILENT = 1e-10, 1e-12  # floor of powers relative to the loudest bin, and floor of that bin's power
 TRAITS = 6 * GROUPS + 2 * LINE_GROUPS + 7
 
 Doubles = NDArray[np.float64]
 
 
 class TraitMeter:
-    """Measures the traits of sounds of a sample rate."""
+    """Measure traits of sounds at one sample rate."""
 
     def __init__(self, sample_rate: int) -> None:
         self.rate = sample_rate
@@ -32,7 +34,7 @@ class TraitMeter:
         self._edges = np.geomspace(4, SIZE // 2, GROUPS + 1).astype(int)
 
     def __call__(self, samples: NDArray[np.floating]) -> Doubles:
-        """Traits `[D]` of samples `[N]`; of silence, too."""
+        """Traits `[D]` of samples `[N]`; finite for silence, too."""
         powers = self._powers(np.asarray(samples[: int(SECONDS * self.rate)], np.float64))
         powers /= max(powers.max(), SILENT)
         loudness = 10 * np.log10(powers.sum(axis=1) + TINY)
@@ -45,14 +47,14 @@ class TraitMeter:
         return np.concatenate([of_bands, flatness, _lasting(heard), self._of_course(course, len(samples))])
 
     def _powers(self, samples: Doubles) -> Doubles:
-        """Power spectra `[F, bins]`, four frames at least."""
+        """Power spectra `[F, bins]` of samples `[N]`, at least four frames."""
         frames = max(4, -(-len(samples) // HOP))
         padded = np.pad(samples, (SIZE // 2, frames * HOP + SIZE // 2 - len(samples)))
         windows = sliding_window_view(padded, SIZE)[: frames * HOP : HOP] * np.hanning(SIZE)
         return np.asarray(np.abs(np.fft.rfft(windows)) ** 2)
 
     def _of_bands(self, levels: Doubles) -> Doubles:
-        """Of groups of bands with levels `[F, bands]` in dB: means, deviations, roughness, wavering, and slopes."""
+        """Mean, deviation, roughness, flicker and slope of each group of bands, from levels `[F, bands]` in dB."""
         groups = levels.reshape(len(levels), GROUPS, BANDS).mean(axis=2)
         change, seconds = np.diff(levels, axis=0), HOP / self.rate
         rough = np.abs(change - change.mean(axis=1, keepdims=True)) if len(change) else np.zeros((1, levels.shape[1]))
@@ -64,7 +66,7 @@ class TraitMeter:
         return np.concatenate([groups.mean(axis=0), groups.std(axis=0), *means, slopes.clip(-STEEPEST, STEEPEST) / 50])
 
     def _of_course(self, course: Doubles, samples: int) -> Doubles:
-        """Of the levels `[F]` of frames in dB: how they change, rise again and end, and logarithms of lengths."""
+        """Log lengths, and changes, later rise, end and peak position of frame levels `[F]` in dB."""
         change = np.diff(course) if len(course) > 1 else np.zeros(1)
         lowest = np.minimum.accumulate(course)
         again = (course - lowest)[course.argmax() :].max()  # after the loudest frame
@@ -73,13 +75,13 @@ class TraitMeter:
 
 
 def _flatness(powers: Doubles) -> float:
-    """Mean flatness in dB of frames' power spectra `[F, bins]`: 0 of white noise, far below of partials."""
+    """Mean spectral flatness in dB of power spectra `[F, bins]`: near 0 for white noise, far below for partials."""
     powers = powers + TINY
     return float(10 * np.log10(np.exp(np.log(powers).mean(axis=1)) / powers.mean(axis=1)).mean())
 
 
 def _lasting(powers: Doubles) -> Doubles:
-    """How alike neighbouring frames' fine spectra are, by groups of bins: mean and deviation of correlations."""
+    """Mean and deviation, by groups of bins, of the correlation of fine spectra in neighbouring frames."""
     if len(powers) < 2:
         return np.zeros(2 * LINE_GROUPS)
     levels = np.log(powers[:, slice(*LINES)] + TINY)

@@ -654,7 +654,7 @@ def test_help_cuts_no_description_and_asks_for_what_is_needed(
     monkeypatch.setenv("COLUMNS", columns)
     listed = " ".join(shell("--help").out.split())
     assert "..." not in listed.removeprefix(listed.partition("Options:")[0])
-    assert "kit Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files. export" in listed
+    assert "kit Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files. morph" in listed
     vary = " ".join(shell("vary", "--help").out.split())
     assert "{MODEL.distill|AUDIO} [AUDIO]" in vary
     assert "which needs no training [required] AUDIO <path> after a model file, the recording to vary Options" in vary
