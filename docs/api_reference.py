@@ -6,6 +6,7 @@ import re
 import textwrap
 from functools import cache, cached_property
 from importlib import import_module
+from types import NoneType
 from typing import Any
 
 from pydantic import BaseModel
@@ -48,6 +49,7 @@ def _class(kind: type) -> list[str]:
     defined = [part for part in node.body if isinstance(part, ast.FunctionDef)]
     listed = [part for part in defined if isinstance(members.get(part.name), property | cached_property)]
     called = [members[part.name] for part in defined if part.name in members and part not in listed]
+    called += [value for value in members.values() if "__signature__" in getattr(value, "__dict__", {})]
     start = [part for part in defined if part.name == "__init__"]
     fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and not issubclass(kind, BaseModel)]
     head = [*(_source(kind, part.lineno, part.end_lineno) for part in fields), *(_header(kind, one) for one in start)]
@@ -69,9 +71,24 @@ def _signature(function: Any) -> str:
     made = vars(function).get("__signature__")
     if made is None:
         return _header(function, _node(function))
-    bare = [one.replace(annotation=inspect.Parameter.empty) for one in made.parameters.values()]
+    bare = [
+        one.replace(annotation=inspect.Parameter.empty, default=_plain(one.default)) for one in made.parameters.values()
+    ]
     header = f"def {function.__name__}{inspect.Signature(bare)}"
     return "\n    ".join(textwrap.wrap(header, 100))
+
+
+class _Name(str):
+    """A default as the page names it."""
+
+    __repr__ = str.__str__
+
+
+def _plain(default: Any) -> Any:
+    """Return a default whose representation is the same in each process: functions and objects by name."""
+    if default is inspect.Parameter.empty or isinstance(default, NoneType | bool | int | float | str | tuple | dict):
+        return default
+    return _Name(getattr(default, "__name__", f"{type(default).__name__}()"))
 
 
 def _header(owner: Any, node: Any) -> str:

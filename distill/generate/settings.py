@@ -140,30 +140,24 @@ RateOfKit = Annotated[
 Loudness = Annotated[
     Annotated[float, Field(ge=-70, le=0)] | None,
     Flag(metavar="LUFS", otherwise="as each sound is"),
-    Field(
-        description="bring each sound to this integrated loudness, such as -23, as far as its peak stays below -1 dBFS"
-    ),
+    Field(description="integrated loudness of each sound, such as -23, as far as its peak stays below -1 dBFS"),
 ]
 Seed = Annotated[
     SamplingSeed | None,
-    Field(
-        description=(
-            "equal seeds give equal sounds, however many; other threads or batches may round otherwise; else a random one"
-        )
-    ),
+    Field(description="same seed, same sounds; omit for a random seed"),
 ]
 Width = Annotated[
     float,
-    Field(ge=0, le=1.5, description="of stereo sounds: 0 mono, 1 as the recordings, above 1 wider"),
+    Field(ge=0, le=1.5, description="stereo width: 0 mono, 1 as the recordings, above 1 wider"),
 ]
-DRAFTS_HELP = "of so many drafts of each sound one is kept, by the odds that it is like the recordings; 1 is fastest"
+DRAFTS_HELP = "drafts of each sound, of which the critic keeps one; 1 is fastest"
 Drafts = Annotated[Annotated[int, Field(ge=1, le=64)] | None, Field(description=DRAFTS_HELP)]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
 TuningOfNotes = Annotated[
     str | float,
     AfterValidator(hertz_or_corpus),
     Flag(metavar="HZ|corpus", otherwise="corpus"),
-    Field(description="of notes: A4 in Hz; corpus: as the recordings where they agree, else 440"),
+    Field(description="A4 of notes in Hz; corpus: as the recordings where they agree, else 440"),
 ]
 SomeNotes = Annotated[Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTES", type=str)]
 
@@ -184,7 +178,7 @@ class Guided(Settings):
 
     label: str | None = Field(default=None, description="label of the sounds, for models trained with labels")
     guidance: Annotated[Guidance | None, Flag(otherwise="2.5")] = Field(
-        default=None, description="with --label: 1 as learnt, above 1 follows the label more"
+        default=None, description="guidance towards the label: 1 is off, above 1 follows the label more"
     )
 
     @model_validator(mode="after")

@@ -57,7 +57,7 @@ class KitSettings(Settings):
     """Settings of `kit`."""
 
     out: Annotated[str | os.PathLike[str], UNCHECKED, Flag("--out", "-o", metavar="DIR", type=Path)] = Field(
-        kw_only=False, description="where the kit goes: a new or an empty folder"
+        kw_only=False, description="folder of the kit: a new or an empty one"
     )
     per_label: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="sounds of each label, or note")
     formats: Annotated[
@@ -68,29 +68,32 @@ class KitSettings(Settings):
     ] = Field(default=FORMATS, description=f"{any_of(FORMATS)}, or several of them")
     seed: Seed = None
     seconds: Annotated[float, Field(ge=0.01, le=60)] = Field(
-        default=LONGEST_SECONDS, description="the longest sound; most end before"
+        default=LONGEST_SECONDS, description="longest sound; most end sooner"
     )
     temperature: Coolness = 1.0
     velocity_layers: Annotated[int, Field(ge=1, le=16)] = Field(
-        default=1, description="layers by loudness, at most one a sound"
+        default=1, description="velocity layers, at most one for each sound"
     )
     labels: Annotated[Sequence[str], Flag("--label", type=list[str], otherwise="all")] = Field(
         default=(), description="only this label; may be repeated"
     )
     keys: Annotated[
         Mapping[str, int | str], BeforeValidator(keys_of_labels), Flag(metavar="LABEL=NOTE,...", type=list[str])
-    ] = Field(default={}, description="other keys than by name: MIDI numbers or notes, C4 is 60; may be repeated")
+    ] = Field(
+        default={},
+        description="keys of labels, in place of those of their names: MIDI numbers or notes, C4 is 60; may be repeated",
+    )
     notes: SomeNotes = Field(
         default=None, description="an instrument at these notes, such as C1:C6 or C2,G2,C3, of one label"
     )
     every: Annotated[Annotated[int, Field(ge=1, le=127)] | None, Flag(otherwise="1")] = Field(
-        default=None, description="with --notes: only every so many-th note"
+        default=None, description="with notes: sounds at every Nth note only"
     )
     one_key: bool = Field(
         default=False, description="one sound on one key, in variations that play in turn, such as footsteps"
     )
     round_robins: Annotated[Annotated[int, Field(ge=1, le=64)] | None, Flag(otherwise="4")] = Field(
-        default=None, description="with --one-key: how many variations, of each layer"
+        default=None, description="with one key: variations in each layer"
     )
     tuning: TuningOfNotes = "corpus"
     width: Width = 1.0

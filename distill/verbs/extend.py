@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class ExtendSettings(PartSettings):
     """Settings of `extend`."""
 
-    before: Annotated[float, Field(ge=0, le=600)] = Field(default=0.0, description="seconds that are drawn before it")
+    before: Annotated[float, Field(ge=0, le=600)] = Field(default=0.0, description="seconds to generate before it")
     after: Annotated[float, Field(ge=0, le=600)] = Field(
-        default=0.0, examples=[2.0], description="seconds that are drawn after it"
+        default=0.0, examples=[2.0], description="seconds to generate after it"
     )
 
     @model_validator(mode="after")
@@ -57,7 +57,7 @@ def extend(source: "Source", settings: ExtendSettings) -> "Generated":
 VERB = Verb(
     extend,
     ExtendSettings,
-    "Draw what comes before and after a recording, which itself stays as it is.",
+    "Generate sound before and after a recording, which itself stays unchanged.",
     doing="extending",
     out="extended",
     keeps_recording=True,

@@ -108,7 +108,7 @@ def with_parts(
 VERB = Verb(
     fill,
     FillSettings,
-    "Draw a part of a recording again, and leave the rest as it is.",
+    "Generate a part of a recording again, and leave the rest unchanged.",
     doing="filling the part",
     out="filled",
     keeps_recording=True,

@@ -66,39 +66,41 @@ class GenerateSettings(Guided, SoundSettings):
     )
     follow: Annotated[Recording | None, UNCHECKED, Flag(metavar="AUDIO|MIDI", type=Path)] = Field(
         default=None,
-        description="a recording, such as a voice, whose loudness, pitch and beginnings sounds follow; or a MIDI file",
+        description="a recording, such as a voice, whose loudness, pitch and onsets the sounds follow; or a MIDI file",
     )
     loose: Annotated[Share | None, Flag(otherwise="0")] = Field(
-        default=None, description="with a recording to follow: 0 as exactly as can be, 1 as the model would have it"
+        default=None, description="with a recording to follow: 0 strictly, 1 freely"
     )
-    track: Annotated[int, Field(ge=1)] | None = Field(default=None, description="of a MIDI file, from 1; else all")
+    track: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="track of a MIDI file, from 1; omit for all tracks"
+    )
     program: Annotated[str | None, Flag(metavar="NUMBER=LABEL,...")] = Field(
-        default=None, description="of a MIDI file, the labels of its programs, from 1, such as 1=piano,34=bass"
+        default=None, description="labels for the programs of a MIDI file, from 1, such as 1=piano,34=bass"
     )
     pattern: Annotated[str | None, Flag(metavar="LABEL:STEPS...")] = Field(
         default=None,
-        description="a loop of hits, such as 'kick:x...x... snare:....x...': of each label the steps of a bar, x a hit, "
-        "X a louder one, o a softer one",
+        description="a loop of hits, such as 'kick:x...x... snare:....x...': for each label the steps of a bar, x a hit, "
+        "X a loud hit, o a soft hit",
     )
     bpm: Annotated[Annotated[float, Field(ge=20, le=400)] | None, Flag(otherwise="120")] = Field(
         default=None,
-        description="a loop at this tempo, in beats a minute, four to a bar: of the pattern, or of recordings that repeat",
+        description="tempo of a loop in beats a minute, four to a bar: of the pattern, or of recordings that repeat",
     )
     bars: Annotated[Annotated[int, Field(ge=1, le=256)] | None, Flag(otherwise="1")] = Field(
-        default=None, description="how many bars a loop has"
+        default=None, description="number of bars of a loop"
     )
     swing: Annotated[Share | None, Flag(otherwise="0")] = Field(
-        default=None, description="with --pattern: how late every second step is, 1 as the last of three"
+        default=None, description="with a pattern: 0 straight, 1 triplet swing"
     )
     stems: bool = Field(
-        default=False, description="of a pattern or a MIDI file, a sound for each label in place of their mix"
+        default=False, description="for a pattern or a MIDI file: a sound for each label instead of their mix"
     )
     min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
         default=None,
-        description="redraw copies (close), all that is not new (new), or what is newer than less than a share X of "
-        "held-out recordings",
+        description="reject copies (close), everything that is not new (new), or sounds with a novelty percentile "
+        "below X",
     )
-    reject_faults: bool = Field(default=False, description="redraw faulty sounds, and say how many")
+    reject_faults: bool = Field(default=False, description="reject faulty sounds, and report how many")
     drafts: Annotated[Drafts, Flag(otherwise="4; with --follow 1")] = None
 
     @model_validator(mode="after")
@@ -149,19 +151,19 @@ class GenerateSettings(Guided, SoundSettings):
 def generate(source: "Source", settings: GenerateSettings) -> "Generated":
     """Generate `n` sounds of `seconds` each; without `seconds` they end at EOS.
 
-    With `note` they are at notes, in turn, by default one at each: a MIDI number (C4 is 60), a name such as "F#2", a
-    range such as "C2:C4", or several of these in a sequence or with commas between. A sound that is measured more than 20
-    cents from its note, or without a clear pitch, is generated again, and counted if it stays so. `tuning` is A4 in Hz,
-    or "corpus": as the recordings, where they agree within 5 cents, else 440.
-    Equal seeds give equal sounds, however many, up to rounding, which differs with threads and batches; without one
-    the seed is random. `label` is one of `labels`; `guidance` is the
-    scale of classifier-free guidance; 1 is off. `prompt` is a file, samples as of `samples`, or a `distill.Sound`;
-    sounds continue it, and `seconds` does not count it. `follow` is a recording in any of these forms: sounds have its loudness, pitch and
-    onsets, and the timbre of the model's recordings; `loose` says how strictly. A number as `min_novelty` rejects sounds whose
-    novelty percentile is above 1 - `min_novelty`. `delivery` has callbacks that receive sounds as they are generated, see
-    `distill.Delivery`. Samples are `[N]`, or all of them `[N, 2]` where the model is stereo. A sound
-    that would clip at `loudness` stays softer, and the result says by how much. Raises ArtifactError when the model
-    lacks what is requested, ParamsError for arguments that are out of range.
+    With `note` the sounds are at notes, in turn, by default one sound at each note: a MIDI number (C4 is 60), a name such
+    as "F#2", a range such as "C2:C4", or several of these in a sequence or with commas between. A sound that is measured
+    more than 20 cents from its note, or without a clear pitch, is rejected, and counted if no attempt succeeds. `tuning`
+    is A4 in Hz, or "corpus": as the recordings, where they agree within 5 cents, else 440.
+
+    The same seed gives the same sounds, whatever their number; another number of threads or another batch size may change
+    the last bits. `label` is one of `labels`; `guidance` is the scale of classifier-free guidance; 1 is off. `prompt` is a
+    file, samples as in `samples`, or a `distill.Sound`; sounds continue it, and `seconds` does not count it. `follow` is a
+    recording in any of these forms: sounds have its loudness, pitch and onsets, and the timbre of the model's recordings;
+    `loose` says how strictly. `delivery` has callbacks that receive sounds as they are generated, see `distill.Delivery`.
+    Samples are `[N]`, or all of them `[N, 2]` where the model is stereo. A sound that would clip at `loudness` stays
+    softer, and the result says by how much. Raises ArtifactError when the model lacks what is requested, ParamsError for
+    arguments that are out of range.
     """
     from distill.generate.policies import Sampling
     from distill.generate.refusals import FAULTY, too_old

@@ -44,10 +44,10 @@ class VarySettings(Guided, SoundSettings):
     )
     seed: Seed = Field(default=None, kw_only=False)
     transpose: Annotated[Annotated[float, Field(ge=-48, le=48)] | None, Flag(metavar="SEMITONES")] = Field(
-        default=None, description="move its tones up, or down below 0"
+        default=None, description="semitones up, or below 0 down"
     )
     note: Annotated[Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTE", type=str)] = Field(
-        default=None, description="bring it to one note, such as C3 or 48"
+        default=None, description="transpose it to one note, such as C3 or 48"
     )
     tuning: TuningOfNotes = "corpus"
     temperature: Coolness = 1.0
