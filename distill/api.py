@@ -15,7 +15,7 @@ from distill.codes.store import Codes, out_of_range
 from distill.errors import ParamsError
 from distill.generate.faults import FaultFinder, Samples
 from distill.generate.inputs import read, recorded
-from distill.generate.settings import Recording, SoundSettings
+from distill.generate.settings import Recording, Sound, SoundSettings
 from distill.generate.sounds import NEAREST_SECONDS, decode_sounds, frames_for_seconds
 from distill.generate.source import Source
 from distill.generate.tuner import Tuner
@@ -159,9 +159,13 @@ class Model:
         return read(self.source, recording).side_info
 
     @usual_tensors()
-    def encode(self, recording: Recording) -> Codes:
-        """Encode a file or samples, as in `samples`, to codes `[F, Q]` int64. Raises AudioError and ParamsError."""
-        return recorded(self.source, recording).codes
+    def encode(self, recording: Recording, sample_rate: int | None = None) -> Codes:
+        """Encode a file or samples, as in `samples`, to codes `[F, Q]` int64; `sample_rate` is that of samples, in Hz.
+
+        Raises AudioError and ParamsError.
+        """
+        given = recording if sample_rate is None else Sound(recording, sample_rate)
+        return recorded(self.source, given).codes
 
     @usual_tensors()
     def decode(self, codes: NDArray[np.integer], side_info: SideInfo = UNKNOWN, width: float = 1.0) -> Samples:

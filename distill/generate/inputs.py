@@ -82,7 +82,7 @@ def _from_memory(recording: object, rate: int) -> Original:
 
     Raises ParamsError.
     """
-    sound = recording if isinstance(recording, Sound) else Sound(recording, rate)  # type: ignore[arg-type]
+    sound = recording if isinstance(recording, Sound) else Sound(recording, rate)
     try:
         given = np.asarray(sound.samples)
         samples = np.array(given, dtype=np.float32, order="C")  # PyTorch takes no negative strides

@@ -71,7 +71,7 @@ def arguments_of(kind: type[Settings]) -> dict[str, Argument]:
 class Sound:
     """A recording in memory: `samples` `[N]`, or `[N, 2]` in stereo, at `sample_rate` Hz."""
 
-    samples: NDArray[np.number]
+    samples: Any  # checked where it is read
     sample_rate: int
 
 

@@ -146,7 +146,7 @@ def test_a_rate_that_no_samples_have_is_refused_wherever_samples_go_in(model: Mo
 def test_a_sound_has_a_sample_rate_of_its_own(model: Model) -> None:
     tone = np.sin(np.arange(8000) * 0.2).astype(np.float32)
     doubled = 2 * model.sample_rate
-    coded = model.encode(Sound(tone, np.int64(doubled)))
+    coded = model.encode(tone, sample_rate=np.int64(doubled))
     assert len(coded) == len(model.vary(Sound(tone, doubled), 1, 0.0).codes[0])
     assert len(coded) < len(model.encode(tone))
 
