@@ -1,9 +1,6 @@
 """The codec's artefact on disk, `artifacts/vqvae`."""
 
 from pathlib import Path
-from typing import Any
-
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
@@ -31,13 +28,6 @@ class CodecArtifact(Settings):
     codec_sha256: str
     fingerprint: str
     tier: str
-
-    @model_serializer(mode="wrap")
-    def _leave_out_no_stereo(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        if not self.stereo:  # of a corpus without stereo nothing is written that was not before
-            values.pop("stereo", None)
-        return values
 
 
 def load_codec(folder: Path) -> tuple[VQVAE, CodecArtifact]:

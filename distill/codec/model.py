@@ -9,10 +9,10 @@ Shapes: B batch, N samples, F code frames, T hops, Q levels, D latent size.
 """
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from distill.audio.corpus import MOST_GAIN
@@ -22,7 +22,7 @@ from distill.codec.layout import FrameLayout
 from distill.codec.quantizer import QUANTIZERS
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig
 from distill.codec.tones.analysis import PitchAnalysis
-from distill.codec.tones.layer import PARTIALS, Combs, ToneLayer, Tones, atoms_of
+from distill.codec.tones.layer import Combs, ToneLayer, Tones, atoms_of
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
@@ -54,13 +54,6 @@ class VQVAEArchitecture(Settings):
             raise ValueError(f"expected input_gain to be a power of two, found {self.input_gain:g}")
         return self
 
-    @model_serializer(mode="wrap")
-    def _leave_out_no_gain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        if self.input_gain == 1:  # files from before there was a gain are read, and written, as they are
-            del values["input_gain"]
-        return values
-
     @property
     def layout(self) -> FrameLayout:
         """What each level is."""
@@ -70,12 +63,6 @@ class VQVAEArchitecture(Settings):
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each level: its codes are smaller."""
         return self.layout.codebook_sizes
-
-    def least_weights(self, spectrogram: SpectrogramConfig) -> int:
-        """Lower bound of the number of weights."""
-        codewords = len(self.layout.shapes) * self.codebook_size
-        tables = (2 * codewords + spectrogram.features) * self.latent_size + 2 * PARTIALS * self.partial_sets
-        return tables + (6 * self.num_layers * self.hidden_size + spectrogram.n_fft) * self.hidden_size
 
 
 class VQVAEOutput(NamedTuple):

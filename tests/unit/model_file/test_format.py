@@ -25,7 +25,7 @@ from distill.audio.noise_floor import TYPICAL
 from distill.audio.side_info import SideInfo
 from distill.errors import ArtifactError
 from distill.model_file.build import bundle_prior
-from distill.model_file.format import HASH, load_bundle, metadata_sha256, save_bundle, size_of
+from distill.model_file.format import HASH, Provenance, load_bundle, metadata_sha256, save_bundle, size_of
 from distill.prior.base import PriorShape
 from distill.storage.files import canonical_json, write_json
 from distill.storage.weights import AtMost, save_weights, tensors_sha256
@@ -141,15 +141,12 @@ WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(codec_sha256="00" * 32), "expected a codec with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codebook_size="many"), r"expected valid metadata, found vqvae_config\.codebook_size"),
     (lambda v: v.update(surprise=1), "expected valid metadata, found surprise.* earlier version .* train again"),
-    (lambda v: v.update(has_prior=False), "found that has_prior is missing, or not as this version writes it"),
-    (lambda v: v.pop("provenance"), "found that provenance is missing, .*; copy or download it again; if an earlier version"),
     (lambda v: v["vqvae_config"].update(latent_size=1000), "expected latent_size to be no larger than the features"),
     (lambda v: v["vqvae_config"].update(gain_shape=False), r"vqvae_config\.gain_shape: Input should be True.* train again"),
-    (lambda v: v["prior_config"].update(codebook_sizes=[8, 8]), "found that prior_config is missing, or not as this version"),
     (lambda v: v["vqvae_config"].update(hidden_size=32), "expected the tensors that its metadata describes, found others"),
     (lambda v: v["prior_config"].update(num_heads=3), "expected num_heads to divide hidden_size"),
     (lambda v: v.update(seq_len=10**13), "less than or equal to"),
-    (lambda v: v["vqvae_config"].update(hidden_size=4096), "expected the weights of the codec it describes, found too"),
+    (lambda v: v["vqvae_config"].update(hidden_size=4096), "tensors that its metadata describes, found others"),
     (lambda v: v["prior_config"].update(hidden_size=8192, num_layers=128), "tensors that its metadata describes, found others"),
     (lambda v: v["prior_config"].update(architecture="flat"), r"prior_config\.flat\.\w+: Extra inputs are not permitted"),
     (lambda v: v["prior_config"].update(architecture="os.system"), "does not match any of the expected tags: 'frame'"),
@@ -160,6 +157,11 @@ WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
 def test_wrong_metadata_is_one_sentence(path: Path, change: Callable[[Json], object], message: str) -> None:
     with pytest.raises(ArtifactError, match=rf"a\.distill: .*{message}"):
         load_bundle(rewritten(path, change))
+
+
+def test_a_key_that_is_missing_has_its_default(path: Path) -> None:
+    metadata = load_bundle(rewritten(path, lambda v: v.pop("provenance"))).metadata
+    assert metadata.provenance == Provenance()
 
 
 def test_a_tensor_of_another_shape_is_named(path: Path) -> None:

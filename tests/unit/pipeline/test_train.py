@@ -300,7 +300,7 @@ def test_a_stereo_corpus_keeps_its_images_up_to_the_model_file(tmp_path: Path) -
     add(finished.path, tmp_path / "d.distill", None)  # refused if these were other recordings
     bundle = load_bundle(tmp_path / "d.distill")
     assert ("sound", "mono, 16000 Hz") in facts(bundle.metadata)
-    assert "stereo" not in bundle.metadata.training_config["split"]
+    assert bundle.metadata.training_config["split"]["stereo"] is False
 
 
 def test_folders_are_labels_with_labels_folder(finished: TrainedModel, tmp_path: Path) -> None:
