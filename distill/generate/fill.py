@@ -75,14 +75,21 @@ class FillRequest(GenerationRequest):
         """Generate the parts of each sound; see `generate_sounds`. Novelty is measured on the generated parts."""
         made, rate = Draws(), self.sample_rate
         for number in range(self.count):
-            samples, judged = self.given, list[Novelty]()
+            samples, scored = self.given, list[Novelty | None]()
             for part, (start, end) in enumerate(self.parts):
                 seed = derive_seed(seeds.of_sound(number, 0), Stream.GAPS, part)
                 part_of = self._with_part(source, samples, start, end, seed, report)
                 codes = part_of.codes
                 samples = spliced(samples, part_of.samples, start, end, rate)
-                judged += [] if source.judge is None else source.judge([part_of.drawn])
-            sound = Sound(codes, least_new(judged), None, samples, len(samples) / rate, side_info=self.side_info)
+                scored += source.novelty([part_of.drawn])
+            sound = Sound(
+                codes,
+                least_new([own for own in scored if own]),
+                None,
+                samples,
+                len(samples) / rate,
+                side_info=self.side_info,
+            )
             made.hand_over(number, sound, emit)
         return made
 

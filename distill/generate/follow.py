@@ -322,10 +322,9 @@ def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[Fo
     elif has_pitch:
         course, moved = _within(course, known)
         remarks += moved
-    if source.judge is not None:
-        (novelty,) = source.judge([recorded.codes])
-        if novelty.verdict == "copy":
-            remarks.append(f"what is followed is among the recordings of the model: {novelty.nearest.nearest}")
+    (novelty,) = source.novelty([recorded.codes])
+    if novelty and novelty.verdict == "copy":
+        remarks.append(f"what is followed is among the recordings of the model: {novelty.nearest.nearest}")
     seconds = len(samples) / source.codec.spectrogram.sample_rate
     return FollowRequest(max_seconds=seconds, course=course, has_pitch=has_pitch, labels=labels, **about), remarks
 

@@ -116,7 +116,7 @@ def morphs(
         side_info = corners[nearest(shares)].side_info
         (samples,) = decode_sounds(source.codec, [own], side_info=[side_info], width=width)
         samples = in_channels(samples, channels)
-        novelty = None if source.judge is None else source.judge([own])[0]
+        (novelty,) = source.novelty([own])
         draws.hand_over(number, Sound(own, novelty, None, samples, len(samples) / rate, side_info=side_info), emit)
         report(number + 1, len(cells), "steps")
     return draws

@@ -39,6 +39,16 @@ class Sound:
     likeness: Likeness | None = None  # None before decoding, or if the model has no critic
 
     @property
+    def verdict(self) -> str:
+        """Verdict of novelty; "" where it is not known."""
+        return self.novelty.verdict if self.novelty else ""
+
+    @property
+    def percentile(self) -> float:
+        """Percentile of novelty; 0 where it is not known."""
+        return self.novelty.percentile if self.novelty else 0.0
+
+    @property
     def is_at_note(self) -> bool:
         """Whether the pitch is within IN_TUNE of the requested note, or no note was requested."""
         return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
@@ -65,7 +75,7 @@ class Refusal:
 
 FAULTY = Refusal("faulty", lambda sound: bool(sound.faults), hears=True)
 MISTUNED = Refusal("mistuned", lambda sound: not sound.is_at_note, hears=True)
-COPY = Refusal("copy", lambda sound: sound.novelty is not None and sound.novelty.verdict == "copy")
+COPY = Refusal("copy", lambda sound: sound.verdict == "copy")
 
 
 def of_other_label(label: str) -> Refusal:
@@ -79,8 +89,8 @@ def too_old(least: str | float) -> Refusal:
     """Reject sounds with a verdict worse than `least`, or whose novelty (1 minus percentile) is below a number."""
     if isinstance(least, str):
         refused = VERDICTS[: VERDICTS.index(least)]
-        return Refusal("old", lambda sound: sound.novelty is not None and sound.novelty.verdict in refused)
-    return Refusal("old", lambda sound: sound.novelty is not None and not 1 - sound.novelty.percentile >= least)
+        return Refusal("old", lambda sound: sound.verdict in refused)
+    return Refusal("old", lambda sound: not 1 - sound.percentile >= least)
 
 
 def equal_to(known: set[bytes]) -> Refusal:

@@ -281,9 +281,8 @@ def _with_side_info(source: Source, request: GenerationRequest, sound: Sound, dr
 
 def _judged(source: Source, request: GenerationRequest, sound: Sound) -> Sound:
     """Score the novelty of a sound after its prompt, if the model has a reference."""
-    if source.judge is None or sound.novelty is not None:
-        return sound
-    return replace(sound, novelty=source.judge([sound.codes[len(request.prompt) :]])[0])
+    novelty = sound.novelty or source.novelty([sound.codes[len(request.prompt) :]])[0]
+    return replace(sound, novelty=novelty)
 
 
 def _decoded(
@@ -297,10 +296,9 @@ def _decoded(
     step = source.codec.spectrogram.samples_per_frame
     side_info = [sound.side_info.cut(0.0, (length or len(sound.codes) * step) / rate) for sound in sounds]
     decoded = list(decoded_sounds(source.codec, codes, length, side_info, request.width))
-    faults: Sequence[tuple[Fault, ...] | None] = [None] * len(sounds)
-    if request.finds_faults and source.finder is not None:
-        faults = source.finder(codes, [in_mono for _, in_mono in decoded], request.kinds)
-    channels, likeness = request.channels(source), source.likeness([in_mono for _, in_mono in decoded])
+    mono = [in_mono for _, in_mono in decoded]
+    faults = source.faults(codes, mono, request.kinds) if request.finds_faults else [None] * len(sounds)
+    channels, likeness = request.channels(source), source.likeness(mono)
     made = [
         replace(
             sound,

@@ -14,7 +14,7 @@ from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.faults import FaultFinder, Samples
+from distill.generate.faults import Fault, FaultFinder, Samples
 from distill.generate.motion import Motions
 from distill.generate.refusals import ONLY, Choice, of_other_label
 from distill.generate.selection.choice import by_odds
@@ -88,6 +88,16 @@ class Source:
                 f"made without (bundle.reference: false){remedy}"
             )
         return self.reference
+
+    def novelty(self, sounds: Sequence[Codes]) -> Sequence[Novelty | None]:
+        """Return the novelty of sounds, given their codes `[F, Q]`; None for each without a reference."""
+        return [None] * len(sounds) if self.judge is None else self.judge(sounds)
+
+    def faults(
+        self, sounds: Sequence[Codes], samples: Sequence[Samples], kinds: Sequence[Fault]
+    ) -> Sequence[tuple[Fault, ...] | None]:
+        """Return the faults of sounds among `kinds`, given codes `[F, Q]` and samples `[N]`; None for each without a reference."""
+        return [None] * len(sounds) if self.finder is None else self.finder(sounds, samples, kinds)
 
     def check_drafts(self, drafts: int | None) -> None:
         """Raise ParamsError for several drafts of a sound if there is no critic to choose among them."""

@@ -355,7 +355,7 @@ def _with_reports(source: "Source", made: "Generated", request: "GenerationReque
     seconds = [length - before for length in made.seconds]  # generated, without the prompt
     if len(request.prompt) and request.natural_ending:
         made = replace(made, ended_at_once=sum(length < LEAST_CONTINUED for length in seconds))
-    if source.judge is None or source.finder is None or None in made.faults:
+    if not source.judge or not source.finder or None in made.faults:
         return made
     held_out, found = source.finder.held_out(request.kinds), made.faults
     faults = FaultReport([own or () for own in found], held_out, made.draws.redrawn["faulty"])
