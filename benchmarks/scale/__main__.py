@@ -113,7 +113,7 @@ class _Scale:
             params["vqvae"]["budget_minutes"] = params["prior"]["budget_minutes"] = self._minutes
             path.write_text(yaml.safe_dump(params, sort_keys=False))
             (self._project / "dvc.lock").unlink()
-            config = self._project / ".dvc" / "config.local"  # as docs/large-libraries.md has it
+            config = self._project / ".dvc" / "config.local"  # as docs/scale.md has it
             config.write_text('[cache]\n    type = "hardlink,copy"\n')
 
     def _add(self) -> None:
