@@ -26,11 +26,11 @@ from distill.api import Model
 from distill.audio.image import mono
 from distill.audio.motion import Motion
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.generate.context import GenerationContext
 from distill.generate.fill import spliced
 from distill.generate.loop import LoopRequest
-from distill.generate.refusals import kept
+from distill.generate.rejection import kept
 from distill.generate.sounds import Seeds
-from distill.generate.source import Source
 from distill.progress import silent
 
 RESULTS = Path(__file__).parent / "results" / "pointing.csv"
@@ -73,20 +73,20 @@ class AlongOne(LoopRequest):
 
     number: int
 
-    def tempos(self, source: Source) -> dict[int, float]:
-        return {self.number: super().tempos(source)[self.number]}
+    def tempos(self, context: GenerationContext) -> dict[int, float]:
+        return {self.number: super().tempos(context)[self.number]}
 
 
 def loops(model: Model, recordings: Sequence[Samples]) -> Iterator[Figure]:
     """Pulse of loops at three tempi, along each recording that repeats, beside its own as fast, and copies."""
-    motions, rate, found, verdicts = model.source.motions, model.sample_rate, [], []
+    motions, rate, found, verdicts = model.context.motions, model.sample_rate, [], []
     for number, recording in enumerate(recordings):
         if motions is None or not motions.repeats(number):
             continue
         tempo = motions.tempo_of(number)
         for faster in TEMPOS:
             wanted = AlongOne(count=LOOPS, max_seconds=1.0, bpm=faster * tempo, beats=BEATS, number=number)
-            made = wanted.make(model.source, Seeds(1), [], silent, kept, False)
+            made = wanted.make(model.context, Seeds(1), [], silent, kept, False)
             length = round(BEATS * 60 / wanted.bpm * rate)
             played = np.resize(soxr.resample(recording, rate, rate / faster), 2 * length)
             own = [Motion.measure(np.tile(mono(sound.samples), 2), rate).pulse for sound in made.sounds]

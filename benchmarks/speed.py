@@ -77,13 +77,13 @@ def _compared(
 def measure_generation(model: Path) -> Table:
     """Median speed of generation with a loaded model, and of `distill generate` from its start to a file of a second."""
     say(f"generating with {model.name}")
-    source, row = Model(model).source, [model.name]
+    context, row = Model(model).context, [model.name]
     for batch in BATCHES:
         seconds = []
         for seed in range(ROUNDS):
             began = time.perf_counter()
             request = GenerationRequest(batch, SECONDS, natural_ending=False)
-            generate_sounds(source, request, Seeds(seed))
+            generate_sounds(context, request, Seeds(seed))
             seconds.append(time.perf_counter() - began)
         row.append(f"{batch * SECONDS / statistics.median(seconds[1:]):.1f}")
     starts = []

@@ -13,14 +13,14 @@ from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.coordinates import codewords_of
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ParamsError
+from distill.generate.context import GenerationContext
 from distill.generate.faults import FaultFinder, Samples
 from distill.generate.inputs import read, recorded
 from distill.generate.settings import Recording, Sound, SoundSettings
 from distill.generate.sounds import NEAREST_SECONDS, decode_sounds, frames_for_seconds
-from distill.generate.source import Source
 from distill.generate.tuner import Tuner
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
-from distill.novelty.verdict import Judge, Novelty
+from distill.novelty.verdict import Novelty, NoveltyScorer
 from distill.params.settings import validated
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
@@ -84,8 +84,8 @@ class Model:
     @property
     def note(self) -> str:
         """Sentence on what sounds are made with, where that is not a prior of the file, or what verdicts miss; else ""."""
-        if self.source.untrained:
-            return self.source.untrained
+        if self.context.untrained:
+            return self.context.untrained
         trained = self.metadata.prior_metadata
         if trained is not None and trained.memorization.is_of_copies:
             return (
@@ -100,25 +100,25 @@ class Model:
         )
 
     @cached_property
-    def source(self) -> Source:
+    def context(self) -> GenerationContext:
         """What sounds are drawn from and judged by."""
         known = (self.bundle.reference, self.labels, self.path, self.metadata.payload_sha256)
-        return Source(self.bundle.codec, self.prior, *known, critic=self.metadata.critic)
+        return GenerationContext(self.bundle.codec, self.prior, *known, critic=self.metadata.critic)
 
     @property
-    def judge(self) -> Judge | None:
+    def scorer(self) -> NoveltyScorer | None:
         """Judge of novelty against the training recordings; None where the file has no reference."""
-        return self.source.judge
+        return self.context.scorer
 
     @property
     def fault_finder(self) -> FaultFinder | None:
         """What finds faults of sounds, by the training recordings; None where the file has no reference."""
-        return self.source.finder
+        return self.context.finder
 
     @property
     def tuner(self) -> Tuner:
         """What brings sounds to notes."""
-        return self.source.tuner
+        return self.context.tuner
 
     def follow(self, recording: Recording, **settings: Any) -> "Generated":
         """Generate sounds that follow a recording or a MIDI file: `generate` with `follow`, and its other arguments."""
@@ -147,7 +147,7 @@ class Model:
         model learned, was made softer. Raises AudioError, and ParamsError for samples of another shape, that are empty, or
         hold NaN or infinite values.
         """
-        return read(self.source, recording).samples
+        return read(self.context, recording).samples
 
     def side_info(self, recording: Recording) -> SideInfo:
         """Measure the side information of a file or of samples, as in `samples`; `decode` takes it next to their codes.
@@ -156,7 +156,7 @@ class Model:
         difference in 20 bands, `image[:, 1]` of the coherence. Its `noise` is uint8 `[T, 8]`, steps of the noise floor in 8
         bands. A row covers the whole sound, or one second of a sound longer than 1.5 s.
         """
-        return read(self.source, recording).side_info
+        return read(self.context, recording).side_info
 
     @usual_tensors()
     def encode(self, recording: Recording, sample_rate: int | None = None) -> Codes:
@@ -165,7 +165,7 @@ class Model:
         Raises AudioError and ParamsError.
         """
         given = recording if sample_rate is None else Sound(recording, sample_rate)
-        return recorded(self.source, given).codes
+        return recorded(self.context, given).codes
 
     @usual_tensors()
     def decode(self, codes: NDArray[np.integer], side_info: SideInfo = UNKNOWN, width: float = 1.0) -> Samples:
@@ -189,9 +189,9 @@ class Model:
     @usual_tensors()
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
         """Novelty of sounds, given their codes `[F, Q]`. Raises ArtifactError when the file has no reference."""
-        self.source.needed_reference()
-        assert self.judge is not None
-        return self.judge(codes)
+        self.context.needed_reference()
+        assert self.scorer is not None
+        return self.scorer(codes)
 
     @usual_tensors()
     def nearest(self, novelty: Novelty) -> Samples:
@@ -199,7 +199,7 @@ class Model:
 
         Of a long recording, NEAREST_SECONDS from the passage on. Raises ArtifactError when the file has no reference.
         """
-        reference = self.source.needed_reference()
+        reference = self.context.needed_reference()
         codes = reference.codes[list(reference.names).index(novelty.nearest.nearest)]
         most = frames_for_seconds(self.bundle.codec, NEAREST_SECONDS)
         offset = round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate)
@@ -210,7 +210,7 @@ class Model:
 
     def label_number(self, label: str | None) -> int:
         """Index of a label, from 1 on, 0 for none. Raises ParamsError that lists the labels. See `Source.label_number`."""
-        return self.source.label_number(label)
+        return self.context.label_number(label)
 
 
 for _verb in VERBS.values():

@@ -19,9 +19,9 @@ from distill.codec.streaming import decode, encode, noise_of, within_full_scale
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
+from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import Samples
 from distill.generate.sounds import COARSE_FROM
-from distill.generate.source import Recorded, Source
 from distill.model_file.format import Bundle, BundleMetadata
 from distill.params import default_params
 from distill.prior.pretrained import pretrained_prior
@@ -74,7 +74,7 @@ class ModelOfOne(Model):
             codec_sha256=weights_sha256(codec),
         )
         self.bundle = Bundle(codec, prior, metadata)
-        self.source = Source(
+        self.context = GenerationContext(
             codec,
             prior,
             path=path,

@@ -7,7 +7,7 @@ from stages.running import AUDITION, FOLDERS, bundle_path, run_stage, tracking_r
 def main(params: Params) -> None:
     from distill.audio.corpus import load_corpus
     from distill.generate.audition import audition
-    from distill.generate.source import Source
+    from distill.generate.context import GenerationContext
     from distill.model_file.build import measured
     from distill.model_file.format import load_bundle
     from distill.prior.data import read_prior_data
@@ -20,8 +20,8 @@ def main(params: Params) -> None:
             read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference(), bundle.codec
         )
         assert bundle.prior is not None  # which the stage before wrote
-        source = Source(bundle.codec, bundle.prior, reference, bundle.labels, critic=bundle.metadata.critic)
-        metrics, times_real_time = audition(source, corpus, params.audition, params.seed, folder)
+        context = GenerationContext(bundle.codec, bundle.prior, reference, bundle.labels, critic=bundle.metadata.critic)
+        metrics, times_real_time = audition(context, corpus, params.audition, params.seed, folder)
     write_metrics("audition", metrics)
     figures = {**metrics, "times_real_time": times_real_time}
     settings = {**params.audition.model_dump(), "seed": params.seed}

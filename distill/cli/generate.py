@@ -39,7 +39,7 @@ from distill.verbs.verb import Verb
 if TYPE_CHECKING:
     from distill.api import Model
     from distill.generate.faults import Samples
-    from distill.generate.refusals import Sound
+    from distill.generate.rejection import GeneratedSound
     from distill.generate.results import Result
 
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
@@ -229,7 +229,7 @@ class SoundFiles:
                 return
             self._has_passed = True
 
-    def _write_companions(self, path: Path, sound: "Sound") -> None:
+    def _write_companions(self, path: Path, sound: "GeneratedSound") -> None:
         """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside a sound that has none."""
         import soundfile
 
@@ -247,7 +247,7 @@ class SoundFiles:
 
 def _say_note(model: "Model") -> None:
     """Say what sounds were made with; results say it where nothing was trained."""
-    if model.note and not model.source.untrained:
+    if model.note and not model.context.untrained:
         say(f"distill: note: {model.note}")
 
 

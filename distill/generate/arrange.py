@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from distill.audio.measure import level_db
 from distill.codec.streaming import encode_each, within_full_scale
+from distill.generate.context import GenerationContext
 from distill.generate.faults import Samples
-from distill.generate.refusals import FAULTY, Draws, Emit, Refusal, Sound
+from distill.generate.rejection import FAULTY, Draws, Emit, GeneratedSound, RejectionCriterion
 from distill.generate.score import Contour, Note, Score
 from distill.generate.settings import LONGEST_SECONDS
 from distill.generate.sounds import PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
-from distill.generate.source import Source
 from distill.generate.tuner import Tuner, moves_in_words, octaves_back, octaves_into
 from distill.novelty.verdict import least_new
 from distill.progress import Progress
@@ -53,9 +53,9 @@ class ScoreRequest(GenerationRequest):
 
     def make(
         self,
-        source: Source,
+        context: GenerationContext,
         seeds: Seeds,
-        refusals: Sequence[Refusal],
+        criteria: Sequence[RejectionCriterion],
         report: Progress,
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - each rendition is made alone
@@ -63,20 +63,25 @@ class ScoreRequest(GenerationRequest):
         """Generate the sounds of each rendition and mix them; see `generate_sounds`."""
         made = Draws()
         for number in range(self.count):
-            sounds: dict[Which, Sound] = {}
+            sounds: dict[Which, GeneratedSound] = {}
             for place, label in enumerate(self.score.labels):
                 seed = Seeds(derive_seed(seeds.of_sound(number, 0), Stream.SCORE_SOUNDS, place))
-                which, draws = self._drawn(source, label, seed, refusals, report)
+                which, draws = self._drawn(context, label, seed, criteria, report)
                 sounds |= equally_loud(
-                    dict(zip(which, draws.sounds, strict=True)), source.codec.spectrogram.sample_rate
+                    dict(zip(which, draws.sounds, strict=True)), context.codec.spectrogram.sample_rate
                 )
                 made.redrawn.update(draws.redrawn)
-            for sound in self._mixed(source, sounds):
-                made.hand_over(len(made.drawn), sound, emit)
+            for sound in self._mixed(context, sounds):
+                made.deliver(len(made.drawn), sound, emit)
         return made
 
     def _drawn(
-        self, source: Source, label: str, seeds: Seeds, refusals: Sequence[Refusal], report: Progress
+        self,
+        context: GenerationContext,
+        label: str,
+        seeds: Seeds,
+        criteria: Sequence[RejectionCriterion],
+        report: Progress,
     ) -> tuple[list[Which], Draws]:
         """Generate sounds for a label's notes: for each key a variation a note, at most VARIATIONS."""
         notes = [note for note in self.score.notes if note.label == label]
@@ -92,14 +97,14 @@ class ScoreRequest(GenerationRequest):
             notes=keys,
             width=self.width,
             drafts=self.drafts,
-            finds_faults=FAULTY in refusals,
+            finds_faults=FAULTY in criteria,
         )
         own = [in_tune(request)] * bool(keys)
-        return which, generate_sounds(source, request, seeds, [*own, *refusals], report)
+        return which, generate_sounds(context, request, seeds, [*own, *criteria], report)
 
-    def _mixed(self, source: Source, sounds: Mapping[Which, Sound]) -> list[Sound]:
+    def _mixed(self, context: GenerationContext, sounds: Mapping[Which, GeneratedSound]) -> list[GeneratedSound]:
         """Mix a rendition, or its stems; a mix has the novelty of its least novel sound."""
-        rate, played = source.codec.spectrogram.sample_rate, Counter[tuple[str, int | None]]()
+        rate, played = context.codec.spectrogram.sample_rate, Counter[tuple[str, int | None]]()
         chosen: list[tuple[Note, Samples]] = []
         for note in self.score.notes:
             key = (note.label, note.key)
@@ -109,24 +114,26 @@ class ScoreRequest(GenerationRequest):
         whole = mixed(chosen, rate, loop)
         gain = np.float32(min(1.0, PEAK / max(float(np.abs(whole).max()), PEAK)))  # the same for all stems
         if not self.stems:
-            return [self._sound(source, "", gain * whole, sounds)]
+            return [self._sound(context, "", gain * whole, sounds)]
         stems = []
         for label in self.score.labels:
             own = mixed([pair for pair in chosen if pair[0].label == label], rate, loop)
             longer = [(0, max(0, len(whole) - len(own))), (0, 0)][: own.ndim]
-            stems.append(self._sound(source, label, gain * np.pad(own, longer), sounds))
+            stems.append(self._sound(context, label, gain * np.pad(own, longer), sounds))
         return stems
 
-    def _sound(self, source: Source, label: str, samples: Samples, sounds: Mapping[Which, Sound]) -> Sound:
+    def _sound(
+        self, context: GenerationContext, label: str, samples: Samples, sounds: Mapping[Which, GeneratedSound]
+    ) -> GeneratedSound:
         """Sound from mixed `samples` of a label, or of all labels if it is "", with re-encoded codes."""
-        rate = source.codec.spectrogram.sample_rate
-        in_mono = within_full_scale(source.codec, folded(samples, rate), "the mix")
-        codes = next(encode_each(source.codec, [torch.from_numpy(in_mono)])).cpu().numpy()
+        rate = context.codec.spectrogram.sample_rate
+        in_mono = within_full_scale(context.codec, folded(samples, rate), "the mix")
+        codes = next(encode_each(context.codec, [torch.from_numpy(in_mono)])).cpu().numpy()
         of_it = [sound.novelty for which, sound in sounds.items() if label in ("", which[0])]
-        return Sound(codes, least_new(of_it), None, samples, len(samples) / rate, label=label)
+        return GeneratedSound(codes, least_new(of_it), None, samples, len(samples) / rate, label=label)
 
 
-def equally_loud(sounds: Mapping[Which, Sound], sample_rate: int) -> dict[Which, Sound]:
+def equally_loud(sounds: Mapping[Which, GeneratedSound], sample_rate: int) -> dict[Which, GeneratedSound]:
     """Bring all variations of a key to their median level, so that equal velocities are equally loud."""
     levels = {which: level_db(sound.samples, sample_rate) for which, sound in sounds.items()}
     of_keys: dict[tuple[str, int | None], list[float]] = defaultdict(list)

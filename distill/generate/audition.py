@@ -22,9 +22,10 @@ from distill.audio.write import write_audio
 from distill.codec.layout import level_names
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
+from distill.generate.context import GenerationContext
 from distill.generate.faults import FaultReport
-from distill.generate.policies import Sampling
-from distill.generate.refusals import Sound
+from distill.generate.processors import Sampling
+from distill.generate.rejection import GeneratedSound
 from distill.generate.selection.choice import DRAFTS
 from distill.generate.sounds import (
     NEAREST_SECONDS,
@@ -35,7 +36,6 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_sounds,
 )
-from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import report_on
 from distill.novelty.scores import MOST_DECODED
@@ -53,7 +53,7 @@ COMPARED = (
 
 
 def audition(
-    source: Source,
+    context: GenerationContext,
     corpus: Corpus,
     params: AuditionConfig,
     seed: int,
@@ -61,17 +61,17 @@ def audition(
 ) -> tuple[dict[str, float], float]:
     """Generate sounds, compare them with the recordings, and write sounds, pictures, page and report into `output`.
 
-    The source needs a reference, and the corpus the audio of the nearest recordings. Sounds are divided evenly among
+    The context needs a reference, and the corpus the audio of the nearest recordings. Sounds are divided evenly among
     labels. Returns the metrics in COMPARED, and the generation speed in seconds of sound per second. Raises
     ArtifactError if a network gives NaN or infinite values.
     """
-    codec, reference = source.codec, source.reference
-    judge, finder = source.judge, source.finder  # built before timing starts
+    codec, reference = context.codec, context.reference
+    scorer, finder = context.scorer, context.finder  # built before timing starts
     assert reference is not None
-    assert judge is not None
+    assert scorer is not None
     assert finder is not None
     began = time.monotonic()
-    sounds = _generated(source, params, seed)
+    sounds = _generated(context, params, seed)
     generation_seconds = time.monotonic() - began
     codes = [sound.codes for _, sound in sounds]
     novelty = [sound.novelty for _, sound in sounds if sound.novelty is not None]
@@ -79,7 +79,7 @@ def audition(
     longest = round(min(params.max_seconds, NEAREST_SECONDS) * corpus.sample_rate)
     recorded = [*_held_out(codec, reference, corpus, longest)]
     most_frames = frames_for_seconds(codec, params.max_seconds)
-    report = report_on(judge, codes, lengths, novelty, seed, most_frames, [samples for samples, _ in recorded])
+    report = report_on(scorer, codes, lengths, novelty, seed, most_frames, [samples for samples, _ in recorded])
     heard = [folded(sound.samples, corpus.sample_rate) for _, sound in sounds]
     noise = _partial_noise(codec, heard, recorded, corpus)
     faults = FaultReport([sound.faults or () for _, sound in sounds], finder.held_out())
@@ -99,10 +99,10 @@ def audition(
                 **(sound.likeness.json if sound.likeness else {}),
             }
         )
-    critic = {} if source.critic is None else {"critic/auc": source.critic.auc}
+    critic = {} if context.critic is None else {"critic/auc": context.critic.auc}
     figures = {**report.json(), **noise, **critic, "faults": faults.json(), "seed": seed, "generated": rows}
     write_json(output / "report.json", figures)
-    lines = [*report.lines, own_partial_noise_line(noise), *faults.lines, source.critic.line if source.critic else ""]
+    lines = [*report.lines, own_partial_noise_line(noise), *faults.lines, context.critic.line if context.critic else ""]
     write_page(output / "index.html", [*filter(None, lines)], rows)
     metrics = {**report.metrics(), **faults.metrics()}
     return {
@@ -112,10 +112,10 @@ def audition(
     }, report.seconds / generation_seconds
 
 
-def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[str, Sound]]:
+def _generated(context: GenerationContext, params: AuditionConfig, seed: int) -> list[tuple[str, GeneratedSound]]:
     """Generated sounds with the names of their labels, divided evenly among labels."""
-    sounds: list[tuple[str, Sound]] = []
-    for place, (label, count) in enumerate(by_label(params.count, len(source.labels))):
+    sounds: list[tuple[str, GeneratedSound]] = []
+    for place, (label, count) in enumerate(by_label(params.count, len(context.labels))):
         wanted = GenerationRequest(
             count=count,
             max_seconds=params.max_seconds,
@@ -124,9 +124,9 @@ def _generated(source: Source, params: AuditionConfig, seed: int) -> list[tuple[
             drafts=DRAFTS,
             finds_faults=True,
         )
-        own_seed = derive_seed(seed, Stream.AUDITION_LABELS, place) if len(source.labels) > 1 else seed
-        name = source.labels[label - 1] if label else ""
-        sounds += [(name, sound) for sound in generate_sounds(source, wanted, Seeds(own_seed)).sounds]
+        own_seed = derive_seed(seed, Stream.AUDITION_LABELS, place) if len(context.labels) > 1 else seed
+        name = context.labels[label - 1] if label else ""
+        sounds += [(name, sound) for sound in generate_sounds(context, wanted, Seeds(own_seed)).sounds]
     return sounds
 
 
@@ -162,7 +162,7 @@ def _partial_noise(
 
 
 def _write_sound(
-    output: Path, number: int, sound: Sound, corpus: Corpus, entry: ManifestRow, offset_seconds: float
+    output: Path, number: int, sound: GeneratedSound, corpus: Corpus, entry: ManifestRow, offset_seconds: float
 ) -> dict[str, Any]:
     """Write a sound, its pictures and its nearest recording, cut to the aligned part if long; return card fields."""
     rate, name = corpus.sample_rate, f"sound_{number:03d}"

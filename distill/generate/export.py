@@ -29,7 +29,7 @@ from distill.codec.streaming import decoded_context, noise_of
 from distill.codec.tones.layer import PARTIALS
 from distill.codes.sequences import bos_token, eos_token
 from distill.errors import ParamsError
-from distill.generate.policies import Draw, Policy, Sampling, chain, keep
+from distill.generate.processors import Draw, LogitsProcessor, Sampling, chain, keep
 from distill.generate.sampling import draw, undo_label_smoothing
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.base import Prior
@@ -168,7 +168,7 @@ class FrameGraph(Graph):
         state = prior.start(label)
         state.positions, state.count, state.frames, state.cache = position, past.shape[1], past, GrowingCache(cache)
         prior.advance(frames, state, newest=1)
-        policies = chain(Sampling(), prior.shape.layout, [_temper(temperature), keep(kept[:, None])])
+        processors = chain(Sampling(), prior.shape.layout, [_temper(temperature), keep(kept[:, None])])
         codes, end = frames[:, 0, :0], torch.tensor([eos_token(prior.codebook_size)])
         for level, size in enumerate(prior.shape.codebook_sizes):
             logits = prior.next_logits(codes, state).float()
@@ -176,13 +176,13 @@ class FrameGraph(Graph):
             possible = logits[:, :size] if level else logits.masked_fill(is_end & ~may_end, -torch.inf)
             shares = undo_label_smoothing(possible, self.smoothing[level], size)
             step = Draw(0, level, torch.zeros(1, dtype=torch.int64), codes, codes)
-            for policy in policies:
-                shares = policy(shares, step)
+            for processor in processors:
+                shares = processor(shares, step)
             codes = torch.cat([codes, draw(shares, numbers[:, level])[:, None]], dim=1)
         return codes, torch.stack(state.cache.layers)
 
 
-def _temper(temperature: Tensor) -> Policy:
+def _temper(temperature: Tensor) -> LogitsProcessor:
     """Temperature `[1]` as in `truncation`, but as an input of the graph."""
     return lambda shares, _: shares.pow(1 / temperature)
 

@@ -28,11 +28,11 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.drums import drum_keys
 from distill.errors import ParamsError
+from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import FOLLOWING, Fault
-from distill.generate.policies import Draw, Policy, first_possible, near_to
+from distill.generate.processors import Draw, LogitsProcessor, first_possible, near_to
 from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
 from distill.generate.sounds import BATCH, Attempt, GenerationRequest
-from distill.generate.source import Recorded, Source
 from distill.generate.tuner import moves_in_words, octaves_back, octaves_into
 from distill.prior.courses import LOUD
 from distill.progress import Progress
@@ -73,7 +73,7 @@ class Followed:
     envelopes: Tensor
 
     @cached_property
-    def is_heard(self) -> Tensor:
+    def needs_audio(self) -> Tensor:
         """Whether frames `[F]` are less than SOFTEST_DB below the loudest frame."""
         return 20 * (self.loudness - self.loudness.max()) > -SOFTEST_DB
 
@@ -81,11 +81,11 @@ class Followed:
     def starts(self) -> list[int]:
         """First frame of each note; the first note begins at 0."""
         decibels, pitches, starts = (20 * self.levels).numpy(), self.pitches.numpy(), [0]
-        for frame, is_heard in enumerate(self.is_heard.tolist()):
+        for frame, needs_audio in enumerate(self.needs_audio.tolist()):
             if frame - starts[-1] < SHORTEST_NOTE:
                 continue
             before = decibels[max(0, frame - RISE_FRAMES) : frame]
-            rises = is_heard and decibels[frame] > max(before.min() + RISE_DB, before[-1])
+            rises = needs_audio and decibels[frame] > max(before.min() + RISE_DB, before[-1])
             if rises or _steps_at(pitches, frame):
                 starts.append(frame)
         return starts
@@ -120,8 +120,8 @@ def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> F
     is_tone = torch.from_numpy(binary_opening(pitches.isfinite().numpy(), np.ones(SHORTEST_TONE)))
     return replace(
         course,
-        pitches=torch.where(course.is_heard & is_tone, pitches, math.nan),
-        envelopes=torch.where(course.is_heard[:, None], course.envelopes, math.nan),
+        pitches=torch.where(course.needs_audio & is_tone, pitches, math.nan),
+        envelopes=torch.where(course.needs_audio[:, None], course.envelopes, math.nan),
     )
 
 
@@ -184,11 +184,11 @@ class FollowRequest(GenerationRequest):
         """Faults to check: contours were requested, so they are not faults."""
         return FOLLOWING
 
-    def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
+    def draw(self, context: GenerationContext, attempt: Attempt) -> list[Drawn]:
         """Generate a draft for each seed."""
-        return [Drawn(self._phrase(source, seed, attempt.progress)) for seed in attempt.seeds]
+        return [Drawn(self._phrase(context, seed, attempt.progress)) for seed in attempt.seeds]
 
-    def _phrase(self, source: Source, seed: int, progress: Progress) -> Codes:
+    def _phrase(self, context: GenerationContext, seed: int, progress: Progress) -> Codes:
         """Codes `[F, Q]` of a sound, joined from one candidate for each note.
 
         The most in-tune candidate of a label's longest note is the reference: other notes of the label get the
@@ -209,7 +209,7 @@ class FollowRequest(GenerationRequest):
         for number, batch in enumerate(batches, 1):
             own = [note for note, _ in batch]
             seeds = [derive_seed(seed, Stream.FOLLOWED_NOTES, *row) for row in batch]
-            for note, candidate in zip(own, self._candidates(source, own, seeds), strict=True):
+            for note, candidate in zip(own, self._candidates(context, own, seeds), strict=True):
                 candidates[note].append(candidate)
             progress(number, len(batches), f"drafts of {several(len(notes), 'note')}")
         leaders = {}
@@ -221,16 +221,16 @@ class FollowRequest(GenerationRequest):
         ]
         every = [course.envelopes[start:end] for start, end in zip(course.starts, course.ends, strict=True)]
         return np.concatenate(
-            [sharpened(source.codec, codes, wanted) for codes, wanted in zip(chosen, every, strict=True)]
+            [sharpened(context.codec, codes, wanted) for codes, wanted in zip(chosen, every, strict=True)]
         )
 
-    def _candidates(self, source: Source, notes: Sequence[int], seeds: Sequence[int]) -> "list[_Candidate]":
+    def _candidates(self, context: GenerationContext, notes: Sequence[int], seeds: Sequence[int]) -> "list[_Candidate]":
         """Sample one candidate for each of `notes`, which share a label, and measure how far it is out of tune."""
         random = generators(seeds)
-        codec, course, made = source.codec, self.course, []
-        drawn = self._moved(source, self._drawn(source, notes, random), random, self.labels[notes[0]])
+        codec, course, made = context.codec, self.course, []
+        drawn = self._moved(context, self._drawn(context, notes, random), random, self.labels[notes[0]])
         decoded = decode_each(codec, map(torch.from_numpy, drawn))
-        for note, codes, heard in zip(notes, drawn, _courses(source.tuner.measure, decoded), strict=True):
+        for note, codes, heard in zip(notes, drawn, _courses(context.tuner.measure, decoded), strict=True):
             wanted = course.pitches[course.starts[note] : course.ends[note]]
             away = (heard - wanted)[wanted.isfinite()].abs().nan_to_num(math.inf)
             is_off = away > IN_TUNE + 2 * self.loose * LOOSE_SEMITONES
@@ -239,26 +239,28 @@ class FollowRequest(GenerationRequest):
             made.append(_Candidate(codes, off, latents.mean(dim=0).cpu()))
         return made
 
-    def _drawn(self, source: Source, notes: Sequence[int], random: Sequence[torch.Generator]) -> list[Codes]:
+    def _drawn(
+        self, context: GenerationContext, notes: Sequence[int], random: Sequence[torch.Generator]
+    ) -> list[Codes]:
         """Sample codes `[F, Q]` of some notes."""
-        course, codec, prior = self.course, source.codec, source.prior
+        course, codec, prior = self.course, context.codec, context.prior
         most = max(map(course.frames, notes))
         values = course.codes_of_loudness, course.pitches, course.envelopes
         loudness, pitches, envelopes = (course.by_note(value, notes) for value in values)
-        policies: list[Policy] = [near_envelopes(codec, envelopes)]
+        processors: list[LogitsProcessor] = [near_envelopes(codec, envelopes)]
         if self.has_pitch:
-            tones = source.tuner.along(pitches, self.loose * LOOSE_SEMITONES)
-            policies += [tones, without_tone(pitches.isnan(), self.loose)]
-        policies.append(follow_loudness(loudness, eos_token(prior.codebook_size), self.loose))
+            tones = context.tuner.along(pitches, self.loose * LOOSE_SEMITONES)
+            processors += [tones, without_tone(pitches.isnan(), self.loose)]
+        processors.append(follow_loudness(loudness, eos_token(prior.codebook_size), self.loose))
         label = self.labels[notes[0]]
         wanted = Sequences(len(notes), most, has_given_length=True, label=label, sampling=self.sampling)
-        return sample_codes(prior, wanted, random, policies)
+        return sample_codes(prior, wanted, random, processors)
 
     def _moved(
-        self, source: Source, drawn: Sequence[Codes], random: Sequence[torch.Generator], label: int
+        self, context: GenerationContext, drawn: Sequence[Codes], random: Sequence[torch.Generator], label: int
     ) -> list[Codes]:
         """Transfer motion of recordings to codes of notes, if the model has motions and loudness contours."""
-        motions, courses = source.motions, source.prior.courses
+        motions, courses = context.motions, context.prior.courses
         if motions is None or courses is None:
             return list(drawn)
         every = [
@@ -292,7 +294,7 @@ class _Candidate(NamedTuple):
         return other.off, float((self.shape - other.shape).square().sum())
 
 
-def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[FollowRequest, list[str]]:
+def follow_request(context: GenerationContext, recorded: Recorded, **about: Any) -> tuple[FollowRequest, list[str]]:
     """Request that follows a recording with a model, and remarks on how it is followed.
 
     `about` holds the request's other fields. Raises ParamsError for silence.
@@ -301,45 +303,45 @@ def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[Fo
     if np.abs(samples).max(initial=0.0) < SILENT:
         raise ParamsError("follow: expected a sound, found silence; choose another recording")
     label, remarks = about.get("label", 0), []
-    course = followed(source.codec, source.tuner.measure, samples)
-    loud = float(course.loudness[course.is_heard].quantile(LOUD))
-    course = replace(course, loudness=course.loudness + _loud(source, label, loud) - loud)
-    known = source.tuner.known(label)
-    voiced = float(course.pitches[course.is_heard].isfinite().double().mean())
-    named = [] if label else [number for number, keys in enumerate(drum_keys(source.labels), 1) if keys]
-    drums = list(filter(source.labelled, named))  # a model may hold no recordings
-    are_drums = len(drums) > MOSTLY * len(source.labels)
+    course = followed(context.codec, context.tuner.measure, samples)
+    loud = float(course.loudness[course.needs_audio].quantile(LOUD))
+    course = replace(course, loudness=course.loudness + _loud(context, label, loud) - loud)
+    known = context.tuner.known(label)
+    voiced = float(course.pitches[course.needs_audio].isfinite().double().mean())
+    named = [] if label else [number for number, keys in enumerate(drum_keys(context.labels), 1) if keys]
+    drums = list(filter(context.labelled, named))  # a model may hold no recordings
+    are_drums = len(drums) > MOSTLY * len(context.labels)
     is_rhythm = bool(drums) and (are_drums or known is None or voiced < MOSTLY)
     has_pitch = known is not None and voiced > 0 and not is_rhythm
     if not has_pitch:
         course = replace(course, pitches=torch.full_like(course.pitches, math.nan))
-    labels = _labels_like(source, drums, course, codes) if is_rhythm else [label] * len(course.starts)
+    labels = _labels_like(context, drums, course, codes) if is_rhythm else [label] * len(course.starts)
     if is_rhythm:
-        counts = Counter(source.labels[number - 1] for number in labels)
+        counts = Counter(context.labels[number - 1] for number in labels)
         remarks.append(f"hits are played by {', '.join(f'{name} ({count})' for name, count in counts.items())}")
     elif known is None:
         remarks.append("few of the recordings have a pitch, so the loudness alone is followed")
     elif has_pitch:
         course, moved = _within(course, known)
         remarks += moved
-    (novelty,) = source.novelty([recorded.codes])
+    (novelty,) = context.novelty([recorded.codes])
     if novelty and novelty.verdict == "copy":
         remarks.append(f"what is followed is among the recordings of the model: {novelty.nearest.nearest}")
-    seconds = len(samples) / source.codec.spectrogram.sample_rate
+    seconds = len(samples) / context.codec.spectrogram.sample_rate
     return FollowRequest(max_seconds=seconds, course=course, has_pitch=has_pitch, labels=labels, **about), remarks
 
 
-def _labels_like(source: Source, drums: Sequence[int], course: Followed, codes: Tensor) -> list[int]:
+def _labels_like(context: GenerationContext, drums: Sequence[int], course: Followed, codes: Tensor) -> list[int]:
     """For each note, the drum label with the nearest standardised spectrum.
 
     Notes and labels are standardised apart: a beatboxed kick is not like a kick, but it is the darkest of the hits.
     """
     theirs = [
-        torch.stack([_bands(source.codec, torch.from_numpy(own.astype(np.int64))) for own in source.labelled(number)])
+        torch.stack([_bands(context.codec, torch.from_numpy(own.astype(np.int64))) for own in context.labelled(number)])
         for number in drums
     ]
     pieces = [codes[start:end] for start, end in zip(course.starts, course.ends, strict=True)]
-    notes = _standardised(torch.stack([_bands(source.codec, piece) for piece in pieces]))
+    notes = _standardised(torch.stack([_bands(context.codec, piece) for piece in pieces]))
     labels = _standardised(torch.stack([own.mean(dim=0) for own in theirs]))
     return [drums[place] for place in torch.cdist(notes, labels).argmin(dim=1).tolist()]
 
@@ -358,9 +360,9 @@ def _bands(codec: VQVAE, codes: Tensor) -> Tensor:
     return _centred((bands * loud).sum(dim=0) / loud.sum().clamp_min(1e-12)).cpu()
 
 
-def _loud(source: Source, label: int, otherwise: float) -> float:
+def _loud(context: GenerationContext, label: int, otherwise: float) -> float:
     """Median loudness of recordings with a label as log10 of an amplitude, or `otherwise` if the prior has none."""
-    courses = source.prior.courses
+    courses = context.prior.courses
     if courses is None:
         return otherwise
     return LOUDNESS_RANGE[0] + LOUDNESS_STEP * float(np.median(courses.loud(label)))
@@ -404,7 +406,7 @@ def sharpened(codec: VQVAE, codes: Codes, wanted: Tensor) -> Codes:
     return sharpened
 
 
-def follow_loudness(codes: Tensor, eos: int, loose: float) -> Policy:
+def follow_loudness(codes: Tensor, eos: int, loose: float) -> LogitsProcessor:
     """Logits processor for the loudness codes `[count, F]`, NaN after the end.
 
     Weights are Gaussian around each code, with a standard deviation of `loose` (0 to 1) times LOOSE_STEPS.
@@ -422,7 +424,7 @@ def follow_loudness(codes: Tensor, eos: int, loose: float) -> Policy:
     return near
 
 
-def without_tone(where: Tensor, loose: float) -> Policy:
+def without_tone(where: Tensor, loose: float) -> LogitsProcessor:
     """Logits processor against tones in frames `where` `[count, F]`; `loose` is the weight of notes there."""
 
     def silenced(shares: Tensor, step: Draw) -> Tensor:
@@ -436,7 +438,7 @@ def without_tone(where: Tensor, loose: float) -> Policy:
     return silenced
 
 
-def near_envelopes(codec: VQVAE, envelopes: Tensor) -> Policy:
+def near_envelopes(codec: VQVAE, envelopes: Tensor) -> LogitsProcessor:
     """Logits processor that steers codewords to envelopes `[count, F, E]` relative to the loudness, NaN for any."""
     steps = envelopes.shape[2]
     to_envelope = (codec.components.T / codec.weights)[:, -steps:].cpu()

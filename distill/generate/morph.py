@@ -17,9 +17,9 @@ from distill.codec.layout import NOTE, NOTES, SHAPE, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tones.layer import note_and_tuning
 from distill.codes.store import Codes
-from distill.generate.refusals import Draws, Emit, Sound
+from distill.generate.context import GenerationContext, Recorded
+from distill.generate.rejection import Draws, Emit, GeneratedSound
 from distill.generate.sounds import decode_sounds, in_channels
-from distill.generate.source import Recorded, Source
 from distill.prior.courses import between
 from distill.progress import Progress
 
@@ -92,7 +92,7 @@ def morphed(codec: VQVAE, intervals: Tensor, ends: Sequence[End], shares: Sequen
 
 
 def morphs(
-    source: Source,
+    context: GenerationContext,
     corners: Sequence[Recorded],
     steps: int,
     width: float,
@@ -105,18 +105,20 @@ def morphs(
     the nearest recording.
     """
     channels = 2 if width and any(corner.side_info.is_stereo for corner in corners) else 1
-    draws, rate, intervals = Draws(), source.codec.spectrogram.sample_rate, source.tuner.intervals_heard
-    ends = [End.of(source.codec, intervals, corner.codes) for corner in corners]
+    draws, rate, intervals = Draws(), context.codec.spectrogram.sample_rate, context.tuner.intervals_heard
+    ends = [End.of(context.codec, intervals, corner.codes) for corner in corners]
     places = np.linspace(0, 1, steps).tolist()
     cells = [(down, across) for down in (places if len(corners) > 2 else [0.0]) for across in places]
     for number, (down, across) in enumerate(cells):
         upper, lower = ((1 - down) * (1 - across), (1 - down) * across), (down * (1 - across), down * across)
         shares = (*upper, *lower)[: len(corners)]
-        own = morphed(source.codec, intervals, ends, shares)
+        own = morphed(context.codec, intervals, ends, shares)
         side_info = corners[nearest(shares)].side_info
-        (samples,) = decode_sounds(source.codec, [own], side_info=[side_info], width=width)
+        (samples,) = decode_sounds(context.codec, [own], side_info=[side_info], width=width)
         samples = in_channels(samples, channels)
-        (novelty,) = source.novelty([own])
-        draws.hand_over(number, Sound(own, novelty, None, samples, len(samples) / rate, side_info=side_info), emit)
+        (novelty,) = context.novelty([own])
+        draws.deliver(
+            number, GeneratedSound(own, novelty, None, samples, len(samples) / rate, side_info=side_info), emit
+        )
         report(number + 1, len(cells), "steps")
     return draws

@@ -30,7 +30,7 @@ from distill.codec.spectral import SpectrogramConfig
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.generate.faults import MOST_FRAMES, SMOOTHED_FRAMES
-from distill.generate.policies import NEAR_DB, Policy, near_to
+from distill.generate.processors import NEAR_DB, LogitsProcessor, near_to
 from distill.prior.courses import Course, between, steps_at
 
 BANDS = 10  # bands of the spectra that are transferred
@@ -91,7 +91,7 @@ class Motions:
         )
         return moved, recording
 
-    def beats(self, courses: Sequence[Course], bands: int = BEAT_BANDS, deviation: float = NEAR_DB) -> Policy:
+    def beats(self, courses: Sequence[Course], bands: int = BEAT_BANDS, deviation: float = NEAR_DB) -> LogitsProcessor:
         """Logits processor that steers codewords of sounds with a beat to the spectra of their recordings.
 
         Spectra have `bands` bands a hop and are read at the nearest hop, because interpolation would blur beats.

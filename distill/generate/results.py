@@ -13,16 +13,16 @@ from distill.audio.output import Output
 from distill.audio.side_info import SideInfo
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
+from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import Fault, FaultReport, Samples
 from distill.generate.notebook import players_and_table
-from distill.generate.refusals import IN_TUNE, Draws, Sound
+from distill.generate.rejection import IN_TUNE, Draws, GeneratedSound
 from distill.generate.sounds import decode_sounds
-from distill.generate.source import Recorded, Source
 from distill.notes import CONCERT, Tuning, pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra, mean_difference, sound_difference
-from distill.novelty.verdict import Judge, Novelty, Verdict
+from distill.novelty.verdict import Novelty, NoveltyScorer, Verdict
 from distill.storage.files import MARK
 from distill.text import beside, one_line, several, table, terminal_width, wrapped
 
@@ -162,7 +162,7 @@ class Result(ABC):
         """Line on sounds that are softer than requested, if any."""
         return self.output.lines([sound.under_db for sound in self.draws.sounds], self.KIND)
 
-    def _levelled(self, sound: Sound) -> Json:
+    def _levelled(self, sound: GeneratedSound) -> Json:
         """Level of a sound below the requested loudness; empty if none was requested."""
         return {} if self.output.loudness is None else {"under_db": sound.under_db}
 
@@ -175,7 +175,7 @@ class Result(ABC):
         at_note = f"{asked - self.off_note} of {asked} {self.KIND}s at their note"
         return [f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}", *filter(None, [self.tuning.in_words])]
 
-    def _tuned(self, sound: Sound) -> Json:
+    def _tuned(self, sound: GeneratedSound) -> Json:
         """Note and pitch of a sound, also in words; empty if no note was requested."""
         if sound.note is None:
             return {}
@@ -220,11 +220,11 @@ class Generated(Result):
         """Faults of each sound; None if the model has no reference."""
         return [sound.faults for sound in self.draws.sounds]
 
-    def _own(self, sound: Sound) -> Json:
+    def _own(self, sound: GeneratedSound) -> Json:
         label = {"label": sound.label} if sound.label else {}
         return {**label, "faults": None if sound.faults is None else list(sound.faults)}
 
-    def _in_words(self, sound: Sound) -> list[str | None]:
+    def _in_words(self, sound: GeneratedSound) -> list[str | None]:
         faulty = f"Faulty: {', '.join(sound.faults)}" if sound.faults else None
         return [sound.label, faulty, _short(sound), sound.likeness and sound.likeness.in_words]
 
@@ -260,7 +260,7 @@ class Generated(Result):
         return lines
 
 
-def _short(sound: Sound) -> str | None:
+def _short(sound: GeneratedSound) -> str | None:
     """Verdict in a few words, or None if novelty is unknown."""
     return None if sound.novelty is None else sound.novelty.short
 
@@ -281,18 +281,18 @@ class Similarity:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Take(Sound):
+class Take(GeneratedSound):
     """Take of a recording, with its similarity to the recording."""
 
     similarity: Similarity
 
 
-def with_similarity(source: Source, drafts: Draws, recording: Recorded, codes: Codes) -> Draws:
+def with_similarity(context: GenerationContext, drafts: Draws, recording: Recorded, codes: Codes) -> Draws:
     """Make takes of sounds: add their similarity to a recording, whose codes `[F, Q]` may have been transposed."""
-    decoded = decode_sounds(source.codec, [recording.codes])[0]
-    coding_db = sound_difference(source.codec, recording.samples, decoded)
+    decoded = decode_sounds(context.codec, [recording.codes])[0]
+    coding_db = sound_difference(context.codec, recording.samples, decoded)
     takes = [own.codes for own in drafts.sounds]
-    alike = similarities(source.codec, source.reference, codes, takes, coding_db)
+    alike = similarities(context.codec, context.reference, codes, takes, coding_db)
     drafts.drawn = {
         number: Take(**vars(drafts.drawn[number]), similarity=similarity) for number, similarity in enumerate(alike)
     }
@@ -310,7 +310,7 @@ def similarities(
     spectra, verdicts = CodeSpectra(codec), list[Verdict | None]([None] * len(takes))
     if reference is not None:
         alone = replace(reference, names=["recording"], codes=[recording.astype(np.uint16)])
-        verdicts = [novelty.verdict for novelty in Judge(alone, codec)(takes)]
+        verdicts = [novelty.verdict for novelty in NoveltyScorer(alone, codec)(takes)]
     alike = []
     for codes, verdict in zip(takes, verdicts, strict=True):
         difference = mean_difference(spectra(codes), spectra(recording))
@@ -374,10 +374,10 @@ class Morphed(Result):
 
     columns: int
 
-    def _own(self, sound: Sound) -> Json:  # noqa: ARG002 - a step has no fields of its own
+    def _own(self, sound: GeneratedSound) -> Json:  # noqa: ARG002 - a step has no fields of its own
         return {}
 
-    def _in_words(self, sound: Sound) -> list[str | None]:
+    def _in_words(self, sound: GeneratedSound) -> list[str | None]:
         return [_short(sound)]
 
     def _together(self) -> Json:

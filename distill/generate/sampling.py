@@ -16,7 +16,7 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.motion import Motions
-from distill.generate.policies import Draw, Policy, Sampling, chain, follow
+from distill.generate.processors import Draw, LogitsProcessor, Sampling, chain, follow
 from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
@@ -59,19 +59,19 @@ def sample_codes(
     prior: Prior,
     wanted: Sequences,
     random: Sequence[torch.Generator],
-    policies: Sequence[Policy] = (),
+    processors: Sequence[LogitsProcessor] = (),
     progress: Progress = lambda *_: None,
 ) -> list[Codes]:
     """Sample sequences of codes `[F, Q]`, F at least 1, without the prompt.
 
-    Each level of each frame takes three steps: the prior's probabilities with label smoothing undone, the `policies` in
+    Each level of each frame takes three steps: the prior's probabilities with label smoothing undone, the `processors` in
     order, and a sample from one random number for each sequence. Each sequence has its own generator, so it does not
     depend on the others, except by rounding. Beyond its context the prior continues from the last half of its window.
     Raises ArtifactError if the prior gives NaN or infinite values.
     """
     layout, sizes, smoothing = prior.shape.layout, prior.shape.codebook_sizes, prior.smoothing.tolist()
     most_frames = wanted.most_frames(prior)
-    in_turn = chain(wanted.sampling, layout, policies)
+    in_turn = chain(wanted.sampling, layout, processors)
     codes = torch.zeros(wanted.count, most_frames, len(sizes), dtype=torch.int64)
     lengths, active = torch.full((wanted.count,), most_frames), torch.arange(wanted.count)
     sampler = _sampler(prior, wanted)
@@ -84,8 +84,8 @@ def sample_codes(
         if not math.isfinite(shares.sum()):
             raise ArtifactError("expected finite logits of the prior, found NaN or infinite values; train it again")
         step = Draw(frame, level, active, coarser.cpu(), codes)
-        for policy in in_turn:
-            shares = policy(shares, step)
+        for processor in in_turn:
+            shares = processor(shares, step)
         return draw(shares, numbers[:, level])
 
     with torch.backends.mkldnn.flags(False, None, None, None):  # oneDNN costs more than it saves here
@@ -110,7 +110,7 @@ def sample_along_courses(
     prior: Prior,
     wanted: Sequences,
     random: Sequence[torch.Generator],
-    policies: Sequence[Policy] = (),
+    processors: Sequence[LogitsProcessor] = (),
     motions: Motions | None = None,
     bends: bool = True,
     progress: Progress = lambda *_: None,
@@ -121,7 +121,7 @@ def sample_along_courses(
     the prior's contours. With a prompt no motion is transferred; with a prompt and a length there is no contour.
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
-        return [Drawn(codes) for codes in sample_codes(prior, wanted, random, policies, progress)]
+        return [Drawn(codes) for codes in sample_codes(prior, wanted, random, processors, progress)]
     most = wanted.most_frames(prior)
     if len(wanted.prompt):
         courses, motions = prior.courses.continued(wanted.prompt, wanted.label, random), None
@@ -132,7 +132,7 @@ def sample_along_courses(
     own = [follow(prior.courses.tokens(courses, most), prior.codebook_size, in_time)]
     if motions and any(in_time):
         own.append(motions.beats(courses))
-    drawn = sample_codes(prior, wanted, random, [*policies, *own], progress)
+    drawn = sample_codes(prior, wanted, random, [*processors, *own], progress)
     if not motions:
         return list(map(Drawn, drawn))
     pairs = zip(drawn, courses, strict=True)

@@ -25,7 +25,7 @@ from distill.codec.tones.layer import FLOORS, START, ToneLayer, steps_of
 from distill.codec.tones.meter import LEAST_SHARE, PitchMeter
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.policies import Draw, first_possible
+from distill.generate.processors import Draw, first_possible
 from distill.notes import CONCERT, CONCERT_PITCH, Tuning, note_name
 from distill.prior.base import Prior
 from distill.text import several

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from distill.drums import drum_keys
 from distill.errors import ArtifactError, AudioWarning, ParamsError
-from distill.generate.policies import Sampling
-from distill.generate.refusals import COPY, MISTUNED, Refusal, Sound, equal_to
+from distill.generate.context import GenerationContext, Recorded
+from distill.generate.processors import Sampling
+from distill.generate.rejection import COPY, MISTUNED, GeneratedSound, RejectionCriterion, equal_to
 from distill.generate.selection.choice import DRAFTS
 from distill.generate.settings import default_guidance
 from distill.generate.sounds import (
@@ -33,7 +34,6 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_sounds,
 )
-from distill.generate.source import Recorded, Source
 from distill.kit.kit import MOST_CLUSTERS, Place, assign_keys, read_keys
 from distill.kit.settings import KitSettings
 from distill.notes import CONCERT, note_name
@@ -52,7 +52,7 @@ Shapes = NDArray[np.float64]  # [n, BANDS]
 class Drawn(NamedTuple):
     """The sounds of a group, how many are missing, and the drafts that were refused for it, by reason."""
 
-    sounds: list[Sound]
+    sounds: list[GeneratedSound]
     missing: int
     refused: Counter[str]
 
@@ -65,44 +65,44 @@ class Group(NamedTuple):
     drawn: Drawn
 
 
-def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
+def with_own_note(context: GenerationContext, settings: KitSettings) -> KitSettings:
     """Settings with the note of a single recording that holds it, and has not the name of a drum: a kit at that note."""
     is_on_key = settings.notes is not None or settings.one_key
-    if source.single is None or is_on_key or any(drum_keys([source.path.stem])):
+    if context.single is None or is_on_key or any(drum_keys([context.path.stem])):
         return settings
-    pitch, tuning = pitch_of(source, source.single), source.tuner.tuning(settings.tuning)
+    pitch, tuning = pitch_of(context, context.single), context.tuner.tuning(settings.tuning)
     if pitch is None:
         return settings
     note = round(pitch - tuning.offset)
-    held = at_notes(source, sound_of(source, source.single, settings.seconds), [note], tuning.offset)
+    held = at_notes(context, sound_of(context, context.single, settings.seconds), [note], tuning.offset)
     return settings.model_copy(update={"notes": str(note)}) if held else settings
 
 
-def pitch_of(source: Source, sound: Recorded | Sound) -> float | None:
+def pitch_of(context: GenerationContext, sound: Recorded | GeneratedSound) -> float | None:
     """The pitch of a sound, in semitones (MIDI), of whose codes some have tones, where it is clear; else None."""
-    has_tones = source.codec.pitches(torch.from_numpy(sound.codes)).isfinite().any()
-    return source.tuner.measure(folded(sound.samples, source.codec.spectrogram.sample_rate)) if has_tones else None
+    has_tones = context.codec.pitches(torch.from_numpy(sound.codes)).isfinite().any()
+    return context.tuner.measure(folded(sound.samples, context.codec.spectrogram.sample_rate)) if has_tones else None
 
 
-def sound_of(source: Source, recorded: Recorded, seconds: float) -> Sound:
+def sound_of(context: GenerationContext, recorded: Recorded, seconds: float) -> GeneratedSound:
     """A recording as a sound with a pitch, of at most so many seconds."""
-    rate, pitch = source.codec.spectrogram.sample_rate, pitch_of(source, recorded)
+    rate, pitch = context.codec.spectrogram.sample_rate, pitch_of(context, recorded)
     codes, samples = (
-        recorded.codes[: frames_for_seconds(source.codec, seconds)],
+        recorded.codes[: frames_for_seconds(context.codec, seconds)],
         recorded.samples[: round(seconds * rate)],
     )
-    return Sound(codes, None, None, samples, len(samples) / rate, None, pitch, recorded.side_info)
+    return GeneratedSound(codes, None, None, samples, len(samples) / rate, None, pitch, recorded.side_info)
 
 
-def different_notes(source: Source, sounds: Sequence[Sound]) -> tuple[int, ...]:
+def different_notes(context: GenerationContext, sounds: Sequence[GeneratedSound]) -> tuple[int, ...]:
     """The nearest notes of sounds on one key, upwards, where half of them or more have a clear pitch; () for one note."""
-    pitches = [pitch_of(source, sound) for sound in sounds if sound.note is None]
+    pitches = [pitch_of(context, sound) for sound in sounds if sound.note is None]
     notes = [round(pitch) for pitch in pitches if pitch is not None]
     are_tonal = 2 * len(notes) >= len(pitches)
     return tuple(sorted(set(notes))) if are_tonal and len(set(notes)) > 1 else ()
 
 
-def check_instrument(source: Source, settings: KitSettings, labels: dict[int, str]) -> None:
+def check_instrument(context: GenerationContext, settings: KitSettings, labels: dict[int, str]) -> None:
     """Refuse what an instrument of these labels cannot be. Raises ArtifactError and ParamsError."""
     if settings.notes is None and not settings.one_key:
         return
@@ -117,23 +117,23 @@ def check_instrument(source: Source, settings: KitSettings, labels: dict[int, st
             f"keys {one_line(', '.join(settings.keys), 60)}: expected none for an instrument at notes, which has all keys; "
             "leave keys or notes out"
         )
-    source.tuner.check(settings.sampled, *labels)
+    context.tuner.check(settings.sampled, *labels)
 
 
 class Drawing:
     """Draws the sounds of a kit, counts the drafts that are refused, and reports how many sounds there are."""
 
-    def __init__(self, source: Source, settings: KitSettings) -> None:
-        self.source, self.settings, self.refused = source, settings, Counter[str]()
-        self.rate, self.report = source.codec.spectrogram.sample_rate, settings.progress
-        self.tuning = CONCERT if settings.notes is None else source.tuner.tuning(settings.tuning)
-        numbers = list(map(source.label_number, settings.labels)) or range(1, len(source.labels) + 1)
-        self.labels = {number: source.labels[number - 1] for number in numbers}
-        if source.single is not None or (settings.one_key and not self.labels):
-            self.labels = {0: source.path.stem}
-        named = {source.labels[source.label_number(label) - 1]: key for label, key in settings.keys.items()}
-        self.keys, self.spectra = read_keys(named), CodeSpectra(source.codec)
-        check_instrument(source, settings, self.labels)
+    def __init__(self, context: GenerationContext, settings: KitSettings) -> None:
+        self.context, self.settings, self.refused = context, settings, Counter[str]()
+        self.rate, self.report = context.codec.spectrogram.sample_rate, settings.progress
+        self.tuning = CONCERT if settings.notes is None else context.tuner.tuning(settings.tuning)
+        numbers = list(map(context.label_number, settings.labels)) or range(1, len(context.labels) + 1)
+        self.labels = {number: context.labels[number - 1] for number in numbers}
+        if context.single is not None or (settings.one_key and not self.labels):
+            self.labels = {0: context.path.stem}
+        named = {context.labels[context.label_number(label) - 1]: key for label, key in settings.keys.items()}
+        self.keys, self.spectra = read_keys(named), CodeSpectra(context.codec)
+        check_instrument(context, settings, self.labels)
 
     def instruments(self) -> Iterator[list[Group]]:
         """The groups of each instrument. Raises ParamsError for too many labels, ArtifactError for notes that none holds."""
@@ -141,7 +141,7 @@ class Drawing:
             yield list(self._at_notes())
             return
         names = list(self.labels.values()) or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
-        places = assign_keys(names, self.source.labels or names, self.keys)
+        places = assign_keys(names, self.context.labels or names, self.keys)
         drawn = self._of_labels() if self.labels else self._of_clusters()
         for group in map(Group, names, places, drawn):
             self.refused.update(group.drawn.refused)
@@ -157,8 +157,8 @@ class Drawing:
         total = len(self.labels) * (pool + each)
         for position, (number, name) in enumerate(self.labels.items()):
             before, title = position * (pool + each), f"sounds, {one_line(name, 40)}"
-            if self.source.single is not None:
-                yield self.draw(number, each, before, total, title, of_one=self.source.single)
+            if self.context.single is not None:
+                yield self.draw(number, each, before, total, title, of_one=self.context.single)
                 continue
             drafts = self.draw(number, pool, before, total, title)
             drawn = self.with_takes(number, self._most_alike(drafts.sounds), before + pool, total, title)
@@ -174,12 +174,12 @@ class Drawing:
             anchors = [drafts.sounds[member] for member in members]
             yield self.with_takes(0, anchors, pool + position * each, total, f"sounds, group {position + 1}")
 
-    def _distances(self, sounds: Sequence[Sound]) -> NDArray[np.float64]:
+    def _distances(self, sounds: Sequence[GeneratedSound]) -> NDArray[np.float64]:
         """How unlike sounds are, `[n, n]` in dB."""
         shapes = spectral_shapes([self.spectra(sound.codes) for sound in sounds])
         return distances(shapes, [len(sound.codes) for sound in sounds])
 
-    def _most_alike(self, drafts: Sequence[Sound]) -> list[Sound]:
+    def _most_alike(self, drafts: Sequence[GeneratedSound]) -> list[GeneratedSound]:
         """The draft that is nearest to all, and those nearest to it: one for each layer."""
         if not drafts:
             return []
@@ -187,9 +187,9 @@ class Drawing:
         nearest = unlike[unlike.sum(axis=0).argmin()].argsort(kind="stable")
         return [drafts[position] for position in nearest[: self.layers]]
 
-    def with_takes(self, label: int, anchors: Sequence[Sound], before: int, of: int, title: str) -> Drawn:
+    def with_takes(self, label: int, anchors: Sequence[GeneratedSound], before: int, of: int, title: str) -> Drawn:
         """Sounds of a key: one anchor for each layer, from soft to loud, and takes of it."""
-        sounds, refused, each = list[Sound](), Counter[str](), self.settings.each
+        sounds, refused, each = list[GeneratedSound](), Counter[str](), self.settings.each
         by_level = sorted(anchors, key=lambda sound: int(sound.codes[:, 0].max()))
         bounds = [each * layer // len(by_level) for layer in range(len(by_level) + 1)] if by_level else []
         for layer, (anchor, (first, last)) in enumerate(zip(by_level, pairwise(bounds), strict=True), start=1):
@@ -205,10 +205,10 @@ class Drawing:
         others, drawn at the middle of those that are left, and nearest to the first.
         """
         each, notes = self.settings.each, self.settings.sampled
-        number, name = next(iter(self.labels.items()), (0, self.source.path.stem))
-        made: dict[int, list[Sound]] = {}
+        number, name = next(iter(self.labels.items()), (0, self.context.path.stem))
+        made: dict[int, list[GeneratedSound]] = {}
         refused, tried, misses = {note: Counter[str]() for note in notes}, set[int](), 0
-        first: Sound | None = None
+        first: GeneratedSound | None = None
         while (middle := middle_of_rest(notes, tried)) is not None and misses < MOST_MISSES:
             left = [note for note in notes if note not in made]
             voices, before = self._voices(number, name, middle, left)
@@ -226,7 +226,7 @@ class Drawing:
             for note in left:
                 refused[note][MISTUNED.name] += note not in anchor
             tried |= {middle, *range(min(made, default=0), max(made, default=-1) + 1)}
-            if self.source.single is not None:
+            if self.context.single is not None:
                 break  # no take holds a note that the recording does not
         for note in notes:
             self.refused.update(refused[note])
@@ -235,18 +235,18 @@ class Drawing:
 
     def _voices(
         self, label: int, name: str, note: int, notes: Sequence[int]
-    ) -> tuple[list[dict[int, Sound]], Counter[str]]:
+    ) -> tuple[list[dict[int, GeneratedSound]], Counter[str]]:
         """Drafts at a note, or the recording, each at those of `notes` that it holds, and what was refused.
 
         Raises ArtifactError for a recording that holds none; those that it does not hold are an AudioWarning.
         """
         offset, width = self.tuning.offset, self.settings.width
-        if self.source.single is None:
+        if self.context.single is None:
             drawn = self.draw(label, POOL, 0, POOL, f"sounds, {one_line(name, 40)}", [note + offset])
-            voices = [at_notes(self.source, sound, notes, offset, width) for sound in drawn.sounds]
+            voices = [at_notes(self.context, sound, notes, offset, width) for sound in drawn.sounds]
             return [voice for voice in voices if voice], drawn.refused
         voice = at_notes(
-            self.source, sound_of(self.source, self.source.single, self.settings.seconds), notes, offset, width
+            self.context, sound_of(self.context, self.context.single, self.settings.seconds), notes, offset, width
         )
         lost = in_runs([key for key in notes if key not in voice])
         expected = f"{one_line(name, 60)}: expected notes at which it keeps a clear pitch when it is coded"
@@ -257,17 +257,17 @@ class Drawing:
         return [voice], Counter()
 
     def _takes_at(
-        self, label: int, name: str, anchor: dict[int, Sound], refused: dict[int, Counter[str]]
-    ) -> dict[int, list[Sound]]:
+        self, label: int, name: str, anchor: dict[int, GeneratedSound], refused: dict[int, Counter[str]]
+    ) -> dict[int, list[GeneratedSound]]:
         """A voice and its takes, those that hold most of its notes, at each of these. Takes are drawn at the middle one."""
         each, offset, width = self.settings.each, self.tuning.offset, self.settings.width
-        own = [anchor] * (self.source.single is None)
+        own = [anchor] * (self.context.single is None)
         middle = sorted(anchor)[len(anchor) // 2]
         count = POOL * (each - len(own))
         title = f"takes, {one_line(name, 40)}"
         takes = self.draw(label, count, 0, count, title, [middle + offset], anchor[middle], layer=1)
         refused[middle] += takes.refused
-        others = [at_notes(self.source, sound, list(anchor), offset, width) for sound in takes.sounds]
+        others = [at_notes(self.context, sound, list(anchor), offset, width) for sound in takes.sounds]
         voices = [*own, *sorted(others, key=len, reverse=True)][:each]
         made = {note: [voice[note] for voice in voices if note in voice] for note in anchor}
         for note, sounds in made.items():
@@ -282,7 +282,7 @@ class Drawing:
         of: int,
         title: str,
         notes: Sequence[float] = (),
-        of_one: Recorded | Sound | None = None,
+        of_one: Recorded | GeneratedSound | None = None,
         layer: int = 0,
     ) -> Drawn:
         """Draw `count` sounds of a label, fewer if there are not more, at pitches if any; `before` were drawn `of` all.
@@ -293,35 +293,35 @@ class Drawing:
         def report(done: int, frames: int, text: str) -> None:
             self.report(before + count * done // frames, of, f"{title}: {text}")
 
-        request = request_of(self.source, self.settings, label, count, notes, of_one)
-        silence = Refusal("silent", partial(is_silent, self.source), hears=True)
+        request = request_of(self.context, self.settings, label, count, notes, of_one)
+        silence = RejectionCriterion("silent", partial(is_silent, self.context), needs_audio=True)
         known = {request.recording.tobytes()} if isinstance(request, TakeRequest) else set[bytes]()
-        refusals = [silence, *[COPY] * (not self.settings.allow_copies), MISTUNED, equal_to(known)]
+        criteria = [silence, *[COPY] * (not self.settings.allow_copies), MISTUNED, equal_to(known)]
         seeds = Seeds(derive_seed(self.settings.seed or 0, Stream.KIT_SOUNDS, label, *[layer] * bool(layer)))
-        draws = generate_sounds(self.source, request, seeds, refusals, report)
+        draws = generate_sounds(self.context, request, seeds, criteria, report)
         longest = max(1, round(self.settings.seconds * self.rate))
         sounds = [replace(sound, samples=sound.samples[:longest]) for sound in draws.accepted]
         return Drawn(sounds, count - len(sounds), draws.refused)
 
 
 def request_of(
-    source: Source,
+    context: GenerationContext,
     settings: KitSettings,
     label: int,
     count: int,
     notes: Sequence[float],
-    of_one: Recorded | Sound | None = None,
+    of_one: Recorded | GeneratedSound | None = None,
 ) -> GenerationRequest:
     """The request for sounds of a label, or for takes of a sound or recording, at `notes`, in semitones, if any."""
     shared: dict[str, Any] = {"count": count, "notes": notes, "label": label, "width": settings.width}
     shared["sampling"] = Sampling(settings.temperature, guidance=default_guidance(label))
     if of_one is None:
         return GenerationRequest(max_seconds=settings.seconds, drafts=DRAFTS, **shared)
-    recording = of_one.codes[: frames_for_seconds(source.codec, settings.seconds)]
+    recording = of_one.codes[: frames_for_seconds(context.codec, settings.seconds)]
     return TakeRequest(
-        max_seconds=len(recording) / source.codec.spectrogram.frame_rate,
+        max_seconds=len(recording) / context.codec.spectrogram.frame_rate,
         recording=recording,
-        strength=source.strength,
+        strength=context.strength,
         side_info=of_one.side_info,
         **shared,
     )
@@ -342,8 +342,8 @@ def in_runs(notes: Sequence[int]) -> str:
 
 
 def at_notes(
-    source: Source, voice: Sound, keys: Sequence[int], offset: float = 0.0, width: float = 1.0
-) -> dict[int, Sound]:
+    context: GenerationContext, voice: GeneratedSound, keys: Sequence[int], offset: float = 0.0, width: float = 1.0
+) -> dict[int, GeneratedSound]:
     """A sound at each of some keys, `offset` semitones beside 440 Hz, where it has a clear pitch there, and as it is.
 
     Its codes are transposed, so that length and formants stay. What the codes cannot say is tuned by resampling, so that
@@ -351,9 +351,9 @@ def at_notes(
     """
     if voice.pitch is None:
         return {}
-    measure, codes, sounds = source.tuner.measure, torch.from_numpy(voice.codes), {}
-    moved = [source.codec.transposed(codes, key + offset - voice.pitch).numpy() for key in keys]
-    decoded = decoded_sounds(source.codec, moved, None, itertools.repeat(voice.side_info), width)
+    measure, codes, sounds = context.tuner.measure, torch.from_numpy(voice.codes), {}
+    moved = [context.codec.transposed(codes, key + offset - voice.pitch).numpy() for key in keys]
+    decoded = decoded_sounds(context.codec, moved, None, itertools.repeat(voice.side_info), width)
     for key, own, whole in zip(keys, moved, decoded, strict=True):
         note = key + offset
         samples, in_mono = (one[: len(voice.samples)] for one in whole)
@@ -366,11 +366,11 @@ def at_notes(
     return {key: sound for key, sound in sounds.items() if sound.is_at_note}
 
 
-def is_silent(source: Source, sound: Sound) -> bool:
+def is_silent(context: GenerationContext, sound: GeneratedSound) -> bool:
     """Whether a sound is much softer than any recording."""
-    if source.finder is not None:
-        return source.finder.is_silent(sound.codes)
-    peak = float(np.abs(sound.samples).max(initial=0.0)) * source.codec.architecture.input_gain
+    if context.finder is not None:
+        return context.finder.is_silent(sound.codes)
+    peak = float(np.abs(sound.samples).max(initial=0.0)) * context.codec.architecture.input_gain
     return peak < 10 ** (-60.0 / 20)  # of the peak of the loudest recording
 
 

@@ -17,10 +17,10 @@ from distill.audio.measure import level_db
 from distill.audio.output import Output, resampled
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
+from distill.generate.context import GenerationContext
 from distill.generate.faults import Samples
-from distill.generate.refusals import Sound
+from distill.generate.rejection import GeneratedSound
 from distill.generate.sounds import in_channels
-from distill.generate.source import Source
 from distill.kit.draw import Drawing, Group, different_notes, with_own_note
 from distill.kit.kit import (
     FORMAT,
@@ -53,37 +53,37 @@ REMEDIES = (  # where no sound can be used, of kits without and with notes
 OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave in a folder that they showed
 
 
-def make_kit(source: Source, settings: KitSettings) -> Kit:
+def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
     """Make a kit in the folder `settings.out`, which appears whole or not at all; `settings` have a seed.
 
-    The same source and settings give the same bytes on as many threads. Raises ParamsError for a folder that cannot be used, or for labels,
+    The same context and settings give the same bytes on as many threads. Raises ParamsError for a folder that cannot be used, or for labels,
     keys or notes that cannot be, ArtifactError when the model cannot generate or gives no sound to use.
     """
-    out, settings = Path(settings.out), with_own_note(source, settings)
-    drawing, groups = Drawing(source, settings), list[KitGroup]()
-    output = Output(settings.sample_rate or source.sample_rate, settings.loudness)
+    out, settings = Path(settings.out), with_own_note(context, settings)
+    drawing, groups = Drawing(context, settings), list[KitGroup]()
+    output = Output(settings.sample_rate or context.sample_rate, settings.loudness)
     with atomic_folder(kit_folder(out, settings.replace)) as folder:
         for instrument in drawing.instruments():
             written = _write_instrument(folder, instrument, settings.velocity_layers, drawing.rate, output)
             for (label, place, drawn), sounds in zip(instrument, written, strict=True):
-                heard = () if place.is_drum or not source.labels else different_notes(source, drawn.sounds)
+                heard = () if place.is_drum or not context.labels else different_notes(context, drawn.sounds)
                 groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused, heard=heard))
         if not any(group.sounds for group in groups):
             drafts = sum(drawing.refused.values())
             raise ArtifactError(
-                f"{source.path.name}: expected sounds for the kit, found none among {drafts} drafts "
+                f"{context.path.name}: expected sounds for the kit, found none among {drafts} drafts "
                 f"({in_words(drawing.refused)}); {REMEDIES[settings.notes is not None]}"
             )
         kit = Kit(
             folder=out,
-            model=source.path.name,
-            model_sha256=source.sha256,
+            model=context.path.name,
+            model_sha256=context.sha256,
             sample_rate=output.sample_rate,
             settings=settings,
-            by_label=bool(source.labels),
+            by_label=bool(context.labels),
             groups=_with_ranges(groups) if settings.notes else tuple(sorted(groups, key=lambda group: group.key)),
             refused=drawing.refused,
-            untrained=source.untrained,
+            untrained=context.untrained,
             tuning=drawing.tuning,
         )
         _write_files(folder, kit)
@@ -112,13 +112,13 @@ def _gain(decibels: float) -> float:
 class _Finished(NamedTuple):
     """A sound of a group, its samples as they are written, its loop if it has one, and how far under the loudness it is."""
 
-    sound: Sound
+    sound: GeneratedSound
     samples: Samples
     loop: Loop | None
     under_db: float
 
 
-def _finished(sounds: Sequence[Sound], output: Output) -> list[_Finished]:
+def _finished(sounds: Sequence[GeneratedSound], output: Output) -> list[_Finished]:
     """The sounds of an instrument, trimmed, all of them looped or none, and at one level or loudness."""
     rate = output.sample_rate
     trimmed = [finish(sound.samples, rate) for sound in sounds]

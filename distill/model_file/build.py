@@ -18,9 +18,9 @@ from distill.codec.model import VQVAE
 from distill.codes.store import uniform_bits
 from distill.errors import ArtifactError
 from distill.execution import date_from_environment
+from distill.generate.context import GenerationContext
 from distill.generate.faults import with_limits
 from distill.generate.selection.fit import fit_critic
-from distill.generate.source import Source
 from distill.model_file.format import (
     Bundle,
     BundleMetadata,
@@ -144,7 +144,7 @@ def save_with_prior(
     critic = None
     if reference:
         reference = measured(reference, bundle.codec)
-        critic = fit_critic(Source(bundle.codec, prior, reference, config.shape.labels), reference)
+        critic = fit_critic(GenerationContext(bundle.codec, prior, reference, config.shape.labels), reference)
         notes["reference_recordings"] = len(reference.codes)
         if stereo := sum(about.is_stereo for about in reference.side_info):
             notes["stereo_recordings"] = stereo

@@ -11,7 +11,7 @@ from distill.audio.motion import IN_WORDS, Medians, Motion, medians, motion_line
 from distill.codes.store import Codes
 from distill.novelty.reference import MOST_FRAMES, Doubles
 from distill.novelty.scores import heard, is_tonal, sound_statistics, with_sound
-from distill.novelty.verdict import FEW_HELD_OUT, Judge, Novelty
+from distill.novelty.verdict import FEW_HELD_OUT, Novelty, NoveltyScorer
 from distill.text import several
 
 FEWEST = 2  # sounds of a diversity
@@ -90,7 +90,7 @@ class SetReport:
 
 
 def report_on(
-    judge: Judge,
+    scorer: NoveltyScorer,
     sounds: Sequence[Codes],
     seconds: Sequence[float],
     novelty: Sequence[Novelty],
@@ -103,14 +103,14 @@ def report_on(
     Sounds and recordings are cut to `most_frames`, at most MOST_FRAMES. `originals` are samples `[N]` of held-out
     recordings, where they are known.
     """
-    reference, rate, longest = judge.reference, judge.frame_rate, min(most_frames, MOST_FRAMES)
+    reference, rate, longest = scorer.reference, scorer.frame_rate, min(most_frames, MOST_FRAMES)
     verdicts = [judged.verdict for judged in novelty]
-    sample_rate = judge.codec.spectrogram.sample_rate
+    sample_rate = scorer.codec.spectrogram.sample_rate
     tonal_originals = [is_tonal(sound, sample_rate) for sound in originals]
     if longest < MOST_FRAMES:  # recordings that are cut sound otherwise than those of the file
-        reference = with_sound(reference, judge.codec, longest)
+        reference = with_sound(reference, scorer.codec, longest)
     cut = [codes[:longest] for codes in sounds]
-    own, recorded, generated = heard(judge.codec, cut), reference.heard, sound_statistics(map(judge.spectra, cut))
+    own, recorded, generated = heard(scorer.codec, cut), reference.heard, sound_statistics(map(scorer.spectra, cut))
     held_out, training = reference.held_out_statistics, reference.training_statistics
     score, baseline = diversity(generated, held_out, training, seed) or (None, None)
     return SetReport(

@@ -102,7 +102,7 @@ def least_new(verdicts: Iterable[Novelty | None]) -> Novelty | None:
     return max(filter(None, verdicts), key=lambda novelty: novelty.percentile, default=None)
 
 
-class Judge:
+class NoveltyScorer:
     """Judge of novelty against a reference with scores."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:

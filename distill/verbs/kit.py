@@ -6,11 +6,11 @@ from distill.kit.settings import KitSettings
 from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
-    from distill.generate.source import Source
+    from distill.generate.context import GenerationContext
     from distill.kit.kit import Kit
 
 
-def kit(source: "Source", settings: KitSettings) -> "Kit":
+def kit(context: "GenerationContext", settings: KitSettings) -> "Kit":
     """Make a sampler's instrument in the folder `out`: new sounds for each of `labels`, by default for all labels.
 
     A key has `per_label` sounds: one generated sound and takes of it. `keys` maps labels to keys other than those of
@@ -26,7 +26,7 @@ def kit(source: "Source", settings: KitSettings) -> "Kit":
     from distill.generate.sounds import seed_or_any
     from distill.kit.make import make_kit
 
-    return make_kit(source, settings.model_copy(update={"seed": seed_or_any(settings.seed)}))
+    return make_kit(context, settings.model_copy(update={"seed": seed_or_any(settings.seed)}))
 
 
 VERB = Verb(

@@ -10,8 +10,8 @@ from distill.generate.settings import UNCHECKED, Argument, Recording, SoundSetti
 from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from distill.generate.context import GenerationContext
     from distill.generate.results import Morphed
-    from distill.generate.source import Source
 
 
 def checked_below(given: Any) -> Any:
@@ -43,7 +43,7 @@ class MorphSettings(SoundSettings):
     ] = ()
 
 
-def morph(source: "Source", settings: MorphSettings) -> "Morphed":
+def morph(context: "GenerationContext", settings: MorphSettings) -> "Morphed":
     """Generate `steps` sounds from the recording `first` to the recording `last`.
 
     The first and the last sound are both recordings, decoded from their codes. Between them pitch, spectrum and length go
@@ -56,11 +56,11 @@ def morph(source: "Source", settings: MorphSettings) -> "Morphed":
     from distill.generate.results import Morphed
     from distill.generate.sounds import emitted
 
-    corners = [recorded(source, recording) for recording in (settings.first, settings.last, *settings.below)]
-    rate = source.codec.spectrogram.sample_rate
+    corners = [recorded(context, recording) for recording in (settings.first, settings.last, *settings.below)]
+    rate = context.codec.spectrogram.sample_rate
     output, delivery = settings.output(rate), settings.delivery
     emit = emitted(output, rate, delivery.on_sound)
-    drafts = morphs(source, corners, settings.steps, settings.width, delivery.progress, emit)
+    drafts = morphs(context, corners, settings.steps, settings.width, delivery.progress, emit)
     return Morphed(draws=drafts, output=output, seed=None, columns=settings.steps)
 
 

@@ -28,8 +28,8 @@ from distill.params.settings import Settings, validated
 from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from distill.generate.context import GenerationContext
     from distill.generate.results import Varied
-    from distill.generate.source import Source
 
 
 class VarySettings(Guided, SoundSettings):
@@ -82,7 +82,7 @@ class _Length(Settings):
     seconds: Seconds
 
 
-def vary(source: "Source", settings: VarySettings) -> "Varied":
+def vary(context: "GenerationContext", settings: VarySettings) -> "Varied":
     """Generate `n` takes of a recording, each of its length.
 
     `strength` is the proportion that is generated again: 0 gives the decoded recording, 1 gives `generate` with
@@ -93,24 +93,24 @@ def vary(source: "Source", settings: VarySettings) -> "Varied":
     out of range, and for a recording without a pitch.
     """
     from distill.generate.inputs import recorded
-    from distill.generate.policies import Sampling
-    from distill.generate.refusals import MISTUNED, equal_to
+    from distill.generate.processors import Sampling
+    from distill.generate.rejection import MISTUNED, equal_to
     from distill.generate.results import Varied, with_similarity
     from distill.generate.selection.choice import DRAFTS
     from distill.generate.sounds import COARSE_FROM, TakeRequest, generated, seed_or_any
 
-    label = source.label_number(settings.label)
-    source.check_drafts(settings.drafts)
-    strength = source.strength if settings.strength is None else settings.strength
-    recording = recorded(source, settings.recording)
-    seconds = len(recording.samples) / source.codec.spectrogram.sample_rate
+    label = context.label_number(settings.label)
+    context.check_drafts(settings.drafts)
+    strength = context.strength if settings.strength is None else settings.strength
+    recording = recorded(context, settings.recording)
+    seconds = len(recording.samples) / context.codec.spectrogram.sample_rate
     validated(_Length, {"seconds": seconds}, "vary: ")
     codes, notes, note, tuning = recording.codes, list[float](), None, CONCERT
     if settings.note is not None:
-        tuning = source.tuner.tuning(settings.tuning)
+        tuning = context.tuner.tuning(settings.tuning)
         note = read_notes(settings.note)[0] + tuning.offset
     if settings.is_moved:
-        codes, notes = source.transposed(recording, settings.transpose or 0.0, note)
+        codes, notes = context.transposed(recording, settings.transpose or 0.0, note)
     request = TakeRequest(
         count=settings.n,
         max_seconds=seconds,
@@ -128,13 +128,13 @@ def vary(source: "Source", settings: VarySettings) -> "Varied":
     # Generating again changes no pitch where tones are kept, and nothing where all codes are.
     criteria = [MISTUNED] * (strength > COARSE_FROM) + [equal_to({codes.tobytes()})] * (strength > 0)
     output = settings.output(recording.sample_rate)
-    drafts = generated(source, request, seed, criteria, output, settings.delivery)
+    drafts = generated(context, request, seed, criteria, output, settings.delivery)
     return Varied(
-        draws=with_similarity(source, drafts, recording, codes),
+        draws=with_similarity(context, drafts, recording, codes),
         output=output,
         seed=seed,
         strength=strength,
-        untrained=source.untrained,
+        untrained=context.untrained,
         tuning=tuning,
     )
 

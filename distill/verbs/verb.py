@@ -10,19 +10,21 @@ from distill.generate.settings import Argument, arguments_of, fields_of
 from distill.params.settings import Settings, validated
 
 if TYPE_CHECKING:
-    from distill.generate.source import Source
+    from distill.generate.context import GenerationContext
+
+    pass
 
 
 @dataclass(frozen=True)
 class Verb:
     """An operation on a model: its command, Python method, web endpoint and reference pages are made from it.
 
-    `make(source, settings)` returns a result, whose `lines` and `json` say what was made. Its name is that of the verb, its docstring
+    `make(context, settings)` returns a result, whose `lines` and `json` say what was made. Its name is that of the verb, its docstring
     that of the method; `help` is the help text of the command. Sounds are written to the folder `out`; without one the
     result writes a folder by itself. With `takes_recording_alone` a recording may stand in the place of the model file.
     """
 
-    make: Callable[["Source", Any], Any]
+    make: Callable[["GenerationContext", Any], Any]
     settings: type[Settings]
     help: str
     doing: str  # while it runs, on the page
@@ -51,7 +53,7 @@ class Verb:
             given = signature.bind(model, *values, **named).arguments
             del given["self"]
             with usual_tensors():
-                return self.make(model.source, validated(self.settings, given, f"{self.name}: "))
+                return self.make(model.context, validated(self.settings, given, f"{self.name}: "))
 
         helps = [f"- `{name}`: {field.description}" for name, field in fields_of(self.settings).items()]
         run.__doc__ = "\n".join([inspect.getdoc(self.make) or "", "", *helps])

@@ -38,8 +38,8 @@ class TraitMeter:
         powers = self._powers(np.asarray(samples[: int(SECONDS * self.rate)], np.float64))
         powers /= max(powers.max(), SILENT)
         loudness = 10 * np.log10(powers.sum(axis=1) + TINY)
-        is_heard = loudness > loudness.max() - HEARD_DB
-        heard, course = powers[is_heard], loudness[is_heard] - loudness.max()
+        needs_audio = loudness > loudness.max() - HEARD_DB
+        heard, course = powers[needs_audio], loudness[needs_audio] - loudness.max()
         levels = 10 * np.log10(heard @ self._bank + TINY)
         levels = np.maximum(levels - levels.max(), -RANGE_DB)
         of_bands = self._of_bands(levels)

@@ -83,7 +83,7 @@ def test_noise_between_partials_is_in_metrics_and_report(tmp_path: Path) -> None
     reference = model.bundle.reference
     assert reference is not None
     settings = default_params().audition.model_copy(update={"count": 2, "max_seconds": 2.0})
-    figures, _ = audition(model.source, corpus, settings, 0, tmp_path / "out")
+    figures, _ = audition(model.context, corpus, settings, 0, tmp_path / "out")
     step = model.bundle.codec.spectrogram.samples_per_frame
     used = {name: step * len(codes) for name, codes in zip(reference.names, reference.codes, strict=True)}
     recorded = [

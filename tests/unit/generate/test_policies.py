@@ -18,9 +18,9 @@ from distill.codes.store import out_of_range
 from distill.generate.fill import near_loudness
 from distill.generate.follow import follow_loudness, without_tone
 from distill.generate.motion import Motions
-from distill.generate.policies import (
+from distill.generate.processors import (
     Draw,
-    Policy,
+    LogitsProcessor,
     Sampling,
     cool_fine_shapes,
     first_possible,
@@ -54,7 +54,7 @@ def some_codes(seed: int, frames: int = FRAMES) -> torch.Tensor:
     return torch.stack(levels, dim=2)
 
 
-def policies(seed: int) -> dict[str, Policy]:
+def processors(seed: int) -> dict[str, LogitsProcessor]:
     """Each policy, with random arguments, extreme ones among them."""
     rng = np.random.default_rng(seed)
     kept = some_codes(seed)
@@ -95,7 +95,7 @@ def some_shares(level: int, is_first: bool, seed: int) -> torch.Tensor:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.integers(0, 2**32), st.sets(st.sampled_from(sorted(policies(0)))), st.integers(0, 5), st.integers(0, 5))
+@given(st.integers(0, 2**32), st.sets(st.sampled_from(sorted(processors(0)))), st.integers(0, 5), st.integers(0, 5))
 def test_any_policies_together_leave_something_to_draw_from(
     seed: int, chosen: set[str], level: int, frame: int
 ) -> None:
@@ -105,9 +105,9 @@ def test_any_policies_together_leave_something_to_draw_from(
     codes[:, frame:] = 0
     step = Draw(frame, level, torch.arange(COUNT), some_codes(seed)[:, frame, :level], codes)
     shares = some_shares(level, frame == 0, seed)
-    for name, policy in policies(seed).items():
+    for name, processor in processors(seed).items():
         if name in chosen:
-            shares = policy(shares, step)
+            shares = processor(shares, step)
             assert shares.isfinite().all(), name
             assert (shares >= 0).all(), name
             assert (shares.sum(dim=1) > 0).all(), name
@@ -130,7 +130,7 @@ def test_each_pair_of_what_a_sound_can_be_asked_for_gives_codes(pair: tuple[str,
     wanted["sampling"] = Sampling(0.7, 20, 0.9, guidance) if "truncation" in pair else Sampling(guidance=guidance)
     if "prompt" in pair:
         wanted["prompt"] = recording[:4]
-    chosen: list[Policy] = []
+    chosen: list[LogitsProcessor] = []
     if "notes" in pair:
         tuner = Tuner(codec, prior)
         chosen.append(tuner.following(recording, 3) if "take" in pair else tuner.weights([48, 60, 72]))

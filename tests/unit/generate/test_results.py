@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from distill.audio.output import Output
-from distill.generate.refusals import Draws, Sound
+from distill.generate.rejection import Draws, GeneratedSound
 from distill.generate.results import Generated, Similarity, Take, Varied
 from distill.generate.sounds import NO_SAMPLES
 from distill.novelty.verdict import Novelty, Shared
@@ -39,7 +39,7 @@ def test_a_line_says_how_much_of_a_take_changed_and_its_verdict_in_some_words() 
 @pytest.mark.parametrize("name", ["kick_tight.wav", f"{'long name ' * 20}.wav", f"{'音' * 60}.wav"])
 @pytest.mark.parametrize("held_out", [3, 20])
 def test_a_sound_is_one_line_of_80_columns_and_two_of_40(name: str, held_out: int) -> None:
-    sound = Sound(CODES, of(name, held_out), ("drone", "ending"), NO_SAMPLES, 12.0)
+    sound = GeneratedSound(CODES, of(name, held_out), ("drone", "ending"), NO_SAMPLES, 12.0)
     made = Generated(draws=Draws({0: sound, 1: sound}), output=Output(8000), seed=1)
     paths = [Path(f"generated/demo_1234567890_00{number}.wav") for number in range(2)]
     wide, narrow = (made.lines(paths, width) for width in (80, 40))
@@ -53,8 +53,8 @@ def test_a_sound_is_one_line_of_80_columns_and_two_of_40(name: str, held_out: in
 def test_a_result_is_printed_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     notes = {
-        0: Sound(CODES, of("kick.wav"), ("drone",), NO_SAMPLES, 1.0, 60.0, 60.0625),
-        1: Sound(CODES, None, None, NO_SAMPLES, 12.0, 60.0),
+        0: GeneratedSound(CODES, of("kick.wav"), ("drone",), NO_SAMPLES, 1.0, 60.0, 60.0625),
+        1: GeneratedSound(CODES, None, None, NO_SAMPLES, 12.0, 60.0),
     }
     made = Generated(draws=Draws(notes), output=Output(8000), seed=1)
     assert str(made) == repr(made)
@@ -72,7 +72,9 @@ def test_a_result_is_printed_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_was_heard_is_said_in_words() -> None:
     pitches = (60.0625, 59.5, 48.0, None)
-    drawn = {number: Sound(CODES, None, None, NO_SAMPLES, 1.0, 60.0, pitch) for number, pitch in enumerate(pitches)}
+    drawn = {
+        number: GeneratedSound(CODES, None, None, NO_SAMPLES, 1.0, 60.0, pitch) for number, pitch in enumerate(pitches)
+    }
     made = Generated(draws=Draws(drawn, Counter(mistuned=7)), output=Output(8000), seed=1)
     *sounds, summary, _, _ = made.lines([Path(f"{number}.wav") for number in range(4)])
     heard = ["C4: +6 cents", "C4: -50 cents", "C4: heard at C3", "C4: no clear pitch"]

@@ -14,7 +14,7 @@ from unit.tiny import prior_shape
 from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import Codes, out_of_range
-from distill.generate.policies import FINEST_TEMPERATURE, TONE_TOP_P, Draw, Policy, truncation
+from distill.generate.processors import FINEST_TEMPERATURE, TONE_TOP_P, Draw, LogitsProcessor, truncation
 from distill.generate.sampling import (
     Sampling,
     Sequences,
@@ -53,10 +53,10 @@ def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> 
     return model
 
 
-def sampled(prior: Prior, seed: int = 0, *policies: Policy, **wanted: Any) -> list[Codes]:
+def sampled(prior: Prior, seed: int = 0, *processors: LogitsProcessor, **wanted: Any) -> list[Codes]:
     """Sequences of a prior from a seed."""
     sequences = Sequences(**wanted)
-    return sample_codes(prior, sequences, generators(1000 * seed + row for row in range(sequences.count)), policies)
+    return sample_codes(prior, sequences, generators(1000 * seed + row for row in range(sequences.count)), processors)
 
 
 LABELLED = {kind: sharp_prior(kind, ["a", "b"]) for kind in ("frame", "flat", "memory")}

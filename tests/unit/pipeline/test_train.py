@@ -344,7 +344,7 @@ def auditioned(sounds: Path, model: Path) -> dict[str, float]:
     one = distill.load(model)
     assert one.bundle.reference is not None
     settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
-    return audition(one.source, load_corpus(model.parent / "corpus"), settings, 0, model.parent / "audition")[0]
+    return audition(one.context, load_corpus(model.parent / "corpus"), settings, 0, model.parent / "audition")[0]
 
 
 def test_two_recordings_are_enough(tmp_path: Path) -> None:

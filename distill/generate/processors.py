@@ -1,4 +1,4 @@
-"""Logits processors (`Policy`): functions that change the probabilities of the next code.
+"""Logits processors (`LogitsProcessor`): functions that change the probabilities of the next code.
 
 A processor gets unnormalised probabilities `[B, V]` and the `Draw` step. It returns finite, non-negative values with
 at least one above 0 in each row. Define a new processor here and add it to `chain`; if it needs a request's fields, add
@@ -49,10 +49,10 @@ class Draw(NamedTuple):
     codes: Tensor
 
 
-Policy = Callable[[Tensor, Draw], Tensor]
+LogitsProcessor = Callable[[Tensor, Draw], Tensor]
 
 
-def chain(sampling: Sampling, layout: FrameLayout, requested: Sequence[Policy]) -> list[Policy]:
+def chain(sampling: Sampling, layout: FrameLayout, requested: Sequence[LogitsProcessor]) -> list[LogitsProcessor]:
     """Processors in order: defaults wrap the request's processors; a later processor overrides an earlier one."""
     truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p)
     return [cool_fine_shapes(layout), *requested, truncate]
@@ -71,7 +71,7 @@ def only(codes: Tensor, shares: Tensor) -> Tensor:
     return torch.zeros_like(shares).scatter_(1, codes[:, None], 1.0)
 
 
-def cool_fine_shapes(layout: FrameLayout) -> Policy:
+def cool_fine_shapes(layout: FrameLayout) -> LogitsProcessor:
     """In frames with a tone, lower the temperature of finer spectral levels; the coarsest decides how spectra move."""
     exponents = np.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.shapes)).tolist()
     exponent_of = dict(zip(layout.shapes, exponents, strict=True))
@@ -85,7 +85,7 @@ def cool_fine_shapes(layout: FrameLayout) -> Policy:
     return cool
 
 
-def truncation(temperature: float, top_k: int, top_p: float) -> Policy:
+def truncation(temperature: float, top_k: int, top_p: float) -> LogitsProcessor:
     """Temperature, top-k (0: all) and top-p, for tone levels at most `TONE_TOP_P`."""
 
     def truncate(shares: Tensor, step: Draw) -> Tensor:
@@ -107,7 +107,7 @@ def truncation(temperature: float, top_k: int, top_p: float) -> Policy:
     return truncate
 
 
-def keep(codes: Tensor) -> Policy:
+def keep(codes: Tensor) -> LogitsProcessor:
     """Keep codes `[count, F, Q]`, and sample where they are -1."""
 
     def kept(shares: Tensor, step: Draw) -> Tensor:
@@ -117,7 +117,7 @@ def keep(codes: Tensor) -> Policy:
     return kept
 
 
-def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Policy:
+def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> LogitsProcessor:
     """Codeword guidance: weigh codes by the squared distance of their codewords to a recording's codewords.
 
     `codebooks` holds `[V, D]` for each level, `codes` are `[F, Q]`. Distances are relative to the mean squared distance
@@ -136,7 +136,7 @@ def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Poli
     return pull
 
 
-def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB) -> Policy:
+def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB) -> LogitsProcessor:
     """Codeword guidance to target sums `wanted` `[count, F, M]` in dB; free where NaN, and after the last frame.
 
     `words` holds the contributions `[V, M]` of each spectral level's codewords; `deviation` is the standard deviation
@@ -158,7 +158,7 @@ def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB)
     return near
 
 
-def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> Policy:
+def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> LogitsProcessor:
     """Set the loudness to contours `[count, F]` of tokens, with EOS after the end.
 
     A sound ends earlier once it is soft and the prior is sure of the end, unless it is `in_time`.

@@ -16,14 +16,14 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import Fault, FaultFinder, Samples
 from distill.generate.motion import Motions
-from distill.generate.refusals import ONLY, Choice, of_other_label
+from distill.generate.rejection import ONLY, Choice, of_other_label
 from distill.generate.selection.choice import by_odds
 from distill.generate.selection.critic import Critic, Likeness
 from distill.generate.selection.traits import TraitMeter
 from distill.generate.tuner import Tuner
 from distill.notes import note_name
 from distill.novelty.reference import Reference, evenly
-from distill.novelty.verdict import Judge, Novelty
+from distill.novelty.verdict import Novelty, NoveltyScorer
 from distill.prior.base import Prior
 from distill.prior.courses import MOST_COURSES
 from distill.text import one_line, positions_of
@@ -42,7 +42,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class GenerationContext:
     """Codec and prior for generation, and the reference of training recordings for scoring, if known.
 
     `path` is the model file. A one-shot model, made from one recording without training, has that recording in `single`
@@ -61,9 +61,9 @@ class Source:
     critic: Critic | None = None  # None if the model has few training recordings
 
     @cached_property
-    def judge(self) -> Judge | None:
+    def scorer(self) -> NoveltyScorer | None:
         """Novelty scorer against the training recordings; None without a reference."""
-        return None if self.reference is None else Judge(self.reference, self.codec)
+        return None if self.reference is None else NoveltyScorer(self.reference, self.codec)
 
     @cached_property
     def finder(self) -> FaultFinder | None:
@@ -91,7 +91,7 @@ class Source:
 
     def novelty(self, sounds: Sequence[Codes]) -> Sequence[Novelty | None]:
         """Return the novelty of sounds, given their codes `[F, Q]`; None for each without a reference."""
-        return [None] * len(sounds) if self.judge is None else self.judge(sounds)
+        return [None] * len(sounds) if self.scorer is None else self.scorer(sounds)
 
     def faults(
         self, sounds: Sequence[Codes], samples: Sequence[Samples], kinds: Sequence[Fault]
