@@ -162,7 +162,12 @@ class BundleMetadata(Settings):
             values["vqvae_config"] = {**values["vqvae_config"], **{key: stored.get(key) for key in SIZES}}
             context_frames = stored["seq_len"] // max(1, stored["num_quantizers"])
             values["prior_config"] = {**values["prior_config"], "context_frames": context_frames}
-        return cls.model_validate(values)
+        metadata = cls.model_validate(values)
+        written = metadata.file_json()
+        for key in sorted({*DERIVED} - {HASH}):
+            if written[key] != stored.get(key):
+                raise ValueError(f"{key} is missing, or does not follow from the others")
+        return metadata
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

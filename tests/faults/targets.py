@@ -320,3 +320,15 @@ def requests() -> Target:
         request("kit", per_label=2, keys=["kick=C3"], labels=["kick"]),
     ]
     return Target([("", data) for data in inputs], read, change)
+
+
+TARGETS: Mapping[str, Callable[[], Target]] = {
+    "sounds": sounds,
+    "models": models,
+    "forgeries": forgeries,
+    "codes": codes,
+    "midi": midi,
+    "settings": settings,
+    "words": words,
+    "requests": requests,
+}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import distill
 from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
-from distill.generate.context import Source
+from distill.generate.context import GenerationContext
 from distill.generate.rejection import GeneratedSound
 from distill.kit import draw
 from distill.untrained import ModelOfOne
@@ -154,9 +154,9 @@ def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
 
     def held(notes: set[int]) -> None:
         def at_some(
-            source: Source, voice: GeneratedSound, keys: Sequence[int], *more: float
+            context: GenerationContext, voice: GeneratedSound, keys: Sequence[int], *more: float
         ) -> dict[int, GeneratedSound]:
-            return at_notes(source, voice, sorted(notes & {*keys}), *more)
+            return at_notes(context, voice, sorted(notes & {*keys}), *more)
 
         monkeypatch.setattr(draw, "at_notes", at_some)
 

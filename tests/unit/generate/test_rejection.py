@@ -36,7 +36,7 @@ def as_it_is(drawn: GeneratedSound) -> GeneratedSound:
 
 
 @pytest.mark.parametrize(
-    ("refusal", "refused", "accepted"),
+    ("criterion", "refused", "accepted"),
     [
         (FAULTY, [sound(faults=("drone",))], [sound(faults=()), sound()]),
         (MISTUNED, [sound(pitch=60.25), sound(pitch=None)], [sound(pitch=59.81), sound(pitch=60.19)]),

@@ -140,6 +140,7 @@ WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(payload_sha256="00" * 32), "expected weights with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codec_sha256="00" * 32), "expected a codec with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codebook_size="many"), r"expected valid metadata, found vqvae_config\.codebook_size"),
+    (lambda v: v.update(has_prior=False), "found that has_prior is missing, or does not follow from the others"),
     (lambda v: v.update(surprise=1), "expected valid metadata, found surprise.* earlier version .* train again"),
     (lambda v: v["vqvae_config"].update(latent_size=1000), "expected latent_size to be no larger than the features"),
     (lambda v: v["vqvae_config"].update(gain_shape=False), r"vqvae_config\.gain_shape: Input should be True.* train again"),
