@@ -129,16 +129,16 @@ class GenerateTab:
 
     def _build_verbs(self) -> None:
         """Build a form for each verb but `generate`: its recordings, the settings that are its own, and a button."""
-        with gr.Accordion("Variations of a recording, and more with it", open=not self._work.names(True)):
+        with gr.Accordion("Variations of a recording", open=not self._work.names(True)):
             self._source = sound("A sound to vary", "source")
             self._alone = gr.Checkbox(
                 label="Of this sound alone, without a model", info="at once: nothing is trained", elem_id="alone"
             )
             self._build_verb(VERBS["vary"])
-            for verb in VERBS.values():
-                if verb.name not in OWN_FORMS:
-                    with gr.Accordion(verb.name.capitalize(), open=False):
-                        self._build_verb(verb)
+        for verb in VERBS.values():
+            if verb.name not in OWN_FORMS:
+                with gr.Accordion(f"{verb.name.capitalize()} this recording", open=False):
+                    self._build_verb(verb)
 
     def _build_verb(self, verb: Verb) -> None:
         gr.Markdown(verb.help)
