@@ -48,7 +48,7 @@ class Recording(Protocol):
 
 
 class Split(NamedTuple):
-    """PCM hashes of the held-out recordings, and hash `cut` of a recording with `end` held-out samples at its end, or "".
+    """PCM hashes of the held-out recordings, and hash `cut` of a recording whose last `end` samples are held out.
 
     If `is_apart`, near-duplicates may be on both sides.
     """
