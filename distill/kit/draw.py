@@ -199,7 +199,7 @@ class Drawing:
         return Drawn(sounds, each - len(sounds), refused)
 
     def _at_notes(self) -> Iterator[Group]:
-        """Group for each note, with as many sounds as requested or fewer.
+        """Group for each note, with the requested number of sounds or fewer.
 
         A sound and its takes cover all notes where its pitch stays clear, so that all keys play one instrument. For the
         remaining notes, the draft nearest to the first sound is taken, generated at the middle of the notes.

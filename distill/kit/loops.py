@@ -1,8 +1,8 @@
 """Find loops of steady sounds by correlation: the part that a sampler repeats while a note is held.
 
 A loop lies where level and brightness are steady. Its remaining slow level contour would pulse once a loop, so the
-level is made constant. Start and end of a loop are whole periods apart, where the waveforms are most similar. A crossfade
-mixes the start into the end, so that the sound continues smoothly whether a sampler jumps back or plays on.
+level is made constant. Start and end of a loop are whole periods apart, where the waveforms are most similar. A
+crossfade mixes the start into the end, so that the sound is smooth whether a sampler jumps back or plays on.
 """
 
 from collections.abc import Sequence
