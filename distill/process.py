@@ -16,7 +16,7 @@ from typing import IO
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # options of glibc's mallopt
 SPINS = "10000"  # a fraction of a millisecond; by default libgomp spins 300,000 times
-ROOM = 256 << 20  # bytes free on disk, or allowed in a file; with less, compiled modules may be truncated
+ROOM = 256 << 20  # bytes free on disk or allowed in a file; below it, compiled modules may be truncated
 
 
 def begin() -> None:

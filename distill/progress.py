@@ -3,8 +3,8 @@
 Tasks may end before their last step, as generation does, so the bar disappears, and the last line says "done".
 
 Status files are in the folder DISTILL_STATUS. `status.json` describes the running task: label, done, total, text,
-seconds_left. `said.txt` holds messages, and `events.jsonl` a training event in each line. Next to them are copies that a
-command keeps for the page.
+seconds_left. `said.txt` holds messages, and `events.jsonl` a training event in each line. Next to them are copies
+that a command keeps for the page.
 """
 
 import contextlib

@@ -23,7 +23,7 @@ from distill.text import normal_form
 
 Side = Literal["train", "val"]
 
-LEAST_APART = 0.1  # of the requested amount; if less can be held out, near-duplicates are split
+LEAST_APART = 0.1  # of the requested amount; below it, near-duplicates are split
 END = ":end"  # suffix of the id and the group of a recording's held-out end
 
 

@@ -30,7 +30,7 @@ from distill.prior.pretrained import pretrained_prior
 from distill.storage.weights import weights_sha256
 from distill.training.distributed import usual_tensors
 
-SHORTEST_SECONDS = 0.025  # one frame of codes; takes of less would be near silence
+SHORTEST_SECONDS = 0.025  # one frame of codes; shorter takes would be near silence
 
 
 @contextmanager
