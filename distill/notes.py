@@ -8,7 +8,7 @@ from typing import NamedTuple
 from distill.errors import ParamsError
 from distill.text import one_line
 
-KEYS = range(128)  # of MIDI
+KEYS = range(128)  # MIDI keys
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 STEPS = {"#": 1, "♯": 1, "": 0, "b": -1, "♭": -1}
 CONCERT_PITCH = 440.0  # Hz of A4 for which a MIDI number equals the pitch

@@ -19,12 +19,12 @@ class Stream(IntEnum):
     Numbers decide results, so a purpose keeps its number, and a new purpose takes a new number.
     """
 
-    TRAINING_STEP = 1  # dropout and the like, by step and rank
+    TRAINING_STEP = 1  # dropout and other noise in training, by step and rank
     CROPS = 2  # of the codec's training, by epoch and step; replacements of silent crops also by number and attempt
     CODEC_WEIGHTS = 3
-    CODEC_FIT = 4  # of projection and codebooks to the corpus
+    CODEC_FIT = 4  # fit of projection and codebooks to the corpus
     PRIOR_WEIGHTS = 5
-    WINDOWS = 6  # of the prior's training, by pass through the recordings
+    WINDOWS = 6  # windows for training the prior, by pass through the recordings
     PROBE_WINDOWS = 7  # windows and crops for the spike detector
     VIEWS = 8  # shifts and gains of augmentations, by recording
     AUDITION_LABELS = 10  # by label

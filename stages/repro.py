@@ -23,7 +23,7 @@ from stages.ops.summary import run_log, summarise
 from stages.running import AT_WORK, PARAMS, bundle_path, status_of
 
 LISTED = 10
-ROOM = 1 << 20  # bytes; a disk with less space counts as full
+ROOM = 1 << 20  # bytes; a disk with less free space counts as full
 NO_PULL = "--no-pull"  # our own flag, not DVC's
 
 

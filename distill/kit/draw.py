@@ -201,8 +201,8 @@ class Drawing:
     def _at_notes(self) -> Iterator[Group]:
         """Group for each note, with the requested number of sounds or fewer.
 
-        A sound and its takes cover all notes where its pitch stays clear, so that all keys play one instrument. For the
-        remaining notes, the draft nearest to the first sound is taken, generated at the middle of the notes.
+        A sound and its takes cover all notes where its pitch stays clear, so that all keys play one instrument. The
+        longest run of remaining notes gets drafts at its middle, and the draft nearest to the first sound is used.
         """
         each, notes = self.settings.each, self.settings.sampled
         number, name = next(iter(self.labels.items()), (0, self.source.path.stem))

@@ -74,7 +74,7 @@ def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str,
         )
     drums = dict(zip(known, drum_keys(known), strict=True))
     choices = [drums.get(label, ()) for label in labels]
-    chosen = {position: given[label] for position, label in enumerate(labels) if label in given}  # to key
+    chosen = {position: given[label] for position, label in enumerate(labels) if label in given}  # keys by position
     for rank in range(max(map(len, choices), default=0)):
         for position, keys in enumerate(choices):
             if position not in chosen and rank < len(keys) and keys[rank] not in chosen.values():
@@ -105,7 +105,7 @@ def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
 
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:
-    """Numbers of rejected drafts by reason, as `kit.json` names it; instruments at notes add a reason."""
+    """Numbers of rejected drafts by reason, as `kit.json` names it; instruments at notes add `mistuned`."""
     words = {"copy": "copies", "silent": "silent", "equal": "repeats"}
     return {words.get(reason, reason): refused[reason] for reason in {**words, **refused}}
 
@@ -219,7 +219,7 @@ class Kit:
 
     @property
     def sounds(self) -> list[KitSound]:
-        """All sounds, key by key."""
+        """All sounds, in the order of keys."""
         return [sound for group in self.groups for sound in group.sounds]
 
     @property

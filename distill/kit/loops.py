@@ -17,9 +17,9 @@ from distill.generate.sounds import folded
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # window and hop of the level
 STEADY_DB = (6.0, 3.0)  # maximum variation of level and brightness in a steady part
 FALL_DB_A_SECOND = 4.0  # maximum decay of a steady part
-SOFTEST_DB = -12.0  # of a steady part, relative to the loudest window
+SOFTEST_DB = -12.0  # minimum level of a steady part, relative to the loudest window
 LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # minimum of a loop, maximum of the searched part
-FADE_SECONDS = 0.03  # of the crossfade, on each side of the loop's end
+FADE_SECONDS = 0.03  # half of the crossfade, which is centred on the loop's end
 ENDS = 8  # candidate positions of the end
 ALIKE = 0.005  # tolerance in correlation, within which the longest loop is chosen
 SEAM_DB = 0.5  # maximum difference in level between start and end
@@ -124,7 +124,7 @@ def find_loop(sound: Doubles, sample_rate: int, least_correlation: float) -> Loo
 def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
     """Crossfade the samples around the end of a loop with the samples around its start."""
     fade, stop = round(FADE_SECONDS * sample_rate), loop.end + 1
-    weights = np.cos(np.linspace(-np.pi / 2, np.pi / 2, 2 * fade, endpoint=False)) ** 2  # 1 at the end
+    weights = np.cos(np.linspace(-np.pi / 2, np.pi / 2, 2 * fade, endpoint=False)) ** 2  # 1 at the end of the loop
     mixed = samples.copy()
     around_start = samples[loop.start - fade : loop.start + fade]
     around_end = samples[stop - fade : stop + fade]

@@ -43,9 +43,9 @@ from distill.kit.loops import Loop, looped_alike
 from distill.storage.files import MARK, atomic_folder, made_by_distill, write_bytes, write_json
 
 TRIM_DB = -60.0  # relative to the peak; both ends are trimmed at this threshold
-PEAK_DB = -1.0  # dBFS of an instrument
+PEAK_DB = -1.0  # dBFS, highest peak of an instrument
 FADE_SECONDS = 0.02  # fade-out
-LEAD_SECONDS = 0.001  # kept before the first sample above the threshold, faded in
+LEAD_SECONDS = 0.001  # fade-in before the first sample above the threshold
 REMEDIES = (  # if no sound is usable, for kits without and with notes
     "allow copies, or use another seed or temperature",
     "choose other notes, or leave notes out",

@@ -180,7 +180,7 @@ class PriorConfig(Settings):
     gradient_clip: Clip
     warmup_steps: Annotated[int, Field(ge=0)]
     patience: Annotated[Patience, BY_TIER]
-    budget_minutes: BudgetMinutes | Auto = 0.0  # as for the codec
+    budget_minutes: BudgetMinutes | Auto = 0.0  # as `VQVAEConfig.budget_minutes`
     memorization_perplexity: Annotated[float, Field(ge=1), BY_TIER]
     val_fraction: Fraction
     memory: MemoryConfig | None = None

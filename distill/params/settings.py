@@ -95,7 +95,7 @@ def field_at(kind: type[Settings], keys: Sequence[Any]) -> tuple[list[str], type
         annotation = None if field is None else field.annotation
         parts = (annotation, *get_args(annotation))
         inner = [part for part in parts if isinstance(part, type) and issubclass(part, Settings)]
-        if get_origin(annotation) is dict:  # of sections
+        if get_origin(annotation) is dict:  # several sections by name
             named += [one_line(name, 80) for name in islice(rest, 1)]
     return named, owner, field
 

@@ -1,4 +1,4 @@
-"""Copy of the project in which DVC runs `dvc exp run --temp` and `--queue`; it only has files that git tracks."""
+"""Project copies, in which DVC runs `dvc exp run --temp` and `--queue`; they only have files that git tracks."""
 
 import os
 import re
