@@ -1,4 +1,4 @@
-"""Stage `resolve`: write the settings of each later stage with every `auto` resolved for the corpus.
+"""Stage `resolve`: write the settings for training and encoding, with every `auto` resolved for the corpus.
 
 The stages that train and encode depend on these settings, so that a change of an unused tier runs nothing again.
 """

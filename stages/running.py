@@ -87,7 +87,7 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
     handler = RichHandler(console=LastingConsole(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     raise_on_signals()
-    is_first = os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ  # not in processes of torchrun
+    is_first = os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ  # once per stage, not once per process
     started, began = time.time(), time.monotonic()
     status = 1
     try:

@@ -15,7 +15,7 @@ from distill.ui import view
 FIRST, OCTAVE = 60, 12  # key of the first sound without a note: C4
 LOWEST_PAD = 36  # key of the first pad of a grid: C2
 LEAST_KEYS, MOST_KEYS = 2 * OCTAVE + 1, 4 * OCTAVE + 1
-BLACK = (1, 3, 6, 8, 10)  # keys in an octave
+BLACK = (1, 3, 6, 8, 10)  # black keys in an octave
 HINT = "Play with the mouse, with the keys A W S E D … of your keyboard, or with MIDI. Z and X change the octave."
 
 

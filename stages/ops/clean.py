@@ -14,7 +14,7 @@ from stages.ops.dvc import KEPT, locked_results
 from stages.ops.models import is_of_pipeline
 from stages.running import AT_WORK, FOLDERS, RUN_LOG, status_of
 
-TRAINED = STATE / "train"  # of `distill train` and `train-prior`, which share the folder of checkpoints
+TRAINED = STATE / "train"  # of `distill train` and `train-prior`, whose checkpoints are in the same folder
 
 
 def main() -> int:

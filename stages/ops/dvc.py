@@ -40,7 +40,7 @@ HALF = re.compile(r"\.[\w-]{22}\.tmp")  # name of a partial copy
 def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subprocess.CompletedProcess[str]:
     """Run DVC. Termination signals are forwarded to DVC and its stage as SIGINT, after which DVC waits for the stage.
 
-    After a signal, raises Interrupted with the text `kept` if given.
+    After a signal, raises Interrupted if `kept`, the text of its message, is given.
     """
     received: list[int] = []
     started: list[subprocess.Popen[str]] = []
