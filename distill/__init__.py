@@ -1,9 +1,9 @@
 """Distill learns a generative model of a musician's own sounds.
 
-`distill.load(path)` reads a model file and gives a `distill.api.Model`, which generates, encodes and decodes;
-`distill.model_of(path)` makes one of a single recording, without training;
-`distill.read_table(path)` a table that the pipeline wrote, as a pandas data frame. The other names train, check and
-describe models. Each loads on first use.
+`distill.load(path)` reads a model file and returns a `distill.api.Model`, which generates, encodes and decodes.
+`distill.model_of(path)` makes a one-shot model of a single recording, without training.
+`distill.read_table(path)` reads a table from the pipeline as a pandas data frame. The other names train, check and
+describe models. Each name loads on first use.
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Progress of a command: a live bar on a terminal, a line every few seconds elsewhere, and files for those who watch.
+"""Progress of a command: a live bar on a terminal, otherwise a line every few seconds, and status files.
 
-A task may end before its last step, as sounds do, so nothing is left of a bar, and the last line says that it is done.
+Tasks may end before their last step, as generation does, so the bar disappears, and the last line says "done".
 
-The files are in the folder that DISTILL_STATUS names. `status.json` is the task at work: label, done, total, text,
-seconds_left. `said.txt` holds the lines that were said, `events.jsonl` an event of training in each line. Beside them lies
-what the command keeps for its watchers.
+Status files are in the folder DISTILL_STATUS. `status.json` describes the running task: label, done, total, text,
+seconds_left. `said.txt` holds messages, and `events.jsonl` a training event in each line. Next to them are copies
+that a command keeps for the page.
 """
 
 import contextlib
@@ -29,19 +29,19 @@ from distill.text import one_line, shown
 
 VARIABLE = "DISTILL_STATUS"
 STATUS, SAID, EVENTS = "status.json", "said.txt", "events.jsonl"
-LINE_SECONDS = 10.0  # between lines where no terminal is
+LINE_SECONDS = 10.0  # between lines without a terminal
 HEALTH_TITLE = "codebooks on held-out sound"
-LEVELS_IN_A_LINE = 10  # of health
+LEVELS_IN_A_LINE = 10  # in `health_lines`
 
 Progress = Callable[[int, int, str], None]
-"""Shows progress: what is done, of how much, and a text."""
+"""Callback for progress: steps done, total steps, and a text."""
 
 
 class LastingConsole(Console):
-    """Console that falls silent when nobody reads it any more. Rich's own ends the program."""
+    """Console that goes silent on a broken pipe; Rich's own ends the program."""
 
     def on_broken_pipe(self) -> None:
-        """See the class."""
+        """Go silent instead of ending the program."""
         self.quiet = True
         drop(self.file)
 
@@ -51,10 +51,10 @@ def silent(done: int, of: int, text: str) -> None:
 
 
 class Status:
-    """Writer of the status of one task. It never fails a command: what cannot be written is left out."""
+    """Writer of the status files of one task. Write errors are ignored, so that they never fail a command."""
 
     def __init__(self, folder: Path | None, label: str = "") -> None:
-        """Without a folder nothing is written."""
+        """Without a folder, write nothing."""
         self.folder, self._label = folder, label
         self._written, self._first = -math.inf, (0, time.monotonic())
 
@@ -72,10 +72,10 @@ class Status:
         with contextlib.suppress(OSError):
             temporary = self.folder / f".{STATUS}.{os.getpid()}.tmp"
             temporary.write_text(json.dumps(values), encoding="utf-8")
-            temporary.replace(self.folder / STATUS)  # readers never see half a file; no fsync, it is soon out of date
+            temporary.replace(self.folder / STATUS)  # atomic for readers; no fsync, as it is soon out of date
 
     def say(self, line: str) -> None:
-        """Record a line."""
+        """Record a message."""
         self._append(SAID, line)
 
     def event(self, event: Any) -> None:
@@ -83,15 +83,15 @@ class Status:
         self._append(EVENTS, json.dumps({"event": type(event).__name__, "task": self._label, **asdict(event)}))
 
     def metrics(self, values: Mapping[str, float], epoch: int) -> None:
-        """Record the metrics of an epoch, from 0, or -1 for the initial weights."""
+        """Record the metrics of an epoch, counted from 0; -1 for the initial weights."""
         self._append(EVENTS, json.dumps({"event": "metrics", "task": self._label, **values, "epoch": epoch}))
 
     def kept(self, epoch: int) -> None:
-        """Record the epoch whose weights a training keeps, -1 for the initial ones."""
+        """Record the epoch whose weights a training keeps; -1 for the initial weights."""
         self._append(EVENTS, json.dumps({"event": "kept", "task": self._label, "epoch": epoch}))
 
     def keep(self, path: Path, name: str) -> None:
-        """Keep a copy of a file or folder for those who watch."""
+        """Keep a copy of a file or folder next to the status files."""
         if self.folder is None:
             return
         with contextlib.suppress(OSError, shutil.Error):
@@ -119,7 +119,7 @@ class ProgressReport:
         folder = os.environ.get(VARIABLE)
         self.status = Status(Path(folder) if folder and not quiet else None, label)
         self._console = LastingConsole(stderr=True, quiet=quiet)
-        self._printed, self._is_behind = time.monotonic(), False  # whether the last line shows less than all steps
+        self._printed, self._is_behind = time.monotonic(), False  # whether the last line is before the last step
         columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
         text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
         self._has_bar = self._console.is_terminal and not quiet
@@ -135,7 +135,7 @@ class ProgressReport:
         return self
 
     def begin(self, label: str) -> None:
-        """Show another task from now on, whose time counts from now."""
+        """Switch to another task and restart its time."""
         self._label, self.status, self._is_behind = label, Status(self.status.folder, label), False
         self.status.progress(0, 0, "")
         self._bar.reset(self._task, total=None, description=label, text="")
@@ -157,18 +157,18 @@ class ProgressReport:
             self.print(f"{self._label} {done}/{total} {text}")
 
     def say(self, text: str) -> None:
-        """Print a line, above the bar if there is one, and keep it for those who watch."""
+        """Print a line, above the bar if any, and record it in the status files."""
         self.status.say(text)
         self.print(text)
 
     def print(self, text: str) -> None:
-        """Print a line, above the bar if there is one."""
-        with contextlib.suppress(OSError):  # a terminal that closed ends no training
+        """Print a line, above the bar if any."""
+        with contextlib.suppress(OSError):  # a closed terminal must not end a training
             self._console.print(shown(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def health_table(health: Mapping[str, Mapping[str, float]], title: str) -> Table:
-    """Table of codebook health, a row for each level: `utilization`, `perplexity` and `dead_codes`."""
+    """Table of codebook health with a row for each level: `utilization`, `perplexity` and `dead_codes`."""
     table = Table("level", title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
     for name in ("codewords used", "perplexity", "never used"):
         table.add_column(name, justify="right")
@@ -179,9 +179,9 @@ def health_table(health: Mapping[str, Mapping[str, float]], title: str) -> Table
 
 
 def health_lines(health: Mapping[str, Mapping[str, float]], title: str) -> list[str]:
-    """Lines of at most 80 columns with the figures of `health_table`: a column for each level, ten levels side by side.
+    """Figures of `health_table` in at most 80 columns: a column for each level, ten levels side by side.
 
-    Of levels of one kind that follow each other, such as "shape 1" and "shape 2", the first has the whole name.
+    In a run of levels of one kind, such as "shape 1" and "shape 2", only the first column has the full name.
     """
     lines, levels = [], list(health.items())
     for start in range(0, len(levels), LEVELS_IN_A_LINE):
@@ -196,5 +196,5 @@ def health_lines(health: Mapping[str, Mapping[str, float]], title: str) -> list[
 
 
 def plain(text: str) -> Text:
-    """Text from a file without markup or control characters."""
+    """Rich text from a file, without markup or control characters."""
     return Text(one_line(text, most=1000))

@@ -16,10 +16,10 @@ def main(params: Params) -> None:
 
     bundle, corpus = load_bundle(bundle_path(params)), load_corpus(FOLDERS.corpus)
     with atomic_folder(AUDITION) as folder:
-        reference = bundle.reference or measured(  # a model may be made without it; its audition still compares
+        reference = bundle.reference or measured(  # a model file can lack it, but audition needs it
             read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference(), bundle.codec
         )
-        assert bundle.prior is not None  # which the stage before wrote
+        assert bundle.prior is not None  # written by the previous stage
         context = GenerationContext(bundle.codec, bundle.prior, reference, bundle.labels, critic=bundle.metadata.critic)
         metrics, times_real_time = audition(context, corpus, params.audition, params.seed, folder)
     write_metrics("audition", metrics)

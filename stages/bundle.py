@@ -1,4 +1,4 @@
-"""Stage `bundle`: write codec and prior to one model file."""
+"""Stage `bundle`: write codec and prior to a model file."""
 
 import sys
 

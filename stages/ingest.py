@@ -25,7 +25,7 @@ def main(params: Params) -> None:
 
 
 def note_corpus(params: Params) -> None:
-    """Note on this computer where the recordings are, so that `distill train-prior` finds those of the model."""
+    """Record the location of the recordings on this computer, for `distill train-prior`."""
     remember_corpus(STATE, sha256_file(FOLDERS.corpus / MANIFEST), address(params.corpus.path))
 
 

@@ -1,6 +1,6 @@
-"""Stage `resolve`: what `auto` stands for with these recordings, for each stage that asks.
+"""Stage `resolve`: write the settings for training and encoding, with every `auto` resolved for the corpus.
 
-The stages that train and encode depend on this rather than on all tiers: one that the corpus does not use runs nothing.
+The stages that train and encode depend on these settings, so that a change of an unused tier runs nothing again.
 """
 
 from distill.params import Params

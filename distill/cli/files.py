@@ -1,4 +1,4 @@
-"""Commands on files: `encode`, `decode`, `inspect`, `verify`, `list`, `export`, `push` and `pull`."""
+"""Commands for files: `encode`, `decode`, `inspect`, `verify`, `list`, `export`, `push` and `pull`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -86,7 +86,7 @@ def decode(
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Turn codes back into sounds, each as long as its recording was."""
+    """Turn codes back into sounds, each as long as its recording."""
     check_output(output, [model, codes])
     from distill.codes.file import decode_file, load_codes
     from distill.execution import execution_from_environment
@@ -115,7 +115,7 @@ def decode(
 
 
 def _format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
-    """The format to decode to, by `kind` or the suffix. Raises ParamsError when `output` does not fit."""
+    """Output format of `decode`, from `kind` or the suffix. Raises ParamsError if `output` does not fit."""
     suffix = output.suffix.lower().removeprefix(".")
     named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) and not output.is_dir() else None
     if recordings > 1 and (named or output.is_file()):
@@ -146,7 +146,7 @@ def inspect(
 
 
 def verify(model: ModelPath, as_json: Json = False) -> None:
-    """Check everything about a model file: form, metadata, weights, hashes; and try its networks."""
+    """Check a model file completely: format, metadata, weights and hashes; and run its networks."""
     from distill.model_file.inspect import verify as verified
 
     checks = verified(model)
@@ -163,9 +163,9 @@ def list_folder(
     ] = Path("models"),
     as_json: Json = False,
 ) -> None:
-    """List the model files of a folder: what each was trained on, how well, and what it can do.
+    """List the model files of a folder: training data, quality, and abilities of each.
 
-    Files that are no models are named with the reason. Weights are not read: distill verify checks them.
+    Invalid model files are listed with the reason. Weights are not read: distill verify checks them.
     """
     from distill.model_file.inspect import list_models
 
@@ -179,7 +179,7 @@ def list_folder(
 
 
 def _row(model: "ListedModel") -> tuple[str, ...]:
-    """A model in the table of `distill list`."""
+    """Row of the table of `distill list`."""
     figures = {"d": model.recordings, "s": model.tier, ".0%": model.utilization, ".0f": model.val_bits_per_second}
     known = ["–" if value is None else f"{value:{form}}" for form, value in figures.items()]
     can = ["generate"] * model.can_generate + ["judge"] * model.can_judge
@@ -193,9 +193,9 @@ def export(
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Write a model's decoder, and a step of its prior, as ONNX files for other programs. They need no PyTorch.
+    """Export a model's decoder, and a step of its prior, as ONNX files, which other programs run without PyTorch.
 
-    examples/play_onnx.py plays them. A prior of another architecture than frame is left out. It takes about a minute.
+    examples/play_onnx.py plays them. Only priors of architecture frame are exported. It takes about a minute.
     """
     from distill.api import Model
     from distill.progress import ProgressReport
@@ -229,7 +229,7 @@ def push(
 ) -> None:
     """Share a model on the Hugging Face hub, by default without names and codes of its training recordings.
 
-    Token and address are those of the hub's own client: HF_TOKEN, `hf auth login`, HF_ENDPOINT.
+    Token and address come from the hub's own client: HF_TOKEN, `hf auth login`, HF_ENDPOINT.
     """
     from distill.sharing import push as pushed
 
@@ -260,7 +260,7 @@ def pull(
     replace: Annotated[bool, Option("--replace", help="replace another file of its name")] = False,
     as_json: Json = False,
 ) -> None:
-    """Get a model from the Hugging Face hub. It is checked as distill verify does before it is put in its place."""
+    """Download a model from the Hugging Face hub. The file is verified, as by distill verify, before it is written."""
     from distill.sharing import pull as pulled
 
     make_folder("--out", out)

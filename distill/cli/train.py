@@ -1,4 +1,4 @@
-"""`distill demo`, and `distill train` and `distill train-prior`, whose flags are settings of `params.yaml`."""
+"""Commands `distill demo`, and `train` and `train-prior`, whose flags are settings of `params.yaml`."""
 
 import time
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from distill.text import is_utf8
 if TYPE_CHECKING:
     from distill.pipeline.train import TrainedModel
 
-# Settings that are flags; what each may be, its help and its default are those of the setting.
+# Settings that are flags; values, help and default come from the setting.
 TRAIN = (
     *("tier", "vqvae.epochs", "vqvae.codebook_size", "vqvae.quality", "vqvae.num_quantizers"),
     *("vqvae.commitment_weight", "vqvae.learning_rate", "corpus.sample_rate", "corpus.channels", "corpus.labels"),
@@ -43,20 +43,20 @@ TRAIN_PRIOR = (
 
 
 def params_of_flags(given: Mapping[str, Any]) -> Params:
-    """Settings by their names in `params.yaml`, with the defaults for the rest. Raises ParamsError that names the flag."""
+    """Settings from flags, by their names in `params.yaml`, with defaults. Raises ParamsError that names the flag."""
     sections: dict[str, Any] = {}
     for name, value in given.items():
         section, _, key = name.rpartition(".")
         within = sections.setdefault(section, {}) if section else sections
         within[key] = value
-    default_params()  # of a checkout, whose file may be wrong: then no flag is
+    default_params()  # fails first if params.yaml itself is wrong, so that no flag is blamed
     try:
         return default_params(**sections)
     except ParamsError as error:
         name, _, sentence = str(error).partition(": ")
         flags = {path: flag_of(path) for path in (*TRAIN, *TRAIN_PRIOR)}
         flags |= {"corpus.path": "DIR", "bundle.name": "--name"}
-        sentence = sentence.replace(" or auto, found ", ", found ")  # no flag takes it
+        sentence = sentence.replace(" or auto, found ", ", found ")  # no flag accepts auto
         raise ParamsError(f"{flags.get(name, name)}: {sentence}") from error
 
 
@@ -91,10 +91,10 @@ def train(
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
 
-    It takes five recordings or more; from two, or one of 10 seconds, it trains with a warning.
-    --epochs is the most epochs of each of the two trainings; either ends before where it no longer improves.
+    It needs five recordings or more; with two to four, or one of 10 seconds, it trains with a warning.
+    --epochs is the maximum for codec and prior each; a training that no longer improves ends earlier.
     After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
-    current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set. The file holds the date.
+    current folder. MLflow records the training only if MLFLOW_TRACKING_URI is set. The file contains the date.
     """
     name = model_name or time.strftime("model-%Y%m%d-%H%M%S")
     epochs = {"prior.epochs": given["vqvae.epochs"]} if prior and "vqvae.epochs" in given else {}
@@ -131,9 +131,10 @@ def train_prior(
     replace: Annotated[bool, Option("--replace", help="replace an existing prior or file")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a prior for an existing model, so that it can generate; written into the model file or a copy.
+    """Train a prior for an existing model, so that it can generate; written to the model file or a copy.
 
-    After Ctrl-C or a crash, the same command resumes the training. A prior in place of one with labels has labels, too.
+    After Ctrl-C or a crash, the same command resumes the training. The new prior has labels if it replaces a prior with
+    labels.
     """
     if data is not None:
         _check_folder("--data", data)
@@ -165,7 +166,7 @@ def train_prior(
 
 
 def _check_folder(flag: str, folder: str) -> None:
-    """Refuse a path that is no folder, and an address that cannot be read. Raises ParamsError, AudioError."""
+    """Check that `folder` is a folder or a readable address. Raises ParamsError, AudioError."""
     if is_url(folder):
         open_source(folder)
     elif not Path(folder).is_dir():
@@ -178,7 +179,7 @@ def _check_folder(flag: str, folder: str) -> None:
 
 
 def _check_model(flag: str, model: Path) -> None:
-    """Refuse a path for a model that is not UTF-8, and one whose card would replace a person's own file."""
+    """Check that a model path is UTF-8 and that its card replaces no other file. Raises ParamsError."""
     from distill.model_file.build import card_path
 
     if not is_utf8(str(model)):

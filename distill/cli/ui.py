@@ -40,7 +40,7 @@ def ui(
     ] = "",
     open_browser: Annotated[bool, Option("--open", help="open the page in a browser")] = False,
 ) -> None:
-    """Open the page: train, generate, compare, without a terminal. Ctrl-C closes it; a training goes on without it."""
+    """Open the page: train, generate and compare without a terminal. Ctrl-C closes it; a training continues."""
     if folder.exists() and not folder.is_dir():
         raise ParamsError(f"--folder {folder}: expected a folder, found a file; choose another")
     if password is not None and len(password) < 8:
@@ -70,5 +70,5 @@ def ui(
 def _is_this_computer(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return False

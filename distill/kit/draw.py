@@ -1,7 +1,7 @@
-"""Sounds of a kit: of each instrument a draft, and takes of it, so that all its sounds are of one kind and length.
+"""Generate the sounds of a kit: a draft for each instrument, and takes of it, which are alike in kind and length.
 
-A label, a cluster or a recording is an instrument on one key. At notes an instrument is over all keys: one sound and its
-takes are transposed to each note that they hold, and others, as near as can be, are drawn for notes beyond.
+A label, a cluster or a recording is an instrument on one key. An instrument at notes covers all keys: a sound and its
+takes are transposed to each note where their pitch stays clear. The other notes get the most similar new drafts.
 """
 
 import itertools
@@ -41,16 +41,16 @@ from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.seeds import Stream, derive_seed
 from distill.text import one_line
 
-POOL = 2  # drafts to choose from, for each that is used
-CLUSTER_POOL = 4  # the same of clusters
-MOST_MISSES = 3  # notes of an instrument at which no draft is in tune, before no others are tried
-OCTAVE_DB = 6.0  # of spectral difference, which is as much as twice the length
+POOL = 2  # drafts to choose from, for each layer or take
+CLUSTER_POOL = 4  # the same for clusters
+MOST_MISSES = 3  # of an instrument: notes without a draft in tune, before it gives up
+OCTAVE_DB = 6.0  # of spectral difference, equivalent to twice the length
 
 Shapes = NDArray[np.float64]  # [n, BANDS]
 
 
 class Drawn(NamedTuple):
-    """The sounds of a group, how many are missing, and the drafts that were refused for it, by reason."""
+    """Sounds of a group, the number of missing sounds, and the numbers of rejected drafts by reason."""
 
     sounds: list[GeneratedSound]
     missing: int
@@ -58,7 +58,7 @@ class Drawn(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The sounds on a key, with their label."""
+    """Sounds on a key, with their label."""
 
     label: str
     place: Place
@@ -66,7 +66,7 @@ class Group(NamedTuple):
 
 
 def with_own_note(context: GenerationContext, settings: KitSettings) -> KitSettings:
-    """Settings with the note of a single recording that holds it, and has not the name of a drum: a kit at that note."""
+    """Set `notes` to a one-shot recording's own note, unless it is named after a drum or its pitch is unclear."""
     is_on_key = settings.notes is not None or settings.one_key
     if context.single is None or is_on_key or any(drum_keys([context.path.stem])):
         return settings
@@ -79,13 +79,13 @@ def with_own_note(context: GenerationContext, settings: KitSettings) -> KitSetti
 
 
 def pitch_of(context: GenerationContext, sound: Recorded | GeneratedSound) -> float | None:
-    """The pitch of a sound, in semitones (MIDI), of whose codes some have tones, where it is clear; else None."""
+    """Pitch of a sound in semitones (MIDI), or None if its codes have no tones or its pitch is unclear."""
     has_tones = context.codec.pitches(torch.from_numpy(sound.codes)).isfinite().any()
     return context.tuner.measure(folded(sound.samples, context.codec.spectrogram.sample_rate)) if has_tones else None
 
 
 def sound_of(context: GenerationContext, recorded: Recorded, seconds: float) -> GeneratedSound:
-    """A recording as a sound with a pitch, of at most so many seconds."""
+    """Turn a recording into a sound of at most `seconds`, with its measured pitch."""
     rate, pitch = context.codec.spectrogram.sample_rate, pitch_of(context, recorded)
     codes, samples = (
         recorded.codes[: frames_for_seconds(context.codec, seconds)],
@@ -95,7 +95,7 @@ def sound_of(context: GenerationContext, recorded: Recorded, seconds: float) -> 
 
 
 def different_notes(context: GenerationContext, sounds: Sequence[GeneratedSound]) -> tuple[int, ...]:
-    """The nearest notes of sounds on one key, upwards, where half of them or more have a clear pitch; () for one note."""
+    """Sorted notes of sounds on one key; () for a single note, or if fewer than half have a clear pitch."""
     pitches = [pitch_of(context, sound) for sound in sounds if sound.note is None]
     notes = [round(pitch) for pitch in pitches if pitch is not None]
     are_tonal = 2 * len(notes) >= len(pitches)
@@ -103,7 +103,7 @@ def different_notes(context: GenerationContext, sounds: Sequence[GeneratedSound]
 
 
 def check_instrument(context: GenerationContext, settings: KitSettings, labels: dict[int, str]) -> None:
-    """Refuse what an instrument of these labels cannot be. Raises ArtifactError and ParamsError."""
+    """Check the settings of an instrument of these labels. Raises ArtifactError and ParamsError."""
     if settings.notes is None and not settings.one_key:
         return
     place = "on one key" if settings.one_key else "at notes"
@@ -121,7 +121,7 @@ def check_instrument(context: GenerationContext, settings: KitSettings, labels: 
 
 
 class Drawing:
-    """Draws the sounds of a kit, counts the drafts that are refused, and reports how many sounds there are."""
+    """Generates the sounds of a kit, counts rejected drafts, and reports progress."""
 
     def __init__(self, context: GenerationContext, settings: KitSettings) -> None:
         self.context, self.settings, self.refused = context, settings, Counter[str]()
@@ -136,7 +136,7 @@ class Drawing:
         check_instrument(context, settings, self.labels)
 
     def instruments(self) -> Iterator[list[Group]]:
-        """The groups of each instrument. Raises ParamsError for too many labels, ArtifactError for notes that none holds."""
+        """Groups of each instrument. Raises ParamsError for too many labels, ArtifactError if no note can be played."""
         if self.settings.notes is not None:
             yield list(self._at_notes())
             return
@@ -149,7 +149,7 @@ class Drawing:
 
     @property
     def layers(self) -> int:
-        """Number of layers of a key that has all its sounds."""
+        """Number of velocity layers of a complete key."""
         return min(self.settings.velocity_layers, self.settings.each)
 
     def _of_labels(self) -> Iterator[Drawn]:
@@ -175,12 +175,12 @@ class Drawing:
             yield self.with_takes(0, anchors, pool + position * each, total, f"sounds, group {position + 1}")
 
     def _distances(self, sounds: Sequence[GeneratedSound]) -> NDArray[np.float64]:
-        """How unlike sounds are, `[n, n]` in dB."""
+        """Distances between sounds, `[n, n]` in dB."""
         shapes = spectral_shapes([self.spectra(sound.codes) for sound in sounds])
         return distances(shapes, [len(sound.codes) for sound in sounds])
 
     def _most_alike(self, drafts: Sequence[GeneratedSound]) -> list[GeneratedSound]:
-        """The draft that is nearest to all, and those nearest to it: one for each layer."""
+        """Medoid of the drafts, and its nearest neighbours: a draft for each layer."""
         if not drafts:
             return []
         unlike = self._distances(drafts)
@@ -188,7 +188,7 @@ class Drawing:
         return [drafts[position] for position in nearest[: self.layers]]
 
     def with_takes(self, label: int, anchors: Sequence[GeneratedSound], before: int, of: int, title: str) -> Drawn:
-        """Sounds of a key: one anchor for each layer, from soft to loud, and takes of it."""
+        """Sounds of a key: an anchor for each layer, from soft to loud, and takes of it."""
         sounds, refused, each = list[GeneratedSound](), Counter[str](), self.settings.each
         by_level = sorted(anchors, key=lambda sound: int(sound.codes[:, 0].max()))
         bounds = [each * layer // len(by_level) for layer in range(len(by_level) + 1)] if by_level else []
@@ -199,10 +199,10 @@ class Drawing:
         return Drawn(sounds, each - len(sounds), refused)
 
     def _at_notes(self) -> Iterator[Group]:
-        """Sounds at each note, as many as the settings say or fewer.
+        """Group for each note, with the requested number of sounds or fewer.
 
-        A sound and its takes are at all notes that it holds, so that all keys play one instrument. Notes beyond these have
-        others, drawn at the middle of those that are left, and nearest to the first.
+        A sound and its takes cover all notes where its pitch stays clear, so that all keys play one instrument. The
+        longest run of remaining notes gets drafts at its middle, and the draft nearest to the first sound is used.
         """
         each, notes = self.settings.each, self.settings.sampled
         number, name = next(iter(self.labels.items()), (0, self.context.path.stem))
@@ -227,7 +227,7 @@ class Drawing:
                 refused[note][MISTUNED.name] += note not in anchor
             tried |= {middle, *range(min(made, default=0), max(made, default=-1) + 1)}
             if self.context.single is not None:
-                break  # no take holds a note that the recording does not
+                break  # takes have no notes that the recording lacks
         for note in notes:
             self.refused.update(refused[note])
             sounds = made.get(note, [])
@@ -236,9 +236,9 @@ class Drawing:
     def _voices(
         self, label: int, name: str, note: int, notes: Sequence[int]
     ) -> tuple[list[dict[int, GeneratedSound]], Counter[str]]:
-        """Drafts at a note, or the recording, each at those of `notes` that it holds, and what was refused.
+        """Drafts at `note`, or the recording, at each of `notes` where their pitch stays clear; and rejected drafts.
 
-        Raises ArtifactError for a recording that holds none; those that it does not hold are an AudioWarning.
+        Raises ArtifactError if the recording's pitch stays clear at no note; single unclear notes give an AudioWarning.
         """
         offset, width = self.tuning.offset, self.settings.width
         if self.context.single is None:
@@ -259,7 +259,7 @@ class Drawing:
     def _takes_at(
         self, label: int, name: str, anchor: dict[int, GeneratedSound], refused: dict[int, Counter[str]]
     ) -> dict[int, list[GeneratedSound]]:
-        """A voice and its takes, those that hold most of its notes, at each of these. Takes are drawn at the middle one."""
+        """An anchor and its takes at each of its notes. Takes are generated at the middle; the most complete stay."""
         each, offset, width = self.settings.each, self.tuning.offset, self.settings.width
         own = [anchor] * (self.context.single is None)
         middle = sorted(anchor)[len(anchor) // 2]
@@ -285,9 +285,9 @@ class Drawing:
         of_one: Recorded | GeneratedSound | None = None,
         layer: int = 0,
     ) -> Drawn:
-        """Draw `count` sounds of a label, fewer if there are not more, at pitches if any; `before` were drawn `of` all.
+        """Generate up to `count` sounds of a label, at pitches `notes` if given, or takes of `of_one` if given.
 
-        They are takes of a sound or recording if there is one. Each layer has seeds of its own. Raises as `generate_sounds`.
+        Progress counts from `before`, `of` a total. Each layer has its own seeds. Raises as `generate_sounds`.
         """
 
         def report(done: int, frames: int, text: str) -> None:
@@ -312,7 +312,7 @@ def request_of(
     notes: Sequence[float],
     of_one: Recorded | GeneratedSound | None = None,
 ) -> GenerationRequest:
-    """The request for sounds of a label, or for takes of a sound or recording, at `notes`, in semitones, if any."""
+    """Request for sounds of a label, or takes of `of_one`, at pitches `notes` in semitones (MIDI) if given."""
     shared: dict[str, Any] = {"count": count, "notes": notes, "label": label, "width": settings.width}
     shared["sampling"] = Sampling(settings.temperature, guidance=default_guidance(label))
     if of_one is None:
@@ -328,14 +328,14 @@ def request_of(
 
 
 def middle_of_rest(notes: Sequence[int], tried: set[int]) -> int | None:
-    """The middle of the longest run of notes between those that were tried; None where none is left."""
+    """Middle of the longest run of notes that were not tried, or None if all were tried."""
     runs = [list(run) for was_tried, run in groupby(notes, key=tried.__contains__) if not was_tried]
     longest = max(runs, key=len, default=[])
     return longest[len(longest) // 2] if longest else None
 
 
 def in_runs(notes: Sequence[int]) -> str:
-    """Names of notes: `C1 to E1, G1`."""
+    """Names of notes, as ranges: `C1 to E1, G1`."""
     runs = (list(run) for _, run in groupby(enumerate(sorted(notes)), key=lambda pair: pair[1] - pair[0]))
     ends = [(note_name(run[0][1]), note_name(run[-1][1])) for run in runs]
     return ", ".join(low if low == high else f"{low} to {high}" for low, high in ends)
@@ -344,10 +344,10 @@ def in_runs(notes: Sequence[int]) -> str:
 def at_notes(
     context: GenerationContext, voice: GeneratedSound, keys: Sequence[int], offset: float = 0.0, width: float = 1.0
 ) -> dict[int, GeneratedSound]:
-    """A sound at each of some keys, `offset` semitones beside 440 Hz, where it has a clear pitch there, and as it is.
+    """Transpose a sound to `keys`, tuned `offset` semitones above 440 Hz; omit keys where its pitch is unclear.
 
-    Its codes are transposed, so that length and formants stay. What the codes cannot say is tuned by resampling, so that
-    it is in tune in samplers that know no `tune`, too.
+    Transposing the codes keeps length and formants. Resampling corrects the remaining deviation, so that the sound is
+    also in tune in samplers that ignore `tune`.
     """
     if voice.pitch is None:
         return {}
@@ -367,15 +367,15 @@ def at_notes(
 
 
 def is_silent(context: GenerationContext, sound: GeneratedSound) -> bool:
-    """Whether a sound is much softer than any recording."""
+    """Whether a sound is much softer than every recording."""
     if context.finder is not None:
         return context.finder.is_silent(sound.codes)
     peak = float(np.abs(sound.samples).max(initial=0.0)) * context.codec.architecture.input_gain
-    return peak < 10 ** (-60.0 / 20)  # of the peak of the loudest recording
+    return peak < 10 ** (-60.0 / 20)  # relative to the peak of the loudest recording
 
 
 def spectral_shapes(sounds: Sequence[Spectra]) -> Shapes:
-    """Mean power of each band in dB, relative to that of all, of sounds with spectra `[F, BANDS]` in dB each.
+    """Mean power of each band in dB, relative to all bands, for spectra `[F, BANDS]` in dB of each sound.
 
     Raises ArtifactError for NaN and infinite values.
     """
@@ -389,7 +389,7 @@ def spectral_shapes(sounds: Sequence[Spectra]) -> Shapes:
 
 
 def distances(shapes: Shapes, frames: Sequence[int]) -> NDArray[np.float64]:
-    """How unlike sounds with shapes `[n, BANDS]` and so many frames are, `[n, n]` in dB: in spectrum and in length."""
+    """Distances in spectrum and length, `[n, n]` in dB, from `shapes` `[n, BANDS]` in dB and numbers of `frames`."""
     spectral = np.abs(shapes[:, None] - shapes).mean(axis=2)
     octaves = np.log2(np.array(frames, np.float64))
     unlike: NDArray[np.float64] = spectral + OCTAVE_DB * np.abs(octaves[:, None] - octaves)
@@ -397,13 +397,13 @@ def distances(shapes: Shapes, frames: Sequence[int]) -> NDArray[np.float64]:
 
 
 def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
-    """Positions of sounds in at most MOST_CLUSTERS clusters, from dark to bright, given spectra `[F, BANDS]` in dB each.
+    """Cluster sounds by spectra `[F, BANDS]` in dB: the `most` positions nearest to each cluster's mean, nearest first.
 
-    Ward's method on the shape of the long-term spectrum; deterministic. Of each cluster the `most` sounds nearest to its
-    mean, the nearest first. Raises ArtifactError for NaN and infinite values.
+    Ward's method on the shape of the long-term spectrum; deterministic. At most MOST_CLUSTERS clusters, from dark to
+    bright. Raises ArtifactError for NaN and infinite values.
     """
     shapes = spectral_shapes(sounds)
-    from scipy.cluster.hierarchy import fcluster, linkage  # it and Matplotlib take a second to load
+    from scipy.cluster.hierarchy import fcluster, linkage  # loads slowly
 
     numbers = np.arange(len(sounds))
     if len(sounds) > 1:

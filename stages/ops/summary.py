@@ -1,4 +1,4 @@
-"""Summary of a run, in a few lines."""
+"""Summary of a run in a few lines."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ Metrics = dict[str, Any]
 
 
 def run_log() -> list[dict[str, Any]]:
-    """Entries of all stages that ran; lines truncated by a crash are skipped."""
+    """Entries of all stages that ran, without lines truncated by a crash."""
     entries = []
     for line in RUN_LOG.read_text(encoding="utf-8").splitlines() if RUN_LOG.exists() else []:
         with contextlib.suppress(ValueError):
@@ -66,7 +66,7 @@ def _kept(training: Metrics) -> str:
 
 
 def _memory(prior: Metrics) -> str:
-    """What the memory of a prior is worth, in the words of the training."""
+    """Benefit of a prior's memory, in the words of the training; "" without a memory."""
     if "probe/top1" not in prior:
         return ""
     from distill.prior.memory.probe import memory_line
@@ -75,7 +75,7 @@ def _memory(prior: Metrics) -> str:
 
 
 def _warning(prior: Metrics) -> str:
-    """That the prior memorises, in the words of the training."""
+    """Warning that the prior memorises, in the words of the training, or ""."""
     if not prior.get("is_memorizing"):
         return ""
     from distill.prior.artifact import PriorArtifact
