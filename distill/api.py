@@ -1,4 +1,4 @@
-"""A model in Python: `distill.load` reads that of a file."""
+"""Model files in Python: `distill.load` opens a file as a `Model`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ class Model:
     def history(self) -> "pd.DataFrame":
         """Losses of codec and prior: a column for each curve, such as "vqvae/train_loss", and a row for each epoch.
 
-        Of long trainings a file keeps about a thousand points; rows are then these.
+        A file keeps about a thousand points of a long training, so rows can be several epochs apart.
         """
         import pandas as pd
 
@@ -101,7 +101,7 @@ class Model:
 
     @cached_property
     def context(self) -> GenerationContext:
-        """What sounds are drawn from and judged by."""
+        """Networks, reference and critic that sounds are generated and scored with."""
         known = (self.bundle.reference, self.labels, self.path, self.metadata.payload_sha256)
         return GenerationContext(self.bundle.codec, self.prior, *known, critic=self.metadata.critic)
 
@@ -112,12 +112,12 @@ class Model:
 
     @property
     def fault_finder(self) -> FaultFinder | None:
-        """What finds faults of sounds, by the training recordings; None where the file has no reference."""
+        """Fault finder with limits from the training recordings, or None if the file has no reference."""
         return self.context.finder
 
     @property
     def tuner(self) -> Tuner:
-        """What brings sounds to notes."""
+        """Tuner that brings sounds to notes."""
         return self.context.tuner
 
     def follow(self, recording: Recording, **settings: Any) -> "Generated":
@@ -160,7 +160,7 @@ class Model:
 
     @usual_tensors()
     def encode(self, recording: Recording, sample_rate: int | None = None) -> Codes:
-        """Encode a file or samples, as in `samples`, to codes `[F, Q]` int64; `sample_rate` is that of samples, in Hz.
+        """Encode a file or samples, as in `samples`, to codes `[F, Q]` int64; `sample_rate` applies to samples, in Hz.
 
         Raises AudioError and ParamsError.
         """
@@ -197,7 +197,7 @@ class Model:
     def nearest(self, novelty: Novelty) -> Samples:
         """The training recording that a verdict is about, decoded from its codes, to listen to: samples `[N]` or `[N, 2]`.
 
-        Of a long recording, NEAREST_SECONDS from the passage on. Raises ArtifactError when the file has no reference.
+        A long recording is cut to NEAREST_SECONDS from the nearest passage on. Raises ArtifactError when the file has no reference.
         """
         reference = self.context.needed_reference()
         codes = reference.codes[list(reference.names).index(novelty.nearest.nearest)]

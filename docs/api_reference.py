@@ -1,4 +1,4 @@
-"""The Python API in Markdown. Signatures are those of the source, letter by letter: the same on every Python."""
+"""The Python API in Markdown. Signatures are copied from the source, letter by letter: the same on every Python."""
 
 import ast
 import inspect
@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-# The public names of modules; without names those of `__all__`, functions first.
+# The public names of modules; without names all of `__all__`, functions first.
 MODULES: dict[str, tuple[str, ...]] = {
     "distill": (),
     "distill.api": ("Model",),

@@ -47,7 +47,7 @@ def commands(page: str) -> list[list[str]]:
 def draw_curves(plots: dict[str, Any], path: Path) -> None:
     """Draw the perplexity of experiments as the page of `dvc plots diff` does, from what its `--json` says.
 
-    That page draws with Vega, which its reader's browser loads from the network.
+    Vega, which draws that page, is loaded from the network by the reader's browser.
     """
     figure = Figure(figsize=(8.0, 3.4), dpi=100, layout="constrained")
     axis = figure.subplots()
@@ -90,7 +90,7 @@ def mlflow_page(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 
 
 def open_runs(tab: Any, address: str, runs: int) -> None:
-    """Open the runs of priors, of which there are so many; a `tab` is Playwright's page."""
+    """Open the runs of priors, `count` of them; a `tab` is Playwright's page."""
     tab.goto(address + RUNS)
     tab.get_by_role("button", name="Close").click()  # the assistant
     tab.get_by_role("button", name="Toggle sidebar").click()

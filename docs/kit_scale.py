@@ -67,7 +67,7 @@ def scale(keys: list[int], held: float, gap: float) -> bytes:
 
 
 def play(soundfont: Path, midi: bytes, rate: int, into: Path) -> NDArray[np.float64]:
-    """What FluidSynth plays, without reverberation: samples `[N]`."""
+    """Output of FluidSynth, without reverberation: samples `[N]`."""
     assert FLUIDSYNTH is not None
     (into / "scale.mid").write_bytes(midi)
     settings = ["-ni", "-q", "-R", "0", "-C", "0", "-g", "1", "-r", str(rate), "-T", "wav"]

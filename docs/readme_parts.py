@@ -1,4 +1,4 @@
-"""What README shows of the last `make repro`: its summary, and a picture of recordings beside new sounds.
+"""Parts of README from the last `make repro`: its summary, and a picture of recordings next to new sounds.
 
 `python docs/readme_parts.py`, run from the repository's root, writes both.
 """
@@ -28,7 +28,7 @@ Sound = NDArray[np.float32]
 
 
 def summary() -> str:
-    """What `make repro` printed last, as on a terminal of 80 columns. It has to have run all stages."""
+    """Last output of `make repro`, as on a terminal of 80 columns. It has to have run all stages."""
     stages = ["prepare", *CODE]
     last = run_log()[-len(stages) :]
     ran = [entry["stage"] for entry in last]

@@ -112,7 +112,7 @@ def api_page() -> str:
     return f"{API_HEAD}\n{api_markdown()}\n"
 
 
-# What each page of this name in `docs/` has.
+# Content of each page of this name in `docs/`.
 PAGES: dict[str, Callable[[], str]] = {"commands": commands_page, "settings": settings_page, "api": api_page}
 
 

@@ -1,4 +1,4 @@
-"""What commands share: their flags, those that settings give them, checks of paths before any work, and JSON."""
+"""Shared parts of commands: flags, also from settings, checks of paths before any work, and JSON output."""
 
 import inspect
 import json
@@ -96,7 +96,7 @@ def flag_of(path: str) -> str:
 def takes_settings(*paths: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of its argument `given`, a flag for each of these settings of `params.yaml`.
 
-    Type, range, help and default are those of the setting.
+    The setting gives type, range, help and default.
     """
     return _takes({path: _of_setting(path) for path in paths})
 

@@ -200,7 +200,7 @@ class SoundFiles:
         return made
 
     def say(self, made: "Result", as_json: bool, about: dict[str, Any]) -> None:
-        """Print notes, and `about` and all of the sounds as JSON, or lines of text; then write what lies beside them."""
+        """Print notes, and `about` and all of the sounds as JSON, or lines of text; then write their companion files."""
         if self._has_passed:
             say(
                 f"distill: note: {self.out} holds other files of these names, which stay; these sounds have higher numbers"
@@ -230,7 +230,7 @@ class SoundFiles:
             self._has_passed = True
 
     def _write_companions(self, path: Path, sound: "GeneratedSound") -> None:
-        """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside a sound that has none."""
+        """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` next to a sound without these files."""
         import soundfile
 
         from distill.audio.plots import write_spectrograms

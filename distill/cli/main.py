@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _command_of(error: Any) -> str:
-    """The command that was used wrongly; "" where it is none."""
+    """Name of the command that was used wrongly; "" outside a command."""
     return f"{error.ctx.info_name} " if error.ctx is not None and error.ctx.parent is not None else ""
 
 

@@ -173,7 +173,7 @@ def chord(rng: Generator, frequencies: Sequence[float], seconds: float, brightne
 def blown_pipe(rng: Generator, frequency: float, seconds: float, breath: float, brightness: float) -> Samples:
     """Flute: a tone held at `frequency` (Hz) that starts a little flat, then vibrates, in the noise of the breath.
 
-    `breath` is the level of the noise beside the tone, which is louder at the start; `brightness` is as for `chord`.
+    `breath` is the level of the noise next to the tone, which is louder at the start; `brightness` is as for `chord`.
     """
     time = _time(seconds)
     vibrato = np.sin(2 * np.pi * rng.uniform(4.8, 5.6) * time) * (time / 0.6).clip(0, 1)
@@ -197,7 +197,7 @@ def _time(seconds: float) -> Samples:
 
 
 def _swell(seconds: float, rise: float, fall: float) -> Samples:
-    """Envelope `[N]` that rises and falls in so many seconds."""
+    """Envelope `[N]` that rises for `rise` and falls for `fall` seconds."""
     time = _time(seconds)
     edges = np.minimum(time / rise, (seconds - time) / fall).clip(0, 1)
     return np.asarray(0.5 - 0.5 * np.cos(np.pi * edges))

@@ -52,7 +52,7 @@ def flag_of(name: str, field: FieldInfo) -> Flag:
 
 
 def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
-    """Return the fields with help: positional ones of Python first, those of `SoundSettings` last."""
+    """Return the fields with help: positional arguments of Python first, fields of `SoundSettings` last."""
     fields = [(name, field) for name, field in kind.model_fields.items() if field.description]
     return dict(
         sorted(fields, key=lambda named: (named[1].kw_only is not False, named[0] in SoundSettings.model_fields))
@@ -114,7 +114,7 @@ def least_novelty(given: str | float | None) -> str | float | None:
 
 
 def hertz_or_corpus(given: str | float) -> str | float:
-    """Return the tuning of A4 in Hz, or "corpus" for that of the recordings. Raises ParamsError."""
+    """Return the tuning of A4 in Hz, or "corpus" for the tuning of the recordings. Raises ParamsError."""
     lowest, highest = 380, 500
     if given == "corpus":
         return given
@@ -150,7 +150,7 @@ Width = Annotated[
     float,
     Field(ge=0, le=1.5, description="stereo width: 0 mono, 1 as the recordings, above 1 wider"),
 ]
-DRAFTS_HELP = "drafts of each sound, of which the critic keeps one; 1 is fastest"
+DRAFTS_HELP = "drafts for each sound; the critic keeps one; 1 is fastest"
 Drafts = Annotated[Annotated[int, Field(ge=1, le=64)] | None, Field(description=DRAFTS_HELP)]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
 TuningOfNotes = Annotated[

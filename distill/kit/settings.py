@@ -81,7 +81,7 @@ class KitSettings(Settings):
         Mapping[str, int | str], BeforeValidator(keys_of_labels), Flag(metavar="LABEL=NOTE,...", type=list[str])
     ] = Field(
         default={},
-        description="keys of labels, in place of those of their names: MIDI numbers or notes, C4 is 60; may be repeated",
+        description="keys of labels that differ from their names: MIDI numbers or notes, C4 is 60; may be repeated",
     )
     notes: SomeNotes = Field(
         default=None, description="an instrument at these notes, such as C1:C6 or C2,G2,C3, of one label"

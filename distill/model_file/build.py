@@ -46,7 +46,7 @@ WRITTEN = "written"  # key of the date in `metadata`
 
 @dataclass(frozen=True)
 class Dates:
-    """Dates that a model file holds, UTC in ISO 8601. Those that equal inputs would not give again are None."""
+    """Dates that a model file holds, UTC in ISO 8601. A date that equal inputs would not reproduce is None."""
 
     written: str | None = None
     trained: str | None = None  # the prior
@@ -59,7 +59,7 @@ class Dates:
 
     @property
     def notes(self) -> dict[str, str]:
-        """Those that are in `metadata`."""
+        """Dates that are stored in `metadata`."""
         known = {WRITTEN: self.written, "recordings_date": self.recordings}
         return {name: date for name, date in known.items() if date}
 
@@ -169,7 +169,7 @@ def measured(reference: Reference, codec: VQVAE) -> Reference:
 
 
 def _save(path: Path, bundle: Bundle) -> BundleMetadata:
-    """Write the model file and its card, each in place of one that Distill made or of none. Raises ParamsError."""
+    """Write the model file and its card, replacing files that Distill made. Raises ParamsError."""
     check_replaceable("model file", [path, card_path(path)], replace=True)
     written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
     write_bytes(card_path(path), card_text(path.name, written).encode())
@@ -236,7 +236,7 @@ def origins(metadata: BundleMetadata) -> Facts:
 
 
 def card_path(model: Path) -> Path:
-    """The path of a model file's card: `<file>.md` beside it."""
+    """Path of a model file's card: `<file>.md` in the same folder."""
     return model.with_name(model.name + ".md")
 
 
@@ -304,11 +304,11 @@ def date_of(seconds: float) -> str:
 
 
 def source_dates(root: Path, params: Params) -> Dates:
-    """Dates that the same inputs give again: of the training SOURCE_DATE_EPOCH, where that is set, and of the recordings.
+    """Dates that the same inputs reproduce: SOURCE_DATE_EPOCH for the training, if set, and the date of the recordings.
 
-    The latter is that of the last commit that changed them in the repository `root`. The clock is not asked, as the same
-    inputs have to give the same bytes. Nor are the dates of files, which a clone and `dvc checkout` set to now, nor is the
-    newest commit of all: that of `dvc.lock` comes after the model.
+    The recordings have the date of the last commit in the repository `root` that changed them. The same inputs have to
+    give the same bytes, so the clock, dates of files (a clone and `dvc checkout` reset them) and the newest commit
+    (the commit of `dvc.lock` follows the model) are not used.
     """
     trained = date_now() if "SOURCE_DATE_EPOCH" in os.environ else None
     return Dates(trained=trained, recordings=_recordings_date(root, params))

@@ -1,4 +1,4 @@
-"""What is shown of model files: their facts, the models of a folder, and the checks of `distill verify`."""
+"""Reports on model files: their facts, the models of a folder, and the checks of `distill verify`."""
 
 import math
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def describe(path: Path, metadata: BundleMetadata, width: int) -> list[str]:
 
 @dataclass(frozen=True)
 class ListedModel:
-    """What is known of a model file without its weights. Unknown figures are None.
+    """Facts on a model file, read without its weights. Unknown figures are None.
 
     Where `problem`, a sentence, is not empty, the file is no model that can be used, and nothing else is known of it.
     """

@@ -56,7 +56,7 @@ class TrainedPrior(PriorTraining):
     reference: Reference  # without scores
 
     def save(self, path: Path | str, reference: bool = True) -> BundleMetadata:
-        """Write codec and prior as the model file `path`, which may be the one of the codec, and its card.
+        """Write codec and prior as the model file `path`, which may be the file of the codec, and its card.
 
         Without `reference` it holds no codes of the recordings and cannot judge new sounds. Raises DistillError.
         """
@@ -108,8 +108,8 @@ def add_prior(
 ) -> PriorTraining:
     """Train a prior for the codec in `model` and write both as `output`, which may be `model` itself.
 
-    Without a `folder` it is the one that the codec was trained on, if this computer has a record of it. The held-out
-    recordings are those of the codec. An interrupted training resumes. The file holds the date. `executor` decodes and
+    Without a `folder`, the codec's own training folder is used, if this computer has a record of it. Codec and prior
+    hold out the same recordings. An interrupted training resumes. The file holds the date. `executor` decodes and
     encodes. Raises DistillError.
     """
     existed, bundle = output.exists(), load_bundle(model)
@@ -176,7 +176,7 @@ def train_prior(
 ) -> TrainedPrior:
     """Train a prior for the codec in a model file on a folder of recordings, without writing files.
 
-    `save` of what it returns writes it. The held-out recordings are those of the codec, whatever the `val_fraction` of
+    `save` of what it returns writes it. Codec and prior hold out the same recordings, whatever the `val_fraction` of
     `prior_config`. Setting `cancel_event` ends the training within a step with the best weights so far. Raises
     DistillError.
     """

@@ -63,7 +63,7 @@ PRESS = "() => setTimeout(() => document.querySelector('#archive').click(), 300)
 
 
 def rows_of(made: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is said of each sound in what a command says of all that it made."""
+    """Rows of the command's JSON report, a row for each sound."""
     return [row for key in ROWS for row in made.get(key) or []]
 
 
@@ -91,8 +91,8 @@ class GenerateTab:
                 self._download = gr.Button("Download all as zip", visible=False, elem_id="download")
                 self._archive = gr.DownloadButton(visible="hidden", elem_id="archive")
                 self._cards = gr.HTML(elem_id="cards", js_on_load=CLICKS)
-                # What the page shows. The cards themselves are no input: of a component that is one and gets an update,
-                # Gradio keeps every version until the page is closed.
+                # HTML that the page shows now. The cards are no input: Gradio keeps every version of an input component
+                # until the page is closed.
                 self._seen = gr.State("")
         self._shown = [self._chosen, self._state, self._cancel, self._keyboard, self._download, self._cards, self._seen]
         self._listen(timer, page, tab)
@@ -201,7 +201,7 @@ class GenerateTab:
         shows.then(lambda: gr.update(interactive=True), None, self._generate, **QUIET)
 
     def show(self, name: str | None) -> list[Any]:
-        """What was made, and of one of these its state and its sounds."""
+        """List the jobs with results, and show the state and the sounds of one job."""
         jobs = [job for job in self._work.jobs.all(*OTHERS) if job.id == name or self._has_made(job)]
         made = [(f"{job.title}, {job.id[:15]}", job.id) for job in jobs]
         return [gr.update(choices=made, value=name), *self.tick(name, None)]
@@ -351,13 +351,13 @@ class GenerateTab:
         return gr.update(value=[[label, *[False] * STEPS] for label in labels] or None, visible=bool(labels))
 
     def models(self, now: str | None) -> list[Any]:
-        """The list of models and the labels of the one that is chosen."""
+        """List of models, and the labels of the chosen model."""
         names = self._work.names(True)
         model = preselected(names, now)
         return [gr.update(choices=names, value=model), self.labels(model)]
 
     def _sounds_of(self, job: Job) -> tuple[str, str]:
-        """Keys that play what a job made, and a card for each sound, or that of a kit."""
+        """Keys that play the sounds of a job, and a card for each sound or for a kit."""
         if not job.kind:
             return "", ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
@@ -387,7 +387,7 @@ class GenerateTab:
 
 
 def _flat(values: Iterable[Any]) -> list[Any]:
-    """Return values, with those of lists in place of the lists."""
+    """Flatten values: replace each list by its items."""
     return [own for value in values for own in (value if isinstance(value, list) else [value])]
 
 
@@ -421,7 +421,7 @@ def pattern_of(rows: Sequence[Sequence[Any]] | None) -> str:
 
 
 def names_of(count: int, columns: int | None) -> list[str]:
-    """Names of sounds: numbers, or for the one row of a morph how far each is from the first recording to the last."""
+    """Names of sounds: numbers, or in a morph of a single row the percentage of the way to the last recording."""
     if columns == count > 1:
         return [f"{number / (count - 1):.0%}" for number in range(count)]
     return [f"sound {number}" for number in range(1, count + 1)]

@@ -33,7 +33,7 @@ WARM = "warm"  # the folder of commands that are run beforehand
 TRAININGS = ("train", "prior")
 OTHERS = tuple(VERBS)
 MOST_KEPT = 200  # folders of ended jobs
-MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
+MOST_AT_ONCE = 4  # commands next to a training: each has a process with PyTorch in it
 OF_TERMINALS = r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"  # which nobody needs on the page
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
 LOOKS = 0.05  # seconds between looks at a job that somebody waits for
@@ -83,7 +83,7 @@ class Job:
 
     @property
     def message(self) -> str:
-        """What a refused command said at its end: the sentence that says why, with its list of files, if any."""
+        """Last sentence of a refused command, which says why, with its list of files, if any."""
         text = "\n" + read_end(self.folder / STDERR).strip()
         sentence = re.split("\ndistill: " if "\ndistill: " in text else "\n", text)[-1]
         return re.sub(OF_TERMINALS, "", sentence)
@@ -96,7 +96,7 @@ class Job:
         return list(dict.fromkeys(line.removeprefix("warning: ") for line in said if line.startswith("warning: ")))
 
     def events(self, task: str, name: str = "metrics") -> list[dict[str, Any]]:
-        """Events of a task (`codec`, `prior`) by epoch. Of an epoch that was done twice, the last."""
+        """Events of a task (`codec`, `prior`) by epoch. An epoch that was run twice counts with its last run."""
         by_epoch: dict[int, dict[str, Any]] = {}
         for line in read_end(self.folder / EVENTS, MOST_BYTES).splitlines():
             with suppress(ValueError):  # a line that is being written
@@ -149,7 +149,7 @@ class Jobs:
     def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         """Start `distill` with arguments. Raises ParamsError as `run`.
 
-        What no training makes gets a folder of its own, `generated/<id>`.
+        Results of commands other than trainings get a folder of their own, `generated/<id>`.
         """
         for old in self.all(*TRAININGS, *OTHERS)[MOST_KEPT:]:
             if old.state != "running":
@@ -167,7 +167,7 @@ class Jobs:
         """
         kinds, most = (TRAININGS, 1) if job.kind in TRAININGS else (OTHERS, MOST_AT_ONCE)
         self._folder.mkdir(parents=True, exist_ok=True)
-        with locked(self._folder / LOCK, waits=True):  # beside other pages of the folder
+        with locked(self._folder / LOCK, waits=True):  # other pages may serve the same folder
             if len(running := self.running(*kinds)) >= most:
                 titles = ", ".join(other.title for other in running)
                 raise ParamsError(
@@ -191,7 +191,7 @@ class Jobs:
         """The job of this name, or NO_JOB."""
         if re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{7}", name or ""):
             folder = self._folder / str(name)
-            with suppress(TypeError):  # no such file, or one of another version
+            with suppress(TypeError):  # no file, or a file of another version
                 return Job(folder, **read_json(folder / JOB))
         return NO_JOB
 
@@ -219,9 +219,9 @@ class Jobs:
                 self._order(folder, [*arguments, "--out", str(folder), "--json"], {VARIABLE: str(folder)})
 
     def _worker_for(self, job: Job, environment: Mapping[str, str]) -> Worker:
-        """A worker that runs a job: the one that is kept where it is free, else one that ends with the job.
+        """Return a worker for a job: the kept worker if it is free, else a worker that ends with the job.
 
-        It is as good as free when it has answered, and only draws pictures of its sounds.
+        The kept worker counts as free once it has answered, while it still draws pictures.
         """
         with self._lock:
             if job.kind in OTHERS and (self._at_work.state != "running" or self._at_work.read(STDOUT)):

@@ -92,7 +92,7 @@ class Programs:
     async def call(self, verb: Verb, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Run a verb and return what its command prints with `--json`; the file of a sound is an address.
 
-        `settings` are those of Python, and the name of a `model`, or a recording in its place where the verb takes one.
+        `settings` have the names of Python's arguments, and `model` names a model, or a recording for verbs that need none.
         Files are uploaded before. Raises ParamsError for settings that are wrong, gr.Error for what the command says.
         """
         known = ["model", *verb.arguments, *(name for name in fields_of(verb.settings) if name != "out")]

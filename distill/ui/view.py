@@ -84,7 +84,7 @@ def picture(path: Path, label: str) -> str:
 
 
 def progress(job: Job, nothing: str) -> str:
-    """What a job does now, for how long, and how it ended; the note `nothing` without a job."""
+    """State of a job: its task, its time, and how it ended; the note `nothing` without a job."""
     if not job.kind:
         return note(nothing)
     state = job.state
@@ -121,7 +121,7 @@ def _bar(status: Mapping[str, Any]) -> str:
 
 
 def learned(job: Job) -> str:
-    """What a training learned, as its command tells in JSON; "" for one that has not ended well."""
+    """Summary of a finished training from its command's JSON; "" if it has not ended well."""
     made = job.read(STDOUT)
     if job.state != "done" or "model" not in made:
         return ""
@@ -204,8 +204,8 @@ Points = list[tuple[float, float]]  # epoch and value
 def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str], kept: int | None = None) -> str:
     """A chart of metrics by epoch, as SVG in the page's colours: `names` are the metrics and what their lines are called.
 
-    Epoch 0 is before training. A vertical line marks the epoch that is `kept`, from -1 as in records, or while training
-    is at work the one with the lowest `val_loss`. A dot ends each line; the legend has its value there.
+    Epoch 0 is before training. A vertical line marks the epoch that is `kept`, from -1 as in records, or, while
+    training runs, the epoch with the lowest `val_loss`. A dot ends each line; the legend has its value there.
     """
     lines = {shown: points for name, shown in names.items() if (points := _points(metrics, name))}
     if not lines:

@@ -36,7 +36,7 @@ def extend(context: "GenerationContext", settings: ExtendSettings) -> "Generated
     """Generate `before` and `after` seconds next to a recording.
 
     The recording stays as it is, to the sample, but for 10 ms at each seam: sounds are at its sample rate, unless
-    another is given, and their peak may be above full scale. Novelty is that of the generated parts. Raises
+    another is given, and their peak may be above full scale. Novelty is measured on the generated parts. Raises
     ArtifactError, AudioError and ParamsError.
     """
     from distill.generate.inputs import read_unchanged, side_info_of

@@ -1,4 +1,4 @@
-"""Fill: a part of a recording generated again. What `extend` shares with it is here, too."""
+"""Fill: a part of a recording generated again. Parts that `extend` shares are here, too."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Self

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from distill.generate.sounds import GenerationRequest
 
 LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
-COMPARED_FROM = 2  # sounds from which there is a report on the set
+COMPARED_FROM = 2  # sounds, at least, for a report on the set
 BEATS = 4  # of a bar
 
 
@@ -301,7 +301,7 @@ def _refuse(settings: GenerateSettings, names: Sequence[str], expected: str) -> 
 def _rendition(
     context: "GenerationContext", score: "Score", settings: GenerateSettings, common: dict[str, Any]
 ) -> Made:
-    """Generate renditions of a score; notes without a label have that of the settings."""
+    """Generate renditions of a score; notes without a label take the label of the settings."""
     from distill.generate.arrange import ScoreRequest, fitted
 
     numbers = {name: context.label_number(name) if name else common["label"] for name in score.labels}

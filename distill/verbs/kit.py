@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def kit(context: "GenerationContext", settings: KitSettings) -> "Kit":
     """Make a sampler's instrument in the folder `out`: new sounds for each of `labels`, by default for all labels.
 
-    A key has `per_label` sounds: one generated sound and takes of it. `keys` maps labels to keys other than those of
-    their names: MIDI numbers or notes, such as {"oh": "F#4"}. A model without labels gives clusters by spectrum. Sounds
+    A key has `per_label` sounds: one generated sound and takes of it. `keys` gives labels other keys than
+    their names do: MIDI numbers or notes, such as {"oh": "F#4"}. A model without labels gives clusters by spectrum. Sounds
     end at EOS, or after `seconds`. Silent sounds and copies are generated again, copies not with `allow_copies`. `out`
     is new, empty, or with `replace` a kit. The same seed gives the same files with the same number of threads. Raises
     ParamsError and ArtifactError.

@@ -89,7 +89,7 @@ def vary(context: "GenerationContext", settings: VarySettings) -> "Varied":
     the same length and seed. The default is 0.3, and 0.5 for a model of a single recording, whose codes are more alike.
     Between 0 and 1 no two takes are equal, unless `equal` of the result counts some. `transpose` moves the tones by semitones, `note` to a
     note; what is generated follows. Takes have the recording's sample rate, unless another is given.
-    The other arguments are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments
+    See `generate` for the other arguments. Raises ArtifactError, AudioError, or ParamsError for arguments
     out of range, and for a recording without a pitch.
     """
     from distill.generate.inputs import recorded

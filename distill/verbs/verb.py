@@ -1,4 +1,4 @@
-"""A verb: an operation on a model as one object, from which all its surfaces are made."""
+"""A verb: an operation on a model as a single object, which defines all its surfaces."""
 
 import inspect
 from collections.abc import Callable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Verb:
     """An operation on a model: its command, Python method, web endpoint and reference pages are made from it.
 
-    `make(context, settings)` returns a result, whose `lines` and `json` say what was made. Its name is that of the verb, its docstring
-    that of the method; `help` is the help text of the command. Sounds are written to the folder `out`; without one the
+    `make(context, settings)` returns a result, whose `lines` and `json` report on it. It gives the verb its name, and the
+    method its docstring; `help` is the help text of the command. Sounds are written to the folder `out`; without one the
     result writes a folder by itself. With `takes_recording_alone` a recording may stand in the place of the model file.
     """
 
@@ -44,7 +44,7 @@ class Verb:
 
     @cached_property
     def method(self) -> Callable[..., Any]:
-        """Method of `distill.api.Model`: its arguments are the fields of the settings. It raises ParamsError for invalid ones."""
+        """Method of `distill.api.Model`: its arguments are the fields of the settings. It raises ParamsError for invalid arguments."""
         signature = self._signature()
 
         def run(model: Any, *values: Any, **named: Any) -> Any:
