@@ -18,7 +18,7 @@ from distill.audio.measure import level_db
 from distill.codec.streaming import encode_each, within_full_scale
 from distill.generate.context import GenerationContext
 from distill.generate.faults import Samples
-from distill.generate.rejection import FAULTY, Draws, Emit, GeneratedSound, RejectionCriterion
+from distill.generate.rejection import FAULTY, Drafts, Emit, GeneratedSound, RejectionCriterion
 from distill.generate.score import Contour, Note, Score
 from distill.generate.settings import LONGEST_SECONDS
 from distill.generate.sounds import PEAK, GenerationRequest, Seeds, folded, generate_sounds, in_tune
@@ -59,9 +59,9 @@ class ScoreRequest(GenerationRequest):
         report: Progress,
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - each rendition is made alone
-    ) -> Draws:
+    ) -> Drafts:
         """Generate the sounds of each rendition and mix them; see `generate_sounds`."""
-        made = Draws()
+        made = Drafts()
         for number in range(self.count):
             sounds: dict[Which, GeneratedSound] = {}
             for place, label in enumerate(self.score.labels):
@@ -82,7 +82,7 @@ class ScoreRequest(GenerationRequest):
         seeds: Seeds,
         criteria: Sequence[RejectionCriterion],
         report: Progress,
-    ) -> tuple[list[Which], Draws]:
+    ) -> tuple[list[Which], Drafts]:
         """Generate sounds for a label's notes: for each key a variation a note, at most VARIATIONS."""
         notes = [note for note in self.score.notes if note.label == label]
         counts = Counter(note.key for note in notes)

@@ -29,7 +29,7 @@ from distill.codec.streaming import decoded_context, noise_of
 from distill.codec.tones.layer import PARTIALS
 from distill.codes.sequences import bos_token, eos_token
 from distill.errors import ParamsError
-from distill.generate.processors import Draw, LogitsProcessor, Sampling, chain, keep
+from distill.generate.processors import LogitsProcessor, Sampling, SamplingStep, chain, keep
 from distill.generate.sampling import draw, undo_label_smoothing
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.base import Prior
@@ -175,7 +175,7 @@ class FrameGraph(Graph):
             is_end = one_hot(end, logits.shape[1]).bool()
             possible = logits[:, :size] if level else logits.masked_fill(is_end & ~may_end, -torch.inf)
             shares = undo_label_smoothing(possible, self.smoothing[level], size)
-            step = Draw(0, level, torch.zeros(1, dtype=torch.int64), codes, codes)
+            step = SamplingStep(0, level, torch.zeros(1, dtype=torch.int64), codes, codes)
             for processor in processors:
                 shares = processor(shares, step)
             codes = torch.cat([codes, draw(shares, numbers[:, level])[:, None]], dim=1)

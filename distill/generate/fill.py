@@ -26,8 +26,8 @@ from distill.codes.sequences import Batch, bos_token
 from distill.codes.store import Codes
 from distill.generate.context import GenerationContext
 from distill.generate.faults import Samples
-from distill.generate.processors import Draw, LogitsProcessor, first_possible
-from distill.generate.rejection import Draws, Emit, GeneratedSound, RejectionCriterion
+from distill.generate.processors import LogitsProcessor, SamplingStep, first_possible
+from distill.generate.rejection import Drafts, Emit, GeneratedSound, RejectionCriterion
 from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, decode_sounds, folded
 from distill.generate.tuner import SPREAD
@@ -71,9 +71,9 @@ class FillRequest(GenerationRequest):
         report: Progress,
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - each is made alone
-    ) -> Draws:
+    ) -> Drafts:
         """Generate the parts of each sound; see `generate_sounds`. Novelty is measured on the generated parts."""
-        made, rate = Draws(), self.sample_rate
+        made, rate = Drafts(), self.sample_rate
         for number in range(self.count):
             samples, scored = self.given, list[Novelty | None]()
             for part, (start, end) in enumerate(self.parts):
@@ -147,7 +147,7 @@ def _towards(context: GenerationContext, before: Codes, after: Codes, frames: in
 def near_loudness(codes: Tensor, spreads: Tensor) -> LogitsProcessor:
     """Logits processor that keeps the loudness near codes `[F]`, with standard deviations `[F]`."""
 
-    def near(shares: Tensor, step: Draw) -> Tensor:
+    def near(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level:
             return shares
         apart = (torch.arange(shares.shape[1]) - codes[step.frame]) / spreads[step.frame]

@@ -30,8 +30,8 @@ from distill.drums import drum_keys
 from distill.errors import ParamsError
 from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import FOLLOWING, Fault
-from distill.generate.processors import Draw, LogitsProcessor, first_possible, near_to
-from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
+from distill.generate.processors import LogitsProcessor, SamplingStep, first_possible, near_to
+from distill.generate.sampling import SampledCodes, Sequences, generators, sample_codes
 from distill.generate.sounds import BATCH, Attempt, GenerationRequest
 from distill.generate.tuner import moves_in_words, octaves_back, octaves_into
 from distill.prior.courses import LOUD
@@ -184,9 +184,9 @@ class FollowRequest(GenerationRequest):
         """Faults to check: contours were requested, so they are not faults."""
         return FOLLOWING
 
-    def draw(self, context: GenerationContext, attempt: Attempt) -> list[Drawn]:
+    def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Generate a draft for each seed."""
-        return [Drawn(self._phrase(context, seed, attempt.progress)) for seed in attempt.seeds]
+        return [SampledCodes(self._phrase(context, seed, attempt.progress)) for seed in attempt.seeds]
 
     def _phrase(self, context: GenerationContext, seed: int, progress: Progress) -> Codes:
         """Codes `[F, Q]` of a sound, joined from one candidate for each note.
@@ -413,7 +413,7 @@ def follow_loudness(codes: Tensor, eos: int, loose: float) -> LogitsProcessor:
     """
     tokens = codes.nan_to_num(eos).long()
 
-    def near(shares: Tensor, step: Draw) -> Tensor:
+    def near(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level:
             return shares
         wanted, possible = tokens[step.rows, step.frame, None], torch.arange(shares.shape[1])
@@ -427,7 +427,7 @@ def follow_loudness(codes: Tensor, eos: int, loose: float) -> LogitsProcessor:
 def without_tone(where: Tensor, loose: float) -> LogitsProcessor:
     """Logits processor against tones in frames `where` `[count, F]`; `loose` is the weight of notes there."""
 
-    def silenced(shares: Tensor, step: Draw) -> Tensor:
+    def silenced(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level != NOTE:
             return shares
         weights = torch.full_like(shares, loose)

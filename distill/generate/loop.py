@@ -16,8 +16,8 @@ from distill.generate.context import GenerationContext
 from distill.generate.faults import FOLLOWING, Fault, Samples
 from distill.generate.follow import beside_loudness, sharpened
 from distill.generate.processors import follow
-from distill.generate.rejection import Draws, Emit, RejectionCriterion
-from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
+from distill.generate.rejection import Drafts, Emit, RejectionCriterion
+from distill.generate.sampling import SampledCodes, Sequences, generators, sample_codes
 from distill.generate.sounds import (
     Attempt,
     GenerationRequest,
@@ -61,7 +61,7 @@ class LoopRequest(GenerationRequest):
         report: Progress,
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - all are closed together
-    ) -> Draws:
+    ) -> Drafts:
         """Generate loops and crossfade their ends into their beginnings; see `generate_sounds`."""
         longer = replace(self, max_seconds=self.seconds + SEAM_SECONDS + AFTER_SECONDS)
         made, rate = generate_sounds(context, longer, seeds, criteria, report), context.codec.spectrogram.sample_rate
@@ -70,7 +70,7 @@ class LoopRequest(GenerationRequest):
             made.deliver(number, replace(sound, samples=samples, seconds=len(samples) / rate), emit)
         return made
 
-    def draw(self, context: GenerationContext, attempt: Attempt) -> list[Drawn]:
+    def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Sample some loops, a little too long. Raises ParamsError if no recording has a similar tempo."""
         motions, courses, prior = context.motions, context.prior.courses, context.prior
         tempos = self.tempos(context)
@@ -88,7 +88,9 @@ class LoopRequest(GenerationRequest):
         ]
         drawn = sample_codes(prior, wanted, random, processors, attempt.progress)
         return [
-            Drawn(sharpened(context.codec, codes, beside_loudness(*motions.envelopes_along(course))), course.recording)
+            SampledCodes(
+                sharpened(context.codec, codes, beside_loudness(*motions.envelopes_along(course))), course.recording
+            )
             for codes, course in zip(drawn, every, strict=True)
         ]
 

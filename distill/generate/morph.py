@@ -18,7 +18,7 @@ from distill.codec.model import VQVAE
 from distill.codec.tones.layer import note_and_tuning
 from distill.codes.store import Codes
 from distill.generate.context import GenerationContext, Recorded
-from distill.generate.rejection import Draws, Emit, GeneratedSound
+from distill.generate.rejection import Drafts, Emit, GeneratedSound
 from distill.generate.sounds import decode_sounds, in_channels
 from distill.prior.courses import between
 from distill.progress import Progress
@@ -98,14 +98,14 @@ def morphs(
     width: float,
     report: Progress,
     emit: Emit,
-) -> Draws:
+) -> Drafts:
     """Morph from one of two recordings to the other in `steps`, or between four in a grid, row by row.
 
     The first and last sounds are the recordings, re-encoded. `width` scales stereo width; side information comes from
     the nearest recording.
     """
     channels = 2 if width and any(corner.side_info.is_stereo for corner in corners) else 1
-    draws, rate, intervals = Draws(), context.codec.spectrogram.sample_rate, context.tuner.intervals_heard
+    draws, rate, intervals = Drafts(), context.codec.spectrogram.sample_rate, context.tuner.intervals_heard
     ends = [End.of(context.codec, intervals, corner.codes) for corner in corners]
     places = np.linspace(0, 1, steps).tolist()
     cells = [(down, across) for down in (places if len(corners) > 2 else [0.0]) for across in places]

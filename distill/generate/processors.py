@@ -1,6 +1,6 @@
 """Logits processors (`LogitsProcessor`): functions that change the probabilities of the next code.
 
-A processor gets unnormalised probabilities `[B, V]` and the `Draw` step. It returns finite, non-negative values with
+A processor gets unnormalised probabilities `[B, V]` and the `SamplingStep` step. It returns finite, non-negative values with
 at least one above 0 in each row. Define a new processor here and add it to `chain`; if it needs a request's fields, add
 it to the request's list in `sounds.py`.
 
@@ -36,7 +36,7 @@ class Sampling:
     guidance: float = 1.0
 
 
-class Draw(NamedTuple):
+class SamplingStep(NamedTuple):
     """Sampling step: one level of one frame, counted from the first sampled frame, for active sounds `rows` `[B]`.
 
     `coarser` `[B, L]` are the frame's codes so far; `codes` `[count, F, Q]` hold all sounds, filled up to this frame.
@@ -49,7 +49,7 @@ class Draw(NamedTuple):
     codes: Tensor
 
 
-LogitsProcessor = Callable[[Tensor, Draw], Tensor]
+LogitsProcessor = Callable[[Tensor, SamplingStep], Tensor]
 
 
 def chain(sampling: Sampling, layout: FrameLayout, requested: Sequence[LogitsProcessor]) -> list[LogitsProcessor]:
@@ -76,7 +76,7 @@ def cool_fine_shapes(layout: FrameLayout) -> LogitsProcessor:
     exponents = np.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.shapes)).tolist()
     exponent_of = dict(zip(layout.shapes, exponents, strict=True))
 
-    def cool(shares: Tensor, step: Draw) -> Tensor:
+    def cool(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level not in exponent_of:
             return shares
         has_tone = step.coarser[:, NOTE, None] > 0
@@ -88,7 +88,7 @@ def cool_fine_shapes(layout: FrameLayout) -> LogitsProcessor:
 def truncation(temperature: float, top_k: int, top_p: float) -> LogitsProcessor:
     """Temperature, top-k (0: all) and top-p, for tone levels at most `TONE_TOP_P`."""
 
-    def truncate(shares: Tensor, step: Draw) -> Tensor:
+    def truncate(shares: Tensor, step: SamplingStep) -> Tensor:
         most = min(top_p, TONE_TOP_P.get(step.level, top_p))
         if (temperature, top_k, most) == (1.0, 0, 1.0):
             return shares
@@ -110,7 +110,7 @@ def truncation(temperature: float, top_k: int, top_p: float) -> LogitsProcessor:
 def keep(codes: Tensor) -> LogitsProcessor:
     """Keep codes `[count, F, Q]`, and sample where they are -1."""
 
-    def kept(shares: Tensor, step: Draw) -> Tensor:
+    def kept(shares: Tensor, step: SamplingStep) -> Tensor:
         own = codes[step.rows, step.frame, step.level]
         return torch.where(own[:, None] < 0, shares, only(own.clamp_min(0), shares))
 
@@ -126,7 +126,7 @@ def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Logi
     exponent = PULL * (1 - strength)
     spreads = [2 * (book - book.mean(dim=0)).square().sum(dim=1).mean() for book in codebooks]
 
-    def pull(shares: Tensor, step: Draw) -> Tensor:
+    def pull(shares: Tensor, step: SamplingStep) -> Tensor:
         codebook = codebooks[step.level]
         distances = (codebook - codebook[codes[step.frame, step.level]]).square().sum(dim=1)
         weights = (-exponent * distances / spreads[step.level].clamp_min(1e-12)).exp()
@@ -143,7 +143,7 @@ def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB)
     of the sum from its target.
     """
 
-    def near(shares: Tensor, step: Draw) -> Tensor:
+    def near(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level < SHAPE or step.frame >= wanted.shape[1]:
             return shares
         *coarser, own = words[: 1 + step.level - SHAPE]
@@ -166,7 +166,7 @@ def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> Logi
     may_end = ~torch.tensor(in_time)
     eos = eos_token(codebook_size)
 
-    def of_course(shares: Tensor, step: Draw) -> Tensor:
+    def of_course(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level:
             return shares
         tokens = courses[step.rows, step.frame]

@@ -106,7 +106,7 @@ def equal_to(known: set[bytes]) -> RejectionCriterion:
 
 
 @dataclass
-class Draws:
+class Drafts:
     """Generated sounds by number, counts of rejected drafts by reason, and the reasons of sounds still rejected."""
 
     drawn: dict[int, GeneratedSound] = field(default_factory=dict)  # in the order of generation
@@ -132,14 +132,14 @@ class Draws:
         """Emit a finished sound and store the result."""
         self.drawn[number] = emit(number, sound)
 
-    def add(self, others: "Draws") -> None:
+    def add(self, others: "Drafts") -> None:
         """Add sounds with other numbers."""
         self.drawn.update(others.drawn)
         self.redrawn.update(others.redrawn)
         self.left.update(others.left)
 
 
-class Draft(NamedTuple):
+class DraftKey(NamedTuple):
     """Draft of the sound with this number; attempts count from 0."""
 
     number: int
@@ -163,20 +163,20 @@ ONLY = Choice(1, lambda _, drafts: drafts)
 
 def generate_until_accepted(
     numbers: Sequence[int],
-    draw: Callable[[Sequence[Draft]], Sequence[GeneratedSound]],
+    draw: Callable[[Sequence[DraftKey]], Sequence[GeneratedSound]],
     judged: Callable[[GeneratedSound], GeneratedSound],
     criteria: Sequence[RejectionCriterion],
     choice: Choice = ONLY,
-) -> Draws:
+) -> Drafts:
     """Generate drafts of each sound, `choice.drafts` a round, until one is accepted or MOST_DRAWS drafts are rejected.
 
     Each draft is scored by `judged` only when its turn comes. The first of `criteria` that applies is the reason.
     """
-    draws = Draws()
+    draws = Drafts()
     for first in range(0, MAX_DRAFTS, choice.drafts):
         attempts = range(first, first + choice.drafts)
         draws.redrawn.update(draws.left.values())
-        drawn = iter(draw([Draft(number, attempt) for number in numbers for attempt in attempts]))
+        drawn = iter(draw([DraftKey(number, attempt) for number in numbers for attempt in attempts]))
         draws.left = {}
         for number in numbers:
             accepted: dict[str, GeneratedSound] = {}  # first accepted draft for each reason to avoid it

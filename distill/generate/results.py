@@ -16,7 +16,7 @@ from distill.codes.store import Codes
 from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import Fault, FaultReport, Samples
 from distill.generate.notebook import players_and_table
-from distill.generate.rejection import IN_TUNE, Draws, GeneratedSound
+from distill.generate.rejection import IN_TUNE, Drafts, GeneratedSound
 from distill.generate.sounds import decode_sounds
 from distill.notes import CONCERT, Tuning, pitch_name
 from distill.novelty.reference import Reference
@@ -41,7 +41,7 @@ class Result(ABC):
     KIND: ClassVar[str]  # word for a sound
     REDRAWN: ClassVar[str]  # name of the rejection criterion that `redrawn` counts
 
-    draws: Draws
+    draws: Drafts
     output: Output
     seed: int | None  # None if nothing is random
     tuning: Tuning = CONCERT  # for requested notes
@@ -287,7 +287,7 @@ class Take(GeneratedSound):
     similarity: Similarity
 
 
-def with_similarity(context: GenerationContext, drafts: Draws, recording: Recorded, codes: Codes) -> Draws:
+def with_similarity(context: GenerationContext, drafts: Drafts, recording: Recorded, codes: Codes) -> Drafts:
     """Make takes of sounds: add their similarity to a recording, whose codes `[F, Q]` may have been transposed."""
     decoded = decode_sounds(context.codec, [recording.codes])[0]
     coding_db = sound_difference(context.codec, recording.samples, decoded)

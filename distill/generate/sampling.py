@@ -16,7 +16,7 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.motion import Motions
-from distill.generate.processors import Draw, LogitsProcessor, Sampling, chain, follow
+from distill.generate.processors import LogitsProcessor, Sampling, SamplingStep, chain, follow
 from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
@@ -47,7 +47,7 @@ class Sequences:
         return self.max_frames
 
 
-class Drawn(NamedTuple):
+class SampledCodes(NamedTuple):
     """Codes `[F, Q]` of a sound, and the index of the recording whose motion is transferred, or None."""
 
     codes: Codes
@@ -83,7 +83,7 @@ def sample_codes(
         shares = undo_label_smoothing(possible.float().cpu(), smoothing[level], sizes[level])
         if not math.isfinite(shares.sum()):
             raise ArtifactError("expected finite logits of the prior, found NaN or infinite values; train it again")
-        step = Draw(frame, level, active, coarser.cpu(), codes)
+        step = SamplingStep(frame, level, active, coarser.cpu(), codes)
         for processor in in_turn:
             shares = processor(shares, step)
         return draw(shares, numbers[:, level])
@@ -114,14 +114,14 @@ def sample_along_courses(
     motions: Motions | None = None,
     bends: bool = True,
     progress: Progress = lambda *_: None,
-) -> list[Drawn]:
+) -> list[SampledCodes]:
     """Sample as `sample_codes`, along loudness contours of recordings if the prior has them.
 
     The motion of recordings in `motions` is transferred, without pitch unless `bends`; they must be the recordings of
     the prior's contours. With a prompt no motion is transferred; with a prompt and a length there is no contour.
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
-        return [Drawn(codes) for codes in sample_codes(prior, wanted, random, processors, progress)]
+        return [SampledCodes(codes) for codes in sample_codes(prior, wanted, random, processors, progress)]
     most = wanted.most_frames(prior)
     if len(wanted.prompt):
         courses, motions = prior.courses.continued(wanted.prompt, wanted.label, random), None
@@ -134,9 +134,9 @@ def sample_along_courses(
         own.append(motions.beats(courses))
     drawn = sample_codes(prior, wanted, random, [*processors, *own], progress)
     if not motions:
-        return list(map(Drawn, drawn))
+        return list(map(SampledCodes, drawn))
     pairs = zip(drawn, courses, strict=True)
-    return [Drawn(*motions.moved(codes, course, bends)) for codes, course in pairs]
+    return [SampledCodes(*motions.moved(codes, course, bends)) for codes, course in pairs]
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:

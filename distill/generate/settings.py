@@ -151,7 +151,7 @@ Width = Annotated[
     Field(ge=0, le=1.5, description="stereo width: 0 mono, 1 as the recordings, above 1 wider"),
 ]
 DRAFTS_HELP = "drafts for each sound; the critic keeps one; 1 is fastest"
-Drafts = Annotated[Annotated[int, Field(ge=1, le=64)] | None, Field(description=DRAFTS_HELP)]
+DraftCount = Annotated[Annotated[int, Field(ge=1, le=64)] | None, Field(description=DRAFTS_HELP)]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
 TuningOfNotes = Annotated[
     str | float,

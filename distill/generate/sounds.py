@@ -33,15 +33,15 @@ from distill.generate.rejection import (
     IN_TUNE,
     MAX_DRAFTS,
     MISTUNED,
-    Draft,
-    Draws,
+    DraftKey,
+    Drafts,
     Emit,
     GeneratedSound,
     RejectionCriterion,
     generate_until_accepted,
     kept,
 )
-from distill.generate.sampling import NO_CODES, Drawn, Sequences, generators, sample_along_courses, sample_codes
+from distill.generate.sampling import NO_CODES, SampledCodes, Sequences, generators, sample_along_courses, sample_codes
 from distill.generate.settings import Delivery, OnSound
 from distill.progress import Progress, silent
 from distill.seeds import Stream, derive_seed
@@ -111,7 +111,7 @@ class GenerationRequest:
         report: Progress,
         emit: Emit,
         first_alone: bool,
-    ) -> Draws:
+    ) -> Drafts:
         """Generate the sounds; see `generate_sounds`."""
         return generate_sounds(context, self, seeds, criteria, report, emit, first_alone)
 
@@ -128,7 +128,7 @@ class GenerationRequest:
         """Requested note of the sound with this number, or None."""
         return self.notes[number % len(self.notes)] if self.notes else None
 
-    def draw(self, context: GenerationContext, attempt: Attempt) -> list[Drawn]:
+    def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Sample codes of some sounds, without the prompt."""
         notes = [context.tuner.weights(list(map(self.note_of, attempt.numbers)))] if self.notes else []
         return self._sampled(context, attempt, frames_for_seconds(context.codec, self.max_seconds), notes)
@@ -140,12 +140,12 @@ class GenerationRequest:
         frames: int,
         processors: Sequence[LogitsProcessor],
         has_courses: bool = True,
-    ) -> list[Drawn]:
+    ) -> list[SampledCodes]:
         """Sample codes with processors, and with `has_courses` along loudness contours of recordings."""
         prior, random = context.prior, generators(attempt.seeds)
         wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
         if not has_courses:
-            return list(map(Drawn, sample_codes(prior, wanted, random, processors, attempt.progress)))
+            return list(map(SampledCodes, sample_codes(prior, wanted, random, processors, attempt.progress)))
         motions, bends = context.motions, not self.is_tuned
         return sample_along_courses(prior, wanted, random, processors, motions, bends, attempt.progress)
 
@@ -167,11 +167,11 @@ class TakeRequest(GenerationRequest):
         """Whether the pitch of each take is measured."""
         return bool(self.notes) or self.follow_tones
 
-    def draw(self, context: GenerationContext, attempt: Attempt) -> list[Drawn]:
+    def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Sample codes of some takes."""
         recording, strength, codec, count = self.recording, self.strength, context.codec, len(attempt.numbers)
         if not strength:
-            return [Drawn(recording.copy()) for _ in attempt.numbers]
+            return [SampledCodes(recording.copy()) for _ in attempt.numbers]
         processors: list[LogitsProcessor] = [context.tuner.following(recording, count)] if self.is_tuned else []
         if strength < 1:
             kept = [kept_codes(recording, strength, own) for own in attempt.take_seeds]
@@ -215,7 +215,7 @@ def generate_sounds(
     report: Progress = silent,
     emit: Emit = kept,
     first_alone: bool = False,
-) -> Draws:
+) -> Drafts:
     """Generate sounds, each from its own seed, in batches of at most BATCH; rejected drafts are generated again.
 
     At strength 0 each take equals the recording; at strength 1 nothing of it is kept. `report` gets the progress of
@@ -223,7 +223,7 @@ def generate_sounds(
     first sound is a batch of its own, so that it is ready early. Raises ArtifactError if a network gives NaN or
     infinite values, or if a criterion with a remedy rejects the whole first batch.
     """
-    draws, choice = Draws(), context.choice(request.drafts, seeds.of_choice, request.label)
+    draws, choice = Drafts(), context.choice(request.drafts, seeds.of_choice, request.label)
     needs_audio = request.is_tuned or choice.drafts > 1 or any(criterion.needs_audio for criterion in criteria)
     alone = int(first_alone)
     starts = [*range(alone), *range(alone, request.count, BATCH // choice.drafts)]
@@ -253,7 +253,7 @@ def _drawn(
     batch: range,
     report: Progress,
     needs_audio: bool,
-    drafts: Sequence[Draft],
+    drafts: Sequence[DraftKey],
 ) -> list[GeneratedSound]:
     """Sample drafts of a batch, and decode them if `needs_audio`: something needs their samples before acceptance."""
     numbers = [draft.number for draft in drafts]
@@ -278,7 +278,7 @@ def _drawn(
 
 
 def _with_side_info(
-    context: GenerationContext, request: GenerationRequest, sound: GeneratedSound, drawn: Drawn
+    context: GenerationContext, request: GenerationRequest, sound: GeneratedSound, drawn: SampledCodes
 ) -> GeneratedSound:
     """Set a sound's side information: requested, else from the recording that it follows, else from the nearest."""
     if request.side_info is not None:
@@ -405,7 +405,7 @@ def generated(
     output: Output,
     delivery: Delivery,
     made_at: int | None = None,
-) -> Draws:
+) -> Drafts:
     """Generate the sounds of a request at `made_at` Hz, by default the codec's sample rate, and deliver them as `output`."""
     emit = emitted(output, made_at or context.codec.spectrogram.sample_rate, delivery.on_sound)
     return request.make(context, Seeds(seed), criteria, delivery.progress, emit, delivery.first_alone)

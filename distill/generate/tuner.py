@@ -25,7 +25,7 @@ from distill.codec.tones.layer import FLOORS, START, ToneLayer, steps_of
 from distill.codec.tones.meter import LEAST_SHARE, PitchMeter
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.processors import Draw, first_possible
+from distill.generate.processors import SamplingStep, first_possible
 from distill.notes import CONCERT, CONCERT_PITCH, Tuning, note_name
 from distill.prior.base import Prior
 from distill.text import several
@@ -259,7 +259,7 @@ class NoteWeights:
         self._levels = {NOTE: self._weigh_notes, TUNING: self._weigh_tunings, ATOM: self._weigh_atoms}
         self._table = cache(self._new_table)
 
-    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
+    def __call__(self, shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level not in self._levels:
             return shares
         targets = self._targets[step.rows, min(step.frame, self._targets.shape[1] - 1)]

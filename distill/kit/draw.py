@@ -49,7 +49,7 @@ OCTAVE_DB = 6.0  # of spectral difference, equivalent to twice the length
 Shapes = NDArray[np.float64]  # [n, BANDS]
 
 
-class Drawn(NamedTuple):
+class KeySounds(NamedTuple):
     """Sounds of a group, the number of missing sounds, and the numbers of rejected drafts by reason."""
 
     sounds: list[GeneratedSound]
@@ -62,7 +62,7 @@ class Group(NamedTuple):
 
     label: str
     place: Place
-    drawn: Drawn
+    drawn: KeySounds
 
 
 def with_own_note(context: GenerationContext, settings: KitSettings) -> KitSettings:
@@ -120,7 +120,7 @@ def check_instrument(context: GenerationContext, settings: KitSettings, labels: 
     context.tuner.check(settings.sampled, *labels)
 
 
-class Drawing:
+class KitGenerator:
     """Generates the sounds of a kit, counts rejected drafts, and reports progress."""
 
     def __init__(self, context: GenerationContext, settings: KitSettings) -> None:
@@ -152,7 +152,7 @@ class Drawing:
         """Number of velocity layers of a complete key."""
         return min(self.settings.velocity_layers, self.settings.each)
 
-    def _of_labels(self) -> Iterator[Drawn]:
+    def _of_labels(self) -> Iterator[KeySounds]:
         pool, each = POOL * self.layers, self.settings.each
         total = len(self.labels) * (pool + each)
         for position, (number, name) in enumerate(self.labels.items()):
@@ -164,7 +164,7 @@ class Drawing:
             drawn = self.with_takes(number, self._most_alike(drafts.sounds), before + pool, total, title)
             yield drawn._replace(refused=drafts.refused + drawn.refused)
 
-    def _of_clusters(self) -> Iterator[Drawn]:
+    def _of_clusters(self) -> Iterator[KeySounds]:
         pool, each = CLUSTER_POOL * self.layers * MOST_CLUSTERS, self.settings.each
         total = pool + MOST_CLUSTERS * each
         drafts = self.draw(0, pool, 0, total, "sounds to choose from")
@@ -187,7 +187,7 @@ class Drawing:
         nearest = unlike[unlike.sum(axis=0).argmin()].argsort(kind="stable")
         return [drafts[position] for position in nearest[: self.layers]]
 
-    def with_takes(self, label: int, anchors: Sequence[GeneratedSound], before: int, of: int, title: str) -> Drawn:
+    def with_takes(self, label: int, anchors: Sequence[GeneratedSound], before: int, of: int, title: str) -> KeySounds:
         """Sounds of a key: an anchor for each layer, from soft to loud, and takes of it."""
         sounds, refused, each = list[GeneratedSound](), Counter[str](), self.settings.each
         by_level = sorted(anchors, key=lambda sound: int(sound.codes[:, 0].max()))
@@ -196,7 +196,7 @@ class Drawing:
             takes = self.draw(label, last - first - 1, before + first, of, title, of_one=anchor, layer=layer)
             sounds += [anchor, *takes.sounds]
             refused += takes.refused
-        return Drawn(sounds, each - len(sounds), refused)
+        return KeySounds(sounds, each - len(sounds), refused)
 
     def _at_notes(self) -> Iterator[Group]:
         """Group for each note, with the requested number of sounds or fewer.
@@ -231,7 +231,7 @@ class Drawing:
         for note in notes:
             self.refused.update(refused[note])
             sounds = made.get(note, [])
-            yield Group(name, Place(note, False, False), Drawn(sounds, each - len(sounds), refused[note]))
+            yield Group(name, Place(note, False, False), KeySounds(sounds, each - len(sounds), refused[note]))
 
     def _voices(
         self, label: int, name: str, note: int, notes: Sequence[int]
@@ -284,7 +284,7 @@ class Drawing:
         notes: Sequence[float] = (),
         of_one: Recorded | GeneratedSound | None = None,
         layer: int = 0,
-    ) -> Drawn:
+    ) -> KeySounds:
         """Generate up to `count` sounds of a label, at pitches `notes` if given, or takes of `of_one` if given.
 
         Progress counts from `before`, `of` a total. Each layer has its own seeds. Raises as `generate_sounds`.
@@ -301,7 +301,7 @@ class Drawing:
         draws = generate_sounds(self.context, request, seeds, criteria, report)
         longest = max(1, round(self.settings.seconds * self.rate))
         sounds = [replace(sound, samples=sound.samples[:longest]) for sound in draws.accepted]
-        return Drawn(sounds, count - len(sounds), draws.refused)
+        return KeySounds(sounds, count - len(sounds), draws.refused)
 
 
 def request_of(

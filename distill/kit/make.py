@@ -21,7 +21,7 @@ from distill.generate.context import GenerationContext
 from distill.generate.faults import Samples
 from distill.generate.rejection import GeneratedSound
 from distill.generate.sounds import in_channels
-from distill.kit.draw import Drawing, Group, different_notes, with_own_note
+from distill.kit.draw import Group, KitGenerator, different_notes, with_own_note
 from distill.kit.kit import (
     FORMAT,
     INDEX,
@@ -60,7 +60,7 @@ def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
     labels, keys or notes, and ArtifactError if the model cannot generate or gives no usable sound.
     """
     out, settings = Path(settings.out), with_own_note(context, settings)
-    drawing, groups = Drawing(context, settings), list[KitGroup]()
+    drawing, groups = KitGenerator(context, settings), list[KitGroup]()
     output = Output(settings.sample_rate or context.sample_rate, settings.loudness)
     with atomic_folder(kit_folder(out, settings.replace)) as folder:
         for instrument in drawing.instruments():

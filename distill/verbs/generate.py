@@ -16,7 +16,7 @@ from distill.generate.settings import (
     UNCHECKED,
     Coolness,
     Count,
-    Drafts,
+    DraftCount,
     Flag,
     Guided,
     Recording,
@@ -34,7 +34,7 @@ from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from distill.generate.context import GenerationContext
-    from distill.generate.rejection import Draws
+    from distill.generate.rejection import Drafts
     from distill.generate.results import Generated
     from distill.generate.score import Score
     from distill.generate.sounds import GenerationRequest
@@ -101,7 +101,7 @@ class GenerateSettings(Guided, SoundSettings):
         "below X",
     )
     reject_faults: bool = Field(default=False, description="reject faulty sounds, and report how many")
-    drafts: Annotated[Drafts, Flag(otherwise="4; with --follow 1")] = None
+    drafts: Annotated[DraftCount, Flag(otherwise="4; with --follow 1")] = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -331,7 +331,7 @@ NEEDED = {
 """Settings that only some inputs take, and the settings that choose these inputs."""
 
 
-def _cut_short(context: "GenerationContext", drafts: "Draws", prompt_frames: int) -> str:
+def _cut_short(context: "GenerationContext", drafts: "Drafts", prompt_frames: int) -> str:
     """Return advice where sounds end at the longest length although most recordings are longer; else ""."""
     from distill.generate.sounds import frames_for_seconds
 

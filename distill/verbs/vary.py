@@ -10,7 +10,7 @@ from distill.generate.settings import (
     Argument,
     Coolness,
     Count,
-    Drafts,
+    DraftCount,
     Flag,
     Guided,
     RateOfRecording,
@@ -51,7 +51,7 @@ class VarySettings(Guided, SoundSettings):
     )
     tuning: TuningOfNotes = "corpus"
     temperature: Coolness = 1.0
-    drafts: Annotated[Drafts, Flag(otherwise="4 above a strength of 0.5, else 1")] = None
+    drafts: Annotated[DraftCount, Flag(otherwise="4 above a strength of 0.5, else 1")] = None
     sample_rate: RateOfRecording = None
 
     @model_validator(mode="after")

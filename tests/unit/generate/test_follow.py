@@ -16,7 +16,7 @@ from distill.errors import ParamsError
 from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import Samples
 from distill.generate.follow import Followed, follow_loudness, follow_request, followed, without_tone
-from distill.generate.processors import Draw
+from distill.generate.processors import SamplingStep
 from distill.novelty.reference import make_reference
 from distill.novelty.scores import with_scores
 
@@ -141,7 +141,9 @@ def test_silence_is_a_sentence(model: Model) -> None:
 
 
 def test_policies_of_what_is_followed() -> None:
-    step = Draw(0, 0, torch.arange(2), torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 4, 6, dtype=torch.long))
+    step = SamplingStep(
+        0, 0, torch.arange(2), torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 4, 6, dtype=torch.long)
+    )
     shares = torch.full((2, 73), 1.0)
     codes = torch.tensor([[40.0, 41.0], [50.0, math.nan]])
     exact = follow_loudness(codes, 72, 0.0)

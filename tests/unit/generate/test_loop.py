@@ -15,7 +15,7 @@ from distill.errors import ParamsError
 from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import Samples
 from distill.generate.loop import LoopRequest, closed
-from distill.generate.rejection import Draws, kept
+from distill.generate.rejection import Drafts, kept
 from distill.generate.sounds import Seeds, emitted
 from distill.progress import silent
 
@@ -37,7 +37,7 @@ def tempo() -> float:
     return motions.tempo_of(0)
 
 
-def made(faster: float, beats: int = 4, count: int = 1, seed: int = 1, of: GenerationContext | None = None) -> Draws:
+def made(faster: float, beats: int = 4, count: int = 1, seed: int = 1, of: GenerationContext | None = None) -> Drafts:
     request = LoopRequest(count=count, max_seconds=1.0, bpm=faster * tempo(), beats=beats)
     return request.make(of or context(), Seeds(seed), [], silent, kept, False)
 

@@ -14,7 +14,7 @@ from distill.codec.tones.layer import FLOORS
 from distill.codes.store import Codes
 from distill.generate import motion
 from distill.generate.motion import BANDS, Motions
-from distill.generate.processors import Draw
+from distill.generate.processors import SamplingStep
 from distill.generate.sampling import Sequences, generators, sample_along_courses
 from distill.prior.courses import Course
 
@@ -261,7 +261,8 @@ def test_the_end_of_a_loop_that_is_held_out_is_the_priors_own() -> None:
     shares, tones = torch.ones(1, codec.architecture.codebook_size), torch.zeros(1, SHAPE, dtype=torch.int64)
     codes = torch.zeros(1, 120, prior.num_quantizers, dtype=torch.int64)
     weighs = [
-        not processor(shares, Draw(frame, SHAPE, torch.arange(1), tones, codes)).equal(shares) for frame in range(120)
+        not processor(shares, SamplingStep(frame, SHAPE, torch.arange(1), tones, codes)).equal(shares)
+        for frame in range(120)
     ]
     assert weighs == [True] * 96 + [False] * 24
 

@@ -19,9 +19,9 @@ from distill.generate.fill import near_loudness
 from distill.generate.follow import follow_loudness, without_tone
 from distill.generate.motion import Motions
 from distill.generate.processors import (
-    Draw,
     LogitsProcessor,
     Sampling,
+    SamplingStep,
     cool_fine_shapes,
     first_possible,
     follow,
@@ -103,7 +103,7 @@ def test_any_policies_together_leave_something_to_draw_from(
     if seed % 2:
         codes[:, :, NOTE] = 0  # no tone has begun
     codes[:, frame:] = 0
-    step = Draw(frame, level, torch.arange(COUNT), some_codes(seed)[:, frame, :level], codes)
+    step = SamplingStep(frame, level, torch.arange(COUNT), some_codes(seed)[:, frame, :level], codes)
     shares = some_shares(level, frame == 0, seed)
     for name, processor in processors(seed).items():
         if name in chosen:
@@ -172,7 +172,9 @@ def test_kept_codes_stay_and_the_others_are_drawn_given_them() -> None:
 
 def test_a_pull_favours_codewords_near_the_recordings() -> None:
     codebook, recording = torch.arange(8.0)[:, None], torch.full((2, 1), 3)
-    step = Draw(1, 0, torch.arange(1), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 2, 1, dtype=torch.int64))
+    step = SamplingStep(
+        1, 0, torch.arange(1), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 2, 1, dtype=torch.int64)
+    )
     weak, strong = (
         pull_to([codebook], recording, strength)(torch.full((1, 8), 1 / 8), step)[0] for strength in (0.9, 0.1)
     )

@@ -13,7 +13,7 @@ from distill.generate.rejection import (
     MAX_DRAFTS,
     MISTUNED,
     Choice,
-    Draft,
+    DraftKey,
     GeneratedSound,
     RejectionCriterion,
     below_novelty,
@@ -62,7 +62,7 @@ def test_what_was_accepted_is_equal_the_next_time() -> None:
 def test_only_what_is_refused_is_drawn_again_and_the_first_reason_counts() -> None:
     asked = []
 
-    def draw(drafts: Sequence[Draft]) -> list[GeneratedSound]:
+    def draw(drafts: Sequence[DraftKey]) -> list[GeneratedSound]:
         asked.append([draft.number for draft in drafts])
         return [sound(10 * draft.number + draft.attempt) for draft in drafts]
 
@@ -77,7 +77,7 @@ def test_only_what_is_refused_is_drawn_again_and_the_first_reason_counts() -> No
 def test_draws_have_one_bound() -> None:
     attempts = []
 
-    def draw(drafts: Sequence[Draft]) -> list[GeneratedSound]:
+    def draw(drafts: Sequence[DraftKey]) -> list[GeneratedSound]:
         attempts.append(drafts[0].attempt)
         return [sound(draft.number) for draft in drafts]
 
@@ -97,7 +97,7 @@ def test_draws_have_one_bound() -> None:
 def test_the_first_draft_in_order_that_is_neither_refused_nor_avoided_is_taken() -> None:
     looked_at = []
 
-    def draw(drafts: Sequence[Draft]) -> list[GeneratedSound]:
+    def draw(drafts: Sequence[DraftKey]) -> list[GeneratedSound]:
         return [sound(10 * draft.number + draft.attempt) for draft in drafts]
 
     def judged(drawn: GeneratedSound) -> GeneratedSound:

@@ -14,7 +14,7 @@ from unit.tiny import prior_shape
 from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import Codes, out_of_range
-from distill.generate.processors import FINEST_TEMPERATURE, TONE_TOP_P, Draw, LogitsProcessor, truncation
+from distill.generate.processors import FINEST_TEMPERATURE, TONE_TOP_P, LogitsProcessor, SamplingStep, truncation
 from distill.generate.sampling import (
     Sampling,
     Sequences,
@@ -213,7 +213,9 @@ def test_sharpening_undoes_smoothed_labels() -> None:
 def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, 11, generator=generator)
-    step = Draw(0, 0, torch.arange(6), torch.zeros(6, 0, dtype=torch.int64), torch.zeros(6, 1, 1, dtype=torch.int64))
+    step = SamplingStep(
+        0, 0, torch.arange(6), torch.zeros(6, 0, dtype=torch.int64), torch.zeros(6, 1, 1, dtype=torch.int64)
+    )
     drawn = draw(truncation(0.8, top_k, top_p)(logits.softmax(dim=-1), step), uniform(generator, 6))
     for row, token in zip((logits / 0.8).softmax(dim=-1), drawn, strict=True):
         order = row.argsort(descending=True)

@@ -16,7 +16,7 @@ from distill.codec.tones.layer import FLOORS
 from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.context import GenerationContext
-from distill.generate.processors import Draw
+from distill.generate.processors import SamplingStep
 from distill.generate.rejection import MISTUNED
 from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds, in_tune
@@ -38,10 +38,10 @@ def shares(size: int) -> torch.Tensor:
     return torch.full((1, size), 1 / size)
 
 
-def step(coarser: torch.Tensor, frame: int) -> Draw:
+def step(coarser: torch.Tensor, frame: int) -> SamplingStep:
     """The next level of a frame, after frames with a tone."""
     codes = torch.ones(1, 20, 4, dtype=torch.int64)
-    return Draw(frame, coarser.shape[1], torch.tensor([0]), coarser, codes)
+    return SamplingStep(frame, coarser.shape[1], torch.tensor([0]), coarser, codes)
 
 
 def weighted(weights: NoteWeights, coarser: torch.Tensor, size: int, frame: int = BEGUN) -> dict[int, float]:

@@ -18,7 +18,7 @@ from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.context import GenerationContext
 from distill.generate.rejection import MAX_DRAFTS, GeneratedSound
-from distill.kit.draw import OCTAVE_DB, Drawing, distances, is_silent, spectral_clusters
+from distill.kit.draw import OCTAVE_DB, KitGenerator, distances, is_silent, spectral_clusters
 from distill.kit.kit import Kit, KitGroup, KitSound
 from distill.kit.make import (
     FADE_SECONDS,
@@ -129,7 +129,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
         names = [f"{number}.wav" for number in range(len(known))]
         reference = measured(make_reference(names, known, others), codec) if known else None
         settings = KitSettings(out="kit", seconds=0.3, seed=0, allow_copies=allow_copies)
-        sounds, missing, refused = Drawing(GenerationContext(codec, prior, reference), settings).draw(
+        sounds, missing, refused = KitGenerator(GenerationContext(codec, prior, reference), settings).draw(
             0, count, 0, count, ""
         )
         assert len(sounds) + missing == count
@@ -257,7 +257,7 @@ def test_sounds_of_an_instrument_have_one_level_and_the_loudest_peak_that_all_ca
 
 def test_the_sounds_of_a_key_are_takes_of_one_draft(model: Model) -> None:
     """They are as long, most of their codes are equal, and no two are the same; without labels, too."""
-    drawing = Drawing(model.context, KitSettings(out="kit", labels=["kick", "../x"], seconds=0.3, seed=2))
+    drawing = KitGenerator(model.context, KitSettings(out="kit", labels=["kick", "../x"], seconds=0.3, seed=2))
     for (group,) in drawing.instruments():
         first, *takes = (sound.codes for sound in group.drawn.sounds)
         assert len(takes) == 3
@@ -272,7 +272,7 @@ def test_the_sounds_of_a_key_are_takes_of_one_draft(model: Model) -> None:
 
 def test_layers_are_drafts_that_are_alike_from_soft_to_loud(model: Model) -> None:
     settings = KitSettings(out="kit", labels=["kick"], seconds=0.3, seed=2, per_label=5, velocity_layers=2)
-    ((group,),) = Drawing(model.context, settings).instruments()
+    ((group,),) = KitGenerator(model.context, settings).instruments()
     codes = [sound.codes for sound in group.drawn.sounds]
     alike = [[(one == other).mean() > 0.5 for other in codes if one.shape == other.shape] for one in codes]
     assert [sum(own) for own in alike] == [2, 2, 3, 3, 3]

@@ -16,7 +16,7 @@ from distill.codec.model import VQVAE
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.store import Codes
 from distill.generate.context import GenerationContext
-from distill.generate.rejection import Draft, Draws, GeneratedSound, RejectionCriterion, generate_until_accepted
+from distill.generate.rejection import Draft, Drafts, GeneratedSound, RejectionCriterion, generate_until_accepted
 from distill.generate.sounds import GenerationRequest, Seeds
 from distill.kit import draw as kit_draw
 from distill.kit.kit import Kit
@@ -71,7 +71,7 @@ def make_instrument(
         __: Seeds,
         criteria: Sequence[RejectionCriterion],
         ___: Callable[..., None],
-    ) -> Draws:
+    ) -> Drafts:
         (note,) = map(int, request.notes)
         pitch, samples = None if note in undrawn else note, tone(note, 1.5, rate)
 
