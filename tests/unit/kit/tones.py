@@ -16,7 +16,7 @@ from distill.codec.model import VQVAE
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.store import Codes
 from distill.generate.context import GenerationContext
-from distill.generate.rejection import Draft, Drafts, GeneratedSound, RejectionCriterion, generate_until_accepted
+from distill.generate.rejection import DraftKey, Drafts, GeneratedSound, RejectionCriterion, generate_until_accepted
 from distill.generate.sounds import GenerationRequest, Seeds
 from distill.kit import draw as kit_draw
 from distill.kit.kit import Kit
@@ -75,7 +75,7 @@ def make_instrument(
         (note,) = map(int, request.notes)
         pitch, samples = None if note in undrawn else note, tone(note, 1.5, rate)
 
-        def draw(drafts: Sequence[Draft]) -> list[GeneratedSound]:
+        def draw(drafts: Sequence[DraftKey]) -> list[GeneratedSound]:
             codes = [np.array([[draft.number, note, TUNINGS // 2, 1, note, 0]]) for draft in drafts]
             return [GeneratedSound(own, None, None, samples, 1.5, note, pitch) for own in codes]
 
