@@ -60,7 +60,7 @@ def code_corpus(
 
     Returns the metrics of `metrics/encode_codes.json`: among others use of each level by unmodified recordings.
 
-    Training recordings have several views, held-out ones are unmodified. The codec runs on the device of `execution`
+    Training recordings have several augmentations, held-out recordings stay unmodified. The codec runs on the device of `execution`
     where `executor` works in this process, else on CPUs, and is moved back to the CPU. Codes of blocks are kept in
     `kept`, where one is given. `by_label` is as in the codec's split.
     """
@@ -99,7 +99,7 @@ def code_corpus(
 
 
 class _Plan(NamedTuple):
-    """What is encoded: recordings in the order of the corpus and their side information, blocks of their views, how many views a
+    """Work of encoding: recordings in the order of the corpus and their side information, blocks of their views, how many views a
     training one has.
 
     `too_loud` are the paths of recordings whose views are softer than they are.

@@ -32,7 +32,7 @@ def eos_token(codebook_size: int) -> int:
 
 
 def possible_tokens(codebook_sizes: Sequence[int]) -> NDArray[np.bool_]:
-    """Which tokens `[Q, V + 2]` a frame can have at each level: its codes, and EOS at the first. BOS is never predicted."""
+    """Tokens `[Q, V + 2]` that a frame can have at each level: its codes, and EOS at the first. BOS is never predicted."""
     size = max(codebook_sizes)
     possible: NDArray[np.bool_] = np.arange(size + NUM_SPECIAL_TOKENS) < np.array(codebook_sizes)[:, None]
     possible[0, eos_token(size)] = True
@@ -52,7 +52,7 @@ def window_start(inputs: int, context_frames: int) -> int:
 class CodedRecording:
     """A recording as a prior learns it: its coded views `[F, Q]`, the first without augmentation.
 
-    `label` and `fold` count from 1; 0 is none. Recordings of a fold, near-duplicates among them, are left out of counts
+    `label` and `fold` count from 1; 0 means no label or fold. Recordings of a fold, near-duplicates among them, are left out of counts
     together. `path` is for reports, and `side_info` for what is drawn like it.
     """
 
@@ -72,7 +72,7 @@ class CodedRecording:
 class CodeSequences:
     """Sequences BOS, codes, EOS of recordings, made when they are read: the codes are not copied.
 
-    Sequence `i` has `lengths[i]` frames, BOS and EOS included; `labels[i]` and `folds[i]` are those of `CodedRecording`.
+    Sequence `i` has `lengths[i]` frames, BOS and EOS included; for `labels[i]` and `folds[i]` see `CodedRecording`.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ def random_windows(
 class Batch(NamedTuple):
     """A batch of windows: `inputs` and `targets` `[B, T, Q]` int64, `positions` of the first inputs and `labels` `[B]`.
 
-    Positions count from BOS. `labels` and `folds` `[B]` are those of `CodedRecording`; None is none for all. Padding is
+    Positions count from BOS. For `labels` and `folds` `[B]` see `CodedRecording`; None means 0 for all. Padding is
     IGNORED in targets.
     """
 
@@ -176,7 +176,7 @@ def pad_batch(
 ) -> Batch:
     """Pad windows to a batch of `rows` rows, by default their number, and `longest` positions, by default the longest.
 
-    Padding is 0 in inputs, positions, labels and folds, and IGNORED in targets. Of a batch that processes `share` only
+    Padding is 0 in inputs, positions, labels and folds, and IGNORED in targets. If processes `share` a batch, only
     the own windows are read; a process without a row gets one of padding, for it has to take part.
     """
     levels = sequences.num_quantizers

@@ -49,12 +49,12 @@ class CodeLevels(Settings):
 
     @property
     def layout(self) -> FrameLayout:
-        """What each level is."""
+        """Layout: the kind of each level."""
         return FrameLayout(self.codebook_sizes)
 
 
 class CodesConfig(CodeLevels):
-    """What the codes mean: their ranges, their rate, the codec that made them and the recordings they were made of."""
+    """Meaning of codes: their ranges, their rate, their codec and their recordings."""
 
     frame_rate: float
     codec_sha256: str
@@ -76,7 +76,7 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class RecordingRow:
-    """What people call a recording; `label` is "" where it has none. The end of one has its path."""
+    """Name of a recording; `label` is "" without a label. The held-out end of a recording has its path."""
 
     recording_id: str
     path: str
@@ -98,7 +98,7 @@ def write_corpus_codes(
 ) -> None:
     """Write the codes of a corpus, the index last. A view has recording id, number, group and codes `[F, Q]`.
 
-    `side_info` is that of each recording, in order; none at all is UNKNOWN of all.
+    `side_info` has an item for each recording, in order; an empty sequence means UNKNOWN for all.
     """
     rows = []
     with ShardWriter(folder, "codes") as shards:
@@ -135,7 +135,7 @@ class CodesReader:
         return books
 
     def recordings(self) -> dict[str, RecordingRow]:
-        """What each recording is called, by its id."""
+        """Name of each recording, by its id."""
         rows = read_rows(self._folder / RECORDINGS, RecordingRow, "the names of recordings", RECORDINGS_SCHEMA)
         return {row.recording_id: row for row in rows}
 
@@ -150,7 +150,7 @@ class CodesReader:
 
 
 def out_of_range(codes: NDArray[np.integer], codebook_sizes: Sequence[int]) -> str:
-    """What is wrong with codes `[F, Q]`, F at least 1, of which some are none of their level, as an error says it; else ""."""
+    """Error text for codes `[F, Q]`, F at least 1, that are out of range of their level; else ""."""
     for level, (own, size) in enumerate(zip(codes.T, codebook_sizes, strict=True)):
         for code in (int(own.min()), int(own.max())):
             if not 0 <= code < size:

@@ -24,7 +24,7 @@ MOST_FRAMES = 375  # kept of a held-out recording
 HEARD = 6  # columns: whether a recording is tonal, and the figures of its `Motion`
 STATISTICS = 80  # four of each of the bands of spectra
 FAULTS = 7  # kinds of them
-LIMITS = 7  # on a sound, beside those on its bands
+LIMITS = 7  # limits on a whole sound, in addition to a limit for each band
 
 TENSORS = {
     "codes": ("U16", 2),
@@ -55,11 +55,11 @@ SIDE_INFO = {name: "I64" if name.endswith("lengths") else "U8" for name in ARRAY
 class Reference:
     """Names and codes of training recordings, codes of held-out recordings, and measures of both.
 
-    `side_info` is that of each training recording; none at all is UNKNOWN of all.
-    `scores` against the training recordings are those of pieces of held-out recordings, `reencoded` those of re-encoded
-    training recordings. `heard` says how held-out recordings sound once decoded, NaN where one has no such figure;
-    statistics are those of spectra.
-    `limits` of faults come from training recordings: LIMITS, then one for each band. `faults`, each 0 or 1, are those of
+    `side_info` has an item for each training recording; an empty sequence means UNKNOWN for all.
+    `scores` compare pieces of held-out recordings with the training recordings, `reencoded` compares re-encoded
+    training recordings. `heard` has measures of decoded held-out recordings, NaN where a measure does not apply;
+    statistics describe spectra.
+    `limits` of faults come from training recordings: LIMITS, then one for each band. `faults`, each 0 or 1, belong to
     held-out recordings.
     """
 
@@ -80,7 +80,7 @@ class Reference:
         return dict(zip(self.names, self.side_info, strict=False)).get(name, UNKNOWN)
 
     def expect_measures(self, bands: int) -> None:
-        """Check that all measures are there, with limits of so many bands. Raises ValueError."""
+        """Check that all measures are there, with limits for `bands` bands. Raises ValueError."""
         for name in COLUMNS:
             _expect(len(getattr(self, name)) > 0, f"{name} has no rows")
         _expect(len(self.limits) == LIMITS + bands, f"there are {len(self.limits)} limits, not {LIMITS + bands}")
@@ -119,7 +119,7 @@ def make_reference(
 ) -> Reference:
     """Build a reference without measures from codes `[F, Q]`; many or long held-out recordings are thinned out or cut.
 
-    `side_info` is that of each training recording.
+    `side_info` has an item for each training recording.
     """
     nothing: dict[str, Any] = {
         name: np.empty((0, columns), _DTYPES[TENSORS[name][0]]) for name, columns in COLUMNS.items()

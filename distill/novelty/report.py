@@ -31,7 +31,7 @@ class SetReport:
     new: int
     close: int
     copies: int
-    mean_agreement: float  # share of codes equal to those of the nearest training recording at the best alignment
+    mean_agreement: float  # proportion of codes that match the nearest training recording at the best alignment
     mean_percentile_codes: float  # novelty percentile in [0, 1]; .5 is as new as held-out recordings
     mean_percentile_spectra: float
     longest_copied_seconds: float
@@ -41,7 +41,7 @@ class SetReport:
     motion: Medians
     motion_held_out: Medians  # of held-out recordings, decoded from their codes
     diversity: float | None  # Vendi score: the effective number of different sounds; None of too few
-    diversity_of_recordings: float | None  # of as many training recordings
+    diversity_of_recordings: float | None  # of an equal number of training recordings
 
     def metrics(self) -> dict[str, float]:
         """All figures by metric name, without those that are None.
@@ -107,7 +107,7 @@ def report_on(
     verdicts = [judged.verdict for judged in novelty]
     sample_rate = scorer.codec.spectrogram.sample_rate
     tonal_originals = [is_tonal(sound, sample_rate) for sound in originals]
-    if longest < MOST_FRAMES:  # recordings that are cut sound otherwise than those of the file
+    if longest < MOST_FRAMES:  # recordings in the file are longer: measure them again, cut alike
         reference = with_sound(reference, scorer.codec, longest)
     cut = [codes[:longest] for codes in sounds]
     own, recorded, generated = heard(scorer.codec, cut), reference.heard, sound_statistics(map(scorer.spectra, cut))
@@ -139,7 +139,7 @@ def report_on(
 def diversity(
     generated: Statistics, held_out: Statistics, training: Statistics, seed: int
 ) -> tuple[float, float] | None:
-    """Vendi score of generated sounds and of as many recordings (Friedman and Dieng 2022), None of too few sounds.
+    """Vendi score of generated sounds and of an equal number of recordings (Friedman and Dieng 2022), None for few sounds.
 
     The kernel is Gaussian, as wide as the median squared distance of two held-out sounds.
     """

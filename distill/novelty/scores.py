@@ -1,4 +1,4 @@
-"""Scores: how similar a passage is to training recordings, how similar held-out ones are, and how recordings sound."""
+"""Scores: similarity of passages and of held-out recordings to training recordings, and measures of their sound."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -60,7 +60,7 @@ class Scorer:
         ]
 
     def _with_interval(self, match: Match, notes: Pitches) -> Match:
-        """A match with the interval between the notes `[F]` of a sound and those beside them."""
+        """A match, with the interval between the notes `[F]` of a sound and the aligned notes."""
         begin, end = self._in_spectra.starts[match.recording : match.recording + 2]
         positions = begin + match.offset + np.arange(len(notes))
         inside = (positions >= begin) & (positions < end)
@@ -94,7 +94,7 @@ def reencoded(reference: Reference, codec: VQVAE, most: int = 64, gain: float = 
 
 
 def with_sound(reference: Reference, codec: VQVAE, most_frames: int = MOST_FRAMES) -> Reference:
-    """Add to a reference how its recordings sound, of at most so many frames of each."""
+    """Add measures of the sound of its recordings to a reference, from at most `frames` frames of each."""
     held_out, training = ([codes[:most_frames] for codes in side] for side in (reference.held_out, reference.codes))
     spectra = CodeSpectra(codec)
     return replace(

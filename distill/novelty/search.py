@@ -1,6 +1,6 @@
 """Search for the recording that a sound is most like, and the best alignment with it, in any space of features.
 
-Recordings lie end to end. At lag `p` the sound's first frame is beside their frame `p`, which is negative where the sound
+Recordings lie end to end. At lag `p` the sound's first frame is aligned with their frame `p`, which is negative where the sound
 begins before the first of them. Among few frames all lags are tried. Among more, a cross-correlation of segments of the
 sounds finds the candidates: a part of a sound may be copied alone.
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 SEGMENT = 32  # frames of a segment
-GROUP = 8  # neighbouring lags of which the best score counts
-EXHAUSTIVE = 1 << 18  # frames times lags up to which all lags are candidates
+GROUP = 8  # neighbouring lags, whose best score counts
+EXHAUSTIVE = 1 << 18  # frames times lags: below it all lags are candidates
 
 Sound = NDArray[Any]  # [F, ...]
 Lags = NDArray[np.int64]  # [K]
@@ -101,7 +101,7 @@ class Index(ABC):
     pool: ClassVar[int]  # frames pooled in the cross-correlation, a divisor of GROUP
 
     def __init__(self, frames: Sound, lengths: Sequence[int]) -> None:
-        """`frames` `[F, ...]` are those of recordings of so many frames, end to end."""
+        """Index `frames` `[F, ...]` of recordings, end to end, which have `lengths` frames."""
         self.frames = frames
         self.starts: NDArray[np.int64] = np.cumsum([0, *lengths])
 
@@ -164,7 +164,7 @@ class Index(ABC):
         likeness, copied, gains = self._compare(sound, windows)
         index, recording, best = windows.best_piece(likeness)
         begin, end = self.starts[recording : recording + 2].tolist()
-        lag, slack = int(lags[index]), 16  # frames by which edits may shift a sound from its alignment
+        lag, slack = int(lags[index]), 16  # frames: edits may shift the alignment this far
         stretch = self.frames[max(begin, lag - slack) : min(end, lag + len(sound) + slack)]
         gain = gains[index][windows.owners[index] == recording][0]
         edits = edit_distance(self._costs(sound, stretch, gain))
@@ -176,7 +176,7 @@ class Index(ABC):
 
     @abstractmethod
     def _query(self, sound: Sound) -> Tensor:
-        """Features `[F, C]` of a sound, the product of which with those of frames is the score."""
+        """Features `[F, C]` of a sound; their product with the features of frames is the score."""
 
     @abstractmethod
     def _compare(self, sound: Sound, windows: Windows) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
@@ -184,7 +184,7 @@ class Index(ABC):
 
     @abstractmethod
     def _costs(self, sound: Sound, stretch: Sound, gain: np.float32) -> Costs:
-        """Costs `[F, M]` of substituting frames of a stretch of M frames for those of a sound."""
+        """Costs `[F, M]` of substituting frames of a stretch of M frames for frames of a sound."""
 
 
 class CodeIndex(Index):

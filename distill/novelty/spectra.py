@@ -21,8 +21,8 @@ BANDS = 20
 MOST_FRAMES = 1 << 10  # at once: their features stay in the processor's cache
 MOST_IN_MEMORY = 1 << 23  # frames, of about 50 hours: the spectra of more lie in a temporary file
 UNLIKE_DB = 20.0  # spectral difference at which the similarity of two frames is 0
-ALIKE_DB = 3.0  # spectral difference up to which frames match: that of a recording and its re-encoded self
-KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones by which copies are looked for in other keys
+ALIKE_DB = 3.0  # frames match up to this spectral difference, which re-encoding a recording makes
+KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones: copies are searched in these other keys
 SAME_NOTE, SAME_NOTES = 0.5, 0.3  # semitones apart at most, in at least this share of a passage's frames
 
 NOWHERE = Match(recording=0, offset=0, likeness=0.0, copied_frames=0, edit_distance=1.0)
@@ -109,7 +109,7 @@ def pitches(codec: VQVAE, codes: NDArray[np.integer]) -> Pitches:
 
 
 def interval(sound: Pitches, recording: Pitches) -> int:
-    """How many semitones a sound is higher than a recording beside it, both `[F]`; 0 where notes do not tell."""
+    """Semitones from an aligned recording up to a sound, both `[F]`; 0 where notes are unclear."""
     apart = sound - recording
     both = apart[np.isfinite(apart)]
     if not len(both):
@@ -119,7 +119,7 @@ def interval(sound: Pitches, recording: Pitches) -> int:
 
 
 def transposed(sound: Spectra, notes: Pitches, semitones: int, centres: NDArray[np.float64]) -> tuple[Spectra, Pitches]:
-    """Spectra and pitches of a sound played faster, so that it is so many semitones higher, or slower.
+    """Spectra and pitches of a sound played faster or slower, `semitones` higher or lower.
 
     `centres` `[BANDS]` are the bands' in Hz.
     """
@@ -148,7 +148,7 @@ class SpectralIndex(Index):
         """The best alignment of each sound with a recording in another key, `NOWHERE` where notes agree with none.
 
         `reference` are the pitches of all recordings' frames. A sound is compared as if it had been played at the speed
-        that makes its notes those of the recording.
+        that brings its notes to the notes of the recording.
         """
         best = [NOWHERE] * len(sounds)
         tonal = [number for number, own in enumerate(notes) if np.isfinite(own).mean() >= SAME_NOTES]
@@ -203,5 +203,5 @@ def _features(sound: Spectra) -> Tensor:
     levels = spectrum.mean(dim=1)
     features = torch.zeros(len(sound), BANDS + 2)
     torch.sub(spectrum, levels[:, None], out=features[:, :BANDS])
-    features[1:, BANDS] = levels.diff() * 0.5  # its weight against that of a band
+    features[1:, BANDS] = levels.diff() * 0.5  # weight relative to a band
     return features

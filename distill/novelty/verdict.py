@@ -1,4 +1,4 @@
-"""Novelty verdict: similarity to the training recordings, judged by that of held-out recordings."""
+"""Novelty verdict: similarity to the training recordings, relative to held-out recordings."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
 FEW_HELD_OUT = (
     9  # recordings; of fewer, chance alone puts one sound in ten or more nearer than all of them: 1 / (n + 1)
 )
-LONG_ENOUGH = 12  # frames from which spectra alone can show a copy: many short sounds are alike
+LONG_ENOUGH = 12  # frames: spectra alone show a copy from this length on; many short sounds are alike
 
 Verdict = Literal["new", "close", "copy"]
 Basis = Literal["codes", "run", "spectra"]
@@ -71,7 +71,7 @@ class Novelty:
 
     @property
     def percentile(self) -> float:
-        """The novelty percentile: the higher of the two spaces; of a new sound that of the space that decided."""
+        """Novelty percentile: the higher of the two spaces; for a new sound the deciding space."""
         return self.nearest.percentile if self.verdict == "new" else max(self.codes.percentile, self.spectra.percentile)
 
     @property
@@ -88,7 +88,7 @@ class Novelty:
 
     @property
     def explanation(self) -> str:
-        """One sentence: how new a sound is, beside which training recording, and why it was judged so."""
+        """A sentence: the verdict on a sound, its nearest training recording, and the reason."""
         return explain(self)
 
     def json(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Novelty:
 
 
 def least_new(verdicts: Iterable[Novelty | None]) -> Novelty | None:
-    """Of several verdicts that on the least new sound; None where there are none."""
+    """Verdict on the least new of several sounds; None without verdicts."""
     return max(filter(None, verdicts), key=lambda novelty: novelty.percentile, default=None)
 
 
@@ -111,12 +111,12 @@ class NoveltyScorer:
         self.spectra = self._score.spectra
         self._held_out = rows(reference.scores).copy()
         in_own_key, in_keys = (self._held_out[space]["likeness"] for space in ("spectra", "keys"))
-        # A piece whose notes are those of no recording in any key says nothing of them: as if it came as near as in its own.
+        # A piece that shares no notes with any recording in any key counts as near in other keys as in its own.
         np.maximum(in_own_key, in_keys, out=in_keys)
         self._reencoded_likeness = np.quantile(rows(reference.reencoded)["spectra"]["likeness"], 0.5)
 
     def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
-        """Novelty of each sound, given its codes `[F, Q]`; of a long sound, that of its least new passage."""
+        """Novelty of each sound, given its codes `[F, Q]`; a long sound has the novelty of its least new passage."""
         cuts = [list(pairwise(_passages(len(codes)))) for codes in sounds]
         passages = [codes[begin:end] for codes, own in zip(sounds, cuts, strict=True) for begin, end in own]
         scores = iter(self._score(passages))
@@ -147,7 +147,7 @@ class NoveltyScorer:
         `copy` by codes: likeness at least half way from the 97.5th percentile to 1, or a run over half the sound.
         `copy` by spectra: as similar as re-encoded recordings, with few edits, and not very short. `close`: above the
         97.5th percentile of held-out recordings in one of the spaces, in codes alone only where spectra do not deny it:
-        some codes of any noise are those of a recording.
+        some codes of any noise match a recording.
         """
         space = spectral_space(score, baseline)
         codes, spectra, match = baseline["codes"], baseline[space], getattr(score, space)
@@ -189,10 +189,10 @@ def spectral_space(score: Score, baseline: Rows) -> Literal["spectra", "keys"]:
 
 
 def comparable(scores: Rows, frames: int, ratio: float = 1.5, least: int = FEW_HELD_OUT) -> Rows:
-    """The scores `[n]` of pieces of similar length, up to a ratio of lengths; at least so many nearest in length.
+    """The scores `[n]` of pieces of similar length, up to a ratio of lengths; at least `least` pieces, the nearest in length.
 
     They are moved along the line that all of them lie about, to what pieces of this length score, or of the nearest
-    length that there is: short ones are more alike.
+    length that there is: short pieces are more alike.
     """
     known = scores["frames"]
     lengths = np.log(known / np.clip(frames, known.min(), known.max()))
@@ -216,7 +216,7 @@ def _newness(novelty: Novelty) -> tuple[int, float, float]:
 
 
 def explain(novelty: Novelty) -> str:
-    """The sentence `Novelty.explanation`. In it a high share of recordings is good: as many come as close."""
+    """The sentence `Novelty.explanation`. A high proportion of recordings in it is good: they come equally close."""
     count, verb = several(novelty.held_out, "recording"), "is" if novelty.held_out == 1 else "are"
     few = f"; {count} held out {verb} too few to tell well" * (not novelty.is_sure)
     return _reasons(novelty) + few

@@ -22,7 +22,7 @@ _COMPUTER = hashlib.sha256(os.fsencode(platform.node())).hexdigest()[:8]  # seve
 
 @contextmanager
 def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it onto `path`, else remove it.
+    """Yield a temporary path in the folder of `path`; on success fsync it and rename it onto `path`, else remove it.
 
     With `replaces` False a file that is at `path` by then stays. Raises ArtifactError for a folder or a device, which root
     could replace by a file.
@@ -53,7 +53,7 @@ def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `folder`; on success it replaces `folder` whole, else it is removed.
+    """Yield an empty temporary folder next to `folder`; on success it replaces `folder` whole, else it is removed.
 
     The old folder is hidden for a moment; if the process is killed then, `remove_leftovers` brings it back.
     """
@@ -93,7 +93,7 @@ def remove_leftovers(folder: Path) -> None:
     """
     import psutil
 
-    # Of a name, a computer and a process; also what SQLite writes beside a database that is being made.
+    # Names with a computer and a process in them; also files that SQLite writes next to an unfinished database.
     leftover = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)[-a-z]*", re.DOTALL)
     with suppress(OSError):  # of another process that does the same
         for path in folder.iterdir():
@@ -188,7 +188,7 @@ def made_by_distill(path: Path) -> bool:
             ends = head + file.read()
     except OSError:
         return False
-    # Of cards; of model files and files of codes; of ONNX, a field of a file with its length before it.
+    # Marks of cards, of model files and files of codes, and of ONNX: a field with its length before it.
     text_marks = (CARD_MARK.encode(), b'{"__metadata__":{"distill', b"2\x11" + MARK.encode())
     return (b"\0" in ends and MARK.encode() in ends) or any(mark in ends for mark in text_marks)
 
@@ -253,7 +253,7 @@ def sha256_json(value: Any) -> str:
 
 
 def _beside(path: Path, kind: str) -> Path:
-    """A hidden name beside `path`. File systems take 255 bytes: of a long name it has the hash."""
+    """Hidden name in the folder of `path`; a hash in place of a long name, as file systems take 255 bytes."""
     name = os.fsencode(path.name)
     if len(name) > 200 and kind == "tmp":
         name = hashlib.sha256(name).hexdigest().encode()

@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 def schema_of(kind: type, **columns: pa.DataType) -> pa.Schema:
-    """The columns of a dataclass of numbers and text, in the order of its fields; `columns` are those of another type."""
+    """Columns of a dataclass of numbers and text, in the order of its fields; `columns` have other types."""
     types: dict[Any, pa.DataType] = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     return pa.schema(
         [(field.name, columns.get(field.name) or types.get(field.type, pa.string())) for field in fields(kind)]

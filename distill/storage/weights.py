@@ -33,7 +33,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """Hex SHA-256 of a network's weights. That of a codec identifies its codes and priors."""
+    """Hex SHA-256 of a network's weights. The hash of a codec identifies its codes and priors."""
     return tensors_sha256(stored_weights(module))
 
 
@@ -59,7 +59,7 @@ def stored_shapes(module: nn.Module, prefix: str = "") -> dict[str, "StoredTenso
 
 
 class AtMost(TorchFunctionMode):
-    """Within it networks of at most so many numbers can be built; raises ArtifactError before it makes a tensor too many.
+    """Context that limits the size of networks built in it; raises ArtifactError before it makes a tensor too many.
 
     For networks that a file describes. The meta device would need no memory, but imports torch's compiler, for a second.
     """

@@ -1,4 +1,4 @@
-"""What a training writes: a checkpoint to resume from, and in the end its artefact."""
+"""Files of a training: a checkpoint to resume from, and in the end its artefact."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ C = TypeVar("C", bound=Settings)
 class CheckpointStore:
     """The newest checkpoints of a training run, in a folder named by the fingerprint of its inputs and settings.
 
-    Each is one safetensors file, whole in itself: tensors, with those of the best weights so far, and what JSON can hold
+    Each is one safetensors file, whole in itself: tensors, also of the best weights so far, and JSON values
     in its header; no pickle. Training goes on from the newest: to go back to another, delete those after it. Beside them
     lie results of slow work around the training, by name, each in a file of the same form.
     """
@@ -59,7 +59,7 @@ class CheckpointStore:
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and values of the newest checkpoint that is not damaged, both empty without a checkpoint.
 
-        Says in a warning which ones are damaged, and deletes them. Raises ArtifactError where all are.
+        Damaged files are named in a warning and deleted. Raises ArtifactError where all are.
         """
         problems: dict[Path, Exception] = {}
         for path in reversed(self.paths):
@@ -84,7 +84,7 @@ class CheckpointStore:
         write_bytes(self.folder / f"{name}.safetensors", save(on_cpu, header))
 
     def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and values that `keep` wrote, both empty where there are none; a damaged file is deleted with a warning."""
+        """Tensors and values that `keep` wrote, both empty without a file; a damaged file is deleted with a warning."""
         path = self.folder / f"{name}.safetensors"
         if not path.exists():
             return {}, {}

@@ -16,7 +16,7 @@ from distill.training.events import (
 )
 
 Observer = Callable[[Any], object]
-"""Gets every event of a training, in order: those of `Trainer`, each followed by those of its task."""
+"""Gets every event of a training, in order: each event of `Trainer`, followed by events of its task."""
 
 
 def public_events(callback: Callable[[Any], None] | None) -> tuple[Observer, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def device_of(execution: Execution) -> torch.device:
     """The GPU, if there is one and `execution` does not say otherwise, or the CPU.
 
-    Raises ParamsError when the machine has no such device.
+    Raises ParamsError when the machine lacks the device.
     """
     has_cuda = torch.cuda.is_available()
     if execution.device == "cuda" and not has_cuda:
@@ -33,7 +33,7 @@ def device_of(execution: Execution) -> torch.device:
 def usual_tensors() -> Iterator[None]:
     """Let PyTorch make tensors as usual, float32 on the CPU, though the program that calls Distill has other defaults.
 
-    The type is that of all threads meanwhile.
+    The type applies to all threads meanwhile.
     """
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     torch.set_default_dtype(torch.float32)
@@ -47,7 +47,7 @@ def usual_tensors() -> Iterator[None]:
 def make_fabric(execution: Execution) -> "Fabric":
     """Make the Fabric of the device and precision in `execution`; under `torchrun` one process of several (DDP).
 
-    Raises ParamsError when the machine has no such device.
+    Raises ParamsError when the machine lacks the device.
     """
     device = device_of(execution).type
     from lightning_fabric import Fabric

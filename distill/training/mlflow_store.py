@@ -77,12 +77,12 @@ def _client(uri: str) -> Any:
 
 
 def experiment_name() -> str:
-    """Name of the experiment: that of MLFLOW_EXPERIMENT_NAME if set, else `distill`."""
+    """Name of the experiment: MLFLOW_EXPERIMENT_NAME if set, else `distill`."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
 def find_experiment(client: Any) -> Any:
-    """The experiment of MLFLOW_EXPERIMENT_ID if set, else the one with `experiment_name`; None before the first run.
+    """The experiment of MLFLOW_EXPERIMENT_ID if set, else the experiment `experiment_name`; None before the first run.
 
     Raises what MLflow raises, for an id that the store does not have.
     """
@@ -175,7 +175,7 @@ def monitor_of(run_id: str, uri: str) -> Any:
     """MLflow's thread that adds the load of the computer to a run, every ten seconds."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # a store that fails is said once, by us
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # a failing store is reported once, by us
     make: Any = SystemMetricsMonitor  # it has no types
     monitor = make(run_id, resume_logging=True, tracking_uri=uri)
     monitor.start()

@@ -34,7 +34,7 @@ class OptimizerStep:
 
     `wrapped` is Fabric's wrapper, which computes losses. The average is exponential (Polyak and Juditsky 1992); early in
     training its decay is lower, as polynomial averages have it (Shamir and Zhang 2013, arXiv 1212.1824): with a power of 3
-    the last third of the steps weighs most, with 1 all weigh as much as the initial weights.
+    the last third of the steps weighs most, with 1 all steps and the initial weights weigh the same.
     """
 
     def __init__(self, model: nn.Module, settings: TrainerSettings, fabric: Fabric) -> None:
@@ -66,7 +66,7 @@ class OptimizerStep:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Context in which the network has its averaged weights, where there are any."""
+        """Context in which the network has its averaged weights, if any."""
         self._swap()
         try:
             yield

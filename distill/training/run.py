@@ -35,10 +35,10 @@ def about_corpus(params: Params, sha256: str, sample_rate: int, recordings: int)
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a training runs with: processes, checkpoints, observers, and who may ask it to stop.
+    """Environment of a training: processes, checkpoints, observers, and who may ask it to stop.
 
     `interruption` ends it by Interrupted, after saving; `cancel`, once it returns True, as a success within a step, with
-    the best weights so far. `console` shows work beside the training, and `tracker` keeps what comes of it; by default
+    the best weights so far. `console` shows other work of the stage, and `tracker` records the results; by default
     neither does.
     """
 

@@ -24,17 +24,17 @@ from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, SpikeDetecto
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings
 
-NOTABLE = 0.001  # of the held-out loss: an epoch that lowers it by less does not renew patience
-FALLING = 0.005  # of the held-out loss, by which the last tenth of the epochs must have lowered it to be falling still
+NOTABLE = 0.001  # of the held-out loss: a smaller gain of an epoch does not renew patience
+FALLING = 0.005  # of the held-out loss: the loss still falls if the last tenth of the epochs gained this much
 CHECKPOINT_SECONDS = 10.0
-CHECKPOINT_SHARE = 0.02  # of the time, at most, to write checkpoints: large models write less often
+CHECKPOINT_SHARE = 0.02  # of the time, at most, to write checkpoints: large models write at longer intervals
 
 B = TypeVar("B")
 
 
 @dataclass
 class TrainerState:
-    """State of the loop, as checkpoints hold it beside the tensors. Its epochs are positions in `history`, from 0."""
+    """State of the loop, as checkpoints hold it in addition to tensors. Its epochs are positions in `history`, from 0."""
 
     step: int = 0  # batches since the start of training
     history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch
@@ -192,7 +192,7 @@ class Trainer(Generic[B]):
         return least > 0 and len(history) == 1 and history[0]["val_loss"] > (1 - least) * start
 
     def _goes_on(self) -> bool:
-        """Whether to train one more epoch, after so many without a notable gain."""
+        """Whether to train another epoch, given the number of epochs without a notable gain."""
         lowest, since = self.state.start.get("val_loss", math.inf), 0
         for row in self.state.history:
             since += 1
@@ -323,7 +323,7 @@ class Trainer(Generic[B]):
             if loss < state.best_metrics.get("val_loss", math.inf):
                 self._keep_best(epoch)
         means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
-        if not means and state.history:  # no step of this epoch counted: the means of the one before stand
+        if not means and state.history:  # no step of this epoch counted: keep the means of the previous epoch
             means = {name: value for name, value in state.history[-1].items() if name not in measured}
         if not means and state.step:
             raise self._failure("finite losses in the first epoch", "found none")
