@@ -94,7 +94,7 @@ def reencoded(reference: Reference, codec: VQVAE, most: int = 64, gain: float = 
 
 
 def with_sound(reference: Reference, codec: VQVAE, most_frames: int = MOST_FRAMES) -> Reference:
-    """Add measures of the sound of its recordings to a reference, from at most `frames` frames of each."""
+    """Add measures of the sound of its recordings to a reference, from at most `most_frames` frames of each."""
     held_out, training = ([codes[:most_frames] for codes in side] for side in (reference.held_out, reference.codes))
     spectra = CodeSpectra(codec)
     return replace(

@@ -12,7 +12,7 @@ CHUNK = 128  # queries at a time, so that half of a long sequence's scores is ne
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
-    """Context without autocast; where there is none it costs nothing."""
+    """Context without autocast; it costs nothing if autocast is off."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
@@ -27,7 +27,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
     """Sliding-window attention: queries `[B, H, T, D / H]` to outputs of the same shape.
 
-    A position attends to `window` positions, of which it is the last. Keys and values `[B, H, P + T, D / H]` may begin
+    A position attends to `window` positions, itself the last. Keys and values `[B, H, P + T, D / H]` may begin
     with those of P earlier positions. Time and memory grow with T * window.
     """
     if query.shape[2] == 1:

@@ -53,7 +53,7 @@ class PriorShape(CodeLevels):
 
     @classmethod
     def of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int, labels: Sequence[str] = ()) -> Self:
-        """The shape that the settings ask for, of codes whose codewords have so many numbers. Raises ParamsError."""
+        """Shape for these settings, for codes whose codewords have `codeword_size` numbers. Raises ParamsError."""
         context_frames = max(1, round(settings.context_seconds * codes.frame_rate))
         sizes = {"codeword_size": codeword_size, "context_frames": context_frames, "labels": list(labels)}
         values = {**settings.model_dump(), **codes.model_dump(), **sizes}
@@ -97,16 +97,16 @@ class Prior(nn.Module):
 
     @property
     def most_frames(self) -> int:
-        """Frames after which a sound is cut that has not ended; 0 for no such number.
+        """Frames after which an unfinished sound is cut; 0 for no limit.
 
-        These are those of the longest recording; sounds that follow recordings may be longer.
+        It is the length of the longest recording; sounds that follow recordings may be longer.
         """
         longest = self.longest.item()
         known = int(longest) if 1 <= longest < math.inf else 0  # a file may hold any number
         return round(known * LONGER) if self.courses else known
 
     def begin_courses(self, frames: Sequence[int]) -> Courses:
-        """Give the prior courses of recordings of so many frames, which sounds that end by themselves follow; return them."""
+        """Add loudness contours of recordings with these numbers of frames, which sounds follow; return them."""
         self.courses = Courses(frames, self.shape.codebook_sizes).to(self.smoothing.device)
         self.shape = self.shape.model_copy(update={"courses": self.courses.frames})
         return self.courses
@@ -125,7 +125,7 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def window_start(self, frames: int) -> int:
-        """Start of the window that the next frame is predicted from, after so many frames. BOS counts."""
+        """Start of the window that the next frame is predicted from, after `frames` frames, BOS included."""
         return window_start(frames, self.context_frames)
 
     def start(self, labels: Tensor, position: int = 0) -> Any:
@@ -156,7 +156,7 @@ class Sampler:
     """B sequences being sampled. Beyond the context of the prior, windows advance as in `Prior.window_start`."""
 
     def __init__(self, prior: Prior, history: Tensor, labels: Tensor) -> None:
-        """Continue `history` `[B, F, Q]`, F at least 0; `labels` `[B]` count from 1, 0 is none."""
+        """Continue `history` `[B, F, Q]`, F at least 0; `labels` `[B]` count from 1, 0 means no label."""
         device = prior.smoothing.device
         self.prior, self.labels = prior, labels.to(device)
         bos = torch.full((len(labels), 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device)

@@ -36,7 +36,7 @@ class CountingModel:
         if all(halves):
             self._count(halves[0])
             frames = sum(len(recording.views[0]) for recording in halves[1])
-            fitted = halves[1][:: -(-frames // 200_000)]  # about so many frames are enough: the weights are few
+            fitted = halves[1][:: -(-frames // 200_000)]  # about 200,000 frames are enough: the weights are few
             probabilities = np.concatenate([self.probabilities(recording.codes) for recording in fitted])
             for _ in range(60):
                 shares = probabilities * self.weights
@@ -77,7 +77,7 @@ class CountingModel:
 
 
 def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
-    """Decaying counts `[F]` of each code among the codes before it, and those of all codes."""
+    """Decaying counts `[F]` of each code among earlier codes, and of all codes."""
     counts: Probabilities = np.zeros(len(own))
     seen: dict[int, int] = {}  # when a code was met last
     for frame, code in enumerate(own.tolist()):

@@ -13,7 +13,7 @@ from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequ
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
-TRUST = 4.0  # how often a context must have occurred to count as much as what is known without it
+TRUST = 4.0  # occurrences of a context that weigh as much as the estimate without it
 PRIOR_COUNT = 1.0  # of all codes together, before any was counted
 COUNTED_FRAMES = 1 << 15  # of views, about, that are in memory at once
 
@@ -24,7 +24,7 @@ class Counts(NamedTuple):
     """How often each token occurred, `unigram` `[Q, W]`, and after which context, `[Q, W, W]`; W = V + 2.
 
     Tokens that a level does not have never occur. `previous` has the same level's token of the frame before as its
-    context. `given` has that of `given_tokens`. `labelled` `[L + 1, Q, W]` are the unigrams of recordings with each
+    context. `given` has the context of `given_tokens`. `labelled` `[L + 1, Q, W]` are the unigrams of recordings with each
     label, entry 0 of those without.
     """
 
@@ -51,7 +51,7 @@ def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> 
 def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0) -> Counts:
     """Count tokens of recordings, whose labels are at most `num_labels`; the views of one count as one together.
 
-    Floats are added in the order of the recordings, of which some are in memory at once.
+    Floats are added in the order of the recordings; some recordings are in memory at a time.
     """
     levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
     square, offsets = (levels, size, size), torch.arange(levels) * size
@@ -103,7 +103,7 @@ class CountTables(NamedTuple):
 
 
 def unigrams(counts: Counts, codebook_sizes: Sequence[int]) -> Probabilities:
-    """Smoothed unigram probabilities `[Q, W]`; those of the tokens that a level can have have the sum 1."""
+    """Smoothed unigram probabilities `[Q, W]`; they sum to 1 over the tokens that a level can have."""
     totals, uniform = counts.unigram.sum(axis=1, keepdims=True), 1 / _num_possible(codebook_sizes)
     smoothed: Probabilities = (counts.unigram + PRIOR_COUNT * uniform) / (totals + PRIOR_COUNT)
     return smoothed
@@ -116,7 +116,7 @@ def _num_possible(codebook_sizes: Sequence[int]) -> Probabilities:
 
 
 def count_tables(counts: Counts, codebook_sizes: Sequence[int]) -> CountTables:
-    """Turn counts into tables. What they hold of tokens that a level does not have is of no use, and finite."""
+    """Turn counts into tables. Entries for tokens that a level lacks are finite and unused."""
     single = unigrams(counts, codebook_sizes)
 
     def ratio(table: Probabilities, single: Probabilities) -> list[Tensor]:
@@ -144,7 +144,7 @@ def count_folds(groups: Iterable[str], seed: int) -> dict[str, int]:
 def fold_tables(
     recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0
 ) -> list[CountTables]:
-    """Tables of all recordings, and then of all but those of each fold."""
+    """Tables of all recordings, and then without the recordings of each fold."""
     parts = []
     for fold in range(1, max(recording.fold for recording in recordings) + 1):
         own = [recording for recording in recordings if recording.fold == fold]
@@ -157,8 +157,8 @@ def fold_tables(
 class ChosenTables(NamedTuple):
     """Tables for each row of a batch, of its fold and of its label; B may be 1 for all rows.
 
-    `previous` and `given` `[rows, W]` hold those of all levels and folds, from the rows `offsets` on, and their evidence
-    `[rows]` too. Of labels there is one table, or none.
+    `previous` and `given` `[rows, W]` hold all levels and folds, from the rows `offsets` on, and their evidence
+    `[rows]` too. Labels have a single table, or no table.
     """
 
     offsets: Tensor  # [B, 1, Q]
@@ -171,7 +171,7 @@ class ChosenTables(NamedTuple):
     labelled_evidence: list[Tensor]  # [B, 1, Q]
 
     def rows(self, rows: Tensor) -> "ChosenTables":
-        """Those of the sequences with these indices, where all have one fold."""
+        """Tables of the sequences with these indices, if all belong to one fold."""
         labelled, evidence = ([part[rows] if len(part) > 1 else part for part in parts] for parts in self[-2:])
         return self._replace(labelled=labelled, labelled_evidence=evidence)
 
@@ -205,7 +205,7 @@ class CountExperts(nn.Module):
         nn.init.zeros_(self.gate.bias)
         for name, shape in zip(self.tables, shapes, strict=True):
             self.register_buffer(name, torch.zeros(shape))
-        self._folds: list[Tensor] = []  # of each table: that of all recordings, and without each fold
+        self._folds: list[Tensor] = []  # for each table: from all recordings, then without each fold
 
     def set_tables(self, tables: Sequence[CountTables]) -> None:
         """Set the tables of all training recordings and, after them, those without each fold, if any.
@@ -218,7 +218,7 @@ class CountExperts(nn.Module):
         self._folds = folds if len(tables) > 1 else []
 
     def choose(self, labels: Tensor | None = None, folds: Tensor | None = None) -> ChosenTables:
-        """The tables of a batch. `labels` `[B]` count from 1, 0 is none; `folds` `[B]`, too, and 0 is of all recordings.
+        """The tables of a batch. `labels` and `folds` `[B]` count from 1; label 0 means no label, fold 0 all recordings.
 
         None is 0 for all, of both.
         """

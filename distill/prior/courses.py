@@ -1,7 +1,7 @@
 """Courses of the loudness of training recordings, which drawn sounds follow: they begin, go on and end as recordings do.
 
 Small errors of a prior add up in sounds of its own: some never end, or never become loud. So the loudness, the first
-level of codes, is that of a recording, stretched and moved at random, and the prior draws all else given it.
+level of codes, comes from a recording, stretched and moved at random, and the prior generates the rest given it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 
 MOST_COURSES = 2048
-LOUD = 0.9  # share of frames that are no louder than a sound is said to be
+LOUD = 0.9  # proportion of frames at or below the nominal loudness of a sound
 
 
 class Course(NamedTuple):
     """The course of a sound: the number of its recording, the place `[F]` in it of each frame, and its loudness `[F]`.
 
-    `in_time` are those of recordings that repeat. `chance`, from 0 to 1, is a random number for what is chosen later.
+    `in_time` marks contours of recordings that repeat. `chance`, from 0 to 1, is a random number for later choices.
     """
 
     recording: int
@@ -32,7 +32,7 @@ class Course(NamedTuple):
 
 
 class Courses(nn.Module):
-    """Courses of the loudness of recordings of so many `frames`, and their labels, 0 for none."""
+    """Loudness contours of recordings with these numbers of `frames`, and their labels, 0 for no label."""
 
     def __init__(self, frames: Sequence[int], codebook_sizes: Sequence[int]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Courses(nn.Module):
 
     @torch.no_grad()
     def fit(self, recordings: Sequence[tuple[Codes, int]]) -> None:
-        """Take the courses from recordings `[F, Q]`, which have so many frames, and their labels."""
+        """Take the contours from recordings `[F, Q]`, which have these numbers of frames, and their labels."""
         self.loudness.copy_(torch.from_numpy(np.concatenate([codes[:, 0] for codes, _ in recordings])))
         self.labels.copy_(torch.tensor([label for _, label in recordings]))
 
@@ -54,9 +54,9 @@ class Courses(nn.Module):
         ends: bool = True,
         repeats: Callable[[int], bool] = lambda _: False,
     ) -> list[Course]:
-        """Courses of sounds of at most so many frames, each drawn with its own generator.
+        """Contours of sounds of at most `frames` frames, each generated with its own generator.
 
-        Each is that of a random recording, stretched at random by half an octave and moved by 1.5 steps of loudness, at
+        Each comes from a random recording, stretched at random by half an octave and moved by 1.5 steps of loudness, at
         most, so that it fits; those that do not end are stretched to `most_frames`. One that `repeats` keeps its tempo,
         and goes on from its beginning. With a label it is one with the label, where there is any.
         """
@@ -76,7 +76,7 @@ class Courses(nn.Module):
     def continued(self, prompt: Codes, label: int, generators: Sequence[torch.Generator]) -> list[Course]:
         """Courses as of `stretched`, of sounds that go on after the codes `prompt` `[P, Q]` for a frame at least.
 
-        Each is that of a longer recording, where there is one, from frame P on, and begins as loud as the prompt ends.
+        Each comes from a longer recording, if there is any, from frame P on, and begins as loud as the prompt ends.
         """
         every, numbers, courses = self._every(), self.numbers_of(label), []
         numbers = [number for number in numbers if len(every[number]) > len(prompt)] or numbers

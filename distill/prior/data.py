@@ -47,7 +47,7 @@ class PriorData:
 
     Views are uint16; held-out recordings have one each. `codewords` `[Q, V, C]` and `codes` are the codec's; zeros follow
     the codewords of a level that has fewer than V. Label 1 of a recording is the first of `labels`; `lost_labels` are
-    those of held-out recordings alone.
+    only held-out recordings.
     """
 
     train: Sequence[CodedRecording]
@@ -116,7 +116,7 @@ class WindowSampler:
         return -(-int(self.counts.sum()) // self.batch_size)
 
     def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[BatchShare]:
-        """Yield a share of each batch of an epoch from index `skip` on, with as many positions as the whole batch has.
+        """Yield a share of each batch of an epoch from index `skip` on, with the number of positions of the whole batch.
 
         Every process draws all windows, but reads its own.
         """

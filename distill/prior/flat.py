@@ -72,7 +72,7 @@ class CodePrior(nn.Module):
 
 @dataclass(eq=False)
 class FlatState:
-    """What a `FlatPrior` needs of the codes so far. `logits` `[B, V + 2]` are those of the next one."""
+    """State of a `FlatPrior` after the codes so far. `logits` `[B, V + 2]` predict the next code."""
 
     cache: KeyValueCache
     label_embedding: Tensor | None  # [B, 1, D], or [1, 1, D] for all
@@ -108,7 +108,7 @@ class FlatPrior(Prior):
         return FlatState(cache, self.label_embedding(labels))
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:  # noqa: ARG002
-        """See `Prior`. What follows is asked after the last frame alone."""
+        """See `Prior`. Only the last frame needs a prediction of its successor."""
         state.frames += frames.shape[1]
         tokens = (state.frames - 1) * self.num_quantizers + 1  # of the first frame only the last one is read
         self._read(flatten_codes(frames)[:, state.cache.length - tokens :], state)

@@ -32,7 +32,7 @@ FREE_LEVELS = 1  # levels with a free vector a code besides; on finer levels tho
 class DepthShape(PriorShape):
     """`PriorShape` of a prior with a depth network over the levels of a frame.
 
-    `count_experts`: it has counts of the training recordings, and of those of each label, where there are labels.
+    `count_experts`: it has counts of the training recordings, and for each label, if there are labels.
     """
 
     depth_layers: DepthLayers
@@ -97,7 +97,7 @@ def look_up(table: Tensor, codes: Tensor) -> Tensor:
 class HistoryDropout(nn.Module):
     """Dropout of the finer levels of input frames, from a random level on.
 
-    A thinner history predicts less, so that labels count more. The share of frames is drawn for each window, up to
+    A thinner history predicts less, so labels count more. The share of frames is drawn for each window, up to
     twice `p` (at most .5). The first frame is kept.
     """
 
@@ -126,7 +126,7 @@ class Tables(NamedTuple):
 
 @dataclass(eq=False)
 class FrameState:
-    """What a `FramePrior` needs of the frames so far. Without `layers` all frames and levels come at once."""
+    """State of a `FramePrior` after the frames so far. Without `layers` all frames and levels come at once."""
 
     tables: Tables
     positions: Tensor  # [B], of the first frame
@@ -140,7 +140,7 @@ class FrameState:
     hidden: Tensor | None = None  # [B, T, D], hidden states after the newest, with the codes of `next_logits`
     history: History | None = None  # of the pointer mixture, at each of the newest
     experts: tuple[list[Tensor], Tensor] | None = None  # of `CountExperts.look_up`, after the first shape level for all
-    copied: Tensor | None = None  # [B, L, 1, S], scores of the L levels from that of `next_logits` on
+    copied: Tensor | None = None  # [B, L, 1, S], scores of L levels, from the level of `next_logits` on
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
@@ -305,7 +305,7 @@ class FramePrior(Prior):
         return Tables(*(embedding(self.codewords) for embedding in embeddings))
 
     def embed(self, frames: Tensor, state: FrameState) -> Tensor:
-        """Embed `frames` `[B, T, Q]`, which follow those of the state, as `[B, T, D]`."""
+        """Embed `frames` `[B, T, Q]`, which follow the frames of the state, as `[B, T, D]`."""
         position = self.position_embedding(state.positions + state.count, frames.shape[1])
         x = self.history_dropout(look_up(state.tables.input, frames)).sum(dim=2) + position
         return cast(Tensor, self.dropout(self.labelled(x, state.labels)))

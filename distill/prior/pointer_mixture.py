@@ -9,7 +9,7 @@ from distill.prior.attention import without_autocast
 
 # Lower bounds of the age classes, in frames.
 AGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
-NETWORK_ALONE = 50.0  # log-weight of the network beside which copies count for nothing
+NETWORK_ALONE = 50.0  # log-weight of the network; relative to it copies have no weight
 TINY = 1e-20  # probability that keeps logarithms and their gradients finite
 
 
@@ -72,7 +72,7 @@ class PointerMixture(nn.Module):
             ages = self.age_scores(positions[-count:, None] - positions, reach)
             return self._history(frames[:, -count:], frames, previous_frames(frames), ages)
         earlier, padding = frames.shape[1] - count, -count % reach
-        # Each block may copy from itself and the one before it.
+        # Each block may copy from itself and the previous block.
         padded = nn.functional.pad(frames, (0, 0, reach + 1 - earlier, padding), value=self.codebook_size)
         folded, previous = (
             part.unfold(1, 2 * reach, reach).flatten(0, 1).mT
@@ -100,7 +100,7 @@ class PointerMixture(nn.Module):
     def next_scores(self, history: History, codes: Tensor, scores: Tensor | None) -> Tensor:
         """Log-weights `[B, Q - L, 1, S]` at one position from level L on, given the L coarser codes `[B, L]`.
 
-        `scores` are those of the level before.
+        `scores` come from the previous level.
         """
         level = codes.shape[1]
         if scores is None or not level:
@@ -114,8 +114,8 @@ class PointerMixture(nn.Module):
     ) -> Tensor:
         """Mix the network's `logits` `[B, T, Q, V + 2]` with copies. Returns logits.
 
-        A level depends on the coarser ones of its frame in `codes` `[B, T, Q]`. `sentinel` `[B, T, Q]` are the network's
-        log-weights above `threshold`; `retrieved` `[B, T, Q, V + 2]` are weights of codes that are added to those of copies. After one
+        A level depends on the coarser levels of its frame in `codes` `[B, T, Q]`. `sentinel` `[B, T, Q]` are the network's
+        log-weights above `threshold`; `retrieved` `[B, T, Q, V + 2]` are weights of codes, added to the weights of copies. After one
         newest frame T frames of `codes` are candidates for the next.
         """
         batch, count = logits.shape[:2]
@@ -143,7 +143,7 @@ def mix(generated: Tensor, sentinel: Tensor, scores: Tensor, codes: Tensor, retr
     """Logits `[..., V + 2]` of the mixture of probabilities, `generated`, and of weights of frames that hold `codes`.
 
     `scores` `[..., S]` are log-weights of frames with codes `[..., S]`, or `[..., T, S]` of frames with the same codes
-    `[..., S]` at T positions. `sentinel` `[...]` are those of what is generated.
+    `[..., S]` at T positions. `sentinel` `[...]` belongs to the generated position.
     """
     top = torch.maximum(scores.amax(dim=-1), sentinel).detach()
     weights = (scores - top[..., None]).exp()

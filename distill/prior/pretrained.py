@@ -27,7 +27,7 @@ PER_LEVEL = (
 )
 MAX_LEVELS = 16  # levels with parameters of their own
 CONTEXT_SECONDS = 4.0  # of the pretrained prior as it is
-LABEL_GAIN = 3.0  # of labels' vectors: their recordings are less alike than those of one instrument of pre-training
+LABEL_GAIN = 3.0  # of labels' vectors: their recordings differ more than recordings of one instrument in pre-training
 
 
 def is_own(name: str) -> bool:
@@ -36,7 +36,7 @@ def is_own(name: str) -> bool:
 
 
 def for_levels(parameters: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """Parameters of a prior for so many levels from those of one with `MAX_LEVELS`, of which the last are tones'."""
+    """Parameters of a prior for fewer levels, from a prior with `MAX_LEVELS` whose last levels are tones."""
     rows = [0, *range(MAX_LEVELS - SHAPE + NOTE, MAX_LEVELS), *range(1, levels - SHAPE + NOTE)]
     chosen = {name: value[rows] if name.startswith(PER_LEVEL) else value for name, value in parameters.items()}
     agreement = "pointer_mixture.agreement"
@@ -70,7 +70,7 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording
     """Load the pretrained weights into a prior that they fit; what they have nothing for starts at 0.
 
     Memories and retrieval stay as they are, and so does whether the first level may be copied. `recordings` are the
-    training recordings, from which labels' vectors are computed.
+    training recordings; vectors of labels are computed from them.
     """
     stored = {name: value.float() for name, value in load_file(PATH).items()}
     projection = stored.pop(LABELS)

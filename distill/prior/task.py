@@ -36,7 +36,7 @@ def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int
     """Sums of negative log-likelihood in nats and of tokens, level by level: `[2, Q]` fp64.
 
     Every code and EOS of `sequences` counts once; the loss is the sum of nats over the sum of tokens. A batch holds
-    `batch_size` windows of a context's length, or fewer longer ones. Processes share the work and get the same sums.
+    `batch_size` windows of a context's length, or fewer longer windows. Processes share the work and get the same sums.
     """
     model.eval()
     sums = torch.zeros(2, model.num_quantizers, dtype=torch.float64)
@@ -53,7 +53,7 @@ def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int
 
 
 def similar_length_batches(windows: Sequence[Window], size: int, frames: int) -> list[list[Window]]:
-    """Batch windows sorted by length: `size` of up to `frames` each, fewer longer ones."""
+    """Batch windows sorted by length: `size` windows of up to `frames` each, fewer longer windows."""
     batches, first = [], 0
     while first < len(windows):
         last = first + size
@@ -76,7 +76,7 @@ def target_nats(
 ) -> Nats:
     """Negative log-likelihood of `targets` `[B, T, Q]` under `logits` `[B, T, Q, V + 2]`.
 
-    `smoothing` `[Q]` is the label smoothing of each level, spread over its codes, of which there are `codebook_sizes`.
+    `smoothing` `[Q]` is the label smoothing of each level, spread over its codes; `codebook_sizes` counts them.
     """
     logits = logits.float()
     is_target = (targets != IGNORED).float()
@@ -153,7 +153,7 @@ class PriorTask(Task[BatchShare]):
         return measured
 
     def probe_memory(self) -> dict[str, float]:
-        """What the memory of the network, in eval mode, retrieves; {} where it has none."""
+        """Metrics of retrieval from the memory of the network, in eval mode; {} without a memory."""
         return {}
 
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:

@@ -47,7 +47,7 @@ from distill.training.task import TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
-LEAST_GAIN = 0.005  # of the bits per second before training, below which it is said to have gained nothing
+LEAST_GAIN = 0.005  # of the bits per second before training; a smaller gain is reported as no gain
 Callback = Callable[[PriorEvent], None]
 
 
@@ -83,7 +83,7 @@ class PriorTraining(Trained):
 
 
 def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
-    """Build a prior with its initial weights: pretrained ones where they fit and are wanted."""
+    """Build a prior with its initial weights: pretrained weights if they fit and are wanted."""
     shape = SHAPES[config.architecture].of(config, data.codes, data.codewords.shape[2], data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
@@ -200,7 +200,7 @@ def train_prior_of_codes(
     state: Path,
     tracking_root: Path | None = None,
 ) -> PriorTraining:
-    """Train on the codes in `codes`, validate on the held-out ones of `split`, and write the artefact `folder`.
+    """Train on the codes in `codes`, validate on the held-out codes of `split`, and write the artefact `folder`.
 
     For stage and command. Resumes, and raises Interrupted after saving.
     """
@@ -239,7 +239,7 @@ def train_prior_of_codes(
 
 
 def _lost_labels(data: PriorData) -> str:
-    """Warning about labels without a recording to train on; "" where there are none."""
+    """Warning about labels without a recording to train on; "" without such labels."""
     if not data.lost_labels:
         return ""
     return (
@@ -249,7 +249,7 @@ def _lost_labels(data: PriorData) -> str:
 
 
 def print_prior(training: PriorTraining, console: Console) -> None:
-    """Print the result of a training: losses, perplexity, bits beside counting, warnings and remarks."""
+    """Print the result of a training: losses, perplexity, bits compared with counting, warnings and remarks."""
     result, metrics, memorization = training.result, training.metrics, training.facts.memorization
     levels = sorted((name.split("/")[0] for name in metrics if name.startswith("level_")), key=by_level)
     named = zip(level_names(len(levels)), levels, strict=True)
@@ -266,7 +266,7 @@ def print_prior(training: PriorTraining, console: Console) -> None:
 
 
 def _gain(metrics: Mapping[str, float]) -> str:
-    """What pretrained weights had before training, or that it gained nothing here; "" for others."""
+    """Sentence on the loss of pretrained weights before training, or that training gained nothing; "" for others."""
     start = metrics.get("val_bits_per_second_start")
     if not start:
         return ""

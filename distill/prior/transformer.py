@@ -74,7 +74,7 @@ class Transformer(nn.Module):
         initialise(self, num_layers)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`. With a cache the positions follow the cached ones, and are appended to it."""
+        """`[B, T, D]` to `[B, T, D]`. With a cache the positions follow the cached positions, and are appended to it."""
         start, count = 0 if cache is None else cache.length, x.shape[1]
         rotation = None if self.rotary is None else self.rotary(start, count, x.device)
         for index, block in enumerate(self.blocks):
@@ -113,7 +113,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 class Block(nn.Module):
     """Pre-norm causal self-attention and MLP.
 
-    Dropout acts on the outputs of both, not on attention weights: random numbers for those would cost as much as
+    Dropout acts on the outputs of both, not on attention weights: random numbers for weights would cost as much as
     attention itself.
     """
 
@@ -127,7 +127,7 @@ class Block(nn.Module):
         self.mlp = ResidualBlock(width, dropout)
 
     def forward(self, x: Tensor, attend: Attend = causal_attention, rotation: Rotation | None = None) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`; `attend` is attention among its positions, or to earlier ones, too."""
+        """`[B, T, D]` to `[B, T, D]`; `attend` is attention among its positions, or to earlier positions, too."""
         mixed = attend(*self.heads(self.attention_norm(x), rotation))
         x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(x.shape)))
         return cast(Tensor, self.mlp(x))

@@ -121,7 +121,7 @@ def cut_blocks(names: Sequence[str], sizes: Sequence[int], items: int, size: int
     """Cut items, given by names and sizes, into blocks of about `items` items each.
 
     A new item changes its own block and no other: content-defined chunking, as Muthitacharoen, Chen and Mazières, "A
-    Low-bandwidth Network File System" (SOSP 2001) cut files. A block has at most `2 * size` items, and more than one
+    Low-bandwidth Network File System" (SOSP 2001) cut files. A block has at most `2 * items` items, and more than one
     only while their sizes add up to at most `size`.
     """
     begins: list[int] = []

@@ -4,7 +4,7 @@ What the memory retrieves of earlier positions gates the output of attention (me
 Titans, section 4.2). The memory has two parts.
 
 - A matrix of keys, `M_t = M_p + sum k k'`, projects queries, `q' = M_t q / n_t` with `n_t = n_p + sum |k|^2`. Each
-  shard resets both sums to those of persistent keys (Li et al. 2025, TNT). The trace of `M_t` is `n_t`, so that the
+  shard resets both sums to sums of persistent keys (Li et al. 2025, TNT). The trace of `M_t` is `n_t`, so that the
   norm of `q'` does not grow with the number of keys.
 - A matrix of values by keys, `S_t = sum phi(k) v'`, is what is retrieved from. Each shard resets some of its heads;
   the others carry what earlier shards wrote, as a constant.
@@ -121,7 +121,7 @@ def chunks_in_parallel(
 
 
 def _read_within(query: Tensor, key: Tensor, value: Tensor, degree: int) -> Tensor:
-    """What each position of a chunk reads of those up to it in the same chunk."""
+    """Reads of each position from earlier positions of the same chunk and itself."""
     scores = query @ key.mT
     return scores.pow(degree).tril() @ value
 
@@ -206,7 +206,7 @@ class LongMemory(nn.Module):
         )
 
     def begin_shard(self, state: BlockState) -> BlockState:
-        """State at the beginning of a shard, from that at the end of the one before."""
+        """State at the beginning of a shard, from the state at the end of the previous shard."""
         keys = self.persistent.keys
         is_carried = torch.arange(self.num_heads, device=keys.device) < (self.num_heads + 1) // 2
         return state._replace(

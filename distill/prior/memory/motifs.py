@@ -72,8 +72,8 @@ def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: in
 def haystack(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, Frames]:
     """Draw `count` motifs with real frames between them, and `distance` more after the last.
 
-    Returns `frames` `[T, Q]` and twice as many motifs `[2 * count, MOTIF_FRAMES, Q]`: first those of the sequence, in
-    order, then as many that do not occur in it.
+    Returns `frames` `[T, Q]` and twice as many motifs `[2 * count, MOTIF_FRAMES, Q]`: first the motifs of the sequence, in
+    order, then an equal number that do not occur in it.
     """
     motifs = source.motifs(rng, 2 * count, 1)
     parts = []

@@ -25,7 +25,7 @@ RETRIEVAL: Mechanisms = frozenset({Retrieval})
 
 @dataclass(eq=False, kw_only=True)
 class MemoryFrameState(FrameState):
-    """What a `MemoryPrior` needs of the frames so far; its size is bounded."""
+    """State of a `MemoryPrior` after the frames so far; its size is bounded."""
 
     blocks: list[BlockState]
     retrieval: RetrievalState | RetrievalIndex
@@ -41,7 +41,7 @@ class MemoryPrior(FramePrior):
     """A `FramePrior` with a `MemoryStack` over frames and `Retrieval` of frames from earlier similar contexts.
 
     Attention sees `context_frames` frames. Sequences may have any length: the state has a constant size, but for the
-    frames to retrieve, up to a limit. `gates` `[layers, B, T, D]`, with gradient, are those of the last `forward`.
+    frames to retrieve, up to a limit. `gates` `[layers, B, T, D]`, with gradient, come from the last `forward`.
     """
 
     gates: Tensor

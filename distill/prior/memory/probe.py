@@ -14,11 +14,11 @@ from distill.prior.memory.network import BLOCKS, RETRIEVAL, Mechanisms, MemoryFr
 DISTRACTORS = 100
 HAYSTACKS, QUESTIONS = 2, 16  # needles in each haystack, from the first motif to the last
 RETRIEVED = 0.8  # share of needles that a working memory retrieves
-CONTROL = 0.2  # above chance, what a control finds at most; a probe of few needles differs by so much
+CONTROL = 0.2  # above chance, what a control finds at most; a probe of few needles varies by this much
 
 FIGURES = ("top1", "ranked", "in_situ")
 NOTHING: Mechanisms = frozenset()
-# What is ablated, by how names of figures end: the memories of the blocks alone are what is left without retrieval.
+# Ablated parts, by suffix of metric names: without retrieval only the memories of the blocks are left.
 ABLATIONS = {
     "": NOTHING,
     "_ablated": BLOCKS | RETRIEVAL,
@@ -45,7 +45,7 @@ def probe_memory(
     haystacks: int = HAYSTACKS,
     questions: int = QUESTIONS,
 ) -> dict[str, float]:
-    """What the memory of a prior in eval mode retrieves of motifs in haystacks of frames of `source` (needles).
+    """Probe the memory of a prior in eval mode: retrieval of motifs (needles) in haystacks of frames of `source`.
 
     They are beyond the reach of attention. `in_situ` is the mean cosine of the retrieval weights and the one-hot first
     code, `top1` the proportion of needles whose first code is the most likely, `ranked` of those ranked first among all
@@ -83,7 +83,7 @@ def _hear(model: MemoryPrior, frames: Frames, mechanisms: Mechanisms) -> MemoryF
 
 
 def _ask(model: MemoryPrior, heard: MemoryFrameState, motifs: Frames, questions: int) -> Tensor:
-    """`FIGURES` `[3]` of some of `motifs`, whose keys follow what was heard, among all of them."""
+    """`FIGURES` `[3]` of some of `motifs`, after their keys, among all motifs."""
     positions = np.linspace(0, len(motifs) - 1, questions).round().astype(int)
     others = np.stack([np.delete(np.arange(len(motifs)), position) for position in positions])
     queries = torch.from_numpy(motifs[positions]).to(model.bias.device)
@@ -103,7 +103,7 @@ def _ask(model: MemoryPrior, heard: MemoryFrameState, motifs: Frames, questions:
 
 
 def shortcomings(probe: Mapping[str, float]) -> Iterator[str]:
-    """What of a probe is not as a working memory has it, a few words each: needles not found, or controls found."""
+    """Failures of a probe, a few words each: needles not found, or controls found."""
     for name in FIGURES:
         if not probe[name] >= RETRIEVED:
             yield f"{name} {probe[name]:.2f}, expected at least {RETRIEVED:.2f}"

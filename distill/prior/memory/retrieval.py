@@ -76,9 +76,9 @@ class Retrieval(nn.Module):
     def advance(
         self, vectors: Tensor, inputs: Tensor, state: "RetrievalState | RetrievalIndex", newest: int, one_by_one: bool
     ) -> "tuple[RetrievalState | RetrievalIndex, Found]":
-        """State after `inputs` `[B, T, Q]`, and what is found for the frames after the `newest` of them.
+        """State after `inputs` `[B, T, Q]`, and retrieved frames for the frames after the last `newest` inputs.
 
-        `vectors` `[Q, V + 2, D]` are the input embeddings. Frames that come `one_by_one` are found in an index.
+        `vectors` `[Q, V + 2, D]` are the input embeddings. Frames that come `one_by_one` are looked up in an index.
         """
         with without_autocast(inputs.device.type):
             if isinstance(state, RetrievalState) and one_by_one and state.frames.shape[1]:
@@ -94,7 +94,7 @@ class Retrieval(nn.Module):
     def weights(self, found: Found, codes: Tensor, levels: slice) -> Tensor:
         """Weights `[B, T, L, V + 2]` of L `levels` of frames whose coarser codes are `codes`.
 
-        `codes` are `[B, T, Q]`, or as many levels as are known. After one query all T frames are candidates for it.
+        `codes` are `[B, T, Q]`, or the levels known so far. After one query all T frames are candidates for it.
         """
         with without_autocast(codes.device.type):
             no_weights = self.taps.new_zeros(*codes.shape[:2], levels.stop - levels.start, self.vocabulary)
@@ -113,7 +113,7 @@ class Retrieval(nn.Module):
             return no_weights.scatter_add(3, candidates.transpose(2, 3), weights.transpose(2, 3))
 
     def table(self, vectors: Tensor) -> Tensor:
-        """Vectors of codes for keys: input embeddings `[Q, V + 2, D]` less their mean, scaled for each level."""
+        """Vectors of codes for keys: input embeddings `[Q, V + 2, D]` minus their mean, scaled for each level."""
         centred = vectors - torch.bmm(self.shares[:, None].to(vectors.dtype), vectors)
         return (centred * self.level_scale[:, None, None]).to(self.taps.dtype)
 
@@ -129,7 +129,7 @@ class Retrieval(nn.Module):
         return torch.sum(signs * 2 ** torch.arange(BITS, device=keys.device), dim=-1).mT
 
     def _find(self, queries: Tensor, keys: Tensor, frames: Tensor) -> Found:
-        """Find earlier `frames` `[B, N, Q]` with these `keys` for T queries, of which the last follows the last frame."""
+        """Find earlier `frames` `[B, N, Q]` with these `keys` for T queries; the last query follows the last frame."""
         (batch, count), newest_count = frames.shape[:2], queries.shape[1]
         if count <= self.reach:
             nothing = queries[:, :, :0]  # with a gradient: distributed training needs one of every parameter
@@ -164,7 +164,7 @@ class RetrievalIndex:
     """
 
     def __init__(self, retrieval: Retrieval, table: Tensor, state: RetrievalState) -> None:
-        """Start after at least one frame. `table` is that of `Retrieval.table`."""
+        """Start after at least one frame. `table` comes from `Retrieval.table`."""
         self._retrieval, self._table = retrieval, table
         self._count, self._key, self._tail = state.frames.shape[1], state.key, state.tail
         room = (0, 0, 0, CAPACITY - self._count)
@@ -183,7 +183,7 @@ class RetrievalIndex:
         return self
 
     def advance(self, frame: Tensor) -> Found:
-        """Append `frame` `[B, Q]`, and find frames for the one after it."""
+        """Append `frame` `[B, Q]`, and find frames for its successor."""
         retrieval, slot = self._retrieval, self._count % CAPACITY
         self._frames[:, slot], self._keys[:, slot] = frame, self._key
         keys, self._tail = retrieval.keys(self._table, frame[:, None], self._tail)

@@ -28,7 +28,7 @@ MOTIFS = 24  # in a training sequence
 
 # Steps after which the memory is probed: a training of any length has four probes before its end, and one there.
 FIRST_PROBES = frozenset({1, 2, 3, 4, 200})
-PROBE_STEPS = 1000  # between the later ones
+PROBE_STEPS = 1000  # between later probes
 QUICK_PROBE = 1, 4  # haystacks, and needles in each, of a probe before the end
 MIN_STD = 0.01  # of gates that have not collapsed
 
@@ -36,7 +36,7 @@ MIN_STD = 0.01  # of gates that have not collapsed
 class SpanSampler(WindowSampler):
     """Windows, and for some of the long recordings of an epoch spans of many windows.
 
-    Spans train the memory; windows keep many recordings in a batch. All batches have about as many frames, in few
+    Spans train the memory; windows keep many recordings in a batch. All batches have about the same number of frames, in few
     shapes: torch keeps kernels for each shape in memory.
     """
 
@@ -84,7 +84,7 @@ def round_up_shape(number: int) -> int:
 
 
 def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
-    """Split windows, in order, into `count` batches of about as many frames each.
+    """Split windows, in order, into `count` batches with about equal numbers of frames.
 
     No batch is empty where there are at least `count` windows.
     """
@@ -194,7 +194,7 @@ def polarisation_weight(step: int, total_steps: int, memory: MemoryConfig) -> fl
 def gate_metrics(gates: Tensor) -> dict[str, float]:
     """Statistics of gates `[layers, B, T, D]` under their metric names.
 
-    `closed` and `open` are the proportions of polarised ones, below 0.1 and above 0.9.
+    `closed` and `open` are the proportions of gates below 0.1 and above 0.9.
     """
     gates = gates.detach().float().flatten(1)
     statistics = {
