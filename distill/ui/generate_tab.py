@@ -149,12 +149,12 @@ class GenerateTab:
         fields[first] = self._source
         for name in others:
             count = 2 if get_origin(verb.settings.model_fields[name].annotation) is Sequence else 1
-            label, elem_id = f"{verb.name.capitalize()}: {verb.arguments[name].help}", f"{verb.name}-{name}"
-            made = [sound(label, f"{elem_id}-{number}"[: -2 if count == 1 else None]) for number in range(count)]
+            label, elem_id = f"{verb.name.capitalize()}: {verb.arguments[name].help}", f"{verb.name}_{name}"
+            made = [sound(label, f"{elem_id}_{number}") for number in range(count)]
             fields[name] = made if count > 1 else made[0]
         for name in fields_of(verb.settings):
             if name not in SHARED:
-                fields[name] = verb_field(verb.settings, name, elem_id=f"{verb.name}-{name}")
+                fields[name] = verb_field(verb.settings, name, elem_id=f"{verb.name}_{name}")
         self._buttons[verb.name] = gr.Button(verb.name.capitalize(), elem_id=f"{verb.name}-start")
 
     def _build_kits(self) -> None:
@@ -266,7 +266,7 @@ class GenerateTab:
         """Start the command of a verb with values by component, and `fixed` values by setting."""
         settings = {name: _value_of(component, values) for name, component in fields.items()} | {**fixed}
         model, source = values[self.model], values[self._source]
-        recordings = _flat(settings.pop(name) for name in verb.arguments)
+        given = {name: settings.pop(name) for name in verb.arguments}
         if verb.takes_recording_alone and (values[self._alone] or model is None):
             if source is None:
                 raise ParamsError(
@@ -275,13 +275,14 @@ class GenerateTab:
             named = {name: value for name, value in settings.items() if name not in ("label", "labels", "guidance")}
             yield from self._begin(verb, f"{title} {Path(source).name}", None, [source], named)
             return
-        for name, path in zip(verb.arguments, recordings, strict=False):
+        for name, path in given.items():
             if path is None:
                 expected = verb.arguments[name].help
                 raise ParamsError(f"{verb.name}: expected {expected}, found none; choose a file or record one")
         self._work.model(model)  # without one nothing is generated
+        recordings = list(filter(None, _flat(given.values())))
         names = " ".join([title, *(Path(path).name for path in recordings[:1])])
-        yield from self._begin(verb, names, model, list(filter(None, recordings)), settings)
+        yield from self._begin(verb, names, model, recordings, settings)
 
     def _begin(
         self,

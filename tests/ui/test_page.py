@@ -240,8 +240,8 @@ def test_sounds_are_made_at_notes_and_variations_transposed(opened: Open, served
     assert re.search(r"E4: [+-]\d+ cents", page.locator("#cards .card").nth(1).inner_text())
     unfold(page, "Variations of a recording")
     for field, value in {
-        "vary-transpose": "-4",
-        "vary-strength": "0.1",
+        "vary_transpose": "-4",
+        "vary_strength": "0.1",
     }.items():  # at .3 one take of fifty has no pitch
         write(page.locator(f"#{field} textarea, #{field} input").first, value)
     page.locator("#cards button[data-do=vary]").nth(1).click()
@@ -366,12 +366,12 @@ def test_sounds_follow_a_recording_and_lie_between_two(opened: Open, tmp_path: P
     unfold(page, "Variations of a recording")
     give("source", "low")
     unfold(page, "Morph this recording")
-    give("morph-last", "high")
+    give("morph_last_0", "high")
     press(page, "#morph-start", "#generate-state", "morph low.wav by tiny: ")
     waits(page, "#generate-state", ": done")
     page.wait_for_function("document.querySelectorAll('#cards .card').length === 5")
-    give("morph-below-0", "high")
-    give("morph-below-1", "low")
+    give("morph_below_0", "high")
+    give("morph_below_1", "low")
     press(page, "#morph-start", "#generate-state", "morph low.wav by tiny: ")
     waits(page, "#generate-state", ": done")
     page.wait_for_function("document.querySelectorAll('#keyboard .pads .pad').length === 25")
