@@ -62,7 +62,9 @@ class Model:
         import pandas as pd
 
         curves = self.metadata.loss_curve_history.items()
-        return pd.DataFrame({name: pd.Series(values) for name, values in curves}).rename_axis("epoch")
+        return pd.DataFrame({name: pd.Series(values) for name, values in curves}).rename_axis(
+            "epoch"
+        )
 
     @property
     def sample_rate(self) -> int:
@@ -126,7 +128,9 @@ class Model:
         return followed
 
     @usual_tensors()
-    def export(self, out: str | os.PathLike[str], replace: bool = False, progress: Progress = silent) -> list[Path]:
+    def export(
+        self, out: str | os.PathLike[str], replace: bool = False, progress: Progress = silent
+    ) -> list[Path]:
         """Write the decoder and a step of the prior as ONNX files into the folder `out`; return their paths.
 
         The prior of the architecture `frame` alone is written. Raises ParamsError for files that are there already, and
@@ -168,14 +172,21 @@ class Model:
         return recorded(self.context, given).codes
 
     @usual_tensors()
-    def decode(self, codes: NDArray[np.integer], side_info: SideInfo = UNKNOWN, width: float = 1.0) -> Samples:
+    def decode(
+        self, codes: NDArray[np.integer], side_info: SideInfo = UNKNOWN, width: float = 1.0
+    ) -> Samples:
         """Decode codes `[F, Q]` to samples, faded at both ends and limited in peak; `[N, 2]` if `side_info` is stereo, else `[N]`.
 
         Without side information the tones are as noisy as is typical, and what was stereo is mono.
         `width`, from 0 to 1.5, scales what is between the channels. Raises ParamsError.
         """
         given, codec = np.asarray(codes), self.bundle.codec.architecture
-        if given.ndim != 2 or not len(given) or given.shape[1] != codec.num_quantizers or given.dtype.kind not in "iu":
+        if (
+            given.ndim != 2
+            or not len(given)
+            or given.shape[1] != codec.num_quantizers
+            or given.dtype.kind not in "iu"
+        ):
             raise ParamsError(
                 f"codes: expected whole numbers [frames, {codec.num_quantizers}], found {given.dtype} {list(given.shape)}"
             )
@@ -183,8 +194,12 @@ class Model:
             raise ParamsError(f"codes: {problem}")
         validated(SoundSettings, {"width": width}, "decode: ")
         if not isinstance(side_info, SideInfo):
-            raise ParamsError(f"side_info: expected what `Model.side_info` gives, found {type(side_info).__name__}")
-        return decode_sounds(self.bundle.codec, [given.astype(np.int64)], side_info=[side_info], width=width)[0]
+            raise ParamsError(
+                f"side_info: expected what `Model.side_info` gives, found {type(side_info).__name__}"
+            )
+        return decode_sounds(
+            self.bundle.codec, [given.astype(np.int64)], side_info=[side_info], width=width
+        )[0]
 
     @usual_tensors()
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
@@ -204,8 +219,13 @@ class Model:
         most = frames_for_seconds(self.bundle.codec, NEAREST_SECONDS)
         offset = round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate)
         start = max(0, offset) if len(codes) > most else 0
-        part, rate = codes[start : start + most].astype(np.int64), self.bundle.codec.spectrogram.frame_rate
-        side_info = reference.side_info_of(novelty.nearest.nearest).cut(start / rate, len(part) / rate)
+        part, rate = (
+            codes[start : start + most].astype(np.int64),
+            self.bundle.codec.spectrogram.frame_rate,
+        )
+        side_info = reference.side_info_of(novelty.nearest.nearest).cut(
+            start / rate, len(part) / rate
+        )
         return decode_sounds(self.bundle.codec, [part], side_info=[side_info])[0]
 
     def label_number(self, label: str | None) -> int:

@@ -63,7 +63,9 @@ class Dask(Executor):
         if client is not None:
             client.close(timeout=2)
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]
+    ) -> Iterator[tuple[T, R]]:
         """Map on the workers, as `Executor.map`. The function is sent to each worker once.
 
         Waits until a worker joins. Raises ClusterError if the scheduler does not answer or is lost, if Dask is not
@@ -81,14 +83,20 @@ class Dask(Executor):
         running: dict[Any, T] = {}
         try:
             if not client.scheduler_info(n_workers=1)["workers"]:
-                idle = "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)"
+                idle = (
+                    "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)"
+                )
                 _log.warning(idle, self.address, self.address)
-            shared = client.submit(bytes, dumps(function), pure=False)  # workers fetch it from each other
+            shared = client.submit(
+                bytes, dumps(function), pure=False
+            )  # workers fetch it from each other
             done = as_completed(loop=client.loop)
             ahead += islice(waiting, _most_tasks(client) - 1)
             while ahead or running:
                 for item in ahead:
-                    future = client.submit(_on_worker, shared, dumps(item), _version(), tuple(folders), pure=False)
+                    future = client.submit(
+                        _on_worker, shared, dumps(item), _version(), tuple(folders), pure=False
+                    )
                     running[future] = item
                     done.add(future)
                 future = next(done)
@@ -128,9 +136,16 @@ def _connected(address: str) -> Any:
             "pip install 'distill-audio[cluster]', or run without DISTILL_CLUSTER"
         ) from error
     # ClusterError reports lost connections; Dask would log each of them.
-    for name in ("distributed.client", "distributed.comm", "distributed.core", "tornado.application"):
+    for name in (
+        "distributed.client",
+        "distributed.comm",
+        "distributed.core",
+        "tornado.application",
+    ):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 30})  # a function may hold a codec
+    dask.config.set(
+        {"distributed.admin.large-graph-warning-threshold": 1 << 30}
+    )  # a function may hold a codec
     try:
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

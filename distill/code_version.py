@@ -8,13 +8,28 @@ from distill.storage.files import sha256_files
 
 PACKAGE = Path(__file__).parent
 
-SIDE_INFO = ("audio/image.py", "audio/measure.py", "audio/noise_floor.py", "audio/pcm.py", "audio/side_info.py")
+SIDE_INFO = (
+    "audio/image.py",
+    "audio/measure.py",
+    "audio/noise_floor.py",
+    "audio/pcm.py",
+    "audio/side_info.py",
+)
 # Folders and modules of the package that can change the output of a stage; those for progress and logs cannot.
 CODE = {
     "ingest": ("audio", "params", "storage"),
     "resolve": ("audio", "params", "storage"),
     "train_vqvae": ("audio", "codec", "params", "seeds.py", "split.py", "storage", "training"),
-    "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
+    "encode_codes": (
+        "audio",
+        "codec",
+        "codes",
+        "params",
+        "seeds.py",
+        "split.py",
+        "storage",
+        "training",
+    ),
     "split": (*SIDE_INFO, "codec/layout.py", "codes", "params", "split.py", "storage"),
     "train_prior": (
         *SIDE_INFO,
@@ -23,11 +38,31 @@ CODE = {
         *("params", "prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "bundle": (
-        *("audio", "code_version.py", "codec", "codes", "generate", "model_file", "notes.py", "novelty", "params"),
+        *(
+            "audio",
+            "code_version.py",
+            "codec",
+            "codes",
+            "generate",
+            "model_file",
+            "notes.py",
+            "novelty",
+            "params",
+        ),
         *("prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "audition": (
-        *("audio", "codec", "codes", "generate", "model_file", "notes.py", "novelty", "params", "prior"),
+        *(
+            "audio",
+            "codec",
+            "codes",
+            "generate",
+            "model_file",
+            "notes.py",
+            "novelty",
+            "params",
+            "prior",
+        ),
         *("seeds.py", "split.py", "storage"),
     ),
 }

@@ -31,12 +31,16 @@ _REMEDIES = {
     errno.EIO: "check the disk",
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files"),
-    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR), "choose another name"),
+    **dict.fromkeys(
+        (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR), "choose another name"
+    ),
     **dict.fromkeys(
         (errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO),
         "connect the disk or the network folder again",
     ),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "choose another place, or change its permissions"),
+    **dict.fromkeys(
+        (errno.EROFS, errno.EACCES, errno.EPERM), "choose another place, or change its permissions"
+    ),
 }
 _SENTENCES = {  # by a pattern that the text of an error matches
     r"can't allocate memory|cannot allocate memory|failed to map segment|out of memory": (

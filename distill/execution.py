@@ -50,7 +50,9 @@ def date_from_environment() -> int:
     value = os.environ.get("SOURCE_DATE_EPOCH", f"{time.time():.0f}")
     if value.isascii() and value.isdigit() and int(value) < 1 << 37:  # year 6325
         return int(value)
-    raise ParamsError(f"SOURCE_DATE_EPOCH: expected whole seconds since 1970, found {value!r}; correct or unset it")
+    raise ParamsError(
+        f"SOURCE_DATE_EPOCH: expected whole seconds since 1970, found {value!r}; correct or unset it"
+    )
 
 
 def number_from_environment(name: str, default: str) -> int | None:
@@ -60,13 +62,17 @@ def number_from_environment(name: str, default: str) -> int | None:
         return None
     if value.isascii() and value.isdigit() and 1 <= int(value) <= 1024:
         return int(value)
-    raise ParamsError(f"{name}: expected auto or a whole number from 1 to 1024, found {value!r}; correct or unset it")
+    raise ParamsError(
+        f"{name}: expected auto or a whole number from 1 to 1024, found {value!r}; correct or unset it"
+    )
 
 
 def _choice(name: str, allowed: tuple[str, ...]) -> str:
     value = os.environ.get(name, "auto")
     if value not in allowed:
-        raise ParamsError(f"{name}: expected {any_of(allowed)}, found {value!r}; correct or unset it")
+        raise ParamsError(
+            f"{name}: expected {any_of(allowed)}, found {value!r}; correct or unset it"
+        )
     return value
 
 
@@ -104,8 +110,14 @@ def group_limits(own: Path, mounted: Path) -> Iterator[int]:
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        folder, name = (mounted / "memory", "memory.limit_in_bytes") if controllers else (mounted, "memory.max")
+        folder, name = (
+            (mounted / "memory", "memory.limit_in_bytes")
+            if controllers
+            else (mounted, "memory.max")
+        )
         group = PurePosixPath(path)
         for place in (group, *group.parents):
-            with suppress(OSError, ValueError):  # a container sees only some groups; "max" means no limit
+            with suppress(
+                OSError, ValueError
+            ):  # a container sees only some groups; "max" means no limit
                 yield int((folder / place.relative_to("/") / name).read_text())

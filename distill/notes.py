@@ -12,7 +12,9 @@ KEYS = range(128)  # MIDI keys
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 STEPS = {"#": 1, "♯": 1, "": 0, "b": -1, "♭": -1}
 CONCERT_PITCH = 440.0  # Hz of A4 for which a MIDI number equals the pitch
-EXPECTED = "notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is 60), or a range such as C2:C4"
+EXPECTED = (
+    "notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is 60), or a range such as C2:C4"
+)
 
 Notes = int | str | Sequence[int | str]
 """Notes from a user: a number, a name, a list in one text, or a sequence of numbers and names."""
@@ -63,7 +65,11 @@ def read_note(text: str) -> int | None:
 
 def notes_text(given: Notes) -> str:
     """Notes as one text, separated by commas."""
-    return str(given) if isinstance(given, str) or not isinstance(given, Iterable) else ",".join(map(str, given))
+    return (
+        str(given)
+        if isinstance(given, str) or not isinstance(given, Iterable)
+        else ",".join(map(str, given))
+    )
 
 
 def read_notes(given: Notes) -> list[int]:

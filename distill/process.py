@@ -16,7 +16,9 @@ from typing import IO
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # options of glibc's mallopt
 SPINS = "10000"  # a fraction of a millisecond; by default libgomp spins 300,000 times
-ROOM = 256 << 20  # bytes free on disk or allowed in a file; below it, compiled modules may be truncated
+ROOM = (
+    256 << 20
+)  # bytes free on disk or allowed in a file; below it, compiled modules may be truncated
 
 
 def begin() -> None:
@@ -53,15 +55,23 @@ def open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number, which is this one
+            os.set_inheritable(
+                os.open(os.devnull, os.O_RDWR), True
+            )  # takes the lowest free number, which is this one
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+            setattr(
+                sys,
+                name,
+                os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False),
+            )
 
 
 def end_in_a_line() -> None:
     """Print one line instead of a traceback for an uncaught Ctrl-C, for example during imports."""
 
-    def end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    def end(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
         if not issubclass(kind, KeyboardInterrupt):
             return sys.__excepthook__(kind, error, traceback)
         print("distill: interrupted; nothing half-written was kept", file=sys.stderr)

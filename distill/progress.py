@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
@@ -68,11 +74,19 @@ class Status:
         self._written = now
         first, began = self._first
         left = (now - began) / (done - first) * (total - done) if done > first else None
-        values = {"label": self._label, "done": done, "total": total, "text": text, "seconds_left": left}
+        values = {
+            "label": self._label,
+            "done": done,
+            "total": total,
+            "text": text,
+            "seconds_left": left,
+        }
         with contextlib.suppress(OSError):
             temporary = self.folder / f".{STATUS}.{os.getpid()}.tmp"
             temporary.write_text(json.dumps(values), encoding="utf-8")
-            temporary.replace(self.folder / STATUS)  # atomic for readers; no fsync, as it is soon out of date
+            temporary.replace(
+                self.folder / STATUS
+            )  # atomic for readers; no fsync, as it is soon out of date
 
     def say(self, line: str) -> None:
         """Record a message."""
@@ -80,11 +94,16 @@ class Status:
 
     def event(self, event: Any) -> None:
         """Record an event, a dataclass."""
-        self._append(EVENTS, json.dumps({"event": type(event).__name__, "task": self._label, **asdict(event)}))
+        self._append(
+            EVENTS,
+            json.dumps({"event": type(event).__name__, "task": self._label, **asdict(event)}),
+        )
 
     def metrics(self, values: Mapping[str, float], epoch: int) -> None:
         """Record the metrics of an epoch, counted from 0; -1 for the initial weights."""
-        self._append(EVENTS, json.dumps({"event": "metrics", "task": self._label, **values, "epoch": epoch}))
+        self._append(
+            EVENTS, json.dumps({"event": "metrics", "task": self._label, **values, "epoch": epoch})
+        )
 
     def kept(self, epoch: int) -> None:
         """Record the epoch whose weights a training keeps; -1 for the initial weights."""
@@ -104,7 +123,10 @@ class Status:
         if self.folder is None:
             return
         path = self.folder / name
-        with contextlib.suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        with (
+            contextlib.suppress(OSError),
+            path.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             file.write(line + "\n")
 
 
@@ -119,12 +141,25 @@ class ProgressReport:
         folder = os.environ.get(VARIABLE)
         self.status = Status(Path(folder) if folder and not quiet else None, label)
         self._console = LastingConsole(stderr=True, quiet=quiet)
-        self._printed, self._is_behind = time.monotonic(), False  # whether the last line is before the last step
-        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        self._printed, self._is_behind = (
+            time.monotonic(),
+            False,
+        )  # whether the last line is before the last step
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
         self._has_bar = self._console.is_terminal and not quiet
         self._bar = Bar(
-            *columns, TimeRemainingColumn(), text, console=self._console, disable=not self._has_bar, transient=True
+            *columns,
+            TimeRemainingColumn(),
+            text,
+            console=self._console,
+            disable=not self._has_bar,
+            transient=True,
         )
         self._task = self._bar.add_task(label, total=None, text="", start=False)
 
@@ -169,11 +204,17 @@ class ProgressReport:
 
 def health_table(health: Mapping[str, Mapping[str, float]], title: str) -> Table:
     """Table of codebook health with a row for each level: `utilization`, `perplexity` and `dead_codes`."""
-    table = Table("level", title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        "level", title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0)
+    )
     for name in ("codewords used", "perplexity", "never used"):
         table.add_column(name, justify="right")
     for level, values in health.items():
-        figures = (f"{values['utilization']:.0%}", f"{values['perplexity']:.1f}", f"{values['dead_codes']:.0f}")
+        figures = (
+            f"{values['utilization']:.0%}",
+            f"{values['perplexity']:.1f}",
+            f"{values['dead_codes']:.0f}",
+        )
         table.add_row(plain(level), *figures)
     return table
 
@@ -188,7 +229,11 @@ def health_lines(health: Mapping[str, Mapping[str, float]], title: str) -> list[
         kind, columns = "", [(title, "used, %", "perplexity", "never used")]
         for level, of in levels[start : start + LEVELS_IN_A_LINE]:
             before, (kind, _, number) = kind, level.partition(" ")
-            figures = (f"{100 * of['utilization']:.0f}", f"{of['perplexity']:.0f}", f"{of['dead_codes']:.0f}")
+            figures = (
+                f"{100 * of['utilization']:.0f}",
+                f"{of['perplexity']:.0f}",
+                f"{of['dead_codes']:.0f}",
+            )
             columns.append((number if kind == before else level, *figures))
         widths = [max(map(len, column)) for column in columns]
         lines += [" ".join(map(str.rjust, row, widths)) for row in zip(*columns, strict=True)]

@@ -90,8 +90,12 @@ def push(
                     f"{hub.endpoint}/{repository}: expected a repository for {model.name}, found {', '.join(others[:3])} in "
                     "it; push under that name, or choose another repository"
                 )
-            additions = [CommitOperationAdd(model.name, copy)] + [CommitOperationAdd(CARD, card)] * takes_card
-            commit = hub.create_commit(repository, additions, commit_message=message or f"Share {model.name}")
+            additions = [CommitOperationAdd(model.name, copy)] + [
+                CommitOperationAdd(CARD, card)
+            ] * takes_card
+            commit = hub.create_commit(
+                repository, additions, commit_message=message or f"Share {model.name}"
+            )
         return Pushed(
             url=f"{hub.endpoint}/{repository}",
             commit=commit.oid,
@@ -108,13 +112,17 @@ def _check_push(hub: "HfApi", repository: str, model: Path, license: str | None)
     from huggingface_hub import get_token
 
     if model.suffix != SUFFIX or not _is_plain(model.name):
-        raise ParamsError(f"{model}: expected a name that ends in {SUFFIX}, in plain characters; rename the file")
+        raise ParamsError(
+            f"{model}: expected a name that ends in {SUFFIX}, in plain characters; rename the file"
+        )
     if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,49}", license):
         raise ParamsError(
             f"--license: expected an identifier of the hub, such as mit, cc-by-4.0 or other, found {license!r}; correct it"
         )
     if get_token() is None:
-        raise HubError(f"{hub.endpoint}/{repository}: expected a token to write with, found none; {LOG_IN}")
+        raise HubError(
+            f"{hub.endpoint}/{repository}: expected a token to write with, found none; {LOG_IN}"
+        )
 
 
 def _contents(hub: "HfApi", repository: str, private: bool) -> tuple[list[str], bool]:
@@ -132,13 +140,20 @@ def _contents(hub: "HfApi", repository: str, private: bool) -> tuple[list[str], 
             "make it private in its settings, or choose another name"
         )
     has_card = CARD in [file.rfilename for file in info.siblings or []]
-    takes_card = not has_card or made_by_distill(Path(hub.hf_hub_download(repository, CARD, revision=info.sha)))
+    takes_card = not has_card or made_by_distill(
+        Path(hub.hf_hub_download(repository, CARD, revision=info.sha))
+    )
     return _models_of(info), takes_card
 
 
 def _is_plain(name: str) -> bool:
     """Whether a file can have this name on every system."""
-    return name.isprintable() and is_utf8(name) and not name.startswith(".") and not set(name) & set('\\:*?"<>|')
+    return (
+        name.isprintable()
+        and is_utf8(name)
+        and not name.startswith(".")
+        and not set(name) & set('\\:*?"<>|')
+    )
 
 
 def _models_of(info: "ModelInfo") -> list[str]:
@@ -177,7 +192,9 @@ def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str 
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{card_text(name, metadata)}\n{get}"
 
 
-def pull(repository: str, folder: Path, revision: str | None = None, replace: bool = False) -> tuple[Path, str, Facts]:
+def pull(
+    repository: str, folder: Path, revision: str | None = None, replace: bool = False
+) -> tuple[Path, str, Facts]:
     """Download the model file of the repository `OWNER/NAME` to `folder`; `revision` is a branch, a tag or a commit.
 
     An interrupted download continues; a damaged file is downloaded once more. An equal file in `folder` stays, another
@@ -192,7 +209,9 @@ def pull(repository: str, folder: Path, revision: str | None = None, replace: bo
     model = folder / PurePosixPath(listed).name
     for again in (False, True):
         with hub_errors(hub, repository):
-            downloaded = Path(hub.hf_hub_download(repository, listed, revision=commit, force_download=again))
+            downloaded = Path(
+                hub.hf_hub_download(repository, listed, revision=commit, force_download=again)
+            )
         try:
             return model, commit, _put(downloaded, model, repository, replace)
         except ArtifactError as error:

@@ -83,7 +83,9 @@ def bounds(fraction: float) -> tuple[float, float]:
     return fraction / 2, min(2 * fraction, (1 + fraction) / 2)
 
 
-def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float, by_label: bool = False) -> Split:
+def split_recordings(
+    recordings: Iterable[Recording], seed: int, fraction: float, by_label: bool = False
+) -> Split:
     """Choose the held-out recordings; no two recordings may be equal. Labels only count if `by_label`.
 
     Neither side is empty, except for a single recording of one sample. Raises ValueError for no recordings.
@@ -92,7 +94,8 @@ def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float
     if not every:
         raise ValueError("a split needs recordings, found none")
     least, least_unlike = (
-        math.ceil(share * _samples(every)) for share in (bounds(fraction)[0], LEAST_APART * fraction)
+        math.ceil(share * _samples(every))
+        for share in (bounds(fraction)[0], LEAST_APART * fraction)
     )
     alike = _grouped(every, lambda recording: recording.group, by_label)
     apart = _grouped(every, lambda recording: recording.pcm_sha256[:16], by_label)
@@ -102,16 +105,24 @@ def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float
         drawn = [recording for group in chosen[:count] for recording in group.recordings]
         held_out, is_apart = _hashes(drawn), groups is apart
         single = [group.recordings[0] for group in groups if len(group.recordings) == 1]
-        long = [each for each in single if each.samples >= 2 * least and each.pcm_sha256 not in held_out]
+        long = [
+            each for each in single if each.samples >= 2 * least and each.pcm_sha256 not in held_out
+        ]
         if long and _samples(drawn) < least:
             return Split(held_out, _longest(long).pcm_sha256, least, is_apart)
-        if chosen and (groups is ways[-1] or max(_samples(drawn), chosen[0].samples) >= least_unlike):
+        if chosen and (
+            groups is ways[-1] or max(_samples(drawn), chosen[0].samples) >= least_unlike
+        ):
             return Split(held_out or _hashes(chosen[0].recordings), is_apart=is_apart)
     longest = _longest(every)
-    return Split(frozenset(), longest.pcm_sha256, min(least, longest.samples // 2), len(alike) < len(every))
+    return Split(
+        frozenset(), longest.pcm_sha256, min(least, longest.samples // 2), len(alike) < len(every)
+    )
 
 
-def _grouped(recordings: Iterable[Recording], name: Callable[[Recording], str], by_label: bool) -> list[Group]:
+def _grouped(
+    recordings: Iterable[Recording], name: Callable[[Recording], str], by_label: bool
+) -> list[Group]:
     groups: dict[str, Group] = {}
     for recording in recordings:
         group = groups.setdefault(name(recording), Group(name(recording), [], set()))
@@ -134,8 +145,12 @@ def _chosen(groups: Sequence[Group], seed: int, fraction: float) -> tuple[list[G
     most_groups = max(1, math.floor(bounds(fraction)[1] * len(groups)))
     chosen: list[Group] = []
     size = by_draw = 0
-    for value, group in sorted(((draw(group.name, seed), group) for group in movable), key=lambda drawn: drawn[0]):
-        if value >= fraction and (size >= least or len(chosen) >= math.ceil(fraction * len(groups))):
+    for value, group in sorted(
+        ((draw(group.name, seed), group) for group in movable), key=lambda drawn: drawn[0]
+    ):
+        if value >= fraction and (
+            size >= least or len(chosen) >= math.ceil(fraction * len(groups))
+        ):
             break
         are_labels_kept = all(taken[label] < totals[label] // 2 for label in group.labels)
         is_within = group.samples <= min(most_of_one, most - size) and len(chosen) < most_groups
@@ -144,16 +159,24 @@ def _chosen(groups: Sequence[Group], seed: int, fraction: float) -> tuple[list[G
             size += group.samples
             taken.update(group.labels)
             by_draw += value < fraction
-    return chosen, len(chosen) if size >= least else by_draw  # if too little either way, train on the others
+    return chosen, len(
+        chosen
+    ) if size >= least else by_draw  # if too little either way, train on the others
 
 
 def split_remark(
-    recordings: Collection[Recording], split: Split, sample_rate: int, fraction: float, by_label: bool
+    recordings: Collection[Recording],
+    split: Split,
+    sample_rate: int,
+    fraction: float,
+    by_label: bool,
 ) -> str:
     """Sentence on what could not be held out and on its cost, or "" if the split is as requested."""
     total = _samples(recordings)
     least, most = (share * total for share in bounds(fraction))
-    size = split.end + _samples(recording for recording in recordings if recording.pcm_sha256 in split.held_out)
+    size = split.end + _samples(
+        recording for recording in recordings if recording.pcm_sha256 in split.held_out
+    )
     groups = _grouped(recordings, lambda recording: recording.group, by_label)
     cut = [recording for recording in recordings if recording.pcm_sha256 == split.cut]
     if split.is_apart:
@@ -166,25 +189,35 @@ def split_remark(
     else:
         remarks = []
         for group in groups:
-            is_trained_on = group.samples > fraction * total and group.recordings[0].pcm_sha256 not in split.held_out
-            if is_trained_on and (len(group.recordings) > 1 or (size < least and group.recordings != cut)):
+            is_trained_on = (
+                group.samples > fraction * total
+                and group.recordings[0].pcm_sha256 not in split.held_out
+            )
+            if is_trained_on and (
+                len(group.recordings) > 1 or (size < least and group.recordings != cut)
+            ):
                 remarks.append(_trained_on(group))
     for recording in cut:
         start = recording.trimmed_before + (recording.samples - split.end) / sample_rate
         remarks.append(f"the end of {recording.path} is held out, from {start:.1f} s on")
     sounds = Counter(label for group in groups for label in group.labels)
     single = sorted(
-        {label for label, number in sounds.items() if number == 1} - {normal_form(recording.label) for recording in cut}
+        {label for label, number in sounds.items() if number == 1}
+        - {normal_form(recording.label) for recording in cut}
     )
     if single:
         more = f" and {len(single) - 5} more" * (len(single) > 5)
-        remarks.append(f"of labels with one sound nothing is held out: {', '.join(single[:5])}{more}")
+        remarks.append(
+            f"of labels with one sound nothing is held out: {', '.join(single[:5])}{more}"
+        )
     if size < least:
         remarks.append("held-out figures rest on little sound")
     if not remarks and size <= most:
         return ""
     asked = f"({size / total:.0%}, asked {fraction:.0%})"
-    return "; ".join([f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}", *remarks])
+    return "; ".join(
+        [f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}", *remarks]
+    )
 
 
 def _trained_on(group: Group) -> str:

@@ -17,7 +17,9 @@ _LONGEST_LINE = 4000  # characters
 def one_line(value: object, most: int = 300) -> str:
     """Text of a value on one line, at most `most` characters, without control characters."""
     text = " ".join(str(value).split())
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    text = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -38,10 +40,16 @@ def normal_form(name: str) -> str:
 
 def positions_of(name: str, *lists: Sequence[str]) -> list[int]:
     """Positions of `name` in the first list that has it: exact, else in normal form, else ignoring case."""
-    forms: tuple[Callable[[str], str], ...] = (str, normal_form, lambda text: normal_form(text).casefold())
+    forms: tuple[Callable[[str], str], ...] = (
+        str,
+        normal_form,
+        lambda text: normal_form(text).casefold(),
+    )
     for form in forms:
         for names in lists:
-            if positions := [position for position, each in enumerate(names) if form(each) == form(name)]:
+            if positions := [
+                position for position, each in enumerate(names) if form(each) == form(name)
+            ]:
                 return positions
     return []
 
@@ -54,7 +62,9 @@ def is_utf8(text: str) -> bool:
 def shown(text: str) -> str:
     """Escape control characters, and bytes of names that are not UTF-8; shorten very long lines in the middle."""
     half, lines = _LONGEST_LINE // 2, text.split("\n")
-    short = (line if len(line) <= _LONGEST_LINE else f"{line[:half]} … {line[-half:]}" for line in lines)
+    short = (
+        line if len(line) <= _LONGEST_LINE else f"{line[:half]} … {line[-half:]}" for line in lines
+    )
     return "\n".join("".join(map(escaped, line)) for line in short)
 
 
@@ -79,7 +89,11 @@ def beside(head: str, text: str, width: int) -> str:
 def wrapped(lines: Iterable[str], width: int) -> list[str]:
     """Wrap lines at `width` columns, with continuations indented. Words stay whole."""
     layout: Any = {"subsequent_indent": "  ", "break_on_hyphens": False, "break_long_words": False}
-    return [part for line in lines for part in textwrap.wrap(line, max(width, 3), drop_whitespace=True, **layout)]
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(line, max(width, 3), drop_whitespace=True, **layout)
+    ]
 
 
 def _cut(text: str, width: int) -> str:
@@ -121,8 +135,14 @@ def named_values(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
     for name, value in rows:
         first, rest = (" " * 2, " " * 2) if is_narrow else (_padded(name, indent), " " * indent)
         lines += [name] * is_narrow
-        layout: Any = {"initial_indent": first, "subsequent_indent": rest, "break_on_hyphens": False}
-        lines += textwrap.wrap(value, max(width, 1), break_long_words=False, **layout) or [first.rstrip()]
+        layout: Any = {
+            "initial_indent": first,
+            "subsequent_indent": rest,
+            "break_on_hyphens": False,
+        }
+        lines += textwrap.wrap(value, max(width, 1), break_long_words=False, **layout) or [
+            first.rstrip()
+        ]
     return lines
 
 

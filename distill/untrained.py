@@ -107,7 +107,9 @@ def _fitted(path: Path) -> _Fitted:
                 f"{path}: expected at least {SHORTEST_SECONDS} s of sound, found {entry.seconds:.3f} s; name a longer "
                 "recording"
             )
-        codec = build_vqvae(corpus.sample_rate, params.vqvae_config(len(corpus.entries)), params.seed)
+        codec = build_vqvae(
+            corpus.sample_rate, params.vqvae_config(len(corpus.entries)), params.seed
+        )
         with one_thread():
             initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
         samples = within_full_scale(codec, corpus.read(entry), str(path))

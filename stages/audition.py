@@ -20,12 +20,16 @@ def main(params: Params) -> None:
             read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference(), bundle.codec
         )
         assert bundle.prior is not None  # written by the previous stage
-        context = GenerationContext(bundle.codec, bundle.prior, reference, bundle.labels, critic=bundle.metadata.critic)
+        context = GenerationContext(
+            bundle.codec, bundle.prior, reference, bundle.labels, critic=bundle.metadata.critic
+        )
         metrics, times_real_time = audition(context, corpus, params.audition, params.seed, folder)
     write_metrics("audition", metrics)
     figures = {**metrics, "times_real_time": times_real_time}
     settings = {**params.audition.model_dump(), "seed": params.seed}
-    track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, settings, AUDITION)
+    track_audition(
+        tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, settings, AUDITION
+    )
 
 
 if __name__ == "__main__":

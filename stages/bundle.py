@@ -3,7 +3,14 @@
 import sys
 
 from distill.params import Params
-from stages.running import FOLDERS, bundle_path, replaced_by_experiment, run_stage, tracking_root, write_metrics
+from stages.running import (
+    FOLDERS,
+    bundle_path,
+    replaced_by_experiment,
+    run_stage,
+    tracking_root,
+    write_metrics,
+)
 
 
 def main(params: Params) -> None:

@@ -68,7 +68,9 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     AT_WORK.unlink(missing_ok=True)
     if not arguments:
         pull_missing()
-    status = dvc.run_dvc("repro", *(argument for argument in arguments if argument != NO_PULL)).returncode
+    status = dvc.run_dvc(
+        "repro", *(argument for argument in arguments if argument != NO_PULL)
+    ).returncode
     ran = run_log()[earlier:]
     if status != 0:
         return _failed(params, ran)
@@ -92,9 +94,13 @@ def _check_what_no_stage_says(params: Params) -> None:
     if is_url(params.corpus.path):
         list_recordings(open_source(params.corpus.path))
     if shutil.disk_usage(Path()).free < ROOM:
-        raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
+        raise DistillError(
+            "disk: expected room for what DVC keeps, found it full; free some space and run again"
+        )
     if dvc.is_busy():
-        raise DistillError("DVC: expected no other command of it here, found one at work; wait until it ends")
+        raise DistillError(
+            "DVC: expected no other command of it here, found one at work; wait until it ends"
+        )
     if AT_WORK.exists():
         stage = next(iter(AT_WORK.read_text(encoding="utf-8").split()), "a stage")
         raise DistillError(
@@ -136,7 +142,9 @@ def _why_unhashable(path: Path) -> str:
     reasons: dict[str, Callable[[], bool]] = {
         "its name is not UTF-8": lambda: not is_utf8(path.name),
         "a link that leads nowhere": lambda: not path.exists(),
-        "a link to a folder, behind which DVC sees no change": lambda: path.is_dir() and path.is_symlink(),
+        "a link to a folder, behind which DVC sees no change": lambda: (
+            path.is_dir() and path.is_symlink()
+        ),
         "neither a file nor a folder": lambda: not (path.is_dir() or path.is_file()),
         "no permission to read it": lambda: path.is_file() and not os.access(path, os.R_OK),
     }

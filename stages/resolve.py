@@ -12,7 +12,11 @@ def main(params: Params) -> None:
     from distill.storage.files import write_json
 
     recordings = len(kept_rows(read_manifest(FOLDERS.corpus / MANIFEST)))
-    tier, codec, prior = params.tier_name(recordings), params.vqvae_config(recordings), params.prior_config(recordings)
+    tier, codec, prior = (
+        params.tier_name(recordings),
+        params.vqvae_config(recordings),
+        params.prior_config(recordings),
+    )
     resolved = {
         "train_vqvae": {"tier": tier, **codec.model_dump()},
         "encode_codes": {"transpose": prior.transpose},

@@ -30,7 +30,9 @@ SETTINGS = Path("artifacts/settings")  # of each stage, with every `auto` resolv
 METRICS = Path("metrics")
 RUN_LOG = STATE / "stages.jsonl"
 LAUNCHED = "DISTILL_LAUNCHED"  # set in processes that a stage starts; they print errors but write no run log
-AT_WORK = STATE / "at_work.txt"  # running stage and its process id; stays behind if the stage is killed
+AT_WORK = (
+    STATE / "at_work.txt"
+)  # running stage and its process id; stays behind if the stage is killed
 
 
 def bundle_path(params: Params) -> Path:
@@ -47,7 +49,9 @@ def conclude(stage: str, trained: "Trained") -> None:
 def tracking_root() -> Path:
     """Folder of MLflow's store: the repository, even in an experiment that DVC runs in a copy below it."""
     here = Path.cwd()
-    copies = (folder for folder in here.parents if (folder.name, folder.parent.name) == ("tmp", ".dvc"))
+    copies = (
+        folder for folder in here.parents if (folder.name, folder.parent.name) == ("tmp", ".dvc")
+    )
     return next((folder.parent.parent for folder in copies), here)
 
 
@@ -87,7 +91,9 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
     handler = RichHandler(console=LastingConsole(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     raise_on_signals()
-    is_first = os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ  # once per stage, not once per process
+    is_first = (
+        os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ
+    )  # once per stage, not once per process
     started, began = time.time(), time.monotonic()
     status = 1
     try:
@@ -102,14 +108,21 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
         known = for_the_user(error)
         if known is None:
             raise
-        if os.environ.get("RANK", "0") == "0" or not isinstance(known, Interrupted):  # then rank 0 reports for all
+        if os.environ.get("RANK", "0") == "0" or not isinstance(
+            known, Interrupted
+        ):  # then rank 0 reports for all
             print(f"{name}: {known}", file=sys.stderr)
         status = known.exit_code
     except KeyboardInterrupt:
         print(f"{name}: interrupted; nothing half-written was kept", file=sys.stderr)
         status = 130
     finally:
-        entry = {"stage": name, "started": started, "seconds": time.monotonic() - began, "exit": status}
+        entry = {
+            "stage": name,
+            "started": started,
+            "seconds": time.monotonic() - began,
+            "exit": status,
+        }
         stopped = _log_run(entry) if is_first else 0
     sys.exit(status or stopped)
 

@@ -33,11 +33,23 @@ if TYPE_CHECKING:
 # Settings that are flags; values, help and default come from the setting.
 TRAIN = (
     *("tier", "vqvae.epochs", "vqvae.codebook_size", "vqvae.quality", "vqvae.num_quantizers"),
-    *("vqvae.commitment_weight", "vqvae.learning_rate", "corpus.sample_rate", "corpus.channels", "corpus.labels"),
+    *(
+        "vqvae.commitment_weight",
+        "vqvae.learning_rate",
+        "corpus.sample_rate",
+        "corpus.channels",
+        "corpus.labels",
+    ),
     *("corpus.trim", "seed"),
 )
 TRAIN_PRIOR = (
-    *("prior.architecture", "prior.epochs", "prior.hidden_size", "prior.num_layers", "prior.num_heads"),
+    *(
+        "prior.architecture",
+        "prior.epochs",
+        "prior.hidden_size",
+        "prior.num_layers",
+        "prior.num_heads",
+    ),
     "corpus.labels",
 )
 
@@ -62,7 +74,8 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
 
 def demo(
     folder: Annotated[
-        Path, Argument(callback=spelt, metavar="DIR", help="where the recordings go", show_default=False)
+        Path,
+        Argument(callback=spelt, metavar="DIR", help="where the recordings go", show_default=False),
     ],
     seed: Annotated[int, Option(help="random seed of the sounds", **limits(Seed))] = 0,
     as_json: Json = False,
@@ -79,14 +92,24 @@ def demo(
 @takes_settings(*TRAIN)
 def train(
     folder: Annotated[
-        str, Argument(callback=spelt, metavar="DIR", help="recordings, or s3://bucket/prefix", show_default=False)
+        str,
+        Argument(
+            callback=spelt,
+            metavar="DIR",
+            help="recordings, or s3://bucket/prefix",
+            show_default=False,
+        ),
     ],
     given: Given,
-    model_name: Annotated[str | None, Option("--model-name", "--name", help="name; without it date and time")] = None,
-    prior: Annotated[bool, Option("--prior", help="also train a prior, for new sounds like the recordings")] = False,
-    out: Annotated[Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")] = Path(
-        "models"
-    ),
+    model_name: Annotated[
+        str | None, Option("--model-name", "--name", help="name; without it date and time")
+    ] = None,
+    prior: Annotated[
+        bool, Option("--prior", help="also train a prior, for new sounds like the recordings")
+    ] = False,
+    out: Annotated[
+        Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")
+    ] = Path("models"),
     as_json: Json = False,
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
@@ -102,7 +125,9 @@ def train(
     _check_folder("DIR", folder)
     model = out / f"{params.bundle.name}.distill"
     if model.exists() or model.is_symlink():
-        raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
+        raise ParamsError(
+            f"--name {model.stem}: expected a new name, found {model} there; choose another name"
+        )
     _check_model("--name", model)
     if out.suffix == model.suffix:
         asked = f"--name {out.stem} --out {out.parent}"
@@ -123,10 +148,15 @@ def train_prior(
     given: Given,
     data: Annotated[
         str | None,
-        Option(callback=spelt, metavar="DIR", help="recordings, or s3://bucket/prefix; without it those of the codec"),
+        Option(
+            callback=spelt,
+            metavar="DIR",
+            help="recordings, or s3://bucket/prefix; without it those of the codec",
+        ),
     ] = None,
     output: Annotated[
-        Path | None, Option("-o", "--output", callback=spelt, metavar="FILE", help="write a copy instead")
+        Path | None,
+        Option("-o", "--output", callback=spelt, metavar="FILE", help="write a copy instead"),
     ] = None,
     replace: Annotated[bool, Option("--replace", help="replace an existing prior or file")] = False,
     as_json: Json = False,
@@ -183,7 +213,9 @@ def _check_model(flag: str, model: Path) -> None:
     from distill.model_file.build import card_path
 
     if not is_utf8(str(model)):
-        raise ParamsError(f"{model}: expected a path in UTF-8, found other bytes in it; choose another name")
+        raise ParamsError(
+            f"{model}: expected a path in UTF-8, found other bytes in it; choose another name"
+        )
     check_replaceable(flag, [card_path(model)], replace=True)
 
 
@@ -195,14 +227,22 @@ def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> 
 
     codec, size, report = trained.codec, trained.path.stat().st_size, trained.corpus
     console = LastingConsole(stderr=as_json, highlight=False)
-    lines = [f"{report['seconds']:.1f} s of sound at {report['sample_rate_reason']}", *listed_rejections(report)]
+    lines = [
+        f"{report['seconds']:.1f} s of sound at {report['sample_rate_reason']}",
+        *listed_rejections(report),
+    ]
     lines += filter(None, [report.get("channels_reason"), left_out_line(report["left_out"])])
     console.print(*lines, sep="\n", markup=False, soft_wrap=True)
     print_codec(codec, console)
     names = ("seconds", "sample_rate", "treble_share", "trimmed_seconds", "left_out")
     document = {
         **{name: report[name] for name in names},
-        **{"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings},
+        **{
+            "model": str(trained.path),
+            "bytes": size,
+            "tier": codec.tier,
+            "recordings": codec.recordings,
+        },
         "rejected": [f"{row['path']}: {row['reason']}" for row in report["rejected"]],
         "codebook_health": codec.codebook_health,
         **{key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")},

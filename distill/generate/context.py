@@ -125,16 +125,23 @@ class GenerationContext:
         """Motion of the recordings of the prior's loudness contours; None if their codes are not known."""
         if self.prior.courses is None or not self._recordings:
             return None
-        codes, frames = evenly(list(self._recordings.values()), MOST_COURSES), self.prior.courses.frames
+        codes, frames = (
+            evenly(list(self._recordings.values()), MOST_COURSES),
+            self.prior.courses.frames,
+        )
         # A contour may be longer than the codes, because the recording's end is held out.
-        are_these = len(codes) == len(frames) and all(len(own) <= long for own, long in zip(codes, frames, strict=True))
+        are_these = len(codes) == len(frames) and all(
+            len(own) <= long for own, long in zip(codes, frames, strict=True)
+        )
         labels = list(map(int, self.prior.courses.labels.tolist()))
         return Motions(self.codec, codes, labels) if are_these else None
 
     @property
     def sample_rate(self) -> int:
         """Default sample rate of sounds: the single recording's for a one-shot model, else the codec's."""
-        return self.codec.spectrogram.sample_rate if self.single is None else self.single.sample_rate
+        return (
+            self.codec.spectrogram.sample_rate if self.single is None else self.single.sample_rate
+        )
 
     @cached_property
     def is_stereo(self) -> bool:
@@ -157,14 +164,20 @@ class GenerationContext:
         """Codes `[F, Q]` of the model's recordings by path; empty if not known."""
         if self.single is not None:
             return {self.path.name: self.single.codes}
-        return {} if self.reference is None else dict(zip(self.reference.names, self.reference.codes, strict=True))
+        return (
+            {}
+            if self.reference is None
+            else dict(zip(self.reference.names, self.reference.codes, strict=True))
+        )
 
     def labelled(self, number: int) -> list[NDArray[np.integer]]:
         """Codes `[F, Q]` of the recordings with a label; labels count from 1."""
         label = self.labels[number - 1]
         return [codes for path, codes in self._recordings.items() if dirname(path) == label]
 
-    def transposed(self, recorded: Recorded, semitones: float, note: float | None) -> tuple[Codes, list[float]]:
+    def transposed(
+        self, recorded: Recorded, semitones: float, note: float | None
+    ) -> tuple[Codes, list[float]]:
         """Codes `[F, Q]` of a recording transposed by `semitones`, or to `note`, and its new pitch in a list.
 
         The list is empty if the pitch is unclear. Raises ParamsError if the recording has no tones, or if `note` is
@@ -179,7 +192,9 @@ class GenerationContext:
                 )
             semitones = note - pitch
         if not self.codec.pitches(codes).isfinite().any():
-            raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
+            raise ParamsError(
+                "transpose: expected a recording with tones, found none; leave transpose out"
+            )
         moved: Codes = self.codec.transposed(codes, semitones).numpy()
         return moved, [] if pitch is None else [pitch + semitones]
 

@@ -39,7 +39,11 @@ from distill.seeds import Stream, derive_seed
 CANDIDATES = 16  # continuations that are sampled for a gap
 JUDGED_FRAMES = 12  # frames after a gap that score continuations, a quarter of a second
 EDGE = 1  # frames on each side of a gap that are sampled too, as their windows reach into it
-FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = 0.01, 0.02, 0.012  # crossfade; compared samples; largest shift at a seam
+FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = (
+    0.01,
+    0.02,
+    0.012,
+)  # crossfade; compared samples; largest shift at a seam
 MOST_STRETCH = 0.003  # maximum change of length between two seams, 5 cents
 COOLER = 0.5  # factor of the temperature in a gap: flicker stands out next to steady sound
 STRICT = 1.0  # standard deviation in loudness steps next to a seam, which grows by 1 with each frame of distance
@@ -94,7 +98,13 @@ class FillRequest(GenerationRequest):
         return made
 
     def _with_part(
-        self, context: GenerationContext, given: Samples, start: int, end: int, seed: int, report: Progress
+        self,
+        context: GenerationContext,
+        given: Samples,
+        start: int,
+        end: int,
+        seed: int,
+        report: Progress,
     ) -> "_WithPart":
         """Generate a part of `given`, re-encoded at the codec's rate and scaled down if above full scale."""
         codec, rate = context.codec, context.codec.spectrogram.sample_rate
@@ -105,7 +115,9 @@ class FillRequest(GenerationRequest):
         step = codec.spectrogram.samples_per_frame * self.sample_rate / rate
         before = codes[: max(0, int(start / step) - EDGE)]
         after = codes[math.ceil(end / step) + EDGE :] if end < len(given) else codes[:0]
-        drawn = self._drawn(context, before, after, len(codes) - len(before) - len(after), seed, report)
+        drawn = self._drawn(
+            context, before, after, len(codes) - len(before) - len(after), seed, report
+        )
         codes = np.concatenate([before, drawn, after])
         (decoded,) = decode_sounds(codec, [codes], len(heard), [self.side_info], self.width)
         decoded = scale * resampled(decoded, rate, self.sample_rate)[: len(given)]
@@ -113,7 +125,13 @@ class FillRequest(GenerationRequest):
         return _WithPart(codes, drawn, np.pad(decoded, missing))
 
     def _drawn(
-        self, context: GenerationContext, before: Codes, after: Codes, frames: int, seed: int, report: Progress
+        self,
+        context: GenerationContext,
+        before: Codes,
+        after: Codes,
+        frames: int,
+        seed: int,
+        report: Progress,
     ) -> Codes:
         """Sample `frames` of codes `[F, Q]` between `before` and `after`; either may be empty."""
         count = CANDIDATES if len(after) else 1
@@ -126,11 +144,15 @@ class FillRequest(GenerationRequest):
         drawn = sample_codes(context.prior, wanted, generators(seeds), processors, report)
         if not len(after):
             return drawn[0]
-        nats = nats_after(context.prior, [np.concatenate([before, own]) for own in drawn], after, self.label)
+        nats = nats_after(
+            context.prior, [np.concatenate([before, own]) for own in drawn], after, self.label
+        )
         return drawn[int(nats.argmin())]
 
 
-def _towards(context: GenerationContext, before: Codes, after: Codes, frames: int, count: int) -> list[LogitsProcessor]:
+def _towards(
+    context: GenerationContext, before: Codes, after: Codes, frames: int, count: int
+) -> list[LogitsProcessor]:
     """Logits processors for a gap between codes `[F, Q]`, which interpolate pitch and loudness from side to side."""
     share = torch.linspace(0, 1, frames + 2).double()[1:-1]
     ends = torch.from_numpy(np.stack([before[-1], after[0]]))
@@ -191,7 +213,10 @@ class _Seam(NamedTuple):
         """Compare samples `given` `[n]`, which begin at `start`, with `drawn` `[N]`, shifted by at most `reach`."""
         padded = np.pad(drawn, (reach, reach)).astype(np.float64)
         windows = sliding_window_view(padded[start : start + len(given) + 2 * reach], len(given))
-        powers, own = np.square(windows).sum(axis=1), float(np.square(given, dtype=np.float64).sum())
+        powers, own = (
+            np.square(windows).sum(axis=1),
+            float(np.square(given, dtype=np.float64).sum()),
+        )
         alike = windows @ given / np.sqrt(powers * own + 1e-20)
         gains = np.sqrt((own + 1e-12) / (powers + 1e-12)).clip(1 / MOST_GAIN, MOST_GAIN)
         return cls(alike, gains)
@@ -221,7 +246,9 @@ def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: i
     gain = gains[0] ** (1 - share) * gains[1] ** share
     ends = (0.0 if is_left else 1.0, 1.0, 1.0, 0.0 if is_right else 1.0)
     weights = np.interp(places, (start - fade, start, end, end + fade), ends)
-    rows = [gain * map_coordinates(row, [at], order=3, mode="nearest") for row in np.atleast_2d(drawn.T)]
+    rows = [
+        gain * map_coordinates(row, [at], order=3, mode="nearest") for row in np.atleast_2d(drawn.T)
+    ]
     result = given.copy()
     for channel, own in enumerate(np.atleast_2d(result.T)):
         own[places] = weights * rows[min(channel, len(rows) - 1)] + (1 - weights) * own[places]

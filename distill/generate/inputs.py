@@ -36,8 +36,14 @@ def recorded(context: GenerationContext, recording: Recording) -> Recorded:
     """Read and encode a recording. Raises AudioError and ParamsError."""
     own = context.single
     if own is not None and recording is own.samples:
-        return Recorded(own.samples, own.codes, own.side_info, context.codec.spectrogram.sample_rate)
-    if own is not None and isinstance(recording, str | os.PathLike) and Path(recording) == context.path:
+        return Recorded(
+            own.samples, own.codes, own.side_info, context.codec.spectrogram.sample_rate
+        )
+    if (
+        own is not None
+        and isinstance(recording, str | os.PathLike)
+        and Path(recording) == context.path
+    ):
         return own
     samples, side_info, sample_rate = read(context, recording)
     codes = encode(context.codec, torch.from_numpy(samples)[None])[0].numpy()
@@ -54,7 +60,11 @@ def read(context: GenerationContext, recording: Recording) -> Input:
         samples = within_full_scale(context.codec, decoded.samples, str(recording))
         return Input(samples, decoded.side_info, decoded.sample_rate)
     given = _from_memory(recording, rate)
-    sound = given.samples if given.sample_rate == rate else soxr.resample(given.samples, given.sample_rate, rate, "HQ")
+    sound = (
+        given.samples
+        if given.sample_rate == rate
+        else soxr.resample(given.samples, given.sample_rate, rate, "HQ")
+    )
     image = image_of(sound, rate) if sound.ndim == 2 else MONO
     sound = fold(sound, rate) if len(image) else mono(sound)
     side_info = SideInfo(image, noise_floor(sound, rate))
@@ -86,15 +96,25 @@ def _from_memory(recording: object, rate: int) -> Original:
     try:
         given = np.asarray(sound.samples)
         samples = np.array(given, dtype=np.float32, order="C")  # PyTorch takes no negative strides
-    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor that requires a gradient
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # RuntimeError: a tensor that requires a gradient
         raise ParamsError(
             f"samples: expected a sound, mono [N] or stereo [N, 2], of finite numbers, found {type(sound.samples).__name__} "
             "of something else; give samples or a path"
         ) from error
-    is_shaped = len(samples) > 0 and (samples.ndim == 1 or samples.shape[1:] == (2,)) if samples.ndim else False
+    is_shaped = (
+        len(samples) > 0 and (samples.ndim == 1 or samples.shape[1:] == (2,))
+        if samples.ndim
+        else False
+    )
     if not is_shaped or not np.isfinite(samples).all():
         wrong = "NaN or infinite values" if is_shaped else f"the shape {samples.shape}"
-        raise ParamsError(f"samples: expected a sound, mono [N] or stereo [N, 2], of finite numbers, found {wrong}")
+        raise ParamsError(
+            f"samples: expected a sound, mono [N] or stereo [N, 2], of finite numbers, found {wrong}"
+        )
     is_whole = isinstance(sound.sample_rate, int | np.integer)
     if not (is_whole and int(sound.sample_rate) in SAMPLE_RATES):
         raise ParamsError(
@@ -102,4 +122,6 @@ def _from_memory(recording: object, rate: int) -> Original:
             "found another; give that of the samples"
         )
     silence, full_scale = CODINGS.get(given.dtype.name, (0, 1))
-    return Original((samples - np.float32(silence)) / np.float32(full_scale), int(sound.sample_rate), 32)
+    return Original(
+        (samples - np.float32(silence)) / np.float32(full_scale), int(sound.sample_rate), 32
+    )

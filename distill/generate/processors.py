@@ -18,7 +18,11 @@ from torch import Tensor, nn
 from distill.codec.layout import ATOM, NOTE, SHAPE, TUNING, FrameLayout
 from distill.codes.sequences import eos_token
 
-TONE_TOP_P = {NOTE: 0.6, TUNING: 0.6, ATOM: 0.9}  # maximum top-p of tone levels: more lets held notes break off
+TONE_TOP_P = {
+    NOTE: 0.6,
+    TUNING: 0.6,
+    ATOM: 0.9,
+}  # maximum top-p of tone levels: more lets held notes break off
 FINEST_TEMPERATURE = 0.5  # of the finest spectral level in a frame with a tone, 1 for the coarsest: more makes flicker
 SURE = 0.9  # EOS probability that ends a sound before its loudness contour: going on would leave a hole
 SOFT_STEPS = 10  # loudness steps (20 dB) below the loudest frame that an early end requires
@@ -52,7 +56,9 @@ class SamplingStep(NamedTuple):
 LogitsProcessor = Callable[[Tensor, SamplingStep], Tensor]
 
 
-def chain(sampling: Sampling, layout: FrameLayout, requested: Sequence[LogitsProcessor]) -> list[LogitsProcessor]:
+def chain(
+    sampling: Sampling, layout: FrameLayout, requested: Sequence[LogitsProcessor]
+) -> list[LogitsProcessor]:
     """Processors in order: defaults wrap the request's processors; a later processor overrides an earlier one."""
     truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p)
     return [cool_fine_shapes(layout), *requested, truncate]

@@ -51,7 +51,9 @@ class GeneratedSound:
     @property
     def is_at_note(self) -> bool:
         """Whether the pitch is within IN_TUNE of the requested note, or no note was requested."""
-        return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
+        return self.note is None or (
+            self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE
+        )
 
 
 Emit = Callable[[int, GeneratedSound], GeneratedSound]
@@ -70,7 +72,9 @@ class RejectionCriterion:
     name: str
     applies: Callable[[GeneratedSound], bool]
     needs_audio: bool = False  # needs samples
-    remedy: str = ""  # advice in the error raised if it rejects the whole first batch; "" for no error
+    remedy: str = (
+        ""  # advice in the error raised if it rejects the whole first batch; "" for no error
+    )
 
 
 FAULTY = RejectionCriterion("faulty", lambda sound: bool(sound.faults), needs_audio=True)
@@ -81,7 +85,8 @@ COPY = RejectionCriterion("copy", lambda sound: sound.verdict == "copy")
 def of_other_label(label: str) -> RejectionCriterion:
     """Reject sounds whose nearest recording has another label."""
     return RejectionCriterion(
-        "other label", lambda sound: sound.novelty is not None and dirname(sound.novelty.spectra.nearest) != label
+        "other label",
+        lambda sound: sound.novelty is not None and dirname(sound.novelty.spectra.nearest) != label,
     )
 
 
@@ -176,10 +181,14 @@ def generate_until_accepted(
     for first in range(0, MAX_DRAFTS, choice.drafts):
         attempts = range(first, first + choice.drafts)
         draws.redrawn.update(draws.left.values())
-        drawn = iter(draw([DraftKey(number, attempt) for number in numbers for attempt in attempts]))
+        drawn = iter(
+            draw([DraftKey(number, attempt) for number in numbers for attempt in attempts])
+        )
         draws.left = {}
         for number in numbers:
-            accepted: dict[str, GeneratedSound] = {}  # first accepted draft for each reason to avoid it
+            accepted: dict[
+                str, GeneratedSound
+            ] = {}  # first accepted draft for each reason to avoid it
             refused: list[str] = []
             for sound in map(judged, choice.order(number, [next(drawn) for _ in attempts])):
                 if reason := _reason(criteria, sound):
@@ -190,7 +199,9 @@ def generate_until_accepted(
                     break
             draws.drawn.pop(number, None)  # moves the sound to the end
             mildest = [NO_REASON, *(each.name for each in reversed(choice.avoided))]
-            draws.drawn[number] = next((accepted[reason] for reason in mildest if reason in accepted), sound)
+            draws.drawn[number] = next(
+                (accepted[reason] for reason in mildest if reason in accepted), sound
+            )
             if not accepted:
                 draws.left[number] = refused.pop()
             draws.redrawn.update(refused)

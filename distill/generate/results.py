@@ -106,7 +106,12 @@ class Result(ABC):
         import pandas as pd
 
         rows = [
-            {"seconds": sound.seconds, "frames": len(sound.codes), **self._tuned(sound), **self._own(sound)}
+            {
+                "seconds": sound.seconds,
+                "frames": len(sound.codes),
+                **self._tuned(sound),
+                **self._own(sound),
+            }
             | (sound.novelty.json() if sound.novelty else {})
             | (sound.likeness.json if sound.likeness else {})
             for sound in self.draws.sounds
@@ -118,11 +123,16 @@ class Result(ABC):
         rows = [(self.KIND, "seconds", "note", "verdict")]
         for number, sound in enumerate(islice(self.draws.sounds, MOST_ROWS)):
             words = one_line("; ".join(filter(None, self._in_words(sound))))
-            rows.append((str(number), f"{sound.seconds:.2f}", self._tuned(sound).get("heard", ""), words))
+            rows.append(
+                (str(number), f"{sound.seconds:.2f}", self._tuned(sound).get("heard", ""), words)
+            )
         columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
         more = len(self.draws.sounds) - MOST_ROWS
         return "\n".join(
-            [*table(list(zip(*columns, strict=True)), terminal_width()), *[f"and {more} more"] * (more > 0)]
+            [
+                *table(list(zip(*columns, strict=True)), terminal_width()),
+                *[f"and {more} more"] * (more > 0),
+            ]
         )
 
     def _repr_html_(self) -> str:
@@ -137,9 +147,18 @@ class Result(ABC):
             novelty = sound.novelty
             judged: Json = {"novelty": None, "short": None, "explanation": None}
             if novelty is not None:
-                judged = {"novelty": novelty.json(), "short": novelty.short, "explanation": novelty.explanation}
+                judged = {
+                    "novelty": novelty.json(),
+                    "short": novelty.short,
+                    "explanation": novelty.explanation,
+                }
             alike = sound.likeness.json if sound.likeness else {}
-            about = {"file": str(path), "seconds": sound.seconds, **self._levelled(sound), **self._tuned(sound)}
+            about = {
+                "file": str(path),
+                "seconds": sound.seconds,
+                **self._levelled(sound),
+                **self._tuned(sound),
+            }
             rows.append({**about, **judged, **self._own(sound), **alike})
         shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
         if self.output.loudness is not None:
@@ -154,9 +173,14 @@ class Result(ABC):
         seed = [] if self.seed is None else [f"seed {self.seed}"]
         sounds, end = [], ", ".join([*seed, f"{self.sample_rate} Hz"])
         for path, sound in zip(paths, self.draws.sounds, strict=True):
-            words = "  ".join(filter(None, [self._tuned(sound).get("heard"), *self._in_words(sound)]))
+            words = "  ".join(
+                filter(None, [self._tuned(sound).get("heard"), *self._in_words(sound)])
+            )
             sounds.append(beside(f"{path}  {sound.seconds:.2f} s", words, width))
-        return [*sounds, *wrapped([*self._tuning_lines(), *self._lines(), *self._loudness_lines(), end], width)]
+        return [
+            *sounds,
+            *wrapped([*self._tuning_lines(), *self._lines(), *self._loudness_lines(), end], width),
+        ]
 
     def _loudness_lines(self) -> list[str]:
         """Line on sounds that are softer than requested, if any."""
@@ -171,9 +195,14 @@ class Result(ABC):
         asked = len(self.notes) - self.notes.count(None)
         if not asked:
             return []
-        drawn = f"; {several(self.redrawn_off_note, 'other')} drawn again" * bool(self.redrawn_off_note)
+        drawn = f"; {several(self.redrawn_off_note, 'other')} drawn again" * bool(
+            self.redrawn_off_note
+        )
         at_note = f"{asked - self.off_note} of {asked} {self.KIND}s at their note"
-        return [f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}", *filter(None, [self.tuning.in_words])]
+        return [
+            f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}",
+            *filter(None, [self.tuning.in_words]),
+        ]
 
     def _tuned(self, sound: GeneratedSound) -> Json:
         """Note and pitch of a sound, also in words; empty if no note was requested."""
@@ -182,8 +211,16 @@ class Result(ABC):
         heard, offset = "no clear pitch", self.tuning.offset
         if sound.pitch is not None:
             away = sound.pitch - sound.note
-            heard = f"{100 * away:+.0f} cents" if abs(away) < 1 else f"heard at {pitch_name(sound.pitch - offset)}"
-        return {"note": sound.note, "pitch": sound.pitch, "heard": f"{pitch_name(sound.note - offset)}: {heard}"}
+            heard = (
+                f"{100 * away:+.0f} cents"
+                if abs(away) < 1
+                else f"heard at {pitch_name(sound.pitch - offset)}"
+            )
+        return {
+            "note": sound.note,
+            "pitch": sound.pitch,
+            "heard": f"{pitch_name(sound.note - offset)}: {heard}",
+        }
 
     @abstractmethod
     def _own(self, sound: Any) -> Json:
@@ -256,7 +293,9 @@ class Generated(Result):
         if self.fault_report is not None:
             lines += self.fault_report.lines
         elif None in self.novelty:
-            lines.append("novelty and faults unknown: the model has no codes of its training recordings")
+            lines.append(
+                "novelty and faults unknown: the model has no codes of its training recordings"
+            )
         return lines
 
 
@@ -287,20 +326,27 @@ class Take(GeneratedSound):
     similarity: Similarity
 
 
-def with_similarity(context: GenerationContext, drafts: Drafts, recording: Recorded, codes: Codes) -> Drafts:
+def with_similarity(
+    context: GenerationContext, drafts: Drafts, recording: Recorded, codes: Codes
+) -> Drafts:
     """Make takes of sounds: add their similarity to a recording, whose codes `[F, Q]` may have been transposed."""
     decoded = decode_sounds(context.codec, [recording.codes])[0]
     coding_db = sound_difference(context.codec, recording.samples, decoded)
     takes = [own.codes for own in drafts.sounds]
     alike = similarities(context.codec, context.reference, codes, takes, coding_db)
     drafts.drawn = {
-        number: Take(**vars(drafts.drawn[number]), similarity=similarity) for number, similarity in enumerate(alike)
+        number: Take(**vars(drafts.drawn[number]), similarity=similarity)
+        for number, similarity in enumerate(alike)
     }
     return drafts
 
 
 def similarities(
-    codec: VQVAE, reference: Reference | None, recording: Codes, takes: Sequence[Codes], coding_db: float
+    codec: VQVAE,
+    reference: Reference | None,
+    recording: Codes,
+    takes: Sequence[Codes],
+    coding_db: float,
 ) -> list[Similarity]:
     """Similarity of takes to the recording that they vary; all are codes `[F, Q]` of equal length.
 

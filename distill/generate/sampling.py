@@ -42,7 +42,11 @@ class Sequences:
 
     def most_frames(self, prior: Prior) -> int:
         """Maximum frames of a sequence: at most the prior's training length if it ends by itself without a prompt."""
-        if self.natural_ending and not (self.has_given_length or len(self.prompt)) and prior.most_frames:
+        if (
+            self.natural_ending
+            and not (self.has_given_length or len(self.prompt))
+            and prior.most_frames
+        ):
             return min(self.max_frames, prior.most_frames)
         return self.max_frames
 
@@ -69,7 +73,11 @@ def sample_codes(
     depend on the others, except by rounding. Beyond its context the prior continues from the last half of its window.
     Raises ArtifactError if the prior gives NaN or infinite values.
     """
-    layout, sizes, smoothing = prior.shape.layout, prior.shape.codebook_sizes, prior.smoothing.tolist()
+    layout, sizes, smoothing = (
+        prior.shape.layout,
+        prior.shape.codebook_sizes,
+        prior.smoothing.tolist(),
+    )
     most_frames = wanted.most_frames(prior)
     in_turn = chain(wanted.sampling, layout, processors)
     codes = torch.zeros(wanted.count, most_frames, len(sizes), dtype=torch.int64)
@@ -82,15 +90,21 @@ def sample_codes(
         possible = logits if may_end else logits[:, : sizes[level]]
         shares = undo_label_smoothing(possible.float().cpu(), smoothing[level], sizes[level])
         if not math.isfinite(shares.sum()):
-            raise ArtifactError("expected finite logits of the prior, found NaN or infinite values; train it again")
+            raise ArtifactError(
+                "expected finite logits of the prior, found NaN or infinite values; train it again"
+            )
         step = SamplingStep(frame, level, active, coarser.cpu(), codes)
         for processor in in_turn:
             shares = processor(shares, step)
         return draw(shares, numbers[:, level])
 
-    with torch.backends.mkldnn.flags(False, None, None, None):  # oneDNN costs more than it saves here
+    with torch.backends.mkldnn.flags(
+        False, None, None, None
+    ):  # oneDNN costs more than it saves here
         for frame in range(most_frames):
-            numbers = torch.stack([uniform(random[row], len(sizes)) for row in active.tolist()])  # [B, Q]
+            numbers = torch.stack(
+                [uniform(random[row], len(sizes)) for row in active.tolist()]
+            )  # [B, Q]
             drawn = sampler.next_frame(draw_level).cpu()
             codes[active, frame] = drawn
             ended = active[drawn[:, 0] == eos_token(prior.codebook_size)]
@@ -103,7 +117,9 @@ def sample_codes(
                 active = active[unfinished]
             done = int((lengths < most_frames).sum())
             progress(frame + 1, most_frames, f"frames, {done} of {wanted.count} sounds ended")
-    return [own[:length].numpy().copy() for own, length in zip(codes, lengths.tolist(), strict=True)]
+    return [
+        own[:length].numpy().copy() for own, length in zip(codes, lengths.tolist(), strict=True)
+    ]
 
 
 def sample_along_courses(
@@ -121,13 +137,18 @@ def sample_along_courses(
     the prior's contours. With a prompt no motion is transferred; with a prompt and a length there is no contour.
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
-        return [SampledCodes(codes) for codes in sample_codes(prior, wanted, random, processors, progress)]
+        return [
+            SampledCodes(codes)
+            for codes in sample_codes(prior, wanted, random, processors, progress)
+        ]
     most = wanted.most_frames(prior)
     if len(wanted.prompt):
         courses, motions = prior.courses.continued(wanted.prompt, wanted.label, random), None
     else:
         repeats = motions.repeats if motions else lambda _: False
-        courses = prior.courses.stretched(most, wanted.label, random, wanted.natural_ending, repeats)
+        courses = prior.courses.stretched(
+            most, wanted.label, random, wanted.natural_ending, repeats
+        )
     in_time = [course.in_time for course in courses]
     own = [follow(prior.courses.tokens(courses, most), prior.codebook_size, in_time)]
     if motions and any(in_time):
@@ -142,7 +163,11 @@ def sample_along_courses(
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:
     """Sampler of the prior, guided if there is a label and a guidance scale other than 1."""
     labels, scale = torch.full((wanted.count,), wanted.label), wanted.sampling.guidance
-    history = torch.from_numpy(wanted.prompt).reshape(-1, prior.num_quantizers).expand(wanted.count, -1, -1)
+    history = (
+        torch.from_numpy(wanted.prompt)
+        .reshape(-1, prior.num_quantizers)
+        .expand(wanted.count, -1, -1)
+    )
     if not wanted.label or scale == 1:
         return Sampler(prior, history, labels)
     # Loudness is not guided: labels name kinds of sound, and guided loudness ends sounds at odd times.
@@ -156,14 +181,20 @@ class GuidedSampler(Sampler):
     The batch is doubled: the second half has the same sequences without a label.
     """
 
-    def __init__(self, prior: Prior, history: Tensor, labels: Tensor, scales: Sequence[float]) -> None:
-        super().__init__(prior, history.repeat(2, 1, 1), torch.cat([labels, torch.zeros_like(labels)]))
+    def __init__(
+        self, prior: Prior, history: Tensor, labels: Tensor, scales: Sequence[float]
+    ) -> None:
+        super().__init__(
+            prior, history.repeat(2, 1, 1), torch.cat([labels, torch.zeros_like(labels)])
+        )
         self._scales = scales
 
     def next_frame(self, draw: DrawCode) -> Tensor:
         def draw_guided(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
             conditional, unconditional = logits.float().chunk(2)
-            guided = classifier_free_guidance(conditional, unconditional, self._scales[coarser.shape[1]])
+            guided = classifier_free_guidance(
+                conditional, unconditional, self._scales[coarser.shape[1]]
+            )
             return draw(guided, coarser.chunk(2)[0], frame).repeat(2)
 
         return super().next_frame(draw_guided).chunk(2)[0]

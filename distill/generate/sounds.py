@@ -41,7 +41,14 @@ from distill.generate.rejection import (
     generate_until_accepted,
     kept,
 )
-from distill.generate.sampling import NO_CODES, SampledCodes, Sequences, generators, sample_along_courses, sample_codes
+from distill.generate.sampling import (
+    NO_CODES,
+    SampledCodes,
+    Sequences,
+    generators,
+    sample_along_courses,
+    sample_codes,
+)
 from distill.generate.settings import Delivery, OnSound
 from distill.progress import Progress, silent
 from distill.seeds import Stream, derive_seed
@@ -130,8 +137,12 @@ class GenerationRequest:
 
     def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Sample codes of some sounds, without the prompt."""
-        notes = [context.tuner.weights(list(map(self.note_of, attempt.numbers)))] if self.notes else []
-        return self._sampled(context, attempt, frames_for_seconds(context.codec, self.max_seconds), notes)
+        notes = (
+            [context.tuner.weights(list(map(self.note_of, attempt.numbers)))] if self.notes else []
+        )
+        return self._sampled(
+            context, attempt, frames_for_seconds(context.codec, self.max_seconds), notes
+        )
 
     def _sampled(
         self,
@@ -143,11 +154,22 @@ class GenerationRequest:
     ) -> list[SampledCodes]:
         """Sample codes with processors, and with `has_courses` along loudness contours of recordings."""
         prior, random = context.prior, generators(attempt.seeds)
-        wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
+        wanted = Sequences(
+            len(attempt.numbers),
+            frames,
+            self.natural_ending,
+            self.label,
+            self.prompt,
+            self.sampling,
+        )
         if not has_courses:
-            return list(map(SampledCodes, sample_codes(prior, wanted, random, processors, attempt.progress)))
+            return list(
+                map(SampledCodes, sample_codes(prior, wanted, random, processors, attempt.progress))
+            )
         motions, bends = context.motions, not self.is_tuned
-        return sample_along_courses(prior, wanted, random, processors, motions, bends, attempt.progress)
+        return sample_along_courses(
+            prior, wanted, random, processors, motions, bends, attempt.progress
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -169,22 +191,35 @@ class TakeRequest(GenerationRequest):
 
     def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Sample codes of some takes."""
-        recording, strength, codec, count = self.recording, self.strength, context.codec, len(attempt.numbers)
+        recording, strength, codec, count = (
+            self.recording,
+            self.strength,
+            context.codec,
+            len(attempt.numbers),
+        )
         if not strength:
             return [SampledCodes(recording.copy()) for _ in attempt.numbers]
-        processors: list[LogitsProcessor] = [context.tuner.following(recording, count)] if self.is_tuned else []
+        processors: list[LogitsProcessor] = (
+            [context.tuner.following(recording, count)] if self.is_tuned else []
+        )
         if strength < 1:
             kept = [kept_codes(recording, strength, own) for own in attempt.take_seeds]
             processors += [
                 pull_to(codec.code_vectors(), torch.from_numpy(recording), strength),
                 keep(torch.from_numpy(np.stack(kept))),
             ]
-        return self._sampled(context, attempt, len(recording), processors, has_courses=strength == 1)
+        return self._sampled(
+            context, attempt, len(recording), processors, has_courses=strength == 1
+        )
 
 
 def in_tune(request: GenerationRequest) -> RejectionCriterion:
     """Reject sounds that are not at their note; generation stops with an error if the whole first batch is rejected."""
-    other = "give a length: what goes on may be short" if len(request.prompt) else "choose another label"
+    other = (
+        "give a length: what goes on may be short"
+        if len(request.prompt)
+        else "choose another label"
+    )
     return replace(MISTUNED, remedy=other)
 
 
@@ -224,13 +259,21 @@ def generate_sounds(
     infinite values, or if a criterion with a remedy rejects the whole first batch.
     """
     draws, choice = Drafts(), context.choice(request.drafts, seeds.of_choice, request.label)
-    needs_audio = request.is_tuned or choice.drafts > 1 or any(criterion.needs_audio for criterion in criteria)
+    needs_audio = (
+        request.is_tuned
+        or choice.drafts > 1
+        or any(criterion.needs_audio for criterion in criteria)
+    )
     alone = int(first_alone)
     starts = [*range(alone), *range(alone, request.count, BATCH // choice.drafts)]
     for batch in itertools.starmap(range, itertools.pairwise([*starts, request.count])):
-        is_whole = batch.start == alone or request.count == 1  # first full batch, after a first sound alone
+        is_whole = (
+            batch.start == alone or request.count == 1
+        )  # first full batch, after a first sound alone
         draw = partial(_drawn, context, request, seeds, batch, report, needs_audio)
-        made = generate_until_accepted(batch, draw, partial(_judged, context, request), criteria, choice)
+        made = generate_until_accepted(
+            batch, draw, partial(_judged, context, request), criteria, choice
+        )
         for criterion in criteria:
             left = [*draws.left.values(), *made.left.values()]
             if criterion.remedy and is_whole and left == [criterion.name] * batch.stop:
@@ -239,7 +282,9 @@ def generate_sounds(
                     f"{MAX_DRAFTS * batch.stop} that were drawn; leave the note out, or {criterion.remedy}"
                 )
         if not needs_audio:
-            made.drawn = dict(zip(batch, _decoded(context, request, batch, made.sounds), strict=True))
+            made.drawn = dict(
+                zip(batch, _decoded(context, request, batch, made.sounds), strict=True)
+            )
         for number in batch:
             made.deliver(number, made.drawn[number], emit)
         draws.add(made)
@@ -269,7 +314,10 @@ def _drawn(
     drawn = request.draw(context, Attempt(numbers, own, of_takes, progress))
     sounds = [
         GeneratedSound(
-            np.concatenate([request.prompt.reshape(-1, sound.codes.shape[1]), sound.codes]), None, None, NO_SAMPLES
+            np.concatenate([request.prompt.reshape(-1, sound.codes.shape[1]), sound.codes]),
+            None,
+            None,
+            NO_SAMPLES,
         )
         for sound in drawn
     ]
@@ -278,7 +326,10 @@ def _drawn(
 
 
 def _with_side_info(
-    context: GenerationContext, request: GenerationRequest, sound: GeneratedSound, drawn: SampledCodes
+    context: GenerationContext,
+    request: GenerationRequest,
+    sound: GeneratedSound,
+    drawn: SampledCodes,
 ) -> GeneratedSound:
     """Set a sound's side information: requested, else from the recording that it follows, else from the nearest."""
     if request.side_info is not None:
@@ -288,14 +339,19 @@ def _with_side_info(
     return replace(sound, side_info=context.side_info_like(drawn.followed, sound.novelty))
 
 
-def _judged(context: GenerationContext, request: GenerationRequest, sound: GeneratedSound) -> GeneratedSound:
+def _judged(
+    context: GenerationContext, request: GenerationRequest, sound: GeneratedSound
+) -> GeneratedSound:
     """Score the novelty of a sound after its prompt, if the model has a reference."""
     novelty = sound.novelty or context.novelty([sound.codes[len(request.prompt) :]])[0]
     return replace(sound, novelty=novelty)
 
 
 def _decoded(
-    context: GenerationContext, request: GenerationRequest, numbers: Sequence[int], sounds: Sequence[GeneratedSound]
+    context: GenerationContext,
+    request: GenerationRequest,
+    numbers: Sequence[int],
+    sounds: Sequence[GeneratedSound],
 ) -> list[GeneratedSound]:
     """Decode sounds: add samples, likeness, side information cut to their length, and faults and pitch if requested."""
     rate, length = context.codec.spectrogram.sample_rate, None
@@ -303,10 +359,14 @@ def _decoded(
         length = request.prompt_samples(context) + max(1, round(request.max_seconds * rate))
     codes = [sound.codes for sound in sounds]
     step = context.codec.spectrogram.samples_per_frame
-    side_info = [sound.side_info.cut(0.0, (length or len(sound.codes) * step) / rate) for sound in sounds]
+    side_info = [
+        sound.side_info.cut(0.0, (length or len(sound.codes) * step) / rate) for sound in sounds
+    ]
     decoded = list(decoded_sounds(context.codec, codes, length, side_info, request.width))
     mono = [in_mono for _, in_mono in decoded]
-    faults = context.faults(codes, mono, request.kinds) if request.finds_faults else [None] * len(sounds)
+    faults = (
+        context.faults(codes, mono, request.kinds) if request.finds_faults else [None] * len(sounds)
+    )
     channels, likeness = request.channels(context), context.likeness(mono)
     made = [
         replace(
@@ -317,19 +377,29 @@ def _decoded(
             side_info=about,
             likeness=alike,
         )
-        for sound, (samples, _), faulty, about, alike in zip(sounds, decoded, faults, side_info, likeness, strict=True)
+        for sound, (samples, _), faulty, about, alike in zip(
+            sounds, decoded, faults, side_info, likeness, strict=True
+        )
     ]
     if not request.is_tuned:
         return made
-    pitches = [context.tuner.measure(in_mono[request.prompt_samples(context) :]) for _, in_mono in decoded]
+    pitches = [
+        context.tuner.measure(in_mono[request.prompt_samples(context) :]) for _, in_mono in decoded
+    ]
     notes = map(request.note_of, numbers)
-    return [replace(sound, note=note, pitch=pitch) for sound, note, pitch in zip(made, notes, pitches, strict=True)]
+    return [
+        replace(sound, note=note, pitch=pitch)
+        for sound, note, pitch in zip(made, notes, pitches, strict=True)
+    ]
 
 
 def by_label(count: int, labels: int) -> list[tuple[int, int]]:
     """Divide `count` sounds among labels: (label from 1 on, number of its sounds); without labels, all have label 0."""
     numbers = range(1, 1 + labels) if labels else range(1)
-    return [(label, len(range(place, count, len(numbers)))) for place, label in enumerate(numbers[:count])]
+    return [
+        (label, len(range(place, count, len(numbers))))
+        for place, label in enumerate(numbers[:count])
+    ]
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
@@ -345,7 +415,9 @@ def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
     """
     frames, levels = codes.shape
     noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
-    ranks = np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames  # [F], in [0, 1)
+    ranks = (
+        np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames
+    )  # [F], in [0, 1)
     # Proportion of sampled frames for each level; a finer level begins at a lower strength.
     steps = (np.arange(levels) - (SHAPE - NOTE)).clip(0)  # counted from the coarsest level
     drawn = ((strength - COARSE_FROM * (1 - steps / steps[-1])) / (1 - COARSE_FROM)).clip(0.0, 1.0)
@@ -382,7 +454,9 @@ def decoded_sounds(
     def finished(audio: torch.Tensor, about: SideInfo) -> tuple[Samples, Samples]:
         first, *other = np.atleast_2d(audio[..., :length].cpu().numpy().copy())
         if not np.isfinite(first).all():
-            raise ArtifactError("expected finite samples of the codec, found NaN or infinite values; train it again")
+            raise ArtifactError(
+                "expected finite samples of the codec, found NaN or infinite values; train it again"
+            )
         stereo = [upmixed(first, other[0], about.image, rate, width)] if other else []
         in_mono, *others = [limited(faded(samples, rate)) for samples in (first, *stereo)]
         return (*others, in_mono)[0], in_mono
@@ -408,7 +482,9 @@ def generated(
 ) -> Drafts:
     """Generate the sounds of a request at `made_at` Hz, by default the codec's sample rate, and deliver them as `output`."""
     emit = emitted(output, made_at or context.codec.spectrogram.sample_rate, delivery.on_sound)
-    return request.make(context, Seeds(seed), criteria, delivery.progress, emit, delivery.first_alone)
+    return request.make(
+        context, Seeds(seed), criteria, delivery.progress, emit, delivery.first_alone
+    )
 
 
 def seed_or_any(seed: int | None) -> int:
@@ -421,7 +497,9 @@ def emitted(output: Output, sample_rate: int, on_sound: OnSound | None) -> Emit:
 
     def emit(number: int, sound: GeneratedSound) -> GeneratedSound:
         samples, under_db = output.of(sound.samples, sample_rate)
-        made = replace(sound, samples=samples, seconds=len(samples) / output.sample_rate, under_db=under_db)
+        made = replace(
+            sound, samples=samples, seconds=len(samples) / output.sample_rate, under_db=under_db
+        )
         if on_sound is None:
             return made
         on_sound(number, samples)

@@ -74,14 +74,20 @@ def with_own_note(context: GenerationContext, settings: KitSettings) -> KitSetti
     if pitch is None:
         return settings
     note = round(pitch - tuning.offset)
-    held = at_notes(context, sound_of(context, context.single, settings.seconds), [note], tuning.offset)
+    held = at_notes(
+        context, sound_of(context, context.single, settings.seconds), [note], tuning.offset
+    )
     return settings.model_copy(update={"notes": str(note)}) if held else settings
 
 
 def pitch_of(context: GenerationContext, sound: Recorded | GeneratedSound) -> float | None:
     """Pitch of a sound in semitones (MIDI), or None if its codes have no tones or its pitch is unclear."""
     has_tones = context.codec.pitches(torch.from_numpy(sound.codes)).isfinite().any()
-    return context.tuner.measure(folded(sound.samples, context.codec.spectrogram.sample_rate)) if has_tones else None
+    return (
+        context.tuner.measure(folded(sound.samples, context.codec.spectrogram.sample_rate))
+        if has_tones
+        else None
+    )
 
 
 def sound_of(context: GenerationContext, recorded: Recorded, seconds: float) -> GeneratedSound:
@@ -91,10 +97,14 @@ def sound_of(context: GenerationContext, recorded: Recorded, seconds: float) -> 
         recorded.codes[: frames_for_seconds(context.codec, seconds)],
         recorded.samples[: round(seconds * rate)],
     )
-    return GeneratedSound(codes, None, None, samples, len(samples) / rate, None, pitch, recorded.side_info)
+    return GeneratedSound(
+        codes, None, None, samples, len(samples) / rate, None, pitch, recorded.side_info
+    )
 
 
-def different_notes(context: GenerationContext, sounds: Sequence[GeneratedSound]) -> tuple[int, ...]:
+def different_notes(
+    context: GenerationContext, sounds: Sequence[GeneratedSound]
+) -> tuple[int, ...]:
     """Sorted notes of sounds on one key; () for a single note, or if fewer than half have a clear pitch."""
     pitches = [pitch_of(context, sound) for sound in sounds if sound.note is None]
     notes = [round(pitch) for pitch in pitches if pitch is not None]
@@ -102,14 +112,18 @@ def different_notes(context: GenerationContext, sounds: Sequence[GeneratedSound]
     return tuple(sorted(set(notes))) if are_tonal and len(set(notes)) > 1 else ()
 
 
-def check_instrument(context: GenerationContext, settings: KitSettings, labels: dict[int, str]) -> None:
+def check_instrument(
+    context: GenerationContext, settings: KitSettings, labels: dict[int, str]
+) -> None:
     """Check the settings of an instrument of these labels. Raises ArtifactError and ParamsError."""
     if settings.notes is None and not settings.one_key:
         return
     place = "on one key" if settings.one_key else "at notes"
     if len(labels) > 1:
         known = one_line(", ".join(labels.values()), 1000)
-        raise ParamsError(f"labels: expected one for an instrument {place}, found {known}; choose one of them")
+        raise ParamsError(
+            f"labels: expected one for an instrument {place}, found {known}; choose one of them"
+        )
     if settings.notes is None:
         return
     if settings.keys:
@@ -127,11 +141,16 @@ class KitGenerator:
         self.context, self.settings, self.refused = context, settings, Counter[str]()
         self.rate, self.report = context.codec.spectrogram.sample_rate, settings.progress
         self.tuning = CONCERT if settings.notes is None else context.tuner.tuning(settings.tuning)
-        numbers = list(map(context.label_number, settings.labels)) or range(1, len(context.labels) + 1)
+        numbers = list(map(context.label_number, settings.labels)) or range(
+            1, len(context.labels) + 1
+        )
         self.labels = {number: context.labels[number - 1] for number in numbers}
         if context.single is not None or (settings.one_key and not self.labels):
             self.labels = {0: context.path.stem}
-        named = {context.labels[context.label_number(label) - 1]: key for label, key in settings.keys.items()}
+        named = {
+            context.labels[context.label_number(label) - 1]: key
+            for label, key in settings.keys.items()
+        }
         self.keys, self.spectra = read_keys(named), CodeSpectra(context.codec)
         check_instrument(context, settings, self.labels)
 
@@ -140,7 +159,9 @@ class KitGenerator:
         if self.settings.notes is not None:
             yield list(self._at_notes())
             return
-        names = list(self.labels.values()) or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
+        names = list(self.labels.values()) or [
+            f"group {number}" for number in range(1, MOST_CLUSTERS + 1)
+        ]
         places = assign_keys(names, self.context.labels or names, self.keys)
         drawn = self._of_labels() if self.labels else self._of_clusters()
         for group in map(Group, names, places, drawn):
@@ -161,7 +182,9 @@ class KitGenerator:
                 yield self.draw(number, each, before, total, title, of_one=self.context.single)
                 continue
             drafts = self.draw(number, pool, before, total, title)
-            drawn = self.with_takes(number, self._most_alike(drafts.sounds), before + pool, total, title)
+            drawn = self.with_takes(
+                number, self._most_alike(drafts.sounds), before + pool, total, title
+            )
             yield drawn._replace(refused=drafts.refused + drawn.refused)
 
     def _of_clusters(self) -> Iterator[KeySounds]:
@@ -169,10 +192,14 @@ class KitGenerator:
         total = pool + MOST_CLUSTERS * each
         drafts = self.draw(0, pool, 0, total, "sounds to choose from")
         self.refused.update(drafts.refused)
-        clusters = spectral_clusters([self.spectra(sound.codes) for sound in drafts.sounds], self.layers)
+        clusters = spectral_clusters(
+            [self.spectra(sound.codes) for sound in drafts.sounds], self.layers
+        )
         for position, members in enumerate(clusters):
             anchors = [drafts.sounds[member] for member in members]
-            yield self.with_takes(0, anchors, pool + position * each, total, f"sounds, group {position + 1}")
+            yield self.with_takes(
+                0, anchors, pool + position * each, total, f"sounds, group {position + 1}"
+            )
 
     def _distances(self, sounds: Sequence[GeneratedSound]) -> NDArray[np.float64]:
         """Distances between sounds, `[n, n]` in dB."""
@@ -187,13 +214,23 @@ class KitGenerator:
         nearest = unlike[unlike.sum(axis=0).argmin()].argsort(kind="stable")
         return [drafts[position] for position in nearest[: self.layers]]
 
-    def with_takes(self, label: int, anchors: Sequence[GeneratedSound], before: int, of: int, title: str) -> KeySounds:
+    def with_takes(
+        self, label: int, anchors: Sequence[GeneratedSound], before: int, of: int, title: str
+    ) -> KeySounds:
         """Sounds of a key: an anchor for each layer, from soft to loud, and takes of it."""
         sounds, refused, each = list[GeneratedSound](), Counter[str](), self.settings.each
         by_level = sorted(anchors, key=lambda sound: int(sound.codes[:, 0].max()))
-        bounds = [each * layer // len(by_level) for layer in range(len(by_level) + 1)] if by_level else []
-        for layer, (anchor, (first, last)) in enumerate(zip(by_level, pairwise(bounds), strict=True), start=1):
-            takes = self.draw(label, last - first - 1, before + first, of, title, of_one=anchor, layer=layer)
+        bounds = (
+            [each * layer // len(by_level) for layer in range(len(by_level) + 1)]
+            if by_level
+            else []
+        )
+        for layer, (anchor, (first, last)) in enumerate(
+            zip(by_level, pairwise(bounds), strict=True), start=1
+        ):
+            takes = self.draw(
+                label, last - first - 1, before + first, of, title, of_one=anchor, layer=layer
+            )
             sounds += [anchor, *takes.sounds]
             refused += takes.refused
         return KeySounds(sounds, each - len(sounds), refused)
@@ -231,7 +268,11 @@ class KitGenerator:
         for note in notes:
             self.refused.update(refused[note])
             sounds = made.get(note, [])
-            yield Group(name, Place(note, False, False), KeySounds(sounds, each - len(sounds), refused[note]))
+            yield Group(
+                name,
+                Place(note, False, False),
+                KeySounds(sounds, each - len(sounds), refused[note]),
+            )
 
     def _voices(
         self, label: int, name: str, note: int, notes: Sequence[int]
@@ -242,22 +283,40 @@ class KitGenerator:
         """
         offset, width = self.tuning.offset, self.settings.width
         if self.context.single is None:
-            drawn = self.draw(label, POOL, 0, POOL, f"sounds, {one_line(name, 40)}", [note + offset])
+            drawn = self.draw(
+                label, POOL, 0, POOL, f"sounds, {one_line(name, 40)}", [note + offset]
+            )
             voices = [at_notes(self.context, sound, notes, offset, width) for sound in drawn.sounds]
             return [voice for voice in voices if voice], drawn.refused
         voice = at_notes(
-            self.context, sound_of(self.context, self.context.single, self.settings.seconds), notes, offset, width
+            self.context,
+            sound_of(self.context, self.context.single, self.settings.seconds),
+            notes,
+            offset,
+            width,
         )
         lost = in_runs([key for key in notes if key not in voice])
-        expected = f"{one_line(name, 60)}: expected notes at which it keeps a clear pitch when it is coded"
+        expected = (
+            f"{one_line(name, 60)}: expected notes at which it keeps a clear pitch when it is coded"
+        )
         if not voice:
-            raise ArtifactError(f"{expected}, found none among {lost}; choose other notes, or leave notes out")
+            raise ArtifactError(
+                f"{expected}, found none among {lost}; choose other notes, or leave notes out"
+            )
         if lost:
-            warnings.warn(f"{expected}, found that {lost} are none; these keys play other notes", AudioWarning, 2)
+            warnings.warn(
+                f"{expected}, found that {lost} are none; these keys play other notes",
+                AudioWarning,
+                2,
+            )
         return [voice], Counter()
 
     def _takes_at(
-        self, label: int, name: str, anchor: dict[int, GeneratedSound], refused: dict[int, Counter[str]]
+        self,
+        label: int,
+        name: str,
+        anchor: dict[int, GeneratedSound],
+        refused: dict[int, Counter[str]],
     ) -> dict[int, list[GeneratedSound]]:
         """An anchor and its takes at each of its notes. Takes are generated at the middle; the most complete stay."""
         each, offset, width = self.settings.each, self.tuning.offset, self.settings.width
@@ -267,7 +326,9 @@ class KitGenerator:
         title = f"takes, {one_line(name, 40)}"
         takes = self.draw(label, count, 0, count, title, [middle + offset], anchor[middle], layer=1)
         refused[middle] += takes.refused
-        others = [at_notes(self.context, sound, list(anchor), offset, width) for sound in takes.sounds]
+        others = [
+            at_notes(self.context, sound, list(anchor), offset, width) for sound in takes.sounds
+        ]
         voices = [*own, *sorted(others, key=len, reverse=True)][:each]
         made = {note: [voice[note] for voice in voices if note in voice] for note in anchor}
         for note, sounds in made.items():
@@ -297,7 +358,9 @@ class KitGenerator:
         silence = RejectionCriterion("silent", partial(is_silent, self.context), needs_audio=True)
         known = {request.recording.tobytes()} if isinstance(request, TakeRequest) else set[bytes]()
         criteria = [silence, *[COPY] * (not self.settings.allow_copies), MISTUNED, equal_to(known)]
-        seeds = Seeds(derive_seed(self.settings.seed or 0, Stream.KIT_SOUNDS, label, *[layer] * bool(layer)))
+        seeds = Seeds(
+            derive_seed(self.settings.seed or 0, Stream.KIT_SOUNDS, label, *[layer] * bool(layer))
+        )
         draws = generate_sounds(self.context, request, seeds, criteria, report)
         longest = max(1, round(self.settings.seconds * self.rate))
         sounds = [replace(sound, samples=sound.samples[:longest]) for sound in draws.accepted]
@@ -313,7 +376,12 @@ def request_of(
     of_one: Recorded | GeneratedSound | None = None,
 ) -> GenerationRequest:
     """Request for sounds of a label, or takes of `of_one`, at pitches `notes` in semitones (MIDI) if given."""
-    shared: dict[str, Any] = {"count": count, "notes": notes, "label": label, "width": settings.width}
+    shared: dict[str, Any] = {
+        "count": count,
+        "notes": notes,
+        "label": label,
+        "width": settings.width,
+    }
     shared["sampling"] = Sampling(settings.temperature, guidance=default_guidance(label))
     if of_one is None:
         return GenerationRequest(max_seconds=settings.seconds, drafts=DRAFTS, **shared)
@@ -336,13 +404,20 @@ def middle_of_rest(notes: Sequence[int], tried: set[int]) -> int | None:
 
 def in_runs(notes: Sequence[int]) -> str:
     """Names of notes, as ranges: `C1 to E1, G1`."""
-    runs = (list(run) for _, run in groupby(enumerate(sorted(notes)), key=lambda pair: pair[1] - pair[0]))
+    runs = (
+        list(run)
+        for _, run in groupby(enumerate(sorted(notes)), key=lambda pair: pair[1] - pair[0])
+    )
     ends = [(note_name(run[0][1]), note_name(run[-1][1])) for run in runs]
     return ", ".join(low if low == high else f"{low} to {high}" for low, high in ends)
 
 
 def at_notes(
-    context: GenerationContext, voice: GeneratedSound, keys: Sequence[int], offset: float = 0.0, width: float = 1.0
+    context: GenerationContext,
+    voice: GeneratedSound,
+    keys: Sequence[int],
+    offset: float = 0.0,
+    width: float = 1.0,
 ) -> dict[int, GeneratedSound]:
     """Transpose a sound to `keys`, tuned `offset` semitones above 440 Hz; omit keys where its pitch is unclear.
 
@@ -360,7 +435,8 @@ def at_notes(
         sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(in_mono))
         if sound.pitch is not None and sound.is_at_note:
             tuned, heard = (
-                soxr.resample(one, 1, 2 ** ((sound.pitch - note) / 12), "VHQ") for one in (samples, in_mono)
+                soxr.resample(one, 1, 2 ** ((sound.pitch - note) / 12), "VHQ")
+                for one in (samples, in_mono)
             )
             sounds[key] = replace(sound, samples=tuned, pitch=measure(heard))
     return {key: sound for key, sound in sounds.items() if sound.is_at_note}
@@ -380,7 +456,9 @@ def spectral_shapes(sounds: Sequence[Spectra]) -> Shapes:
     Raises ArtifactError for NaN and infinite values.
     """
     if not all(np.isfinite(spectra).all() for spectra in sounds):
-        raise ArtifactError("expected finite spectra of the codec, found NaN or infinite values; train it again")
+        raise ArtifactError(
+            "expected finite spectra of the codec, found NaN or infinite values; train it again"
+        )
     shapes = np.empty((len(sounds), BANDS))
     for shape, spectra in zip(shapes, sounds, strict=True):
         power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)

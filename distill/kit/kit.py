@@ -62,7 +62,9 @@ def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
     return keys
 
 
-def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str, int]) -> list[Place]:
+def assign_keys(
+    labels: Sequence[str], known: Sequence[str], given: Mapping[str, int]
+) -> list[Place]:
     """Assign a different key to each label; keys in `given` come first.
 
     `known` are all labels of the model, which decide whether short names are drums. A drum takes its first choice that
@@ -75,7 +77,9 @@ def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str,
         )
     drums = dict(zip(known, drum_keys(known), strict=True))
     choices = [drums.get(label, ()) for label in labels]
-    chosen = {position: given[label] for position, label in enumerate(labels) if label in given}  # keys by position
+    chosen = {
+        position: given[label] for position, label in enumerate(labels) if label in given
+    }  # keys by position
     for rank in range(max(map(len, choices), default=0)):
         for position, keys in enumerate(choices):
             if position not in chosen and rank < len(keys) and keys[rank] not in chosen.values():
@@ -113,7 +117,10 @@ def by_reason(refused: Counter[str]) -> dict[str, int]:
 
 def in_words(refused: Counter[str]) -> str:
     """Numbers of rejected drafts in words: `3 copies, 1 silent`."""
-    return ", ".join(f"{count} {reason}" for reason, count in by_reason(refused).items() if count) or "none"
+    return (
+        ", ".join(f"{count} {reason}" for reason, count in by_reason(refused).items() if count)
+        or "none"
+    )
 
 
 class Play(NamedTuple):
@@ -131,7 +138,9 @@ ONE_SHOT = Play("", "", {}, {"ampEnvEnabled": "false", "loopEnabled": "false"}) 
 def held(tune: int) -> Play:
     """Playback `tune` cents higher, until the sound or its note ends."""
     sample = {"ampEnvEnabled": "true", "tuning": tune / 100, "loopEnabled": "false"}
-    return Play(f" tune={tune} loop_mode=no_loop", f", tune {tune:+d}, no loop", {"tune": tune}, sample)
+    return Play(
+        f" tune={tune} loop_mode=no_loop", f", tune {tune:+d}, no loop", {"tune": tune}, sample
+    )
 
 
 def held_by(loop: Loop, tune: int, sample_rate: int) -> Play:
@@ -171,9 +180,16 @@ class KitSound:
 
     def json(self) -> dict[str, Any]:
         """Entry of the sound in `kit.json`."""
-        values = {name: value for name, value in vars(self).items() if name not in ("play", "under_db")}
+        values = {
+            name: value for name, value in vars(self).items() if name not in ("play", "under_db")
+        }
         values |= {"under_db": self.under_db} if self.under_db else {}
-        return {**values, "verdict": self.verdict, "novelty": self.novelty and self.novelty.json(), **self.play.json}
+        return {
+            **values,
+            "verdict": self.verdict,
+            "novelty": self.novelty and self.novelty.json(),
+            **self.play.json,
+        }
 
 
 @dataclass(frozen=True)
@@ -200,7 +216,9 @@ class KitGroup:
         values = {**vars(self), "note": self.note, "refused": by_reason(self.refused)}
         values |= {"sounds": [sound.json() for sound in self.sounds], "keys": list(self.keys)}
         values["heard"] = list(self.heard)
-        return {name: value for name, value in values.items() if name not in ("keys", "heard") or value}
+        return {
+            name: value for name, value in values.items() if name not in ("keys", "heard") or value
+        }
 
 
 @dataclass(frozen=True)
@@ -212,7 +230,9 @@ class Kit:
     model_sha256: str  # of its weights
     sample_rate: int  # Hz
     settings: KitSettings
-    by_label: bool  # whether groups are labels; otherwise spectral clusters, takes, or an instrument
+    by_label: (
+        bool  # whether groups are labels; otherwise spectral clusters, takes, or an instrument
+    )
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # of the whole kit
     untrained: str = ""  # remark on a one-shot model
@@ -227,16 +247,23 @@ class Kit:
     def files(self) -> list[str]:
         """Sorted paths of all files within the folder."""
         presets = (f"kit.{kind}" for kind in self.settings.formats)
-        return sorted({INDEX, "kit.png", "kit.txt", *presets, *(sound.file for sound in self.sounds)})
+        return sorted(
+            {INDEX, "kit.png", "kit.txt", *presets, *(sound.file for sound in self.sounds)}
+        )
 
     @property
     def recorded(self) -> dict[str, Any]:
         """Settings as `kit.json` and `kit.txt` record them."""
-        given = {**self.settings.model_dump(exclude={"progress"}), "guidance": default_guidance(self.by_label)}
+        given = {
+            **self.settings.model_dump(exclude={"progress"}),
+            "guidance": default_guidance(self.by_label),
+        }
         given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
         given["tuning"] = self.tuning.hertz
         names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
-        names += " tuning" * (self.settings.notes is not None) + " width" * (self.settings.width != 1)
+        names += " tuning" * (self.settings.notes is not None) + " width" * (
+            self.settings.width != 1
+        )
         names += " one_key round_robins" * self.settings.one_key
         names += " loudness"
         return {name: given[name] for name in names.split() if given[name] is not None}
@@ -249,7 +276,9 @@ class Kit:
             name = one_line(group.label, 60) + f" {group.note}" * has_notes
             others = "; its keys play other notes" * (has_notes and not group.sounds)
             count = f"{len(group.sounds)} of {len(group.sounds) + group.missing} sounds"
-            lines += [f"{name}: {count}; refused draws: {in_words(group.refused)}{others}"] * bool(group.missing)
+            lines += [f"{name}: {count}; refused draws: {in_words(group.refused)}{others}"] * bool(
+                group.missing
+            )
         return lines
 
     @property
@@ -266,7 +295,9 @@ class Kit:
     @property
     def loudness_lines(self) -> list[str]:
         """A line on the sounds below the requested loudness, if any."""
-        return Output(self.sample_rate, self.settings.loudness).lines([sound.under_db for sound in self.sounds])
+        return Output(self.sample_rate, self.settings.loudness).lines(
+            [sound.under_db for sound in self.sounds]
+        )
 
     def verdicts(self) -> dict[str, int]:
         """Number of sounds by verdict: `new`, `close`, `copy`, `unknown`."""
@@ -288,12 +319,18 @@ class Kit:
     @property
     def remarks(self) -> list[str]:
         """Notes and warnings on groups, each with its kind at the start."""
-        return [f"note: {line}" for line in self.note_lines] + [f"warning: {line}" for line in self.missing_lines]
+        return [f"note: {line}" for line in self.note_lines] + [
+            f"warning: {line}" for line in self.missing_lines
+        ]
 
     def lines(self, width: int) -> list[str]:
         """Return the lines of text for a terminal that is `width` columns wide."""
         rows = [
-            beside(f"{group.note:<4} {group.key:>3}", f"{len(group.sounds)} x {one_line(group.label, 60)}", width)
+            beside(
+                f"{group.note:<4} {group.key:>3}",
+                f"{len(group.sounds)} x {one_line(group.label, 60)}",
+                width,
+            )
             for group in self.groups
             if group.sounds
         ]
@@ -301,7 +338,9 @@ class Kit:
         places = several(len(rows), place) + over
         rows.append(f"{self.folder}  {several(len(self.sounds), 'sound')} on {places}")
         said = filter(None, [self.tuning.in_words, *self.loudness_lines])
-        return rows + wrapped([*said, f"verdicts {self.verdict_line}", f"seed {self.settings.seed}"], width)
+        return rows + wrapped(
+            [*said, f"verdicts {self.verdict_line}", f"seed {self.settings.seed}"], width
+        )
 
     def json(self) -> dict[str, Any]:
         """Content of `kit.json`."""
@@ -323,11 +362,15 @@ class Kit:
         """Table with a row for each sound: its entry in `kit.json`, label, key and note."""
         import pandas as pd
 
-        return pd.json_normalize(self.json()["groups"], "sounds", ["label", "key", "note"]).rename_axis("sound")
+        return pd.json_normalize(
+            self.json()["groups"], "sounds", ["label", "key", "note"]
+        ).rename_axis("sound")
 
     def _repr_html_(self) -> str:
         """Audio players and the table, for notebooks."""
-        return players_and_table(((self.folder / sound.file).read_bytes() for sound in self.sounds), self.table())
+        return players_and_table(
+            ((self.folder / sound.file).read_bytes() for sound in self.sounds), self.table()
+        )
 
     def text(self) -> str:
         """Content of `kit.txt`: origin, settings, verdicts, missing sounds, keys and sounds."""
@@ -336,7 +379,10 @@ class Kit:
             f"A kit of {len(self.sounds)} sounds, made by Distill {__version__}",
             "",
             f"{'model':<16}{one_line(self.model)}{weights}",
-            *(f"{name.replace('_', ' '):<16}{_in_words(value)}" for name, value in self.recorded.items()),
+            *(
+                f"{name.replace('_', ' '):<16}{_in_words(value)}"
+                for name, value in self.recorded.items()
+            ),
             f"{'verdicts':<16}{self.verdict_line}",
             f"{'refused':<16}draws that were made again: {in_words(self.refused)}",
             *(f"{'missing':<16}{line}" for line in self.missing_lines),
@@ -348,9 +394,17 @@ class Kit:
             lines += ["", f"{group.note:<4} {group.key:>3}  {one_line(group.label)}{keys}"]
             for sound in group.sounds:
                 velocities = f"velocity {sound.low_velocity}-{sound.high_velocity}"
-                played = f"{velocities}, {sound.position} of {sound.round_robins}{sound.play.in_words}"
-                near = f", nearest recording {one_line(sound.novelty.nearest.nearest)}" if sound.novelty else ""
-                lines.append(f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}")
+                played = (
+                    f"{velocities}, {sound.position} of {sound.round_robins}{sound.play.in_words}"
+                )
+                near = (
+                    f", nearest recording {one_line(sound.novelty.nearest.nearest)}"
+                    if sound.novelty
+                    else ""
+                )
+                lines.append(
+                    f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}"
+                )
         return "\n".join(lines) + "\n"
 
 
@@ -372,7 +426,11 @@ def file_word(label: str) -> str:
 
 def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
     """Kit as SFZ (sfzformat.com), in ASCII: a group for each key and layer, round robins by `seq_position`."""
-    played = f"ampeg_release={RELEASE_SECONDS:g}" if any(group.keys for group in groups) else "loop_mode=one_shot"
+    played = (
+        f"ampeg_release={RELEASE_SECONDS:g}"
+        if any(group.keys for group in groups)
+        else "loop_mode=one_shot"
+    )
     lines = ["// A kit made by Distill; kit.txt says what is in it.", "<global>", played]
     for group in groups:
         low, high = group.keys or (group.key, group.key)
@@ -381,7 +439,9 @@ def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
             velocities = f"lovel={first.low_velocity} hivel={first.high_velocity}"
             lines += ["", f"// {group.note} {file_word(group.label)}", "<group>"]
             lines.append(f"lokey={low} hikey={high} pitch_keycenter={group.key} {velocities}")
-            lines += [f"seq_length={first.round_robins}"] * bool(rest) + ["group=1 off_by=1"] * group.is_hat
+            lines += [f"seq_length={first.round_robins}"] * bool(rest) + [
+                "group=1 off_by=1"
+            ] * group.is_hat
             for sound in (first, *rest):
                 position = f" seq_position={sound.position}" * bool(rest)
                 lines.append(f"<region> sample={sound.file}{position}{sound.play.sfz}")
@@ -397,18 +457,36 @@ def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
         if group.is_hat:
             attributes |= {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"}
         if group.keys:
-            attributes |= {"attack": "0", "decay": "0", "sustain": "1", "release": f"{RELEASE_SECONDS:g}"}
+            attributes |= {
+                "attack": "0",
+                "decay": "0",
+                "sustain": "1",
+                "release": f"{RELEASE_SECONDS:g}",
+            }
         element = ElementTree.SubElement(parent, "group", attributes)
         low, high = group.keys or (group.key, group.key)
         for sound in group.sounds:
             sample = {"path": sound.file, "rootNote": group.key, "loNote": low, "hiNote": high}
-            sample |= {"loVel": sound.low_velocity, "hiVel": sound.high_velocity, **sound.play.dspreset}
+            sample |= {
+                "loVel": sound.low_velocity,
+                "hiVel": sound.high_velocity,
+                **sound.play.dspreset,
+            }
             if sound.round_robins > 1:
-                sample |= {"seqMode": "round_robin", "seqLength": sound.round_robins, "seqPosition": sound.position}
-            ElementTree.SubElement(element, "sample", {name: str(value) for name, value in sample.items()})
+                sample |= {
+                    "seqMode": "round_robin",
+                    "seqLength": sound.round_robins,
+                    "seqPosition": sound.position,
+                }
+            ElementTree.SubElement(
+                element, "sample", {name: str(value) for name, value in sample.items()}
+            )
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
 
 
-WRITERS: dict[KitFormat, Callable[[Sequence[KitGroup]], bytes]] = {"sfz": sfz_bytes, "dspreset": dspreset_bytes}
+WRITERS: dict[KitFormat, Callable[[Sequence[KitGroup]], bytes]] = {
+    "sfz": sfz_bytes,
+    "dspreset": dspreset_bytes,
+}

@@ -44,20 +44,31 @@ class Limits(NamedTuple):
 
 
 STEADY = Limits(1.0, 0.95)  # for a steady sound
-AMONG_STEADY = Limits(2.0, 0.8)  # in an instrument of steady sounds; at 0.8 a crossfade dips by 0.5 dB
+AMONG_STEADY = Limits(
+    2.0, 0.8
+)  # in an instrument of steady sounds; at 0.8 a crossfade dips by 0.5 dB
 
 
-def looped_alike(sounds: Sequence[Samples], sample_rate: int, fade: int) -> list[tuple[Samples, Loop | None]]:
+def looped_alike(
+    sounds: Sequence[Samples], sample_rate: int, fade: int
+) -> list[tuple[Samples, Loop | None]]:
     """Loop all sounds `[N]` or `[N, 2]` of an instrument or none; return sounds and loops.
 
     All are looped if most have a steady part and each has a loop at least within the wider limits AMONG_STEADY. Loops
     leave out the last `fade` samples.
     """
-    heard, ends = [folded(samples, sample_rate) for samples in sounds], [len(samples) - fade for samples in sounds]
-    steady = sum(steady_part(own[:end], sample_rate)[1] > 0 for own, end in zip(heard, ends, strict=True))
+    heard, ends = (
+        [folded(samples, sample_rate) for samples in sounds],
+        [len(samples) - fade for samples in sounds],
+    )
+    steady = sum(
+        steady_part(own[:end], sample_rate)[1] > 0 for own, end in zip(heard, ends, strict=True)
+    )
     made = list[tuple[Samples, Loop | None]]()
     for samples, own, end in zip(sounds, heard, ends, strict=True):
-        tried = (looped(samples, own, sample_rate, end, limits) for limits in (STEADY, AMONG_STEADY))
+        tried = (
+            looped(samples, own, sample_rate, end, limits) for limits in (STEADY, AMONG_STEADY)
+        )
         found = next((made for made in tried if made[1]), None)
         if found is None or 2 * steady <= len(sounds):
             return [(samples, None) for samples in sounds]
@@ -79,7 +90,9 @@ def looped(
         return samples, None
     loop = within._replace(start=first + within.start, end=first + within.end)
     gain = level[within.start] / level[within.start :]
-    after = np.interp(np.arange(len(samples) - last), [0, LEVEL_SECONDS * sample_rate], [gain[-1], 1.0])
+    after = np.interp(
+        np.arange(len(samples) - last), [0, LEVEL_SECONDS * sample_rate], [gain[-1], 1.0]
+    )
     even = (samples.T * np.concatenate([np.ones(loop.start), gain, after])).T.astype(np.float32)
     return crossfaded(even, loop, sample_rate), loop
 
@@ -96,7 +109,11 @@ def level_course(samples: Samples, sample_rate: int) -> Doubles:
 
 def find_loop(sound: Doubles, sample_rate: int, least_correlation: float) -> Loop | None:
     """Best loop of a steady sound `[N]`, or None if no two windows are similar enough."""
-    last, fade, least = len(sound), round(FADE_SECONDS * sample_rate), round(LEAST_SECONDS * sample_rate)
+    last, fade, least = (
+        len(sound),
+        round(FADE_SECONDS * sample_rate),
+        round(LEAST_SECONDS * sample_rate),
+    )
     first = max(0, last - round(MOST_SECONDS * sample_rate))
     room = last - first - 2 * fade - least  # number of start positions
     if room <= 0:
@@ -124,7 +141,9 @@ def find_loop(sound: Doubles, sample_rate: int, least_correlation: float) -> Loo
 def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
     """Crossfade the samples around the end of a loop with the samples around its start."""
     fade, stop = round(FADE_SECONDS * sample_rate), loop.end + 1
-    weights = np.cos(np.linspace(-np.pi / 2, np.pi / 2, 2 * fade, endpoint=False)) ** 2  # 1 at the end of the loop
+    weights = (
+        np.cos(np.linspace(-np.pi / 2, np.pi / 2, 2 * fade, endpoint=False)) ** 2
+    )  # 1 at the end of the loop
     mixed = samples.copy()
     around_start = samples[loop.start - fade : loop.start + fade]
     around_end = samples[stop - fade : stop + fade]
@@ -139,7 +158,9 @@ def steady_part(samples: Samples, sample_rate: int, tolerance: float = 1.0) -> t
     """
     window, step = round(LEVEL_SECONDS * sample_rate), round(LEVEL_STEP * sample_rate)
     starts = np.arange(0, len(samples) - window + 1, step)
-    levels = np.empty((2, len(starts)))  # dB; the level of differences, which emphasise high partials, gives brightness
+    levels = np.empty(
+        (2, len(starts))
+    )  # dB; the level of differences, which emphasise high partials, gives brightness
     for row, signal in zip(levels, (samples, np.diff(samples, prepend=samples[:1])), strict=True):
         row[:] = 10 * np.log10(np.maximum(window_energies(signal, window)[starts], 1e-12))
     levels[1] -= levels[0]
@@ -153,6 +174,9 @@ def steady_part(samples: Samples, sample_rate: int, tolerance: float = 1.0) -> t
         if length > count:
             first, count = begin, length
     steady = levels[0, first : first + count]
-    if count < 2 or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -tolerance * FALL_DB_A_SECOND:
+    if (
+        count < 2
+        or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -tolerance * FALL_DB_A_SECOND
+    ):
         return 0, 0
     return int(starts[first]) + window, int(starts[first + count - 1]) + window

@@ -64,10 +64,18 @@ def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
     output = Output(settings.sample_rate or context.sample_rate, settings.loudness)
     with atomic_folder(kit_folder(out, settings.replace)) as folder:
         for instrument in drawing.instruments():
-            written = _write_instrument(folder, instrument, settings.velocity_layers, drawing.rate, output)
+            written = _write_instrument(
+                folder, instrument, settings.velocity_layers, drawing.rate, output
+            )
             for (label, place, drawn), sounds in zip(instrument, written, strict=True):
-                heard = () if place.is_drum or not context.labels else different_notes(context, drawn.sounds)
-                groups.append(KitGroup(label, *place, sounds, drawn.missing, drawn.refused, heard=heard))
+                heard = (
+                    ()
+                    if place.is_drum or not context.labels
+                    else different_notes(context, drawn.sounds)
+                )
+                groups.append(
+                    KitGroup(label, *place, sounds, drawn.missing, drawn.refused, heard=heard)
+                )
         if not any(group.sounds for group in groups):
             drafts = sum(drawing.refused.values())
             raise ArtifactError(
@@ -81,7 +89,9 @@ def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
             sample_rate=output.sample_rate,
             settings=settings,
             by_label=bool(context.labels),
-            groups=_with_ranges(groups) if settings.notes else tuple(sorted(groups, key=lambda group: group.key)),
+            groups=_with_ranges(groups)
+            if settings.notes
+            else tuple(sorted(groups, key=lambda group: group.key)),
             refused=drawing.refused,
             untrained=context.untrained,
             tuning=drawing.tuning,
@@ -95,7 +105,9 @@ def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
 def finish(samples: Samples, sample_rate: int) -> Samples:
     """Trim silence at both ends of samples `[N]` or `[N, 2]`, which are not all silent, and fade the end."""
     magnitude = np.abs(samples).reshape(len(samples), -1).max(axis=1)
-    first, last = np.flatnonzero(magnitude >= float(magnitude.max()) * _gain(TRIM_DB))[[0, -1]].tolist()
+    first, last = np.flatnonzero(magnitude >= float(magnitude.max()) * _gain(TRIM_DB))[
+        [0, -1]
+    ].tolist()
     lead = min(first, int(LEAD_SECONDS * sample_rate))
     kept = samples[first - lead : last + 1].astype(np.float64)
     kept[:lead].T[...] *= np.linspace(0.0, 1.0, lead, endpoint=False)
@@ -122,11 +134,17 @@ def _finished(sounds: Sequence[GeneratedSound], output: Output) -> list[_Finishe
     """Finish the sounds of an instrument: trim, loop all or none, and match level or loudness."""
     rate = output.sample_rate
     trimmed = [finish(sound.samples, rate) for sound in sounds]
-    held = [number for number, sound in enumerate(sounds) if sound.note is not None and sound.pitch is not None]
+    held = [
+        number
+        for number, sound in enumerate(sounds)
+        if sound.note is not None and sound.pitch is not None
+    ]
     found = looped_alike([trimmed[number] for number in held], rate, int(FADE_SECONDS * rate))
     loops = dict(zip(held, found, strict=True))
     made = [loops.get(number, (samples, None)) for number, samples in enumerate(trimmed)]
-    even = [output.of(samples, rate) for samples in at_one_level([samples for samples, _ in made], rate)]
+    even = [
+        output.of(samples, rate) for samples in at_one_level([samples for samples, _ in made], rate)
+    ]
     return [
         _Finished(sound, level.samples, loop, level.under_db)
         for sound, level, (_, loop) in zip(sounds, even, made, strict=True)
@@ -135,9 +153,14 @@ def _finished(sounds: Sequence[GeneratedSound], output: Output) -> list[_Finishe
 
 def at_one_level(sounds: Sequence[Samples], sample_rate: int) -> list[Samples]:
     """Scale sounds `[N]` or `[N, 2]`, none silent, to the highest common `level_db` with peaks up to PEAK_DB."""
-    over = [level_db(samples, sample_rate) - 20 * np.log10(np.abs(samples).max()) for samples in sounds]
+    over = [
+        level_db(samples, sample_rate) - 20 * np.log10(np.abs(samples).max()) for samples in sounds
+    ]
     level = min(over, default=0.0) + PEAK_DB
-    return [(samples * _gain(level - level_db(samples, sample_rate))).astype(np.float32) for samples in sounds]
+    return [
+        (samples * _gain(level - level_db(samples, sample_rate))).astype(np.float32)
+        for samples in sounds
+    ]
 
 
 def _write_instrument(
@@ -147,12 +170,22 @@ def _write_instrument(
     drawn_sounds = [sound for group in instrument for sound in group.drawn.sounds]
     channels = max((sound.samples.ndim for sound in drawn_sounds), default=1)
     sounds = [
-        replace(sound, samples=resampled(in_channels(sound.samples, channels), made_at, output.sample_rate))
+        replace(
+            sound,
+            samples=resampled(in_channels(sound.samples, channels), made_at, output.sample_rate),
+        )
         for sound in drawn_sounds
     ]
     left = iter(_finished(sounds, output))
     return [
-        _write_sounds(folder, label, place.key, list(islice(left, len(drawn.sounds))), layers, output.sample_rate)
+        _write_sounds(
+            folder,
+            label,
+            place.key,
+            list(islice(left, len(drawn.sounds))),
+            layers,
+            output.sample_rate,
+        )
         for label, place, drawn in instrument
     ]
 
@@ -235,7 +268,9 @@ def _wrong_folder(folder: Path, replace: bool) -> str:
     with suppress(FileNotFoundError):
         folder.stat()  # raises for an impossible name; from Python 3.14 on, exists() returns False
     if not folder.exists() or all(path.name in OF_SYSTEMS for path in folder.iterdir()):
-        tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.parents) if path.exists())).close()
+        tempfile.TemporaryFile(
+            dir=next(path for path in (folder, *folder.parents) if path.exists())
+        ).close()
         return ""
     if not replace:
         return "a new or an empty folder, found one with files in it; name another, or replace a kit with --replace (replace=True)"
@@ -249,12 +284,18 @@ def _wrong_folder(folder: Path, replace: bool) -> str:
 
 def _strange_file(folder: Path) -> str:
     """First file that does not belong to a kit, or a missing index; "" for a kit and nothing else."""
-    of_kits = re.compile(rf"kit\.(json|txt|png|{'|'.join(FORMATS)})|samples/\d{{3}}_[a-z0-9-]+_\d{{2}}\.wav")
+    of_kits = re.compile(
+        rf"kit\.(json|txt|png|{'|'.join(FORMATS)})|samples/\d{{3}}_[a-z0-9-]+_\d{{2}}\.wav"
+    )
     try:
         if (folder / INDEX).stat().st_size > 64 << 20 or (folder / INDEX).is_symlink():
             raise ValueError
         kit = json.loads((folder / INDEX).read_bytes())
-        known = {name for name in kit["files"] if of_kits.fullmatch(name)} if kit["format"] == FORMAT else set()
+        known = (
+            {name for name in kit["files"] if of_kits.fullmatch(name)}
+            if kit["format"] == FORMAT
+            else set()
+        )
     except (OSError, LookupError, TypeError, ValueError, RecursionError):
         known = set()
     if INDEX not in known:
@@ -262,6 +303,10 @@ def _strange_file(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         is_changed = path.suffix in (".wav", ".png") and not made_by_distill(path)
-        if path.is_symlink() or is_changed or not (path.is_dir() or name in known or path.name in OF_SYSTEMS):
+        if (
+            path.is_symlink()
+            or is_changed
+            or not (path.is_dir() or name in known or path.name in OF_SYSTEMS)
+        ):
             return name
     return ""

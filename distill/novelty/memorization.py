@@ -82,7 +82,9 @@ class Memorization(Settings):
         )
 
 
-def check_memorization(val_perplexity: float, codebook_size: int, dataset_file_count: int) -> MemorizationCheck:
+def check_memorization(
+    val_perplexity: float, codebook_size: int, dataset_file_count: int
+) -> MemorizationCheck:
     """Compare held-out perplexity with the threshold of the tier: 2, 3 or 5 from small to large corpora."""
     threshold = get_adaptive_prior_config(dataset_file_count).memorization_perplexity
     memorization = Memorization(
@@ -95,7 +97,9 @@ def check_memorization(val_perplexity: float, codebook_size: int, dataset_file_c
     return MemorizationCheck(memorization.was_memorizing, memorization.message)
 
 
-def judged(val_perplexity: float, coarse_perplexity: float, threshold: float) -> tuple[float, float]:
+def judged(
+    val_perplexity: float, coarse_perplexity: float, threshold: float
+) -> tuple[float, float]:
     """Deciding perplexity and its threshold: of the coarse levels if they are memorised, else of all levels."""
     coarse_threshold = min(2.5, threshold)
     if coarse_perplexity < coarse_threshold:
@@ -103,7 +107,9 @@ def judged(val_perplexity: float, coarse_perplexity: float, threshold: float) ->
     return val_perplexity, threshold
 
 
-def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes], layout: FrameLayout) -> tuple[int, int]:
+def alike_recordings(
+    train: Sequence[Codes], held_out: Sequence[Codes], layout: FrameLayout
+) -> tuple[int, int]:
     """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, of how many compared.
 
     60 % of the codes of the two coarsest levels but tones are equal in it, at the best alignment.

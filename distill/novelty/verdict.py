@@ -18,10 +18,10 @@ from distill.novelty.spectra import UNLIKE_DB
 from distill.text import one_line, several
 
 CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
-FEW_HELD_OUT = (
-    9  # recordings; of fewer, chance alone puts one sound in ten or more nearer than all of them: 1 / (n + 1)
+FEW_HELD_OUT = 9  # recordings; of fewer, chance alone puts one sound in ten or more nearer than all of them: 1 / (n + 1)
+LONG_ENOUGH = (
+    12  # frames: spectra alone show a copy from this length on; many short sounds are alike
 )
-LONG_ENOUGH = 12  # frames: spectra alone show a copy from this length on; many short sounds are alike
 
 Verdict = Literal["new", "close", "copy"]
 Basis = Literal["codes", "run", "spectra"]
@@ -72,7 +72,11 @@ class Novelty:
     @property
     def percentile(self) -> float:
         """Novelty percentile: the higher of the two spaces; for a new sound the deciding space."""
-        return self.nearest.percentile if self.verdict == "new" else max(self.codes.percentile, self.spectra.percentile)
+        return (
+            self.nearest.percentile
+            if self.verdict == "new"
+            else max(self.codes.percentile, self.spectra.percentile)
+        )
 
     @property
     def is_sure(self) -> bool:
@@ -113,14 +117,21 @@ class NoveltyScorer:
         in_own_key, in_keys = (self._held_out[space]["likeness"] for space in ("spectra", "keys"))
         # A piece that shares no notes with any recording in any key counts as near in other keys as in its own.
         np.maximum(in_own_key, in_keys, out=in_keys)
-        self._reencoded_likeness = np.quantile(rows(reference.reencoded)["spectra"]["likeness"], 0.5)
+        self._reencoded_likeness = np.quantile(
+            rows(reference.reencoded)["spectra"]["likeness"], 0.5
+        )
 
     def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
         """Novelty of each sound, given its codes `[F, Q]`; a long sound has the novelty of its least new passage."""
         cuts = [list(pairwise(_passages(len(codes)))) for codes in sounds]
-        passages = [codes[begin:end] for codes, own in zip(sounds, cuts, strict=True) for begin, end in own]
+        passages = [
+            codes[begin:end] for codes, own in zip(sounds, cuts, strict=True) for begin, end in own
+        ]
         scores = iter(self._score(passages))
-        return [min((self._novelty(next(scores), begin) for begin, _ in own), key=_newness) for own in cuts]
+        return [
+            min((self._novelty(next(scores), begin) for begin, _ in own), key=_newness)
+            for own in cuts
+        ]
 
     def _novelty(self, score: Score, begin: int) -> Novelty:
         baseline = comparable(self._held_out, score.frames)
@@ -128,7 +139,9 @@ class NoveltyScorer:
         codes, spectra = (self._shared(getattr(score, space), baseline[space]) for space in spaces)
         nearer: Basis = "spectra" if spectra.percentile > codes.percentile else "codes"
         verdict, basis = self.verdict(score, baseline, nearer)
-        return Novelty(verdict, codes, spectra, begin / self.frame_rate, len(self.reference.held_out), basis)
+        return Novelty(
+            verdict, codes, spectra, begin / self.frame_rate, len(self.reference.held_out), basis
+        )
 
     def _shared(self, match: Match, baseline: Rows) -> Shared:
         return Shared(
@@ -155,7 +168,9 @@ class NoveltyScorer:
             np.quantile(values, CLOSE_PERCENTILE, method="higher")
             for values in (codes["likeness"], spectra["likeness"], codes["copied_frames"])
         )
-        fewest_edits = float(np.quantile(spectra["edit_distance"], 1 - CLOSE_PERCENTILE, method="lower"))
+        fewest_edits = float(
+            np.quantile(spectra["edit_distance"], 1 - CLOSE_PERCENTILE, method="lower")
+        )
         copied_from = min((1.0 + close) / 2, 0.94)  # which is a copy in any corpus
         run = score.codes.copied_frames
         if score.codes.likeness >= copied_from:
@@ -225,10 +240,19 @@ def explain(novelty: Novelty) -> str:
 def _reasons(novelty: Novelty) -> str:
     name = one_line(novelty.nearest.nearest, most=200)
     part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
-    nearer, unheard = round(100 * (1 - novelty.nearest.percentile)), "of the recordings that the model never heard"
+    nearer, unheard = (
+        round(100 * (1 - novelty.nearest.percentile)),
+        "of the recordings that the model never heard",
+    )
     match novelty.verdict:
-        case "new" if not novelty.is_sure:  # shares of so few recordings would say more than is known
-            nearest = "the one recording" if novelty.held_out == 1 else f"the nearest of {novelty.held_out} recordings"
+        case "new" if (
+            not novelty.is_sure
+        ):  # shares of so few recordings would say more than is known
+            nearest = (
+                "the one recording"
+                if novelty.held_out == 1
+                else f"the nearest of {novelty.held_out} recordings"
+            )
             return f"New: {part}it comes no closer to {name} than {nearest} that the model never heard to one that it learned"
         case "new":
             nearer = max(1, nearer)
@@ -241,7 +265,21 @@ def _reasons(novelty: Novelty) -> str:
 
 
 def _key(novelty: Novelty) -> str:
-    numbers = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    numbers = (
+        "no",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    )
     key = novelty.nearest.semitones
     if key == 0:
         return ""

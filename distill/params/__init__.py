@@ -31,7 +31,12 @@ from distill.prior.architectures import ARCHITECTURES, DEFAULT, SUMMARIES, Archi
 __all__ = ["Setting", "Settings", "default_values", "first_problem", "validated"]
 
 # Sizes of the pretrained weights.
-PRETRAINED_SIZES: dict[str, Any] = {"hidden_size": 128, "num_layers": 3, "num_heads": 4, "depth_layers": 2}
+PRETRAINED_SIZES: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_layers": 3,
+    "num_heads": 4,
+    "depth_layers": 2,
+}
 
 TierName = Literal["small", "medium", "large"]
 QualityName = Literal["small", "standard", "high"]
@@ -54,7 +59,9 @@ Clip = Annotated[float, Field(gt=0)]
 LossWeight = Annotated[float, Field(ge=0, le=100)]
 CodebookSize = Annotated[int, Field(ge=2, le=65_536)]
 Levels = Annotated[int, Field(ge=6, le=16)]
-CodebookSizes = Annotated[tuple[CodebookSize, ...], Field(min_length=1, max_length=16, strict=False)]  # for each level
+CodebookSizes = Annotated[
+    tuple[CodebookSize, ...], Field(min_length=1, max_length=16, strict=False)
+]  # for each level
 LatentSize = Annotated[int, Field(ge=2, le=1024)]
 CodecWidth = Annotated[int, Field(ge=8, le=4096)]
 CodecLayers = Annotated[int, Field(ge=1, le=64)]
@@ -130,7 +137,10 @@ class SplitConfig(Settings):
         """
         if self.val_fraction != "auto":
             return self.val_fraction
-        return next((share for bound, share in ((10, 0.2), (50, 0.3), (200, 0.2)) if recordings < bound), 0.1)
+        return next(
+            (share for bound, share in ((10, 0.2), (50, 0.3), (200, 0.2)) if recordings < bound),
+            0.1,
+        )
 
 
 class CodesConfig(Settings):
@@ -140,7 +150,11 @@ class CodesConfig(Settings):
 
     def resolve(self, seconds: float) -> int:
         """Number of augmentations of each recording; by default up to 16, and up to 16 hours in total."""
-        return max(1, min(16, int(16 * 3600 / max(seconds, 1.0)))) if self.views == "auto" else self.views
+        return (
+            max(1, min(16, int(16 * 3600 / max(seconds, 1.0))))
+            if self.views == "auto"
+            else self.views
+        )
 
 
 class MemoryConfig(Settings):
@@ -193,7 +207,9 @@ class PriorConfig(Settings):
                 "change one of the two"
             )
         if ("memory" in ARCHITECTURES[self.architecture].settings) != (self.memory is not None):
-            raise ValueError(f"memory: expected a section for architecture memory alone, found {self.memory}")
+            raise ValueError(
+                f"memory: expected a section for architecture memory alone, found {self.memory}"
+            )
         return self
 
     @property
@@ -277,7 +293,9 @@ class Params(Settings):
         """Name of the tier of a corpus of `recordings` usable recordings."""
         if self.tier != "auto":
             return self.tier
-        bounds: dict[TierName, int] = {name: self.tiers[name].max_recordings or 0 for name in get_args(TierName)}
+        bounds: dict[TierName, int] = {
+            name: self.tiers[name].max_recordings or 0 for name in get_args(TierName)
+        }
         return next((name for name, most in bounds.items() if recordings <= most), "large")
 
     def vqvae_config(self, recordings: int) -> VQVAEConfig:
@@ -285,14 +303,20 @@ class Params(Settings):
         tier, own = self.tiers[self.tier_name(recordings)], self.vqvae.given
         quality = self.qualities[own.get("quality", "standard")]
         trial = {"least_gain": 0.0} if "epochs" in own else {}
-        return validated(VQVAEConfig, {**tier.vqvae.given, **trial, **quality.given, **own}, "vqvae.")
+        return validated(
+            VQVAEConfig, {**tier.vqvae.given, **trial, **quality.given, **own}, "vqvae."
+        )
 
     def prior_config(self, recordings: int) -> PriorConfig:
         """Prior settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
         tier, own = self.tiers[self.tier_name(recordings)], self.prior.given
         taken = ARCHITECTURES[own.get("architecture", DEFAULT)].settings
         batch_size = min(32, max(1, recordings * 5 // 4))
-        values = {"batch_size": batch_size, "val_fraction": self.split.resolve(recordings), **tier.prior.given}
+        values = {
+            "batch_size": batch_size,
+            "val_fraction": self.split.resolve(recordings),
+            **tier.prior.given,
+        }
         if "depth_layers" in taken:
             values |= tier.frame.given
         own["memory"] = own.get("memory") if "memory" in taken else None

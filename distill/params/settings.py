@@ -34,8 +34,15 @@ class Some(Settings):
     @property
     def given(self) -> dict[str, Any]:
         """Explicit values, without each `auto` that is filled in."""
-        fields, given = type(self).model_fields, {name: getattr(self, name) for name in self.model_fields_set}
-        return {name: value for name, value in given.items() if value != "auto" or not fields[name].title}
+        fields, given = (
+            type(self).model_fields,
+            {name: getattr(self, name) for name in self.model_fields_set},
+        )
+        return {
+            name: value
+            for name, value in given.items()
+            if value != "auto" or not fields[name].title
+        }
 
 
 def some_of(kind: type[Settings], *without: str) -> Any:
@@ -46,7 +53,10 @@ def some_of(kind: type[Settings], *without: str) -> Any:
         if field.title:
             annotation = Union[annotation, Auto]  # noqa: UP007 - not plain classes
         if name not in without:
-            fields[name] = (annotation, Field(None, title=field.title, description=field.description))
+            fields[name] = (
+                annotation,
+                Field(None, title=field.title, description=field.description),
+            )
     return create_model(f"Some{kind.__name__}", __base__=Some, **fields)
 
 
@@ -63,18 +73,39 @@ class Setting(NamedTuple):
     @property
     def shown(self) -> str:
         """Default, and what fills in `auto`."""
-        return f"auto, {self.auto_by}" if self.default == "auto" and self.auto_by else str(self.default)
+        return (
+            f"auto, {self.auto_by}"
+            if self.default == "auto" and self.auto_by
+            else str(self.default)
+        )
 
 
 def setting_of(field: FieldInfo, comment: str = "", default: Any = None) -> Setting:
     """Describe a field, with its comment and its value in the file of defaults."""
     union, by = get_origin(field.annotation) in (Union, UnionType), field.title or ""
-    parts = [FieldInfo.from_annotation(part) for part in get_args(field.annotation)] if union else [field]
-    names = [name for part in parts if get_origin(part.annotation) is Literal for name in get_args(part.annotation)]
-    choices, metadata = () if by else tuple(names), [limit for part in parts for limit in part.metadata]
+    parts = (
+        [FieldInfo.from_annotation(part) for part in get_args(field.annotation)]
+        if union
+        else [field]
+    )
+    names = [
+        name
+        for part in parts
+        if get_origin(part.annotation) is Literal
+        for name in get_args(part.annotation)
+    ]
+    choices, metadata = (
+        () if by else tuple(names),
+        [limit for part in parts for limit in part.metadata],
+    )
     return Setting(
         type=next((part.annotation for part in parts if isinstance(part.annotation, type)), str),
-        bounds={name: getattr(limit, name) for limit in metadata for name in BOUNDS if hasattr(limit, name)},
+        bounds={
+            name: getattr(limit, name)
+            for limit in metadata
+            for name in BOUNDS
+            if hasattr(limit, name)
+        },
         choices=choices,
         auto_by=by,
         help=field.description or comment.removeprefix(" | ".join(choices)).removeprefix(": "),
@@ -82,7 +113,9 @@ def setting_of(field: FieldInfo, comment: str = "", default: Any = None) -> Sett
     )
 
 
-def field_at(kind: type[Settings], keys: Sequence[Any]) -> tuple[list[str], type[Settings], FieldInfo | None]:
+def field_at(
+    kind: type[Settings], keys: Sequence[Any]
+) -> tuple[list[str], type[Settings], FieldInfo | None]:
     """Follow keys through nested sections: keys that name fields, class of the last field, and the field."""
     named: list[str] = []
     inner: list[type[Settings]] = [kind]
@@ -105,7 +138,10 @@ def validated(kind: type[S], values: dict[str, Any], before: str = "") -> S:
 
     Raises ParamsError for the first invalid value, with `before` in front of its key.
     """
-    plain = {key: value.item() if getattr(value, "shape", None) == () else value for key, value in values.items()}
+    plain = {
+        key: value.item() if getattr(value, "shape", None) == () else value
+        for key, value in values.items()
+    }
     try:
         return kind.model_validate(plain)
     except ValidationError as error:
@@ -145,7 +181,9 @@ def _problem(kind: type[Settings], error: ValidationError) -> str:
             return f"{key}: expected a value, found none; add it"
     about = setting_of(field) if field else None
     takes_auto = about and (about.auto_by or about.choices == ("auto",))
-    expected = expectation(first["msg"]).removeprefix("a valid ") + (" or auto" if takes_auto else "")
+    expected = expectation(first["msg"]).removeprefix("a valid ") + (
+        " or auto" if takes_auto else ""
+    )
     return f"{key}: expected {expected}, found {one_line(repr(first['input']), 80)}"
 
 
@@ -163,11 +201,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError as error:
-        raise ParamsError(f"{path}: expected a settings file, found none; run from the repository's root") from error
+        raise ParamsError(
+            f"{path}: expected a settings file, found none; run from the repository's root"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: expected a UTF-8 settings file, found one that cannot be read ({error})") from error
+        raise ParamsError(
+            f"{path}: expected a UTF-8 settings file, found one that cannot be read ({error})"
+        ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{path}: expected YAML, found a syntax error: {_of_yaml(error)}") from error
+        raise ParamsError(
+            f"{path}: expected YAML, found a syntax error: {_of_yaml(error)}"
+        ) from error
     if not isinstance(values, dict):
         text = one_line(repr(values), 80)
         raise ParamsError(f"{path}: expected sections such as `corpus:` and `prior:`, found {text}")
@@ -179,7 +223,9 @@ def _of_yaml(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return one_line(error)
-    return one_line(f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', '')}")
+    return one_line(
+        f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', '')}"
+    )
 
 
 class _Loader(yaml.SafeLoader):
@@ -188,7 +234,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [str(getattr(key, "value", key)) for key, _ in node.value]
         if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {twice[0]!r}", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"duplicate key {twice[0]!r}", node.start_mark
+            )
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return mapping
 

@@ -13,9 +13,13 @@ class Architecture(NamedTuple):
     shape: str  # class of what fixes the shape of its tensors, the `prior_config` of a model file
     network: str  # class of the network, built from its shape and the codec's codewords
     task: str = "distill.prior.task:PriorTask"  # class of its training task
-    settings: frozenset[str] = frozenset()  # keys of section `prior` that not every architecture takes
+    settings: frozenset[str] = (
+        frozenset()
+    )  # keys of section `prior` that not every architecture takes
     beyond_context: str = ""  # what it knows besides its context
-    graph: str = ""  # class of the graph that `distill export` writes, built from the network; "" for none
+    graph: str = (
+        ""  # class of the graph that `distill export` writes, built from the network; "" for none
+    )
 
 
 WITH_DEPTH = frozenset({"depth_layers", "pretrained", "count_experts", "history_dropout"})
@@ -38,7 +42,9 @@ ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
         beyond_context="a memory of what came before",
     ),
     "flat": Architecture(
-        "one position for each code, the reference", "distill.prior.flat:FlatShape", "distill.prior.flat:FlatPrior"
+        "one position for each code, the reference",
+        "distill.prior.flat:FlatShape",
+        "distill.prior.flat:FlatPrior",
     ),
 }
 DEFAULT: ArchitectureName = "frame"
@@ -47,4 +53,7 @@ SUMMARIES = "; ".join(f"{name}: {entry.summary}" for name, entry in ARCHITECTURE
 
 def not_taken(name: ArchitectureName) -> frozenset[str]:
     """Keys of section `prior` that an architecture does not take, and others do."""
-    return frozenset().union(*(entry.settings for entry in ARCHITECTURES.values())) - ARCHITECTURES[name].settings
+    return (
+        frozenset().union(*(entry.settings for entry in ARCHITECTURES.values()))
+        - ARCHITECTURES[name].settings
+    )

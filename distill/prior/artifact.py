@@ -33,13 +33,18 @@ REFERENCE = "reference.safetensors"
 
 
 def build_prior(
-    shape: PriorShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
+    shape: PriorShape,
+    codewords: Tensor | None = None,
+    dropout: float = 0.0,
+    history_dropout: float = 0.0,
 ) -> Prior:
     """Build a prior of this shape, with weights drawn from torch's global generator.
 
     Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill.
     """
-    prior: Prior = resolve_name(ARCHITECTURES[shape.architecture].network)(shape, codewords, dropout, history_dropout)
+    prior: Prior = resolve_name(ARCHITECTURES[shape.architecture].network)(
+        shape, codewords, dropout, history_dropout
+    )
     return prior
 
 

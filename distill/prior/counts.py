@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.layout import ATOM, NOTE, SHAPE
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequences, possible_tokens
+from distill.codes.sequences import (
+    NUM_SPECIAL_TOKENS,
+    CodedRecording,
+    CodeSequences,
+    possible_tokens,
+)
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
@@ -44,32 +49,47 @@ def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> 
     if levels.start and levels.start > SHAPE:
         return frame[..., SHAPE : SHAPE + 1]
     finer = before.shape[-1] - SHAPE - 1
-    sources = [(before, SHAPE), (frame, 0), (frame, NOTE), (frame, NOTE), (frame, ATOM), *[(frame, SHAPE)] * finer]
+    sources = [
+        (before, SHAPE),
+        (frame, 0),
+        (frame, NOTE),
+        (frame, NOTE),
+        (frame, ATOM),
+        *[(frame, SHAPE)] * finer,
+    ]
     return torch.stack([tokens[..., level] for tokens, level in sources[levels]], dim=-1)
 
 
-def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0) -> Counts:
+def count(
+    recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0
+) -> Counts:
     """Count tokens of recordings, whose labels are at most `num_labels`; the views of one count as one together.
 
     Floats are added in the order of the recordings; some recordings are in memory at a time.
     """
     levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
     square, offsets = (levels, size, size), torch.arange(levels) * size
-    counts = Counts(*map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size))))
+    counts = Counts(
+        *map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size)))
+    )
     first = frames = 0
     for stop, recording in enumerate(recordings, start=1):
         frames += sum(map(len, recording.views))
         if frames < COUNTED_FRAMES and stop < len(recordings):
             continue
         part = recordings[first:stop]
-        sequences = CodeSequences([codes for recording in part for codes in recording.views], codebook_sizes)
+        sequences = CodeSequences(
+            [codes for recording in part for codes in recording.views], codebook_sizes
+        )
         tokens, ends = torch.from_numpy(sequences.joined()), np.cumsum(sequences.lengths)
         kept = np.ones(tokens.shape, dtype=bool)
         kept[ends - sequences.lengths] = False  # BOS
         kept[ends - 1, 1:] = False  # EOS is one token
         views = [len(recording.views) for recording in part]
         own_label, weight = (
-            np.broadcast_to(np.repeat(np.repeat(values, views), sequences.lengths)[:, None], kept.shape)
+            np.broadcast_to(
+                np.repeat(np.repeat(values, views), sequences.lengths)[:, None], kept.shape
+            )
             for values in ([recording.label for recording in part], 1 / np.array(views))
         )
         before = tokens.roll(1, dims=0)
@@ -111,7 +131,9 @@ def unigrams(counts: Counts, codebook_sizes: Sequence[int]) -> Probabilities:
 
 def _num_possible(codebook_sizes: Sequence[int]) -> Probabilities:
     """Number of tokens that each level can have, `[Q, 1]`."""
-    number: Probabilities = possible_tokens(codebook_sizes).sum(axis=1, keepdims=True).astype(np.float64)
+    number: Probabilities = (
+        possible_tokens(codebook_sizes).sum(axis=1, keepdims=True).astype(np.float64)
+    )
     return number
 
 
@@ -129,7 +151,9 @@ def count_tables(counts: Counts, codebook_sizes: Sequence[int]) -> CountTables:
     labelled, labelled_evidence = ratio(counts.labelled, single)
     labelled[0], labelled_evidence[0] = 0.0, 0.0
     unigram = torch.from_numpy(np.log(single * _num_possible(codebook_sizes))).float()
-    return CountTables(unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence)
+    return CountTables(
+        unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence
+    )
 
 
 def count_folds(groups: Iterable[str], seed: int) -> dict[str, int]:
@@ -150,7 +174,10 @@ def fold_tables(
         own = [recording for recording in recordings if recording.fold == fold]
         parts.append(count(own, codebook_sizes, num_labels))
     whole = Counts(*map(sum, zip(*parts, strict=True)))  # type: ignore[arg-type]
-    rest = [Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True))) for part in parts]
+    rest = [
+        Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True)))
+        for part in parts
+    ]
     return [count_tables(counts, codebook_sizes) for counts in (whole, *rest)]
 
 
@@ -172,7 +199,9 @@ class ChosenTables(NamedTuple):
 
     def rows(self, rows: Tensor) -> "ChosenTables":
         """Tables of the sequences with these indices, if all belong to one fold."""
-        labelled, evidence = ([part[rows] if len(part) > 1 else part for part in parts] for parts in self[-2:])
+        labelled, evidence = (
+            [part[rows] if len(part) > 1 else part for part in parts] for parts in self[-2:]
+        )
         return self._replace(labelled=labelled, labelled_evidence=evidence)
 
 
@@ -193,11 +222,19 @@ class CountExperts(nn.Module):
         super().__init__()
         levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
         self.levels, self.size = levels, size
-        shapes = [(levels, size), (levels, size, size), (levels, size, size), (levels, size), (levels, size)]
+        shapes = [
+            (levels, size),
+            (levels, size, size),
+            (levels, size, size),
+            (levels, size),
+            (levels, size),
+        ]
         if num_labels:
             shapes += [(num_labels + 1, levels, size), (num_labels + 1, levels)]
         self.tables = CountTables._fields[: len(shapes)]
-        experts = 3 + (num_labels > 0)  # unigrams, after the frame before, given another level, unigrams of the label
+        experts = 3 + (
+            num_labels > 0
+        )  # unigrams, after the frame before, given another level, unigrams of the label
         self.weight = nn.Parameter(torch.full((levels, experts), 0.4))
         self.evidence = nn.Parameter(torch.zeros(levels, experts - 1))
         self.gate = nn.Linear(width, experts)
@@ -205,7 +242,9 @@ class CountExperts(nn.Module):
         nn.init.zeros_(self.gate.bias)
         for name, shape in zip(self.tables, shapes, strict=True):
             self.register_buffer(name, torch.zeros(shape))
-        self._folds: list[Tensor] = []  # for each table: from all recordings, then without each fold
+        self._folds: list[
+            Tensor
+        ] = []  # for each table: from all recordings, then without each fold
 
     def set_tables(self, tables: Sequence[CountTables]) -> None:
         """Set the tables of all training recordings and, after them, those without each fold, if any.
@@ -232,7 +271,10 @@ class CountExperts(nn.Module):
         unigram, previous, given, previous_evidence, given_evidence, *labelled = tables
         count = self.levels * self.size
         offsets = rows[:, None, None] * count + torch.arange(0, count, self.size, device=device)
-        of_labels = [table[rows, torch.zeros_like(rows) if labels is None else labels][:, None] for table in labelled]
+        of_labels = [
+            table[rows, torch.zeros_like(rows) if labels is None else labels][:, None]
+            for table in labelled
+        ]
         return ChosenTables(
             offsets,
             unigram[rows][:, None],
@@ -244,7 +286,9 @@ class CountExperts(nn.Module):
             of_labels[1:],
         )
 
-    def forward(self, logits: Tensor, hidden: Tensor, tables: ChosenTables, before: Tensor, codes: Tensor) -> Tensor:
+    def forward(
+        self, logits: Tensor, hidden: Tensor, tables: ChosenTables, before: Tensor, codes: Tensor
+    ) -> Tensor:
         """Add the experts to `logits` `[B, T, Q, W]` of the frames `codes`, which follow `before`; both `[B, T, Q]`.
 
         Of `codes` the coarser levels count; there may be T after one frame `before`. `hidden` `[B, T, Q, D]` are states.
@@ -263,10 +307,16 @@ class CountExperts(nn.Module):
         known.
         """
         offsets = tables.offsets[..., levels]
-        previous, other = offsets + before[..., levels], offsets + given_tokens(before, codes, levels).clamp_min(0)
+        previous, other = (
+            offsets + before[..., levels],
+            offsets + given_tokens(before, codes, levels).clamp_min(0),
+        )
         evidence = [tables.previous_evidence[previous], tables.given_evidence[other]]
         evidence += [part[..., levels].expand_as(evidence[0]) for part in tables.labelled_evidence]
-        logs = [nn.functional.embedding(previous, tables.previous), nn.functional.embedding(other, tables.given)]
+        logs = [
+            nn.functional.embedding(previous, tables.previous),
+            nn.functional.embedding(other, tables.given),
+        ]
         logs += [part[:, :, levels] for part in tables.labelled]
         return logs, torch.stack(evidence, dim=-1) * self.evidence[levels]
 

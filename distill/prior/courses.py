@@ -43,7 +43,9 @@ class Courses(nn.Module):
     @torch.no_grad()
     def fit(self, recordings: Sequence[tuple[Codes, int]]) -> None:
         """Take the contours from recordings `[F, Q]`, which have these numbers of frames, and their labels."""
-        self.loudness.copy_(torch.from_numpy(np.concatenate([codes[:, 0] for codes, _ in recordings])))
+        self.loudness.copy_(
+            torch.from_numpy(np.concatenate([codes[:, 0] for codes, _ in recordings]))
+        )
         self.labels.copy_(torch.tensor([label for _, label in recordings]))
 
     def stretched(
@@ -66,14 +68,22 @@ class Courses(nn.Module):
             long, in_time = len(every[number]), repeats(number)
             frames = most_frames
             if ends:
-                frames = min(most_frames, max(1, round(long * 2 ** (0.5 * octaves * (not in_time)))))
-            places = torch.arange(frames) % long if in_time else ((torch.arange(frames) + 0.5) * long / frames - 0.5)
+                frames = min(
+                    most_frames, max(1, round(long * 2 ** (0.5 * octaves * (not in_time))))
+                )
+            places = (
+                torch.arange(frames) % long
+                if in_time
+                else ((torch.arange(frames) + 0.5) * long / frames - 0.5)
+            )
             places = places.clamp(0, long - 1)
             loudness = between(every[number], places) + 1.5 * moved
             courses.append(Course(number, places, loudness, in_time, chance))
         return courses
 
-    def continued(self, prompt: Codes, label: int, generators: Sequence[torch.Generator]) -> list[Course]:
+    def continued(
+        self, prompt: Codes, label: int, generators: Sequence[torch.Generator]
+    ) -> list[Course]:
         """Courses as of `stretched`, of sounds that go on after the codes `prompt` `[P, Q]` for a frame at least.
 
         Each comes from a longer recording, if there is any, from frame P on, and begins as loud as the prompt ends.
@@ -85,7 +95,9 @@ class Courses(nn.Module):
             long = len(every[number])
             places = torch.arange(min(len(prompt), long - 1), long)
             before = every[number][min(len(prompt), long) - 1]
-            courses.append(Course(number, places, every[number][places] - before + int(prompt[-1, 0])))
+            courses.append(
+                Course(number, places, every[number][places] - before + int(prompt[-1, 0]))
+            )
         return courses
 
     def loudness_of(self, number: int) -> Tensor:
@@ -121,7 +133,9 @@ class Courses(nn.Module):
         own = [number for number, of in enumerate(self.labels.tolist()) if label in (0, of)]
         return own or list(range(len(self.frames)))
 
-    def _draw(self, numbers: Sequence[int], generator: torch.Generator) -> tuple[int, float, float, float]:
+    def _draw(
+        self, numbers: Sequence[int], generator: torch.Generator
+    ) -> tuple[int, float, float, float]:
         """One of the numbers of recordings, two numbers from -1 to 1, and one from 0 to 1."""
         chosen = int(torch.randint(len(numbers), (1,), generator=generator))
         octaves, moved, chance = torch.rand(3, generator=generator).tolist()
@@ -135,7 +149,9 @@ def steps_at(places: Tensor, count: int) -> Tensor:
     """
     moves = places.diff()
     speed = float(moves[moves > 0].median()) if (moves > 0).any() else 1.0
-    middles = (torch.arange(count) + 0.5) / count - 0.5  # of steps, in frames from the middle of their frame
+    middles = (
+        torch.arange(count) + 0.5
+    ) / count - 0.5  # of steps, in frames from the middle of their frame
     return (places[:, None] + 0.5 + speed * middles) * count - 0.5
 
 
@@ -143,4 +159,6 @@ def between(values: Tensor, places: Tensor) -> Tensor:
     """Values `[F, ...]` of a recording at places `[n]` in it, in frames, on the line between the two nearest."""
     before = places.floor().long()
     after, share = (before + 1).clamp_max(len(values) - 1), places - before
-    return torch.lerp(values[before], values[after], share.view(-1, *[1] * (values.dim() - 1)).to(values))
+    return torch.lerp(
+        values[before], values[after], share.view(-1, *[1] * (values.dim() - 1)).to(values)
+    )

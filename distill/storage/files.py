@@ -17,7 +17,9 @@ from distill.text import normal_form, one_line
 
 MARK = "made with Distill"  # in the comment of a sound or picture
 CARD_MARK = f"A model of one collection of recordings, {MARK}"  # begins a model card; notes of a person may hold MARK
-_COMPUTER = hashlib.sha256(os.fsencode(platform.node())).hexdigest()[:8]  # several may write into one folder
+_COMPUTER = hashlib.sha256(os.fsencode(platform.node())).hexdigest()[
+    :8
+]  # several may write into one folder
 
 
 @contextmanager
@@ -28,7 +30,9 @@ def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
     could replace by a file.
     """
     if path.is_dir():
-        raise ArtifactError(f"{path}: expected a file to write, found a folder; choose another name")
+        raise ArtifactError(
+            f"{path}: expected a file to write, found a folder; choose another name"
+        )
     if path.exists() and not path.is_file():
         raise ArtifactError(
             f"{path}: expected a file to write, found something else, such as a device; choose another name"
@@ -45,7 +49,9 @@ def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
             rename_to_new(temporary, path)
         _fsync(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a failed write does not tell which file it was
+        error.filename = error.filename or str(
+            path
+        )  # a failed write does not tell which file it was
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -106,7 +112,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 # In a process's first write to a folder: a pass over all names at each write would take too long.
-_remove_leftovers_once = lru_cache(maxsize=1000)(remove_leftovers)  # a page makes a folder for each job
+_remove_leftovers_once = lru_cache(maxsize=1000)(
+    remove_leftovers
+)  # a page makes a folder for each job
 
 
 def rename_to_new(path: Path, name: Path) -> bool:
@@ -153,7 +161,9 @@ def as_on_disk(path: Path) -> Path:
         if not path.exists() and path != path.parent:
             folder = as_on_disk(path.parent)
             names = sorted(entry.name for entry in folder.iterdir())
-            return folder / next((name for name in names if normal_form(name) == normal_form(path.name)), path.name)
+            return folder / next(
+                (name for name in names if normal_form(name) == normal_form(path.name)), path.name
+            )
     return path
 
 
@@ -172,11 +182,18 @@ def check_replaceable(flag: str, paths: Iterable[Path], replace: bool) -> None:
     What Distill made is known by a mark in the file itself, which goes where the file goes.
     """
     for path in filter(os.path.lexists, paths):
-        expected, remedy = f"{flag} {path}: expected a new file, found", "choose another name or folder"
+        expected, remedy = (
+            f"{flag} {path}: expected a new file, found",
+            "choose another name or folder",
+        )
         if not made_by_distill(path):
-            raise ParamsError(f"{expected} one that Distill did not make and never replaces; {remedy}")
+            raise ParamsError(
+                f"{expected} one that Distill did not make and never replaces; {remedy}"
+            )
         if not replace:
-            raise ParamsError(f"{expected} one that Distill made; use --replace to replace it, or {remedy}")
+            raise ParamsError(
+                f"{expected} one that Distill made; use --replace to replace it, or {remedy}"
+            )
 
 
 def made_by_distill(path: Path) -> bool:
@@ -195,7 +212,9 @@ def made_by_distill(path: Path) -> bool:
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no spaces and no NaN: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    )
 
 
 def write_json(path: Path, value: Any) -> None:

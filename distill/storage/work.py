@@ -17,7 +17,14 @@ from typing import ClassVar, TypeVar
 from distill.code_version import code_sha256
 from distill.storage.files import remove_folder, sha256_json
 
-LIBRARIES = ("av", "numpy", "safetensors", "soundfile", "soxr", "torch")  # whose version a result may depend on
+LIBRARIES = (
+    "av",
+    "numpy",
+    "safetensors",
+    "soundfile",
+    "soxr",
+    "torch",
+)  # whose version a result may depend on
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,7 +42,9 @@ class Executor:
     def __init__(self, processors: int = 1) -> None:
         self.processors = processors
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - for others
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]
+    ) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - for others
         """Call with each item; pairs of item and result as they are done. Raises what the function raises.
 
         `folders` are absolute: what calls read and write, which another computer has to see at the same paths.
@@ -61,7 +70,11 @@ class Cache:
 
     def keep_only(self, paths: Collection[Path]) -> None:
         """Remove all other results, also of other versions."""
-        others = {*self._root.glob("*"), *self.folder.glob("*")} - {self.folder, *paths, *map(_doubt, paths)}
+        others = {*self._root.glob("*"), *self.folder.glob("*")} - {
+            self.folder,
+            *paths,
+            *map(_doubt, paths),
+        }
         for path in others:
             if path.is_dir():
                 remove_folder(path)

@@ -13,12 +13,25 @@ from torch import Tensor, nn
 
 from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
-from distill.storage.files import atomic_folder, damaged, read_json, remove_folder, write_bytes, write_json
+from distill.storage.files import (
+    atomic_folder,
+    damaged,
+    read_json,
+    remove_folder,
+    write_bytes,
+    write_json,
+)
 from distill.storage.tables import read_frame, write_history
 from distill.storage.weights import save_weights, tensors_sha256
 
 WEIGHTS = "model.safetensors"
-DAMAGES = (OSError, SafetensorError, KeyError, TypeError, ValueError)  # of reading a file that is not whole
+DAMAGES = (
+    OSError,
+    SafetensorError,
+    KeyError,
+    TypeError,
+    ValueError,
+)  # of reading a file that is not whole
 CURVES = (
     "train_loss",
     "val_loss",
@@ -91,7 +104,11 @@ class CheckpointStore:
         try:
             return _read(path)
         except DAMAGES as error:
-            logger.warning("%s: expected earlier work, found a damaged file (%s); it is done again", path, error)
+            logger.warning(
+                "%s: expected earlier work, found a damaged file (%s); it is done again",
+                path,
+                error,
+            )
             path.unlink(missing_ok=True)
             return {}, {}
 
@@ -163,9 +180,9 @@ def save_artifact(
 
 def is_artifact(folder: Path, config: Settings) -> bool:
     """Whether a folder has the artefact with this `config.json`, which is written whole or not at all."""
-    return folder.exists() and read_json(folder / "config.json", "the settings of a model") == config.model_dump(
-        mode="json"
-    )
+    return folder.exists() and read_json(
+        folder / "config.json", "the settings of a model"
+    ) == config.model_dump(mode="json")
 
 
 def load_config(folder: Path, kind: type[C]) -> C:
@@ -182,7 +199,11 @@ def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
     frame = read_frame(folder / "history.parquet", "the history of a training")
     trained = frame[frame["epoch"] > 0]  # the initial weights have no loss on training data
     return curves_of(
-        [{str(key): float(value) for key, value in row.items()} for row in trained.to_dict("records")], name
+        [
+            {str(key): float(value) for key, value in row.items()}
+            for row in trained.to_dict("records")
+        ],
+        name,
     )
 
 
@@ -190,5 +211,7 @@ def curves_of(history: Sequence[Mapping[str, float]], name: str) -> dict[str, li
     """Losses by epoch that every row of a history has, as `<name>/<loss>`; at most 1000 points each."""
     rows = history[:: max(1, -(-len(history) // 1000))]
     return {
-        f"{name}/{loss}": [row[loss] for row in rows] for loss in CURVES if rows and all(loss in row for row in rows)
+        f"{name}/{loss}": [row[loss] for row in rows]
+        for loss in CURVES
+        if rows and all(loss in row for row in rows)
     }

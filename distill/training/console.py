@@ -23,7 +23,11 @@ def public_events(callback: Callable[[Any], None] | None) -> tuple[Observer, ...
     """Observer that gives a caller's function, where there is one, the public events alone."""
     if not callback:
         return ()
-    return (lambda event: None if isinstance(event, Start | Step | Epoch | TrainingResult) else callback(event),)
+    return (
+        lambda event: (
+            None if isinstance(event, Start | Step | Epoch | TrainingResult) else callback(event)
+        ),
+    )
 
 
 class ToConsole:

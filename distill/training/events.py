@@ -39,9 +39,14 @@ HEALTH = ("utilization", "perplexity", "dead_codes")
 
 def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:
     """Codebook health from metrics `codebook/level_<level>/<name>`, in the order of the levels."""
-    names = [name.split("/")[1] for name in metrics if name.startswith("codebook/") and name.endswith(HEALTH[0])]
+    names = [
+        name.split("/")[1]
+        for name in metrics
+        if name.startswith("codebook/") and name.endswith(HEALTH[0])
+    ]
     return {
-        level: {name: metrics[f"codebook/{level}/{name}"] for name in HEALTH} for level in sorted(names, key=by_level)
+        level: {name: metrics[f"codebook/{level}/{name}"] for name in HEALTH}
+        for level in sorted(names, key=by_level)
     }
 
 
@@ -96,7 +101,11 @@ class Epoch:
     @property
     def all_metrics(self) -> dict[str, float]:
         """The metrics with the time and the learning rate of the epoch."""
-        return {**self.metrics, "learning_rate": self.learning_rate, "epoch_time_s": self.epoch_time_s}
+        return {
+            **self.metrics,
+            "learning_rate": self.learning_rate,
+            "epoch_time_s": self.epoch_time_s,
+        }
 
 
 @dataclass(frozen=True)
@@ -255,7 +264,10 @@ class TrainingResult:
     def rows(self) -> list[dict[str, float]]:
         """Metrics by epoch, from the initial weights, epoch 0, where they were measured; `is_kept` is 1 for the weights kept."""
         start = [{**self.start_metrics, "epoch": 0}] if self.start_metrics else []
-        return [{**row, "is_kept": int(row["epoch"] == self.best_epoch)} for row in (*start, *self.history)]
+        return [
+            {**row, "is_kept": int(row["epoch"] == self.best_epoch)}
+            for row in (*start, *self.history)
+        ]
 
     @property
     def further_remarks(self) -> list[str]:
@@ -284,4 +296,6 @@ def kept_weights(best_epoch: int, epochs: int) -> str:
 
 Watched = WatchMetrics | RollbackEvent
 VQEvent = VQStepMetrics | VQEpochMetrics | Watched
-PriorEvent = PriorStepMetrics | PriorEpochMetrics | PriorMemoryMetrics | PriorTrainingCompleteEvent | Watched
+PriorEvent = (
+    PriorStepMetrics | PriorEpochMetrics | PriorMemoryMetrics | PriorTrainingCompleteEvent | Watched
+)

@@ -73,7 +73,9 @@ class TrainerSettings:
     warmup_steps: int
     patience: int  # epochs in a row without a notable gain, after which training ends; 0: any
     seed: int
-    rate_shares: Mapping[str, float] = field(default_factory=dict)  # prefix of parameters: factor of the learning rate
+    rate_shares: Mapping[str, float] = field(
+        default_factory=dict
+    )  # prefix of parameters: factor of the learning rate
     validate_initial: bool = False  # validate the initial weights, too: they may be the best
     average: float = 0.0  # decay of the weights' moving average, which is validated and kept; 0: the weights themselves
     average_power: int = 3  # early in training a step counts in the average by its number to the power of this minus 1

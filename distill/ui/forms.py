@@ -49,7 +49,9 @@ class Page(gr.Blocks):
         except Exception as error:
             raise error_to_show(error) from error
 
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any) -> list[Any]:
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any
+    ) -> list[Any]:
         """Prepare the inputs of an event for its handler. Raises gr.Error for files that were not uploaded."""
         if _names_address(inputs):
             address = "expected a file that was uploaded, found a web address; download the file and choose it"
@@ -61,7 +63,9 @@ class Page(gr.Blocks):
             raise error_to_show(ParamsError(other)) from error
         except Exception as error:
             found = one_line(str(getattr(error, "message", error)).partition("\n")[0], 200)
-            other = f"expected values that the fields can have, found others ({found}); correct them"
+            other = (
+                f"expected values that the fields can have, found others ({found}); correct them"
+            )
             raise error_to_show(ParamsError(other)) from error
         return prepared
 
@@ -88,7 +92,9 @@ def field(path: str, label: str, elem_id: str | None = None) -> Any:
     return _number(about, about.default, label, elem_id)
 
 
-def verb_field(kind: type[Settings], name: str, label: str = "", value: Any = None, elem_id: str = "") -> Any:
+def verb_field(
+    kind: type[Settings], name: str, label: str = "", value: Any = None, elem_id: str = ""
+) -> Any:
     """Build a field for a setting of a verb: its bounds, help and default, or an example, another label and value."""
     stated = kind.model_fields[name]
     about, flag = setting_of(stated), flag_of(name, stated)
@@ -106,10 +112,14 @@ def verb_field(kind: type[Settings], name: str, label: str = "", value: Any = No
     return gr.Textbox(value or "", label=label, info=info, max_length=1000, elem_id=elem_id)
 
 
-def command_of(verb: Verb, first: str | None, recordings: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+def command_of(
+    verb: Verb, first: str | None, recordings: Sequence[str], values: Mapping[str, Any]
+) -> list[str]:
     """Return the arguments of a verb's command: the model or recording in its place, recordings, and values by setting."""
     fields = verb.settings.model_fields
-    named = {flag_of(name, fields[name]).name.removeprefix("--"): value for name, value in values.items()}
+    named = {
+        flag_of(name, fields[name]).name.removeprefix("--"): value for name, value in values.items()
+    }
     return [verb.name, *filter(None, (first, *recordings)), *flags(**named)]
 
 
@@ -129,7 +139,9 @@ def optional(label: str, otherwise: str, text: str = "", elem_id: str | None = N
 
     The command validates the value.
     """
-    return gr.Textbox("", label=label, info=f"{text}empty: {otherwise}", max_length=30, elem_id=elem_id)
+    return gr.Textbox(
+        "", label=label, info=f"{text}empty: {otherwise}", max_length=30, elem_id=elem_id
+    )
 
 
 def flags(**values: Any) -> list[str]:

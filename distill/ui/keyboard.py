@@ -36,18 +36,27 @@ def of_sounds(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> str:
     if None in notes:
         white = (key for key in KEYS[FIRST:] if key % OCTAVE not in BLACK)
         return _keys(
-            [Group(key, name, [view.address(path)]) for key, (name, path, _) in zip(white, there, strict=False)]
+            [
+                Group(key, name, [view.address(path)])
+                for key, (name, path, _) in zip(white, there, strict=False)
+            ]
         )
     by_note = {round(row["note"]): list[str]() for _, _, row in there}
     for _, path, row in there:
         by_note[round(row["note"])].append(view.address(path))
-    return _keys(_over_all([Group(key, note_name(key), sounds) for key, sounds in sorted(by_note.items())]), True)
+    return _keys(
+        _over_all([Group(key, note_name(key), sounds) for key, sounds in sorted(by_note.items())]),
+        True,
+    )
 
 
 def of_grid(paths: Sequence[Path], names: Sequence[str], columns: int) -> str:
     """Pads in a grid of `columns`, as the sounds lie between those at its ends or corners."""
     keys = zip(KEYS[LOWEST_PAD:], paths, names, strict=False)
-    return _pads([Group(key, name, [view.address(path)]) for key, path, name in keys if path.is_file()], columns)
+    return _pads(
+        [Group(key, name, [view.address(path)]) for key, path, name in keys if path.is_file()],
+        columns,
+    )
 
 
 def of_kit(folder: Path, made: Mapping[str, Any]) -> str:
@@ -68,13 +77,16 @@ def _over_all(groups: Sequence[Group]) -> list[Group]:
     if not groups:
         return []
     middle = groups[len(groups) // 2].key
-    lowest = max(groups[0].key, middle - MOST_KEYS // 2) if len(groups) > 1 else max(0, middle - OCTAVE)
+    lowest = (
+        max(groups[0].key, middle - MOST_KEYS // 2) if len(groups) > 1 else max(0, middle - OCTAVE)
+    )
     shown = KEYS[lowest - lowest % OCTAVE :][:MOST_KEYS]
     keys = [key for key in shown if key <= max(groups[-1].key, shown[0] + LEAST_KEYS - 1)]
     nearest = [min(groups, key=lambda group, key=key: abs(group.key - key)) for key in keys]  # type: ignore[misc]
     pairs = zip(keys, nearest, strict=True)
     return [
-        Group(key, group.name, group.addresses, group.rate * 2 ** ((key - group.key) / OCTAVE)) for key, group in pairs
+        Group(key, group.name, group.addresses, group.rate * 2 ** ((key - group.key) / OCTAVE))
+        for key, group in pairs
     ]
 
 
@@ -84,7 +96,10 @@ def _keys(groups: Sequence[Group], ends: bool = False) -> str:
     by_key = {group.key: group for group in groups}
     first = min(by_key) // OCTAVE * OCTAVE
     last = max(max(by_key), first + LEAST_KEYS - 1)
-    drawn = [_button(by_key.get(key, Group(key, "", [])), key % OCTAVE in BLACK) for key in KEYS[first : last + 1]]
+    drawn = [
+        _button(by_key.get(key, Group(key, "", [])), key % OCTAVE in BLACK)
+        for key in KEYS[first : last + 1]
+    ]
     return f'<div class="keys" data-ends="{int(ends)}" data-first="{first}">{"".join(drawn)}</div>{_below()}'
 
 
@@ -100,7 +115,10 @@ def _button(group: Group, is_black: bool) -> str:
 
 
 def _pads(groups: Sequence[Group], columns: int | None = None) -> str:
-    pads = "".join(f'<button type="button" class="pad" {_data(one)}>{escape(one.name)}</button>' for one in groups)
+    pads = "".join(
+        f'<button type="button" class="pad" {_data(one)}>{escape(one.name)}</button>'
+        for one in groups
+    )
     grid = f' style="grid-template-columns: repeat({columns}, 1fr)"' if columns else ""
     return f'<div class="pads" data-ends="0"{grid}>{pads}</div>{_below()}' if pads else ""
 
@@ -111,4 +129,6 @@ def _data(group: Group) -> str:
 
 
 def _below() -> str:
-    return f'<p class="small">{HINT} <button type="button" data-midi>Use a MIDI keyboard</button></p>'
+    return (
+        f'<p class="small">{HINT} <button type="button" data-midi>Use a MIDI keyboard</button></p>'
+    )

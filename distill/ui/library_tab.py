@@ -24,7 +24,9 @@ CHECKING = "The model is being checked: some seconds."
 class LibraryTab:
     """Table of all models, actions on the left, card on the right."""
 
-    def __init__(self, work: Workspace, page: gr.Blocks, tab: gr.Tab, generating: gr.Dropdown) -> None:
+    def __init__(
+        self, work: Workspace, page: gr.Blocks, tab: gr.Tab, generating: gr.Dropdown
+    ) -> None:
         self._work = work
         listed = gr.HTML(elem_id="library")
         with gr.Row(equal_height=False):
@@ -32,8 +34,13 @@ class LibraryTab:
                 model = gr.Dropdown([], label="Model", elem_id="library-model")
                 name = gr.Textbox(label="New name", max_length=100)
                 with gr.Row():
-                    rename, delete = gr.Button("Rename"), gr.Button("Delete", elem_id="library-delete")
-                incoming = gr.File(label="Import a model from somebody else", file_count="single", elem_id="import")
+                    rename, delete = (
+                        gr.Button("Rename"),
+                        gr.Button("Delete", elem_id="library-delete"),
+                    )
+                incoming = gr.File(
+                    label="Import a model from somebody else", file_count="single", elem_id="import"
+                )
                 imported = gr.HTML(elem_id="imported")
             with gr.Column(min_width=320, scale=2, elem_classes="results"):
                 download = gr.HTML(elem_id="model-download")
@@ -51,7 +58,16 @@ class LibraryTab:
     def _show(self, **chosen: Any) -> list[Any]:
         models = self._work.listed()
         nothing = "No models yet. Train one in the tab Train, or import one."
-        head = ("model", "written (UTC)", "recordings", "preset", "codewords used", "bits per second", "labels", "can")
+        head = (
+            "model",
+            "written (UTC)",
+            "recordings",
+            "preset",
+            "codewords used",
+            "bits per second",
+            "labels",
+            "can",
+        )
         table = view.table(head, [_row(model) for model in models], nothing)
         return [table, gr.update(choices=[model["file"] for model in models], **chosen)]
 
@@ -69,7 +85,10 @@ class LibraryTab:
         check_replaceable("name", [_card(target)], replace=True)
         move(path, target)
         if _card(path).is_file():
-            write_bytes(_card(target), _card(path).read_bytes().replace(path.name.encode(), target.name.encode()))
+            write_bytes(
+                _card(target),
+                _card(path).read_bytes().replace(path.name.encode(), target.name.encode()),
+            )
             _card(path).unlink()
         names = self._work.names(True)
         used = target.name if generating == chosen else generating
@@ -101,7 +120,9 @@ class LibraryTab:
 def move(path: Path, target: Path) -> None:
     """Rename a model. Raises ParamsError if the name is taken, for example by a training meanwhile."""
     if not rename_to_new(path, target):
-        raise ParamsError(f"name {target.stem!r}: expected a new name, found a model of this name; choose another name")
+        raise ParamsError(
+            f"name {target.stem!r}: expected a new name, found a model of this name; choose another name"
+        )
 
 
 def _card(model: Path) -> Path:
@@ -116,16 +137,28 @@ def _asked(command: str, upload: Path, *rest: str) -> str:
         text = f"{upload.name}: expected a Distill model, found a file that takes minutes to check"
         raise ParamsError(text) from error
     if done.returncode != 0:
-        refusal = ["it cannot be checked", *re.findall("^distill: (.*)", done.stderr, re.MULTILINE)][-1]
+        refusal = [
+            "it cannot be checked",
+            *re.findall("^distill: (.*)", done.stderr, re.MULTILINE),
+        ][-1]
         raise ParamsError(f"not imported: {refusal.replace(str(upload), upload.name)}")
     return done.stdout
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
     """Row of the table for a model of `distill list --json`."""
-    figures = ((model["recordings"], "d"), (model["utilization"], ".0%"), (model["val_bits_per_second"], ".0f"))
-    recordings, used, bits = ("–" if value is None else f"{value:{form}}" for value, form in figures)
+    figures = (
+        (model["recordings"], "d"),
+        (model["utilization"], ".0%"),
+        (model["val_bits_per_second"], ".0f"),
+    )
+    recordings, used, bits = (
+        "–" if value is None else f"{value:{form}}" for value, form in figures
+    )
     labels = textwrap.shorten(", ".join(model["labels"]), 80, placeholder=" …")
     can = ", ".join(["generate"] * model["can_generate"] + ["judge"] * model["can_judge"])
-    date, ability = model["date"][:16].replace("T", " "), model["problem"] or can or "encode, decode"
+    date, ability = (
+        model["date"][:16].replace("T", " "),
+        model["problem"] or can or "encode, decode",
+    )
     return (model["name"], date, recordings, model["tier"] or "–", used, bits, labels, ability)

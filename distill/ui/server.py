@@ -45,12 +45,21 @@ HERE = Path(__file__).parent
 
 def theme() -> gr.Theme:
     """Theme with system fonts, so that nothing is fetched from other sites."""
-    fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    fonts: dict[str, Any] = {
+        "font": ["system-ui", "sans-serif"],
+        "font_mono": ["ui-monospace", "monospace"],
+    }
     # The default greys and buttons have too little contrast, in light and dark mode.
     info = {"block_info_text_color": "*neutral_600", "block_info_text_color_dark": "*neutral_300"}
-    label = {"block_label_text_color": "*neutral_700", "block_label_text_color_dark": "*neutral_200"}
+    label = {
+        "block_label_text_color": "*neutral_700",
+        "block_label_text_color_dark": "*neutral_200",
+    }
     subdued = {"body_text_color_subdued": "*neutral_600", "input_placeholder_color": "*neutral_600"}
-    button = {"button_primary_background_fill": "*primary_600", "button_primary_background_fill_hover": "*primary_700"}
+    button = {
+        "button_primary_background_fill": "*primary_600",
+        "button_primary_background_fill_hover": "*primary_700",
+    }
     return gr.themes.Default(primary_hue="blue", **fonts).set(**info, **label, **subdued, **button)
 
 
@@ -58,7 +67,9 @@ def build_page(workspace: Workspace) -> gr.Blocks:
     """Build the page of a working folder."""
     page: gr.Blocks
     cleaning = (3600, 24 * 3600)  # seconds between removals of uploads, and their maximum age
-    with Page(title="Distill", analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
+    with Page(
+        title="Distill", analytics_enabled=False, fill_width=True, delete_cache=cleaning
+    ) as page:
         gr.Markdown(
             "# Distill\nLearns a generative model of your own sounds, makes new ones, and says how new they are. "
             "To hear something at once, give one recording in the tab Generate."
@@ -110,14 +121,18 @@ class Guard:
             return _sentence("expected a file of this page, found a web address", 403)
         if self._token is None or _are_equal(request.cookies.get(self._cookie, ""), self._token):
             return None
-        if _are_equal("/".join(request.url.path.split("/")[:3]), api_path(self._token)):  # programs have no cookies
+        if _are_equal(
+            "/".join(request.url.path.split("/")[:3]), api_path(self._token)
+        ):  # programs have no cookies
             return None
         token = request.query_params.get("token", "")
         if not _are_equal(token, self._token):
             other = "a wrong one" if token or request.url.path.startswith("/api/") else "none"
             text = f"expected the token of this page, found {other}; open the address that distill ui printed"
             return _sentence(text, 401)
-        answer = RedirectResponse(f"{self._root}/?{request.url.remove_query_params('token').query}".rstrip("?"), 303)
+        answer = RedirectResponse(
+            f"{self._root}/?{request.url.remove_query_params('token').query}".rstrip("?"), 303
+        )
         answer.set_cookie(self._cookie, token, httponly=True, samesite="strict")
         return answer
 
@@ -133,11 +148,18 @@ def _are_equal(given: str, secret: str) -> bool:
 
 
 def make_app(
-    workspace: Workspace, token: str, password: str | None, port: int, host: str = "127.0.0.1", root_path: str = ""
+    workspace: Workspace,
+    token: str,
+    password: str | None,
+    port: int,
+    host: str = "127.0.0.1",
+    root_path: str = "",
 ) -> FastAPI:
     """Make the ASGI app of the page; `root_path` is its path behind a proxy."""
     os.environ["GRADIO_TEMP_DIR"] = str(workspace.uploads)
-    guard = Middleware(Guard, token=token if password is None else None, port=port, root_path=root_path)
+    guard = Middleware(
+        Guard, token=token if password is None else None, port=port, root_path=root_path
+    )
     page = build_page(workspace)
     page.state_session_capacity = 100  # pages whose state is kept, the most recently used
     page.queue(default_concurrency_limit=8)
@@ -145,13 +167,19 @@ def make_app(
 
     def mount(mounted: gr.Blocks, **about: Any) -> FastAPI:
         always: dict[str, Any] = {"server_name": host, "server_port": port, "max_file_size": "2gb"}
-        app: FastAPI = gr.mount_gradio_app(server, mounted, enable_monitoring=False, **always, **about)
+        app: FastAPI = gr.mount_gradio_app(
+            server, mounted, enable_monitoring=False, **always, **about
+        )
         # Gradio only checks that files in a request were uploaded if the page was launched.
         mounted.has_launched = True
         return app
 
     if password is None:  # not protected by Gradio's login
-        mount(Programs(workspace).page(), path=api_path(token), allowed_paths=[str(workspace.generated)])
+        mount(
+            Programs(workspace).page(),
+            path=api_path(token),
+            allowed_paths=[str(workspace.generated)],
+        )
     return mount(
         page,
         path="/",
@@ -160,7 +188,9 @@ def make_app(
         run_history=False,
         auth=None if password is None else lambda _, given: _are_equal(given, password),
         auth_message="Any user name will do. The password is the one that distill ui was started with.",
-        allowed_paths=[str(path) for path in (workspace.generated, workspace.models, workspace.state / "jobs")],
+        allowed_paths=[
+            str(path) for path in (workspace.generated, workspace.models, workspace.state / "jobs")
+        ],
         show_error=False,
         i18n=gr.I18n(en={"common.complete": "Done"}),  # missing in Gradio's translations
         theme=theme(),
@@ -170,7 +200,12 @@ def make_app(
 
 
 def serve(
-    workspace: Workspace, host: str, port: int | None, password: str | None, open_browser: bool, root_path: str
+    workspace: Workspace,
+    host: str,
+    port: int | None,
+    password: str | None,
+    open_browser: bool,
+    root_path: str,
 ) -> None:
     """Serve the page of a folder until Ctrl-C; print its address as the only line on stdout. Raises ParamsError."""
     bound = _bound(host, port)
@@ -179,7 +214,9 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/" + (f"?token={token}" if password is None else "")
     app = make_app(workspace, token, password, port, host, root_path)
-    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(
+        uvicorn.Config(app, ws="none", log_level="error", timeout_graceful_shutdown=2)
+    )
     print(address, flush=True)  # the socket already listens, so early requests wait for the server
     if open_browser:  # in a thread, since opening some browsers blocks until they are closed
         threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
@@ -205,7 +242,9 @@ def _bound(host: str, port: int | None) -> socket.socket:
             return socket.create_server((host, number), family=family)
         except OSError as error:
             failure = str(error.strerror or error).partition(" (while")[0]
-    raise ParamsError(f"{where}: expected a free port at {host}, found {failure}; choose another --port or --host")
+    raise ParamsError(
+        f"{where}: expected a free port at {host}, found {failure}; choose another --port or --host"
+    )
 
 
 def _token(workspace: Workspace) -> str:
@@ -221,4 +260,7 @@ def _token(workspace: Workspace) -> str:
 
 
 def _sentence(text: str, status: int) -> Response:
-    return HTMLResponse((HERE / "sentence.html").read_text(encoding="utf-8").replace("SENTENCE", escape(text)), status)
+    return HTMLResponse(
+        (HERE / "sentence.html").read_text(encoding="utf-8").replace("SENTENCE", escape(text)),
+        status,
+    )

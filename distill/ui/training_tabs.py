@@ -40,9 +40,16 @@ NONE_YET = "A training has these metrics when it has ended: they are of the weig
 OWN = "the codec's own recordings"
 GENERATE = "generate"  # id of the tab Generate
 STOP, USE = "Stop and use best checkpoint", "Generate with this model"
-HOW_TO_STOP_HERE = f"Training never stops by itself for this: “{STOP}” ends it with the best weights so far"
+HOW_TO_STOP_HERE = (
+    f"Training never stops by itself for this: “{STOP}” ends it with the best weights so far"
+)
 # Flags of `train-prior`, and their settings in section `prior`.
-SIZES = {"epochs": "epochs", "hidden_size": "hidden_size", "layers": "num_layers", "heads": "num_heads"}
+SIZES = {
+    "epochs": "epochs",
+    "hidden_size": "hidden_size",
+    "layers": "num_layers",
+    "heads": "num_heads",
+}
 
 
 class TrainingTab(ABC):
@@ -58,19 +65,28 @@ class TrainingTab(ABC):
                 self._form = self._build_form()
                 with gr.Row():
                     # Disabled until the form is restored, since that overwrites typed values.
-                    self._start = gr.Button("Start", variant="primary", elem_id=f"{self.kind}-start", interactive=False)
+                    self._start = gr.Button(
+                        "Start", variant="primary", elem_id=f"{self.kind}-start", interactive=False
+                    )
                     cancel = gr.Button("Cancel", elem_id=f"{self.kind}-cancel", visible=False)
                     stop = gr.Button(STOP, elem_id=f"{self.kind}-stop", visible=False)
                 state = gr.HTML(elem_id=f"{self.kind}-state", elem_classes="beside")
                 resume = gr.Button("Go on with this training", visible=False)
-                self.use = gr.Button(USE, variant="primary", elem_id=f"{self.kind}-use", visible=False)
+                self.use = gr.Button(
+                    USE, variant="primary", elem_id=f"{self.kind}-use", visible=False
+                )
             with gr.Column(min_width=320, scale=2, elem_classes="results"):
-                parts = [gr.HTML(elem_id=f"{self.kind}-{name}") for name in ("found", "health", "charts", "previews")]
+                parts = [
+                    gr.HTML(elem_id=f"{self.kind}-{name}")
+                    for name in ("found", "health", "charts", "previews")
+                ]
         self.job = gr.State("")  # id of the displayed training
         form = list(self._form.values())
         shown = [self.job, state, cancel, stop, resume, self.use, *parts]
         # A second click must reach `Jobs`, which refuses a second training, even while the first is pending.
-        self._start.click(self.begin, form, shown, api_name=self.endpoint, trigger_mode="multiple", **HIDDEN)
+        self._start.click(
+            self.begin, form, shown, api_name=self.endpoint, trigger_mode="multiple", **HIDDEN
+        )
         for button, handler in ((cancel, self.cancel), (stop, self.stop), (resume, self.go_on)):
             button.click(handler, self.job, shown, **HIDDEN)
         for event in (timer.tick, page.load):
@@ -92,7 +108,9 @@ class TrainingTab(ABC):
         return shown if self._work.jobs.newest(self.kind) == job else self.show()
 
     def _parts(self, job: Job) -> list[Any]:
-        state = view.progress(job, "No training yet. Fill in the form and press Start.") + view.learned(job)
+        state = view.progress(
+            job, "No training yet. Fill in the form and press Start."
+        ) + view.learned(job)
         is_at_work = job.state == "running" and not job.is_cancelled
         metrics = {task: job.events(task) for task in ("codec", "prior")}
         kept = {task: event["epoch"] for task in metrics for event in job.events(task, "kept")}
@@ -100,8 +118,12 @@ class TrainingTab(ABC):
         message = str(last.get("memorization_message", ""))
         warnings = [view.note(text, "warning") for text in job.warnings if HOW_TO_STOP not in text]
         health = view.health(job.events("codec", "VQEpochMetrics")) + "".join(warnings)
-        charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(metrics, kept)
-        tier = "" if job.values.get("codebook_size") else job.values.get("tier", "")  # a codebook size overrides it
+        charts = view.note(message.replace(HOW_TO_STOP, HOW_TO_STOP_HERE), "alarm") + view.charts(
+            metrics, kept
+        )
+        tier = (
+            "" if job.values.get("codebook_size") else job.values.get("tier", "")
+        )  # a codebook size overrides it
         recordings = view.ingest(job.read("ingest.json"), tier)
         can = (is_at_work, is_at_work, job.is_resumable, self.model_of(job) is not None)
         buttons = [gr.update(visible=is_visible) for is_visible in can]
@@ -111,7 +133,9 @@ class TrainingTab(ABC):
         """Switch to the tab Generate, with the model of the displayed training."""
         return [
             gr.Tabs(selected=GENERATE),
-            gr.update(choices=self._work.names(True), value=self.model_of(self._work.jobs.get(shown))),
+            gr.update(
+                choices=self._work.names(True), value=self.model_of(self._work.jobs.get(shown))
+            ),
         ]
 
     def model_of(self, job: Job) -> str | None:
@@ -150,7 +174,10 @@ def levels_of(quality: str) -> list[tuple[str, str]]:
     by_quality = setting(f"qualities.{quality}.num_quantizers").default
     bounds = setting("vqvae.num_quantizers").bounds
     numbers = map(str, range(int(bounds["ge"]), int(bounds["le"]) + 1))
-    return [(f"automatic: {by_quality}, by the quality", ""), *((number, number) for number in numbers)]
+    return [
+        (f"automatic: {by_quality}, by the quality", ""),
+        *((number, number) for number in numbers),
+    ]
 
 
 class TrainTab(TrainingTab):
@@ -171,16 +198,22 @@ class TrainTab(TrainingTab):
             places, added = gr.JSON(visible=False), gr.HTML()
         for uploads in (files, directory):
             js = WITH_PLACES.format(uploads.elem_id)
-            uploads.upload(self.add, [folder, uploads, places], [corpus, added, uploads], js=js, **PRIVATE)
+            uploads.upload(
+                self.add, [folder, uploads, places], [corpus, added, uploads], js=js, **PRIVATE
+            )
 
     def _build_form(self) -> dict[str, Any]:
         corpora = self._work.corpora()
-        corpus = gr.Dropdown(corpora, label="Recordings", info="a folder of this page", elem_id="corpus")
+        corpus = gr.Dropdown(
+            corpora, label="Recordings", info="a folder of this page", elem_id="corpus"
+        )
         self._build_upload(corpus, not corpora)
         form: dict[str, Any] = {"corpus": corpus}
         form["name"] = optional("Name of the model", "date and time", elem_id="name")
         form["labels"] = gr.Checkbox(
-            label="Folders are labels", info="later you can ask for a sound by its folder", elem_id="labels"
+            label="Folders are labels",
+            info="later you can ask for a sound by its folder",
+            elem_id="labels",
         )
         corpus.change(self.labelled, corpus, form["labels"], **QUIET)
         form["prior"] = gr.Checkbox(
@@ -190,14 +223,23 @@ class TrainTab(TrainingTab):
             form["tier"] = field("tier", "Preset")
             form["quality"] = field("vqvae.quality", "Quality")
             about, choices = setting("vqvae.num_quantizers").help, levels_of(form["quality"].value)
-            levels = gr.Dropdown(choices, value="", label="RVQ levels", info=about, elem_id="levels")
+            levels = gr.Dropdown(
+                choices, value="", label="RVQ levels", info=about, elem_id="levels"
+            )
             form["quality"].change(
-                lambda quality: gr.update(choices=levels_of(quality)), form["quality"], levels, **QUIET
+                lambda quality: gr.update(choices=levels_of(quality)),
+                form["quality"],
+                levels,
+                **QUIET,
             )
             form["rvq_levels"] = levels
             more = {
                 **{"vqvae.commitment_weight": "Commitment weight", "vqvae.epochs": "Most epochs"},
-                **{"vqvae.learning_rate": "Learning rate", "corpus.sample_rate": "Sample rate, Hz", "seed": "Seed"},
+                **{
+                    "vqvae.learning_rate": "Learning rate",
+                    "corpus.sample_rate": "Sample rate, Hz",
+                    "seed": "Seed",
+                },
                 "vqvae.codebook_size": "Codebook size",
             }
             form |= {path.rpartition(".")[2]: field(path, label) for path, label in more.items()}
@@ -217,14 +259,27 @@ class TrainTab(TrainingTab):
         target.add(list(zip(files, names, strict=True)))
         for file in files:  # they are copied; the next upload starts with an empty list
             file.unlink(missing_ok=True)
-        corpus, corpora = target.folder.relative_to(self._work.root).as_posix(), self._work.corpora()
+        corpus, corpora = (
+            target.folder.relative_to(self._work.root).as_posix(),
+            self._work.corpora(),
+        )
         notes = view.note(f"{several(target.count, 'recording')} added to {corpus}")
         labels = textwrap.shorten(", ".join(self._work.labels(corpus)), 200, placeholder=" …")
-        notes += view.note(f"Folders are labels, unless you decline: {labels}" if labels else NO_FOLDERS)
+        notes += view.note(
+            f"Folders are labels, unless you decline: {labels}" if labels else NO_FOLDERS
+        )
         most = 20  # files listed on the page
-        more = [f"and {len(target.refused) - most} more files were left out"] * (len(target.refused) > most)
-        notes += "".join(view.note(sentence, "warning") for sentence in [*target.refused[:most], *more])
-        return [gr.update(choices=corpora, value=corpus if corpus in corpora else None), notes, None]
+        more = [f"and {len(target.refused) - most} more files were left out"] * (
+            len(target.refused) > most
+        )
+        notes += "".join(
+            view.note(sentence, "warning") for sentence in [*target.refused[:most], *more]
+        )
+        return [
+            gr.update(choices=corpora, value=corpus if corpus in corpora else None),
+            notes,
+            None,
+        ]
 
     def begin(self, *values: Any) -> list[Any]:
         """Start a training with the values of the form."""
@@ -257,7 +312,9 @@ class PriorTab(TrainingTab):
             event(self.restored, model, [model, data, self._start], **QUIET)
 
     def _build_form(self) -> dict[str, Any]:
-        form: dict[str, Any] = {"model": gr.Dropdown(self._work.names(), label="Model", elem_id="prior-model")}
+        form: dict[str, Any] = {
+            "model": gr.Dropdown(self._work.names(), label="Model", elem_id="prior-model")
+        }
         folders = [OWN, *self._work.corpora()]
         form["data"] = gr.Dropdown(folders, value=OWN, label="Recordings", elem_id="prior-data")
         for name, key in SIZES.items():
@@ -268,7 +325,9 @@ class PriorTab(TrainingTab):
             labels = [("as in the model", ""), *zip(about.choices, about.choices, strict=True)]
             form["labels"] = gr.Dropdown(labels, value="", label="Labels", info=about.help)
         form["copy"] = optional("Name of a copy to write it into", "into the model")
-        form["replace"] = gr.Checkbox(label="Replace the prior that the model has", elem_id="prior-replace")
+        form["replace"] = gr.Checkbox(
+            label="Replace the prior that the model has", elem_id="prior-replace"
+        )
         return form
 
     def begin(self, *values: Any) -> list[Any]:
@@ -288,7 +347,11 @@ class PriorTab(TrainingTab):
         """Refresh the lists of models and recordings."""
         names = self._work.names()
         models = gr.update(choices=names, value=preselected(names, now))
-        return [models, gr.update(choices=[OWN, *self._work.corpora()]), gr.update(interactive=True)]
+        return [
+            models,
+            gr.update(choices=[OWN, *self._work.corpora()]),
+            gr.update(interactive=True),
+        ]
 
 
 class CompareTab:
@@ -317,10 +380,17 @@ class CompareTab:
         if len(runs) < 2:
             return view.note("Choose two trainings or more.")
         are_mixed = len({run.data.tags.get("dvc.stage") for run in runs}) > 1
-        mixed = "These are trainings of codecs and of priors: their losses cannot be compared." * are_mixed
+        mixed = (
+            "These are trainings of codecs and of priors: their losses cannot be compared."
+            * are_mixed
+        )
         kept = ("best/", "audition/")  # metrics of the best weights, and of their sounds
-        metrics = [row for row in _rows([run.data.metrics for run in runs]) if row[0].startswith(kept)]
-        settings = [row for row in _rows([run.data.params for run in runs]) if len(set(row[1:])) > 1]
+        metrics = [
+            row for row in _rows([run.data.metrics for run in runs]) if row[0].startswith(kept)
+        ]
+        settings = [
+            row for row in _rows([run.data.params for run in runs]) if len(set(row[1:])) > 1
+        ]
         names = [_name_of(run) for run in runs]
         return (
             f"{view.note(mixed, 'warning')}<h2>Settings that differ</h2>"
@@ -357,7 +427,11 @@ class CompareTab:
             return []
         client = client_of(address)
         experiment = find_experiment(client)
-        return list(client.search_runs([experiment.experiment_id], max_results=200)) if experiment else []
+        return (
+            list(client.search_runs([experiment.experiment_id], max_results=200))
+            if experiment
+            else []
+        )
 
 
 def _name_of(run: Any) -> str:

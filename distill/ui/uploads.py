@@ -42,14 +42,18 @@ class Uploads:
             elif not name.startswith("."):
                 others[printable(PurePosixPath(name).suffix) or NO_SUFFIX] += 1
         if others:
-            self.refused.append(f"{left_out_line(dict(others.most_common()))}; expected recordings {EXAMPLES}")
+            self.refused.append(
+                f"{left_out_line(dict(others.most_common()))}; expected recordings {EXAMPLES}"
+            )
 
     def _add(self, upload: Path, parts: Sequence[str]) -> None:
         """Copy a recording, with a number in its name if the name is taken."""
         try:
             target = self.folder.joinpath(*map(checked_name, parts))
             others = (target.with_stem(f"{target.stem} {number}") for number in itertools.count(2))
-            free = next(path for path in itertools.chain([target], others) if not os.path.lexists(path))
+            free = next(
+                path for path in itertools.chain([target], others) if not os.path.lexists(path)
+            )
             with atomic_path(free) as temporary:
                 shutil.copyfile(upload, temporary)
             self.count += 1

@@ -47,7 +47,11 @@ class Worker:
 
     def run(self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         """Queue a run of `distill` after earlier orders. Raises OSError if the process has ended."""
-        order = {"folder": str(folder), "arguments": list(arguments), "environment": dict(environment)}
+        order = {
+            "folder": str(folder),
+            "arguments": list(arguments),
+            "environment": dict(environment),
+        }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
 
@@ -60,10 +64,14 @@ class Worker:
 
 def main() -> None:
     """Run orders from stdin until it ends; the argument is the increment of niceness."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the page was started in the background
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored if the page was started in the background
     if hasattr(os, "nice"):
         os.nice(int(sys.argv.pop(1)))
-    orders = os.fdopen(os.dup(0), encoding="utf-8")  # a command and its children get /dev/null as stdin
+    orders = os.fdopen(
+        os.dup(0), encoding="utf-8"
+    )  # a command and its children get /dev/null as stdin
     _redirect(Path(os.devnull), 0)
     while line := orders.readline():
         order = json.loads(line)

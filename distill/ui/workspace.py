@@ -18,7 +18,17 @@ from distill.ui.jobs import Jobs
 from distill.ui.uploads import Uploads, checked_name, is_recording
 
 MODEL_SUFFIX = ".distill"
-LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modules", "build", "dist", "__pycache__"}
+LEFT_OUT = {
+    "artifacts",
+    "generated",
+    "mlruns",
+    "models",
+    "metrics",
+    "node_modules",
+    "build",
+    "dist",
+    "__pycache__",
+}
 
 
 def distill(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
@@ -44,7 +54,9 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self.models, self.sounds, self.generated = (self.root / name for name in ("models", "sounds", "generated"))
+        self.models, self.sounds, self.generated = (
+            self.root / name for name in ("models", "sounds", "generated")
+        )
         self.state = self.root / ".distill"
         self.uploads = self.state / "ui" / "uploads"
         self.jobs = Jobs(self.root)
@@ -64,7 +76,10 @@ class Workspace:
     def _asked(self) -> list[dict[str, Any]]:
         answer = distill("list", str(self.models), "--json").stdout
         with suppress(ValueError):
-            return [{**model, "file": Path(model["path"]).name} for model in json.loads(answer)["models"]]
+            return [
+                {**model, "file": Path(model["path"]).name}
+                for model in json.loads(answer)["models"]
+            ]
         return []
 
     def names(self, can_generate: bool = False) -> list[str]:
@@ -85,12 +100,18 @@ class Workspace:
     def corpora(self) -> list[str]:
         """Folders that contain recordings, relative to the working folder; uploads of the page first."""
         shelves = (self.sounds, self.root / "data")  # contain corpora
-        folders = [folder for parent in (*shelves, self.root) for folder in sorted(parent.glob("[!.]*"))]
+        folders = [
+            folder for parent in (*shelves, self.root) for folder in sorted(parent.glob("[!.]*"))
+        ]
         corpora = []
         for folder in folders:
             most = 1 if folder in shelves else 200  # folders searched for a recording
-            names = (name for _, _, files in itertools.islice(os.walk(folder), most) for name in files)
-            is_left_out = folder.is_symlink() or (folder.parent == self.root and folder.name in LEFT_OUT)
+            names = (
+                name for _, _, files in itertools.islice(os.walk(folder), most) for name in files
+            )
+            is_left_out = folder.is_symlink() or (
+                folder.parent == self.root and folder.name in LEFT_OUT
+            )
             if not is_left_out and any(map(is_recording, names)):
                 corpora.append(folder.relative_to(self.root).as_posix())
         return corpora
@@ -111,8 +132,14 @@ class Workspace:
         if name not in self.corpora():
             return []
         corpus = self.root / str(name)
-        holding = [Path(folder) for folder, _, files in os.walk(corpus) if any(map(is_recording, files))]
-        return sorted(folder.relative_to(corpus).as_posix() for folder in holding) if len(holding) > 1 else []
+        holding = [
+            Path(folder) for folder, _, files in os.walk(corpus) if any(map(is_recording, files))
+        ]
+        return (
+            sorted(folder.relative_to(corpus).as_posix() for folder in holding)
+            if len(holding) > 1
+            else []
+        )
 
     def model(self, name: str | None) -> Path:
         """Model file with this name. Raises ParamsError if the folder of models has no such file."""
@@ -120,7 +147,9 @@ class Workspace:
         positions = positions_of(name or "", [path.name for path in models])
         if len(positions) != 1:
             how = "choose one of the list" if models else "train or import one first"
-            raise ParamsError(f"model {(name or '')[:100]!r}: expected one of the list, found none; {how}")
+            raise ParamsError(
+                f"model {(name or '')[:100]!r}: expected one of the list, found none; {how}"
+            )
         return models[positions[0]]
 
     def check_inside(self, path: Path) -> Path:
@@ -140,12 +169,16 @@ class Workspace:
             )
         path = self.models / f"{stem}{MODEL_SUFFIX}"
         if path.exists() or path.is_symlink():
-            raise ParamsError(f"name {stem!r}: expected a new name, found a model of this name; choose another name")
+            raise ParamsError(
+                f"name {stem!r}: expected a new name, found a model of this name; choose another name"
+            )
         return path
 
     def recordings_to(self, name: str) -> Uploads:
         """Uploads to `sounds/<name>`. Raises ParamsError for a name that leads to another folder."""
         folder = self.sounds / checked_name(name.strip())
         if folder.name.startswith("."):
-            raise ParamsError(f"{folder.name!r}: expected a name that does not begin with a dot; choose another name")
+            raise ParamsError(
+                f"{folder.name!r}: expected a name that does not begin with a dot; choose another name"
+            )
         return Uploads(folder)

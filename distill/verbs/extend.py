@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class ExtendSettings(PartSettings):
     """Settings of `extend`."""
 
-    before: Annotated[float, Field(ge=0, le=600)] = Field(default=0.0, description="seconds to generate before it")
+    before: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=0.0, description="seconds to generate before it"
+    )
     after: Annotated[float, Field(ge=0, le=600)] = Field(
         default=0.0, examples=[2.0], description="seconds to generate after it"
     )
@@ -45,12 +47,18 @@ def extend(context: "GenerationContext", settings: ExtendSettings) -> "Generated
     rate, recorded = given.sample_rate, len(given.samples)
     before, after = (round(seconds * rate) for seconds in (settings.before, settings.after))
     if not before + after:
-        raise ParamsError("extend: expected seconds before or after the recording, found less than a sample; give more")
+        raise ParamsError(
+            "extend: expected seconds before or after the recording, found less than a sample; give more"
+        )
     whole = np.pad(given.samples, [(before, after), (0, 0)][: given.samples.ndim])
     parts = [(before + recorded, len(whole)), (0, before)]
     side_info = side_info_of(context, given).cut(-settings.before, len(whole) / rate)
     return with_parts(
-        context, settings, replace(given, samples=whole), [part for part in parts if part[0] < part[1]], side_info
+        context,
+        settings,
+        replace(given, samples=whole),
+        [part for part in parts if part[0] < part[1]],
+        side_info,
     )
 
 

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class PartSettings(Guided, SoundSettings):
     """Settings of sounds that are generated next to or within a recording."""
 
-    recording: Annotated[Recording, UNCHECKED, Argument("AUDIO", "a recording")] = Field(kw_only=False)
+    recording: Annotated[Recording, UNCHECKED, Argument("AUDIO", "a recording")] = Field(
+        kw_only=False
+    )
     n: Annotated[Count, Flag("--count", "-n")] = Field(default=1, description="how many sounds")
     seed: Seed = None
     temperature: Coolness = 1.0
@@ -98,10 +100,13 @@ def with_parts(
     seed, output = seed_or_any(settings.seed), settings.output(given.sample_rate, given.bits)
     drafts = generated(context, request, seed, [], output, settings.delivery, given.sample_rate)
     changes = {
-        f"resampled from {given.sample_rate} to {output.sample_rate} Hz": output.sample_rate != given.sample_rate,
+        f"resampled from {given.sample_rate} to {output.sample_rate} Hz": output.sample_rate
+        != given.sample_rate,
         "brought to another loudness": output.loudness is not None,
     }
-    remarks = [f"what stays of the recording is {change}" for change, is_true in changes.items() if is_true]
+    remarks = [
+        f"what stays of the recording is {change}" for change, is_true in changes.items() if is_true
+    ]
     return Generated(draws=drafts, output=output, seed=seed, remarks=remarks)
 
 

@@ -51,14 +51,17 @@ class GenerateSettings(Guided, SoundSettings):
         default=None, kw_only=False, description="how many sounds"
     )
     seconds: Seconds | None = Field(
-        default=None, kw_only=False, description="length of each; without it sounds end by themselves, within 10 s"
+        default=None,
+        kw_only=False,
+        description="length of each; without it sounds end by themselves, within 10 s",
     )
     seed: Seed = Field(default=None, kw_only=False)
     temperature: Coolness = 1.0
     top_k: TopK = Field(default=0, description="sample from the K likeliest codes; 0 = all")
     top_p: TopP = Field(default=1.0, description="sample from the likeliest codes that sum to this")
     note: SomeNotes = Field(
-        default=None, description="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60"
+        default=None,
+        description="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60",
     )
     tuning: TuningOfNotes = "corpus"
     prompt: Annotated[Recording | None, UNCHECKED, Flag(metavar="AUDIO", type=Path)] = Field(
@@ -75,7 +78,8 @@ class GenerateSettings(Guided, SoundSettings):
         default=None, description="track of a MIDI file, from 1; omit for all tracks"
     )
     program: Annotated[str | None, Flag(metavar="NUMBER=LABEL,...")] = Field(
-        default=None, description="labels for the programs of a MIDI file, from 1, such as 1=piano,34=bass"
+        default=None,
+        description="labels for the programs of a MIDI file, from 1, such as 1=piano,34=bass",
     )
     pattern: Annotated[str | None, Flag(metavar="LABEL:STEPS...")] = Field(
         default=None,
@@ -93,14 +97,19 @@ class GenerateSettings(Guided, SoundSettings):
         default=None, description="with a pattern: 0 straight, 1 triplet swing"
     )
     stems: bool = Field(
-        default=False, description="for a pattern or a MIDI file: a sound for each label instead of their mix"
+        default=False,
+        description="for a pattern or a MIDI file: a sound for each label instead of their mix",
     )
-    min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
+    min_novelty: Annotated[
+        str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")
+    ] = Field(
         default=None,
         description="reject copies (close), everything that is not new (new), or sounds with a novelty percentile "
         "below X",
     )
-    reject_faults: bool = Field(default=False, description="reject faulty sounds, and report how many")
+    reject_faults: bool = Field(
+        default=False, description="reject faulty sounds, and report how many"
+    )
     drafts: Annotated[DraftCount, Flag(otherwise="4; with --follow 1")] = None
 
     @model_validator(mode="after")
@@ -111,11 +120,15 @@ class GenerateSettings(Guided, SoundSettings):
         for name, keys in NEEDED.items():
             if name in given and given.isdisjoint(keys):
                 needed = " or ".join(keys)
-                raise ParamsError(f"{name}: expected {needed} with it, found none; name one, or leave it out")
+                raise ParamsError(
+                    f"{name}: expected {needed} with it, found none; name one, or leave it out"
+                )
         for name in self.input.replaces:
             if name in given:
                 key = next(key for key in self.input.keys if key in given)
-                raise ParamsError(f"{name}: expected none beside {key}, which has its own; leave one of them out")
+                raise ParamsError(
+                    f"{name}: expected none beside {key}, which has its own; leave one of them out"
+                )
         return self
 
     @property
@@ -180,7 +193,9 @@ def generate(context: "GenerationContext", settings: GenerateSettings) -> "Gener
         tuning = context.tuner.tuning(settings.tuning)
     common = {
         "count": settings.count,
-        "sampling": Sampling(settings.temperature, settings.top_k, settings.top_p, settings.guidance_scale),
+        "sampling": Sampling(
+            settings.temperature, settings.top_k, settings.top_p, settings.guidance_scale
+        ),
         "label": label,
         "width": settings.width,
         "finds_faults": True,
@@ -190,7 +205,9 @@ def generate(context: "GenerationContext", settings: GenerateSettings) -> "Gener
     if settings.notes:
         request = replace(request, notes=[note + tuning.offset for note in settings.notes])
     seed, is_old = seed_or_any(settings.seed), below_novelty(settings.min_novelty or 0)
-    criteria = [FAULTY] * settings.reject_faults + [in_tune(request)] * bool(settings.notes) + [is_old]
+    criteria = (
+        [FAULTY] * settings.reject_faults + [in_tune(request)] * bool(settings.notes) + [is_old]
+    )
     output = settings.output(context.codec.spectrogram.sample_rate, tempo=settings.tempo)
     drafts = generated(context, request, seed, criteria, output, settings.delivery)
     made = Generated(
@@ -199,7 +216,9 @@ def generate(context: "GenerationContext", settings: GenerateSettings) -> "Gener
         seed=seed,
         not_new=sum(map(is_old.applies, drafts.sounds)),
         tuning=tuning,
-        cut_short=_cut_short(context, drafts, len(request.prompt)) if request.natural_ending else "",
+        cut_short=_cut_short(context, drafts, len(request.prompt))
+        if request.natural_ending
+        else "",
         remarks=remarks,
     )
     return _with_reports(context, made, request)
@@ -243,7 +262,9 @@ def _loop(context: "GenerationContext", settings: GenerateSettings, common: dict
     return LoopRequest(max_seconds=beats * 60 / bpm, bpm=bpm, beats=beats, **common), []
 
 
-def _pattern(context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+def _pattern(
+    context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]
+) -> Made:
     """Generate renditions of a pattern of hits."""
     from distill.generate.score import read_pattern
 
@@ -251,11 +272,16 @@ def _pattern(context: "GenerationContext", settings: GenerateSettings, common: d
     assert settings.tempo is not None
     bpm, beats = settings.tempo
     return _rendition(
-        context, read_pattern(settings.pattern, bpm, beats // BEATS, settings.swing or 0.0), settings, common
+        context,
+        read_pattern(settings.pattern, bpm, beats // BEATS, settings.swing or 0.0),
+        settings,
+        common,
     )
 
 
-def _following(context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+def _following(
+    context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]
+) -> Made:
     """Generate sounds that follow a recording, or renditions of a MIDI file."""
     from distill.generate.score import is_midi
 
@@ -265,7 +291,9 @@ def _following(context: "GenerationContext", settings: GenerateSettings, common:
     return _voice(context, settings, common)
 
 
-def _voice(context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+def _voice(
+    context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]
+) -> Made:
     """Generate sounds that follow a recording."""
     from distill.generate.follow import follow_request
     from distill.generate.inputs import recorded
@@ -274,10 +302,14 @@ def _voice(context: "GenerationContext", settings: GenerateSettings, common: dic
     _refuse(settings, ("program", "stems", "track"), "a MIDI file to follow, found a recording")
     common["drafts"] = settings.drafts or 1  # each note has drafts of its own
     assert settings.follow is not None
-    return follow_request(context, recorded(context, settings.follow), loose=settings.loose or 0.0, **common)
+    return follow_request(
+        context, recorded(context, settings.follow), loose=settings.loose or 0.0, **common
+    )
 
 
-def _midi(context: "GenerationContext", path: Path, settings: GenerateSettings, common: dict[str, Any]) -> Made:
+def _midi(
+    context: "GenerationContext", path: Path, settings: GenerateSettings, common: dict[str, Any]
+) -> Made:
     """Generate renditions of a MIDI file. A remark on the file is an AudioWarning."""
     from distill.generate.score import read_midi, read_programs
 
@@ -304,9 +336,15 @@ def _rendition(
     """Generate renditions of a score; notes without a label take the label of the settings."""
     from distill.generate.arrange import ScoreRequest, fitted
 
-    numbers = {name: context.label_number(name) if name else common["label"] for name in score.labels}
+    numbers = {
+        name: context.label_number(name) if name else common["label"] for name in score.labels
+    }
     played, remarks = fitted(score, context.tuner, numbers)
-    tuning = context.tuner.tuning(settings.tuning) if any(note.key is not None for note in played.notes) else CONCERT
+    tuning = (
+        context.tuner.tuning(settings.tuning)
+        if any(note.key is not None for note in played.notes)
+        else CONCERT
+    )
     request = ScoreRequest(
         max_seconds=LONGEST_SECONDS,
         score=played,
@@ -320,13 +358,20 @@ def _rendition(
 
 LENGTH = ("note", "prompt", "seconds")
 INPUTS = (
-    Input(("follow",), ("loose", "track", "program", "stems"), (*LENGTH, "pattern", "bpm", "bars"), _following),
+    Input(
+        ("follow",),
+        ("loose", "track", "program", "stems"),
+        (*LENGTH, "pattern", "bpm", "bars"),
+        _following,
+    ),
     Input(("pattern",), ("swing", "stems"), (*LENGTH, "label"), _pattern),
     Input(("bpm", "bars"), (), LENGTH, _loop),
 )
 FREE = Input((), (), (), _free)
 NEEDED = {
-    name: [key for own in INPUTS if name in own.takes for key in own.keys] for kind in INPUTS for name in kind.takes
+    name: [key for own in INPUTS if name in own.takes for key in own.keys]
+    for kind in INPUTS
+    for name in kind.takes
 }
 """Settings that only some inputs take, and the settings that choose these inputs."""
 
@@ -348,7 +393,9 @@ def _cut_short(context: "GenerationContext", drafts: "Drafts", prompt_frames: in
     )
 
 
-def _with_reports(context: "GenerationContext", made: "Generated", request: "GenerationRequest") -> "Generated":
+def _with_reports(
+    context: "GenerationContext", made: "Generated", request: "GenerationRequest"
+) -> "Generated":
     """Add the reports on the set: novelty and faults, where the model has a reference."""
     from distill.generate.faults import FaultReport
     from distill.novelty.report import report_on
@@ -364,7 +411,9 @@ def _with_reports(context: "GenerationContext", made: "Generated", request: "Gen
     if request.count < COMPARED_FROM or not request.is_compared:
         return replace(made, fault_report=faults)
     added = [codes[len(request.prompt) :] for codes in made.codes]
-    report = report_on(context.scorer, added, seconds, list(filter(None, made.novelty)), made.seed or 0)
+    report = report_on(
+        context.scorer, added, seconds, list(filter(None, made.novelty)), made.seed or 0
+    )
     return replace(made, report=report, fault_report=faults)
 
 

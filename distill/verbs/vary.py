@@ -35,20 +35,22 @@ if TYPE_CHECKING:
 class VarySettings(Guided, SoundSettings):
     """Settings of `vary`."""
 
-    recording: Annotated[Recording, UNCHECKED, Argument("AUDIO", "after a model file, the recording to vary")] = Field(
-        kw_only=False
+    recording: Annotated[
+        Recording, UNCHECKED, Argument("AUDIO", "after a model file, the recording to vary")
+    ] = Field(kw_only=False)
+    n: Annotated[Count, Flag("--count", "-n")] = Field(
+        default=8, kw_only=False, description="how many takes"
     )
-    n: Annotated[Count, Flag("--count", "-n")] = Field(default=8, kw_only=False, description="how many takes")
     strength: Annotated[Share | None, Flag(otherwise="0.3; of a recording alone 0.5")] = Field(
         default=None, kw_only=False, description="how much changes: 0 nothing, 1 everything"
     )
     seed: Seed = Field(default=None, kw_only=False)
-    transpose: Annotated[Annotated[float, Field(ge=-48, le=48)] | None, Flag(metavar="SEMITONES")] = Field(
-        default=None, description="semitones up, or below 0 down"
-    )
-    note: Annotated[Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTE", type=str)] = Field(
-        default=None, description="transpose it to one note, such as C3 or 48"
-    )
+    transpose: Annotated[
+        Annotated[float, Field(ge=-48, le=48)] | None, Flag(metavar="SEMITONES")
+    ] = Field(default=None, description="semitones up, or below 0 down")
+    note: Annotated[
+        Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTE", type=str)
+    ] = Field(default=None, description="transpose it to one note, such as C3 or 48")
     tuning: TuningOfNotes = "corpus"
     temperature: Coolness = 1.0
     drafts: Annotated[DraftCount, Flag(otherwise="4 above a strength of 0.5, else 1")] = None
@@ -126,7 +128,9 @@ def vary(context: "GenerationContext", settings: VarySettings) -> "Varied":
     )
     seed = seed_or_any(settings.seed)
     # Generating again changes no pitch where tones are kept, and nothing where all codes are.
-    criteria = [MISTUNED] * (strength > COARSE_FROM) + [equal_to({codes.tobytes()})] * (strength > 0)
+    criteria = [MISTUNED] * (strength > COARSE_FROM) + [equal_to({codes.tobytes()})] * (
+        strength > 0
+    )
     output = settings.output(recording.sample_rate)
     drafts = generated(context, request, seed, criteria, output, settings.delivery)
     return Varied(

@@ -30,7 +30,9 @@ class Verb:
     doing: str  # while it runs, on the page
     out: str = ""
     takes_recording_alone: bool = False
-    keeps_recording: bool = False  # samples of a recording stay, so that a lossy file format is warned of
+    keeps_recording: bool = (
+        False  # samples of a recording stay, so that a lossy file format is warned of
+    )
 
     @property
     def name(self) -> str:
@@ -55,7 +57,9 @@ class Verb:
             with usual_tensors():
                 return self.make(model.context, validated(self.settings, given, f"{self.name}: "))
 
-        helps = [f"- `{name}`: {field.description}" for name, field in fields_of(self.settings).items()]
+        helps = [
+            f"- `{name}`: {field.description}" for name, field in fields_of(self.settings).items()
+        ]
         run.__doc__ = "\n".join([inspect.getdoc(self.make) or "", "", *helps])
         run.__name__ = run.__qualname__ = self.name
         vars(run)["__signature__"] = signature

@@ -14,7 +14,9 @@ from stages.ops.dvc import KEPT, locked_results
 from stages.ops.models import is_of_pipeline
 from stages.running import AT_WORK, FOLDERS, RUN_LOG, status_of
 
-TRAINED = STATE / "train"  # of `distill train` and `train-prior`, whose checkpoints are in the same folder
+TRAINED = (
+    STATE / "train"
+)  # of `distill train` and `train-prior`, whose checkpoints are in the same folder
 
 
 def main() -> int:
@@ -25,7 +27,11 @@ def main() -> int:
 def _clean() -> int:
     with workplace(STATE / "repro", STATE, what="this pipeline"):
         paths = results()
-        print("\n".join(["removing:", *(f"  {path}" for path in paths)] if paths else ["nothing to remove"]))
+        print(
+            "\n".join(
+                ["removing:", *(f"  {path}" for path in paths)] if paths else ["nothing to remove"]
+            )
+        )
         for path in paths:
             remove_folder(path) if path.is_dir() else path.unlink()
     return 0

@@ -55,9 +55,19 @@ def table(rows: Sequence[Row], is_changed: bool, width: int) -> list[str]:
     for row in rows:
         is_best = _bits(row) == _bits(rows[0]) < math.inf
         figure = f"{_bits(row):.1f}" if _bits(row) < math.inf else "-"
-        lines.append((_name(row, is_changed), figure + "  best" * is_best, *(row[name] or "-" for name in columns)))
+        lines.append(
+            (
+                _name(row, is_changed),
+                figure + "  best" * is_best,
+                *(row[name] or "-" for name in columns),
+            )
+        )
     experiments = sum(row["typ"] != "baseline" for row in rows)
-    hint = "to take one: dvc exp apply NAME" if experiments else "to make one: dvc exp run -S prior.dropout=.1"
+    hint = (
+        "to take one: dvc exp apply NAME"
+        if experiments
+        else "to make one: dvc exp run -S prior.dropout=.1"
+    )
     return [*text.table(lines, width), "", f"{text.several(experiments, 'experiment')}; {hint}"]
 
 

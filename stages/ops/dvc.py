@@ -33,11 +33,17 @@ LOCKED = Path(".dvc/tmp/rwlock")
 LOCAL = Path(".dvc/config.local")
 KEPT = "dvc.lock"  # name of the copy of the last valid `dvc.lock`
 CACHE = Path(".dvc/cache")
-OUTS = (Path("artifacts"), Path("metrics"), Path("models"))  # where DVC tests which links the disk supports
+OUTS = (
+    Path("artifacts"),
+    Path("metrics"),
+    Path("models"),
+)  # where DVC tests which links the disk supports
 HALF = re.compile(r"\.[\w-]{22}\.tmp")  # name of a partial copy
 
 
-def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subprocess.CompletedProcess[str]:
+def run_dvc(
+    *arguments: str, wants_output: bool = False, kept: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run DVC. Termination signals are forwarded to DVC and its stage as SIGINT, after which DVC waits for the stage.
 
     After a signal, raises Interrupted if `kept`, the text of its message, is given.
@@ -51,7 +57,9 @@ def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subp
             os.killpg(process.pid, signal.SIGINT)
 
     # Before DVC starts, so that signals are not ignored there, as in a shell's background.
-    previous = {number: signal.signal(number, forward) for number in SIGNALS if not is_ignored(number)}
+    previous = {
+        number: signal.signal(number, forward) for number in SIGNALS if not is_ignored(number)
+    }
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", *arguments],
@@ -89,7 +97,9 @@ def follow_git() -> str:
     remark on the change, or "".
     """
     config = Config.from_cwd()
-    is_set, is_ours = (bool(core.get("no_scm")) for core in (config["core"], config.load_one("local")["core"]))
+    is_set, is_ours = (
+        bool(core.get("no_scm")) for core in (config["core"], config.load_one("local")["core"])
+    )
     if has_git():
         if not is_ours:
             return ""
@@ -126,7 +136,9 @@ def mend(folder: Path) -> str:
     if not LOCK.exists() or _is_whole(LOCK):
         return ""
     is_conflict = b"\n<<<<<<< " in b"\n" + LOCK.read_bytes()
-    found = "is in a merge conflict of git" if is_conflict else "was cut off, by a full disk or a kill"
+    found = (
+        "is in a merge conflict of git" if is_conflict else "was cut off, by a full disk or a kill"
+    )
     kept = folder / KEPT
     if kept.exists() and _is_whole(kept):
         write_bytes(LOCK, kept.read_bytes())
@@ -205,7 +217,9 @@ def _holders() -> list[bool]:
     try:
         locks = json.loads(LOCKED.read_text(encoding="utf-8"))
         readers = chain.from_iterable(locks.get("read", {}).values())
-        return [_is_dvc(int(entry["pid"])) for entry in (*locks.get("write", {}).values(), *readers)]
+        return [
+            _is_dvc(int(entry["pid"])) for entry in (*locks.get("write", {}).values(), *readers)
+        ]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, AttributeError, KeyError):

@@ -15,7 +15,9 @@ def lead_to_recordings(project: Path, folder: str) -> None:
     The copy's git must ignore the links: otherwise DVC commits them with the experiment, and `dvc exp apply` overwrites
     the recordings with links.
     """
-    copy = next(parent for parent in (Path.cwd(), *Path.cwd().parents) if (parent / ".git").exists())
+    copy = next(
+        parent for parent in (Path.cwd(), *Path.cwd().parents) if (parent / ".git").exists()
+    )
     here, there = Path(os.path.normpath(Path.cwd() / folder)), (project / folder).resolve()
     if here.is_relative_to(copy):
         here = here.resolve()  # keep a link that git tracks
@@ -40,7 +42,9 @@ def lead_to_recordings(project: Path, folder: str) -> None:
 
 def _exclude(copy: Path, names: Sequence[Path]) -> None:
     """Make the copy's git ignore files."""
-    patterns = (re.sub(r"([\\*?\[ ])", r"\\\1", name.relative_to(copy).as_posix()) for name in names)
+    patterns = (
+        re.sub(r"([\\*?\[ ])", r"\\\1", name.relative_to(copy).as_posix()) for name in names
+    )
     path = copy / ".git" / "info" / "exclude"
     path.parent.mkdir(exist_ok=True)
     with path.open("ab") as file:

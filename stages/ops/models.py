@@ -42,11 +42,16 @@ def is_of_pipeline(model: Path) -> bool:
     except ArtifactError:
         return False
     # Commands write a date, `bundle` does not. DVC may have been killed before it recorded the file.
-    return WRITTEN not in metadata.metadata and metadata.provenance.prior_fingerprint == prior.fingerprint
+    return (
+        WRITTEN not in metadata.metadata
+        and metadata.provenance.prior_fingerprint == prior.fingerprint
+    )
 
 
 def _is_result(path: Path) -> bool:
     with path.open("rb") as file:
         md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     cache = Path(Config.from_cwd().get("cache", {}).get("dir") or CACHE)
-    return (cache / "files" / "md5" / md5[:2] / md5[2:]).is_file() or (LOCK.exists() and md5 in LOCK.read_text("utf-8"))
+    return (cache / "files" / "md5" / md5[:2] / md5[2:]).is_file() or (
+        LOCK.exists() and md5 in LOCK.read_text("utf-8")
+    )

@@ -80,7 +80,8 @@ def _run(name: str, processes: int) -> None:
             return
         if attempt < MAX_RESTARTS:
             print(
-                f"{name}: a process was killed by {killed}; all start again from the last checkpoint", file=sys.stderr
+                f"{name}: a process was killed by {killed}; all start again from the last checkpoint",
+                file=sys.stderr,
             )
     raise DistillError(
         f"processes: expected {processes} of them to train to the end, found one killed by {killed} each of {attempt + 1} "
@@ -97,7 +98,11 @@ def _launch(name: str, processes: int, run_id: str) -> str:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for logger in (known for known in logging.root.manager.loggerDict if known.startswith("torch.distributed.elastic")):
+    for logger in (
+        known
+        for known in logging.root.manager.loggerDict
+        if known.startswith("torch.distributed.elastic")
+    ):
         logging.getLogger(logger).setLevel(logging.CRITICAL)  # reported here instead
     caught = [number.name for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     config = LaunchConfig(
@@ -124,7 +129,9 @@ def _killed_by(exit_codes: list[int]) -> str:
     """Name of the signal that killed a process. Raises EndedError if no process was killed."""
     killed = [signal.Signals(-code).name for code in exit_codes if code < 0]
     if not killed:
-        raise EndedError(max(exit_codes, key=RANKING.index) if set(exit_codes) <= set(RANKING) else 1)
+        raise EndedError(
+            max(exit_codes, key=RANKING.index) if set(exit_codes) <= set(RANKING) else 1
+        )
     return killed[0]
 
 

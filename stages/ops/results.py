@@ -25,15 +25,20 @@ def pull_missing() -> None:
         remote = Config.from_cwd().get("core", {}).get("remote")
         if remote is None or all(path.exists() for path in locked_results()):
             return
-        status = json.loads(run_dvc("status", "--json", wants_output=True, kept="nothing was fetched").stdout)
+        status = json.loads(
+            run_dvc("status", "--json", wants_output=True, kept="nothing was fetched").stdout
+        )
     except (DvcException, ValueError):
         return  # `dvc repro` runs next and reports the error
-    stages = pullable({name: entries for name, entries in status.items() if isinstance(entries, list)})
+    stages = pullable(
+        {name: entries for name, entries in status.items() if isinstance(entries, list)}
+    )
     if not stages:
         return
     names = ", ".join(stages)
     print(
-        f"DVC: fetching the results of {names} from the remote {remote}; PULL=0 computes them instead", file=sys.stderr
+        f"DVC: fetching the results of {names} from the remote {remote}; PULL=0 computes them instead",
+        file=sys.stderr,
     )
     if run_dvc("pull", *stages, kept="what was fetched is kept").returncode != 0:
         print(
@@ -55,11 +60,15 @@ def pullable(status: Changes) -> list[str]:
         for entry in entries:
             changes |= entry if isinstance(entry, dict) else {str(entry): {}}
         deps, outs = changes.pop("changed deps", {}), changes.pop("changed outs", {})
-        is_changed = changes or any(how not in ("deleted", "not in cache") for how in (*deps.values(), *outs.values()))
+        is_changed = changes or any(
+            how not in ("deleted", "not in cache") for how in (*deps.values(), *outs.values())
+        )
         in_git = any(Path(path).is_relative_to(METRICS) for path in outs)  # so not in the remote
         if not (is_changed or in_git or all(Path(path).exists() for path in outs)):
             reads[stage], makes[stage] = set(deps), set(outs)
-    while wanting := [stage for stage, paths in reads.items() if not paths <= set().union(*makes.values())]:
+    while wanting := [
+        stage for stage, paths in reads.items() if not paths <= set().union(*makes.values())
+    ]:
         for stage in wanting:
             del reads[stage], makes[stage]
     return list(reads)

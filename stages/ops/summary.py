@@ -30,7 +30,10 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         read_json(METRICS / f"{stage}.json", "the metrics of a finished stage")
         for stage in ("train_vqvae", "train_prior", "audition", "ingest")
     )
-    stages = ", ".join(f"{entry['stage']} {entry['seconds']:.0f} s" for entry in ran) or "none, all up to date"
+    stages = (
+        ", ".join(f"{entry['stage']} {entry['seconds']:.0f} s" for entry in ran)
+        or "none, all up to date"
+    )
     rows = {
         "stages run": f"{stages} ({seconds:.0f} s in all)",
         "recordings": _recordings(ingest),
@@ -46,7 +49,11 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         "listen": f"open {AUDITION / 'index.html'} in a browser",
         "compare runs": "make mlflow, then open the link that it prints",
     }
-    print("", *named_values(((name, text) for name, text in rows.items() if text), terminal_width()), sep="\n")
+    print(
+        "",
+        *named_values(((name, text) for name, text in rows.items() if text), terminal_width()),
+        sep="\n",
+    )
 
 
 def _usable(ingest: Metrics) -> int:
@@ -54,8 +61,16 @@ def _usable(ingest: Metrics) -> int:
 
 
 def _recordings(ingest: Metrics) -> str:
-    trimmed = f", {ingest['trimmed_seconds']:.1f} s of silence trimmed" if ingest["trimmed_seconds"] else ""
-    left_out = f"; {ingest['left_out']} left out: {ingest['left_out_suffixes']}" if ingest["left_out"] else ""
+    trimmed = (
+        f", {ingest['trimmed_seconds']:.1f} s of silence trimmed"
+        if ingest["trimmed_seconds"]
+        else ""
+    )
+    left_out = (
+        f"; {ingest['left_out']} left out: {ingest['left_out_suffixes']}"
+        if ingest["left_out"]
+        else ""
+    )
     return f"{_usable(ingest)} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s{trimmed}{left_out}"
 
 
@@ -89,7 +104,9 @@ def _codewords(codec: Metrics) -> str:
 
     levels = health_from_metrics(codec).values()
     names = level_names(len(levels))
-    return ", ".join(f"{name} {health['utilization']:.0%}" for name, health in zip(names, levels, strict=True))
+    return ", ".join(
+        f"{name} {health['utilization']:.0%}" for name, health in zip(names, levels, strict=True)
+    )
 
 
 def _generated(audition: Metrics) -> str:

@@ -40,7 +40,9 @@ def shipped_sets() -> list[PartialSet]:
     (Fletcher and Rossing, The Physics of Musical Instruments), and chords of harmonic sounds.
     """
     n = np.arange(1, PARTIALS + 1, dtype=np.float64)
-    sets = [PartialSet(n * np.sqrt((1 + b * n * n) / (1 + b)), 1 / n) for b in (0.0, 1e-4, 4e-4, 1.2e-3)]
+    sets = [
+        PartialSet(n * np.sqrt((1 + b * n * n) / (1 + b)), 1 / n) for b in (0.0, 1e-4, 4e-4, 1.2e-3)
+    ]
     sets.append(PartialSet(n[::2], 1 / n[::2]))
     for ratios in (
         (1.0,),
@@ -81,7 +83,10 @@ def set_partials(layer: ToneLayer, sets: list[PartialSet], first: int = 0) -> No
 
 @torch.no_grad()
 def fit_sets(
-    layer: ToneLayer, analysis: PitchAnalysis, sounds: list[tuple[Tensor, Tensor]], generator: torch.Generator
+    layer: ToneLayer,
+    analysis: PitchAnalysis,
+    sounds: list[tuple[Tensor, Tensor]],
+    generator: torch.Generator,
 ) -> None:
     """Fit partial sets that explain frames of sounds better than the shipped sets, greedily, the best first.
 

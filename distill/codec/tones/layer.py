@@ -26,19 +26,34 @@ from distill.codec.tones.lobes import MelLobes
 from distill.seeds import STEP, mix
 
 PARTIALS = 128  # maximum in a set
-FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))  # noise to tone below, above an edge; edge (Hz)
-HIGHEST, LOWEST = 0.475, 20.0  # proportion of the sample rate, Hz: partials beyond these are left out
+FLOORS = (
+    (0.03, 0.3, 5000.0),
+    (0.1, 1.0, 2500.0),
+    (0.3, 1.0, 8000.0),
+)  # noise to tone below, above an edge; edge (Hz)
+HIGHEST, LOWEST = (
+    0.475,
+    20.0,
+)  # proportion of the sample rate, Hz: partials beyond these are left out
 SMALLEST = 1e-6  # amplitude added or clamped to, against division by 0
 TRIANGLE_STEP = 5  # bands between the peaks of triangles
 # Two averages of bands over time, applied in turn: hops to each side, and the largest difference in log10.
 STEADY = ((4, 0.5), (8, 0.3))
-NOISE, TONE = 0.3, 0.9  # proportion of a hop's power in partials: noise up to the first, a tone from the second
+NOISE, TONE = (
+    0.3,
+    0.9,
+)  # proportion of a hop's power in partials: noise up to the first, a tone from the second
 BASS = 150.0  # Hz; tones below are low
-HELD_FRAMES, HELD_SEMITONES = 2, 1.0  # a held tone stays within this range for these frames to each side
+HELD_FRAMES, HELD_SEMITONES = (
+    2,
+    1.0,
+)  # a held tone stays within this range for these frames to each side
 GLIDE = 1.0  # semitones between frames: up to this, the pitch glides and phases continue
 LOW = 60.0  # semitones (MIDI): tones below may begin like drums, with a falling pitch
 FALL, FALL_FRAMES = 14.0, 5  # largest semitones per frame of that fall, and the frames it may last
-START = (math.sqrt(5) - 1) / 2  # cycles: partial k starts at SINE + START * (k * k - 1), for a low crest factor
+START = (
+    math.sqrt(5) - 1
+) / 2  # cycles: partial k starts at SINE + START * (k * k - 1), for a low crest factor
 SINE = -0.25  # cycles: the first partial starts as a sine, at zero, like a struck string
 VECTOR = 64  # size of a code's vector
 WAVES = 12  # cosines in a vector, and sines
@@ -86,8 +101,12 @@ class ToneLayer(nn.Module):
         self.lobes = MelLobes(rate, config.n_fft, config.n_mels)
         self.fine_lobes = MelLobes(rate, config.n_fft // 4, config.n_fine_mels)
         self.centres = nn.Buffer(_centres(rate, config.n_mels), persistent=False)  # [M] Hz
-        self.fine_centres = nn.Buffer(_centres(rate, config.n_fine_mels), persistent=False)  # [fine M] Hz
-        self.noise_bands = nn.Buffer(between_bands(self.centres), persistent=False)  # [noise bands, M]
+        self.fine_centres = nn.Buffer(
+            _centres(rate, config.n_fine_mels), persistent=False
+        )  # [fine M] Hz
+        self.noise_bands = nn.Buffer(
+            between_bands(self.centres), persistent=False
+        )  # [noise bands, M]
 
     def forward(
         self,
@@ -120,7 +139,9 @@ class ToneLayer(nn.Module):
             log_parts = parts.clamp_min(LOG_FLOOR).log10()
             low = held_lows(self.pitches(tones)).repeat_interleave(self.config.stack, dim=1)
         phases = phases.to(frequencies)
-        return Tones(frequencies, amplitudes, phases, log_parts, log_mel + rest.log10(), rest, tonal, low)
+        return Tones(
+            frequencies, amplitudes, phases, log_parts, log_mel + rest.log10(), rest, tonal, low
+        )
 
     def pitches(self, tones: Tensor) -> Tensor:
         """Pitches `[..., F]` in semitones (MIDI) of tones `[..., F, 3]`, NaN without a tone."""
@@ -158,7 +179,9 @@ class ToneLayer(nn.Module):
         begins = nn.functional.pad(~(glides & (sets[:, 1:] == sets[:, :-1])), (1, 0), value=True)
         hertz = hertz_of(by_hop(pitch, glides, stack)).unflatten(1, (-1, stack))
         hertz = torch.where(pitch.isnan()[..., None], 0.0, hertz)
-        cycles = hertz.flatten(1) * (self.config.hop_length / self.config.sample_rate)  # [B, T] in each hop
+        cycles = hertz.flatten(1) * (
+            self.config.hop_length / self.config.sample_rate
+        )  # [B, T] in each hop
         total = cycles.cumsum(dim=1) - cycles / 2  # up to the middle of each hop
         runs = begins.flatten().cumsum(0).reshape(begins.shape) - 1
         firsts = begins.flatten().nonzero()[:, 0]
@@ -174,10 +197,16 @@ class ToneLayer(nn.Module):
         for run, frame in enumerate(firsts.tolist()):
             if frame % pitch.shape[1] and hertz[frame - 1, -1] > 0 and hertz[frame, 0] > 0:
                 ended = start[run - 1] + ratios[frame - 1] * last[frame - 1]
-                before, after = ratios[frame - 1] * hertz[frame - 1, -1], ratios[frame] * hertz[frame, 0]
+                before, after = (
+                    ratios[frame - 1] * hertz[frame - 1, -1],
+                    ratios[frame] * hertz[frame, 0],
+                )
                 start[run] = self._go_on(start[run], ended, before, after)
         start, ratios = start[runs], ratios.unflatten(0, pitch.shape)  # [B, F, K]
-        hops = [((start + ratios * own[..., None]) % 1).float() for own in elapsed.unflatten(1, (-1, stack)).unbind(2)]
+        hops = [
+            ((start + ratios * own[..., None]) % 1).float()
+            for own in elapsed.unflatten(1, (-1, stack)).unbind(2)
+        ]
         return torch.stack(hops, dim=2).flatten(1, 2)
 
     def _go_on(self, start: Tensor, ended: Tensor, before: Tensor, after: Tensor) -> Tensor:
@@ -190,7 +219,9 @@ class ToneLayer(nn.Module):
         distance, nearest = (after[:, None] - there).abs().min(dim=1)
         seconds = self.config.hop_length / self.config.sample_rate
         goes_on = (distance < 0.03 * after) & (after > 0)
-        return torch.where(goes_on, (ended[nearest] + (before[nearest] + after) * seconds / 2) % 1, start)
+        return torch.where(
+            goes_on, (ended[nearest] + (before[nearest] + after) * seconds / 2) % 1, start
+        )
 
     def glides(self, pitch: Tensor) -> tuple[Tensor, Tensor]:
         """Masks of glides to the next frame `[B, F - 1]`, and of tone onsets `[B, F]`, for pitches `[B, F]`.
@@ -219,7 +250,9 @@ class ToneLayer(nn.Module):
     def _heard(self, sets: Tensor, pitch: Tensor) -> Tensor:
         """Frequencies `[..., K]` in Hz of sets `[...]` at pitches `[...]`; 0 out of range or without a tone."""
         hertz = self.ratios[sets] * hertz_of(pitch).nan_to_num(0.0)[..., None].float()
-        return torch.where((hertz < HIGHEST * self.config.sample_rate) & (hertz > LOWEST), hertz, 0.0)
+        return torch.where(
+            (hertz < HIGHEST * self.config.sample_rate) & (hertz > LOWEST), hertz, 0.0
+        )
 
     def combs(self, tones: Tensor) -> Combs:
         """Combs of tones `[B, F, 3]`, regardless of their noise floors; zeros without a tone."""
@@ -241,14 +274,18 @@ class ToneLayer(nn.Module):
         coarse = _pattern(combs.coarse, combs.coarse_mean, noise_share(floors, self.centres))
         fine = _pattern(combs.fine, combs.fine_mean, noise_share(floors, self.fine_centres))
         envelope = coarse.new_zeros(*tones.shape[:2], stack * self.config.envelope_steps)
-        return torch.cat([coarse.repeat(1, 1, stack), fine.repeat(1, 1, 2 * stack), envelope], dim=-1)
+        return torch.cat(
+            [coarse.repeat(1, 1, stack), fine.repeat(1, 1, 2 * stack), envelope], dim=-1
+        )
 
     def share(self, combs: Combs, noise: Tensor) -> Tensor:
         """Tonal proportion `[B, F, M]` of each band's amplitude, given `noise` as in `forward`."""
         beside = 10.0 ** (noise @ self.noise_bands) * combs.coarse_mean
         return combs.coarse / (combs.coarse + beside + SMALLEST)
 
-    def separate(self, frequencies: Tensor, relative: Tensor, bands: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    def separate(
+        self, frequencies: Tensor, relative: Tensor, bands: Tensor, share: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Split mel amplitudes `bands` `[B, T, M]` into partials and the rest: amplitudes `[B, T, K]`, rest `[B, T, M]`.
 
         Non-negative matrix factorisation (Lee and Seung 1999) with a column for each partial and triangular columns for
@@ -278,14 +315,22 @@ class ToneLayer(nn.Module):
 
     def vectors(self) -> list[Tensor]:
         """Vectors `[V, VECTOR]` for the codes of note, fine pitch and partial set, near for similar sounds."""
-        return [_scaled(table) for table in (_note_vectors(), _tuning_vectors(), self._atom_vectors())]
+        return [
+            _scaled(table) for table in (_note_vectors(), _tuning_vectors(), self._atom_vectors())
+        ]
 
     def _atom_vectors(self) -> Tensor:
         """Vectors of partial-set codes: no tone, or a floor, loudness by ratio, and random signs that separate sets."""
         ratios, loud = self.ratios.cpu(), self.amplitudes.cpu().sqrt()
-        classes = ((ratios.clamp_min(0.25).log2() + 1) * 6).round().long().clamp(0, RATIO_CLASSES - 1)
-        spectra = torch.zeros(len(ratios), RATIO_CLASSES).scatter_reduce(1, classes, loud * (ratios > 0), "amax")
-        sets = torch.cat([spectra, _signs(len(ratios), SIGNS)], dim=1).repeat_interleave(len(FLOORS), dim=0)
+        classes = (
+            ((ratios.clamp_min(0.25).log2() + 1) * 6).round().long().clamp(0, RATIO_CLASSES - 1)
+        )
+        spectra = torch.zeros(len(ratios), RATIO_CLASSES).scatter_reduce(
+            1, classes, loud * (ratios > 0), "amax"
+        )
+        sets = torch.cat([spectra, _signs(len(ratios), SIGNS)], dim=1).repeat_interleave(
+            len(FLOORS), dim=0
+        )
         floors = nn.functional.one_hot(torch.arange(len(sets)) % len(FLOORS), len(FLOORS)).float()
         atoms = torch.cat([torch.zeros(len(sets), 1), floors, sets], dim=1)
         none = nn.functional.one_hot(torch.tensor([0]), atoms.shape[1]) * 3.0
@@ -298,13 +343,17 @@ def _note_vectors() -> Tensor:
     is_note = (notes > 0)[:, None]
     classes, octaves = nn.functional.one_hot(notes % 12, 12), nn.functional.one_hot(notes // 12, 11)
     height = _waves(notes / NOTES)
-    return torch.cat([~is_note * 3.0, classes * is_note * 2.0, octaves * is_note * 1.0, height * is_note], dim=1)
+    return torch.cat(
+        [~is_note * 3.0, classes * is_note * 2.0, octaves * is_note * 1.0, height * is_note], dim=1
+    )
 
 
 def _tuning_vectors() -> Tensor:
     """Vectors of fine pitches: a one-hot part, and a part that is similar for near pitches."""
     tunings = torch.arange(TUNINGS)
-    return torch.cat([nn.functional.one_hot(tunings, TUNINGS).float(), _waves(tunings / TUNINGS)], dim=1)
+    return torch.cat(
+        [nn.functional.one_hot(tunings, TUNINGS).float(), _waves(tunings / TUNINGS)], dim=1
+    )
 
 
 def _scaled(table: Tensor) -> Tensor:
@@ -335,7 +384,9 @@ def local_mean(response: Tensor) -> Tensor:
 
 def held_lows(pitch: Tensor) -> Tensor:
     """Rate pitches `[B, F]` as held low tones, 0 to 1: low, and steady for `HELD_FRAMES` to each side."""
-    near = nn.functional.pad(pitch, (HELD_FRAMES, HELD_FRAMES), value=torch.nan).unfold(1, 2 * HELD_FRAMES + 1, 1)
+    near = nn.functional.pad(pitch, (HELD_FRAMES, HELD_FRAMES), value=torch.nan).unfold(
+        1, 2 * HELD_FRAMES + 1, 1
+    )
     is_held = near.amax(dim=2) - near.amin(dim=2) < HELD_SEMITONES  # False if any is NaN
     return ((2 - hertz_of(pitch) / (BASS / 2)).clamp(0, 1).nan_to_num(0.0) * is_held).float()
 
@@ -364,7 +415,9 @@ def _waves(position: Tensor) -> Tensor:
 def _signs(rows: int, columns: int) -> Tensor:
     """Pseudo-random signs `[rows, columns]`, the same on every machine."""
     words = mix(np.arange(1, rows * columns + 1, dtype=np.uint64) * np.uint64(STEP))
-    return torch.from_numpy((words >> np.uint64(63)).astype(np.float32) * 2 - 1).reshape(rows, columns)
+    return torch.from_numpy((words >> np.uint64(63)).astype(np.float32) * 2 - 1).reshape(
+        rows, columns
+    )
 
 
 def _recent(frames: Tensor) -> Tensor:
@@ -381,7 +434,9 @@ def by_hop(pitch: Tensor, glides: Tensor, stack: int) -> Tensor:
     before, after = nn.functional.pad(step, (1, 0)), nn.functional.pad(step, (0, 1))
     before = torch.where(nn.functional.pad(glides, (1, 0)), before, after)
     offset = ((torch.arange(stack, device=pitch.device) + 0.5) / stack - 0.5).to(pitch)
-    return (pitch[..., None] + torch.where(offset < 0, before[..., None], after[..., None]) * offset).flatten(1)
+    return (
+        pitch[..., None] + torch.where(offset < 0, before[..., None], after[..., None]) * offset
+    ).flatten(1)
 
 
 def steps_of(note: Tensor, tuning: Tensor) -> Tensor:

@@ -50,7 +50,9 @@ class MelLobes(nn.Module):
     def forward(self, frequencies: Tensor) -> BandLobes:
         """Mel bands of partials at frequencies `[..., K]` in Hz; 0: no partial."""
         sounding = frequencies.flatten().nonzero()[:, 0]
-        bins, offset = _near_bins(frequencies.flatten()[sounding], self.n_fft, self.sample_rate, reach=2)
+        bins, offset = _near_bins(
+            frequencies.flatten()[sounding], self.n_fft, self.sample_rate, reach=2
+        )
         bins, size = bins.clamp(0, self.n_fft // 2), hann_transform(offset).abs() * (self.n_fft / 4)
         rows = sounding // frequencies.shape[-1] * self.count
         places = (rows[:, None, None] + self.numbers[bins]).flatten(1)
@@ -58,7 +60,9 @@ class MelLobes(nn.Module):
         return BandLobes(sounding, places, weights, (*frequencies.shape[:-1], self.count))
 
 
-def partials_spectrum(frequencies: Tensor, amplitudes: Tensor, phases: Tensor, config: SpectrogramConfig) -> Tensor:
+def partials_spectrum(
+    frequencies: Tensor, amplitudes: Tensor, phases: Tensor, config: SpectrogramConfig
+) -> Tensor:
     """Complex spectrum `[B, T, bins]` of partials `[B, T, K]`, with phases in cycles at the middle of the window."""
     n_fft, count = config.n_fft, config.n_fft // 2 + 1
     sounding = frequencies.flatten().nonzero()[:, 0]
@@ -67,9 +71,15 @@ def partials_spectrum(frequencies: Tensor, amplitudes: Tensor, phases: Tensor, c
     size = hann_transform(offset) * (1 - 2 * (bins % 2)) * (loud * (n_fft / 4))[:, None]
     size = size * ((bins >= 0) & (bins < count))
     places = (sounding // frequencies.shape[-1] * count)[:, None] + bins.clamp(0, count - 1)
-    angle, empty = (2 * math.pi * turn)[:, None], frequencies.new_zeros(*frequencies.shape[:-1], count)
+    angle, empty = (
+        (2 * math.pi * turn)[:, None],
+        frequencies.new_zeros(*frequencies.shape[:-1], count),
+    )
     flat = empty.flatten()
-    parts = [flat.scatter_add(0, places.flatten(), (size * wave).flatten()) for wave in (angle.cos(), angle.sin())]
+    parts = [
+        flat.scatter_add(0, places.flatten(), (size * wave).flatten())
+        for wave in (angle.cos(), angle.sin())
+    ]
     return torch.complex(*parts).reshape(empty.shape)
 
 
@@ -80,7 +90,9 @@ def hann_transform(offset: Tensor) -> Tensor:
     return torch.where(below.abs() < 1e-4, 0.5, (math.pi * x).sin() / (math.pi * x * below))
 
 
-def _near_bins(frequencies: Tensor, n_fft: int, sample_rate: int, reach: int) -> tuple[Tensor, Tensor]:
+def _near_bins(
+    frequencies: Tensor, n_fft: int, sample_rate: int, reach: int
+) -> tuple[Tensor, Tensor]:
     """Nearest bins `[n, 2 * reach]` to frequencies `[n]` in Hz, and their offsets from them in bins."""
     position = frequencies * (n_fft / sample_rate)
     bins = position.floor()[:, None] + torch.arange(1 - reach, reach + 1, device=position.device)

@@ -33,7 +33,10 @@ class PitchMeter:
         self.layer = ToneLayer(config, len(sets))
         set_partials(self.layer, sets)
         # Penalise absent partials more, so that a dull sound is not explained as high partials of a lower pitch.
-        self.analysis, self.features = PitchAnalysis(config, least_worth=0.05), FrameFeatures(config)
+        self.analysis, self.features = (
+            PitchAnalysis(config, least_worth=0.05),
+            FrameFeatures(config),
+        )
 
     @torch.no_grad()
     def __call__(self, samples: NDArray[np.float32]) -> float | None:
@@ -46,7 +49,15 @@ class PitchMeter:
         margin, step = self.analysis.margin, self.config.samples_per_frame
         wide = self.config.padded(sound, margin)
         pitches = self.course(wide).numpy()
-        loud = wide[0, margin:-margin].unflatten(0, (-1, step)).square().mean(dim=1).sqrt().double().numpy()
+        loud = (
+            wide[0, margin:-margin]
+            .unflatten(0, (-1, step))
+            .square()
+            .mean(dim=1)
+            .sqrt()
+            .double()
+            .numpy()
+        )
         there = np.isfinite(pitches) & (loud > 0)
         if not there.any():
             return None
@@ -71,7 +82,9 @@ class PitchMeter:
         power = torch.fft.rfft(sound * torch.hann_window(len(sound))).abs().square().double()
         sums, numbers = nn.functional.pad(power.cumsum(0), (1, 0)), torch.arange(1, 17)
         bins = numbers * (hertz(pitch) * len(sound) / self.config.sample_rate)
-        first, last = ((bins * 2 ** (way * PITCH_CENTS / 1200)).long().clamp(max=len(power)) for way in (-1, 1))
+        first, last = (
+            (bins * 2 ** (way * PITCH_CENTS / 1200)).long().clamp(max=len(power)) for way in (-1, 1)
+        )
         energy = sums[(last + 1).clamp(max=len(power))] - sums[first]
         for times in (5, 3, 2):
             if energy[numbers % times > 0].sum() < 0.003 * energy.sum():

@@ -13,7 +13,9 @@ from distill.generate.rejection import COPY, FAULTY, Choice, GeneratedSound, Rej
 DRAFTS = 4  # default number of drafts of a sound
 
 
-def by_odds(drafts: int, seed_of: Callable[[int], int], others: Sequence[RejectionCriterion] = ()) -> Choice:
+def by_odds(
+    drafts: int, seed_of: Callable[[int], int], others: Sequence[RejectionCriterion] = ()
+) -> Choice:
     """Choice among scored `drafts` of a sound; `seed_of` gives a seed for each sound's number.
 
     Faulty drafts, copies, and drafts that match a criterion of `others` are kept only if there is no better draft.

@@ -40,7 +40,8 @@ def fit_critic(context: GenerationContext, reference: Reference) -> Critic | Non
         return None
     meter = TraitMeter(context.codec.spectrogram.sample_rate)
     sides = [
-        np.stack([meter(samples) for samples in side]) for side in (_decoded(context, reference), _drafts(context))
+        np.stack([meter(samples) for samples in side])
+        for side in (_decoded(context, reference), _drafts(context))
     ]
     return Critic.fit(*sides)
 
@@ -56,14 +57,19 @@ def _decoded(context: GenerationContext, reference: Reference) -> Iterator[Sampl
 def _in_mono(codec: VQVAE, codes: Sequence[Codes], known: Sequence[SideInfo]) -> Iterator[Samples]:
     """Mono samples `[N]` of codes `[F, Q]`, with the side information `known` cut to each sound's length."""
     seconds = [len(own) / codec.spectrogram.frame_rate for own in codes]
-    side_info = [about.cut(0.0, length).in_mono for about, length in zip(known, seconds, strict=True)]
+    side_info = [
+        about.cut(0.0, length).in_mono for about, length in zip(known, seconds, strict=True)
+    ]
     return (in_mono for _, in_mono in decoded_sounds(codec, codes, side_info=side_info))
 
 
 def _drafts(context: GenerationContext) -> Iterator[Samples]:
     """Samples `[N]` of DRAWN sounds of the model, divided evenly among labels, without novelty scoring."""
     for label, count in by_label(DRAWN, len(context.labels)):
-        request, seeds = GenerationRequest(count, LONGEST_SECONDS, label=label), Seeds(derive_seed(SEED, label))
+        request, seeds = (
+            GenerationRequest(count, LONGEST_SECONDS, label=label),
+            Seeds(derive_seed(SEED, label)),
+        )
         for first in range(0, count, BATCH):
             numbers = range(first, min(first + BATCH, count))
             own = [seeds.of_sound(number, 0) for number in numbers]

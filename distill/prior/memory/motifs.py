@@ -45,13 +45,17 @@ class FrameSource:
         motifs = np.stack(drawn, axis=2)
         has_parity = np.arange(len(self.shares[0])) % 2 == parity
         first = np.where(has_parity, self.shares[0], 0)
-        if not first.any():  # where no code of that parity is in use, all of them are equally likely
+        if (
+            not first.any()
+        ):  # where no code of that parity is in use, all of them are equally likely
             first = has_parity.astype(np.float64)
         motifs[:, 0, 0] = rng.choice(len(first), count, p=first / first.sum())
         return motifs
 
 
-def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, NDArray[np.bool_]]:
+def motif_sequence(
+    rng: Generator, source: FrameSource, count: int, distance: int
+) -> tuple[Frames, NDArray[np.bool_]]:
     """Draw `count` motifs, then `distance` real frames, then the same motifs in another order; real frames between.
 
     Returns `frames` `[T, Q]` and, of each, whether it is of the value of a motif's second occurrence. All sequences
@@ -69,7 +73,9 @@ def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: in
     return np.concatenate(parts), np.array(is_value)
 
 
-def haystack(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, Frames]:
+def haystack(
+    rng: Generator, source: FrameSource, count: int, distance: int
+) -> tuple[Frames, Frames]:
     """Draw `count` motifs with real frames between them, and `distance` more after the last.
 
     Returns `frames` `[T, Q]` and twice as many motifs `[2 * count, MOTIF_FRAMES, Q]`: first the motifs of the sequence, in
