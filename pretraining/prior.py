@@ -319,8 +319,11 @@ class Processes(Executor):
         self.count = count
 
     def map(
-        self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]
-    ) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - for others
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        folders: Sequence[Path],  # noqa: ARG002 - for subclasses
+    ) -> Iterator[tuple[T, R]]:
         """As `Executor.map`."""
         with ProcessPoolExecutor(self.count, get_context("spawn")) as pool:
             futures = {pool.submit(function, item): item for item in items}

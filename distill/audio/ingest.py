@@ -264,8 +264,11 @@ class BlockWorker(Executor):
         self._threads.shutdown(cancel_futures=True)
 
     def map(
-        self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]
-    ) -> Iterator[tuple[T, R]]:  # noqa: ARG002
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        folders: Sequence[Path],  # noqa: ARG002 - for subclasses
+    ) -> Iterator[tuple[T, R]]:
         """`Executor.map` with results in order. Ends the decoders on any exception."""
         items = [*items]
         with ThreadPoolExecutor(self.processors) as threads:

@@ -43,8 +43,11 @@ class Executor:
         self.processors = processors
 
     def map(
-        self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]
-    ) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - for others
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        folders: Sequence[Path],  # noqa: ARG002 - for subclasses
+    ) -> Iterator[tuple[T, R]]:
         """Call with each item; pairs of item and result as they are done. Raises what the function raises.
 
         `folders` are absolute: what calls read and write, which another computer has to see at the same paths.

@@ -20,6 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from distill.api import Model
+from distill.errors import ArtifactError, DistillError
+from distill.model_file.build import card_text
+from distill.model_file.format import HASH, BundleMetadata, load_bundle, metadata_sha256
+from distill.model_file.inspect import describe
+from distill.storage.files import canonical_json
+from distill.storage.weights import tensors_sha256, under
 from faults.mutants import (
     WRONG,
     compact,
@@ -31,16 +41,6 @@ from faults.mutants import (
     put,
     with_metadata,
 )
-from safetensors.torch import load, save
-from torch import Tensor
-
-from distill.api import Model
-from distill.errors import ArtifactError, DistillError
-from distill.model_file.build import card_text
-from distill.model_file.format import HASH, BundleMetadata, load_bundle, metadata_sha256
-from distill.model_file.inspect import describe
-from distill.storage.files import canonical_json
-from distill.storage.weights import tensors_sha256, under
 
 NEVER = ("socket.", "subprocess.", "os.system", "os.exec", "os.spawn", "os.fork", "pickle.", "ctypes.", "shutil.")
 CODE = ("exec", "compile", "import")

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import soundfile
 from playwright.sync_api import Error as PlaywrightError
-from ui.conftest import PATIENCE, Served, violations
-from unit.kit.tones import tone
-from unit.pitched import write_pitched_model
-from unit.tiny import write_model, write_prior_model
 
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.traits import TRAITS
 from distill.model_file.format import load_bundle, save_bundle
 from distill.ui.jobs import Job, Jobs, read_end
 from distill.ui.worker import STDERR
+from ui.conftest import PATIENCE, Served, violations
+from unit.kit.tones import tone
+from unit.pitched import write_pitched_model
+from unit.tiny import write_model, write_prior_model
 
 Open = Callable[..., Any]
 

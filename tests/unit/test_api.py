@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from unit.codec.tonal import sound_of
-from unit.pitched import write_pitched_model
-from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
 
 import distill
 from distill import Delivery, Sound
@@ -34,6 +31,9 @@ from distill.generate.tuner import Tuner
 from distill.notes import Tuning
 from distill.novelty.spectra import band_levels
 from distill.novelty.verdict import VERDICTS
+from unit.codec.tonal import sound_of
+from unit.pitched import write_pitched_model
+from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
 
 COMPOSED, DECOMPOSED = "Gl\u00f6ckchen", "Glo\u0308ckchen"
 

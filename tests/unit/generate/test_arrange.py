@@ -7,8 +7,6 @@ import mido
 import numpy as np
 import pytest
 import soundfile
-from unit.command import CommandLine
-from unit.pitched import RATE
 
 from distill.api import Model
 from distill.audio.measure import level_db
@@ -17,6 +15,8 @@ from distill.generate.arrange import RELEASE_SECONDS, equally_loud, mixed, sound
 from distill.generate.rejection import GeneratedSound
 from distill.generate.score import Contour, Note
 from distill.generate.sounds import PEAK
+from unit.command import CommandLine
+from unit.pitched import RATE
 
 KEYS = (48, 52, 56, 60)
 CODES = np.zeros((1, 5), dtype=np.int64)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unit.tiny import RATE, write_prior_model
 
 import distill
 from distill.audio.corpus import load_corpus
@@ -15,6 +14,7 @@ from distill.audio.partial_noise import own_partial_noise
 from distill.audio.write import write_audio
 from distill.generate.audition import audition, write_page
 from distill.params import default_params
+from unit.tiny import RATE, write_prior_model
 
 SPACE = {
     "nearest": "a/<b>.wav",

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unit.pitched import RATE, networks
 
 from distill.api import Model
 from distill.codec.streaming import encode_each
@@ -19,6 +18,7 @@ from distill.generate.follow import Followed, follow_loudness, follow_request, f
 from distill.generate.processors import SamplingStep
 from distill.novelty.reference import make_reference
 from distill.novelty.scores import with_scores
+from unit.pitched import RATE, networks
 
 MELODY = (57, 60, 64, 60)
 SECONDS = 0.5  # of each note

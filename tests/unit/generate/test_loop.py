@@ -6,8 +6,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from unit.generate.test_motion import loop, recording
-from unit.pitched import RATE, networks
 
 from distill.audio.output import Output
 from distill.codes.store import Codes
@@ -18,6 +16,8 @@ from distill.generate.loop import LoopRequest, closed
 from distill.generate.rejection import Drafts, kept
 from distill.generate.sounds import Seeds, emitted
 from distill.progress import silent
+from unit.generate.test_motion import loop, recording
+from unit.pitched import RATE, networks
 
 BEAT = 12  # frames of the recording
 

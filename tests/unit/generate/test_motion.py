@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from unit.pitched import networks
 
 from distill.codec.layout import ATOM, NOTE, SHAPE, TUNING
 from distill.codec.model import VQVAE
@@ -17,6 +16,7 @@ from distill.generate.motion import BANDS, Motions
 from distill.generate.processors import SamplingStep
 from distill.generate.sampling import Sequences, generators, sample_along_courses
 from distill.prior.courses import Course
+from unit.pitched import networks
 
 FRAMES = 60
 MIDDLE = 8  # tuning of a key

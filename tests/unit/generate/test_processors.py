@@ -9,8 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.pitched import networks
-from unit.tiny import any_codes
 
 from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codes.sequences import eos_token
@@ -40,6 +38,8 @@ from distill.generate.sampling import (
 )
 from distill.generate.tuner import NoteWeights, Tuner
 from distill.prior.courses import Course
+from unit.pitched import networks
+from unit.tiny import any_codes
 
 SIZES = (71, NOTES, TUNINGS, 7, 8, 8)
 LAYOUT = FrameLayout(SIZES)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.tiny import prior_shape
 
 from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
@@ -29,6 +28,7 @@ from distill.prior.architectures import ArchitectureName
 from distill.prior.artifact import build_prior
 from distill.prior.base import Prior, Sampler
 from distill.prior.frame import FramePrior
+from unit.tiny import prior_shape
 
 SIZES = (7, 11, 9, 6, 8)
 LEVELS, SIZE, CONTEXT = len(SIZES), max(SIZES), 8

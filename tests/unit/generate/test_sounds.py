@@ -10,7 +10,6 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.tiny import SIZES, any_codes, networks, prior_shape, untrained_prior
 
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.streaming import decode
@@ -35,6 +34,7 @@ from distill.novelty.reference import make_reference
 from distill.novelty.scores import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.base import Prior
+from unit.tiny import SIZES, any_codes, networks, prior_shape, untrained_prior
 
 CODEC, TINY = networks()
 RNG = np.random.default_rng(0)

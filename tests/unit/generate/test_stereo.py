@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from unit.command import CommandLine
-from unit.tiny import RATE, any_side_info, write_prior_model
 
 import distill
 from distill import Sound
@@ -22,6 +20,8 @@ from distill.errors import ParamsError
 from distill.generate.audition import audition
 from distill.generate.sounds import PEAK
 from distill.params import default_params
+from unit.command import CommandLine
+from unit.tiny import RATE, any_side_info, write_prior_model
 
 Samples = NDArray[np.float32]
 

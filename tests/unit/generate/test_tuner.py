@@ -6,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from unit.codec.tonal import hertz, sound_of, untrained
-from unit.pitched import LABELS, PITCHES, networks
 
 from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.streaming import encode_each
@@ -23,6 +21,8 @@ from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds, i
 from distill.generate.tuner import SPREAD, NoteWeights, Tuner, heard_intervals
 from distill.notes import CONCERT, Tuning
 from distill.prior.artifact import build_prior
+from unit.codec.tonal import hertz, sound_of, untrained
+from unit.pitched import LABELS, PITCHES, networks
 
 HISS, STRING = 1, 2
 FIFTH = torch.tensor([0.0, 7.0])  # the second set is heard a fifth above what is coded

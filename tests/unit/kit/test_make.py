@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import SIZES, any_codes, networks, tiny_codec, write_prior_model
 
 import distill
 from distill.api import Model
@@ -33,6 +32,7 @@ from distill.kit.make import (
 from distill.kit.settings import KitSettings
 from distill.model_file.build import measured
 from distill.novelty.reference import make_reference
+from unit.tiny import SIZES, any_codes, networks, tiny_codec, write_prior_model
 
 RATE = 16_000
 PEAK = 10 ** (PEAK_DB / 20)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from unit.tiny import tiny_codec
 
 from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
@@ -23,6 +22,7 @@ from distill.kit.kit import Kit
 from distill.kit.make import make_kit
 from distill.kit.settings import KitSettings
 from distill.notes import CONCERT
+from unit.tiny import tiny_codec
 
 
 def tone(

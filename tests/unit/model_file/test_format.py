@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from faults.mutants import compact, joined, parts
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
-from unit.tiny import MEMORY, PRIOR, networks, prior_artifact, write_prior_model
 
 from distill.audio.image import BANDS, MONO
 from distill.audio.noise_floor import TYPICAL
@@ -29,6 +27,8 @@ from distill.model_file.format import HASH, Provenance, load_bundle, metadata_sh
 from distill.prior.base import PriorShape
 from distill.storage.files import canonical_json, write_json
 from distill.storage.weights import AtMost, save_weights, tensors_sha256
+from faults.mutants import compact, joined, parts
+from unit.tiny import MEMORY, PRIOR, networks, prior_artifact, write_prior_model
 
 Json = dict[str, Any]
 

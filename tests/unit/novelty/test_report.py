@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from unit.tiny import any_codes, tiny_codec
 
 from distill.audio.partials import find_partials, steadiness
 from distill.codec.streaming import decode
@@ -13,6 +12,7 @@ from distill.novelty.reference import HEARD, MOST_FRAMES, make_reference
 from distill.novelty.report import diversity, report_on
 from distill.novelty.scores import sound_statistics, with_scores, with_sound
 from distill.novelty.verdict import NoveltyScorer
+from unit.tiny import any_codes, tiny_codec
 
 SINE_AND_NOISE = (np.sin(np.arange(8000) * 0.2), np.random.default_rng(0).standard_normal(8000))
 

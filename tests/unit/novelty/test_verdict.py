@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from unit.tiny import any_codes, tiny_codec
 
 from distill.codec.layout import ATOM, NOTE
 from distill.codec.model import VQVAE
@@ -21,6 +20,7 @@ from distill.novelty.verdict import (
     Verdict,
     comparable,
 )
+from unit.tiny import any_codes, tiny_codec
 
 RNG = np.random.default_rng(0)
 

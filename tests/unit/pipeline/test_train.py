@@ -16,7 +16,6 @@ from unittest.mock import Mock, patch
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import write_tone
 
 import distill
 from distill.audio.corpus import load_corpus
@@ -35,6 +34,7 @@ from distill.storage.work import Executor
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent
 from distill.training.events import kept_weights
 from distill.training.trainer import Trainer
+from unit.tiny import write_tone
 
 EXECUTION = Execution("cpu", "fp32", 2)
 SECTIONS: dict[str, dict[str, Any]] = {

@@ -11,21 +11,6 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from unit.training.coded import (
-    FABRIC,
-    GEOMETRY,
-    LEVELS,
-    SIZE,
-    coded,
-    config,
-    data,
-    fit,
-    killed_and_resumed,
-    noise,
-    pretrained_start,
-    recordings,
-    windows,
-)
 
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
@@ -43,6 +28,21 @@ from distill.prior.training import PriorTraining, print_prior, prior_metrics, pr
 from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
 from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore, curves_of, loss_curves, save_artifact
+from unit.training.coded import (
+    FABRIC,
+    GEOMETRY,
+    LEVELS,
+    SIZE,
+    coded,
+    config,
+    data,
+    fit,
+    killed_and_resumed,
+    noise,
+    pretrained_start,
+    recordings,
+    windows,
+)
 
 CONTEXT, HELD_OUT = 7, recordings(1, 5)
 

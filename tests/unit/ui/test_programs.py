@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from unit.tiny import write_prior_model, write_tone
-from unit.verbs.cases import CASES, TONE
 
 from distill.ui.generate_tab import rows_of
 from distill.ui.programs import MAKES
 from distill.ui.server import make_app
 from distill.ui.workspace import Workspace
+from unit.tiny import write_prior_model, write_tone
+from unit.verbs.cases import CASES, TONE
 
 # Gradio asks pandas for it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting", "ignore:The copy keyword is deprecated")

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import typer
-from unit.verbs.cases import CASES
 
 from distill.api import Model
 from distill.cli import main as cli
@@ -14,6 +13,7 @@ from distill.params import default_values
 from distill.params.settings import Settings, validated
 from distill.verbs import VERBS
 from distill.verbs.generate import GenerateSettings
+from unit.verbs.cases import CASES
 
 KINDS: dict[str, type[Settings]] = {name: verb.settings for name, verb in VERBS.items()}
 

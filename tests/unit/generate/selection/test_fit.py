@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unit.tiny import write_prior_model
 
 import distill
 from distill.api import Model
@@ -20,6 +19,7 @@ from distill.generate.selection.critic import Critic
 from distill.generate.selection.fit import fit_critic
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds
 from distill.model_file.format import load_bundle, save_bundle
+from unit.tiny import write_prior_model
 
 
 @pytest.fixture(scope="module", autouse=True)
