@@ -41,12 +41,12 @@ import distill
 
 model = distill.load("models/demo.distill")
 made = model.generate(n=8, seconds=2, seed=0)  # made.sounds: float32 arrays at made.sample_rate
-print(made.table())  # a pandas data frame: length, verdict and nearest recording of each sound
-scale = model.generate(note="C3:C4", seed=0)  # 13 sounds, one at each note; scale.pitches is what was measured
-codes = model.encode(made.sounds[0])  # [frames, levels]; model.decode(codes, made.side_info[0]) gives the sound
+print(made.table())  # a data frame: length, verdict, nearest recording
+scale = model.generate(note="C3:C4", seed=0)  # 13 sounds; see scale.pitches
+codes = model.encode(made.sounds[0])  # [frames, levels]; back with model.decode
 takes = model.vary("kick.wav", n=8, strength=0.3, seed=1)
 print(model.kit("my-kit", seed=7).table())  # the sounds of a kit, with keys and verdicts
-model.kit("my-bass", notes="C1:C4", every=3, labels=["bass"])  # an instrument in tune, over all keys
+model.kit("my-bass", notes="C1:C4", every=3, labels=["bass"])  # all keys
 print(model.history)  # the loss curves of its training as a pandas data frame
 ```
 
