@@ -182,23 +182,22 @@ class GenerateTab:
 
     def _build_verb(self, verb: Verb) -> None:
         gr.Markdown(verb.help)
-        self._fields[verb.name] = fields = {
-            name: self._form[name] for name in SHARED & verb.settings.model_fields.keys()
-        }
-        first, *others = verb.arguments
-        fields[first] = self._source
-        for name in others:
-            count = 2 if get_origin(verb.settings.model_fields[name].annotation) is Sequence else 1
-            label, elem_id = (
-                f"{verb.name.capitalize()}: {verb.arguments[name].help}",
-                f"{verb.name}_{name}",
-            )
-            made = [sound(label, f"{elem_id}_{number}") for number in range(count)]
-            fields[name] = made if count > 1 else made[0]
+        settings = verb.settings.model_fields
+        fields = {name: self._form[name] for name in settings if name in SHARED}
+        for position, name in enumerate(verb.arguments):
+            fields[name] = self._recording_fields(verb, name) if position else self._source
         for name in fields_of(verb.settings):
             if name not in SHARED:
                 fields[name] = verb_field(verb.settings, name, elem_id=f"{verb.name}_{name}")
+        self._fields[verb.name] = fields
         self._buttons[verb.name] = gr.Button(verb.name.capitalize(), elem_id=f"{verb.name}-start")
+
+    def _recording_fields(self, verb: Verb, name: str) -> Any:
+        """Build the field of a recording after the first, or two fields for a list of recordings."""
+        label = f"{verb.name.capitalize()}: {verb.arguments[name].help}"
+        is_list = get_origin(verb.settings.model_fields[name].annotation) is Sequence
+        made = [sound(label, f"{verb.name}_{name}_{number}") for number in range(1 + is_list)]
+        return made if is_list else made[0]
 
     def _build_kits(self) -> None:
         with gr.Accordion("Kits and instruments", open=False):
