@@ -42,7 +42,7 @@ class Courses(nn.Module):
 
     @torch.no_grad()
     def fit(self, recordings: Sequence[tuple[Codes, int]]) -> None:
-        """Store the contours and labels of `recordings`: codes `[F, Q]`, with the lengths given at construction, and label."""
+        """Store the contours of `recordings`, pairs of codes `[F, Q]` and label, with the lengths in `frames`."""
         self.loudness.copy_(torch.from_numpy(np.concatenate([codes[:, 0] for codes, _ in recordings])))
         self.labels.copy_(torch.tensor([label for _, label in recordings]))
 

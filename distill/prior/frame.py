@@ -137,7 +137,7 @@ class FrameState:
     cache: KeyValueCache | None = None
     count: int = 0  # number of frames so far
     newest: Tensor | None = None  # [B, T, Q], frames whose successors are predicted
-    hidden: Tensor | None = None  # [B, T, D], after the newest frames; `next_logits` adds the codes of the next frame
+    hidden: Tensor | None = None  # [B, T, D] after the newest; `next_logits` adds the next codes
     history: History | None = None  # of the pointer mixture, at each newest frame
     experts: tuple[list[Tensor], Tensor] | None = None  # of `CountExperts.look_up`; finer levels share a lookup
     copied: Tensor | None = None  # [B, L, 1, S], scores of the next level and the L - 1 finer levels
