@@ -48,7 +48,7 @@ def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> 
 
 
 def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0) -> Counts:
-    """Count the tokens of recordings with labels up to `num_labels`; each augmentation of a recording weighs 1 / n.
+    """Count the tokens of recordings with labels up to `num_labels`; each of a recording's n views weighs 1 / n.
 
     Floats are added in the order of the recordings, a part at a time to bound memory.
     """

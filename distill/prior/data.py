@@ -1,6 +1,6 @@
 """Training data of a prior, and its batches.
 
-A pass takes one augmentation of each recording, cuts it into windows and batches windows of similar length. An epoch
+A pass takes one random view of each recording, cuts it into windows and batches windows of similar length. An epoch
 has enough passes for at least `MIN_STEPS` batches.
 """
 

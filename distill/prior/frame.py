@@ -239,7 +239,7 @@ class FramePrior(Prior):
         coarser = nn.functional.pad(coarser, (0, 0, 1, 0))  # [B, T, Q, D], sums of the embeddings of coarser codes
         hidden = self._run_depth(state.hidden[:, :, None] + coarser + self.level)
         by_level = hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
-        bias = self.bias + self.impossible[:, None]  # mask before the mixture too, to save weight
+        bias = self.bias + self.impossible[:, None]  # mask here too: impossible codes take no probability
         logits = torch.bmm(by_level, state.tables.output.transpose(1, 2)).float() + bias
         logits = logits.transpose(0, 1).reshape(*hidden.shape[:3], -1)
         if self.count_experts is not None and state.counts is not None:
