@@ -65,7 +65,7 @@ class CodedRecording:
 
     @property
     def codes(self) -> Codes:
-        """The first view."""
+        """Codes `[F, Q]` int64 of the first view."""
         return self.views[0].astype(np.int64)
 
 
