@@ -251,7 +251,7 @@ def decode_file(
 
 
 def file_names(names: Sequence[str], kind: AudioFormat) -> list[str]:
-    """Unique file name with the suffix of `kind` for each recording; names that a file system would confuse are numbered."""
+    """Unique file name for each recording, with suffix `kind`; names equal up to case or normal form get a number."""
     taken: set[str] = set()
     numbers: Counter[str] = Counter()
     chosen = []

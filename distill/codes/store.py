@@ -33,7 +33,7 @@ def uniform_bits(codebook_sizes: Sequence[int]) -> float:
 
 
 class CodeLevels(Settings):
-    """Base of settings that depend on the codes: `codebook_sizes` has the number of codes of each level, coarsest first."""
+    """Base of settings for certain codes: `codebook_sizes` is the number of codes of each level, coarsest first."""
 
     codebook_sizes: CodebookSizes
 
