@@ -1,1 +1,1 @@
-"""Codes on disk, their order as tokens, and which recordings are held out."""
+"""Codes on disk, their order as tokens, and the split into training and held-out recordings."""

@@ -1,7 +1,7 @@
-"""Encode a corpus: recordings through the codec to codes on disk.
+"""Encode the recordings of a corpus with the codec and write their codes to disk.
 
-Views of a run of recordings are a block, which is encoded at once and kept. Its codes are a function of its samples and
-the codec alone, so the codes of a corpus depend neither on what was encoded before nor on who does it.
+The views of consecutive recordings form a block, which is encoded and cached as a whole. Its codes depend only on its
+samples and the codec, so neither earlier runs nor the choice of worker changes the codes of a corpus.
 """
 
 import time
@@ -41,10 +41,10 @@ from distill.training.events import CodebookHealth
 BLOCK_RECORDINGS = 64
 BLOCK_FRAMES = 1 << 14  # about 6 minutes of sound
 
-Block = Sequence[tuple[ManifestRow, View]]  # views of a run of recordings
+Block = Sequence[tuple[ManifestRow, View]]  # views of consecutive recordings
 CodedView = tuple[
     str, int, str, NDArray[np.uint16]
-]  # recording id, number of the view, group, codes [F, Q]
+]  # recording id, view index, group, codes [F, Q]
 
 
 def code_corpus(
@@ -58,13 +58,13 @@ def code_corpus(
     kept: Path | None = None,
     by_label: bool = False,
 ) -> dict[str, float]:
-    """Encode a corpus with the settings `params` and write the artefact of codes `folder` atomically, with progress.
+    """Encode a corpus with the settings `params` and write the codes artefact `folder` atomically, with progress.
 
-    Returns the metrics of `metrics/encode_codes.json`: among others use of each level by unmodified recordings.
+    Returns the metrics of `metrics/encode_codes.json`, such as each level's codebook use by unmodified recordings.
 
-    Training recordings have several augmentations, held-out recordings stay unmodified. The codec runs on the device of `execution`
-    where `executor` works in this process, else on CPUs, and is moved back to the CPU. Codes of blocks are kept in
-    `kept`, where one is given. `by_label` is as in the codec's split.
+    Training recordings have several views; held-out recordings are unmodified. The codec runs on the device of
+    `execution` if `executor` works in this process, otherwise on CPUs; afterwards it is on the CPU. Blocks are cached
+    in `kept`, if given. `by_label` must be as in the codec's split.
     """
     began, corpus = time.monotonic(), load_corpus(corpus_folder)
     plan = _plan(codec, corpus, params, by_label)
@@ -90,7 +90,7 @@ def code_corpus(
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         samples = Corpus(
             corpus.folder.absolute(), corpus.sample_rate, ()
-        )  # as it is sent to others, without its list
+        )  # sent to workers, without the list of entries
         show = _Shown(progress, len(plan.recordings))
         encode = partial(_encode_block, codec, samples)
         paths = map_cached(encode, plan.blocks, _key, executor, cache, show, [samples.folder])
@@ -113,10 +113,9 @@ def code_corpus(
 
 
 class _Plan(NamedTuple):
-    """Work of encoding: recordings in the order of the corpus and their side information, blocks of their views, how many views a
-    training one has.
+    """Encoding plan: recordings in corpus order, their side information, and blocks of their views.
 
-    `too_loud` are the paths of recordings whose views are softer than they are.
+    `views` is the number of views per training recording. `too_loud` lists paths of recordings that are attenuated.
     """
 
     recordings: list[RecordingRow]
@@ -127,7 +126,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan:
-    """Divide a corpus, and cut the views of its recordings into blocks."""
+    """Split a corpus and group the views of its recordings into blocks."""
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
     count, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
     transpose = params.prior_config(len(corpus.entries)).transpose
@@ -135,7 +134,7 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
     rows: list[tuple[ManifestRow, Side]] = [(entry, "train") for entry in data.train]
     rows = sorted(
         rows + [(entry, "val") for entry in data.held_out], key=lambda row: row[0].path
-    )  # as in the corpus
+    )  # corpus order
     has_labels, geometry = params.corpus.labels == "folder", codec.spectrogram
     recordings = [
         RecordingRow(entry.recording_id, entry.path, entry.label * has_labels, side)
@@ -168,14 +167,14 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
 
 
 class _LevelCounts:
-    """How often unmodified recordings use each codeword of each level."""
+    """Counts of each level's codewords in unmodified recordings."""
 
     def __init__(self, codebook_sizes: tuple[int, ...]) -> None:
         self._sizes = codebook_sizes
         self._counts = torch.zeros(len(codebook_sizes), max(codebook_sizes), dtype=torch.float64)
 
     def counting(self, views: Iterable[CodedView]) -> Iterator[CodedView]:
-        """Views as they are given; first views are counted as they pass."""
+        """Pass views through, counting the codewords of each first view."""
         for view in views:
             _, number, _, codes = view
             if number == 0:
@@ -186,7 +185,7 @@ class _LevelCounts:
 
     @property
     def frames(self) -> int:
-        """Frames that were counted."""
+        """Number of counted frames."""
         return int(self._counts[0].sum())
 
     def health(self) -> CodebookHealth:
@@ -194,25 +193,25 @@ class _LevelCounts:
         return codebook_health(self._counts, self._sizes)
 
     def use(self) -> dict[str, float]:
-        """Share of codewords that are used, and their perplexity, of each level."""
+        """Utilization and perplexity of each level's codebook."""
         names, health = ("utilization", "perplexity"), self.health()
         return {f"{level}/{name}": row[name] for name in names for level, row in health.items()}
 
 
 class _Shown:
-    """Progress of blocks, by recordings."""
+    """Shows progress over blocks, in recordings."""
 
     def __init__(self, progress: ProgressReport, recordings: int) -> None:
         self._progress, self._recordings, self._done = progress, recordings, 0
 
     def __call__(self, block: Block) -> None:
-        """Show that a block is done."""
+        """Count a finished block."""
         self._done += sum(view.number == 0 for _, view in block)
         self._progress(self._done, self._recordings, block[-1][0].path)
 
 
 def _key(block: Block) -> str:
-    """Key of a block in the cache: what its codes depend on besides the codec."""
+    """Cache key of a block: hash of everything except the codec on which its codes depend."""
     views = [
         [entry.pcm_sha256, view.shift, view.gain, view.semitones, view.decibels]
         for entry, view in block
@@ -221,7 +220,7 @@ def _key(block: Block) -> str:
 
 
 def _coded_views(blocks: Sequence[Block], paths: Iterable[Path]) -> Iterator[CodedView]:
-    """Codes of the views of blocks, which lie at `paths`."""
+    """Read the coded views of blocks, whose files are `paths`."""
     for block, path in zip(blocks, paths, strict=True):
         for (entry, view), codes in zip(block, _read_block(path), strict=True):
             yield entry.recording_id, view.number, entry.group, codes
@@ -243,7 +242,7 @@ def _encode_block(codec: VQVAE, corpus: Corpus, block: Block, path: Path) -> Non
 
 
 def _read_block(path: Path) -> list[NDArray[np.uint16]]:
-    """Codes of the views of a block. Raises ArtifactError."""
+    """Read the codes of a block's views. Raises ArtifactError."""
     try:
         return [codes for _, codes in sorted(load_file(path).items())]
     except (OSError, SafetensorError) as error:

@@ -1,8 +1,8 @@
-"""The file of codes, and recordings to it and back: `distill encode` and `distill decode`.
+"""The file of codes that `distill encode` writes and `distill decode` reads.
 
-A file holds encoded recordings in safetensors with their geometry in its header. The header's `__metadata__` has one key,
-`distill_codes`, with canonical JSON. One tensor `[F, Q]` uint16 for each recording, named by its key; keys ascend in the
-order of the recordings. Beside them is their side information, as `side_info_arrays` has it.
+It is a safetensors file. The header's `__metadata__` has a single key, `distill_codes`, with canonical JSON: the
+recordings and the geometry of their codes. Each recording has a tensor `[F, Q]` uint16 named by its key; keys ascend in
+the order of the recordings. The tensors of `side_info_arrays` hold their side information.
 """
 
 import math
@@ -45,14 +45,14 @@ KIND = Kind(
     FORMAT,
     OWN,
     AGAIN,
-    header_bytes=64 << 20,  # some 300,000 recordings
+    header_bytes=64 << 20,  # about 300,000 recordings
     json_bytes=64 << 20,
     depth=4,
 )
 
 
 class NamedCodes(NamedTuple):
-    """One recording: name of its file, length in samples, codes `[F, Q]`, and side information."""
+    """A recording: file name, length in samples, codes `[F, Q]` and side information."""
 
     name: str
     samples: int
@@ -61,7 +61,7 @@ class NamedCodes(NamedTuple):
 
 
 class CodedRecording(Settings):
-    """One recording: key of its tensor, name of its file, length in samples at the codec's rate."""
+    """A recording in the header: key of its tensor, file name, length in samples at the codec's rate."""
 
     key: Annotated[str, Field(pattern=r"^[0-9]{8}$")]
     name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f]+$")]
@@ -69,7 +69,7 @@ class CodedRecording(Settings):
 
 
 class CodesHeader(CodeLevels):
-    """The JSON of a file of codes, without format and version; rates are in Hz."""
+    """JSON header of a file of codes, without format and version; rates are in Hz."""
 
     codec_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     sample_rate: int
@@ -78,7 +78,7 @@ class CodesHeader(CodeLevels):
 
     @classmethod
     def of_codec(cls, codec: VQVAE, recordings: Sequence[CodedRecording]) -> Self:
-        """The header of recordings that are coded with this codec."""
+        """Make the header for recordings encoded with this codec."""
         return cls(
             codec_sha256=weights_sha256(codec),
             sample_rate=codec.spectrogram.sample_rate,
@@ -89,7 +89,7 @@ class CodesHeader(CodeLevels):
 
 
 def write_codes(path: Path, codec: VQVAE, recordings: Iterable[NamedCodes]) -> None:
-    """Write a file of codes, atomically."""
+    """Write a file of codes atomically."""
     entries, tensors, side_info = [], {}, []
     for number, (name, samples, codes, about) in enumerate(recordings):
         entries.append(CodedRecording(key=f"{number:08d}", name=name, samples=samples))
@@ -101,7 +101,7 @@ def write_codes(path: Path, codec: VQVAE, recordings: Iterable[NamedCodes]) -> N
 
 
 def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
-    """The recordings in a file of this codec's codes, checked. Raises ArtifactError."""
+    """Read and check the recordings in a file of this codec's codes. Raises ArtifactError."""
     values, stored = read_header(path, KIND)
     try:
         header = CodesHeader.model_validate(
@@ -169,9 +169,9 @@ class Encoded:
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """A file that `decode_file` wrote. `gain_db` is below 0 where the sound was attenuated to avoid clipping.
+    """A file that `decode_file` wrote. `gain_db` is negative if the sound was attenuated to avoid clipping.
 
-    `under_db` is how far it stays under the loudness that was asked for.
+    `under_db` is the shortfall from the requested loudness.
     """
 
     path: Path
@@ -188,10 +188,10 @@ def encode_files(
     replace: bool = False,
     stereo: bool = False,
 ) -> Encoded:
-    """Encode the recordings `paths` and write the file of codes `output`, or nothing if one of them is unusable.
+    """Encode the recordings `paths` and write the file of codes `output`, or nothing if any recording is unusable.
 
-    With `replace` a file that Distill made may be there. With `stereo` images of stereo recordings are kept. Remarks on
-    recordings are AudioWarnings. Raises AudioError and ParamsError.
+    `replace` allows overwriting a file that Distill made. `stereo` keeps the parametric-stereo parameters of stereo
+    recordings. Remarks on recordings are AudioWarnings. Raises AudioError and ParamsError.
     """
     check_replaceable("-o", [output], replace)
     rate, began = codec.spectrogram.sample_rate, time.monotonic()
@@ -234,11 +234,11 @@ def decode_file(
     sample_rate: int | None = None,
     loudness: float | None = None,
 ) -> list[DecodedFile]:
-    """Decode the recordings of `load_codes`: one to the file `output`, or into a folder that is there; several into a folder.
+    """Decode the recordings of `load_codes` to `output`: a file for a single recording, otherwise a folder.
 
-    Those with an image are stereo. A sound whose peak is above full scale is attenuated. A new folder is written
-    atomically; in one that exists, files of the same names are replaced only if Distill made them, and with `replace`.
-    Raises ParamsError.
+    An existing folder is accepted for a single recording, too. Recordings with parametric-stereo parameters become
+    stereo. A sound whose peak is above full scale is attenuated. A new folder is written atomically; in an existing
+    folder, files of the same name are replaced only with `replace` and if Distill made them. Raises ParamsError.
     """
     rate = codec.spectrogram.sample_rate
     made = Output(sample_rate or rate, loudness)
@@ -270,7 +270,7 @@ def decode_file(
 
 
 def file_names(names: Sequence[str], kind: AudioFormat) -> list[str]:
-    """A file name with the suffix of `kind` for each recording; a number after names that a system takes for one."""
+    """Unique file name for each recording, with suffix `kind`; names equal up to case or normal form get a number."""
     taken: set[str] = set()
     numbers: Counter[str] = Counter()
     chosen = []
@@ -286,9 +286,9 @@ def file_names(names: Sequence[str], kind: AudioFormat) -> list[str]:
 
 
 def printable_stem(path: PurePath) -> str:
-    """The name of a file without its suffix, printable and short enough that a number and another suffix may follow.
+    """Printable file name without its suffix, cut to 200 bytes to leave room for a number and a new suffix.
 
-    File systems take 255 bytes.
+    File systems allow 255 bytes.
     """
     return _printable(path.stem).encode("utf-8")[:200].decode("utf-8", "ignore")
 

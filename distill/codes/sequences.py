@@ -1,7 +1,7 @@
-"""Training sequences: coded recordings between BOS and EOS frames, the windows of them that a prior is given, and tokens.
+"""Training sequences: coded recordings between BOS and EOS frames, and the windows and batches that a prior reads.
 
-Tokens of all levels are numbered alike: below V, the largest codebook size, they are codes, then come BOS and EOS. A
-level with a smaller codebook leaves the numbers out that follow its own codes.
+All levels number their tokens alike: codes below V, the largest codebook size, then BOS and EOS. A level with fewer
+codes leaves the numbers between its last code and V unused.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,17 +22,17 @@ IGNORED = -100  # target of padding: the cross-entropy's ignore_index
 
 
 def bos_token(codebook_size: int) -> int:
-    """Token of every level of the frame before the first: BOS."""
+    """BOS: the token of every level in the frame before the first."""
     return codebook_size
 
 
 def eos_token(codebook_size: int) -> int:
-    """Token of the first level of the frame after the last: EOS. The other levels of that frame are ignored."""
+    """EOS: the token of the first level in the frame after the last. The frame's other levels are ignored."""
     return codebook_size + 1
 
 
 def possible_tokens(codebook_sizes: Sequence[int]) -> NDArray[np.bool_]:
-    """Tokens `[Q, V + 2]` that a frame can have at each level: its codes, and EOS at the first. BOS is never predicted."""
+    """Mask `[Q, V + 2]` of each level's possible tokens: its codes, and EOS at the first. BOS is never predicted."""
     size = max(codebook_sizes)
     possible: NDArray[np.bool_] = (
         np.arange(size + NUM_SPECIAL_TOKENS) < np.array(codebook_sizes)[:, None]
@@ -44,7 +44,7 @@ def possible_tokens(codebook_sizes: Sequence[int]) -> NDArray[np.bool_]:
 def window_start(inputs: int, context_frames: int) -> int:
     """Start of the context window of the next frame in sampling, given the number of `inputs` so far.
 
-    Up to `context_frames` the window holds all inputs; beyond, it restarts with the last half of the window before.
+    Up to `context_frames` the window holds all inputs; beyond, it restarts with the last half of the previous window.
     """
     step = context_frames - context_frames // 2
     return max(0, -(-(inputs - context_frames) // step)) * step
@@ -52,14 +52,14 @@ def window_start(inputs: int, context_frames: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class CodedRecording:
-    """A recording as a prior learns it: its coded views `[F, Q]`, the first without augmentation.
+    """A recording as a prior learns it: coded views `[F, Q]`, the first without augmentation.
 
-    `label` and `fold` count from 1; 0 means no label or fold. Recordings of a fold, near-duplicates among them, are left out of counts
-    together. `path` is for reports, and `side_info` for what is drawn like it.
+    `label` and `fold` count from 1; 0 means no label or fold. Recordings of a fold are left out of counts together;
+    near-duplicates share a fold. `path` serves reports; `side_info` serves sounds generated like the recording.
     """
 
     views: Sequence[Codes]
-    group: str = ""  # of its near-duplicates
+    group: str = ""  # id of its group of near-duplicates
     label: int = 0
     fold: int = 0
     path: str = ""
@@ -67,14 +67,14 @@ class CodedRecording:
 
     @property
     def codes(self) -> Codes:
-        """The first view."""
+        """Codes `[F, Q]` int64 of the first view."""
         return self.views[0].astype(np.int64)
 
 
 class CodeSequences:
-    """Sequences BOS, codes, EOS of recordings, made when they are read: the codes are not copied.
+    """Sequences (BOS, codes, EOS) of recordings, assembled on reading so that the codes are not copied.
 
-    Sequence `i` has `lengths[i]` frames, BOS and EOS included; for `labels[i]` and `folds[i]` see `CodedRecording`.
+    Sequence `i` has `lengths[i]` frames with BOS and EOS; `labels[i]` and `folds[i]` are as in `CodedRecording`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class CodeSequences:
         )
 
     def read(self, sequence: int, start: int, stop: int) -> NDArray[np.int64]:
-        """Frames `start` to `stop`, at least one, of a sequence, `[stop - start, Q]`."""
+        """Read frames `start` to `stop` of a sequence, at least one: `[stop - start, Q]`."""
         count = int(self.lengths[sequence]) - 2
         first, last = max(0, start - 1), min(stop - 1, count)
         frames = np.empty((stop - start, self.num_quantizers), dtype=np.int64)
@@ -105,21 +105,21 @@ class CodeSequences:
         return frames
 
     def joined(self) -> NDArray[np.int64]:
-        """All sequences, one after another, `[n, Q]`."""
+        """Concatenate all sequences: `[n, Q]`."""
         none = np.zeros((0, self.num_quantizers), dtype=np.int64)
         return np.concatenate(
             [none, *(self.read(index, 0, length) for index, length in enumerate(self.lengths))]
         )
 
     def count_targets(self, windows: Sequence["Window"]) -> int:
-        """Number of targets of windows: codes and EOS, which is one target."""
+        """Count the targets of windows: every code, and each EOS frame as a single target."""
         ends = sum(window.stop == int(self.lengths[window.sequence]) - 1 for window in windows)
         return sum(map(len, windows)) * self.num_quantizers - ends * (self.num_quantizers - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Frames `start` to `stop` of a sequence as inputs, with the next frame of each as target."""
+    """Frames `start` to `stop` of a sequence as inputs; the target of each is its next frame."""
 
     sequence: int
     start: int
@@ -130,7 +130,7 @@ class Window:
 
 
 def covering_windows(lengths: Sequence[int], context_frames: int) -> list[Window]:
-    """Consecutive windows: every frame of a sequence but the first is a target exactly once."""
+    """Consecutive windows in which every frame except a sequence's first is a target exactly once."""
     return [
         Window(index, start, min(start + context_frames, length - 1))
         for index, length in enumerate(lengths)
@@ -144,11 +144,11 @@ def random_windows(
     context_frames: int,
     generator: np.random.Generator,
 ) -> list[Window]:
-    """Stratified random windows, `counts[i]` of sequence `i`; beginnings and endings keep their share."""
+    """Stratified random windows, `counts[i]` of sequence `i`; starts and ends of sequences are not underrepresented."""
     windows = []
     for index, (length, count) in enumerate(zip(lengths, counts, strict=True)):
         inputs = length - 1
-        last = max(0, inputs - context_frames)  # the latest frame to start at
+        last = max(0, inputs - context_frames)  # latest possible start
         for part in range(count):
             low, high = last * part // count, last * (part + 1) // count
             start = int(generator.integers(low, high + 1))
@@ -159,9 +159,9 @@ def random_windows(
 
 
 class Batch(NamedTuple):
-    """A batch of windows: `inputs` and `targets` `[B, T, Q]` int64, `positions` of the first inputs and `labels` `[B]`.
+    """A batch of windows: `inputs` and `targets` `[B, T, Q]` int64, and `positions` `[B]` of the first inputs.
 
-    Positions count from BOS. For `labels` and `folds` `[B]` see `CodedRecording`; None means 0 for all. Padding is
+    Positions count from BOS. `labels` and `folds` `[B]` are as in `CodedRecording`; None means 0 for all. Padding is
     IGNORED in targets.
     """
 
@@ -172,7 +172,7 @@ class Batch(NamedTuple):
     folds: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with `change` applied to every tensor."""
+        """Apply `change` to every tensor."""
         return Batch(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
 
@@ -183,10 +183,10 @@ def pad_batch(
     longest: int | None = None,
     share: slice = WHOLE,
 ) -> Batch:
-    """Pad windows to a batch of `rows` rows, by default their number, and `longest` positions, by default the longest.
+    """Pad windows to a batch with `rows` rows (default: one per window) and `longest` positions (default: as needed).
 
-    Padding is 0 in inputs, positions, labels and folds, and IGNORED in targets. If processes `share` a batch, only
-    the own windows are read; a process without a row gets one of padding, for it has to take part.
+    Padding is 0 in inputs, positions, labels and folds, and IGNORED in targets. Only the windows of a process's `share`
+    are read. A process without a window gets a row of padding, because every process must take part in the step.
     """
     levels = sequences.num_quantizers
     longest = longest or max(len(window) for window in windows)
@@ -226,7 +226,7 @@ def flatten_codes(codes: Tensor) -> Tensor:
 def unflatten_codes(tokens: Tensor, num_quantizers: int) -> Tensor:
     """Inverse of `flatten_codes`: `[B, F * Q, ...]` to `[B, F, Q, ...]`.
 
-    Raises ValueError when the length is no whole number of frames.
+    Raises ValueError unless the length is a whole number of frames.
     """
     if tokens.shape[1] % num_quantizers:
         raise ValueError(f"expected a multiple of {num_quantizers} tokens, found {tokens.shape[1]}")
@@ -234,9 +234,9 @@ def unflatten_codes(tokens: Tensor, num_quantizers: int) -> Tensor:
 
 
 def flatten_window(inputs: Tensor, targets: Tensor) -> Tensor:
-    """Flattened input tokens `[B, T * Q]`: those one position before each code of `targets` `[B, T, Q]`.
+    """Flattened input tokens `[B, T * Q]`: the token before each code of `targets` `[B, T, Q]`.
 
-    Targets are the frames after `inputs` `[B, T, Q]`. The first token is the last code of the first input; IGNORED
-    becomes 0.
+    Targets are the frames after `inputs` `[B, T, Q]`. The first token is the last code of the first input frame;
+    IGNORED becomes 0.
     """
     return torch.cat([inputs[:, 0, -1:], flatten_codes(targets)[:, :-1]], dim=1).clamp_min(0)

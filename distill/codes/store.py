@@ -1,4 +1,4 @@
-"""Codes of a corpus on disk: uint16 shards, an index of who is where, the geometry they were made with, and the split."""
+"""Codes of a corpus on disk: uint16 shards, the index of recordings, the codec's geometry, and the split."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -28,12 +28,12 @@ Vectors = NDArray[np.float32]  # [Q, V, C]
 
 
 def uniform_bits(codebook_sizes: Sequence[int]) -> float:
-    """Bits of a frame's codes to a prediction for which all codes of a level are alike."""
+    """Bits per frame if all codes of a level are equally likely."""
     return sum(map(math.log2, codebook_sizes))
 
 
 class CodeLevels(Settings):
-    """Base of what is made for certain codes: `codebook_sizes` are how many codes each level has, from the coarsest on."""
+    """Base of settings for certain codes: `codebook_sizes` is the number of codes of each level, coarsest first."""
 
     codebook_sizes: CodebookSizes
 
@@ -49,22 +49,22 @@ class CodeLevels(Settings):
 
     @property
     def layout(self) -> FrameLayout:
-        """Layout: the kind of each level."""
+        """Meaning of each level."""
         return FrameLayout(self.codebook_sizes)
 
 
 class CodesConfig(CodeLevels):
-    """Meaning of codes: their ranges, their rate, their codec and their recordings."""
+    """Geometry and origin of the codes: codebook sizes, frame rate in Hz, codec and recordings."""
 
     frame_rate: float
     codec_sha256: str
-    sample_rate: int = 0  # of the recordings, in Hz
-    corpus_sha256: str = ""  # of their manifest
+    sample_rate: int = 0  # of the recordings in Hz
+    corpus_sha256: str = ""  # of the corpus manifest
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """Where one coded view of a recording lies. View 0 is the recording as it is."""
+    """Location of a coded view of a recording. View 0 is the unmodified recording."""
 
     recording_id: str
     view: int
@@ -76,7 +76,7 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class RecordingRow:
-    """Name of a recording; `label` is "" without a label. The held-out end of a recording has its path."""
+    """Path, label ("" if unlabelled) and side of a recording. A held-out end has the path of its recording."""
 
     recording_id: str
     path: str
@@ -96,9 +96,9 @@ def write_corpus_codes(
     views: Iterable[tuple[str, int, str, NDArray[np.integer]]],
     side_info: Sequence[SideInfo] = (),
 ) -> None:
-    """Write the codes of a corpus, the index last. A view has recording id, number, group and codes `[F, Q]`.
+    """Write the codes of a corpus, the index last. A view is recording id, view index, group and codes `[F, Q]`.
 
-    `side_info` has an item for each recording, in order; an empty sequence means UNKNOWN for all.
+    `side_info` is in the order of `recordings`; if empty, all of it is UNKNOWN.
     """
     rows = []
     with ShardWriter(folder, "codes") as shards:
@@ -113,7 +113,7 @@ def write_corpus_codes(
 
 
 class CodesReader:
-    """Reads what `write_corpus_codes` wrote. Raises ArtifactError."""
+    """Reads the folder that `write_corpus_codes` wrote. Raises ArtifactError."""
 
     def __init__(self, folder: Path) -> None:
         self.config = CodesConfig.model_validate(
@@ -124,7 +124,7 @@ class CodesReader:
         self._folder = folder
 
     def codewords(self) -> Vectors:
-        """The vectors `[Q, V, C]` that the codes stand for; zeros follow a level of fewer than V codes."""
+        """Codewords `[Q, V, C]`; a level with fewer than V codes is padded with zeros."""
         path = self._folder / CODEWORDS
         try:
             books: Vectors = load_file(path)["codewords"]
@@ -137,24 +137,24 @@ class CodesReader:
         return books
 
     def recordings(self) -> dict[str, RecordingRow]:
-        """Name of each recording, by its id."""
+        """Path, label and side of each recording, by id."""
         rows = read_rows(
             self._folder / RECORDINGS, RecordingRow, "the names of recordings", RECORDINGS_SCHEMA
         )
         return {row.recording_id: row for row in rows}
 
     def side_info(self) -> dict[str, SideInfo]:
-        """The side information of each recording, by its id."""
+        """Side information of each recording, by id."""
         names = [*self.recordings()]
         return dict(zip(names, read_side_info(self._folder, len(names)), strict=True))
 
     def codes(self, row: IndexRow) -> NDArray[Any]:
-        """Codes `[F, Q]` uint16 of one row."""
+        """Read the codes `[F, Q]` uint16 of a row."""
         return self._shards.read(row.shard, row.offset, row.frames)
 
 
 def out_of_range(codes: NDArray[np.integer], codebook_sizes: Sequence[int]) -> str:
-    """Error text for codes `[F, Q]`, F at least 1, that are out of range of their level; else ""."""
+    """Text for an error if codes `[F, Q]`, F at least 1, exceed their level's codebook; otherwise ""."""
     for level, (own, size) in enumerate(zip(codes.T, codebook_sizes, strict=True)):
         for code in (int(own.min()), int(own.max())):
             if not 0 <= code < size:
@@ -164,7 +164,7 @@ def out_of_range(codes: NDArray[np.integer], codebook_sizes: Sequence[int]) -> s
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """The side of one recording."""
+    """Side of a recording in the split."""
 
     recording_id: str
     group: str
@@ -175,9 +175,9 @@ SPLIT_SCHEMA = schema_of(SplitRow)
 
 
 def rows_by_side(reader: CodesReader, split: Path) -> dict[Side, dict[str, list[IndexRow]]]:
-    """Rows of the recordings of each side by id: of training recordings all views, of others the recording as it is.
+    """Rows of each side's recordings, by id: all views of training recordings, only view 0 of held-out recordings.
 
-    Raises ArtifactError where codes and split do not belong together.
+    Raises ArtifactError if codes and split do not match or a side is empty.
     """
     sides = {row.recording_id: row.side for row in read_split(split)}
     missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
@@ -206,9 +206,9 @@ def read_split(path: Path) -> list[SplitRow]:
 
 
 def split_codes(codes: Path, split: Path, params: Params) -> dict[str, float]:
-    """Write the sides of the recordings of the folder `codes`, which were encoded for them, into the file `split`.
+    """Write the sides of the recordings, as stored in the folder `codes`, to the file `split`.
 
-    Returns the metrics of `metrics/split.json`: recordings, frames and groups of each side.
+    Returns the metrics of `metrics/split.json`: held-out fraction, and recordings, frames and groups of each side.
     """
     reader = CodesReader(codes)
     about, recordings = reader.recordings(), [row for row in reader.rows if row.view == 0]

@@ -1,4 +1,4 @@
-"""The architectures of the prior: settings, commands, page, docs, tests and training read this table."""
+"""Table of the prior's architectures, read by settings, commands, page, docs, tests and training."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -7,19 +7,17 @@ ArchitectureName = Literal["frame", "memory", "flat"]
 
 
 class Architecture(NamedTuple):
-    """One entry. It names its classes, for `pkgutil.resolve_name`, so that the table needs no torch."""
+    """One architecture. Classes are given by name, for `pkgutil.resolve_name`, so the table does not import torch."""
 
     summary: str
-    shape: str  # class of what fixes the shape of its tensors, the `prior_config` of a model file
+    shape: str  # class of its `PriorShape`, the `prior_config` of a model file
     network: str  # class of the network, built from its shape and the codec's codewords
     task: str = "distill.prior.task:PriorTask"  # class of its training task
     settings: frozenset[str] = (
         frozenset()
-    )  # keys of section `prior` that not every architecture takes
-    beyond_context: str = ""  # what it knows besides its context
-    graph: str = (
-        ""  # class of the graph that `distill export` writes, built from the network; "" for none
-    )
+    )  # keys of section `prior` that only some architectures take
+    beyond_context: str = ""  # information it uses besides its context
+    graph: str = ""  # class of the graph that `distill export` writes; "" if it cannot be exported
 
 
 WITH_DEPTH = frozenset({"depth_layers", "pretrained", "count_experts", "history_dropout"})
@@ -52,7 +50,7 @@ SUMMARIES = "; ".join(f"{name}: {entry.summary}" for name, entry in ARCHITECTURE
 
 
 def not_taken(name: ArchitectureName) -> frozenset[str]:
-    """Keys of section `prior` that an architecture does not take, and others do."""
+    """Keys of section `prior` that other architectures take and this does not."""
     return (
         frozenset().union(*(entry.settings for entry in ARCHITECTURES.values()))
         - ARCHITECTURES[name].settings

@@ -1,4 +1,4 @@
-"""Priors of every architecture: their shapes and networks, and `artifacts/prior`, a trained one on disk."""
+"""Build a prior of any architecture; save and load the artefact `artifacts/prior`."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -38,9 +38,9 @@ def build_prior(
     dropout: float = 0.0,
     history_dropout: float = 0.0,
 ) -> Prior:
-    """Build a prior of this shape, with weights drawn from torch's global generator.
+    """Build a prior of this shape, with random weights from torch's global generator.
 
-    Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill.
+    `codewords` are `[Q, V, C]`; zeros if omitted, to be filled from a state dict.
     """
     prior: Prior = resolve_name(ARCHITECTURES[shape.architecture].network)(
         shape, codewords, dropout, history_dropout
@@ -60,7 +60,7 @@ class PriorArtifact(Settings):
     best_perplexity: float
     val_bits_per_second: float
     codec_sha256: str
-    fingerprint: str = ""  # of the training, where it was one of a stage
+    fingerprint: str = ""  # of the training run, empty outside a stage
     memorization: Memorization
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-CHUNK = 128  # queries at a time, so that half of a long sequence's scores is never computed
+CHUNK = 128  # queries at a time: skips the masked half of a long sequence's scores
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
-    """Context without autocast; it costs nothing if autocast is off."""
+    """Context that disables autocast; free if autocast is off."""
     return (
         torch.autocast(device, enabled=False)
         if torch.is_autocast_enabled(device)
@@ -22,7 +22,7 @@ def without_autocast(device: str) -> AbstractContextManager[Any]:
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Causal attention: queries, keys and values `[B, H, T, D / H]` to `[B, H, T, D / H]`."""
-    # On CPUs torch's fused attention is slower in bf16 than in fp32, its backward pass three times as slow as products.
+    # On CPUs torch's fused attention is slower in bf16 than in fp32; its backward takes three times as long as matmuls.
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         return window_attention(query, key, value, query.shape[2])
     return scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -31,8 +31,8 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
     """Sliding-window attention: queries `[B, H, T, D / H]` to outputs of the same shape.
 
-    A position attends to `window` positions, itself the last. Keys and values `[B, H, P + T, D / H]` may begin
-    with those of P earlier positions. Time and memory grow with T * window.
+    A position attends to itself and the `window` - 1 positions before it. Keys and values `[B, H, P + T, D / H]` may
+    start with P earlier positions. Time and memory grow with T * window.
     """
     if query.shape[2] == 1:
         return scaled_dot_product_attention(query, key[:, :, -window:], value[:, :, -window:])
@@ -83,7 +83,7 @@ class _Chunked(torch.autograd.Function):
 
 
 def _chunks(query: Tensor, key: Tensor, window: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Slices of queries and of the keys that they attend to, and the additive mask between them."""
+    """Slices of queries, slices of the keys they attend to, and the additive mask between them."""
     count, offset = query.shape[1], key.shape[1] - query.shape[1]
     for start in range(0, count, CHUNK):
         stop = min(start + CHUNK, count)

@@ -1,4 +1,4 @@
-"""Interface of priors over codes: one forward pass, whole in training and continued from a state in sampling."""
+"""Interface of priors over codes: whole windows in training, step by step from a state in sampling."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ from distill.prior.transformer import INIT_STD
 
 MOST_LABELS = 1000
 LONGEST_LABEL = 1000  # characters
-LONGER = 1.5  # factor of the longest recording: sounds that go on for so long are cut
+LONGER = 1.5  # sounds that follow a contour are cut at this multiple of the longest recording
 Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL)]
 
 
 class PriorShape(CodeLevels):
     """`prior_config` of a model file: the settings that fix the shape of the prior's tensors.
 
-    Each architecture has a class of its own. `labels` are the names that generation accepts, `courses` the frames of
-    the recordings whose loudness sounds follow.
+    Each architecture has its own subclass. `labels` are the names that generation accepts; `courses` are the lengths,
+    in frames, of the recordings with a loudness contour.
     """
 
     architecture: ArchitectureName
@@ -46,7 +46,7 @@ class PriorShape(CodeLevels):
         Field(max_length=MOST_COURSES, exclude_if=lambda frames: not frames),
     ] = []
 
-    head_divisor: ClassVar[int] = 2  # of a head's size: rotary positions turn pairs of features
+    head_divisor: ClassVar[int] = 2  # of the head size: rotary positions rotate pairs of features
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -65,7 +65,7 @@ class PriorShape(CodeLevels):
         codeword_size: int,
         labels: Sequence[str] = (),
     ) -> Self:
-        """Shape for these settings, for codes whose codewords have `codeword_size` numbers. Raises ParamsError."""
+        """Make the shape from settings, for codes whose codewords have `codeword_size` values. Raises ParamsError."""
         context_frames = max(1, round(settings.context_seconds * codes.frame_rate))
         sizes = {
             "codeword_size": codeword_size,
@@ -82,20 +82,18 @@ class PriorShape(CodeLevels):
 
 
 class CountedTones(NamedTuple):
-    """How often recordings have tones, as logits: notes `[L + 1, NOTES]` of each label, 0 for any; atoms `[NOTES, V]`
-    at each note.
-    """
+    """Counted tones as logits: notes `[L + 1, NOTES]` by label (0: any), and partial-set codes `[NOTES, V]` by note."""
 
     notes: Tensor
     atoms: Tensor
 
 
 class Prior(nn.Module):
-    """A distribution over sequences of frames of codes, conditional on labels where there are any.
+    """A distribution over sequences of frames of codes, conditional on a label if there are labels.
 
-    `forward` runs whole windows. Sampling continues: `start` makes a state, `advance` reads frames, `next_logits`
-    predicts the levels of the frame that follows one by one. All run the same modules. Attention sees `context_frames`;
-    sequences in training and validation have at most `span_frames`.
+    `forward` runs whole windows. Sampling goes step by step: `start` makes a state, `advance` reads frames, and
+    `next_logits` predicts the levels of the next frame one by one. Both run the same modules. Attention spans
+    `context_frames`; training and validation sequences have at most `span_frames`.
     """
 
     def __init__(self, shape: PriorShape, label_std: float = INIT_STD) -> None:
@@ -107,10 +105,10 @@ class Prior(nn.Module):
         impossible[~torch.from_numpy(possible_tokens(shape.codebook_sizes))] = -torch.inf
         self.impossible = nn.Buffer(
             impossible, persistent=False
-        )  # [Q, V + 2], what is added to logits: 0 or -inf
+        )  # [Q, V + 2], logit mask: 0 or -inf
         self.smoothing = nn.Buffer(
             torch.zeros(shape.num_quantizers)
-        )  # [Q], label smoothing of levels in training
+        )  # [Q], label smoothing of each level in training
         self.longest = nn.Buffer(
             torch.zeros(1)
         )  # frames of the longest training recording, 0 if unknown
@@ -123,22 +121,22 @@ class Prior(nn.Module):
 
     @property
     def most_frames(self) -> int:
-        """Frames after which an unfinished sound is cut; 0 for no limit.
+        """Maximum length of a generated sound in frames; 0 if unlimited.
 
-        It is the length of the longest recording; sounds that follow recordings may be longer.
+        It is the length of the longest recording, or `LONGER` times that for priors with loudness contours.
         """
         longest = self.longest.item()
         known = int(longest) if 1 <= longest < math.inf else 0  # a file may hold any number
         return round(known * LONGER) if self.courses else known
 
     def begin_courses(self, frames: Sequence[int]) -> Courses:
-        """Add loudness contours of recordings with these numbers of frames, which sounds follow; return them."""
+        """Add empty loudness contours for recordings with lengths `frames`, and return them to be fitted."""
         self.courses = Courses(frames, self.shape.codebook_sizes).to(self.smoothing.device)
         self.shape = self.shape.model_copy(update={"courses": self.courses.frames})
         return self.courses
 
     def counted_tones(self) -> CountedTones:
-        """How often recordings have notes and atoms, of codes with tones; all are alike to a prior that counts nothing."""
+        """Counts of notes and partial-set codes, for codes with tones; uniform unless the prior has counts."""
         sizes, labels = self.shape.codebook_sizes, len(self.shape.labels)
         return CountedTones(
             torch.zeros(1 + labels, sizes[NOTE]), torch.zeros(sizes[NOTE], sizes[ATOM])
@@ -147,25 +145,24 @@ class Prior(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits `[B, T, Q, V + 2]` of the targets of a batch of windows; T is at most `span_frames`.
 
-        They are -inf for tokens that a level does not have. Its folds choose the counts of `CountExperts`, where there
-        are any.
+        Impossible tokens of a level get -inf. The batch's folds select the tables of `CountExperts`, if present.
         """
         raise NotImplementedError
 
     def window_start(self, frames: int) -> int:
-        """Start of the window that the next frame is predicted from, after `frames` frames, BOS included."""
+        """Start of the window from which the next frame is predicted, after `frames` frames including BOS."""
         return window_start(frames, self.context_frames)
 
     def start(self, labels: Tensor, position: int = 0) -> Any:
-        """State of sequences with labels `[B]` that begin at `position`, for `advance`, `next_logits`, and its own `keep(rows)`."""
+        """Make the state of sequences with labels `[B]` that begin at `position`. It has a method `keep(rows)`."""
         raise NotImplementedError
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
-        """Read `frames` `[B, T, Q]`, which follow those before. Only the `newest` of them are asked for what follows."""
+        """Read the next `frames` `[B, T, Q]`. Only the last `newest` of them (default: all) need predictions."""
         raise NotImplementedError
 
     def next_logits(self, codes: Tensor, state: Any) -> Tensor:
-        """Logits `[B, V + 2]` of the next level of the frame that follows, given its L coarser codes `[B, L]`."""
+        """Logits `[B, V + 2]` of the next level of the next frame, given its L coarser codes `[B, L]`."""
         raise NotImplementedError
 
     def labelled(self, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -177,11 +174,11 @@ class Prior(nn.Module):
 
 
 DrawCode = Callable[[Tensor, Tensor, int], Tensor]
-"""Sampling function: logits `[B, V + 2]`, the L coarser codes `[B, L]` of the frame and its index to a code `[B]` each."""
+"""Sampling function: maps logits `[B, V + 2]`, the frame's L coarser codes `[B, L]` and its index to codes `[B]`."""
 
 
 class Sampler:
-    """B sequences being sampled. Beyond the context of the prior, windows advance as in `Prior.window_start`."""
+    """B sequences being sampled. Beyond the prior's context, the window advances as in `Prior.window_start`."""
 
     def __init__(self, prior: Prior, history: Tensor, labels: Tensor) -> None:
         """Continue `history` `[B, F, Q]`, F at least 0; `labels` `[B]` count from 1, 0 means no label."""
@@ -190,14 +187,14 @@ class Sampler:
         bos = torch.full(
             (len(labels), 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device
         )
-        self.frames = torch.cat([bos, history.to(device)], dim=1)  # the last [B, S, Q]
-        self.frame = self.frames.shape[1] - 1  # index of the next one
+        self.frames = torch.cat([bos, history.to(device)], dim=1)  # [B, S, Q], the last frames
+        self.frame = self.frames.shape[1] - 1  # index of the next frame
         self.start = -1  # position of the first frame of the window; -1: no window yet
         self.state: Any = None
 
     @torch.inference_mode()
     def next_frame(self, draw: DrawCode) -> Tensor:
-        """Sample the next frame `[B, Q]`. A row whose first code is EOS has ended before this frame."""
+        """Sample the next frame `[B, Q]`. A row whose first code is EOS ended before this frame."""
         prior, start = self.prior, self.prior.window_start(self.frame + 1)
         if start == self.start:
             prior.advance(self.frames[:, -1:], self.state)

@@ -1,4 +1,4 @@
-"""Prediction from counts alone, without a network: the least that a prior has to beat."""
+"""Baseline that predicts codes from counts, without a network; a prior must beat it."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from distill.codes.store import Codes
 from distill.prior.counts import PRIOR_COUNT, TRUST, Probabilities, count
 from distill.prior.data import PriorData
 
-CACHE_DECAYS = (0.8, 0.97)  # of a recording's own codes, each frame
-CACHE_TRUST = 0.5  # as TRUST, of these
+CACHE_DECAYS = (0.8, 0.97)  # per frame, of the counts of a recording's own codes
+CACHE_TRUST = 0.5  # like TRUST, for these counts
 
 
 class CountingModel:
-    """Mixture of five counts, with fixed weights for each level; no network.
+    """Mixture of five counted distributions, with fixed weights for each level.
 
-    These are how often a code occurs, how often after the coarser code of its frame, how often after the code of the
-    frame before, and how often lately in this recording, with two decays. The weights are fitted by EM on one half of
-    the training recordings, or a part of it where it is large, with counts of the other half; then all are counted.
-    Before anything is counted, all codes that a level has are alike.
+    The distributions: the code alone, given the next coarser code of its frame, given the code of the previous frame,
+    and recent codes of the same recording with two decays. EM fits the weights on one half of the training recordings
+    (a subset of it if large), with counts of the other half; then all recordings are counted. Without counts the
+    distribution is uniform over a level's codes.
     """
 
     def __init__(self, recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int]) -> None:
@@ -38,7 +38,7 @@ class CountingModel:
             frames = sum(len(recording.views[0]) for recording in halves[1])
             fitted = halves[1][
                 :: -(-frames // 200_000)
-            ]  # about 200,000 frames are enough: the weights are few
+            ]  # about 200,000 frames suffice for a few weights
             probabilities = np.concatenate(
                 [self.probabilities(recording.codes) for recording in fitted]
             )
@@ -72,7 +72,7 @@ class CountingModel:
         return nats
 
     def probabilities(self, codes: Codes) -> Probabilities:
-        """Probability `[F, Q, 5]` of each code by each count."""
+        """Probability `[F, Q, 5]` of each code under each distribution."""
         levels = []
         for level, own in enumerate(codes.T):
             single = self.single[level][own]
@@ -93,9 +93,9 @@ class CountingModel:
 
 
 def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
-    """Decaying counts `[F]` of each code among earlier codes, and of all codes."""
+    """Decaying count `[F]` of each code among the codes before it, and the decaying total `[F]` of all codes."""
     counts: Probabilities = np.zeros(len(own))
-    seen: dict[int, int] = {}  # when a code was met last
+    seen: dict[int, int] = {}  # frame in which a code occurred last
     for frame, code in enumerate(own.tolist()):
         if code in seen:
             counts[frame] = decay ** (frame - seen[code] - 1) * (1 + decay * counts[seen[code]])
@@ -107,7 +107,7 @@ def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
 
 
 def counting_bits_per_second(data: PriorData) -> float:
-    """Held-out bits per second of a `CountingModel` of the training recordings; EOS is not counted."""
+    """Held-out bits per second of a `CountingModel` fitted on the training recordings, without EOS."""
     model = CountingModel(data.train, data.codes.codebook_sizes)
     nats = sum(float(model.nats(recording.codes).sum()) for recording in data.held_out)
     return nats / math.log(2) / data.held_out_seconds

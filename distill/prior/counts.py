@@ -1,4 +1,4 @@
-"""Counts of the training recordings, and a prior's experts that weigh what they say of the next code."""
+"""Token counts of the training recordings, and the experts that add them to a prior's logits."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -18,19 +18,18 @@ from distill.codes.sequences import (
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
-TRUST = 4.0  # occurrences of a context that weigh as much as the estimate without it
-PRIOR_COUNT = 1.0  # of all codes together, before any was counted
-COUNTED_FRAMES = 1 << 15  # of views, about, that are in memory at once
+TRUST = 4.0  # occurrences at which a context weighs as much as the distribution without it
+PRIOR_COUNT = 1.0  # pseudo-count of all codes together
+COUNTED_FRAMES = 1 << 15  # frames of all views in memory at once, roughly
 
 Probabilities = NDArray[np.float64]
 
 
 class Counts(NamedTuple):
-    """How often each token occurred, `unigram` `[Q, W]`, and after which context, `[Q, W, W]`; W = V + 2.
+    """Token counts: `unigram` `[Q, W]`, and by context `previous` and `given` `[Q, W, W]` (context, token); W = V + 2.
 
-    Tokens that a level does not have never occur. `previous` has the same level's token of the frame before as its
-    context. `given` has the context of `given_tokens`. `labelled` `[L + 1, Q, W]` are the unigrams of recordings with each
-    label, entry 0 of those without.
+    The context of `previous` is the same level's token in the previous frame; the context of `given` comes from
+    `given_tokens`. `labelled` `[L + 1, Q, W]` holds the unigrams of each label; entry 0 is unlabelled recordings.
     """
 
     unigram: Probabilities
@@ -42,9 +41,9 @@ class Counts(NamedTuple):
 def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> Tensor:
     """Context of `Counts.given` for `levels` of `frame` `[..., Q]`, which follows `before` `[..., Q]`: `[..., L]`.
 
-    A level is given the token of the first shape level of its frame. That is given the one before, tuning and atom are
-    given the note, the note the loudness, and the loudness is given the first shape level of the frame before. Of
-    `frame` no more is read. Levels after the first shape level alone are given `[..., 1]`.
+    The context is the token of another level. Loudness: the first spectral level of the previous frame. Note: the
+    loudness. Fine pitch and partial-set code: the note. First spectral level: the partial-set code. All finer levels:
+    the first spectral level. Nothing else in `frame` is read. For finer levels alone the result is `[..., 1]`.
     """
     if levels.start and levels.start > SHAPE:
         return frame[..., SHAPE : SHAPE + 1]
@@ -63,9 +62,9 @@ def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> 
 def count(
     recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0
 ) -> Counts:
-    """Count tokens of recordings, whose labels are at most `num_labels`; the views of one count as one together.
+    """Count the tokens of recordings with labels up to `num_labels`; each of a recording's n views weighs 1 / n.
 
-    Floats are added in the order of the recordings; some recordings are in memory at a time.
+    Floats are added in the order of the recordings, a part at a time to bound memory.
     """
     levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
     square, offsets = (levels, size, size), torch.arange(levels) * size
@@ -105,12 +104,11 @@ def count(
 
 
 class CountTables(NamedTuple):
-    """Logarithms of what counts say.
+    """Log ratios of smoothed counted probabilities; all 0 without counts.
 
-    `unigram` `[Q, W]` is relative to a uniform distribution of the tokens that a level can have, `previous` and `given`
-    `[Q, W, W]` and `labelled` `[L + 1, Q, W]` to the unigrams; with no counts all are 0. The evidence of a context,
-    `[Q, W]`, or of a label, `[L + 1, Q]`, is log(1 + how often it occurred). No label, entry 0, says nothing and has no
-    evidence.
+    `unigram` `[Q, W]` is relative to a uniform distribution over the level's possible tokens; `previous` and `given`
+    `[Q, W, W]` and `labelled` `[L + 1, Q, W]` are relative to the unigrams. The evidence of a context `[Q, W]` or a
+    label `[L + 1, Q]` is log(1 + its count). Entry 0, no label, is 0 in both label tables.
     """
 
     unigram: Tensor
@@ -123,14 +121,14 @@ class CountTables(NamedTuple):
 
 
 def unigrams(counts: Counts, codebook_sizes: Sequence[int]) -> Probabilities:
-    """Smoothed unigram probabilities `[Q, W]`; they sum to 1 over the tokens that a level can have."""
+    """Smoothed unigram probabilities `[Q, W]`; they sum to 1 over the possible tokens of a level."""
     totals, uniform = counts.unigram.sum(axis=1, keepdims=True), 1 / _num_possible(codebook_sizes)
     smoothed: Probabilities = (counts.unigram + PRIOR_COUNT * uniform) / (totals + PRIOR_COUNT)
     return smoothed
 
 
 def _num_possible(codebook_sizes: Sequence[int]) -> Probabilities:
-    """Number of tokens that each level can have, `[Q, 1]`."""
+    """Number of possible tokens of each level, `[Q, 1]`."""
     number: Probabilities = (
         possible_tokens(codebook_sizes).sum(axis=1, keepdims=True).astype(np.float64)
     )
@@ -138,7 +136,7 @@ def _num_possible(codebook_sizes: Sequence[int]) -> Probabilities:
 
 
 def count_tables(counts: Counts, codebook_sizes: Sequence[int]) -> CountTables:
-    """Turn counts into tables. Entries for tokens that a level lacks are finite and unused."""
+    """Turn counts into tables. Entries of a level's impossible tokens are finite and meaningless."""
     single = unigrams(counts, codebook_sizes)
 
     def ratio(table: Probabilities, single: Probabilities) -> list[Tensor]:
@@ -157,7 +155,7 @@ def count_tables(counts: Counts, codebook_sizes: Sequence[int]) -> CountTables:
 
 
 def count_folds(groups: Iterable[str], seed: int) -> dict[str, int]:
-    """Fold of the recordings of each group of near-duplicates, from 1 on."""
+    """Assign each group of near-duplicates to one of 8 folds, numbered from 1."""
 
     def order(group: str) -> int:
         return derive_seed(seed, Stream.COUNT_FOLDS, int(sha256_text(group)[:15], 16))
@@ -168,7 +166,7 @@ def count_folds(groups: Iterable[str], seed: int) -> dict[str, int]:
 def fold_tables(
     recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0
 ) -> list[CountTables]:
-    """Tables of all recordings, and then without the recordings of each fold."""
+    """Tables of all recordings, followed by the tables that leave out each fold."""
     parts = []
     for fold in range(1, max(recording.fold for recording in recordings) + 1):
         own = [recording for recording in recordings if recording.fold == fold]
@@ -182,10 +180,10 @@ def fold_tables(
 
 
 class ChosenTables(NamedTuple):
-    """Tables for each row of a batch, of its fold and of its label; B may be 1 for all rows.
+    """Count tables of each sequence of a batch, by its fold and label; B is 1 where all sequences share them.
 
-    `previous` and `given` `[rows, W]` hold all levels and folds, from the rows `offsets` on, and their evidence
-    `[rows]` too. Labels have a single table, or no table.
+    `previous` and `given` `[rows, W]`, with their evidence `[rows]`, stack all folds and levels; `offsets` is the
+    first row of a sequence's fold and level. The lists for labels hold one tensor, or none without labels.
     """
 
     offsets: Tensor  # [B, 1, Q]
@@ -198,7 +196,7 @@ class ChosenTables(NamedTuple):
     labelled_evidence: list[Tensor]  # [B, 1, Q]
 
     def rows(self, rows: Tensor) -> "ChosenTables":
-        """Tables of the sequences with these indices, if all belong to one fold."""
+        """Tables of the sequences with these indices; all must have the same fold."""
         labelled, evidence = (
             [part[rows] if len(part) > 1 else part for part in parts] for parts in self[-2:]
         )
@@ -208,15 +206,15 @@ class ChosenTables(NamedTuple):
 class CountExperts(nn.Module):
     """Adds weighted logarithms of counted probabilities to a network's logits.
 
-    Products of experts, as in context mixing: the network need only learn what counts do not say. A weight is a
-    number for the level, plus one for the evidence of the context, plus a linear function of the hidden state. The
-    tables are those of all training recordings. In training a recording must not be predicted from counts of itself:
-    `set_tables` takes tables without it, too.
+    A product of experts, as in context mixing: the network need only learn what the counts miss. A weight is the sum
+    of a bias per level, a coefficient times the evidence of the context, and a linear function of the hidden state.
+    Generation uses tables of all training recordings. In training, counts of a recording must not predict the
+    recording itself, so `set_tables` also takes tables that leave out its fold.
     """
 
     unigram: Tensor
     given: Tensor
-    labelled: Tensor  # where there are labels
+    labelled: Tensor  # only with labels
 
     def __init__(self, codebook_sizes: Sequence[int], width: int, num_labels: int = 0) -> None:
         super().__init__()
@@ -232,9 +230,7 @@ class CountExperts(nn.Module):
         if num_labels:
             shapes += [(num_labels + 1, levels, size), (num_labels + 1, levels)]
         self.tables = CountTables._fields[: len(shapes)]
-        experts = 3 + (
-            num_labels > 0
-        )  # unigrams, after the frame before, given another level, unigrams of the label
+        experts = 3 + (num_labels > 0)  # unigram, previous, given, labelled
         self.weight = nn.Parameter(torch.full((levels, experts), 0.4))
         self.evidence = nn.Parameter(torch.zeros(levels, experts - 1))
         self.gate = nn.Linear(width, experts)
@@ -242,14 +238,12 @@ class CountExperts(nn.Module):
         nn.init.zeros_(self.gate.bias)
         for name, shape in zip(self.tables, shapes, strict=True):
             self.register_buffer(name, torch.zeros(shape))
-        self._folds: list[
-            Tensor
-        ] = []  # for each table: from all recordings, then without each fold
+        self._folds: list[Tensor] = []  # each table stacked: all recordings, then without each fold
 
     def set_tables(self, tables: Sequence[CountTables]) -> None:
-        """Set the tables of all training recordings and, after them, those without each fold, if any.
+        """Set the tables of all training recordings and, optionally, the tables that leave out each fold.
 
-        The number of labels may change with them.
+        The number of labels may differ from before.
         """
         for name in self.tables:
             setattr(self, name, getattr(tables[0], name).to(self.weight.device))
@@ -257,9 +251,9 @@ class CountExperts(nn.Module):
         self._folds = folds if len(tables) > 1 else []
 
     def choose(self, labels: Tensor | None = None, folds: Tensor | None = None) -> ChosenTables:
-        """The tables of a batch. `labels` and `folds` `[B]` count from 1; label 0 means no label, fold 0 all recordings.
+        """Choose the tables of a batch from `labels` `[B]` (0: no label) and `folds` `[B]` (0: all recordings).
 
-        None is 0 for all, of both.
+        None means 0 for every sequence.
         """
         device = self.weight.device
         if folds is None or not self._folds:
@@ -289,9 +283,10 @@ class CountExperts(nn.Module):
     def forward(
         self, logits: Tensor, hidden: Tensor, tables: ChosenTables, before: Tensor, codes: Tensor
     ) -> Tensor:
-        """Add the experts to `logits` `[B, T, Q, W]` of the frames `codes`, which follow `before`; both `[B, T, Q]`.
+        """Add the experts to the logits `[B, T, Q, W]` of `codes` `[B, T, Q]`, given the previous frames `before`.
 
-        Of `codes` the coarser levels count; there may be T after one frame `before`. `hidden` `[B, T, Q, D]` are states.
+        A level depends only on coarser levels of `codes`. `before` is `[B, T, Q]`, or `[B, 1, Q]` for T candidates of
+        one frame. `hidden` is `[B, T, Q, D]`.
         """
         before = before.expand(-1, codes.shape[1], -1)
         logs, weights = self.look_up(tables, before, codes)
@@ -301,10 +296,9 @@ class CountExperts(nn.Module):
     def look_up(
         self, tables: ChosenTables, before: Tensor, codes: Tensor, levels: slice = slice(None)
     ) -> tuple[list[Tensor], Tensor]:
-        """Logarithms `[B, T, L, W]` of each expert but the unigrams at `levels`, and what evidence adds to their weights.
+        """Log ratios `[B, T, L, W]` of each expert except the unigrams, and the part of their weights due to evidence.
 
-        Of the frames `codes` `[B, T, Q]`, which follow `before` `[B, T, Q]`, no more than `given_tokens` reads need be
-        known.
+        `codes` `[B, T, Q]` follow `before` `[B, T, Q]`; only the levels that `given_tokens` reads need to be known.
         """
         offsets = tables.offsets[..., levels]
         previous, other = (
@@ -322,7 +316,7 @@ class CountExperts(nn.Module):
 
     @staticmethod
     def add(logits: Tensor, weights: Tensor, logs: Sequence[Tensor]) -> Tensor:
-        """Add logarithms `[..., W]` with weights `[..., experts]` to logits `[..., W]`."""
+        """Add the log ratios `[..., W]` of each expert, times `weights` `[..., experts]`, to the logits `[..., W]`."""
         for expert, log in enumerate(logs):
             logits = torch.addcmul(logits, weights[..., expert : expert + 1], log)
         return logits

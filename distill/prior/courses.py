@@ -1,7 +1,7 @@
-"""Courses of the loudness of training recordings, which drawn sounds follow: they begin, go on and end as recordings do.
+"""Loudness contours of training recordings, which generated sounds follow so that they begin and end naturally.
 
-Small errors of a prior add up in sounds of its own: some never end, or never become loud. So the loudness, the first
-level of codes, comes from a recording, stretched and moved at random, and the prior generates the rest given it.
+Small errors of a prior accumulate: some of its sounds never end, or never become loud. So the loudness, the first
+level of codes, comes from a recording, randomly stretched and shifted; the prior samples all other levels given it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 
 MOST_COURSES = 2048
-LOUD = 0.9  # proportion of frames at or below the nominal loudness of a sound
+LOUD = 0.9  # quantile of a recording's frames that counts as its loudness
 
 
 class Course(NamedTuple):
-    """The course of a sound: the number of its recording, the place `[F]` in it of each frame, and its loudness `[F]`.
+    """Contour of a sound: index of its recording, position in it of each frame `[F]`, and loudness `[F]` in codes.
 
-    `in_time` marks contours of recordings that repeat. `chance`, from 0 to 1, is a random number for later choices.
+    `in_time`: the recording repeats at its own tempo. `chance` in [0, 1) is a random number for later choices.
     """
 
     recording: int
@@ -32,7 +32,7 @@ class Course(NamedTuple):
 
 
 class Courses(nn.Module):
-    """Loudness contours of recordings with these numbers of `frames`, and their labels, 0 for no label."""
+    """Loudness contours of recordings with lengths `frames`, and their labels (0: no label)."""
 
     def __init__(self, frames: Sequence[int], codebook_sizes: Sequence[int]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Courses(nn.Module):
 
     @torch.no_grad()
     def fit(self, recordings: Sequence[tuple[Codes, int]]) -> None:
-        """Take the contours from recordings `[F, Q]`, which have these numbers of frames, and their labels."""
+        """Store the contours of `recordings`, pairs of codes `[F, Q]` and label, with the lengths in `frames`."""
         self.loudness.copy_(
             torch.from_numpy(np.concatenate([codes[:, 0] for codes, _ in recordings]))
         )
@@ -56,11 +56,11 @@ class Courses(nn.Module):
         ends: bool = True,
         repeats: Callable[[int], bool] = lambda _: False,
     ) -> list[Course]:
-        """Contours of sounds of at most `frames` frames, each generated with its own generator.
+        """Sample contours of at most `most_frames` frames, one per generator.
 
-        Each comes from a random recording, stretched at random by half an octave and moved by 1.5 steps of loudness, at
-        most, so that it fits; those that do not end are stretched to `most_frames`. One that `repeats` keeps its tempo,
-        and goes on from its beginning. With a label it is one with the label, where there is any.
+        Each follows a random recording, stretched in time by up to a factor of 2 ** 0.5 either way and shifted by up to
+        1.5 loudness steps. Without `ends` it is stretched to `most_frames` instead. A recording that `repeats` keeps
+        its tempo and loops. With a label, the recording has that label, if any recording does.
         """
         every, numbers, courses = self._every(), self.numbers_of(label), []
         for generator in generators:
@@ -84,9 +84,10 @@ class Courses(nn.Module):
     def continued(
         self, prompt: Codes, label: int, generators: Sequence[torch.Generator]
     ) -> list[Course]:
-        """Courses as of `stretched`, of sounds that go on after the codes `prompt` `[P, Q]` for a frame at least.
+        """Sample contours, one per generator, that continue the codes `prompt` `[P, Q]` by at least one frame.
 
-        Each comes from a longer recording, if there is any, from frame P on, and begins as loud as the prompt ends.
+        Each follows a recording longer than the prompt, if there is one, from frame P on, unstretched. It is shifted
+        to continue from the prompt's last loudness.
         """
         every, numbers, courses = self._every(), self.numbers_of(label), []
         numbers = [number for number in numbers if len(every[number]) > len(prompt)] or numbers
@@ -101,22 +102,22 @@ class Courses(nn.Module):
         return courses
 
     def loudness_of(self, number: int) -> Tensor:
-        """The loudness `[F]` of a recording, in codes."""
+        """Loudness `[F]` of a recording, in codes."""
         return self._every()[number]
 
     def loud(self, label: int) -> list[float]:
-        """How loud each of the recordings with a label is, 0 for any, in codes: as `LOUD` of its frames are at most."""
+        """Loudness, in codes, of each recording with a label (0: any): the `LOUD` quantile of its frames."""
         every = self._every()
         return [float(every[number].quantile(LOUD)) for number in self.numbers_of(label)]
 
     def along(self, loudness: Tensor, label: int, generator: torch.Generator) -> Course:
-        """A course of this loudness `[F]` in codes, of a sound that moves like a random recording of a label."""
+        """A contour with loudness `[F]` in codes, and the positions of a random recording with the label."""
         number, _, _, chance = self._draw(self.numbers_of(label), generator)
         places = torch.linspace(0, len(self._every()[number]) - 1, len(loudness))
         return Course(number, places, loudness, chance=chance)
 
     def tokens(self, courses: Sequence[Course], most_frames: int) -> Tensor:
-        """Tokens `[count, most_frames]` of courses, EOS after their ends."""
+        """Tokens `[count, most_frames]` of contours, padded with EOS."""
         loudest = self._codebook_sizes[0] - 1
         tokens = torch.full((len(courses), most_frames), eos_token(max(self._codebook_sizes)))
         for row, course in zip(tokens, courses, strict=True):
@@ -129,34 +130,34 @@ class Courses(nn.Module):
         return every
 
     def numbers_of(self, label: int) -> list[int]:
-        """Numbers of the recordings with a label; of all for 0, or where none has it."""
+        """Indices of the recordings with a label; all indices if the label is 0 or no recording has it."""
         own = [number for number, of in enumerate(self.labels.tolist()) if label in (0, of)]
         return own or list(range(len(self.frames)))
 
     def _draw(
         self, numbers: Sequence[int], generator: torch.Generator
     ) -> tuple[int, float, float, float]:
-        """One of the numbers of recordings, two numbers from -1 to 1, and one from 0 to 1."""
+        """Draw one of `numbers`, two values from -1 to 1, and one from 0 to 1."""
         chosen = int(torch.randint(len(numbers), (1,), generator=generator))
         octaves, moved, chance = torch.rand(3, generator=generator).tolist()
         return numbers[chosen], 2 * octaves - 1, 2 * moved - 1, chance
 
 
 def steps_at(places: Tensor, count: int) -> Tensor:
-    """Where the steps of frames at places `[n]` in a recording, `count` of a frame, are in its steps, `[n, count]`.
+    """Convert positions `[n]` of frames in a recording to positions `[n, count]` of their steps, `count` per frame.
 
-    Places go on at one speed, but for what begins again.
+    The result is in steps of the recording. Positions advance at a constant speed, except where the recording loops.
     """
     moves = places.diff()
     speed = float(moves[moves > 0].median()) if (moves > 0).any() else 1.0
     middles = (
         torch.arange(count) + 0.5
-    ) / count - 0.5  # of steps, in frames from the middle of their frame
+    ) / count - 0.5  # offsets of steps from the middle of their frame, in frames
     return (places[:, None] + 0.5 + speed * middles) * count - 0.5
 
 
 def between(values: Tensor, places: Tensor) -> Tensor:
-    """Values `[F, ...]` of a recording at places `[n]` in it, in frames, on the line between the two nearest."""
+    """Interpolate the values `[F, ...]` of a recording linearly at positions `[n]`, in frames."""
     before = places.floor().long()
     after, share = (before + 1).clamp_max(len(values) - 1), places - before
     return torch.lerp(

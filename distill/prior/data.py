@@ -1,7 +1,7 @@
 """Training data of a prior, and its batches.
 
-An epoch takes one view of each recording, cuts it into windows and batches windows of similar length; where that is
-less than `MIN_STEPS` batches, it does so several times.
+A pass takes one random view of each recording, cuts it into windows and batches windows of similar length. An epoch
+has enough passes for at least `MIN_STEPS` batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ from distill.split import END
 from distill.text import normal_form
 from distill.training.distributed import WHOLE
 
-MIN_STEPS = 10  # of an epoch: what is shorter is not worth a validation
+MIN_STEPS = 10  # minimum batches per epoch: fewer are not worth a validation
 SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
 PROBE_WINDOWS = 4
 
@@ -43,11 +43,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class PriorData:
-    """Coded recordings of both sides of the split.
+    """Coded training and held-out recordings.
 
-    Views are uint16; held-out recordings have one each. `codewords` `[Q, V, C]` and `codes` are the codec's; zeros follow
-    the codewords of a level that has fewer than V. Label 1 of a recording is the first of `labels`; `lost_labels` are
-    only held-out recordings.
+    Their codes are uint16; a held-out recording has one view, without augmentation. `codewords` `[Q, V, C]` and `codes`
+    come from the codec; levels with fewer than V codewords are padded with zeros. Label 1 is the first of `labels`;
+    `lost_labels` occur in held-out recordings only.
     """
 
     train: Sequence[CodedRecording]
@@ -66,11 +66,11 @@ class PriorData:
 
     @property
     def held_out_seconds(self) -> float:
-        """Length of the held-out recordings."""
+        """Total length of the held-out recordings."""
         return sum(len(recording.views[0]) for recording in self.held_out) / self.codes.frame_rate
 
     def reference(self) -> Reference:
-        """Novelty reference of generated sounds, without scores."""
+        """Novelty reference for generated sounds, without scores."""
         train, held_out = (
             [recording.views[0] for recording in side] for side in (self.train, self.held_out)
         )
@@ -82,9 +82,9 @@ class PriorData:
 
 @dataclass(frozen=True, eq=False)
 class BatchShare:
-    """One process's part of the batch of a step, which counts from 0 over the training.
+    """One process's part of the batch of a step; `step` counts from 0 over the whole training.
 
-    `tokens` are the targets of the whole batch over the number of processes.
+    `tokens` is the number of targets of the whole batch, divided by the number of processes.
     """
 
     batch: Batch
@@ -95,7 +95,7 @@ class BatchShare:
 class WindowSampler:
     """Random windows of the training recordings. The batches of an epoch are a function of (seed, epoch).
 
-    A window loses its label with probability `label_dropout`: the prior learns the unconditional distribution, too.
+    A window loses its label with probability `label_dropout`, so the prior also learns the unconditional distribution.
     """
 
     def __init__(
@@ -121,9 +121,9 @@ class WindowSampler:
         self.sequences = CodeSequences(every_view, shape.codebook_sizes, labels, folds)
         self.counts = -(
             -(self.sequences.lengths[self.first] - 1) // shape.context_frames
-        )  # of windows
+        )  # windows per recording
         self.batches_per_pass = self._count_batches()
-        self.passes = -(-MIN_STEPS // self.batches_per_pass)  # through the recordings, an epoch
+        self.passes = -(-MIN_STEPS // self.batches_per_pass)  # per epoch
         self.batches_per_epoch = self.passes * self.batches_per_pass
 
     def _count_batches(self) -> int:
@@ -131,9 +131,9 @@ class WindowSampler:
         return -(-int(self.counts.sum()) // self.batch_size)
 
     def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[BatchShare]:
-        """Yield a share of each batch of an epoch from index `skip` on, with the number of positions of the whole batch.
+        """Yield a share of each batch of an epoch, from index `skip` on, padded to the length of the whole batch.
 
-        Every process draws all windows, but reads its own.
+        Every process samples all windows but reads only its own.
         """
         first, number = divmod(epoch * self.batches_per_epoch + skip, self.batches_per_pass)
         for part in range(first, (epoch + 1) * self.passes):
@@ -151,13 +151,13 @@ class WindowSampler:
                 yield BatchShare(batch, tokens, part * self.batches_per_pass + index)
 
     def _padded(self, windows: Sequence[Window]) -> tuple[int, int]:
-        """Rows and positions of the batch of these windows."""
+        """Rows and positions of a batch of these windows."""
         return len(windows), max(map(len, windows))
 
     def _windows(self, chosen: NDArray[np.int64], generator: Generator) -> list[list[Window]]:
-        """Windows of these sequences, grouped into the batches of a pass, all in random order.
+        """Sample windows of these sequences and group them into the batches of a pass, in random order.
 
-        A batch has windows of similar length; the short one, if any, is as random.
+        A batch holds windows of similar length. An incomplete batch lands anywhere in the order.
         """
         size = self.batch_size
         windows = self._random_windows(chosen, self.counts, self.shape.context_frames, generator)
@@ -181,7 +181,7 @@ class WindowSampler:
         return [replace(window, sequence=int(chosen[window.sequence])) for window in windows]
 
     def probe(self) -> Batch:
-        """A fixed batch of windows of views without augmentation."""
+        """A fixed batch of windows without augmentation."""
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         lengths = self.sequences.lengths[self.first].tolist()
         windows = shuffled(covering_windows(lengths, self.shape.context_frames), generator)
@@ -198,9 +198,9 @@ def shuffled(items: Sequence[T], generator: Generator) -> list[T]:
 
 
 def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
-    """Read the training data of a prior from the artefacts of codes and split; `seed` decides the folds of counts.
+    """Read the training data of a prior from the codes and split artefacts; `seed` assigns the count folds.
 
-    Raises ArtifactError, and ParamsError for more labels than a prior has.
+    Raises ArtifactError, and ParamsError if there are too many labels or too long a label.
     """
     reader = CodesReader(codes)
     sides, about, side_info = rows_by_side(reader, split), reader.recordings(), reader.side_info()

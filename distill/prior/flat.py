@@ -30,7 +30,7 @@ class CodePrior(nn.Module):
 
     Token, position and level embeddings, pre-norm causal blocks with 4x MLP, a final norm and a head without bias.
     Position `i` belongs to level `i % num_quantizers`. Tokens from `codebook_size` on are the `num_special_tokens`
-    special tokens (BOS, EOS); V counts them.
+    special tokens (BOS, EOS); here V includes them.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class CodePrior(nn.Module):
     ) -> Tensor:
         """Tokens `[B, T]` to logits `[B, T, V]` of the next token after each.
 
-        `label_embedding` `[B, 1, D]` is added to every embedding. With a cache the tokens follow and attend to the
-        cached ones, and are appended to it. Raises ValueError beyond `seq_len` positions.
+        `label_embedding` `[B, 1, D]` is added to every embedding. With a cache, the tokens follow the cached positions,
+        attend to them and are appended to the cache. Raises ValueError beyond `seq_len` positions.
         """
         start = cache.length if cache is not None else 0
         stop = start + tokens.shape[1]
@@ -95,7 +95,7 @@ class FlatState:
     """State of a `FlatPrior` after the codes so far. `logits` `[B, V + 2]` predict the next code."""
 
     cache: KeyValueCache
-    label_embedding: Tensor | None  # [B, 1, D], or [1, 1, D] for all
+    label_embedding: Tensor | None  # [B, 1, D], or [1, 1, D] if shared
     frames: int = 0
     logits: Tensor | None = None
 
@@ -107,7 +107,7 @@ class FlatState:
 
 
 class FlatPrior(Prior):
-    """`CodePrior` over the flattened codes of a window of frames. Codes are known by index alone."""
+    """`CodePrior` over the flattened codes of a window of frames. It ignores codewords and sees only indices."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class FlatPrior(Prior):
         self.tokens = CodePrior(*codes, *sizes, dropout, NUM_SPECIAL_TOKENS)
 
     def forward(self, batch: Batch) -> Tensor:
-        """See `Prior`. Positions are not used: only BOS tells the first window from others."""
+        """See `Prior`. Positions are ignored: only BOS distinguishes the first window."""
         logits = self.tokens(
             flatten_window(batch.inputs, batch.targets), None, self.label_embedding(batch.labels)
         )
@@ -138,11 +138,11 @@ class FlatPrior(Prior):
         return FlatState(cache, self.label_embedding(labels))
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:  # noqa: ARG002
-        """See `Prior`. Only the last frame needs a prediction of its successor."""
+        """See `Prior`. `newest` is ignored: only the last frame gets predictions."""
         state.frames += frames.shape[1]
         tokens = (
             state.frames - 1
-        ) * self.num_quantizers + 1  # of the first frame only the last one is read
+        ) * self.num_quantizers + 1  # only the last token of the first frame is read
         self._read(flatten_codes(frames)[:, state.cache.length - tokens :], state)
 
     def next_logits(self, codes: Tensor, state: Any) -> Tensor:

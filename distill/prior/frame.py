@@ -27,14 +27,14 @@ from distill.prior.transformer import (
 )
 
 FREE_LEVELS = (
-    1  # levels with a free vector a code besides; on finer levels those memorise the recordings
+    1  # levels with a free vector per code; on finer levels free vectors memorise the recordings
 )
 
 
 class DepthShape(PriorShape):
     """`PriorShape` of a prior with a depth network over the levels of a frame.
 
-    `count_experts`: it has counts of the training recordings, and for each label, if there are labels.
+    `count_experts`: the prior has counts of the training recordings, overall and, if there are labels, by label.
     """
 
     depth_layers: DepthLayers
@@ -49,7 +49,7 @@ class DepthShape(PriorShape):
         codeword_size: int,
         labels: Sequence[str] = (),
     ) -> Self:
-        """See `PriorShape`. Raises ParamsError for counts that take more than 512 MiB: 2,000 codewords in 16 levels."""
+        """See `PriorShape`. Raises ParamsError if counts take over 512 MiB (about 2,000 codewords in 16 levels)."""
         count_bytes = 2 * codes.num_quantizers * codes.codebook_size**2 * 4
         if settings.count_experts and count_bytes > 512 << 20:
             raise ParamsError(
@@ -69,9 +69,9 @@ class FrameShape(DepthShape):
 class CodewordEmbedding(nn.Module):
     """Embedding of every code of every level: a function of its codeword, plus a free vector on the first level.
 
-    Codes that sound alike share what is learnt, which matters most on minutes of sound (docs/decisions). The
-    function is a projection or, with `hidden_size` hidden units, an MLP: an output distribution lies around a point in
-    codeword space, and a projection cannot express a distance. Special tokens have free vectors.
+    Codes that sound alike share what is learnt, which matters most with only minutes of training audio
+    (docs/decisions). The function is a projection or, with `hidden_size` hidden units, an MLP: an output distribution
+    centres on a point in codeword space, and a projection cannot express distance. Special tokens have free vectors.
     """
 
     def __init__(self, shape: DepthShape, hidden_size: int = 0) -> None:
@@ -109,8 +109,8 @@ def look_up(table: Tensor, codes: Tensor) -> Tensor:
 class HistoryDropout(nn.Module):
     """Dropout of the finer levels of input frames, from a random level on.
 
-    A thinner history predicts less, so labels count more. The share of frames is drawn for each window, up to
-    twice `p` (at most .5). The first frame is kept.
+    A thinner history predicts less, so the prior relies more on labels. Each window draws its proportion of affected
+    frames between 0 and 2 `p` (`p` at most 0.5). The first frame is kept.
     """
 
     def __init__(self, p: float) -> None:
@@ -118,7 +118,7 @@ class HistoryDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embeddings `[B, T, Q, D]` of codes, in training with zeros for dropped levels."""
+        """Zero the dropped levels of embeddings `[B, T, Q, D]` in training."""
         if not self.training or not self.p:
             return x
         batch, frames, levels = x.shape[:3]
@@ -135,7 +135,7 @@ class HistoryDropout(nn.Module):
 
 
 class Tables(NamedTuple):
-    """Embedding tables `[Q, V + 2, D]` of codes: as inputs, as conditions of finer levels, and as outputs."""
+    """Embedding tables `[Q, V + 2, D]` of codes: as inputs, as context for finer levels, and as outputs."""
 
     input: Tensor
     coarser: Tensor
@@ -144,26 +144,26 @@ class Tables(NamedTuple):
 
 @dataclass(eq=False)
 class FrameState:
-    """State of a `FramePrior` after the frames so far. Without `layers` all frames and levels come at once."""
+    """State of a `FramePrior` after the frames so far. `layers` is set for step-by-step generation only."""
 
     tables: Tables
     positions: Tensor  # [B], of the first frame
     labels: Tensor | None  # [B]
     counts: ChosenTables | None  # of `CountExperts`
-    frames: Tensor  # [B, S, Q], those that may be copied
-    layers: list[tuple[Tensor, Tensor]] | None = None  # of each level, see `FramePrior.layers`
-    cache: KeyValueCache | None = None
-    count: int = 0  # of frames so far
-    newest: Tensor | None = None  # [B, T, Q], those whose next frames are asked for
-    hidden: Tensor | None = (
-        None  # [B, T, D], hidden states after the newest, with the codes of `next_logits`
+    frames: Tensor  # [B, S, Q], all frames so far, which the pointer mixture may copy
+    layers: list[tuple[Tensor, Tensor]] | None = (
+        None  # weight and bias of each level, see `FramePrior.layers`
     )
-    history: History | None = None  # of the pointer mixture, at each of the newest
+    cache: KeyValueCache | None = None
+    count: int = 0  # number of frames so far
+    newest: Tensor | None = None  # [B, T, Q], frames whose successors are predicted
+    hidden: Tensor | None = None  # [B, T, D] after the newest; `next_logits` adds the next codes
+    history: History | None = None  # of the pointer mixture, at each newest frame
     experts: tuple[list[Tensor], Tensor] | None = (
-        None  # of `CountExperts.look_up`, after the first shape level for all
+        None  # of `CountExperts.look_up`; finer levels share a lookup
     )
     copied: Tensor | None = (
-        None  # [B, L, 1, S], scores of L levels, from the level of `next_logits` on
+        None  # [B, L, 1, S], scores of the next level and the L - 1 finer levels
     )
 
     def keep(self, rows: Tensor) -> None:
@@ -178,7 +178,7 @@ class FrameState:
 class FramePrior(Prior):
     """A causal transformer over frames and a depth network that predicts the levels of the next frame one by one.
 
-    As the RQ-Transformer of Lee et al. 2022, with residual blocks in place of attention over depth.
+    It follows the RQ-Transformer (Lee et al. 2022), with residual blocks in place of attention over depth.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class FramePrior(Prior):
         dropout: float = 0.0,
         history_dropout: float = 0.0,
     ) -> None:
-        """Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill."""
+        """`codewords` are `[Q, V, C]`; zeros if omitted, to be filled from a state dict."""
         super().__init__(
             shape, label_std=0.5
         )  # a quarter of the scale of summed codeword embeddings
@@ -219,7 +219,7 @@ class FramePrior(Prior):
             initialise(part, max(1, shape.depth_layers))
 
     def _build_stack(self, dropout: float) -> nn.Module:
-        """The network over frames."""
+        """Build the network over frames."""
         shape = self.shape
         return Transformer(
             shape.hidden_size, shape.num_layers, shape.num_heads, dropout, rotary=True
@@ -269,9 +269,9 @@ class FramePrior(Prior):
         state.history = self.pointer_mixture.history(state.frames, newest)
 
     def logits(self, codes: Tensor, state: FrameState) -> Tensor:
-        """Logits `[B, T, Q, V + 2]` of the frames `codes` `[B, T, Q]` that follow the newest.
+        """Logits `[B, T, Q, V + 2]` of the frames `codes` `[B, T, Q]` that follow the newest frames.
 
-        After one newest frame T frames of `codes` are candidates for the next.
+        After a single newest frame, the T frames of `codes` are candidates for the next frame.
         """
         assert state.hidden is not None
         assert state.newest is not None
@@ -283,7 +283,7 @@ class FramePrior(Prior):
         by_level = hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
         bias = (
             self.bias + self.impossible[:, None]
-        )  # before the mixture, too, to waste none of the network's weight
+        )  # mask here too: impossible codes take no probability
         logits = torch.bmm(by_level, state.tables.output.transpose(1, 2)).float() + bias
         logits = logits.transpose(0, 1).reshape(*hidden.shape[:3], -1)
         if self.count_experts is not None and state.counts is not None:
@@ -313,7 +313,7 @@ class FramePrior(Prior):
         )
         experts = self.count_experts
         if experts is not None:
-            finer = SHAPE + 1  # what finer levels are given is known from here on
+            finer = SHAPE + 1  # from here on, the context of all finer levels is known
             if level <= finer:
                 levels = slice(level, level + 1 if level < finer else self.num_quantizers)
                 state.experts = experts.look_up(state.counts, state.newest, codes[:, None], levels)
@@ -334,9 +334,9 @@ class FramePrior(Prior):
         return (mixed + self.impossible[level])[:, 0]
 
     def layers(self, tables: Tables) -> list[tuple[Tensor, Tensor]]:
-        """All that depends on the hidden state of a level as one product: weight `[E, D]` and bias `[E]` of each level.
+        """Fuse each level's projections of the hidden state into one: weight `[E, D]` and bias `[E]` per level.
 
-        These are logits with unigrams, the sentinel, and the weights of the other experts.
+        Outputs: logits including the unigrams, the sentinel, and the weights of the other experts.
         """
         mixture, experts = self.pointer_mixture, self.count_experts
         weights, biases = tables.output, self.bias[:, 0] + self.impossible
@@ -354,7 +354,7 @@ class FramePrior(Prior):
         return list(zip(weights, biases, strict=True))
 
     def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor | None:  # noqa: ARG002
-        """Weights `[B, T, L, V + 2]` of codes from a memory, if any."""
+        """Weights `[B, T, L, V + 2]` of codes from a memory, or None without one."""
         return None
 
     def tables(self) -> Tables:

@@ -1,4 +1,4 @@
-"""Pointer-sentinel mixture: codes copied from earlier frames against the network's own distribution."""
+"""Pointer-sentinel mixture of the network's distribution and codes copied from earlier frames."""
 
 from typing import NamedTuple
 
@@ -9,16 +9,16 @@ from distill.prior.attention import without_autocast
 
 # Lower bounds of the age classes, in frames.
 AGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
-NETWORK_ALONE = 50.0  # log-weight of the network; relative to it copies have no weight
+NETWORK_ALONE = 50.0  # log-weight of the network at which copies are negligible
 TINY = 1e-20  # probability that keeps logarithms and their gradients finite
 
 
 class History(NamedTuple):
     """Frames `[B, S, Q]` that may be copied at each of T positions.
 
-    `repeats` `[B, T, S, Q]`: codes of the frame before each that are those of the position's newest frame. `ages` `[B,
-    Q, T, S]` are scores of ages, -inf for what is too old or not yet there, and for special tokens. A long history is
-    folded into blocks of `block` positions, `[B * blocks, ...]`; 0 is no block.
+    `repeats` `[B, T, S, Q]`: whether a code of the frame before each history frame equals the same level's code of the
+    position's newest frame. `ages` `[B, Q, T, S]`: age scores, -inf for frames that are too old or in the future, and
+    for special tokens. A long history is folded into blocks of `block` positions, `[B * blocks, ...]`; 0: not folded.
     """
 
     frames: Tensor
@@ -28,19 +28,19 @@ class History(NamedTuple):
 
 
 class PointerMixture(nn.Module):
-    """Pointer-sentinel mixture (Merity et al. 2016) with too few scores to memorise a recording.
+    """Pointer-sentinel mixture (Merity et al. 2016) with too few parameters to memorise a recording.
 
     Steady sound repeats itself, in codewords that other recordings may never use. The probability of a code is the
-    network's, weighted by a sentinel, plus the weights of all earlier frames that hold it. The weight of a frame is the
-    exponential of a sum of scores: one for its age, one for each coarser code that it shares with the target frame, and
-    one for each code that the frames before both share. Scores are a few parameters a level.
+    network's, weighted by a sentinel, plus the weights of all earlier frames that hold the code, normalised. A frame's
+    weight is the exponential of a sum of scores: for its age, for each coarser code it shares with the target frame,
+    and for each code that their two previous frames share. Scores are a few parameters per level.
     """
 
     def __init__(self, levels: int, codebook_size: int, width: int) -> None:
         super().__init__()
         self.levels, self.codebook_size = levels, codebook_size
         self.age = nn.Parameter(torch.zeros(levels, len(AGES)))
-        # Scores of equal coarser codes of the frame, then of equal codes of the frame before.
+        # Scores of equal coarser codes in the frame, then of equal codes in the previous frame.
         self.agreement = nn.Parameter(torch.ones(levels, 2 * levels))
         self.sentinel = nn.Linear(width, 1)
         self.threshold = nn.Parameter(torch.full((levels,), 3.0))
@@ -50,9 +50,9 @@ class PointerMixture(nn.Module):
 
     @torch.no_grad()
     def copy_nothing(self, level: int) -> None:
-        """Leave a level to the network: weights of copies are negligible, and so are their gradients.
+        """Disable copying for a level: the weights of copies, and their gradients, become negligible.
 
-        A copied loudness stays what it is, and copies of it make the next more likely: sounds would never end.
+        Copying a loudness makes copying it again more likely, so sounds would never end.
         """
         self.threshold[level] = NETWORK_ALONE
 
@@ -63,16 +63,16 @@ class PointerMixture(nn.Module):
         return self.age[:, classes].masked_fill(blocked, -torch.inf)
 
     def history(self, frames: Tensor, count: int, reach: int | None = None) -> History:
-        """History of the newest `count` of `frames` `[B, S, Q]`; frames of age `reach` or more are not copied.
+        """History at the newest `count` of `frames` `[B, S, Q]`; frames of age `reach` or more are not copied.
 
-        With `reach` time and memory of many positions grow with count * reach: they are folded.
+        With `reach`, several positions are folded into blocks: time and memory grow with count * reach.
         """
         if reach is None or count == 1:
             positions = torch.arange(frames.shape[1], device=frames.device)
             ages = self.age_scores(positions[-count:, None] - positions, reach)
             return self._history(frames[:, -count:], frames, previous_frames(frames), ages)
         earlier, padding = frames.shape[1] - count, -count % reach
-        # Each block may copy from itself and the previous block.
+        # Each block may copy from itself and the one before it.
         padded = nn.functional.pad(
             frames, (0, 0, reach + 1 - earlier, padding), value=self.codebook_size
         )
@@ -90,7 +90,7 @@ class PointerMixture(nn.Module):
         return History(frames, repeats, ages.masked_fill(is_special, -torch.inf))
 
     def scores(self, history: History, codes: Tensor) -> Tensor:
-        """Log-weights `[B, Q, T, S]` of frames, given codes `[B, T, Q]` whose coarser levels count."""
+        """Log-weights `[B, Q, T, S]` of frames; a level depends only on coarser levels of `codes` `[B, T, Q]`."""
         agreement = torch.cat(
             [self.agreement[:, : self.levels] * self.coarser, self.agreement[:, self.levels :]],
             dim=1,
@@ -101,9 +101,9 @@ class PointerMixture(nn.Module):
         return (matches @ agreement.T).permute(0, 3, 1, 2) + history.ages
 
     def next_scores(self, history: History, codes: Tensor, scores: Tensor | None) -> Tensor:
-        """Log-weights `[B, Q - L, 1, S]` at one position from level L on, given the L coarser codes `[B, L]`.
+        """Log-weights `[B, Q - L, 1, S]` of the levels from L on at one position, given the L coarser codes `[B, L]`.
 
-        `scores` come from the previous level.
+        `scores` is the result of the previous level, or None at level 0.
         """
         level = codes.shape[1]
         if scores is None or not level:
@@ -124,9 +124,9 @@ class PointerMixture(nn.Module):
     ) -> Tensor:
         """Mix the network's `logits` `[B, T, Q, V + 2]` with copies. Returns logits.
 
-        A level depends on the coarser levels of its frame in `codes` `[B, T, Q]`. `sentinel` `[B, T, Q]` are the network's
-        log-weights above `threshold`; `retrieved` `[B, T, Q, V + 2]` are weights of codes, added to the weights of copies. After one
-        newest frame T frames of `codes` are candidates for the next.
+        A level depends on the coarser levels of its frame in `codes` `[B, T, Q]`. `sentinel` `[B, T, Q]` is the
+        network's log-weight minus `threshold`. `retrieved` `[B, T, Q, V + 2]` holds more weights of codes,
+        added to the copies. After a single newest frame, the T frames of `codes` are candidates for the next frame.
         """
         batch, count = logits.shape[:2]
 
@@ -152,16 +152,16 @@ class PointerMixture(nn.Module):
 def mix(
     generated: Tensor, sentinel: Tensor, scores: Tensor, codes: Tensor, retrieved: Tensor | None
 ) -> Tensor:
-    """Logits `[..., V + 2]` of the mixture of probabilities, `generated`, and of weights of frames that hold `codes`.
+    """Logits `[..., V + 2]` of a mixture of the network's probabilities `generated` and copies of `codes`.
 
-    `scores` `[..., S]` are log-weights of frames with codes `[..., S]`, or `[..., T, S]` of frames with the same codes
-    `[..., S]` at T positions. `sentinel` `[...]` belongs to the generated position.
+    `scores` `[..., S]` are the log-weights of frames with codes `[..., S]`; or `[..., T, S]` where T positions share
+    the codes `[..., S]`. `sentinel` `[...]` is the log-weight of `generated`. `retrieved` adds weights of codes.
     """
     top = torch.maximum(scores.amax(dim=-1), sentinel).detach()
     weights = (scores - top[..., None]).exp()
     generated = generated * (sentinel - top).exp()[..., None]
     sums = generated if retrieved is None else retrieved * (-top).exp()[..., None]
-    if codes.ndim == weights.ndim:  # one-hot vectors pay for many positions alone
+    if codes.ndim == weights.ndim:  # one-hot vectors are faster only for many positions
         sums = sums.scatter_add(-1, codes, weights)
     else:
         held = weights.new_zeros(*codes.shape, sums.shape[-1]).scatter_(-1, codes[..., None], 1.0)
@@ -170,5 +170,5 @@ def mix(
 
 
 def previous_frames(frames: Tensor) -> Tensor:
-    """The frame before each of `frames` `[B, T, Q]`, -1 before the first."""
+    """Shift `frames` `[B, T, Q]` by one: the frame before each, -1 before the first."""
     return nn.functional.pad(frames[:, :-1], (0, 0, 1, 0), value=-1)

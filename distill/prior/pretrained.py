@@ -1,4 +1,4 @@
-"""Pretrained weights: what a prior knows of sounds before it has heard the user's."""
+"""Pretrained weights of a prior, adapted to the user's codec, levels and labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,18 +25,18 @@ PER_LEVEL = (
     "count_experts.weight",
     "count_experts.evidence",
 )
-MAX_LEVELS = 16  # levels with parameters of their own
-CONTEXT_SECONDS = 4.0  # of the pretrained prior as it is
-LABEL_GAIN = 3.0  # of labels' vectors: their recordings differ more than recordings of one instrument in pre-training
+MAX_LEVELS = 16  # number of levels in the pretrained weights
+CONTEXT_SECONDS = 4.0  # context of the pretrained prior without training
+LABEL_GAIN = 3.0  # scale of label embeddings: a label's recordings differ more than an instrument's in pre-training
 
 
 def is_own(name: str) -> bool:
-    """Whether a parameter belongs to one codec or its recordings alone, so that nothing is pretrained for it."""
+    """Whether a parameter is specific to one codec or its recordings, so that it has no pretrained value."""
     return name == "bias" or name == "label" or name.endswith(".free")
 
 
 def for_levels(parameters: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """Parameters of a prior for fewer levels, from a prior with `MAX_LEVELS` whose last levels are tones."""
+    """Select the parameters for `levels` levels from `MAX_LEVELS`, where the levels of tones come last."""
     rows = [0, *range(MAX_LEVELS - SHAPE + NOTE, MAX_LEVELS), *range(1, levels - SHAPE + NOTE)]
     chosen = {
         name: value[rows] if name.startswith(PER_LEVEL) else value
@@ -49,9 +49,9 @@ def for_levels(parameters: Mapping[str, Tensor], levels: int) -> dict[str, Tenso
 
 
 def label_summaries(table: Tensor, recordings: Sequence[CodedRecording], num_labels: int) -> Tensor:
-    """Mean embeddings `[num_labels, 2 * D]` of the recordings of each label: of their first 8 frames, then of all.
+    """Mean embeddings `[num_labels, 2 * D]` of each label's recordings: over the first 8 frames, then over all frames.
 
-    `table` `[Q, V + 2, D]` are the input embeddings. Recordings without a label count for none.
+    `table` `[Q, V + 2, D]` is the input embedding table. Recordings without a label are skipped.
     """
     sums = torch.zeros(num_labels + 1, 2 * table.shape[2])
     counts = torch.zeros(num_labels + 1, 1)
@@ -64,16 +64,16 @@ def label_summaries(table: Tensor, recordings: Sequence[CodedRecording], num_lab
 
 
 def label_vectors(projection: Tensor, summaries: Tensor) -> Tensor:
-    """Label embeddings `[labels + 1, D]` of summaries `[labels, 2 * D]`; row 0, no label, is zero."""
+    """Project summaries `[labels, 2 * D]` to label embeddings `[labels + 1, D]`; row 0, no label, is zero."""
     return nn.functional.pad(summaries @ projection.T, (0, 0, 1, 0))
 
 
 @torch.no_grad()
 def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording] = ()) -> None:
-    """Load the pretrained weights into a prior that they fit; what they have nothing for starts at 0.
+    """Load the pretrained weights into a prior of matching size; parameters specific to a codec become 0.
 
-    Memories and retrieval stay as they are, and so does whether the first level may be copied. `recordings` are the
-    training recordings; vectors of labels are computed from them.
+    Memory and retrieval parameters keep their values, and so does the first level's copy threshold. Label embeddings
+    are computed from `recordings`, the training recordings.
     """
     stored = {name: value.float() for name, value in load_file(PATH).items()}
     projection = stored.pop(LABELS)
@@ -83,7 +83,7 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording
         if is_own(name):
             parameter.zero_()
         elif name in pretrained:
-            # Without labels there is no expert for them, which is the last.
+            # The last expert is for labels; a prior without labels does not have it.
             parameter.copy_(pretrained[name][tuple(slice(size) for size in parameter.shape)])
     model.pointer_mixture.threshold[0] = threshold
     if model.label is not None:
@@ -97,7 +97,7 @@ def pretrained_prior(
     frame_rate: float,
     counted: Sequence[CodedRecording] = (),
 ) -> FramePrior:
-    """Pretrained prior for codewords `[Q, V, C]`, with counts of recordings."""
+    """Pretrained prior for codewords `[Q, V, C]`, with counts of the recordings `counted`."""
     shape = FrameShape(
         codebook_sizes=codebook_sizes,
         context_frames=round(CONTEXT_SECONDS * frame_rate),

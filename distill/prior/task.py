@@ -1,4 +1,4 @@
-"""Loss and validation of priors, and their training tasks."""
+"""Training tasks of priors, with their loss and validation."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,10 +48,10 @@ from distill.training.task import Task
 def validate_prior_epoch(
     model: Prior, sequences: CodeSequences, batch_size: int, fabric: Fabric
 ) -> Tensor:
-    """Sums of negative log-likelihood in nats and of tokens, level by level: `[2, Q]` fp64.
+    """Sum the negative log-likelihood in nats, and count the tokens, for each level: `[2, Q]` fp64.
 
-    Every code and EOS of `sequences` counts once; the loss is the sum of nats over the sum of tokens. A batch holds
-    `batch_size` windows of a context's length, or fewer longer windows. Processes share the work and get the same sums.
+    Every code and EOS of `sequences` counts once; the loss is total nats / total tokens. A batch holds `batch_size`
+    windows of up to the context length, or fewer longer windows. Processes share the work and get the same sums.
     """
     model.eval()
     sums = torch.zeros(2, model.num_quantizers, dtype=torch.float64)
@@ -68,7 +68,7 @@ def validate_prior_epoch(
 
 
 def similar_length_batches(windows: Sequence[Window], size: int, frames: int) -> list[list[Window]]:
-    """Batch windows sorted by length: `size` windows of up to `frames` each, fewer longer windows."""
+    """Batch windows sorted by length: `size` windows of up to `frames` each, or fewer longer windows."""
     batches, first = [], 0
     while first < len(windows):
         last = first + size
@@ -97,7 +97,7 @@ def target_nats(
 ) -> Nats:
     """Negative log-likelihood of `targets` `[B, T, Q]` under `logits` `[B, T, Q, V + 2]`.
 
-    `smoothing` `[Q]` is the label smoothing of each level, spread over its codes; `codebook_sizes` counts them.
+    `smoothing` `[Q]` is the label smoothing of each level, spread evenly over its codes (`codebook_sizes` per level).
     """
     logits = logits.float()
     is_target = (targets != IGNORED).float()
@@ -123,14 +123,14 @@ def targets_in(batch: Batch) -> int:
 
 
 class PriorTask(Task[BatchShare]):
-    """Task of a prior: next-code prediction on random windows, validated on every code of held-out recordings."""
+    """Task of a prior: next-code prediction on random windows, validated on all codes of held-out recordings."""
 
     model: Prior
     sampler_kind: type[WindowSampler] = WindowSampler
 
     @staticmethod
     def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
-        """Give a new network, before training, what it can know by then."""
+        """Initialise a new network from the data before training; nothing by default."""
 
     def __init__(
         self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric
@@ -154,7 +154,7 @@ class PriorTask(Task[BatchShare]):
             yield replace(share, batch=share.batch.map(self.fabric.to_device))
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
-        """Nats per target: the objective, with smoothed labels, and `train_loss` without."""
+        """Nats per target: `objective` with label smoothing, `train_loss` without."""
         nats = target_nats(
             model(batch.batch), batch.batch.targets, self.smoothing, self.data.codes.codebook_sizes
         )
@@ -170,7 +170,7 @@ class PriorTask(Task[BatchShare]):
         return _perplexity(float(nats.double().sum()) / targets_in(self.probe_batch))
 
     def validate(self) -> dict[str, float]:
-        """Loss of all held-out codes, perplexity of levels, each and several together, and bits per second of audio."""
+        """Held-out loss, perplexity (overall, of level groups and of each level) and bits per second of audio."""
         nats, tokens = validate_prior_epoch(
             self.model, self.held_out, self.config.batch_size, self.fabric
         )
@@ -192,7 +192,7 @@ class PriorTask(Task[BatchShare]):
         return measured
 
     def probe_memory(self) -> dict[str, float]:
-        """Metrics of retrieval from the memory of the network, in eval mode; {} without a memory."""
+        """Retrieval metrics of the network's memory, in eval mode; {} without a memory."""
         return {}
 
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
@@ -225,7 +225,7 @@ class PriorTask(Task[BatchShare]):
         return alike_recordings(train, held_out, self.data.codes.layout)
 
     def check_memorization(self, metrics: Mapping[str, float]) -> Memorization:
-        """Whether metrics of `validate` say that the prior memorises; near-duplicates are looked for where they do."""
+        """Judge from the metrics of `validate` whether the prior memorises; if so, also look for near-duplicates."""
         data, sizes = self.data, self.data.codes.codebook_sizes
         without_tones, coarse = (
             metrics["val_perplexity_without_tones"],
@@ -248,7 +248,7 @@ class PriorTask(Task[BatchShare]):
 
 
 class DepthTask(PriorTask):
-    """Task of a prior with a depth network: it begins with pretrained weights, where they fit, and with counts."""
+    """Task of a prior with a depth network, initialised with pretrained weights, if they fit, and with counts."""
 
     model: FramePrior
 
@@ -265,7 +265,7 @@ class DepthTask(PriorTask):
 
 
 class FrameTask(DepthTask):
-    """`DepthTask` of a prior that copies no loudness."""
+    """`DepthTask` of a prior that does not copy loudness from its history."""
 
     @staticmethod
     def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:

@@ -1,4 +1,4 @@
-"""Training of a prior on coded recordings; the weights with the lowest held-out loss are kept."""
+"""Train a prior on coded recordings and keep the weights with the lowest held-out loss."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -47,12 +47,12 @@ from distill.training.task import TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
-LEAST_GAIN = 0.005  # of the bits per second before training; a smaller gain is reported as no gain
+LEAST_GAIN = 0.005  # relative drop in bits per second below which training is reported to have gained nothing
 Callback = Callable[[PriorEvent], None]
 
 
 class PriorConsole(ToConsole):
-    """The progress line, one warning when the prior memorises, and what probes of its memory find."""
+    """Progress line, a single warning when the prior memorises, and warnings from probes of its memory."""
 
     label, has_warned = "prior", False
 
@@ -66,28 +66,28 @@ class PriorConsole(ToConsole):
             case PriorMemoryMetrics(step, gates, probe) if probe and (
                 step >= PROBE_STEPS or not gates
             ):
-                # At the end; before, it is too early to tell.
+                # Only at the end: earlier probes say little.
                 if found := "; ".join(shortcomings(probe)):
                     self.progress.say(
                         f"warning: after {step} steps the memory does not do all that it should: {found}"
                     )
 
     def epoch_text(self, epoch: Epoch) -> str:
-        """An epoch in a few words."""
+        """Losses of an epoch, for the progress line."""
         loss, perplexity = epoch.metrics["train_loss"], epoch.metrics["val_perplexity"]
         return f"loss {loss:.3f}, held-out perplexity {perplexity:.1f} (best {math.exp(epoch.best_loss):.1f})"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PriorTraining(Trained):
-    """A trained prior (on the CPU, best weights, eval mode), and its facts, which an artefact and a model file keep."""
+    """A trained prior (best weights, on the CPU, in eval mode) and the facts stored in artefact and model file."""
 
     model: Prior
     facts: PriorArtifact
 
 
 def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
-    """Build a prior with its initial weights: pretrained weights if they fit and are wanted."""
+    """Build a prior with its initial weights: pretrained weights if they fit and the settings allow them."""
     shape = SHAPES[config.architecture].of(config, data.codes, data.codewords.shape[2], data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
@@ -102,13 +102,13 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
 
 
 def _task_of(config: PriorConfig) -> type[PriorTask]:
-    """The class of the training task of an architecture."""
+    """Class of the architecture's training task."""
     task: type[PriorTask] = resolve_name(ARCHITECTURES[config.architecture].task)
     return task
 
 
 def why_not_pretrained(config: PriorConfig) -> str:
-    """Sentence for a prior that cannot begin with pretrained weights though it may; "" for others."""
+    """Explain why pretrained weights do not fit although the settings allow them; "" otherwise."""
     takes_them = "pretrained" in ARCHITECTURES[config.architecture].settings
     if not config.pretrained or not takes_them or config.fits_pretrained:
         return ""
@@ -122,10 +122,10 @@ def why_not_pretrained(config: PriorConfig) -> str:
 def trainer_settings(
     config: PriorConfig, seed: int, steps_per_epoch: int, pretrained: bool = False
 ) -> TrainerSettings:
-    """Settings of the trainer. Weights that are `pretrained` take part in the choice of the best epoch."""
+    """Settings of the trainer. With `pretrained`, the initial weights also compete for best epoch."""
     same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "warmup_steps", "patience"}
-    # Factors of the learning rate: of scores and weights, which have far to go and are few, and of label embeddings, as
-    # few windows train each.
+    # Factors of the learning rate: mixture scores and weights are few and start far from their optimum; each label
+    # embedding is trained by few windows.
     mixture_rate, label_rate = (3.0, 60.0) if pretrained else (10.0, 10.0)
     return TrainerSettings(
         **config.model_dump(include=same),
@@ -144,9 +144,9 @@ def trainer_settings(
 
 
 def fit_prior(data: PriorData, config: PriorConfig, seed: int, run: Run) -> PriorTraining:
-    """Train a prior on coded recordings; in the end it gets their courses, which sounds follow.
+    """Train a prior on coded recordings, then store the recordings' loudness contours in it.
 
-    Raises Interrupted after saving when `run` asks, DistillError when training diverges.
+    Raises Interrupted (after saving) when `run` requests it, and DistillError when training diverges.
     """
     model = prior_to_train(data, config, seed)
     task = _task_of(config)(model, data, config, seed, run.fabric)
@@ -187,9 +187,9 @@ def fit_prior(data: PriorData, config: PriorConfig, seed: int, run: Run) -> Prio
 
 
 def whole_courses(data: PriorData) -> list[tuple[Codes, int]]:
-    """Loudness `[F, 1]` of the training recordings, and their labels, 0 for none.
+    """Loudness `[F, 1]` and label (0: no label) of each training recording.
 
-    A recording whose end is held out has its end here, as sounds shall end.
+    Held-out ends are appended to their recordings, so that contours end as the recordings do.
     """
     ends = {
         end.group.removesuffix(END): end.codes[:, :1]
@@ -215,9 +215,9 @@ def train_prior_of_codes(
     state: Path,
     tracking_root: Path | None = None,
 ) -> PriorTraining:
-    """Train on the codes in `codes`, validate on the held-out codes of `split`, and write the artefact `folder`.
+    """Train on the codes in `codes`, validate on the held-out side of `split`, and write the artefact `folder`.
 
-    For stage and command. Resumes, and raises Interrupted after saving.
+    Used by the stage and the command. Resumes from `state`; raises Interrupted after saving.
     """
     fabric = make_fabric(execution)
     data, seed = read_prior_data(codes, split, params.seed), params.seed
@@ -230,7 +230,7 @@ def train_prior_of_codes(
     about = {
         **about_corpus(params, data.codes.corpus_sha256, data.codes.sample_rate, recordings),
         "codec_sha256": data.codes.codec_sha256[:12],
-        "codebook_size": data.codes.codebook_sizes[-1],  # of shape levels
+        "codebook_size": data.codes.codebook_sizes[-1],  # of the spectral levels
         "num_quantizers": data.codes.num_quantizers,
     }
     derived = config.model_fields_set - params.prior.given.keys()
@@ -263,7 +263,7 @@ def train_prior_of_codes(
 
 
 def _lost_labels(data: PriorData) -> str:
-    """Warning about labels without a recording to train on; "" without such labels."""
+    """Warning about labels without a training recording; "" if there are none."""
     if not data.lost_labels:
         return ""
     return (
@@ -273,7 +273,7 @@ def _lost_labels(data: PriorData) -> str:
 
 
 def print_prior(training: PriorTraining, console: Console) -> None:
-    """Print the result of a training: losses, perplexity, bits compared with counting, warnings and remarks."""
+    """Print the result: losses, perplexity, bits per second next to the counting baseline, warnings and remarks."""
     result, metrics, memorization = training.result, training.metrics, training.facts.memorization
     levels = sorted(
         (name.split("/")[0] for name in metrics if name.startswith("level_")), key=by_level
@@ -296,7 +296,7 @@ def print_prior(training: PriorTraining, console: Console) -> None:
 
 
 def _gain(metrics: Mapping[str, float]) -> str:
-    """Sentence on the loss of pretrained weights before training, or that training gained nothing; "" for others."""
+    """Bits per second of pretrained weights before training, and whether training gained anything; "" otherwise."""
     start = metrics.get("val_bits_per_second_start")
     if not start:
         return ""
@@ -307,7 +307,7 @@ def _gain(metrics: Mapping[str, float]) -> str:
 
 
 def prior_metrics(training: PriorTraining) -> dict[str, float]:
-    """Metrics of the best weights of a prior, which compare runs."""
+    """Metrics of the best weights, for comparing runs."""
     result = training.result
     left_out = ("epoch", "learning_rate", "gradient_norm")
     metrics = {name: value for name, value in result.best_metrics.items() if name not in left_out}

@@ -1,4 +1,4 @@
-"""Pre-norm causal transformer, whole or continued from a cache of keys and values."""
+"""Pre-norm causal transformer, over whole sequences or step by step with a key-value cache."""
 
 import math
 from collections.abc import Callable
@@ -12,26 +12,26 @@ from torch.nn.functional import scaled_dot_product_attention
 from distill.prior.attention import causal_attention
 
 INIT_STD = 0.02
-POSITION_RATES = 8  # frequencies of the sines and cosines of a position's logarithm
+POSITION_RATES = 8  # number of frequencies for a position's logarithm
 
 Rotation = tuple[Tensor, Tensor]
-"""Factors `[T, head_size]` of T positions: of each feature, and of the other one of its pair."""
+"""Factors `[T, head_size]` at T positions: for each feature, and for the other feature of its pair."""
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Attention: queries, keys and values `[B, H, T, D / H]` to `[B, H, T, D / H]`."""
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`, on CPUs with probabilities rounded to 256ths.
+    """`nn.Dropout`; on CPUs, probabilities are rounded to 256ths.
 
-    torch draws one random number at a time there, at 8 ns each: a fifth of a prior's training step.
+    On CPUs torch draws one random number at a time, at 8 ns each: a fifth of a prior's training step.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop features of `x` in training and scale the others up to the same mean."""
+        """Zero random features of `x` in training and scale up the others to keep the mean."""
         if not self.training or not self.p or x.device.type != "cpu":
             return super().forward(x)
-        limit = min(255, max(1, round(self.p * 256)))  # of one random byte a feature
+        limit = min(255, max(1, round(self.p * 256)))  # threshold for one random byte per feature
         random_bytes = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         kept = random_bytes.view(torch.uint8)[: x.numel()].view(x.shape) >= limit
         return x * kept.to(x.dtype).mul_(256 / (256 - limit))
@@ -48,7 +48,7 @@ class KeyValueCache:
         self.length = 0
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Append the keys and values of a layer, and attend to all from the newest; all are `[B, H, T, D / H]`."""
+        """Append a layer's keys and values and attend from the new positions to all; tensors are `[B, H, T, D / H]`."""
         start, count = self.length, key.shape[2]
         cache, stop = self.layers[layer], start + count
         cache[:, 0, :, start:stop], cache[:, 1, :, start:stop] = key, value
@@ -66,7 +66,7 @@ class KeyValueCache:
 
 
 class Transformer(nn.Module):
-    """Causal blocks and a final norm; with `rotary` positions are relative, see `RotaryEmbedding`."""
+    """Causal blocks and a final norm; `rotary` adds relative positions, see `RotaryEmbedding`."""
 
     def __init__(
         self, width: int, num_layers: int, num_heads: int, dropout: float, rotary: bool = False
@@ -80,7 +80,7 @@ class Transformer(nn.Module):
         initialise(self, num_layers)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`. With a cache the positions follow the cached positions, and are appended to it."""
+        """`[B, T, D]` to `[B, T, D]`. With a cache, `x` follows the cached positions and is appended to the cache."""
         start, count = 0 if cache is None else cache.length, x.shape[1]
         rotation = None if self.rotary is None else self.rotary(start, count, x.device)
         for index, block in enumerate(self.blocks):
@@ -95,12 +95,12 @@ class Transformer(nn.Module):
 class RotaryEmbedding(nn.Module):
     """Rotary position embedding (Su et al. 2021, RoFormer, eq. 34).
 
-    Rotates each pair of features of queries and keys by an angle proportional to the position, so that attention
-    depends on distances alone.
+    It rotates each pair of features of queries and keys by an angle proportional to the position, so that attention
+    depends only on distances.
     """
 
     def __init__(self, head_size: int, dtype: torch.dtype = torch.float32) -> None:
-        """Beyond many thousands of positions angles need `dtype` fp64."""
+        """Beyond many thousands of positions, angles need fp64 as `dtype`."""
         super().__init__()
         rates = 10_000.0 ** -(torch.arange(0, head_size, 2, dtype=dtype) / head_size)
         self.rates = nn.Buffer(rates, persistent=False)
@@ -121,7 +121,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 class Block(nn.Module):
     """Pre-norm causal self-attention and MLP.
 
-    Dropout acts on the outputs of both, not on attention weights: random numbers for weights would cost as much as
+    Dropout acts on the outputs of both, not on attention weights: their random numbers would cost about the same as
     attention itself.
     """
 
@@ -137,7 +137,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, attend: Attend = causal_attention, rotation: Rotation | None = None
     ) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`; `attend` is attention among its positions, or to earlier positions, too."""
+        """`[B, T, D]` to `[B, T, D]`; `attend` may also attend to cached positions."""
         mixed = attend(*self.heads(self.attention_norm(x), rotation))
         x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(x.shape)))
         return cast(Tensor, self.mlp(x))
@@ -157,7 +157,7 @@ class Block(nn.Module):
 
 
 class LogPositionEmbedding(nn.Module):
-    """Embedding of the logarithm of a position: fine near the beginning of a recording, coarser later."""
+    """Embedding of the logarithm of a position: fine near the start of a recording, coarser later."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class LogPositionEmbedding(nn.Module):
         nn.init.normal_(self.project.weight, std=INIT_STD)
 
     def forward(self, positions: Tensor, count: int) -> Tensor:
-        """`[B, count, width]` of positions from `positions` `[B]` on."""
+        """Embed `count` positions from `positions` `[B]` on: `[B, count, width]`."""
         indices = positions[:, None] + torch.arange(count, device=positions.device)
         rates = 2.0 ** torch.arange(POSITION_RATES, device=positions.device) * (math.pi / 16)
         angles = (1 + indices.float()).log2()[..., None] * rates
@@ -187,13 +187,13 @@ class ResidualBlock(nn.Module):
         linear, gelu = (
             nn.functional.linear,
             nn.functional.gelu,
-        )  # in sampling the calls of modules would be a tenth
+        )  # module calls would take a tenth of sampling time
         y = linear(gelu(linear(self.norm(x), self.expand.weight)), self.contract.weight)
         return x + cast(Tensor, self.dropout(y))
 
 
 def initialise(module: nn.Module, num_layers: int) -> None:
-    """Draw small normal weights; those that end the two residual branches of a block are scaled down with depth."""
+    """Initialise weights from a small normal distribution, scaled down with depth where they end a residual branch."""
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1:
             residual = name.endswith(("project.weight", "contract.weight"))
