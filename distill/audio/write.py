@@ -86,7 +86,7 @@ def audio_file(
                 sound.write(TAKEN[subtype](samples[start : start + block]))
     except soundfile.LibsndfileError as error:
         raise AudioError(
-            f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} choose another format or sample rate"
+            f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string.rstrip('.')}; choose another format or sample rate"
         ) from error
     return _with_serial_number(file.getvalue()) if kind == "ogg" else file.getvalue()
 

@@ -147,7 +147,7 @@ class LoopRequest(GenerationRequest):
         if not tempos:
             return "bpm: expected recordings that repeat, to draw loops along them, found none; give a pattern of labels"
         return (
-            f"bpm {self.bpm:g}: expected a tempo within a third of one of the recordings', {tempos[0]:.0f} to "
+            f"bpm {self.bpm:g}: expected 3/4 to 4/3 of a tempo of the recordings, {tempos[0]:.0f} to "
             f"{tempos[-1]:.0f} bpm, found another; choose a nearer one"
         )
 
