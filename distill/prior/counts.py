@@ -13,7 +13,7 @@ from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequ
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
-TRUST = 4.0  # occurrences at which a context weighs as much as the distribution without it
+TRUST = 4.0  # occurrences at which a context weighs the same as the unigrams
 PRIOR_COUNT = 1.0  # pseudo-count of all codes together
 COUNTED_FRAMES = 1 << 15  # frames of all views in memory at once, roughly
 
