@@ -228,7 +228,7 @@ class LongMemory(nn.Module):
         return BlockState(matrix, norm, values, state.recent, inputs[:, -len(TAPS) :], gates)
 
     def _addresses(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys `[B, H, T, d]` and values `[B, H, T, D / H]` from inputs `[B, T, D]` and sums of taps `[B, 1 + T, D]`."""
+        """Queries and keys `[B, H, T, d]`, values `[B, H, T, D / H]`. `x`: `[B, T, D]`; `context`: `[B, 1 + T, D]`."""
         dtype = self.taps.dtype  # of the parameters, also under autocast
         query, key = self._heads(self.to_query(context[:, 1:])), self._heads(self.to_key(context[:, :-1]))
         value = self._heads(self.to_value(x)).to(dtype)

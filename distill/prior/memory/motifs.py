@@ -52,7 +52,7 @@ class FrameSource:
 
 
 def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, NDArray[np.bool_]]:
-    """Make a sequence of `count` motifs, `distance` real frames, and the same motifs shuffled, with gaps of real frames.
+    """Make a sequence of `count` motifs, `distance` real frames, and the same motifs shuffled, with gaps between.
 
     Returns `frames` `[T, Q]` and a mask `[T]`: True in the value of a motif's second occurrence. All sequences have the
     same length, because torch keeps kernels for each length in memory.

@@ -49,7 +49,7 @@ def probe_memory(
 
     The needles are beyond the reach of attention. Each metric averages over needles:
 
-    - `in_situ`: cosine similarity of the retrieval weights and the one-hot first code of the motif's value
+    - `in_situ`: cosine similarity of the retrieval weights and the one-hot first code of a motif's value
     - `top1`: whether that code is the most likely
     - `ranked`: whether the frame is the likeliest among the motifs' first value frames
 
@@ -87,7 +87,7 @@ def _hear(model: MemoryPrior, frames: Frames, mechanisms: Mechanisms) -> MemoryF
 
 
 def _ask(model: MemoryPrior, heard: MemoryFrameState, motifs: Frames, questions: int) -> Tensor:
-    """Metrics `FIGURES` `[3]`: append the keys of some `motifs` to the haystack and predict their values among all motifs."""
+    """Metrics `FIGURES` `[3]`: append keys of some `motifs` to the haystack and rank the values of all motifs."""
     positions = np.linspace(0, len(motifs) - 1, questions).round().astype(int)
     others = np.stack([np.delete(np.arange(len(motifs)), position) for position in positions])
     queries = torch.from_numpy(motifs[positions]).to(model.bias.device)

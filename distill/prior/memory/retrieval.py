@@ -65,7 +65,7 @@ class Retrieval(nn.Module):
         self.planes = nn.Buffer(planes, persistent=False)
         self.coarser = nn.Buffer(torch.ones(levels, levels).tril(-1), persistent=False)
         shares = torch.arange(self.vocabulary) < torch.tensor(shape.codebook_sizes)[:, None]
-        self.shares = nn.Buffer(shares / shares.sum(dim=1, keepdim=True), persistent=False)  # [Q, V + 2], uniform over each level's codes
+        self.shares = nn.Buffer(shares / shares.sum(dim=1, keepdim=True), persistent=False)  # [Q, V + 2], uniform
 
     def initial_state(self, batch_size: int) -> RetrievalState:
         """State before the first frame."""
@@ -115,7 +115,7 @@ class Retrieval(nn.Module):
             return no_weights.scatter_add(3, candidates.transpose(2, 3), weights.transpose(2, 3))
 
     def table(self, vectors: Tensor) -> Tensor:
-        """Vectors of codes for keys: input embeddings `[Q, V + 2, D]` minus each level's mean, scaled by level."""
+        """Vectors of codes for keys: input embeddings `[Q, V + 2, D]` minus their level's mean, scaled by level."""
         centred = vectors - torch.bmm(self.shares[:, None].to(vectors.dtype), vectors)
         return (centred * self.level_scale[:, None, None]).to(self.taps.dtype)
 
@@ -131,10 +131,10 @@ class Retrieval(nn.Module):
         return torch.sum(signs * 2 ** torch.arange(BITS, device=keys.device), dim=-1).mT
 
     def _find(self, queries: Tensor, keys: Tensor, frames: Tensor) -> Found:
-        """Retrieve from `frames` `[B, N, Q]` with `keys` for T queries; the last query is for the frame after all of them."""
+        """Retrieve from `frames` `[B, N, Q]` by their `keys` for T queries; the last query is for frame N."""
         (batch, count), newest_count = frames.shape[:2], queries.shape[1]
         if count <= self.reach:
-            nothing = queries[:, :, :0]  # keeps the gradient, which distributed training needs for every parameter
+            nothing = queries[:, :, :0]  # has a gradient, as distributed training requires
             return Found(frames[:, :newest_count, None][:, :, :0], nothing, nothing.bool())
         positions = torch.arange(count - newest_count, count, device=frames.device)
         index = newest(self.hashes(keys), self.hashes(queries), positions - self.reach)  # [B, tables, T, slots]
