@@ -179,8 +179,8 @@ class CountExperts(nn.Module):
 
     A product of experts, as in context mixing: the network need only learn what the counts miss. A weight is the sum
     of a bias per level, a coefficient times the evidence of the context, and a linear function of the hidden state.
-    Generation uses tables of all training recordings. In training, counts of a recording must not predict the
-    recording itself, so `set_tables` also takes tables that leave out its fold.
+    The tables count all training recordings. In training, counts of a recording must not predict the recording itself,
+    so `set_tables` also takes tables that leave out its fold.
     """
 
     unigram: Tensor

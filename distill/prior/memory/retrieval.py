@@ -115,12 +115,12 @@ class Retrieval(nn.Module):
             return no_weights.scatter_add(3, candidates.transpose(2, 3), weights.transpose(2, 3))
 
     def table(self, vectors: Tensor) -> Tensor:
-        """Vectors of codes for keys: input embeddings `[Q, V + 2, D]` minus their level's mean, scaled by level."""
+        """Code vectors for keys: input embeddings `[Q, V + 2, D]` minus their level's mean, scaled by level."""
         centred = vectors - torch.bmm(self.shares[:, None].to(vectors.dtype), vectors)
         return (centred * self.level_scale[:, None, None]).to(self.taps.dtype)
 
     def keys(self, table: Tensor, inputs: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys `[B, T, d]` of the contexts that end at each of `inputs` `[B, T, Q]`, after `tail`, and the next tail."""
+        """Keys `[B, T, d]` of the contexts ending at each of `inputs` `[B, T, Q]`, after `tail`; and the next tail."""
         embedded = torch.cat([tail, look_up(table, inputs).sum(dim=2)], dim=1)
         keys = nn.functional.normalize(sum_of_taps(embedded, self.taps) @ self.to_key, dim=2)
         return keys, embedded[:, inputs.shape[1] :]
